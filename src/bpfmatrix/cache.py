@@ -1,0 +1,70 @@
+"""The folder that all checkouts of a machine share: kernels, probes, prepared images.
+
+Nothing appears in it half-written: what is made is made under `tmp/` and then renamed into place.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Cache"]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache folder; made on first use."""
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> "Cache":
+        """Return the cache of this user: `$BPFMATRIX_CACHE`, or `bpfmatrix` in the XDG cache."""
+        if own := os.environ.get("BPFMATRIX_CACHE"):
+            return cls(Path(own).absolute())
+        # An empty or relative XDG_CACHE_HOME is to be ignored (XDG Base Directory specification).
+        xdg = Path(os.environ.get("XDG_CACHE_HOME") or "")
+        return cls((xdg if xdg.is_absolute() else Path.home() / ".cache") / "bpfmatrix")
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the lock of this name, against other processes too; a killed holder frees it."""
+        path = self.root / "locks" / name.replace("/", "_")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Give an empty folder on the cache's own file system, removed at the end if still there.
+
+        Folders that a killed process left are removed by the next one to come here: each is
+        locked for as long as its maker lives.
+        """
+        parent = self.root / "tmp"
+        parent.mkdir(parents=True, exist_ok=True)
+        for stale in parent.iterdir():
+            with contextlib.suppress(OSError), _locked(stale):
+                shutil.rmtree(stale)
+        folder = Path(tempfile.mkdtemp(dir=parent))
+        with _locked(folder):
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder, or raise BlockingIOError where somebody else holds it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

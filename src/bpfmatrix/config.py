@@ -1,0 +1,325 @@
+"""`kernels.yaml`: the kernels, the machines that they run in, and what runs there.
+
+`load` reads and validates the file and gives a `Config`; `Config.kernel` gives one kernel with the
+defaults merged in, which is all that the rest of the library sees. The pydantic models here are
+also the source of `kernels.schema.json` and of the page `docs/kernels-yaml.md`.
+"""
+
+import difflib
+import re
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from bpfmatrix.errors import ConfigError, UsageError
+
+__all__ = ["Config", "KernelConfig", "load", "suggestion"]
+
+FILE_NAME = "kernels.yaml"
+Arch = Literal["x86_64", "aarch64"]
+
+_KERNEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
+_SIZE = re.compile(r"(\d+)\s*([KMG])(?:i?B)?")
+_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def parse_duration(value: object) -> float:
+    """Turn `90`, `"90s"`, `"1.5m"`, `"500ms"` or `"2h"` into seconds; ValueError for the rest."""
+    match = _DURATION.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
+    if match is None:
+        raise ValueError('expected a duration such as "90s", "2m" or "500ms"')
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds <= 0:
+        raise ValueError("expected a duration above zero")
+    return seconds
+
+
+def parse_size(value: object) -> int:
+    """Turn `"512M"` or `"2G"` into bytes (powers of 1024); ValueError for anything else."""
+    match = _SIZE.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError('expected a size such as "512M" or "2G"')
+    return int(match[1]) * _BYTES[match[2]]
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": ["string", "number"], "pattern": f"^{_DURATION.pattern}$"}),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$"}),
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Qemu(_Model):
+    """The machine that a kernel is booted in."""
+
+    memory: Bytes = parse_size("512M")
+    """Memory of the guest."""
+    cpus: int = Field(default=2, ge=1, le=64)
+    """Virtual CPUs of the guest."""
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    """`auto` uses KVM where a probe guest really ran under it, and emulation (`tcg`) elsewhere."""
+    extra_args: list[str] = []
+    """Arguments that are appended to QEMU's command line."""
+
+
+class Timeouts(_Model):
+    """Limits of every wait. A number is in seconds."""
+
+    boot: Seconds = 60.0
+    """From QEMU's start until the guest is ready."""
+    test: Seconds = 120.0
+    """For each test executable."""
+    run: Seconds = 1800.0
+    """For the whole machine, from start to end."""
+
+
+class AptSource(_Model):
+    """A kernel package of Debian, fetched by apt from the mirror that the host's apt uses."""
+
+    suite: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9./+-]*$")
+    """The suite, such as `bookworm-security` or `trixie-backports`."""
+    package: str | None = None
+    """The package, or a pattern with `*` of which the newest is taken; a meta package is followed.
+    Default: `linux-image-<id>.*-cloud-<architecture>`."""
+
+
+class Source(_Model):
+    """Where a kernel comes from: exactly one of these keys."""
+
+    apt: AptSource | None = None
+    """A Debian kernel package."""
+    oci: str | None = None
+    """An image of a container registry, such as `ghcr.io/cilium/ci-kernels:5.4.276`."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Source":
+        if len(self.model_fields_set) != 1:
+            names = ", ".join(type(self).model_fields)
+            raise ValueError(f"expected exactly one of: {names}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The one key that is set."""
+        return next(iter(self.model_fields_set))
+
+
+class _Machine(_Model):
+    """What `defaults` and each kernel have in common."""
+
+    arch: Arch = "x86_64"
+    """The architecture of the kernel and of the machine."""
+    qemu: Qemu = Qemu()
+    """The machine."""
+    timeout: Timeouts = Timeouts()
+    """The limits."""
+    modules: list[str] = []
+    """Kernel modules to load before the tests, beyond those that the machine needs."""
+    kernel_args: list[str] = []
+    """Parameters that are appended to the kernel's command line."""
+
+
+class Defaults(_Machine):
+    """Settings of every kernel that does not say otherwise."""
+
+
+class KernelEntry(_Machine):
+    """One kernel. Every key but `source` overrides the same key of `defaults`."""
+
+    source: Source
+    """Where the kernel comes from."""
+
+
+class GoTests(_Model):
+    """A Go module whose tests are built with `go test -c`, one static binary for each package."""
+
+    module: Path = Path("support")
+    """The folder of `go.mod`, relative to kernels.yaml."""
+    packages: list[str] = ["./..."]
+    """The packages, as `go test` takes them."""
+    tags: list[str] = ["integration"]
+    """Build tags."""
+
+
+class Payload(_Model):
+    """What is built on the host and runs in the guest. Paths are relative to kernels.yaml."""
+
+    ebpf: Path | None = Path("ebpf")
+    """A folder whose Makefile builds eBPF objects (`*.o`); the guest finds them in the folder that
+    the environment variable BPFMATRIX_OBJECTS names. `null` for none."""
+    go: GoTests | None = GoTests()
+    """The Go tests. `null` for none."""
+    binaries: list[Path] = []
+    """Further executables (static, or scripts of the guest's `/bin/sh`), each run as one test."""
+    env: dict[str, str] = {}
+    """Environment variables of the tests."""
+
+
+class KernelConfig(KernelEntry):
+    """One kernel of kernels.yaml, defaults merged in: what the rest of the library works with."""
+
+    id: str
+    """What people type: `nox -s kernel-<id>`."""
+
+
+class Config(_Model):
+    """The kernels, the machines that they run in, and what runs there."""
+
+    defaults: Defaults = Defaults()
+    """Settings of every kernel that does not say otherwise."""
+    payload: Payload = Payload()
+    """What is built and run."""
+    kernels: dict[str, KernelEntry] = Field(min_length=1)
+    """The kernels, by the id that people type. An id such as `6.1` is a series: the newest release
+    of it that the source offers when it is first fetched, until `invoke kernels.update`."""
+    matrix: list[str] = []
+    """The ids that `nox -s matrix` runs. Default: all."""
+
+    @model_validator(mode="after")
+    def _ids(self) -> "Config":
+        for id in self.kernels:
+            if not _KERNEL_ID.fullmatch(id):
+                raise ValueError(f"kernels.{id}: an id takes letters, digits and . _ + - only")
+        for id in self.matrix:
+            if id not in self.kernels:
+                raise ValueError(f"matrix: no kernel {id!r}{suggestion(id, self.kernels)}")
+        return self
+
+    def kernel(self, id: str) -> KernelConfig:
+        """Return the kernel with this id, defaults merged in; UsageError where there is none."""
+        if id not in self.kernels:
+            raise UsageError(
+                f"no kernel {id!r} in {FILE_NAME}{suggestion(id, self.kernels)}",
+                f"It has: {', '.join(self.kernels)}.",
+            )
+        entry, merged = self.kernels[id], self.defaults.model_dump(exclude_unset=True)
+        for key, value in entry.model_dump(exclude_unset=True).items():
+            inherited = merged.get(key)
+            nested = isinstance(value, dict) and isinstance(inherited, dict)
+            merged[key] = {**inherited, **value} if nested else value
+        return KernelConfig.model_construct(
+            **{
+                **{name: getattr(self.defaults, name) for name in Defaults.model_fields},
+                **merged,
+                "qemu": Qemu.model_construct(**merged.get("qemu", {})),
+                "timeout": Timeouts.model_construct(**merged.get("timeout", {})),
+                "source": entry.source,
+                "id": id,
+            }
+        )
+
+    @property
+    def matrix_ids(self) -> list[str]:
+        """The ids that `nox -s matrix` runs."""
+        return self.matrix or list(self.kernels)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean "...")?` for the closest known word, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which also refuses a key that a mapping has twice."""
+
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key!r} stands there twice", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load(path: Path) -> Config:
+    """Read kernels.yaml; ConfigError names the file, the key's path and what was expected."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path.name}: no such file in {path.parent}",
+            "Run this in the folder of kernels.yaml, or write one (docs/kernels-yaml.md).",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name}: can't be read: {error}") from error
+    try:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
+        place = f" line {mark.line + 1}:" if mark else ""
+        raise ConfigError(f"{path.name}:{place} {problem}") from error
+    _require_text_ids(path, data)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentences(path, error))) from error
+
+
+def _require_text_ids(path: Path, data: object) -> None:
+    # YAML reads a bare 5.10 as the number 5.1, which would silently name another kernel.
+    kernels = data.get("kernels") if isinstance(data, dict) else None
+    for id in kernels if isinstance(kernels, dict) else ():
+        if not isinstance(id, str):
+            raise ConfigError(
+                f"{path.name}: kernels.{id}: YAML reads this id as a number",
+                'Write it in quotes, as in "5.10".',
+            )
+
+
+def _sentences(path: Path, error: ValidationError) -> Iterable[str]:
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        what = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            what = f"unknown key{suggestion(str(problem['loc'][-1]), _keys_at(problem['loc']))}"
+        yield f"{path.name}: {where}: {what}" if where else f"{path.name}: {what}"
+
+
+def _keys_at(location: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that the mapping takes in which an unknown key was found."""
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is None:  # a kernel's id: the model of its value stays
+            continue
+        found = _model_in(field.annotation)
+        if found is None:
+            return []
+        model = found
+    return list(model.model_fields)
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """Return the model in an annotation such as `X`, `X | None` or `dict[str, X]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = (_model_in(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((model for model in inner if model), None)
