@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+/*
+ * Adds up numbers with bpf_loop, which runs a callback as often as it is told at run time. The
+ * verifier looks at the callback once, however many iterations there will be.
+ *
+ * User space runs sum_range with BPF_PROG_TEST_RUN: nothing is attached.
+ */
+#include "kernel_types.h"
+#include "requires.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+REQUIRES_KERNEL("5.17", "bpf_loop");
+
+/* In and out: BPF_PROG_TEST_RUN hands the context back. */
+struct sum_context {
+	__u32 iterations; /* in: how many to ask for */
+	__u32 stop_at;	  /* in: the number at which to stop, which is not added any more */
+	__u64 sum;	  /* out: 0 + 1 + ... */
+	__s64 looped;	  /* out: what bpf_loop returned, the iterations done or a negative errno */
+};
+
+struct sum_state {
+	__u64 sum;
+	__u32 stop_at;
+};
+
+static long add_index(__u32 index, void *data)
+{
+	struct sum_state *state = data;
+
+	if (index == state->stop_at)
+		return 1;
+	state->sum += index;
+	return 0;
+}
+
+SEC("syscall")
+int sum_range(struct sum_context *ctx)
+{
+	struct sum_state state = {.stop_at = ctx->stop_at};
+
+	ctx->looped = bpf_loop(ctx->iterations, add_index, &state, 0);
+	ctx->sum = state.sum;
+	return 0;
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+/*
+ * Counts kernel and user stacks per process: the heart of a sampling profiler. User space opens a
+ * perf event on each CPU, attaches on_sample to it, and reads counts and stacks when it likes.
+ */
+#include "kernel_types.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define MAX_FRAMES 127 /* the default of kernel.perf_event_max_stack; more can't be loaded */
+
+struct stack_key {
+	__u32 tgid;
+	/* Of the map stacks, or a negative errno: -EFAULT where there is no such stack. */
+	__s32 kernel_stack;
+	__s32 user_stack;
+};
+
+struct stack_count {
+	__u64 samples;
+	char comm[TASK_COMM_LEN];
+};
+
+enum sample_counter {
+	SAMPLES_SEEN,
+	SAMPLES_LOST, /* counts is full, or its bucket was busy */
+	SAMPLE_COUNTERS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
+	__uint(max_entries, 4096);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, MAX_FRAMES * sizeof(__u64));
+} stacks SEC(".maps");
+
+/* Preallocated, as any hash is by default: a perf event can interrupt the kernel's allocator. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct stack_key);
+	__type(value, struct stack_count);
+} counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SAMPLE_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} sample_counters SEC(".maps");
+
+static __always_inline void count_sample(__u32 counter)
+{
+	__u64 *value = bpf_map_lookup_elem(&sample_counters, &counter);
+
+	if (value)
+		*value += 1;
+}
+
+SEC("perf_event")
+int on_sample(struct bpf_perf_event_data *ctx)
+{
+	struct stack_count first = {.samples = 1};
+	struct stack_key key = {.tgid = bpf_get_current_pid_tgid() >> 32};
+	struct stack_count *count;
+
+	/* The idle task, of which a profiler says nothing. */
+	if (!key.tgid)
+		return 0;
+
+	count_sample(SAMPLES_SEEN);
+	key.kernel_stack = bpf_get_stackid(ctx, &stacks, 0);
+	key.user_stack = bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK);
+
+	count = bpf_map_lookup_elem(&counts, &key);
+	if (!count) {
+		bpf_get_current_comm(first.comm, sizeof(first.comm));
+		if (!bpf_map_update_elem(&counts, &key, &first, BPF_NOEXIST))
+			return 0;
+		/* Another CPU may have been faster. */
+		count = bpf_map_lookup_elem(&counts, &key);
+		if (!count) {
+			count_sample(SAMPLES_LOST);
+			return 0;
+		}
+	}
+	__sync_fetch_and_add(&count->samples, 1);
+	return 0;
+}
