@@ -48,11 +48,14 @@ class Cache:
         """
         parent = self.root / "tmp"
         parent.mkdir(parents=True, exist_ok=True)
-        for stale in parent.iterdir():
-            with contextlib.suppress(OSError), _locked(stale):
-                shutil.rmtree(stale)
-        folder = Path(tempfile.mkdtemp(dir=parent))
-        with _locked(folder):
+        with contextlib.ExitStack() as held:
+            # Under a lock, so that nobody sweeps a folder between its making and its locking.
+            with self.lock("tmp"):
+                for stale in parent.iterdir():
+                    with contextlib.suppress(OSError), _locked(stale):
+                        shutil.rmtree(stale)
+                folder = Path(tempfile.mkdtemp(dir=parent))
+                held.enter_context(_locked(folder))
             try:
                 yield folder
             finally:

@@ -1,0 +1,222 @@
+"""The initramfs: what the guest has before its payload is mounted.
+
+`base` takes a kernel's modules and gives a `newc` archive with busybox, the guest's init and the
+modules that the machine needs. Packing is reproducible: the same input gives the same bytes.
+"""
+
+import functools
+import hashlib
+import shutil
+import stat
+import struct
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from bpfmatrix.errors import BpfmatrixError, ToolMissingError
+
+__all__ = ["Entry", "base", "pack", "unpack"]
+
+# The kernel's Documentation/driver-api/early-userspace/buffer-format.rst: a magic, then 13 numbers
+# of 8 hexadecimal digits (ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor,
+# rdevmajor, rdevminor, namesize with the final NUL, check), name and content padded to 4 bytes.
+_MAGIC = b"070701"
+_HEADER_BYTES = len(_MAGIC) + 13 * 8
+_TRAILER = "TRAILER!!!"
+_LARGEST = 0xFFFFFFFF
+
+MODULES = (
+    # What the machine is driven with. A name that is neither a module nor built in is refused
+    # when the archive is made, except for those of OPTIONAL_MODULES.
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+    "ext4",
+)
+# Tells QEMU of a panic. Named `pvpanic` up to 5.12, `pvpanic-mmio` for the ISA device since 5.13.
+OPTIONAL_MODULES = ("pvpanic", "pvpanic-mmio")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, folder, symbolic link (`content` is its target) or character device."""
+
+    name: str
+    mode: int
+    content: bytes = b""
+    device: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def file(cls, name: str, content: bytes, *, executable: bool = False) -> "Entry":
+        """Return a regular file of root's, 0755 or 0644."""
+        return cls(name, stat.S_IFREG | (0o755 if executable else 0o644), content)
+
+    @classmethod
+    def folder(cls, name: str) -> "Entry":
+        """Return a folder of root's, 0755."""
+        return cls(name, stat.S_IFDIR | 0o755)
+
+    @classmethod
+    def link(cls, name: str, target: str) -> "Entry":
+        """Return a symbolic link."""
+        return cls(name, stat.S_IFLNK | 0o777, target.encode())
+
+
+def pack(entries: Iterable[Entry]) -> bytes:
+    """Return an uncompressed `newc` archive of the entries, in their order, owned by root.
+
+    A folder must come before what is in it: the kernel does not make missing ones. ValueError for
+    a name that is absolute, empty or taken, or a content that the format can't hold.
+    """
+    archive, names = bytearray(), set()
+    for number, entry in enumerate(entries, start=1):
+        name = entry.name.encode()
+        if not name or name.startswith(b"/") or b"\0" in name or entry.name == _TRAILER:
+            raise ValueError(f"no name for an archive's entry: {entry.name!r}")
+        if entry.name in names:
+            raise ValueError(f"twice in one archive: {entry.name!r}")
+        if len(entry.content) > _LARGEST:
+            raise ValueError(f"{entry.name}: over 4 GiB, which the newc format can't hold")
+        names.add(entry.name)
+        _append(archive, number, entry, name)
+    _append(archive, 0, Entry(_TRAILER, 0), _TRAILER.encode())
+    return bytes(archive)
+
+
+def _append(archive: bytearray, number: int, entry: Entry, name: bytes) -> None:
+    links = 2 if stat.S_ISDIR(entry.mode) else 1
+    size = len(entry.content)
+    fields = (number, entry.mode, 0, 0, links, 0, size, 0, 0, *entry.device, len(name) + 1, 0)
+    archive += _MAGIC + b"".join(b"%08x" % field for field in fields) + name + b"\0"
+    archive += bytes(-len(archive) % 4)
+    archive += entry.content
+    archive += bytes(-len(archive) % 4)
+
+
+def unpack(archive: bytes) -> list[Entry]:
+    """Return the entries of an uncompressed `newc` archive; ValueError where it is none."""
+    entries: list[Entry] = []
+    position = 0
+    while True:
+        header = archive[position : position + _HEADER_BYTES]
+        if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+            raise ValueError(f"no newc header at byte {position}")
+        digits = struct.unpack("8s" * 13, header[len(_MAGIC) :])
+        fields = [int(field, 16) for field in digits]
+        mode, size, device, name_size = fields[1], fields[6], (fields[9], fields[10]), fields[11]
+        start = position + _HEADER_BYTES
+        name = archive[start : start + name_size - 1].decode()
+        content_start = _aligned(start + name_size)
+        position = _aligned(content_start + size)
+        if position > len(archive):
+            raise ValueError(f"the archive ends within {name!r}")
+        if name == _TRAILER:
+            return entries
+        entries.append(Entry(name, mode, archive[content_start : content_start + size], device))
+
+
+def _aligned(position: int) -> int:
+    return (position + 3) & ~3
+
+
+def base(modules: Path | None, wanted: Iterable[str] = ()) -> bytes:
+    """Return the archive for a kernel, whose modules lie in `modules` (`lib/modules/<release>`).
+
+    `wanted` are modules beyond those that the machine needs. A kernel without modules has all of
+    that built in, which the guest finds out. BpfmatrixError names a module that does not exist.
+    """
+    guest = resources.files("bpfmatrix") / "guest"
+    busybox = _busybox()
+    entries = [
+        *(Entry.folder(name) for name in ("bin", "dev", "etc", "lib", "payload", "proc", "root")),
+        *(Entry.folder(name) for name in ("run", "sys", "tmp")),
+        # For the time before devtmpfs is mounted: the kernel opens init's output on it.
+        Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+        Entry.file("init", (guest / "init").read_bytes(), executable=True),
+        Entry.file("etc/fstab", (guest / "fstab").read_bytes()),
+        Entry.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"),
+        Entry.file("etc/group", b"root:x:0:\n"),
+        Entry.file("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n"),
+        Entry.file("bin/busybox", busybox.read_bytes(), executable=True),
+        *(Entry.link(f"bin/{applet}", "busybox") for applet in _applets(busybox)),
+        # Paths that scripts name in their first line.
+        Entry.link("sbin", "bin"),
+        Entry.folder("usr"),
+        Entry.link("usr/bin", "../bin"),
+        Entry.link("usr/sbin", "../bin"),
+    ]
+    if modules is not None:
+        entries += _module_entries(modules, tuple(wanted))
+    return pack(entries)
+
+
+def _busybox() -> Path:
+    found = shutil.which("busybox", path="/bin:/usr/bin:/usr/local/bin")
+    if found is None:
+        raise ToolMissingError(
+            "busybox is not installed, and the guest is made of it",
+            "Install busybox-static, or run ./bootstrap.",
+        )
+    return Path(found)
+
+
+@functools.cache
+def _applets(busybox: Path) -> tuple[str, ...]:
+    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
+    return tuple(sorted(set(listed.stdout.split()) - {"busybox"}))
+
+
+def _module_entries(modules: Path, wanted: tuple[str, ...]) -> list[Entry]:
+    """Return the wanted modules and what they depend on, with the lists that modprobe reads."""
+    depends = _dependencies(modules / "modules.dep")
+    builtin = {
+        _module_name(line) for line in (modules / "modules.builtin").read_text().splitlines()
+    }
+    paths: dict[str, None] = {}  # an ordered set
+    loaded: list[str] = []
+    for name in (*MODULES, *OPTIONAL_MODULES, *wanted):
+        key = name.replace("-", "_")
+        if key in depends:
+            path, needs = depends[key]
+            paths.update(dict.fromkeys((path, *needs)))
+            loaded.append(name)
+        elif key not in builtin and name not in OPTIONAL_MODULES:
+            raise BpfmatrixError(
+                f"the kernel {modules.name} has no module {name!r}, neither loadable nor built in",
+                "Remove it from `modules:` in kernels.yaml." if name in wanted else "",
+            )
+    folder = f"lib/modules/{modules.name}"
+    entries = [Entry.folder("lib/modules"), Entry.folder(folder)]
+    made: set[str] = set()
+    for path in sorted(paths):
+        for parent in reversed(Path(path).parents[:-1]):
+            if str(parent) not in made:
+                made.add(str(parent))
+                entries.append(Entry.folder(f"{folder}/{parent}"))
+        entries.append(Entry.file(f"{folder}/{path}", (modules / path).read_bytes()))
+    # A modules.dep of these alone: busybox's modprobe reads the whole file, and does so slowly.
+    lines = (f"{path}: {' '.join(depends[_module_name(path)][1])}\n" for path in sorted(paths))
+    entries.append(Entry.file(f"{folder}/modules.dep", "".join(lines).encode()))
+    entries.append(Entry.file("etc/modules", "".join(f"{name}\n" for name in loaded).encode()))
+    return entries
+
+
+def _dependencies(modules_dep: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Read depmod's list: a module's name to its path and the paths of what it needs."""
+    found = {}
+    for line in modules_dep.read_text().splitlines():
+        path, _, needs = line.partition(":")
+        found[_module_name(path)] = (path, tuple(needs.split()))
+    return found
+
+
+def _module_name(path: str) -> str:
+    # The kernel takes - and _ for the same letter in a module's name.
+    return Path(path).name.split(".")[0].replace("-", "_")
+
+
+def digest(archive: bytes) -> str:
+    """Return what identifies an archive: `sha256:` and its checksum."""
+    return f"sha256:{hashlib.sha256(archive).hexdigest()}"

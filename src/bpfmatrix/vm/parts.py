@@ -1,0 +1,175 @@
+"""The parts of a machine. Each says its arguments for QEMU and its parameters for the kernel.
+
+A machine is a tuple of parts; `command` and `kernel_command_line` put them together, and nothing
+else does. File descriptors are those of sockets that the process of QEMU inherits.
+"""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "Accelerator",
+    "Board",
+    "Console",
+    "ExtraArguments",
+    "Kernel",
+    "Monitor",
+    "Part",
+    "PayloadDisk",
+    "Ports",
+    "command",
+]
+
+
+class Part:
+    """A part of a machine; by itself it adds nothing."""
+
+    def qemu_args(self) -> list[str]:
+        """Return the arguments that this part adds to QEMU's command line."""
+        return []
+
+    def kernel_args(self) -> list[str]:
+        """Return the parameters that this part adds to the kernel's command line."""
+        return []
+
+
+@dataclass(frozen=True)
+class Board(Part):
+    """The board, its processors and memory, and nothing that was not asked for."""
+
+    cpus: int
+    memory_bytes: int
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        return [
+            # Without its default devices and option ROMs a q35 starts faster.
+            *("-nodefaults", "-no-user-config", "-display", "none"),
+            *("-machine", "q35,usb=off,graphics=off"),
+            *("-smp", str(self.cpus), "-m", f"{self.memory_bytes >> 20}M"),
+            # A reboot of the guest, which a panic ends in, ends QEMU; a panic alone does not,
+            # for QEMU would then end before the kernel has printed its last words.
+            *("-no-reboot", "-action", "panic=none", "-device", "pvpanic"),
+        ]
+
+    def kernel_args(self) -> list[str]:
+        """See Part."""
+        return ["panic=-1"]
+
+
+@dataclass(frozen=True)
+class Accelerator(Part):
+    """What runs the guest's instructions: `kvm` or `tcg` (emulation)."""
+
+    name: str
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        return ["-accel", self.name, "-cpu", "host" if self.name == "kvm" else "max"]
+
+
+@dataclass(frozen=True)
+class Kernel(Part):
+    """The kernel, what it starts from, and parameters of the user's."""
+
+    boot: Path
+    initramfs: Path
+    arguments: tuple[str, ...] = ()
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        return ["-kernel", str(self.boot), "-initrd", str(self.initramfs)]
+
+    def kernel_args(self) -> list[str]:
+        """See Part."""
+        return ["rdinit=/init", *self.arguments]
+
+
+@dataclass(frozen=True)
+class Console(Part):
+    """The kernel's console, on a serial port."""
+
+    fd: int
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        return ["-chardev", f"socket,id=console,fd={self.fd}", "-serial", "chardev:console"]
+
+    def kernel_args(self) -> list[str]:
+        """See Part."""
+        return ["console=ttyS0"]
+
+
+@dataclass(frozen=True)
+class Ports(Part):
+    """Named channels between host and guest, which the guest has as `/dev/vport*`."""
+
+    fds: tuple[tuple[str, int], ...]
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        arguments = ["-device", "virtio-serial-pci"]
+        for number, (name, fd) in enumerate(self.fds):
+            arguments += ["-chardev", f"socket,id=port{number},fd={fd}"]
+            arguments += ["-device", f"virtserialport,chardev=port{number},name={name}"]
+        return arguments
+
+
+@dataclass(frozen=True)
+class PayloadDisk(Part):
+    """A read-only disk."""
+
+    image: Path
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        # In a -drive's value a comma stands for itself when it is doubled.
+        file = str(self.image).replace(",", ",,")
+        return [
+            *("-drive", f"if=none,id=payload,format=raw,readonly=on,file={file}"),
+            *("-device", "virtio-blk-pci,drive=payload"),
+        ]
+
+
+@dataclass(frozen=True)
+class Monitor(Part):
+    """QEMU's own control channel, which speaks QMP."""
+
+    fd: int
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        return ["-chardev", f"socket,id=qmp,fd={self.fd}", "-mon", "chardev=qmp,mode=control"]
+
+
+@dataclass(frozen=True)
+class ExtraArguments(Part):
+    """What the user adds to QEMU's command line."""
+
+    arguments: tuple[str, ...]
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        return list(self.arguments)
+
+
+def command(qemu: str, parts: Sequence[Part]) -> list[str]:
+    """Return the whole command line of a machine."""
+    words = [argument for part in parts for argument in part.qemu_args()]
+    return [qemu, *words, "-append", _kernel_command_line(parts)]
+
+
+def _kernel_command_line(parts: Iterable[Part]) -> str:
+    # The kernel splits at spaces, and takes double quotes around a value that has some.
+    return " ".join(
+        argument if " " not in argument else argument.replace("=", '="', 1) + '"'
+        for part in parts
+        for argument in part.kernel_args()
+    )
+
+
+def shown(words: Sequence[str]) -> str:
+    """Return a command line as one would type it."""
+    return shlex.join(words)

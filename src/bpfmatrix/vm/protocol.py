@@ -1,0 +1,195 @@
+"""What host and guest say to each other, as data: no socket and no process in here.
+
+The other side is `guest/init`. On the port `bpfmatrix.control` the guest says `ready RELEASE`, then
+takes lines that are words quoted for its shell, and answers `started ID`, `exited ID key=value...`
+and `done`. On the port `bpfmatrix.output` come the tests' outputs, one after another, each closed
+by the boundary that the host gave with the test: 128 random bits, which no test knows. A verdict is
+what `exited` says; nothing on the other port can be one.
+"""
+
+import secrets
+import shlex
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+__all__ = [
+    "Done",
+    "Event",
+    "Exited",
+    "Job",
+    "Output",
+    "OutputSplitter",
+    "ProtocolError",
+    "Ready",
+    "Started",
+    "TestCommand",
+    "parse",
+]
+
+# Bits of /proc/sys/kernel/tainted (Documentation/admin-guide/tainted-kernels.rst).
+_TAINT_DIED = 1 << 7  # "kernel died recently, i.e. there was an OOPS or BUG"
+
+
+class ProtocolError(Exception):
+    """The guest said what its init never says."""
+
+
+@dataclass(frozen=True)
+class TestCommand:
+    """One test: an executable with its arguments, and the limit after which it is ended."""
+
+    id: int
+    argv: tuple[str, ...]
+    limit_seconds: float
+    boundary: bytes = field(default_factory=lambda: secrets.token_hex(16).encode())
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that one machine is given to do."""
+
+    tests: tuple[TestCommand, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def lines(self) -> Iterator[str]:
+        """Give the lines for the control port, each without its line break."""
+        yield "mount -t ext4 -o ro /dev/vda /payload"
+        for name, value in self.env.items():
+            yield f"export {_quoted([f'{name}={value}'])}"
+        for test in self.tests:
+            words = ["run", str(test.id), f"{test.limit_seconds:g}", test.boundary.decode()]
+            yield _quoted([*words, *test.argv])
+        yield "finish"
+
+
+def _quoted(words: Sequence[str]) -> str:
+    # The guest reads line by line; it has a variable for a line break within a word.
+    return shlex.join(words).replace("\n", "'\"$NL\"'")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The guest is up. `release` is what its kernel calls itself."""
+
+    release: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """A test was started."""
+
+    id: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """Some bytes that a test printed, standard output and error as they came."""
+
+    id: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Exited:
+    """A test ended; all of its output came before this."""
+
+    id: int
+    status: int
+    """The exit status, or 128 and a signal's number, as a shell has it."""
+    limit: bool = False
+    """It ran into its limit and was ended."""
+    oom_kills: int = 0
+    """Processes that the kernel killed for want of memory while it ran."""
+    oops: bool = False
+    """The kernel had an oops, in this test or in one before it."""
+    full: str = ""
+    """A file system of the guest that had no space left when it failed."""
+
+    @property
+    def reason(self) -> str:
+        """Say how it ended, in a few words."""
+        if self.oom_kills:
+            return "killed by the kernel: the guest's memory was full"
+        if self.status > 128:
+            number = self.status - 128
+            try:
+                return f"killed by {signal.Signals(number).name}"
+            except ValueError:
+                return f"exit status {self.status}"
+        also = f"; {self.full} of the guest was full" if self.full else ""
+        if self.status in (126, 127):
+            return f"could not be started in the guest (exit status {self.status}){also}"
+        return f"exit status {self.status}{also}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """The guest has done its job."""
+
+
+Event = Ready | Started | Output | Exited | Done
+
+
+def parse(line: str) -> Event:
+    """Read one line of the control port; ProtocolError if it is not one."""
+    try:
+        match line.split():
+            case ["ready", release]:
+                return Ready(release)
+            case ["started", id]:
+                return Started(int(id))
+            case ["exited", id, *pairs]:
+                values = dict(pair.split("=", 1) for pair in pairs)
+                return Exited(
+                    int(id),
+                    status=int(values["status"]),
+                    limit=values["limit"] == "yes",
+                    oom_kills=int(values["oom_kills"]),
+                    oops=bool(int(values["tainted"]) & _TAINT_DIED),
+                    full=values["full"],
+                )
+            case ["done"]:
+                return Done()
+    except (ValueError, KeyError):
+        pass
+    raise ProtocolError(f"the guest's init said {line[:200]!r}")
+
+
+class OutputSplitter:
+    """Splits the stream of the output port into the outputs of the tests, in their order."""
+
+    def __init__(self, tests: Sequence[TestCommand]) -> None:
+        self._waiting = list(tests)
+        self._held = b""
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes, bool]]:
+        """Take the next bytes; give (test's id, its bytes, whether that was its last) as known.
+
+        What may be the begin of a boundary is held back until the next call.
+        """
+        self._held += data
+        found: list[tuple[int, bytes, bool]] = []
+        while self._waiting:
+            test = self._waiting[0]
+            before, boundary, after = self._held.partition(test.boundary)
+            if boundary:
+                found.append((test.id, before, True))
+                self._waiting.pop(0)
+                self._held = after
+                continue
+            keep = _overlap(self._held, test.boundary)
+            ready = self._held[: len(self._held) - keep]
+            if ready:
+                found.append((test.id, ready, False))
+                self._held = self._held[len(ready) :]
+            break
+        return found
+
+
+def _overlap(data: bytes, boundary: bytes) -> int:
+    """Return how many of the last bytes of `data` are the first of `boundary`."""
+    for length in range(min(len(data), len(boundary) - 1), 0, -1):
+        if data.endswith(boundary[:length]):
+            return length
+    return 0
