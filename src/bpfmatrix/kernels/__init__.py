@@ -1,0 +1,162 @@
+"""The kernels of kernels.yaml, as files that boot.
+
+`provide` gives a kernel's `KernelImage`: the cached one, verified, or else a freshly fetched one.
+A series stays on the release that it resolved to until `update`. `cached`, `newest_available` and
+`search` are for lists, `prune` removes what nothing points at.
+"""
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bpfmatrix.cache import Cache
+from bpfmatrix.config import Config, KernelConfig
+from bpfmatrix.errors import DamagedError, KernelUnavailableError
+from bpfmatrix.kernels.image import KernelImage, Package, Provenance
+from bpfmatrix.kernels.store import Store
+from bpfmatrix.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from bpfmatrix.kernels.debian import Deb
+
+__all__ = [
+    "KernelImage",
+    "Offer",
+    "Package",
+    "Provenance",
+    "Pruned",
+    "cached",
+    "newest_available",
+    "provide",
+    "prune",
+    "search",
+    "update",
+]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A package that a source offers."""
+
+    package: str
+    version: str
+    suite: str
+    arch: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Something that `prune` removed."""
+
+    name: str
+    size_bytes: int
+
+
+def cached(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
+    """Return the image that this kernel last resolved to, unverified, or None.
+
+    Reads two small files.
+    """
+    return Store(cache).resolved(kernel)
+
+
+def provide(
+    kernel: KernelConfig, cache: Cache, progress: Progress = silent
+) -> tuple[KernelImage, bool]:
+    """Return the kernel's image, and whether it was cached.
+
+    What is booted is verified each time; a damaged image is fetched again. Raises
+    KernelUnavailableError where there is none and it can't be fetched.
+    """
+    from bpfmatrix.kernels.fetch import fetch  # noqa: PLC0415 - off the start-up path
+
+    # Without the lock, as most calls end here and several machines may start at once.
+    if image := _verified(kernel, cache):
+        return image, True
+    with Store(cache).locked(kernel):
+        if image := _verified(kernel, cache, progress):  # another process fetched it
+            return image, True
+        return fetch(kernel, cache, progress), False
+
+
+def update(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> KernelImage:
+    """Resolve the kernel again, and fetch it if its source has another one than what is cached."""
+    from bpfmatrix.kernels.fetch import fetch  # noqa: PLC0415 - off the start-up path
+
+    with Store(cache).locked(kernel):
+        return fetch(kernel, cache, progress)
+
+
+def newest_available(kernel: KernelConfig, cache: Cache) -> str | None:
+    """Return the package version that this kernel would resolve to, or None where not known.
+
+    This is by the index that was fetched last: no network is used (`search` fetches it).
+    """
+    from bpfmatrix.kernels import debian, fetch  # noqa: PLC0415 - off the start-up path
+
+    if kernel.source.apt is None:
+        return None
+    try:
+        pattern = fetch.apt_pattern(kernel, kernel.source.apt)
+        index = _index(cache, kernel.source.apt.suite, kernel.arch, refresh=False)
+        return debian.choose(index, pattern, kernel.source.apt.suite).version
+    except KernelUnavailableError:
+        return None
+
+
+def search(config: Config, cache: Cache, text: str, progress: Progress = silent) -> list[Offer]:
+    """Return the kernel packages with `text` in their name or version, of all suites declared."""
+    kernels = [config.kernel(id) for id in config.kernels]
+    suites = sorted({(k.source.apt.suite, k.arch) for k in kernels if k.source.apt})
+    return [
+        Offer(deb.name, deb.version, suite, arch, deb.size_bytes)
+        for suite, arch in suites
+        for deb in _index(cache, suite, arch, refresh=True, progress=progress)
+        if deb.name.startswith("linux-image-") and (text in deb.name or text in deb.version)
+    ]
+
+
+def prune(cache: Cache, everything: bool = False) -> list[Pruned]:
+    """Remove the images that no kernel of any checkout points at (those that `update` left).
+
+    The cache is shared, so a kernel of another checkout's kernels.yaml counts as well.
+    `everything` removes all images and all of apt's indexes: the next use fetches them again.
+    """
+    store = Store(cache)
+    if everything:
+        store.forget_all()
+    kept = store.referenced()
+    pruned = [
+        Pruned(f"{folder.parent.name}/{folder.name}", store.discard(folder))
+        for folder in store.folders()
+        if folder not in kept
+    ]
+    if everything:
+        shutil.rmtree(cache.root / "apt", ignore_errors=True)
+    return pruned
+
+
+def _verified(
+    kernel: KernelConfig, cache: Cache, progress: Progress = silent
+) -> KernelImage | None:
+    image = cached(kernel, cache)
+    try:
+        if image:
+            image.verify_boot()
+    except DamagedError as error:
+        progress(f"{kernel.id}: the cached image is damaged, fetching it again ({error.what})")
+        return None
+    return image
+
+
+def _index(
+    cache: Cache, suite: str, arch: str, refresh: bool, progress: Progress = silent
+) -> "list[Deb]":
+    from bpfmatrix.kernels.apt import Archive  # noqa: PLC0415 - off the start-up path
+
+    archive = Archive.of_host(cache, suite, arch)
+    with archive.locked():
+        if refresh:
+            archive.update(progress)
+        return archive.debs()

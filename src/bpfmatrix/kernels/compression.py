@@ -1,0 +1,141 @@
+"""Decompression of what kernels and their modules are packed with, recognised by its magic.
+
+`decompress` takes bytes and gives bytes. Whatever the input is, the only error is
+`BadDataError`: the callers know the file's name and turn it into a sentence.
+"""
+
+import bz2
+import lzma
+import struct
+import zlib
+from typing import Protocol
+
+__all__ = ["BadDataError", "decompress", "format_of"]
+
+# A vmlinux without debug information is 20 to 80 MB, with KASAN up to 200: what says that it is
+# larger than this is damaged or hostile.
+LIMIT_BYTES = 512 << 20
+
+# The magics are those of the kernel's lib/decompress.c (`compressed_formats`), but for lzma, of
+# which that table knows the first two bytes only; the three that follow are zero in each
+# dictionary size that the kernel's build and xz(1) use.
+_MAGICS = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\x5d\x00\x00": "lzma",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x89LZO": "lzo",
+    b"\x02!L\x18": "lz4",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+# Of lz4's legacy format: the most that one block unpacks to
+# (https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md, "Legacy frame").
+_LZ4_BLOCK_BYTES = 8 << 20
+
+
+class BadDataError(ValueError):
+    """Bytes that are not what they should be; says in which way."""
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
+
+
+def format_of(data: bytes) -> str | None:
+    """Return the name of the compression that these bytes begin with, or None."""
+    return next((name for magic, name in _MAGICS.items() if data.startswith(magic)), None)
+
+
+def decompress(data: bytes, limit_bytes: int = LIMIT_BYTES) -> bytes:
+    """Unpack one stream; bytes after its end are ignored. Raises BadDataError, never MemoryError.
+
+    x86 appends the unpacked size, as four bytes, to every format but gzip
+    (arch/x86/boot/compressed/Makefile, `size_append`); that is such a rest.
+    """
+    name = format_of(data)
+    try:
+        match name:
+            case "gzip":
+                return _bounded(_Gzip(), data, name, limit_bytes)
+            case "bzip2":
+                return _bounded(bz2.BZ2Decompressor(), data, name, limit_bytes)
+            case "xz" | "lzma":
+                kind = lzma.FORMAT_XZ if name == "xz" else lzma.FORMAT_ALONE
+                stream = lzma.LZMADecompressor(kind, memlimit=limit_bytes)
+                return _bounded(stream, data, name, limit_bytes)
+            case "lz4":
+                return _lz4(data, limit_bytes)
+            case "zstd":
+                return _zstd(data, limit_bytes)
+    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
+        if isinstance(error, BadDataError):
+            raise
+        raise BadDataError(f"its {name} data is damaged ({error})") from error
+    if name == "lzo":
+        raise BadDataError("it is packed with lzo, which is not supported")
+    raise BadDataError("it is packed in no known format")
+
+
+class _Gzip:
+    """`zlib.decompressobj` with the interface that bz2's and lzma's objects have."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    def decompress(self, data: bytes, max_length: int = 0, /) -> bytes:
+        return self._stream.decompress(data, max_length)
+
+
+def _bounded(stream: _Decompressor, data: bytes, name: str, limit_bytes: int) -> bytes:
+    result = stream.decompress(data, limit_bytes + 1)
+    if len(result) > limit_bytes:
+        raise BadDataError(f"it unpacks to more than {limit_bytes >> 20} MiB")
+    if not stream.eof:
+        raise BadDataError(f"its {name} data ends too early")
+    return result
+
+
+def _lz4(data: bytes, limit_bytes: int) -> bytes:
+    import lz4.block  # type: ignore[import-untyped]  # noqa: PLC0415 - off the start-up path
+
+    parts, total, at = [], 0, 4
+    # The rest of four bytes is the size that x86 appends. lz4's legacy format has no end mark.
+    while len(data) - at > 4:
+        (packed,) = struct.unpack_from("<I", data, at)
+        at += 4
+        if packed == 0 or packed > len(data) - at:
+            raise BadDataError("its lz4 data ends too early")
+        try:
+            part = lz4.block.decompress(data[at : at + packed], uncompressed_size=_LZ4_BLOCK_BYTES)
+        except lz4.block.LZ4BlockError as error:
+            raise BadDataError(f"its lz4 data is damaged ({error})") from error
+        at, total = at + packed, total + len(part)
+        if total > limit_bytes:
+            raise BadDataError(f"it unpacks to more than {limit_bytes >> 20} MiB")
+        parts.append(part)
+    if not parts:
+        raise BadDataError("its lz4 data ends too early")
+    if len(data) - at == 4 and struct.unpack_from("<I", data, at)[0] != total & 0xFFFFFFFF:
+        raise BadDataError("its lz4 data does not have the size that it says")
+    return b"".join(parts)
+
+
+def _zstd(data: bytes, limit_bytes: int) -> bytes:
+    import zstandard  # noqa: PLC0415 - off the start-up path
+
+    try:
+        # read_across_frames=False: what follows the frame is not ours.
+        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=False) as reader:
+            result: bytes = reader.read(limit_bytes + 1)
+            if len(result) > limit_bytes:
+                raise BadDataError(f"it unpacks to more than {limit_bytes >> 20} MiB")
+    except zstandard.ZstdError as error:
+        raise BadDataError(f"its zstd data is damaged ({error})") from error
+    return result

@@ -1,0 +1,232 @@
+"""Debian's packages: which one a kernel means, what it needs, and what is taken out of it.
+
+`parse_index` reads a Packages index, `choose` picks the package, `closure` follows its
+dependencies to those that hold files, and `unpack` takes the kernel and its modules from them.
+"""
+
+import fnmatch
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, ToolMissingError
+from bpfmatrix.kernels.compression import BadDataError, decompress, format_of
+
+__all__ = ["DEB_ARCH", "Deb", "choose", "closure", "default_pattern", "parse_index", "unpack"]
+
+DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+
+# From 7.x on, linux-image-X is empty and depends on the other two, which hold the files.
+_PARTS = ("linux-image-", "linux-binary-", "linux-modules-")
+# What a pattern does not mean unless it says so: debug symbols, the unsigned twin of a signed
+# image, real-time kernels.
+_VARIANTS = ("-dbg", "-unsigned", "-rt")
+_STANZA = re.compile(r"Package: (linux-(?:image|binary|modules)-[^\n]*)\n")
+
+
+@dataclass(frozen=True)
+class Deb:
+    """One package of an index."""
+
+    name: str
+    version: str
+    depends: str
+    size_bytes: int
+    installed_bytes: int
+    sha256: str
+
+    @property
+    def upstream_version(self) -> str:
+        """`6.1.192` of `6.1.192-2`, `7.3.4` of `7.3.4-1~bpo13+1`."""
+        match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", self.version)
+        return match[1] if match else self.version
+
+
+def parse_index(text: str) -> list[Deb]:
+    """Read the kernel packages of a Packages index (deb-control(5) stanzas), in its order."""
+    from debian.deb822 import Packages  # noqa: PLC0415 - off the start-up path
+
+    debs = []
+    for stanza in text.split("\n\n"):
+        # An index has up to 60,000 stanzas, of which some hundred are kernels'.
+        if not _STANZA.match(stanza.lstrip("\n")):
+            continue
+        fields = Packages(stanza)
+        try:
+            debs.append(
+                Deb(
+                    name=fields["Package"],
+                    version=fields["Version"],
+                    depends=fields.get("Depends", ""),
+                    size_bytes=int(fields["Size"]),
+                    installed_bytes=int(fields.get("Installed-Size", "0")) << 10,
+                    sha256=fields["SHA256"],
+                )
+            )
+        except (KeyError, ValueError) as error:
+            name = fields.get("Package", "a package")
+            raise BpfmatrixError(f"the index's entry of {name} can't be read: {error}") from error
+    return debs
+
+
+def default_pattern(id: str, arch: str) -> str:
+    """Return the package pattern of a kernel that names none."""
+    series = re.match(r"\d+(?:\.\d+)+", id)
+    if series is None:
+        raise BpfmatrixError(
+            f"{id}: this id begins with no release, so its package can't be guessed",
+            f"Name it in kernels.yaml: kernels.{id}.source.apt.package.",
+        )
+    return f"linux-image-{series[0]}.*-cloud-{DEB_ARCH[arch]}"
+
+
+def choose(debs: Sequence[Deb], pattern: str, where: str) -> Deb:
+    """Return the newest package that the pattern means; `where` is what an error calls the index.
+
+    "Newest" is by Debian's order of versions; of one version, the later name.
+    """
+    from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
+
+    if "*" in pattern:
+        unwanted = [part for part in _VARIANTS if part not in pattern]
+        found = [
+            deb
+            for deb in debs
+            if fnmatch.fnmatchcase(deb.name, pattern)
+            and not any(re.search(rf"{part}(-|$)", deb.name) for part in unwanted)
+        ]
+    else:
+        found = [deb for deb in debs if deb.name == pattern]
+    if not found:
+        near = nearest(pattern, {deb.name for deb in debs if deb.name.startswith("linux-image-")})
+        raise KernelUnavailableError(
+            f"{where} has no package {pattern}",
+            f"It has {', '.join(near)}." if near else "It has no kernel packages at all.",
+        )
+    return max(found, key=lambda deb: (Version(deb.version), deb.name))
+
+
+def nearest(pattern: str, names: Iterable[str], count: int = 4) -> list[str]:
+    """Return the names that somebody may have meant; those of the same flavour first."""
+    import difflib  # noqa: PLC0415 - off the start-up path
+
+    plain = [name for name in names if not any(part in name for part in _VARIANTS)]
+    wanted = pattern.replace("*", "")
+    return difflib.get_close_matches(wanted, sorted(plain), n=count, cutoff=0.0)
+
+
+def closure(debs: Sequence[Deb], first: Deb) -> tuple[Deb, ...]:
+    """Return the package and those that it depends on, as far as they may hold a kernel's files."""
+    from debian.deb822 import PkgRelation  # noqa: PLC0415 - off the start-up path
+    from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
+
+    result, open_ends = [first], [first]
+    while open_ends:
+        for alternatives in PkgRelation.parse_relations(open_ends.pop().depends):
+            for relation in alternatives:
+                if not relation["name"].startswith(_PARTS):
+                    continue
+                operator, version = relation.get("version") or ("", "")
+                found = [
+                    deb
+                    for deb in debs
+                    if deb.name == relation["name"] and (operator != "=" or deb.version == version)
+                ]
+                if found:
+                    deb = max(found, key=lambda deb: Version(deb.version))
+                    if deb not in result:
+                        result.append(deb)
+                        open_ends.append(deb)
+                    break
+    return tuple(result)
+
+
+def unpack(debs: Iterable[Path], root: Path) -> None:
+    """Take `vmlinuz` and `lib/modules/<release>` out of packages, and run depmod.
+
+    Modules are stored uncompressed: busybox's insmod reads nothing else.
+    """
+    for deb in debs:
+        # dpkg-deb knows every compression that a package's data may have; tarfile does not.
+        with subprocess.Popen(
+            ["dpkg-deb", "--fsys-tarfile", deb],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            try:
+                with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                    for member in archive:
+                        if member.isreg() and (target := _target(member.name)):
+                            file = archive.extractfile(member)
+                            assert file is not None
+                            _write(root / target, file)
+                process.stdout.read()  # the archive's padding
+            except (tarfile.TarError, EOFError) as error:
+                process.kill()
+                raise BpfmatrixError(f"{deb.name} can't be unpacked: {error}") from error
+            said = process.stderr.read().decode(errors="replace").strip()
+        if process.returncode:
+            raise BpfmatrixError(f"{deb.name} can't be unpacked: {said.splitlines()[-1:]}")
+    if not (root / "vmlinuz").exists():
+        raise KernelUnavailableError(
+            f"{', '.join(deb.name for deb in debs)}: there is no kernel in it",
+            "Name a package of a kernel's image: `invoke kernels.search TEXT` lists them.",
+        )
+    for release in (root / "lib/modules").glob("*"):
+        _depmod(root, release.name)
+
+
+def _target(name: str) -> str | None:
+    """Return where a package's file belongs in an image, or None for one that is not needed."""
+    parts = PurePosixPath(name).parts  # a leading "./" is dropped by PurePosixPath
+    if ".." in parts or parts[:1] == ("/",):
+        return None
+    if parts[:1] == ("usr",):
+        parts = parts[1:]
+    match parts:
+        case ("boot", file) if file.startswith("vmlinuz-"):
+            return "vmlinuz"
+        case ("lib", "modules", _, "vmlinuz"):
+            return "vmlinuz"
+        case ("lib", "modules", _, *_):
+            return str(PurePosixPath(*parts))
+    return None
+
+
+def _write(target: Path, file: IO[bytes]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix in (".xz", ".zst", ".gz") and target.with_suffix("").suffix == ".ko":
+        data = file.read()
+        try:
+            data = decompress(data) if format_of(data) else data
+        except BadDataError as error:
+            raise BpfmatrixError(f"the module {target.name} can't be unpacked: {error}") from error
+        target.with_suffix("").write_bytes(data)
+        return
+    with target.open("wb") as out:
+        shutil.copyfileobj(file, out, 1 << 20)
+
+
+def _depmod(root: Path, release: str) -> None:
+    # Debian keeps it in /usr/sbin, which is not on an ordinary user's PATH.
+    tool = shutil.which("depmod") or shutil.which("depmod", path="/usr/sbin:/sbin")
+    if tool is None:
+        raise ToolMissingError("depmod is not installed", "Install the package kmod.")
+    # A depmod may be built for /lib/modules or for /usr/lib/modules below the base folder.
+    link = root / "usr"
+    link.symlink_to(".")
+    try:
+        done = subprocess.run(
+            [tool, "-b", root, release], capture_output=True, text=True, check=False
+        )
+    finally:
+        link.unlink()
+    if done.returncode or not (root / "lib/modules" / release / "modules.dep").exists():
+        raise BpfmatrixError(f"depmod failed for {release}: {done.stderr.strip()[-200:]}")

@@ -1,0 +1,195 @@
+"""A kernel that is ready to boot: what it is, where its files are, and where they came from.
+
+It lies in a folder of its own, beside a `kernel.json` that describes it and holds its files'
+checksums, and a `modules.json` that holds those of its modules. `KernelImage.load` reads only the
+former, so that listing kernels is fast.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bpfmatrix.errors import DamagedError
+
+__all__ = ["KernelImage", "Package", "Provenance", "sha256_of"]
+
+FORMAT = 1
+DESCRIPTION = "kernel.json"
+MODULE_CHECKSUMS = "modules.json"
+
+
+@dataclass(frozen=True)
+class Package:
+    """One file that a kernel was taken from."""
+
+    name: str
+    version: str
+    sha256: str
+    """Of the file: as its source's signed index says, and as it was found to be."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a kernel came from, to be shown with every result."""
+
+    source: str
+    """Such as `apt bookworm-security`."""
+    packages: tuple[Package, ...]
+    """The one that was asked for comes first."""
+    vendor: str = ""
+    """Whose packages they are, as the source says: `Debian`."""
+
+
+@dataclass(frozen=True)
+class KernelImage:
+    """A kernel and its modules. Paths are absolute."""
+
+    arch: str
+    """`x86_64` or `aarch64`."""
+    release: str
+    """What `uname -r` says: `6.1.0-53-cloud-amd64`."""
+    version: str
+    """The upstream release: `6.1.192`."""
+    digest: str
+    """`sha256:...` of `vmlinuz`: the identity of this kernel."""
+    boot: Path
+    """What QEMU's -kernel takes: an uncompressed ELF if `pvh`, else a bzImage or an Image."""
+    pvh: bool
+    """Whether `boot` is an ELF that boots through PVH."""
+    vmlinuz: Path
+    """The kernel as its source has it."""
+    modules: Path | None
+    """The folder `.../lib/modules/<release>`: uncompressed `*.ko` and depmod's files."""
+    provenance: Provenance
+
+    @property
+    def description(self) -> str:
+        """One line for people: `6.1.192 (Debian 6.1.192-2, apt bookworm-security)`."""
+        packages = self.provenance.packages
+        built = f"{self.provenance.vendor} {packages[0].version}".strip() if packages else ""
+        return f"{self.version} ({', '.join(filter(None, (built, self.provenance.source)))})"
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds this kernel and nothing else."""
+        return self.vmlinuz.parent
+
+    @classmethod
+    def load(cls, folder: Path) -> "KernelImage":
+        """Read a kernel's description; DamagedError where there is none or it is no such thing."""
+        try:
+            data = json.loads((folder / DESCRIPTION).read_bytes())
+            if data["format"] != FORMAT:
+                raise ValueError(f"format {data['format']}")
+            provenance = data["provenance"]
+            return cls(
+                arch=data["arch"],
+                release=data["release"],
+                version=data["version"],
+                digest=data["digest"],
+                boot=folder / data["boot"],
+                pvh=data["pvh"],
+                vmlinuz=folder / data["vmlinuz"],
+                modules=folder / data["modules"] if data["modules"] else None,
+                provenance=Provenance(
+                    source=provenance["source"],
+                    packages=tuple(Package(**package) for package in provenance["packages"]),
+                    vendor=provenance["vendor"],
+                ),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedError(f"{folder / DESCRIPTION} can't be read ({error})") from error
+
+    def describe(self) -> None:
+        """Write both JSON files into the folder; `kernel.json` last, as it makes it a kernel."""
+        here = self.folder
+        if self.modules is not None:
+            checksums = {
+                str(path.relative_to(self.modules)): sha256_of(path)
+                for path in sorted(self.modules.rglob("*"))
+                if path.is_file()
+            }
+            (here / MODULE_CHECKSUMS).write_text(json.dumps(checksums, indent=0))
+        names = {self.vmlinuz.name, self.boot.name, MODULE_CHECKSUMS}
+        data: dict[str, Any] = {
+            "format": FORMAT,
+            "arch": self.arch,
+            "release": self.release,
+            "version": self.version,
+            "digest": self.digest,
+            "boot": self.boot.name,
+            "pvh": self.pvh,
+            "vmlinuz": self.vmlinuz.name,
+            "modules": str(self.modules.relative_to(here)) if self.modules else None,
+            "provenance": asdict(self.provenance),
+            "sha256": {n: sha256_of(here / n) for n in sorted(names) if (here / n).exists()},
+        }
+        (here / DESCRIPTION).write_text(json.dumps(data, indent=1))
+
+    def verify_boot(self) -> None:
+        """Compare what is booted with its checksum: about 50 ms. Raises DamagedError."""
+        _verify(self.folder, self._checksums())
+
+    def verify(self) -> None:
+        """Compare every file of the kernel with its checksum. Raises DamagedError."""
+        self.verify_boot()
+        if self.modules is not None:
+            _verify(self.modules, _load_checksums(self.folder / MODULE_CHECKSUMS))
+
+    def read_modules(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Read files of `modules` by their paths in there; DamagedError unless they are as stored.
+
+        A name that the kernel does not have is a KeyError.
+        """
+        if self.modules is None:
+            raise KeyError(f"{self.release} has no modules")
+        checksums, result = _load_checksums(self.folder / MODULE_CHECKSUMS), {}
+        for name in names:
+            expected = checksums[name]
+            try:
+                result[name] = (self.modules / name).read_bytes()
+            except OSError as error:
+                raise DamagedError(f"{self.modules / name}: {error.strerror}") from error
+            if hashlib.sha256(result[name]).hexdigest() != expected:
+                raise _changed(self.modules / name)
+        return result
+
+    def _checksums(self) -> dict[str, str]:
+        try:
+            checksums: dict[str, str] = json.loads((self.folder / DESCRIPTION).read_bytes())[
+                "sha256"
+            ]
+            return {**dict.fromkeys((self.vmlinuz.name, self.boot.name), ""), **checksums}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedError(f"{self.folder / DESCRIPTION} can't be read ({error})") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load_checksums(path: Path) -> dict[str, str]:
+    try:
+        checksums: dict[str, str] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path} can't be read ({error})") from error
+    return checksums
+
+
+def _verify(folder: Path, checksums: dict[str, str]) -> None:
+    for name, expected in checksums.items():
+        try:
+            found = sha256_of(folder / name)
+        except OSError as error:
+            raise DamagedError(f"{folder / name}: {error.strerror}") from error
+        if found != expected:
+            raise _changed(folder / name)
+
+
+def _changed(path: Path) -> DamagedError:
+    return DamagedError(f"{path} does not have the checksum that it was stored with")

@@ -1,0 +1,182 @@
+"""Where kernels are kept: once per machine, by their content, for all checkouts.
+
+    kernels/<arch>/<release>-<digest>/   a KernelImage: `kernel.json` and its files
+    refs/<arch>/<id>-<source>.json       which of them a kernel of kernels.yaml resolved to
+
+An image appears by one rename when it is complete. A ref is what makes a series stay on its
+release until it is updated, with no network at all.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpfmatrix.cache import Cache
+from bpfmatrix.config import KernelConfig
+from bpfmatrix.errors import BpfmatrixError, DamagedError
+from bpfmatrix.kernels.image import (
+    MODULE_CHECKSUMS,
+    KernelImage,
+    Package,
+    Provenance,
+    sha256_of,
+)
+from bpfmatrix.kernels.vmlinuz import inspect
+
+__all__ = ["Store"]
+
+# Only to tell early that it will not fit: an unpacked vmlinux, and what depmod writes.
+UNPACKED_KERNEL_BYTES = 100 << 20
+
+
+@dataclass(frozen=True)
+class Store:
+    """The kernels in a cache."""
+
+    cache: Cache
+
+    @contextlib.contextmanager
+    def locked(self, kernel: KernelConfig) -> Iterator[None]:
+        """Keep other processes from resolving the same kernel at the same time."""
+        with self.cache.lock(f"ref-{kernel.arch}-{self._ref(kernel).stem}"):
+            yield
+
+    def folders(self) -> list[Path]:
+        """Return the folder of every image, readable or not."""
+        return sorted(self._folder("kernels").glob("*/*"))
+
+    def images(self) -> Iterator[KernelImage]:
+        """Give every readable image."""
+        for folder in self.folders():
+            with contextlib.suppress(DamagedError):
+                yield KernelImage.load(folder)
+
+    def resolved(self, kernel: KernelConfig) -> KernelImage | None:
+        """Return what this kernel last resolved to, not verified; None where it never did."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, DamagedError):
+            ref = json.loads(self._ref(kernel).read_bytes())
+            return KernelImage.load(self.cache.root / ref["image"])
+        return None
+
+    def point(self, kernel: KernelConfig, image: KernelImage) -> None:
+        """Let this kernel resolve to that image from now on."""
+        ref = self._ref(kernel)
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        data = {
+            "id": kernel.id,
+            "source": kernel.source.model_dump(mode="json", exclude_unset=True),
+            "image": str(image.folder.relative_to(self.cache.root)),
+        }
+        with self.cache.staging() as staging:
+            new = staging / "ref"
+            new.write_text(json.dumps(data, indent=1))
+            new.replace(ref)
+
+    def with_packages(self, arch: str, packages: tuple[Package, ...]) -> KernelImage | None:
+        """Return the image that was taken from exactly these packages, if there is one."""
+        for image in self.images():
+            if image.arch == arch and image.provenance.packages == packages:
+                return image
+        return None
+
+    def add(
+        self, staging: Path, arch: str, version: str, provenance: Provenance, root: Path
+    ) -> KernelImage:
+        """Store a kernel: `root` holds `vmlinuz` and perhaps `lib/modules/<release>`.
+
+        `root` lies in `staging`, on the cache's file system, and is moved away. A damaged image
+        of the same content is replaced. BpfmatrixError if `vmlinuz` is no kernel for `arch`.
+        """
+        image = _described(root, arch, version, provenance)
+        digest = hashlib.sha256(image.digest.encode())
+        if image.modules:
+            digest.update((root / MODULE_CHECKSUMS).read_bytes())
+        name = f"{_file_name(image.release)}-{digest.hexdigest()[:12]}"
+        target = self._folder("kernels") / arch / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self.cache.lock(f"image-{arch}-{name}"):
+            if target.exists():  # damaged, or another id's resolution came to the same
+                target.rename(staging / "replaced")
+            root.rename(target)
+        return KernelImage.load(target)
+
+    def discard(self, folder: Path) -> int:
+        """Remove an image's folder; returns the bytes that it took."""
+        size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+        with self.cache.staging() as staging, contextlib.suppress(FileNotFoundError):
+            folder.rename(staging / "discarded")
+        return size
+
+    def referenced(self) -> set[Path]:
+        """Return the folders of the images that a ref points at."""
+        folders = set()
+        for ref in self._folder("refs").glob("*/*.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                folders.add(self.cache.root / json.loads(ref.read_bytes())["image"])
+        return folders
+
+    def forget_all(self) -> None:
+        """Remove every ref."""
+        shutil.rmtree(self._folder("refs"), ignore_errors=True)
+
+    def _folder(self, name: str) -> Path:
+        return self.cache.root / name
+
+    def _ref(self, kernel: KernelConfig) -> Path:
+        source = kernel.source.model_dump_json(exclude_unset=True)
+        key = hashlib.sha256(source.encode()).hexdigest()[:12]
+        return self._folder("refs") / kernel.arch / f"{_file_name(kernel.id)}-{key}.json"
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """BpfmatrixError if the file system of `folder` has less than this left."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise BpfmatrixError(
+            f"the cache needs {needed_bytes >> 20} MB and {folder} has {free >> 20} MB left",
+            "Free some space, let BPFMATRIX_CACHE name a larger disk, or `invoke kernels.prune`.",
+        )
+
+
+def _described(root: Path, arch: str, version: str, provenance: Provenance) -> KernelImage:
+    """Make `root` a described image in place."""
+    vmlinuz = root / "vmlinuz"
+    found = inspect(vmlinuz.read_bytes(), f"the kernel of {provenance.packages[0].name}")
+    if found.arch != arch:
+        raise BpfmatrixError(
+            f"the kernel of {provenance.packages[0].name} is for {found.arch}, not for {arch}",
+            "Name another package, or set `arch` in kernels.yaml.",
+        )
+    boot = vmlinuz
+    if found.unpacked is not None:
+        boot = root / ("vmlinux" if found.pvh else "Image")
+        boot.write_bytes(found.unpacked)
+    modules = root / "lib/modules" / found.release
+    image = KernelImage(
+        arch=arch,
+        release=found.release,
+        version=version,
+        digest=f"sha256:{sha256_of(vmlinuz)}",
+        boot=boot,
+        pvh=found.pvh,
+        vmlinuz=vmlinuz,
+        modules=modules if modules.is_dir() else None,
+        provenance=provenance,
+    )
+    image.describe()
+    return image
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.+~-]", "_", text)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether this is what a full disk, or a full quota, raises."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

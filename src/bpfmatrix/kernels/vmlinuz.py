@@ -1,0 +1,164 @@
+"""What a kernel image says about itself: format, release, and the ELF that boots through PVH.
+
+`inspect` takes the bytes of a bzImage, an arm64 Image, Image.gz or EFI zboot image, or a vmlinux;
+it gives a `Vmlinuz`. Bytes that are no kernel are a BpfmatrixError with a sentence.
+"""
+
+import re
+import struct
+from dataclasses import dataclass
+
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.kernels.compression import BadDataError, decompress, format_of
+
+__all__ = ["Vmlinuz", "inspect"]
+
+_BANNER = re.compile(rb"Linux version (\d[\w.+~:-]*) \(")
+_RELEASE = re.compile(r"\d+\.\d+[\w.+~:-]*")
+_EM_386, _EM_X86_64, _EM_AARCH64 = 3, 62, 183
+_PT_NOTE = 4
+# include/xen/interface/elfnote.h: the 32-bit entry point that PVH boots through.
+_XEN_ELFNOTE_PHYS32_ENTRY = 18
+
+
+@dataclass(frozen=True)
+class Vmlinuz:
+    """A kernel image that was recognised."""
+
+    arch: str
+    """`x86_64` or `aarch64`."""
+    release: str
+    """What `uname -r` will say."""
+    unpacked: bytes | None
+    """What QEMU boots sooner than the image itself: x86's vmlinux if it can boot through PVH,
+    aarch64's Image if the image was compressed; else None."""
+
+    @property
+    def pvh(self) -> bool:
+        """Whether `unpacked` boots through PVH."""
+        return self.arch == "x86_64" and self.unpacked is not None
+
+
+def inspect(data: bytes, name: str) -> Vmlinuz:
+    """Recognise a kernel image. `name` is what an error calls it."""
+    try:
+        if data[0x202:0x206] == b"HdrS":
+            return _bzimage(data)
+        if data[0x38:0x3C] == b"ARMd":
+            return Vmlinuz("aarch64", _release_of_banner(data), None)
+        if data[:2] == b"MZ" and data[4:8] == b"zimg":
+            return _compressed_image(_zboot_payload(data))
+        if data[:4] == b"\x7fELF":
+            return _vmlinux(data)
+        if format_of(data):
+            return _compressed_image(data)
+    except BadDataError as error:
+        raise BpfmatrixError(
+            f"{name} is no kernel that can be booted: {error}",
+            "Expected is a bzImage, an arm64 Image or Image.gz, or a vmlinux.",
+        ) from error
+    raise BpfmatrixError(
+        f"{name} is no kernel: it begins like none of bzImage, Image, Image.gz and vmlinux",
+        "Expected is what a kernel's build or package calls vmlinuz.",
+    )
+
+
+def _bzimage(data: bytes) -> Vmlinuz:
+    """Read the setup header: Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header"."""
+    if len(data) < 0x250:
+        raise BadDataError("it ends within its header")
+    (protocol,) = struct.unpack_from("<H", data, 0x206)
+    # payload_offset and payload_length came with protocol 2.08 (Linux 2.6.26).
+    if protocol < 0x0208:
+        raise BadDataError(f"its boot protocol {protocol >> 8}.{protocol & 255:02} is too old")
+    # xloadflags (protocol 2.12, Linux 3.8), bit 0: there is a 64-bit entry point.
+    if protocol < 0x020C or not struct.unpack_from("<H", data, 0x236)[0] & 1:
+        raise BadDataError("it is a 32-bit kernel")
+    # "If the setup_sects field contains 0, the real value is 4": an old boot loader's tale.
+    setup_bytes = ((data[0x1F1] or 4) + 1) * 512
+    offset, length = struct.unpack_from("<II", data, 0x248)
+    start = setup_bytes + offset
+    if length == 0 or start + length > len(data):
+        raise BadDataError("it is shorter than its header says")
+    # kernel_version: "the offset ... plus 0x200" of a NUL-terminated text, the release first.
+    (at,) = struct.unpack_from("<H", data, 0x20E)
+    text = data[at + 0x200 : at + 0x200 + 256].split(b"\0")[0].decode("ascii", "replace")
+    release = (text.split() or [""])[0]
+    if not _RELEASE.fullmatch(release):
+        raise BadDataError("its header names no release")
+    vmlinux = decompress(data[start : start + length])
+    if vmlinux[:4] != b"\x7fELF":
+        raise BadDataError("what it unpacks to is no ELF file")
+    return Vmlinuz("x86_64", release, vmlinux if has_pvh_entry(vmlinux) else None)
+
+
+def _zboot_payload(data: bytes) -> bytes:
+    """Read the header of drivers/firmware/efi/libstub/zboot-header.S: offset and size of it."""
+    if len(data) < 16:
+        raise BadDataError("it ends within its header")
+    offset, size = struct.unpack_from("<II", data, 8)
+    if size == 0 or offset + size > len(data):
+        raise BadDataError("it is shorter than its header says")
+    return data[offset : offset + size]
+
+
+def _compressed_image(data: bytes) -> Vmlinuz:
+    image = decompress(data)
+    # Documentation/arch/arm64/booting.rst: magic number "ARM\x64" at offset 56.
+    if image[0x38:0x3C] != b"ARMd":
+        raise BadDataError("what it unpacks to is no arm64 Image")
+    return Vmlinuz("aarch64", _release_of_banner(image), image)
+
+
+def _vmlinux(data: bytes) -> Vmlinuz:
+    if len(data) < 64 or data[4:6] != b"\x02\x01":
+        raise BadDataError("it is no 64-bit little-endian ELF file")
+    (machine,) = struct.unpack_from("<H", data, 18)
+    if machine == _EM_AARCH64:
+        raise BadDataError("QEMU does not boot an arm64 vmlinux, only its Image")
+    if machine != _EM_X86_64:
+        raise BadDataError(f"it is for another architecture (ELF machine {machine})")
+    if not has_pvh_entry(data):
+        raise BadDataError("this vmlinux has no PVH entry (CONFIG_PVH), and QEMU needs one")
+    return Vmlinuz("x86_64", _release_of_banner(data), data)
+
+
+def _release_of_banner(image: bytes) -> str:
+    if match := _BANNER.search(image):
+        return match[1].decode("ascii", "replace")
+    raise BadDataError("there is no Linux banner in it")
+
+
+def has_pvh_entry(elf: bytes) -> bool:
+    """Whether a 64-bit ELF has the note by which QEMU's -kernel boots it (hw/i386/x86.c).
+
+    By hand, as the file may be anything; the layout is that of elf(5).
+    """
+    if len(elf) < 64 or elf[4:6] != b"\x02\x01":
+        return False
+    (table,) = struct.unpack_from("<Q", elf, 32)
+    entry_bytes, entries = struct.unpack_from("<HH", elf, 54)
+    if entry_bytes != 56:
+        return False
+    for index in range(entries):
+        at = table + index * entry_bytes
+        if at + entry_bytes > len(elf):
+            return False
+        (kind,) = struct.unpack_from("<I", elf, at)
+        offset, size, align = (
+            struct.unpack_from("<Q", elf, at + field)[0] for field in (8, 32, 48)
+        )
+        if kind == _PT_NOTE and _has_xen_note(elf[offset : offset + size], 8 if align == 8 else 4):
+            return True
+    return False
+
+
+def _has_xen_note(notes: bytes, align: int) -> bool:
+    at = 0
+    while at + 12 <= len(notes):
+        name_bytes, value_bytes, kind = struct.unpack_from("<III", notes, at)
+        name = notes[at + 12 : at + 12 + name_bytes]
+        if name == b"Xen\0" and kind == _XEN_ELFNOTE_PHYS32_ENTRY:
+            return True
+        at += 12 + -(-name_bytes // align) * align + -(-value_bytes // align) * align
+    return False
