@@ -18,7 +18,8 @@ struct sum_context {
 	__u32 iterations; /* in: how many to ask for */
 	__u32 stop_at;	  /* in: the number at which to stop, which is not added any more */
 	__u64 sum;	  /* out: 0 + 1 + ... */
-	__s64 looped;	  /* out: what bpf_loop returned, the iterations done or a negative errno */
+	__s32 looped;	  /* out: what bpf_loop returned, the iterations done or a negative errno */
+	__u32 reserved;
 };
 
 struct sum_state {
@@ -41,6 +42,8 @@ int sum_range(struct sum_context *ctx)
 {
 	struct sum_state state = {.stop_at = ctx->stop_at};
 
+	/* To 32 bits: from 6.0 on the verifier inlines bpf_loop, as code that zero-extends an
+	 * errno. */
 	ctx->looped = bpf_loop(ctx->iterations, add_index, &state, 0);
 	ctx->sum = state.sum;
 	return 0;

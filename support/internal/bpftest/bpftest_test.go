@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Not with the tag: `go test -c -tags integration ./...` builds what is to run in a guest.
+//go:build !integration
+
+package bpftest
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf/asm"
+)
+
+func TestParseRelease(t *testing.T) {
+	for text, want := range map[string]Release{
+		"5.4":                       {5, 4},
+		"5.10.0-46-cloud-amd64":     {5, 10},
+		"6.12.117+deb13-cloud":      {6, 12},
+		"7.3-rc1":                   {7, 3},
+		"6.18.15+deb13-cloud-arm64": {6, 18},
+	} {
+		if got, err := ParseRelease(text); err != nil || got != want {
+			t.Errorf("ParseRelease(%q) = %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "5", "5.", ".10", "v5.10", "linux 5.10"} {
+		if got, err := ParseRelease(text); err == nil {
+			t.Errorf("ParseRelease(%q) = %v, want an error", text, got)
+		}
+	}
+}
+
+func TestParseRequirement(t *testing.T) {
+	got, err := parseRequirement([]byte("5.17 bpf_loop\x00"))
+	if want := (Requirement{Release{5, 17}, "bpf_loop"}); err != nil || *got != want {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	for _, data := range []string{
+		"", "5.17 bpf_loop", "5.17\x00", "5.17 \x00", "5.17.3 x\x00", "5.017 x\x00", "bpf_loop 5.17\x00",
+		"5.17 bpf_loop\x005.8 ringbuf\x00",
+	} {
+		if got, err := parseRequirement([]byte(data)); err == nil {
+			t.Errorf("parseRequirement(%q) = %v, want an error", data, got)
+		}
+	}
+}
+
+func TestUnmetBy(t *testing.T) {
+	requirement := &Requirement{Release{5, 17}, "bpf_loop"}
+	for kernel, want := range map[string]string{
+		"5.10.0-46-cloud-amd64": "needs 5.17 (bpf_loop), this kernel is 5.10.0-46-cloud-amd64",
+		"4.19.1":                "needs 5.17 (bpf_loop), this kernel is 4.19.1",
+		"5.17.0":                "",
+		"6.1.0-56-cloud-amd64":  "",
+	} {
+		if got, err := requirement.unmetBy(kernel); err != nil || got != want {
+			t.Errorf("unmetBy(%q) = %q, %v, want %q", kernel, got, err, want)
+		}
+	}
+	if got, err := (*Requirement)(nil).unmetBy("4.19"); err != nil || got != "" {
+		t.Errorf("nothing required: got %q, %v", got, err)
+	}
+}
+
+func TestObjectPath(t *testing.T) {
+	top := t.TempDir()
+	deep := filepath.Join(top, "support", "programs")
+	for _, dir := range []string{deep, filepath.Join(top, "ebpf"), filepath.Join(top, "other")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"ebpf/x.bpf.o", "other/x.bpf.o"} {
+		if err := os.WriteFile(filepath.Join(top, path), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(deep)
+
+	t.Setenv(ObjectsVariable, "")
+	if got, err := ObjectPath("x"); err != nil || got != filepath.Join(top, "ebpf", "x.bpf.o") {
+		t.Errorf("nearest ebpf: got %q, %v", got, err)
+	}
+	if got, err := ObjectPath("y"); err == nil {
+		t.Errorf("an object that was not built: got %q, want an error", got)
+	}
+	t.Setenv(ObjectsVariable, filepath.Join(top, "other"))
+	if got, err := ObjectPath("x"); err != nil || got != filepath.Join(top, "other", "x.bpf.o") {
+		t.Errorf("$%s: got %q, %v", ObjectsVariable, got, err)
+	}
+}
+
+func TestLastWords(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		log    []string
+		offset asm.RawInstructionOffset
+		found  bool
+		words  []string
+	}{
+		{"an instruction", []string{
+			"; *count += 1;",
+			"11: (bf) r2 = r10",
+			"12: (7b) *(u64 *)(r0 +0) = r1",
+			"R0 invalid mem access 'map_value_or_null'",
+			"processed 12 insns (limit 1000000)",
+			"",
+		}, 12, true, []string{"R0 invalid mem access 'map_value_or_null'"}},
+		{"no instruction", []string{
+			"reg type unsupported", "invalid func unknown#181", "processed 0 insns",
+		}, 0, false, []string{"invalid func unknown#181"}},
+		{"nothing", nil, 0, false, nil},
+	} {
+		offset, found, words := lastWords(test.log)
+		if offset != test.offset || found != test.found || !slices.Equal(words, test.words) {
+			t.Errorf("%s: got %d, %v, %q, want %d, %v, %q", test.name,
+				offset, found, words, test.offset, test.found, test.words)
+		}
+	}
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpftest
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// Load loads the object that was built from ebpf/NAME.bpf.c, and unloads it when the test ends.
+// Each change is applied to what will be loaded, such as the value of a constant.
+//
+// It skips the test where the object requires a newer kernel, and fails it, with the verifier's log,
+// where the kernel rejects a program.
+func Load(t testing.TB, name string, changes ...func(*ebpf.CollectionSpec) error) *ebpf.Collection {
+	t.Helper()
+	path, err := ObjectPath(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	skipUnlessMet(t, path)
+
+	spec, err := ebpf.LoadCollectionSpec(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range changes {
+		if err := change(spec); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+	}
+	// Kernels before 5.11 charge maps and programs to the limit of locked memory.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		t.Fatalf("raise the limit of locked memory: %v", err)
+	}
+	collection, err := ebpf.NewCollection(spec)
+	var rejection *ebpf.VerifierError
+	if errors.As(err, &rejection) {
+		t.Fatal(describeRejection(path, spec, err, rejection))
+	} else if err != nil {
+		t.Fatalf("load %s: %v", path, err)
+	}
+	t.Cleanup(collection.Close)
+	return collection
+}
+
+// SetVariable is a change for [Load]: the value of a `const volatile`, fixed before the program loads.
+func SetVariable(name string, value any) func(*ebpf.CollectionSpec) error {
+	return func(spec *ebpf.CollectionSpec) error {
+		variable := spec.Variables[name]
+		if variable == nil {
+			return errors.New("no variable " + name)
+		}
+		return variable.Set(value)
+	}
+}
+
+func skipUnlessMet(t testing.TB, path string) {
+	t.Helper()
+	if os.Getenv(IgnoreRequirementsVariable) == "1" {
+		return
+	}
+	requirement, err := ReadRequirement(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel, err := KernelRelease()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reason, err := requirement.unmetBy(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reason != "" {
+		t.Skip(reason)
+	}
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bpftest finds the objects that ebpf/ builds, skips those that the running kernel is too
+// old for, loads the rest, and tells in the verifier's own words why a program was rejected.
+package bpftest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// ObjectsVariable names the environment variable that holds the directory of the objects.
+const ObjectsVariable = "BPFMATRIX_OBJECTS"
+
+const objectSuffix = ".bpf.o"
+
+// ObjectPath returns the path of the object that was built from ebpf/NAME.bpf.c: in the directory
+// that [ObjectsVariable] names, else in the nearest directory ebpf at or above the working directory.
+func ObjectPath(name string) (string, error) {
+	dir, err := objectsDir()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, name+objectSuffix)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%w: build it with `make ebpf`, or name its directory in $%s",
+			err, ObjectsVariable)
+	}
+	return path, nil
+}
+
+func objectsDir() (string, error) {
+	if dir := os.Getenv(ObjectsVariable); dir != "" {
+		return dir, nil
+	}
+	start, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		candidate := filepath.Join(dir, "ebpf")
+		if info, err := os.Stat(candidate); err == nil && info.IsDir() {
+			return candidate, nil
+		} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("no directory ebpf at or above %s: name the objects' one in $%s",
+				start, ObjectsVariable)
+		}
+	}
+}

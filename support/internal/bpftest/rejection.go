@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpftest
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+)
+
+// An instruction in a verifier's log, in every release so far: "12: (7b) *(u64 *)(r10 -16) = r7".
+var loggedInstruction = regexp.MustCompile(`^(\d+): \([0-9a-f]{2}\) `)
+
+// describeRejection says what the verifier objects to and at which source line, then its whole log:
+//
+//	rejected: program on_sample of stack_sampler.bpf.o: permission denied
+//	rejected: ebpf/stack_sampler.bpf.c:60: *count += 1;
+//	rejected: R0 invalid mem access 'map_value_or_null'
+//	----- verifier log: on_sample -----
+//	...
+//	----- end of verifier log -----
+//
+// The words "rejected:" and the two rulers are for tools to find.
+func describeRejection(
+	path string, spec *ebpf.CollectionSpec, err error, rejection *ebpf.VerifierError,
+) string {
+	name := rejectedProgram(spec, err)
+	var text strings.Builder
+	fmt.Fprintf(&text, "rejected: program %s of %s: %v\n", name, filepath.Base(path), rejection.Cause)
+	offset, found, objections := lastWords(rejection.Log)
+	if program := spec.Programs[name]; program != nil && found {
+		if line := sourceOf(program.Instructions, offset); line != nil {
+			fmt.Fprintf(&text, "rejected: %s:%d: %s\n",
+				line.FileName(), line.LineNumber(), strings.TrimSpace(line.Line()))
+		}
+	}
+	for _, objection := range objections {
+		fmt.Fprintf(&text, "rejected: %s\n", objection)
+	}
+	fmt.Fprintf(&text, "----- verifier log: %s -----\n", name)
+	for _, line := range rejection.Log {
+		fmt.Fprintln(&text, line)
+	}
+	text.WriteString("----- end of verifier log -----")
+	return text.String()
+}
+
+// rejectedProgram returns the name of the program that err speaks of; only the error's text has it.
+func rejectedProgram(spec *ebpf.CollectionSpec, err error) string {
+	for name := range spec.Programs {
+		if strings.Contains(err.Error(), "program "+name+": ") {
+			return name
+		}
+	}
+	return "(unknown)"
+}
+
+// lastWords returns the instruction that the verifier looked at last, if it came to any, and what it
+// said after it.
+func lastWords(log []string) (offset asm.RawInstructionOffset, found bool, objections []string) {
+	for _, line := range slices.Backward(log) {
+		if match := loggedInstruction.FindStringSubmatch(line); match != nil {
+			number, err := strconv.ParseUint(match[1], 10, 32)
+			return asm.RawInstructionOffset(number), err == nil, objections
+		}
+		if line != "" && !strings.HasPrefix(line, "processed ") {
+			objections = slices.Insert(objections, 0, line)
+		}
+	}
+	// All of the log is about something else than an instruction: its last line sums it up.
+	return 0, false, objections[max(0, len(objections)-1):]
+}
+
+// sourceOf returns the source line of the instruction at offset. A line is noted at the first of the
+// instructions that were made from it.
+func sourceOf(instructions asm.Instructions, offset asm.RawInstructionOffset) *btf.Line {
+	var last *btf.Line
+	for iter := instructions.Iterate(); iter.Next() && iter.Offset <= offset; {
+		if line, ok := iter.Ins.Source().(*btf.Line); ok {
+			last = line
+		}
+	}
+	return last
+}

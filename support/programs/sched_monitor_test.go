@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build integration
+
+package programs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/perf"
+	"golang.org/x/sys/unix"
+
+	"github.com/bpfmatrix/bpfmatrix/support/internal/bpftest"
+)
+
+// enum task_event_kind
+type taskEventKind uint32
+
+const (
+	taskForked   taskEventKind = 1
+	taskExecuted taskEventKind = 2
+	taskExited   taskEventKind = 3
+)
+
+func (k taskEventKind) String() string {
+	names := map[taskEventKind]string{taskForked: "fork", taskExecuted: "exec", taskExited: "exit"}
+	if name, ok := names[k]; ok {
+		return name
+	}
+	return fmt.Sprintf("taskEventKind(%d)", uint32(k))
+}
+
+// struct task_event
+type taskEvent struct {
+	Time     uint64
+	Kind     taskEventKind
+	PID      uint32
+	TGID     uint32
+	PPID     uint32
+	ExitCode int32
+	Comm     comm
+	_        uint32
+}
+
+func TestSchedMonitor(t *testing.T) {
+	monitor := newSchedMonitor(t)
+	us := uint32(os.Getpid())
+
+	t.Run("exec_exit", func(t *testing.T) {
+		cmd := child(t, childExits, "0")
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		pid := uint32(cmd.Process.Pid)
+		events := monitor.lifeOf(t, pid)
+		kinds := make([]taskEventKind, 0, len(events))
+		for _, event := range events {
+			kinds = append(kinds, event.Kind)
+			if event.TGID != pid || event.PPID != us {
+				t.Errorf("%v: tgid %d, ppid %d, want %d, %d", event.Kind, event.TGID, event.PPID, pid, us)
+			}
+		}
+		if want := []taskEventKind{taskForked, taskExecuted, taskExited}; !slices.Equal(kinds, want) {
+			t.Errorf("events in order of time: %v, want %v", kinds, want)
+		}
+		for _, event := range events {
+			if event.Kind != taskForked && event.Comm.String() != commOf(cmd.Path) {
+				t.Errorf("%v: comm %q, want %q", event.Kind, event.Comm, commOf(cmd.Path))
+			}
+		}
+	})
+
+	t.Run("exit_code", func(t *testing.T) {
+		for _, want := range []int{0, 1, 42, 255} {
+			cmd := child(t, childExits, fmt.Sprint(want))
+			cmd.Run() // its error is the status, which is what the events are asked for
+			status := monitor.exitStatusOf(t, uint32(cmd.Process.Pid))
+			if !status.Exited() || status.ExitStatus() != want {
+				t.Errorf("status %#x, want an exit with %d", uint32(status), want)
+			}
+		}
+	})
+
+	t.Run("killed_by_signal", func(t *testing.T) {
+		cmd := child(t, childWaits)
+		start(t, cmd)
+		if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		status := monitor.exitStatusOf(t, uint32(cmd.Process.Pid))
+		if !status.Signaled() || status.Signal() != syscall.SIGKILL {
+			t.Errorf("status %#x, want a death by SIGKILL", uint32(status))
+		}
+	})
+
+	t.Run("thread_is_no_process", func(t *testing.T) {
+		tid := endThread(t)
+		exit := monitor.await(t, func(event taskEvent) bool {
+			return event.Kind == taskExited && event.PID == tid
+		})
+		if exit.TGID != us || exit.ExitCode != 0 {
+			t.Errorf("thread %d: tgid %d, exit code %d, want %d, 0", tid, exit.TGID, exit.ExitCode, us)
+		}
+	})
+}
+
+// endThread ends one of this process's threads, other than its first, and returns its id.
+func endThread(t *testing.T) uint32 {
+	t.Helper()
+	tids := make(chan uint32)
+	for range 100 {
+		// Go ends the thread of a goroutine that ends while it is locked to it, except for the first
+		// thread, which sleeps from then on, so that the next try gets another.
+		go func() {
+			runtime.LockOSThread()
+			tids <- uint32(unix.Gettid())
+		}()
+		if tid := <-tids; tid != uint32(os.Getpid()) {
+			return tid
+		}
+	}
+	t.Fatal("every goroutine ran on the first thread")
+	return 0
+}
+
+// A schedMonitor remembers each event that it has read.
+type schedMonitor struct {
+	reader *perf.Reader
+	events []taskEvent
+}
+
+func newSchedMonitor(t *testing.T) *schedMonitor {
+	t.Helper()
+	collection := bpftest.Load(t, "sched_monitor")
+	reader, err := perf.NewReader(collection.Maps["events"], 16*os.Getpagesize())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reader.Close() })
+	for program, tracepoint := range map[string]string{
+		"on_fork": "sched_process_fork",
+		"on_exec": "sched_process_exec",
+		"on_exit": "sched_process_exit",
+	} {
+		attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{
+			Name: tracepoint, Program: collection.Programs[program],
+		})
+		if err != nil {
+			t.Fatalf("attach %s to %s: %v", program, tracepoint, err)
+		}
+		t.Cleanup(func() { attached.Close() })
+	}
+	return &schedMonitor{reader: reader}
+}
+
+// await returns the first event that wanted accepts, read before or still to come.
+func (m *schedMonitor) await(t *testing.T, wanted func(taskEvent) bool) taskEvent {
+	t.Helper()
+	if i := slices.IndexFunc(m.events, wanted); i >= 0 {
+		return m.events[i]
+	}
+	m.reader.SetDeadline(time.Now().Add(patience))
+	for {
+		record, err := m.reader.Read()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("no such event within %v; there were: %+v", patience, m.events)
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if record.LostSamples > 0 {
+			t.Fatalf("%d events lost", record.LostSamples)
+		}
+		var event taskEvent
+		err = binary.Read(bytes.NewReader(record.RawSample), binary.NativeEndian, &event)
+		if err != nil {
+			t.Fatalf("event of %d bytes: %v", len(record.RawSample), err)
+		}
+		m.events = append(m.events, event)
+		if wanted(event) {
+			return event
+		}
+	}
+}
+
+// lifeOf returns the events of a process's first thread, by their time: each CPU has a buffer of its
+// own, so that the end can be read before the beginning.
+func (m *schedMonitor) lifeOf(t *testing.T, pid uint32) []taskEvent {
+	t.Helper()
+	for _, kind := range []taskEventKind{taskForked, taskExecuted, taskExited} {
+		m.await(t, func(event taskEvent) bool { return event.PID == pid && event.Kind == kind })
+	}
+	var life []taskEvent
+	for _, event := range m.events {
+		if event.PID == pid {
+			life = append(life, event)
+		}
+	}
+	slices.SortFunc(life, func(a, b taskEvent) int { return int(int64(a.Time - b.Time)) })
+	return life
+}
+
+func (m *schedMonitor) exitStatusOf(t *testing.T, pid uint32) syscall.WaitStatus {
+	t.Helper()
+	exit := m.await(t, func(event taskEvent) bool {
+		return event.PID == pid && event.Kind == taskExited
+	})
+	return syscall.WaitStatus(exit.ExitCode)
+}
