@@ -6,7 +6,6 @@ modules that the machine needs. Packing is reproducible: the same input gives th
 
 import functools
 import hashlib
-import shutil
 import stat
 import struct
 import subprocess
@@ -15,9 +14,11 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from bpfmatrix.errors import BpfmatrixError, ToolMissingError
+from bpfmatrix import tools
+from bpfmatrix.cache import Cache
+from bpfmatrix.errors import BpfmatrixError
 
-__all__ = ["Entry", "base", "pack", "unpack"]
+__all__ = ["Entry", "base", "pack", "stored", "unpack"]
 
 # The kernel's Documentation/driver-api/early-userspace/buffer-format.rst: a magic, then 13 numbers
 # of 8 hexadecimal digits (ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor,
@@ -153,13 +154,7 @@ def base(modules: Path | None, wanted: Iterable[str] = ()) -> bytes:
 
 
 def _busybox() -> Path:
-    found = shutil.which("busybox", path="/bin:/usr/bin:/usr/local/bin")
-    if found is None:
-        raise ToolMissingError(
-            "busybox is not installed, and the guest is made of it",
-            "Install busybox-static, or run ./bootstrap.",
-        )
-    return Path(found)
+    return tools.require("busybox", "busybox-static")
 
 
 @functools.cache
@@ -217,6 +212,12 @@ def _module_name(path: str) -> str:
     return Path(path).name.split(".")[0].replace("-", "_")
 
 
-def digest(archive: bytes) -> str:
-    """Return what identifies an archive: `sha256:` and its checksum."""
-    return f"sha256:{hashlib.sha256(archive).hexdigest()}"
+def stored(archive: bytes, cache: Cache) -> Path:
+    """Return a file of the cache that holds this archive; its name is the content's checksum."""
+    path = cache.root / "initramfs" / f"{hashlib.sha256(archive).hexdigest()[:32]}.cpio"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with cache.staging() as folder:
+            (folder / "archive").write_bytes(archive)
+            (folder / "archive").replace(path)
+    return path

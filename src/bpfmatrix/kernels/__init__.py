@@ -5,6 +5,7 @@ A series stays on the release that it resolved to until `update`. `cached`, `new
 `search` are for lists, `prune` removes what nothing points at.
 """
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ __all__ = [
     "newest_available",
     "provide",
     "prune",
+    "repair",
     "search",
     "update",
 ]
@@ -58,7 +60,9 @@ def cached(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
 
     Reads two small files.
     """
-    return Store(cache).resolved(kernel)
+    with contextlib.suppress(DamagedError):
+        return Store(cache).resolved(kernel)
+    return None
 
 
 def provide(
@@ -77,7 +81,26 @@ def provide(
     with Store(cache).locked(kernel):
         if image := _verified(kernel, cache, progress):  # another process fetched it
             return image, True
-        return fetch(kernel, cache, progress), False
+        return fetch(kernel, cache, progress, same=True), False
+
+
+def repair(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> KernelImage:
+    """Verify every file of the kernel, and fetch the same packages again if one is damaged.
+
+    For where `KernelImage.read_modules` raised DamagedError: `provide` looks at what is booted
+    and not at each module.
+    """
+    from bpfmatrix.kernels.fetch import fetch  # noqa: PLC0415 - off the start-up path
+
+    store = Store(cache)
+    with store.locked(kernel):
+        try:
+            if image := store.resolved(kernel):
+                image.verify()
+                return image
+        except DamagedError as error:
+            progress(f"{kernel.id}: the cached kernel is damaged ({error.what}); fetching it again")
+        return fetch(kernel, cache, progress, same=True)
 
 
 def update(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> KernelImage:
@@ -123,14 +146,9 @@ def prune(cache: Cache, everything: bool = False) -> list[Pruned]:
     The cache is shared, so a kernel of another checkout's kernels.yaml counts as well.
     `everything` removes all images and all of apt's indexes: the next use fetches them again.
     """
-    store = Store(cache)
-    if everything:
-        store.forget_all()
-    kept = store.referenced()
     pruned = [
-        Pruned(f"{folder.parent.name}/{folder.name}", store.discard(folder))
-        for folder in store.folders()
-        if folder not in kept
+        Pruned(f"{folder.parent.name}/{folder.name}", size_bytes)
+        for folder, size_bytes in Store(cache).prune(everything)
     ]
     if everything:
         shutil.rmtree(cache.root / "apt", ignore_errors=True)
@@ -140,23 +158,27 @@ def prune(cache: Cache, everything: bool = False) -> list[Pruned]:
 def _verified(
     kernel: KernelConfig, cache: Cache, progress: Progress = silent
 ) -> KernelImage | None:
-    image = cached(kernel, cache)
     try:
-        if image:
+        if image := Store(cache).resolved(kernel):
             image.verify_boot()
+        return image
     except DamagedError as error:
-        progress(f"{kernel.id}: the cached image is damaged, fetching it again ({error.what})")
+        progress(f"{kernel.id}: the cached kernel is damaged ({error.what}); fetching it again")
         return None
-    return image
 
 
 def _index(
     cache: Cache, suite: str, arch: str, refresh: bool, progress: Progress = silent
 ) -> "list[Deb]":
-    from bpfmatrix.kernels.apt import Archive  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.apt import Archive, SuiteUnreachableError  # noqa: PLC0415 - off the start-up path
 
     archive = Archive.of_host(cache, suite, arch)
     with archive.locked():
         if refresh:
-            archive.update(progress)
+            try:
+                archive.update(progress)
+            except SuiteUnreachableError as error:
+                if not archive.debs():
+                    raise
+                progress(f"{error.what}; this is from the index that was fetched last")
         return archive.debs()

@@ -41,10 +41,16 @@ class Archive:
     @classmethod
     def of_host(cls, cache: Cache, suite: str, arch: str) -> "Archive":
         """Return the suite on the mirror that the host's apt uses."""
-        if shutil.which("dpkg-deb") is None:
-            raise ToolMissingError(
-                "dpkg-deb is not installed, and the apt source of kernels needs it",
-                "On a host without dpkg, use the kernels of another source (docs/kernels-yaml.md).",
+        for tool in ("apt-get", "dpkg-deb"):
+            if shutil.which(tool) is None:
+                raise ToolMissingError(
+                    f"{tool} is not installed, and kernels from apt are fetched by it",
+                    "Run this where Debian's apt is, or in a container of Debian; a kernel that "
+                    "is cached needs neither.",
+                )
+        if set('"\\\n') & set(str(cache.root)):  # apt's settings have no escape for them
+            raise BpfmatrixError(
+                f"apt can't work in {str(cache.root)!r}", "Let BPFMATRIX_CACHE name a plain path."
             )
         return cls(cache, mirrors.find(suite), suite, arch)
 
@@ -119,6 +125,8 @@ class Archive:
         done = subprocess.run(
             command, env=self._environment(), capture_output=True, text=True, check=False
         )
+        if done.returncode:
+            raise BpfmatrixError(f"{self.suite}: {command[0]} failed: {done.stderr.strip()[-200:]}")
         return done.stdout
 
     def _environment(self) -> dict[str, str]:

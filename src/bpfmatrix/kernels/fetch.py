@@ -7,7 +7,7 @@ from bpfmatrix.cache import Cache
 from bpfmatrix.config import AptSource, KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, UsageError
 from bpfmatrix.kernels.apt import Archive, SuiteUnreachableError
-from bpfmatrix.kernels.debian import choose, closure, default_pattern, unpack
+from bpfmatrix.kernels.debian import Deb, choose, closure, default_pattern, unpack
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, is_disk_full, require_space
 from bpfmatrix.progress import Progress
@@ -15,10 +15,13 @@ from bpfmatrix.progress import Progress
 __all__ = ["apt_pattern", "fetch"]
 
 
-def fetch(kernel: KernelConfig, cache: Cache, progress: Progress) -> KernelImage:
+def fetch(
+    kernel: KernelConfig, cache: Cache, progress: Progress, same: bool = False
+) -> KernelImage:
     """Resolve a kernel, store its image unless it is there, and let the kernel point at it.
 
-    Every BpfmatrixError begins with the kernel's id. The caller holds the kernel's lock.
+    `same` asks for the packages that it resolved to before, if its source still has them. Every
+    BpfmatrixError begins with the kernel's id. The caller holds the kernel's lock.
     """
     store = Store(cache)
     try:
@@ -27,7 +30,7 @@ def fetch(kernel: KernelConfig, cache: Cache, progress: Progress) -> KernelImage
                 f"the {kernel.source.kind} source comes with a later version of bpfmatrix",
                 f"Until then give kernels.{kernel.id} an apt source, or choose one that has.",
             )
-        image = _from_apt(kernel, kernel.source.apt, store, progress)
+        return _from_apt(kernel, kernel.source.apt, store, progress, same)
     except SuiteUnreachableError as error:
         raise _unreachable(kernel, store, error) from error
     except BpfmatrixError as error:
@@ -39,8 +42,6 @@ def fetch(kernel: KernelConfig, cache: Cache, progress: Progress) -> KernelImage
             f"{kernel.id}: no space was left in {cache.root} while the kernel was unpacked",
             "Free some space, let BPFMATRIX_CACHE name a larger disk, or `invoke kernels.prune`.",
         ) from error
-    store.point(kernel, image)
-    return image
 
 
 def apt_pattern(kernel: KernelConfig, source: AptSource) -> str:
@@ -49,15 +50,18 @@ def apt_pattern(kernel: KernelConfig, source: AptSource) -> str:
 
 
 def _from_apt(
-    kernel: KernelConfig, source: AptSource, store: Store, progress: Progress
+    kernel: KernelConfig, source: AptSource, store: Store, progress: Progress, same: bool
 ) -> KernelImage:
     archive = Archive.of_host(store.cache, source.suite, kernel.arch)
     with archive.locked():
         archive.update(progress)
         debs = archive.debs()
-        wanted = closure(debs, choose(debs, apt_pattern(kernel, source), source.suite))
+        wanted = _again(debs, store.resolved_packages(kernel)) if same else ()
+        if not wanted:
+            wanted = closure(debs, choose(debs, apt_pattern(kernel, source), source.suite))
         packages = tuple(Package(deb.name, deb.version, deb.sha256) for deb in wanted)
-        if image := _intact(store, kernel.arch, packages):
+        image = _intact(store, kernel.arch, packages)
+        if image and store.point(kernel, image):
             return image
         require_space(
             store.cache.root,
@@ -72,7 +76,14 @@ def _from_apt(
             provenance = Provenance(f"apt {source.suite}", packages, archive.vendor())
             # A meta package may have a version of its own; what it leads to has the kernel's.
             version = wanted[-1].upstream_version
-            return store.add(staging, kernel.arch, version, provenance, staging / "root")
+            return store.add(kernel, staging, version, provenance)
+
+
+def _again(debs: list[Deb], packages: tuple[Package, ...]) -> tuple[Deb, ...]:
+    """Return the index's entries of these very packages, or nothing if one of them is gone."""
+    by_checksum = {deb.sha256: deb for deb in debs}
+    found = tuple(by_checksum[p.sha256] for p in packages if p.sha256 in by_checksum)
+    return found if len(found) == len(packages) else ()
 
 
 def _intact(store: Store, arch: str, packages: tuple[Package, ...]) -> KernelImage | None:
@@ -88,15 +99,14 @@ def _intact(store: Store, arch: str, packages: tuple[Package, ...]) -> KernelIma
 def _unreachable(
     kernel: KernelConfig, store: Store, error: SuiteUnreachableError
 ) -> KernelUnavailableError:
-    image = store.resolved(kernel)
-    if image is None:
-        so = "no kernel of this series is cached"
-    else:
-        try:
+    try:
+        if image := store.resolved(kernel):
             image.verify()
-            so = f"the cached {image.version} stays"
-        except DamagedError as damage:
-            so = f"the cached {image.version} is damaged ({damage.what})"
+            so = f"the cached {image.version} stays in use"
+        else:
+            so = "no kernel of this series is cached"
+    except DamagedError as damage:
+        so = f"the cached kernel is damaged ({damage.what})"
     return KernelUnavailableError(
-        f"{kernel.id}: {error.what} and {so}", f"Try again with a network. {error.advice}"
+        f"{kernel.id}: {error.what} and {so}.", f"Try again with a network. {error.advice}"
     )

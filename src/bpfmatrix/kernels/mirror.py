@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.errors import KernelUnavailableError, ToolMissingError
+from bpfmatrix.errors import KernelUnavailableError
 
 __all__ = ["Mirror", "find", "pick"]
 
@@ -51,18 +51,17 @@ class Mirror:
 
 def find(suite: str) -> Mirror:
     """Return where this host gets Debian's suite from, or would."""
-    try:
-        done = subprocess.run(
-            ["apt-get", "indextargets", "--format", _FIELDS, "Created-By: Packages"],
-            capture_output=True,
-            text=True,
-            check=False,
+    done = subprocess.run(
+        ["apt-get", "indextargets", "--format", _FIELDS, "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise KernelUnavailableError(
+            "the apt settings of this host can't be read",
+            f"`apt-get indextargets` said: {done.stderr.strip().splitlines()[:1]}",
         )
-    except FileNotFoundError:
-        raise ToolMissingError(
-            "apt-get is not installed, and the apt source of kernels needs it",
-            "On a host without apt, use the kernels of another source (docs/kernels-yaml.md).",
-        ) from None
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     known = [
         Mirror(uri, release, entry)

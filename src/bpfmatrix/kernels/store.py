@@ -14,8 +14,9 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bpfmatrix.cache import Cache
 from bpfmatrix.config import KernelConfig
@@ -33,6 +34,9 @@ __all__ = ["Store"]
 
 # Only to tell early that it will not fit: an unpacked vmlinux, and what depmod writes.
 UNPACKED_KERNEL_BYTES = 100 << 20
+
+# Held while images and refs appear or go, so that no image goes between its coming and its ref's.
+_LOCK = "store"
 
 
 @dataclass(frozen=True)
@@ -58,25 +62,24 @@ class Store:
                 yield KernelImage.load(folder)
 
     def resolved(self, kernel: KernelConfig) -> KernelImage | None:
-        """Return what this kernel last resolved to, not verified; None where it never did."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, DamagedError):
-            ref = json.loads(self._ref(kernel).read_bytes())
-            return KernelImage.load(self.cache.root / ref["image"])
-        return None
+        """Return what this kernel last resolved to; None where it never did, or it was removed.
 
-    def point(self, kernel: KernelConfig, image: KernelImage) -> None:
-        """Let this kernel resolve to that image from now on."""
-        ref = self._ref(kernel)
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        data = {
-            "id": kernel.id,
-            "source": kernel.source.model_dump(mode="json", exclude_unset=True),
-            "image": str(image.folder.relative_to(self.cache.root)),
-        }
-        with self.cache.staging() as staging:
-            new = staging / "ref"
-            new.write_text(json.dumps(data, indent=1))
-            new.replace(ref)
+        The image is not verified; DamagedError only if it can't even be described.
+        """
+        ref = self._read_ref(kernel)
+        if ref is None or not (folder := self.cache.root / ref["image"]).exists():
+            return None
+        return KernelImage.load(folder)
+
+    def resolved_packages(self, kernel: KernelConfig) -> tuple[Package, ...]:
+        """Return the packages that this kernel was last taken from, however its image is now."""
+        ref = self._read_ref(kernel)
+        return tuple(Package(**package) for package in ref["packages"]) if ref else ()
+
+    def point(self, kernel: KernelConfig, image: KernelImage) -> bool:
+        """Let this kernel resolve to that image from now on; False if it was just removed."""
+        with self.cache.lock(_LOCK):
+            return image.folder.exists() and self._point(kernel, image)
 
     def with_packages(self, arch: str, packages: tuple[Package, ...]) -> KernelImage | None:
         """Return the image that was taken from exactly these packages, if there is one."""
@@ -86,44 +89,72 @@ class Store:
         return None
 
     def add(
-        self, staging: Path, arch: str, version: str, provenance: Provenance, root: Path
+        self, kernel: KernelConfig, staging: Path, version: str, provenance: Provenance
     ) -> KernelImage:
-        """Store a kernel: `root` holds `vmlinuz` and perhaps `lib/modules/<release>`.
+        """Store a kernel, and let `kernel` point at it.
 
-        `root` lies in `staging`, on the cache's file system, and is moved away. A damaged image
-        of the same content is replaced. BpfmatrixError if `vmlinuz` is no kernel for `arch`.
+        `staging` is a folder that holds `root`, which holds `vmlinuz` and perhaps
+        `lib/modules/<release>`, and is moved away. A (damaged) image of the same content is
+        replaced. BpfmatrixError if `vmlinuz` is no kernel of the right architecture.
         """
-        image = _described(root, arch, version, provenance)
+        root = staging / "root"
+        image = _described(root, kernel.arch, version, provenance)
         digest = hashlib.sha256(image.digest.encode())
         if image.modules:
             digest.update((root / MODULE_CHECKSUMS).read_bytes())
         name = f"{_file_name(image.release)}-{digest.hexdigest()[:12]}"
-        target = self._folder("kernels") / arch / name
+        target = self._folder("kernels") / kernel.arch / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        with self.cache.lock(f"image-{arch}-{name}"):
-            if target.exists():  # damaged, or another id's resolution came to the same
+        with self.cache.lock(_LOCK):
+            if target.exists():
                 target.rename(staging / "replaced")
             root.rename(target)
-        return KernelImage.load(target)
+            image = KernelImage.load(target)
+            self._point(kernel, image)
+        return image
 
-    def discard(self, folder: Path) -> int:
-        """Remove an image's folder; returns the bytes that it took."""
-        size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
-        with self.cache.staging() as staging, contextlib.suppress(FileNotFoundError):
-            folder.rename(staging / "discarded")
-        return size
+    def prune(self, everything: bool) -> list[tuple[Path, int]]:
+        """Remove the images that no ref points at, or all; returns their folders and sizes."""
+        with self.cache.lock(_LOCK), self.cache.staging() as staging:
+            if everything:
+                shutil.rmtree(self._folder("refs"), ignore_errors=True)
+            kept, removed = self._referenced(), []
+            for folder in self.folders():
+                if folder not in kept:
+                    files = (path for path in folder.rglob("*") if path.is_file())
+                    removed.append((folder, sum(path.stat().st_size for path in files)))
+                    folder.rename(staging / f"{len(removed)}")
+        return removed
 
-    def referenced(self) -> set[Path]:
-        """Return the folders of the images that a ref points at."""
+    def _referenced(self) -> set[Path]:
         folders = set()
-        for ref in self._folder("refs").glob("*/*.json"):
+        for path in self._folder("refs").glob("*/*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                folders.add(self.cache.root / json.loads(ref.read_bytes())["image"])
+                folders.add(self.cache.root / json.loads(path.read_bytes())["image"])
         return folders
 
-    def forget_all(self) -> None:
-        """Remove every ref."""
-        shutil.rmtree(self._folder("refs"), ignore_errors=True)
+    def _point(self, kernel: KernelConfig, image: KernelImage) -> bool:
+        ref = self._ref(kernel)
+        data = {
+            "id": kernel.id,
+            "source": kernel.source.model_dump(mode="json", exclude_unset=True),
+            "image": str(image.folder.relative_to(self.cache.root)),
+            "packages": [asdict(package) for package in image.provenance.packages],
+        }
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        with self.cache.staging() as staging:
+            new = staging / "ref"
+            new.write_text(json.dumps(data, indent=1))
+            new.replace(ref)
+        return True
+
+    def _read_ref(self, kernel: KernelConfig) -> dict[str, Any] | None:
+        try:
+            ref: dict[str, Any] = json.loads(self._ref(kernel).read_bytes())
+            # A ref that lost its meaning is as good as none.
+            return ref if {"image", "packages"} <= ref.keys() else None
+        except (OSError, ValueError, AttributeError):
+            return None
 
     def _folder(self, name: str) -> Path:
         return self.cache.root / name

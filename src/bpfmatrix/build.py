@@ -1,0 +1,211 @@
+"""What the project builds before a run: eBPF objects by its Makefile, test binaries by Go.
+
+Both are incremental. Go is only asked when a file of the module changed: asking it about an
+unchanged module would take longer than running a test.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpfmatrix import tools
+from bpfmatrix.config import GoTests
+from bpfmatrix.errors import BuildError, ConfigError
+from bpfmatrix.payload import Executable, Payload, executable
+from bpfmatrix.progress import Progress, silent
+from bpfmatrix.project import Project
+
+__all__ = ["Built", "objects", "payload", "requirement", "test_binaries"]
+
+GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+# The section in which an object says what it needs (ebpf/requires.h).
+_REQUIRES_SECTION = ".bpfmatrix.requires"
+_SHOWN_LINES = 40
+
+
+@dataclass(frozen=True)
+class Built:
+    """Files that are now up to date, and whether anything had to be done for that."""
+
+    files: tuple[Path, ...]
+    changed: bool
+
+
+def objects(project: Project, progress: Progress = silent) -> Built:
+    """Build the eBPF objects with `make`; BuildError shows what the compiler said."""
+    folder = project.config.payload.ebpf
+    if folder is None or not (project.root / folder).is_dir():
+        return Built((), changed=False)
+    make = tools.require("make", "make")
+    where = project.root / folder
+    with _build_lock(project):
+        before = _stamp(where.glob("*.o"))
+        progress(f"make -C {folder}")
+        jobs = str(os.cpu_count() or 1)
+        _run([str(make), "--no-print-directory", "-j", jobs, "-C", str(where)], project.root)
+        files = tuple(sorted(where.glob("*.o")))
+    if not files:
+        raise BuildError(f"make -C {folder} left no *.o file in {folder}")
+    return Built(files, changed=_stamp(files) != before)
+
+
+def test_binaries(project: Project, arch: str, progress: Progress = silent) -> Built:
+    """Build one static test binary for each package of the Go module, for an architecture."""
+    go_tests = project.config.payload.go
+    if go_tests is None or not (project.root / go_tests.module / "go.mod").exists():
+        return Built((), changed=False)
+    go = tools.require("go", "golang-go")
+    target = project.state / "build" / GOARCH[arch]
+    target.mkdir(parents=True, exist_ok=True)
+    module = project.root / go_tests.module
+    command = [
+        *(str(go), "test", "-c", "-trimpath", "-buildvcs=false", "-tags", ",".join(go_tests.tags)),
+        # No symbol table and no DWARF: half the size to read in the guest. Stack traces and
+        # runtime.FuncForPC do not need them.
+        *("-ldflags=-s -w", "-o", f"{target}/", *go_tests.packages),
+    ]
+    record = target / "built.json"
+    with _build_lock(project):
+        key = _go_key(module, go, command)
+        known = _read_record(record)
+        files = tuple(target / name for name in known.get("files", ()))
+        if known.get("key") == key and files and all(file.exists() for file in files):
+            return Built(files, changed=False)
+        record.unlink(missing_ok=True)
+        for stale in target.glob("*.test"):
+            stale.unlink()
+        progress(f"go test -c in {go_tests.module}")
+        _run(command, module, {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": GOARCH[arch]})
+        files = tuple(sorted(target.glob("*.test")))
+        record.write_text(json.dumps({"key": key, "files": [file.name for file in files]}))
+    if not files:
+        raise _no_tests(go_tests)
+    return Built(files, changed=True)
+
+
+def _no_tests(go_tests: GoTests) -> ConfigError:
+    tags = ",".join(go_tests.tags)
+    return ConfigError(
+        f"kernels.yaml: payload.go: {go_tests.module} has no tests with the build tags {tags!r}",
+        "Name the module and its tags, or set payload.go to null.",
+    )
+
+
+def payload(
+    project: Project,
+    arch: str,
+    binaries: Sequence[Path] = (),
+    progress: Progress = silent,
+) -> tuple[Payload, bool]:
+    """Build and check all that runs in the guest; the bool says whether anything was out of date.
+
+    `binaries` take the place of the tests that kernels.yaml declares.
+    """
+    settings = project.config.payload
+    built_objects = objects(project, progress)
+    tests: list[Executable] = []
+    changed = built_objects.changed
+    if binaries:
+        tests = [executable(path, arch) for path in binaries]
+    else:
+        built_tests = test_binaries(project, arch, progress)
+        changed = changed or built_tests.changed
+        declared = (project.root / path for path in settings.binaries)
+        tests = [executable(path, arch) for path in (*built_tests.files, *declared)]
+    if not tests:
+        raise ConfigError(
+            "there is nothing to run: no Go tests and no binaries",
+            "Declare them under payload: in kernels.yaml, or give --binary.",
+        )
+    return Payload(tuple(tests), built_objects.files, dict(settings.env)), changed
+
+
+def requirement(path: Path) -> str:
+    """Return what an eBPF object says that it needs, such as `5.17 bpf_loop`, or nothing."""
+    from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
+    from elftools.elf.elffile import ELFFile  # noqa: PLC0415
+
+    try:
+        with path.open("rb") as file:
+            section = ELFFile(file).get_section_by_name(_REQUIRES_SECTION)
+            data: bytes = section.data() if section else b""
+    except ELFError as error:
+        raise BuildError(f"{path} is no ELF object: {error}", "Build it again.") from error
+    return data.partition(b"\0")[0].decode(errors="replace")
+
+
+def _build_lock(project: Project) -> "_Lock":
+    return _Lock(project.state / "build.lock")
+
+
+class _Lock:
+    """Keeps two runs in one checkout from building at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        self._file = self._path.open("w")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _run(command: Sequence[str], folder: Path, env: dict[str, str] | None = None) -> None:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = done.stdout.strip().splitlines()
+        more = [f"... {len(lines) - _SHOWN_LINES} lines more"] if len(lines) > _SHOWN_LINES else []
+        name = Path(command[0]).name
+        raise BuildError(
+            "\n  ".join((f"{name} failed in {folder.name}:", *lines[:_SHOWN_LINES], *more))
+        )
+
+
+def _stamp(files: Iterable[Path]) -> list[tuple[str, int, int]]:
+    stats = ((str(path), path.stat()) for path in sorted(files))
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def _go_key(module: Path, go: Path, command: Sequence[str]) -> str:
+    """Return what the test binaries depend on, as far as files of the module can tell.
+
+    Local `replace` directives and workspaces lead to files elsewhere: with one, the key is of
+    this moment, and Go is asked each time.
+    """
+    go_mod = (module / "go.mod").read_text()
+    files = [path for path in module.rglob("*") if path.is_file()]
+    elsewhere = "=> ." in go_mod or "=> /" in go_mod
+    workspace = any((folder / "go.work").exists() for folder in (module, *module.parents))
+    parts = (
+        _stamp(files),
+        _stamp([go.resolve()]),
+        list(command),
+        sorted((k, v) for k, v in os.environ.items() if k.startswith(("GO", "CGO"))),
+        os.urandom(8).hex() if elsewhere or workspace else "",
+    )
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _read_record(path: Path) -> dict[str, object]:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

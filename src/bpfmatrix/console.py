@@ -1,0 +1,209 @@
+"""What a person sees of a run: live on a terminal, each line once in a pipe, grouped in CI."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from bpfmatrix.project import Project
+from bpfmatrix.results import KernelRun, Outcome, TestResult
+
+__all__ = ["Report"]
+
+_STYLES = {
+    Outcome.PASSED: "green",
+    Outcome.SKIPPED: "yellow",
+    Outcome.INTERRUPTED: "yellow",
+}
+_MARKS = {Outcome.PASSED: ("✓", "ok"), Outcome.SKIPPED: ("-", "-")}
+_RIGHT_COLUMN = 64
+_SHOWN_OUTPUT_LINES = 60
+_SHOWN_CONSOLE_LINES = 12
+_SHOWN_FAILURES = 10
+
+
+def make_console() -> Console:
+    """Return a console that breaks no line of a pipe."""
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    if not console.is_terminal:
+        console.width = 200
+    return console
+
+
+class Report:
+    """A listener that prints. With several kernels side by side, each line names its kernel."""
+
+    def __init__(self, project: Project, kernels: Sequence[str]) -> None:
+        self._project = project
+        self._several = len(kernels) > 1
+        self._width = max(len(kernel) for kernel in kernels) if kernels else 0
+        self._console = make_console()
+        self._github = os.environ.get("GITHUB_ACTIONS") == "true"
+        self._ascii = not self._console.encoding.lower().startswith("utf")
+        self._doing: dict[str, tuple[str, str, float | None, float]] = {}
+        self._live: Live | None = None
+        self._runs: list[KernelRun] = []
+
+    def __enter__(self) -> "Report":
+        """Begin to show what goes on, where there is a terminal."""
+        if self._console.is_terminal:
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._in_progress,
+                refresh_per_second=8,
+                transient=True,
+            )
+            self._live.start()
+        elif self._github and not self._several:
+            self._console.print("::group::run", markup=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def _in_progress(self) -> RenderableType:
+        lines = []
+        for kernel, (name, text, fraction, since) in list(self._doing.items()):
+            who = f"{kernel:<{self._width}}  " if self._several and kernel else ""
+            part = f"  {fraction:4.0%}" if fraction is not None else ""
+            seconds = f"{time.monotonic() - since:.0f} s"
+            line = Text(f"{who}{name:<7} {text}{part}  {seconds}", overflow="ellipsis")
+            line.no_wrap = True
+            lines.append(Spinner("line" if self._ascii else "dots", line))
+        return Group(*lines)
+
+    def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
+        """See Listener."""
+        known = self._doing.get(kernel)
+        since = known[3] if known and known[0] == name else time.monotonic()
+        self._doing[kernel] = (name, text, fraction, since)
+
+    def step(self, kernel: str, name: str, detail: str, result: str) -> None:
+        """See Listener."""
+        self._doing.pop(kernel, None)
+        if self._several and kernel:
+            return
+        self._line(f"{name:<7} {detail}", result)
+
+    def test(self, kernel: str, result: TestResult) -> None:
+        """See Listener."""
+        if self._several and result.outcome in (Outcome.PASSED, Outcome.SKIPPED):
+            return
+        who = f"{kernel:<{self._width}}" if self._several else ""
+        style = _STYLES.get(result.outcome, "red")
+        text = f"{who}  [{style}]{self._mark(result.outcome)}[/] {escape(result.name)}"
+        if result.outcome is Outcome.PASSED:
+            self._line(text, f"{result.seconds:.2f} s")
+        else:
+            said = f"{result.outcome}: {result.reason}" if result.reason else str(result.outcome)
+            self._line(text, said, style)
+
+    def finished(self, run: KernelRun) -> None:
+        """See Listener."""
+        self._doing.pop(run.kernel, None)
+        self._runs.append(run)
+        if self._github and not self._several:
+            self._console.print("::endgroup::", markup=False)
+        self._summary(run)
+        if not self._several:
+            self._explain(run)
+
+    def matrix(self, runs: Sequence[KernelRun], seconds: float) -> None:
+        """Print the table of all kernels, and then what did not pass."""
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+        table.add_column("")
+        for run in runs:
+            table.add_column(_shown_release(run), justify="left")
+        table.add_row("tests", *(self._cell(run) for run in runs))
+        table.add_row("skipped", *(str(run.count(Outcome.SKIPPED) or "") for run in runs))
+        total = f"side by side {seconds:.1f} s"
+        table.add_row("time", *(f"{run.seconds:.1f} s" for run in runs))
+        self._console.print()
+        self._console.print(table)
+        self._console.print(total)
+        for run in runs:
+            self._explain(run)
+
+    def _cell(self, run: KernelRun) -> Text:
+        style = _STYLES.get(run.outcome, "red")
+        count = f" {run.count(Outcome.PASSED)}" if run.outcome is Outcome.PASSED else ""
+        bad = f" {len(run.failures)}" if run.failures else ""
+        word = "" if run.outcome in (Outcome.PASSED, Outcome.FAILED) else f" {run.outcome}"
+        return Text(f"{self._mark(run.outcome)}{count or bad}{word}", style)
+
+    def _summary(self, run: KernelRun) -> None:
+        style = _STYLES.get(run.outcome, "red")
+        counts = [f"{run.count(Outcome.PASSED)} tests"]
+        if run.failures:
+            counts[0] += " passed"
+            counts.append(f"{len(run.failures)} failed")
+        if skipped := run.count(Outcome.SKIPPED):
+            counts.append(f"{skipped} skipped")
+        name = f"{_shown_release(run):<10}"
+        text = f"[bold]{name}[/]  [{style}]{run.outcome}[/]"
+        if run.tests:
+            text += f"  {', '.join(counts)}"
+        self._console.print(f"{text}  {run.seconds:.1f} s" if run.seconds else text)
+        if self._github and run.outcome is not Outcome.PASSED:
+            self._console.print(f"::error::{name.strip()} {run.outcome}: {run.reason}", markup=False)
+
+    def _explain(self, run: KernelRun) -> None:
+        """Say why a kernel did not pass: what, the lines that explain it, and where the rest is."""
+        if run.outcome is Outcome.PASSED:
+            return
+        who, shown = _shown_release(run), self._console.print
+        shown()
+        shown(f"[bold]{who}[/]  [red]{run.outcome}[/]: {escape(run.reason)}")
+        for test in run.failures[:_SHOWN_FAILURES]:
+            shown(f"  [red]{self._mark(test.outcome)}[/] [bold]{escape(test.name)}[/]")
+            for line in _last_lines(test.output, _SHOWN_OUTPUT_LINES):
+                shown(f"      {line}", markup=False)
+        if len(run.failures) > _SHOWN_FAILURES:
+            shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
+        if run.outcome in (Outcome.PANIC, Outcome.LOST, Outcome.TIMEOUT, Outcome.ERROR):
+            for line in _console_lines(self._project.root / run.console if run.console else None):
+                shown(f"      {line}", markup=False, style="dim")
+        for log in run.logs:
+            shown(f"  full output   {log}", markup=False)
+        if run.console:
+            shown(f"  console       {run.console}", markup=False)
+        if run.failures:
+            top = run.failures[0].name.split("/")[0]
+            shown(f"  run it alone  nox -s kernel-{run.kernel} -- --run {top}", markup=False)
+
+    def _mark(self, outcome: Outcome) -> str:
+        return _MARKS.get(outcome, ("✗", "FAIL"))[self._ascii]
+
+    def _line(self, left: str, right: str, style: str = "dim") -> None:
+        width = Text.from_markup(left).cell_len
+        gap = " " * max(2, _RIGHT_COLUMN - width)
+        self._console.print(f"{left}{gap}[{style}]{escape(right)}[/]" if right else left)
+
+
+def _shown_release(run: KernelRun) -> str:
+    return run.version or run.kernel
+
+
+def _last_lines(text: str, count: int) -> list[str]:
+    lines = text.rstrip().splitlines()
+    if len(lines) <= count:
+        return lines
+    return [f"... {len(lines) - count} lines before", *lines[-count:]]
+
+
+def _console_lines(path: Path | None) -> list[str]:
+    try:
+        text = path.read_text(errors="replace") if path else ""
+    except OSError:
+        return []
+    return _last_lines(text, _SHOWN_CONSOLE_LINES) if text else []

@@ -1,0 +1,77 @@
+"""Runs on one or several kernels: builds once, prepares each, boots them side by side.
+
+`run` is what every front end calls. It returns the runs, in the order of the ids, and has printed
+all that a person wants to see.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+
+from bpfmatrix import build
+from bpfmatrix.console import Report
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.payload import Payload
+from bpfmatrix.project import Project
+from bpfmatrix.results import KernelRun
+from bpfmatrix.run import Options, Prepared, execute, failed_to_prepare, prepare
+
+__all__ = ["run"]
+
+
+def run(
+    project: Project, ids: Sequence[str], options: Options, jobs: int | None = None
+) -> list[KernelRun]:
+    """Run the tests on these kernels, at most `jobs` at once (default: one for each core).
+
+    BpfmatrixError where nothing could be begun; what goes wrong on one kernel is its result.
+    KeyboardInterrupt passes, after all machines ended and their results were written.
+    """
+    kernels = [project.config.kernel(id) for id in ids]
+    started = time.monotonic()
+    with Report(project, ids) as report:
+        payloads: dict[str, Payload] = {}
+        for arch in dict.fromkeys(kernel.arch for kernel in kernels):
+            payloads[arch] = _built(project, arch, options, report)
+        done: dict[str, KernelRun] = {}
+        ready: list[Prepared] = []
+        for kernel in kernels:
+            try:
+                ready.append(prepare(project, kernel, payloads[kernel.arch], options, report))
+            except BpfmatrixError as error:
+                done[kernel.id] = failed_to_prepare(project, kernel, error, report)
+        limit = jobs or os.cpu_count() or 1
+        for result in asyncio.run(_execute_all(project, ready, options, report, limit)):
+            done[result.kernel] = result
+    runs = [done[id] for id in dict.fromkeys(ids)]
+    if len(runs) > 1:
+        report.matrix(runs, time.monotonic() - started)
+    return runs
+
+
+def _built(project: Project, arch: str, options: Options, report: Report) -> Payload:
+    def progress(text: str, fraction: float | None = None) -> None:
+        report.doing("", "build", text, fraction)
+
+    payload, changed = build.payload(project, arch, options.binaries, progress)
+    parts = [f"{len(payload.objects)} eBPF objects"] if payload.objects else []
+    count = len(payload.tests)
+    parts.append(f"{count} test {'binary' if count == 1 else 'binaries'}")
+    report.step("", "build", ", ".join(parts), "built" if changed else "up to date")
+    return payload
+
+
+async def _execute_all(
+    project: Project, ready: Sequence[Prepared], options: Options, report: Report, limit: int
+) -> list[KernelRun]:
+    at_once = asyncio.Semaphore(limit)
+
+    async def one(prepared: Prepared) -> KernelRun:
+        async with at_once:
+            return await execute(project, prepared, options, report)
+
+    # A cancelled group waits until each machine is gone and its result written.
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(prepared)) for prepared in ready]
+    return [task.result() for task in tasks]

@@ -1,0 +1,138 @@
+"""What came of a run: outcomes, and the file `.bpfmatrix/results/<kernel>.json`.
+
+The JSON is `KernelRun` as it stands here; `schema` counts its incompatible changes. It is described
+in `docs/results.md`.
+"""
+
+import dataclasses
+import enum
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["KernelRun", "Outcome", "TestResult", "exit_status", "read", "write"]
+
+SCHEMA = 1
+
+
+class Outcome(enum.StrEnum):
+    """How a test, or the run of a kernel, ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    TIMEOUT = "timeout"
+    """It ran into its limit."""
+    PANIC = "panic"
+    """The kernel panicked."""
+    LOST = "lost"
+    """The machine ended, or fell silent, without having said how the test ended."""
+    ERROR = "error"
+    """Ours: the kernel, the payload or the machine could not be had, or no test ran."""
+    INTERRUPTED = "interrupted"
+    """Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """One test: a Go test or subtest, or an executable that is a test by itself."""
+
+    binary: str
+    """The executable that it belongs to."""
+    name: str
+    """`TestName/subtest`; the executable's name where that is the test."""
+    outcome: Outcome
+    seconds: float = 0.0
+    reason: str = ""
+    """Why it did not pass, in one line; empty if it passed."""
+    output: str = ""
+    """What it printed, cut to its first and last part where it is long."""
+
+
+@dataclass(frozen=True)
+class KernelRun:
+    """All that is known of one run on one kernel."""
+
+    kernel: str
+    """The id of kernels.yaml."""
+    outcome: Outcome
+    reason: str = ""
+    """Why it did not pass, in one line; empty if it passed."""
+    release: str = ""
+    """What the guest's kernel called itself (`uname -r`)."""
+    version: str = ""
+    """The upstream release that it is made from."""
+    arch: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Where the kernel's image came from, with its digest."""
+    accelerator: str = ""
+    """`tcg` (emulation) or `kvm`."""
+    start: str = "cold"
+    """`cold` (booted) or `warm` (restored from a template)."""
+    seconds_to_ready: float = 0.0
+    """From QEMU's start until the guest was ready."""
+    seconds: float = 0.0
+    """The whole run of this kernel, from QEMU's start to its end."""
+    started_at: str = ""
+    """ISO 8601, UTC."""
+    tests: tuple[TestResult, ...] = ()
+    console: str = ""
+    """The kernel's console, a path relative to kernels.yaml."""
+    logs: tuple[str, ...] = ()
+    """The tests' whole outputs, paths relative to kernels.yaml."""
+    tool_version: str = ""
+    schema: int = SCHEMA
+
+    def count(self, outcome: Outcome) -> int:
+        """Return how many tests ended like this."""
+        return sum(test.outcome is outcome for test in self.tests)
+
+    @property
+    def failures(self) -> list[TestResult]:
+        """The tests that neither passed nor were skipped."""
+        fine = (Outcome.PASSED, Outcome.SKIPPED)
+        return [test for test in self.tests if test.outcome not in fine]
+
+
+def verdict(tests: Iterable[TestResult]) -> tuple[Outcome, str]:
+    """Return the outcome of a run whose machine did its job, and why it did not pass."""
+    tests = list(tests)
+    for bad in (Outcome.TIMEOUT, Outcome.FAILED):
+        found = [test for test in tests if test.outcome is bad]
+        if found:
+            others = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            return bad, f"{found[0].name}{others}: {found[0].reason}"
+    if not tests:
+        return Outcome.ERROR, "no test ran"
+    if all(test.outcome is Outcome.SKIPPED for test in tests):
+        return Outcome.SKIPPED, f"every test was skipped, the first one: {tests[0].reason}"
+    return Outcome.PASSED, ""
+
+
+def exit_status(runs: Iterable[KernelRun]) -> int:
+    """Return 0 if every kernel passed, else 1; nothing run is not a pass either."""
+    runs = list(runs)
+    return 0 if runs and all(run.outcome is Outcome.PASSED for run in runs) else 1
+
+
+def write(run: KernelRun, path: Path) -> None:
+    """Write a run's JSON; the file is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(dataclasses.asdict(run), indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read(path: Path) -> KernelRun:
+    """Read a run's JSON; ValueError where it is of another schema or no result at all."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise ValueError(f"{path.name}: no result of schema {SCHEMA}")
+    tests = tuple(
+        TestResult(**{**test, "outcome": Outcome(test["outcome"])}) for test in data["tests"]
+    )
+    data |= {"tests": tests, "outcome": Outcome(data["outcome"]), "logs": tuple(data["logs"])}
+    return KernelRun(**data)

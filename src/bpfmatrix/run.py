@@ -1,0 +1,286 @@
+"""One kernel's run, from what is at hand to a `KernelRun`.
+
+`prepare` does what may take long and needs no machine (fetch, check, pack); `execute` boots the
+machine, gives it the tests and collects what comes. Both tell a `Listener` what happens.
+"""
+
+import asyncio
+import dataclasses
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from bpfmatrix import __version__, initramfs, kernels, results, tools
+from bpfmatrix import payload as payloads
+from bpfmatrix.config import KernelConfig
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.gotest import GoOutput
+from bpfmatrix.kernels.image import KernelImage
+from bpfmatrix.payload import Executable, Payload
+from bpfmatrix.project import Project
+from bpfmatrix.recorder import Recorder
+from bpfmatrix.results import KernelRun, Outcome, TestResult
+from bpfmatrix.vm import accel, machine
+from bpfmatrix.vm.protocol import Exited, Job, Output, ProtocolError, Started, TestCommand
+
+__all__ = ["Listener", "Options", "Prepared", "execute", "failed_to_prepare", "prepare"]
+
+QEMU = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
+_QEMU_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user asks of a run, beyond kernels.yaml."""
+
+    run: str | None = None
+    """A regular expression: the tests to run."""
+    binaries: tuple[Path, ...] = ()
+    """Executables to run in place of the declared ones."""
+    test_seconds: float | None = None
+    """The limit of each executable, in place of timeout.test."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments of each executable."""
+
+
+class Listener(Protocol):
+    """Whoever wants to know of a run while it goes on. `kernel` is an id of kernels.yaml."""
+
+    def step(self, kernel: str, name: str, detail: str, result: str) -> None:
+        """A step is done: its name, what it was about, and what came of it."""
+
+    def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
+        """A step goes on; `fraction` (0 to 1) is how much of it is done, where that is known."""
+
+    def test(self, kernel: str, result: TestResult) -> None:
+        """A test ended."""
+
+    def finished(self, run: KernelRun) -> None:
+        """A kernel's run ended, and its result is written."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A kernel that is ready to be booted."""
+
+    kernel: KernelConfig
+    image: KernelImage
+    accelerator: accel.Accelerator
+    spec: machine.MachineSpec
+    tests: tuple[tuple[Executable, TestCommand], ...]
+    env: dict[str, str]
+
+
+def prepare(
+    project: Project, kernel: KernelConfig, payload: Payload, options: Options, listener: Listener
+) -> Prepared:
+    """Get everything at hand that a machine needs; BpfmatrixError says what can't be had."""
+    progress = _Doing(listener, kernel.id, "kernel")
+    qemu = tools.require(QEMU[kernel.arch], _QEMU_PACKAGE[kernel.arch])
+    image, cached = kernels.provide(kernel, project.cache, progress)
+    listener.step(kernel.id, "kernel", image.description, "cached" if cached else "fetched")
+    chosen = accel.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
+    archive = initramfs.base(image.modules, kernel.modules)
+    spec = machine.MachineSpec(
+        qemu=str(qemu),
+        accelerator=chosen.name,
+        cpus=kernel.qemu.cpus,
+        memory_bytes=kernel.qemu.memory,
+        boot=image.boot,
+        initramfs=initramfs.stored(archive, project.cache),
+        payload=payloads.image(payload, project.cache),
+        kernel_args=tuple(kernel.kernel_args),
+        extra_args=tuple(kernel.qemu.extra_args),
+        boot_limit_seconds=kernel.timeout.boot,
+    )
+    limit = options.test_seconds or kernel.timeout.test
+    commands = payload.commands(options.run, options.arguments)
+    tests = tuple(
+        (test, TestCommand(number, argv, limit))
+        for number, (test, argv) in enumerate(commands, start=1)
+    )
+    if not tests:
+        raise BpfmatrixError(
+            f"--run {options.run!r} matches none of: {', '.join(t.name for t in payload.tests)}",
+            "No test ran.",
+        )
+    return Prepared(kernel, image, chosen, spec, tests, payload.guest_env())
+
+
+class _Doing:
+    """Turns a library's progress into a listener's."""
+
+    def __init__(self, listener: Listener, kernel: str, name: str) -> None:
+        self._say = (listener, kernel, name)
+
+    def __call__(self, text: str, fraction: float | None = None) -> None:
+        listener, kernel, name = self._say
+        listener.doing(kernel, name, text, fraction)
+
+
+def failed_to_prepare(
+    project: Project, kernel: KernelConfig, error: BpfmatrixError, listener: Listener
+) -> KernelRun:
+    """Return, and write, the result of a kernel that could not even be booted."""
+    run = KernelRun(
+        kernel.id,
+        Outcome.ERROR,
+        str(error),
+        arch=kernel.arch,
+        started_at=_now(),
+        tool_version=__version__,
+    )
+    _clear(project, kernel.id)
+    results.write(run, project.results / f"{kernel.id}.json")
+    listener.finished(run)
+    return run
+
+
+async def execute(
+    project: Project, prepared: Prepared, options: Options, listener: Listener
+) -> KernelRun:
+    """Boot a kernel, run the tests there, write the result and return it.
+
+    Cancelled, it writes what it has as `interrupted` before it lets go.
+    """
+    folder = _clear(project, prepared.kernel.id)
+    run = _Run(project, prepared, options, listener, folder)
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(prepared.kernel.timeout.run):
+            await run.go()
+    except TimeoutError:
+        limit = prepared.kernel.timeout.run
+        await run.fail(Outcome.TIMEOUT, f"the run took over {limit:g} s (timeout.run)")
+    except machine.MachineEndedError as ended:
+        await run.fail(Outcome(ended.kind), ended.reason)
+    except ProtocolError as error:
+        await run.fail(Outcome.LOST, str(error))
+    except BpfmatrixError as error:
+        await run.fail(Outcome.ERROR, str(error))
+    except asyncio.CancelledError:
+        await run.fail(Outcome.INTERRUPTED, "interrupted")
+        run.finish(time.monotonic() - started)
+        raise
+    finally:
+        run.close()
+    return run.finish(time.monotonic() - started)
+
+
+def _clear(project: Project, id: str) -> Path:
+    """Empty the folder of a kernel's logs, so that none is taken for one of the next run."""
+    folder = project.results / id
+    shutil.rmtree(folder, ignore_errors=True)
+    (project.results / f"{id}.json").unlink(missing_ok=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class _Run:
+    """What is known of a run while it goes on."""
+
+    def __init__(
+        self,
+        project: Project,
+        prepared: Prepared,
+        options: Options,
+        listener: Listener,
+        folder: Path,
+    ) -> None:
+        self._project = project
+        self._prepared = prepared
+        self._options = options
+        self._listener = listener
+        self._console = folder / "console.log"
+        self._recorders: list[Recorder] = []
+        self._tests: list[TestResult] = []
+        self._failure: tuple[Outcome, str] | None = None
+        self._started_at = _now()
+        self._release = ""
+        self._seconds_to_ready = 0.0
+        self._oops = False
+        for test, command in prepared.tests:
+            log = folder / f"{test.name}.log"
+            limit = "--timeout" if options.test_seconds else "timeout.test"
+            self._recorders.append(Recorder(test, command, log, limit, self._report))
+
+    def _report(self, test: TestResult) -> None:
+        self._tests.append(test)
+        self._listener.test(self._prepared.kernel.id, test)
+
+    async def go(self) -> None:
+        """Boot, hand over the job, and take in the events until the guest is done."""
+        id, started = self._prepared.kernel.id, time.monotonic()
+        self._listener.doing(id, "boot", "waiting for the guest")
+        recorders = {recorder.id: recorder for recorder in self._recorders}
+        job = Job(tuple(command for _, command in self._prepared.tests), self._prepared.env)
+        async with machine.start(self._prepared.spec, self._console) as guest:
+            self._release = guest.release
+            self._seconds_to_ready = time.monotonic() - started
+            detail = f"cold, {self._prepared.accelerator}"
+            self._listener.step(id, "boot", detail, f"{self._seconds_to_ready:.2f} s")
+            async for event in guest.run(job):
+                match event:
+                    case Started():
+                        self._listener.doing(id, "test", recorders[event.id].name)
+                        await recorders[event.id].start()
+                    case Output():
+                        await recorders[event.id].feed(event.data)
+                    case Exited():
+                        newly = event.oops and not self._oops
+                        self._oops = event.oops
+                        exited = dataclasses.replace(event, oops=newly)
+                        await recorders[event.id].close(exited)
+
+    async def fail(self, outcome: Outcome, reason: str) -> None:
+        """Take note that the machine did not do its job to the end."""
+        done = len(self._tests)
+        for recorder in self._recorders:
+            await recorder.abandon(outcome, reason)
+        after = f" after {done} test{'s' if done != 1 else ''}" if self._release else ""
+        told = {
+            Outcome.PANIC: f"panic{after}: {reason}",
+            Outcome.LOST: f"machine lost{after}: {reason}",
+        }
+        self._failure = (outcome, told.get(outcome, reason))
+
+    def close(self) -> None:
+        """End what reads the tests' outputs, however the run ended."""
+        for recorder in self._recorders:
+            recorder.kill()
+
+    def finish(self, seconds: float) -> KernelRun:
+        """Write the result and return it."""
+        outcome, reason = self._failure or results.verdict(self._tests)
+        if outcome is Outcome.ERROR and self._options.run and not self._tests:
+            reason = f"no test ran: --run {self._options.run!r} matches none"
+        image, relative = self._prepared.image, self._project.relative
+        run = KernelRun(
+            self._prepared.kernel.id,
+            outcome,
+            reason,
+            release=self._release or image.release,
+            version=image.version,
+            arch=image.arch,
+            provenance={**dataclasses.asdict(image.provenance), "digest": image.digest},
+            accelerator=self._prepared.accelerator.name,
+            seconds_to_ready=round(self._seconds_to_ready, 3),
+            seconds=round(seconds, 3),
+            started_at=self._started_at,
+            tests=tuple(self._tests),
+            console=relative(self._console),
+            logs=tuple(relative(r.log) for r in self._recorders if r.log.exists()),
+            tool_version=__version__,
+        )
+        results.write(run, self._project.results / f"{run.kernel}.json")
+        self._listener.finished(run)
+        return run
+
+

@@ -1,0 +1,31 @@
+"""Programs of the host: where they are, and what to do where one is missing."""
+
+import functools
+import os
+import shutil
+from pathlib import Path
+
+from bpfmatrix.errors import ToolMissingError
+
+__all__ = ["find", "require"]
+
+# Debian keeps mkfs and depmod where the PATH of an ordinary user does not lead.
+_ADMIN_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+@functools.cache
+def find(name: str) -> Path | None:
+    """Return the path of a program, or None."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_ADMIN_FOLDERS))
+    found = shutil.which(name, path=path)
+    return Path(found) if found else None
+
+
+def require(name: str, package: str) -> Path:
+    """Return the path of a program; ToolMissingError names the Debian package that has it."""
+    found = find(name)
+    if found is None:
+        raise ToolMissingError(
+            f"{name} is not installed", f"Install {package} (on Debian), or run ./bootstrap."
+        )
+    return found
