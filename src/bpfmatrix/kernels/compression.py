@@ -130,12 +130,18 @@ def _lz4(data: bytes, limit_bytes: int) -> bytes:
 def _zstd(data: bytes, limit_bytes: int) -> bytes:
     import zstandard  # noqa: PLC0415 - off the start-up path
 
+    stream, parts, total = zstandard.ZstdDecompressor().decompressobj(), [], 0
     try:
-        # read_across_frames=False: what follows the frame is not ours.
-        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=False) as reader:
-            result: bytes = reader.read(limit_bytes + 1)
-            if len(result) > limit_bytes:
+        # The stream's reader has a limit of output but does not tell a truncated frame; this
+        # object tells it, and has no limit. In pieces this small, one gives 32 MiB at most: a
+        # block of 4 bytes stands for up to 128 KiB (RFC 8878, 3.1.1.2.3).
+        for at in range(0, len(data), 1024):
+            parts.append(stream.decompress(data[at : at + 1024]))
+            total += len(parts[-1])
+            if total > limit_bytes:
                 raise BadDataError(f"it unpacks to more than {limit_bytes >> 20} MiB")
+            if stream.eof:
+                return b"".join(parts)
     except zstandard.ZstdError as error:
         raise BadDataError(f"its zstd data is damaged ({error})") from error
-    return result
+    raise BadDataError("its zstd data ends too early")
