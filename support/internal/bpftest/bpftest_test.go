@@ -109,6 +109,13 @@ func TestLastWords(t *testing.T) {
 			"processed 12 insns (limit 1000000)",
 			"",
 		}, 12, true, []string{"R0 invalid mem access 'map_value_or_null'"}},
+		{"a report behind it", []string{
+			"60: (db) lock *(u64 *)(r0 +0) += r1",
+			"R0 invalid mem access 'map_value_or_null'",
+			"",
+			"Verification failed: Register Type Safety: Invalid dereference",
+			"      60 | (db) lock *(u64 *)(r0 +0) += r1",
+		}, 60, true, []string{"R0 invalid mem access 'map_value_or_null'"}},
 		{"no instruction", []string{
 			"reg type unsupported", "invalid func unknown#181", "processed 0 insns",
 		}, 0, false, []string{"invalid func unknown#181"}},

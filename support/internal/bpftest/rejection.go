@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -21,7 +20,7 @@ var loggedInstruction = regexp.MustCompile(`^(\d+): \([0-9a-f]{2}\) `)
 // describeRejection says what the verifier objects to and at which source line, then its whole log:
 //
 //	rejected: program on_sample of stack_sampler.bpf.o: permission denied
-//	rejected: ebpf/stack_sampler.bpf.c:60: *count += 1;
+//	rejected: ebpf/stack_sampler.bpf.c:84: __sync_fetch_and_add(&count->samples, 1);
 //	rejected: R0 invalid mem access 'map_value_or_null'
 //	----- verifier log: on_sample -----
 //	...
@@ -33,18 +32,22 @@ func describeRejection(
 ) string {
 	name := rejectedProgram(spec, err)
 	var text strings.Builder
-	fmt.Fprintf(&text, "rejected: program %s of %s: %v\n", name, filepath.Base(path), rejection.Cause)
+	fmt.Fprintf(&text, "rejected: program %s of %s: %v", name, filepath.Base(path), rejection.Cause)
+	if len(rejection.Log) == 0 {
+		text.WriteString("\nrejected: before the verifier looked at it: the kernel may not know its type")
+		return text.String()
+	}
 	offset, found, objections := lastWords(rejection.Log)
 	if program := spec.Programs[name]; program != nil && found {
 		if line := sourceOf(program.Instructions, offset); line != nil {
-			fmt.Fprintf(&text, "rejected: %s:%d: %s\n",
-				line.FileName(), line.LineNumber(), strings.TrimSpace(line.Line()))
+			fmt.Fprintf(&text, "\nrejected: %s:%d: %s",
+				sourcePath(line.FileName()), line.LineNumber(), strings.TrimSpace(line.Line()))
 		}
 	}
 	for _, objection := range objections {
-		fmt.Fprintf(&text, "rejected: %s\n", objection)
+		fmt.Fprintf(&text, "\nrejected: %s", objection)
 	}
-	fmt.Fprintf(&text, "----- verifier log: %s -----\n", name)
+	fmt.Fprintf(&text, "\n----- verifier log: %s -----\n", name)
 	for _, line := range rejection.Log {
 		fmt.Fprintln(&text, line)
 	}
@@ -63,19 +66,33 @@ func rejectedProgram(spec *ebpf.CollectionSpec, err error) string {
 }
 
 // lastWords returns the instruction that the verifier looked at last, if it came to any, and what it
-// said after it.
+// said right after it. From 7.3 on a report of many sections follows, after an empty line.
 func lastWords(log []string) (offset asm.RawInstructionOffset, found bool, objections []string) {
-	for _, line := range slices.Backward(log) {
+	last := -1
+	for i, line := range log {
 		if match := loggedInstruction.FindStringSubmatch(line); match != nil {
-			number, err := strconv.ParseUint(match[1], 10, 32)
-			return asm.RawInstructionOffset(number), err == nil, objections
-		}
-		if line != "" && !strings.HasPrefix(line, "processed ") {
-			objections = slices.Insert(objections, 0, line)
+			if number, err := strconv.ParseUint(match[1], 10, 32); err == nil {
+				offset, found, last = asm.RawInstructionOffset(number), true, i
+			}
 		}
 	}
-	// All of the log is about something else than an instruction: its last line sums it up.
-	return 0, false, objections[max(0, len(objections)-1):]
+	for _, line := range log[last+1:] {
+		if line == "" || strings.HasPrefix(line, "processed ") {
+			break
+		}
+		objections = append(objections, line)
+	}
+	if !found && len(objections) > 0 {
+		// All of the log is about something else than an instruction: its last line sums it up.
+		objections = objections[len(objections)-1:]
+	}
+	return offset, found, objections
+}
+
+// sourcePath makes a name of BTF, which is relative to the directory that an object was built in, one
+// that is relative to the checkout: ebpf/NAME.bpf.c of ../ebpf/NAME.bpf.c.
+func sourcePath(name string) string {
+	return strings.TrimPrefix(filepath.Clean(name), "../")
 }
 
 // sourceOf returns the source line of the instruction at offset. A line is noted at the first of the
