@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bpfmatrix import tools
 from bpfmatrix.config import GoTests
@@ -20,7 +21,7 @@ from bpfmatrix.payload import Executable, Payload, executable
 from bpfmatrix.progress import Progress, silent
 from bpfmatrix.project import Project
 
-__all__ = ["Built", "objects", "payload", "requirement", "test_binaries"]
+__all__ = ["Built", "go_tests", "objects", "payload", "requirement"]
 
 GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 # The section in which an object says what it needs (ebpf/requires.h).
@@ -54,20 +55,20 @@ def objects(project: Project, progress: Progress = silent) -> Built:
     return Built(files, changed=_stamp(files) != before)
 
 
-def test_binaries(project: Project, arch: str, progress: Progress = silent) -> Built:
+def go_tests(project: Project, arch: str, progress: Progress = silent) -> Built:
     """Build one static test binary for each package of the Go module, for an architecture."""
-    go_tests = project.config.payload.go
-    if go_tests is None or not (project.root / go_tests.module / "go.mod").exists():
+    settings = project.config.payload.go
+    if settings is None or not (project.root / settings.module / "go.mod").exists():
         return Built((), changed=False)
     go = tools.require("go", "golang-go")
     target = project.state / "build" / GOARCH[arch]
     target.mkdir(parents=True, exist_ok=True)
-    module = project.root / go_tests.module
+    module = project.root / settings.module
     command = [
-        *(str(go), "test", "-c", "-trimpath", "-buildvcs=false", "-tags", ",".join(go_tests.tags)),
+        *(str(go), "test", "-c", "-trimpath", "-buildvcs=false", "-tags", ",".join(settings.tags)),
         # No symbol table and no DWARF: half the size to read in the guest. Stack traces and
         # runtime.FuncForPC do not need them.
-        *("-ldflags=-s -w", "-o", f"{target}/", *go_tests.packages),
+        *("-ldflags=-s -w", "-o", f"{target}/", *settings.packages),
     ]
     record = target / "built.json"
     with _build_lock(project):
@@ -79,19 +80,19 @@ def test_binaries(project: Project, arch: str, progress: Progress = silent) -> B
         record.unlink(missing_ok=True)
         for stale in target.glob("*.test"):
             stale.unlink()
-        progress(f"go test -c in {go_tests.module}")
+        progress(f"go test -c in {settings.module}")
         _run(command, module, {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": GOARCH[arch]})
         files = tuple(sorted(target.glob("*.test")))
         record.write_text(json.dumps({"key": key, "files": [file.name for file in files]}))
     if not files:
-        raise _no_tests(go_tests)
+        raise _no_tests(settings)
     return Built(files, changed=True)
 
 
-def _no_tests(go_tests: GoTests) -> ConfigError:
-    tags = ",".join(go_tests.tags)
+def _no_tests(settings: GoTests) -> ConfigError:
+    tags = ",".join(settings.tags)
     return ConfigError(
-        f"kernels.yaml: payload.go: {go_tests.module} has no tests with the build tags {tags!r}",
+        f"kernels.yaml: payload.go: {settings.module} has no tests with the build tags {tags!r}",
         "Name the module and its tags, or set payload.go to null.",
     )
 
@@ -113,7 +114,7 @@ def payload(
     if binaries:
         tests = [executable(path, arch) for path in binaries]
     else:
-        built_tests = test_binaries(project, arch, progress)
+        built_tests = go_tests(project, arch, progress)
         changed = changed or built_tests.changed
         declared = (project.root / path for path in settings.binaries)
         tests = [executable(path, arch) for path in (*built_tests.files, *declared)]
@@ -203,9 +204,17 @@ def _go_key(module: Path, go: Path, command: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _read_record(path: Path) -> dict[str, object]:
+def _read_record(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def clean(project: Project) -> None:
+    """Let the Makefile of the eBPF objects remove what it built."""
+    folder = project.config.payload.ebpf
+    if folder is not None and (project.root / folder / "Makefile").exists():
+        make = tools.require("make", "make")
+        _run([str(make), "-C", str(project.root / folder), "clean"], project.root)

@@ -217,8 +217,9 @@ class Config(_Model):
         entry, merged = self.kernels[id], self.defaults.model_dump(exclude_unset=True)
         for key, value in entry.model_dump(exclude_unset=True).items():
             inherited = merged.get(key)
-            nested = isinstance(value, dict) and isinstance(inherited, dict)
-            merged[key] = {**inherited, **value} if nested else value
+            if isinstance(value, dict) and isinstance(inherited, dict):
+                value = {**inherited, **value}  # noqa: PLW2901
+            merged[key] = value
         return KernelConfig.model_construct(
             **{
                 **{name: getattr(self.defaults, name) for name in Defaults.model_fields},
@@ -245,12 +246,10 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which also refuses a key that a mapping has twice."""
 
-    def construct_mapping(
-        self, node: yaml.MappingNode, deep: bool = False
-    ) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key {key!r} stands there twice", problem_mark=key_node.start_mark
@@ -271,7 +270,7 @@ def load(path: Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name}: can't be read: {error}") from error
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
         place = f" line {mark.line + 1}:" if mark else ""

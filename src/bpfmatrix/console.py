@@ -155,7 +155,9 @@ class Report:
             text += f"  {', '.join(counts)}"
         self._console.print(f"{text}  {run.seconds:.1f} s" if run.seconds else text)
         if self._github and run.outcome is not Outcome.PASSED:
-            self._console.print(f"::error::{name.strip()} {run.outcome}: {run.reason}", markup=False)
+            self._console.print(
+                f"::error::{name.strip()} {run.outcome}: {run.reason}", markup=False
+            )
 
     def _explain(self, run: KernelRun) -> None:
         """Say why a kernel did not pass: what, the lines that explain it, and where the rest is."""

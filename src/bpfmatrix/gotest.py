@@ -77,7 +77,7 @@ class GoOutput:
     async def start(self) -> None:
         """Start test2json."""
         self._process = await asyncio.create_subprocess_exec(
-            *(str(tools.require("go", "golang-go")), "tool", "test2json", "-p", self._binary),
+            *(str(tools.require("go", "golang-go")), "tool", "test2json", "-t", "-p", self._binary),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             # An event is a line, and holds a line of output as JSON.
@@ -141,8 +141,12 @@ class GoOutput:
         output = str(self._running.pop(name, ""))
         reason = "" if outcome is Outcome.PASSED else said(output)
         subtests = [test for test in self.results if test.name.startswith(f"{name}/")]
-        if subtests and not reason and (
-            outcome is not Outcome.FAILED or any(t.outcome is Outcome.FAILED for t in subtests)
+        if (
+            subtests
+            and not reason
+            and (
+                outcome is not Outcome.FAILED or any(t.outcome is Outcome.FAILED for t in subtests)
+            )
         ):
             return  # its subtests have said it all
         result = TestResult(self._binary, name, outcome, seconds, reason, output)

@@ -17,6 +17,7 @@ from pathlib import Path
 from bpfmatrix import tools
 from bpfmatrix.cache import Cache
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.kernels.image import KernelImage
 
 __all__ = ["Entry", "base", "pack", "stored", "unpack"]
 
@@ -122,11 +123,12 @@ def _aligned(position: int) -> int:
     return (position + 3) & ~3
 
 
-def base(modules: Path | None, wanted: Iterable[str] = ()) -> bytes:
-    """Return the archive for a kernel, whose modules lie in `modules` (`lib/modules/<release>`).
+def base(image: KernelImage, wanted: Iterable[str] = ()) -> bytes:
+    """Return the archive for a kernel.
 
     `wanted` are modules beyond those that the machine needs. A kernel without modules has all of
-    that built in, which the guest finds out. BpfmatrixError names a module that does not exist.
+    that built in, or its boot will tell. BpfmatrixError names a module that does not exist,
+    DamagedError one that is not as it was stored.
     """
     guest = resources.files("bpfmatrix") / "guest"
     busybox = _busybox()
@@ -148,8 +150,8 @@ def base(modules: Path | None, wanted: Iterable[str] = ()) -> bytes:
         Entry.link("usr/bin", "../bin"),
         Entry.link("usr/sbin", "../bin"),
     ]
-    if modules is not None:
-        entries += _module_entries(modules, tuple(wanted))
+    if image.modules is not None:
+        entries += _module_entries(image, image.modules, tuple(wanted))
     return pack(entries)
 
 
@@ -163,12 +165,11 @@ def _applets(busybox: Path) -> tuple[str, ...]:
     return tuple(sorted(set(listed.stdout.split()) - {"busybox"}))
 
 
-def _module_entries(modules: Path, wanted: tuple[str, ...]) -> list[Entry]:
+def _module_entries(image: KernelImage, modules: Path, wanted: tuple[str, ...]) -> list[Entry]:
     """Return the wanted modules and what they depend on, with the lists that modprobe reads."""
-    depends = _dependencies(modules / "modules.dep")
-    builtin = {
-        _module_name(line) for line in (modules / "modules.builtin").read_text().splitlines()
-    }
+    lists = image.read_modules(("modules.dep", "modules.builtin"))
+    depends = _dependencies(lists["modules.dep"].decode())
+    builtin = {_module_name(line) for line in lists["modules.builtin"].decode().splitlines()}
     paths: dict[str, None] = {}  # an ordered set
     loaded: list[str] = []
     for name in (*MODULES, *OPTIONAL_MODULES, *wanted):
@@ -185,12 +186,13 @@ def _module_entries(modules: Path, wanted: tuple[str, ...]) -> list[Entry]:
     folder = f"lib/modules/{modules.name}"
     entries = [Entry.folder("lib/modules"), Entry.folder(folder)]
     made: set[str] = set()
+    contents = image.read_modules(paths)
     for path in sorted(paths):
         for parent in reversed(Path(path).parents[:-1]):
             if str(parent) not in made:
                 made.add(str(parent))
                 entries.append(Entry.folder(f"{folder}/{parent}"))
-        entries.append(Entry.file(f"{folder}/{path}", (modules / path).read_bytes()))
+        entries.append(Entry.file(f"{folder}/{path}", contents[path]))
     # A modules.dep of these alone: busybox's modprobe reads the whole file, and does so slowly.
     lines = (f"{path}: {' '.join(depends[_module_name(path)][1])}\n" for path in sorted(paths))
     entries.append(Entry.file(f"{folder}/modules.dep", "".join(lines).encode()))
@@ -198,10 +200,10 @@ def _module_entries(modules: Path, wanted: tuple[str, ...]) -> list[Entry]:
     return entries
 
 
-def _dependencies(modules_dep: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
+def _dependencies(modules_dep: str) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Read depmod's list: a module's name to its path and the paths of what it needs."""
     found = {}
-    for line in modules_dep.read_text().splitlines():
+    for line in modules_dep.splitlines():
         path, _, needs = line.partition(":")
         found[_module_name(path)] = (path, tuple(needs.split()))
     return found

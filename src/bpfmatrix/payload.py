@@ -121,12 +121,13 @@ def _check_interpreter(path: Path, head: bytes) -> None:
 def _check_elf(path: Path, arch: str) -> None:
     from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
+    from elftools.elf.segments import InterpSegment  # noqa: PLC0415
 
     try:
         with path.open("rb") as file:
             elf = ELFFile(file)
             machine, type_ = elf["e_machine"], elf["e_type"]
-            loaders = [s for s in elf.iter_segments() if s["p_type"] == "PT_INTERP"]
+            loaders = [s for s in elf.iter_segments() if isinstance(s, InterpSegment)]
             loader = loaders[0].get_interp_name() if loaders else None
     except (ELFError, UnicodeDecodeError, ValueError) as error:
         raise PayloadError(f"{path} is a damaged ELF file: {error}", "Build it again.") from error

@@ -24,7 +24,11 @@ class Project:
         if root is None:
             here = Path.cwd()
             root = next(
-                (folder for folder in (here, *here.parents) if (folder / config.FILE_NAME).exists()),
+                (
+                    folder
+                    for folder in (here, *here.parents)
+                    if (folder / config.FILE_NAME).exists()
+                ),
                 here,
             )
         return cls(root, config.load(root / config.FILE_NAME), Cache.default())

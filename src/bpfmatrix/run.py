@@ -16,8 +16,7 @@ from typing import Protocol
 from bpfmatrix import __version__, initramfs, kernels, results, tools
 from bpfmatrix import payload as payloads
 from bpfmatrix.config import KernelConfig
-from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.gotest import GoOutput
+from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import Executable, Payload
 from bpfmatrix.project import Project
@@ -83,7 +82,12 @@ def prepare(
     image, cached = kernels.provide(kernel, project.cache, progress)
     listener.step(kernel.id, "kernel", image.description, "cached" if cached else "fetched")
     chosen = accel.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
-    archive = initramfs.base(image.modules, kernel.modules)
+    try:
+        archive = initramfs.base(image, kernel.modules)
+    except DamagedError as error:
+        progress(f"{error.what}; fetching {kernel.id} again")
+        image = kernels.repair(kernel, project.cache, progress)
+        archive = initramfs.base(image, kernel.modules)
     spec = machine.MachineSpec(
         qemu=str(qemu),
         accelerator=chosen.name,
@@ -282,5 +286,3 @@ class _Run:
         results.write(run, self._project.results / f"{run.kernel}.json")
         self._listener.finished(run)
         return run
-
-

@@ -2,17 +2,18 @@
 
 `start` boots a machine and gives it once it is ready; `Machine.run` hands it its one job and gives
 the events; leaving `start` ends it, however that happens. A machine that ends before its job does
-raises `MachineEndedError`, which says whether the kernel panicked, a limit was passed, or it was lost.
+raises `MachineEndedError`, which tells a panic, a limit that was passed and a lost machine apart.
 """
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from qemu.qmp import QMPClient, QMPError
 
@@ -32,6 +33,9 @@ from bpfmatrix.vm.protocol import (
 )
 
 __all__ = ["Machine", "MachineEndedError", "MachineSpec", "start"]
+
+# It logs each message, which nox, whose root logger takes everything, would print.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 # How much longer than the guest's own limit the host waits for word of a test: the guest first
 # asks the test to end, then kills it, and may be slow.
@@ -167,7 +171,7 @@ class Machine:
                 if event["event"] == "GUEST_PANICKED":
                     self._panicked = True
                 elif event["event"] == "SHUTDOWN":
-                    self._shutdown = event["data"]["reason"]
+                    self._shutdown = str(cast(dict[str, object], event["data"])["reason"])
 
     async def _read_console(self) -> None:
         size = 0
@@ -201,8 +205,8 @@ class Machine:
             return MachineError(f"QEMU refused to run: {last}", "Check qemu: in kernels.yaml.")
         return MachineEndedError("lost", f"QEMU died of signal {-status}")
 
-    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
-        self._tasks.append(asyncio.ensure_future(work))
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
 
     async def _end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -262,9 +266,7 @@ def _parts(spec: MachineSpec, fds: dict[str, int]) -> tuple[parts.Part, ...]:
         parts.Accelerator(spec.accelerator),
         parts.Monitor(fds["qmp"]),
         parts.Console(fds["console"]),
-        parts.Ports(
-            (("bpfmatrix.control", fds["control"]), ("bpfmatrix.output", fds["output"]))
-        ),
+        parts.Ports((("bpfmatrix.control", fds["control"]), ("bpfmatrix.output", fds["output"]))),
         parts.PayloadDisk(spec.payload),
         parts.Kernel(spec.boot, spec.initramfs, spec.kernel_args),
         parts.ExtraArguments(spec.extra_args),
@@ -275,7 +277,7 @@ def _parts(spec: MachineSpec, fds: dict[str, int]) -> tuple[parts.Part, ...]:
 async def start(spec: MachineSpec, console: Path) -> AsyncIterator[Machine]:
     """Boot a machine and give it once it is ready; its kernel's console is written to a file.
 
-    Raises MachineEndedError where the guest does not get that far, MachineError where QEMU does not.
+    MachineEndedError where the guest does not get that far, MachineError where QEMU does not.
     """
     if shutil.which(spec.qemu) is None:
         raise ToolMissingError(f"{spec.qemu} is not installed", "Run ./bootstrap.")
@@ -296,10 +298,10 @@ async def start(spec: MachineSpec, console: Path) -> AsyncIterator[Machine]:
     await channels.open()
     machine = Machine(process, channels, console)
     try:
-        await machine._become_ready(spec.boot_limit_seconds)  # noqa: SLF001
+        await machine._become_ready(spec.boot_limit_seconds)
         yield machine
     finally:
-        await machine._end()  # noqa: SLF001
+        await machine._end()
 
 
 def panic_message(console: str) -> str:

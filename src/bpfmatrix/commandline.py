@@ -1,0 +1,83 @@
+"""The words behind `nox -s kernel-6.1 --`, and how an error becomes an exit status.
+
+nox sessions parse their words here; invoke has its own parser and only shares the rest.
+"""
+
+import argparse
+import contextlib
+import fnmatch
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bpfmatrix.config import Config, parse_duration, suggestion
+from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.run import Options
+
+__all__ = ["complain", "kernel_ids", "options", "parse", "reported"]
+
+
+def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
+    """Read the words of a session; argparse says what is wrong with them, and exits with 2."""
+    parser = argparse.ArgumentParser(prog=f"nox -s {session} --")
+    parser.add_argument("--run", metavar="REGEX", help="run only the tests that match")
+    parser.add_argument(
+        "--binary", metavar="PATH", action="append", default=[], help="run this executable instead"
+    )
+    parser.add_argument("--timeout", metavar="DURATION", help="limit of each executable: 30s, 2m")
+    if session == "matrix":
+        parser.add_argument("--kernels", metavar="IDS", help='such as 5.10,6.1 or "6.*"')
+        parser.add_argument("--jobs", metavar="N", type=int, help="machines at once")
+    parser.add_argument("arguments", nargs="*", help="arguments of the executables, behind --")
+    return parser.parse_args(words)
+
+
+def options(
+    run: str | None, binary: Sequence[str], timeout: str | None, arguments: Sequence[str]
+) -> Options:
+    """Check what was typed; UsageError names the option."""
+    seconds = None
+    if timeout is not None:
+        try:
+            seconds = parse_duration(timeout)
+        except ValueError as error:
+            raise UsageError(f"--timeout {timeout}: {error}") from None
+    paths = tuple(Path(name) for name in binary)
+    for path in paths:
+        if not path.is_file():
+            raise UsageError(f"--binary {path}: no such file")
+    return Options(run, paths, seconds, tuple(arguments))
+
+
+def kernel_ids(config: Config, patterns: str | None) -> list[str]:
+    """Return the ids that a list such as `5.10,6.*` names; the matrix's where it is None."""
+    if patterns is None:
+        return config.matrix_ids
+    found: dict[str, None] = {}
+    for pattern in patterns.split(","):
+        matching = fnmatch.filter(config.kernels, pattern.strip())
+        if not matching:
+            hint = suggestion(pattern, config.kernels)
+            raise UsageError(
+                f"--kernels {pattern}: no such kernel in kernels.yaml{hint}",
+                f"It has: {', '.join(config.kernels)}.",
+            )
+        found.update(dict.fromkeys(matching))
+    return list(found)
+
+
+def complain(error: BpfmatrixError) -> None:
+    """Print an error as a person should see it."""
+    print(f"error: {error.what}", file=sys.stderr)
+    if error.advice:
+        print(f"       {error.advice}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Turn an error that a user can mend into its sentences and its exit status."""
+    try:
+        yield
+    except BpfmatrixError as error:
+        complain(error)
+        raise SystemExit(error.exit_status) from None

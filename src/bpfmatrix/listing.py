@@ -1,0 +1,131 @@
+"""Tables and lists of the tasks that look at things: kernels, objects, archives, this machine."""
+
+import dataclasses
+import json
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from bpfmatrix import build, kernels
+from bpfmatrix.console import make_console
+from bpfmatrix.doctor import Check
+from bpfmatrix.initramfs import unpack
+from bpfmatrix.kernels import Offer
+from bpfmatrix.project import Project
+
+__all__ = [
+    "print_archive",
+    "print_built",
+    "print_checks",
+    "print_kernels",
+    "print_objects",
+    "print_offers",
+]
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def print_checks(found: Sequence[Check]) -> bool:
+    """Print what `doctor` found; tell whether everything is there."""
+    table, console = _table("", "", ""), make_console()
+    table.show_header = False
+    for check in found:
+        mark = Text("ok", "green") if check.fine else Text("missing", "red")
+        table.add_row(mark, check.name, check.found)
+    console.print(table)
+    broken = [check for check in found if not check.fine]
+    packages = [c.fix.removeprefix(_INSTALL) for c in broken if c.fix.startswith(_INSTALL)]
+    console.print()
+    for check in broken:
+        if not check.fix.startswith(_INSTALL):
+            console.print(f"{check.name}: {check.fix}", markup=False)
+    if packages:
+        console.print(_INSTALL + " ".join(packages), markup=False)
+    elif not broken:
+        console.print("ready")
+    return not broken
+
+
+_INSTALL = "sudo apt-get install "
+
+
+def print_kernels(project: Project, as_json: bool) -> None:
+    """Print the kernels of kernels.yaml."""
+    rows = [_kernel_row(project, id) for id in project.config.kernels]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = _table("kernel", "arch", "source", "cached", "newest known", "size")
+    for row in rows:
+        size = f"{row['bytes'] / 1e6:.0f} MB" if row["bytes"] else ""
+        columns = ("kernel", "arch", "source", "version", "newest")
+        table.add_row(*(str(row[column] or "") for column in columns), size)
+    make_console().print(table)
+
+
+def _kernel_row(project: Project, id: str) -> dict[str, Any]:
+    kernel = project.config.kernel(id)
+    image = kernels.cached(kernel, project.cache)
+    source = kernel.source
+    return {
+        "kernel": id,
+        "arch": kernel.arch,
+        "source": f"apt {source.apt.suite}" if source.apt else f"{source.kind} {source.oci}",
+        "version": image.version if image else None,
+        "release": image.release if image else None,
+        "digest": image.digest if image else None,
+        "newest": kernels.newest_available(kernel, project.cache),
+        "bytes": _size(image.folder) if image else 0,
+    }
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def print_offers(offers: Sequence[Offer], as_json: bool) -> None:
+    """Print what the sources offer."""
+    if as_json:
+        print(json.dumps([dataclasses.asdict(offer) for offer in offers], indent=1))
+        return
+    table = _table("suite", "package", "version", "arch", "size")
+    for offer in offers:
+        size = f"{offer.size_bytes / 1e6:.0f} MB"
+        table.add_row(offer.suite, offer.package, offer.version, offer.arch, size)
+    make_console().print(table if offers else "nothing found")
+
+
+def print_objects(project: Project, built: build.Built) -> None:
+    """Print the eBPF objects and what each needs."""
+    table = _table("object", "needs")
+    for path in built.files:
+        release, _, feature = build.requirement(path).partition(" ")
+        needs = f"{release} ({feature})" if feature else release
+        table.add_row(project.relative(path), needs)
+    make_console().print(table)
+    print("built" if built.changed else "up to date")
+
+
+def print_built(project: Project, built: build.Built) -> None:
+    """Print the test binaries."""
+    for path in built.files:
+        print(f"{project.relative(path)}  {path.stat().st_size / 1e6:.1f} MB")
+    print("built" if built.changed else "up to date")
+
+
+def print_archive(project: Project, path: Path, archive: bytes) -> None:
+    """Print what is in an initramfs: mode, size, name and a link's target."""
+    for entry in unpack(archive):
+        link = f" -> {entry.content.decode()}" if stat.S_ISLNK(entry.mode) else ""
+        size = 0 if link else len(entry.content)
+        print(f"{stat.filemode(entry.mode)} {size:>9} {entry.name}{link}")
+    print(f"{project.relative(path)}  {len(archive) / 1e6:.1f} MB")

@@ -1,0 +1,73 @@
+"""The nox sessions of a project with a kernels.yaml: its noxfile.py calls `register`.
+
+One session for each kernel, `kernel-<id>`, and one for all of them, `matrix`.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nox
+
+from bpfmatrix.commandline import kernel_ids, options, parse, reported
+from bpfmatrix.config import Config, KernelConfig
+from bpfmatrix.project import Project
+
+__all__ = ["register"]
+
+_PREFIX = "kernel-"
+
+
+def register(root: Path | None = None) -> None:
+    """Make the sessions of the project in `root` (default: the working directory, nox's own)."""
+    with reported():
+        project = Project.load(root)
+        _refuse_unknown_kernels(project.config, sys.argv[1:])
+    for id in project.config.kernels:
+        _register_kernel(project, project.config.kernel(id))
+    _register_matrix(project)
+
+
+def _refuse_unknown_kernels(config: Config, words: Sequence[str]) -> None:
+    """Say which kernels there are: nox only says that there is no such session."""
+    named = [word.removeprefix(_PREFIX) for word in words if word.startswith(_PREFIX)]
+    for id in named:
+        config.kernel(id)  # raises UsageError
+
+
+def _register_kernel(project: Project, kernel: KernelConfig) -> None:
+    def session(session: nox.Session) -> None:
+        _run(session, project, [kernel.id])
+
+    session.__doc__ = f"Load and test the eBPF on {kernel.id} ({_source(kernel)}, {kernel.arch})"
+    name = f"{_PREFIX}{kernel.id}"
+    nox.session(name=name, python=False, default=False, allow_parallel=True)(session)
+
+
+def _register_matrix(project: Project) -> None:
+    @nox.session(python=False)
+    def matrix(session: nox.Session) -> None:
+        """Load and test the eBPF on every kernel of `matrix:`, side by side, in one table"""  # noqa: D400
+        _run(session, project, None)
+
+    matrix.__doc__ = (
+        f"Load and test the eBPF on {', '.join(project.config.matrix_ids)}, side by side"
+    )
+
+
+def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
+    from bpfmatrix import matrix, results  # noqa: PLC0415 - keeps `nox -l` fast
+
+    words = parse(session.name, session.posargs)
+    with reported():
+        chosen = ids or kernel_ids(project.config, words.kernels)
+        asked = options(words.run, words.binary, words.timeout, words.arguments)
+        runs = matrix.run(project, chosen, asked, getattr(words, "jobs", None))
+    if results.exit_status(runs) != 0:
+        bad = [f"{run.kernel} {run.outcome}" for run in runs if run.outcome != "passed"]
+        session.error(", ".join(bad))
+
+
+def _source(kernel: KernelConfig) -> str:
+    source = kernel.source
+    return f"apt {source.apt.suite}" if source.apt else f"{source.kind} {source.oci}"

@@ -1,0 +1,251 @@
+"""The invoke tasks of a project with a kernels.yaml: its tasks.py imports `namespace`.
+
+Each task turns what was typed into one call of the library, and that into an exit status.
+"""
+
+import functools
+import inspect
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import invoke.collection
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+from invoke.vendor.lexicon import Lexicon
+
+from bpfmatrix.commandline import complain
+from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.project import Project
+
+__all__ = ["namespace"]
+
+_HELP = {
+    "kernel": "An id of kernels.yaml, such as 6.1.",
+    "kernels": 'Ids and patterns of kernels.yaml: 5.10,6.1 or "6.*". Default: matrix.',
+    "run": "A regular expression: only the tests that match.",
+    "binary": "An executable to run in place of the declared tests; may be given again.",
+    "timeout": "The limit of each executable, such as 30s or 2m.",
+    "jobs": "Machines at once. Default: one for each core.",
+    "json": "Print JSON.",
+    "arch": "x86_64 or aarch64. Default: that of defaults in kernels.yaml.",
+    "output": "Where to write it. Default: in .bpfmatrix.",
+    "text": "What to look for.",
+    "all": "Also those in use, and apt's indexes.",
+}
+
+
+def _task(**more: Any) -> Callable[[Callable[..., None]], Any]:
+    """Make an invoke task, which says what a user can mend in one or two sentences."""
+
+    def decorate(function: Callable[..., None]) -> Any:
+        @functools.wraps(function)
+        def reported(*arguments: Any, **options: Any) -> None:
+            try:
+                function(*arguments, **options)
+            except BpfmatrixError as error:
+                complain(error)
+                raise Exit(code=error.exit_status) from None
+            except KeyboardInterrupt:
+                raise Exit(code=130) from None
+
+        names = list(inspect.signature(function).parameters)[1:]
+        return task(reported, help={name: _HELP[name] for name in names}, **more)
+
+    return decorate
+
+
+def _behind_dashes() -> tuple[str, ...]:
+    # invoke keeps these words too, but joined to one string.
+    words = sys.argv[1:]
+    return tuple(words[words.index("--") + 1 :]) if "--" in words else ()
+
+
+def _progress(text: str, fraction: float | None = None) -> None:
+    # For tasks without a table of what goes on: each thing that is done, once.
+    if _said[-1:] != [text]:
+        _said.append(text)
+        print(text, file=sys.stderr, flush=True)
+
+
+_said: list[str] = []
+
+
+@_task()
+def doctor(c: Context) -> None:
+    """Look at what this machine has: tools, accelerator, disk space, kernels."""
+    from bpfmatrix.doctor import checks  # noqa: PLC0415 - here and below: `invoke -l` stays fast
+    from bpfmatrix.listing import print_checks  # noqa: PLC0415
+
+    if not print_checks(checks(Project.load())):
+        raise Exit(code=1)
+
+
+@_task(iterable=["binary"])
+def run(
+    c: Context, kernel: str, run: str | None = None, binary: Any = None, timeout: str | None = None
+) -> None:
+    """Load and test the eBPF on one kernel. Words behind -- go to the executables."""
+    _run_on([kernel], run, binary, timeout, None)
+
+
+@_task(iterable=["binary"])
+def matrix(  # noqa: PLR0917 - each is an option
+    c: Context,
+    kernels: str | None = None,
+    run: str | None = None,
+    binary: Any = None,
+    timeout: str | None = None,
+    jobs: int = 0,
+) -> None:
+    """Load and test the eBPF on many kernels, side by side, in one table."""
+    from bpfmatrix.commandline import kernel_ids  # noqa: PLC0415
+
+    _run_on(kernel_ids(Project.load().config, kernels), run, binary, timeout, jobs or None)
+
+
+def _run_on(
+    ids: list[str], pattern: str | None, binary: Any, timeout: str | None, jobs: int | None
+) -> None:
+    from bpfmatrix import matrix as matrices  # noqa: PLC0415
+    from bpfmatrix import results  # noqa: PLC0415
+    from bpfmatrix.commandline import options  # noqa: PLC0415
+
+    asked = options(pattern, binary or (), timeout, _behind_dashes())
+    status = results.exit_status(matrices.run(Project.load(), ids, asked, jobs))
+    if status:
+        raise Exit(code=status)
+
+
+@_task()
+def ebpf(c: Context) -> None:
+    """Build the eBPF objects."""
+    from bpfmatrix import build  # noqa: PLC0415
+    from bpfmatrix.listing import print_objects  # noqa: PLC0415
+
+    project = Project.load()
+    print_objects(project, build.objects(project))
+
+
+@_task()
+def test_binaries(c: Context, arch: str = "") -> None:  # noqa: PT028 - no test
+    """Build the test binaries, static, one for each Go package."""
+    from bpfmatrix import build  # noqa: PLC0415
+    from bpfmatrix.listing import print_built  # noqa: PLC0415
+
+    project = Project.load()
+    if arch and arch not in build.GOARCH:
+        raise UsageError(f"--arch {arch}: expected one of {', '.join(build.GOARCH)}")
+    built = build.go_tests(project, arch or project.config.defaults.arch, _progress)
+    print_built(project, built)
+
+
+@_task()
+def initramfs(c: Context, kernel: str, output: str = "") -> None:
+    """Write the initramfs that a kernel is booted with, and print what is in it."""
+    from bpfmatrix import initramfs as archives  # noqa: PLC0415
+    from bpfmatrix import kernels  # noqa: PLC0415
+    from bpfmatrix.listing import print_archive  # noqa: PLC0415
+
+    project = Project.load()
+    settings = project.config.kernel(kernel)
+    image, _ = kernels.provide(settings, project.cache, _progress)
+    archive = archives.base(image, settings.modules)
+    path = Path(output) if output else project.state / f"initramfs-{kernel}.cpio"
+    path.write_bytes(archive)
+    print_archive(project, path, archive)
+
+
+@_task()
+def clean(c: Context) -> None:
+    """Remove what was built and what came of runs; fetched kernels stay (kernels.prune)."""
+    from bpfmatrix.build import clean as clean_build  # noqa: PLC0415
+
+    project = Project.load()
+    clean_build(project)
+    shutil.rmtree(project.state, ignore_errors=True)
+    print("removed .bpfmatrix and the eBPF objects")
+
+
+@_task(name="list")
+def kernels_list(c: Context, json: bool = False) -> None:
+    """List the kernels of kernels.yaml: source, newest available, what is cached."""
+    from bpfmatrix.listing import print_kernels  # noqa: PLC0415
+
+    print_kernels(Project.load(), as_json=json)
+
+
+@_task(name="fetch")
+def kernels_fetch(c: Context, kernel: str = "") -> None:
+    """Fetch one kernel, or those of the matrix, if they are not cached."""
+    from bpfmatrix import kernels  # noqa: PLC0415
+
+    project = Project.load()
+    for id in [kernel] if kernel else project.config.matrix_ids:
+        image, cached = kernels.provide(project.config.kernel(id), project.cache, _progress)
+        print(f"{id:<10} {image.description}  {'cached' if cached else 'fetched'}")
+
+
+@_task(name="update")
+def kernels_update(c: Context, kernel: str = "") -> None:
+    """Fetch the newest release of one series, or of those of the matrix."""
+    from bpfmatrix import kernels  # noqa: PLC0415
+
+    project = Project.load()
+    for id in [kernel] if kernel else project.config.matrix_ids:
+        settings = project.config.kernel(id)
+        before = kernels.cached(settings, project.cache)
+        image = kernels.update(settings, project.cache, _progress)
+        same = before is not None and before.digest == image.digest
+        print(f"{id:<10} {image.description}  {'still the newest' if same else 'new'}")
+
+
+@_task(name="search", positional=["text"])
+def kernels_search(c: Context, text: str, json: bool = False) -> None:
+    """List the kernel packages that the sources offer, with TEXT in their name or version."""
+    from bpfmatrix import kernels  # noqa: PLC0415
+    from bpfmatrix.listing import print_offers  # noqa: PLC0415
+
+    project = Project.load()
+    print_offers(kernels.search(project.config, project.cache, text, _progress), as_json=json)
+
+
+@_task(name="prune")
+def kernels_prune(c: Context, all: bool = False) -> None:
+    """Remove cached kernels that nothing points at any more."""
+    from bpfmatrix import kernels  # noqa: PLC0415
+
+    project = Project.load()
+    pruned = kernels.prune(project.cache, everything=all)
+    for item in pruned:
+        print(f"removed {item.name} ({item.size_bytes / 1e6:.0f} MB)")
+    total = sum(item.size_bytes for item in pruned)
+    print(f"{total / 1e6:.0f} MB freed" if pruned else "nothing to remove")
+
+
+class _InOrder(Lexicon):
+    """Tasks that `invoke -l` lists in the order in which they were added, not by name."""
+
+    class _Pair(tuple):  # type: ignore[type-arg]
+        def __lt__(self, other: object) -> bool:
+            return False  # sorted() then leaves everything where it is
+
+    def items(self) -> Any:
+        """Return the pairs of name and task."""
+        return [self._Pair(pair) for pair in super().items()]
+
+
+# invoke sorts by name wherever it lists, and copies the collection that a tasks.py gives it into
+# one of its own; so its own collections keep their order too (invoke 2.2 to 3.0).
+invoke.collection.Lexicon = _InOrder  # type: ignore[attr-defined]
+
+namespace = Collection(
+    *(doctor, run, matrix, ebpf, test_binaries, initramfs, clean),
+    Collection(
+        "kernels", kernels_list, kernels_fetch, kernels_update, kernels_search, kernels_prune
+    ),
+)
