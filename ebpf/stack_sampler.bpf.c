@@ -61,7 +61,7 @@ static __always_inline void count_sample(__u32 counter)
 SEC("perf_event")
 int on_sample(struct bpf_perf_event_data *ctx)
 {
-	struct stack_count first = {.samples = 1};
+	struct stack_count first = {};
 	struct stack_key key = {.tgid = bpf_get_current_pid_tgid() >> 32};
 	struct stack_count *count;
 
@@ -75,6 +75,7 @@ int on_sample(struct bpf_perf_event_data *ctx)
 
 	count = bpf_map_lookup_elem(&counts, &key);
 	if (!count) {
+		first.samples = 1;
 		bpf_get_current_comm(first.comm, sizeof(first.comm));
 		if (!bpf_map_update_elem(&counts, &key, &first, BPF_NOEXIST))
 			return 0;
