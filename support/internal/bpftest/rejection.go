@@ -66,7 +66,7 @@ func rejectedProgram(spec *ebpf.CollectionSpec, err error) string {
 }
 
 // lastWords returns the instruction that the verifier looked at last, if it came to any, and what it
-// said right after it. From 7.3 on a report of many sections follows, after an empty line.
+// said right after it. In 7.3 a report of many sections follows that, after an empty line.
 func lastWords(log []string) (offset asm.RawInstructionOffset, found bool, objections []string) {
 	last := -1
 	for i, line := range log {
