@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 import subprocess
 import threading
 import time
@@ -46,6 +47,7 @@ class Archive:
     root: Path
     key_home: Path
     suite: str = "bookworm-security"
+    published: int = 0
     requests: list[str] = field(default_factory=list)
     debs_may_go: threading.Event = field(default_factory=threading.Event)
     deb_was_asked_for: threading.Event = field(default_factory=threading.Event)
@@ -56,7 +58,8 @@ class Archive:
         handler = functools.partial(_Handler, directory=str(self.root))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.archive = self  # type: ignore[attr-defined]
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        # The interval is what `shutdown` waits for.
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(
@@ -122,3 +125,6 @@ class Archive:
         (suite / "InRelease").unlink(missing_ok=True)
         if sign:
             gpg(self.key_home, "--output", f"{suite}/InRelease", "--clearsign", str(release))
+            # apt asks for what is newer than what it has, in whole seconds.
+            self.published += 1
+            os.utime(suite / "InRelease", (time.time(), time.time() + self.published))

@@ -1,4 +1,5 @@
 import contextlib
+import lzma
 import shutil
 import subprocess
 import tempfile
@@ -71,5 +72,6 @@ def add_kernel(archive: Archive, abi: str, version: str) -> Path:
             f"boot/vmlinuz-{release}": synthetic.bzimage(release=release),
             f"boot/config-{release}": b"CONFIG_BPF=y\n",
             f"lib/modules/{release}/modules.order": b"kernel/a.ko\n",
+            f"lib/modules/{release}/kernel/a.ko.xz": lzma.compress(synthetic.module()),
         },
     )

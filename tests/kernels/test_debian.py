@@ -26,12 +26,13 @@ INDEX = "\n".join(
         stanza(
             "linux-image-7.3.4-cloud-amd64",
             V7,
-            "dracut | linux-initramfs-tool, linux-base-7.3.4-cloud-amd64 (= 1),"
+            "dracut | linux-initramfs-tool, linux-base-7.3.4-cloud-amd64,"
             f" linux-binary-7.3.4-cloud-amd64 (= {V7}), linux-modules-7.3.4-cloud-amd64 (= {V7})",
         ),
         stanza("linux-binary-7.3.4-cloud-amd64", V7),
         stanza("linux-binary-7.3.4-cloud-amd64", "7.3.4-2"),
         stanza("linux-modules-7.3.4-cloud-amd64", V7, "kmod"),
+        stanza("linux-base-7.3.4-cloud-amd64", V7),
     ]
 )
 
@@ -42,7 +43,7 @@ def debs() -> list[Deb]:
 
 
 def test_an_index_is_read(debs: list[Deb]) -> None:
-    assert len(debs) == 13
+    assert len(debs) == 14
     assert debs[0] == Deb(
         "linux-image-6.1.0-9-cloud-amd64",
         "6.1.90-1",
@@ -93,6 +94,7 @@ def test_a_meta_package_is_followed_to_the_parts(debs: list[Deb]) -> None:
     assert [(deb.name, deb.version) for deb in found] == [
         ("linux-image-cloud-amd64", "7.3+1"),
         ("linux-image-7.3.4-cloud-amd64", V7),
+        ("linux-base-7.3.4-cloud-amd64", V7),
         ("linux-binary-7.3.4-cloud-amd64", V7),
         ("linux-modules-7.3.4-cloud-amd64", V7),
     ]

@@ -1,4 +1,5 @@
 import bz2
+import contextlib
 import gzip
 import lzma
 import struct
@@ -124,10 +125,8 @@ def test_wild_bytes_are_a_kernel_or_a_sentence(
     for at, value in changes:
         if at < len(data):
             data[at] = value
-    try:
-        inspect(bytes(data), "x")
-    except BpfmatrixError as error:
-        assert "\n" not in error.what
+    with contextlib.suppress(BpfmatrixError):
+        assert inspect(bytes(data), "x").release
 
 
 @given(st.binary(max_size=4096))

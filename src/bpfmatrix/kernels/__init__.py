@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.cache import Cache
 from bpfmatrix.config import Config, KernelConfig
-from bpfmatrix.errors import DamagedError, KernelUnavailableError
+from bpfmatrix.errors import DamagedError, KernelUnavailableError, ToolMissingError
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.store import Store
 from bpfmatrix.progress import Progress, silent
@@ -124,7 +124,7 @@ def newest_available(kernel: KernelConfig, cache: Cache) -> str | None:
         pattern = fetch.apt_pattern(kernel, kernel.source.apt)
         index = _index(cache, kernel.source.apt.suite, kernel.arch, refresh=False)
         return debian.choose(index, pattern, kernel.source.apt.suite).version
-    except KernelUnavailableError:
+    except (KernelUnavailableError, ToolMissingError):
         return None
 
 

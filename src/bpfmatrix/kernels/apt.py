@@ -82,15 +82,17 @@ class Archive:
         """Return the kernel packages of the index as it was last fetched; none before that."""
         if not (self.folder / "apt.conf").exists():
             return []
-        file = self._ask("$(FILENAME)")
-        if not file or not Path(file).exists():
-            return []
-        return parse_index(self._output(["/usr/lib/apt/apt-helper", "cat-file", file]))
+        text = [
+            self._output(["/usr/lib/apt/apt-helper", "cat-file", file])
+            for file in self._ask("$(FILENAME)")
+            if Path(file).exists()
+        ]
+        return parse_index("\n\n".join(text))
 
     def vendor(self) -> str:
         """Return whose suite it is, by its signed Release file: `Debian`."""
         # The labels of pockets are "Debian Backports" and "Debian-Security".
-        return re.split(r"[ -]", self._ask("$(LABEL)"))[0]
+        return next((re.split(r"[ -]", label)[0] for label in self._ask("$(LABEL)")), "")
 
     def download(
         self, debs: Sequence[Deb], folder: Path, progress: Progress = silent
@@ -115,11 +117,10 @@ class Archive:
                 f"{self.suite}: apt fetched other files than its index names"
             ) from None
 
-    def _ask(self, field: str) -> str:
-        lines = self._output(
-            ["apt-get", "indextargets", "--format", field, "Created-By: Packages"]
-        ).splitlines()
-        return lines[0] if lines and not lines[0].startswith("$(") else ""
+    def _ask(self, field: str) -> list[str]:
+        command = ["apt-get", "indextargets", "--format", field, "Created-By: Packages"]
+        # A field that is not set is left as it is.
+        return [line for line in self._output(command).splitlines() if line != field]
 
     def _output(self, command: Sequence[str]) -> str:
         done = subprocess.run(
@@ -199,6 +200,8 @@ class Archive:
         yield 'APT::Sandbox::User "root";'
         # Without it, `apt-get update` that reached nothing is a success.
         yield 'APT::Update::Error-Mode "any";'
+        # Three, apt's default, with growing pauses: 7 s until "no network" is said.
+        yield 'Acquire::Retries "1";'
         yield from host_acquire_options(self._host_settings())
         yield 'Acquire::Languages { "none"; };'
         yield 'Acquire::GzipIndexes "true";'

@@ -21,12 +21,13 @@ __all__ = ["DEB_ARCH", "Deb", "choose", "closure", "default_pattern", "parse_ind
 
 DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
-# From 7.x on, linux-image-X is empty and depends on the other two, which hold the files.
-_PARTS = ("linux-image-", "linux-binary-", "linux-modules-")
+# From 7.x on, linux-image-X is empty; it depends on the others, of which linux-binary-X holds the
+# kernel, linux-modules-X the modules, and linux-base-X the lists of what is built in.
+_PARTS = ("linux-image-", "linux-binary-", "linux-modules-", "linux-base-")
 # What a pattern does not mean unless it says so: debug symbols, the unsigned twin of a signed
 # image, real-time kernels.
 _VARIANTS = ("-dbg", "-unsigned", "-rt")
-_STANZA = re.compile(r"Package: (linux-(?:image|binary|modules)-[^\n]*)\n")
+_STANZA = re.compile(r"Package: (linux-(?:image|binary|modules|base)-[^\n]*)\n")
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ def closure(debs: Sequence[Deb], first: Deb) -> tuple[Deb, ...]:
 
     result, open_ends = [first], [first]
     while open_ends:
-        for alternatives in PkgRelation.parse_relations(open_ends.pop().depends):
+        depends = open_ends.pop().depends
+        # python-debian logs a warning about an empty field.
+        for alternatives in PkgRelation.parse_relations(depends) if depends else ():
             for relation in alternatives:
                 if not relation["name"].startswith(_PARTS):
                     continue
@@ -147,7 +150,7 @@ def closure(debs: Sequence[Deb], first: Deb) -> tuple[Deb, ...]:
 
 
 def unpack(debs: Iterable[Path], root: Path) -> None:
-    """Take `vmlinuz` and `lib/modules/<release>` out of packages, and run depmod.
+    """Take `vmlinuz`, `config` and `lib/modules/<release>` out of packages, and run depmod.
 
     Modules are stored uncompressed: busybox's insmod reads nothing else.
     """
@@ -193,9 +196,11 @@ def _target(name: str) -> str | None:
     match parts:
         case ("boot", file) if file.startswith("vmlinuz-"):
             return "vmlinuz"
-        case ("lib", "modules", _, "vmlinuz"):
-            return "vmlinuz"
-        case ("lib", "modules", _, *_):
+        case ("boot", file) if file.startswith("config-"):
+            return "config"
+        case ("lib", "modules", _, "vmlinuz" | "config" as file):
+            return file
+        case ("lib", "modules", _, *rest) if rest != ["System.map"]:
             return str(PurePosixPath(*parts))
     return None
 

@@ -82,6 +82,12 @@ class KernelImage:
         """The folder that holds this kernel and nothing else."""
         return self.vmlinuz.parent
 
+    @property
+    def config(self) -> Path | None:
+        """What it was configured with (`CONFIG_...=y`), where its source tells."""
+        path = self.folder / "config"
+        return path if path.exists() else None
+
     @classmethod
     def load(cls, folder: Path) -> "KernelImage":
         """Read a kernel's description; DamagedError where there is none or it is no such thing."""
@@ -108,7 +114,7 @@ class KernelImage:
                 stored_at=data["stored_at"],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedError(f"{folder / DESCRIPTION} can't be read ({error})") from error
+            raise _unreadable(folder / DESCRIPTION) from error
 
     def describe(self) -> None:
         """Write both JSON files into the folder; `kernel.json` last, as it makes it a kernel."""
@@ -164,7 +170,7 @@ class KernelImage:
             try:
                 result[name] = (self.modules / name).read_bytes()
             except OSError as error:
-                raise DamagedError(f"{self.modules / name}: {error.strerror}") from error
+                raise _unreadable(self.modules / name) from error
             if hashlib.sha256(result[name]).hexdigest() != expected:
                 raise _changed(self.modules / name)
         return result
@@ -175,7 +181,7 @@ class KernelImage:
             # What has no checksum in there fails with that of nothing.
             return {**dict.fromkeys((self.vmlinuz.name, self.boot.name), ""), **data["sha256"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedError(f"{self.folder / DESCRIPTION} can't be read ({error})") from error
+            raise _unreadable(self.folder / DESCRIPTION) from error
 
 
 def sha256_of(path: Path) -> str:
@@ -188,7 +194,7 @@ def _load_checksums(path: Path) -> dict[str, str]:
     try:
         checksums: dict[str, str] = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} can't be read ({error})") from error
+        raise _unreadable(path) from error
     return checksums
 
 
@@ -197,10 +203,16 @@ def _verify(folder: Path, checksums: dict[str, str]) -> None:
         try:
             found = sha256_of(folder / name)
         except OSError as error:
-            raise DamagedError(f"{folder / name}: {error.strerror}") from error
+            raise _unreadable(folder / name) from error
         if found != expected:
             raise _changed(folder / name)
 
 
+def _unreadable(path: Path) -> DamagedError:
+    return DamagedError(f"{path.name} is missing or can't be read", f"It is {path}.")
+
+
 def _changed(path: Path) -> DamagedError:
-    return DamagedError(f"{path} does not have the checksum that it was stored with")
+    return DamagedError(
+        f"{path.name} does not have the checksum that it was stored with", f"It is {path}."
+    )

@@ -22,6 +22,7 @@ _SUITE = re.compile(
     r"|(?:old){0,2}stable|testing|unstable|experimental)"
     r"(?P<pocket>|-updates|-proposed-updates|-backports(?:-sloppy)?|-security|/updates)"
 )
+_ONLY = "Created-By: Packages"
 _FIELDS = "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(SOURCESENTRY)"
 
 
@@ -52,7 +53,9 @@ class Mirror:
 def find(suite: str) -> Mirror:
     """Return where this host gets Debian's suite from, or would."""
     done = subprocess.run(
-        ["apt-get", "indextargets", "--format", _FIELDS, "Created-By: Packages"],
+        # With release info, only what the host's apt fetched before would be listed: nothing, on
+        # a host or in a container without its first `apt-get update`.
+        ["apt-get", "indextargets", "--no-release-info", "--format", _FIELDS, _ONLY],
         capture_output=True,
         text=True,
         check=False,
