@@ -41,7 +41,7 @@ def _register_kernel(project: Project, kernel: KernelConfig) -> None:
 
     session.__doc__ = f"Load and test the eBPF on {kernel.id} ({_source(kernel)}, {kernel.arch})"
     name = f"{_PREFIX}{kernel.id}"
-    nox.session(name=name, python=False, default=False, allow_parallel=True)(session)
+    nox.session(name=name, venv_backend="none", default=False, allow_parallel=True)(session)
 
 
 def _register_matrix(project: Project) -> None:
