@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bpfmatrix.errors import BpfmatrixError
+
 __all__ = ["Cache"]
 
 
@@ -34,8 +36,15 @@ class Cache:
     def lock(self, name: str) -> Iterator[None]:
         """Hold the lock of this name, against other processes too; a killed holder frees it."""
         path = self.root / "locks" / name.replace("/", "_")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as error:
+            raise BpfmatrixError(
+                f"the cache {self.root} can't be written ({error.strerror})",
+                "Let BPFMATRIX_CACHE name a folder that you can write into.",
+            ) from error
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

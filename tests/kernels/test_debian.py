@@ -1,7 +1,7 @@
 import pytest
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.kernels.debian import Deb, choose, closure, default_pattern, parse_index
+from bpfmatrix.kernels.debian import Deb, default_pattern, parse_index, resolve
 
 
 def stanza(name: str, version: str, depends: str = "") -> str:
@@ -73,24 +73,24 @@ def test_an_entry_without_a_checksum_is_a_sentence() -> None:
 )
 def test_the_newest_is_chosen(debs: list[Deb], pattern: str, name: str | None) -> None:
     expected = name or "linux-image-6.1.0-10-cloud-amd64-dbg"
-    assert choose(debs, pattern, "here").name == expected
+    assert resolve(debs, pattern, "here")[0].name == expected
 
 
 def test_the_order_of_versions_is_debians() -> None:
     texts = ["6.18.2-1", "6.18.10-1~bpo13+1", "6.18.10-1"]
     debs = parse_index("\n".join(stanza(f"linux-image-{i}", v) for i, v in enumerate(texts)))
-    assert choose(debs, "linux-image-*", "here").version == "6.18.10-1"
+    assert resolve(debs, "linux-image-*", "here")[0].version == "6.18.10-1"
 
 
 def test_an_unknown_package_names_its_neighbours(debs: list[Deb]) -> None:
     with pytest.raises(KernelUnavailableError) as raised:
-        choose(debs, "linux-image-6.2.*-cloud-amd64", "bookworm-security")
+        resolve(debs, "linux-image-6.2.*-cloud-amd64", "bookworm-security")
     assert raised.value.what == "bookworm-security has no package linux-image-6.2.*-cloud-amd64"
     assert "linux-image-6.1.0-10-cloud-amd64" in raised.value.advice
 
 
 def test_a_meta_package_is_followed_to_the_parts(debs: list[Deb]) -> None:
-    found = closure(debs, choose(debs, "linux-image-cloud-amd64", "here"))
+    found = resolve(debs, "linux-image-cloud-amd64", "here")
     assert [(deb.name, deb.version) for deb in found] == [
         ("linux-image-cloud-amd64", "7.3+1"),
         ("linux-image-7.3.4-cloud-amd64", V7),
@@ -99,6 +99,26 @@ def test_a_meta_package_is_followed_to_the_parts(debs: list[Deb]) -> None:
         ("linux-modules-7.3.4-cloud-amd64", V7),
     ]
     assert found[-1].upstream_version == "7.3.4"
+
+
+def test_a_package_whose_parts_left_the_archive_is_passed_over() -> None:
+    names = ["linux-image-6.19.9", "linux-image-6.19.8"]
+    index = [
+        stanza(
+            f"{name}",
+            name[12:],
+            f"linux-base-{name[12:]}, linux-modules-{name[12:]} (= {name[12:]})",
+        )
+        for name in names
+    ]
+    debs = parse_index("\n".join([*index, stanza("linux-modules-6.19.8", "6.19.8")]))
+    found = resolve(debs, "linux-image-6.19.*", "here")
+    assert [deb.name for deb in found] == ["linux-image-6.19.8", "linux-modules-6.19.8"]
+    with pytest.raises(KernelUnavailableError) as raised:
+        resolve(debs, "linux-image-6.19.9", "here")
+    assert raised.value.what == (
+        "here has linux-image-6.19.9 but no longer linux-modules-6.19.9, which it needs"
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,5 +134,5 @@ def test_the_default_pattern(id: str, arch: str, pattern: str) -> None:
 
 
 def test_an_id_without_a_release_needs_a_package() -> None:
-    with pytest.raises(BpfmatrixError, match="newest: this id begins with no release"):
+    with pytest.raises(BpfmatrixError, match="begins with no release"):
         default_pattern("newest", "x86_64")

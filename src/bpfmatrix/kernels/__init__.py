@@ -123,7 +123,7 @@ def newest_available(kernel: KernelConfig, cache: Cache) -> str | None:
     try:
         pattern = fetch.apt_pattern(kernel, kernel.source.apt)
         index = _index(cache, kernel.source.apt.suite, kernel.arch, refresh=False)
-        return debian.choose(index, pattern, kernel.source.apt.suite).version
+        return debian.resolve(index, pattern, kernel.source.apt.suite)[0].version
     except (KernelUnavailableError, ToolMissingError):
         return None
 

@@ -1,7 +1,7 @@
 """Debian's packages: which one a kernel means, what it needs, and what is taken out of it.
 
-`parse_index` reads a Packages index, `choose` picks the package, `closure` follows its
-dependencies to those that hold files, and `unpack` takes the kernel and its modules from them.
+`parse_index` reads a Packages index, `resolve` picks the package and follows
+its dependencies to those that hold files, and `unpack` takes the kernel and its modules from them.
 """
 
 import fnmatch
@@ -12,17 +12,21 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, ToolMissingError
 from bpfmatrix.kernels.compression import BadDataError, decompress, format_of
 
-__all__ = ["DEB_ARCH", "Deb", "choose", "closure", "default_pattern", "parse_index", "unpack"]
+if TYPE_CHECKING:
+    from debian.deb822 import PkgRelation
+
+__all__ = ["DEB_ARCH", "Deb", "closure", "default_pattern", "parse_index", "resolve", "unpack"]
 
 DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
-# From 7.x on, linux-image-X is empty; it depends on the others, of which linux-binary-X holds the
-# kernel, linux-modules-X the modules, and linux-base-X the lists of what is built in.
+# From 6.19 on, linux-image-X is empty; it depends on the others, of which linux-binary-X holds the
+# kernel, linux-modules-X the modules, and linux-base-X the lists of what is built in. The last can
+# be done without: 6.18 depends on one that holds no file of the kernel.
 _PARTS = ("linux-image-", "linux-binary-", "linux-modules-", "linux-base-")
 # What a pattern does not mean unless it says so: debug symbols, the unsigned twin of a signed
 # image, real-time kernels.
@@ -80,36 +84,49 @@ def default_pattern(id: str, arch: str) -> str:
     series = re.match(r"\d+(?:\.\d+)+", id)
     if series is None:
         raise BpfmatrixError(
-            f"{id}: this id begins with no release, so its package can't be guessed",
-            f"Name it in kernels.yaml: kernels.{id}.source.apt.package.",
+            "an id that begins with no release does not tell its package",
+            f"Name the package in kernels.yaml: kernels.{id}.source.apt.package.",
         )
     return f"linux-image-{series[0]}.*-cloud-{DEB_ARCH[arch]}"
 
 
-def choose(debs: Sequence[Deb], pattern: str, where: str) -> Deb:
-    """Return the newest package that the pattern means; `where` is what an error calls the index.
+def resolve(debs: Sequence[Deb], pattern: str, where: str) -> tuple[Deb, ...]:
+    """Return the newest package that the pattern means, and the packages that it depends on.
 
-    "Newest" is by Debian's order of versions; of one version, the later name.
+    One whose dependencies are not in the index is passed over: an archive drops the parts of an
+    old release at different times. `where` is what an error calls the index.
     """
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
-    if "*" in pattern:
-        unwanted = [part for part in _VARIANTS if part not in pattern]
-        found = [
-            deb
-            for deb in debs
-            if fnmatch.fnmatchcase(deb.name, pattern)
-            and not any(re.search(rf"{part}(-|$)", deb.name) for part in unwanted)
-        ]
-    else:
-        found = [deb for deb in debs if deb.name == pattern]
+    found = _matching(debs, pattern)
     if not found:
         near = nearest(pattern, {deb.name for deb in debs if deb.name.startswith("linux-image-")})
         raise KernelUnavailableError(
             f"{where} has no package {pattern}",
             f"It has {', '.join(near)}." if near else "It has no kernel packages at all.",
         )
-    return max(found, key=lambda deb: (Version(deb.version), deb.name))
+    # "Newest" is by Debian's order of versions; of one version, the later name.
+    found.sort(key=lambda deb: (Version(deb.version), deb.name), reverse=True)
+    closures = [closure(debs, deb) for deb in found]
+    for packages, missing in closures:
+        if not missing:
+            return packages
+    raise KernelUnavailableError(
+        f"{where} has {found[0].name} but no longer {closures[0][1]}, which it needs",
+        "Another suite may still have all of it: `invoke kernels.search TEXT` lists them.",
+    )
+
+
+def _matching(debs: Sequence[Deb], pattern: str) -> list[Deb]:
+    if "*" not in pattern:
+        return [deb for deb in debs if deb.name == pattern]
+    unwanted = [part for part in _VARIANTS if part not in pattern]
+    return [
+        deb
+        for deb in debs
+        if fnmatch.fnmatchcase(deb.name, pattern)
+        and not any(re.search(rf"{part}(-|$)", deb.name) for part in unwanted)
+    ]
 
 
 def nearest(pattern: str, names: Iterable[str], count: int = 4) -> list[str]:
@@ -121,32 +138,41 @@ def nearest(pattern: str, names: Iterable[str], count: int = 4) -> list[str]:
     return difflib.get_close_matches(wanted, sorted(plain), n=count, cutoff=0.0)
 
 
-def closure(debs: Sequence[Deb], first: Deb) -> tuple[Deb, ...]:
-    """Return the package and those that it depends on, as far as they may hold a kernel's files."""
-    from debian.deb822 import PkgRelation  # noqa: PLC0415 - off the start-up path
-    from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
+def closure(debs: Sequence[Deb], first: Deb) -> tuple[tuple[Deb, ...], str]:
+    """Return the package and those that it depends on, as far as they may hold a kernel's files.
 
-    result, open_ends = [first], [first]
+    The text names a dependency that the index does not have; it is empty if all are there.
+    """
+    from debian.deb822 import PkgRelation  # noqa: PLC0415 - off the start-up path
+
+    result, open_ends, missing = [first], [first], ""
     while open_ends:
         depends = open_ends.pop().depends
         # python-debian logs a warning about an empty field.
         for alternatives in PkgRelation.parse_relations(depends) if depends else ():
-            for relation in alternatives:
-                if not relation["name"].startswith(_PARTS):
-                    continue
-                operator, version = relation.get("version") or ("", "")
-                found = [
-                    deb
-                    for deb in debs
-                    if deb.name == relation["name"] and (operator != "=" or deb.version == version)
-                ]
-                if found:
-                    deb = max(found, key=lambda deb: Version(deb.version))
-                    if deb not in result:
-                        result.append(deb)
-                        open_ends.append(deb)
-                    break
-    return tuple(result)
+            parts = [relation for relation in alternatives if relation["name"].startswith(_PARTS)]
+            if not parts:
+                continue
+            found = [deb for relation in parts if (deb := _satisfying(debs, relation))]
+            if not found and not parts[0]["name"].startswith("linux-base-"):
+                missing = parts[0]["name"]
+            if found and found[0] not in result:
+                result.append(found[0])
+                open_ends.append(found[0])
+    return tuple(result), missing
+
+
+def _satisfying(debs: Sequence[Deb], relation: "PkgRelation.ParsedRelation") -> Deb | None:
+    """Return the newest package that a dependency takes; of versions, only `=` is looked at."""
+    from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
+
+    operator, version = relation.get("version") or ("", "")
+    found = [
+        deb
+        for deb in debs
+        if deb.name == relation["name"] and (operator != "=" or deb.version == version)
+    ]
+    return max(found, key=lambda deb: Version(deb.version), default=None)
 
 
 def unpack(debs: Iterable[Path], root: Path) -> None:
@@ -176,7 +202,7 @@ def unpack(debs: Iterable[Path], root: Path) -> None:
                 raise BpfmatrixError(f"{deb.name} can't be unpacked: {error}") from error
             said = process.stderr.read().decode(errors="replace").strip()
         if process.returncode:
-            raise BpfmatrixError(f"{deb.name} can't be unpacked: {said.splitlines()[-1:]}")
+            raise BpfmatrixError(f"{deb.name} can't be unpacked: {said[-200:]}")
     if not (root / "vmlinuz").exists():
         raise KernelUnavailableError(
             f"{', '.join(deb.name for deb in debs)}: there is no kernel in it",

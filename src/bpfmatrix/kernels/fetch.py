@@ -7,7 +7,7 @@ from bpfmatrix.cache import Cache
 from bpfmatrix.config import AptSource, KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, UsageError
 from bpfmatrix.kernels.apt import Archive, SuiteUnreachableError
-from bpfmatrix.kernels.debian import Deb, choose, closure, default_pattern, unpack
+from bpfmatrix.kernels.debian import Deb, default_pattern, resolve, unpack
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, is_disk_full, require_space
 from bpfmatrix.progress import Progress
@@ -37,7 +37,10 @@ def fetch(
         raise type(error)(f"{kernel.id}: {error.what}", error.advice) from error
     except OSError as error:
         if not is_disk_full(error):
-            raise
+            raise BpfmatrixError(
+                f"{kernel.id}: the cache {cache.root} can't be written ({error.strerror})",
+                "Let BPFMATRIX_CACHE name a folder that you can write into.",
+            ) from error
         raise BpfmatrixError(
             f"{kernel.id}: no space was left in {cache.root} while the kernel was unpacked",
             "Free some space, let BPFMATRIX_CACHE name a larger disk, or `invoke kernels.prune`.",
@@ -58,7 +61,7 @@ def _from_apt(
         debs = archive.debs()
         wanted = _again(debs, store.resolved_packages(kernel)) if same else ()
         if not wanted:
-            wanted = closure(debs, choose(debs, apt_pattern(kernel, source), source.suite))
+            wanted = resolve(debs, apt_pattern(kernel, source), source.suite)
         packages = tuple(Package(deb.name, deb.version, deb.sha256) for deb in wanted)
         image = _intact(store, kernel.arch, packages)
         if image and store.point(kernel, image):

@@ -192,10 +192,9 @@ def sha256_of(path: Path) -> str:
 
 def _load_checksums(path: Path) -> dict[str, str]:
     try:
-        checksums: dict[str, str] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
         raise _unreadable(path) from error
-    return checksums
 
 
 def _verify(folder: Path, checksums: dict[str, str]) -> None:

@@ -22,6 +22,10 @@ _SUITE = re.compile(
     r"|(?:old){0,2}stable|testing|unstable|experimental)"
     r"(?P<pocket>|-updates|-proposed-updates|-backports(?:-sloppy)?|-security|/updates)"
 )
+# With release info, only what the host's apt fetched before would be listed: nothing, on a host or
+# in a container without its first `apt-get update`. Without lists and status, apt need not read
+# all packages of the host's suites: 12 ms in place of 440.
+_FAST = ("--no-release-info", "-oDir::State::lists=/dev/null", "-oDir::State::status=/dev/null")
 _ONLY = "Created-By: Packages"
 _FIELDS = "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(SOURCESENTRY)"
 
@@ -53,9 +57,7 @@ class Mirror:
 def find(suite: str) -> Mirror:
     """Return where this host gets Debian's suite from, or would."""
     done = subprocess.run(
-        # With release info, only what the host's apt fetched before would be listed: nothing, on
-        # a host or in a container without its first `apt-get update`.
-        ["apt-get", "indextargets", "--no-release-info", "--format", _FIELDS, _ONLY],
+        ["apt-get", "indextargets", *_FAST, "--format", _FIELDS, _ONLY],
         capture_output=True,
         text=True,
         check=False,

@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from bpfmatrix.cache import Cache
 from bpfmatrix.config import KernelConfig
@@ -67,14 +66,14 @@ class Store:
         The image is not verified; DamagedError only if it can't even be described.
         """
         ref = self._read_ref(kernel)
-        if ref is None or not (folder := self.cache.root / ref["image"]).exists():
+        if ref is None or not ref[0].exists():
             return None
-        return KernelImage.load(folder)
+        return KernelImage.load(ref[0])
 
     def resolved_packages(self, kernel: KernelConfig) -> tuple[Package, ...]:
         """Return the packages that this kernel was last taken from, however its image is now."""
         ref = self._read_ref(kernel)
-        return tuple(Package(**package) for package in ref["packages"]) if ref else ()
+        return ref[1] if ref else ()
 
     def point(self, kernel: KernelConfig, image: KernelImage) -> bool:
         """Let this kernel resolve to that image from now on; False if it was just removed."""
@@ -148,13 +147,13 @@ class Store:
             new.replace(ref)
         return True
 
-    def _read_ref(self, kernel: KernelConfig) -> dict[str, Any] | None:
+    def _read_ref(self, kernel: KernelConfig) -> tuple[Path, tuple[Package, ...]] | None:
         try:
-            ref: dict[str, Any] = json.loads(self._ref(kernel).read_bytes())
-            # A ref that lost its meaning is as good as none.
-            return ref if {"image", "packages"} <= ref.keys() else None
-        except (OSError, ValueError, AttributeError):
-            return None
+            ref = json.loads(self._ref(kernel).read_bytes())
+            folder = self.cache.root / ref["image"]
+            return folder, tuple(Package(**package) for package in ref["packages"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # a ref that lost its meaning is as good as none
 
     def _folder(self, name: str) -> Path:
         return self.cache.root / name

@@ -1,0 +1,136 @@
+import gzip
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bpfmatrix import kernels
+from bpfmatrix.cache import Cache
+from bpfmatrix.errors import BpfmatrixError, DamagedError
+from bpfmatrix.kernels.image import KernelImage, Package, Provenance
+from bpfmatrix.kernels.store import Store, require_space
+
+from . import synthetic
+from .conftest import apt_kernel
+
+PROVENANCE = Provenance("apt here", (Package("linux-image-x", "6.1.5-1", "00"),), "Debian")
+
+ADD = """
+import sys
+from pathlib import Path
+from bpfmatrix.cache import Cache
+from tests.kernels.test_store import add
+while True:
+    add(Cache(Path(sys.argv[1])))
+    print("stored", flush=True)
+"""
+
+
+def add(cache: Cache, vmlinuz: bytes = synthetic.bzimage()) -> KernelImage:
+    with cache.staging() as staging:
+        modules = staging / "root/lib/modules" / synthetic.RELEASE
+        modules.mkdir(parents=True)
+        (modules / "a.ko").write_bytes(b"module")
+        (staging / "root/vmlinuz").write_bytes(vmlinuz)
+        return Store(cache).add(apt_kernel(), staging, "6.1.5", PROVENANCE)
+
+
+def test_an_image_is_what_was_stored(cache: Cache) -> None:
+    image = add(cache)
+    image.verify()
+    assert KernelImage.load(image.folder) == image == kernels.cached(apt_kernel(), cache)
+    assert image.description == "6.1.5 (Debian 6.1.5-1, apt here)"
+    assert image.release == synthetic.RELEASE
+    assert image.read_modules(["a.ko"]) == {"a.ko": b"module"}
+    with pytest.raises(KeyError):
+        image.read_modules(["../../../kernel.json"])
+    assert kernels.provide(apt_kernel(), cache) == (image, True)
+
+
+def test_the_same_content_is_stored_once(cache: Cache) -> None:
+    assert add(cache).folder == add(cache).folder
+    other = synthetic.bzimage(gzip.compress(synthetic.vmlinux(text=b"other")))
+    assert add(cache, other).folder != add(cache).folder
+    assert len(Store(cache).folders()) == 2
+
+
+def test_a_kernel_of_another_architecture_is_refused(cache: Cache) -> None:
+    with pytest.raises(BpfmatrixError, match="is for aarch64, not for x86_64"):
+        add(cache, synthetic.arm64_image())
+    assert Store(cache).folders() == []
+
+
+def test_an_image_without_a_checksum_is_damaged(cache: Cache) -> None:
+    image = add(cache)
+    description = image.folder / "kernel.json"
+    data = json.loads(description.read_bytes())
+    del data["sha256"]["vmlinux"]
+    description.write_text(json.dumps(data))
+    with pytest.raises(DamagedError):
+        image.verify_boot()
+
+
+def test_a_process_that_is_killed_while_it_stores(cache: Cache) -> None:
+    for moment in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", ADD, str(cache.root)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],  # where `tests` is found
+        )
+        assert process.stdout is not None
+        for _ in range(moment + 1):
+            assert process.stdout.readline() == "stored\n"
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        # There is always a whole image, or none at all.
+        if image := kernels.cached(apt_kernel(), cache):
+            image.verify()
+    add(cache).verify()
+    assert len(Store(cache).folders()) == 1
+    assert list((cache.root / "tmp").iterdir()) == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(["ref", "kernel.json", "modules.json"]), data=st.data())
+def test_wild_descriptions_are_damage(cache: Cache, name: str, data: st.DataObject) -> None:
+    image = add(cache)
+    (ref,) = (cache.root / "refs").glob("*/*.json")
+    path = ref if name == "ref" else image.folder / name
+    good = json.loads(path.read_bytes())
+    anything = st.recursive(
+        st.none() | st.integers() | st.text(), lambda x: st.lists(x, max_size=2)
+    )
+    key = data.draw(st.sampled_from(sorted(good)))
+    changed = data.draw(
+        st.one_of(
+            anything.map(json.dumps).map(str.encode),
+            anything.map(lambda value: json.dumps({**good, key: value}).encode()),
+            st.integers(0, 200).map(lambda end: path.read_bytes()[:end]),
+            st.binary(max_size=20),
+        )
+    )
+    path.write_bytes(changed)
+    try:
+        if found := kernels.cached(apt_kernel(), cache):
+            found.verify()
+            found.read_modules(["a.ko"])
+    except DamagedError:
+        pass
+
+
+def test_space_is_looked_at_before(tmp_path: Path) -> None:
+    require_space(tmp_path, 1)
+    with pytest.raises(BpfmatrixError, match="the cache needs 1099511627776 MB"):
+        require_space(tmp_path, 1 << 60)
+
+
+def test_a_cache_that_can_not_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BpfmatrixError, match="file can't be written"):
+        kernels.provide(apt_kernel(), Cache(tmp_path / "file"))
