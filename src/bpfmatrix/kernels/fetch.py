@@ -3,6 +3,8 @@
 One function for each kind of source; `fetch` chooses by the source's kind.
 """
 
+import contextlib
+
 from bpfmatrix.cache import Cache
 from bpfmatrix.config import AptSource, KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, UsageError
@@ -56,7 +58,8 @@ def _from_apt(
     kernel: KernelConfig, source: AptSource, store: Store, progress: Progress, same: bool
 ) -> KernelImage:
     archive = Archive.of_host(store.cache, source.suite, kernel.arch)
-    with archive.locked():
+    with contextlib.ExitStack() as held:
+        held.enter_context(archive.locked())
         archive.update(progress)
         debs = archive.debs()
         wanted = _again(debs, store.resolved_packages(kernel)) if same else ()
@@ -70,16 +73,16 @@ def _from_apt(
             store.cache.root,
             UNPACKED_KERNEL_BYTES + sum(deb.size_bytes + deb.installed_bytes for deb in wanted),
         )
+        provenance = Provenance(f"apt {source.suite}", packages, archive.vendor())
         with store.cache.staging() as staging:
             (staging / "debs").mkdir()
             (staging / "root").mkdir()
             files = archive.download(wanted, staging / "debs", progress)
+            held.close()  # another kernel of this suite need not wait for the unpacking
             progress(f"{kernel.id}: unpacking {wanted[0].name}")
             unpack(files, staging / "root")
-            provenance = Provenance(f"apt {source.suite}", packages, archive.vendor())
             # A meta package may have a version of its own; what it leads to has the kernel's.
-            version = wanted[-1].upstream_version
-            return store.add(kernel, staging, version, provenance)
+            return store.add(kernel, staging, wanted[-1].upstream_version, provenance)
 
 
 def _again(debs: list[Deb], packages: tuple[Package, ...]) -> tuple[Deb, ...]:
