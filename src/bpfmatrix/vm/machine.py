@@ -90,7 +90,7 @@ class Machine:
     async def run(self, job: Job) -> AsyncIterator[Event]:
         """Hand over the job; give its events as they come, each test's output before its end."""
         self._channels.control_writer.write("".join(f"{line}\n" for line in job.lines()).encode())
-        events: asyncio.Queue[Event | None] = asyncio.Queue(maxsize=64)
+        events: asyncio.Queue[Event | ProtocolError | None] = asyncio.Queue(maxsize=64)
         limits = {test.id: test.limit_seconds for test in job.tests}
         closed = {test.id: asyncio.Event() for test in job.tests}
         self._spawn(self._read_output(OutputSplitter(job.tests), events, closed))
@@ -106,6 +106,8 @@ class Machine:
             match event:
                 case None:
                     raise await self._why_it_ended()
+                case ProtocolError():
+                    raise event
                 case Done():
                     yield event
                     return
@@ -118,7 +120,7 @@ class Machine:
     async def _read_output(
         self,
         splitter: OutputSplitter,
-        events: "asyncio.Queue[Event | None]",
+        events: "asyncio.Queue[Event | ProtocolError | None]",
         closed: dict[int, asyncio.Event],
     ) -> None:
         while data := await self._channels.output.read(_CHUNK_BYTES):
@@ -131,13 +133,21 @@ class Machine:
             event.set()
 
     async def _read_control(
-        self, events: "asyncio.Queue[Event | None]", closed: dict[int, asyncio.Event]
+        self,
+        events: "asyncio.Queue[Event | ProtocolError | None]",
+        closed: dict[int, asyncio.Event],
     ) -> None:
-        async for event in self._control_events():
-            if isinstance(event, Exited):
-                await closed[event.id].wait()
-            await events.put(event)
-        await events.put(None)
+        try:
+            async for event in self._control_events():
+                if isinstance(event, Started | Exited) and event.id not in closed:
+                    raise ProtocolError(f"the guest's init spoke of a test {event.id}")
+                if isinstance(event, Exited):
+                    await closed[event.id].wait()
+                await events.put(event)
+        except ProtocolError as error:
+            await events.put(error)
+        else:
+            await events.put(None)
 
     async def _control_events(self) -> AsyncIterator[Event]:
         """Give what the guest says until the channel ends."""

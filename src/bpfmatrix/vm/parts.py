@@ -162,12 +162,16 @@ def command(qemu: str, parts: Sequence[Part]) -> list[str]:
 
 
 def _kernel_command_line(parts: Iterable[Part]) -> str:
-    # The kernel splits at spaces, and takes double quotes around a value that has some.
-    return " ".join(
-        argument if " " not in argument else argument.replace("=", '="', 1) + '"'
-        for part in parts
-        for argument in part.kernel_args()
-    )
+    return " ".join(_kernel_word(word) for part in parts for word in part.kernel_args())
+
+
+def _kernel_word(argument: str) -> str:
+    # The kernel splits at spaces, and takes double quotes around a value that has some
+    # (next_arg() in lib/cmdline.c). There is nothing that would quote a quote.
+    name, equals, value = argument.partition("=")
+    if " " in value and " " not in name and '"' not in value:
+        return f'{name}{equals}"{value}"'
+    return argument
 
 
 def shown(words: Sequence[str]) -> str:

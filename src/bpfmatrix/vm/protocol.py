@@ -55,10 +55,13 @@ class Job:
     def lines(self) -> Iterator[str]:
         """Give the lines for the control port, each without its line break."""
         yield "mount -t ext4 -o ro /dev/vda /payload"
-        for name, value in self.env.items():
-            yield f"export {_quoted([f'{name}={value}'])}"
+        if self.env:
+            # A function, which the guest calls in the test's own process: its init keeps what it
+            # needs in variables too.
+            variables = _quoted([f"{name}={value}" for name, value in self.env.items()])
+            yield f"environment() {{ export {variables}; }}"
         for test in self.tests:
-            words = ["run", str(test.id), f"{test.limit_seconds:g}", test.boundary.decode()]
+            words = ["run", str(test.id), _seconds(test.limit_seconds), test.boundary.decode()]
             yield _quoted([*words, *test.argv])
         yield "finish"
 
@@ -66,6 +69,11 @@ class Job:
 def _quoted(words: Sequence[str]) -> str:
     # The guest reads line by line; it has a variable for a line break within a word.
     return shlex.join(words).replace("\n", "'\"$NL\"'")
+
+
+def _seconds(limit: float) -> str:
+    # busybox's sleep reads digits and a point, and no exponent.
+    return f"{max(limit, 0.001):.3f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True)
