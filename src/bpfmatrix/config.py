@@ -30,6 +30,7 @@ FILE_NAME = "kernels.yaml"
 Arch = Literal["x86_64", "aarch64"]
 
 _KERNEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
 _SIZE = re.compile(r"(\d+)\s*([KMG])(?:i?B)?")
@@ -115,15 +116,18 @@ class Source(_Model):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Source":
-        if len(self.model_fields_set) != 1:
+        if len(self._given()) != 1:
             names = ", ".join(type(self).model_fields)
             raise ValueError(f"expected exactly one of: {names}")
         return self
 
+    def _given(self) -> list[str]:
+        return [name for name in type(self).model_fields if getattr(self, name) is not None]
+
     @property
     def kind(self) -> str:
         """The one key that is set."""
-        return next(iter(self.model_fields_set))
+        return self._given()[0]
 
 
 class _Machine(_Model):
@@ -175,6 +179,15 @@ class Payload(_Model):
     """Further executables (static, or scripts of the guest's `/bin/sh`), each run as one test."""
     env: dict[str, str] = {}
     """Environment variables of the tests."""
+
+    @model_validator(mode="after")
+    def _variables(self) -> "Payload":
+        for name, value in self.env.items():
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"env: {name!r} can't be a variable's name in the guest's shell")
+            if "\0" in value:
+                raise ValueError(f"env: {name}: a variable can't hold a NUL")
+        return self
 
 
 class KernelConfig(KernelEntry):
@@ -250,6 +263,10 @@ class _Loader(yaml.SafeLoader):
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    problem="a key can't be a list or a mapping", problem_mark=key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key {key!r} stands there twice", problem_mark=key_node.start_mark
@@ -275,6 +292,8 @@ def load(path: Path) -> Config:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
         place = f" line {mark.line + 1}:" if mark else ""
         raise ConfigError(f"{path.name}:{place} {problem}") from error
+    except (ValueError, TypeError, LookupError, RecursionError) as error:  # PyYAML lets these pass
+        raise ConfigError(f"{path.name}: can't be read as YAML: {error}") from error
     _require_text_ids(path, data)
     try:
         return Config.model_validate(data)

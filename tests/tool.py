@@ -1,0 +1,141 @@
+"""The tool as a user has it: a project's folder, and subprocesses that run its front ends."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bpfmatrix import results
+from bpfmatrix.results import KernelRun, TestResult
+
+REPOSITORY = Path(__file__).parent.parent
+NO_PAYLOAD: Mapping[str, Any] = {"ebpf": None, "go": None}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What came of a command. `output` is what it printed on both streams, as it came."""
+
+    status: int
+    output: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ToolProject:
+    """A project's folder."""
+
+    root: Path
+
+    def configure(
+        self,
+        kernels: Sequence[str] = ("6.1",),
+        payload: Mapping[str, Any] = NO_PAYLOAD,
+        **defaults: Any,
+    ) -> None:
+        """Write kernels.yaml and the front ends."""
+        ours = yaml.safe_load((REPOSITORY / "kernels.yaml").read_text())["kernels"]
+        data = {
+            "defaults": defaults,
+            "payload": dict(payload),
+            "kernels": {id: {"source": ours[id]["source"]} for id in kernels},
+        }
+        self.root.mkdir(exist_ok=True)
+        (self.root / "kernels.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+        (self.root / "tasks.py").write_text("from bpfmatrix.tasks import namespace as namespace\n")
+        (self.root / "noxfile.py").write_text(
+            "from bpfmatrix.sessions import register\n\nregister()\n"
+        )
+
+    def script(self, name: str, text: str) -> str:
+        """Write an executable script for the guest's shell; returns its name."""
+        path = self.root / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return name
+
+    def command(self, *words: str) -> list[str]:
+        """Return the command line of an invoke task."""
+        return [sys.executable, "-m", "invoke", *words]
+
+    def start(
+        self, *words: str, env: Mapping[str, str] | None = None, **more: Any
+    ) -> "subprocess.Popen[str]":
+        """Start an invoke task, its output in a pipe."""
+        return subprocess.Popen(
+            self.command(*words),
+            cwd=self.root,
+            env={**plain_environment(), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **more,
+        )
+
+    def invoke(self, *words: str, env: Mapping[str, str] | None = None) -> Finished:
+        """Run an invoke task to its end."""
+        return self.finish(self.start(*words, env=env))
+
+    def finish(self, process: "subprocess.Popen[str]") -> Finished:
+        """Wait for a started task. One that never ends fails the test."""
+        started = time.monotonic()
+        with process:
+            try:
+                output, _ = process.communicate(timeout=240)
+            finally:
+                process.kill()
+        return Finished(process.returncode, output, time.monotonic() - started)
+
+    def run(
+        self, *binaries: str, kernel: str = "6.1", options: Sequence[str] = ()
+    ) -> tuple[Finished, KernelRun]:
+        """Run executables on a kernel; returns what was printed and what was recorded."""
+        chosen = [word for name in binaries for word in ("--binary", name)]
+        done = self.invoke("run", "--kernel", kernel, *chosen, *options)
+        return done, self.result(kernel)
+
+    def result(self, kernel: str = "6.1") -> KernelRun:
+        """Return what the last run on a kernel recorded."""
+        return results.read(self.root / f".bpfmatrix/results/{kernel}.json")
+
+
+def plain_environment() -> dict[str, str]:
+    """Return this process's environment without what would change how the tool prints."""
+    changing = ("NO_COLOR", "FORCE_COLOR", "GITHUB_ACTIONS", "COLUMNS", "TTY_COMPATIBLE")
+    # So that a pipe does not hold back what was printed, wherever a test waits for a line.
+    return {k: v for k, v in os.environ.items() if k not in changing} | {"PYTHONUNBUFFERED": "1"}
+
+
+def by_name(run: KernelRun) -> dict[str, TestResult]:
+    """Return a run's tests by their names."""
+    return {test.name: test for test in run.tests}
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> float:
+    """Wait for something to be so; returns how long that took, and fails the test if it never is."""
+    started = time.monotonic()
+    while not condition():
+        took = time.monotonic() - started
+        assert took < seconds, f"after {took:.1f} s still not: {what}"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def qemus_of(project: ToolProject) -> list[int]:
+    """Return the ids of the QEMU processes whose working directory is the project's."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            comm, folder = (process / "comm").read_text(), (process / "cwd").readlink()
+        except OSError:  # it ended meanwhile
+            continue
+        if comm.startswith("qemu-system") and folder == project.root:
+            found.append(int(process.name))
+    return found
