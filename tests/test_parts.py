@@ -1,0 +1,161 @@
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpfmatrix.vm.machine import MachineSpec, _parts, panic_message
+from bpfmatrix.vm.parts import (
+    Accelerator,
+    Board,
+    Console,
+    ExtraArguments,
+    Kernel,
+    Monitor,
+    Part,
+    PayloadDisk,
+    Ports,
+    command,
+    shown,
+)
+
+SPEC = MachineSpec(
+    qemu="/usr/bin/qemu-system-x86_64",
+    accelerator="tcg",
+    cpus=3,
+    memory_bytes=768 << 20,
+    boot=Path("/k/vmlinux"),
+    initramfs=Path("/i/a.cpio"),
+    payload=Path("/p/a.ext4"),
+    kernel_args=("quiet",),
+    extra_args=("-s", "-S"),
+)
+FDS = {"qmp": 10, "console": 11, "control": 12, "output": 13}
+
+
+def options(words: list[str]) -> dict[str, list[str]]:
+    """Return what stands behind each option that takes a value."""
+    found: dict[str, list[str]] = {}
+    for option, value in zip(words, words[1:], strict=False):
+        if option.startswith("-"):
+            found.setdefault(option, []).append(value)
+    return found
+
+
+def test_a_whole_machine() -> None:
+    words = command(SPEC.qemu, _parts(SPEC, FDS))
+    found = options(words)
+    assert words[0] == "/usr/bin/qemu-system-x86_64"
+    assert found["-smp"] == ["3"]
+    assert found["-m"] == ["768M"]
+    assert found["-accel"] == ["tcg"]
+    assert found["-kernel"] == ["/k/vmlinux"]
+    assert found["-initrd"] == ["/i/a.cpio"]
+    assert "-no-reboot" in words
+    assert {f"fd={fd}" for fd in FDS.values()} == {
+        value.rsplit(",", 1)[1] for value in found["-chardev"]
+    }
+    [kernel_line] = found["-append"]
+    assert kernel_line.split() == ["panic=-1", "console=ttyS0", "rdinit=/init", "quiet"]
+    assert words.index("-s") < words.index("-S") < words.index("-append")
+
+
+def test_a_part_by_itself_adds_nothing() -> None:
+    assert command("qemu", [Part()]) == ["qemu", "-append", ""]
+    for part in (Accelerator("tcg"), Monitor(3), Ports(()), PayloadDisk(Path("x"))):
+        assert part.kernel_args() == []
+    assert ExtraArguments(("-s",)).kernel_args() == []
+
+
+def test_the_processor_suits_the_accelerator() -> None:
+    assert options(Accelerator("kvm").qemu_args())["-cpu"] == ["host"]
+    assert options(Accelerator("tcg").qemu_args())["-cpu"] == ["max"]
+
+
+def test_a_panic_ends_the_machine_at_once() -> None:
+    assert Board(1, 1 << 20).kernel_args() == ["panic=-1"]
+
+
+def test_a_port_has_its_name() -> None:
+    devices = options(Ports((("a", 5), ("b", 6))).qemu_args())["-device"]
+    assert devices == [
+        "virtio-serial-pci",
+        "virtserialport,chardev=port0,name=a",
+        "virtserialport,chardev=port1,name=b",
+    ]
+
+
+@given(st.text("ab,=", min_size=1))
+def test_a_comma_in_an_images_name_stays_part_of_it(name: str) -> None:
+    [drive] = options(PayloadDisk(Path("/x") / name).qemu_args())["-drive"]
+    _, _, file = drive.partition("file=")
+    # QEMU's rule: two commas are one, a single one ends the value.
+    assert "," not in file.replace(",,", "")
+    assert file.replace(",,", ",") == f"/x/{name}"
+
+
+def kernel_words(line: str) -> list[str]:
+    """Split a command line as the kernel's next_arg() does (lib/cmdline.c)."""
+    words, rest = [], line.lstrip()
+    while rest:
+        quoted_whole = rest.startswith('"')
+        if quoted_whole:
+            rest = rest[1:]
+        in_quote, equals, end = quoted_whole, -1, len(rest)
+        for position, letter in enumerate(rest):
+            if letter.isspace() and not in_quote:
+                end = position
+                break
+            if equals < 0 and letter == "=":
+                equals = position
+            if letter == '"':
+                in_quote = not in_quote
+        word, rest = rest[:end], rest[end:].lstrip()
+        if quoted_whole and word.endswith('"'):
+            word = word[:-1]
+        if equals >= 0:
+            name, value = word[:equals], word[equals + 1 :]
+            if value.startswith('"'):
+                value = value[1:].removesuffix('"')
+            word = f"{name}={value}"
+        words.append(word)
+    return words
+
+
+PLAIN = st.text("ab.-", min_size=1, max_size=5)
+SPACED = st.text("ab =", min_size=1, max_size=8)
+
+
+@given(st.lists(st.one_of(PLAIN, st.builds("{}={}".format, PLAIN, SPACED)), max_size=4))
+def test_the_kernel_reads_the_parameters_that_were_given(arguments: list[str]) -> None:
+    line = command("qemu", [Kernel(Path("k"), Path("i"), tuple(arguments))])[-1]
+    assert kernel_words(line) == ["rdinit=/init", *arguments]
+
+
+def test_parameters_with_spaces() -> None:
+    def line(*arguments: str) -> str:
+        return command("qemu", [Kernel(Path("k"), Path("i"), arguments)])[-1]
+
+    assert line("a=b c") == 'rdinit=/init a="b c"'
+    # The user's own quotes are left as they are.
+    assert line('dyndbg="file x.c +p"') == 'rdinit=/init dyndbg="file x.c +p"'
+    # Words without a value: as many parameters as there are words.
+    assert line("quiet nokaslr") == "rdinit=/init quiet nokaslr"
+
+
+def test_console_and_monitor_are_where_they_were_put() -> None:
+    assert Console(7).qemu_args()[1].endswith("fd=7")
+    assert Monitor(8).qemu_args()[1].endswith("fd=8")
+
+
+def test_a_command_line_is_shown_as_one_would_type_it() -> None:
+    assert shown(["qemu", "-append", "a b"]) == "qemu -append 'a b'"
+
+
+def test_the_reason_of_a_panic() -> None:
+    console = (
+        "[    0.1] Kernel panic - not syncing: first\r\n"
+        "[    2.1] Kernel panic - not syncing: sysrq triggered crash\r\n[    2.2] CPU: 0\r\n"
+    )
+    assert panic_message(console) == "sysrq triggered crash"
+    assert panic_message("Kernel panic - not syncing: ") == ""
+    assert panic_message("fine") == ""

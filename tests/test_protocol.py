@@ -1,0 +1,208 @@
+import subprocess
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bpfmatrix.vm.protocol import (
+    Done,
+    Exited,
+    Job,
+    OutputSplitter,
+    ProtocolError,
+    Ready,
+    Started,
+    TestCommand,
+    parse,
+)
+
+EXITED = "exited 3 status=1 limit=no oom_kills=0 tainted=0 full="
+
+
+def exited(**changes: str) -> str:
+    values = {"status": "1", "limit": "no", "oom_kills": "0", "tainted": "0", "full": ""}
+    return "exited 3 " + " ".join(f"{k}={v}" for k, v in {**values, **changes}.items())
+
+
+def test_what_the_guest_says() -> None:
+    assert parse("ready 6.1.0-56-cloud-amd64") == Ready("6.1.0-56-cloud-amd64")
+    assert parse("started 3") == Started(3)
+    assert parse(EXITED) == Exited(3, status=1)
+    assert parse("done") == Done()
+
+
+@pytest.mark.parametrize(
+    ("line", "event"),
+    [
+        (exited(status="137"), Exited(3, 137)),
+        (exited(limit="yes"), Exited(3, 1, limit=True)),
+        (exited(oom_kills="2"), Exited(3, 1, oom_kills=2)),
+        (exited(tainted="128"), Exited(3, 1, oops=True)),
+        (exited(tainted="12929"), Exited(3, 1, oops=True)),
+        (exited(tainted="12801"), Exited(3, 1)),  # other taints: unsigned modules, warnings
+        (exited(full="/tmp"), Exited(3, 1, full="/tmp")),
+    ],
+)
+def test_how_a_test_exited(line: str, event: Exited) -> None:
+    assert parse(line) == event
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "x", "done 1", "ready", "ready a b", "started", "started x", "exited 3"),
+        *("exited x status=0", "exited 3 status=0", exited(status="x"), exited() + " stray"),
+    ],
+)
+def test_what_the_guest_never_says(line: str) -> None:
+    with pytest.raises(ProtocolError, match="the guest's init said"):
+        parse(line)
+
+
+WORDS = st.sampled_from(
+    [*"ready started exited done 1 3 -1 x status=0 limit=no limit=yes status= =".split(), "full="]
+)
+
+
+@given(st.one_of(st.text(), st.lists(WORDS).map(" ".join)))
+@example("exited 1 status=" + "9" * 5000)
+def test_any_line_is_an_event_or_a_protocol_error(line: str) -> None:
+    try:
+        event = parse(line)
+    except ProtocolError as error:
+        assert len(str(error)) < 1000
+    else:
+        assert isinstance(event, Ready | Started | Exited | Done)
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (Exited(1, 1), "exit status 1"),
+        (Exited(1, 139), "killed by SIGSEGV"),
+        (Exited(1, 137), "killed by SIGKILL"),
+        (Exited(1, 255), "exit status 255"),
+        (Exited(1, 128), "exit status 128"),
+        (Exited(1, 127), "could not be started in the guest (exit status 127)"),
+        (Exited(1, 137, oom_kills=1), "killed by the kernel: the guest's memory was full"),
+        (Exited(1, 1, full="/tmp"), "exit status 1; /tmp of the guest was full"),
+    ],
+)
+def test_the_reason_of_an_exit(event: Exited, reason: str) -> None:
+    assert event.reason == reason
+
+
+def test_a_boundary_can_not_be_known() -> None:
+    made = [TestCommand(n, ("x",), 1).boundary for n in range(100)]
+    assert len(set(made)) == 100
+    assert all(len(boundary) == 32 for boundary in made)
+
+
+BOUNDARIES = (b"abcabcabd", b"abcabcabcabd")
+
+
+@st.composite
+def outputs_with_parts_of_boundaries(draw: st.DrawFn) -> list[bytes]:
+    """Outputs that hold any part of a boundary but no whole one."""
+    part = st.sampled_from([b[:n] for b in BOUNDARIES for n in range(1, len(b))])
+    piece = st.one_of(st.binary(max_size=6), part)
+    outputs = [b"".join(draw(st.lists(piece, max_size=6))) for _ in BOUNDARIES]
+    # A part at an output's end and the boundary's own begin could make a boundary that begins
+    # earlier. A real one, of 128 random bits, is not in what a test printed.
+    whole = [(output + b).find(b) == len(output) for output, b in zip(outputs, BOUNDARIES)]
+    return outputs if all(whole) else [b"", b""]
+
+
+@given(outputs_with_parts_of_boundaries(), st.lists(st.integers(1, 12)), st.binary(max_size=3))
+def test_outputs_are_split_exactly_however_they_arrive(
+    outputs: list[bytes], sizes: list[int], stray: bytes
+) -> None:
+    tests = [TestCommand(n, ("x",), 1, boundary) for n, boundary in enumerate(BOUNDARIES)]
+    stream = b"".join(out + test.boundary for out, test in zip(outputs, tests)) + stray
+    splitter = OutputSplitter(tests)
+    found = {test.id: b"" for test in tests}
+    ended: list[int] = []
+    position = 0
+    for size in [*sizes, len(stream)]:
+        for id, data, last in splitter.feed(stream[position : position + size]):
+            assert id not in ended
+            found[id] += data
+            if last:
+                ended.append(id)
+        position += size
+    assert list(found.values()) == outputs
+    assert ended == [0, 1]
+
+
+def test_output_is_passed_on_before_its_end() -> None:
+    splitter = OutputSplitter([TestCommand(1, ("x",), 1, b"0123456789")])
+    assert splitter.feed(b"hello 01") == [(1, b"hello ", False)]
+    assert splitter.feed(b"2x") == [(1, b"012x", False)]
+    assert splitter.feed(b"0123456789") == [(1, b"", True)]
+
+
+# What guest/init defines before it takes lines, and a `run` that shows what it was given.
+GUEST = r"""
+NL='
+'
+environment() { :; }
+mount() { :; }
+payload() { :; }
+finish() { :; }
+run() { (environment; printf '%s\0' "$@"; printf 'END\0'; env -0); }
+while IFS= read -r line; do
+	eval "$line"
+done
+"""
+
+# What can be an argument at all: any text without NUL that can be encoded.
+ARGUMENT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+NASTY = st.sampled_from(["", " ", "\n", "'", '"', "$HOME", "`id`", "\\", "$(id)", "'\n'", "é", "*"])
+
+
+def job(*tests: TestCommand, **env: str) -> Job:
+    return Job(tests, env=env)
+
+
+def in_guest_shell(job: Job) -> tuple[list[str], dict[str, str]]:
+    """Let the guest's shell read a job of one test; return the words of `run` and the variables."""
+    done = subprocess.run(
+        ["busybox", "ash", "-c", GUEST],
+        input="".join(f"{line}\n" for line in job.lines()).encode(),
+        capture_output=True,
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+        check=True,
+    )
+    assert done.stderr == b""
+    words, _, variables = done.stdout.partition(b"END\0")
+    pairs = (item.split("=", 1) for item in variables.decode().split("\0")[:-1])
+    return words.decode().split("\0")[:-1], {name: value for name, value in pairs}
+
+
+@given(st.lists(st.one_of(ARGUMENT, NASTY, st.lists(NASTY).map("".join)), max_size=4))
+@example(["a\nb\n", "\n\n", "-n", "--", "'$NL'", "\r", "\x7f", "\U0001f600"])
+def test_any_arguments_reach_a_test_as_they_are(arguments: list[str]) -> None:
+    test = TestCommand(7, ("/payload/x", *arguments), 2.5)
+    words, _ = in_guest_shell(job(test))
+    assert words == ["7", "2.5", test.boundary.decode(), "/payload/x", *arguments]
+
+
+@given(st.one_of(ARGUMENT, NASTY), st.sampled_from(["A", "_x9", "id", "line", "status", "NL"]))
+def test_any_variable_reaches_a_test_as_it_is(value: str, name: str) -> None:
+    _, variables = in_guest_shell(job(TestCommand(7, ("x",), 1), **{name: value}))
+    assert variables[name] == value
+
+
+@pytest.mark.parametrize(
+    ("seconds", "word"),
+    [(120, "120"), (0.5, "0.5"), (1e6, "1000000"), (1234567.25, "1234567.25"), (1e-5, "0.001")],
+)
+def test_a_limit_is_written_so_that_the_guests_sleep_reads_it(seconds: float, word: str) -> None:
+    words, _ = in_guest_shell(job(TestCommand(7, ("x",), seconds)))
+    assert words[1] == word
+
+
+def test_a_job_mounts_the_payload_first_and_ends_the_machine() -> None:
+    lines = list(job(TestCommand(1, ("x",), 1), TestCommand(2, ("y",), 1), A="b").lines())
+    assert lines[0] == "mount -t ext4 -o ro /dev/vda /payload"
+    assert [line.split()[0] for line in lines[-3:]] == ["run", "run", "finish"]
