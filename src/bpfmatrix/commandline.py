@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bpfmatrix.config import Config, parse_duration, suggestion
 from bpfmatrix.errors import BpfmatrixError, UsageError
-from bpfmatrix.run import Options
+from bpfmatrix.options import Options
 
 __all__ = ["complain", "kernel_ids", "options", "parse", "reported"]
 
@@ -25,6 +25,7 @@ def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
         "--binary", metavar="PATH", action="append", default=[], help="run this executable instead"
     )
     parser.add_argument("--timeout", metavar="DURATION", help="limit of each executable: 30s, 2m")
+    parser.add_argument("--cold", action="store_true", help="boot, even if there is a template")
     if session == "matrix":
         parser.add_argument("--kernels", metavar="IDS", help='such as 5.10,6.1 or "6.*"')
         parser.add_argument("--jobs", metavar="N", type=int, help="machines at once")
@@ -33,7 +34,11 @@ def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
 
 
 def options(
-    run: str | None, binary: Sequence[str], timeout: str | None, arguments: Sequence[str]
+    run: str | None,
+    binary: Sequence[str],
+    timeout: str | None,
+    arguments: Sequence[str],
+    cold: bool = False,
 ) -> Options:
     """Check what was typed; UsageError names the option."""
     seconds = None
@@ -46,7 +51,7 @@ def options(
     for path in paths:
         if not path.is_file():
             raise UsageError(f"--binary {path}: no such file")
-    return Options(run, paths, seconds, tuple(arguments))
+    return Options(run, paths, seconds, tuple(arguments), cold)
 
 
 def kernel_ids(config: Config, patterns: str | None) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from bpfmatrix import tools
+from bpfmatrix import reseed, tools
 from bpfmatrix.cache import Cache
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.kernels.image import KernelImage
@@ -144,6 +144,7 @@ def base(image: KernelImage, wanted: Iterable[str] = ()) -> bytes:
         Entry.file("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n"),
         Entry.file("bin/busybox", busybox.read_bytes(), executable=True),
         *(Entry.link(f"bin/{applet}", "busybox") for applet in _applets(busybox)),
+        Entry.file("bin/reseed-random", reseed.executable(image.arch), executable=True),
         # Paths that scripts name in their first line.
         Entry.link("sbin", "bin"),
         Entry.folder("usr"),

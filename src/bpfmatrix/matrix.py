@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from bpfmatrix import build
 from bpfmatrix.console import Report
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.options import Options
 from bpfmatrix.payload import Payload
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun
-from bpfmatrix.run import Options, Prepared, execute, failed_to_prepare, prepare
+from bpfmatrix.run import Prepared, execute, failed_to_prepare, prepare
 
 __all__ = ["run"]
 

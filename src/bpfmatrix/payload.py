@@ -21,10 +21,11 @@ from bpfmatrix import gotest, tools
 from bpfmatrix.cache import Cache
 from bpfmatrix.errors import PayloadError
 
-__all__ = ["Executable", "Payload", "executable", "image"]
+__all__ = ["Disk", "Executable", "Payload", "executable", "image"]
 
 MOUNT_POINT = PurePosixPath("/payload")
 OBJECTS_FOLDER = "ebpf"
+ID_FILE = ".id"  # read by guest/init
 
 # e_machine (System V ABI; the kernel's include/uapi/linux/elf-em.h).
 _MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
@@ -152,14 +153,22 @@ def _is_go_test(path: Path) -> bool:
         return data.find(b"testing.MainStart") >= 0 and data.find(b"\xff Go buildinf:") >= 0
 
 
-def image(payload: Payload, cache: Cache) -> Path:
+@dataclass(frozen=True)
+class Disk:
+    """An image of a payload; `id` is its content's checksum, which it also holds, as `.id`."""
+
+    image: Path
+    id: str
+
+
+def image(payload: Payload, cache: Cache) -> Disk:
     """Return the ext4 image with the payload's files, made if there is none of this content."""
     files = payload.files()
-    key = _digest(files)
-    target = cache.root / "payloads" / f"{key}.ext4"
+    id = _digest(files)
+    target = cache.root / "payloads" / f"{id}.ext4"
     if target.exists():
         os.utime(target)  # still in use: see _prune
-        return target
+        return Disk(target, id)
     mkfs = tools.require("mkfs.ext4", "e2fsprogs")
     target.parent.mkdir(parents=True, exist_ok=True)
     with cache.staging() as folder:
@@ -168,14 +177,15 @@ def image(payload: Payload, cache: Cache) -> Path:
             (tree / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, tree / place)
             (tree / place).chmod(0o644 if place.startswith(f"{OBJECTS_FOLDER}/") else 0o755)
+        (tree / ID_FILE).write_text(f"{id}\n")
         _make_ext4(mkfs, tree, made, _size_for(files.values()))
         made.replace(target)
     _prune(target.parent)
-    return target
+    return Disk(target, id)
 
 
 def _digest(files: dict[str, Path]) -> str:
-    whole = hashlib.sha256(b"ext4-1\0")  # counts changes of the way an image is made
+    whole = hashlib.sha256(b"ext4-2\0")  # counts changes of the way an image is made
     for place in sorted(files):
         with files[place].open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()

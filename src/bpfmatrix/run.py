@@ -5,7 +5,9 @@ machine, gives it the tests and collects what comes. Both tell a `Listener` what
 """
 
 import asyncio
+import contextlib
 import dataclasses
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -18,31 +20,18 @@ from bpfmatrix import payload as payloads
 from bpfmatrix.config import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.kernels.image import KernelImage
+from bpfmatrix.options import Options
 from bpfmatrix.payload import Executable, Payload
 from bpfmatrix.project import Project
 from bpfmatrix.recorder import Recorder
 from bpfmatrix.results import KernelRun, Outcome, TestResult
-from bpfmatrix.vm import accel, machine
+from bpfmatrix.vm import accel, machine, template
 from bpfmatrix.vm.protocol import Exited, Job, Output, ProtocolError, Started, TestCommand
 
-__all__ = ["Listener", "Options", "Prepared", "execute", "failed_to_prepare", "prepare"]
+__all__ = ["Listener", "Prepared", "execute", "failed_to_prepare", "prepare"]
 
 QEMU = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
 _QEMU_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user asks of a run, beyond kernels.yaml."""
-
-    run: str | None = None
-    """A regular expression: the tests to run."""
-    binaries: tuple[Path, ...] = ()
-    """Executables to run in place of the declared ones."""
-    test_seconds: float | None = None
-    """The limit of each executable, in place of timeout.test."""
-    arguments: tuple[str, ...] = ()
-    """Further arguments of each executable."""
 
 
 class Listener(Protocol):
@@ -69,8 +58,19 @@ class Prepared:
     image: KernelImage
     accelerator: accel.Accelerator
     spec: machine.MachineSpec
+    payload_id: str
     tests: tuple[tuple[Executable, TestCommand], ...]
     env: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """What a template of this machine is called, for people."""
+        return f"{self.image.arch}-{self.image.release}"
+
+    @property
+    def host_name(self) -> str:
+        """What a restored guest calls itself (RFC 1123: letters, digits and hyphens)."""
+        return "kernel-" + re.sub(r"[^A-Za-z0-9]+", "-", self.kernel.id)
 
 
 def prepare(
@@ -88,6 +88,7 @@ def prepare(
         progress(f"{error.what}; fetching {kernel.id} again")
         image = kernels.repair(kernel, project.cache, progress)
         archive = initramfs.base(image, kernel.modules)
+    disk = payloads.image(payload, project.cache)
     spec = machine.MachineSpec(
         qemu=str(qemu),
         accelerator=chosen.name,
@@ -95,7 +96,7 @@ def prepare(
         memory_bytes=kernel.qemu.memory,
         boot=image.boot,
         initramfs=initramfs.stored(archive, project.cache),
-        payload=payloads.image(payload, project.cache),
+        payload=disk.image,
         kernel_args=tuple(kernel.kernel_args),
         extra_args=tuple(kernel.qemu.extra_args),
         boot_limit_seconds=kernel.timeout.boot,
@@ -111,7 +112,7 @@ def prepare(
             f"--run {options.run!r} matches none of: {', '.join(t.name for t in payload.tests)}",
             "No test ran.",
         )
-    return Prepared(kernel, image, chosen, spec, tests, payload.guest_env())
+    return Prepared(kernel, image, chosen, spec, disk.id, tests, payload.guest_env())
 
 
 class _Doing:
@@ -210,6 +211,7 @@ class _Run:
         self._release = ""
         self._seconds_to_ready = 0.0
         self._oops = False
+        self._start = "cold"
         for test, command in prepared.tests:
             log = folder / f"{test.name}.log"
             limit = "--timeout" if options.test_seconds else "timeout.test"
@@ -224,11 +226,13 @@ class _Run:
         id, started = self._prepared.kernel.id, time.monotonic()
         self._listener.doing(id, "boot", "waiting for the guest")
         recorders = {recorder.id: recorder for recorder in self._recorders}
-        job = Job(tuple(command for _, command in self._prepared.tests), self._prepared.env)
-        async with machine.start(self._prepared.spec, self._console) as guest:
+        commands = tuple(command for _, command in self._prepared.tests)
+        job = Job(commands, self._prepared.payload_id, self._prepared.env)
+        async with contextlib.AsyncExitStack() as stack:
+            guest = await self._enter(stack)
             self._release = guest.release
             self._seconds_to_ready = time.monotonic() - started
-            detail = f"cold, {self._prepared.accelerator}"
+            detail = f"{self._start}, {self._prepared.accelerator}"
             self._listener.step(id, "boot", detail, f"{self._seconds_to_ready:.2f} s")
             async for event in guest.run(job):
                 match event:
@@ -242,6 +246,37 @@ class _Run:
                         self._oops = event.oops
                         exited = dataclasses.replace(event, oops=newly)
                         await recorders[event.id].close(exited)
+
+    async def _enter(self, stack: contextlib.AsyncExitStack) -> machine.Machine:
+        """Restore a machine from its template, or boot one where that is not to be had."""
+        spec, cache, id = self._prepared.spec, self._project.cache, self._prepared.kernel.id
+        if not self._options.cold:
+            try:
+                saved, made = await template.get(spec, cache, self._prepared.label)
+            except template.TemplateError as error:
+                self._listener.step(id, "template", f"can't be made: {error}", "booting")
+            else:
+                self._start = "warm, template made" if made else "warm template"
+                try:
+                    return await self._restore(stack, saved)
+                except machine.RestoreError as error:
+                    template.discard(saved, cache)
+                    self._listener.step(id, "template", f"discarded: {error}", "booting")
+        self._start = "cold"
+        self._console.unlink(missing_ok=True)
+        return await stack.enter_async_context(machine.start(spec, self._console))
+
+    async def _restore(
+        self, stack: contextlib.AsyncExitStack, saved: template.Template
+    ) -> machine.Machine:
+        try:
+            shutil.copyfile(saved.console, self._console)
+        except OSError as error:  # pruned by another process just now
+            raise machine.RestoreError(f"{error}") from error
+        restored = machine.restore(
+            self._prepared.spec, self._console, saved.memory, saved.state, self._prepared.host_name
+        )
+        return await stack.enter_async_context(restored)
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """Take note that the machine did not do its job to the end."""
@@ -275,6 +310,7 @@ class _Run:
             arch=image.arch,
             provenance={**dataclasses.asdict(image.provenance), "digest": image.digest},
             accelerator=self._prepared.accelerator.name,
+            start=self._start.split(maxsplit=1)[0].rstrip(","),
             seconds_to_ready=round(self._seconds_to_ready, 3),
             seconds=round(seconds, 3),
             started_at=self._started_at,

@@ -61,7 +61,7 @@ def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
     words = parse(session.name, session.posargs)
     with reported():
         chosen = ids or kernel_ids(project.config, words.kernels)
-        asked = options(words.run, words.binary, words.timeout, words.arguments)
+        asked = options(words.run, words.binary, words.timeout, words.arguments, words.cold)
         runs = matrix.run(project, chosen, asked, getattr(words, "jobs", None))
     if results.exit_status(runs) != 0:
         bad = [f"{run.kernel} {run.outcome}" for run in runs if run.outcome != "passed"]

@@ -18,8 +18,9 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 from invoke.vendor.lexicon import Lexicon
 
-from bpfmatrix.commandline import complain
+from bpfmatrix.commandline import complain, kernel_ids, options
 from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.options import Options
 from bpfmatrix.project import Project
 
 __all__ = ["namespace"]
@@ -31,6 +32,7 @@ _HELP = {
     "binary": "An executable to run in place of the declared tests; may be given again.",
     "timeout": "The limit of each executable, such as 30s or 2m.",
     "jobs": "Machines at once. Default: one for each core.",
+    "cold": "Boot the kernel, even if there is a template.",
     "json": "Print JSON.",
     "arch": "x86_64 or aarch64. Default: that of defaults in kernels.yaml.",
     "output": "Where to write it. Default: in .bpfmatrix.",
@@ -86,11 +88,16 @@ def doctor(c: Context) -> None:
 
 
 @_task(iterable=["binary"])
-def run(
-    c: Context, kernel: str, run: str | None = None, binary: Any = None, timeout: str | None = None
+def run(  # noqa: PLR0917 - each is an option
+    c: Context,
+    kernel: str,
+    run: str | None = None,
+    binary: Any = None,
+    timeout: str | None = None,
+    cold: bool = False,
 ) -> None:
     """Load and test the eBPF on one kernel. Words behind -- go to the executables."""
-    _run_on([kernel], run, binary, timeout, None)
+    _run_on([kernel], options(run, binary or (), timeout, _behind_dashes(), cold))
 
 
 @_task(iterable=["binary"])
@@ -100,22 +107,18 @@ def matrix(  # noqa: PLR0917 - each is an option
     run: str | None = None,
     binary: Any = None,
     timeout: str | None = None,
+    cold: bool = False,
     jobs: int = 0,
 ) -> None:
     """Load and test the eBPF on many kernels, side by side, in one table."""
-    from bpfmatrix.commandline import kernel_ids  # noqa: PLC0415
+    ids = kernel_ids(Project.load().config, kernels)
+    _run_on(ids, options(run, binary or (), timeout, _behind_dashes(), cold), jobs or None)
 
-    _run_on(kernel_ids(Project.load().config, kernels), run, binary, timeout, jobs or None)
 
-
-def _run_on(
-    ids: list[str], pattern: str | None, binary: Any, timeout: str | None, jobs: int | None
-) -> None:
+def _run_on(ids: list[str], asked: Options, jobs: int | None = None) -> None:
     from bpfmatrix import matrix as matrices  # noqa: PLC0415
     from bpfmatrix import results  # noqa: PLC0415
-    from bpfmatrix.commandline import options  # noqa: PLC0415
 
-    asked = options(pattern, binary or (), timeout, _behind_dashes())
     status = results.exit_status(matrices.run(Project.load(), ids, asked, jobs))
     if status:
         raise Exit(code=status)

@@ -1,16 +1,19 @@
 """One throw-away machine: QEMU's process, its channels, and what comes out of them.
 
-`start` boots a machine and gives it once it is ready; `Machine.run` hands it its one job and gives
-the events; leaving `start` ends it, however that happens. A machine that ends before its job does
+`start` boots a machine, `restore` brings back one that was saved; both give it once it is ready.
+`Machine.run` hands it its one job and gives the events; leaving `start` ends it, however that
+happens. A machine that ends before its job does
 raises `MachineEndedError`, which tells a panic, a limit that was passed and a lost machine apart.
 """
 
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -30,9 +33,19 @@ from bpfmatrix.vm.protocol import (
     Ready,
     Started,
     parse,
+    resume_line,
 )
 
-__all__ = ["Machine", "MachineEndedError", "MachineSpec", "start"]
+__all__ = [
+    "CHANNELS",
+    "Machine",
+    "MachineEndedError",
+    "MachineSpec",
+    "RestoreError",
+    "machine_parts",
+    "restore",
+    "start",
+]
 
 # It logs each message, which nox, whose root logger takes everything, would print.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
@@ -43,6 +56,10 @@ _GRACE_SECONDS = 15.0
 # A console that is flooded must not fill the disk.
 _CONSOLE_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 16
+# A restored guest answers within 0.1 s; this is for a host that is very busy.
+_RESTORE_SECONDS = 10.0
+_POLL_SECONDS = 0.002
+_STATE_FD = "state"
 
 
 @dataclass(frozen=True)
@@ -70,8 +87,12 @@ class MachineEndedError(Exception):
         self.reason = reason
 
 
+class RestoreError(Exception):
+    """A saved machine did not come back; nothing was run in it."""
+
+
 class Machine:
-    """A running machine. Made by `start`."""
+    """A running machine. Made by `start` or `restore`."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, channels: "_Channels", console: Path
@@ -80,6 +101,7 @@ class Machine:
         self._channels = channels
         self._console = console
         self._qmp = QMPClient("bpfmatrix")
+        self._qmp_tried = asyncio.Event()
         self._panicked = False
         self._shutdown = ""
         self._stderr = b""
@@ -89,7 +111,7 @@ class Machine:
 
     async def run(self, job: Job) -> AsyncIterator[Event]:
         """Hand over the job; give its events as they come, each test's output before its end."""
-        self._channels.control_writer.write("".join(f"{line}\n" for line in job.lines()).encode())
+        self._write_lines(job.lines())
         events: asyncio.Queue[Event | ProtocolError | None] = asyncio.Queue(maxsize=64)
         limits = {test.id: test.limit_seconds for test in job.tests}
         closed = {test.id: asyncio.Event() for test in job.tests}
@@ -156,17 +178,70 @@ class Machine:
                 return
             yield parse(line.decode(errors="replace").strip())
 
-    async def _become_ready(self, limit_seconds: float) -> None:
+    async def save(self, state: Path) -> None:
+        """Save a machine that was started with a file for its memory, and is ready.
+
+        The memory stays where it is; all else is written to `state`. The machine then stands
+        still and is only good for being left. MachineError where QEMU can't save it.
+        """
+        status: dict[str, object] = {}
+        try:
+            await self._set_capabilities()
+            await self._send_file(state, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            await self._qmp.execute("migrate", {"uri": f"fd:{_STATE_FD}"})
+            while status.get("status") not in ("completed", "failed"):
+                await asyncio.sleep(_POLL_SECONDS)
+                status = cast(dict[str, object], await self._qmp.execute("query-migrate"))
+        except (QMPError, OSError, EOFError) as error:
+            raise MachineError(f"QEMU could not save the machine: {error}") from error
+        if status["status"] == "failed":
+            reason = status.get("error-desc", "it gave no reason")
+            raise MachineError(f"QEMU could not save the machine: {reason}")
+
+    async def _load(self, state: Path, host_name: str) -> None:
+        """Let a machine that was launched with Incoming begin with a saved state."""
+        self._watch()
+        await self._qmp_tried.wait()
+        await self._set_capabilities()
+        await self._send_file(state, os.O_RDONLY)
+        await self._qmp.execute("migrate-incoming", {"uri": f"fd:{_STATE_FD}"})
+        # The guest goes on by itself, where it waited for a line.
+        self._write_lines([resume_line(time.time(), host_name)])
+        await self._expect_ready()
+
+    async def _set_capabilities(self) -> None:
+        # The memory is a file already; without this, QEMU would write it into the state as well.
+        capability = {"capability": "x-ignore-shared", "state": True}
+        await self._qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
+
+    async def _send_file(self, path: Path, flags: int) -> None:
+        descriptor = os.open(path, flags, 0o644)
+        try:
+            self._qmp.send_fd_scm(descriptor)
+            await self._qmp.execute("getfd", {"fdname": _STATE_FD})
+        finally:
+            os.close(descriptor)
+
+    def _write_lines(self, lines: Iterable[str]) -> None:
+        self._channels.control_writer.write("".join(f"{line}\n" for line in lines).encode())
+
+    def _watch(self) -> None:
         self._spawn(self._read_console())
         self._spawn(self._read_stderr())
         self._spawn(self._follow_qmp())
+
+    async def _become_ready(self, limit_seconds: float) -> None:
+        self._watch()
         try:
-            event = await asyncio.wait_for(anext(self._control_events(), None), limit_seconds)
+            async with asyncio.timeout(limit_seconds):
+                await self._expect_ready()
         except TimeoutError:
             raise MachineEndedError(
                 "timeout", f"the kernel was not up after {limit_seconds:g} s (timeout.boot)"
             ) from None
-        match event:
+
+    async def _expect_ready(self) -> None:
+        match event := await anext(self._control_events(), None):
             case Ready(release=release):
                 self.release = release
             case None:
@@ -176,7 +251,10 @@ class Machine:
 
     async def _follow_qmp(self) -> None:
         with contextlib.suppress(QMPError, OSError, EOFError):
-            await self._qmp.connect(self._channels.qmp)
+            try:
+                await self._qmp.connect(self._channels.qmp)
+            finally:
+                self._qmp_tried.set()
             async for event in self._qmp.events:
                 if event["event"] == "GUEST_PANICKED":
                     self._panicked = True
@@ -185,7 +263,7 @@ class Machine:
 
     async def _read_console(self) -> None:
         size = 0
-        with self._console.open("wb", buffering=0) as file:
+        with self._console.open("ab", buffering=0) as file:
             while data := await self._channels.console.read(_CHUNK_BYTES):
                 file.write(data[: max(0, _CONSOLE_BYTES - size)])
                 size += len(data)
@@ -230,10 +308,11 @@ class Machine:
         self._channels.close()
 
 
+CHANNELS = ("qmp", "console", "control", "output")
+
+
 class _Channels:
     """Our ends of QEMU's sockets."""
-
-    NAMES = ("qmp", "console", "control", "output")
 
     def __init__(self, ours: dict[str, socket.socket]) -> None:
         self.qmp = ours["qmp"]
@@ -259,7 +338,7 @@ class _Channels:
 @contextlib.contextmanager
 def _socket_pairs() -> Iterator[tuple[dict[str, socket.socket], dict[str, socket.socket]]]:
     """Give our ends and QEMU's. Sockets without a name leave no file behind, whoever dies."""
-    pairs = {name: socket.socketpair() for name in _Channels.NAMES}
+    pairs = {name: socket.socketpair() for name in CHANNELS}
     try:
         yield (
             {name: pair[0] for name, pair in pairs.items()},
@@ -270,10 +349,14 @@ def _socket_pairs() -> Iterator[tuple[dict[str, socket.socket], dict[str, socket
             pair[1].close()
 
 
-def _parts(spec: MachineSpec, fds: dict[str, int]) -> tuple[parts.Part, ...]:
+def machine_parts(
+    spec: MachineSpec, fds: dict[str, int], *variant: parts.Part
+) -> tuple[parts.Part, ...]:
+    """Return the parts of a machine; `variant` says what memory it has and how it begins."""
     return (
-        parts.Board(spec.cpus, spec.memory_bytes),
+        parts.Board(spec.cpus),
         parts.Accelerator(spec.accelerator),
+        *variant,
         parts.Monitor(fds["qmp"]),
         parts.Console(fds["console"]),
         parts.Ports((("bpfmatrix.control", fds["control"]), ("bpfmatrix.output", fds["output"]))),
@@ -284,16 +367,15 @@ def _parts(spec: MachineSpec, fds: dict[str, int]) -> tuple[parts.Part, ...]:
 
 
 @contextlib.asynccontextmanager
-async def start(spec: MachineSpec, console: Path) -> AsyncIterator[Machine]:
-    """Boot a machine and give it once it is ready; its kernel's console is written to a file.
-
-    MachineEndedError where the guest does not get that far, MachineError where QEMU does not.
-    """
+async def _launched(
+    spec: MachineSpec, console: Path, *variant: parts.Part
+) -> AsyncIterator[Machine]:
+    """Start QEMU, and end it whatever happens."""
     if shutil.which(spec.qemu) is None:
         raise ToolMissingError(f"{spec.qemu} is not installed", "Run ./bootstrap.")
     with _socket_pairs() as (ours, theirs):
         fds = {name: end.fileno() for name, end in theirs.items()}
-        command = parts.command(spec.qemu, _parts(spec, fds))
+        command = parts.command(spec.qemu, machine_parts(spec, fds, *variant))
         process = await asyncio.create_subprocess_exec(
             # The kernel kills QEMU when we die, even of SIGKILL.
             *("setpriv", "--pdeathsig", "KILL", "--", *command),
@@ -305,13 +387,48 @@ async def start(spec: MachineSpec, console: Path) -> AsyncIterator[Machine]:
             start_new_session=True,
         )
     channels = _Channels(ours)
-    await channels.open()
     machine = Machine(process, channels, console)
     try:
-        await machine._become_ready(spec.boot_limit_seconds)
+        await channels.open()
         yield machine
     finally:
         await machine._end()
+
+
+@contextlib.asynccontextmanager
+async def start(
+    spec: MachineSpec, console: Path, memory: Path | None = None
+) -> AsyncIterator[Machine]:
+    """Boot a machine and give it once it is ready; its kernel's console is written to a file.
+
+    With `memory`, the guest's memory is that file, made here: see `Machine.save`.
+    MachineEndedError where the guest does not get that far, MachineError where QEMU does not.
+    """
+    part = parts.Memory(spec.memory_bytes, memory, shared=True)
+    async with _launched(spec, console, part) as machine:
+        await machine._become_ready(spec.boot_limit_seconds)
+        yield machine
+
+
+@contextlib.asynccontextmanager
+async def restore(
+    spec: MachineSpec, console: Path, memory: Path, state: Path, host_name: str
+) -> AsyncIterator[Machine]:
+    """Restore a machine that `Machine.save` saved, and give it once it is ready again.
+
+    Any number of machines may be restored from the same files, which none of them changes; what
+    they write to the console is appended to its file. RestoreError where it does not come back.
+    """
+    part = parts.Memory(spec.memory_bytes, memory)
+    async with _launched(spec, console, part, parts.Incoming()) as machine:
+        try:
+            async with asyncio.timeout(_RESTORE_SECONDS):
+                await machine._load(state, host_name)
+        except TimeoutError:
+            raise RestoreError(f"no sign of life within {_RESTORE_SECONDS:g} s") from None
+        except (QMPError, OSError, EOFError, MachineEndedError, MachineError) as error:
+            raise RestoreError(str(error)) from error
+        yield machine
 
 
 def panic_message(console: str) -> str:

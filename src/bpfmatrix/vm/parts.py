@@ -14,7 +14,9 @@ __all__ = [
     "Board",
     "Console",
     "ExtraArguments",
+    "Incoming",
     "Kernel",
+    "Memory",
     "Monitor",
     "Part",
     "PayloadDisk",
@@ -37,10 +39,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Board(Part):
-    """The board, its processors and memory, and nothing that was not asked for."""
+    """The board, its processors, and nothing that was not asked for."""
 
     cpus: int
-    memory_bytes: int
 
     def qemu_args(self) -> list[str]:
         """See Part."""
@@ -48,7 +49,7 @@ class Board(Part):
             # Without its default devices and option ROMs a q35 starts faster.
             *("-nodefaults", "-no-user-config", "-display", "none"),
             *("-machine", "q35,usb=off,graphics=off"),
-            *("-smp", str(self.cpus), "-m", f"{self.memory_bytes >> 20}M"),
+            *("-smp", str(self.cpus)),
             # A reboot of the guest, which a panic ends in, ends QEMU; a panic alone does not,
             # for QEMU would then end before the kernel has printed its last words.
             *("-no-reboot", "-action", "panic=none", "-device", "pvpanic"),
@@ -57,6 +58,37 @@ class Board(Part):
     def kernel_args(self) -> list[str]:
         """See Part."""
         return ["panic=-1"]
+
+
+@dataclass(frozen=True)
+class Memory(Part):
+    """The guest's memory: nobody else's, or a file's.
+
+    A `shared` file takes what the guest writes; one that is not is mapped copy-on-write, so that
+    any number of machines can begin with its content and none changes it.
+    """
+
+    size_bytes: int
+    file: Path | None = None
+    shared: bool = False
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        size = f"{self.size_bytes >> 20}M"
+        if self.file is None:
+            return ["-m", size]
+        share = "on" if self.shared else "off"
+        backend = f"memory-backend-file,id=mem,size={size},share={share},mem-path={self.file}"
+        return ["-m", size, "-object", backend, "-machine", "memory-backend=mem"]
+
+
+@dataclass(frozen=True)
+class Incoming(Part):
+    """Makes QEMU wait for a saved state instead of starting the guest."""
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        return ["-incoming", "defer"]
 
 
 @dataclass(frozen=True)

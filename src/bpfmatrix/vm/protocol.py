@@ -25,6 +25,7 @@ __all__ = [
     "Started",
     "TestCommand",
     "parse",
+    "resume_line",
 ]
 
 # Bits of /proc/sys/kernel/tainted (Documentation/admin-guide/tainted-kernels.rst).
@@ -50,11 +51,13 @@ class Job:
     """All that one machine is given to do."""
 
     tests: tuple[TestCommand, ...]
+    payload_id: str
+    """What the payload's file `.id` holds, by which the guest knows that it is the right one."""
     env: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
         """Give the lines for the control port, each without its line break."""
-        yield "mount -t ext4 -o ro /dev/vda /payload"
+        yield _quoted(["payload", self.payload_id])
         if self.env:
             # A function, which the guest calls in the test's own process: its init keeps what it
             # needs in variables too.
@@ -64,6 +67,11 @@ class Job:
             words = ["run", str(test.id), _seconds(test.limit_seconds), test.boundary.decode()]
             yield _quoted([*words, *test.argv])
         yield "finish"
+
+
+def resume_line(now: float, host_name: str) -> str:
+    """Return the line for a guest that was restored: the time (seconds since 1970) and its name."""
+    return _quoted(["resume", f"{now:.0f}", host_name, secrets.token_hex(64)])
 
 
 def _quoted(words: Sequence[str]) -> str:
@@ -159,6 +167,8 @@ def parse(line: str) -> Event:
                 )
             case ["done"]:
                 return Done()
+            case ["wrong", *what]:
+                raise ProtocolError(" ".join(what))
     except (ValueError, KeyError):
         pass
     raise ProtocolError(f"the guest's init said {line[:200]!r}")

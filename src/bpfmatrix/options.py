@@ -1,0 +1,22 @@
+"""What a user asks of a run, beyond kernels.yaml. Light, for `nox -l` imports it too."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a run. Paths are relative to the working directory."""
+
+    run: str | None = None
+    """A regular expression: the tests to run."""
+    binaries: tuple[Path, ...] = ()
+    """Executables to run in place of the declared ones."""
+    test_seconds: float | None = None
+    """The limit of each executable, in place of timeout.test."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments of each executable."""
+    cold: bool = False
+    """Boot the kernel, even if there is a template."""

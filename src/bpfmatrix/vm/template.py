@@ -1,0 +1,212 @@
+"""Warm templates: machines that were booted once, and are restored for each run.
+
+A template is a folder of the cache: the guest's memory, the state of its devices, and what its
+kernel said while it booted. Its name is made of the content of everything that shaped it, so a
+template of another kernel, QEMU or machine option is never found. `get` gives one, made if there
+is none; `discard` is for one that did not come back.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpfmatrix.cache import Cache
+from bpfmatrix.errors import MachineError
+from bpfmatrix.vm import machine, parts
+from bpfmatrix.vm.machine import MachineSpec
+
+__all__ = ["Template", "TemplateError", "discard", "find", "get", "prune"]
+
+# Counts changes of what a template holds or of how it is made.
+_FORMAT = 1
+_DESCRIPTION = "template.json"
+# What a booted guest of 512 MB has been seen to fill is 69 to 131 MB.
+_WANTED_FREE_BYTES = 512 << 20
+_KEPT_SECONDS = 14 * 24 * 3600
+
+
+class TemplateError(Exception):
+    """A template could not be made; a cold boot may still work."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A saved machine."""
+
+    folder: Path
+
+    @property
+    def memory(self) -> Path:
+        """The guest's memory. It is sparse."""
+        return self.folder / "memory"
+
+    @property
+    def state(self) -> Path:
+        """The state of the devices, as QEMU saves it."""
+        return self.folder / "state"
+
+    @property
+    def console(self) -> Path:
+        """What the kernel said while it booted."""
+        return self.folder / "console.log"
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """What it really takes."""
+        return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
+
+    def is_whole(self) -> bool:
+        """Tell whether its files are as they were when it was made.
+
+        The memory is not read for that, which would take longer than a run: it is known by its
+        size and time, and the state by its checksum.
+        """
+        try:
+            known = json.loads((self.folder / _DESCRIPTION).read_bytes())
+            return bool(known == self._description())
+        except (OSError, ValueError):
+            return False
+
+    def describe(self) -> None:
+        """Write down what its files are; that makes it whole."""
+        (self.folder / _DESCRIPTION).write_text(json.dumps(self._description()))
+
+    def _description(self) -> dict[str, object]:
+        memory = self.memory.stat()
+        return {
+            "memory": [memory.st_size, memory.st_mtime_ns],
+            "state": hashlib.sha256(self.state.read_bytes()).hexdigest(),
+        }
+
+
+def key(spec: MachineSpec) -> str:
+    """Return what a template is known by: a checksum of all that shapes a machine.
+
+    The kernel and the initramfs are in their paths, which are made of their contents; of the
+    payload only the size counts, for the disk is not read before the job.
+    """
+    fds = dict.fromkeys(machine.CHANNELS, 0)
+    shape = dataclasses.replace(spec, payload=Path("payload"))
+    command = parts.command(spec.qemu, machine.machine_parts(shape, fds))
+    qemu = Path(shutil.which(spec.qemu) or spec.qemu).resolve().stat()
+    known = (
+        _FORMAT,
+        command,
+        [qemu.st_size, qemu.st_mtime_ns],
+        spec.memory_bytes,
+        spec.payload.stat().st_size,
+        # Under KVM the guest sees the host's processor.
+        _host_cpu() if spec.accelerator == "kvm" else "",
+    )
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:24]
+
+
+def _host_cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "flags", "CPU part")):
+                return line
+    return platform.machine()
+
+
+def find(spec: MachineSpec, cache: Cache, label: str) -> Template | None:
+    """Return the template of such a machine if there is one; a damaged one is removed."""
+    template = Template(_folder(cache, spec, label))
+    if template.is_whole():
+        with contextlib.suppress(OSError):
+            os.utime(template.folder)  # still in use: see prune
+        return template
+    if template.folder.exists():
+        discard(template, cache)
+    return None
+
+
+async def get(spec: MachineSpec, cache: Cache, label: str) -> tuple[Template, bool]:
+    """Return the template of such a machine, and whether it had to be made for that.
+
+    `label` is the begin of its name, for people. TemplateError where it can't be made;
+    MachineEndedError where the guest does not come up.
+    """
+    if found := find(spec, cache, label):
+        return found, False
+    folder = _folder(cache, spec, label)
+    async with _lock(cache, folder.name):
+        if found := find(spec, cache, label):  # another process made it
+            return found, False
+        await _make(spec, cache, folder)
+    if found := find(spec, cache, label):
+        return found, True
+    raise TemplateError("it was removed or changed right after it was made")
+
+
+def _folder(cache: Cache, spec: MachineSpec, label: str) -> Path:
+    return cache.root / "templates" / f"{label}-{key(spec)}"
+
+
+async def _make(spec: MachineSpec, cache: Cache, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(target.parent).free
+        if free < _WANTED_FREE_BYTES:
+            raise TemplateError(f"the cache's disk has only {free >> 20} MB left")
+        with cache.staging() as staging:
+            # A disk without content, so that nothing of a payload can be in the guest's caches.
+            empty = staging / "empty"
+            with empty.open("wb") as file:
+                file.truncate(spec.payload.stat().st_size)
+            made = Template(staging / "template")
+            made.folder.mkdir()
+            empty_spec = dataclasses.replace(spec, payload=empty)
+            async with machine.start(empty_spec, made.console, made.memory) as guest:
+                await guest.save(made.state)
+            made.describe()
+            made.folder.replace(target)
+    except OSError as error:
+        raise TemplateError(error.strerror or str(error)) from error
+    except MachineError as error:
+        raise TemplateError(error.what) from error
+    prune(cache, older_than_seconds=_KEPT_SECONDS)
+
+
+def discard(template: Template, cache: Cache) -> None:
+    """Remove a template. Machines that were restored from it keep their files open."""
+    # Away by one rename first, so that no other process finds half of it.
+    with contextlib.suppress(OSError), cache.staging() as staging:
+        template.folder.replace(staging / "discarded")
+
+
+def prune(cache: Cache, older_than_seconds: float = 0.0) -> list[tuple[str, int]]:
+    """Remove templates that were not used for so long; give their names and sizes in bytes."""
+    removed = []
+    for folder in sorted((cache.root / "templates").glob("*")):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime >= older_than_seconds:
+                template = Template(folder)
+                removed.append((folder.name, template.bytes_on_disk))
+                discard(template, cache)
+    return removed
+
+
+@contextlib.asynccontextmanager
+async def _lock(cache: Cache, name: str) -> AsyncIterator[None]:
+    """Hold the cache's lock of this name without holding up the machines of this loop."""
+    path = cache.root / "locks" / f"template-{name}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(0.02)
+        yield
