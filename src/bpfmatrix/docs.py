@@ -34,14 +34,15 @@ kernels:
 ```
 
 An id is put in quotes, as YAML reads a bare `5.10` as the number 5.1. An unknown key is an error.
-With this first line, an editor that knows YAML's language server completes the keys and checks them:
+With this first line, an editor that has YAML's language server completes and checks the keys
+(`kernels.schema.json` is in bpfmatrix's repository):
 
 ```yaml
 # yaml-language-server: $schema=kernels.schema.json
 ```
 
-A kernel's own settings are laid over `defaults` key by key, also within `qemu` and `timeout`; a list
-takes the place of the other list.
+A kernel's own settings are laid over `defaults` key by key, also within `qemu` and `timeout`. A
+list takes the place of the other list.
 
 - A **size** is a whole number with a unit, `K`, `M` or `G` (powers of 1024): `512M`.
 - A **duration** is a number with a unit, `ms`, `s`, `m` or `h`: `90s`, `1.5m`. A bare number is in
@@ -92,6 +93,8 @@ def _write_defaults(properties: dict[str, Any], model: type[BaseModel]) -> None:
             described["default"] = _value(field)
         elif isinstance(field.default, BaseModel):
             described.pop("default", None)
+        if _kind(field) == _DURATION:
+            described["exclusiveMinimum"] = 0
 
 
 def page() -> str:
@@ -123,8 +126,9 @@ def _models(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseM
 
 def _section(path: str, model: type[BaseModel]) -> str:
     rows = [f"| `{name}` | {' | '.join(_row(model, name))} |" for name in model.model_fields]
+    title = f"`{path}`" if path else "The keys of the file"
     lines = [
-        *("", f"## {path and f'`{path}`' or 'The keys of the file'}", ""),
+        *("", f"## {title}", ""),
         *(" ".join((model.__doc__ or "").split()), ""),
         *("| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""),
     ]
@@ -154,7 +158,9 @@ def _kind(field: FieldInfo) -> str:
         return _SIZE
     if config.parse_duration in parsers:
         return _DURATION
-    return _type(field.annotation)
+    said = _type(field.annotation)
+    # Where nothing is the default, a null is only another way of not writing the key.
+    return said.removesuffix(", or `null`") if field.default is None else said
 
 
 def _type(annotation: Any) -> str:

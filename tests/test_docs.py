@@ -1,0 +1,158 @@
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from bpfmatrix import config, docs, results
+from bpfmatrix.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+KERNEL = {"source": {"apt": {"suite": "bookworm-security"}}}
+
+
+def with_kernel(**more: Any) -> dict[str, Any]:
+    return {"kernels": {"6.1": {**KERNEL, **more}}}
+
+
+def schema_takes(data: object) -> bool:
+    return bool(jsonschema.Draft202012Validator(docs.schema()).is_valid(data))
+
+
+def models_take(data: object, folder: Path) -> bool:
+    path = folder / "kernels.yaml"
+    path.write_text(yaml.safe_dump(data))
+    try:
+        config.load(path)
+    except ConfigError:
+        return False
+    return True
+
+
+def test_committed_files_are_up_to_date() -> None:
+    assert docs.stale(ROOT) == []
+
+
+def test_stale_names_what_is_missing_or_different(tmp_path: Path) -> None:
+    for path, text in docs.outputs(tmp_path).items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert docs.stale(tmp_path) == []
+    (tmp_path / "docs/kernels-yaml.md").write_text("old")
+    (tmp_path / "kernels.schema.json").unlink()
+    assert {path.name for path in docs.stale(tmp_path)} == {
+        "kernels-yaml.md",
+        "kernels.schema.json",
+    }
+
+
+def test_schema_is_a_schema_that_takes_this_repository_s_kernels_yaml() -> None:
+    schema = json.loads((ROOT / "kernels.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(yaml.safe_load((ROOT / "kernels.yaml").read_text()), schema)
+
+
+def test_kernels_yaml_names_the_schema() -> None:
+    first = (ROOT / "kernels.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=kernels.schema.json"
+
+
+def test_defaults_of_the_schema_are_valid_by_it() -> None:
+    def check(node: dict[str, Any], whole: dict[str, Any]) -> int:
+        count = 0
+        for described in node.get("properties", {}).values():
+            if described.get("default") is not None:
+                jsonschema.validate(described["default"], {**described, "$defs": whole["$defs"]})
+                count += 1
+        return count
+
+    whole = docs.schema()
+    checked = sum(check(node, whole) for node in (whole, *whole["$defs"].values()))
+    assert checked > 10
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_kernel(),
+        with_kernel(qemu={"memory": "2 GiB", "cpus": 4}, timeout={"boot": 90, "test": "1.5m"}),
+        with_kernel(source={"oci": "example.org/kernels:6.1"}),
+        {**with_kernel(), "payload": {"ebpf": None, "go": None, "binaries": ["a"]}},
+    ],
+)
+def test_schema_and_models_take_the_same(data: object, tmp_path: Path) -> None:
+    assert schema_takes(data)
+    assert models_take(data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"kernels": {}},
+        with_kernel(qemu={"memroy": "1G"}),
+        with_kernel(qemu={"memory": "much"}),
+        with_kernel(qemu={"cpus": 0}),
+        with_kernel(timeout={"boot": "soon"}),
+        with_kernel(timeout={"boot": 0}),
+        with_kernel(source={}),
+        with_kernel(source={"apt": {"suite": "x"}, "oci": "y"}),
+        with_kernel(source={"apt": {}}),
+        with_kernel(arch="riscv"),
+        {"kernels": {"a b": KERNEL}},
+    ],
+)
+def test_schema_and_models_refuse_the_same(data: object, tmp_path: Path) -> None:
+    assert not schema_takes(data)
+    assert not models_take(data, tmp_path)
+
+
+def test_page_has_every_key_of_every_model() -> None:
+    page = docs.page()
+    for _, model in docs._models("", config.Config):
+        for name, field in model.model_fields.items():
+            assert f"| `{name}` |" in page
+            assert field.description, f"{model.__name__}.{name} has no docstring"
+
+
+def test_page_shows_defaults_as_they_are_written() -> None:
+    page = docs.page()
+    assert "| `memory` | size | `512M` |" in page
+    assert "| `boot` | duration | `60s` |" in page
+    assert "| `matrix` | list of strings | all |" in page
+
+
+def test_results_page_has_every_key_and_outcome() -> None:
+    page = (ROOT / "docs/results.md").read_text()
+    for keys in (results.KernelRun, results.TestResult):
+        for field in dataclasses.fields(keys):
+            assert f"| `{field.name}` |" in page
+    for outcome in results.Outcome:
+        assert f"| `{outcome}` |" in page
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_task_says_what_is_out_of_date(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text((ROOT / "tasks.py").read_text())
+    (tmp_path / "kernels.yaml").write_text((ROOT / "kernels.yaml").read_text())
+
+    def invoke(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "invoke", "docs", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    missing = invoke("--check")
+    assert missing.returncode == 1
+    assert "kernels.schema.json, docs/kernels-yaml.md" in missing.stderr
+    assert invoke().returncode == 0
+    assert invoke("--check").returncode == 0
