@@ -27,6 +27,7 @@ GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 # The section in which an object says what it needs (ebpf/requires.h).
 _REQUIRES_SECTION = ".bpfmatrix.requires"
 _SHOWN_LINES = 40
+_COMPILERS = ("clang", *(f"clang-{version}" for version in range(17, 30)))
 
 
 @dataclass(frozen=True)
@@ -37,22 +38,44 @@ class Built:
     changed: bool
 
 
-def objects(project: Project, progress: Progress = silent) -> Built:
-    """Build the eBPF objects with `make`; BuildError shows what the compiler said."""
+def objects(project: Project, progress: Progress = silent, ask_make: bool = False) -> Built:
+    """Build the eBPF objects with `make`; BuildError shows what the compiler said.
+
+    `make` is only run if a file of the folder, or one that its `*.d` files name, changed since it
+    ran last, or if `ask_make`: its own look at an unchanged folder takes 0.1 s.
+    """
     folder = project.config.payload.ebpf
     if folder is None or not (project.root / folder).is_dir():
         return Built((), changed=False)
     make = tools.require("make", "make")
-    where = project.root / folder
+    where, record = project.root / folder, project.state / "build" / "ebpf.json"
     with _build_lock(project):
-        before = _stamp(where.glob("*.o"))
+        before = _make_key(where)
+        if not ask_make and before and _read_record(record).get("key") == before:
+            return Built(tuple(sorted(where.glob("*.o"))), changed=False)
         progress(f"make -C {folder}")
         jobs = str(os.cpu_count() or 1)
         _run([str(make), "--no-print-directory", "-j", jobs, "-C", str(where)], project.root)
-        files = tuple(sorted(where.glob("*.o")))
+        files, after = tuple(sorted(where.glob("*.o"))), _make_key(where)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps({"key": after}))
     if not files:
         raise BuildError(f"make -C {folder} left no *.o file in {folder}")
-    return Built(files, changed=_stamp(files) != before)
+    return Built(files, changed=before != after)
+
+
+def _make_key(folder: Path) -> str:
+    """Return what the objects in a folder depend on, as its files and its `*.d` files tell.
+
+    Empty where no `*.d` file tells: then only make knows.
+    """
+    depends = [path.read_text().replace("\\\n", " ") for path in folder.glob("*.d")]
+    if not depends:
+        return ""
+    named = {folder / word for text in depends for word in text.split() if word[-1:] != ":"}
+    files = {path for path in (*named, *folder.iterdir()) if path.is_file()}
+    compiler = [tool.resolve() for name in _COMPILERS if (tool := tools.find(name))]
+    return hashlib.sha256(json.dumps(_stamp({*files, *compiler})).encode()).hexdigest()
 
 
 def go_tests(project: Project, arch: str, progress: Progress = silent) -> Built:

@@ -4,12 +4,13 @@
 modules that the machine needs. Packing is reproducible: the same input gives the same bytes.
 """
 
+import contextlib
 import functools
 import hashlib
 import stat
 import struct
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,7 +20,7 @@ from bpfmatrix.cache import Cache
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.kernels.image import KernelImage
 
-__all__ = ["Entry", "base", "pack", "stored", "unpack"]
+__all__ = ["Entry", "base", "is_intact", "pack", "stored", "unpack"]
 
 # The kernel's Documentation/driver-api/early-userspace/buffer-format.rst: a magic, then 13 numbers
 # of 8 hexadecimal digits (ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor,
@@ -215,12 +216,45 @@ def _module_name(path: str) -> str:
     return Path(path).name.split(".")[0].replace("-", "_")
 
 
-def stored(archive: bytes, cache: Cache) -> Path:
-    """Return a file of the cache that holds this archive; its name is the content's checksum."""
-    path = cache.root / "initramfs" / f"{hashlib.sha256(archive).hexdigest()[:32]}.cpio"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with cache.staging() as folder:
-            (folder / "archive").write_bytes(archive)
-            (folder / "archive").replace(path)
+def stored(image: KernelImage, wanted: Sequence[str], cache: Cache) -> Path:
+    """Return a file of the cache that holds `base`'s archive, made if there is none.
+
+    It is found by what it would be made of, and named by its content; `is_intact` compares.
+    """
+    folder = cache.root / "initramfs"
+    known = folder / f"{_ingredients(image, wanted)}.name"
+    with contextlib.suppress(OSError):
+        path = folder / known.read_text()
+        if path.is_file():
+            return path
+    archive = base(image, wanted)
+    path = folder / f"{hashlib.sha256(archive).hexdigest()}.cpio"
+    folder.mkdir(parents=True, exist_ok=True)
+    with cache.staging() as staging:
+        (staging / "archive").write_bytes(archive)
+        (staging / "archive").replace(path)
+        (staging / "name").write_text(path.name)
+        (staging / "name").replace(known)
     return path
+
+
+def is_intact(path: Path) -> bool:
+    """Tell whether a file of `stored` still has the content that it is named by."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() == path.stem
+
+
+def _ingredients(image: KernelImage, wanted: Sequence[str]) -> str:
+    """Return a checksum of all that `base` reads, without reading the kernel's modules."""
+    guest = resources.files("bpfmatrix") / "guest"
+    busybox = _busybox().stat()
+    return hashlib.sha256(
+        repr(
+            (
+                # The store names its folders by their content.
+                (image.folder.name, image.digest, tuple(wanted), MODULES, OPTIONAL_MODULES),
+                [(guest / name).read_bytes() for name in ("init", "fstab")],
+                (busybox.st_size, busybox.st_mtime_ns),
+                Path(__file__).stat().st_mtime_ns,
+            )
+        ).encode()
+    ).hexdigest()[:32]

@@ -76,18 +76,57 @@ class Prepared:
 def prepare(
     project: Project, kernel: KernelConfig, payload: Payload, options: Options, listener: Listener
 ) -> Prepared:
-    """Get everything at hand that a machine needs; BpfmatrixError says what can't be had."""
+    """Get everything at hand that a machine needs; BpfmatrixError says what can't be had.
+
+    Where a template of the machine is there, the kernel itself is not looked at: it was booted.
+    """
+    tests = _commands(payload, options, kernel)
+    image = None if options.cold else kernels.cached(kernel, project.cache)
+    if image is not None:
+        prepared = _assemble(project, kernel, image, payload, tests)
+        if template.find(prepared.spec, project.cache, prepared.label):
+            listener.step(kernel.id, "kernel", image.description, "cached")
+            return prepared
     progress = _Doing(listener, kernel.id, "kernel")
-    qemu = tools.require(QEMU[kernel.arch], _QEMU_PACKAGE[kernel.arch])
     image, cached = kernels.provide(kernel, project.cache, progress)
     listener.step(kernel.id, "kernel", image.description, "cached" if cached else "fetched")
-    chosen = accel.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
     try:
-        archive = initramfs.base(image, kernel.modules)
+        prepared = _assemble(project, kernel, image, payload, tests)
     except DamagedError as error:
         progress(f"{error.what}; fetching {kernel.id} again")
         image = kernels.repair(kernel, project.cache, progress)
-        archive = initramfs.base(image, kernel.modules)
+        prepared = _assemble(project, kernel, image, payload, tests)
+    if not initramfs.is_intact(prepared.spec.initramfs):
+        prepared.spec.initramfs.unlink()
+        prepared = _assemble(project, kernel, image, payload, tests)
+    return prepared
+
+
+def _commands(
+    payload: Payload, options: Options, kernel: KernelConfig
+) -> tuple[tuple[Executable, TestCommand], ...]:
+    limit = options.test_seconds or kernel.timeout.test
+    commands = payload.commands(options.run, options.arguments)
+    if not commands:
+        raise BpfmatrixError(
+            f"--run {options.run!r} matches none of: {', '.join(t.name for t in payload.tests)}",
+            "No test ran.",
+        )
+    return tuple(
+        (test, TestCommand(number, argv, limit))
+        for number, (test, argv) in enumerate(commands, start=1)
+    )
+
+
+def _assemble(
+    project: Project,
+    kernel: KernelConfig,
+    image: KernelImage,
+    payload: Payload,
+    tests: tuple[tuple[Executable, TestCommand], ...],
+) -> Prepared:
+    qemu = tools.require(QEMU[kernel.arch], _QEMU_PACKAGE[kernel.arch])
+    chosen = accel.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
     disk = payloads.image(payload, project.cache)
     spec = machine.MachineSpec(
         qemu=str(qemu),
@@ -95,23 +134,12 @@ def prepare(
         cpus=kernel.qemu.cpus,
         memory_bytes=kernel.qemu.memory,
         boot=image.boot,
-        initramfs=initramfs.stored(archive, project.cache),
+        initramfs=initramfs.stored(image, kernel.modules, project.cache),
         payload=disk.image,
         kernel_args=tuple(kernel.kernel_args),
         extra_args=tuple(kernel.qemu.extra_args),
         boot_limit_seconds=kernel.timeout.boot,
     )
-    limit = options.test_seconds or kernel.timeout.test
-    commands = payload.commands(options.run, options.arguments)
-    tests = tuple(
-        (test, TestCommand(number, argv, limit))
-        for number, (test, argv) in enumerate(commands, start=1)
-    )
-    if not tests:
-        raise BpfmatrixError(
-            f"--run {options.run!r} matches none of: {', '.join(t.name for t in payload.tests)}",
-            "No test ran.",
-        )
     return Prepared(kernel, image, chosen, spec, disk.id, tests, payload.guest_env())
 
 

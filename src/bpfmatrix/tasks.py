@@ -131,7 +131,7 @@ def ebpf(c: Context) -> None:
     from bpfmatrix.listing import print_objects  # noqa: PLC0415
 
     project = Project.load()
-    print_objects(project, build.objects(project))
+    print_objects(project, build.objects(project, ask_make=True))
 
 
 @_task()
