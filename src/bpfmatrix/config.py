@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     WithJsonSchema,
     model_validator,
@@ -29,6 +30,13 @@ __all__ = ["Config", "KernelConfig", "load", "suggestion"]
 FILE_NAME = "kernels.yaml"
 Arch = Literal["x86_64", "aarch64"]
 
+# [http://][host[:port]/]path[:tag][@digest]: the grammar of github.com/distribution/reference.
+_OCI_WORD = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+OCI_REFERENCE = (
+    r"^(?:http://)?(?:(?:[A-Za-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]+)?/)?"
+    rf"{_OCI_WORD}(?:/{_OCI_WORD})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
+)
 _KERNEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
@@ -111,8 +119,12 @@ class Source(_Model):
 
     apt: AptSource | None = None
     """A Debian kernel package."""
-    oci: str | None = None
-    """An image of a container registry, such as `ghcr.io/cilium/ci-kernels:5.4.276`."""
+    oci: str | None = Field(default=None, pattern=OCI_REFERENCE)
+    """An image of a container registry, such as `ghcr.io/cilium/ci-kernels:5.4.276`, or pinned, as
+    in `ghcr.io/cilium/ci-kernels@sha256:...`. `http://` in front is for a registry without TLS."""
+    directory: Path | None = None
+    """An image that lies there: a file, or a folder with `<id>/vmlinuz`, `linux-<id>.bz`,
+    `vmlinuz-<release>`, or just a `vmlinuz`, `bzImage`, `Image`, `Image.gz` or `vmlinux`."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Source":
@@ -195,6 +207,8 @@ class KernelConfig(KernelEntry):
 
     id: str
     """What people type: `nox -s kernel-<id>`."""
+    root: Path = Path()
+    """The folder of kernels.yaml."""
 
 
 class Config(_Model):
@@ -209,6 +223,7 @@ class Config(_Model):
     of it that the source offers when it is first fetched, until `invoke kernels.update`."""
     matrix: list[str] = []
     """The ids that `nox -s matrix` runs. Default: all."""
+    _root: Path = PrivateAttr(default_factory=Path.cwd)
 
     @model_validator(mode="after")
     def _ids(self) -> "Config":
@@ -241,6 +256,7 @@ class Config(_Model):
                 "timeout": Timeouts.model_construct(**merged.get("timeout", {})),
                 "source": entry.source,
                 "id": id,
+                "root": self._root,
             }
         )
 
@@ -296,9 +312,11 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path.name}: can't be read as YAML: {error}") from error
     _require_text_ids(path, data)
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError("\n".join(_sentences(path, error))) from error
+    config._root = path.parent.absolute()
+    return config
 
 
 def _require_text_ids(path: Path, data: object) -> None:
