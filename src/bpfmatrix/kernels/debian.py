@@ -6,16 +6,15 @@ its dependencies to those that hold files, and `unpack` takes the kernel and its
 
 import fnmatch
 import re
-import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, ToolMissingError
-from bpfmatrix.kernels.compression import BadDataError, decompress, format_of
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
+from bpfmatrix.kernels.tree import depmod, write
 
 if TYPE_CHECKING:
     from debian.deb822 import PkgRelation
@@ -31,7 +30,7 @@ _PARTS = ("linux-image-", "linux-binary-", "linux-modules-", "linux-base-")
 # What a pattern does not mean unless it says so: debug symbols, the unsigned twin of a signed
 # image, real-time kernels.
 _VARIANTS = ("-dbg", "-unsigned", "-rt")
-_STANZA = re.compile(r"Package: (linux-(?:image|binary|modules|base)-[^\n]*)\n")
+KERNEL_STANZA = re.compile(r"Package: (linux-(?:image|binary|modules|base)-[^\n]*)\n")
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,17 @@ class Deb:
         return match[1] if match else self.version
 
 
-def parse_index(text: str) -> list[Deb]:
-    """Read the kernel packages of a Packages index (deb-control(5) stanzas), in its order."""
+def parse_index(text: str, wanted: re.Pattern[str] = KERNEL_STANZA) -> list[Deb]:
+    """Read packages of a Packages index (deb-control(5) stanzas), in its order.
+
+    `wanted` matches the begin of their stanzas; by default it takes kernels.
+    """
     from debian.deb822 import Packages  # noqa: PLC0415 - off the start-up path
 
     debs = []
     for stanza in text.split("\n\n"):
         # An index has up to 60,000 stanzas, of which some hundred are kernels'.
-        if not _STANZA.match(stanza.lstrip("\n")):
+        if not wanted.match(stanza.lstrip("\n")):
             continue
         fields = Packages(stanza)
         try:
@@ -195,7 +197,7 @@ def unpack(debs: Iterable[Path], root: Path) -> None:
                         if member.isreg() and (target := _target(member.name)):
                             file = archive.extractfile(member)
                             assert file is not None
-                            _write(root / target, file)
+                            write(root / target, file)
                 process.stdout.read()  # the archive's padding
             except (tarfile.TarError, EOFError) as error:
                 process.kill()
@@ -209,7 +211,7 @@ def unpack(debs: Iterable[Path], root: Path) -> None:
             "Name a package of a kernel's image: `invoke kernels.search TEXT` lists them.",
         )
     for release in (root / "lib/modules").glob("*"):
-        _depmod(root, release.name)
+        depmod(root, release.name)
 
 
 def _target(name: str) -> str | None:
@@ -229,35 +231,3 @@ def _target(name: str) -> str | None:
         case ("lib", "modules", _, *rest) if rest != ["System.map"]:
             return str(PurePosixPath(*parts))
     return None
-
-
-def _write(target: Path, file: IO[bytes]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.suffix in (".xz", ".zst", ".gz") and target.with_suffix("").suffix == ".ko":
-        data = file.read()
-        try:
-            data = decompress(data) if format_of(data) else data
-        except BadDataError as error:
-            raise BpfmatrixError(f"the module {target.name} can't be unpacked: {error}") from error
-        target.with_suffix("").write_bytes(data)
-        return
-    with target.open("wb") as out:
-        shutil.copyfileobj(file, out, 1 << 20)
-
-
-def _depmod(root: Path, release: str) -> None:
-    # Debian keeps it in /usr/sbin, which is not on an ordinary user's PATH.
-    tool = shutil.which("depmod") or shutil.which("depmod", path="/usr/sbin:/sbin")
-    if tool is None:
-        raise ToolMissingError("depmod is not installed", "Install the package kmod.")
-    # A depmod may be built for /lib/modules or for /usr/lib/modules below the base folder.
-    link = root / "usr"
-    link.symlink_to(".")
-    try:
-        done = subprocess.run(
-            [tool, "-b", root, release], capture_output=True, text=True, check=False
-        )
-    finally:
-        link.unlink()
-    if done.returncode or not (root / "lib/modules" / release / "modules.dep").exists():
-        raise BpfmatrixError(f"depmod failed for {release}: {done.stderr.strip()[-200:]}")

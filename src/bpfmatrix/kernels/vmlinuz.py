@@ -13,7 +13,7 @@ from bpfmatrix.kernels.compression import BadDataError, decompress, format_of
 
 __all__ = ["Vmlinuz", "inspect"]
 
-_BANNER = re.compile(rb"Linux version (\d[\w.+~:-]*) \(")
+_BANNER = re.compile(rb"Linux version (\d[\w.+~:-]*) (\([^\n\0]{0,400})")
 _RELEASE = re.compile(r"\d+\.\d+[\w.+~:-]*")
 _EM_386, _EM_X86_64, _EM_AARCH64 = 3, 62, 183
 _PT_NOTE = 4
@@ -32,6 +32,8 @@ class Vmlinuz:
     unpacked: bytes | None
     """What QEMU boots sooner than the image itself: x86's vmlinux if it can boot through PVH,
     aarch64's Image if the image was compressed; else None."""
+    banner: str = ""
+    """What follows the release there: who built it, when, and for Debian which version."""
 
     @property
     def pvh(self) -> bool:
@@ -45,7 +47,7 @@ def inspect(data: bytes, name: str) -> Vmlinuz:
         if data[0x202:0x206] == b"HdrS":
             return _bzimage(data)
         if data[0x38:0x3C] == b"ARMd":
-            return Vmlinuz("aarch64", _release_of_banner(data), None)
+            return _bannered("aarch64", data, None)
         if data[:2] == b"MZ" and data[4:8] == b"zimg":
             return _compressed_image(_zboot_payload(data))
         if data[:4] == b"\x7fELF":
@@ -86,10 +88,11 @@ def _bzimage(data: bytes) -> Vmlinuz:
     release = (text.split() or [""])[0]
     if not _RELEASE.fullmatch(release):
         raise BadDataError("its header names no release")
+    banner = text[len(release) :].strip()
     vmlinux = decompress(data[start : start + length])
     if vmlinux[:4] != b"\x7fELF":
         raise BadDataError("what it unpacks to is no ELF file")
-    return Vmlinuz("x86_64", release, vmlinux if has_pvh_entry(vmlinux) else None)
+    return Vmlinuz("x86_64", release, vmlinux if has_pvh_entry(vmlinux) else None, banner)
 
 
 def _zboot_payload(data: bytes) -> bytes:
@@ -107,7 +110,7 @@ def _compressed_image(data: bytes) -> Vmlinuz:
     # Documentation/arch/arm64/booting.rst: magic number "ARM\x64" at offset 56.
     if image[0x38:0x3C] != b"ARMd":
         raise BadDataError("what it unpacks to is no arm64 Image")
-    return Vmlinuz("aarch64", _release_of_banner(image), image)
+    return _bannered("aarch64", image, image)
 
 
 def _vmlinux(data: bytes) -> Vmlinuz:
@@ -120,12 +123,14 @@ def _vmlinux(data: bytes) -> Vmlinuz:
         raise BadDataError(f"it is for another architecture (ELF machine {machine})")
     if not has_pvh_entry(data):
         raise BadDataError("this vmlinux has no PVH entry (CONFIG_PVH), and QEMU needs one")
-    return Vmlinuz("x86_64", _release_of_banner(data), data)
+    return _bannered("x86_64", data, data)
 
 
-def _release_of_banner(image: bytes) -> str:
+def _bannered(arch: str, image: bytes, unpacked: bytes | None) -> Vmlinuz:
+    """Read `linux_banner` (init/version.c)."""
     if match := _BANNER.search(image):
-        return match[1].decode("ascii", "replace")
+        release, rest = (text.decode("ascii", "replace") for text in match.groups())
+        return Vmlinuz(arch, release, unpacked, rest)
     raise BadDataError("there is no Linux banner in it")
 
 

@@ -1,0 +1,88 @@
+"""The folder that a kernel is put together in, before the store takes it.
+
+It holds `vmlinuz`, perhaps `config`, and perhaps `lib/modules/<release>`. The modules are stored
+uncompressed, as busybox's insmod reads nothing else.
+"""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import IO
+
+from bpfmatrix.errors import BpfmatrixError, ToolMissingError
+from bpfmatrix.kernels.compression import BadDataError, decompress, format_of
+from bpfmatrix.kernels.vmlinuz import Vmlinuz, inspect
+
+__all__ = ["BOOT_NAMES", "depmod", "install", "upstream_version", "write"]
+
+# What a kernel's file is called where its folder says which kernel it is; the first one that is
+# there is taken. A vmlinux comes last: it is often there for debuggers, beside what is booted.
+BOOT_NAMES = ("vmlinuz", "bzImage", "Image.gz", "Image", "vmlinux")
+
+
+def install(kernel: Path, modules: Path | None, config: Path | None, root: Path) -> Vmlinuz:
+    """Put a kernel, its configuration and its modules from somewhere into `root`, by copying.
+
+    `modules` is a folder `lib/modules`; of it, the kernel's own release is taken. BpfmatrixError
+    if `kernel` is none.
+    """
+    found = inspect(kernel.read_bytes(), str(kernel))
+    shutil.copyfile(kernel, root / "vmlinuz")
+    if config is not None and config.is_file():
+        shutil.copyfile(config, root / "config")
+    own = modules / found.release if modules is not None else None
+    if own is not None and own.is_dir():
+        # Links are left out: `build` and `source` lead to headers on the machine that built it.
+        for path in sorted(own.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    write(root / "lib/modules" / found.release / path.relative_to(own), file)
+        depmod(root, found.release)
+    return found
+
+
+def upstream_version(found: Vmlinuz) -> str:
+    """Return `6.1.192` for the release `6.1.192-generic`, and for Debian's `6.1.0-56-cloud-amd64`.
+
+    Debian's releases have the number of the ABI in place of the upstream one, which their banner
+    ends with: `... #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)`.
+    """
+    if match := re.search(r"\bDebian (\d+\.\d+(?:\.\d+)?)", found.banner):
+        return match[1]
+    match = re.match(r"\d+\.\d+(?:\.\d+)*(?:-rc\d+)?", found.release)
+    return match[0] if match else found.release
+
+
+def write(target: Path, file: IO[bytes]) -> None:
+    """Write a file; a compressed module (`*.ko.xz`) is written uncompressed (`*.ko`)."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix in (".xz", ".zst", ".gz") and target.with_suffix("").suffix == ".ko":
+        data = file.read()
+        try:
+            data = decompress(data) if format_of(data) else data
+        except BadDataError as error:
+            raise BpfmatrixError(f"the module {target.name} can't be unpacked: {error}") from error
+        target.with_suffix("").write_bytes(data)
+        return
+    with target.open("wb") as out:
+        shutil.copyfileobj(file, out, 1 << 20)
+
+
+def depmod(root: Path, release: str) -> None:
+    """Write `modules.dep` and its like for `root/lib/modules/<release>`."""
+    # Debian keeps it in /usr/sbin, which is not on an ordinary user's PATH.
+    tool = shutil.which("depmod") or shutil.which("depmod", path="/usr/sbin:/sbin")
+    if tool is None:
+        raise ToolMissingError("depmod is not installed", "Install the package kmod.")
+    # A depmod may be built for /lib/modules or for /usr/lib/modules below the base folder.
+    link = root / "usr"
+    link.symlink_to(".")
+    try:
+        done = subprocess.run(
+            [tool, "-b", root, release], capture_output=True, text=True, check=False
+        )
+    finally:
+        link.unlink()
+    if done.returncode or not (root / "lib/modules" / release / "modules.dep").exists():
+        raise BpfmatrixError(f"depmod failed for {release}: {done.stderr.strip()[-200:]}")
