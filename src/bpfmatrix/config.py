@@ -8,11 +8,13 @@ also the source of `kernels.schema.json` and of the page `docs/kernels-yaml.md`.
 import difflib
 import re
 from collections.abc import Hashable, Iterable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -42,6 +44,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
 _SIZE = re.compile(r"(\d+)\s*([KMG])(?:i?B)?")
+_LOOPBACK = re.compile(r"http://(127\.[0-9.]+|localhost|\[::1\])(:\d+)?/")
 _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -76,6 +79,27 @@ Bytes = Annotated[
 ]
 
 
+def is_url(text: str) -> bool:
+    """Whether this is an address, and not a path."""
+    return re.match(r"(https?|file)://", text) is not None
+
+
+def _like(pattern: str, expected: str) -> tuple[AfterValidator, WithJsonSchema]:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
+
+
+# What apt and dnf read out of their settings has no escape for quotes and white space.
+Url = Annotated[
+    str, *_like(r"(https?|file)://[^\s\"\\]+", "an address such as https://example.org/repository")
+]
+Sha256 = Annotated[str, *_like(r"[0-9a-f]{64}", "a SHA-256: 64 digits of 0-9 and a-f, in quotes")]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -105,20 +129,94 @@ class Timeouts(_Model):
 
 
 class AptSource(_Model):
-    """A kernel package of Debian, fetched by apt from the mirror that the host's apt uses."""
+    """A kernel package of Debian, fetched by apt from the mirror that the host's apt uses.
+
+    Or one of another distribution, from a `mirror` of its own.
+    """
 
     suite: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9./+-]*$")
     """The suite, such as `bookworm-security` or `trixie-backports`."""
     package: str | None = None
     """The package, or a pattern with `*` of which the newest is taken; a meta package is followed.
-    Default: `linux-image-<id>.*-cloud-<architecture>`."""
+    Default: `linux-image-<id>.*-cloud-<architecture>`; a `mirror` has none."""
+    mirror: Url | None = None
+    """The archive's address, where it is not the one that the host's apt uses."""
+    keyring: Path | None = None
+    """The keys that may sign the archive of `mirror`: a file, `.gpg` or armored `.asc`, relative to
+    kernels.yaml. Ubuntu's is in Debian's package `ubuntu-keyring`, or `ubuntu-archive-keyring`."""
+    components: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]] = Field(
+        default=["main"], min_length=1
+    )
+    """The components of the archive."""
+
+    @model_validator(mode="after")
+    def _own_mirror(self) -> "AptSource":
+        if self.mirror and not self.keyring:
+            raise ValueError("a mirror needs a `keyring`: the file with the keys that sign it")
+        if self.mirror and not self.package:
+            raise ValueError('a mirror needs a `package`, such as "linux-image-6.8.*-generic"')
+        if self.keyring and not self.mirror:
+            raise ValueError("`keyring` belongs to a `mirror`; the host's apt has its own")
+        return self
+
+
+class DnfSource(_Model):
+    """A kernel package of a distribution of RPM packages, fetched by dnf."""
+
+    repository: Url
+    """The repository's address: the folder that holds `repodata`."""
+    mirrorlist: bool = False
+    """Whether `repository` is the address of a list of such folders instead."""
+    package: str = Field(default="kernel-core", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+*?~^:-]*$")
+    """The package, or a pattern of name and version such as `kernel-core-5.14.0-427.*`, of which
+    the newest is taken. With a plain name, an id that begins with a release (`5.14`) is a
+    series."""
+    extra_packages: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]] = []
+    """Further packages of the same build, such as `kernel-modules-extra`. Those that `package`
+    needs of its build, and the one with the modules that machines need, are taken in any case."""
+    key: str = Field(min_length=1)
+    """The keys that may sign the repository and its packages: a file, relative to kernels.yaml, or
+    an `https` address, of which the first answer is kept."""
+    signed_metadata: bool = True
+    """Whether the repository's metadata is signed (`repomd.xml.asc`). Set it to false for a vendor
+    who signs packages only: these are checked in any case."""
+
+    @model_validator(mode="after")
+    def _trusted_key(self) -> "DnfSource":
+        # What vouches for everything else must not come over a line that anybody can write on.
+        if self.key.startswith("http://") and not _LOOPBACK.match(self.key):
+            raise ValueError("key: expected a file or an https address, not plain http")
+        return self
+
+
+class PackageSource(_Model):
+    """A kernel in single `.deb` or `.rpm` files, by their paths or addresses."""
+
+    files: list[str] = Field(min_length=1)
+    """The packages: paths, relative to kernels.yaml, or addresses. The kernel's own comes first,
+    then what else holds its modules."""
+    sha256: list[Sha256 | None] = []
+    """The checksums of `files`, in their order. Each address needs one; a path may have `null`."""
+
+    @model_validator(mode="after")
+    def _checksums(self) -> "PackageSource":
+        if self.sha256 and len(self.sha256) != len(self.files):
+            raise ValueError(f"sha256: expected {len(self.files)} checksums, one for each of files")
+        for name, sha256 in zip_longest(self.files, self.sha256):
+            if is_url(name) and not sha256:
+                raise ValueError(f"sha256: {name} needs a checksum, as every address does")
+        return self
 
 
 class Source(_Model):
     """Where a kernel comes from: exactly one of these keys."""
 
     apt: AptSource | None = None
-    """A Debian kernel package."""
+    """A kernel package of Debian, or of a distribution like it."""
+    dnf: DnfSource | None = None
+    """A kernel package of a distribution of RPM packages."""
+    package: PackageSource | None = None
+    """Single `.deb` or `.rpm` files."""
     oci: str | None = Field(default=None, pattern=OCI_REFERENCE)
     """An image of a container registry, such as `ghcr.io/cilium/ci-kernels:5.4.276`, or pinned, as
     in `ghcr.io/cilium/ci-kernels@sha256:...`. `http://` in front is for a registry without TLS."""

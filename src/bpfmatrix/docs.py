@@ -167,6 +167,8 @@ def _type(annotation: Any) -> str:
     """Say what a key takes, in words."""
     inner = typing.get_args(annotation)
     match typing.get_origin(annotation):
+        case typing.Annotated:
+            return _type(inner[0])
         case typing.Literal:
             return " or ".join(f"`{choice}`" for choice in inner)
         case types.UnionType | typing.Union:
