@@ -5,17 +5,16 @@ modules that the machine needs. Packing is reproducible: the same input gives th
 """
 
 import contextlib
-import functools
 import hashlib
 import stat
 import struct
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from bpfmatrix import reseed, tools
+from bpfmatrix import reseed
+from bpfmatrix.busybox import applets
 from bpfmatrix.cache import Cache
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.kernels.image import KernelImage
@@ -27,6 +26,7 @@ __all__ = ["Entry", "base", "is_intact", "pack", "stored", "unpack"]
 # rdevmajor, rdevminor, namesize with the final NUL, check), name and content padded to 4 bytes.
 _MAGIC = b"070701"
 _HEADER_BYTES = len(_MAGIC) + 13 * 8
+_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 _TRAILER = "TRAILER!!!"
 _LARGEST = 0xFFFFFFFF
 
@@ -38,8 +38,9 @@ MODULES = (
     "virtio_console",
     "ext4",
 )
-# Tells QEMU of a panic. Named `pvpanic` up to 5.12, `pvpanic-mmio` for the ISA device since 5.13.
-OPTIONAL_MODULES = ("pvpanic", "pvpanic-mmio")
+# Tells QEMU of a panic. Named `pvpanic` up to 5.12; since 5.13 it is `pvpanic-mmio` for the ISA
+# device of x86_64 and `pvpanic-pci` for that of arm64.
+OPTIONAL_MODULES = ("pvpanic", "pvpanic-mmio", "pvpanic-pci")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def pack(entries: Iterable[Entry]) -> bytes:
     archive, names = bytearray(), set()
     for number, entry in enumerate(entries, start=1):
         name = entry.name.encode()
-        if not name or name.startswith(b"/") or b"\0" in name or entry.name == _TRAILER:
+        parts = entry.name.split("/")
+        if {"", ".", ".."}.intersection(parts) or b"\0" in name or entry.name == _TRAILER:
             raise ValueError(f"no name for an archive's entry: {entry.name!r}")
         if entry.name in names:
             raise ValueError(f"twice in one archive: {entry.name!r}")
@@ -107,6 +109,8 @@ def unpack(archive: bytes) -> list[Entry]:
         if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
             raise ValueError(f"no newc header at byte {position}")
         digits = struct.unpack("8s" * 13, header[len(_MAGIC) :])
+        if not all(_DIGITS.issuperset(field) for field in digits):
+            raise ValueError(f"no newc header at byte {position}")
         fields = [int(field, 16) for field in digits]
         mode, size, device, name_size = fields[1], fields[6], (fields[9], fields[10]), fields[11]
         start = position + _HEADER_BYTES
@@ -124,15 +128,14 @@ def _aligned(position: int) -> int:
     return (position + 3) & ~3
 
 
-def base(image: KernelImage, wanted: Iterable[str] = ()) -> bytes:
-    """Return the archive for a kernel.
+def base(image: KernelImage, busybox: Path, wanted: Iterable[str] = ()) -> bytes:
+    """Return the archive for a kernel. `busybox` is of the kernel's architecture.
 
     `wanted` are modules beyond those that the machine needs. A kernel without modules has all of
     that built in, or its boot will tell. BpfmatrixError names a module that does not exist,
     DamagedError one that is not as it was stored.
     """
     guest = resources.files("bpfmatrix") / "guest"
-    busybox = _busybox()
     entries = [
         *(Entry.folder(name) for name in ("bin", "dev", "etc", "lib", "payload", "proc", "root")),
         *(Entry.folder(name) for name in ("run", "sys", "tmp")),
@@ -144,7 +147,7 @@ def base(image: KernelImage, wanted: Iterable[str] = ()) -> bytes:
         Entry.file("etc/group", b"root:x:0:\n"),
         Entry.file("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n"),
         Entry.file("bin/busybox", busybox.read_bytes(), executable=True),
-        *(Entry.link(f"bin/{applet}", "busybox") for applet in _applets(busybox)),
+        *(Entry.link(f"bin/{applet}", "busybox") for applet in applets(busybox)),
         Entry.file("bin/reseed-random", reseed.executable(image.arch), executable=True),
         # Paths that scripts name in their first line.
         Entry.link("sbin", "bin"),
@@ -155,16 +158,6 @@ def base(image: KernelImage, wanted: Iterable[str] = ()) -> bytes:
     if image.modules is not None:
         entries += _module_entries(image, image.modules, tuple(wanted))
     return pack(entries)
-
-
-def _busybox() -> Path:
-    return tools.require("busybox", "busybox-static")
-
-
-@functools.cache
-def _applets(busybox: Path) -> tuple[str, ...]:
-    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
-    return tuple(sorted(set(listed.stdout.split()) - {"busybox"}))
 
 
 def _module_entries(image: KernelImage, modules: Path, wanted: tuple[str, ...]) -> list[Entry]:
@@ -216,18 +209,18 @@ def _module_name(path: str) -> str:
     return Path(path).name.split(".")[0].replace("-", "_")
 
 
-def stored(image: KernelImage, wanted: Sequence[str], cache: Cache) -> Path:
+def stored(image: KernelImage, busybox: Path, wanted: Sequence[str], cache: Cache) -> Path:
     """Return a file of the cache that holds `base`'s archive, made if there is none.
 
     It is found by what it would be made of, and named by its content; `is_intact` compares.
     """
     folder = cache.root / "initramfs"
-    known = folder / f"{_ingredients(image, wanted)}.name"
+    known = folder / f"{_ingredients(image, busybox, wanted)}.name"
     with contextlib.suppress(OSError):
         path = folder / known.read_text()
         if path.is_file():
             return path
-    archive = base(image, wanted)
+    archive = base(image, busybox, wanted)
     path = folder / f"{hashlib.sha256(archive).hexdigest()}.cpio"
     folder.mkdir(parents=True, exist_ok=True)
     with cache.staging() as staging:
@@ -243,17 +236,17 @@ def is_intact(path: Path) -> bool:
     return hashlib.sha256(path.read_bytes()).hexdigest() == path.stem
 
 
-def _ingredients(image: KernelImage, wanted: Sequence[str]) -> str:
+def _ingredients(image: KernelImage, busybox: Path, wanted: Sequence[str]) -> str:
     """Return a checksum of all that `base` reads, without reading the kernel's modules."""
     guest = resources.files("bpfmatrix") / "guest"
-    busybox = _busybox().stat()
+    program = busybox.stat()
     return hashlib.sha256(
         repr(
             (
                 # The store names its folders by their content.
                 (image.folder.name, image.digest, tuple(wanted), MODULES, OPTIONAL_MODULES),
                 [(guest / name).read_bytes() for name in ("init", "fstab")],
-                (busybox.st_size, busybox.st_mtime_ns),
+                (program.st_size, program.st_mtime_ns),
                 Path(__file__).stat().st_mtime_ns,
             )
         ).encode()

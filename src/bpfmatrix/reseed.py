@@ -29,8 +29,22 @@ _CODE = {
         "6a3c58"  # push 60; pop rax: exit
         "0f05"  # syscall
     ),
+    # openat(AT_FDCWD, path, O_RDONLY) in place of open, which arm64 never had.
+    "aarch64": bytes.fromhex(
+        "61010010"  # adr x1, 44: the path
+        "600c8092"  # mov x0, #-100
+        "020080d2"  # mov x2, #0
+        "080780d2"  # mov x8, #56: openat
+        "010000d4"  # svc #0
+        "e1408a52"  # mov w1, #0x5207
+        "a80380d2"  # mov x8, #29: ioctl
+        "010000d4"  # svc #0
+        "000080d2"  # mov x0, #0
+        "a80b80d2"  # mov x8, #93: exit
+        "010000d4"  # svc #0
+    ),
 }
-_MACHINE = {"x86_64": 62}  # EM_X86_64
+_MACHINE = {"x86_64": 62, "aarch64": 183}  # EM_X86_64, EM_AARCH64 (elf.h)
 
 
 def executable(arch: str) -> bytes:

@@ -15,13 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from bpfmatrix import __version__, initramfs, kernels, results, tools
+from bpfmatrix import __version__, busybox, initramfs, kernels, results, tools
 from bpfmatrix import payload as payloads
 from bpfmatrix.config import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.options import Options
 from bpfmatrix.payload import Executable, Payload
+from bpfmatrix.progress import Progress
 from bpfmatrix.project import Project
 from bpfmatrix.recorder import Recorder
 from bpfmatrix.results import KernelRun, Outcome, TestResult
@@ -81,24 +82,24 @@ def prepare(
     Where a template of the machine is there, the kernel itself is not looked at: it was booted.
     """
     tests = _commands(payload, options, kernel)
+    progress = _Doing(listener, kernel.id, "kernel")
     image = None if options.cold else kernels.cached(kernel, project.cache)
     if image is not None:
-        prepared = _assemble(project, kernel, image, payload, tests)
+        prepared = _assemble(project, kernel, image, payload, tests, progress)
         if template.find(prepared.spec, project.cache, prepared.label):
             listener.step(kernel.id, "kernel", image.description, "cached")
             return prepared
-    progress = _Doing(listener, kernel.id, "kernel")
     image, cached = kernels.provide(kernel, project.cache, progress)
     listener.step(kernel.id, "kernel", image.description, "cached" if cached else "fetched")
     try:
-        prepared = _assemble(project, kernel, image, payload, tests)
+        prepared = _assemble(project, kernel, image, payload, tests, progress)
     except DamagedError as error:
         progress(f"{error.what}; fetching {kernel.id} again")
         image = kernels.repair(kernel, project.cache, progress)
-        prepared = _assemble(project, kernel, image, payload, tests)
+        prepared = _assemble(project, kernel, image, payload, tests, progress)
     if not initramfs.is_intact(prepared.spec.initramfs):
         prepared.spec.initramfs.unlink()
-        prepared = _assemble(project, kernel, image, payload, tests)
+        prepared = _assemble(project, kernel, image, payload, tests, progress)
     return prepared
 
 
@@ -118,23 +119,26 @@ def _commands(
     )
 
 
-def _assemble(
+def _assemble(  # noqa: PLR0917 - all of what a run is made from
     project: Project,
     kernel: KernelConfig,
     image: KernelImage,
     payload: Payload,
     tests: tuple[tuple[Executable, TestCommand], ...],
+    progress: Progress,
 ) -> Prepared:
     qemu = tools.require(QEMU[kernel.arch], _QEMU_PACKAGE[kernel.arch])
     chosen = accel.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
     disk = payloads.image(payload, project.cache)
+    guest_busybox = busybox.executable(kernel.arch, project.cache, progress)
     spec = machine.MachineSpec(
         qemu=str(qemu),
+        arch=kernel.arch,
         accelerator=chosen.name,
         cpus=kernel.qemu.cpus,
         memory_bytes=kernel.qemu.memory,
         boot=image.boot,
-        initramfs=initramfs.stored(image, kernel.modules, project.cache),
+        initramfs=initramfs.stored(image, guest_busybox, kernel.modules, project.cache),
         payload=disk.image,
         kernel_args=tuple(kernel.kernel_args),
         extra_args=tuple(kernel.qemu.extra_args),

@@ -150,14 +150,15 @@ def test_binaries(c: Context, arch: str = "") -> None:  # noqa: PT028 - no test
 @_task()
 def initramfs(c: Context, kernel: str, output: str = "") -> None:
     """Write the initramfs that a kernel is booted with, and print what is in it."""
+    from bpfmatrix import busybox, kernels  # noqa: PLC0415
     from bpfmatrix import initramfs as archives  # noqa: PLC0415
-    from bpfmatrix import kernels  # noqa: PLC0415
     from bpfmatrix.listing import print_archive  # noqa: PLC0415
 
     project = Project.load()
     settings = project.config.kernel(kernel)
     image, _ = kernels.provide(settings, project.cache, _progress)
-    archive = archives.base(image, settings.modules)
+    program = busybox.executable(settings.arch, project.cache, _progress)
+    archive = archives.base(image, program, settings.modules)
     path = Path(output) if output else project.state / f"initramfs-{kernel}.cpio"
     path.write_bytes(archive)
     print_archive(project, path, archive)

@@ -18,7 +18,7 @@ from pathlib import Path
 from bpfmatrix.cache import Cache
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, ToolMissingError
 from bpfmatrix.kernels import mirror as mirrors
-from bpfmatrix.kernels.debian import DEB_ARCH, Deb, parse_index
+from bpfmatrix.kernels.debian import DEB_ARCH, KERNEL_STANZA, Deb, parse_index
 from bpfmatrix.kernels.mirror import Mirror
 from bpfmatrix.progress import Progress, silent
 
@@ -78,8 +78,11 @@ class Archive:
         if self._run(["apt-get", "update", "-q"]) != 0:
             raise self._error()
 
-    def debs(self) -> list[Deb]:
-        """Return the kernel packages of the index as it was last fetched; none before that."""
+    def debs(self, wanted: re.Pattern[str] = KERNEL_STANZA) -> list[Deb]:
+        """Return the kernel packages of the index as it was last fetched; none before that.
+
+        For other packages, `wanted` matches the begin of their stanzas.
+        """
         if not (self.folder / "apt.conf").exists():
             return []
         text = [
@@ -87,7 +90,7 @@ class Archive:
             for file in self._ask("$(FILENAME)")
             if Path(file).exists()
         ]
-        return parse_index("\n\n".join(text))
+        return parse_index("\n\n".join(text), wanted)
 
     def vendor(self) -> str:
         """Return whose suite it is, by its signed Release file: `Debian`."""

@@ -114,6 +114,6 @@ def _probe(qemu: str, arch: str) -> Accelerator:
     if done.returncode == _GUEST_EXIT_STATUS and b"K" in done.stdout:
         return Accelerator("kvm")
     if done.returncode < 0:
-        return Accelerator("tcg", f"KVM: QEMU aborted when a probe guest ran")
+        return Accelerator("tcg", "KVM: QEMU aborted when a probe guest ran")
     said = (done.stderr.decode(errors="replace").strip().splitlines() or ["it did not run"])[-1]
     return Accelerator("tcg", f"KVM: {said}")

@@ -67,6 +67,7 @@ class MachineSpec:
     """All that a machine is made from."""
 
     qemu: str
+    arch: str
     accelerator: str
     cpus: int
     memory_bytes: int
@@ -354,11 +355,11 @@ def machine_parts(
 ) -> tuple[parts.Part, ...]:
     """Return the parts of a machine; `variant` says what memory it has and how it begins."""
     return (
-        parts.Board(spec.cpus),
-        parts.Accelerator(spec.accelerator),
+        parts.Board(spec.arch, spec.cpus),
+        parts.Accelerator(spec.arch, spec.accelerator),
         *variant,
         parts.Monitor(fds["qmp"]),
-        parts.Console(fds["console"]),
+        parts.Console(spec.arch, fds["console"]),
         parts.Ports((("bpfmatrix.control", fds["control"]), ("bpfmatrix.output", fds["output"]))),
         parts.PayloadDisk(spec.payload),
         parts.Kernel(spec.boot, spec.initramfs, spec.kernel_args),

@@ -25,6 +25,11 @@ __all__ = [
 ]
 
 
+_MACHINES = {"x86_64": "q35,usb=off,graphics=off", "aarch64": "virt"}
+# What emulation offers. On arm64 `max` has pointer authentication, whose emulation is slow.
+_CPUS = {"x86_64": "max", "aarch64": "cortex-a72"}
+
+
 class Part:
     """A part of a machine; by itself it adds nothing."""
 
@@ -41,18 +46,20 @@ class Part:
 class Board(Part):
     """The board, its processors, and nothing that was not asked for."""
 
+    arch: str
     cpus: int
 
     def qemu_args(self) -> list[str]:
         """See Part."""
         return [
-            # Without its default devices and option ROMs a q35 starts faster.
+            # Without its default devices and option ROMs a machine starts faster.
             *("-nodefaults", "-no-user-config", "-display", "none"),
-            *("-machine", "q35,usb=off,graphics=off"),
+            *("-machine", _MACHINES[self.arch]),
             *("-smp", str(self.cpus)),
             # A reboot of the guest, which a panic ends in, ends QEMU; a panic alone does not,
             # for QEMU would then end before the kernel has printed its last words.
-            *("-no-reboot", "-action", "panic=none", "-device", "pvpanic"),
+            *("-no-reboot", "-action", "panic=none"),
+            *("-device", "pvpanic" if self.arch == "x86_64" else "pvpanic-pci"),
         ]
 
     def kernel_args(self) -> list[str]:
@@ -95,11 +102,12 @@ class Incoming(Part):
 class Accelerator(Part):
     """What runs the guest's instructions: `kvm` or `tcg` (emulation)."""
 
+    arch: str
     name: str
 
     def qemu_args(self) -> list[str]:
         """See Part."""
-        return ["-accel", self.name, "-cpu", "host" if self.name == "kvm" else "max"]
+        return ["-accel", self.name, "-cpu", "host" if self.name == "kvm" else _CPUS[self.arch]]
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,7 @@ class Kernel(Part):
 class Console(Part):
     """The kernel's console, on a serial port."""
 
+    arch: str
     fd: int
 
     def qemu_args(self) -> list[str]:
@@ -131,7 +140,7 @@ class Console(Part):
 
     def kernel_args(self) -> list[str]:
         """See Part."""
-        return ["console=ttyS0"]
+        return ["console=ttyS0" if self.arch == "x86_64" else "console=ttyAMA0"]
 
 
 @dataclass(frozen=True)
