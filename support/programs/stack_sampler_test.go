@@ -235,7 +235,9 @@ func newStackSampler(t *testing.T) *stackSampler {
 		Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
 		// Samples by a timer. PERF_COUNT_SW_TASK_CLOCK would stand still while other tasks run.
 		Config: unix.PERF_COUNT_SW_CPU_CLOCK,
-		Sample: uint64(time.Millisecond),
+		// On an emulated machine whose host is busy, a sample takes about a millisecond: one each
+		// millisecond then leaves nothing for what is sampled.
+		Sample: uint64(5 * time.Millisecond),
 		Bits:   unix.PerfBitDisabled,
 	}
 	const everyProcess, noGroup = -1, -1
