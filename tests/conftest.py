@@ -7,6 +7,7 @@ from bpfmatrix.cache import Cache
 from bpfmatrix.config import Config
 from bpfmatrix.project import Project
 
+from .goproject import GoModule
 from .tool import ToolProject
 
 # How long an example takes says nothing on a machine that boots others at the same time.
@@ -39,3 +40,11 @@ def project(tmp_path: Path) -> ToolProject:
     made = ToolProject(tmp_path / "project")
     made.configure()
     return made
+
+
+@pytest.fixture(scope="session")
+def go_module(tmp_path_factory: pytest.TempPathFactory) -> GoModule:
+    """A Go module with tests, which are built when a test asks for them."""
+    module = GoModule(tmp_path_factory.mktemp("go") / "sample")
+    module.write()
+    return module

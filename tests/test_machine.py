@@ -37,13 +37,14 @@ def exited(id, **more):
     say(f"exited {{id}} " + " ".join(f"{{k}}={{v}}" for k, v in values.items()))
 """
 BOUNDARY = b"the boundary of the first test.."
-JOB = Job((TestCommand(1, ("/payload/x",), 0.5, BOUNDARY),))
+JOB = Job((TestCommand(1, ("/payload/x",), 0.5, BOUNDARY),), "id")
 JOB_LINES = len(list(JOB.lines()))
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> MachineSpec:
     return MachineSpec(
+        arch="x86_64",
         qemu=str(tmp_path / "qemu"),
         accelerator="tcg",
         cpus=1,

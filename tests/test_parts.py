@@ -3,13 +3,15 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.vm.machine import MachineSpec, _parts, panic_message
+from bpfmatrix.vm.machine import MachineSpec, machine_parts, panic_message
 from bpfmatrix.vm.parts import (
     Accelerator,
     Board,
     Console,
     ExtraArguments,
+    Incoming,
     Kernel,
+    Memory,
     Monitor,
     Part,
     PayloadDisk,
@@ -19,6 +21,7 @@ from bpfmatrix.vm.parts import (
 )
 
 SPEC = MachineSpec(
+    arch="x86_64",
     qemu="/usr/bin/qemu-system-x86_64",
     accelerator="tcg",
     cpus=3,
@@ -42,7 +45,7 @@ def options(words: list[str]) -> dict[str, list[str]]:
 
 
 def test_a_whole_machine() -> None:
-    words = command(SPEC.qemu, _parts(SPEC, FDS))
+    words = command(SPEC.qemu, machine_parts(SPEC, FDS, Memory(SPEC.memory_bytes)))
     found = options(words)
     assert words[0] == "/usr/bin/qemu-system-x86_64"
     assert found["-smp"] == ["3"]
@@ -61,18 +64,18 @@ def test_a_whole_machine() -> None:
 
 def test_a_part_by_itself_adds_nothing() -> None:
     assert command("qemu", [Part()]) == ["qemu", "-append", ""]
-    for part in (Accelerator("tcg"), Monitor(3), Ports(()), PayloadDisk(Path("x"))):
+    for part in (Accelerator("x86_64", "tcg"), Monitor(3), Ports(()), PayloadDisk(Path("x"))):
         assert part.kernel_args() == []
     assert ExtraArguments(("-s",)).kernel_args() == []
 
 
 def test_the_processor_suits_the_accelerator() -> None:
-    assert options(Accelerator("kvm").qemu_args())["-cpu"] == ["host"]
-    assert options(Accelerator("tcg").qemu_args())["-cpu"] == ["max"]
+    assert options(Accelerator("x86_64", "kvm").qemu_args())["-cpu"] == ["host"]
+    assert options(Accelerator("x86_64", "tcg").qemu_args())["-cpu"] == ["max"]
 
 
 def test_a_panic_ends_the_machine_at_once() -> None:
-    assert Board(1, 1 << 20).kernel_args() == ["panic=-1"]
+    assert Board("x86_64", 1).kernel_args() == ["panic=-1"]
 
 
 def test_a_port_has_its_name() -> None:
@@ -82,6 +85,25 @@ def test_a_port_has_its_name() -> None:
         "virtserialport,chardev=port0,name=a",
         "virtserialport,chardev=port1,name=b",
     ]
+
+
+def test_memory_is_nobody_elses_or_a_files() -> None:
+    size = 64 << 20
+    assert Memory(size).qemu_args() == ["-m", "64M"]
+    own = options(Memory(size, Path("/t/memory"), shared=True).qemu_args())
+    [written] = own["-object"]
+    assert {"size=64M", "share=on", "mem-path=/t/memory"} < set(written.split(","))
+    [read_only] = options(Memory(size, Path("/t/memory")).qemu_args())["-object"]
+    assert "share=off" in read_only.split(",")
+    assert Incoming().qemu_args() == ["-incoming", "defer"]
+
+
+@given(st.text("ab,=", min_size=1))
+def test_a_comma_in_the_memorys_name_stays_part_of_it(name: str) -> None:
+    [backend] = options(Memory(1 << 20, Path("/x") / name).qemu_args())["-object"]
+    _, _, file = backend.partition("mem-path=")
+    assert "," not in file.replace(",,", "")
+    assert file.replace(",,", ",") == f"/x/{name}"
 
 
 @given(st.text("ab,=", min_size=1))
@@ -143,7 +165,7 @@ def test_parameters_with_spaces() -> None:
 
 
 def test_console_and_monitor_are_where_they_were_put() -> None:
-    assert Console(7).qemu_args()[1].endswith("fd=7")
+    assert Console("x86_64", 7).qemu_args()[1].endswith("fd=7")
     assert Monitor(8).qemu_args()[1].endswith("fd=8")
 
 

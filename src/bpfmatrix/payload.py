@@ -19,7 +19,7 @@ from typing import Literal
 
 from bpfmatrix import gotest, tools
 from bpfmatrix.cache import Cache
-from bpfmatrix.errors import PayloadError
+from bpfmatrix.errors import PayloadError, UsageError
 
 __all__ = ["Disk", "Executable", "Payload", "executable", "image"]
 
@@ -66,7 +66,7 @@ class Payload:
             place = str(MOUNT_POINT / test.path.name)
             if test.kind == "go-test":
                 chosen.append((test, (place, *gotest.arguments(pattern), *arguments)))
-            elif pattern is None or re.search(pattern, test.name):
+            elif pattern is None or _matches(pattern, test.name):
                 chosen.append((test, (place, *arguments)))
         return chosen
 
@@ -87,7 +87,20 @@ class Payload:
                     f"{path} and {found[place]} would both be {MOUNT_POINT / place} in the guest",
                     "Rename one of them.",
                 )
+        if self.objects and OBJECTS_FOLDER in found:
+            raise PayloadError(
+                f"{found[OBJECTS_FOLDER]} and the folder of the eBPF objects would be "
+                f"{MOUNT_POINT / OBJECTS_FOLDER} in the guest",
+                "Rename it.",
+            )
         return found
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error as error:
+        raise UsageError(f"--run {pattern}: no regular expression: {error}") from None
 
 
 def executable(path: Path, arch: str) -> Executable:
@@ -111,8 +124,10 @@ def executable(path: Path, arch: str) -> Executable:
 
 def _check_interpreter(path: Path, head: bytes) -> None:
     line = head.splitlines()[0][2:].decode(errors="replace").split()
+    if line and PurePosixPath(line[0]).name == "env":
+        line = [word for word in line[1:] if not word.startswith("-")]
     # The guest's commands are those of busybox; /bin, /sbin, /usr/bin and /usr/sbin are one there.
-    if line and PurePosixPath(line[0]).name not in ("sh", "ash", "busybox", "env"):
+    if line and PurePosixPath(line[0]).name not in ("sh", "ash", "busybox"):
         raise PayloadError(
             f"{path} needs {line[0]}, which the guest does not have",
             "Write it for /bin/sh, or build a static executable.",
@@ -135,8 +150,10 @@ def _check_elf(path: Path, arch: str) -> None:
     if type_ == "ET_REL":
         raise PayloadError(f"{path} is an object file and can't be run", "Link it first.")
     if machine != _MACHINES[arch]:
+        # pyelftools gives the number of a machine that it has no name for.
+        built_for = str(machine).removeprefix("EM_").lower()
         raise PayloadError(
-            f"{path} is built for {machine.removeprefix('EM_').lower()}, the guest is {arch}",
+            f"{path} is built for {built_for}, the guest is {arch}",
             f"Build it for {arch}.",
         )
     if loader is not None:

@@ -4,6 +4,7 @@ A Go test binary's output becomes a result for each test; any other executable i
 decides between passed and not is how the executable ended; its output only tells more.
 """
 
+import codecs
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,8 @@ class Recorder:
         as_go = test.kind == "go-test" and GoOutput.available()
         self._go = GoOutput(test.name, report) if as_go else None
         self._output = Clip(KEPT_CHARACTERS)
+        # A letter may come in two pieces.
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._file: IO[bytes] | None = None
         self._size = 0
         self._started = 0.0
@@ -62,12 +65,13 @@ class Recorder:
         if self._go:
             await self._go.feed(data)
         else:
-            self._output.append(data.decode(errors="replace"))
+            self._output.append(self._decoder.decode(data))
 
     async def close(self, exited: Exited) -> None:
         """It ended like this, and all that it printed was fed."""
         if self._file:
             self._file.close()
+        self._output.append(self._decoder.decode(b"", final=True))
         outcome, reason = Outcome.PASSED, ""
         if exited.limit:
             outcome, reason = Outcome.TIMEOUT, f"ran into its limit of {self._limit}"

@@ -40,6 +40,8 @@ class Outcome(enum.StrEnum):
 class TestResult:
     """One test: a Go test or subtest, or an executable that is a test by itself."""
 
+    __test__ = False  # for pytest, to which the name says that it is one of its own
+
     binary: str
     """The executable that it belongs to."""
     name: str
@@ -100,11 +102,13 @@ class KernelRun:
 def verdict(tests: Iterable[TestResult]) -> tuple[Outcome, str]:
     """Return the outcome of a run whose machine did its job, and why it did not pass."""
     tests = list(tests)
-    for bad in (Outcome.TIMEOUT, Outcome.FAILED):
+    fine = (Outcome.PASSED, Outcome.SKIPPED)
+    others = (outcome for outcome in Outcome if outcome not in fine)
+    for bad in dict.fromkeys((Outcome.TIMEOUT, Outcome.FAILED, *others)):
         found = [test for test in tests if test.outcome is bad]
         if found:
-            others = f" and {len(found) - 1} more" if len(found) > 1 else ""
-            return bad, f"{found[0].name}{others}: {found[0].reason}"
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            return bad, f"{found[0].name}{more}: {found[0].reason}"
     if not tests:
         return Outcome.ERROR, "no test ran"
     if all(test.outcome is Outcome.SKIPPED for test in tests):

@@ -85,7 +85,8 @@ class Memory(Part):
         if self.file is None:
             return ["-m", size]
         share = "on" if self.shared else "off"
-        backend = f"memory-backend-file,id=mem,size={size},share={share},mem-path={self.file}"
+        file = _value(self.file)
+        backend = f"memory-backend-file,id=mem,size={size},share={share},mem-path={file}"
         return ["-m", size, "-object", backend, "-machine", "memory-backend=mem"]
 
 
@@ -166,8 +167,7 @@ class PayloadDisk(Part):
 
     def qemu_args(self) -> list[str]:
         """See Part."""
-        # In a -drive's value a comma stands for itself when it is doubled.
-        file = str(self.image).replace(",", ",,")
+        file = _value(self.image)
         return [
             *("-drive", f"if=none,id=payload,format=raw,readonly=on,file={file}"),
             *("-device", "virtio-blk-pci,drive=payload"),
@@ -194,6 +194,11 @@ class ExtraArguments(Part):
     def qemu_args(self) -> list[str]:
         """See Part."""
         return list(self.arguments)
+
+
+def _value(path: Path) -> str:
+    # In the value of one of QEMU's options a comma stands for itself when it is doubled.
+    return str(path).replace(",", ",,")
 
 
 def command(qemu: str, parts: Sequence[Part]) -> list[str]:

@@ -40,6 +40,8 @@ class ProtocolError(Exception):
 class TestCommand:
     """One test: an executable with its arguments, and the limit after which it is ended."""
 
+    __test__ = False  # for pytest, to which the name says that it is one of its own
+
     id: int
     argv: tuple[str, ...]
     limit_seconds: float

@@ -1,0 +1,129 @@
+"""A small Go module whose tests end in every way that Go tests can."""
+
+import functools
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = """package sample
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+)
+
+func TestPass(t *testing.T) { t.Log("fine") }
+
+func TestFail(t *testing.T) {
+	t.Log("before")
+	t.Errorf("want %d, got %d", 1, 2)
+}
+
+func TestSkip(t *testing.T) { t.Skip("needs 5.17: bpf_loop") }
+
+func TestSubtests(t *testing.T) {
+	t.Run("good", func(t *testing.T) { t.Log("ok") })
+	t.Run("bad", func(t *testing.T) { t.Fatal("no such map") })
+	t.Run("skipped", func(t *testing.T) { t.Skip("not here") })
+	t.Run("outer", func(t *testing.T) {
+		t.Run("in ner", func(t *testing.T) {})
+	})
+}
+
+func TestParallel(t *testing.T) {
+	for n := 0; n < 3; n++ {
+		n := n
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			t.Logf("of %d", n)
+		})
+	}
+}
+
+func TestMany(t *testing.T) {
+	for n := 0; n < 200; n++ {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {})
+	}
+}
+
+func TestPrints(t *testing.T) {
+	fmt.Println("--- PASS: TestFake (0.00s)")
+	fmt.Println("no newline at the end, and bytes that are no text: \\xff\\xfe")
+	fmt.Print("half a line")
+}
+
+func TestArguments(t *testing.T) {
+	for _, argument := range os.Args[1:] {
+		fmt.Printf("%q\\n", argument)
+	}
+}
+
+func TestPanics(t *testing.T) {
+	if os.Getenv("SAMPLE") == "panic" {
+		t.Run("inner", func(t *testing.T) { panic("on purpose") })
+	}
+}
+
+func TestExits(t *testing.T) {
+	switch os.Getenv("SAMPLE") {
+	case "exit0":
+		os.Exit(0)
+	case "exit3":
+		os.Exit(3)
+	}
+}
+
+func TestHangs(t *testing.T) {
+	if os.Getenv("SAMPLE") == "hang" {
+		time.Sleep(time.Hour)
+	}
+}
+"""
+
+
+@dataclass(frozen=True)
+class GoModule:
+    """Its folder."""
+
+    root: Path
+
+    def write(self) -> None:
+        """Write its files."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / "go.mod").write_text("module example.com/sample\n\ngo 1.20\n")
+        (self.root / "sample_test.go").write_text(TESTS)
+        (self.root / "cmd").mkdir(exist_ok=True)
+        (self.root / "cmd/main.go").write_text('package main\n\nfunc main() { println("hi") }\n')
+
+    @functools.cache  # noqa: B019 - one module in a run of the tests
+    def binary(self, *, stripped: bool = False) -> Path:
+        """Build the test binary, if that was not done, and return it."""
+        target = self.root / ("stripped.test" if stripped else "sample.test")
+        flags = ["-ldflags=-s -w", "-trimpath"] if stripped else []
+        self._go("test", "-c", *flags, "-o", str(target), ".")
+        return target
+
+    @functools.cache  # noqa: B019 - as above
+    def program(self) -> Path:
+        """Build a program that is no test."""
+        self._go("build", "-o", str(self.root / "program"), "./cmd")
+        return self.root / "program"
+
+    def _go(self, *words: str) -> None:
+        env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "local"}
+        subprocess.run(["go", *words], cwd=self.root, env=env, check=True)
+
+    def run(self, *words: str, sample: str = "") -> tuple[int, bytes]:
+        """Run the test binary here as it is run in a guest; returns its status and its output."""
+        done = subprocess.run(
+            [self.binary(), "-test.v=test2json", "-test.paniconexit0", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "SAMPLE": sample},
+            check=False,
+            timeout=30,
+        )
+        return done.returncode, done.stdout
