@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(status)
 	case childSpins:
-		go spin(make(chan struct{}))
+		go callSpin(make(chan struct{}))
 		fallthrough
 	case childWaits:
 		if _, err := io.Copy(io.Discard, os.Stdin); err != nil {

@@ -106,22 +106,37 @@ func TestStackSampler(t *testing.T) {
 // spin is a busy loop that makes no calls and no system calls: the innermost frame is its own.
 //
 //go:noinline
-func spin(stop <-chan struct{}) (turns uint64) {
-	for {
+func spin() (turns uint64) {
+	for range 3_000_000 {
+		turns = turns*31 + 7
+	}
+	return turns
+}
+
+// callSpin calls spin from ever other depths of the stack.
+//
+// A stack whose hash falls into a place of the stack map that is taken is lost for good, and under
+// emulation a loop is interrupted at one address only: called from one place, spin would have one
+// stack, and one run in some dozen would never see it.
+//
+//go:noinline
+func callSpin(stop <-chan struct{}) {
+	for depth := 0; ; depth = (depth + 1) % 32 {
 		select {
 		case <-stop:
-			return turns
+			return
 		default:
-		}
-		for range 1_000_000 {
-			turns = turns*31 + 7
+			spinAt(depth)
 		}
 	}
 }
 
 //go:noinline
-func callSpin(stop <-chan struct{}) {
-	spin(stop)
+func spinAt(depth int) uint64 {
+	if depth == 0 {
+		return spin()
+	}
+	return spinAt(depth-1) + 1
 }
 
 //go:noinline
@@ -235,8 +250,7 @@ func newStackSampler(t *testing.T) *stackSampler {
 		Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
 		// Samples by a timer. PERF_COUNT_SW_TASK_CLOCK would stand still while other tasks run.
 		Config: unix.PERF_COUNT_SW_CPU_CLOCK,
-		// On an emulated machine whose host is busy, a sample takes about a millisecond: one each
-		// millisecond then leaves nothing for what is sampled.
+		// Often enough for a short test, and no load worth speaking of on an emulated machine.
 		Sample: uint64(5 * time.Millisecond),
 		Bits:   unix.PerfBitDisabled,
 	}
@@ -281,7 +295,14 @@ func (s *stackSampler) await(t *testing.T, wanted func(sampledStack) bool) sampl
 		}
 		time.Sleep(5 * time.Millisecond) // for a few more samples
 	}
-	t.Fatalf("no such stack within %v, of %d samples", patience, s.counter(t, samplesSeen))
+	var collided uint64 // see callSpin
+	for _, stack := range s.stacks(t) {
+		if stack.UserStack == -int32(unix.EEXIST) {
+			collided += stack.Samples
+		}
+	}
+	t.Fatalf("no such stack within %v, of %d samples; the user stacks of %d were lost to others",
+		patience, s.counter(t, samplesSeen), collided)
 	return sampledStack{}
 }
 
