@@ -25,20 +25,25 @@ def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
         "--binary", metavar="PATH", action="append", default=[], help="run this executable instead"
     )
     parser.add_argument("--timeout", metavar="DURATION", help="limit of each executable: 30s, 2m")
-    parser.add_argument("--cold", action="store_true", help="boot, even if there is a template")
-    if session == "matrix":
+    if session in ("matrix", "pre-push"):
         parser.add_argument("--kernels", metavar="IDS", help='such as 5.10,6.1 or "6.*"')
         parser.add_argument("--jobs", metavar="N", type=int, help="machines at once")
+        parser.add_argument(
+            "--cached", action="store_true", help="take results that are still true"
+        )
+        parser.add_argument("--fresh", action="store_true", help="run everything again")
+    parser.add_argument("--cold", action="store_true", help="boot, even if there is a template")
     parser.add_argument("arguments", nargs="*", help="arguments of the executables, behind --")
     return parser.parse_args(words)
 
 
-def options(
+def options(  # noqa: PLR0917 - each is an option
     run: str | None,
     binary: Sequence[str],
     timeout: str | None,
     arguments: Sequence[str],
     cold: bool = False,
+    cached: bool = False,
 ) -> Options:
     """Check what was typed; UsageError names the option."""
     seconds = None
@@ -51,13 +56,18 @@ def options(
     for path in paths:
         if not path.is_file():
             raise UsageError(f"--binary {path}: no such file")
-    return Options(run, paths, seconds, tuple(arguments), cold)
+    return Options(run, paths, seconds, tuple(arguments), cold, cached)
 
 
-def kernel_ids(config: Config, patterns: str | None) -> list[str]:
-    """Return the ids that a list such as `5.10,6.*` names; the matrix's where it is None."""
+def kernel_ids(
+    config: Config, patterns: str | None, default: Sequence[str] | None = None
+) -> list[str]:
+    """Return the ids that a list such as `5.10,6.*` names; where it is None, the default ones.
+
+    The default's default is the matrix.
+    """
     if patterns is None:
-        return config.matrix_ids
+        return config.matrix_ids if default is None else list(default)
     found: dict[str, None] = {}
     for pattern in patterns.split(","):
         matching = fnmatch.filter(config.kernels, pattern.strip())

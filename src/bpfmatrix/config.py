@@ -321,6 +321,8 @@ class Config(_Model):
     of it that the source offers when it is first fetched, until `invoke kernels.update`."""
     matrix: list[str] = []
     """The ids that `nox -s matrix` runs. Default: all."""
+    pre_push: list[str] = []
+    """The ids that `nox -s pre-push` runs. Default: those of `matrix`."""
     _root: Path = PrivateAttr(default_factory=Path.cwd)
 
     @model_validator(mode="after")
@@ -328,9 +330,10 @@ class Config(_Model):
         for id in self.kernels:
             if not _KERNEL_ID.fullmatch(id):
                 raise ValueError(f"kernels.{id}: an id takes letters, digits and . _ + - only")
-        for id in self.matrix:
-            if id not in self.kernels:
-                raise ValueError(f"matrix: no kernel {id!r}{suggestion(id, self.kernels)}")
+        for key, ids in (("matrix", self.matrix), ("pre_push", self.pre_push)):
+            for id in ids:
+                if id not in self.kernels:
+                    raise ValueError(f"{key}: no kernel {id!r}{suggestion(id, self.kernels)}")
         return self
 
     def kernel(self, id: str) -> KernelConfig:
@@ -362,6 +365,11 @@ class Config(_Model):
     def matrix_ids(self) -> list[str]:
         """The ids that `nox -s matrix` runs."""
         return self.matrix or list(self.kernels)
+
+    @property
+    def pre_push_ids(self) -> list[str]:
+        """The ids that `nox -s pre-push` runs."""
+        return self.pre_push or self.matrix_ids
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

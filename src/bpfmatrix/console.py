@@ -127,7 +127,7 @@ class Report:
         table.add_row("tests", *(self._cell(run) for run in runs))
         table.add_row("skipped", *(str(run.count(Outcome.SKIPPED) or "") for run in runs))
         total = f"side by side {seconds:.1f} s"
-        table.add_row("time", *(f"{run.seconds:.1f} s" for run in runs))
+        table.add_row("time", *("cached" if r.cached else f"{r.seconds:.1f} s" for r in runs))
         self._console.print()
         self._console.print(table)
         self._console.print(total)
@@ -151,9 +151,12 @@ class Report:
             counts.append(f"{skipped} skipped")
         name = f"{_shown_release(run):<10}"
         text = f"[bold]{name}[/]  [{style}]{run.outcome}[/]"
+        if run.cached:
+            text += f" (cached, {run.age} ago)"
         if run.tests:
             text += f"  {', '.join(counts)}"
-        self._console.print(f"{text}  {run.seconds:.1f} s" if run.seconds else text)
+        ran = bool(run.seconds) and not run.cached
+        self._console.print(f"{text}  {run.seconds:.1f} s" if ran else text)
         if self._github and run.outcome is not Outcome.PASSED:
             self._console.print(
                 f"::error::{name.strip()} {run.outcome}: {run.reason}", markup=False

@@ -36,6 +36,10 @@ class KernelUnavailableError(BpfmatrixError):
     """A kernel is neither cached nor to be had from its source."""
 
 
+class UnreachableError(KernelUnavailableError):
+    """The network, a proxy or a server did not answer; says nothing about the kernel."""
+
+
 class DamagedError(BpfmatrixError):
     """A file in the cache no longer has the checksum that it was stored with."""
 

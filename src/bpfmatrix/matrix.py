@@ -5,11 +5,10 @@ all that a person wants to see.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 
-from bpfmatrix import build
+from bpfmatrix import build, passed, schedule
 from bpfmatrix.console import Report
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.options import Options
@@ -18,13 +17,13 @@ from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun
 from bpfmatrix.run import Prepared, execute, failed_to_prepare, prepare
 
-__all__ = ["run"]
+__all__ = ["built", "run"]
 
 
 def run(
     project: Project, ids: Sequence[str], options: Options, jobs: int | None = None
 ) -> list[KernelRun]:
-    """Run the tests on these kernels, at most `jobs` at once (default: one for each core).
+    """Run the tests on these kernels, at most `jobs` at once (default: what the host can bear).
 
     BpfmatrixError where nothing could be begun; what goes wrong on one kernel is its result.
     KeyboardInterrupt passes, after all machines ended and their results were written.
@@ -34,24 +33,34 @@ def run(
     with Report(project, ids) as report:
         payloads: dict[str, Payload] = {}
         for arch in dict.fromkeys(kernel.arch for kernel in kernels):
-            payloads[arch] = _built(project, arch, options, report)
+            payloads[arch] = built(project, arch, options, report)
         done: dict[str, KernelRun] = {}
         ready: list[Prepared] = []
         for kernel in kernels:
             try:
-                ready.append(prepare(project, kernel, payloads[kernel.arch], options, report))
+                prepared = prepare(project, kernel, payloads[kernel.arch], options, report)
             except BpfmatrixError as error:
                 done[kernel.id] = failed_to_prepare(project, kernel, error, report)
-        limit = jobs or os.cpu_count() or 1
-        for result in asyncio.run(_execute_all(project, ready, options, report, limit)):
-            done[result.kernel] = result
+                continue
+            if options.cached and (known := passed.recall(project, prepared)):
+                done[kernel.id] = known
+                report.finished(known)
+            else:
+                ready.append(prepared)
+        if ready:
+            limit = jobs or schedule.at_once(ready)
+            ready = schedule.slowest_first(project, ready)
+            for result in asyncio.run(_execute_all(project, ready, options, report, limit)):
+                done[result.kernel] = result
     runs = [done[id] for id in dict.fromkeys(ids)]
     if len(runs) > 1:
         report.matrix(runs, time.monotonic() - started)
     return runs
 
 
-def _built(project: Project, arch: str, options: Options, report: Report) -> Payload:
+def built(project: Project, arch: str, options: Options, report: Report) -> Payload:
+    """Build all that runs in the guest, and say so."""
+
     def progress(text: str, fraction: float | None = None) -> None:
         report.doing("", "build", text, fraction)
 
@@ -70,7 +79,9 @@ async def _execute_all(
 
     async def one(prepared: Prepared) -> KernelRun:
         async with at_once:
-            return await execute(project, prepared, options, report)
+            result = await execute(project, prepared, options, report)
+            passed.remember(project, prepared, result)
+            return result
 
     # A cancelled group waits until each machine is gone and its result written.
     async with asyncio.TaskGroup() as group:

@@ -20,3 +20,5 @@ class Options:
     """Further arguments of each executable."""
     cold: bool = False
     """Boot the kernel, even if there is a template."""
+    cached: bool = False
+    """Take the result of an earlier run that passed, where all that shaped it is the same."""

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,22 @@ class KernelRun:
     logs: tuple[str, ...] = ()
     """The tests' whole outputs, paths relative to kernels.yaml."""
     tool_version: str = ""
+    cached: bool = False
+    """Nothing was run: all that shaped an earlier run, which passed, is the same."""
     schema: int = SCHEMA
 
     def count(self, outcome: Outcome) -> int:
         """Return how many tests ended like this."""
         return sum(test.outcome is outcome for test in self.tests)
+
+    @property
+    def age(self) -> str:
+        """How long ago it was, such as `3 min`."""
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(self.started_at)).total_seconds()
+        for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+            if seconds >= size:
+                return f"{seconds / size:.0f} {unit}"
+        return f"{seconds:.0f} s"
 
     @property
     def failures(self) -> list[TestResult]:

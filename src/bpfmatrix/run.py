@@ -284,7 +284,7 @@ class _Run:
         spec, cache, id = self._prepared.spec, self._project.cache, self._prepared.kernel.id
         if not self._options.cold:
             try:
-                saved, made = await template.get(spec, cache, self._prepared.label)
+                saved, made = await template.get(spec, cache, self._prepared.label, self._console)
             except template.TemplateError as error:
                 self._listener.step(id, "template", f"can't be made: {error}", "booting")
             else:

@@ -45,23 +45,28 @@ def _register_kernel(project: Project, kernel: KernelConfig) -> None:
 
 
 def _register_matrix(project: Project) -> None:
-    @nox.session(python=False)
+    @nox.session(venv_backend="none")
     def matrix(session: nox.Session) -> None:
-        """Load and test the eBPF on every kernel of `matrix:`, side by side, in one table"""  # noqa: D400
         _run(session, project, None)
 
-    matrix.__doc__ = (
-        f"Load and test the eBPF on {', '.join(project.config.matrix_ids)}, side by side"
-    )
+    @nox.session(name="pre-push", venv_backend="none", default=False)
+    def pre_push(session: nox.Session) -> None:
+        _run(session, project, None)
+
+    config = project.config
+    matrix.__doc__ = f"Load and test the eBPF on {', '.join(config.matrix_ids)}, side by side"
+    pre_push.__doc__ = f"Do so on {', '.join(config.pre_push_ids)}, where anything changed"
 
 
 def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
     from bpfmatrix import matrix, results  # noqa: PLC0415 - keeps `nox -l` fast
 
-    words = parse(session.name, session.posargs)
+    words, before_push = parse(session.name, session.posargs), session.name == "pre-push"
+    default = project.config.pre_push_ids if before_push else project.config.matrix_ids
     with reported():
-        chosen = ids or kernel_ids(project.config, words.kernels)
-        asked = options(words.run, words.binary, words.timeout, words.arguments, words.cold)
+        chosen = ids or kernel_ids(project.config, words.kernels, default)
+        cached = ids is None and (words.cached or before_push) and not words.fresh
+        asked = options(words.run, words.binary, words.timeout, words.arguments, words.cold, cached)
         runs = matrix.run(project, chosen, asked, getattr(words, "jobs", None))
     if results.exit_status(runs) != 0:
         bad = [f"{run.kernel} {run.outcome}" for run in runs if run.outcome != "passed"]

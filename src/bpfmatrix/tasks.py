@@ -175,6 +175,17 @@ def clean(c: Context) -> None:
     print("removed .bpfmatrix and the eBPF objects")
 
 
+@_task(name="install")
+def hooks_install(c: Context) -> None:
+    """Let git run `nox -s pre-push` before each push; a hook that is there is kept and called."""
+    from bpfmatrix.hooks import install  # noqa: PLC0415
+
+    hook, kept = install(Project.load())
+    print(f"installed {hook}")
+    if kept:
+        print(f"the hook that was there is {kept.name} now, and is called first")
+
+
 @_task(name="list")
 def kernels_list(c: Context, json: bool = False) -> None:
     """List the kernels of kernels.yaml: source, newest available, what is cached."""
@@ -252,4 +263,5 @@ namespace = Collection(
     Collection(
         "kernels", kernels_list, kernels_fetch, kernels_update, kernels_search, kernels_prune
     ),
+    Collection("hooks", hooks_install),
 )

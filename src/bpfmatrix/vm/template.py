@@ -131,11 +131,12 @@ def find(spec: MachineSpec, cache: Cache, label: str) -> Template | None:
     return None
 
 
-async def get(spec: MachineSpec, cache: Cache, label: str) -> tuple[Template, bool]:
+async def get(spec: MachineSpec, cache: Cache, label: str, console: Path) -> tuple[Template, bool]:
     """Return the template of such a machine, and whether it had to be made for that.
 
-    `label` is the begin of its name, for people. TemplateError where it can't be made;
-    MachineEndedError where the guest does not come up.
+    `label` is the begin of its name, for people; `console` takes what the kernel says if it is
+    booted. TemplateError where it can't be made; MachineEndedError where the guest does not come
+    up.
     """
     if found := find(spec, cache, label):
         return found, False
@@ -143,7 +144,7 @@ async def get(spec: MachineSpec, cache: Cache, label: str) -> tuple[Template, bo
     async with _lock(cache, folder.name):
         if found := find(spec, cache, label):  # another process made it
             return found, False
-        await _make(spec, cache, folder)
+        await _make(spec, cache, folder, console)
     if found := find(spec, cache, label):
         return found, True
     raise TemplateError("it was removed or changed right after it was made")
@@ -153,7 +154,7 @@ def _folder(cache: Cache, spec: MachineSpec, label: str) -> Path:
     return cache.root / "templates" / f"{label}-{key(spec)}"
 
 
-async def _make(spec: MachineSpec, cache: Cache, target: Path) -> None:
+async def _make(spec: MachineSpec, cache: Cache, target: Path, console: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
@@ -167,8 +168,9 @@ async def _make(spec: MachineSpec, cache: Cache, target: Path) -> None:
             made = Template(staging / "template")
             made.folder.mkdir()
             empty_spec = dataclasses.replace(spec, payload=empty)
-            async with machine.start(empty_spec, made.console, made.memory) as guest:
+            async with machine.start(empty_spec, console, made.memory) as guest:
                 await guest.save(made.state)
+            shutil.copyfile(console, made.console)
             made.describe()
             made.folder.replace(target)
     except OSError as error:

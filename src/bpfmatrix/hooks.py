@@ -1,0 +1,75 @@
+"""git's pre-push hook, which runs `nox -s pre-push` and lets a push go that passed.
+
+A hook that was there before is kept, under another name, and called first.
+"""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.project import Project
+
+__all__ = ["install"]
+
+# By this a hook of ours is known, and may be written again.
+_MARK = "# Installed by `invoke hooks.install` of bpfmatrix."
+_KEPT = "pre-push.before-bpfmatrix"
+
+_HOOK = """\
+#!/bin/sh
+{mark} Remove this file to be rid of it.
+hooks=$(dirname "$0")
+refs=$(cat)
+if [ -x "$hooks/{kept}" ]; then
+	printf '%s\\n' "$refs" | "$hooks/{kept}" "$@" || exit
+fi
+cd {root} || exit
+# git sets these for its hooks; a git that a build calls would take them for its own.
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+exec {nox} -s pre-push </dev/null
+"""
+
+
+def install(project: Project) -> tuple[Path, Path | None]:
+    """Write the hook; return its path, and that of the hook that was kept, if there was one."""
+    hook = _hook_path(project)
+    hook.parent.mkdir(parents=True, exist_ok=True)
+    kept = hook.with_name(_KEPT)
+    if hook.exists() and _MARK not in hook.read_text(errors="replace"):
+        if kept.exists():
+            raise BpfmatrixError(
+                f"both {hook} and {kept.name} are hooks of others", "Keep one of them."
+            )
+        hook.replace(kept)
+    text = _HOOK.format(
+        mark=_MARK, kept=_KEPT, root=shlex.quote(str(project.root)), nox=shlex.quote(_nox())
+    )
+    new = hook.with_name(".pre-push.new")
+    new.write_text(text)
+    new.chmod(0o755)
+    new.replace(hook)
+    return hook, kept if kept.exists() else None
+
+
+def _hook_path(project: Project) -> Path:
+    """Ask git, which knows of worktrees and of core.hooksPath."""
+    done = subprocess.run(
+        ["git", "rev-parse", "--git-path", "hooks/pre-push"],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BpfmatrixError(
+            f"{project.root} is no checkout of git", "Run this in the project's checkout."
+        )
+    return project.root / done.stdout.strip()
+
+
+def _nox() -> str:
+    """Return the nox beside this Python, which has bpfmatrix; it need not be on the PATH."""
+    beside = Path(sys.executable).with_name("nox")
+    return str(beside) if beside.exists() else "nox"

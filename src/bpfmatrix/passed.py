@@ -1,0 +1,67 @@
+"""Results that are still true: what passed, and all that shaped it is the same.
+
+A run is known by a fingerprint of everything that could change its outcome. `remember` keeps a run
+that passed; `recall` gives it back. Failures are never kept: one may have been an accident, and to
+run again is what people do about it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+from bpfmatrix import __version__, results
+from bpfmatrix.project import Project
+from bpfmatrix.results import KernelRun, Outcome
+from bpfmatrix.run import Prepared
+from bpfmatrix.vm import template
+
+__all__ = ["recall", "remember"]
+
+_KEPT_FILES = 200
+
+
+def fingerprint(prepared: Prepared) -> str:
+    """Return a checksum of all that shapes a run: machine, payload, arguments, limits, tool."""
+    known = (
+        prepared.kernel.id,
+        # The kernel, the initramfs, QEMU and all of its options.
+        template.key(prepared.spec),
+        prepared.payload_id,
+        [(test.name, command.argv, command.limit_seconds) for test, command in prepared.tests],
+        sorted(prepared.env.items()),
+        prepared.kernel.timeout.model_dump(),
+        __version__,
+        # In a checkout of bpfmatrix itself, the version does not change with the code.
+        [(path.name, path.stat().st_mtime_ns) for path in sorted(_package().rglob("*.py"))],
+    )
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+
+
+def _package() -> Path:
+    return Path(__file__).parent
+
+
+def recall(project: Project, prepared: Prepared) -> KernelRun | None:
+    """Return an earlier run that passed and would pass again, marked as cached; else None."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        run = results.read(_path(project, prepared))
+        if run.outcome is Outcome.PASSED:
+            return dataclasses.replace(run, cached=True)
+    return None
+
+
+def remember(project: Project, prepared: Prepared, run: KernelRun) -> None:
+    """Keep a run for `recall`, if it passed."""
+    if run.outcome is not Outcome.PASSED:
+        return
+    path = _path(project, prepared)
+    results.write(run, path)
+    newest = sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in newest[_KEPT_FILES:]:
+        old.unlink(missing_ok=True)
+
+
+def _path(project: Project, prepared: Prepared) -> Path:
+    return project.state / "passed" / f"{fingerprint(prepared)}.json"
