@@ -12,12 +12,19 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bpfmatrix.cache import Cache
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, ToolMissingError
+from bpfmatrix.config import AptSource, KernelConfig
+from bpfmatrix.errors import (
+    BpfmatrixError,
+    KernelUnavailableError,
+    ToolMissingError,
+    UnreachableError,
+)
 from bpfmatrix.kernels import mirror as mirrors
+from bpfmatrix.kernels.command import run_logged
 from bpfmatrix.kernels.debian import DEB_ARCH, KERNEL_STANZA, Deb, parse_index
 from bpfmatrix.kernels.mirror import Mirror
 from bpfmatrix.progress import Progress, silent
@@ -25,7 +32,7 @@ from bpfmatrix.progress import Progress, silent
 __all__ = ["Archive", "SuiteUnreachableError"]
 
 
-class SuiteUnreachableError(KernelUnavailableError):
+class SuiteUnreachableError(UnreachableError):
     """The network, a proxy or the mirror did not answer; says nothing about the suite."""
 
 
@@ -41,23 +48,35 @@ class Archive:
     @classmethod
     def of_host(cls, cache: Cache, suite: str, arch: str) -> "Archive":
         """Return the suite on the mirror that the host's apt uses."""
-        for tool in ("apt-get", "dpkg-deb"):
-            if shutil.which(tool) is None:
-                raise ToolMissingError(
-                    f"{tool} is not installed, and kernels from apt are fetched by it",
-                    "Run this where Debian's apt is, or in a container of Debian; a kernel that "
-                    "is cached needs neither.",
-                )
-        if set('"\\\n') & set(str(cache.root)):  # apt's settings have no escape for them
-            raise BpfmatrixError(
-                f"apt can't work in {str(cache.root)!r}", "Let BPFMATRIX_CACHE name a plain path."
-            )
+        _require_tools(cache)
         return cls(cache, mirrors.find(suite), suite, arch)
+
+    @classmethod
+    def of(cls, cache: Cache, kernel: KernelConfig, source: AptSource) -> "Archive":
+        """Return the suite of a kernel: on the mirror that it names, or on the host's."""
+        if source.mirror is None or source.keyring is None:
+            found = cls.of_host(cache, source.suite, kernel.arch)
+            mirror = replace(found.mirror, components=tuple(source.components))
+            return replace(found, mirror=mirror)
+        _require_tools(cache)
+        keyring = kernel.root / source.keyring.expanduser()
+        if not keyring.is_file():
+            raise KernelUnavailableError(
+                f"{keyring}: no such file",
+                f"kernels.{kernel.id}.source.apt.keyring names it: the keys of {source.mirror}, "
+                "such as the distribution's keyring package has them.",
+            )
+        components = tuple(source.components)
+        mirror = Mirror(source.mirror, source.suite, keyring=keyring, components=components)
+        return cls(cache, mirror, source.suite, kernel.arch)
 
     @property
     def folder(self) -> Path:
         """Where this apt keeps its settings, its index and its log."""
-        key = hashlib.sha256(f"{self.mirror.uri} {self.suite} {self.arch}".encode()).hexdigest()
+        identity = f"{self.mirror.uri} {self.suite} {self.arch}"
+        if self.mirror.keyring or self.mirror.components != ("main",):
+            identity += f" {self.mirror.keyring} {self.mirror.components}"
+        key = hashlib.sha256(identity.encode()).hexdigest()
         return self.cache.root / "apt" / f"{self.suite.replace('/', '_')}-{self.arch}-{key[:8]}"
 
     @property
@@ -142,31 +161,11 @@ class Archive:
         cwd: Path | None = None,
         tell: Callable[[], None] = lambda: None,
     ) -> int:
-        # An apt that outlived a killed bpfmatrix would keep the lists' lock.
-        tied = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
-        with (
-            self.log.open("wb") as log,
-            subprocess.Popen(
-                [*tied, *command],
-                cwd=cwd,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            ) as process,
-        ):
-            try:
-                while process.poll() is None:
-                    tell()
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(0.1)
-            except BaseException:
-                process.terminate()
-                raise
-            return process.returncode
+        return run_logged(command, self.log, self._environment(), cwd, tell)
 
     def _error(self) -> BpfmatrixError:
-        return explain(self.log.read_text(encoding="utf-8", errors="replace"), self.suite, self.log)
+        log = self.log.read_text(encoding="utf-8", errors="replace")
+        return explain(log, self.suite, self.log, self.mirror)
 
     def _write_settings(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +175,7 @@ class Archive:
         signed_by = ",".join(str(path) for path in self.mirror.keyrings)
         options = f"[arch={DEB_ARCH[self.arch]}{f' signed-by={signed_by}' if signed_by else ''}]"
         (self.folder / "sources.list").write_text(
-            f"deb {options} {self.mirror.uri} {self.suite} main\n"
+            f"deb {options} {self.mirror.uri} {self.suite} {' '.join(self.mirror.components)}\n"
         )
         settings = self.folder / "apt.conf"
         settings.touch(mode=0o600)  # a proxy's URI may hold a password
@@ -235,6 +234,20 @@ def host_acquire_options(dump: str) -> Iterator[str]:
             yield line
 
 
+def _require_tools(cache: Cache) -> None:
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            raise ToolMissingError(
+                f"{tool} is not installed, and kernels from apt are fetched by it",
+                "Run this where Debian's apt is, or in a container of Debian; a kernel that "
+                "is cached needs neither.",
+            )
+    if set('"\\\n') & set(str(cache.root)):  # apt's settings have no escape for them
+        raise BpfmatrixError(
+            f"apt can't work in {str(cache.root)!r}", "Let BPFMATRIX_CACHE name a plain path."
+        )
+
+
 # apt has one exit status for every failure, so its words are all there is to tell them apart:
 # (pattern, error, what is the case, what to do), the first that fits.
 _FAILURES: tuple[tuple[str, type[BpfmatrixError], str, str], ...] = (
@@ -247,8 +260,8 @@ _FAILURES: tuple[tuple[str, type[BpfmatrixError], str, str], ...] = (
     (
         r"NO_PUBKEY|GPG error|is not signed|BADSIG|EXPKEYSIG|REVKEYSIG|[Cc]learsigned",
         KernelUnavailableError,
-        "{suite}: the archive's signature is missing or is by no key that this host trusts",
-        "A newer debian-archive-keyring may have the key. {said}",
+        "{suite}: the archive's signature is missing or is by no key {of}",
+        "{keyring} may have the key. {said}",
     ),
     (
         r"Release file .*(is expired|is not valid yet)",
@@ -269,8 +282,8 @@ _FAILURES: tuple[tuple[str, type[BpfmatrixError], str, str], ...] = (
     (
         r"does not have a Release file",
         KernelUnavailableError,
-        "the archive that this host's apt uses has no suite {suite}",
-        "Debian's suites are named like bookworm-security, trixie-security, trixie-backports.",
+        "{archive} has no suite {suite}",
+        "{suites} {said}",
     ),
     (
         r"Hash Sum mismatch|File has unexpected size",
@@ -282,12 +295,26 @@ _FAILURES: tuple[tuple[str, type[BpfmatrixError], str, str], ...] = (
 )
 
 
-def explain(log: str, suite: str, log_path: Path) -> BpfmatrixError:
+def explain(log: str, suite: str, log_path: Path, mirror: Mirror | None = None) -> BpfmatrixError:
     """Turn what apt said into one sentence; the log's path is the way to the rest."""
     errors = [line.removeprefix("E: ") for line in log.splitlines() if line.startswith("E: ")]
-    said = f"apt said: {errors[0] if errors else 'nothing'} (all of it: {log_path})"
+    words = {
+        "suite": suite,
+        "said": f"apt said: {errors[0] if errors else 'nothing'} (all of it: {log_path})",
+        "of": "that this host trusts",
+        "keyring": "A newer debian-archive-keyring",
+        "archive": "the archive that this host's apt uses",
+        "suites": "Debian's suites are named like bookworm-security or trixie-backports.",
+    }
+    if mirror and mirror.keyring:
+        words |= {
+            "of": f"of {mirror.keyring}",
+            "keyring": "A newer keyring package of the distribution",
+            "archive": mirror.uri,
+            "suites": "Look which folders there are in its `dists`.",
+        }
     kind, what, advice = next(row[1:] for row in _FAILURES if re.search(row[0], log))
-    return kind(what.replace("{suite}", suite), advice.replace("{said}", said))
+    return kind(what.format(**words), advice.format(**words))
 
 
 def _sha256(path: Path) -> str:

@@ -1,25 +1,21 @@
-"""Debian's packages: which one a kernel means, what it needs, and what is taken out of it.
+"""Debian's packages: which one a kernel means, and what it needs.
 
-`parse_index` reads a Packages index, `resolve` picks the package and follows
-its dependencies to those that hold files, and `unpack` takes the kernel and its modules from them.
+`parse_index` reads a Packages index, `resolve` picks the package and follows its dependencies to
+those that hold files.
 """
 
 import fnmatch
 import re
-import subprocess
-import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.kernels.tree import depmod, write
 
 if TYPE_CHECKING:
     from debian.deb822 import PkgRelation
 
-__all__ = ["DEB_ARCH", "Deb", "closure", "default_pattern", "parse_index", "resolve", "unpack"]
+__all__ = ["DEB_ARCH", "Deb", "closure", "default_pattern", "parse_index", "resolve"]
 
 DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -175,59 +171,3 @@ def _satisfying(debs: Sequence[Deb], relation: "PkgRelation.ParsedRelation") -> 
         if deb.name == relation["name"] and (operator != "=" or deb.version == version)
     ]
     return max(found, key=lambda deb: Version(deb.version), default=None)
-
-
-def unpack(debs: Iterable[Path], root: Path) -> None:
-    """Take `vmlinuz`, `config` and `lib/modules/<release>` out of packages, and run depmod.
-
-    Modules are stored uncompressed: busybox's insmod reads nothing else.
-    """
-    for deb in debs:
-        # dpkg-deb knows every compression that a package's data may have; tarfile does not.
-        with subprocess.Popen(
-            ["dpkg-deb", "--fsys-tarfile", deb],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            try:
-                with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                    for member in archive:
-                        if member.isreg() and (target := _target(member.name)):
-                            file = archive.extractfile(member)
-                            assert file is not None
-                            write(root / target, file)
-                process.stdout.read()  # the archive's padding
-            except (tarfile.TarError, EOFError) as error:
-                process.kill()
-                raise BpfmatrixError(f"{deb.name} can't be unpacked: {error}") from error
-            said = process.stderr.read().decode(errors="replace").strip()
-        if process.returncode:
-            raise BpfmatrixError(f"{deb.name} can't be unpacked: {said[-200:]}")
-    if not (root / "vmlinuz").exists():
-        raise KernelUnavailableError(
-            f"{', '.join(deb.name for deb in debs)}: there is no kernel in it",
-            "Name a package of a kernel's image: `invoke kernels.search TEXT` lists them.",
-        )
-    for release in (root / "lib/modules").glob("*"):
-        depmod(root, release.name)
-
-
-def _target(name: str) -> str | None:
-    """Return where a package's file belongs in an image, or None for one that is not needed."""
-    parts = PurePosixPath(name).parts  # a leading "./" is dropped by PurePosixPath
-    if ".." in parts or parts[:1] == ("/",):
-        return None
-    if parts[:1] == ("usr",):
-        parts = parts[1:]
-    match parts:
-        case ("boot", file) if file.startswith("vmlinuz-"):
-            return "vmlinuz"
-        case ("boot", file) if file.startswith("config-"):
-            return "config"
-        case ("lib", "modules", _, "vmlinuz" | "config" as file):
-            return file
-        case ("lib", "modules", _, *rest) if rest != ["System.map"]:
-            return str(PurePosixPath(*parts))
-    return None

@@ -7,10 +7,13 @@ import contextlib
 
 from bpfmatrix.cache import Cache
 from bpfmatrix.config import AptSource, KernelConfig
-from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, UsageError
-from bpfmatrix.kernels.apt import Archive, SuiteUnreachableError
-from bpfmatrix.kernels.debian import Deb, default_pattern, resolve, unpack
+from bpfmatrix.errors import BpfmatrixError, DamagedError, UnreachableError, UsageError
+from bpfmatrix.kernels.apt import Archive
+from bpfmatrix.kernels.debian import Deb, default_pattern, resolve
+from bpfmatrix.kernels.directory import fetch_file
+from bpfmatrix.kernels.dnf import fetch_rpms
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
+from bpfmatrix.kernels.package import fetch_files, unpack
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, is_disk_full, require_space
 from bpfmatrix.progress import Progress
 
@@ -27,13 +30,8 @@ def fetch(
     """
     store = Store(cache)
     try:
-        if kernel.source.apt is None:
-            raise UsageError(
-                f"the {kernel.source.kind} source comes with a later version of bpfmatrix",
-                f"Until then give kernels.{kernel.id} an apt source, or choose one that has.",
-            )
-        return _from_apt(kernel, kernel.source.apt, store, progress, same)
-    except SuiteUnreachableError as error:
+        return _from_source(kernel, store, progress, same)
+    except UnreachableError as error:
         raise _unreachable(kernel, store, error) from error
     except BpfmatrixError as error:
         raise type(error)(f"{kernel.id}: {error.what}", error.advice) from error
@@ -49,6 +47,26 @@ def fetch(
         ) from error
 
 
+def _from_source(kernel: KernelConfig, store: Store, progress: Progress, same: bool) -> KernelImage:
+    source = kernel.source
+    if source.apt is not None:
+        return _from_apt(kernel, source.apt, store, progress, same)
+    if source.dnf is not None:
+        return fetch_rpms(kernel, source.dnf, store, progress, same)
+    if source.package is not None:
+        return fetch_files(kernel, source.package, store, progress)
+    if source.directory is not None:
+        return fetch_file(kernel, store, progress)
+    if source.oci is not None:
+        from bpfmatrix.kernels import oci  # noqa: PLC0415 - oras takes a quarter of a second
+
+        return oci.fetch_image(kernel, oci.Reference.parse(source.oci), store, progress, same)
+    raise UsageError(
+        f"the {source.kind} source comes with a later version of bpfmatrix",
+        f"Until then give kernels.{kernel.id} an apt source, or choose one that has.",
+    )
+
+
 def apt_pattern(kernel: KernelConfig, source: AptSource) -> str:
     """Return the package, or the pattern of packages, that a kernel's apt source means."""
     return source.package or default_pattern(kernel.id, kernel.arch)
@@ -57,7 +75,7 @@ def apt_pattern(kernel: KernelConfig, source: AptSource) -> str:
 def _from_apt(
     kernel: KernelConfig, source: AptSource, store: Store, progress: Progress, same: bool
 ) -> KernelImage:
-    archive = Archive.of_host(store.cache, source.suite, kernel.arch)
+    archive = Archive.of(store.cache, kernel, source)
     with contextlib.ExitStack() as held:
         held.enter_context(archive.locked())
         archive.update(progress)
@@ -66,7 +84,7 @@ def _from_apt(
         if not wanted:
             wanted = resolve(debs, apt_pattern(kernel, source), source.suite)
         packages = tuple(Package(deb.name, deb.version, deb.sha256) for deb in wanted)
-        image = _intact(store, kernel.arch, packages)
+        image = store.intact(kernel.arch, packages)
         if image and store.point(kernel, image):
             return image
         require_space(
@@ -92,27 +110,25 @@ def _again(debs: list[Deb], packages: tuple[Package, ...]) -> tuple[Deb, ...]:
     return found if len(found) == len(packages) else ()
 
 
-def _intact(store: Store, arch: str, packages: tuple[Package, ...]) -> KernelImage | None:
-    image = store.with_packages(arch, packages)
-    try:
-        if image:
-            image.verify()
-    except DamagedError:
-        return None
-    return image
-
-
-def _unreachable(
-    kernel: KernelConfig, store: Store, error: SuiteUnreachableError
-) -> KernelUnavailableError:
+def _unreachable(kernel: KernelConfig, store: Store, error: UnreachableError) -> UnreachableError:
     try:
         if image := store.resolved(kernel):
             image.verify()
-            so = f"the cached {image.version} stays in use"
-        else:
-            so = "no kernel of this series is cached"
+            return UnreachableError(
+                f"{kernel.id}: {error.what} and the cached {image.version} stays in use.",
+                f"Try again with a network. {error.advice}".strip(),
+            )
+        so = "no kernel of this series is cached"
     except DamagedError as damage:
         so = f"the cached kernel is damaged ({damage.what})"
-    return KernelUnavailableError(
-        f"{kernel.id}: {error.what} and {so}.", f"Try again with a network. {error.advice}"
+    place = f"ci-kernels/{kernel.id}/vmlinuz"
+    ways = f"or put an image into {place}."
+    if kernel.source.oci is not None:
+        ways = (
+            "or get it in one of three other ways: name an apt source for it in kernels.yaml, run "
+            f"`invoke kernels.build {kernel.id}`, or put an image into {place} or below KERN_DIR."
+        )
+    return UnreachableError(
+        f"{kernel.id}: {error.what} and {so}.",
+        f"Try again with a network, {ways} {error.advice}".strip(),
     )

@@ -1,4 +1,4 @@
-"""Which Debian archive the host's own apt uses, so that bpfmatrix needs to know none.
+"""Where a suite is: for Debian's, the archive that the host's own apt uses.
 
 `find` asks apt (`apt-get indextargets` works before any `apt-get update`, for both formats of
 sources, and for every kind of URI that apt takes) and picks the archive of a suite.
@@ -32,12 +32,15 @@ _FIELDS = "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(SOURCESENTRY)"
 
 @dataclass(frozen=True)
 class Mirror:
-    """An entry of the host's apt sources."""
+    """An entry of the host's apt sources, or an archive that kernels.yaml names."""
 
     uri: str
     suite: str
-    entry: str
+    entry: str = ""
     """File and number of the entry, as apt says it: `/etc/apt/sources.list.d/x.sources:1`."""
+    keyring: Path | None = None
+    """The keys of an archive that kernels.yaml names."""
+    components: tuple[str, ...] = ("main",)
 
     @property
     def is_security(self) -> bool:
@@ -51,6 +54,8 @@ class Mirror:
         Empty where there are none: apt then takes those in its trusted.gpg.d, as it does for
         an entry without Signed-By.
         """
+        if self.keyring is not None:
+            return [self.keyring]
         return [path for path in (*_signed_by(self.entry), ARCHIVE_KEYRING) if path.exists()]
 
 
