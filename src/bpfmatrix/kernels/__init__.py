@@ -1,7 +1,8 @@
 """The kernels of kernels.yaml, as files that boot.
 
 `provide` gives a kernel's `KernelImage`: the cached one, verified, or else a freshly fetched one.
-A series stays on the release that it resolved to until `update`. `cached`, `newest_available` and
+`KERN_DIR` and `ci-kernels/` come in between, as the module `directory` says. A series stays on the
+release that it resolved to until `update`. `cached`, `newest_available` and
 `search` are for lists, `prune` removes what nothing points at.
 """
 
@@ -58,10 +59,10 @@ class Pruned:
 def cached(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
     """Return the image that this kernel last resolved to, unverified, or None.
 
-    Reads two small files.
+    Reads two small files; of a kernel that lies in a folder, it looks at that as well.
     """
-    with contextlib.suppress(DamagedError):
-        return Store(cache).resolved(kernel)
+    with contextlib.suppress(DamagedError, KernelUnavailableError):
+        return _resolved(_at_hand(kernel, cache), cache)
     return None
 
 
@@ -75,6 +76,7 @@ def provide(
     """
     from bpfmatrix.kernels.fetch import fetch  # noqa: PLC0415 - off the start-up path
 
+    kernel = _at_hand(kernel, cache)
     # Without the lock, as most calls end here and several machines may start at once.
     if image := _verified(kernel, cache):
         return image, True
@@ -92,10 +94,10 @@ def repair(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> K
     """
     from bpfmatrix.kernels.fetch import fetch  # noqa: PLC0415 - off the start-up path
 
-    store = Store(cache)
+    store, kernel = Store(cache), _at_hand(kernel, cache)
     with store.locked(kernel):
         try:
-            if image := store.resolved(kernel):
+            if image := _resolved(kernel, cache):
                 image.verify()
                 return image
         except DamagedError as error:
@@ -107,6 +109,7 @@ def update(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> K
     """Resolve the kernel again, and fetch it if its source has another one than what is cached."""
     from bpfmatrix.kernels.fetch import fetch  # noqa: PLC0415 - off the start-up path
 
+    kernel = _in_folder(kernel) or kernel
     with Store(cache).locked(kernel):
         return fetch(kernel, cache, progress)
 
@@ -155,11 +158,43 @@ def prune(cache: Cache, everything: bool = False) -> list[Pruned]:
     return pruned
 
 
+def _in_folder(kernel: KernelConfig) -> KernelConfig | None:
+    """Return the kernel with its file as its source, where KERN_DIR or its source is a folder."""
+    from bpfmatrix.kernels import directory  # noqa: PLC0415 - off the start-up path
+
+    if placed := directory.in_kern_dir(kernel):
+        return placed
+    return directory.declared(kernel) if kernel.source.directory else None
+
+
+def _at_hand(kernel: KernelConfig, cache: Cache) -> KernelConfig:
+    """Return the kernel with the source that it is taken from: see `directory` for the order."""
+    from bpfmatrix.kernels import directory  # noqa: PLC0415 - off the start-up path
+
+    if placed := _in_folder(kernel):
+        return placed
+    # What `build` makes lies in ci-kernels/ too, and it knows whether that is still current.
+    if kernel.source.kind == "build" or Store(cache).resolved_packages(kernel):
+        return kernel
+    return directory.in_project(kernel) or kernel
+
+
+def _resolved(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
+    """Return what the kernel resolved to, unless its file changed since."""
+    from bpfmatrix.kernels import directory  # noqa: PLC0415 - off the start-up path
+
+    store = Store(cache)
+    image = store.resolved(kernel)
+    if image and kernel.source.directory and not directory.is_current(kernel, store, image):
+        return None
+    return image
+
+
 def _verified(
     kernel: KernelConfig, cache: Cache, progress: Progress = silent
 ) -> KernelImage | None:
     try:
-        if image := Store(cache).resolved(kernel):
+        if image := _resolved(kernel, cache):
             image.verify_boot()
         return image
     except DamagedError as error:

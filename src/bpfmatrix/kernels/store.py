@@ -75,6 +75,13 @@ class Store:
         ref = self._read_ref(kernel)
         return ref[1] if ref else ()
 
+    def stamp(self, kernel: KernelConfig) -> str:
+        """Return what the source said that tells whether it changed since; empty if nothing."""
+        try:
+            return str(json.loads(self._ref(kernel).read_bytes()).get("stamp", ""))
+        except (OSError, ValueError, AttributeError):
+            return ""
+
     def point(self, kernel: KernelConfig, image: KernelImage) -> bool:
         """Let this kernel resolve to that image from now on; False if it was just removed."""
         with self.cache.lock(_LOCK):
@@ -87,18 +94,35 @@ class Store:
                 return image
         return None
 
+    def intact(self, arch: str, packages: tuple[Package, ...]) -> KernelImage | None:
+        """Return the image that was taken from exactly these packages, if there is a sound one."""
+        image = self.with_packages(arch, packages)
+        try:
+            if image:
+                image.verify()
+        except DamagedError:
+            return None
+        return image
+
     def add(
-        self, kernel: KernelConfig, staging: Path, version: str, provenance: Provenance
+        self,
+        kernel: KernelConfig,
+        staging: Path,
+        version: str,
+        provenance: Provenance,
+        stamp: str = "",
     ) -> KernelImage:
         """Store a kernel, and let `kernel` point at it.
 
         `staging` is a folder that holds `root`, which holds `vmlinuz` and perhaps
-        `lib/modules/<release>`, and is moved away. A (damaged) image of the same content is
-        replaced. BpfmatrixError if `vmlinuz` is no kernel of the right architecture.
+        `lib/modules/<release>`, and is moved away. A (damaged) image of the same content and
+        provenance is replaced. `stamp` is what `stamp()` is to return. BpfmatrixError if `vmlinuz`
+        is no kernel of the right architecture.
         """
         root = staging / "root"
         image = _described(root, kernel.arch, version, provenance)
-        digest = hashlib.sha256(image.digest.encode())
+        # With the provenance: the same kernel from elsewhere must not say that it is this one.
+        digest = hashlib.sha256(f"{image.digest} {provenance}".encode())
         if image.modules:
             digest.update((root / MODULE_CHECKSUMS).read_bytes())
         name = f"{_file_name(image.release)}-{digest.hexdigest()[:12]}"
@@ -109,7 +133,7 @@ class Store:
                 target.rename(staging / "replaced")
             root.rename(target)
             image = KernelImage.load(target)
-            self._point(kernel, image)
+            self._point(kernel, image, stamp)
         return image
 
     def prune(self, everything: bool) -> list[tuple[Path, int]]:
@@ -132,13 +156,14 @@ class Store:
                 folders.add(self.cache.root / json.loads(path.read_bytes())["image"])
         return folders
 
-    def _point(self, kernel: KernelConfig, image: KernelImage) -> bool:
+    def _point(self, kernel: KernelConfig, image: KernelImage, stamp: str = "") -> bool:
         ref = self._ref(kernel)
         data = {
             "id": kernel.id,
             "source": kernel.source.model_dump(mode="json", exclude_unset=True),
             "image": str(image.folder.relative_to(self.cache.root)),
             "packages": [asdict(package) for package in image.provenance.packages],
+            "stamp": stamp,
         }
         ref.parent.mkdir(parents=True, exist_ok=True)
         with self.cache.staging() as staging:
@@ -184,7 +209,7 @@ def _described(root: Path, arch: str, version: str, provenance: Provenance) -> K
             "Name another package, or set `arch` in kernels.yaml.",
         )
     boot = vmlinuz
-    if found.unpacked is not None:
+    if found.unpacked is not None and len(found.unpacked) != vmlinuz.stat().st_size:
         boot = root / ("vmlinux" if found.pvh else "Image")
         boot.write_bytes(found.unpacked)
     modules = root / "lib/modules" / found.release

@@ -7,6 +7,7 @@ uncompressed, as busybox's insmod reads nothing else.
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -21,23 +22,27 @@ __all__ = ["BOOT_NAMES", "depmod", "install", "upstream_version", "write"]
 BOOT_NAMES = ("vmlinuz", "bzImage", "Image.gz", "Image", "vmlinux")
 
 
-def install(kernel: Path, modules: Path | None, config: Path | None, root: Path) -> Vmlinuz:
+def install(
+    kernel: Path,
+    name: str,
+    modules: Callable[[str], Mapping[str, Path]],
+    config: Path | None,
+    root: Path,
+) -> Vmlinuz:
     """Put a kernel, its configuration and its modules from somewhere into `root`, by copying.
 
-    `modules` is a folder `lib/modules`; of it, the kernel's own release is taken. BpfmatrixError
-    if `kernel` is none.
+    `modules` is asked for those of the kernel's release: files by their paths relative to
+    `lib/modules/<release>`. `name` is what an error calls the kernel if it is none.
     """
-    found = inspect(kernel.read_bytes(), str(kernel))
+    found = inspect(kernel.read_bytes(), name)
     shutil.copyfile(kernel, root / "vmlinuz")
-    if config is not None and config.is_file():
+    if config is not None:
         shutil.copyfile(config, root / "config")
-    own = modules / found.release if modules is not None else None
-    if own is not None and own.is_dir():
-        # Links are left out: `build` and `source` lead to headers on the machine that built it.
-        for path in sorted(own.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                with path.open("rb") as file:
-                    write(root / "lib/modules" / found.release / path.relative_to(own), file)
+    files = modules(found.release)
+    for path, source in files.items():
+        with source.open("rb") as file:
+            write(root / "lib/modules" / found.release / path, file)
+    if files:
         depmod(root, found.release)
     return found
 

@@ -1,0 +1,249 @@
+"""A container registry: Debian's docker-registry on loopback, and images pushed into it."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import socket
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import requests
+import zstandard
+
+OCI = "application/vnd.oci.image"
+DOCKER = "application/vnd.docker"
+USER, PASSWORD = "somebody", "secret word"
+# Of PASSWORD, by bcrypt, which is all that the registry takes.
+HTPASSWD = "somebody:$2b$04$I1AsH1RdqoxIA21w/5LTReQZxM.vIWs9C5SBDyyuV6gtUmTBh1iHC"
+
+
+@dataclass
+class Descriptor:
+    """What a manifest says of a blob."""
+
+    media_type: str
+    data: bytes
+    platform: Mapping[str, str] | None = None
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{hashlib.sha256(self.data).hexdigest()}"
+
+    def as_json(self) -> dict[str, Any]:
+        made: dict[str, Any] = {
+            "mediaType": self.media_type,
+            "digest": self.digest,
+            "size": len(self.data),
+        }
+        return made | ({"platform": dict(self.platform)} if self.platform else {})
+
+
+def layer(
+    entries: Iterable[tarfile.TarInfo | tuple[str, bytes]], packed: str = "gzip"
+) -> Descriptor:
+    """Make a layer of files (name, content) and of whatever other entries."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for entry in entries:
+            if isinstance(entry, tarfile.TarInfo):
+                archive.addfile(entry)
+            else:
+                info = tarfile.TarInfo(entry[0])
+                info.size = len(entry[1])
+                archive.addfile(info, io.BytesIO(entry[1]))
+    data = buffer.getvalue()
+    match packed:
+        case "gzip":
+            return Descriptor(f"{OCI}.layer.v1.tar+gzip", gzip.compress(data, 1))
+        case "zstd":
+            return Descriptor(f"{OCI}.layer.v1.tar+zstd", zstandard.compress(data, 1))
+    return Descriptor(f"{OCI}.layer.v1.tar", data)
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    """Make an entry that is no file: a link, a folder, a device."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def tree(folder: Path, prefix: str = "") -> list[tuple[str, bytes]]:
+    """Return the files of a folder as entries of a layer."""
+    return [
+        (prefix + str(path.relative_to(folder)), path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+
+
+@dataclass
+class Registry:
+    """A running registry. `login` lets it ask for one, by HTTP's basic authentication."""
+
+    root: Path
+    login: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> "Registry":
+        self.root.mkdir(parents=True, exist_ok=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, on the port that it had before."""
+        config: dict[str, Any] = {
+            "version": 0.1,
+            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(self.root / "storage")}},
+            "http": {"addr": f"127.0.0.1:{self.port}"},
+            **self.settings,
+        }
+        if self.login:
+            (self.root / "htpasswd").write_text(f"{HTPASSWD}\n")
+            config["auth"] = {"htpasswd": {"realm": "here", "path": str(self.root / "htpasswd")}}
+        (self.root / "config.json").write_text(json.dumps(config))  # JSON is YAML
+        self._process = subprocess.Popen(
+            ["docker-registry", "serve", str(self.root / "config.json")],
+            stdout=(self.root / "log").open("wb"),
+            stderr=subprocess.STDOUT,
+        )
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            assert self._process.poll() is None, (self.root / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/v2/", timeout=5).status_code in (200, 401)
+        except requests.ConnectionError:
+            return False
+
+    def stop(self) -> None:
+        """End it: from here on nothing listens on its port."""
+        self._process.kill()
+        self._process.wait()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def _request(self, method: str, url: str, **more: Any) -> requests.Response:
+        auth = (USER, PASSWORD) if self.login else None
+        response = requests.request(method, url, auth=auth, timeout=60, **more)
+        assert response.ok, f"{url}: {response.status_code} {response.text}"
+        return response
+
+    def blob(self, repository: str, blob: Descriptor) -> None:
+        """Push a blob."""
+        started = self._request("POST", f"{self.url}/v2/{repository}/blobs/uploads/")
+        place = started.headers["Location"]
+        self._request("PUT", place, params={"digest": blob.digest}, data=blob.data)
+
+    def manifest(self, repository: str, name: str, data: Mapping[str, Any]) -> Descriptor:
+        """Push a manifest or an index under a tag, or under its digest if that is empty."""
+        made = Descriptor(data["mediaType"], json.dumps(data).encode())
+        self._request(
+            "PUT",
+            f"{self.url}/v2/{repository}/manifests/{name or made.digest}",
+            data=made.data,
+            headers={"Content-Type": made.media_type},
+        )
+        return made
+
+    def image(
+        self,
+        repository: str,
+        tag: str,
+        layers: Sequence[Descriptor],
+        arch: str = "amd64",
+        docker: bool = False,
+    ) -> Descriptor:
+        """Push an image; returns what an index says of it."""
+        config = Descriptor(
+            f"{DOCKER}.container.image.v1+json" if docker else f"{OCI}.config.v1+json",
+            json.dumps({"os": "linux", "architecture": arch, "rootfs": {}}).encode(),
+        )
+        for blob in (config, *layers):
+            self.blob(repository, blob)
+        kind = f"{DOCKER}.distribution.manifest.v2+json" if docker else f"{OCI}.manifest.v1+json"
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": kind,
+            "config": config.as_json(),
+            "layers": [layer.as_json() for layer in layers],
+        }
+        made = self.manifest(repository, tag, manifest)
+        made.platform = {"os": "linux", "architecture": arch}
+        return made
+
+    def index(self, repository: str, tag: str, images: Sequence[Descriptor]) -> Descriptor:
+        """Push an index of images that are there."""
+        kind = f"{OCI}.index.v1+json"
+        entries = [image.as_json() for image in images]
+        return self.manifest(
+            repository, tag, {"schemaVersion": 2, "mediaType": kind, "manifests": entries}
+        )
+
+    def stored(self, digest: str) -> Path:
+        """Return the file that the registry keeps a blob in."""
+        name = digest.removeprefix("sha256:")
+        return self.root / "storage/docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
+
+
+class CuttingProxy:
+    """Passes connections on to a registry, and closes each after so many bytes of its answers."""
+
+    def __init__(self, target_port: int, limit_bytes: int) -> None:
+        self._target, self.limit_bytes = target_port, limit_bytes
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._target))
+            threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
+            threading.Thread(
+                target=self._pass, args=(server, client, self.limit_bytes), daemon=True
+            ).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, limit_bytes: int = 1 << 60) -> None:
+        with contextlib.suppress(OSError):
+            while limit_bytes > 0 and (data := source.recv(min(limit_bytes, 1 << 16))):
+                sink.sendall(data)
+                limit_bytes -= len(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.close()
