@@ -208,6 +208,30 @@ class PackageSource(_Model):
         return self
 
 
+class BuildSource(_Model):
+    """A kernel that is built here, with the fragments of `ci-kernels`, by the first run."""
+
+    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    """The release, such as `5.4.276`, or a series such as `6.1`, of which the newest release is
+    built. The result lies in `ci-kernels/<version>`."""
+    origin: str = Field(default="kernel.org", alias="from", min_length=1)
+    """The sources: `kernel.org`, `apt` (Debian's package `linux-source-<series>`), or a folder with
+    a source tree or git checkout, relative to kernels.yaml, which is not written to."""
+    url: Url = "https://cdn.kernel.org/pub/linux/kernel"
+    """The address of a server with kernel.org's layout (`v6.x/linux-6.1.192.tar.xz`)."""
+    keyring: Path | None = None
+    """The keys that may sign the checksums of kernel.org's tarballs (`sha256sums.asc`), relative to
+    kernels.yaml. With none, their signature is not checked, and the results say so."""
+    sha256: Sha256 | None = None
+    """The checksum of the tarball, in place of a signed one."""
+    suite: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9./+-]*$")
+    """Debian's suite, for `apt`. Default: the first one that has the series."""
+    config: list[Path] = []
+    """Further fragments of a kernel's configuration, relative to kernels.yaml."""
+    debug: bool = False
+    """Whether to add `debug.config`, and to keep the debug information in `vmlinux`."""
+
+
 class Source(_Model):
     """Where a kernel comes from: exactly one of these keys."""
 
@@ -223,6 +247,8 @@ class Source(_Model):
     directory: Path | None = None
     """An image that lies there: a file, or a folder with `<id>/vmlinuz`, `linux-<id>.bz`,
     `vmlinuz-<release>`, or just a `vmlinuz`, `bzImage`, `Image`, `Image.gz` or `vmlinux`."""
+    build: BuildSource | None = None
+    """A source tree, built here."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Source":
@@ -264,6 +290,7 @@ class KernelEntry(_Machine):
 
     source: Source
     """Where the kernel comes from."""
+    _exact: bool = PrivateAttr(default=False)
 
 
 class GoTests(_Model):
@@ -307,6 +334,8 @@ class KernelConfig(KernelEntry):
     """What people type: `nox -s kernel-<id>`."""
     root: Path = Path()
     """The folder of kernels.yaml."""
+    exact: bool = False
+    """Whether it is asked for by its file, so that KERN_DIR does not matter."""
 
 
 class Config(_Model):
@@ -358,6 +387,7 @@ class Config(_Model):
                 "source": entry.source,
                 "id": id,
                 "root": self._root,
+                "exact": entry._exact,
             }
         )
 
@@ -456,7 +486,7 @@ def _keys_at(location: tuple[str | int, ...]) -> list[str]:
         if found is None:
             return []
         model = found
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:

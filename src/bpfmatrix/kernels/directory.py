@@ -23,15 +23,15 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from bpfmatrix.config import KernelConfig, Source
+from bpfmatrix.config import Config, KernelConfig, KernelEntry, Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance, sha256_of
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 from bpfmatrix.kernels.tree import BOOT_NAMES, install, upstream_version
-from bpfmatrix.kernels.vmlinuz import Vmlinuz
+from bpfmatrix.kernels.vmlinuz import Vmlinuz, inspect
 from bpfmatrix.progress import Progress
 
-__all__ = ["declared", "fetch_file", "find", "in_kern_dir", "in_project", "is_current"]
+__all__ = ["add_to", "declared", "fetch_file", "find", "in_kern_dir", "in_project", "is_current"]
 
 KERN_DIR = "KERN_DIR"
 PROJECT_FOLDER = "ci-kernels"
@@ -44,7 +44,7 @@ def in_kern_dir(kernel: KernelConfig) -> KernelConfig | None:
     A relative KERN_DIR is relative to the working directory. UsageError if there is no such folder.
     """
     name = os.environ.get(KERN_DIR)
-    if not name:
+    if not name or kernel.exact:
         return None
     folder = Path(name).expanduser().absolute()
     if not folder.exists():
@@ -78,6 +78,30 @@ def _with_file(kernel: KernelConfig, file: Path | None) -> KernelConfig | None:
     if file is None:
         return None
     return kernel.model_copy(update={"source": Source(directory=file.absolute())})
+
+
+def add_to(config: Config, path: Path) -> tuple[Config, str]:
+    """Return a configuration that also has the kernel in `path`, and the id that it has there.
+
+    It is called like its file, or by its version where the file's name says nothing. UsageError if
+    there is no kernel.
+    """
+    file = find(path.absolute(), "")
+    if file is None:
+        raise UsageError(f"--image {path}: no such file", f"Or {', '.join(BOOT_NAMES)} in there.")
+    try:
+        found = inspect(file.read_bytes(), str(path))
+    except OSError as error:
+        raise UsageError(f"--image {path}: can't be read ({error.strerror})") from error
+    except BpfmatrixError as error:
+        raise UsageError(f"--image {error.what}", error.advice) from error
+    name = upstream_version(found) if file.name in BOOT_NAMES else file.name
+    id = re.sub(r"[^A-Za-z0-9._+-]", "-", name).lstrip("._+-") or found.release
+    while id in config.kernels:
+        id += "-image"
+    entry = KernelEntry.model_validate({"arch": found.arch, "source": {"directory": file}})
+    entry._exact = True
+    return config.model_copy(update={"kernels": {**config.kernels, id: entry}}), id
 
 
 def find(place: Path, id: str, alone: bool = True) -> Path | None:
@@ -138,10 +162,9 @@ def fetch_file(kernel: KernelConfig, store: Store, progress: Progress) -> Kernel
             after = file.stat()
             if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
                 raise BpfmatrixError(f"{name} changed while it was copied", "Try again.")
-            version = upstream_version(found)
-            package = Package(name, version, sha256_of(root / "vmlinuz"))
+            package = Package(name, found.release, sha256_of(root / "vmlinuz"))
             provenance = Provenance(f"directory {name}", (package,))
-            return store.add(kernel, staging, version, provenance, new)
+            return store.add(kernel, staging, upstream_version(found), provenance, new)
     except PermissionError as error:
         raise KernelUnavailableError(
             f"{error.filename} can't be read ({error.strerror})", "Let this user read it."

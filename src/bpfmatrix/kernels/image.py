@@ -75,7 +75,7 @@ class KernelImage:
         """One line for people: `6.1.192 (Debian 6.1.192-2, apt bookworm-security)`."""
         packages = self.provenance.packages
         built = f"{self.provenance.vendor} {packages[0].version}".strip() if packages else ""
-        if built in self.provenance.source:  # as an image's tag is
+        if built == self.version or built in self.provenance.source:  # as an image's tag is
             built = ""
         return f"{self.version} ({', '.join(filter(None, (built, self.provenance.source)))})"
 
