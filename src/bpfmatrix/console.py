@@ -29,9 +29,9 @@ _SHOWN_CONSOLE_LINES = 12
 _SHOWN_FAILURES = 10
 
 
-def make_console() -> Console:
+def make_console(stderr: bool = False) -> Console:
     """Return a console that breaks no line of a pipe."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    console = Console(highlight=False, soft_wrap=True, emoji=False, stderr=stderr)
     if not console.is_terminal:
         console.width = 200
     return console
@@ -87,6 +87,10 @@ class Report:
         known = self._doing.get(kernel)
         since = known[3] if known and known[0] == name else time.monotonic()
         self._doing[kernel] = (name, text, fraction, since)
+
+    def note(self, text: str) -> None:
+        """Print a line that belongs to no kernel."""
+        self._console.print(text, style="dim", markup=False)
 
     def step(self, kernel: str, name: str, detail: str, result: str) -> None:
         """See Listener."""

@@ -15,7 +15,7 @@ from bpfmatrix.options import Options
 from bpfmatrix.payload import Payload
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun
-from bpfmatrix.run import Prepared, execute, failed_to_prepare, prepare
+from bpfmatrix.run import Listener, Prepared, execute, failed_to_prepare, prepare
 
 __all__ = ["built", "run"]
 
@@ -58,7 +58,7 @@ def run(
     return runs
 
 
-def built(project: Project, arch: str, options: Options, report: Report) -> Payload:
+def built(project: Project, arch: str, options: Options, report: Listener) -> Payload:
     """Build all that runs in the guest, and say so."""
 
     def progress(text: str, fraction: float | None = None) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import re
 import shutil
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,16 @@ from bpfmatrix.results import KernelRun, Outcome, TestResult
 from bpfmatrix.vm import accel, machine, template
 from bpfmatrix.vm.protocol import Exited, Job, Output, ProtocolError, Started, TestCommand
 
-__all__ = ["Listener", "Prepared", "execute", "failed_to_prepare", "prepare"]
+__all__ = [
+    "Entered",
+    "Listener",
+    "Prepared",
+    "Silent",
+    "enter",
+    "execute",
+    "failed_to_prepare",
+    "prepare",
+]
 
 QEMU = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
 _QEMU_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
@@ -49,6 +59,22 @@ class Listener(Protocol):
 
     def finished(self, run: KernelRun) -> None:
         """A kernel's run ended, and its result is written."""
+
+
+class Silent:
+    """A listener that wants to know nothing."""
+
+    def step(self, kernel: str, name: str, detail: str, result: str) -> None:
+        """See Listener."""
+
+    def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
+        """See Listener."""
+
+    def test(self, kernel: str, result: TestResult) -> None:
+        """See Listener."""
+
+    def finished(self, run: KernelRun) -> None:
+        """See Listener."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +145,7 @@ def _commands(
     )
 
 
-def _assemble(  # noqa: PLR0917 - all of what a run is made from
+def _assemble(
     project: Project,
     kernel: KernelConfig,
     image: KernelImage,
@@ -176,15 +202,57 @@ def failed_to_prepare(
     return run
 
 
+@dataclass(frozen=True)
+class Entered:
+    """A guest that is ready for its job."""
+
+    guest: machine.Machine
+    start: str
+    """How it got ready; the first word is `cold` or `warm`."""
+    console: Path
+
+
+@contextlib.asynccontextmanager
+async def enter(
+    project: Project, prepared: Prepared, console: Path, cold: bool, listener: Listener
+) -> AsyncIterator[Entered]:
+    """Restore a machine from its template, or boot one where that is not to be had."""
+    spec, id = prepared.spec, prepared.kernel.id
+    async with contextlib.AsyncExitStack() as stack:
+        if not cold:
+            try:
+                saved, made = await template.get(spec, project.cache, prepared.label, console)
+                try:
+                    guest = await stack.enter_async_context(
+                        template.restored(saved, spec, console, prepared.host_name)
+                    )
+                    start = "warm, template made" if made else "warm template"
+                    yield Entered(guest, start, console)
+                    return
+                except machine.RestoreError as error:
+                    template.discard(saved, project.cache)
+                    listener.step(id, "template", f"discarded: {error}", "booting")
+            except template.TemplateError as error:
+                listener.step(id, "template", f"can't be made: {error}", "booting")
+        console.unlink(missing_ok=True)
+        guest = await stack.enter_async_context(machine.start(spec, console))
+        yield Entered(guest, "cold", console)
+
+
 async def execute(
-    project: Project, prepared: Prepared, options: Options, listener: Listener
+    project: Project,
+    prepared: Prepared,
+    options: Options,
+    listener: Listener,
+    entered: Entered | None = None,
 ) -> KernelRun:
     """Boot a kernel, run the tests there, write the result and return it.
 
-    Cancelled, it writes what it has as `interrupted` before it lets go.
+    `entered` is a guest that is ready already. Cancelled, it writes what it has as `interrupted`
+    before it lets go.
     """
     folder = _clear(project, prepared.kernel.id)
-    run = _Run(project, prepared, options, listener, folder)
+    run = _Run(project, prepared, options, listener, folder, entered)
     started = time.monotonic()
     try:
         async with asyncio.timeout(prepared.kernel.timeout.run):
@@ -230,20 +298,27 @@ class _Run:
         options: Options,
         listener: Listener,
         folder: Path,
+        entered: "Entered | None",
     ) -> None:
         self._project = project
         self._prepared = prepared
         self._options = options
         self._listener = listener
-        self._console = folder / "console.log"
         self._recorders: list[Recorder] = []
         self._tests: list[TestResult] = []
         self._failure: tuple[Outcome, str] | None = None
+        self._entrance: contextlib.AbstractAsyncContextManager[Entered]
         self._started_at = _now()
         self._release = ""
         self._seconds_to_ready = 0.0
         self._oops = False
-        self._start = "cold"
+        self._start = ""
+        if entered is None:
+            self._console = folder / "console.log"
+            self._entrance = enter(project, prepared, self._console, options.cold, listener)
+        else:
+            self._console = entered.console
+            self._entrance = contextlib.nullcontext(entered)
         for test, command in prepared.tests:
             log = folder / f"{test.name}.log"
             limit = "--timeout" if options.test_seconds else "timeout.test"
@@ -260,13 +335,12 @@ class _Run:
         recorders = {recorder.id: recorder for recorder in self._recorders}
         commands = tuple(command for _, command in self._prepared.tests)
         job = Job(commands, self._prepared.payload_id, self._prepared.env)
-        async with contextlib.AsyncExitStack() as stack:
-            guest = await self._enter(stack)
-            self._release = guest.release
+        async with self._entrance as entered:
+            self._start, self._release = entered.start, entered.guest.release
             self._seconds_to_ready = time.monotonic() - started
             detail = f"{self._start}, {self._prepared.accelerator}"
             self._listener.step(id, "boot", detail, f"{self._seconds_to_ready:.2f} s")
-            async for event in guest.run(job):
+            async for event in entered.guest.run(job):
                 match event:
                     case Started():
                         self._listener.doing(id, "test", recorders[event.id].name)
@@ -278,37 +352,6 @@ class _Run:
                         self._oops = event.oops
                         exited = dataclasses.replace(event, oops=newly)
                         await recorders[event.id].close(exited)
-
-    async def _enter(self, stack: contextlib.AsyncExitStack) -> machine.Machine:
-        """Restore a machine from its template, or boot one where that is not to be had."""
-        spec, cache, id = self._prepared.spec, self._project.cache, self._prepared.kernel.id
-        if not self._options.cold:
-            try:
-                saved, made = await template.get(spec, cache, self._prepared.label, self._console)
-            except template.TemplateError as error:
-                self._listener.step(id, "template", f"can't be made: {error}", "booting")
-            else:
-                self._start = "warm, template made" if made else "warm template"
-                try:
-                    return await self._restore(stack, saved)
-                except machine.RestoreError as error:
-                    template.discard(saved, cache)
-                    self._listener.step(id, "template", f"discarded: {error}", "booting")
-        self._start = "cold"
-        self._console.unlink(missing_ok=True)
-        return await stack.enter_async_context(machine.start(spec, self._console))
-
-    async def _restore(
-        self, stack: contextlib.AsyncExitStack, saved: template.Template
-    ) -> machine.Machine:
-        try:
-            shutil.copyfile(saved.console, self._console)
-        except OSError as error:  # pruned by another process just now
-            raise machine.RestoreError(f"{error}") from error
-        restored = machine.restore(
-            self._prepared.spec, self._console, saved.memory, saved.state, self._prepared.host_name
-        )
-        return await stack.enter_async_context(restored)
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """Take note that the machine did not do its job to the end."""
@@ -342,7 +385,7 @@ class _Run:
             arch=image.arch,
             provenance={**dataclasses.asdict(image.provenance), "digest": image.digest},
             accelerator=self._prepared.accelerator.name,
-            start=self._start.split(maxsplit=1)[0].rstrip(","),
+            start="warm" if self._start.startswith("warm") else "cold",
             seconds_to_ready=round(self._seconds_to_ready, 3),
             seconds=round(seconds, 3),
             started_at=self._started_at,

@@ -27,6 +27,7 @@ __all__ = ["namespace"]
 
 _HELP = {
     "kernel": "An id of kernels.yaml, such as 6.1.",
+    "image": "A kernel's file that kernels.yaml does not name: vmlinuz, bzImage, Image, vmlinux.",
     "kernels": 'Ids and patterns of kernels.yaml: 5.10,6.1 or "6.*". Default: matrix.',
     "run": "A regular expression: only the tests that match.",
     "binary": "An executable to run in place of the declared tests; may be given again.",
@@ -38,6 +39,14 @@ _HELP = {
     "output": "Where to write it. Default: in .bpfmatrix.",
     "text": "What to look for.",
     "all": "Also those in use, and apt's indexes.",
+    "version": "A release such as 5.4.276, or a series such as 6.1: the newest release of it.",
+    "from_": "kernel.org (the default), apt (Debian's linux-source), or a folder with a tree.",
+    "config": "A further fragment of options; may be given again.",
+    "debug": "Add debug.config, and keep the debug information in vmlinux.",
+    "url": "The address of a server with kernel.org's layout.",
+    "keyring": "The keys that may sign kernel.org's checksums.",
+    "sha256": "The checksum of the tarball, in place of a signed one.",
+    "suite": "Debian's suite. Default: the first one that has the series.",
 }
 
 
@@ -88,20 +97,27 @@ def doctor(c: Context) -> None:
 
 
 @_task(iterable=["binary"])
-def run(  # noqa: PLR0917 - each is an option
+def run(
     c: Context,
-    kernel: str,
+    kernel: str = "",
+    image: str = "",
     run: str | None = None,
     binary: Any = None,
     timeout: str | None = None,
     cold: bool = False,
 ) -> None:
     """Load and test the eBPF on one kernel. Words behind -- go to the executables."""
-    _run_on([kernel], options(run, binary or (), timeout, _behind_dashes(), cold))
+    if bool(kernel) == bool(image):
+        raise UsageError("name the kernel, either by --kernel or by --image")
+    asked = options(run, binary or (), timeout, _behind_dashes(), cold)
+    project, id = Project.load(), kernel
+    if image:
+        project, id = project.with_image(Path(image))
+    _run_on(project, [id], asked)
 
 
 @_task(iterable=["binary"])
-def matrix(  # noqa: PLR0917 - each is an option
+def matrix(
     c: Context,
     kernels: str | None = None,
     run: str | None = None,
@@ -111,17 +127,26 @@ def matrix(  # noqa: PLR0917 - each is an option
     jobs: int = 0,
 ) -> None:
     """Load and test the eBPF on many kernels, side by side, in one table."""
-    ids = kernel_ids(Project.load().config, kernels)
-    _run_on(ids, options(run, binary or (), timeout, _behind_dashes(), cold), jobs or None)
+    project = Project.load()
+    asked = options(run, binary or (), timeout, _behind_dashes(), cold)
+    _run_on(project, kernel_ids(project.config, kernels), asked, jobs or None)
 
 
-def _run_on(ids: list[str], asked: Options, jobs: int | None = None) -> None:
+def _run_on(project: Project, ids: list[str], asked: Options, jobs: int | None = None) -> None:
     from bpfmatrix import matrix as matrices  # noqa: PLC0415
     from bpfmatrix import results  # noqa: PLC0415
 
-    status = results.exit_status(matrices.run(Project.load(), ids, asked, jobs))
+    status = results.exit_status(matrices.run(project, ids, asked, jobs))
     if status:
         raise Exit(code=status)
+
+
+@_task()
+def watch(c: Context, kernel: str, run: str | None = None, timeout: str | None = None) -> None:
+    """Load and test the eBPF on one kernel at each save of a file, until Ctrl-C."""
+    from bpfmatrix.watch import watch as run_at_each_save  # noqa: PLC0415
+
+    run_at_each_save(Project.load(), kernel, options(run, (), timeout, _behind_dashes()))
 
 
 @_task()
@@ -229,6 +254,43 @@ def kernels_search(c: Context, text: str, json: bool = False) -> None:
     print_offers(kernels.search(project.config, project.cache, text, _progress), as_json=json)
 
 
+@_task(name="build", positional=["version"], iterable=["config"])
+def kernels_build(
+    c: Context,
+    version: str,
+    from_: str = "",
+    config: Any = None,
+    debug: bool = False,
+    arch: str = "",
+    url: str = "",
+    keyring: str = "",
+    sha256: str = "",
+    suite: str = "",
+) -> None:
+    """Build a kernel from source with the fragments of ci-kernels/, into ci-kernels/VERSION.
+
+    A kernel of kernels.yaml that is called so and has `source: build` gives the defaults.
+    """
+    from bpfmatrix.bar import shown  # noqa: PLC0415
+    from bpfmatrix.kernels import building  # noqa: PLC0415
+    from bpfmatrix.listing import print_kernel_build  # noqa: PLC0415
+
+    project, here = Project.load(), Path.cwd()
+    given = {
+        "from": str(here / Path(from_).expanduser()) if "/" in from_ else from_,
+        "config": [here / path for path in config or ()],
+        "debug": debug,
+        "url": url,
+        "keyring": here / keyring if keyring else None,
+        "sha256": sha256,
+        "suite": suite,
+    }
+    source, for_arch = building.asked(project.config, version, given, arch)
+    with shown() as progress:
+        built = building.build(source, for_arch, project.root, project.cache, progress)
+    print_kernel_build(project, built, version)
+
+
 @_task(name="prune")
 def kernels_prune(c: Context, all: bool = False) -> None:
     """Remove cached kernels that nothing points at any more."""
@@ -259,9 +321,11 @@ class _InOrder(Lexicon):
 invoke.collection.Lexicon = _InOrder  # type: ignore[attr-defined]
 
 namespace = Collection(
-    *(doctor, run, matrix, ebpf, test_binaries, initramfs, clean),
+    *(doctor, run, matrix, watch, ebpf, test_binaries, initramfs, clean),
     Collection(
-        "kernels", kernels_list, kernels_fetch, kernels_update, kernels_search, kernels_prune
+        "kernels",
+        *(kernels_list, kernels_fetch, kernels_update, kernels_search, kernels_build),
+        kernels_prune,
     ),
     Collection("hooks", hooks_install),
 )

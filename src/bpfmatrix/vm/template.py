@@ -25,7 +25,7 @@ from bpfmatrix.errors import MachineError
 from bpfmatrix.vm import machine, parts
 from bpfmatrix.vm.machine import MachineSpec
 
-__all__ = ["Template", "TemplateError", "discard", "find", "get", "prune"]
+__all__ = ["Template", "TemplateError", "discard", "find", "get", "prune", "restored"]
 
 # Counts changes of what a template holds or of how it is made.
 _FORMAT = 1
@@ -178,6 +178,22 @@ async def _make(spec: MachineSpec, cache: Cache, target: Path, console: Path) ->
     except MachineError as error:
         raise TemplateError(error.what) from error
     prune(cache, older_than_seconds=_KEPT_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def restored(
+    template: Template, spec: MachineSpec, console: Path, host_name: str
+) -> AsyncIterator[machine.Machine]:
+    """Give a machine that was restored from a template and is ready; RestoreError if none is.
+
+    `console` begins with what the kernel said when the template was booted.
+    """
+    try:
+        shutil.copyfile(template.console, console)
+    except OSError as error:  # pruned by another process just now
+        raise machine.RestoreError(error.strerror or str(error)) from error
+    async with machine.restore(spec, console, template.memory, template.state, host_name) as guest:
+        yield guest
 
 
 def discard(template: Template, cache: Cache) -> None:
