@@ -117,7 +117,7 @@ def test_page_has_every_key_of_every_model() -> None:
     page = docs.page()
     for _, model in docs._models("", config.Config):
         for name, field in model.model_fields.items():
-            assert f"| `{name}` |" in page
+            assert f"| `{field.alias or name}` |" in page
             assert field.description, f"{model.__name__}.{name} has no docstring"
 
 
