@@ -14,13 +14,15 @@ from bpfmatrix import build, kernels
 from bpfmatrix.console import make_console
 from bpfmatrix.doctor import Check
 from bpfmatrix.initramfs import unpack
-from bpfmatrix.kernels import Offer
+from bpfmatrix.kernels.offers import Offer
+from bpfmatrix.kernels.building import Built
 from bpfmatrix.project import Project
 
 __all__ = [
     "print_archive",
     "print_built",
     "print_checks",
+    "print_kernel_build",
     "print_kernels",
     "print_objects",
     "print_offers",
@@ -90,6 +92,24 @@ def _kernel_row(project: Project, id: str) -> dict[str, Any]:
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def print_kernel_build(project: Project, built: Built, version: str) -> None:
+    """Print what a build gave, and what to do with it."""
+    console = make_console()
+    folder = project.relative(built.folder)
+    for name in ("vmlinuz", "vmlinux", "config", "System.map"):
+        size = (built.folder / name).stat().st_size
+        console.print(f"{folder}/{name:<12} {size / 1e6:6.1f} MB", markup=False)
+    console.print(
+        f"{built.release} (built from {built.source}) in {built.seconds:.0f} s", markup=False
+    )
+    if built.unknown:
+        console.print(f"unknown to {built.version}: {', '.join(built.unknown)}", markup=False)
+    if version in project.config.kernels:
+        console.print(f"run it: KERN_DIR=ci-kernels nox -s kernel-{version}", markup=False)
+    else:
+        console.print(f"run it: invoke run --image {folder}/vmlinuz", markup=False)
 
 
 def print_offers(offers: Sequence[Offer], as_json: bool) -> None:

@@ -13,6 +13,7 @@ from bpfmatrix.config import KernelConfig, Source
 
 from . import synthetic
 from .archive import Archive, make_key
+from .rpms import Part, RpmRepository, make_rpm_key
 
 
 @pytest.fixture
@@ -33,6 +34,53 @@ def keyring() -> Iterator[Path]:
     with contextlib.suppress(subprocess.CalledProcessError):
         subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
     shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def rpm_key() -> Iterator[Path]:
+    """An armored public key; the folder that it lies in is gpg's."""
+    home = Path(tempfile.mkdtemp(prefix="gpg"))
+    yield make_rpm_key(home)
+    with contextlib.suppress(subprocess.CalledProcessError):
+        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def repository(
+    tmp_path: Path, rpm_key: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RpmRepository]:
+    """A repository that holds one kernel, as RHEL 9 splits it, and no metadata yet."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    served = RpmRepository(tmp_path / "repository", rpm_key.parent)
+    served.add(kernel_parts("6.1.190-9.el9"), "6.1.190-9.el9")
+    yield served
+    served.web.stop()
+
+
+def kernel_parts(build: str) -> dict[str, Part]:
+    """The packages of a build that are looked at, and one that is not needed."""
+    release = f"{build}.x86_64"
+    folder = f"lib/modules/{release}"
+    core, modules = (f"kernel{part}-uname-r = {release}" for part in ("", "-modules-core"))
+    module = lzma.compress(synthetic.module())
+    return {
+        "kernel-core": Part(
+            {
+                f"{folder}/vmlinuz": synthetic.bzimage(release=release),
+                f"{folder}/config": b"CONFIG_BPF=y\n",
+                f"{folder}/System.map": b"0 a\n",
+            },
+            requires=(modules, "bash", "systemd"),
+            provides=(core,),
+        ),
+        "kernel-modules-core": Part(
+            {f"{folder}/modules.order": b"kernel/a.ko\n", f"{folder}/kernel/a.ko.xz": module},
+            requires=(core,),
+            provides=(modules,),
+        ),
+        "kernel-modules-extra": Part({f"{folder}/extra/b.ko.xz": module}, requires=(core,)),
+    }
 
 
 def use_host_settings(

@@ -13,39 +13,29 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.cache import Cache
 from bpfmatrix.config import Config, KernelConfig
-from bpfmatrix.errors import DamagedError, KernelUnavailableError, ToolMissingError
+from bpfmatrix.errors import DamagedError, KernelUnavailableError
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.store import Store
 from bpfmatrix.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from bpfmatrix.kernels.debian import Deb
+    from bpfmatrix.kernels.offers import Available, Offer
 
 __all__ = [
     "KernelImage",
-    "Offer",
     "Package",
     "Provenance",
     "Pruned",
+    "available",
     "cached",
     "newest_available",
     "provide",
     "prune",
+    "refresh",
     "repair",
     "search",
     "update",
 ]
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A package that a source offers."""
-
-    package: str
-    version: str
-    suite: str
-    arch: str
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -119,42 +109,45 @@ def newest_available(kernel: KernelConfig, cache: Cache) -> str | None:
 
     This is by the index that was fetched last: no network is used (`search` fetches it).
     """
-    from bpfmatrix.kernels import debian, fetch  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels import offers  # noqa: PLC0415 - off the start-up path
 
-    if kernel.source.apt is None:
-        return None
-    try:
-        pattern = fetch.apt_pattern(kernel, kernel.source.apt)
-        index = _index(cache, kernel.source.apt.suite, kernel.arch, refresh=False)
-        return debian.resolve(index, pattern, kernel.source.apt.suite)[0].version
-    except (KernelUnavailableError, ToolMissingError):
-        return None
+    return offers.newest(kernel, cache)
 
 
-def search(config: Config, cache: Cache, text: str, progress: Progress = silent) -> list[Offer]:
+def search(config: Config, cache: Cache, text: str, progress: Progress = silent) -> "list[Offer]":
     """Return the kernel packages with `text` in their name or version, of all suites declared."""
-    kernels = [config.kernel(id) for id in config.kernels]
-    suites = sorted({(k.source.apt.suite, k.arch) for k in kernels if k.source.apt})
-    return [
-        Offer(deb.name, deb.version, suite, arch, deb.size_bytes)
-        for suite, arch in suites
-        for deb in _index(cache, suite, arch, refresh=True, progress=progress)
-        if deb.name.startswith("linux-image-") and (text in deb.name or text in deb.version)
-    ]
+    from bpfmatrix.kernels import offers  # noqa: PLC0415 - off the start-up path
+
+    return offers.search(config, cache, text, progress)
+
+
+def refresh(config: Config, cache: Cache, progress: Progress = silent) -> None:
+    """Fetch what `newest_available` looks at."""
+    from bpfmatrix.kernels import offers  # noqa: PLC0415 - off the start-up path
+
+    offers.refresh(config, cache, progress)
+
+
+def available(config: Config, cache: Cache, progress: Progress = silent) -> "Available":
+    """Return an entry for every series that the declared apt suites have now."""
+    from bpfmatrix.kernels import offers  # noqa: PLC0415 - off the start-up path
+
+    return offers.available(config, cache, progress)
 
 
 def prune(cache: Cache, everything: bool = False) -> list[Pruned]:
     """Remove the images that no kernel of any checkout points at (those that `update` left).
 
     The cache is shared, so a kernel of another checkout's kernels.yaml counts as well.
-    `everything` removes all images and all of apt's indexes: the next use fetches them again.
+    `everything` removes all images and the indexes of apt and dnf: the next use fetches them again.
     """
     pruned = [
         Pruned(f"{folder.parent.name}/{folder.name}", size_bytes)
         for folder, size_bytes in Store(cache).prune(everything)
     ]
     if everything:
-        shutil.rmtree(cache.root / "apt", ignore_errors=True)
+        for name in ("apt", "dnf"):
+            shutil.rmtree(cache.root / name, ignore_errors=True)
     return pruned
 
 
@@ -187,6 +180,10 @@ def _resolved(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
     image = store.resolved(kernel)
     if image and kernel.source.directory and not directory.is_current(kernel, store, image):
         return None
+    if image and kernel.source.package is not None:
+        from bpfmatrix.kernels.package import is_current  # noqa: PLC0415 - off the start-up path
+
+        return image if is_current(kernel, kernel.source.package, image) else None
     return image
 
 
@@ -200,20 +197,3 @@ def _verified(
     except DamagedError as error:
         progress(f"{kernel.id}: the cached kernel is damaged ({error.what}); fetching it again")
         return None
-
-
-def _index(
-    cache: Cache, suite: str, arch: str, refresh: bool, progress: Progress = silent
-) -> "list[Deb]":
-    from bpfmatrix.kernels.apt import Archive, SuiteUnreachableError  # noqa: PLC0415 - off the start-up path
-
-    archive = Archive.of_host(cache, suite, arch)
-    with archive.locked():
-        if refresh:
-            try:
-                archive.update(progress)
-            except SuiteUnreachableError as error:
-                if not archive.debs():
-                    raise
-                progress(f"{error.what}; this is from the index that was fetched last")
-        return archive.debs()

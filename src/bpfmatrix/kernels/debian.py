@@ -15,7 +15,7 @@ from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 if TYPE_CHECKING:
     from debian.deb822 import PkgRelation
 
-__all__ = ["DEB_ARCH", "Deb", "closure", "default_pattern", "parse_index", "resolve"]
+__all__ = ["DEB_ARCH", "Deb", "closure", "default_pattern", "matching", "parse_index", "resolve"]
 
 DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -96,7 +96,7 @@ def resolve(debs: Sequence[Deb], pattern: str, where: str) -> tuple[Deb, ...]:
     """
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
-    found = _matching(debs, pattern)
+    found = matching(debs, pattern)
     if not found:
         near = nearest(pattern, {deb.name for deb in debs if deb.name.startswith("linux-image-")})
         raise KernelUnavailableError(
@@ -115,7 +115,8 @@ def resolve(debs: Sequence[Deb], pattern: str, where: str) -> tuple[Deb, ...]:
     )
 
 
-def _matching(debs: Sequence[Deb], pattern: str) -> list[Deb]:
+def matching(debs: Sequence[Deb], pattern: str) -> list[Deb]:
+    """Return the packages that a pattern means, in the index's order."""
     if "*" not in pattern:
         return [deb for deb in debs if deb.name == pattern]
     unwanted = [part for part in _VARIANTS if part not in pattern]

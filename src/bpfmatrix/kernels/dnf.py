@@ -143,12 +143,8 @@ class Repository:
             raise self._error()
         self._refuse_older()
 
-    def resolve(self, wanted: str) -> tuple[Rpm, ...]:
-        """Return the newest package that the pattern means, by rpm's order, and its companions.
-
-        These are the packages of the same build that it needs, the one with the modules that
-        machines need, and `extra_packages`.
-        """
+    def newest(self, wanted: str) -> Rpm:
+        """Return the newest package that the pattern means, by rpm's order."""
         found = self._query("--latest-limit=1", wanted)
         if not found:
             raise self._no_package(wanted)
@@ -158,7 +154,15 @@ class Repository:
                 f"{wanted} means several packages of {self.source.repository}: {names}",
                 "Name one of them in kernels.yaml.",
             )
-        first = found[0]
+        return found[0]
+
+    def resolve(self, wanted: str) -> tuple[Rpm, ...]:
+        """Return the newest package that the pattern means, by rpm's order, and its companions.
+
+        These are the packages of the same build that it needs, the one with the modules that
+        machines need, and `extra_packages`.
+        """
+        first = self.newest(wanted)
         build = {rpm.name: rpm for rpm in self._query(f"*-{first.build}.{self.arch}")}
         build = {name: rpm for name, rpm in build.items() if rpm.source == first.source}
         result, open_ends = {first.name: first}, [first]
