@@ -85,7 +85,7 @@ def schema() -> dict[str, Any]:
 def _write_defaults(properties: dict[str, Any], model: type[BaseModel]) -> None:
     """Write defaults as they stand in YAML, and without pydantic's titles, which say nothing."""
     for name, field in model.model_fields.items():
-        described = properties[name]
+        described = properties[field.alias or name]
         described.pop("title", None)
         if "description" in described:
             described["description"] = " ".join(described["description"].split())
@@ -125,7 +125,10 @@ def _models(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseM
 
 
 def _section(path: str, model: type[BaseModel]) -> str:
-    rows = [f"| `{name}` | {' | '.join(_row(model, name))} |" for name in model.model_fields]
+    rows = [
+        f"| `{field.alias or name}` | {' | '.join(_row(model, name))} |"
+        for name, field in model.model_fields.items()
+    ]
     title = f"`{path}`" if path else "The keys of the file"
     lines = [
         *("", f"## {title}", ""),

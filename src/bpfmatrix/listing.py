@@ -14,8 +14,8 @@ from bpfmatrix import build, kernels
 from bpfmatrix.console import make_console
 from bpfmatrix.doctor import Check
 from bpfmatrix.initramfs import unpack
-from bpfmatrix.kernels.offers import Offer
 from bpfmatrix.kernels.building import Built
+from bpfmatrix.kernels.offers import Offer
 from bpfmatrix.project import Project
 
 __all__ = [

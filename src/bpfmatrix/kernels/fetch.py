@@ -4,17 +4,19 @@ One function for each kind of source; `fetch` chooses by the source's kind.
 """
 
 import contextlib
+from functools import partial
 
 from bpfmatrix.cache import Cache
-from bpfmatrix.config import AptSource, KernelConfig
-from bpfmatrix.errors import BpfmatrixError, DamagedError, UnreachableError, UsageError
+from bpfmatrix.config import AptSource, BuildSource, KernelConfig
+from bpfmatrix.errors import BpfmatrixError, DamagedError, UnreachableError
 from bpfmatrix.kernels.apt import Archive
 from bpfmatrix.kernels.debian import Deb, default_pattern, resolve
-from bpfmatrix.kernels.directory import fetch_file
+from bpfmatrix.kernels.directory import fetch_file, modules_of
 from bpfmatrix.kernels.dnf import fetch_rpms
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.package import fetch_files, unpack
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, is_disk_full, require_space
+from bpfmatrix.kernels.tree import install
 from bpfmatrix.progress import Progress
 
 __all__ = ["apt_pattern", "fetch"]
@@ -61,10 +63,8 @@ def _from_source(kernel: KernelConfig, store: Store, progress: Progress, same: b
         from bpfmatrix.kernels import oci  # noqa: PLC0415 - oras takes a quarter of a second
 
         return oci.fetch_image(kernel, oci.Reference.parse(source.oci), store, progress, same)
-    raise UsageError(
-        f"the {source.kind} source comes with a later version of bpfmatrix",
-        f"Until then give kernels.{kernel.id} an apt source, or choose one that has.",
-    )
+    assert source.build is not None
+    return _from_build(kernel, source.build, store, progress, same)
 
 
 def apt_pattern(kernel: KernelConfig, source: AptSource) -> str:
@@ -101,6 +101,26 @@ def _from_apt(
             unpack(files, staging / "root")
             # A meta package may have a version of its own; what it leads to has the kernel's.
             return store.add(kernel, staging, wanted[-1].upstream_version, provenance)
+
+
+def _from_build(
+    kernel: KernelConfig, source: BuildSource, store: Store, progress: Progress, same: bool
+) -> KernelImage:
+    """Build the kernel, unless `same` and it was built for the same source and fragments."""
+    from bpfmatrix.kernels import building  # noqa: PLC0415 - off the start-up path
+
+    built = building.existing(source, kernel.arch, kernel.root) if same else None
+    if built is None:
+        built = building.build(source, kernel.arch, kernel.root, store.cache, progress)
+    vmlinuz = built.folder / "vmlinuz"
+    require_space(store.cache.root, UNPACKED_KERNEL_BYTES)
+    with store.cache.staging() as staging:
+        root = staging / "root"
+        root.mkdir()
+        modules = partial(modules_of, vmlinuz)
+        install(vmlinuz, f"the kernel in {built.folder}", modules, built.folder / "config", root)
+        provenance = Provenance(f"built from {built.source}", built.packages)
+        return store.add(kernel, staging, built.version, provenance)
 
 
 def _again(debs: list[Deb], packages: tuple[Package, ...]) -> tuple[Deb, ...]:
