@@ -47,9 +47,10 @@ class Descriptor:
         return made | ({"platform": dict(self.platform)} if self.platform else {})
 
 
-def layer(
-    entries: Iterable[tarfile.TarInfo | tuple[str, bytes]], packed: str = "gzip"
-) -> Descriptor:
+Entry = tarfile.TarInfo | tuple[str, bytes]
+
+
+def layer(entries: Iterable[Entry], packed: str = "gzip") -> Descriptor:
     """Make a layer of files (name, content) and of whatever other entries."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -76,7 +77,7 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     return info
 
 
-def tree(folder: Path, prefix: str = "") -> list[tuple[str, bytes]]:
+def tree(folder: Path, prefix: str = "") -> list[Entry]:
     """Return the files of a folder as entries of a layer."""
     return [
         (prefix + str(path.relative_to(folder)), path.read_bytes())
