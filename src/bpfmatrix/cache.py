@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
 
-__all__ = ["Cache"]
+__all__ = ["Cache", "Pruned"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,14 @@ class Cache:
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Something of the cache's that was removed."""
+
+    name: str
+    size_bytes: int
 
 
 @contextlib.contextmanager

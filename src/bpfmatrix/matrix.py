@@ -7,6 +7,8 @@ all that a person wants to see.
 import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bpfmatrix import build, passed, schedule
 from bpfmatrix.console import Report
@@ -16,8 +18,11 @@ from bpfmatrix.payload import Payload
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun
 from bpfmatrix.run import Listener, Prepared, execute, failed_to_prepare, prepare
+from bpfmatrix.vm import template
+from bpfmatrix.vm.machine import MachineEndedError
+from bpfmatrix.vm.template import Template
 
-__all__ = ["built", "run"]
+__all__ = ["built", "run", "warm"]
 
 
 def run(
@@ -56,6 +61,24 @@ def run(
     if len(runs) > 1:
         report.matrix(runs, time.monotonic() - started)
     return runs
+
+
+def warm(project: Project, ids: Sequence[str]) -> list[tuple[str, Template, bool]]:
+    """Make the templates of these kernels, where there are none; the bool says which were made."""
+    found = []
+    options = Options()
+    for kernel in map(project.config.kernel, ids):
+        with Report(project, [kernel.id]) as report, TemporaryDirectory() as folder:
+            payload = built(project, kernel.arch, options, report)
+            prepared = prepare(project, kernel, payload, options, report)
+            report.doing(kernel.id, "boot", "making the template")
+            console = Path(folder) / "console.log"
+            making = template.get(prepared.spec, project.cache, prepared.label, console)
+            try:
+                found.append((kernel.id, *asyncio.run(making)))
+            except (template.TemplateError, MachineEndedError) as error:
+                raise BpfmatrixError(f"{kernel.id}: no template could be made: {error}") from error
+    return found
 
 
 def built(project: Project, arch: str, options: Options, report: Listener) -> Payload:

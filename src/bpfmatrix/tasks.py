@@ -18,7 +18,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 from invoke.vendor.lexicon import Lexicon
 
-from bpfmatrix.commandline import complain, kernel_ids, options
+from bpfmatrix.commandline import complain, kernel_ids, options, with_available
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.options import Options
 from bpfmatrix.project import Project
@@ -29,10 +29,13 @@ _HELP = {
     "kernel": "An id of kernels.yaml, such as 6.1.",
     "image": "A kernel's file that kernels.yaml does not name: vmlinuz, bzImage, Image, vmlinux.",
     "kernels": 'Ids and patterns of kernels.yaml: 5.10,6.1 or "6.*". Default: matrix.',
+    "available": "Also all series that the apt suites of kernels.yaml have now.",
+    "refresh": "Fetch the indexes of the sources before.",
     "run": "A regular expression: only the tests that match.",
     "binary": "An executable to run in place of the declared tests; may be given again.",
     "timeout": "The limit of each executable, such as 30s or 2m.",
     "jobs": "Machines at once. Default: one for each core.",
+    "warm": "Also boot it once, and save that as the template of later runs.",
     "cold": "Boot the kernel, even if there is a template.",
     "json": "Print JSON.",
     "arch": "x86_64 or aarch64. Default: that of defaults in kernels.yaml.",
@@ -120,6 +123,7 @@ def run(
 def matrix(
     c: Context,
     kernels: str | None = None,
+    available: bool = False,
     run: str | None = None,
     binary: Any = None,
     timeout: str | None = None,
@@ -127,9 +131,11 @@ def matrix(
     jobs: int = 0,
 ) -> None:
     """Load and test the eBPF on many kernels, side by side, in one table."""
-    project = Project.load()
+    project, default = Project.load(), None
     asked = options(run, binary or (), timeout, _behind_dashes(), cold)
-    _run_on(project, kernel_ids(project.config, kernels), asked, jobs or None)
+    if available:
+        project, default = with_available(project, kernels)
+    _run_on(project, kernel_ids(project.config, kernels, default), asked, jobs or None)
 
 
 def _run_on(project: Project, ids: list[str], asked: Options, jobs: int | None = None) -> None:
@@ -200,6 +206,9 @@ def clean(c: Context) -> None:
     print("removed .bpfmatrix and the eBPF objects")
 
 
+_TEMPLATES_KEPT_SECONDS = 24 * 3600
+
+
 @_task(name="install")
 def hooks_install(c: Context) -> None:
     """Let git run `nox -s pre-push` before each push; a hook that is there is kept and called."""
@@ -212,15 +221,19 @@ def hooks_install(c: Context) -> None:
 
 
 @_task(name="list")
-def kernels_list(c: Context, json: bool = False) -> None:
+def kernels_list(c: Context, refresh: bool = False, json: bool = False) -> None:
     """List the kernels of kernels.yaml: source, newest available, what is cached."""
+    from bpfmatrix import kernels  # noqa: PLC0415
     from bpfmatrix.listing import print_kernels  # noqa: PLC0415
 
-    print_kernels(Project.load(), as_json=json)
+    project = Project.load()
+    if refresh:
+        kernels.refresh(project.config, project.cache, _progress)
+    print_kernels(project, as_json=json)
 
 
 @_task(name="fetch")
-def kernels_fetch(c: Context, kernel: str = "") -> None:
+def kernels_fetch(c: Context, kernel: str = "", warm: bool = False) -> None:
     """Fetch one kernel, or those of the matrix, if they are not cached."""
     from bpfmatrix import kernels  # noqa: PLC0415
 
@@ -228,6 +241,13 @@ def kernels_fetch(c: Context, kernel: str = "") -> None:
     for id in [kernel] if kernel else project.config.matrix_ids:
         image, cached = kernels.provide(project.config.kernel(id), project.cache, _progress)
         print(f"{id:<10} {image.description}  {'cached' if cached else 'fetched'}")
+    if warm:
+        from bpfmatrix.matrix import warm as make_templates  # noqa: PLC0415
+
+        ids = [kernel] if kernel else project.config.matrix_ids
+        for id, template, made in make_templates(project, ids):
+            size = template.bytes_on_disk / 1e6
+            print(f"{id:<10} template of {size:.0f} MB  {'made' if made else 'cached'}")
 
 
 @_task(name="update")
@@ -277,7 +297,7 @@ def kernels_build(
 
     project, here = Project.load(), Path.cwd()
     given = {
-        "from": str(here / Path(from_).expanduser()) if "/" in from_ else from_,
+        "from": from_ if from_ in ("", "apt", "kernel.org") else str(here / from_),
         "config": [here / path for path in config or ()],
         "debug": debug,
         "url": url,
@@ -293,11 +313,15 @@ def kernels_build(
 
 @_task(name="prune")
 def kernels_prune(c: Context, all: bool = False) -> None:
-    """Remove cached kernels that nothing points at any more."""
+    """Remove cached kernels that nothing points at, and templates not used for a day."""
     from bpfmatrix import kernels  # noqa: PLC0415
+    from bpfmatrix.vm import template  # noqa: PLC0415
 
     project = Project.load()
-    pruned = kernels.prune(project.cache, everything=all)
+    pruned = [
+        *kernels.prune(project.cache, everything=all),
+        *template.prune(project.cache, 0 if all else _TEMPLATES_KEPT_SECONDS),
+    ]
     for item in pruned:
         print(f"removed {item.name} ({item.size_bytes / 1e6:.0f} MB)")
     total = sum(item.size_bytes for item in pruned)

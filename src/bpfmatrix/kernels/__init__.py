@@ -8,10 +8,9 @@ release that it resolved to until `update`. `cached`, `newest_available` and
 
 import contextlib
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bpfmatrix.cache import Cache
+from bpfmatrix.cache import Cache, Pruned
 from bpfmatrix.config import Config, KernelConfig
 from bpfmatrix.errors import DamagedError, KernelUnavailableError
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
@@ -36,14 +35,6 @@ __all__ = [
     "search",
     "update",
 ]
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """Something that `prune` removed."""
-
-    name: str
-    size_bytes: int
 
 
 def cached(kernel: KernelConfig, cache: Cache) -> KernelImage | None:

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.cache import Cache
+from bpfmatrix.cache import Cache, Pruned
 from bpfmatrix.errors import MachineError
 from bpfmatrix.vm import machine, parts
 from bpfmatrix.vm.machine import MachineSpec
@@ -203,14 +203,14 @@ def discard(template: Template, cache: Cache) -> None:
         template.folder.replace(staging / "discarded")
 
 
-def prune(cache: Cache, older_than_seconds: float = 0.0) -> list[tuple[str, int]]:
-    """Remove templates that were not used for so long; give their names and sizes in bytes."""
+def prune(cache: Cache, older_than_seconds: float = 0.0) -> list[Pruned]:
+    """Remove templates that were not used for so long."""
     removed = []
     for folder in sorted((cache.root / "templates").glob("*")):
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime >= older_than_seconds:
                 template = Template(folder)
-                removed.append((folder.name, template.bytes_on_disk))
+                removed.append(Pruned(f"template {folder.name}", template.bytes_on_disk))
                 discard(template, cache)
     return removed
 
