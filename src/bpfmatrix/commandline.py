@@ -5,6 +5,7 @@ nox sessions parse their words here; invoke has its own parser and only shares t
 
 import argparse
 import contextlib
+import dataclasses
 import fnmatch
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,9 @@ from pathlib import Path
 from bpfmatrix.config import Config, parse_duration, suggestion
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.options import Options
+from bpfmatrix.project import Project
 
-__all__ = ["complain", "kernel_ids", "options", "parse", "reported"]
+__all__ = ["complain", "kernel_ids", "options", "parse", "reported", "with_available"]
 
 
 def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
@@ -27,6 +29,9 @@ def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--timeout", metavar="DURATION", help="limit of each executable: 30s, 2m")
     if session in ("matrix", "pre-push"):
         parser.add_argument("--kernels", metavar="IDS", help='such as 5.10,6.1 or "6.*"')
+        parser.add_argument(
+            "--available", action="store_true", help="also all series that the apt suites have now"
+        )
         parser.add_argument("--jobs", metavar="N", type=int, help="machines at once")
         parser.add_argument(
             "--cached", action="store_true", help="take results that are still true"
@@ -37,7 +42,7 @@ def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def options(  # noqa: PLR0917 - each is an option
+def options(
     run: str | None,
     binary: Sequence[str],
     timeout: str | None,
@@ -79,6 +84,24 @@ def kernel_ids(
             )
         found.update(dict.fromkeys(matching))
     return list(found)
+
+
+def with_available(project: Project, patterns: str | None) -> tuple[Project, list[str]]:
+    """Return the project with an entry for each series of its apt suites, and their ids.
+
+    The ids are those that run where no patterns are given. Says what is left out, and why.
+    """
+    from bpfmatrix import kernels  # noqa: PLC0415 - off the start-up path
+
+    found = kernels.available(project.config, project.cache)
+    for series in found.left_out:
+        if patterns is None:
+            asked = series.arch == project.config.defaults.arch
+        else:
+            asked = any(fnmatch.fnmatch(series.id, part.strip()) for part in patterns.split(","))
+        if asked:
+            print(series.why, file=sys.stderr)
+    return dataclasses.replace(project, config=found.config), list(found.ids)
 
 
 def complain(error: BpfmatrixError) -> None:

@@ -265,6 +265,19 @@ class Source(_Model):
         """The one key that is set."""
         return self._given()[0]
 
+    @property
+    def summary(self) -> str:
+        """One short text for lists: `apt bookworm-security`."""
+        if self.apt is not None:
+            return f"apt {self.apt.suite}"
+        if self.dnf is not None:
+            return f"dnf {self.dnf.repository}"
+        if self.package is not None:
+            return f"package {self.package.files[0]}"
+        if self.build is not None:
+            return f"build {self.build.version} from {self.build.origin}"
+        return f"{self.kind} {getattr(self, self.kind)}"
+
 
 class _Machine(_Model):
     """What `defaults` and each kernel have in common."""

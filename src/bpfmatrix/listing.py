@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,32 +67,39 @@ def print_kernels(project: Project, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = _table("kernel", "arch", "source", "cached", "newest known", "size")
+    table = _table("kernel", "arch", "source", "newest known", "cached", "size", "age")
     for row in rows:
+        cached = f"{row['version']} ({row['release']})" if row["release"] else ""
         size = f"{row['bytes'] / 1e6:.0f} MB" if row["bytes"] else ""
-        columns = ("kernel", "arch", "source", "version", "newest")
-        table.add_row(*(str(row[column] or "") for column in columns), size)
+        columns = [row[name] or "" for name in ("kernel", "arch", "source", "newest")]
+        table.add_row(*columns, cached, size, _age(row["age_seconds"]))
     make_console().print(table)
 
 
 def _kernel_row(project: Project, id: str) -> dict[str, Any]:
     kernel = project.config.kernel(id)
     image = kernels.cached(kernel, project.cache)
-    source = kernel.source
     return {
         "kernel": id,
         "arch": kernel.arch,
-        "source": f"apt {source.apt.suite}" if source.apt else f"{source.kind} {source.oci}",
+        "source": kernel.source.summary,
+        "newest": kernels.newest_available(kernel, project.cache),
         "version": image.version if image else None,
         "release": image.release if image else None,
         "digest": image.digest if image else None,
-        "newest": kernels.newest_available(kernel, project.cache),
-        "bytes": _size(image.folder) if image else 0,
+        "packages": [f"{p.name} {p.version}" for p in image.provenance.packages] if image else [],
+        "bytes": image.size_bytes if image else 0,
+        "age_seconds": max(0, round(time.time() - image.stored_at)) if image else None,
     }
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _age(seconds: int | None) -> str:
+    if seconds is None:
+        return ""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
 
 
 def print_kernel_build(project: Project, built: Built, version: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nox
 
-from bpfmatrix.commandline import kernel_ids, options, parse, reported
+from bpfmatrix.commandline import kernel_ids, options, parse, reported, with_available
 from bpfmatrix.config import Config, KernelConfig
 from bpfmatrix.project import Project
 
@@ -64,6 +64,8 @@ def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
     words, before_push = parse(session.name, session.posargs), session.name == "pre-push"
     default = project.config.pre_push_ids if before_push else project.config.matrix_ids
     with reported():
+        if ids is None and words.available:
+            project, default = with_available(project, words.kernels)
         chosen = ids or kernel_ids(project.config, words.kernels, default)
         cached = ids is None and (words.cached or before_push) and not words.fresh
         asked = options(words.run, words.binary, words.timeout, words.arguments, words.cold, cached)
@@ -74,5 +76,4 @@ def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
 
 
 def _source(kernel: KernelConfig) -> str:
-    source = kernel.source
-    return f"apt {source.apt.suite}" if source.apt else f"{source.kind} {source.oci}"
+    return kernel.source.summary
