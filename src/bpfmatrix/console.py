@@ -1,9 +1,10 @@
 """What a person sees of a run: live on a terminal, each line once in a pipe, grouped in CI."""
 
+import contextlib
 import os
+import re
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,6 +24,10 @@ _STYLES = {
     Outcome.INTERRUPTED: "yellow",
 }
 _MARKS = {Outcome.PASSED: ("✓", "ok"), Outcome.SKIPPED: ("-", "-")}
+# As support/internal/bpftest writes it.
+_VERIFIER_LOG = re.compile(
+    r"----- verifier log: (.*?) -----\n.*?----- end of verifier log -----", re.S
+)
 _RIGHT_COLUMN = 64
 _SHOWN_OUTPUT_LINES = 60
 _SHOWN_CONSOLE_LINES = 12
@@ -116,11 +121,19 @@ class Report:
         """See Listener."""
         self._doing.pop(run.kernel, None)
         self._runs.append(run)
-        if self._github and not self._several:
+        if self._github:
+            if self._several:
+                self._list_tests(run)
             self._console.print("::endgroup::", markup=False)
         self._summary(run)
         if not self._several:
             self._explain(run)
+
+    def _list_tests(self, run: KernelRun) -> None:
+        self._console.print(f"::group::{_shown_release(run)}", markup=False)
+        for test in run.tests:
+            reason = f"  {test.reason}" if test.reason else ""
+            self._console.print(f"  {test.outcome:<8} {test.name}{reason}", markup=False)
 
     def matrix(self, runs: Sequence[KernelRun], seconds: float) -> None:
         """Print the table of all kernels, and then what did not pass."""
@@ -175,13 +188,12 @@ class Report:
         shown(f"[bold]{who}[/]  [red]{run.outcome}[/]: {escape(run.reason)}")
         for test in run.failures[:_SHOWN_FAILURES]:
             shown(f"  [red]{self._mark(test.outcome)}[/] [bold]{escape(test.name)}[/]")
-            for line in _last_lines(test.output, _SHOWN_OUTPUT_LINES):
+            for line in _last_lines(_folded(test.output), _SHOWN_OUTPUT_LINES):
                 shown(f"      {line}", markup=False)
         if len(run.failures) > _SHOWN_FAILURES:
             shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
-        if run.outcome in (Outcome.PANIC, Outcome.LOST, Outcome.TIMEOUT, Outcome.ERROR):
-            for line in _console_lines(self._project.root / run.console if run.console else None):
-                shown(f"      {line}", markup=False, style="dim")
+        for line in self._console_lines(run):
+            shown(f"      {line}", markup=False, style="dim")
         for log in run.logs:
             shown(f"  full output   {log}", markup=False)
         if run.console:
@@ -189,6 +201,15 @@ class Report:
         if run.failures:
             top = run.failures[0].name.split("/")[0]
             shown(f"  run it alone  nox -s kernel-{run.kernel} -- --run {top}", markup=False)
+
+    def _console_lines(self, run: KernelRun) -> list[str]:
+        """Return the last lines of the console that came while tests ran, or of all if none did."""
+        if not run.console:
+            return []
+        with contextlib.suppress(OSError):
+            text = (self._project.root / run.console).read_bytes()[run.console_bytes_before_tests :]
+            return _last_lines(text.decode(errors="replace"), _SHOWN_CONSOLE_LINES)
+        return []
 
     def _mark(self, outcome: Outcome) -> str:
         return _MARKS.get(outcome, ("✗", "FAIL"))[self._ascii]
@@ -203,16 +224,15 @@ def _shown_release(run: KernelRun) -> str:
     return run.version or run.kernel
 
 
+def _folded(output: str) -> str:
+    """Leave out the verifier's logs: what they come to stands before them, all of it in a file."""
+    return _VERIFIER_LOG.sub(
+        lambda log: f"(the verifier's log of {log[1]}: {log[0].count(chr(10)) - 1} lines)", output
+    )
+
+
 def _last_lines(text: str, count: int) -> list[str]:
     lines = text.rstrip().splitlines()
     if len(lines) <= count:
         return lines
     return [f"... {len(lines) - count} lines before", *lines[-count:]]
-
-
-def _console_lines(path: Path | None) -> list[str]:
-    try:
-        text = path.read_text(errors="replace") if path else ""
-    except OSError:
-        return []
-    return _last_lines(text, _SHOWN_CONSOLE_LINES) if text else []

@@ -99,7 +99,8 @@ def _accelerators(project: Project) -> list[Check]:
         )
         fine = accelerator != "kvm" or chosen.name == "kvm"
         fix = "" if fine else "set qemu.accel to auto in kernels.yaml"
-        found.append(Check(f"accelerator {arch}", str(chosen), fine, fix))
+        shown = f"{chosen}, {chosen.detail}" if chosen.detail else str(chosen)
+        found.append(Check(f"accelerator {arch}", shown, fine, fix))
     return found
 
 

@@ -84,6 +84,8 @@ class KernelRun:
     tests: tuple[TestResult, ...] = ()
     console: str = ""
     """The kernel's console, a path relative to kernels.yaml."""
+    console_bytes_before_tests: int = 0
+    """How much of the console is older than the first test."""
     logs: tuple[str, ...] = ()
     """The tests' whole outputs, paths relative to kernels.yaml."""
     tool_version: str = ""

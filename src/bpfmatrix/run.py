@@ -284,6 +284,10 @@ def _clear(project: Project, id: str) -> Path:
     return folder
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -313,6 +317,7 @@ class _Run:
         self._seconds_to_ready = 0.0
         self._oops = False
         self._start = ""
+        self._console_bytes = 0
         if entered is None:
             self._console = folder / "console.log"
             self._entrance = enter(project, prepared, self._console, options.cold, listener)
@@ -343,6 +348,7 @@ class _Run:
             async for event in entered.guest.run(job):
                 match event:
                     case Started():
+                        self._console_bytes = self._console_bytes or _size(self._console)
                         self._listener.doing(id, "test", recorders[event.id].name)
                         await recorders[event.id].start()
                     case Output():
@@ -391,6 +397,7 @@ class _Run:
             started_at=self._started_at,
             tests=tuple(self._tests),
             console=relative(self._console),
+            console_bytes_before_tests=self._console_bytes,
             logs=tuple(relative(r.log) for r in self._recorders if r.log.exists()),
             tool_version=__version__,
         )

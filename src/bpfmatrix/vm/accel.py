@@ -33,6 +33,8 @@ class Accelerator:
 
     name: str
     reason: str = ""
+    detail: str = ""
+    """What exactly a probe saw."""
 
     def __str__(self) -> str:
         """Return what a person reads."""
@@ -106,14 +108,18 @@ def _probe(qemu: str, arch: str) -> Accelerator:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Accelerator("tcg", f"KVM: a probe guest did not run within {_PROBE_SECONDS:g} s")
+        return _not_run(f"it gave no sign of life within {_PROBE_SECONDS:g} s")
     except OSError as error:
-        return Accelerator("tcg", f"KVM: the probe could not be started: {error.strerror}")
+        return _not_run(f"QEMU could not be started: {error.strerror}")
     finally:
         os.close(floppy)
     if done.returncode == _GUEST_EXIT_STATUS and b"K" in done.stdout:
         return Accelerator("kvm")
     if done.returncode < 0:
-        return Accelerator("tcg", "KVM: QEMU aborted when a probe guest ran")
-    said = (done.stderr.decode(errors="replace").strip().splitlines() or ["it did not run"])[-1]
-    return Accelerator("tcg", f"KVM: {said}")
+        return _not_run(f"QEMU died of signal {-done.returncode}")
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return _not_run(said[-1] if said else f"QEMU ended with status {done.returncode}")
+
+
+def _not_run(detail: str) -> Accelerator:
+    return Accelerator("tcg", "KVM: a probe guest did not run", detail)
