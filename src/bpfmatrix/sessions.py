@@ -3,6 +3,7 @@
 One session for each kernel, `kernel-<id>`, and one for all of them, `matrix`.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ _PREFIX = "kernel-"
 
 def register(root: Path | None = None) -> None:
     """Make the sessions of the project in `root` (default: the working directory, nox's own)."""
+    # nox (2026.10) says so of every run, also of sessions that have no environment.
+    logging.getLogger("nox").addFilter(lambda record: record.msg != "uv binary not found.")
     with reported():
         project = Project.load(root)
         _refuse_unknown_kernels(project.config, sys.argv[1:])
