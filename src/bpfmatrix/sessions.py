@@ -56,9 +56,9 @@ def _register_matrix(project: Project) -> None:
     def pre_push(session: nox.Session) -> None:
         _run(session, project, None)
 
-    config = project.config
+    config, ids = project.config, ", ".join(project.config.pre_push_ids)
     matrix.__doc__ = f"Load and test the eBPF on {', '.join(config.matrix_ids)}, side by side"
-    pre_push.__doc__ = f"Do so on {', '.join(config.pre_push_ids)}, where anything changed"
+    pre_push.__doc__ = f"The same before a push, on {ids}: only where anything changed"
 
 
 def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
