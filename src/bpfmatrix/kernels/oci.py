@@ -283,6 +283,7 @@ class _Client:
         for scheme in ("http://", "https://"):
             self._registry.session.mount(scheme, _Adapter())
         self._login: credentials.Login | None = None
+        self._found = False
 
     def manifest(self, name: str, digest: str) -> tuple[str, dict[str, Any]]:
         """Fetch a manifest or an index by tag or digest; returns its digest and what it says."""
@@ -290,6 +291,7 @@ class _Client:
         with self._get(f"manifests/{name}", accept, self._reference) as response:
             data = b"".join(self._limited(response, _MANIFEST_LIMIT_BYTES))
             expected = digest or response.headers.get("Docker-Content-Digest", "")
+        self._found = True
         found = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if expected.startswith("sha256:") and found != expected:
             raise _wrong_digest(self._reference, "a manifest", found, expected)
@@ -374,11 +376,13 @@ class _Client:
         if status in (401, 403):
             return self._denied(said)
         if status == 404:
+            tag = f":{self._reference.tag}" if self._reference.tag else ""
+            digest = f"@{self._reference.digest}" if self._reference.digest else ""
+            image = f"{self._reference.repository}{tag}{digest}"
+            if self._found:
+                return _GoneError(f"{host} has {image}, but not all parts of it", said)
             return _GoneError(
-                f"{host} has no {self._reference.repository}"
-                f"{f':{self._reference.tag}' if self._reference.tag else ''}"
-                f"{f'@{self._reference.digest}' if self._reference.digest else ''}",
-                f"Look at the image's tags at {host}. {said}".strip(),
+                f"{host} has no {image}", f"Look at the image's tags at {host}. {said}".strip()
             )
         if status == 429:
             return KernelUnavailableError(

@@ -53,7 +53,8 @@ def upstream_version(found: Vmlinuz) -> str:
     Debian's releases have the number of the ABI in place of the upstream one, which their banner
     ends with: `... #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)`.
     """
-    if match := re.search(r"\bDebian (\d+\.\d+(?:\.\d+)?)", found.banner):
+    # Behind the build's number, which may be missing: its compiler may be Debian's as well.
+    if match := re.search(r"#.* Debian (\d+\.\d+(?:\.\d+)?)", found.banner):
         return match[1]
     match = re.match(r"\d+\.\d+(?:\.\d+)*(?:-rc\d+)?", found.release)
     return match[0] if match else found.release
