@@ -202,7 +202,6 @@ class Machine:
     async def _load(self, state: Path, host_name: str) -> None:
         """Let a machine that was launched with Incoming begin with a saved state."""
         self._watch()
-        await self._qmp_tried.wait()
         await self._set_capabilities()
         await self._send_file(state, os.O_RDONLY)
         await self._qmp.execute("migrate-incoming", {"uri": f"fd:{_STATE_FD}"})
@@ -212,6 +211,7 @@ class Machine:
 
     async def _set_capabilities(self) -> None:
         # The memory is a file already; without this, QEMU would write it into the state as well.
+        await self._qmp_tried.wait()
         capability = {"capability": "x-ignore-shared", "state": True}
         await self._qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
 
@@ -266,7 +266,9 @@ class Machine:
         size = 0
         with self._console.open("ab", buffering=0) as file:
             while data := await self._channels.console.read(_CHUNK_BYTES):
-                file.write(data[: max(0, _CONSOLE_BYTES - size)])
+                # Without space for it the console goes on all the same: the guest waits for it.
+                with contextlib.suppress(OSError):
+                    file.write(data[: max(0, _CONSOLE_BYTES - size)])
                 size += len(data)
 
     async def _read_stderr(self) -> None:
@@ -427,8 +429,10 @@ async def restore(
                 await machine._load(state, host_name)
         except TimeoutError:
             raise RestoreError(f"no sign of life within {_RESTORE_SECONDS:g} s") from None
-        except (QMPError, OSError, EOFError, MachineEndedError, MachineError) as error:
+        except (QMPError, OSError, EOFError, ProtocolError, MachineEndedError) as error:
             raise RestoreError(str(error)) from error
+        except MachineError as error:
+            raise RestoreError(error.what) from error
         yield machine
 
 

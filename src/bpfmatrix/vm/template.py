@@ -22,6 +22,7 @@ from pathlib import Path
 
 from bpfmatrix.cache import Cache, Pruned
 from bpfmatrix.errors import MachineError
+from bpfmatrix.progress import Progress, silent
 from bpfmatrix.vm import machine, parts
 from bpfmatrix.vm.machine import MachineSpec
 
@@ -65,17 +66,21 @@ class Template:
         """What it really takes."""
         return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
 
-    def is_whole(self) -> bool:
-        """Tell whether its files are as they were when it was made.
+    def damage(self) -> str:
+        """Say what is not as it was when it was made; empty where it is whole.
 
         The memory is not read for that, which would take longer than a run: it is known by its
         size and time, and the state by its checksum.
         """
         try:
             known = json.loads((self.folder / _DESCRIPTION).read_bytes())
-            return bool(known == self._description())
-        except (OSError, ValueError):
-            return False
+            found = self._description()
+            changed = [name for name, content in found.items() if known[name] != content]
+        except (ValueError, KeyError, TypeError):
+            return f"{_DESCRIPTION} can't be read"
+        except OSError as error:
+            return f"{Path(error.filename).name}: {error.strerror}"
+        return f"its {' and '.join(changed)} changed" if changed else ""
 
     def describe(self) -> None:
         """Write down what its files are; that makes it whole."""
@@ -83,6 +88,7 @@ class Template:
 
     def _description(self) -> dict[str, object]:
         memory = self.memory.stat()
+        self.console.stat()
         return {
             "memory": [memory.st_size, memory.st_mtime_ns],
             "state": hashlib.sha256(self.state.read_bytes()).hexdigest(),
@@ -120,23 +126,23 @@ def _host_cpu() -> str:
 
 
 def find(spec: MachineSpec, cache: Cache, label: str) -> Template | None:
-    """Return the template of such a machine if there is one; a damaged one is removed."""
+    """Return the template of such a machine if there is one that is whole."""
     template = Template(_folder(cache, spec, label))
-    if template.is_whole():
-        with contextlib.suppress(OSError):
-            os.utime(template.folder)  # still in use: see prune
-        return template
-    if template.folder.exists():
-        discard(template, cache)
-    return None
+    if template.damage():
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(template.folder)  # still in use: see prune
+    return template
 
 
-async def get(spec: MachineSpec, cache: Cache, label: str, console: Path) -> tuple[Template, bool]:
+async def get(
+    spec: MachineSpec, cache: Cache, label: str, console: Path, discarded: Progress = silent
+) -> tuple[Template, bool]:
     """Return the template of such a machine, and whether it had to be made for that.
 
     `label` is the begin of its name, for people; `console` takes what the kernel says if it is
-    booted. TemplateError where it can't be made; MachineEndedError where the guest does not come
-    up.
+    booted; `discarded` hears what was wrong with one that was there. TemplateError where it can't
+    be made; MachineEndedError where the guest does not come up.
     """
     if found := find(spec, cache, label):
         return found, False
@@ -144,6 +150,9 @@ async def get(spec: MachineSpec, cache: Cache, label: str, console: Path) -> tup
     async with _lock(cache, folder.name):
         if found := find(spec, cache, label):  # another process made it
             return found, False
+        if folder.exists():
+            discarded(Template(folder).damage())
+            discard(Template(folder), cache)
         await _make(spec, cache, folder, console)
     if found := find(spec, cache, label):
         return found, True
@@ -177,6 +186,11 @@ async def _make(spec: MachineSpec, cache: Cache, target: Path, console: Path) ->
         raise TemplateError(error.strerror or str(error)) from error
     except MachineError as error:
         raise TemplateError(error.what) from error
+    except machine.MachineEndedError as ended:
+        # On a full disk, QEMU dies where the guest writes to a page that has no block yet.
+        if ended.kind == "lost":
+            raise TemplateError(ended.reason) from ended
+        raise
     prune(cache, older_than_seconds=_KEPT_SECONDS)
 
 
