@@ -100,9 +100,10 @@ class Report:
     def step(self, kernel: str, name: str, detail: str, result: str) -> None:
         """See Listener."""
         self._doing.pop(kernel, None)
-        if self._several and kernel:
-            return
-        self._line(f"{name:<7} {detail}", result)
+        who = f"{kernel:<{self._width}}  " if self._several and kernel else ""
+        # Of many kernels only what went wrong; with a template, that is no test's result.
+        if not who or name == "template":
+            self._line(f"{who}{name:<7} {detail}", result)
 
     def test(self, kernel: str, result: TestResult) -> None:
         """See Listener."""

@@ -221,7 +221,12 @@ async def enter(
     async with contextlib.AsyncExitStack() as stack:
         if not cold:
             try:
-                saved, made = await template.get(spec, project.cache, prepared.label, console)
+                saved, made = await template.get(
+                    *(spec, project.cache, prepared.label, console),
+                    lambda why, _=None: listener.step(
+                        id, "template", f"discarded: {why}", "made again"
+                    ),
+                )
                 try:
                     guest = await stack.enter_async_context(
                         template.restored(saved, spec, console, prepared.host_name)
