@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -217,15 +218,13 @@ async def enter(
     project: Project, prepared: Prepared, console: Path, cold: bool, listener: Listener
 ) -> AsyncIterator[Entered]:
     """Restore a machine from its template, or boot one where that is not to be had."""
-    spec, id = prepared.spec, prepared.kernel.id
+    spec, damaged = prepared.spec, partial(listener.step, prepared.kernel.id, "template")
     async with contextlib.AsyncExitStack() as stack:
         if not cold:
             try:
                 saved, made = await template.get(
                     *(spec, project.cache, prepared.label, console),
-                    lambda why, _=None: listener.step(
-                        id, "template", f"discarded: {why}", "made again"
-                    ),
+                    lambda why, _=None: damaged(f"discarded: {why}", "made again"),
                 )
                 try:
                     guest = await stack.enter_async_context(
@@ -236,9 +235,9 @@ async def enter(
                     return
                 except machine.RestoreError as error:
                     template.discard(saved, project.cache)
-                    listener.step(id, "template", f"discarded: {error}", "booting")
+                    damaged(f"discarded: {error}", "booting")
             except template.TemplateError as error:
-                listener.step(id, "template", f"can't be made: {error}", "booting")
+                damaged(f"can't be made: {error}", "booting")
         console.unlink(missing_ok=True)
         guest = await stack.enter_async_context(machine.start(spec, console))
         yield Entered(guest, "cold", console)
