@@ -108,8 +108,14 @@ def _require(response: "requests.Response", url: str) -> None:
 
 
 def _unreachable(url: str, error: Exception) -> UnreachableError:
-    reason = str(getattr(error, "args", [error])[0])
-    return UnreachableError(f"{url} can't be fetched", f"What has come is kept. ({reason[:200]})")
+    # requests wraps urllib3's error, which has its own cause as `reason`.
+    cause = error.args[0] if error.args else error
+    said = str(getattr(cause, "reason", cause)).rpartition("): ")[2]
+    return UnreachableError(
+        f"{url} can't be fetched ({said[:160]})",
+        "What has come is kept. Try again with a network, or name another server with this layout "
+        "(url), Debian's sources (from: apt), or a folder with a source tree.",
+    )
 
 
 def _size(path: Path) -> int:

@@ -134,7 +134,8 @@ class Make:
         The fraction of the progress is that of `expected` steps, of which `done` lie behind.
         """
         phase, steps = "compiling", 0
-        command = ["make", "-C", str(self.tree), f"-j{processors()}", *self._variables(), *extra]
+        command = ["make", "--no-print-directory", "-C", str(self.tree), f"-j{processors()}"]
+        command += [*self._variables(), *extra]
         with self.log.open("w", encoding="utf-8") as log, _started([*command, *targets]) as process:
             assert process.stdout is not None
             for line in process.stdout:
