@@ -89,19 +89,25 @@ def kernel_ids(
 def with_available(project: Project, patterns: str | None) -> tuple[Project, list[str]]:
     """Return the project with an entry for each series of its apt suites, and their ids.
 
-    The ids are those that run where no patterns are given. Says what is left out, and why.
+    Patterns with two dots, such as `6.1.*`, name single releases, which are added as well. The ids
+    are those that run where no patterns are given. Says what is left out, and why.
     """
     from bpfmatrix import kernels  # noqa: PLC0415 - off the start-up path
 
     found = kernels.available(project.config, project.cache)
+    parts = [part.strip() for part in patterns.split(",")] if patterns is not None else []
     for series in found.left_out:
-        if patterns is None:
-            asked = series.arch == project.config.defaults.arch
-        else:
-            asked = any(fnmatch.fnmatch(series.id, part.strip()) for part in patterns.split(","))
-        if asked:
+        default = patterns is None and series.arch == project.config.defaults.arch
+        if default or any(fnmatch.fnmatch(series.id, part) for part in parts):
             print(series.why, file=sys.stderr)
-    return dataclasses.replace(project, config=found.config), list(found.ids)
+    single = [part for part in parts if part.count(".") > 1]
+    releases = {
+        id: entry
+        for id, entry in found.releases.items()
+        if any(fnmatch.fnmatch(id, part) for part in single)
+    }
+    config = found.config.model_copy(update={"kernels": {**releases, **found.config.kernels}})
+    return dataclasses.replace(project, config=config), list(found.ids)
 
 
 def complain(error: BpfmatrixError) -> None:

@@ -47,6 +47,8 @@ class Archive:
     root: Path
     key_home: Path
     suite: str = "bookworm-security"
+    label: str = "Debian"
+    component: str = "main"
     published: int = 0
     requests: list[str] = field(default_factory=list)
     debs_may_go: threading.Event = field(default_factory=threading.Event)
@@ -98,8 +100,8 @@ class Archive:
         subprocess.run(command, check=True, capture_output=True)
         return deb
 
-    def publish(self, sign: bool = True) -> None:
-        """Write Packages and (In)Release of what is in the pool."""
+    def publish(self, sign: bool = True, valid_seconds: float | None = None) -> None:
+        """Write Packages and (In)Release of what is in the pool; `valid_seconds` is from now."""
         stanzas = []
         for deb in sorted((self.root / "pool").glob("*.deb")):
             control = subprocess.run(
@@ -111,16 +113,21 @@ class Archive:
                 f"SHA256: {hashlib.sha256(data).hexdigest()}\n"
             )
         suite = self.root / "dists" / self.suite
-        index = suite / "main/binary-amd64/Packages"
+        index = suite / self.component / "binary-amd64/Packages"
         index.parent.mkdir(parents=True, exist_ok=True)
         index.write_text("\n".join(stanzas))
         data = index.read_bytes()
-        now = time.strftime("%a, %d %b %Y %H:%M:%S UTC", time.gmtime())
+
+        def date(seconds: float) -> str:
+            return time.strftime("%a, %d %b %Y %H:%M:%S UTC", time.gmtime(seconds))
+
+        end = f"Valid-Until: {date(time.time() + valid_seconds)}\n" if valid_seconds else ""
         release = suite / "Release"
         release.write_text(
-            f"Origin: Debian\nLabel: Debian\nSuite: {self.suite}\nCodename: {self.suite}\n"
-            f"Date: {now}\nArchitectures: amd64\nComponents: main\nSHA256:\n"
-            f" {hashlib.sha256(data).hexdigest()} {len(data)} main/binary-amd64/Packages\n"
+            f"Origin: {self.label}\nLabel: {self.label}\nSuite: {self.suite}\n"
+            f"Codename: {self.suite}\nDate: {date(time.time())}\n{end}"
+            f"Architectures: amd64\nComponents: {self.component}\nSHA256:\n"
+            f" {hashlib.sha256(data).hexdigest()} {len(data)} {index.relative_to(suite)}\n"
         )
         (suite / "InRelease").unlink(missing_ok=True)
         if sign:

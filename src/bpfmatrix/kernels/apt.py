@@ -258,7 +258,7 @@ _FAILURES: tuple[tuple[str, type[BpfmatrixError], str, str], ...] = (
         "Free some space, or let BPFMATRIX_CACHE name a folder on a larger disk.",
     ),
     (
-        r"NO_PUBKEY|GPG error|is not signed|BADSIG|EXPKEYSIG|REVKEYSIG|[Cc]learsigned",
+        r"NO_PUBKEY|GPG error|is (not|no longer) signed|BADSIG|EXPKEYSIG|REVKEYSIG|[Cc]learsigned",
         KernelUnavailableError,
         "{suite}: the archive's signature is missing or is by no key {of}",
         "{keyring} may have the key. {said}",

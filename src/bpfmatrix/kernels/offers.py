@@ -1,17 +1,17 @@
-"""What the sources of kernels.yaml offer: the newest of a series, and every series of a suite.
+"""What the sources of kernels.yaml offer: the newest of a series, and all that a suite has.
 
 `newest` is what a kernel would resolve to, `search` lists packages, and `available` makes an entry
-for each series that the declared apt suites have, so that all of them can run without being
-declared one by one.
+for each series and each release that the declared apt suites have, so that all of them can run
+without being declared one by one.
 """
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bpfmatrix.cache import Cache
-from bpfmatrix.config import AptSource, Arch, Config, KernelConfig, KernelEntry, Source
+from bpfmatrix.config import AptSource, Arch, Config, KernelConfig, KernelEntry
 from bpfmatrix.errors import KernelUnavailableError, ToolMissingError, UnreachableError
 from bpfmatrix.kernels import debian, dnf
 from bpfmatrix.kernels.apt import Archive
@@ -21,6 +21,7 @@ from bpfmatrix.progress import Progress, silent
 
 __all__ = ["Available", "Offer", "available", "newest", "refresh", "search"]
 
+_Key = tuple[Arch, tuple[int, ...]]
 # The release in a pattern of packages: `6.8.*` of `linux-image-6.8.*-generic`.
 _SERIES_OF_PATTERN = re.compile(r"\d+\.\d+(?:\.\*)?")
 
@@ -48,14 +49,22 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Available:
-    """Every series that the suites have."""
+    """Every series, and every release, that the suites have."""
 
     config: Config
     """The declared kernels, and an entry for each series that none of them stands for."""
     ids: tuple[str, ...]
     """The series of the default architecture, oldest first, by their (declared or new) ids."""
+    releases: Mapping[str, KernelEntry]
+    """An entry for each single release, such as `6.1.187`, of which not all parts are gone."""
     left_out: tuple[LeftOut, ...]
     """The series whose packages are not all there any more."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    version: str
+    entry: KernelEntry
 
 
 def newest(kernel: KernelConfig, cache: Cache) -> str | None:
@@ -96,41 +105,44 @@ def refresh(config: Config, cache: Cache, progress: Progress = silent) -> None:
 
 
 def available(config: Config, cache: Cache, progress: Progress = silent) -> Available:
-    """Find every series that the declared apt suites have now; fetches their indexes.
+    """Find what the declared apt suites have now; fetches their indexes.
 
     A declared kernel stands for its series, whichever suites have it too. Of the others, the suite
     with the newest release is taken.
     """
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
-    found: dict[tuple[Arch, tuple[int, ...]], tuple[Version, KernelEntry]] = {}
-    missing: dict[tuple[Arch, tuple[int, ...]], str] = {}
+    whole: dict[_Key, _Found] = {}
+    single: dict[_Key, _Found] = {}
+    missing: dict[_Key, str] = {}
     for kernel, source in _suites(config):
-        debs = _index(cache, kernel, source, refresh=True, progress=progress)
-        for series in _series(debs, source, kernel.arch):
-            key, entry = (kernel.arch, series), _entry(config, kernel, source, series)
-            name = _name(series)
-            try:
-                pattern = entry.source.apt.package if entry.source.apt else None
-                wanted = pattern or debian.default_pattern(name, kernel.arch)
-                version = Version(debian.resolve(debs, wanted, source.suite)[0].version)
-            except KernelUnavailableError as error:
-                missing[key] = error.what
-                continue
-            if key not in found or found[key][0] < version:
-                found[key] = (version, entry)
-    declared = dict(_declared_series(config))
-    default, kernels = config.defaults.arch, dict(config.kernels)
-    ids, left_out = [], []
-    for key in sorted(found.keys() | (missing.keys() - declared.keys())):
-        arch, series = key
-        id = declared.get(key) or _name(series) + ("" if arch == default else f"-{DEB_ARCH[arch]}")
-        if key not in found:
-            left_out.append(LeftOut(id, arch, f"{id} is left out: {missing[key]}"))
+        flavour = _flavour(source, kernel.arch)
+        if flavour is None:
             continue
-        kernels.setdefault(id, found[key][1])
-        ids += [id] if arch == default else []
-    return Available(config.model_copy(update={"kernels": kernels}), tuple(ids), tuple(left_out))
+        debs = _index(cache, kernel, source, refresh=True, progress=progress)
+        # The newest of a series comes last, so that it is the one that is said to be incomplete.
+        for deb in sorted(debian.matching(debs, flavour), key=lambda deb: Version(deb.version)):
+            key = (kernel.arch, _numbers(deb.upstream_version))
+            series = (kernel.arch, key[1][:2])
+            gone = debian.closure(debs, deb)[1]
+            if gone:
+                why = f"{source.suite} has {deb.name} but no longer {gone}, which it needs"
+                missing[series] = why
+                continue
+            _keep(whole, series, deb, _entry(config, kernel, source, series))
+            _keep(single, key, deb, _entry(config, kernel, source, key, deb.name))
+    declared = dict(_declared_series(config))
+    kernels, ids, left_out = dict(config.kernels), [], []
+    for key in sorted(whole.keys() | (missing.keys() - declared.keys())):
+        id = declared.get(key) or _id(config, key)
+        if key not in whole:
+            left_out.append(LeftOut(id, key[0], f"{id} is left out: {missing[key]}"))
+            continue
+        kernels.setdefault(id, whole[key].entry)
+        ids += [id] if key[0] == config.defaults.arch else []
+    releases = {_id(config, key): single[key].entry for key in sorted(single)}
+    extended = config.model_copy(update={"kernels": kernels})
+    return Available(extended, tuple(ids), releases, tuple(left_out))
 
 
 def _suites(config: Config) -> Iterator[tuple[KernelConfig, AptSource]]:
@@ -153,30 +165,40 @@ def _flavour(source: AptSource, arch: str) -> str | None:
     return _SERIES_OF_PATTERN.sub("*", source.package, count=1)
 
 
-def _series(debs: Sequence[Deb], source: AptSource, arch: str) -> list[tuple[int, ...]]:
-    """Return the series that a suite has packages of the source's kind of: `(6, 1)`."""
-    flavour = _flavour(source, arch)
-    names = debian.matching(debs, flavour) if flavour else []
-    found = {tuple(int(part) for part in deb.upstream_version.split(".")[:2]) for deb in names}
-    return sorted(found)
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))
 
 
-def _name(series: tuple[int, ...]) -> str:
-    return ".".join(str(part) for part in series)
+def _id(config: Config, key: _Key) -> str:
+    arch, numbers = key
+    name = ".".join(str(number) for number in numbers)
+    return name if arch == config.defaults.arch else f"{name}-{DEB_ARCH[arch]}"
+
+
+def _keep(found: dict[_Key, _Found], key: _Key, deb: Deb, entry: KernelEntry) -> None:
+    """Take note of a package, unless a newer one of the same key is known."""
+    from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
+
+    if key not in found or Version(found[key].version) < Version(deb.version):
+        found[key] = _Found(deb.version, entry)
 
 
 def _entry(
-    config: Config, kernel: KernelConfig, source: AptSource, series: tuple[int, ...]
+    config: Config, kernel: KernelConfig, source: AptSource, key: _Key, package: str | None = None
 ) -> KernelEntry:
     given = source.model_dump(exclude_unset=True)
-    if source.package is not None:
-        given["package"] = _SERIES_OF_PATTERN.sub(f"{_name(series)}.*", source.package, count=1)
-    entry = {"source": Source(apt=AptSource.model_validate(given))}
-    other = {} if kernel.arch == config.defaults.arch else {"arch": kernel.arch}
-    return KernelEntry.model_validate({**entry, **other})
+    if package is not None:
+        given["package"] = package
+    elif source.package is not None:
+        series = ".".join(str(number) for number in key[1])
+        given["package"] = _SERIES_OF_PATTERN.sub(f"{series}.*", source.package, count=1)
+    entry: dict[str, object] = {"source": {"apt": given}}
+    if kernel.arch != config.defaults.arch:
+        entry["arch"] = kernel.arch
+    return KernelEntry.model_validate(entry)
 
 
-def _declared_series(config: Config) -> Iterator[tuple[tuple[Arch, tuple[int, ...]], str]]:
+def _declared_series(config: Config) -> Iterator[tuple[_Key, str]]:
     """Give the declared kernels that stand for a whole series, as `6.1` and `6.1-arm64` do."""
     for id in reversed(config.kernels):
         kernel = config.kernel(id)
