@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 from hypothesis import given
@@ -38,7 +39,7 @@ FDS = {"qmp": 10, "console": 11, "control": 12, "output": 13}
 def options(words: list[str]) -> dict[str, list[str]]:
     """Return what stands behind each option that takes a value."""
     found: dict[str, list[str]] = {}
-    for option, value in zip(words, words[1:], strict=False):
+    for option, value in itertools.pairwise(words):
         if option.startswith("-"):
             found.setdefault(option, []).append(value)
     return found

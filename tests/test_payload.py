@@ -184,7 +184,7 @@ def test_two_files_can_not_have_one_place() -> None:
     tests = (Executable(Path("/x/a"), "program"), Executable(Path("/y/a"), "program"))
     with pytest.raises(PayloadError, match="/y/a and /x/a would both be /payload/a"):
         Payload(tests).files()
-    with pytest.raises(PayloadError, match="/x/ebpf .* would be /payload/ebpf"):
+    with pytest.raises(PayloadError, match=r"/x/ebpf .* would be /payload/ebpf"):
         Payload(programs("ebpf"), (Path("/z/a.bpf.o"),)).files()
 
 

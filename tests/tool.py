@@ -119,7 +119,7 @@ def by_name(run: KernelRun) -> dict[str, TestResult]:
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> float:
-    """Wait for something to be so; returns how long that took, and fails the test if it never is."""
+    """Wait for something to be so; returns how long that took. It fails the test if it never is."""
     started = time.monotonic()
     while not condition():
         took = time.monotonic() - started

@@ -95,7 +95,7 @@ def go_tests(project: Project, arch: str, progress: Progress = silent) -> Built:
     ]
     record = target / "built.json"
     with _build_lock(project):
-        key = _go_key(module, go, command)
+        key = _go_key(project, module, go, command)
         known = _read_record(record)
         files = tuple(target / name for name in known.get("files", ()))
         if known.get("key") == key and files and all(file.exists() for file in files):
@@ -207,14 +207,17 @@ def _stamp(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
-def _go_key(module: Path, go: Path, command: Sequence[str]) -> str:
+def _go_key(project: Project, module: Path, go: Path, command: Sequence[str]) -> str:
     """Return what the test binaries depend on, as far as files of the module can tell.
 
     Local `replace` directives and workspaces lead to files elsewhere: with one, the key is of
     this moment, and Go is asked each time.
     """
     go_mod = (module / "go.mod").read_text()
-    files = [path for path in module.rglob("*") if path.is_file()]
+    # A module may be the whole project; what a run leaves behind is no part of it.
+    others = (project.state, project.root / ".git")
+    found = (path for path in module.rglob("*") if path.is_file())
+    files = [path for path in found if not any(path.is_relative_to(other) for other in others)]
     elsewhere = "=> ." in go_mod or "=> /" in go_mod
     workspace = any((folder / "go.work").exists() for folder in (module, *module.parents))
     parts = (

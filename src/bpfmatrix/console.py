@@ -32,6 +32,8 @@ _RIGHT_COLUMN = 64
 _SHOWN_OUTPUT_LINES = 60
 _SHOWN_CONSOLE_LINES = 12
 _SHOWN_FAILURES = 10
+# How the kernel begins to tell of its end, before its registers and a call trace.
+_PANIC = "Kernel panic - not syncing: "
 
 
 def make_console(stderr: bool = False) -> Console:
@@ -54,6 +56,7 @@ class Report:
         self._ascii = not self._console.encoding.lower().startswith("utf")
         self._doing: dict[str, tuple[str, str, float | None, float]] = {}
         self._live: Live | None = None
+        self._grouped = False
         self._runs: list[KernelRun] = []
 
     def __enter__(self) -> "Report":
@@ -67,7 +70,7 @@ class Report:
             )
             self._live.start()
         elif self._github and not self._several:
-            self._console.print("::group::run", markup=False)
+            self._begin_group("run")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,6 +78,16 @@ class Report:
         if self._live:
             self._live.stop()
             self._live = None
+        self._end_group()
+
+    def _begin_group(self, name: str) -> None:
+        self._grouped = True
+        self._console.print(f"::group::{name}", markup=False)
+
+    def _end_group(self) -> None:
+        if self._grouped:
+            self._grouped = False
+            self._console.print("::endgroup::", markup=False)
 
     def _in_progress(self) -> RenderableType:
         lines = []
@@ -103,7 +116,7 @@ class Report:
         who = f"{kernel:<{self._width}}  " if self._several and kernel else ""
         # Of many kernels only what went wrong; with a template, that is no test's result.
         if not who or name == "template":
-            self._line(f"{who}{name:<7} {detail}", result)
+            self._line(f"{who}{name:<7} {escape(detail)}", result)
 
     def test(self, kernel: str, result: TestResult) -> None:
         """See Listener."""
@@ -125,13 +138,13 @@ class Report:
         if self._github:
             if self._several:
                 self._list_tests(run)
-            self._console.print("::endgroup::", markup=False)
+            self._end_group()
         self._summary(run)
         if not self._several:
             self._explain(run)
 
     def _list_tests(self, run: KernelRun) -> None:
-        self._console.print(f"::group::{_shown_release(run)}", markup=False)
+        self._begin_group(_shown_release(run))
         for test in run.tests:
             reason = f"  {test.reason}" if test.reason else ""
             self._console.print(f"  {test.outcome:<8} {test.name}{reason}", markup=False)
@@ -161,7 +174,8 @@ class Report:
 
     def _summary(self, run: KernelRun) -> None:
         style = _STYLES.get(run.outcome, "red")
-        counts = [f"{run.count(Outcome.PASSED)} tests"]
+        passed = run.count(Outcome.PASSED)
+        counts = [f"{passed} test{'s' if passed != 1 else ''}"]
         if run.failures:
             counts[0] += " passed"
             counts.append(f"{len(run.failures)} failed")
@@ -176,9 +190,10 @@ class Report:
         ran = bool(run.seconds) and not run.cached
         self._console.print(f"{text}  {run.seconds:.1f} s" if ran else text)
         if self._github and run.outcome is not Outcome.PASSED:
-            self._console.print(
-                f"::error::{name.strip()} {run.outcome}: {run.reason}", markup=False
-            )
+            # A workflow command is one line; so GitHub's runner reads these three.
+            said = f"{name.strip()} {run.outcome}: {run.reason}".replace("%", "%25")
+            said = said.replace("\r", "%0D").replace("\n", "%0A")
+            self._console.print(f"::error::{said}", markup=False)
 
     def _explain(self, run: KernelRun) -> None:
         """Say why a kernel did not pass: what, the lines that explain it, and where the rest is."""
@@ -209,7 +224,7 @@ class Report:
             return []
         with contextlib.suppress(OSError):
             text = (self._project.root / run.console).read_bytes()[run.console_bytes_before_tests :]
-            return _last_lines(text.decode(errors="replace"), _SHOWN_CONSOLE_LINES)
+            return _telling_lines(text.decode(errors="replace"))
         return []
 
     def _mark(self, outcome: Outcome) -> str:
@@ -230,6 +245,15 @@ def _folded(output: str) -> str:
     return _VERIFIER_LOG.sub(
         lambda log: f"(the verifier's log of {log[1]}: {log[0].count(chr(10)) - 1} lines)", output
     )
+
+
+def _telling_lines(console: str) -> list[str]:
+    """Return the last lines of a console, or the first ones of a panic."""
+    lines = console.splitlines()
+    panics = [number for number, line in enumerate(lines) if _PANIC in line]
+    if panics:
+        return lines[panics[-1] :][:_SHOWN_CONSOLE_LINES]
+    return _last_lines(console, _SHOWN_CONSOLE_LINES) if lines else []
 
 
 def _last_lines(text: str, count: int) -> list[str]:
