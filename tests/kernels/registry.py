@@ -1,5 +1,6 @@
 """A container registry: Debian's docker-registry on loopback, and images pushed into it."""
 
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -12,9 +13,11 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import requests
 import zstandard
@@ -248,3 +251,102 @@ class CuttingProxy:
 
     def close(self) -> None:
         self._listener.close()
+
+
+class TokenServer:
+    """Gives tokens for a registry, as ghcr.io does (distribution's spec/auth/token.md).
+
+    Whoever asks may pull what lies below `public/`; USER may pull everything.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._key, self._certificate = folder / "key.pem", folder / "certificate.pem"
+        subprocess.run(
+            [
+                *(
+                    "openssl",
+                    "req",
+                    "-x509",
+                    "-newkey",
+                    "rsa:2048",
+                    "-nodes",
+                    "-subj",
+                    "/CN=tokens",
+                ),
+                *("-days", "2", "-keyout", str(self._key), "-out", str(self._certificate)),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        self.asked: list[tuple[str, str]] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _TokenHandler)
+        self._server.tokens = self  # type: ignore[attr-defined]
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the registry is told."""
+        token = {
+            "realm": f"http://127.0.0.1:{self._server.server_address[1]}/token",
+            "service": "registry",
+            "issuer": "tokens",
+            "rootcertbundle": str(self._certificate),
+        }
+        return {"auth": {"token": token}}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def token(self, user: str, scope: str) -> str:
+        """Return a JSON web token (RFC 7519), signed with RS256."""
+        self.asked.append((user, scope))
+        kind, _, rest = scope.partition(":")
+        name, _, actions = rest.rpartition(":")
+        granted = actions.split(",") if user or name.startswith("public/") else []
+        der = "".join(self._certificate.read_text().splitlines()[1:-1])
+        now = int(time.time())
+        claims: dict[str, Any] = {
+            "iss": "tokens",
+            "sub": user,
+            "aud": "registry",
+            "jti": str(len(self.asked)),
+        }
+        claims |= {"iat": now, "nbf": now - 5, "exp": now + 300}
+        claims["access"] = [{"type": kind, "name": name, "actions": granted}]
+        parts = [
+            _web_base64(json.dumps(part).encode())
+            for part in ({"typ": "JWT", "alg": "RS256", "x5c": [der]}, claims)
+        ]
+        signature = subprocess.run(
+            ["openssl", "dgst", "-sha256", "-sign", str(self._key)],
+            input=".".join(parts).encode(),
+            check=True,
+            capture_output=True,
+        ).stdout
+        return ".".join([*parts, _web_base64(signature)])
+
+
+def _web_base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+class _TokenHandler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        tokens: TokenServer = self.server.tokens  # type: ignore[attr-defined]
+        user = ""
+        if given := self.headers.get("Authorization"):
+            user, _, password = base64.b64decode(given.split()[1]).decode().partition(":")
+            if (user, password) != (USER, PASSWORD):
+                self.send_error(401)
+                return
+        (scope,) = parse_qs(urlsplit(self.path).query)["scope"]
+        body = json.dumps({"token": tokens.token(user, scope)}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass

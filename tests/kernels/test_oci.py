@@ -29,6 +29,7 @@ from .registry import (
     Descriptor,
     Entry,
     Registry,
+    TokenServer,
     layer,
     tree,
 )
@@ -349,6 +350,28 @@ def test_where_logins_are_found(
         monkeypatch.setenv(variable, str(value))
     image, _ = kernels.provide(oci_kernel(f"{private.host}/k:1"), cache)
     assert image.release == synthetic.RELEASE
+
+
+def test_tokens(tmp_path: Path, cache: Cache) -> None:
+    with Registry(tmp_path / "registry") as open_to_all:
+        for name in ("public/k", "private/k"):
+            open_to_all.image(name, "1", [layer(TINY)])
+    tokens = TokenServer(tmp_path / "tokens")
+    with Registry(tmp_path / "registry", settings=tokens.settings) as registry:
+        error = refused(f"{registry.host}/private/k:1", cache)
+        assert "gives private/k only to those who are logged in" in error.what
+        assert f"`docker login {registry.host}`" in error.advice
+        tokens.asked.clear()
+        kernels.provide(oci_kernel(f"{registry.host}/public/k:1"), cache)
+        assert tokens.asked == [("", "repository:public/k:pull")]  # one for all of its parts
+        other = Cache(tmp_path / "other")
+        path = login_file(Path.home() / ".docker/config.json", registry.host, "wrong")
+        error = refused(f"{registry.host}/private/k:1", other)
+        assert f"refused the login of {path} for private/k" in error.what
+        login_file(path, f"{registry.host}/private")
+        kernels.provide(oci_kernel(f"{registry.host}/private/k:1"), other)
+        assert tokens.asked[-1] == (USER, "repository:private/k:pull")
+    tokens.close()
 
 
 def test_credential_helpers(

@@ -277,7 +277,9 @@ class _Client:
     """Speaks to one repository of a registry."""
 
     def __init__(self, reference: Reference) -> None:
-        logging.getLogger("oras.logger").setLevel(logging.CRITICAL)  # it prints; we say it better
+        # They print what is said better here: oras at any time, urllib3 where nox runs.
+        logging.getLogger("oras.logger").setLevel(logging.CRITICAL)
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
         self._reference = reference
         self._registry = Registry(hostname=reference.host, insecure=reference.plain)
         for scheme in ("http://", "https://"):
