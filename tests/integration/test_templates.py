@@ -1,0 +1,544 @@
+"""Warm templates of real kernels: what a restored guest is, and every way in which one goes wrong.
+
+The tests share a cache of their own, which has the kernels of the user's. `saved` puts a template
+into it that was just made; what a test does to that is undone for the next one.
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bpfmatrix import busybox, kernels, matrix, run
+from bpfmatrix.cache import Cache
+from bpfmatrix.config import KernelConfig
+from bpfmatrix.options import Options
+from bpfmatrix.project import Project
+from bpfmatrix.results import KernelRun, Outcome
+from bpfmatrix.vm import machine, template
+from bpfmatrix.vm.template import Template
+
+from ..tool import ToolProject, qemus_of, wait_until
+
+pytestmark = pytest.mark.integration
+
+# The one that boots fastest.
+KERNEL = "5.10"
+SHARED = ("kernels", "refs", "busybox", "kvm-probe.json")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """A cache of this file's, in which kernels appear as tests ask for them."""
+    return Cache(tmp_path_factory.mktemp("cache"))
+
+
+def share(kernel: KernelConfig, cache: Cache) -> None:
+    """Let a cache have a kernel of the user's cache, where it is fetched once."""
+    users = Cache.default()
+    kernels.provide(kernel, users)
+    busybox.executable(kernel.arch, users)
+    for name in SHARED:
+        if (users.root / name).exists():
+            # Links, and only of what is not there yet.
+            words = ["cp", "-a", "--link", "--no-clobber", str(users.root / name), str(cache.root)]
+            if subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode:
+                words.remove("--link")  # another file system
+                subprocess.run(words, check=True)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A project with a cache, in which scripts are run by the library itself."""
+
+    tool: ToolProject
+    cache: Cache
+
+    @property
+    def project(self) -> Project:
+        return dataclasses.replace(Project.load(self.tool.root), cache=self.cache)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"BPFMATRIX_CACHE": str(self.cache.root)}
+
+    def run(self, script: str, kernel: str = KERNEL, cold: bool = False) -> tuple[KernelRun, str]:
+        """Run a script; returns what came of it and what was printed."""
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            options = Options(binaries=(self.script(script),), cold=cold)
+            [result] = matrix.run(self.project, [kernel], options)
+        return result, said.getvalue()
+
+    def script(self, text: str) -> Path:
+        return self.tool.root / self.tool.script("script", text)
+
+    def start(self, script: str) -> "subprocess.Popen[str]":
+        """Start the tool with a script."""
+        words = ("run", "--kernel", KERNEL, "--binary", str(self.script(script)))
+        return self.tool.start(*words, env=self.env)
+
+    def templates(self) -> list[Template]:
+        return [Template(path) for path in sorted((self.cache.root / "templates").glob("*"))]
+
+
+def lines_about_templates(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("template")]
+
+
+@pytest.fixture
+def runner(project: ToolProject, cache: Cache) -> Runner:
+    """A runner with no template."""
+    project.configure([KERNEL])
+    made = Runner(project, cache)
+    share(made.project.config.kernel(KERNEL), cache)
+    shutil.rmtree(cache.root / "templates", ignore_errors=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def original(cache: Cache) -> Path:
+    return cache.root / "original"
+
+
+@pytest.fixture
+def saved(runner: Runner, original: Path) -> Template:
+    """The template of KERNEL, whole."""
+    target = runner.cache.root / "templates"
+    if not original.exists():
+        assert runner.run("true")[0].outcome is Outcome.PASSED
+        target.rename(original)
+    subprocess.run(["cp", "-a", "--sparse=always", original, target], check=True)
+    [found] = runner.templates()
+    assert found.damage() == ""
+    return found
+
+
+# What a restored guest is
+
+
+@pytest.mark.parametrize("kernel", [KERNEL, "7.3", "6.1-arm64"])
+def test_each_restored_guest_is_one_of_its_own(
+    project: ToolProject, cache: Cache, kernel: str
+) -> None:
+    ours = yaml.safe_load((Path(__file__).parents[2] / "kernels.yaml").read_text())["kernels"]
+    project.configure([])
+    (project.root / "kernels.yaml").write_text(
+        yaml.safe_dump({"payload": {"ebpf": None, "go": None}, "kernels": {kernel: ours[kernel]}})
+    )
+    runner = Runner(project, cache)
+    share(runner.project.config.kernel(kernel), cache)
+    shutil.rmtree(cache.root / "templates", ignore_errors=True)
+
+    seen = []
+    # Its first words: what comes later is random in any case, for the kernel reseeds itself.
+    script = """
+        dd if=/dev/urandom bs=32 count=1 2>/dev/null | hexdump -v -e '32/1 "%02x" "\\n"'
+        date +%s
+        hostname
+        uname -r
+        cat /proc/sys/kernel/random/uuid /proc/sys/kernel/random/boot_id
+        echo this is run NUMBER
+    """
+    for number, start in enumerate(["warm, template made", "warm template", "warm template"]):
+        before = time.time()
+        result, output = runner.run(script.replace("NUMBER", str(number)), kernel)
+        after = time.time()
+        assert result.outcome is Outcome.PASSED, output
+        assert result.start == "warm"
+        assert f"boot    {start}" in output
+        random, clock, host, release, uuid, boot_id, which = (
+            (project.root / result.logs[0]).read_text().splitlines()
+        )
+        assert before - 2 <= int(clock) <= after + 2
+        assert host == "kernel-" + kernel.replace(".", "-")
+        assert release == result.release
+        # The payload of this run, not the one that the template was made for.
+        assert which == f"this is run {number}"
+        seen.append((random, uuid, boot_id))
+    for values in zip(*seen, strict=True):
+        assert len(set(values)) == len(values), values
+    assert len(runner.templates()) == 1
+
+    result, output = runner.run("uname -r", kernel, cold=True)
+    assert (result.outcome, result.start) == (Outcome.PASSED, "cold")
+    assert "boot    cold" in output
+
+
+def test_the_console_of_a_restored_guest_begins_with_its_boot(
+    runner: Runner, saved: Template
+) -> None:
+    result, _ = runner.run("echo to the console >/dev/kmsg; sleep 0.2")
+    console = (runner.tool.root / result.console).read_text()
+    assert "Linux version 5.10" in console
+    assert "to the console" in console.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"qemu": {"memory": "448M"}}, {"qemu": {"cpus": 1}}, {"qemu": {"extra_args": ["-no-hpet"]}}],
+    ids=["memory", "cpus", "extra_args"],
+)
+def test_a_template_of_another_machine_is_not_used(
+    runner: Runner, saved: Template, other: dict[str, Any]
+) -> None:
+    before = saved.memory.stat()
+    runner.tool.configure([KERNEL], **other)
+    prepared = prepared_run(runner)
+    assert template.find(prepared.spec, runner.cache, prepared.label) is None
+    result, output = runner.run("nproc; cat /proc/meminfo")
+    assert result.outcome is Outcome.PASSED
+    assert "warm, template made" in output
+    assert len(runner.templates()) == 2
+    assert saved.memory.stat() == before
+
+
+def prepared_run(runner: Runner) -> run.Prepared:
+    project = runner.project
+    options = Options(binaries=(runner.script("true"),))
+    payload = matrix.built(project, "x86_64", options, run.Silent())
+    return run.prepare(project, project.config.kernel(KERNEL), payload, options, run.Silent())
+
+
+def test_a_payload_that_needs_a_larger_disk_has_a_template_of_its_own(
+    runner: Runner, saved: Template
+) -> None:
+    filler = "#" + "x" * 98 + "\n"
+    result, output = runner.run("echo large\nexit 0\n" + filler * 700_000)
+    assert result.outcome is Outcome.PASSED, output
+    assert "warm, template made" in output
+    assert len(runner.templates()) == 2
+    assert saved.damage() == ""
+
+
+# Damage
+
+
+def truncate(path: Path) -> None:
+    # With its old time, as a copy that was cut short may have it.
+    stat = path.stat()
+    os.truncate(path, stat.st_size // 2)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("memory", truncate, "its memory changed"),
+        ("state", empty, "its state changed"),
+        ("template.json", Path.unlink, "template.json: No such file"),
+    ],
+)
+def test_a_damaged_template_is_discarded(
+    runner: Runner, saved: Template, name: str, damage: Callable[[Path], None], words: str
+) -> None:
+    damage(saved.folder / name)
+    result, output = runner.run("echo fine")
+    assert result.outcome is Outcome.PASSED
+    [line] = lines_about_templates(output)
+    assert f"discarded: {words}" in line
+    assert "warm, template made" in output
+    [again] = runner.templates()
+    assert again.damage() == ""
+    assert list((runner.cache.root / "tmp").iterdir()) == []
+
+
+def test_a_state_that_does_not_fit_its_memory(runner: Runner, saved: Template) -> None:
+    # Whole to all that can be checked: the processor goes on in a memory without a kernel.
+    size = saved.memory.stat().st_size
+    os.truncate(saved.memory, 0)
+    os.truncate(saved.memory, size)
+    saved.describe()
+    result, output = runner.run("echo fine")
+    assert (result.outcome, result.start) == (Outcome.PASSED, "cold"), output
+    [line] = lines_about_templates(output)
+    assert "discarded:" in line
+    assert "booting" in line
+    assert runner.templates() == []
+
+
+def test_a_state_that_qemu_does_not_take(runner: Runner, saved: Template) -> None:
+    empty(saved.state)
+    saved.describe()
+    result, output = runner.run("echo fine")
+    assert (result.outcome, result.start) == (Outcome.PASSED, "cold"), output
+    assert len(lines_about_templates(output)) == 1
+
+
+def test_a_restored_guest_that_never_says_ready_is_given_up(
+    runner: Runner, saved: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The guest is awake, but nobody tells it to go on.
+    monkeypatch.setattr(machine, "resume_line", lambda *_: "true")
+    monkeypatch.setattr(machine, "_RESTORE_SECONDS", 1.5)
+    result, output = runner.run("echo fine")
+    assert (result.outcome, result.start) == (Outcome.PASSED, "cold"), output
+    [line] = lines_about_templates(output)
+    assert "discarded: no sign of life within 1.5 s" in line
+    assert runner.templates() == []
+
+
+def test_a_qemu_that_never_answers_is_given_up(
+    runner: Runner, saved: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qemu = tmp_path / "qemu"
+    real = run.QEMU["x86_64"]
+    stops = "case $* in *-incoming*) kill -STOP $$ ;; esac"
+    qemu.write_text(f'#!/bin/sh\n{stops}\nexec {real} "$@"\n')
+    qemu.chmod(0o755)
+    monkeypatch.setitem(run.QEMU, "x86_64", str(qemu))
+    monkeypatch.setattr(machine, "_RESTORE_SECONDS", 1.5)
+    started = time.monotonic()
+    result, output = runner.run("echo fine")
+    assert (result.outcome, result.start) == (Outcome.PASSED, "cold"), output
+    assert "discarded: no sign of life within 1.5 s" in lines_about_templates(output)[0]
+    assert time.monotonic() - started < 60
+    assert saved.damage() == ""  # of the real QEMU, whose key is another one
+
+
+# Killed
+
+
+def folder_of_making(runner: Runner) -> Path | None:
+    return next(iter((runner.cache.root / "tmp").glob("*/template")), None)
+
+
+def file_of_making(name: str) -> Callable[[Runner], bool]:
+    def there(runner: Runner) -> bool:
+        folder = folder_of_making(runner)
+        return folder is not None and (folder / name).exists()
+
+    return there
+
+
+@pytest.mark.parametrize(
+    ("moment", "seconds"),
+    [
+        (file_of_making("memory"), 0.0),
+        (file_of_making("memory"), 0.7),
+        (file_of_making("state"), 0.0),
+        (file_of_making("state"), 0.015),
+        (file_of_making("state"), 0.03),
+        (file_of_making("template.json"), 0.0),
+        (lambda runner: bool(runner.templates()), 0.0),
+    ],
+    ids=["boot", "boot later", "save", "save 15 ms", "save 30 ms", "describe", "done"],
+)
+def test_killed_while_a_template_is_made(
+    runner: Runner, moment: Callable[[Runner], bool], seconds: float
+) -> None:
+    # As fast as it goes: each of these files is there for some milliseconds.
+    process = runner.start("sleep 20")
+    deadline = time.monotonic() + 60
+    while not moment(runner) and time.monotonic() < deadline and process.poll() is None:
+        # A run that was faster than this loop is as good a moment as any.
+        if runner.templates():
+            break
+    time.sleep(seconds)
+    process.kill()
+    runner.tool.finish(process)
+    wait_until(lambda: not qemus_of(runner.tool), "QEMU ended", seconds=3)
+    # It is there as a whole or not at all.
+    assert [found.damage() for found in runner.templates()] in ([], [""])
+    with runner.cache.staging():  # whoever comes next sweeps
+        assert len(list((runner.cache.root / "tmp").iterdir())) == 1
+
+
+def test_a_run_after_a_killed_one_is_right(runner: Runner) -> None:
+    process = runner.start("sleep 20")
+    wait_until(lambda: file_of_making("memory")(runner), "the template's guest boots")
+    process.kill()
+    runner.tool.finish(process)
+    result, output = runner.run("echo fine")
+    assert result.outcome is Outcome.PASSED
+    assert lines_about_templates(output) == []
+    assert "warm, template made" in output
+    assert list((runner.cache.root / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.04, 0.15], ids=["start", "load", "resume"])
+def test_killed_while_a_template_is_restored(
+    runner: Runner, saved: Template, seconds: float
+) -> None:
+    content = checksums(saved)
+    process = runner.start("sleep 20")
+    wait_until(lambda: qemus_of(runner.tool), "QEMU runs")
+    time.sleep(seconds)
+    process.kill()
+    runner.tool.finish(process)
+    wait_until(lambda: not qemus_of(runner.tool), "QEMU ended", seconds=3)
+    assert saved.damage() == ""
+    assert checksums(saved) == content
+    result, output = runner.run("echo fine")
+    assert result.outcome is Outcome.PASSED
+    assert "boot    warm template" in output
+
+
+def checksums(found: Template) -> str:
+    files = [found.memory, found.state, found.console]
+    return subprocess.run(["sha256sum", *files], capture_output=True, check=True, text=True).stdout
+
+
+# A full disk
+
+
+def test_a_disk_that_is_too_full_for_a_template(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template, "_WANTED_FREE_BYTES", 1 << 60)
+    is_cold_with_one_line(runner, r"the cache's disk has only")
+
+
+def test_a_disk_that_fills_up_while_the_state_is_written(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = machine.Machine.save
+
+    async def save_to_a_full_disk(self: machine.Machine, state: Path) -> None:
+        state.symlink_to("/dev/full")
+        await save(self, state)
+
+    monkeypatch.setattr(machine.Machine, "save", save_to_a_full_disk)
+    is_cold_with_one_line(runner, "No space left on device")
+
+
+def test_a_disk_that_fills_up_while_the_memory_is_written(runner: Runner) -> None:
+    # What the kernel does to a process that writes to a page of a file, and there is no block.
+    def hurt() -> None:
+        wait_until(lambda: file_of_making("memory")(runner), "the template's guest boots")
+        memory = str(folder_of_making(runner)).encode()
+        # Those that the library starts have this process's working directory.
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if memory in path.read_bytes():
+                    os.kill(int(path.parent.name), signal.SIGBUS)
+
+    thread = threading.Thread(target=hurt)
+    thread.start()
+    is_cold_with_one_line(runner, "QEMU died of signal 7")
+    thread.join()
+
+
+def is_cold_with_one_line(runner: Runner, words: str) -> None:
+    result, output = runner.run("echo fine")
+    assert (result.outcome, result.start) == (Outcome.PASSED, "cold"), output
+    [line] = lines_about_templates(output)
+    assert "can't be made" in line
+    assert words in line
+    assert runner.templates() == []
+    assert list((runner.cache.root / "tmp").iterdir()) == []
+
+
+def test_no_file_of_the_memorys_size_can_be_written(runner: Runner) -> None:
+    # As on a file system, or with a quota, that takes no such file.
+    script = runner.script("echo fine")
+    process = runner.tool.start(
+        *("run", "--kernel", KERNEL, "--binary", str(script)),
+        env=runner.env,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 20, 100 << 20)),
+    )
+    done, result = runner.tool.finish(process), runner.tool.result(KERNEL)
+    assert done.status == 0, done.output
+    assert (result.outcome, result.start) == (Outcome.PASSED, "cold")
+    [line] = lines_about_templates(done.output)
+    assert "can't be made" in line
+    assert runner.templates() == []
+
+
+# Several at once
+
+
+def test_a_template_that_is_pruned_while_in_use(runner: Runner, saved: Template) -> None:
+    # The guest first waits, then reads memory that it had when it was saved: its file system.
+    process = runner.start(
+        "echo begun; sleep 1.5; cat /bin/busybox /init /etc/* | md5sum; uname -r"
+    )
+    log = runner.tool.root / f".bpfmatrix/results/{KERNEL}/script.log"
+    wait_until(lambda: log.exists() and "begun" in log.read_text(), "the test runs")
+    [removed] = template.prune(runner.cache)
+    assert removed.size_bytes > 10 << 20
+    assert runner.templates() == []
+    assert list((runner.cache.root / "tmp").iterdir()) == []
+    done = runner.tool.finish(process)
+    assert done.status == 0, done.output
+    assert runner.tool.result(KERNEL).release in log.read_text()
+
+
+def test_a_template_that_is_pruned_just_before_it_is_restored(
+    runner: Runner, saved: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restored = template.restored
+
+    def pruned(*words: Any) -> object:
+        template.prune(runner.cache)
+        return restored(*words)
+
+    monkeypatch.setattr(template, "restored", pruned)
+    result, output = runner.run("echo fine")
+    assert (result.outcome, result.start) == (Outcome.PASSED, "cold"), output
+    assert len(lines_about_templates(output)) == 1
+
+
+def test_two_processes_that_need_the_same_template_make_one(runner: Runner, tmp_path: Path) -> None:
+    other = ToolProject(tmp_path / "other")
+    other.configure([KERNEL])
+    both = [runner, dataclasses.replace(runner, tool=other)]
+    processes = [one.start("echo fine") for one in both]
+    done = [one.tool.finish(process) for one, process in zip(both, processes, strict=True)]
+    assert [one.status for one in done] == [0, 0], done
+    said = sorted(one.output.partition("boot    ")[2].partition(",")[0] for one in done)
+    assert said == ["warm", "warm template"], done  # "warm, template made", "warm template, tcg"
+    assert len(runner.templates()) == 1
+
+
+def test_thirty_runs_in_a_row(runner: Runner, saved: Template) -> None:
+    for number in range(30):
+        result, output = runner.run(f"echo {number}; exit $(({number} % 3))")
+        assert result.outcome is (Outcome.FAILED if number % 3 else Outcome.PASSED), output
+        assert "boot    warm template" in output
+        assert (runner.tool.root / result.logs[0]).read_text() == f"{number}\n"
+    assert saved.damage() == ""
+
+
+def test_ten_side_by_side(runner: Runner) -> None:
+    """Ten kernels that are one, so they make one template; each has a name and random bits."""
+    folder = next((runner.cache.root / "kernels/x86_64").glob("5.10*"))
+    ids = [f"k{number}" for number in range(10)]
+    config = {
+        "payload": {"ebpf": None, "go": None},
+        "kernels": {id: {"source": {"directory": str(folder)}} for id in ids},
+    }
+    (runner.tool.root / "kernels.yaml").write_text(yaml.safe_dump(config))
+    script = (
+        "hostname; cat /proc/sys/kernel/random/uuid; case $(hostname) in *[13579]) exit 1; esac"
+    )
+    command = ("matrix", "--jobs", "10", "--binary", str(runner.script(script)))
+    done = runner.tool.invoke(*command, env=runner.env)
+    assert done.status == 1
+    uuids = set()
+    for number, id in enumerate(ids):
+        result = runner.tool.result(id)
+        assert result.outcome is (Outcome.FAILED if number % 2 else Outcome.PASSED), result
+        assert result.start == "warm"
+        host, uuid = (runner.tool.root / result.logs[0]).read_text().split()
+        assert host == f"kernel-{id}"
+        uuids.add(uuid)
+    assert len(uuids) == 10
+    assert len(runner.templates()) == 1
