@@ -143,7 +143,7 @@ class AptSource(_Model):
     """The archive's address, where it is not the one that the host's apt uses."""
     keyring: Path | None = None
     """The keys that may sign the archive of `mirror`: a file, `.gpg` or armored `.asc`, relative to
-    kernels.yaml. Ubuntu's is in Debian's package `ubuntu-keyring`, or `ubuntu-archive-keyring`."""
+    kernels.yaml. Ubuntu's is `ubuntu-archive-keyring.gpg` of its package `ubuntu-keyring`."""
     components: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]] = Field(
         default=["main"], min_length=1
     )

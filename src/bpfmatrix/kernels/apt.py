@@ -286,6 +286,12 @@ _FAILURES: tuple[tuple[str, type[BpfmatrixError], str, str], ...] = (
         "{suites} {said}",
     ),
     (
+        r"Failed to fetch \S+\s+404 ",
+        KernelUnavailableError,
+        "{suite}: the archive no longer has a package that its index names",
+        "Name another release of the series. {said}",
+    ),
+    (
         r"Hash Sum mismatch|File has unexpected size",
         KernelUnavailableError,
         "{suite}: what the mirror sent does not have the checksum of the signed index",
