@@ -19,6 +19,12 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session(name="kernel-build", default=False)
+def kernel_build(session: nox.Session) -> None:
+    """Build a whole kernel from a server with kernel.org's layout: too long for each CI run."""
+    session.run("pytest", "tests/kernels/whole_build.py", *session.posargs)
+
+
 @nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check this project's own code, in all of its languages."""

@@ -276,6 +276,8 @@ class Source(_Model):
             return f"package {self.package.files[0]}"
         if self.build is not None:
             return f"build {self.build.version} from {self.build.origin}"
+        if self.build is not None:
+            return f"build {self.build.version} from {self.build.origin}"
         return f"{self.kind} {getattr(self, self.kind)}"
 
 

@@ -169,6 +169,22 @@ def test_comparison(known: kconfig.Kconfig, tmp_path: Path) -> None:
     configuration.refuse([], "6.1.9")
 
 
+def test_what_the_architecture_does_not_have_is_no_mistake(
+    known: kconfig.Kconfig, tmp_path: Path
+) -> None:
+    known.symbols["FPROBE"] = [kconfig.Definition(["NET", "RETHOOK && HAVE_RETHOOK"], prompt=True)]
+    known.symbols["FPROBE_EVENTS"] = [kconfig.Definition(["FPROBE"], prompt=True)]
+    asked = configuration.read(
+        [fragment(tmp_path, "CONFIG_FPROBE=y\nCONFIG_FPROBE_EVENTS=y\nCONFIG_INET=y\n")]
+    )
+    differences, unknown = configuration.compare(asked, {}, known)
+    assert unknown == [
+        "FPROBE (not on this architecture)",
+        "FPROBE_EVENTS (not on this architecture)",
+    ]
+    assert [each.option.name for each in differences] == ["INET"]
+
+
 def test_a_near_name_is_suggested(known: kconfig.Kconfig, tmp_path: Path) -> None:
     known.symbols["BPF_SYSCALL"] = [kconfig.Definition([], prompt=True)]
     asked = configuration.read([fragment(tmp_path, "CONFIG_BPF_SYSCAL=y\n")])

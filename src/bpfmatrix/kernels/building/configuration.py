@@ -140,9 +140,10 @@ def parse_result(text: str) -> dict[str, str]:
 def compare(
     requested: Requested, result: Mapping[str, str], kconfig: Kconfig
 ) -> tuple[list[Difference], list[str]]:
-    """Return what did not stick, and the options that the version does not know.
+    """Return what did not stick, and the options that the version does not have.
 
-    Of those, one that is spelt much like a known one has that one's name behind it.
+    Among the latter are those that it has on other architectures only. One that is spelt much like
+    a known one has that one's name behind it.
     """
     differences, unknown = [], []
     for option in requested.options.values():
@@ -150,11 +151,13 @@ def compare(
         # A module that something built in needs comes out built in, which serves as well.
         if found == option.value or (option.value, found) == ("m", "y"):
             continue
-        if option.name in kconfig.symbols:
+        if option.name not in kconfig.symbols:
+            unknown.append(option.name + _suggestion(option.name, kconfig))
+        elif option.value != "n" and not kconfig.is_possible(option.name, result):
+            unknown.append(f"{option.name} (not on this architecture)")
+        else:
             reason = kconfig.why_not(option.name, option.value, result)
             differences.append(Difference(option, found, reason))
-        else:
-            unknown.append(option.name + _suggestion(option.name, kconfig))
     return differences, unknown
 
 

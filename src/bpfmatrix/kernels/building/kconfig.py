@@ -59,21 +59,48 @@ class Kconfig:
             return "another one of its choice was taken"
         return "what it needs could not be found out; see its `depends on` in Kconfig"
 
+    def is_possible(self, name: str, result: Mapping[str, str], depth: int = 8) -> bool:
+        """Whether some configuration of this version and architecture could have the option.
+
+        By the kernel's convention, an option named HAVE_ or ARCH_ is what an architecture can do,
+        and nobody can ask for it.
+        """
+        for definition in self.symbols.get(name, []):
+            terms = _unmet_terms(definition, result)
+            if all(self._can_hold(term, result, depth) for term in terms):
+                return True
+        return False
+
+    def _can_hold(self, term: str, result: Mapping[str, str], depth: int) -> bool:
+        names = [name for name in _names(term) if result.get(name, "n") == "n"]
+        return (
+            depth == 0
+            or not names
+            or any(
+                not name.startswith(("HAVE_", "ARCH_"))
+                and self.is_possible(name, result, depth - 1)
+                for name in names
+            )
+        )
+
 
 def _unmet(definition: Definition, result: Mapping[str, str]) -> list[str]:
     """Return the conditions that do not hold, with the values of what they name."""
+    return [_described(term, result) for term in _unmet_terms(definition, result)]
+
+
+def _unmet_terms(definition: Definition, result: Mapping[str, str]) -> list[str]:
     wanted = [*definition.depends, *([definition.prompt_if] if definition.prompt_if else [])]
-    found = []
-    for expression in wanted:
-        for term in _terms(expression):
-            if evaluate(term, result) == 0:
-                found.append(_described(term, result))
-    return list(dict.fromkeys(found))
+    terms = (term for expression in wanted for term in _terms(expression))
+    return list(dict.fromkeys(term for term in terms if evaluate(term, result) == 0))
+
+
+def _names(term: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"\b[A-Z][A-Z0-9_]+\b", term)))
 
 
 def _described(term: str, result: Mapping[str, str]) -> str:
-    names = dict.fromkeys(re.findall(r"\b[A-Z][A-Z0-9_]+\b", term))
-    said = ", ".join(f"{name} is {result.get(name, 'n')}" for name in names)
+    said = ", ".join(f"{name} is {result.get(name, 'n')}" for name in _names(term))
     return f"{term} ({said})" if said else term
 
 

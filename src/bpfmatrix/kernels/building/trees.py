@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bpfmatrix.kernels.apt import Archive
     from bpfmatrix.kernels.debian import Deb
 
-__all__ = ["Origin", "Tree", "locate", "version_of"]
+__all__ = ["Debian", "Origin", "Tree", "locate", "version_of"]
 
 # Where linux-source-X of a series is looked for; the first suite that has it is taken.
 _SOURCES = re.compile(r"Package: linux-source-[^\n]*\n")
@@ -99,30 +99,32 @@ class _Release(Origin):
         with cache.lock(f"source-{self.package.name}"):
             download.download(self.url, tarball, self.package.sha256, progress)
             progress(f"unpacking {tarball.name}")
-            _pipe(["tar", "--extract", "--xz", "--file", tarball, "--strip-components=1"], tree)
+            _unpack(["tar", "--extract", "--xz", "--file", tarball, "--strip-components=1"], tree)
             tarball.unlink()
 
 
 @dataclass(frozen=True)
-class _Debian(Origin):
+class Debian(Origin):
     """Debian's package of the sources, which holds a tarball."""
 
     archive: "Archive"
     deb: "Deb"
 
-    def _unpack(self, tree: Path, cache: Cache, progress: Progress) -> None:
+    def fetch_tarball(self, target: Path, cache: Cache, progress: Progress) -> None:
+        """Fetch the package, and take the sources' tarball out of it."""
         with cache.staging() as staging:
             with self.archive.locked():
                 (file,) = self.archive.download([self.deb], staging, progress)
-            progress(f"unpacking {self.deb.name}")
-            member = f"./usr/src/{self.deb.name}.tar.xz"
-            _pipe(["dpkg-deb", "--fsys-tarfile", file], staging, staging / "data.tar")
-            file.unlink()
-            data = staging / "data.tar"
-            _pipe(["tar", "--extract", "--file", data, "--strip-components=3", member], staging)
-            data.unlink()
-            tarball = staging / Path(member).name
-            _pipe(["tar", "--extract", "--xz", "--file", tarball, "--strip-components=1"], tree)
+            data, member = staging / "data.tar", f"./usr/src/{self.deb.name}.tar.xz"
+            # dpkg-deb knows every compression that a package's data may have.
+            _unpack(["dpkg-deb", "--fsys-tarfile", file], staging, data)
+            _unpack(["tar", "--extract", "--to-stdout", "--file", data, member], staging, target)
+
+    def _unpack(self, tree: Path, cache: Cache, progress: Progress) -> None:
+        tarball = tree.parent / "tarball"
+        self.fetch_tarball(tarball, cache, progress)
+        progress(f"unpacking {self.deb.name} {self.deb.version}")
+        _unpack(["tar", "--extract", "--xz", "--file", tarball, "--strip-components=1"], tree)
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def _debian(source: BuildSource, arch: str, cache: Cache, progress: Progress) ->
             deb = max(wanted, key=lambda deb: Version(deb.version))
             package = Package(deb.name, deb.version, deb.sha256)
             said = f"{archive.vendor()} sources, apt {suite}"
-            return _Debian(deb.upstream_version, said, package, archive=archive, deb=deb)
+            return Debian(deb.upstream_version, said, package, archive=archive, deb=deb)
     if problems and not seen:
         raise problems[0]
     raise KernelUnavailableError(
@@ -263,7 +265,7 @@ def _git_describe(tree: Path) -> str:
     return done.stdout.strip()
 
 
-def _pipe(command: list[str | Path], folder: Path, output: Path | None = None) -> None:
+def _unpack(command: list[str | Path], folder: Path, output: Path | None = None) -> None:
     """Run a program that unpacks, in a folder; its output may go into a file."""
     with contextlib.ExitStack() as stack:
         stdout = stack.enter_context(output.open("wb")) if output else subprocess.DEVNULL
