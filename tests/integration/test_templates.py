@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bpfmatrix import busybox, kernels, matrix, run
+from bpfmatrix import busybox, kernels, matrix, payload, run
 from bpfmatrix.cache import Cache
 from bpfmatrix.config import KernelConfig
 from bpfmatrix.options import Options
@@ -209,17 +209,19 @@ def test_a_template_of_another_machine_is_not_used(
 def prepared_run(runner: Runner) -> run.Prepared:
     project = runner.project
     options = Options(binaries=(runner.script("true"),))
-    payload = matrix.built(project, "x86_64", options, run.Silent())
-    return run.prepare(project, project.config.kernel(KERNEL), payload, options, run.Silent())
+    built = matrix.built(project, "x86_64", options, run.Silent())
+    return run.prepare(project, project.config.kernel(KERNEL), built, options, run.Silent())
 
 
 def test_a_payload_that_needs_a_larger_disk_has_a_template_of_its_own(
-    runner: Runner, saved: Template
+    runner: Runner, saved: Template, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filler = "#" + "x" * 98 + "\n"
-    result, output = runner.run("echo large\nexit 0\n" + filler * 700_000)
+    monkeypatch.setattr(payload, "_IMAGE_BYTES", payload._IMAGE_BYTES * 2)
+    result, output = runner.run("cat /sys/block/vda/size")
     assert result.outcome is Outcome.PASSED, output
     assert "warm, template made" in output
+    sectors = (runner.tool.root / result.logs[0]).read_text()
+    assert int(sectors) * 512 == payload._IMAGE_BYTES
     assert len(runner.templates()) == 2
     assert saved.damage() == ""
 
