@@ -109,6 +109,23 @@ def test_newest_of_a_series_with_its_signature_checked(
 
 
 @pytest.mark.integration
+def test_without_a_network_the_sources_that_are_there_serve(
+    org: KernelOrg, tmp_path: Path, cache: Cache
+) -> None:
+    provide(source(org, "5.4.275"), tmp_path, cache)
+    provide(source(org), tmp_path, cache)
+    build = tmp_path / "ci-kernels/_build"
+    found = trees.at_hand(source(org), build)
+    assert found is not None
+    assert (found.version, found.source) == ("5.4.276", "kernel.org, signature not checked")
+    assert found.provide(build, cache, silent).path == build / "linux-5.4.276"
+    assert trees.at_hand(source(org, "5.4.27"), build) is None
+    assert trees.at_hand(source(org, sha256=SUM), build) is None
+    apt = BuildSource.model_validate({"version": "5.4", "from": "apt"})
+    assert trees.at_hand(apt, build) is None
+
+
+@pytest.mark.integration
 def test_without_a_keyring_it_says_so(org: KernelOrg, tmp_path: Path, cache: Cache) -> None:
     origin = trees.locate(source(org, "5.4.275"), "x86_64", tmp_path, cache, silent)
     assert origin.source == "kernel.org, signature not checked"

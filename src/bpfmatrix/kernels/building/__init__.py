@@ -23,16 +23,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from bpfmatrix.cache import Cache
-from bpfmatrix.config import BuildSource, Config
-from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.config import BuildSource, Config, KernelConfig
+from bpfmatrix.errors import BpfmatrixError, UnreachableError, UsageError
 from bpfmatrix.kernels.building import configuration, kconfig, make, trees
 from bpfmatrix.kernels.building.configuration import Requested
 from bpfmatrix.kernels.building.make import Make
 from bpfmatrix.kernels.building.trees import Origin
-from bpfmatrix.kernels.image import Package, sha256_of
+from bpfmatrix.kernels.image import KernelImage, Package, sha256_of
 from bpfmatrix.progress import Progress, silent
 
-__all__ = ["Built", "asked", "build", "existing", "folder_of", "minutes"]
+__all__ = ["Built", "asked", "build", "existing", "folder_of", "is_current", "minutes"]
 
 FORMAT = 1
 DESCRIPTION = "build.json"
@@ -123,6 +123,22 @@ def existing(source: BuildSource, arch: str, root: Path) -> Built | None:
     return built if built.key == _key(source, arch, _requested(source, arch, root)) else None
 
 
+def is_current(kernel: KernelConfig, source: BuildSource, image: KernelImage) -> bool:
+    """Whether a stored image is what was built last, and for what its fragments say now.
+
+    What was built may be removed: the image stays.
+    """
+    try:
+        path = folder_of(source, kernel.arch, kernel.root) / DESCRIPTION
+        data = json.loads(path.read_bytes())
+        built, key = f"sha256:{data['sha256']['vmlinuz']}", data["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    if built != image.digest:
+        return False
+    return bool(key == _key(source, kernel.arch, _requested(source, kernel.arch, kernel.root)))
+
+
 def minutes() -> int:
     """Return how many minutes a build from nothing takes here, about."""
     return max(2, round(USUAL_PROCESSOR_MINUTES / make.processors()))
@@ -138,9 +154,9 @@ def build(
     """
     requested = _requested(source, arch, root)
     make.require_tools(arch)
-    origin = trees.locate(source, arch, root, cache, progress)
     folder = root / "ci-kernels/_build"
     folder.mkdir(parents=True, exist_ok=True)
+    origin = _locate(source, arch, root, cache, progress)
     with _locked(folder, origin, arch, progress):
         objects = _objects(folder, origin, arch)
         _require_space(folder, origin, objects)
@@ -169,6 +185,17 @@ def build(
     built = existing(source, arch, root)
     assert built is not None, "what was just installed can be read"
     return built
+
+
+def _locate(source: BuildSource, arch: str, root: Path, cache: Cache, progress: Progress) -> Origin:
+    try:
+        return trees.locate(source, arch, root, cache, progress)
+    except UnreachableError as error:
+        found = trees.at_hand(source, root / "ci-kernels/_build")
+        if found is None:
+            raise
+        progress(f"{error.what}; going on with the sources of {found.version} that are here")
+        return found
 
 
 def _requested(source: BuildSource, arch: str, root: Path) -> Requested:
@@ -235,7 +262,9 @@ def _compile(maker: Make, progress: Progress) -> int:
     """Run make; returns the steps of a whole build, as far as they are known."""
     note = maker.objects / "steps"
     known = int(note.read_text()) if note.exists() else USUAL_STEPS
-    done = sum(1 for _ in maker.objects.rglob("*.o"))
+    # Those of the host's programs, which were made to configure, are below `scripts`.
+    parts = (path for path in maker.objects.iterdir() if path.is_dir() and path.name != "scripts")
+    done = sum(1 for part in parts for _ in part.rglob("*.o"))
     about = f"{maker.version}: {'going on' if done else f'about {minutes()} minutes'}"
 
     def tell(text: str, fraction: float | None = None) -> None:

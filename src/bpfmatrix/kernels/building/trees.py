@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.cache import Cache
 from bpfmatrix.config import BuildSource
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.errors import (
+    BpfmatrixError,
+    KernelUnavailableError,
+    UnreachableError,
+    UsageError,
+)
 from bpfmatrix.kernels.building import download, kernelorg
 from bpfmatrix.kernels.image import Package
 from bpfmatrix.progress import Progress
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
     from bpfmatrix.kernels.apt import Archive
     from bpfmatrix.kernels.debian import Deb
 
-__all__ = ["Debian", "Origin", "Tree", "locate", "version_of"]
+__all__ = ["Debian", "Origin", "Tree", "at_hand", "locate", "version_of"]
 
 # Where linux-source-X of a series is looked for; the first suite that has it is taken.
 _SOURCES = re.compile(r"Package: linux-source-[^\n]*\n")
@@ -67,8 +72,9 @@ class Origin:
     def provide(self, build: Path, cache: Cache, progress: Progress) -> Tree:
         """Return the tree, unpacked if it is not there yet; the caller holds the build's lock."""
         folder, note = self.folder(build), build / f"linux-{self.version}.json"
-        with contextlib.suppress(OSError, ValueError):
-            if folder.is_dir() and json.loads(note.read_bytes()) == asdict(self.package):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            known = Package(**json.loads(note.read_bytes())["package"])
+            if folder.is_dir() and known == self.package:
                 return Tree(folder, version_of(folder))
         _sweep(build)
         with tempfile.TemporaryDirectory(dir=build, prefix=".unpacking-") as made:
@@ -80,11 +86,12 @@ class Origin:
             if folder.exists():
                 folder.rename(new / "replaced")
             (new / "tree").rename(folder)
-        note.write_text(json.dumps(asdict(self.package)))
+        about = {"package": asdict(self.package), "source": self.source}
+        note.write_text(json.dumps(about, indent=1))
         return Tree(folder, found)
 
     def _unpack(self, tree: Path, cache: Cache, progress: Progress) -> None:
-        raise NotImplementedError
+        raise UnreachableError(f"the sources {self.package.name} are no longer there")
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,26 @@ def locate(source: BuildSource, arch: str, root: Path, cache: Cache, progress: P
     if source.origin == "apt":
         return _debian(source, arch, cache, progress)
     return _local(root / Path(source.origin).expanduser(), source.version)
+
+
+def at_hand(source: BuildSource, build: Path) -> Origin | None:
+    """Return the newest tree in `ci-kernels/_build` that fits, for where no network is."""
+    found: list[Origin] = []
+    for note in build.glob("linux-*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            data = json.loads(note.read_bytes())
+            package = Package(**data["package"])
+            version = note.name.removeprefix("linux-").removesuffix(".json")
+            debian = package.name.startswith("linux-source-")
+            fits = f"{version}.".startswith(f"{source.version}.")
+            same = source.sha256 in (None, package.sha256)
+            if fits and same and debian == (source.origin == "apt"):
+                found.append(Origin(version, data["source"], package))
+    return max(found, key=lambda each: _numbers(each.version), default=None)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def version_of(tree: Path) -> str:
