@@ -89,24 +89,32 @@ def kernel_ids(
 def with_available(project: Project, patterns: str | None) -> tuple[Project, list[str]]:
     """Return the project with an entry for each series of its apt suites, and their ids.
 
-    Patterns with two dots, such as `6.1.*`, name single releases, which are added as well. The ids
-    are those that run where no patterns are given. Says what is left out, and why.
+    Patterns with two dots, such as `6.1.*`, name single releases, which are added as well; series
+    of another architecture are where a pattern has a `-`, as `*-arm64`. The ids are those that run
+    where no patterns are given. Says what is left out, and why.
     """
     from bpfmatrix import kernels  # noqa: PLC0415 - off the start-up path
 
     found = kernels.available(project.config, project.cache)
     parts = [part.strip() for part in patterns.split(",")] if patterns is not None else []
-    for series in found.left_out:
-        default = patterns is None and series.arch == project.config.defaults.arch
-        if default or any(fnmatch.fnmatch(series.id, part) for part in parts):
-            print(series.why, file=sys.stderr)
+    for gone in found.left_out:
+        default = patterns is None and gone.arch == project.config.defaults.arch
+        if default or any(fnmatch.fnmatch(gone.id, part) for part in parts):
+            print(gone.why, file=sys.stderr)
     single = [part for part in parts if part.count(".") > 1]
     releases = {
         id: entry
         for id, entry in found.releases.items()
         if any(fnmatch.fnmatch(id, part) for part in single)
     }
-    config = found.config.model_copy(update={"kernels": {**releases, **found.config.kernels}})
+    # So that `7.*` does not mean each series twice, for the sake of one arm64 entry.
+    elsewhere = any("-" in part for part in parts)
+    series = {
+        id: entry
+        for id, entry in found.config.kernels.items()
+        if elsewhere or id in project.config.kernels or id in found.ids
+    }
+    config = found.config.model_copy(update={"kernels": {**releases, **series}})
     return dataclasses.replace(project, config=config), list(found.ids)
 
 

@@ -58,16 +58,17 @@ def repository(
     served.web.stop()
 
 
-def kernel_parts(build: str) -> dict[str, Part]:
+def kernel_parts(build: str, arch: str = "x86_64") -> dict[str, Part]:
     """The packages of a build that are looked at, and one that is not needed."""
-    release = f"{build}.x86_64"
+    release = f"{build}.{arch}"
+    image = synthetic.bzimage if arch == "x86_64" else synthetic.arm64_image
     folder = f"lib/modules/{release}"
     core, modules = (f"kernel{part}-uname-r = {release}" for part in ("", "-modules-core"))
     module = lzma.compress(synthetic.module())
     return {
         "kernel-core": Part(
             {
-                f"{folder}/vmlinuz": synthetic.bzimage(release=release),
+                f"{folder}/vmlinuz": image(release=release),
                 f"{folder}/config": b"CONFIG_BPF=y\n",
                 f"{folder}/System.map": b"0 a\n",
             },

@@ -62,10 +62,11 @@ def build_rpms(
     build: str = "6.1.190-9.el9",
     source: str = "kernel",
     vendor: str = "Example Linux",
+    arch: str = "x86_64",
 ) -> list[Path]:
     """Build the packages of one source package into `folder`; returns them in the parts' order."""
     version, release = build.split("-")
-    top = folder.parent / f"rpmbuild-{source}-{build}"
+    top = folder.parent / f"rpmbuild-{source}-{build}-{arch}"
     text = _HEAD.format(source=source, version=version, release=release, vendor=vendor)
     for name, part in parts.items():
         relations = [f"Requires: {text}" for text in part.requires]
@@ -81,9 +82,9 @@ def build_rpms(
     names = "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm"
     defines = {"_topdir": top, "_rpmdir": folder, "_rpmfilename": names}
     words = [word for pair in defines.items() for word in ("--define", f"{pair[0]} {pair[1]}")]
-    command = ["rpmbuild", "-bb", "--target", "x86_64", *words, str(top / "kernel.spec")]
+    command = ["rpmbuild", "-bb", "--target", arch, *words, str(top / "kernel.spec")]
     subprocess.run(command, check=True, capture_output=True)
-    return [folder / f"{name}-{build}.x86_64.rpm" for name in parts]
+    return [folder / f"{name}-{build}.{arch}.rpm" for name in parts]
 
 
 class RpmRepository:
@@ -99,10 +100,14 @@ class RpmRepository:
         return self.web.uri
 
     def add(
-        self, parts: Mapping[str, Part], build: str = "6.1.190-9.el9", sign: bool = True
+        self,
+        parts: Mapping[str, Part],
+        build: str = "6.1.190-9.el9",
+        sign: bool = True,
+        arch: str = "x86_64",
     ) -> None:
         """Build packages into it."""
-        rpms = build_rpms(self.root, parts, build)
+        rpms = build_rpms(self.root, parts, build, arch=arch)
         if sign:
             self.sign(*rpms)
 

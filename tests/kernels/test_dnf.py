@@ -262,6 +262,15 @@ def test_a_mirrorlist(cache: Cache, repository: RpmRepository, dnf_kernel: Kerne
         assert kernels.provide(kernel, cache)[0].version == "6.1.190"
 
 
+def test_another_architecture(cache: Cache, repository: RpmRepository, dnf_kernel: Kernel) -> None:
+    repository.add(kernel_parts("6.1.190-8.el9", "aarch64"), "6.1.190-8.el9", arch="aarch64")
+    repository.publish()
+    kernel = dnf_kernel().model_copy(update={"arch": "aarch64"})
+    image, _ = kernels.provide(kernel, cache)
+    assert (image.arch, image.release) == ("aarch64", "6.1.190-8.el9.aarch64")
+    assert kernels.provide(dnf_kernel(), cache)[0].release == "6.1.190-9.el9.x86_64"
+
+
 def test_a_host_without_dnf(
     cache: Cache, dnf_kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -119,7 +119,8 @@ def test_wild_descriptions_are_damage(cache: Cache, name: str, data: st.DataObje
     try:
         if found := kernels.cached(apt_kernel(), cache):
             found.verify()
-            found.read_modules(["a.ko"])
+            if found.modules:  # that it has none is a description too
+                found.read_modules(["a.ko"])
     except DamagedError:
         pass
 

@@ -29,11 +29,7 @@ from bpfmatrix.kernels.debian import DEB_ARCH, KERNEL_STANZA, Deb, parse_index
 from bpfmatrix.kernels.mirror import Mirror
 from bpfmatrix.progress import Progress, silent
 
-__all__ = ["Archive", "SuiteUnreachableError"]
-
-
-class SuiteUnreachableError(UnreachableError):
-    """The network, a proxy or the mirror did not answer; says nothing about the suite."""
+__all__ = ["Archive"]
 
 
 @dataclass(frozen=True)
@@ -275,7 +271,7 @@ _FAILURES: tuple[tuple[str, type[BpfmatrixError], str, str], ...] = (
         r"|[Cc]onnection (failed|timed out|refused|reset)|Network is unreachable|No route to host"
         r"|Error reading from server|Could not handshake|Certificate verification failed"
         r"|  (407|50\d) |Invalid response from proxy",
-        SuiteUnreachableError,
+        UnreachableError,
         "{suite} can't be reached",
         "{said}",
     ),
