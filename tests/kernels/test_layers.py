@@ -119,6 +119,8 @@ EVIL: dict[str, tuple[list[list[Entry]], str]] = {
         ],
         "boot/vmlinuz is a hard link to a, which is no file of the image",
     ),
+    "deep": ([[("a/" * 3000 + "x", b"")]], "has a path that no file system"),
+    "terminal": ([[("../\x1b[31m\udcff", b"")]], r"\.\./\?\[31m\? leads out"),
     "below a file": (
         [[("boot", b""), ("boot/vmlinuz", b"")]],
         "lies below boot, which is no folder",

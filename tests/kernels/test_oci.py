@@ -296,6 +296,22 @@ def test_no_network_names_the_other_ways(registry: Registry, cache: Cache) -> No
         assert way in error.advice
 
 
+def test_a_damaged_kernel_without_a_network(registry: Registry, cache: Cache) -> None:
+    registry.image("k", "6.1", [layer(TINY)])
+    kernel = oci_kernel(f"{registry.host}/k:6.1")
+    kernel = kernel.model_copy(update={"root": cache.root.parent})
+    image, _ = kernels.provide(kernel, cache)
+    registry.stop()
+    os.truncate(image.boot, 7)
+    with pytest.raises(UnreachableError, match=r"the cached kernel is damaged \(vmlinux does not"):
+        kernels.provide(kernel, cache)
+    (kernel.root / "ci-kernels/6.1").mkdir(parents=True)
+    (kernel.root / "ci-kernels/6.1/vmlinuz").write_bytes(synthetic.bzimage(release="6.1.7"))
+    placed, cached = kernels.provide(kernel, cache)
+    assert (placed.release, cached) == ("6.1.7", False)
+    assert kernels.provide(kernel, cache) == (placed, True)
+
+
 @pytest.fixture
 def private(tmp_path: Path) -> Iterator[Registry]:
     """A registry that wants a login, with the image k:1."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.cache import Cache, Pruned
 from bpfmatrix.config import Config, KernelConfig
-from bpfmatrix.errors import DamagedError, KernelUnavailableError
+from bpfmatrix.errors import DamagedError, KernelUnavailableError, UnreachableError
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.store import Store
 from bpfmatrix.progress import Progress, silent
@@ -64,7 +64,13 @@ def provide(
     with Store(cache).locked(kernel):
         if image := _verified(kernel, cache, progress):  # another process fetched it
             return image, True
-        return fetch(kernel, cache, progress, same=True), False
+        try:
+            return fetch(kernel, cache, progress, same=True), False
+        except UnreachableError:  # what was cached is damaged or gone
+            placed = _by_hand(kernel)
+            if placed is None:
+                raise
+    return provide(placed, cache, progress)
 
 
 def repair(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> KernelImage:
@@ -153,14 +159,19 @@ def _in_folder(kernel: KernelConfig) -> KernelConfig | None:
 
 def _at_hand(kernel: KernelConfig, cache: Cache) -> KernelConfig:
     """Return the kernel with the source that it is taken from: see `directory` for the order."""
-    from bpfmatrix.kernels import directory  # noqa: PLC0415 - off the start-up path
-
     if placed := _in_folder(kernel):
         return placed
-    # What `build` makes lies in ci-kernels/ too, and it knows whether that is still current.
-    if kernel.source.kind == "build" or Store(cache).resolved_packages(kernel):
+    if Store(cache).resolved_packages(kernel):
         return kernel
-    return directory.in_project(kernel) or kernel
+    return _by_hand(kernel) or kernel
+
+
+def _by_hand(kernel: KernelConfig) -> KernelConfig | None:
+    """Return the kernel with what `ci-kernels/` has for it as its source, or None."""
+    from bpfmatrix.kernels import directory  # noqa: PLC0415 - off the start-up path
+
+    # What `build` makes lies in ci-kernels/ too, and it knows whether that is still current.
+    return None if kernel.source.kind == "build" else directory.in_project(kernel)
 
 
 def _resolved(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
@@ -171,6 +182,10 @@ def _resolved(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
     image = store.resolved(kernel)
     if image and kernel.source.directory and not directory.is_current(kernel, store, image):
         return None
+    if image and kernel.source.build is not None:
+        from bpfmatrix.kernels import building  # noqa: PLC0415 - off the start-up path
+
+        return image if building.is_current(kernel, kernel.source.build, image) else None
     if image and kernel.source.package is not None:
         from bpfmatrix.kernels.package import is_current  # noqa: PLC0415 - off the start-up path
 

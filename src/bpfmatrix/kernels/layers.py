@@ -25,7 +25,7 @@ from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.kernels.compression import format_of
 from bpfmatrix.kernels.tree import BOOT_NAMES
 
-__all__ = ["Folder", "ImageKernel", "find_kernel", "merge"]
+__all__ = ["Folder", "ImageKernel", "find_kernel", "merge", "printable"]
 
 # What is taken from a layer: of cilium/ci-kernels boot/ and lib/modules/, of little-vm-helper's
 # images the same below data/kernels/<name>/.
@@ -34,6 +34,8 @@ _WANTED = re.compile(
     r"(boot/(vmlinu[xz]|bzImage|Image|config)[^/]*|(usr/)?lib/modules/.+)"
 )
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+# No path of a kernel's module is half as deep.
+_MOST_FOLDERS = 50
 # The largest published kernel images unpack to some 1.5 GB: what is larger than this is damaged or
 # hostile.
 LIMIT_BYTES = 8 << 30
@@ -97,11 +99,13 @@ def merge(layers: Sequence[Path], folder: Path) -> Folder:
     BpfmatrixError for a layer that can't be read, or that tries to write elsewhere.
     """
     image, reader = Folder(), _Reader(folder)
+    # ValueError: tarfile lets some errors of numbers pass.
+    damage = (tarfile.TarError, ValueError, EOFError, zlib.error, gzip.BadGzipFile, _zstd_error())
     for number, path in enumerate(layers, start=1):
         try:
             with _opened(path) as archive:
                 layer = reader.read(archive, image)
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, _zstd_error()) as error:
+        except damage as error:
             raise BpfmatrixError(
                 f"layer {number} of {len(layers)} can't be unpacked: {error}"
             ) from error
@@ -190,6 +194,8 @@ def _checked(path: str, entry: str) -> tuple[str, ...]:
     if ".." in parts:
         what = "leads out of the image" if path == entry else f"leads out of the image, to {path}"
         raise _refused(entry, what)
+    if "\0" in path or len(parts) > _MOST_FOLDERS:
+        raise _refused(entry, "has a path that no file system would take")
     return parts
 
 
@@ -230,9 +236,14 @@ def _linked(entry: tarfile.TarInfo, layer: Folder, image: Folder) -> Path | _Oth
 
 def _refused(entry: str, what: str) -> BpfmatrixError:
     return BpfmatrixError(
-        f"the image is refused: its entry {entry} {what}",
+        f"the image is refused: its entry {printable(entry, 150)} {printable(what, 300)}",
         "Such an entry writes elsewhere when it is unpacked carelessly; use another image.",
     )
+
+
+def printable(text: str, limit: int) -> str:
+    """Return a text that came from elsewhere so that it can do nothing to a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:limit])
 
 
 def _overlay(lower: Folder, upper: Folder, path: str) -> None:
@@ -299,7 +310,7 @@ def _kernels_at(image: Folder, base: str) -> Iterator[ImageKernel]:
         config = _resolve(image, f"{base}boot/config{'-' if release else ''}{release}")
         yield ImageKernel(
             vmlinuz,
-            f"{base}boot/{name}",
+            printable(f"{base}boot/{name}", 400),
             config if isinstance(config, Path) else None,
             modules if isinstance(modules, Folder) else None,
         )

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import urllib3
 from oras.provider import Registry  # type: ignore[import-untyped]
 from requests.adapters import HTTPAdapter
 
@@ -28,7 +29,7 @@ from bpfmatrix.config import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError
 from bpfmatrix.kernels import credentials
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
-from bpfmatrix.kernels.layers import find_kernel, merge
+from bpfmatrix.kernels.layers import find_kernel, merge, printable
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 from bpfmatrix.kernels.tree import install, upstream_version
 from bpfmatrix.progress import Progress, silent
@@ -411,7 +412,7 @@ class _Client:
 def _parsed(data: bytes, where: Reference) -> dict[str, Any]:
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise _unreadable(where)
@@ -422,8 +423,9 @@ def _message(response: requests.Response) -> str:
     """Return the registry's own words (OCI distribution specification, "Error codes")."""
     try:
         data = json.loads(response.raw.read(4096, decode_content=True))
-        return f"It said: {data['errors'][0]['message'][:200]}."
-    except (ValueError, KeyError, IndexError, TypeError, requests.RequestException, OSError):
+        said = printable(data["errors"][0]["message"], 200)
+        return f"It said: {said.rstrip('.')}."
+    except (ValueError, LookupError, TypeError, OSError, urllib3.exceptions.HTTPError):
         return ""
     finally:
         response.close()
@@ -449,7 +451,7 @@ def _unreadable(where: Reference) -> KernelUnavailableError:
 
 def _unknown(where: Reference, media_type: str) -> KernelUnavailableError:
     return KernelUnavailableError(
-        f"{where} holds something of the unknown media type {media_type[:100]}",
+        f"{where} holds something of the unknown media type {printable(media_type, 100)}",
         "Expected are container images of Docker's or OCI's format, with tar layers that are "
         "plain, gzip or zstd.",
     )
