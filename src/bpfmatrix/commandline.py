@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import dataclasses
 import fnmatch
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -97,9 +98,12 @@ def with_available(project: Project, patterns: str | None) -> tuple[Project, lis
 
     found = kernels.available(project.config, project.cache)
     parts = [part.strip() for part in patterns.split(",")] if patterns is not None else []
+    # So that `7.*` does not mean each series twice, for the sake of one arm64 entry.
+    elsewhere = any("-" in re.sub(r"\[.*?\]", "", part) for part in parts)
     for gone in found.left_out:
-        default = patterns is None and gone.arch == project.config.defaults.arch
-        if default or any(fnmatch.fnmatch(gone.id, part) for part in parts):
+        own = gone.arch == project.config.defaults.arch
+        asked = patterns is None or any(fnmatch.fnmatch(gone.id, part) for part in parts)
+        if asked and (own or elsewhere):
             print(gone.why, file=sys.stderr)
     single = [part for part in parts if part.count(".") > 1]
     releases = {
@@ -107,8 +111,6 @@ def with_available(project: Project, patterns: str | None) -> tuple[Project, lis
         for id, entry in found.releases.items()
         if any(fnmatch.fnmatch(id, part) for part in single)
     }
-    # So that `7.*` does not mean each series twice, for the sake of one arm64 entry.
-    elsewhere = any("-" in part for part in parts)
     series = {
         id: entry
         for id, entry in found.config.kernels.items()

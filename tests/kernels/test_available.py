@@ -9,6 +9,7 @@ from bpfmatrix.cache import Cache
 from bpfmatrix.commandline import kernel_ids, with_available
 from bpfmatrix.config import Config
 from bpfmatrix.errors import UsageError
+from bpfmatrix.kernels.offers import Available, LeftOut
 from bpfmatrix.project import Project
 
 from .archive import Archive
@@ -81,3 +82,35 @@ def test_patterns_take_both_kinds(project: Project, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == ""
     with pytest.raises(UsageError, match=r"--kernels 5\.\*: no such kernel"):
         kernel_ids(extended.config, "5.*", default)
+
+
+def test_another_architecture_is_taken_where_it_is_asked_for(
+    cache: Cache,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = {"source": {"apt": {"suite": "sid"}}}
+    config = Config.model_validate({"kernels": {"6.1": entry, "6.1-arm64": entry}})
+    everything = dict.fromkeys(
+        ("6.1", "6.1-arm64", "6.16", "6.16-arm64", "7.1", "7.1-arm64"), entry
+    )
+    found = Available(
+        Config.model_validate({"kernels": everything}),
+        ids=("6.1", "6.16", "7.1"),
+        releases={},
+        left_out=(
+            LeftOut("7.0", "x86_64", "7.0 is"),
+            LeftOut("7.0-arm64", "aarch64", "7.0-arm64 is"),
+        ),
+    )
+    monkeypatch.setattr(kernels, "available", lambda config, cache: found)
+    project = Project(tmp_path, config, cache)
+
+    def taken(patterns: str) -> tuple[list[str], str]:
+        extended, default = with_available(project, patterns)
+        return kernel_ids(extended.config, patterns, default), capsys.readouterr().err
+
+    assert taken("6.1[6-9],7.*") == (["6.16", "7.1"], "7.0 is\n")
+    assert taken("6.1*-arm64") == (["6.1-arm64", "6.16-arm64"], "")
+    assert taken("7.*-arm64") == (["7.1-arm64"], "7.0-arm64 is\n")
