@@ -23,9 +23,13 @@ _HOOK = """\
 hooks=$(dirname "$0")
 refs=$(cat)
 if [ -x "$hooks/{kept}" ]; then
-	printf '%s\\n' "$refs" | "$hooks/{kept}" "$@" || exit
+	{{ [ -z "$refs" ] || printf '%s\\n' "$refs"; }} | "$hooks/{kept}" "$@" || exit
 fi
-cd {root} || exit
+# git calls this at the top of the checkout that is pushed from: one of several worktrees, perhaps.
+# Nothing to do where all is up to date, or where the project is not on this branch.
+project={folder}
+[ -n "$refs" ] && [ -e "$project/kernels.yaml" ] || exit 0
+cd "$project" || exit
 # git sets these for its hooks; a git that a build calls would take them for its own.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
 exec {nox} -s pre-push </dev/null
@@ -43,9 +47,8 @@ def install(project: Project) -> tuple[Path, Path | None]:
                 f"both {hook} and {kept.name} are hooks of others", "Keep one of them."
             )
         hook.replace(kept)
-    text = _HOOK.format(
-        mark=_MARK, kept=_KEPT, root=shlex.quote(str(project.root)), nox=shlex.quote(_nox())
-    )
+    inside = _git(project, "--show-prefix") or "."
+    text = _HOOK.format(mark=_MARK, kept=_KEPT, folder=shlex.quote(inside), nox=shlex.quote(_nox()))
     new = hook.with_name(".pre-push.new")
     new.write_text(text)
     new.chmod(0o755)
@@ -55,8 +58,12 @@ def install(project: Project) -> tuple[Path, Path | None]:
 
 def _hook_path(project: Project) -> Path:
     """Ask git, which knows of worktrees and of core.hooksPath."""
+    return project.root / _git(project, "--git-path", "hooks/pre-push")
+
+
+def _git(project: Project, *question: str) -> str:
     done = subprocess.run(
-        ["git", "rev-parse", "--git-path", "hooks/pre-push"],
+        ["git", "rev-parse", *question],
         cwd=project.root,
         capture_output=True,
         text=True,
@@ -66,7 +73,7 @@ def _hook_path(project: Project) -> Path:
         raise BpfmatrixError(
             f"{project.root} is no checkout of git", "Run this in the project's checkout."
         )
-    return project.root / done.stdout.strip()
+    return done.stdout.strip()
 
 
 def _nox() -> str:
