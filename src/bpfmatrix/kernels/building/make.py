@@ -136,7 +136,8 @@ class Make:
         phase, steps = "compiling", 0
         command = ["make", "--no-print-directory", "-C", str(self.tree), f"-j{processors()}"]
         command += [*self._variables(), *extra]
-        with self.log.open("w", encoding="utf-8") as log, _started([*command, *targets]) as process:
+        log = self.log.open("w", encoding="utf-8", buffering=1)  # by line, for who looks on
+        with log, _started([*command, *targets]) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 log.write(line)
