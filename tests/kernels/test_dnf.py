@@ -252,6 +252,14 @@ def test_a_key_by_its_address_is_fetched_once(
         kernels.provide(dnf_kernel("x", key=f"{repository.uri}NONE"), cache)
 
 
+def test_a_repository_that_is_a_folder(
+    cache: Cache, repository: RpmRepository, dnf_kernel: Kernel
+) -> None:
+    repository.publish()
+    kernel = dnf_kernel(repository=f"file://{repository.root}")
+    assert kernels.provide(kernel, cache)[0].version == "6.1.190"
+
+
 def test_a_mirrorlist(cache: Cache, repository: RpmRepository, dnf_kernel: Kernel) -> None:
     repository.publish()
     with socket.socket() as closed:

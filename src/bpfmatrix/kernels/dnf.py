@@ -201,8 +201,7 @@ class Repository:
             progress(text, min(there / total, 1.0) if total else None)
 
         specs = [rpm.spec for rpm in rpms]
-        words = ("--cacheonly",) if self.source.repository.startswith("file:") else ()
-        if self._run("download", "--destdir", str(folder), *words, *specs, tell=tell) != 0:
+        if self._run("download", "--destdir", str(folder), *specs, tell=tell) != 0:
             raise self._error()
         found = {}
         for path in folder.glob("*.rpm"):
