@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,6 +228,15 @@ def _go_key(project: Project, module: Path, go: Path, command: Sequence[str]) ->
         os.urandom(8).hex() if elsewhere or workspace else "",
     )
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _go_files(module: Path) -> Iterator[Path]:
+    """Give the files of a module: Go itself passes over folders that begin with . or _ ."""
+    for path in module.iterdir():
+        if not path.is_dir():
+            yield path
+        elif not path.name.startswith((".", "_")):
+            yield from _go_files(path)
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rich.text import Text
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun, Outcome, TestResult
 
-__all__ = ["Report"]
+__all__ = ["Report", "counted"]
 
 _STYLES = {
     Outcome.PASSED: "green",
@@ -175,7 +175,7 @@ class Report:
     def _summary(self, run: KernelRun) -> None:
         style = _STYLES.get(run.outcome, "red")
         passed = run.count(Outcome.PASSED)
-        counts = [f"{passed} test{'s' if passed != 1 else ''}"]
+        counts = [counted(passed, "test")]
         if run.failures:
             counts[0] += " passed"
             counts.append(f"{len(run.failures)} failed")
@@ -234,6 +234,11 @@ class Report:
         width = Text.from_markup(left).cell_len
         gap = " " * max(2, _RIGHT_COLUMN - width)
         self._console.print(f"{left}{gap}[{style}]{escape(right)}[/]" if right else left)
+
+
+def counted(count: int, one: str, more: str = "") -> str:
+    """Return a number of things, such as `1 test` or `2 tests`."""
+    return f"{count} {one if count == 1 else more or one + 's'}"
 
 
 def _shown_release(run: KernelRun) -> str:

@@ -5,8 +5,11 @@ it ends. What it gives is detail: whether the binary passed is for its exit stat
 """
 
 import asyncio
+import contextlib
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 
 from bpfmatrix import tools
@@ -105,7 +108,8 @@ class GoOutput:
     def kill(self) -> None:
         """End test2json if it still runs."""
         if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)  # not Process.kill: see Machine._end
         if self._reader is not None:
             self._reader.cancel()
 

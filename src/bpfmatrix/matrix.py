@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bpfmatrix import build, passed, schedule
-from bpfmatrix.console import Report
+from bpfmatrix.console import Report, counted
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.options import Options
 from bpfmatrix.payload import Payload
@@ -88,9 +88,8 @@ def built(project: Project, arch: str, options: Options, report: Listener) -> Pa
         report.doing("", "build", text, fraction)
 
     payload, changed = build.payload(project, arch, options.binaries, progress)
-    parts = [f"{len(payload.objects)} eBPF objects"] if payload.objects else []
-    count = len(payload.tests)
-    parts.append(f"{count} test {'binary' if count == 1 else 'binaries'}")
+    parts = [counted(len(payload.objects), "eBPF object")] if payload.objects else []
+    parts.append(counted(len(payload.tests), "test binary", "test binaries"))
     report.step("", "build", ", ".join(parts), "built" if changed else "up to date")
     return payload
 

@@ -145,7 +145,7 @@ def _check_elf(path: Path, arch: str) -> None:
             machine, type_ = elf["e_machine"], elf["e_type"]
             loaders = [s for s in elf.iter_segments() if isinstance(s, InterpSegment)]
             loader = loaders[0].get_interp_name() if loaders else None
-    except (ELFError, UnicodeDecodeError, ValueError) as error:
+    except (ELFError, OSError, ValueError) as error:  # a seek to a wild offset is an OSError
         raise PayloadError(f"{path} is a damaged ELF file: {error}", "Build it again.") from error
     if type_ == "ET_REL":
         raise PayloadError(f"{path} is an object file and can't be run", "Link it first.")

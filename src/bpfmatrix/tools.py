@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from bpfmatrix.errors import ToolMissingError
@@ -16,7 +17,9 @@ _ADMIN_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 @functools.cache
 def find(name: str) -> Path | None:
     """Return the path of a program, or None."""
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_ADMIN_FOLDERS))
+    # First beside this Python: a virtual environment need not be activated, and may have a Go.
+    folders = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
+    path = os.pathsep.join((*folders, *_ADMIN_FOLDERS))
     found = shutil.which(name, path=path)
     return Path(found) if found else None
 

@@ -139,6 +139,8 @@ func spinAt(depth int) uint64 {
 	return spinAt(depth-1) + 1
 }
 
+// readZeroes reads from ever other depths of the stack, for the reason that callSpin has.
+//
 //go:noinline
 func readZeroes(stop <-chan struct{}) {
 	zero, err := os.Open("/dev/zero")
@@ -147,16 +149,26 @@ func readZeroes(stop <-chan struct{}) {
 	}
 	defer zero.Close()
 	buffer := make([]byte, 1<<20)
-	for {
+	for depth := 0; ; depth = (depth + 1) % 32 {
 		select {
 		case <-stop:
 			return
 		default:
-		}
-		if _, err := zero.Read(buffer); err != nil {
-			panic(err)
+			readAt(depth, zero, buffer)
 		}
 	}
+}
+
+//go:noinline
+func readAt(depth int, file *os.File, buffer []byte) int {
+	if depth > 0 {
+		return readAt(depth-1, file, buffer) + 1
+	}
+	count, err := file.Read(buffer)
+	if err != nil {
+		panic(err)
+	}
+	return count
 }
 
 // whileTestRuns runs work in the background, and waits for its end when the test ends.

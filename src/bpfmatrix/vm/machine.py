@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
@@ -300,8 +301,11 @@ class Machine:
         self._tasks.append(asyncio.create_task(work))
 
     async def _end(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        # Not by Process.kill, which looks first whether it ended, and so takes its status away from
+        # the loop, which waits for it (Python 3.11).
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
         await self._process.wait()
         for task in self._tasks:
             task.cancel()
