@@ -1,0 +1,168 @@
+"""Machines that end, or are never ready: each told apart, and nothing of them left behind."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from bpfmatrix.results import Outcome
+
+from ..tool import ToolProject, by_name, qemus_of, wait_until
+
+pytestmark = pytest.mark.integration
+
+# Overwrites the code of process 1, which then dies of a signal.
+KILLS_INIT = """
+grep r-xp /proc/1/maps
+grep r-xp /proc/1/maps | grep -v -e vdso -e vsyscall | while IFS='- ' read -r from to rest; do
+	from=$((0x$from)) to=$((0x$to))
+	dd if=/dev/zero of=/proc/1/mem bs=4096 seek=$((from / 4096)) count=$(((to - from) / 4096))
+done
+sleep 0.2  # and then init comes back from waiting
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "reason"),
+    [
+        (KILLS_INIT, Outcome.PANIC, "Attempted to kill init!"),
+        ("reboot -f; sleep 60", Outcome.LOST, "the guest ended its machine (guest-reset)"),
+        ("poweroff -f; sleep 60", Outcome.LOST, "the guest ended its machine (guest-shutdown)"),
+    ],
+    ids=["init", "reboot", "poweroff"],
+)
+def test_a_test_that_ends_the_machine(
+    project: ToolProject, script: str, outcome: Outcome, reason: str
+) -> None:
+    done, run = project.run(project.script("before", "true"), project.script("ends_it", script))
+    tests = by_name(run)
+    assert run.outcome is outcome, done.output
+    assert reason in run.reason
+    assert "after 1 test:" in run.reason
+    assert tests["before"].outcome is Outcome.PASSED
+    assert tests["ends_it"].outcome is outcome
+    assert done.status == 1
+    assert reason in done.output
+
+
+def test_a_guest_that_does_nothing_any_more_is_lost(project: ToolProject) -> None:
+    # Puts init into a cgroup that is frozen: it never gets to say how the test ended.
+    wedges = """
+        mkdir /sys/fs/cgroup/ice
+        echo 1 >/sys/fs/cgroup/ice/cgroup.procs
+        echo 1 >/sys/fs/cgroup/ice/cgroup.freeze
+    """
+    done, run = project.run(
+        project.script("before", "true"),
+        project.script("wedges", wedges),
+        options=["--timeout", "1s"],
+    )
+    assert run.outcome is Outcome.LOST, done.output
+    assert "the guest gave no sign of life for 16 s" in run.reason
+    assert by_name(run)["before"].outcome is Outcome.PASSED
+    assert by_name(run)["wedges"].outcome is Outcome.LOST
+
+
+def test_the_whole_run_has_a_limit(project: ToolProject) -> None:
+    project.configure(timeout={"run": "9s"})
+    _, run = project.run(project.script("before", "true"), project.script("long", "sleep 60"))
+    assert run.outcome is Outcome.TIMEOUT
+    assert run.reason == "the run took over 9 s (timeout.run)"
+    assert by_name(run)["long"].outcome is Outcome.TIMEOUT
+    assert qemus_of(project) == []
+
+
+def test_a_boot_that_has_no_init_panics(project: ToolProject) -> None:
+    project.configure(kernel_args=["rdinit=/nonexistent"])
+    done, run = project.run(project.script("never", "true"))
+    assert run.outcome is Outcome.PANIC
+    assert run.reason.startswith("panic: VFS: Unable to mount root fs")
+    assert run.tests == ()
+    assert "Kernel panic - not syncing: VFS" in done.output
+    assert done.status == 1
+
+
+def test_a_boot_that_never_gets_ready_has_a_limit(project: ToolProject) -> None:
+    # A shell that waits for what nobody types.
+    project.configure(kernel_args=["rdinit=/bin/sh"], timeout={"boot": "8s"})
+    done, run = project.run(project.script("never", "true"))
+    assert run.outcome is Outcome.TIMEOUT
+    assert run.reason == "the kernel was not up after 8 s (timeout.boot)"
+    console = (project.root / run.console).read_text(errors="replace").splitlines()
+    assert console[-2].strip() in done.output
+    assert done.seconds < 30
+    assert qemus_of(project) == []
+
+
+def started(project: ToolProject, name: str) -> bool:
+    """Tell whether a test was started in the guest."""
+    return (project.root / f".bpfmatrix/results/6.1/{name}.log").exists()
+
+
+def test_a_qemu_that_is_killed(project: ToolProject) -> None:
+    words = (
+        "--binary",
+        project.script("before", "true"),
+        "--binary",
+        project.script("x", "sleep 60"),
+    )
+    process = project.start("run", "--kernel", "6.1", *words)
+    wait_until(lambda: started(project, "x"), "the test runs")
+    [qemu] = qemus_of(project)
+    os.kill(qemu, signal.SIGKILL)
+    done, run = project.finish(process), project.result()
+    assert run.outcome is Outcome.LOST
+    assert run.reason == "machine lost after 1 test: QEMU died of signal 9"
+    assert by_name(run)["x"].outcome is Outcome.LOST
+    assert done.status == 1
+    assert done.seconds < 5
+
+
+def test_no_qemu_outlives_its_parent(project: ToolProject) -> None:
+    script = project.script("x", "sleep 60")
+    process = project.start("run", "--kernel", "6.1", "--binary", script)
+    wait_until(lambda: started(project, "x"), "the test runs")
+    assert len(qemus_of(project)) == 1
+    process.kill()
+    wait_until(lambda: not qemus_of(project), "QEMU ended", seconds=2)
+    project.finish(process)
+
+
+@pytest.mark.parametrize("boots", [False, True], ids=["test", "boot"])
+def test_ctrl_c_ends_it_and_says_what_had_run(
+    project: ToolProject, own_cache: Path, boots: bool
+) -> None:
+    words = (
+        "--binary",
+        project.script("before", "true"),
+        "--binary",
+        project.script("x", "sleep 60"),
+    )
+    process = project.start(
+        *("run", "--kernel", "6.1", *words),
+        env={"BPFMATRIX_CACHE": str(own_cache)},
+        start_new_session=True,
+    )
+    if boots:
+        # The folder is there from the boot on; before, QEMU may run to probe KVM.
+        folder = project.root / ".bpfmatrix/results/6.1"
+        wait_until(lambda: folder.exists() and qemus_of(project), "the kernel boots")
+    else:
+        wait_until(lambda: started(project, "x"), "the test runs")
+    # As a terminal does: to the whole process group.
+    os.killpg(process.pid, signal.SIGINT)
+    pressed = time.monotonic()
+    done, run = project.finish(process), project.result()
+    assert time.monotonic() - pressed < 2.5
+    assert qemus_of(project) == []
+    assert done.status == 130
+    assert run.outcome is Outcome.INTERRUPTED
+    assert "interrupted" in done.output
+    assert "Traceback" not in done.output
+    assert list((own_cache / "tmp").iterdir()) == []
+    if not boots:
+        assert by_name(run)["before"].outcome is Outcome.PASSED
+        assert by_name(run)["x"].outcome is Outcome.INTERRUPTED
+        assert "before" in done.output
