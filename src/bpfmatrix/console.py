@@ -28,6 +28,8 @@ _MARKS = {Outcome.PASSED: ("✓", "ok"), Outcome.SKIPPED: ("-", "-")}
 _VERIFIER_LOG = re.compile(
     r"----- verifier log: (.*?) -----\n.*?----- end of verifier log -----", re.S
 )
+# A kernel that no entry of kernels.yaml declares has no session.
+_AVAILABLE = "matrix -- --available --kernels {}"
 _RIGHT_COLUMN = 64
 _SHOWN_OUTPUT_LINES = 60
 _SHOWN_CONSOLE_LINES = 12
@@ -216,7 +218,9 @@ class Report:
             shown(f"  console       {run.console}", markup=False)
         if run.failures:
             top = run.failures[0].name.split("/")[0]
-            shown(f"  run it alone  nox -s kernel-{run.kernel} -- --run {top}", markup=False)
+            declared = run.kernel in self._project.config.kernels
+            session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
+            shown(f"  run it alone  nox -s {session} --run {top}", markup=False)
 
     def _console_lines(self, run: KernelRun) -> list[str]:
         """Return the last lines of the console that came while tests ran, or of all if none did."""
