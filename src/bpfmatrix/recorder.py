@@ -50,7 +50,8 @@ class Recorder:
     async def start(self) -> None:
         """The executable was started."""
         self._started = time.monotonic()
-        self._file = self.log.open("wb")
+        # At once, for those who look at it while the test runs.
+        self._file = self.log.open("wb", buffering=0)
         if self._go:
             await self._go.start()
 

@@ -10,8 +10,9 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bpfmatrix import commandline, matrix
 from bpfmatrix.console import Report
@@ -20,10 +21,15 @@ from bpfmatrix.options import Options
 from bpfmatrix.project import Project
 from bpfmatrix.run import Listener, Prepared, Silent, enter, execute, prepare
 
+if TYPE_CHECKING:
+    from watchfiles import Change
+
 __all__ = ["watch"]
 
 # Editors write a file in several steps; what comes within this time belongs together.
 _TOGETHER_MS = 30
+# awatch says nothing when it has begun, which it does as soon as it comes to run.
+_BEGUN_SECONDS = 0.02
 _IGNORED = (".o", ".d", ".test", ".swp", "~", ".tmp")
 
 
@@ -34,20 +40,19 @@ def watch(project: Project, kernel: str, options: Options, times: int = 0) -> No
 
 
 async def _watch(project: Project, id: str, options: Options, times: int) -> None:
-    saves = _saves(project)
-    at_once, done = True, 0
-    while not times or done < times:
-        with Report(project, [id]) as report:
-            try:
-                await _once(project, id, options, report, None if at_once else saves)
-                at_once = False
-                done += 1
-            except (
-                BpfmatrixError
-            ) as error:  # such as what the compiler said: the next save mends it
-                commandline.complain(error)
-                await anext(saves)
-                at_once = True
+    async with _watching(project) as saves:
+        at_once, done = True, 0
+        while not times or done < times:
+            with Report(project, [id]) as report:
+                try:
+                    await _once(project, id, options, report, None if at_once else saves)
+                    at_once = False
+                    done += 1
+                # Such as what the compiler said: the next save mends it.
+                except BpfmatrixError as error:
+                    commandline.complain(error)
+                    await saves.next()
+                    at_once = True
 
 
 async def _once(
@@ -55,7 +60,7 @@ async def _once(
     id: str,
     options: Options,
     report: Report,
-    saves: AsyncIterator[str] | None,
+    saves: "_Saves | None",
 ) -> None:
     """Restore a machine, wait for a save if there are `saves`, build and run."""
     waiting = _prepare(project, id, options, report if saves is None else Silent())
@@ -69,7 +74,7 @@ async def _once(
     async with enter(project, waiting, console, options.cold, report) as entered:
         if saves is not None:
             report.doing(id, "watch", _folders_text(project))
-            report.note(f"saved   {await anext(saves)}")
+            report.note(f"saved   {await saves.next()}")
         saved = time.monotonic()
         prepared = _prepare(project, id, options, report)
         if prepared.spec.payload.stat().st_size != disk.stat().st_size:
@@ -89,27 +94,78 @@ def _prepare(project: Project, id: str, options: Options, report: Listener) -> P
 
 def _folders(project: Project) -> list[Path]:
     payload = project.config.payload
-    names = [payload.ebpf, payload.go.module if payload.go else None, *payload.binaries]
+    names = [payload.ebpf, payload.go.module if payload.go else None]
     return [path for name in names if name and (path := project.root / name).exists()]
 
 
 def _folders_text(project: Project) -> str:
-    names = ", ".join(project.relative(path) for path in _folders(project))
+    binaries = [project.root / path for path in project.config.payload.binaries]
+    names = ", ".join(project.relative(path) for path in (*_folders(project), *binaries))
     return f"waiting for a save in {names}; Ctrl-C ends"
 
 
-async def _saves(project: Project) -> AsyncIterator[str]:
-    """Give, at each save of files that are not themselves built, their names."""
-    from watchfiles import Change, DefaultFilter, awatch  # noqa: PLC0415
+class _Saves:
+    """The saves of files that are not themselves built, from the moment on that it was made."""
 
-    class Sources(DefaultFilter):
-        def __call__(self, change: Change, path: str) -> bool:
-            return not path.endswith(_IGNORED) and super().__call__(change, path)
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._names: asyncio.Queue[set[str]] = asyncio.Queue()
 
-    async for changes in awatch(
-        *_folders(project), watch_filter=Sources(), debounce=400, step=_TOGETHER_MS
-    ):
-        yield ", ".join(sorted({project.relative(Path(path)) for _, path in changes}))
+    async def next(self) -> str:
+        """Wait for a save that was not told of yet, and give the names of all such files."""
+        names = await self._names.get()
+        while not self._names.empty():
+            names |= self._names.get_nowait()
+        return ", ".join(sorted(names))
+
+    async def follow(self) -> None:
+        """Take note of saves, for ever."""
+        from watchfiles import Change  # noqa: PLC0415 - off the start-up path
+
+        binaries = {
+            str(self._project.root / path) for path in self._project.config.payload.binaries
+        }
+
+        def source(change: Change, path: str) -> bool:
+            return not path.endswith(_IGNORED) and f"{os.sep}." not in path[len(root) :]
+
+        def binary(change: Change, path: str) -> bool:
+            return path in binaries and change != Change.deleted
+
+        root = str(self._project.root)
+        # What builds a binary puts another file in its place, which only its folder tells of.
+        around = {Path(path).parent for path in binaries}
+        async with asyncio.TaskGroup() as group:
+            for places, wanted, below in (
+                (_folders(self._project), source, True),
+                (around, binary, False),
+            ):
+                if places:
+                    group.create_task(self._follow(places, wanted, below))
+
+    async def _follow(
+        self, places: Iterable[Path], wanted: "Callable[[Change, str], bool]", below: bool
+    ) -> None:
+        from watchfiles import awatch  # noqa: PLC0415
+
+        async for changes in awatch(
+            *places, watch_filter=wanted, debounce=400, step=_TOGETHER_MS, recursive=below
+        ):
+            self._names.put_nowait({self._project.relative(Path(path)) for _, path in changes})
+
+
+@contextlib.asynccontextmanager
+async def _watching(project: Project) -> AsyncIterator[_Saves]:
+    """Follow saves from here on: also those that come while the tests of one before run."""
+    saves = _Saves(project)
+    following = asyncio.create_task(saves.follow())
+    await asyncio.sleep(_BEGUN_SECONDS)
+    try:
+        yield saves
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
 
 
 def _copy_sparse(source: Path, target: Path) -> None:
