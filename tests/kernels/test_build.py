@@ -1,5 +1,6 @@
 """What a build asks for and what came of it; make's progress and errors. No kernel is built."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -386,6 +387,18 @@ def test_no_space_is_said_before_anything_is_done(
     monkeypatch.setattr(make, "require_tools", lambda arch: None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 30))
     with pytest.raises(BpfmatrixError, match=r"takes \d\.\d GB and .* has 1\.1 GB left"):
+        building.build(source, "x86_64", tmp_path, cache)
+
+
+def test_a_disk_that_fills_up_is_no_traceback(
+    tmp_path: Path, cache: Cache, source: BuildSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(make, "require_tools", lambda arch: None)
+    monkeypatch.setattr(shutil, "disk_usage", full)
+    with pytest.raises(BpfmatrixError, match=r"can't be written \(No space left on device\)"):
         building.build(source, "x86_64", tmp_path, cache)
 
 

@@ -152,6 +152,16 @@ def build(
     BpfmatrixError for what is missing (sources, tools, space, a fragment) and for what failed.
     Raised before anything is fetched where that can be told before.
     """
+    try:
+        return _build(source, arch, root, cache, progress)
+    except OSError as error:
+        what = f"{error.filename or root} can't be written ({error.strerror})"
+        raise BpfmatrixError(
+            what, "Free some space there, or let this user write there."
+        ) from error
+
+
+def _build(source: BuildSource, arch: str, root: Path, cache: Cache, progress: Progress) -> Built:
     requested = _requested(source, arch, root)
     make.require_tools(arch)
     folder = root / "ci-kernels/_build"

@@ -26,7 +26,7 @@ from bpfmatrix.errors import (
     UsageError,
 )
 from bpfmatrix.kernels.building import download, kernelorg
-from bpfmatrix.kernels.image import Package
+from bpfmatrix.kernels.image import Package, sha256_of
 from bpfmatrix.progress import Progress
 
 if TYPE_CHECKING:
@@ -104,9 +104,17 @@ class _Release(Origin):
         tarball = cache.root / "sources" / self.package.name
         # Its name may be that of another download, of another server.
         with cache.lock(f"source-{self.package.name}"):
-            download.download(self.url, tarball, self.package.sha256, progress)
+            # One that is there was fetched whole, and its unpacking interrupted.
+            if not tarball.exists() or sha256_of(tarball) != self.package.sha256:
+                download.download(self.url, tarball, self.package.sha256, progress)
             progress(f"unpacking {tarball.name}")
-            _unpack(["tar", "--extract", "--xz", "--file", tarball, "--strip-components=1"], tree)
+            try:
+                _unpack(
+                    ["tar", "--extract", "--xz", "--file", tarball, "--strip-components=1"], tree
+                )
+            except BpfmatrixError:
+                tarball.unlink()
+                raise
             tarball.unlink()
 
 
