@@ -26,7 +26,8 @@ def library_project(tmp_path: Path, cache: Cache) -> Project:
     """A project for the library alone, in a folder with nothing but what the test puts there."""
     root = tmp_path / "project"
     root.mkdir()
-    config = Config.model_validate({"kernels": {"6.1": {"source": {"oci": "example/6.1"}}}})
+    kernels = {id: {"source": {"oci": f"example/{id}"}} for id in ("5.10", "6.1")}
+    config = Config.model_validate({"kernels": kernels})
     return Project(root, config, cache)
 
 
