@@ -2,7 +2,7 @@ import io
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -126,6 +126,7 @@ def test_a_machine_that_fell_silent_shows_the_end_of_the_console(
         st.sampled_from(["[bold]", "[/]", "[red]x[/red]", "a\\[b]", "[link=x]", ":smile:", "\\"]),
     )
 )
+@example("\\[")
 def test_any_name_and_reason_are_shown_as_they_are(text: str) -> None:
     written = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -118,7 +117,7 @@ class Report:
         who = f"{kernel:<{self._width}}  " if self._several and kernel else ""
         # Of many kernels only what went wrong; with a template, that is no test's result.
         if not who or name == "template":
-            self._line(f"{who}{name:<7} {escape(detail)}", result)
+            self._line(Text(f"{who}{name:<7} {detail}"), result)
 
     def test(self, kernel: str, result: TestResult) -> None:
         """See Listener."""
@@ -126,7 +125,7 @@ class Report:
             return
         who = f"{kernel:<{self._width}}" if self._several else ""
         style = _STYLES.get(result.outcome, "red")
-        text = f"{who}  [{style}]{self._mark(result.outcome)}[/] {escape(result.name)}"
+        text = Text.assemble(f"{who}  ", (self._mark(result.outcome), style), f" {result.name}")
         if result.outcome is Outcome.PASSED:
             self._line(text, f"{result.seconds:.2f} s")
         else:
@@ -203,9 +202,10 @@ class Report:
             return
         who, shown = _shown_release(run), self._console.print
         shown()
-        shown(f"[bold]{who}[/]  [red]{run.outcome}[/]: {escape(run.reason)}")
+        shown(Text.assemble((who, "bold"), "  ", (run.outcome, "red"), f": {run.reason}"))
         for test in run.failures[:_SHOWN_FAILURES]:
-            shown(f"  [red]{self._mark(test.outcome)}[/] [bold]{escape(test.name)}[/]")
+            mark = self._mark(test.outcome)
+            shown(Text.assemble("  ", (mark, "red"), " ", (test.name, "bold")))
             for line in _last_lines(_folded(test.output), _SHOWN_OUTPUT_LINES):
                 shown(f"      {line}", markup=False)
         if len(run.failures) > _SHOWN_FAILURES:
@@ -234,10 +234,10 @@ class Report:
     def _mark(self, outcome: Outcome) -> str:
         return _MARKS.get(outcome, ("✗", "FAIL"))[self._ascii]
 
-    def _line(self, left: str, right: str, style: str = "dim") -> None:
-        width = Text.from_markup(left).cell_len
-        gap = " " * max(2, _RIGHT_COLUMN - width)
-        self._console.print(f"{left}{gap}[{style}]{escape(right)}[/]" if right else left)
+    def _line(self, left: Text, right: str, style: str = "dim") -> None:
+        # No markup: what is in brackets is a test's, and rich's escape() loses a backslash.
+        gap = " " * max(2, _RIGHT_COLUMN - left.cell_len)
+        self._console.print(Text.assemble(left, gap, (right, style)) if right else left)
 
 
 def counted(count: int, one: str, more: str = "") -> str:
