@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,18 @@ from pathlib import Path
 from bpfmatrix.errors import BpfmatrixError
 
 __all__ = ["Cache", "Pruned"]
+
+
+# What is made from other things of the cache, and again when it is missing.
+_MADE = ("initramfs", "payloads")
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Something of the cache's that was removed."""
+
+    name: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,20 @@ class Cache:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def prune_made(self, unused_seconds: float = 7 * 24 * 3600) -> list[Pruned]:
+        """Remove prepared images that nobody used for so long (`os.utime` says that one is used).
+
+        A machine that has one open keeps it.
+        """
+        removed, oldest = [], time.time() - unused_seconds
+        for path in (path for name in _MADE for path in (self.root / name).glob("*")):
+            with contextlib.suppress(OSError):
+                known = path.stat()
+                if known.st_mtime < oldest:
+                    path.unlink()
+                    removed.append(Pruned(f"{path.parent.name}/{path.name}", known.st_size))
+        return removed
+
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """Give an empty folder on the cache's own file system, removed at the end if still there.
@@ -69,14 +96,6 @@ class Cache:
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """Something of the cache's that was removed."""
-
-    name: str
-    size_bytes: int
 
 
 @contextlib.contextmanager

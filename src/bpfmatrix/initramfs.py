@@ -6,6 +6,7 @@ modules that the machine needs. Packing is reproducible: the same input gives th
 
 import contextlib
 import hashlib
+import os
 import stat
 import struct
 from collections.abc import Iterable, Sequence
@@ -219,6 +220,8 @@ def stored(image: KernelImage, busybox: Path, wanted: Sequence[str], cache: Cach
     with contextlib.suppress(OSError):
         path = folder / known.read_text()
         if path.is_file():
+            for used in (known, path):
+                os.utime(used)  # see Cache.prune_made
             return path
     archive = base(image, busybox, wanted)
     path = folder / f"{hashlib.sha256(archive).hexdigest()}.cpio"

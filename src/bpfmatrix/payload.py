@@ -4,14 +4,12 @@
 the ext4 image that the guest mounts at `/payload`, made once for each content.
 """
 
-import contextlib
 import hashlib
 import mmap
 import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -32,7 +30,6 @@ _MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 # Sparse, so a size costs nothing. It is the same for nearly all payloads, so that a machine that
 # was saved with one can be given another.
 _IMAGE_BYTES = 1 << 30
-_KEPT_SECONDS = 7 * 24 * 3600
 _FIXED_UUID = "6270666d-6174-7269-7800-000000000001"
 
 
@@ -184,7 +181,7 @@ def image(payload: Payload, cache: Cache) -> Disk:
     id = _digest(files)
     target = cache.root / "payloads" / f"{id}.ext4"
     if target.exists():
-        os.utime(target)  # still in use: see _prune
+        os.utime(target)  # still in use: see Cache.prune_made
         return Disk(target, id)
     mkfs = tools.require("mkfs.ext4", "e2fsprogs")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +194,7 @@ def image(payload: Payload, cache: Cache) -> Disk:
         (tree / ID_FILE).write_text(f"{id}\n")
         _make_ext4(mkfs, tree, made, _size_for(files.values()))
         made.replace(target)
-    _prune(target.parent)
+    cache.prune_made()
     return Disk(target, id)
 
 
@@ -233,12 +230,3 @@ def _make_ext4(mkfs: Path, tree: Path, target: Path, size_bytes: int) -> None:
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise PayloadError(f"mkfs.ext4 could not make the payload's image: {said}")
-
-
-def _prune(folder: Path) -> None:
-    """Remove images that nobody used for a week; a machine that has one open keeps it."""
-    oldest = time.time() - _KEPT_SECONDS
-    for path in folder.glob("*.ext4"):
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime < oldest:
-                path.unlink()

@@ -206,7 +206,7 @@ def clean(c: Context) -> None:
     print("removed .bpfmatrix and the eBPF objects")
 
 
-_TEMPLATES_KEPT_SECONDS = 24 * 3600
+_UNUSED_SECONDS = 24 * 3600
 
 
 @_task(name="install")
@@ -313,14 +313,16 @@ def kernels_build(
 
 @_task(name="prune")
 def kernels_prune(c: Context, all: bool = False) -> None:
-    """Remove cached kernels that nothing points at, and templates not used for a day."""
+    """Remove kernels that nothing points at, and what was prepared and not used for a day."""
     from bpfmatrix import kernels  # noqa: PLC0415
     from bpfmatrix.vm import template  # noqa: PLC0415
 
     project = Project.load()
+    unused = 0 if all else _UNUSED_SECONDS
     pruned = [
         *kernels.prune(project.cache, everything=all),
-        *template.prune(project.cache, 0 if all else _TEMPLATES_KEPT_SECONDS),
+        *template.prune(project.cache, unused),
+        *project.cache.prune_made(unused),
     ]
     for item in pruned:
         print(f"removed {item.name} ({item.size_bytes / 1e6:.0f} MB)")
