@@ -4,6 +4,8 @@ Run one with `nox -s kernel-6.1`, with words for it behind `--`: `--run REGEX`, 
 `--binary PATH`. Further tasks: `invoke -l`.
 """
 
+import sys
+
 import nox
 
 from bpfmatrix.sessions import register
@@ -17,6 +19,12 @@ register()
 def tests(session: nox.Session) -> None:
     """Run this project's own tests; `-- -m "not integration"` for those that boot nothing."""
     session.run("pytest", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure how fast it is, and write docs/performance.md; `-- --runs 5`."""
+    session.run(sys.executable, "-m", "benchmarks", *session.posargs)
 
 
 @nox.session(name="kernel-build", default=False)

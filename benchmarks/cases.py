@@ -1,0 +1,197 @@
+"""All that is measured. A case measures once, and gives named figures: seconds, or bytes."""
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import guests
+from benchmarks.bench_project import REPOSITORY, BenchProject
+from bpfmatrix import kernels
+from bpfmatrix.options import Options
+from bpfmatrix.project import Project
+
+BARE = ("5.10", "6.1", "6.12", "7.3")
+ONE = "6.1"
+GO_TEST = "TestSchedMonitor"
+LARGE_BYTES = 12 << 20
+MACHINES = 10
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure."""
+
+    name: str
+    measure: Callable[[], Figures]
+    most_rounds: int = 1000
+    """Some take too long to be measured as often as the rest."""
+
+
+def cases(bench: BenchProject) -> Iterator[Case]:
+    """Give all cases. What they need is built, fetched and saved before they are measured."""
+    project = Project.load(bench.root)
+    ok = bench.script("ok.sh", "true")
+    sleeps = bench.root / bench.script("sleeps.sh", "sleep 4")
+    trivial = ("run", "--binary", ok)
+
+    def timed(name: str, module: str, *words: str, kernel: str = "") -> Case:
+        def measure() -> Figures:
+            found = {name: bench.seconds(module, *words)}
+            if kernel:
+                machine = float(bench.result(kernel)["seconds"])
+                found |= {f"{name}: machine": machine, f"{name}: tool": found[name] - machine}
+            return found
+
+        return Case(name, measure)
+
+    def bare(kernel: str, elf: bool) -> Case:
+        name = f"bare {'ELF' if elf else 'bzImage'} {kernel}"
+        return Case(
+            name, lambda: {name: guests.bare_boot_seconds(project, kernel, elf, bench.root)}
+        )
+
+    for kernel in BARE:
+        yield bare(kernel, elf=False)
+        yield bare(kernel, elf=True)
+        words = ("--kernel", kernel)
+        yield timed(f"cold {kernel}", "invoke", *trivial, *words, "--cold", kernel=kernel)
+        yield timed(f"warm {kernel}", "invoke", *trivial, *words, kernel=kernel)
+
+    yield Case("parts", lambda: _parts(bench, ok))
+    session = ("-s", f"kernel-{ONE}", "--", "--run", GO_TEST)
+    yield timed("Go test warm", "nox", *session, kernel=ONE)
+    yield timed("Go test cold", "nox", *session, "--cold", kernel=ONE)
+
+    one_test = f"{GO_TEST}/exec_exit"
+    bench.seconds("invoke", "test-binaries")
+    large = bench.padded_test_binary(LARGE_BYTES)
+    yield timed(
+        "large warm",
+        "invoke",
+        *("run", "--kernel", ONE, "--binary", large, "--run", one_test),
+        kernel=ONE,
+    )
+    options = Options(run=one_test, binaries=(bench.root / large,))
+    yield Case(
+        "large in a running guest",
+        lambda: {"large in a running guest": guests.tests_seconds(project, ONE, options)},
+    )
+
+    ids = project.config.matrix_ids
+    yield Case(
+        "the tests' own time",
+        lambda: {
+            "the tests' own time": sum(
+                guests.tests_seconds(project, kernel, Options()) for kernel in ids
+            )
+        },
+    )
+    yield timed("matrix, one after another", "nox", "-s", "matrix", "--", "--jobs", "1")
+    yield timed("matrix, side by side", "nox", "-s", "matrix")
+    # The first one has something to do, if anything changed since.
+    yield Case(
+        "pre-push, nothing changed",
+        lambda: {
+            "pre-push, nothing changed": (
+                bench.seconds("nox", "-s", "pre-push"),
+                bench.seconds("nox", "-s", "pre-push"),
+            )[1]
+        },
+    )
+    yield Case("save to verdict", lambda: {"save to verdict": _save_to_verdict(bench)})
+    for count in (1, MACHINES):
+        yield Case(f"memory of {count}", _memory(project, count, sleeps))
+    yield timed("nox -l", "nox", "-l")
+    yield timed("invoke -l", "invoke", "-l")
+    if vng := _virtme_ng():
+        image, _ = kernels.provide(project.config.kernel(ONE), project.cache)
+        yield Case("virtme-ng", lambda: {"virtme-ng": _vng_seconds(vng, image.vmlinuz)}, 3)
+
+
+def _memory(project: Project, count: int, script: Path) -> Callable[[], Figures]:
+    name = f"memory of {count} (bytes)"
+    return lambda: {name: guests.memory_bytes(project, ONE, count, script)}
+
+
+def _parts(bench: BenchProject, binary: str) -> Figures:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.guests", str(time.time()), ONE, binary],
+        cwd=bench.root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    return {f"part: {name}": seconds for name, seconds in json.loads(done.stdout).items()}
+
+
+def _save_to_verdict(bench: BenchProject) -> float:
+    """Change a line of one eBPF program while `invoke watch` waits; wait for the verdict."""
+    source = bench.root / "ebpf/sched_monitor.bpf.c"
+    before = source.read_text()
+    process = bench.start(("watch", "--kernel", ONE, "--run", GO_TEST))
+    lines: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None
+    threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
+    try:
+        _until(lines, "passed")
+        time.sleep(2.0)  # the next machine is being restored meanwhile
+        # Each line number changes, and with these the object.
+        source.write_text(f"// Saved at {time.time()}.\n{before}")
+        saved = time.monotonic()
+        _until(lines, "passed")
+        return time.monotonic() - saved
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        source.write_text(before)
+
+
+def _pump(lines: Iterator[str], into: "queue.Queue[str]") -> None:
+    for line in lines:
+        into.put(line)
+
+
+def _until(lines: "queue.Queue[str]", word: str) -> None:
+    seen = ""
+    try:
+        while word not in (line := lines.get(timeout=120)):
+            seen += line
+    except queue.Empty:
+        raise SystemExit(f"invoke watch never printed {word!r}:\n{seen}") from None
+
+
+def _virtme_ng() -> str | None:
+    beside = str(Path(sys.executable).parent)
+    return shutil.which("vng", path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
+
+
+def _vng_seconds(vng: str, vmlinuz: Path) -> float:
+    # It calls its other half by name.
+    path = os.pathsep.join((str(Path(vng).parent), os.environ.get("PATH", "")))
+    command = [vng, "-r", str(vmlinuz), "--disable-kvm", "--memory", "1G", "--", "uname", "-r"]
+    started = time.monotonic()
+    subprocess.run(
+        command,
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        timeout=300,
+    )
+    return time.monotonic() - started

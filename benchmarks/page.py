@@ -1,0 +1,328 @@
+"""What the figures say: a table for the terminal, JSON, and docs/performance.md with its plot."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cases import BARE, GO_TEST, LARGE_BYTES, MACHINES, ONE
+from bpfmatrix import __version__
+from bpfmatrix.run import QEMU
+
+Samples = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine that was measured on."""
+
+    cores: int
+    memory_bytes: int
+    cpu: str
+    qemu: str
+    python: str
+    load: float
+    """The load average of the last minute, before the measuring began."""
+
+
+def host() -> Host:
+    """Describe this machine."""
+    words = _values(Path("/proc/cpuinfo"))
+    version = subprocess.run(
+        [QEMU["x86_64"], "--version"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[0]
+    return Host(
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=int(_values(Path("/proc/meminfo"))["MemTotal"].split()[0]) << 10,
+        cpu=words.get("model name", platform.machine()),
+        qemu=version.removeprefix("QEMU emulator version "),
+        python=platform.python_version(),
+        load=os.getloadavg()[0],
+    )
+
+
+def _values(path: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition(":")
+        found.setdefault(name.strip(), value.strip())
+    return found
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that was to be reached, and what was measured."""
+
+    text: str
+    limit: float
+    measured: float
+    unit: str = "s"
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether it was reached."""
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
+
+    @property
+    def shown(self) -> tuple[str, str, str, str]:
+        """What it is, its limit, what was measured, and whether that is enough."""
+        sign = "≥" if self.at_least else "≤"
+        digits = 1 if self.at_least else 2
+        return (
+            self.text,
+            f"{sign} {self.limit:.{digits}f} {self.unit}",
+            f"{self.measured:.{digits}f} {self.unit}",
+            "yes" if self.met else "**missed**",
+        )
+
+
+def targets(median: Mapping[str, float], cores: int) -> list[Target]:
+    """Return the targets that were set, with what was measured."""
+    own = median["the tests' own time"]
+    gb = 1e9
+    return [
+        Target("trivial static payload, warm, from typing to verdict", 0.8, median[f"warm {ONE}"]),
+        Target(
+            "of which QEMU and guest, from QEMU's start to its end",
+            0.4,
+            median[f"warm {ONE}: machine"],
+        ),
+        Target(
+            "how many times faster than a bare QEMU that boots the bzImage of 6.12",
+            4,
+            median["bare bzImage 6.12"] / median["warm 6.12"],
+            "times",
+            at_least=True,
+        ),
+        Target(
+            f"a Go test binary of {LARGE_BYTES >> 20} MiB that loads one object, warm, beyond what "
+            "it takes in a guest that runs already",
+            0.6,
+            median["large warm"] - median["large in a running guest"],
+        ),
+        Target(
+            f"five kernels, the whole suite, warm, side by side: at most 1.15 times the tests' own "
+            f"time ({own:.1f} s) / {cores} cores + 1.5 s",
+            1.15 * own / cores + 1.5,
+            median["matrix, side by side"],
+        ),
+        Target("`nox -s pre-push`, nothing changed", 1.0, median["pre-push, nothing changed"]),
+        Target("`invoke watch`, from a save to the verdict", 1.5, median["save to verdict"]),
+        Target(
+            f"proportional set size of {MACHINES} machines at once",
+            0.75,
+            median[f"memory of {MACHINES} (bytes)"] / gb,
+            "GB",
+        ),
+        Target(
+            f"`nox -s kernel-{ONE} -- --run {GO_TEST}`, warm, beyond a bare QEMU that boots the "
+            "same ELF",
+            1.2,
+            median["Go test warm"] - median[f"bare ELF {ONE}"],
+        ),
+        Target(
+            "the same, booted (`--cold`)", 1.2, median["Go test cold"] - median[f"bare ELF {ONE}"]
+        ),
+    ]
+
+
+def medians(samples: Samples) -> dict[str, float]:
+    """Return the median of each figure."""
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value / 1e6:.0f} MB" if name.endswith("(bytes)") else f"{value:.2f} s"
+
+
+def print_table(console: Console, samples: Samples) -> None:
+    """Print all figures."""
+    table = Table("measured", "median", "least", "most", "of", box=None, header_style="bold")
+    for name, values in samples.items():
+        cells = (statistics.median(values), min(values), max(values))
+        table.add_row(name, *(_shown(name, value) for value in cells), str(len(values)))
+    console.print(table)
+
+
+def print_targets(console: Console, found: Sequence[Target]) -> None:
+    """Print the targets; a missed one stands out."""
+    table = Table("target", "limit", "measured", "met", header_style="bold")
+    for target in found:
+        text, limit, measured, met = target.shown
+        style = None if target.met else "red"
+        table.add_row(text, limit, measured, met.strip("*"), style=style)
+    console.print(table)
+
+
+def write_json(path: Path, samples: Samples, on: Host, found: Sequence[Target]) -> None:
+    """Write everything that was measured."""
+    path.parent.mkdir(exist_ok=True)
+    data: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "host": asdict(on),
+        "samples": {name: list(values) for name, values in samples.items()},
+        "medians": medians(samples),
+        "targets": [asdict(target) | {"met": target.met} for target in found],
+    }
+    path.write_text(json.dumps(data, indent=1) + "\n")
+
+
+_PAGE = """\
+# Performance
+
+Measured by `nox -s bench` on {date}, version {version}, medians of {runs} rounds in which all cases
+take turns. The machine: {cores} cores ({cpu}), {memory:.0f} GB of memory, QEMU {qemu}, Python
+{python}, emulation (no KVM); load average before: {load:.1f}. Everything was built and fetched,
+and a template of each kernel was there. The figures are of one machine; ratios hold better than
+seconds.
+
+## Targets
+
+| target | limit | measured | met |
+| --- | --- | --- | --- |
+{targets}
+
+## One kernel, from typing to verdict
+
+A shell script that does nothing, by `invoke run`, beside a bare QEMU (q35, no default devices) that
+boots the same kernel to a shell which powers off at once.
+
+![Seconds for each kernel](performance.svg)
+
+| kernel | bare QEMU, bzImage | bare QEMU, ELF (PVH) | cold | warm | bzImage / warm |
+| --- | --- | --- | --- | --- | --- |
+{kernels}
+
+{peer}
+
+## Where the time of a warm run goes
+
+Kernel {one}; the parts of one run by the library, and the whole of `invoke run`:
+
+| part | seconds |
+| --- | --- |
+{parts}
+
+The floor: {floor}
+
+## All figures
+
+| measured | median | least | most |
+| --- | --- | --- | --- |
+{figures}
+"""
+
+
+def write_page(folder: Path, samples: Samples, on: Host, found: Sequence[Target]) -> None:
+    """Write performance.md, and the plot that it shows."""
+    median = medians(samples)
+    kernels = (
+        (
+            kernel,
+            *(f"{median[f'{kind} {kernel}']:.2f} s" for kind in _KINDS),
+            f"{median[f'bare bzImage {kernel}'] / median[f'warm {kernel}']:.1f} times",
+        )
+        for kernel in BARE
+    )
+    parts = {name: value for name, value in median.items() if name.startswith("part: ")}
+    rows = [(name.removeprefix("part: "), f"{value:.3f}") for name, value in parts.items()]
+    rest = median[f"warm {ONE}"] - sum(parts.values())
+    rows += [
+        ("invoke itself: its imports, tasks, and its end", f"{max(0.0, rest):.3f}"),
+        (f"`invoke run --kernel {ONE}`", f"{median[f'warm {ONE}']:.3f}"),
+    ]
+    page = _PAGE.format(
+        date=datetime.now(UTC).date(),
+        version=__version__,
+        runs=max(map(len, samples.values())),
+        cores=on.cores,
+        cpu=on.cpu,
+        memory=on.memory_bytes / 1e9,
+        qemu=on.qemu,
+        python=on.python,
+        load=on.load,
+        targets=_rows(target.shown for target in found),
+        kernels=_rows(kernels),
+        peer=_peer(median),
+        one=ONE,
+        parts=_rows(rows),
+        floor=_floor(median, parts),
+        figures=_rows(
+            (name, *(_shown(name, f(values)) for f in (statistics.median, min, max)))
+            for name, values in samples.items()
+        ),
+    )
+    (folder / "performance.md").write_text(page)
+
+
+_KINDS = ("bare bzImage", "bare ELF", "cold", "warm")
+
+
+def _rows(rows: Any) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _peer(median: Mapping[str, float]) -> str:
+    if "virtme-ng" not in median:
+        return "No peer was installed (virtme-ng: `pip install virtme-ng`)."
+    ratio = median["virtme-ng"] / median[f"warm {ONE}"]
+    return (
+        f"virtme-ng (`vng -r VMLINUZ --disable-kvm --memory 1G -- uname -r`, the same {ONE}): "
+        f"{median['virtme-ng']:.1f} s, {ratio:.0f} times as long as a warm run."
+    )
+
+
+def _floor(median: Mapping[str, float], parts: Mapping[str, float]) -> str:
+    restore = parts["part: QEMU starts and restores the guest"]
+    python = parts["part: Python starts"] + parts["part: imports"]
+    listed = median["invoke -l"]
+    return (
+        f"a QEMU that starts and restores a guest takes {restore:.2f} s, and Python with what it "
+        f"imports {python:.2f} s; `invoke -l`, which does nothing else, takes {listed:.2f} s. A "
+        f"warm run can't be faster than the sum of these, {restore + listed:.2f} s."
+    )
+
+
+def write_plot(path: Path, samples: Samples) -> None:
+    """Draw the seconds of each kernel, in colours that can be read on light and on dark."""
+    import matplotlib as mpl  # noqa: PLC0415 - only here, and in a group of its own
+
+    mpl.use("svg")
+    from matplotlib import pyplot  # noqa: PLC0415
+
+    median, grey = medians(samples), "#808080"
+    settings = {
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), grey),
+        **dict.fromkeys(("xtick.color", "ytick.color"), grey),
+        "svg.hashsalt": "bpfmatrix",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+    }
+    colours = ("#9aa5b1", "#5b8def", "#e08e45", "#2f9e62")
+    with mpl.rc_context(settings):
+        figure, axes = pyplot.subplots(figsize=(8, 3.6))
+        height = 0.2
+        for number, (kind, colour) in enumerate(zip(_KINDS, colours, strict=True)):
+            places = [place + number * height for place in range(len(BARE))]
+            values = [median[f"{kind} {kernel}"] for kernel in BARE]
+            label = kind if kind.startswith("bare") else f"bpfmatrix, {kind}"
+            bars = axes.barh(places, values, height, color=colour, label=label)
+            axes.bar_label(bars, fmt="%.1f", padding=3, color=grey, fontsize=8)
+        axes.set_yticks([place + 1.5 * height for place in range(len(BARE))], BARE)
+        axes.invert_yaxis()
+        axes.set_xlabel("seconds, less is better")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        figure.savefig(path, transparent=True, bbox_inches="tight", metadata={"Date": None})
+        pyplot.close(figure)
