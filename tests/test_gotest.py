@@ -69,8 +69,8 @@ def test_each_test_has_its_result(recorded: bytes, chunk_bytes: int) -> None:
 
 def test_a_result_says_why(recorded: bytes) -> None:
     found, _ = read(recorded)
-    assert found["TestFail"].reason == "before"
-    assert "want 1, got 2" in found["TestFail"].output
+    assert found["TestFail"].reason == "want 1, got 2"  # and not what it logged before
+    assert "before" in found["TestFail"].output
     assert found["TestSkip"].reason == "needs 5.17: bpf_loop"
     assert found["TestSubtests/bad"].reason == "no such map"
     assert found["TestPass"].reason == ""

@@ -182,8 +182,14 @@ def test_the_guest_is_told_where_the_objects_are() -> None:
 
 def test_two_files_can_not_have_one_place() -> None:
     tests = (Executable(Path("/x/a"), "program"), Executable(Path("/y/a"), "program"))
-    with pytest.raises(PayloadError, match="/y/a and /x/a would both be /payload/a"):
+    with pytest.raises(PayloadError, match="/y/a and /x/a would both be 'a'"):
         Payload(tests).files()
+    of_go = (Executable(Path("/x/a"), "program"), Executable(Path("/x/a.test"), "go-test"))
+    with pytest.raises(PayloadError, match=r"/x/a.test and /x/a would both be 'a'"):
+        Payload(of_go).files()
+    script = (Executable(Path("/x/a"), "program"),)
+    with pytest.raises(PayloadError, match="/y/o and /x/o would both be /payload/ebpf/o"):
+        Payload(script, (Path("/x/o"), Path("/y/o"))).files()
     with pytest.raises(PayloadError, match=r"/x/ebpf .* would be /payload/ebpf"):
         Payload(programs("ebpf"), (Path("/z/a.bpf.o"),)).files()
 

@@ -86,7 +86,7 @@ def test_any_line_is_an_event_or_a_protocol_error(line: str) -> None:
         (Exited(1, 137), "killed by SIGKILL"),
         (Exited(1, 255), "exit status 255"),
         (Exited(1, 128), "exit status 128"),
-        (Exited(1, 127), "could not be started in the guest (exit status 127)"),
+        (Exited(1, 127), "exit status 127: a command was not found"),
         (Exited(1, 137, oom_kills=1), "killed by the kernel: the guest's memory was full"),
         (Exited(1, 1, full="/tmp"), "exit status 1; /tmp of the guest was full"),
     ],

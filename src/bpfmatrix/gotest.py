@@ -159,8 +159,14 @@ class GoOutput:
 
 
 def said(output: str) -> str:
-    """Return the first line that the test itself wrote (t.Log, t.Skip, t.Fatal), or nothing."""
-    for line in output.splitlines():
-        if line.strip() and not _FRAME.match(line):
-            return _WHERE.sub("", line.strip())
-    return ""
+    """Return the line that tells most of why a test did not pass, or nothing.
+
+    That is a panic's first line; or else the last thing that the test itself wrote, for what fails
+    or skips a test comes after what it only logs; or else the first line of all.
+    """
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    own = [line for line in lines if not _FRAME.match(line)]
+    panics = [line for line in own if line.startswith("panic: ")]
+    written = [line for line in own if _WHERE.match(line)]
+    chosen = panics[:1] or written[-1:] or own[:1]
+    return _WHERE.sub("", chosen[0]) if chosen else ""

@@ -74,6 +74,13 @@ class Payload:
 
     def files(self) -> dict[str, Path]:
         """Return where each file stands in the image; PayloadError if two take one place."""
+        names: dict[str, Path] = {}
+        for test in self.tests:
+            if names.setdefault(test.name, test.path) != test.path:
+                raise PayloadError(
+                    f"{test.path} and {names[test.name]} would both be {test.name!r} in results",
+                    "Rename one of them.",
+                )
         found: dict[str, Path] = {}
         for place, path in (
             *((test.path.name, test.path) for test in self.tests),

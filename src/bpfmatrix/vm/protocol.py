@@ -136,9 +136,10 @@ class Exited:
             except ValueError:
                 return f"exit status {self.status}"
         also = f"; {self.full} of the guest was full" if self.full else ""
-        if self.status in (126, 127):
-            return f"could not be started in the guest (exit status {self.status}){also}"
-        return f"exit status {self.status}{also}"
+        # Of a shell's own statuses; whether it speaks of the executable or of a command that a
+        # script calls, its output tells.
+        known = {126: ": it, or a command of it, can't be run", 127: ": a command was not found"}
+        return f"exit status {self.status}{known.get(self.status, '')}{also}"
 
 
 @dataclass(frozen=True)
