@@ -19,10 +19,12 @@ from pathlib import Path
 
 from bpfmatrix import busybox, initramfs, kernels, matrix
 from bpfmatrix.initramfs import Entry
+from bpfmatrix.listener import Silent
 from bpfmatrix.options import Options
+from bpfmatrix.preparation import QEMU, Prepared, prepare
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun, TestResult
-from bpfmatrix.run import QEMU, Prepared, Silent, enter, execute, prepare
+from bpfmatrix.run import enter, execute
 
 _IMPORTED = time.time()
 _BOOT_LIMIT_SECONDS = 120

@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import BARE, GO_TEST, LARGE_BYTES, MACHINES, ONE
+from benchmarks.cases import BARE, GO_TEST, LARGE_BYTES, MACHINES, ONE, VNG_FAILED
 from bpfmatrix import __version__
-from bpfmatrix.run import QEMU
+from bpfmatrix.preparation import QEMU
 
 Samples = Mapping[str, Sequence[float]]
 
@@ -274,6 +274,11 @@ def _rows(rows: Any) -> str:
 
 
 def _peer(median: Mapping[str, float]) -> str:
+    if VNG_FAILED in median:
+        return (
+            "virtme-ng is installed, but `vng -r VMLINUZ --disable-kvm --memory 1G -- uname -r` "
+            f"failed with this kernel on this host, after {median[VNG_FAILED]:.1f} s."
+        )
     if "virtme-ng" not in median:
         return "No peer was installed (virtme-ng: `pip install virtme-ng`)."
     ratio = median["virtme-ng"] / median[f"warm {ONE}"]
