@@ -16,9 +16,9 @@ from bpfmatrix import __version__, passed
 from bpfmatrix.config import Config
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.payload import Executable
+from bpfmatrix.preparation import Prepared
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun, Outcome, TestResult
-from bpfmatrix.run import Prepared
 from bpfmatrix.vm.accel import Accelerator
 from bpfmatrix.vm.machine import MachineSpec
 from bpfmatrix.vm.protocol import TestCommand

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from bpfmatrix import results, schedule
+from bpfmatrix.preparation import Prepared
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun, Outcome
-from bpfmatrix.run import Prepared
 
 RUN = KernelRun("x", Outcome.PASSED)
 

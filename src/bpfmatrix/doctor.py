@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix import kernels, tools
+from bpfmatrix.preparation import QEMU
 from bpfmatrix.project import Project
-from bpfmatrix.run import QEMU
 from bpfmatrix.vm import accel
 
 __all__ = ["Check", "checks"]

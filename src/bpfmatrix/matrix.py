@@ -13,11 +13,13 @@ from tempfile import TemporaryDirectory
 from bpfmatrix import build, passed, schedule
 from bpfmatrix.console import Report, counted
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.listener import Listener
 from bpfmatrix.options import Options
 from bpfmatrix.payload import Payload
+from bpfmatrix.preparation import Prepared, prepare
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun
-from bpfmatrix.run import Listener, Prepared, execute, failed_to_prepare, prepare
+from bpfmatrix.run import execute, failed_to_prepare
 from bpfmatrix.vm import template
 from bpfmatrix.vm.machine import MachineEndedError
 from bpfmatrix.vm.template import Template

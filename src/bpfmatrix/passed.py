@@ -12,9 +12,9 @@ import json
 from pathlib import Path
 
 from bpfmatrix import __version__, results
+from bpfmatrix.preparation import Prepared
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun, Outcome
-from bpfmatrix.run import Prepared
 from bpfmatrix.vm import template
 
 __all__ = ["recall", "remember"]

@@ -1,13 +1,12 @@
-"""One kernel's run, from what is at hand to a `KernelRun`.
+"""One kernel's run, from a machine that is prepared to a `KernelRun`.
 
-`prepare` does what may take long and needs no machine (fetch, check, pack); `execute` boots the
-machine, gives it the tests and collects what comes. Both tell a `Listener` what happens.
+`enter` gives a guest that is ready, restored or booted; `execute` hands it the tests, collects what
+comes, and writes the result. Both tell a `Listener` what happens.
 """
 
 import asyncio
 import contextlib
 import dataclasses
-import re
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -15,174 +14,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-from bpfmatrix import __version__, busybox, initramfs, kernels, results, tools
-from bpfmatrix import payload as payloads
+from bpfmatrix import __version__, results
 from bpfmatrix.config import KernelConfig
-from bpfmatrix.errors import BpfmatrixError, DamagedError
-from bpfmatrix.kernels.image import KernelImage
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.listener import Listener
 from bpfmatrix.options import Options
-from bpfmatrix.payload import Executable, Payload
-from bpfmatrix.progress import Progress
+from bpfmatrix.preparation import Prepared
 from bpfmatrix.project import Project
 from bpfmatrix.recorder import Recorder
 from bpfmatrix.results import KernelRun, Outcome, TestResult
-from bpfmatrix.vm import accel, machine, template
-from bpfmatrix.vm.protocol import Exited, Job, Output, ProtocolError, Started, TestCommand
+from bpfmatrix.vm import machine, template
+from bpfmatrix.vm.protocol import Exited, Job, Output, ProtocolError, Started
 
-__all__ = [
-    "Entered",
-    "Listener",
-    "Prepared",
-    "Silent",
-    "enter",
-    "execute",
-    "failed_to_prepare",
-    "prepare",
-]
-
-QEMU = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
-_QEMU_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
-
-
-class Listener(Protocol):
-    """Whoever wants to know of a run while it goes on. `kernel` is an id of kernels.yaml."""
-
-    def step(self, kernel: str, name: str, detail: str, result: str) -> None:
-        """A step is done: its name, what it was about, and what came of it."""
-
-    def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
-        """A step goes on; `fraction` (0 to 1) is how much of it is done, where that is known."""
-
-    def test(self, kernel: str, result: TestResult) -> None:
-        """A test ended."""
-
-    def finished(self, run: KernelRun) -> None:
-        """A kernel's run ended, and its result is written."""
-
-
-class Silent:
-    """A listener that wants to know nothing."""
-
-    def step(self, kernel: str, name: str, detail: str, result: str) -> None:
-        """See Listener."""
-
-    def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
-        """See Listener."""
-
-    def test(self, kernel: str, result: TestResult) -> None:
-        """See Listener."""
-
-    def finished(self, run: KernelRun) -> None:
-        """See Listener."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A kernel that is ready to be booted."""
-
-    kernel: KernelConfig
-    image: KernelImage
-    accelerator: accel.Accelerator
-    spec: machine.MachineSpec
-    payload_id: str
-    tests: tuple[tuple[Executable, TestCommand], ...]
-    env: dict[str, str]
-
-    @property
-    def label(self) -> str:
-        """What a template of this machine is called, for people."""
-        return f"{self.image.arch}-{self.image.release}"
-
-    @property
-    def host_name(self) -> str:
-        """What a restored guest calls itself (RFC 1123: letters, digits and hyphens)."""
-        return "kernel-" + re.sub(r"[^A-Za-z0-9]+", "-", self.kernel.id)
-
-
-def prepare(
-    project: Project, kernel: KernelConfig, payload: Payload, options: Options, listener: Listener
-) -> Prepared:
-    """Get everything at hand that a machine needs; BpfmatrixError says what can't be had.
-
-    Where a template of the machine is there, the kernel itself is not looked at: it was booted.
-    """
-    tests = _commands(payload, options, kernel)
-    progress = _Doing(listener, kernel.id, "kernel")
-    image = None if options.cold else kernels.cached(kernel, project.cache)
-    if image is not None:
-        prepared = _assemble(project, kernel, image, payload, tests, progress)
-        if template.find(prepared.spec, project.cache, prepared.label):
-            listener.step(kernel.id, "kernel", image.description, "cached")
-            return prepared
-    image, cached = kernels.provide(kernel, project.cache, progress)
-    listener.step(kernel.id, "kernel", image.description, "cached" if cached else "fetched")
-    try:
-        prepared = _assemble(project, kernel, image, payload, tests, progress)
-    except DamagedError as error:
-        progress(f"{error.what}; fetching {kernel.id} again")
-        image = kernels.repair(kernel, project.cache, progress)
-        prepared = _assemble(project, kernel, image, payload, tests, progress)
-    if not initramfs.is_intact(prepared.spec.initramfs):
-        prepared.spec.initramfs.unlink()
-        prepared = _assemble(project, kernel, image, payload, tests, progress)
-    return prepared
-
-
-def _commands(
-    payload: Payload, options: Options, kernel: KernelConfig
-) -> tuple[tuple[Executable, TestCommand], ...]:
-    limit = options.test_seconds or kernel.timeout.test
-    commands = payload.commands(options.run, options.arguments)
-    if not commands:
-        raise BpfmatrixError(
-            f"--run {options.run!r} matches none of: {', '.join(t.name for t in payload.tests)}",
-            "No test ran.",
-        )
-    return tuple(
-        (test, TestCommand(number, argv, limit))
-        for number, (test, argv) in enumerate(commands, start=1)
-    )
-
-
-def _assemble(
-    project: Project,
-    kernel: KernelConfig,
-    image: KernelImage,
-    payload: Payload,
-    tests: tuple[tuple[Executable, TestCommand], ...],
-    progress: Progress,
-) -> Prepared:
-    qemu = tools.require(QEMU[kernel.arch], _QEMU_PACKAGE[kernel.arch])
-    chosen = accel.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
-    disk = payloads.image(payload, project.cache)
-    guest_busybox = busybox.executable(kernel.arch, project.cache, progress)
-    spec = machine.MachineSpec(
-        qemu=str(qemu),
-        arch=kernel.arch,
-        accelerator=chosen.name,
-        cpus=kernel.qemu.cpus,
-        memory_bytes=kernel.qemu.memory,
-        boot=image.boot,
-        initramfs=initramfs.stored(image, guest_busybox, kernel.modules, project.cache),
-        payload=disk.image,
-        kernel_args=tuple(kernel.kernel_args),
-        extra_args=tuple(kernel.qemu.extra_args),
-        boot_limit_seconds=kernel.timeout.boot,
-    )
-    return Prepared(kernel, image, chosen, spec, disk.id, tests, payload.guest_env())
-
-
-class _Doing:
-    """Turns a library's progress into a listener's."""
-
-    def __init__(self, listener: Listener, kernel: str, name: str) -> None:
-        self._say = (listener, kernel, name)
-
-    def __call__(self, text: str, fraction: float | None = None) -> None:
-        listener, kernel, name = self._say
-        listener.doing(kernel, name, text, fraction)
+__all__ = ["Entered", "enter", "execute", "failed_to_prepare"]
 
 
 def failed_to_prepare(

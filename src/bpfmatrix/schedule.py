@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bpfmatrix import results
+from bpfmatrix.preparation import Prepared
 from bpfmatrix.project import Project
-from bpfmatrix.run import Prepared
 
 __all__ = ["at_once", "slowest_first"]
 

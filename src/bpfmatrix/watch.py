@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 from bpfmatrix import commandline, matrix
 from bpfmatrix.console import Report
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.listener import Listener, Silent
 from bpfmatrix.options import Options
+from bpfmatrix.preparation import Prepared, prepare
 from bpfmatrix.project import Project
-from bpfmatrix.run import Listener, Prepared, Silent, enter, execute, prepare
+from bpfmatrix.run import enter, execute
 
 if TYPE_CHECKING:
     from watchfiles import Change

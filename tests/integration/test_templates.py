@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bpfmatrix import busybox, kernels, matrix, payload, run
+from bpfmatrix import busybox, kernels, listener, matrix, payload, preparation
 from bpfmatrix.cache import Cache
 from bpfmatrix.config import KernelConfig
 from bpfmatrix.options import Options
@@ -206,11 +206,13 @@ def test_a_template_of_another_machine_is_not_used(
     assert saved.memory.stat() == before
 
 
-def prepared_run(runner: Runner) -> run.Prepared:
+def prepared_run(runner: Runner) -> preparation.Prepared:
     project = runner.project
     options = Options(binaries=(runner.script("true"),))
-    built = matrix.built(project, "x86_64", options, run.Silent())
-    return run.prepare(project, project.config.kernel(KERNEL), built, options, run.Silent())
+    built = matrix.built(project, "x86_64", options, listener.Silent())
+    return preparation.prepare(
+        project, project.config.kernel(KERNEL), built, options, listener.Silent()
+    )
 
 
 def test_a_payload_that_needs_a_larger_disk_has_a_template_of_its_own(
@@ -301,11 +303,11 @@ def test_a_qemu_that_never_answers_is_given_up(
     runner: Runner, saved: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     qemu = tmp_path / "qemu"
-    real = run.QEMU["x86_64"]
+    real = preparation.QEMU["x86_64"]
     stops = "case $* in *-incoming*) kill -STOP $$ ;; esac"
     qemu.write_text(f'#!/bin/sh\n{stops}\nexec {real} "$@"\n')
     qemu.chmod(0o755)
-    monkeypatch.setitem(run.QEMU, "x86_64", str(qemu))
+    monkeypatch.setitem(preparation.QEMU, "x86_64", str(qemu))
     monkeypatch.setattr(machine, "_RESTORE_SECONDS", 1.5)
     started = time.monotonic()
     result, output = runner.run("echo fine")
