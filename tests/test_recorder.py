@@ -104,7 +104,7 @@ def outcomes(results: Sequence[TestResult]) -> dict[str, tuple[str, str]]:
 def test_go_tests_are_results_of_their_own(log: Path, go_module: GoModule) -> None:
     status, output = go_module.run("-test.run=TestPass|TestFail")
     found = outcomes(record(log, [output], Exited(1, status), "go-test"))
-    assert found == {"TestPass": ("passed", ""), "TestFail": ("failed", "before")}
+    assert found == {"TestPass": ("passed", ""), "TestFail": ("failed", "want 1, got 2")}
     assert log.read_bytes() == output
 
 
