@@ -130,10 +130,11 @@ def _memory(project: Project, count: int, script: Path) -> Callable[[], Figures]
 
 
 def _parts(bench: BenchProject, binary: str) -> Figures:
+    places = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.guests", str(time.time()), ONE, binary],
         cwd=bench.root,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
         stdout=subprocess.PIPE,
         check=True,
         text=True,
