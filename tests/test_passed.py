@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bpfmatrix import __version__, passed
+from bpfmatrix import __version__, passed, results
 from bpfmatrix.config import Config
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.payload import Executable
@@ -77,6 +77,27 @@ def test_what_passed_is_recalled_as_cached(library_project: Project, prepared: P
     assert passed.recall(library_project, prepared) is None
     passed.remember(library_project, prepared, RUN)
     assert passed.recall(library_project, prepared) == replace(RUN, cached=True)
+
+
+def test_what_is_recalled_is_the_last_result(library_project: Project, prepared: Prepared) -> None:
+    path = library_project.results / "6.1.json"
+    log = library_project.results / "6.1/a.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("of the run that passed")
+    run = replace(RUN, console="6.1/console.log", logs=("6.1/a.log",))
+    passed.remember(library_project, prepared, run)
+    results.write(run, path)
+    for _ in range(2):
+        assert passed.recall(library_project, prepared) == replace(run, cached=True)
+        assert results.read(path) == replace(run, cached=True)
+        assert log.exists()
+
+    # Of another run on this kernel, with other tests.
+    results.write(replace(run, outcome=Outcome.FAILED, started_at="2026-01-02"), path)
+    for _ in range(2):
+        assert passed.recall(library_project, prepared) == replace(RUN, cached=True)
+        assert results.read(path) == replace(RUN, cached=True)
+        assert not log.exists()
 
 
 def test_the_boundary_of_an_output_is_another_each_time_and_does_not_count(
@@ -225,6 +246,7 @@ def ran(project: ToolProject, *words: str) -> bool:
     assert done.status == 0, done.output
     assert project.result().outcome is Outcome.PASSED
     assert ("(cached" in done.output) is ("boot " not in done.output), done.output
+    assert project.result().cached is ("(cached" in done.output)
     return "boot " in done.output
 
 

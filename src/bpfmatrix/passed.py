@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 from bpfmatrix import __version__, results
@@ -44,12 +45,29 @@ def _package() -> Path:
 
 
 def recall(project: Project, prepared: Prepared) -> KernelRun | None:
-    """Return an earlier run that passed and would pass again, marked as cached; else None."""
+    """Return an earlier run that passed and would pass again, marked as cached; else None.
+
+    It is the kernel's last result then.
+    """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         run = results.read(_path(project, prepared))
         if run.outcome is Outcome.PASSED:
-            return dataclasses.replace(run, cached=True)
+            return _as_last_result(project, dataclasses.replace(run, cached=True))
     return None
+
+
+def _as_last_result(project: Project, run: KernelRun) -> KernelRun:
+    """Let what is recorded of the kernel's last run, which may have been another, be this one."""
+    path, logs = project.results / f"{run.kernel}.json", project.results / run.kernel
+    last = None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        last = dataclasses.replace(results.read(path), cached=True)
+    if last != run:
+        # The logs there are not of this run.
+        shutil.rmtree(logs, ignore_errors=True)
+        run = dataclasses.replace(run, console="", logs=())
+    results.write(run, path)
+    return run
 
 
 def remember(project: Project, prepared: Prepared, run: KernelRun) -> None:
