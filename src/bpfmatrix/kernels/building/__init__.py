@@ -103,7 +103,13 @@ def folder_of(source: BuildSource, arch: str, root: Path) -> Path:
 
 def existing(source: BuildSource, arch: str, root: Path) -> Built | None:
     """Return the kernel that was built for the same source and fragments, if it is as it was."""
-    folder = folder_of(source, arch, root)
+    built = _load(folder_of(source, arch, root))
+    if built is None or built.key != _key(source, arch, _requested(source, arch, root)):
+        return None
+    return built
+
+
+def _load(folder: Path) -> Built | None:
     try:
         data = json.loads((folder / DESCRIPTION).read_bytes())
         built = Built(
@@ -120,7 +126,7 @@ def existing(source: BuildSource, arch: str, root: Path) -> Built | None:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return built if built.key == _key(source, arch, _requested(source, arch, root)) else None
+    return built
 
 
 def is_current(kernel: KernelConfig, source: BuildSource, image: KernelImage) -> bool:
@@ -191,8 +197,9 @@ def _build(source: BuildSource, arch: str, root: Path, cache: Cache, progress: P
             "key": _key(source, arch, requested),
             "fragments": [{"name": name, "sha256": sha256} for name, sha256 in requested.fragments],
         }
-        _install(maker, folder_of(source, arch, root), source.debug, about)
-    built = existing(source, arch, root)
+        target = folder_of(source, arch, root)
+        _install(maker, target, source.debug, about)
+    built = _load(target)
     assert built is not None, "what was just installed can be read"
     return built
 
