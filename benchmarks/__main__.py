@@ -21,9 +21,6 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=REPOSITORY / "docs", help="where the page goes"
     )
-    parser.add_argument(
-        "--vng-kernel", type=Path, metavar="VMLINUZ", help="what virtme-ng boots (needs 9p)"
-    )
     words = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     on = page.host()
@@ -31,9 +28,7 @@ def main() -> None:
     with bench_project() as bench:
         console.print("building, fetching kernels, making templates", style="dim")
         bench.seconds("invoke", "kernels.fetch", "--warm")
-        chosen = [
-            case for case in cases(bench, words.vng_kernel) if re.search(words.only, case.name)
-        ]
+        chosen = [case for case in cases(bench) if re.search(words.only, case.name)]
         # The first round is for what is only done once, and counts for nothing.
         for number in range(words.runs + 1):
             for case in chosen:
