@@ -25,6 +25,7 @@ BARE = ("5.10", "6.1", "6.12", "7.3")
 ONE = "6.1"
 GO_TEST = "TestSchedMonitor"
 VNG_WORDS = ("--disable-kvm", "--memory", "1G", "--", "uname", "-r")
+_VNG_LIMIT_SECONDS = 120
 VNG_FAILED = "virtme-ng, which failed"
 LARGE_BYTES = 12 << 20
 MACHINES = 10
@@ -193,14 +194,15 @@ def _virtme_ng_run(vng: str, vmlinuz: Path) -> Figures:
     path = os.pathsep.join((str(Path(vng).parent), os.environ.get("PATH", "")))
     words = [vng, "--verbose", "-r", str(vmlinuz), *VNG_WORDS]
     started = time.monotonic()
+    # In place of subprocess's own limit, which would leave its QEMU running.
+    limited = ["timeout", "--foreground", str(_VNG_LIMIT_SECONDS), *words]
     done = subprocess.run(
-        ["script", "-qec", shlex.join(words), "/dev/null"],
+        ["script", "-qec", shlex.join(limited), "/dev/null"],
         env={**os.environ, "PATH": path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
-        timeout=300,
     )
     seconds = time.monotonic() - started
     # Where its guest has no udevd, it ends with status 255 even if all went well.
