@@ -1,16 +1,20 @@
-"""The machine's process and channels, with a stand-in for QEMU that a test tells what to do."""
+"""What a machine makes of its channels, without QEMU: the other ends are the test's.
+
+Machines that end, hang or never start are made to on real kernels, in integration/.
+"""
 
 import asyncio
+import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bpfmatrix.errors import MachineError, ToolMissingError
 from bpfmatrix.vm import machine
-from bpfmatrix.vm.machine import MachineEndedError, MachineSpec
+from bpfmatrix.vm.machine import Machine, MachineEndedError
 from bpfmatrix.vm.protocol import (
     Done,
     Event,
@@ -22,178 +26,125 @@ from bpfmatrix.vm.protocol import (
     TestCommand,
 )
 
-# Finds its ends of the channels by the order in which they stand on the command line.
-STAND_IN = f"""#!{sys.executable} -S
-import os, re, signal, sys, time
-fds = [int(n) for n in re.findall(r"fd=(\\d+)", " ".join(sys.argv))]
-qmp, console, control, output = fds
-def say(line): os.write(control, line.encode() + b"\\n")
-def hear(count):
-    got = b""
-    while got.count(b"\\n") < count: got += os.read(control, 4096)
-    return got.decode()
-def exited(id, **more):
-    values = dict(status=0, limit="no", oom_kills=0, tainted=0, full="") | more
-    say(f"exited {{id}} " + " ".join(f"{{k}}={{v}}" for k, v in values.items()))
-"""
-BOUNDARY = b"the boundary of the first test.."
-JOB = Job((TestCommand(1, ("/payload/x",), 0.5, BOUNDARY),), "id")
-JOB_LINES = len(list(JOB.lines()))
+BOUNDARY = b"0123456789abcdef"
+JOB = Job((TestCommand(1, ("/payload/t",), 0.5, BOUNDARY),), "payload-id")
+EXITED = b"exited 1 status=0 limit=no oom_kills=0 tainted=0 full=\n"
 
 
-@pytest.fixture
-def spec(tmp_path: Path) -> MachineSpec:
-    return MachineSpec(
-        arch="x86_64",
-        qemu=str(tmp_path / "qemu"),
-        accelerator="tcg",
-        cpus=1,
-        memory_bytes=1 << 20,
-        boot=Path("/nowhere"),
-        initramfs=Path("/nowhere"),
-        payload=Path("/nowhere"),
-        boot_limit_seconds=20,
-    )
+class Guest:
+    """The other ends of a machine's channels. The machine itself has no process."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self._pairs = machine._socket_pairs()
+        ours, self.ends = self._pairs.__enter__()
+        self.console = tmp_path / "console.log"
+        self.channels = machine._Channels(ours)
+
+    @asynccontextmanager
+    async def machine(self) -> AsyncIterator[Machine]:
+        """Give the machine of these channels."""
+        await self.channels.open()
+        process: Any = None
+        made = Machine(process, self.channels, self.console)
+        try:
+            yield made
+        finally:
+            for task in made._tasks:
+                task.cancel()
+            self.channels.close()
+            self._pairs.__exit__(None, None, None)
+
+    def say(self, line: bytes) -> None:
+        """Write to the control port."""
+        self.ends["control"].sendall(line)
+
+    def print(self, data: bytes) -> None:
+        """Write to the output port."""
+        self.ends["output"].sendall(data)
 
 
-def run(spec: MachineSpec, does: str) -> list[Event]:
-    """Let the stand-in do this; return the events, or raise what `start` or `run` do."""
-    qemu = Path(spec.qemu)
-    qemu.write_text(STAND_IN + does)
-    qemu.chmod(0o755)
-
-    async def events() -> AsyncIterator[Event]:
-        async with machine.start(spec, qemu.with_name("console.log")) as guest:
-            assert guest.release == "6.1.0"
-            async for event in guest.run(JOB):
-                yield event
+def events_of(tmp_path: Path, script: Callable[[Guest], object]) -> list[Event]:
+    """Give the events of a job in which the guest does what the script says, in that order."""
 
     async def collect() -> list[Event]:
-        return [event async for event in events()]
+        guest = Guest(tmp_path)
+        async with guest.machine() as made:
+            script(guest)
+            return [event async for event in made.run(JOB)]
 
     return asyncio.run(collect())
 
 
-READY = f"say('ready 6.1.0'); hear({JOB_LINES})\n"
-STARTED = READY + "say('started 1')\n"
+def test_all_output_comes_before_the_end_of_its_test(tmp_path: Path) -> None:
+    async def late() -> list[Event]:
+        guest, events = Guest(tmp_path), []
+        async with guest.machine() as made:
+            guest.say(b"started 1\n" + EXITED + b"done\n")
+            async for event in made.run(JOB):
+                events.append(event)
+                if isinstance(event, Started):
+                    # The control port was faster; its words are held until the boundary came.
+                    await asyncio.sleep(0.1)
+                    guest.print(b"late" + BOUNDARY)
+        return events
+
+    assert asyncio.run(late()) == [Started(1), Output(1, b"late"), Exited(1, 0), Done()]
 
 
-def test_a_job_from_begin_to_end(spec: MachineSpec) -> None:
-    events = run(
-        spec,
-        STARTED
-        + f"os.write(output, b'hello {BOUNDARY.decode()}'); exited(1, status=3); say('done')\n",
-    )
-    assert events == [Started(1), Output(1, b"hello "), Exited(1, 3), Done()]
+def test_a_verdict_in_the_output_is_none(tmp_path: Path) -> None:
+    def lies(guest: Guest) -> None:
+        guest.say(b"started 1\n")
+        guest.print(EXITED + b"done\n" + BOUNDARY)
+        guest.say(EXITED.replace(b"status=0", b"status=1") + b"done\n")
+
+    found = events_of(tmp_path, lies)
+    assert found == [Started(1), Output(1, EXITED + b"done\n"), Exited(1, 1), Done()]
 
 
-def test_all_output_comes_before_the_end_of_its_test(spec: MachineSpec) -> None:
-    events = run(
-        spec,
-        STARTED
-        + f"exited(1); time.sleep(0.3); os.write(output, b'late{BOUNDARY.decode()}'); say('done')",
-    )
-    assert events == [Started(1), Output(1, b"late"), Exited(1, 0), Done()]
-
-
-def test_a_verdict_in_the_output_is_none(spec: MachineSpec) -> None:
-    fake = b"exited 1 status=0 limit=no oom_kills=0 tainted=0 full=\ndone\n"
-    events = run(
-        spec,
-        STARTED + f"os.write(output, {fake!r} + {BOUNDARY!r}); exited(1, status=1); say('done')\n",
-    )
-    assert events == [Started(1), Output(1, fake), Exited(1, 1), Done()]
-
-
-@pytest.mark.parametrize(
-    "line", ["hello", "exited 1 status=x", "exited 9 status=0 limit=no oom_kills=0 tainted=0 full="]
-)
-def test_a_guest_that_talks_nonsense_is_not_waited_for(spec: MachineSpec, line: str) -> None:
-    started = time.monotonic()
+@pytest.mark.parametrize("line", [b"hello\n", EXITED.replace(b"=0", b"=x"), b"started 9\n"])
+def test_a_guest_that_talks_nonsense_is_not_waited_for(tmp_path: Path, line: bytes) -> None:
     with pytest.raises(ProtocolError, match="the guest's init"):
-        run(spec, STARTED + f"say({line!r}); time.sleep(60)\n")
-    assert time.monotonic() - started < 10
+        events_of(tmp_path, lambda guest: guest.say(b"started 1\n" + line))
 
 
-def test_a_guest_that_begins_with_something_else(spec: MachineSpec) -> None:
-    with pytest.raises(ProtocolError, match="the guest began with Done"):
-        run(spec, "say('done'); time.sleep(60)\n")
-
-
-def test_a_boot_has_a_limit(spec: MachineSpec) -> None:
-    slow = MachineSpec(**{**vars(spec), "boot_limit_seconds": 0.4})
-    with pytest.raises(MachineEndedError, match=r"not up after 0\.4 s \(timeout\.boot\)") as caught:
-        run(slow, "time.sleep(60)\n")
-    assert caught.value.kind == "timeout"
-
-
-def test_a_guest_that_falls_silent_is_lost(
-    spec: MachineSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_guest_that_falls_silent_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_GRACE_SECONDS", 0.3)
     with pytest.raises(MachineEndedError, match=r"no sign of life for 0\.8 s \(test 1 was") as one:
-        run(spec, STARTED + "time.sleep(60)\n")
+        events_of(tmp_path, lambda guest: guest.say(b"started 1\n"))
     assert one.value.kind == "lost"
 
 
-def test_qemu_that_dies_of_a_signal_is_lost(spec: MachineSpec) -> None:
-    with pytest.raises(MachineEndedError, match="QEMU died of signal 9") as caught:
-        run(spec, STARTED + "os.kill(os.getpid(), 9)\n")
-    assert caught.value.kind == "lost"
-
-
-def test_qemu_that_refuses_its_arguments_is_quoted(spec: MachineSpec) -> None:
-    with pytest.raises(MachineError) as caught:
-        run(spec, "sys.exit('qemu: -x: invalid option')\n")
-    assert caught.value.what == "QEMU refused to run: qemu: -x: invalid option"
-
-
-def test_the_consoles_words_are_a_panics_only_with_its_event(spec: MachineSpec) -> None:
-    words = b"Kernel panic - not syncing: printed by a test\n"
-    with pytest.raises(MachineEndedError) as caught:
-        run(spec, STARTED + f"os.write(console, {words!r}); os.kill(os.getpid(), 9)\n")
-    assert caught.value.kind == "lost"
-
-
-def test_the_console_is_kept_up_to_a_limit(
-    spec: MachineSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_console_is_kept_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_CONSOLE_BYTES", 1000)
-    with pytest.raises(MachineEndedError):
-        run(spec, READY + "os.write(console, b'x' * 5000); os.kill(os.getpid(), 9)\n")
+
+    async def flood() -> None:
+        guest = Guest(tmp_path)
+        async with guest.machine() as made:
+            guest.ends["console"].sendall(b"x" * 5000)
+            guest.ends["console"].close()
+            await made._read_console()
+
+    asyncio.run(flood())
     assert (tmp_path / "console.log").read_bytes() == b"x" * 1000
 
 
-def test_a_qemu_that_is_not_there_is_a_missing_tool(spec: MachineSpec) -> None:
-    async def start() -> None:
-        async with machine.start(spec, Path(spec.qemu).with_name("console.log")):
-            pass
+PARENT = """
+import os, subprocess, sys
+from bpfmatrix.vm.machine import tied_to_this_process
+command = tied_to_this_process(["touch", sys.argv[1]])
+# Slow to start, as on a busy host.
+child = subprocess.Popen(["sh", "-c", 'sleep 0.3; exec "$@"', "sh", *command])
+os._exit(0) if sys.argv[2] == "dies" else child.wait()
+"""
 
-    with pytest.raises(ToolMissingError, match="is not installed"):
-        asyncio.run(start())
 
-
-def test_a_cancelled_machine_is_gone(spec: MachineSpec, tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    qemu = Path(spec.qemu)
-    qemu.write_text(
-        STAND_IN + f"open({str(pid_file)!r}, 'w').write(str(os.getpid()))\n"
-        "say('ready 6.1.0')\nsignal.pause()\n"
-    )
-    qemu.chmod(0o755)
-
-    async def cancelled() -> None:
-        async def job() -> None:
-            async with machine.start(spec, tmp_path / "console.log") as guest:
-                async for _ in guest.run(JOB):
-                    pass
-
-        task = asyncio.create_task(job())
-        while not pid_file.exists() or not pid_file.read_text():
-            await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(cancelled())
-    assert not Path(f"/proc/{pid_file.read_text()}").exists()
+@pytest.mark.parametrize("fate", ["lives", "dies"])
+def test_a_process_that_lost_its_parent_before_it_was_tied_runs_nothing(
+    tmp_path: Path, fate: str
+) -> None:
+    ran = tmp_path / "ran"
+    # Its standard output is inherited, and so stays open until the last of them has ended.
+    command = [sys.executable, "-c", PARENT, str(ran), fate]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ran.exists() == (fate == "lives")

@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -46,6 +46,7 @@ __all__ = [
     "machine_parts",
     "restore",
     "start",
+    "tied_to_this_process",
 ]
 
 # It logs each message, which nox, whose root logger takes everything, would print.
@@ -373,6 +374,19 @@ def machine_parts(
     )
 
 
+def tied_to_this_process(command: Sequence[str]) -> list[str]:
+    """Return a command that the kernel kills when we die, even of SIGKILL.
+
+    Whoever died before setpriv asked for that is no longer the parent by the time that the shell
+    starts, and nothing is run then.
+    """
+    ours = str(os.getpid())
+    return [
+        *("setpriv", "--pdeathsig", "KILL", "--"),
+        *("sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', ours, *command),
+    ]
+
+
 @contextlib.asynccontextmanager
 async def _launched(
     spec: MachineSpec, console: Path, *variant: parts.Part
@@ -384,8 +398,7 @@ async def _launched(
         fds = {name: end.fileno() for name, end in theirs.items()}
         command = parts.command(spec.qemu, machine_parts(spec, fds, *variant))
         process = await asyncio.create_subprocess_exec(
-            # The kernel kills QEMU when we die, even of SIGKILL.
-            *("setpriv", "--pdeathsig", "KILL", "--", *command),
+            *tied_to_this_process(command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
