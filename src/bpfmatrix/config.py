@@ -101,7 +101,7 @@ Sha256 = Annotated[str, *_like(r"[0-9a-f]{64}", "a SHA-256: 64 digits of 0-9 and
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Qemu(_Model):

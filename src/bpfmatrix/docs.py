@@ -4,6 +4,10 @@
 which one is out of date. Both texts take types, defaults and descriptions from the models alone.
 """
 
+import ast
+import functools
+import inspect
+import itertools
 import json
 import re
 import types
@@ -87,8 +91,7 @@ def _write_defaults(properties: dict[str, Any], model: type[BaseModel]) -> None:
     for name, field in model.model_fields.items():
         described = properties[field.alias or name]
         described.pop("title", None)
-        if "description" in described:
-            described["description"] = " ".join(described["description"].split())
+        described["description"] = _meaning(model, name)
         if _kind(field) in (_SIZE, _DURATION) and "default" in described:
             described["default"] = _value(field)
         elif isinstance(field.default, BaseModel):
@@ -124,6 +127,35 @@ def _models(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseM
         waiting = within + waiting
 
 
+def _meaning(model: type[BaseModel], name: str) -> str:
+    """Return the docstring below a model's field, in one line.
+
+    pydantic can read these itself, but would do so at each import of the models, which takes longer
+    than all else about them.
+    """
+    for base in model.__mro__:
+        if base is not BaseModel and name in (found := _docstrings(base)):
+            return " ".join(found[name].split())
+    return ""
+
+
+@functools.cache
+def _docstrings(model: type) -> dict[str, str]:
+    if not issubclass(model, BaseModel):
+        return {}
+    (definition,) = ast.parse(inspect.getsource(model)).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, text in itertools.pairwise(definition.body):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(meaning))),
+            ):
+                found[name] = meaning
+    return found
+
+
 def _section(path: str, model: type[BaseModel]) -> str:
     rows = [
         f"| `{field.alias or name}` | {' | '.join(_row(model, name))} |"
@@ -140,7 +172,7 @@ def _section(path: str, model: type[BaseModel]) -> str:
 
 def _row(model: type[BaseModel], name: str) -> tuple[str, str, str]:
     field = model.model_fields[name]
-    meaning = " ".join((field.description or "").split())
+    meaning = _meaning(model, name)
     described, _, default = meaning.partition(" Default: ")
     if model is KernelEntry and name in Defaults.model_fields:
         default = "that of `defaults`"
