@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -48,8 +49,11 @@ def make_console(stderr: bool = False) -> Console:
 class Report:
     """A listener that prints. With several kernels side by side, each line names its kernel."""
 
-    def __init__(self, project: Project, kernels: Sequence[str]) -> None:
+    def __init__(
+        self, project: Project, kernels: Sequence[str], binaries: Sequence[Path] = ()
+    ) -> None:
         self._project = project
+        self._binaries = binaries
         self._several = len(kernels) > 1
         self._width = max(len(kernel) for kernel in kernels) if kernels else 0
         self._console = make_console()
@@ -220,7 +224,8 @@ class Report:
             top = run.failures[0].name.split("/")[0]
             declared = run.kernel in self._project.config.kernels
             session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
-            shown(f"  run it alone  nox -s {session} --run {top}", markup=False)
+            given = "".join(f" --binary {path}" for path in self._binaries)
+            shown(f"  run it alone  nox -s {session} --run {top}{given}", markup=False)
 
     def _console_lines(self, run: KernelRun) -> list[str]:
         """Return the last lines of the console that came while tests ran, or of all if none did."""

@@ -37,7 +37,7 @@ def run(
     """
     kernels = [project.config.kernel(id) for id in ids]
     started = time.monotonic()
-    with Report(project, ids) as report:
+    with Report(project, ids, options.binaries) as report:
         payloads: dict[str, Payload] = {}
         for arch in dict.fromkeys(kernel.arch for kernel in kernels):
             payloads[arch] = built(project, arch, options, report)
