@@ -1,0 +1,78 @@
+"""What the tasks share: how one is declared, and how what a user can mend is said."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from bpfmatrix.commandline import complain
+from bpfmatrix.errors import BpfmatrixError
+
+__all__ = ["behind_dashes", "bpfmatrix_task", "progress"]
+
+_HELP = {
+    "kernel": "An id of kernels.yaml, such as 6.1.",
+    "image": "A kernel's file that kernels.yaml does not name: vmlinuz, bzImage, Image, vmlinux.",
+    "kernels": 'Ids and patterns of kernels.yaml: 5.10,6.1 or "6.*". Default: matrix.',
+    "available": "Also all series that the apt suites of kernels.yaml have now.",
+    "refresh": "Fetch the indexes of the sources before.",
+    "run": "A regular expression: only the tests that match.",
+    "binary": "An executable to run in place of the declared tests; may be given again.",
+    "timeout": "The limit of each executable, such as 30s or 2m.",
+    "jobs": "Machines at once. Default: one for each core.",
+    "warm": "Also boot it once, and save that as the template of later runs.",
+    "cold": "Boot the kernel, even if there is a template.",
+    "json": "Print JSON.",
+    "arch": "x86_64 or aarch64. Default: that of defaults in kernels.yaml.",
+    "output": "Where to write it. Default: in .bpfmatrix.",
+    "text": "What to look for.",
+    "all": "Also those in use, and apt's indexes.",
+    "version": "A release such as 5.4.276, or a series such as 6.1: the newest release of it.",
+    "from_": "kernel.org (the default), apt (Debian's linux-source), or a folder with a tree.",
+    "config": "A further fragment of options; may be given again.",
+    "debug": "Add debug.config, and keep the debug information in vmlinux.",
+    "url": "The address of a server with kernel.org's layout.",
+    "keyring": "The keys that may sign kernel.org's checksums.",
+    "sha256": "The checksum of the tarball, in place of a signed one.",
+    "suite": "Debian's suite. Default: the first one that has the series.",
+}
+
+
+def bpfmatrix_task(**more: Any) -> Callable[[Callable[..., None]], Any]:
+    """Make an invoke task, which says what a user can mend in one or two sentences."""
+
+    def decorate(function: Callable[..., None]) -> Any:
+        @functools.wraps(function)
+        def reported(*arguments: Any, **options: Any) -> None:
+            try:
+                function(*arguments, **options)
+            except BpfmatrixError as error:
+                complain(error)
+                raise Exit(code=error.exit_status) from None
+            except KeyboardInterrupt:
+                raise Exit(code=130) from None
+
+        names = list(inspect.signature(function).parameters)[1:]
+        return task(reported, help={name: _HELP[name] for name in names}, **more)
+
+    return decorate
+
+
+def behind_dashes() -> tuple[str, ...]:
+    # invoke keeps these words too, but joined to one string.
+    words = sys.argv[1:]
+    return tuple(words[words.index("--") + 1 :]) if "--" in words else ()
+
+
+def progress(text: str, fraction: float | None = None) -> None:
+    # For tasks without a table of what goes on: each thing that is done, once.
+    if _said[-1:] != [text]:
+        _said.append(text)
+        print(text, file=sys.stderr, flush=True)
+
+
+_said: list[str] = []

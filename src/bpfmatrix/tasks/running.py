@@ -1,0 +1,81 @@
+"""Tasks that run the tests: run, matrix, watch; and doctor, which says whether they can."""
+
+from pathlib import Path
+from typing import Any
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from bpfmatrix.commandline import kernel_ids, options, with_available
+from bpfmatrix.errors import UsageError
+from bpfmatrix.options import Options
+from bpfmatrix.project import Project
+from bpfmatrix.tasks.common import behind_dashes, bpfmatrix_task
+
+__all__ = ["doctor", "matrix", "run", "watch"]
+
+
+@bpfmatrix_task()
+def doctor(c: Context) -> None:
+    """Look at what this machine has: tools, accelerator, disk space, kernels."""
+    from bpfmatrix.doctor import checks  # noqa: PLC0415 - here and below: `invoke -l` stays fast
+    from bpfmatrix.listing import print_checks  # noqa: PLC0415
+
+    if not print_checks(checks(Project.load())):
+        raise Exit(code=1)
+
+
+@bpfmatrix_task(iterable=["binary"])
+def run(
+    c: Context,
+    kernel: str = "",
+    image: str = "",
+    run: str | None = None,
+    binary: Any = None,
+    timeout: str | None = None,
+    cold: bool = False,
+) -> None:
+    """Load and test the eBPF on one kernel. Words behind -- go to the executables."""
+    if bool(kernel) == bool(image):
+        raise UsageError("name the kernel, either by --kernel or by --image")
+    asked = options(run, binary or (), timeout, behind_dashes(), cold)
+    project, id = Project.load(), kernel
+    if image:
+        project, id = project.with_image(Path(image))
+    _run_on(project, [id], asked)
+
+
+@bpfmatrix_task(iterable=["binary"])
+def matrix(
+    c: Context,
+    kernels: str | None = None,
+    available: bool = False,
+    run: str | None = None,
+    binary: Any = None,
+    timeout: str | None = None,
+    cold: bool = False,
+    jobs: int = 0,
+) -> None:
+    """Load and test the eBPF on many kernels, side by side, in one table."""
+    project, default = Project.load(), None
+    asked = options(run, binary or (), timeout, behind_dashes(), cold)
+    if available:
+        project, default = with_available(project, kernels)
+    _run_on(project, kernel_ids(project.config, kernels, default), asked, jobs or None)
+
+
+def _run_on(project: Project, ids: list[str], asked: Options, jobs: int | None = None) -> None:
+    from bpfmatrix import matrix as matrices  # noqa: PLC0415
+    from bpfmatrix import results  # noqa: PLC0415
+
+    status = results.exit_status(matrices.run(project, ids, asked, jobs))
+    if status:
+        raise Exit(code=status)
+
+
+@bpfmatrix_task()
+def watch(c: Context, kernel: str, run: str | None = None, timeout: str | None = None) -> None:
+    """Load and test the eBPF on one kernel at each save of a file, until Ctrl-C."""
+    from bpfmatrix.watch import watch as run_at_each_save  # noqa: PLC0415
+
+    run_at_each_save(Project.load(), kernel, options(run, (), timeout, behind_dashes()))

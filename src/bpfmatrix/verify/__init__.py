@@ -1,0 +1,1 @@
+"""Loading every program of eBPF objects on every kernel, with no test written."""
