@@ -3,10 +3,23 @@
 `.bpfmatrix/verify/<kernel>.json` is a `Verification` as it stands here; `schema` counts its
 incompatible changes. The loader in the guest (`support/cmd/bpfload`) prints one JSON object to a
 line, `{"event": "program", ...}`, whose other keys are the fields of `ProgramResult` below; what
-is not there has its default. Its other events are `start` (`object`, `program`), before each
-program, so that the host knows which one crashed the loader or the kernel; `map`, the fields of
-`MapResult`; `object`, one that could not even be read (`object`, `code`, `reason`); and `kernel`,
-the first line (`release`, `features`).
+is not there has its default, and which never is about another `object` than a path that it was
+given. Three of its keys are not kept in the file as they are:
+
+- `log`: the verifier's log, as base64 of gzip: for each program that was rejected, and for those
+  that loaded with `--log-level full`, where it is that of level 2;
+- `log_left_out`: why there is none, such as one that the guest has no memory for;
+- `line_info`: `{"insn": 3, "file": "a.bpf.c", "line": 12, "text": "int x = *p;"}` for each
+  instruction at which a line of the source begins, along with a log.
+
+`statistics` is an object. The loader's other events are `kernel`, the first line (`release`, `arch`,
+`features`); `start` (`object`, `program`, `step`: `open`, `load` or `attach`), before each step, so
+that the host knows which one crashed the loader or the kernel (`open` is of the whole object, with
+an empty `program`); `map`, the fields of `MapResult`; `object`, one that could not even be read
+(`object`, `code`, `reason`); and `end`, the last line (`seconds`), without which it did not finish.
+A program has one `program` event; where the loader died with it, `loader-crashed` tells. Words of
+the command line that can't be meant (a `--set` of what no object has) make it exit with 2, with one
+line on stderr.
 """
 
 import enum
@@ -30,6 +43,8 @@ class Code(enum.StrEnum):
     UNSUPPORTED_MAP_TYPE = "unsupported-map-type"
     UNSUPPORTED_HELPER = "unsupported-helper"
     UNSUPPORTED_KFUNC = "unsupported-kfunc"
+    UNKNOWN_SECTION = "unknown-section"
+    """Its section's name says no program type, and no tail call tells one either."""
     MISSING_BTF = "missing-btf"
     """The program needs the kernel's BTF, or its own, and there is none."""
     BAD_BTF = "bad-btf"
