@@ -51,7 +51,7 @@ def test_a_whole_machine() -> None:
     assert words[0] == "/usr/bin/qemu-system-x86_64"
     assert found["-smp"] == ["3"]
     assert found["-m"] == ["768M"]
-    assert found["-accel"] == ["tcg"]
+    assert found["-accel"] == ["tcg,thread=single"]
     assert found["-kernel"] == ["/k/vmlinux"]
     assert found["-initrd"] == ["/i/a.cpio"]
     assert "-no-reboot" in words
