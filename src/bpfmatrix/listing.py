@@ -18,6 +18,7 @@ from bpfmatrix.initramfs import unpack
 from bpfmatrix.kernels.building import Built
 from bpfmatrix.kernels.offers import Offer
 from bpfmatrix.project import Project
+from bpfmatrix.vm import template
 
 __all__ = [
     "print_archive",
@@ -67,18 +68,21 @@ def print_kernels(project: Project, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = _table("kernel", "arch", "source", "newest known", "cached", "size", "age")
+    table = _table("kernel", "arch", "source", "newest known", "cached", "size", "age", "templates")
     for row in rows:
         cached = f"{row['version']} ({row['release']})" if row["release"] else ""
         size = f"{row['bytes'] / 1e6:.0f} MB" if row["bytes"] else ""
         columns = [row[name] or "" for name in ("kernel", "arch", "source", "newest")]
-        table.add_row(*columns, cached, size, _age(row["age_seconds"]))
+        count, template_bytes = row["templates"], row["template_bytes"]
+        templates = f"{count} ({template_bytes / 1e6:.0f} MB)" if count else ""
+        table.add_row(*columns, cached, size, _age(row["age_seconds"]), templates)
     make_console().print(table)
 
 
 def _kernel_row(project: Project, id: str) -> dict[str, Any]:
     kernel = project.config.kernel(id)
     image = kernels.cached(kernel, project.cache)
+    templates = template.of_kernel(project.cache, image.label) if image else []
     return {
         "kernel": id,
         "arch": kernel.arch,
@@ -90,6 +94,9 @@ def _kernel_row(project: Project, id: str) -> dict[str, Any]:
         "packages": [f"{p.name} {p.version}" for p in image.provenance.packages] if image else [],
         "bytes": image.size_bytes if image else 0,
         "age_seconds": max(0, round(time.time() - image.stored_at)) if image else None,
+        "templates": len(templates),
+        # Their memory is sparse: this is what they really take.
+        "template_bytes": sum(found.bytes_on_disk for found in templates),
     }
 
 

@@ -75,7 +75,7 @@ def warm(project: Project, ids: Sequence[str]) -> list[tuple[str, Template, bool
             prepared = prepare(project, kernel, payload, options, report)
             report.doing(kernel.id, "boot", "making the template")
             console = Path(folder) / "console.log"
-            making = template.get(prepared.spec, project.cache, prepared.label, console)
+            making = template.get(prepared.spec, project.cache, prepared.image.label, console)
             try:
                 found.append((kernel.id, *asyncio.run(making)))
             except (template.TemplateError, MachineEndedError) as error:

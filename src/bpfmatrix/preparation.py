@@ -38,11 +38,6 @@ class Prepared:
     env: dict[str, str]
 
     @property
-    def label(self) -> str:
-        """What a template of this machine is called, for people."""
-        return f"{self.image.arch}-{self.image.release}"
-
-    @property
     def host_name(self) -> str:
         """What a restored guest calls itself (RFC 1123: letters, digits and hyphens)."""
         return "kernel-" + re.sub(r"[^A-Za-z0-9]+", "-", self.kernel.id)
@@ -60,7 +55,7 @@ def prepare(
     image = None if options.cold else kernels.cached(kernel, project.cache)
     if image is not None:
         prepared = _assemble(project, kernel, image, payload, tests, progress)
-        if template.find(prepared.spec, project.cache, prepared.label):
+        if template.find(prepared.spec, project.cache, prepared.image.label):
             listener.step(kernel.id, "kernel", image.description, "cached")
             return prepared
     image, cached = kernels.provide(kernel, project.cache, progress)

@@ -68,7 +68,7 @@ async def enter(
         if not cold:
             try:
                 saved, made = await template.get(
-                    *(spec, project.cache, prepared.label, console),
+                    *(spec, project.cache, prepared.image.label, console),
                     lambda why, _=None: damaged(f"discarded: {why}", "made again"),
                 )
                 try:

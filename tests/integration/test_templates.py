@@ -7,6 +7,7 @@ into it that was just made; what a test does to that is undone for the next one.
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import resource
 import shutil
@@ -178,6 +179,17 @@ def test_each_restored_guest_is_one_of_its_own(
     assert "boot    cold" in output
 
 
+def test_templates_are_listed_with_what_they_really_take(runner: Runner, saved: Template) -> None:
+    listed = runner.tool.invoke("kernels.list", "--json", env=runner.env)
+    [row] = json.loads(listed.output)
+    taken = subprocess.check_output(["du", "-s", "--block-size=1", str(saved.folder)], text=True)
+    assert row["templates"] == 1
+    # du counts the folder itself too.
+    assert 0 <= int(taken.split()[0]) - row["template_bytes"] <= 1 << 16
+    # Its memory is 512 MB, most of which no guest ever wrote to.
+    assert row["template_bytes"] < saved.memory.stat().st_size / 2
+
+
 def test_the_console_of_a_restored_guest_begins_with_its_boot(
     runner: Runner, saved: Template
 ) -> None:
@@ -198,7 +210,7 @@ def test_a_template_of_another_machine_is_not_used(
     before = saved.memory.stat()
     runner.tool.configure([KERNEL], **other)
     prepared = prepared_run(runner)
-    assert template.find(prepared.spec, runner.cache, prepared.label) is None
+    assert template.find(prepared.spec, runner.cache, prepared.image.label) is None
     result, output = runner.run("nproc; cat /proc/meminfo")
     assert result.outcome is Outcome.PASSED
     assert "warm, template made" in output

@@ -71,6 +71,11 @@ class KernelImage:
     """When it was stored, in seconds since 1970."""
 
     @property
+    def label(self) -> str:
+        """What templates of it are called, for people: `x86_64-6.1.0-53-cloud-amd64`."""
+        return f"{self.arch}-{self.release}"
+
+    @property
     def description(self) -> str:
         """One line for people: `6.1.192 (Debian 6.1.192-2, apt bookworm-security)`."""
         packages = self.provenance.packages

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ from bpfmatrix.progress import Progress, silent
 from bpfmatrix.vm import machine, parts
 from bpfmatrix.vm.machine import MachineSpec
 
-__all__ = ["Template", "TemplateError", "discard", "find", "get", "prune", "restored"]
+__all__ = ["Template", "TemplateError", "discard", "find", "get", "of_kernel", "prune", "restored"]
 
 # Counts changes of what a template holds or of how it is made.
 _FORMAT = 1
@@ -133,6 +134,15 @@ def find(spec: MachineSpec, cache: Cache, label: str) -> Template | None:
     with contextlib.suppress(OSError):
         os.utime(template.folder)  # still in use: see prune
     return template
+
+
+def of_kernel(cache: Cache, label: str) -> list[Template]:
+    """Return the templates that are kept of one kernel: one for each shape of its machine."""
+    # The rest of the name is the key, without a dash.
+    folders = (cache.root / "templates").glob(f"{glob.escape(label)}-*")
+    return [
+        Template(folder) for folder in sorted(folders) if "-" not in folder.name[len(label) + 1 :]
+    ]
 
 
 async def get(
