@@ -127,6 +127,23 @@ def changed(path: str, value: Any) -> str:
         (changed("defaults/qemu/cpus", 0), "defaults.qemu.cpus: "),
         (changed("defaults/qemu/accel", "xen"), "defaults.qemu.accel: "),
         (changed("defaults/arch", "vax"), "defaults.arch: "),
+        (changed("verify/max_insns", "0%"), 'verify.max_insns: expected a share such as "80%"'),
+        (changed("verify/objets", []), 'verify.objets: unknown key (did you mean "objects"?)'),
+        (changed("verify/objects", [{"pth": "a.o"}]), 'pth: unknown key (did you mean "path"?)'),
+        (changed("expect", [{"program": "a"}]), "expect.0.reason: Field required"),
+        (changed("expect", [{"reason": "a"}]), "expect.0: expected exactly one of: program, test"),
+        (
+            changed("expect", [{"test": "a", "object": "b", "reason": "c"}]),
+            "expect.0: object: belongs to a program",
+        ),
+        (
+            changed("expect", [{"test": "a", "reason": "c", "until": "soon"}]),
+            "expect.0: until: 'soon' is neither a date (2027-01-31) nor a release",
+        ),
+        (
+            changed("expect", [{"test": "a", "reason": "c", "until": 6.1}]),
+            "expect.0: until: YAML reads 6.1 as a number; write it in quotes",
+        ),
         (changed("payload/env", {"A-B": "x"}), "payload: env: 'A-B' can't be a variable's name"),
         (changed("payload/env", {"A": "x\0"}), "payload: env: A: a variable can't hold a NUL"),
     ],

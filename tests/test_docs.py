@@ -84,6 +84,11 @@ def test_defaults_of_the_schema_are_valid_by_it() -> None:
         with_kernel(qemu={"memory": "2 GiB", "cpus": 4}, timeout={"boot": 90, "test": "1.5m"}),
         with_kernel(source={"oci": "example.org/kernels:6.1"}),
         {**with_kernel(), "payload": {"ebpf": None, "go": None, "binaries": ["a"]}},
+        {**with_kernel(), "verify": {"objects": [{"path": "a.o", "set": {"x": 1}}]}},
+        {**with_kernel(), "verify": {"max_insns": "80%", "limit": "10s", "attach": True}},
+        {**with_kernel(), "verify": {"max_insns": 5000}},
+        {**with_kernel(), "expect": [{"program": "on_*", "reason": "known", "until": "6.1"}]},
+        {**with_kernel(), "expect": [{"test": "TestA", "reason": "known", "outcome": "skipped"}]},
     ],
 )
 def test_schema_and_models_take_the_same(data: object, tmp_path: Path) -> None:
@@ -106,6 +111,12 @@ def test_schema_and_models_take_the_same(data: object, tmp_path: Path) -> None:
         with_kernel(source={"apt": {}}),
         with_kernel(arch="riscv"),
         {"kernels": {"a b": KERNEL}},
+        {**with_kernel(), "verify": {"objects": [{"set": {"x": 1}}]}},
+        {**with_kernel(), "verify": {"max_insns": "120%"}},
+        {**with_kernel(), "verify": {"objects": [{"path": "a.o", "variants": [["one"]]}]}},
+        {**with_kernel(), "expect": [{"reason": "known"}]},
+        {**with_kernel(), "expect": [{"program": "a", "test": "b", "reason": "known"}]},
+        {**with_kernel(), "expect": [{"program": "a"}]},
     ],
 )
 def test_schema_and_models_refuse_the_same(data: object, tmp_path: Path) -> None:

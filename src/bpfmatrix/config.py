@@ -6,8 +6,10 @@ also the source of `kernels.schema.json` and of the page `docs/kernels-yaml.md`.
 """
 
 import difflib
+import fnmatch
 import re
 from collections.abc import Hashable, Iterable
+from datetime import date
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,7 +29,7 @@ from pydantic import (
 
 from bpfmatrix.errors import ConfigError, UsageError
 
-__all__ = ["Config", "KernelConfig", "load", "suggestion"]
+__all__ = ["Config", "Expectation", "KernelConfig", "Verify", "VerifyObjects", "load", "suggestion"]
 
 FILE_NAME = "kernels.yaml"
 Arch = Literal["x86_64", "aarch64"]
@@ -44,6 +46,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
 _SIZE = re.compile(r"(\d+)\s*([KMG])(?:i?B)?")
+_RELEASE = re.compile(r"\d+(?:\.\d+){1,2}")
+_NEED = r"\d+\.\d+ \S.*"
+_SHARE = r"(?:100|[1-9]\d?)%|[1-9]\d*"
 _LOOPBACK = re.compile(r"http://(127\.[0-9.]+|localhost|\[::1\])(:\d+)?/")
 _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -76,6 +81,21 @@ Bytes = Annotated[
     int,
     BeforeValidator(parse_size),
     WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$"}),
+]
+
+
+def parse_share(value: object) -> str:
+    """Check a share such as `"80%"`, or a number, and return it as text; ValueError else."""
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(_SHARE, text):
+        raise ValueError('expected a share such as "80%", or a number')
+    return text
+
+
+Share = Annotated[
+    str,
+    BeforeValidator(parse_share),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^(?:{_SHARE})$"}),
 ]
 
 
@@ -342,6 +362,98 @@ class Payload(_Model):
         return self
 
 
+class VerifyObjects(_Model):
+    """eBPF objects, and what it takes to load them beyond what they say themselves."""
+
+    path: str = Field(min_length=1)
+    """A path, or a pattern such as `ebpf/*.bpf.o`, relative to kernels.yaml."""
+    set: dict[str, str | int | bool] = {}
+    """Values of the objects' constants (`const volatile` variables)."""
+    map_sizes: dict[str, Annotated[int, Field(ge=1, le=(1 << 32) - 1)]] = {}
+    """The number of entries of maps that are sized at run time."""
+    variants: list[Annotated[list[str], Field(min_length=2)]] = []
+    """Programs of which one is enough: each list names some, and the first that loads counts."""
+    optional: list[str] = []
+    """Programs that are loaded only where the kernel has what they need."""
+    requires: (
+        Annotated[str, *_like(_NEED, 'a release and a feature, such as "5.17 bpf_loop"')] | None
+    ) = None
+    """The oldest release that the objects can run on, and why: `5.17 bpf_loop`. They are skipped on
+    older ones. Default: what the object's section `.bpfmatrix.requires` says."""
+
+
+class Verify(_Model):
+    """What `invoke verify` loads, and how."""
+
+    objects: list[VerifyObjects] = []
+    """The objects. Default: those of `payload.ebpf`."""
+    attach: bool = False
+    """Whether each program that can be attached is also attached, and detached."""
+    limit: Seconds = 30.0
+    """For loading one program."""
+    max_insns: Share = "100%"
+    """How many instructions the verifier may process for one program: a share of the kernel's own
+    limit, or a number. A program that takes more fails."""
+
+
+class Expectation(_Model):
+    """A failure, or a skip, that is known and does not make a run fail."""
+
+    kernels: list[str] = Field(default=["*"], min_length=1)
+    """Ids and patterns of kernels, such as `5.*`."""
+    program: str | None = Field(default=None, min_length=1)
+    """The eBPF programs of `invoke verify`: a name, or a pattern such as `on_*`."""
+    test: str | None = Field(default=None, min_length=1)
+    """The tests: a name, or a pattern such as `TestRing*`. A test's subtests belong to it."""
+    object: str | None = Field(default=None, min_length=1)
+    """With `program`: only those of this object, a path or a pattern. Default: any."""
+    outcome: Literal["failed", "skipped"] = "failed"
+    """What is expected. A time-out counts as a failure; a panic of the kernel never does."""
+    reason: str = Field(min_length=1)
+    """Why, in one line. It is shown with the result."""
+    until: str | None = None
+    """When it ends: a date (`2027-01-31`, its last day), or a release of the kernel (`6.1.180`, the
+    first one that should be fine). After that, such a failure is one again."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _date(cls, data: Any) -> Any:
+        # YAML has dates of its own, and reads a release such as 6.10 as a number.
+        if isinstance(data, dict) and "until" in data:
+            until = data["until"]
+            if isinstance(until, float | int):
+                raise ValueError(f"until: YAML reads {until} as a number; write it in quotes")
+            return {**data, "until": str(until) if until is not None else None}
+        return data
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Expectation":
+        if (self.program is None) == (self.test is None):
+            raise ValueError("expected exactly one of: program, test")
+        if self.object and not self.program:
+            raise ValueError("object: belongs to a program")
+        if self.until is not None and self.until_date is None and not self.until_release:
+            raise ValueError(
+                f"until: {self.until!r} is neither a date (2027-01-31) nor a release (6.1.180)"
+            )
+        return self
+
+    @property
+    def until_date(self) -> date | None:
+        """The last day of it, if it has one."""
+        try:
+            return date.fromisoformat(self.until) if self.until else None
+        except ValueError:
+            return None
+
+    @property
+    def until_release(self) -> tuple[int, ...]:
+        """The first release that it is not for, as numbers; empty if it names none."""
+        if self.until and _RELEASE.fullmatch(self.until):
+            return tuple(map(int, self.until.split(".")))
+        return ()
+
+
 class KernelConfig(KernelEntry):
     """One kernel of kernels.yaml, defaults merged in: what the rest of the library works with."""
 
@@ -351,6 +463,8 @@ class KernelConfig(KernelEntry):
     """The folder of kernels.yaml."""
     exact: bool = False
     """Whether it is asked for by its file, so that KERN_DIR does not matter."""
+    expect: list[Expectation] = []
+    """What is expected of it."""
 
 
 class Config(_Model):
@@ -360,6 +474,10 @@ class Config(_Model):
     """Settings of every kernel that does not say otherwise."""
     payload: Payload = Payload()
     """What is built and run."""
+    verify: Verify = Verify()
+    """What `invoke verify` loads."""
+    expect: list[Expectation] = []
+    """Failures and skips that are known."""
     kernels: dict[str, KernelEntry] = Field(min_length=1)
     """The kernels, by the id that people type. An id such as `6.1` is a series: the newest release
     of it that the source offers when it is first fetched, until `invoke kernels.update`."""
@@ -403,6 +521,11 @@ class Config(_Model):
                 "id": id,
                 "root": self._root,
                 "exact": entry._exact,
+                "expect": [
+                    expectation
+                    for expectation in self.expect
+                    if any(fnmatch.fnmatchcase(id, pattern) for pattern in expectation.kernels)
+                ],
             }
         )
 

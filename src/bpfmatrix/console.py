@@ -125,12 +125,18 @@ class Report:
 
     def test(self, kernel: str, result: TestResult) -> None:
         """See Listener."""
-        if self._several and result.outcome in (Outcome.PASSED, Outcome.SKIPPED):
+        surprising = result.outcome is Outcome.PASSED and bool(result.expected)
+        calm = result.outcome in (Outcome.PASSED, Outcome.SKIPPED) or bool(result.expected)
+        if self._several and calm and not surprising:
             return
         who = f"{kernel:<{self._width}}" if self._several else ""
-        style = _STYLES.get(result.outcome, "red")
+        style = "yellow" if result.expected else _STYLES.get(result.outcome, "red")
         text = Text.assemble(f"{who}  ", (self._mark(result.outcome), style), f" {result.name}")
-        if result.outcome is Outcome.PASSED:
+        if surprising:
+            self._line(text, f"passed, not as expected: {result.expected}", style)
+        elif result.expected:
+            self._line(text, f"{result.outcome} as expected: {result.expected}", style)
+        elif result.outcome is Outcome.PASSED:
             self._line(text, f"{result.seconds:.2f} s")
         else:
             said = f"{result.outcome}: {result.reason}" if result.reason else str(result.outcome)
@@ -184,6 +190,10 @@ class Report:
         if run.failures:
             counts[0] += " passed"
             counts.append(f"{len(run.failures)} failed")
+        if run.expected_failures:
+            counts.append(f"{len(run.expected_failures)} failed as expected")
+        if run.unexpected_passes:
+            counts.append(f"{len(run.unexpected_passes)} passed, not as expected")
         if skipped := run.count(Outcome.SKIPPED):
             counts.append(f"{skipped} skipped")
         name = f"{_shown_release(run):<10}"

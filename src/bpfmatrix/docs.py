@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from bpfmatrix import config
-from bpfmatrix.config import Config, Defaults, KernelEntry, Source
+from bpfmatrix.config import Config, Defaults, Expectation, KernelEntry, Source
 
 __all__ = ["outputs", "stale"]
 
@@ -81,6 +81,10 @@ def schema() -> dict[str, Any]:
     _write_defaults(made["properties"], Config)
     # What validators in the models check beyond what JSON schema can be told there.
     made["$defs"][Source.__name__] |= {"minProperties": 1, "maxProperties": 1}
+    made["$defs"][Expectation.__name__]["oneOf"] = [
+        {"required": ["program"]},
+        {"required": ["test"]},
+    ]
     made["properties"]["kernels"]["propertyNames"] = {"pattern": f"^{config._KERNEL_ID.pattern}$"}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "kernels.yaml"}
     return head | {key: value for key, value in made.items() if key not in head}
@@ -209,7 +213,8 @@ def _type(annotation: Any) -> str:
         case types.UnionType | typing.Union:
             return ", or ".join(_type(choice) for choice in inner)
         case origin if origin is list:
-            return f"list of {_type(inner[0])}s"
+            first, *rest = _type(inner[0]).split(" of ", 1)
+            return " of ".join(("list", f"{first}s", *rest))
         case origin if origin is dict:
             return f"mapping, each value a {_type(inner[1])}"
     words = {str: "string", int: "whole number", float: "number", bool: "`true` or `false`"}

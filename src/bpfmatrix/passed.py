@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from bpfmatrix import __version__, results
+from bpfmatrix.expectations import Expected
 from bpfmatrix.preparation import Prepared
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun, Outcome
@@ -25,6 +26,7 @@ _KEPT_FILES = 200
 
 def fingerprint(prepared: Prepared) -> str:
     """Return a checksum of all that shapes a run: machine, payload, arguments, limits, tool."""
+    expected = Expected.of(prepared.kernel.expect, prepared.image.version)
     known = (
         prepared.kernel.id,
         # The kernel, the initramfs, QEMU and all of its options.
@@ -33,6 +35,8 @@ def fingerprint(prepared: Prepared) -> str:
         [(test.name, command.argv, command.limit_seconds) for test, command in prepared.tests],
         sorted(prepared.env.items()),
         prepared.kernel.timeout.model_dump(),
+        # One that ends, or is taken back, changes what passes.
+        [expectation.model_dump(mode="json") for expectation in expected.active],
         __version__,
         # In a checkout of bpfmatrix itself, the version does not change with the code.
         [(path.name, path.stat().st_mtime_ns) for path in sorted(_package().rglob("*.py"))],

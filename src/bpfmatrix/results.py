@@ -53,6 +53,9 @@ class TestResult:
     """Why it did not pass, in one line; empty if it passed."""
     output: str = ""
     """What it printed, cut to its first and last part where it is long."""
+    expected: str = ""
+    """The reason that kernels.yaml gives (`expect`) for its outcome; where it passed all the same,
+    for the one that was expected."""
 
 
 @dataclass(frozen=True)
@@ -108,24 +111,35 @@ class KernelRun:
 
     @property
     def failures(self) -> list[TestResult]:
-        """The tests that neither passed nor were skipped."""
-        fine = (Outcome.PASSED, Outcome.SKIPPED)
-        return [test for test in self.tests if test.outcome not in fine]
+        """The tests that neither passed nor were skipped, nor are expected to fail."""
+        return [test for test in self.tests if test.outcome not in _FINE and not test.expected]
+
+    @property
+    def expected_failures(self) -> list[TestResult]:
+        """The tests that failed as kernels.yaml says."""
+        return [test for test in self.tests if test.outcome not in _FINE and test.expected]
+
+    @property
+    def unexpected_passes(self) -> list[TestResult]:
+        """The tests that passed, although kernels.yaml expects something else."""
+        return [test for test in self.tests if test.outcome is Outcome.PASSED and test.expected]
+
+
+_FINE = (Outcome.PASSED, Outcome.SKIPPED)
 
 
 def verdict(tests: Iterable[TestResult]) -> tuple[Outcome, str]:
     """Return the outcome of a run whose machine did its job, and why it did not pass."""
     tests = list(tests)
-    fine = (Outcome.PASSED, Outcome.SKIPPED)
-    others = (outcome for outcome in Outcome if outcome not in fine)
+    others = (outcome for outcome in Outcome if outcome not in _FINE)
     for bad in dict.fromkeys((Outcome.TIMEOUT, Outcome.FAILED, *others)):
-        found = [test for test in tests if test.outcome is bad]
+        found = [test for test in tests if test.outcome is bad and not test.expected]
         if found:
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
             return bad, f"{found[0].name}{more}: {found[0].reason}"
     if not tests:
         return Outcome.ERROR, "no test ran"
-    if all(test.outcome is Outcome.SKIPPED for test in tests):
+    if all(test.outcome is Outcome.SKIPPED and not test.expected for test in tests):
         return Outcome.SKIPPED, f"every test was skipped, the first one: {tests[0].reason}"
     return Outcome.PASSED, ""
 

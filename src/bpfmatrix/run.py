@@ -18,6 +18,7 @@ from pathlib import Path
 from bpfmatrix import __version__, results
 from bpfmatrix.config import KernelConfig
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.expectations import Expected
 from bpfmatrix.listener import Listener
 from bpfmatrix.options import Options
 from bpfmatrix.preparation import Prepared
@@ -167,6 +168,7 @@ class _Run:
         self._oops = False
         self._start = ""
         self._console_bytes = 0
+        self._expected = Expected.of(prepared.kernel.expect, prepared.image.version)
         if entered is None:
             self._console = folder / "console.log"
             self._entrance = enter(project, prepared, self._console, options.cold, listener)
@@ -179,6 +181,8 @@ class _Run:
             self._recorders.append(Recorder(test, command, log, limit, self._report))
 
     def _report(self, test: TestResult) -> None:
+        reason = self._expected.of_test(test.name, test.outcome)
+        test = dataclasses.replace(test, expected=reason)
         self._tests.append(test)
         self._listener.test(self._prepared.kernel.id, test)
 
