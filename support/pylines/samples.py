@@ -1,0 +1,62 @@
+"""The samples that `resolve` reads: JSON lines, one object for each frame or for each stack.
+
+A frame:
+
+    {"identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36, "file": "/srv/app.py"}
+
+    identity   the code object, as the text form of `pylines.identity.Identity`
+    offset     of the last instruction: bytes from the first byte of the bytecode (`co_code`, from
+               3.11 on `co_code_adaptive`). Negative for a frame that has not started. Where CPython
+               counts in code units, as in `f_lasti` from 3.10 on, twice that.
+    file       may be left out: `co_filename`. It decides where an identity has several files.
+    python     may be left out: the version, such as "3.11". It decides likewise.
+
+A stack has the list `frames`, the innermost first, in place of `identity` and `offset`. Either may
+have further keys, such as a count, a process id or a name; they are passed on as they are.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pylines.errors import PylinesError
+
+__all__ = ["SampleError", "read"]
+
+
+class SampleError(PylinesError):
+    """A line is no sample."""
+
+
+def read(lines: Iterable[str | bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the samples, one for each line that is not empty; SampleError names a bad line."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            sample = json.loads(line)
+        except ValueError as error:
+            raise SampleError(f"line {number}: {error}", _ADVICE) from None
+        problem = _problem(sample)
+        if problem:
+            raise SampleError(f"line {number}: {problem}", _ADVICE)
+        yield sample
+
+
+_ADVICE = 'Each line is like {"identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36}.'
+
+
+def _problem(sample: object) -> str:
+    if not isinstance(sample, dict):
+        return "expected an object"
+    frames = sample.get("frames", [sample])
+    if not isinstance(frames, list):
+        return "frames: expected a list"
+    for frame in frames:
+        if not isinstance(frame, dict):
+            return "frames: expected objects"
+        if not isinstance(frame.get("identity"), str):
+            return "identity: expected a string"
+        if type(frame.get("offset")) is not int:
+            return "offset: expected an integer"
+    return ""

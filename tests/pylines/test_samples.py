@@ -1,0 +1,29 @@
+import pytest
+
+from pylines.samples import SampleError, read
+
+FRAME = '{"identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36}'
+
+
+def test_frames_and_stacks_are_read_with_all_their_keys() -> None:
+    lines = [FRAME, "", '{"frames": [' + FRAME + '], "count": 3}']
+    frame = {"identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36}
+    assert list(read(lines)) == [frame, {"frames": [frame], "count": 3}]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 2: "),
+        ("[]", "line 2: expected an object"),
+        ('{"offset": 1}', "line 2: identity: expected a string"),
+        ('{"identity": "x", "offset": "1"}', "line 2: offset: expected an integer"),
+        ('{"identity": "x", "offset": true}', "line 2: offset: expected an integer"),
+        ('{"frames": {}}', "line 2: frames: expected a list"),
+        ('{"frames": [1]}', "line 2: frames: expected objects"),
+        ('{"frames": [{}]}', "line 2: identity: expected a string"),
+    ],
+)
+def test_a_bad_line_is_named(line: str, said: str) -> None:
+    with pytest.raises(SampleError, match=said):
+        list(read([FRAME, line]))
