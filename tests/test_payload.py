@@ -190,8 +190,16 @@ def test_two_files_can_not_have_one_place() -> None:
     script = (Executable(Path("/x/a"), "program"),)
     with pytest.raises(PayloadError, match="/y/o and /x/o would both be /payload/ebpf/o"):
         Payload(script, (Path("/x/o"), Path("/y/o"))).files()
-    with pytest.raises(PayloadError, match=r"/x/ebpf .* would be /payload/ebpf"):
+    with pytest.raises(
+        PayloadError, match=r"/x/ebpf would be /payload/ebpf in the guest, which is the folder of"
+    ):
         Payload(programs("ebpf"), (Path("/z/a.bpf.o"),)).files()
+    with pytest.raises(PayloadError, match=r"/y/f and /x/a would both be /payload/a"):
+        Payload(script, extra={"a": Path("/y/f")}).files()
+    with pytest.raises(PayloadError, match=r"/x/a would be /payload/a .* the folder of /y/f"):
+        Payload(script, extra={"a/b/c": Path("/y/f")}).files()
+    with pytest.raises(PayloadError, match=r"would both be /payload/.id"):
+        Payload(script, extra={".id": Path("/y/f")}).files()
 
 
 def made_of(folder: Path, **contents: bytes) -> Payload:
@@ -234,6 +242,20 @@ def test_an_image_holds_the_files(tmp_path: Path, cache: Cache) -> None:
     assert debugfs(disk.image, "cat /.id") == f"{disk.id}\n"
     assert "Mode:  0755" in debugfs(disk.image, "stat /script")
     assert "Mode:  0644" in debugfs(disk.image, "stat /ebpf/a.bpf.o")
+
+
+def test_further_files_keep_whether_they_can_be_executed(tmp_path: Path, cache: Cache) -> None:
+    for name, mode in (("program", 0o700), ("text", 0o600)):
+        (tmp_path / name).write_text(name)
+        (tmp_path / name).chmod(mode)
+    tests = made_of(tmp_path / "files", script=b"#!/bin/sh\n").tests
+    extra = {"tree/bin/program": tmp_path / "program", "tree/text": tmp_path / "text"}
+    disk = image(Payload(tests, extra=extra), cache)
+    assert debugfs(disk.image, "cat /tree/bin/program") == "program"
+    assert "Mode:  0755" in debugfs(disk.image, "stat /tree/bin/program")
+    assert "Mode:  0644" in debugfs(disk.image, "stat /tree/text")
+    (tmp_path / "text").chmod(0o700)
+    assert image(Payload(tests, extra=extra), cache).id != disk.id
 
 
 def test_an_unused_image_goes_and_a_used_one_stays(tmp_path: Path, cache: Cache) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix import tools
+from bpfmatrix import tools, trees
 from bpfmatrix.config import GoTests
 from bpfmatrix.errors import BuildError, ConfigError
 from bpfmatrix.payload import Executable, Payload, executable
@@ -141,12 +141,16 @@ def payload(
         changed = changed or built_tests.changed
         declared = (project.root / path for path in settings.binaries)
         tests = [executable(path, arch) for path in (*built_tests.files, *declared)]
+    extra = {
+        **trees.named(project.root, settings.files),
+        **trees.listed(project, settings.listed, arch, progress),
+    }
     if not tests:
         raise ConfigError(
             "there is nothing to run: no Go tests and no binaries",
             "Declare them under payload: in kernels.yaml, or give --binary.",
         )
-    return Payload(tuple(tests), built_objects.files, dict(settings.env)), changed
+    return Payload(tuple(tests), built_objects.files, dict(settings.env), extra), changed
 
 
 def requirement(path: Path) -> str:

@@ -104,6 +104,11 @@ def is_url(text: str) -> bool:
     return re.match(r"(https?|file)://", text) is not None
 
 
+def is_place(text: str) -> bool:
+    """Whether this can be a file's place in a tree."""
+    return re.fullmatch(PLACE, text) is not None
+
+
 def _like(pattern: str, expected: str) -> tuple[AfterValidator, WithJsonSchema]:
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -118,6 +123,11 @@ Url = Annotated[
     str, *_like(r"(https?|file)://[^\s\"\\]+", "an address such as https://example.org/repository")
 ]
 Sha256 = Annotated[str, *_like(r"[0-9a-f]{64}", "a SHA-256: 64 digits of 0-9 and a-f, in quotes")]
+
+
+# Where a file stands in a tree: no `..`, nothing empty, nothing that a line of text can't hold.
+PLACE = r"(?!\.{1,2}(?:/|$))[^/\0\t\n]+(?:/(?!\.{1,2}(?:/|$))[^/\0\t\n]+)*"
+Place = Annotated[str, *_like(PLACE, "a relative path without . and .. in it")]
 
 
 class _Model(BaseModel):
@@ -349,6 +359,13 @@ class Payload(_Model):
     """The Go tests. `null` for none."""
     binaries: list[Path] = []
     """Further executables (static, or scripts of the guest's `/bin/sh`), each run as one test."""
+    files: dict[Place, Path] = {}
+    """Further files and trees of files that the tests find in the guest, by their places below
+    `/payload`, as in `data: tests/data`. A link is what it leads to."""
+    listed: dict[Place, Annotated[list[str], Field(min_length=1)]] = {}
+    """Trees of files that commands list, by their places below `/payload`. A command is run in the
+    folder of kernels.yaml, with the guest's architecture in BPFMATRIX_ARCH. It prints one line for
+    each file: its place in the tree, a tab, and its path on the host."""
     env: dict[str, str] = {}
     """Environment variables of the tests."""
 

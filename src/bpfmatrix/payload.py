@@ -48,11 +48,13 @@ class Executable:
 
 @dataclass(frozen=True)
 class Payload:
-    """What one machine is given: tests, and eBPF objects that they load."""
+    """What one machine is given: tests, eBPF objects that they load, and files that they read."""
 
     tests: tuple[Executable, ...]
     objects: tuple[Path, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, Path] = field(default_factory=dict)
+    """Further files, by their places below the mount point."""
 
     def commands(
         self, pattern: str | None, arguments: Sequence[str]
@@ -83,21 +85,32 @@ class Payload:
                 )
         found: dict[str, Path] = {}
         for place, path in (
+            (ID_FILE, Path(ID_FILE)),
             *((test.path.name, test.path) for test in self.tests),
             *((f"{OBJECTS_FOLDER}/{path.name}", path) for path in self.objects),
+            *self.extra.items(),
         ):
             if found.setdefault(place, path) != path:
                 raise PayloadError(
                     f"{path} and {found[place]} would both be {MOUNT_POINT / place} in the guest",
                     "Rename one of them.",
                 )
-        if self.objects and OBJECTS_FOLDER in found:
-            raise PayloadError(
-                f"{found[OBJECTS_FOLDER]} and the folder of the eBPF objects would be "
-                f"{MOUNT_POINT / OBJECTS_FOLDER} in the guest",
-                "Rename it.",
-            )
+        del found[ID_FILE]
+        for place, path in found.items():
+            for folder in PurePosixPath(place).parents:
+                if str(folder) in found:
+                    raise PayloadError(
+                        f"{found[str(folder)]} would be {MOUNT_POINT / folder} in the guest, "
+                        f"which is the folder of {path}",
+                        "Rename it.",
+                    )
         return found
+
+    def mode(self, place: str) -> int:
+        """Return the rights of a file in the image; those of `extra` are executable as here."""
+        if place in self.extra:
+            return 0o755 if self.extra[place].stat().st_mode & 0o111 else 0o644
+        return 0o644 if place.startswith(f"{OBJECTS_FOLDER}/") else 0o755
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -185,7 +198,7 @@ class Disk:
 def image(payload: Payload, cache: Cache) -> Disk:
     """Return the ext4 image with the payload's files, made if there is none of this content."""
     files = payload.files()
-    id = _digest(files)
+    id = _digest(payload, files)
     target = cache.root / "payloads" / f"{id}.ext4"
     if target.exists():
         os.utime(target)  # still in use: see Cache.prune_made
@@ -197,7 +210,7 @@ def image(payload: Payload, cache: Cache) -> Disk:
         for place, path in files.items():
             (tree / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, tree / place)
-            (tree / place).chmod(0o644 if place.startswith(f"{OBJECTS_FOLDER}/") else 0o755)
+            (tree / place).chmod(payload.mode(place))
         (tree / ID_FILE).write_text(f"{id}\n")
         _make_ext4(mkfs, tree, made, _size_for(files.values()))
         made.replace(target)
@@ -205,12 +218,12 @@ def image(payload: Payload, cache: Cache) -> Disk:
     return Disk(target, id)
 
 
-def _digest(files: dict[str, Path]) -> str:
-    whole = hashlib.sha256(b"ext4-2\0")  # counts changes of the way an image is made
+def _digest(payload: Payload, files: dict[str, Path]) -> str:
+    whole = hashlib.sha256(b"ext4-3\0")  # counts changes of the way an image is made
     for place in sorted(files):
         with files[place].open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{place}\0{content}\n".encode())
+        whole.update(f"{place}\0{payload.mode(place):o}\0{content}\n".encode())
     return whole.hexdigest()[:32]
 
 

@@ -96,13 +96,19 @@ def _prepare(project: Project, id: str, options: Options, report: Listener) -> P
 
 def _folders(project: Project) -> list[Path]:
     payload = project.config.payload
-    names = [payload.ebpf, payload.go.module if payload.go else None]
-    return [path for name in names if name and (path := project.root / name).exists()]
+    names = [payload.ebpf, payload.go.module if payload.go else None, *payload.files.values()]
+    return [path for name in names if name and (path := project.root / name).is_dir()]
+
+
+def _files(project: Project) -> list[Path]:
+    """Give the single files that are watched, however they are called."""
+    payload = project.config.payload
+    files = [path for name in payload.files.values() if (path := project.root / name).is_file()]
+    return [*(project.root / path for path in payload.binaries), *files]
 
 
 def _folders_text(project: Project) -> str:
-    binaries = [project.root / path for path in project.config.payload.binaries]
-    names = ", ".join(project.relative(path) for path in (*_folders(project), *binaries))
+    names = ", ".join(project.relative(path) for path in (*_folders(project), *_files(project)))
     return f"waiting for a save in {names}; Ctrl-C ends"
 
 
@@ -124,9 +130,7 @@ class _Saves:
         """Take note of saves, for ever."""
         from watchfiles import Change  # noqa: PLC0415 - off the start-up path
 
-        binaries = {
-            str(self._project.root / path) for path in self._project.config.payload.binaries
-        }
+        binaries = {str(path) for path in _files(self._project)}
 
         def source(change: Change, path: str) -> bool:
             return not path.endswith(_IGNORED) and f"{os.sep}." not in path[len(root) :]
