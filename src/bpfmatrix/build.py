@@ -1,6 +1,6 @@
-"""What the project builds before a run: eBPF objects by its Makefile, test binaries by Go.
+"""What is built before a run: eBPF objects by make, test binaries and the loader by Go.
 
-Both are incremental. Go is only asked when a file of the module changed: asking it about an
+All are incremental. Go is only asked when a file of the module changed: asking it about an
 unchanged module would take longer than running a test.
 """
 
@@ -8,7 +8,9 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +23,17 @@ from bpfmatrix.payload import Executable, Payload, executable
 from bpfmatrix.progress import Progress, silent
 from bpfmatrix.project import Project
 
-__all__ = ["Built", "go_tests", "objects", "payload", "requirement"]
+__all__ = ["Built", "go_tests", "loader", "objects", "payload", "requirement"]
 
 GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 # The section in which an object says what it needs (ebpf/requires.h).
 _REQUIRES_SECTION = ".bpfmatrix.requires"
+# The program that `invoke verify` loads objects with: its source where bpfmatrix runs from a
+# checkout, and the executables that a wheel holds (hatch_build.py).
+_CHECKOUT = Path(__file__).parents[2]
+_LOADER_PACKAGE = "cmd/bpfload"
+_SHIPPED_LOADERS = Path(__file__).parent / "loader"
+_UNUSED_LOADER_SECONDS = 7 * 24 * 3600
 _SHOWN_LINES = 40
 _COMPILERS = ("clang", *(f"clang-{version}" for version in range(17, 30)))
 
@@ -118,6 +126,55 @@ def _no_tests(settings: GoTests) -> ConfigError:
         f"kernels.yaml: payload.go: {settings.module} has no tests with the build tags {tags!r}",
         "Name the module and its tags, or set payload.go to null.",
     )
+
+
+def loader(project: Project, arch: str, progress: Progress = silent) -> Path:
+    """Return the program that loads objects in a guest of this architecture, up to date.
+
+    Where bpfmatrix runs from a checkout, Go builds it; a wheel brings it along. BuildError where
+    there is neither.
+    """
+    module = _CHECKOUT / "support"
+    if (module / _LOADER_PACKAGE).is_dir():
+        go = tools.require("go", "golang-go")
+        command = _loader_command(go)
+        key = _go_key(project, module, go, command)
+    else:
+        shipped = _SHIPPED_LOADERS / f"bpfload-{arch}"
+        if not shipped.exists():
+            raise BuildError(
+                f"this installation of bpfmatrix has no loader for {arch}",
+                "Make its wheel on a machine with Go, or install it from a checkout (pip -e).",
+            )
+        key = hashlib.sha256(json.dumps(_stamp([shipped])).encode()).hexdigest()
+    # Shared, as it is the same for all projects.
+    loaders = project.cache.root / "loaders"
+    target = loaders / f"{key[:32]}-{arch}" / "bpfload"
+    with project.cache.lock(f"loader-{arch}"):
+        if target.exists():
+            os.utime(target.parent)
+            return target
+        with project.cache.staging() as staging:
+            made = staging / "made"
+            made.mkdir()
+            if (module / _LOADER_PACKAGE).is_dir():
+                progress(f"go build of the loader for {arch}")
+                env = {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": GOARCH[arch]}
+                _run([*command, "-o", str(made / "bpfload"), f"./{_LOADER_PACKAGE}"], module, env)
+            else:
+                shutil.copyfile(shipped, made / "bpfload")
+            (made / "bpfload").chmod(0o755)
+            loaders.mkdir(parents=True, exist_ok=True)
+            made.rename(target.parent)
+    for old in loaders.iterdir():
+        if old.stat().st_mtime < time.time() - _UNUSED_LOADER_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _loader_command(go: Path) -> list[str]:
+    """Return how the loader is built, but for its target and its source."""
+    return [str(go), "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
 
 
 def payload(

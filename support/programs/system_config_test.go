@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bpfmatrix/bpfmatrix/support/internal/bpftest"
+	"github.com/bpfmatrix/bpfmatrix/support/internal/requirement"
 )
 
 // struct task_view
@@ -69,7 +70,7 @@ func TestSystemConfig(t *testing.T) {
 
 	process, thread := readStat(t, "/proc/self/stat"), readStat(t, "/proc/thread-self/stat")
 	threadComm := strings.TrimSpace(readFile(t, "/proc/thread-self/comm"))
-	release, err := bpftest.KernelRelease()
+	release, err := requirement.KernelRelease()
 	if err != nil {
 		t.Fatal(err)
 	}

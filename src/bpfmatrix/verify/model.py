@@ -12,14 +12,14 @@ given. Three of its keys are not kept in the file as they are:
 - `line_info`: `{"insn": 3, "file": "a.bpf.c", "line": 12, "text": "int x = *p;"}` for each
   instruction at which a line of the source begins, along with a log.
 
-`statistics` is an object. The loader's other events are `kernel`, the first line (`release`, `arch`,
-`features`); `start` (`object`, `program`, `step`: `open`, `load` or `attach`), before each step, so
-that the host knows which one crashed the loader or the kernel (`open` is of the whole object, with
-an empty `program`); `map`, the fields of `MapResult`; `object`, one that could not even be read
-(`object`, `code`, `reason`); and `end`, the last line (`seconds`), without which it did not finish.
-A program has one `program` event; where the loader died with it, `loader-crashed` tells. Words of
-the command line that can't be meant (a `--set` of what no object has) make it exit with 2, with one
-line on stderr.
+`statistics` is an object. The loader's other events are `kernel`, the first line (`release`,
+`arch`, `features`); `start` (`object`, `program`, `step`: `open`, `load` or `attach`), before each
+step, so that the host knows which one crashed the loader or the kernel (`open` is of the whole
+object, with an empty `program`); `map`, the fields of `MapResult`; `object`, one that could not
+even be read (`object`, `code`, `reason`); and `end`, the last line (`seconds`), without which it
+did not finish. A program has one `program` event; where the loader died with it, `loader-crashed`
+tells. Words of the command line that can't be meant (a `--set` of what no object has) make it exit
+with 2, with one line on stderr.
 """
 
 import enum

@@ -9,6 +9,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/bpfmatrix/bpfmatrix/support/internal/requirement"
 )
 
 // Load loads the object that was built from ebpf/NAME.bpf.c, and unloads it when the test ends.
@@ -61,18 +63,23 @@ func SetVariable(name string, value any) func(*ebpf.CollectionSpec) error {
 
 func skipUnlessMet(t testing.TB, path string) {
 	t.Helper()
-	if os.Getenv(IgnoreRequirementsVariable) == "1" {
+	if os.Getenv(requirement.IgnoreVariable) == "1" {
 		return
 	}
-	requirement, err := ReadRequirement(path)
+	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kernel, err := KernelRelease()
+	defer file.Close()
+	wanted, err := requirement.Read(file)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	kernel, err := requirement.KernelRelease()
 	if err != nil {
 		t.Fatal(err)
 	}
-	reason, err := requirement.unmetBy(kernel)
+	reason, err := wanted.UnmetBy(kernel)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package bpftest
+// Package requirement reads the oldest kernel release that an object says it can run on
+// (ebpf/requires.h), and compares it with the kernel that runs.
+package requirement
 
 import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// IgnoreRequirementsVariable names the environment variable that, when it is "1", has every object
+// IgnoreVariable names the environment variable that, when it is "1", has every object
 // loaded whatever it requires: vendors backport features without a new release.
-const IgnoreRequirementsVariable = "BPFMATRIX_IGNORE_REQUIREMENTS"
+const IgnoreVariable = "BPFMATRIX_IGNORE_REQUIREMENTS"
 
 // The section that REQUIRES_KERNEL of ebpf/requires.h writes to.
-const requirementSection = ".bpfmatrix.requires"
+const section = ".bpfmatrix.requires"
 
 // A Release is the part of a kernel's release that says what upstream had: 5.10 of
 // "5.10.0-46-cloud-amd64". What follows is the distribution's, and need not be upstream's number.
@@ -56,29 +59,28 @@ type Requirement struct {
 	Feature string
 }
 
-// ReadRequirement returns what the object at path declares, or nil where it declares nothing.
-func ReadRequirement(path string) (*Requirement, error) {
-	file, err := elf.Open(path)
+// Read returns what an object declares, or nil where it declares nothing.
+func Read(object io.ReaderAt) (*Requirement, error) {
+	file, err := elf.NewFile(object)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
-	defer file.Close()
-	section := file.Section(requirementSection)
-	if section == nil {
+	found := file.Section(section)
+	if found == nil {
 		return nil, nil
 	}
-	data, err := section.Data()
+	data, err := found.Data()
 	if err != nil {
-		return nil, fmt.Errorf("%s: section %s: %w", path, requirementSection, err)
+		return nil, fmt.Errorf("section %s: %w", section, err)
 	}
-	requirement, err := parseRequirement(data)
+	requirement, err := parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: section %s: %w", path, requirementSection, err)
+		return nil, fmt.Errorf("section %s: %w", section, err)
 	}
 	return requirement, nil
 }
 
-func parseRequirement(data []byte) (*Requirement, error) {
+func parse(data []byte) (*Requirement, error) {
 	text, rest, terminated := bytes.Cut(data, []byte{0})
 	if !terminated || len(rest) > 0 {
 		return nil, fmt.Errorf("%q is not one NUL-terminated string", data)
@@ -94,8 +96,8 @@ func parseRequirement(data []byte) (*Requirement, error) {
 	return &Requirement{release, feature}, nil
 }
 
-// unmetBy says why a kernel, named as uname -r does, can't run the object; it is empty if it can.
-func (r *Requirement) unmetBy(kernel string) (string, error) {
+// UnmetBy says why a kernel, named as uname -r does, can't run the object; it is empty if it can.
+func (r *Requirement) UnmetBy(kernel string) (string, error) {
 	if r == nil {
 		return "", nil
 	}

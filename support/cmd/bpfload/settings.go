@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A usageError is about words of the command line that can't be meant.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+// settings are the command line; a child is told them as JSON.
+type settings struct {
+	Attach   bool
+	FullLog  bool
+	Limit    time.Duration // of one program, and of reading one object
+	Jobs     int
+	Set      []assignment // of global variables
+	MapSize  []assignment // in entries
+	Variants [][]string   // of each group, the first program that loads counts
+	Optional []string     // programs that may fail
+	Only     []string     // programs; none means all
+	Objects  []string
+}
+
+type assignment struct{ Name, Value string }
+
+func parse(words []string) (*settings, error) {
+	s := &settings{Jobs: runtime.NumCPU()}
+	flags := flag.NewFlagSet("bpfload", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.BoolVar(&s.Attach, "attach", false, "attach what can be attached, and detach it")
+	flags.IntVar(&s.Jobs, "jobs", s.Jobs, "how many programs are loaded side by side")
+	limit := flags.Float64("limit", 60, "seconds that loading one program may take")
+	flags.Func("log-level", "stats or full", func(word string) error {
+		switch word {
+		case "stats", "full":
+			s.FullLog = word == "full"
+			return nil
+		}
+		return errors.New("expected stats or full")
+	})
+	flags.Func("set", "NAME=VALUE of a global variable", assign(&s.Set))
+	flags.Func("map-size", "NAME=ENTRIES of a map", assign(&s.MapSize))
+	flags.Func("variants", "A,B,C: the first that loads counts", func(word string) error {
+		names := strings.Split(word, ",")
+		if len(names) < 2 {
+			return errors.New("expected at least two names, such as a,b")
+		}
+		s.Variants = append(s.Variants, names)
+		return nil
+	})
+	flags.Func("optional", "a program that may fail", appendTo(&s.Optional))
+	flags.Func("only", "a program; others are left out", appendTo(&s.Only))
+	if err := flags.Parse(words); err != nil {
+		return nil, usageError(err.Error())
+	}
+	s.Objects = flags.Args()
+	s.Limit = time.Duration(*limit * float64(time.Second))
+	switch {
+	case len(s.Objects) == 0:
+		return nil, usageError("name at least one object")
+	case s.Limit <= 0:
+		return nil, usageError("--limit: expected a number of seconds above 0")
+	case s.Jobs < 1:
+		return nil, usageError("--jobs: expected at least 1")
+	}
+	for _, size := range s.MapSize {
+		if entries, err := strconv.ParseUint(size.Value, 0, 32); err != nil || entries == 0 {
+			return nil, usageError(fmt.Sprintf("--map-size %s=%s: expected a number of entries",
+				size.Name, size.Value))
+		}
+	}
+	return s, nil
+}
+
+func assign(to *[]assignment) func(string) error {
+	return func(word string) error {
+		name, value, found := strings.Cut(word, "=")
+		if !found || name == "" {
+			return errors.New("expected NAME=VALUE")
+		}
+		*to = append(*to, assignment{name, value})
+		return nil
+	}
+}
+
+func appendTo(to *[]string) func(string) error {
+	return func(word string) error {
+		if word == "" {
+			return errors.New("expected a name")
+		}
+		*to = append(*to, word)
+		return nil
+	}
+}
