@@ -1,0 +1,159 @@
+"""The verifier's log, read: which instructions it walked, where it stopped, and what it knew there.
+
+Its form is nobody's interface (print_verifier_state and verbose_linfo of kernel/bpf/verifier.c, and
+disasm.c); what is taken from it here is the same from 5.4 to 7.3:
+
+- `12: (79) r1 = *(u64 *)(r0 +0)` is an instruction, each time that it is walked. From 5.19 on the
+  registers that changed stand behind it: `; R1_w=scalar()`.
+- `12: R0=map_value_or_null(id=1) R10=fp0` and `from 5 to 12: R0=...` are states; newer kernels
+  write a state behind the instruction alone.
+- `; int x = *p;` is the source that comes next, from 6.8 on with ` @ file.c:12`.
+- What follows the last instruction is why it stopped; then come statistics.
+
+Level 2 has each instruction as often as it was walked; level 1 has those of the failing path only.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Line", "Rejection", "lines_of", "rejection", "walks"]
+
+_INSTRUCTION = re.compile(r"(\d+): \(([0-9a-f]{2})\) (.*)")
+_STATE = re.compile(r"(?:from \d+ to )?\d+(?: \([^)]*\))?: (?=R\d|frame\d)")
+_SOURCE = re.compile(r"; (.*?)(?: @ (\S+):(\d+))?")
+_STATISTICS = re.compile(
+    r"processed \d+ insns|verification time |stack depth |mark_precise|last_idx |regs=|"
+    r"parent |insns processed"
+)
+_REGISTER = re.compile(r"(?<![\w])(R\d+)(?:_[a-zA-Z]+)*=([^\s(]+(?:\((?:[^()]|\([^()]*\))*\))?)")
+_USED = re.compile(r"\b[rw](\d+)\b")
+_TARGET = re.compile(r"^[rw]\d+ = ")
+_NAMED = re.compile(r"\bR(\d+)\b")
+_MESSAGE_LINES = 6
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the source, and the instruction that begins it."""
+
+    instruction: int
+    file: str
+    line: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Where the verifier stopped, and why."""
+
+    instruction: int | None = None
+    """The instruction's number; None where it did not get to any."""
+    disassembly: str = ""
+    registers: Mapping[str, str] | None = None
+    """What it knew of the registers that the instruction uses, or that the message names."""
+    message: tuple[str, ...] = ()
+    """Its last lines."""
+    walked: tuple[int, ...] = ()
+    """The instructions on its way there, the last ones."""
+
+
+def walks(lines: Iterable[str]) -> Counter[int]:
+    """Count how often each instruction stands in a log."""
+    found: Counter[int] = Counter()
+    for line in lines:
+        if line[:1].isdigit() and (match := _INSTRUCTION.match(line)):
+            found[int(match[1])] += 1
+    return found
+
+
+def rejection(log: str) -> Rejection:
+    """Read the end of a log: the last instruction, what was known, and what was said then."""
+    lines = log.splitlines()
+    last = next(
+        (number for number in range(len(lines) - 1, -1, -1) if _INSTRUCTION.match(lines[number])),
+        None,
+    )
+    message = tuple(_message(lines if last is None else lines[last + 1 :]))
+    if last is None:
+        return Rejection(message=message)
+    match = _INSTRUCTION.match(lines[last])
+    assert match
+    disassembly = re.split(r"\s+; (?=R\d|frame\d)", match[3])[0].strip()
+    # Not the one that is only written to.
+    read = _TARGET.sub("", disassembly)
+    numbers = [*_NAMED.findall(" ".join(message)), *_USED.findall(read)]
+    wanted = [f"R{number}" for number in numbers]
+    return Rejection(
+        int(match[1]),
+        disassembly,
+        _known(lines[:last], dict.fromkeys(wanted)),
+        message,
+        tuple(_path(lines[: last + 1])),
+    )
+
+
+def _message(lines: Sequence[str]) -> list[str]:
+    said = [line.strip() for line in lines if line.strip()]
+    said = [
+        line
+        for line in said
+        if not (_STATISTICS.match(line) or _STATE.match(line) or line[0] == ";")
+    ]
+    return said[-_MESSAGE_LINES:]
+
+
+def _known(lines: Sequence[str], wanted: Iterable[str]) -> dict[str, str]:
+    """Return the newest state of registers before the end of the path that led there."""
+    waiting, found = list(wanted), {}
+    for line in reversed(lines):
+        if not waiting:
+            break
+        states = dict(_REGISTER.findall(_state_of(line)))
+        for register in [name for name in waiting if name in states]:
+            found[register] = states[register]
+            waiting.remove(register)
+    return {name: found[name] for name in wanted if name in found}
+
+
+def _state_of(line: str) -> str:
+    """Return the part of a line that tells of registers, or nothing."""
+    if match := _STATE.match(line):
+        return line[match.end() :]
+    if _INSTRUCTION.match(line):
+        parts = re.split(r"; (?=R\d|frame\d)", line, maxsplit=1)
+        return parts[1] if len(parts) > 1 else ""
+    return ""
+
+
+_PATH_LENGTH = 200
+
+
+def _path(lines: Sequence[str]) -> Iterator[int]:
+    """Give the last instructions of the path, in their order."""
+    found: list[int] = []
+    for line in reversed(lines):
+        if match := _INSTRUCTION.match(line):
+            found.append(int(match[1]))
+        elif line.startswith("from ") or len(found) >= _PATH_LENGTH:
+            break
+    yield from reversed(found)
+
+
+def lines_of(log: Iterable[str]) -> list[Line]:
+    """Return the lines of the source as a log itself tells them, in the order of instructions.
+
+    For where nothing better tells: kernels before 6.8 give no file and no number, which are empty
+    and 0 then.
+    """
+    found: dict[int, Line] = {}
+    comment: tuple[str, str, int] | None = None
+    for line in log:
+        if line.startswith("; ") and (source := _SOURCE.fullmatch(line)):
+            comment = (source[2] or "", source[1], int(source[3] or 0))
+        elif comment and (instruction := _INSTRUCTION.match(line)):
+            number = int(instruction[1])
+            found.setdefault(number, Line(number, comment[0], comment[2], comment[1].strip()))
+            comment = None
+    return [found[number] for number in sorted(found)]
