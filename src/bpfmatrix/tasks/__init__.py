@@ -18,6 +18,7 @@ from bpfmatrix.tasks.kernels import (
     kernels_search,
     kernels_update,
 )
+from bpfmatrix.tasks.looking import debug
 from bpfmatrix.tasks.running import doctor, matrix, run, watch
 
 __all__ = ["namespace"]
@@ -40,7 +41,7 @@ class _InOrder(Lexicon):
 invoke.collection.Lexicon = _InOrder  # type: ignore[attr-defined]
 
 namespace = Collection(
-    *(doctor, run, matrix, watch, ebpf, test_binaries, initramfs, clean),
+    *(doctor, run, debug, matrix, watch, ebpf, test_binaries, initramfs, clean),
     Collection(
         "kernels",
         *(kernels_list, kernels_fetch, kernels_update, kernels_search, kernels_build),

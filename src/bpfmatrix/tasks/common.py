@@ -38,6 +38,14 @@ _HELP = {
     "url": "The address of a server with kernel.org's layout.",
     "keyring": "The keys that may sign kernel.org's checksums.",
     "sha256": "The checksum of the tarball, in place of a signed one.",
+    "break_": "A function, or FILE:LINE; may be given again. Default: the verifier's entry.",
+    "batch": "Commands for gdb at the first stop, with ; between them; it then ends.",
+    "gdb_args": "Further arguments of gdb.",
+    "attach_later": "Start no gdb, and print the command for another terminal.",
+    "port": "The port for gdb on 127.0.0.1. Default: a free one.",
+    "json_port": "As --attach-later, and print port, vmlinux and commands as a line of JSON.",
+    "vmlinux": "The kernel's vmlinux with DWARF, where it can't be found or fetched.",
+    "source": "The kernel's source tree.",
     "suite": "Debian's suite. Default: the first one that has the series.",
 }
 

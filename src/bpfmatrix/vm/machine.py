@@ -43,6 +43,7 @@ __all__ = [
     "MachineEndedError",
     "MachineSpec",
     "RestoreError",
+    "debugged",
     "machine_parts",
     "restore",
     "start",
@@ -103,6 +104,8 @@ class Machine:
         self._process = process
         self._channels = channels
         self._console = console
+        # Whether its limits hold. While a person holds the guest in a debugger, none does.
+        self._limited = True
         self._qmp = QMPClient("bpfmatrix")
         self._qmp_tried = asyncio.Event()
         self._panicked = False
@@ -123,7 +126,7 @@ class Machine:
         limit, running = _GRACE_SECONDS, "the job's start"
         while True:
             try:
-                event = await asyncio.wait_for(events.get(), limit)
+                event = await asyncio.wait_for(events.get(), limit if self._limited else None)
             except TimeoutError:
                 raise MachineEndedError(
                     "lost", f"the guest gave no sign of life for {limit:g} s ({running})"
@@ -242,6 +245,10 @@ class Machine:
             raise MachineEndedError(
                 "timeout", f"the kernel was not up after {limit_seconds:g} s (timeout.boot)"
             ) from None
+
+    async def become_ready(self) -> None:
+        """Wait until a machine that `debugged` started is up, however long gdb holds it."""
+        await self._expect_ready()
 
     async def _expect_ready(self) -> None:
         match event := await anext(self._control_events(), None):
@@ -389,9 +396,9 @@ def tied_to_this_process(command: Sequence[str]) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def _launched(
-    spec: MachineSpec, console: Path, *variant: parts.Part
+    spec: MachineSpec, console: Path, *variant: parts.Part, sockets: Sequence[socket.socket] = ()
 ) -> AsyncIterator[Machine]:
-    """Start QEMU, and end it whatever happens."""
+    """Start QEMU, which inherits `sockets`, and end it whatever happens."""
     if shutil.which(spec.qemu) is None:
         raise ToolMissingError(f"{spec.qemu} is not installed", "Run ./bootstrap.")
     with _socket_pairs() as (ours, theirs):
@@ -402,7 +409,7 @@ async def _launched(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            pass_fds=tuple(fds.values()),
+            pass_fds=(*fds.values(), *(socket.fileno() for socket in sockets)),
             # Ctrl-C at the terminal is ours to handle.
             start_new_session=True,
         )
@@ -450,6 +457,22 @@ async def restore(
             raise RestoreError(str(error)) from error
         except MachineError as error:
             raise RestoreError(error.what) from error
+        yield machine
+
+
+@contextlib.asynccontextmanager
+async def debugged(spec: MachineSpec, console: Path, gdb: socket.socket) -> AsyncIterator[Machine]:
+    """Give a machine that stands before its first instruction until gdb lets it go.
+
+    `gdb` is a socket that listens; QEMU takes it over. `Machine.become_ready` comes before
+    `Machine.run`. No limit holds: a person may look at the guest for as long as they like.
+    """
+    memory, way_in = parts.Memory(spec.memory_bytes), parts.Debugger(gdb.fileno())
+    async with _launched(spec, console, memory, way_in, sockets=[gdb]) as machine:
+        # Only QEMU is to have it: with QEMU, the port is gone.
+        gdb.close()
+        machine._limited = False
+        machine._watch()
         yield machine
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "Accelerator",
     "Board",
     "Console",
+    "Debugger",
     "ExtraArguments",
     "Incoming",
     "Kernel",
@@ -187,6 +188,25 @@ class Monitor(Part):
     def qemu_args(self) -> list[str]:
         """See Part."""
         return ["-chardev", f"socket,id=qmp,fd={self.fd}", "-mon", "chardev=qmp,mode=control"]
+
+
+@dataclass(frozen=True)
+class Debugger(Part):
+    """Lets gdb in, by a socket that listens already; the guest stands still until gdb lets it go.
+
+    The kernel then lies where its symbols say, and not at random.
+    """
+
+    fd: int
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        listening = f"socket,id=gdb,fd={self.fd},server=on,wait=off,nodelay=on"
+        return ["-chardev", listening, "-gdb", "chardev:gdb", "-S"]
+
+    def kernel_args(self) -> list[str]:
+        """See Part."""
+        return ["nokaslr"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,242 @@
+"""What `invoke debug` adds to gdb: bpf-progs, bpf-maps and bpf-insn. gdb's own Python reads it.
+
+It looks at the kernel's memory by the types in its DWARF, and takes care to need few: the same file
+serves every release from 5.4 on.
+"""
+
+import contextlib
+import importlib.util
+import json
+from pathlib import Path
+
+import gdb
+
+# By its path: beside it lie modules with names that gdb's Python has for others.
+_spec = importlib.util.spec_from_file_location("bpfmatrix_insn", Path(__file__).parent / "insn.py")
+insns = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(insns)
+
+PANICS = ("panic", "vpanic")
+
+
+def bpfmatrix_resolve(names):
+    """Print, as JSON, where each breakpoint is to be set, or what is wrong with it."""
+    answers = {}
+    for name in names:
+        try:
+            gdb.execute(f"tbreak {name}", to_string=True)
+            answers[name] = {"location": _entry(name)}
+        except gdb.error as error:
+            answers[name] = {"error": str(error).splitlines()[0]}
+    print(f"bpfmatrix:{json.dumps(answers)}", flush=True)
+
+
+def _entry(name):
+    """Return where a function begins that was compiled into its only caller, as do_check is.
+
+    gdb (13) takes the lowest address of its code, which may be in its middle. The line of the call
+    is where it begins.
+    """
+    places = gdb.decode_line(name)[1]
+    if len(places) != 1 or places[0].symtab is None:
+        return name
+    block = gdb.block_for_pc(places[0].pc)
+    while block is not None and (block.function is None or block.function.name != name):
+        block = block.superblock
+    if block is None or not _within_function(block):
+        return name
+    # Of an inlined function, gdb's symbol has the line of the call.
+    line, table = block.function.line, places[0].symtab.linetable()
+    if any(_function_at(entry.pc) == name for entry in table.line(line) or ()):
+        return f"{places[0].symtab.filename}:{line}"
+    return name
+
+
+def _within_function(block):
+    while block.superblock is not None:
+        block = block.superblock
+        if block.function is not None:
+            return True
+    return False
+
+
+def _function_at(address):
+    block = gdb.block_for_pc(address)
+    while block is not None and block.function is None:
+        block = block.superblock
+    return block.function.name if block is not None else None
+
+
+def bpfmatrix_connect(port):
+    """Connect, without a word about where the guest stands before its first instruction."""
+    gdb.execute(f"target remote 127.0.0.1:{port}", to_string=True)
+
+
+def bpfmatrix_begin(marker):
+    """Stop where the kernel panics too, and note in a file that a breakpoint was reached."""
+    for name in PANICS:
+        try:
+            gdb.parse_and_eval(name)
+        except gdb.error:
+            continue  # vpanic is of newer kernels
+        _Panic(name, internal=True)
+
+    def stopped(event):
+        if isinstance(event, gdb.BreakpointEvent):
+            Path(marker).touch()
+
+    gdb.events.stop.connect(stopped)
+
+
+class _Panic(gdb.Breakpoint):
+    """Where the kernel is about to end."""
+
+    def stop(self):
+        print("The kernel panics. `bt` shows how it came to that; `continue` lets it end.")
+        return True
+
+
+def _entries(idr):
+    """Give the pointers in a `struct idr` (lib/radix-tree.c, which is lib/xarray.c's by now)."""
+    node_type = gdb.lookup_type("struct xa_node").pointer()
+    waiting = [int(idr["idr_rt"]["xa_head"])]
+    while waiting:
+        entry = waiting.pop(0)
+        # The two lowest bits of a node are 10; what is below a page is one of the tree's marks.
+        if entry & 3 == 2 and entry > 4096:
+            slots = gdb.Value(entry - 2).cast(node_type).dereference()["slots"]
+            low, high = slots.type.range()
+            waiting += [int(slots[index]) for index in range(low, high + 1)]
+        elif entry and entry & 3 == 0:
+            yield entry
+
+
+def _loaded(name, type_name):
+    symbol = gdb.lookup_static_symbol(name) or gdb.lookup_global_symbol(name)
+    if symbol is None:
+        raise gdb.GdbError("this vmlinux has no DWARF, by which the kernel's lists could be read")
+    kind = gdb.lookup_type(type_name).pointer()
+    for entry in _entries(symbol.value()):
+        yield gdb.Value(entry).cast(kind).dereference()
+
+
+def _name(chars):
+    return chars.string(errors="replace") or "-"
+
+
+def _type(value, prefix):
+    return str(value).replace(prefix, "").lower()
+
+
+class BpfProgs(gdb.Command):
+    """List the eBPF programs that are loaded: id, type, name, instructions, address."""
+
+    def __init__(self):
+        super().__init__("bpf-progs", gdb.COMMAND_DATA)
+
+    def invoke(self, argument, from_tty):
+        """See gdb.Command."""
+        rows = [("id", "type", "name", "insns", "address")]
+        for program in _loaded("prog_idr", "struct bpf_prog"):
+            aux = program["aux"]
+            name, kind = _name(aux["name"]), _type(program["type"], "BPF_PROG_TYPE_")
+            address = hex(int(program["bpf_func"]))
+            rows.append((str(int(aux["id"])), kind, name, str(int(program["len"])), address))
+        _print_table(rows, "no program is loaded")
+
+
+class BpfMaps(gdb.Command):
+    """List the eBPF maps that are there: id, type, name, bytes of key and value, entries."""
+
+    def __init__(self):
+        super().__init__("bpf-maps", gdb.COMMAND_DATA)
+
+    def invoke(self, argument, from_tty):
+        """See gdb.Command."""
+        rows = [("id", "type", "name", "key", "value", "entries")]
+        for one in _loaded("map_idr", "struct bpf_map"):
+            numbers = [str(int(one[field])) for field in ("key_size", "value_size", "max_entries")]
+            kind = _type(one["map_type"], "BPF_MAP_TYPE_")
+            rows.append((str(int(one["id"])), kind, _name(one["name"]), *numbers))
+        _print_table(rows, "there is no map")
+
+
+def _print_table(rows, nothing):
+    if len(rows) == 1:
+        print(nothing)
+        return
+    widths = [max(len(word) for word in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(
+            "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+class BpfInsn(gdb.Command):
+    """Show the instruction that the verifier is at, with its source line; or that of a number."""
+
+    def __init__(self):
+        super().__init__("bpf-insn", gdb.COMMAND_DATA)
+
+    def invoke(self, argument, from_tty):
+        """See gdb.Command."""
+        env = _verifier()
+        program = env["prog"]
+        aux, count = program["aux"], int(program["len"])
+        index = int(gdb.parse_and_eval(argument)) if argument else int(env["insn_idx"])
+        if not 0 <= index < count:
+            raise gdb.GdbError(f"the program has the instructions 0 to {count - 1}")
+        print(f"program {_name(aux['name'])}, instruction {index} of {count}")
+        if line := _source_line(aux, index):
+            print(f"; {line}")
+        first, last = max(0, index - 2), min(count, index + 3)
+        for number in range(first, last):
+            mark = "=>" if number == index else "  "
+            print(f"{mark} {number:4}: {_instruction(program, number)}")
+
+
+def _instruction(program, number):
+    fields = ("code", "dst_reg", "src_reg", "off", "imm")
+    insn = [int(program["insnsi"][number][field]) for field in fields]
+    # The second half of a load of 64 bits has no opcode.
+    return insns.text(*insn) if insn[0] else f"     the upper half: {insn[-1] & 0xFFFFFFFF:#x}"
+
+
+def _verifier():
+    """Return the verifier's state, the variable `env` of a frame.
+
+    Of the outermost frame that has it: in those within, the compiler may have lost it.
+    """
+    frame, found = gdb.selected_frame(), None
+    while frame is not None:
+        # There may be none, and it may be optimized out.
+        with contextlib.suppress(ValueError, RuntimeError, gdb.error):
+            env = frame.read_var("env")
+            if "bpf_verifier_env" in str(env.type) and int(env["prog"]["len"]) > 0:
+                found = env.dereference()
+        frame = frame.older()
+    if found is None:
+        raise gdb.GdbError("no frame here is the verifier's: stop in do_check first")
+    return found
+
+
+def _source_line(aux, index):
+    """Return `file:line: text` of an instruction, by the object's BTF; "" if it has none."""
+    found = None
+    for number in range(int(aux["nr_linfo"])):
+        info = aux["linfo"][number]
+        if int(info["insn_off"]) > index:
+            break
+        found = info
+    if found is None:
+        return ""
+    strings = aux["btf"]["strings"]
+    file = (strings + int(found["file_name_off"])).string(errors="replace")
+    text = (strings + int(found["line_off"])).string(errors="replace").strip()
+    # Documentation/bpf/btf.rst: the lower 10 bits are the column.
+    return f"{file}:{int(found['line_col']) >> 10}: {text}"
+
+
+BpfProgs()
+BpfMaps()
+BpfInsn()

@@ -1,0 +1,68 @@
+"""eBPF instructions as text, about as the verifier's log has them.
+
+gdb reads this file too, by its path: it imports nothing. The encoding is that of the kernel's
+Documentation/bpf/standardization/instruction-set.rst.
+"""
+
+__all__ = ["WIDE", "text"]
+
+WIDE = 0x18
+"""The opcode of the instruction that takes the place of two: a load of 64 bits."""
+
+_CLASSES = ("ld", "ldx", "st", "stx", "alu", "jmp", "jmp32", "alu64")
+_ALU = ("+=", "-=", "*=", "/=", "|=", "&=", "<<=", ">>=", "neg", "%=", "^=", "=", "s>>=", "end")
+_JUMPS = ("goto", "==", ">", ">=", "&", "!=", "s>", "s>=", "call", "exit", "<", "<=", "s<", "s<=")
+_SIZES = ("u32", "u16", "u8", "u64")
+_ATOMIC = 0xC0
+
+
+def text(code: int, dst: int, src: int, off: int, imm: int) -> str:
+    """Return one instruction as text, from its fields: opcode, registers, offset, immediate."""
+    kind = _CLASSES[code & 7]
+    if kind in ("alu", "alu64"):
+        said = _arithmetic(code, dst, src, imm, "w" if kind == "alu" else "r")
+    elif kind in ("jmp", "jmp32"):
+        said = _jump(code, dst, src, off, imm, "w" if kind == "jmp32" else "r")
+    else:
+        said = _memory(code, dst, src, off, imm)
+    return f"({code:02x}) {said}"
+
+
+def _memory(code: int, dst: int, src: int, off: int, imm: int) -> str:
+    kind, size, mode = _CLASSES[code & 7], _SIZES[(code >> 3) & 3], code & 0xE0
+    if code == WIDE:
+        return f"r{dst} = {imm & 0xFFFFFFFF:#x} ll"
+    if kind == "ld":
+        return f"r0 = *({size} *)skb[{f'r{src} ' if mode == 0x40 else ''}{imm:+d}]"
+    if kind == "ldx":
+        return f"r{dst} = *({size} *)(r{src} {off:+d})"
+    place = f"*({size} *)(r{dst} {off:+d})"
+    if kind == "st":
+        return f"{place} = {imm}"
+    if mode == _ATOMIC:
+        return f"lock {place} (operation {imm & 0xFFFFFFFF:#x}) r{src}"
+    return f"{place} = r{src}"
+
+
+def _arithmetic(code: int, dst: int, src: int, imm: int, letter: str) -> str:
+    operation = _ALU[code >> 4] if code >> 4 < len(_ALU) else "?"
+    if operation == "neg":
+        return f"{letter}{dst} = -{letter}{dst}"
+    if operation == "end":
+        return f"r{dst} = {'be' if code & 8 else 'le'}{imm} r{dst}"
+    return f"{letter}{dst} {operation} {f'{letter}{src}' if code & 8 else imm}"
+
+
+def _jump(code: int, dst: int, src: int, off: int, imm: int, letter: str) -> str:
+    operation = _JUMPS[code >> 4] if code >> 4 < len(_JUMPS) else "?"
+    if operation == "goto":
+        return f"goto pc{imm if letter == 'w' else off:+d}"
+    if operation == "exit":
+        return "exit"
+    if operation == "call":
+        # src_reg: BPF_PSEUDO_CALL is 1, BPF_PSEUDO_KFUNC_CALL is 2.
+        return (f"call helper {imm}", f"call pc{imm:+d}", f"call kernel function {imm}")[
+            min(src, 2)
+        ]
+    operand = f"{letter}{src}" if code & 8 else str(imm)
+    return f"if {letter}{dst} {operation} {operand} goto pc{off:+d}"

@@ -1,0 +1,273 @@
+"""`invoke debug`: a kernel that waits for gdb, gdb, and the tests, side by side.
+
+The machine stands before its first instruction. gdb, which is at the terminal, sets the
+breakpoints, lets it go, and stops where the test's load comes to one of them. When gdb ends, the
+machine does.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpfmatrix.bar import shown
+from bpfmatrix.config import KernelConfig
+from bpfmatrix.console import Report
+from bpfmatrix.debug import symbols
+from bpfmatrix.debug.gdb import Gdb
+from bpfmatrix.debug.symbols import Symbols
+from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.matrix import built
+from bpfmatrix.options import Options
+from bpfmatrix.preparation import Prepared, prepare
+from bpfmatrix.project import Project
+from bpfmatrix.recorder import Recorder
+from bpfmatrix.results import Outcome, TestResult
+from bpfmatrix.vm import machine
+from bpfmatrix.vm.protocol import Exited, Job, Output, ProtocolError, Started
+
+__all__ = ["Asked", "debug"]
+
+# The guest's clock stands while gdb holds it, but a person also steps.
+_LIMIT_SECONDS = 24 * 3600.0
+# What gdb takes to let go of a machine that has ended.
+_PATIENCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks of a debug run, beyond the tests."""
+
+    breakpoints: tuple[str, ...] = ()
+    """Functions, and FILE:LINE; the verifier's entry if there is none."""
+    batch: tuple[str, ...] | None = None
+    """Commands that gdb does at the first stop, in place of a person; it then ends."""
+    gdb_args: tuple[str, ...] = ()
+    attach_later: bool = False
+    """Start no gdb; say how to."""
+    port: int = 0
+    """Of the gdb stub, on the loopback interface; 0 for a free one."""
+    json_port: bool = False
+    """With `attach_later`, say it as a line of JSON."""
+    vmlinux: Path | None = None
+    source: Path | None = None
+
+
+def debug(project: Project, id: str, options: Options, asked: Asked) -> int:
+    """Run the tests on one kernel under gdb; returns the exit status.
+
+    That is gdb's; with `batch`, it is 1 as well where no breakpoint was reached. BpfmatrixError for
+    all that can be told before the machine is started.
+    """
+    # Emulation: breakpoints there need no memory that is mapped yet, nor registers of a processor.
+    kernel = _under_emulation(project.config.kernel(id))
+    options = dataclasses.replace(options, cold=True, test_seconds=_LIMIT_SECONDS)
+    with contextlib.ExitStack() as held:
+        gdb_socket = held.enter_context(_listening(asked.port))
+        with Report(project, [id], options.binaries) as report:
+            payload = built(project, kernel.arch, options, report)
+            prepared = prepare(project, kernel, payload, options, report)
+        found = _symbols(project, kernel, prepared, asked)
+        folder = project.state / "debug" / id
+        gdb = Gdb.find(kernel.arch, found, project.cache, folder)
+        breakpoints = gdb.resolve(asked.breakpoints)
+        report.step(id, "symbols", project.relative(found.vmlinux), found.origin)
+        if found.source is None:
+            report.note("no source tree is at hand: name one with --source")
+        shutil.rmtree(folder, ignore_errors=True)
+        session = _Session(project, prepared, asked, gdb, breakpoints, report)
+        return asyncio.run(session.go(gdb_socket))
+
+
+def _under_emulation(kernel: KernelConfig) -> KernelConfig:
+    qemu = kernel.qemu.model_copy(update={"accel": "tcg"})
+    return kernel.model_copy(update={"qemu": qemu})
+
+
+@contextlib.contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    """Give a socket that listens on a port of the loopback interface."""
+    with socket.socket() as listening:
+        # A port that was just in use by another session may be used again.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind(("127.0.0.1", port))
+            listening.listen(1)
+        except OSError as error:
+            raise UsageError(
+                f"--port {port}: {error.strerror}",
+                "Name another one, or none: a free one is taken.",
+            ) from error
+        except OverflowError:
+            raise UsageError(f"--port {port}: expected 1 to 65535") from None
+        yield listening
+
+
+def _symbols(project: Project, kernel: KernelConfig, prepared: Prepared, asked: Asked) -> Symbols:
+    with shown() as progress:
+        return symbols.get(
+            project.root,
+            kernel,
+            prepared.image,
+            project.cache,
+            asked.vmlinux,
+            asked.source,
+            progress,
+        )
+
+
+class _Session:
+    """One debug run, once all that it needs is there."""
+
+    def __init__(
+        self,
+        project: Project,
+        prepared: Prepared,
+        asked: Asked,
+        gdb: Gdb,
+        breakpoints: Sequence[str],
+        report: Report,
+    ) -> None:
+        self._project = project
+        self._prepared = prepared
+        self._asked = asked
+        self._gdb = gdb
+        self._breakpoints = breakpoints
+        self._report = report
+        self._ended = ""
+
+    async def go(self, listening: socket.socket) -> int:
+        """Start machine and gdb; whichever way this is left, both end."""
+        port = listening.getsockname()[1]
+        paged = self._asked.batch is None
+        commands = self._gdb.write(port, self._breakpoints, paged)
+        console = self._gdb.folder / "console.log"
+        async with machine.debugged(self._prepared.spec, console, listening) as guest:
+            tests = asyncio.create_task(self._run_tests(guest))
+            try:
+                if self._asked.attach_later:
+                    self._tell(commands, port)
+                    await tests
+                    status = 0
+                else:
+                    async with self._running_gdb(commands) as gdb:
+                        status = await self._until_gdb_ends(gdb, tests)
+            finally:
+                tests.cancel()
+                await asyncio.gather(tests, return_exceptions=True)
+        return self._judged(status)
+
+    def _judged(self, status: int) -> int:
+        if self._asked.batch is None:
+            return status
+        if not self._gdb.stopped:
+            ended = f": {self._ended}" if self._ended else ""
+            raise BpfmatrixError(
+                f"no breakpoint was reached ({', '.join(self._breakpoints)}){ended}",
+                f"What the kernel said: {self._project.relative(self._gdb.folder)}/console.log",
+            )
+        return status
+
+    def _tell(self, commands: Path, port: int) -> None:
+        symbols = self._gdb.symbols
+        if self._asked.json_port:
+            about = {
+                "port": port,
+                "pid": os.getpid(),
+                "vmlinux": str(symbols.vmlinux),
+                "source": str(symbols.source) if symbols.source else None,
+                "commands": str(commands),
+                "breakpoints": list(self._breakpoints),
+            }
+            print(json.dumps(about), flush=True)
+            return
+        print(f"waiting for gdb on port {port}; in another terminal:", flush=True)
+        print(f"  {self._gdb.shown(commands)}", flush=True)
+        print("Ctrl-C ends the machine", flush=True)
+
+    async def _run_tests(self, guest: machine.Machine) -> None:
+        """Hand over the job, print what comes of it, and take note of how it ended."""
+        prepared = self._prepared
+        recorders = {
+            command.id: Recorder(
+                test, command, self._gdb.folder / f"{test.name}.log", "invoke debug", self._print
+            )
+            for test, command in prepared.tests
+        }
+        job = Job(
+            tuple(command for _, command in prepared.tests), prepared.payload_id, prepared.env
+        )
+        try:
+            await guest.become_ready()
+            async for event in guest.run(job):
+                match event:
+                    case Started():
+                        await recorders[event.id].start()
+                    case Output():
+                        await recorders[event.id].feed(event.data)
+                    case Exited():
+                        await recorders[event.id].close(event)
+            self._ended = "the tests ended"
+        except machine.MachineEndedError as ended:
+            self._ended = f"{ended.kind}: {ended.reason}"
+        except ProtocolError as error:
+            self._ended = f"lost: {error}"
+        except BpfmatrixError as error:
+            self._ended = str(error)
+        finally:
+            for recorder in recorders.values():
+                await recorder.abandon(Outcome.INTERRUPTED, self._ended or "the machine was ended")
+                recorder.kill()
+
+    def _print(self, test: TestResult) -> None:
+        if test.outcome is Outcome.INTERRUPTED:  # by whoever left gdb, and knows it
+            return
+        self._report.test(self._prepared.kernel.id, test)
+
+    @contextlib.asynccontextmanager
+    async def _running_gdb(self, commands: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+        batch = self._asked.batch
+        words = self._gdb.command(commands, self._asked.gdb_args, batch)
+        # In our process group, so that it may read from the terminal.
+        process = await asyncio.create_subprocess_exec(
+            *machine.tied_to_this_process(words),
+            stdin=asyncio.subprocess.DEVNULL if batch is not None else None,
+        )
+        loop = asyncio.get_running_loop()
+        if batch is None:
+            # Ctrl-C is for gdb, which stops the guest by it.
+            loop.add_signal_handler(signal.SIGINT, lambda: None)
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+            await process.wait()
+            if batch is None:
+                loop.remove_signal_handler(signal.SIGINT)
+
+    async def _until_gdb_ends(
+        self, gdb: asyncio.subprocess.Process, tests: "asyncio.Task[None]"
+    ) -> int:
+        """Wait for gdb. With nobody at it, it does not wait for a guest that has no more to do."""
+        ended = asyncio.create_task(gdb.wait())
+        started = time.monotonic()
+        await asyncio.wait((ended, tests), return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            seconds = time.monotonic() - started
+            self._report.note(f"{self._ended} after {seconds:.0f} s")
+            if self._asked.batch is not None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(ended), _PATIENCE_SECONDS)
+                if not ended.done():
+                    gdb.send_signal(signal.SIGTERM)
+        return await ended

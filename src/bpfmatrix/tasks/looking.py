@@ -1,0 +1,55 @@
+"""Tasks that look inside a guest: debug."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from bpfmatrix.commandline import options
+from bpfmatrix.errors import UsageError
+from bpfmatrix.project import Project
+from bpfmatrix.tasks.common import behind_dashes, bpfmatrix_task
+
+__all__ = ["debug"]
+
+
+@bpfmatrix_task(iterable=["binary", "break_"])
+def debug(
+    c: Context,
+    kernel: str = "",
+    image: str = "",
+    run: str | None = None,
+    break_: Any = None,
+    binary: Any = None,
+    batch: str | None = None,
+    gdb_args: str = "",
+    attach_later: bool = False,
+    port: int = 0,
+    json_port: bool = False,
+    vmlinux: str = "",
+    source: str = "",
+) -> None:
+    """Run the tests of one kernel under gdb, which stops in the verifier."""
+    from bpfmatrix.debug import session  # noqa: PLC0415 - `invoke -l` stays fast
+
+    if bool(kernel) == bool(image):
+        raise UsageError("name the kernel, either by --kernel or by --image")
+    tests = options(run, binary or (), None, behind_dashes())
+    commands = None if batch is None else tuple(filter(None, map(str.strip, batch.split(";"))))
+    asked = session.Asked(
+        breakpoints=tuple(break_ or ()),
+        batch=commands,
+        gdb_args=tuple(shlex.split(gdb_args)),
+        attach_later=attach_later or json_port,
+        port=port,
+        json_port=json_port,
+        vmlinux=Path(vmlinux) if vmlinux else None,
+        source=Path(source) if source else None,
+    )
+    project, id = Project.load(), kernel
+    if image:
+        project, id = project.with_image(Path(image))
+    if status := session.debug(project, id, tests, asked):
+        raise Exit(code=status)
