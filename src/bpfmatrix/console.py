@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -64,7 +65,7 @@ class Report:
         self._grouped = False
         self._runs: list[KernelRun] = []
 
-    def __enter__(self) -> "Report":
+    def __enter__(self) -> Self:
         """Begin to show what goes on, where there is a terminal."""
         if self._console.is_terminal:
             self._live = Live(

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +28,7 @@ from bpfmatrix.results import KernelRun, Outcome, TestResult
 from bpfmatrix.vm import machine, template
 from bpfmatrix.vm.protocol import Exited, Job, Output, ProtocolError, Started
 
-__all__ = ["Entered", "enter", "execute", "failed_to_prepare"]
+__all__ = ["Entered", "enter", "execute", "failed_to_prepare", "failure_of"]
 
 
 def failed_to_prepare(
@@ -105,17 +105,8 @@ async def execute(
     run = _Run(project, prepared, options, listener, folder, entered)
     started = time.monotonic()
     try:
-        async with asyncio.timeout(prepared.kernel.timeout.run):
-            await run.go()
-    except TimeoutError:
-        limit = prepared.kernel.timeout.run
-        await run.fail(Outcome.TIMEOUT, f"the run took over {limit:g} s (timeout.run)")
-    except machine.MachineEndedError as ended:
-        await run.fail(Outcome(ended.kind), ended.reason)
-    except ProtocolError as error:
-        await run.fail(Outcome.LOST, str(error))
-    except BpfmatrixError as error:
-        await run.fail(Outcome.ERROR, str(error))
+        if failure := await failure_of(run.go(), prepared.kernel.timeout.run):
+            await run.fail(*failure)
     except asyncio.CancelledError:
         await run.fail(Outcome.INTERRUPTED, "interrupted")
         run.finish(time.monotonic() - started)
@@ -123,6 +114,24 @@ async def execute(
     finally:
         run.close()
     return run.finish(time.monotonic() - started)
+
+
+async def failure_of(
+    work: Coroutine[None, None, None], limit_seconds: float
+) -> tuple[Outcome, str] | None:
+    """Do a machine's work, and return what kept it from its end and why; None if nothing did."""
+    try:
+        async with asyncio.timeout(limit_seconds):
+            await work
+    except TimeoutError:
+        return Outcome.TIMEOUT, f"the run took over {limit_seconds:g} s (timeout.run)"
+    except machine.MachineEndedError as ended:
+        return Outcome(ended.kind), ended.reason
+    except ProtocolError as error:
+        return Outcome.LOST, str(error)
+    except BpfmatrixError as error:
+        return Outcome.ERROR, str(error)
+    return None
 
 
 def _clear(project: Project, id: str) -> Path:

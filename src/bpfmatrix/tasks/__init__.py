@@ -20,6 +20,7 @@ from bpfmatrix.tasks.kernels import (
 )
 from bpfmatrix.tasks.looking import debug
 from bpfmatrix.tasks.running import doctor, matrix, run, watch
+from bpfmatrix.tasks.verifying import verify
 
 __all__ = ["namespace"]
 
@@ -41,7 +42,7 @@ class _InOrder(Lexicon):
 invoke.collection.Lexicon = _InOrder  # type: ignore[attr-defined]
 
 namespace = Collection(
-    *(doctor, run, debug, matrix, watch, ebpf, test_binaries, initramfs, clean),
+    *(doctor, run, debug, verify, matrix, watch, ebpf, test_binaries, initramfs, clean),
     Collection(
         "kernels",
         *(kernels_list, kernels_fetch, kernels_update, kernels_search, kernels_build),

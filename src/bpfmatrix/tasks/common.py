@@ -47,6 +47,17 @@ _HELP = {
     "vmlinux": "The kernel's vmlinux with DWARF, where it can't be found or fetched.",
     "source": "The kernel's source tree.",
     "suite": "Debian's suite. Default: the first one that has the series.",
+    "objects": "An eBPF object, or a pattern; the same as a word behind the task.",
+    "attach": "Also attach each program that can be attached, and detach it.",
+    "max_insns": "Fail a program that takes more of the verifier's limit: 80%, or a number.",
+    "limit": "For loading one program, such as 30s.",
+    "set": "NAME=VALUE of a constant (const volatile); may be given again.",
+    "map_size": "NAME=ENTRIES of a map that is sized at run time; may be given again.",
+    "statistics": "Also show each kernel's statistics, where there are several.",
+    "annotate": "A program: print its source, with what each line costs the verifier.",
+    "save": "Write the results into this file, for --against.",
+    "against": "Compare with such a file; exit with 1 only if something got worse.",
+    "threshold": "By how much a program may grow against that. Default: 10%.",
 }
 
 

@@ -1,0 +1,113 @@
+"""What the task `verify` does: run, show, save, compare; and the exit status that comes of it."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.project import Project
+from bpfmatrix.results import Outcome
+from bpfmatrix.verify import compare, matrix, source, store
+from bpfmatrix.verify.model import Verification
+from bpfmatrix.verify.plan import Request
+from bpfmatrix.verify.show import VerifyReport, print_annotated
+
+__all__ = ["Wanted", "annotate", "exit_status", "verify"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to come of the results."""
+
+    jobs: int | None = None
+    statistics: bool = False
+    """Whether to show them for each kernel, also where there are several."""
+    save: Path | None = None
+    against: Path | None = None
+    threshold: float = 0.1
+    as_json: bool = False
+
+
+def verify(project: Project, ids: Sequence[str], request: Request, wanted: Wanted) -> int:
+    """Verify on these kernels, print what came of it, and return the exit status."""
+    base = _base(wanted.against) if wanted.against else None
+    with VerifyReport(project, ids, to_stderr=wanted.as_json) as report:
+        finished = matrix.run(project, ids, request, report, wanted.jobs)
+    found = [one.verification for one in finished]
+    if wanted.as_json:
+        print(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+    report.show(found, wanted.statistics)
+    report.costs(compare.costs(found))
+    if wanted.save:
+        _save(found, wanted.save)
+    if base is None:
+        return exit_status(found)
+    changes = compare.against(base, found, wanted.threshold)
+    report.changes(str(wanted.against), changes)
+    ran = all(one.outcome in (*_FINE, Outcome.FAILED) for one in found)
+    return 0 if ran and not any(change.regression for change in changes) else 1
+
+
+_FINE = (Outcome.PASSED, Outcome.SKIPPED)
+
+
+def exit_status(verifications: Iterable[Verification]) -> int:
+    """Return 0 if something loaded and nothing failed that should not; else 1.
+
+    A kernel that everything was skipped on, as declared, is fine beside one that passed.
+    """
+    outcomes = [one.outcome for one in verifications]
+    fine = Outcome.PASSED in outcomes and all(outcome in _FINE for outcome in outcomes)
+    return 0 if fine else 1
+
+
+def _base(path: Path) -> list[Verification]:
+    try:
+        return store.read_saved(path)
+    except OSError as error:
+        raise UsageError(
+            f"--against {path}: {error.strerror or error}", "Write it with --save first."
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"--against {path}: {error}", "Write it with --save.") from error
+
+
+def _save(found: Sequence[Verification], path: Path) -> None:
+    try:
+        store.save(found, path)
+    except OSError as error:
+        raise BpfmatrixError(f"--save {path}: {error.strerror or error}") from error
+
+
+def annotate(project: Project, id: str, request: Request, program: str) -> int:
+    """Load one program on one kernel, and print its source with what each line costs there."""
+    request = dataclasses.replace(request, only=(program,), full_log=True)
+    folder = project.state / "annotated"
+    with VerifyReport(project, [id], to_stderr=True) as report:
+        (finished,) = matrix.run(project, [id], request, report, folder=folder)
+    one = finished.verification
+    shown = False
+    for result in one.programs:
+        path = project.root / result.log if result.log else None
+        if path is None or not path.is_file():
+            continue
+        lines = finished.lines.get((result.object, result.program), [])
+        folders = (project.root, *_folders(project, result.object))
+        count = result.statistics.program_instructions
+        with path.open(encoding="utf-8", errors="replace") as log:
+            found = source.annotate(log, lines, count, folders)
+        print_annotated(f"{result.program} of {result.object}", one.version or one.kernel, found)
+        if not lines:
+            print("its object has no line information: compile it with -g")
+        print(f"\nfull verifier log  {result.log}")
+        shown = True
+    if not shown or one.outcome not in (Outcome.PASSED, Outcome.FAILED):
+        report.show([one])
+    return exit_status([one]) if not shown else 0
+
+
+def _folders(project: Project, object: str) -> tuple[Path, ...]:
+    folder = (project.root / object).parent
+    return (folder, folder.parent)

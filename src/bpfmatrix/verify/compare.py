@@ -1,0 +1,144 @@
+"""Verifications compared: with saved ones, and those of several kernels with each other."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bpfmatrix.results import Outcome
+from bpfmatrix.verify.model import ProgramResult, Verification
+
+__all__ = ["Change", "Cost", "against", "costs"]
+
+# A program that grows by less has not become dearer in a way that anybody would notice.
+_LEAST_GROWTH = 50
+_FACTOR = 2.0
+_LEAST_COST = 100
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is different from the base, of one program on one kernel."""
+
+    kernel: str
+    object: str
+    program: str
+    text: str
+    regression: bool = False
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A program that takes the verifier of one kernel much longer than that of another."""
+
+    object: str
+    program: str
+    dear: str
+    most: int
+    cheap: str
+    least: int
+
+    @property
+    def factor(self) -> float:
+        """How many times as many instructions are processed there."""
+        return self.most / self.least
+
+
+def against(
+    base: Iterable[Verification], now: Iterable[Verification], threshold: float
+) -> list[Change]:
+    """Return what changed, kernel by kernel.
+
+    `threshold` is by how much the instructions that the verifier processes may grow, as a share:
+    0.1 for 10%. Kernels are matched by their ids, programs by object and name.
+    """
+    before = {one.kernel: one for one in base}
+    found: list[Change] = []
+    for one in now:
+        known = before.get(one.kernel)
+        if known is None:
+            found.append(Change(one.kernel, "", "(kernel)", "not in the base"))
+        else:
+            found += _changes(known, one, threshold)
+    return found
+
+
+def _changes(base: Verification, now: Verification, threshold: float) -> Iterator[Change]:
+    before = {(p.object, p.program): p for p in base.programs}
+    after = {(p.object, p.program): p for p in now.programs}
+    if not after and before:
+        # Nothing could be tried there.
+        yield Change(now.kernel, "", "(kernel)", f"{now.outcome}: {now.reason}", True)
+        return
+    for key, result in after.items():
+        known = before.get(key)
+        change = _new(result) if known is None else _changed(known, result, threshold)
+        if change:
+            text, regression = change
+            yield Change(now.kernel, *key, text, regression)
+    for object, program in before.keys() - after.keys():
+        yield Change(now.kernel, object, program, "no longer there")
+
+
+def _new(result: ProgramResult) -> tuple[str, bool]:
+    if _loads(result):
+        return "new, loads", False
+    if _is_skipped(result):
+        return f"new, skipped: {result.reason}", False
+    return f"new, does not load: {result.reason}", not result.expected
+
+
+def _changed(
+    before: ProgramResult, after: ProgramResult, threshold: float
+) -> tuple[str, bool] | None:
+    if _loads(before) and _loads(after):
+        return _grown(before, after, threshold)
+    why = after.reason or str(after.outcome)
+    match before.outcome, after.outcome:
+        case _, Outcome.PASSED:
+            return "did not load, loads now", False
+        case Outcome.PASSED, Outcome.SKIPPED:
+            return f"loaded, is skipped now: {why}", False
+        case Outcome.PASSED | Outcome.SKIPPED as was, _ if not _is_skipped(after):
+            word = "loaded" if was is Outcome.PASSED else "was skipped"
+            return f"{word}, fails now: {why}", not after.expected
+        case _ if before.code != after.code:
+            return (
+                f"{after.code or after.outcome} now, {before.code or before.outcome} before",
+                False,
+            )
+    return None
+
+
+def _grown(
+    before: ProgramResult, after: ProgramResult, threshold: float
+) -> tuple[str, bool] | None:
+    was = before.statistics.instructions_processed
+    now = after.statistics.instructions_processed
+    if was is None or now is None or abs(now - was) <= max(was * threshold, _LEAST_GROWTH):
+        return None
+    share = f" ({(now - was) / was:+.0%})" if was else ""
+    return f"{was:,} instructions processed before, {now:,} now{share}", now > was
+
+
+def _loads(result: ProgramResult) -> bool:
+    return result.outcome is Outcome.PASSED
+
+
+def _is_skipped(result: ProgramResult) -> bool:
+    return result.outcome is Outcome.SKIPPED
+
+
+def costs(verifications: Sequence[Verification]) -> list[Cost]:
+    """Return the programs that cost at least twice as much on some kernel, the dearest first."""
+    by_program: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for one in verifications:
+        for result in one.programs:
+            count = result.statistics.instructions_processed
+            if count and _loads(result):
+                known = by_program.setdefault((result.object, result.program), [])
+                known.append((count, one.version or one.kernel))
+    found = []
+    for (object, program), known in by_program.items():
+        (most, dear), (least, cheap) = max(known), min(known)
+        if most >= _FACTOR * least and most >= _LEAST_COST:
+            found.append(Cost(object, program, dear, most, cheap, least))
+    return sorted(found, key=lambda cost: -cost.factor)

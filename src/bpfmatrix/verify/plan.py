@@ -1,0 +1,168 @@
+"""What `invoke verify` gives to a machine: the loader, the objects, and the loader's words.
+
+`Plan.make` reads the objects, and refuses what no kernel could load; `Plan.job` gives the commands
+for one kernel, and what it is too old for. Objects are numbered in the guest, so that their names
+may be what they like.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bpfmatrix.config import VerifyObjects, suggestion
+from bpfmatrix.errors import UsageError
+from bpfmatrix.payload import MOUNT_POINT, Executable, Payload
+from bpfmatrix.project import Project
+from bpfmatrix.releases import numbers
+from bpfmatrix.verify.collector import Subject
+from bpfmatrix.verify.objects import Inspected, ObjectFile, inspect
+
+__all__ = ["Group", "Plan", "Request"]
+
+_FOLDER = "objects"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks of `invoke verify`; what is None is what kernels.yaml says."""
+
+    objects: tuple[str, ...] = ()
+    """Paths and patterns, relative to the working directory."""
+    set: Mapping[str, str] = field(default_factory=dict)
+    map_sizes: Mapping[str, str] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+    """Programs; none means all."""
+    attach: bool = False
+    max_insns: str | None = None
+    limit_seconds: float | None = None
+    full_log: bool = False
+    """Whether a program that loads gives its log too, each instruction as often as it is walked."""
+    cold: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """Objects that one call of the loader loads, for they have the same settings."""
+
+    words: tuple[str, ...]
+    """The loader's options."""
+    places: tuple[str, ...]
+    """The objects' paths in the payload, by which the loader calls them."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is to be loaded."""
+
+    subjects: Mapping[str, Subject]
+    """The objects, by their places."""
+    groups: tuple[Group, ...]
+    requires: Mapping[str, str]
+    """What objects need, such as `5.17 bpf_loop`, by their places."""
+    files: Mapping[str, Path]
+
+    @classmethod
+    def make(cls, project: Project, objects: Sequence[ObjectFile], request: Request) -> "Plan":
+        """Read the objects; UsageError says what can't be loaded, or means nothing."""
+        read = [(one, inspect(one.path)) for one in objects]
+        _check_names(read, request)
+        subjects, files, requires = {}, {}, {}
+        grouped: dict[str, list[tuple[str, ObjectFile, Inspected]]] = {}
+        for number, (one, found) in enumerate(read, start=1):
+            programs = tuple(n for n in found.programs if not request.only or n in request.only)
+            if not programs:
+                continue
+            place = f"{_FOLDER}/{number}.o"
+            folders = (project.root, one.path.parent, one.path.parent.parent)
+            subjects[place] = Subject(one.name, programs, folders)
+            files[place] = one.path
+            if needed := one.settings.requires or found.requires:
+                requires[place] = needed
+            key = one.settings.model_dump_json(exclude={"path", "requires"})
+            grouped.setdefault(key, []).append((place, one, found))
+        attach = request.attach or project.config.verify.attach
+        limit = request.limit_seconds or project.config.verify.limit
+        common = (
+            *(("--attach",) if attach else ()),
+            *("--log-level", "full" if request.full_log else "stats", "--limit", f"{limit:g}"),
+        )
+        groups = tuple(
+            Group((*common, *_words(members, request)), tuple(place for place, *_ in members))
+            for members in grouped.values()
+        )
+        return cls(subjects, groups, requires, files)
+
+    def payload(self, loader: Path) -> Payload:
+        """Return what the guest gets."""
+        return Payload((Executable(loader, "program"),), extra=dict(self.files))
+
+    def too_old(self, version: str) -> dict[str, str]:
+        """Return why a kernel of this release can't have some of the objects, by their places."""
+        release, found = numbers(version), {}
+        for place, text in self.requires.items():
+            needed, _, feature = text.partition(" ")
+            if release and release[:2] < numbers(needed)[:2]:
+                found[place] = f"needs {needed} ({feature}), this kernel is {version}"
+        return found
+
+    def commands(
+        self, loader: Path, left_out: Iterable[str], cpus: int
+    ) -> list[tuple[Group, tuple[str, ...]]]:
+        """Return the groups without what is left out, each with its command in the guest."""
+        out = set(left_out)
+        found = []
+        for group in self.groups:
+            places = tuple(place for place in group.places if place not in out)
+            if places:
+                group = dataclasses.replace(group, places=places)  # noqa: PLW2901
+                program = str(MOUNT_POINT / loader.name)
+                words = (*group.words, "--jobs", str(cpus))
+                found.append((group, (program, *words, *places)))
+        return found
+
+
+def _words(members: Sequence[tuple[str, ObjectFile, Inspected]], request: Request) -> list[str]:
+    settings: VerifyObjects = members[0][1].settings
+    symbols = frozenset[str]().union(*(found.symbols for _, _, found in members))
+    programs = {name for _, _, found in members for name in found.programs}
+    # What the command line says of a constant is for the objects that have it.
+    constants = {
+        **{name: _text(value) for name, value in settings.set.items()},
+        **{name: value for name, value in request.set.items() if name in symbols},
+    }
+    sizes = {
+        **{name: str(value) for name, value in settings.map_sizes.items()},
+        **{name: value for name, value in request.map_sizes.items() if name in symbols},
+    }
+    words: list[str] = []
+    for option, pairs in (("--set", constants), ("--map-size", sizes)):
+        for name, value in pairs.items():
+            words += [option, f"{name}={value}"]
+    for variants in settings.variants:
+        words += ["--variants", ",".join(variants)]
+    for name in settings.optional:
+        words += ["--optional", name]
+    for name in request.only:
+        words += ["--only", name] if name in programs else []
+    return words
+
+
+def _text(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_names(read: Sequence[tuple[ObjectFile, Inspected]], request: Request) -> None:
+    """Refuse names that none of the objects has."""
+    symbols = sorted(frozenset[str]().union(*(found.symbols for _, found in read)))
+    programs = sorted({name for _, found in read for name in found.programs})
+    for option, names, known, what in (
+        ("--set", request.set, symbols, "variable"),
+        ("--map-size", request.map_sizes, symbols, "map"),
+        ("--program", request.only, programs, "program"),
+    ):
+        for name in names:
+            if name not in known:
+                raise UsageError(
+                    f"{option} {name}: no object has such a {what}{suggestion(name, known)}"
+                )
