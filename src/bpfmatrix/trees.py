@@ -80,7 +80,8 @@ def listed(
 def _listing(
     project: Project, command: Sequence[str], arch: str, progress: Progress
 ) -> list[tuple[str, Path]]:
-    asked = [list(command), arch, os.environ.get("PATH", "")]
+    own = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("BPFMATRIX_")}
+    asked = [list(command), arch, sorted(own.items())]
     name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     record = project.state / "build" / "listed" / f"{name}.json"
     given = [project.root / word for word in command]

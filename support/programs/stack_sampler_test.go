@@ -6,7 +6,6 @@ package programs
 
 import (
 	"bufio"
-	"errors"
 	"os"
 	"reflect"
 	"runtime"
@@ -15,12 +14,12 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/bpfmatrix/bpfmatrix/support/internal/bpftest"
+	"github.com/bpfmatrix/bpfmatrix/support/internal/cpuclock"
 )
 
 // struct stack_key
@@ -250,50 +249,27 @@ func kernelFunction(t *testing.T, name string) (found addressRange) {
 
 type stackSampler struct {
 	collection *ebpf.Collection
-	perfEvents []int
+	events     *cpuclock.Events
 }
 
 // newStackSampler starts to sample every CPU.
 func newStackSampler(t *testing.T) *stackSampler {
 	t.Helper()
-	sampler := &stackSampler{collection: bpftest.Load(t, "stack_sampler")}
-	attr := unix.PerfEventAttr{
-		Type: unix.PERF_TYPE_SOFTWARE, // as an emulated machine has no hardware counters
-		Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
-		// Samples by a timer. PERF_COUNT_SW_TASK_CLOCK would stand still while other tasks run.
-		Config: unix.PERF_COUNT_SW_CPU_CLOCK,
-		// Often enough for a short test, and no load worth speaking of on an emulated machine.
-		Sample: uint64(5 * time.Millisecond),
-		Bits:   unix.PerfBitDisabled,
+	collection := bpftest.Load(t, "stack_sampler")
+	// Often enough for a short test, and no load worth speaking of on an emulated machine.
+	events, err := cpuclock.Attach(collection.Programs["on_sample"], 5*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
 	}
-	const everyProcess, noGroup = -1, -1
-	for cpu := range ebpf.MustPossibleCPU() {
-		event, err := unix.PerfEventOpen(&attr, everyProcess, cpu, noGroup, unix.PERF_FLAG_FD_CLOEXEC)
-		if errors.Is(err, unix.ENODEV) {
-			continue // possible, but offline
-		} else if err != nil {
-			t.Fatalf("perf_event_open on CPU %d: %v", cpu, err)
-		}
-		t.Cleanup(func() { unix.Close(event) })
-		sampler.perfEvents = append(sampler.perfEvents, event)
-		program := sampler.collection.Programs["on_sample"].FD()
-		if err := unix.IoctlSetInt(event, unix.PERF_EVENT_IOC_SET_BPF, program); err != nil {
-			t.Fatalf("attach on CPU %d: %v", cpu, err)
-		}
-		if err := unix.IoctlSetInt(event, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
-			t.Fatalf("enable on CPU %d: %v", cpu, err)
-		}
-	}
-	return sampler
+	t.Cleanup(events.Close)
+	return &stackSampler{collection, events}
 }
 
 // pause stops sampling. When it returns, no program runs any more.
 func (s *stackSampler) pause(t *testing.T) {
 	t.Helper()
-	for _, event := range s.perfEvents {
-		if err := unix.IoctlSetInt(event, unix.PERF_EVENT_IOC_DISABLE, 0); err != nil {
-			t.Fatal(err)
-		}
+	if err := s.events.Pause(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package guestpython starts the Python that support/host_python.py put into the payload.
+package guestpython
+
+import (
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// ErrMissing says that the payload has no Python, and why that may be.
+var ErrMissing = errors.New(
+	"no Python in the payload: the host has none of 3.11 to 3.13 for this machine")
+
+// tree is the folder of the payload's Python, in the working directory of tests.
+const tree = "python"
+
+// Command returns Python, about to be started with these arguments.
+func Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	root, err := filepath.Abs(tree)
+	if err != nil {
+		return nil, err
+	}
+	python := filepath.Join(root, "bin/python3")
+	if err := provideLoader(python, filepath.Join(root, "lib")); errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrMissing
+	} else if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, python, args...)
+	cmd.Env = append(os.Environ(),
+		"LD_LIBRARY_PATH="+filepath.Join(root, "lib"),
+		"PYTHONPATH="+filepath.Join(root, "site"),
+		"PYTHONDONTWRITEBYTECODE=1", // the payload is read-only
+		"PYTHONUTF8=1",
+	)
+	return cmd, nil
+}
+
+// provideLoader links the dynamic loader of an executable to where the kernel looks for it, unless
+// there is one.
+func provideLoader(executable, libraries string) error {
+	file, err := elf.Open(executable)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	for _, segment := range file.Progs {
+		if segment.Type != elf.PT_INTERP {
+			continue
+		}
+		name, err := io.ReadAll(segment.Open())
+		if err != nil {
+			return err
+		}
+		loader := strings.TrimRight(string(name), "\x00")
+		if _, err := os.Stat(loader); err == nil {
+			return nil
+		}
+		if err := os.MkdirAll(filepath.Dir(loader), 0o755); err != nil {
+			return err
+		}
+		err = os.Symlink(filepath.Join(libraries, filepath.Base(loader)), loader)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("link the dynamic loader: %w", err)
+		}
+	}
+	return nil
+}
