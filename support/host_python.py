@@ -8,7 +8,7 @@ tree, a tab and the path:
 
     bin/python3       the interpreter
     lib/*.so*         its dynamic loader, and the libraries that it and its extension modules need
-    lib/pythonX.Y/    of its standard library what it imports by itself and for the given modules, or
+    lib/pythonX.Y/    of its standard library what it imports by itself and for these modules, or
                       all but tests and graphics (--whole)
     site/             of the given modules what is not in the standard library; --path says where
                       such modules lie
