@@ -137,8 +137,11 @@ func targetName(spec *ebpf.ProgramSpec) string {
 	case ebpf.AttachLSMMac, ebpf.AttachLSMCgroup:
 		return "LSM hook " + spec.AttachTo
 	}
-	if spec.Type == ebpf.StructOps {
+	switch spec.Type {
+	case ebpf.StructOps:
 		return "struct_ops " + spec.AttachTo
+	case ebpf.TracePoint, ebpf.RawTracepoint, ebpf.RawTracepointWritable:
+		return "tracepoint " + spec.AttachTo
 	}
 	return "function " + spec.AttachTo
 }
@@ -184,11 +187,47 @@ func classifyRejection(o *object, spec *ebpf.ProgramSpec, err error, r *refusal)
 		r.code = codeMissingBTF
 	case log != "":
 		r.code = codeVerifierRejected
+		if number, ok := missingHelper(spec); ok && strings.Contains(log, "processed 0 insns") {
+			// What comes along with a helper, such as callbacks, is refused before the helper is looked at.
+			r.code = codeUnsupportedHelper
+			r.reason = fmt.Sprintf("this kernel has no helper %s (%d)", helperName(number), number)
+		}
 	case errors.Is(err, unix.ENOMEM):
 		r.code, r.reason = codeNoMemory, "the kernel had no memory to load it"
 	default:
 		r.code, r.reason = codeLoadFailed, err.Error()
 	}
+}
+
+// missingHelper probes for the helpers that a program calls, and returns the first that this kernel
+// does not have at all.
+func missingHelper(spec *ebpf.ProgramSpec) (uint64, bool) {
+	asked := map[int64]bool{}
+	for _, instruction := range spec.Instructions {
+		number := instruction.Constant
+		if !instruction.IsBuiltinCall() || asked[number] {
+			continue
+		}
+		asked[number] = true
+		if !anyTypeHas(asm.BuiltinFunc(number)) {
+			return uint64(number), true
+		}
+	}
+	return 0, false
+}
+
+// anyTypeHas probes for a helper in programs of types that together may call nearly all of them: the
+// library answers the same where a kernel lacks a helper and where a type may not call it.
+func anyTypeHas(helper asm.BuiltinFunc) bool {
+	for _, kind := range []ebpf.ProgramType{
+		ebpf.Kprobe, ebpf.SchedCLS, ebpf.XDP, ebpf.SockOps, ebpf.SkMsg, ebpf.SkSKB, ebpf.CGroupSockAddr,
+		ebpf.CGroupSockopt, ebpf.SkLookup, ebpf.LWTXmit, ebpf.PerfEvent, ebpf.Syscall,
+	} {
+		if !errors.Is(features.HaveProgramHelper(kind, helper), ebpf.ErrNotSupported) {
+			return true
+		}
+	}
+	return false
 }
 
 func helperName(number uint64) string {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
 
 	"github.com/bpfmatrix/bpfmatrix/support/internal/requirement"
 )
@@ -30,6 +31,7 @@ type object struct {
 	mapSize  []string
 	maps     map[string]*ebpf.Map
 	unmade   map[string]*mapError
+	targets  map[string]*ebpf.Program // that others of its programs, or of another object's, replace
 }
 
 // badObject says why nothing of an object can be loaded.
@@ -62,11 +64,12 @@ func openObject(path string, s *settings) (*object, error) {
 		return nil, bad("has no program")
 	}
 	o := &object{
-		path:   path,
-		spec:   spec,
-		names:  inFileOrder(file, spec.Programs),
-		maps:   map[string]*ebpf.Map{},
-		unmade: map[string]*mapError{},
+		path:    path,
+		spec:    spec,
+		names:   inFileOrder(file, spec.Programs),
+		maps:    map[string]*ebpf.Map{},
+		unmade:  map[string]*mapError{},
+		targets: map[string]*ebpf.Program{},
 	}
 	if err := o.readRequirement(file); err != nil {
 		return nil, err
@@ -237,6 +240,9 @@ func (o *object) close() {
 	for _, m := range o.maps {
 		m.Close()
 	}
+	for _, p := range o.targets {
+		p.Close()
+	}
 }
 
 // A mapError says why a map could not be created.
@@ -280,9 +286,15 @@ func (o *object) makeMap(name string, types *btf.Cache) (*ebpf.Map, bool, *mapEr
 		}
 		return nil, false, failure
 	}
-	o.maps[name] = collection.DetachMap(name)
+	made := collection.DetachMap(name)
 	collection.Close()
-	return o.maps[name], true, nil
+	if spec.Type == ebpf.Arena && spec.MapExtra == 0 {
+		// The verifier wants to know where it is in a process's memory, as libbpf would have it be.
+		_, _ = unix.Mmap(made.FD(), 0, int(spec.MaxEntries)*os.Getpagesize(),
+			unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	}
+	o.maps[name] = made
+	return made, true, nil
 }
 
 func holdsOthers(t ebpf.MapType) bool {

@@ -55,32 +55,32 @@ func describeRelocation(types *btf.Spec, text string) string {
 			return fmt.Sprintf("value %s of %s", essential(value.Values[accessor[0]].Name), typeName(local))
 		}
 	}
-	return typeName(local) + path(local, accessor[1:])
+	return typeName(local) + members(local, accessor[1:])
 }
 
-// path spells an accessor: the first index is that of a pointer to the type, the others are those of
+// members spells an accessor: the first index is that of a pointer to the type, the others are those of
 // members and of elements.
-func path(local btf.Type, accessor []int) string {
+func members(local btf.Type, accessor []int) string {
 	var result strings.Builder
 	for _, index := range accessor {
-		var members []btf.Member
+		var all []btf.Member
 		switch t := btf.UnderlyingType(local).(type) {
 		case *btf.Struct:
-			members = t.Members
+			all = t.Members
 		case *btf.Union:
-			members = t.Members
+			all = t.Members
 		case *btf.Array:
 			fmt.Fprintf(&result, "[%d]", index)
 			local = t.Type
 			continue
 		}
-		if index >= len(members) {
+		if index >= len(all) {
 			return result.String()
 		}
-		if name := members[index].Name; name != "" {
+		if name := all[index].Name; name != "" {
 			result.WriteString("." + name)
 		}
-		local = members[index].Type
+		local = all[index].Type
 	}
 	return result.String()
 }

@@ -250,7 +250,9 @@ type job struct {
 	queue    *queue
 	out      *printer
 	child    *child
-	open     string
+	// The object whose programs it loads, and whether the child has it open.
+	object string
+	open   bool
 }
 
 func (j *job) run() error {
@@ -260,13 +262,14 @@ func (j *job) run() error {
 		}
 	}()
 	for {
-		c, object, first := j.queue.next(j.open)
+		c, object, first := j.queue.next(j.object)
 		switch {
 		case c != nil:
 			if err := j.load(c); err != nil {
 				return err
 			}
 		case object != "":
+			j.object = object
 			f, err := j.openObject(object, first)
 			if err != nil {
 				return err
@@ -276,17 +279,14 @@ func (j *job) run() error {
 					j.skipDeclared(object, f)
 				}
 				j.queue.opened(object, f)
-			} else if f == nil { // it could be read before, so there is no memory for it twice
-				return j.wait()
+			} else if f == nil {
+				return nil // it could be read before, so there is no memory for it twice
 			}
 		default:
 			return nil
 		}
 	}
 }
-
-// wait has the other jobs do the rest.
-func (j *job) wait() error { return nil }
 
 func (j *job) skipDeclared(object string, f *found) {
 	if f.Declared == "" {
@@ -311,7 +311,7 @@ func describe(object string, p foundProgram) *programEvent {
 // openObject has the child read an object. nil means that it could not; if this is the first time,
 // that was printed.
 func (j *job) openObject(object string, first bool) (*found, error) {
-	j.open = ""
+	j.open = false
 	if err := j.needChild(); err != nil {
 		return nil, err
 	}
@@ -337,9 +337,7 @@ func (j *job) openObject(object string, first bool) (*found, error) {
 		}
 		return nil, nil
 	}
-	if result != nil {
-		j.open = object
-	}
+	j.open = result != nil
 	return result, nil
 }
 
@@ -397,7 +395,7 @@ type result struct {
 }
 
 func (j *job) loadProgram(object string, p foundProgram) (*result, error) {
-	if j.open != object || j.child == nil {
+	if !j.open {
 		f, err := j.openObject(object, false)
 		if err != nil {
 			return nil, err
@@ -427,7 +425,7 @@ func (j *job) loadProgram(object string, p foundProgram) (*result, error) {
 		return nil, err
 	}
 	if answer.died {
-		j.child, j.open = nil, ""
+		j.child, j.open = nil, false
 		event = until
 		if event == nil {
 			event = describe(object, p)

@@ -22,11 +22,14 @@ var (
 	// An instruction, in every release so far: "12: (7b) *(u64 *)(r10 -16) = r7".
 	loggedInstruction = regexp.MustCompile(`^(\d+): \([0-9a-f]{2}\) `)
 	// What BPF_LOG_STATS adds (print_verification_stats of kernel/bpf/verifier.c).
-	statistic = regexp.MustCompile(`^(?:verification time \d+ usec|stack depth |processed \d+ insns)`)
+	statistic = regexp.MustCompile(
+		`^(?:verification time \d+ usec|stack depth |subprog \d+ \(|processed \d+ insns)`)
 
 	verificationTime = regexp.MustCompile(`(?m)^verification time (\d+) usec`)
 	stackDepths      = regexp.MustCompile(`(?m)^stack depth ([\d+]+)`)
-	processed        = regexp.MustCompile(`(?m)^processed (\d+) insns \(limit (\d+)\)` +
+	// Since 7.3, in place of the depths in one line.
+	subprogramStack = regexp.MustCompile(`(?m)^subprog \d+ \(.* stack (\d+)`)
+	processed       = regexp.MustCompile(`(?m)^processed (\d+) insns \(limit (\d+)\)` +
 		`(?: max_states_per_insn (\d+) total_states (\d+) peak_states (\d+))?`)
 )
 
@@ -35,14 +38,20 @@ const tailLines = 40
 
 // readLog reads the statistics at the end of a log.
 func (s *statistics) readLog(log string, spec *ebpf.ProgramSpec) {
-	if len(log) > 4096 {
-		log = log[len(log)-4096:]
+	if begin := strings.LastIndex(log, "\nverification time "); begin >= 0 {
+		log = log[begin+1:]
 	}
 	if match := verificationTime.FindStringSubmatch(log); match != nil {
 		s.VerifierUS = number(match[1])
 	}
 	if match := stackDepths.FindStringSubmatch(log); match != nil {
 		s.StackDepth = deepest(spec.Instructions, strings.Split(match[1], "+"))
+	} else if matches := subprogramStack.FindAllStringSubmatch(log, -1); matches != nil {
+		var depths []string
+		for _, match := range matches {
+			depths = append(depths, match[1])
+		}
+		s.StackDepth = deepest(spec.Instructions, depths)
 	}
 	if match := processed.FindStringSubmatch(log); match != nil {
 		s.InstructionsProcessed, s.InstructionsLimit = number(match[1]), number(match[2])

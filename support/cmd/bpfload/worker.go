@@ -54,6 +54,8 @@ type worker struct {
 	replies  *json.Encoder
 	types    *btf.Cache
 	object   *object
+	others   []*object // of programs that were replaced
+	locked   *os.File
 }
 
 func work() error {
@@ -66,6 +68,11 @@ func work() error {
 	// Kernels before 5.11 charge maps and programs to the limit of locked memory.
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return fmt.Errorf("raise the limit of locked memory: %w", err)
+	}
+	var err error
+	// Each child opens it anew: locks are those of open files.
+	if w.locked, err = os.Open("/proc/self/exe"); err != nil {
+		return err
 	}
 	for {
 		var next order
@@ -95,8 +102,10 @@ func (w *worker) obey(next order) error {
 
 func (w *worker) open(path string) error {
 	if w.object != nil {
-		w.object.close()
-		w.object = nil
+		for _, o := range append(w.others, w.object) {
+			o.close()
+		}
+		w.object, w.others = nil, nil
 	}
 	opened, err := openObject(path, w.settings)
 	var usage usageError

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// errNotGeneric is about a program that can't be attached without knowing what it is for.
+var errNotGeneric = errors.New("not attached: it needs something that only its own project knows")
+
+// attach attaches a loaded program where its section says, and where that is up to the one who loads
+// it, to something that every machine has: the loopback device, a cgroup, a socket.
+func attach(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
+	kind, target, _ := strings.Cut(strings.TrimPrefix(spec.SectionName, "?"), "/")
+	switch spec.Type {
+	case ebpf.Kprobe:
+		return attachProbe(strings.TrimSuffix(kind, ".s"), target, program)
+	case ebpf.TracePoint:
+		group, name, found := strings.Cut(target, "/")
+		if !found {
+			return nil, errNotGeneric
+		}
+		return closer(link.Tracepoint(group, name, program, nil))
+	case ebpf.RawTracepoint, ebpf.RawTracepointWritable:
+		if target == "" {
+			return nil, errNotGeneric
+		}
+		return closer(link.AttachRawTracepoint(link.RawTracepointOptions{Name: target, Program: program}))
+	case ebpf.Tracing:
+		if spec.AttachType == ebpf.AttachTraceIter {
+			return closer(link.AttachIter(link.IterOptions{Program: program}))
+		}
+		return closer(link.AttachTracing(link.TracingOptions{Program: program}))
+	case ebpf.LSM:
+		if spec.AttachType == ebpf.AttachLSMCgroup {
+			return attachCgroup(spec, program)
+		}
+		return closer(link.AttachLSM(link.LSMOptions{Program: program}))
+	case ebpf.Extension:
+		return closer(link.AttachFreplace(spec.AttachTarget, spec.AttachTo, program))
+	case ebpf.PerfEvent:
+		return attachPerfEvent(program)
+	case ebpf.CGroupSKB, ebpf.CGroupSock, ebpf.CGroupSockAddr, ebpf.CGroupSockopt, ebpf.CGroupSysctl,
+		ebpf.CGroupDevice, ebpf.SockOps:
+		return attachCgroup(spec, program)
+	case ebpf.XDP:
+		return attachXDP(spec, program)
+	case ebpf.SchedCLS:
+		return attachTC(spec, program)
+	case ebpf.FlowDissector, ebpf.SkLookup:
+		return attachNetNS(program)
+	case ebpf.Netfilter:
+		const ipv4, localIn = 2, 1 // NFPROTO_IPV4, NF_INET_LOCAL_IN
+		return closer(link.AttachNetfilter(link.NetfilterOptions{
+			Program: program, ProtocolFamily: ipv4, Hook: localIn, Priority: 1,
+		}))
+	case ebpf.SkSKB, ebpf.SkMsg:
+		return attachSockMap(spec, program)
+	case ebpf.SocketFilter:
+		return attachSocket(program, unix.SO_ATTACH_BPF)
+	case ebpf.SkReuseport:
+		return attachSocket(program, unix.SO_ATTACH_REUSEPORT_EBPF)
+	}
+	return nil, errNotGeneric
+}
+
+// closer drops the type of a link, which would make a nil of it an interface that is not nil.
+func closer[T io.Closer](attached T, err error) (io.Closer, error) {
+	if err != nil {
+		return nil, err
+	}
+	return attached, nil
+}
+
+func attachProbe(kind, target string, program *ebpf.Program) (io.Closer, error) {
+	function, offset := target, uint64(0)
+	if name, text, found := strings.Cut(target, "+"); found {
+		if value, err := strconv.ParseUint(text, 0, 32); err == nil {
+			function, offset = name, value
+		}
+	}
+	switch kind {
+	case "uprobe", "uretprobe":
+		return attachUprobe(kind == "uretprobe", target, program)
+	case "kprobe", "kretprobe", "ksyscall", "kretsyscall", "kprobe.multi", "kretprobe.multi":
+	default:
+		return nil, errNotGeneric
+	}
+	if function == "" {
+		return nil, errNotGeneric
+	}
+	switch kind {
+	case "kprobe":
+		return closer(link.Kprobe(function, program, &link.KprobeOptions{Offset: offset}))
+	case "kretprobe":
+		return closer(link.Kretprobe(function, program, nil))
+	case "ksyscall":
+		return closer(link.Kprobe("sys_"+function, program, nil)) // the library adds __x64_ or __arm64_
+	case "kretsyscall":
+		return closer(link.Kretprobe("sys_"+function, program, nil))
+	}
+	symbols, err := traceable(function)
+	if err != nil {
+		return nil, err
+	}
+	if kind == "kprobe.multi" {
+		return closer(link.KprobeMulti(program, link.KprobeMultiOptions{Symbols: symbols}))
+	}
+	return closer(link.KretprobeMulti(program, link.KprobeMultiOptions{Symbols: symbols}))
+}
+
+// traceable returns the kernel's functions that a pattern with * and ? is about.
+func traceable(pattern string) ([]string, error) {
+	file, err := os.Open("/sys/kernel/tracing/available_filter_functions")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var found []string
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		name, _, _ := strings.Cut(lines.Text(), " ")
+		if matches, _ := path.Match(pattern, name); matches {
+			found = append(found, name)
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("no function matches %s: %w", pattern, os.ErrNotExist)
+	}
+	return found, nil
+}
+
+// attachUprobe attaches to the function that the section names, FILE:FUNCTION, if there is that file
+// here, or where it names none, to the begin of this program.
+func attachUprobe(returns bool, target string, program *ebpf.Program) (io.Closer, error) {
+	file, function, _ := strings.Cut(target, ":")
+	options := &link.UprobeOptions{}
+	if file == "" {
+		file, function = "/proc/self/exe", "begin"
+		address, err := entry(file)
+		if err != nil {
+			return nil, err
+		}
+		options.Address = address
+	} else if _, err := os.Stat(file); err != nil || function == "" {
+		return nil, errNotGeneric // the guest has the project's objects alone
+	}
+	executable, err := link.OpenExecutable(file)
+	if err != nil {
+		return nil, err
+	}
+	if returns {
+		return closer(executable.Uretprobe(function, program, options))
+	}
+	return closer(executable.Uprobe(function, program, options))
+}
+
+// entry returns where in an executable file its first instruction is.
+func entry(name string) (uint64, error) {
+	file, err := elf.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	for _, segment := range file.Progs {
+		if segment.Type == elf.PT_LOAD && file.Entry-segment.Vaddr < segment.Filesz {
+			return file.Entry - segment.Vaddr + segment.Off, nil
+		}
+	}
+	return 0, errors.New("no segment has the entry")
+}
+
+// closers are closed from the last to the first.
+type closers []func() error
+
+func (c closers) Close() error {
+	var errs []error
+	for i := len(c) - 1; i >= 0; i-- {
+		errs = append(errs, c[i]())
+	}
+	return errors.Join(errs...)
+}
+
+func attachPerfEvent(program *ebpf.Program) (io.Closer, error) {
+	fd, err := unix.PerfEventOpen(&unix.PerfEventAttr{
+		Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CPU_CLOCK,
+		Size: unix.PERF_ATTR_SIZE_VER0, Sample: 1_000_000,
+	}, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open a perf event: %w", err)
+	}
+	if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, program.FD()); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return closers{func() error { return unix.Close(fd) }}, nil
+}
+
+// attachCgroup attaches to a cgroup that nothing is in.
+func attachCgroup(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
+	folder, err := os.MkdirTemp("/sys/fs/cgroup", "bpfload")
+	if err != nil {
+		return nil, err
+	}
+	attached, err := link.AttachCgroup(link.CgroupOptions{
+		Path: folder, Attach: spec.AttachType, Program: program,
+	})
+	if err != nil {
+		os.Remove(folder)
+		return nil, err
+	}
+	return closers{func() error { return os.Remove(folder) }, attached.Close}, nil
+}
+
+func attachXDP(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
+	if spec.AttachType == ebpf.AttachXDPDevMap || spec.AttachType == ebpf.AttachXDPCPUMap {
+		return nil, errNotGeneric
+	}
+	loopback, err := net.InterfaceByName("lo")
+	if err != nil {
+		return nil, err
+	}
+	return closer(link.AttachXDP(link.XDPOptions{
+		Program: program, Interface: loopback.Index, Flags: link.XDPGenericMode,
+	}))
+}
+
+func attachTC(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
+	if spec.AttachType == ebpf.AttachNetkitPrimary || spec.AttachType == ebpf.AttachNetkitPeer {
+		return nil, errNotGeneric
+	}
+	loopback, err := net.InterfaceByName("lo")
+	if err != nil {
+		return nil, err
+	}
+	explicit := spec.AttachType == ebpf.AttachTCXIngress || spec.AttachType == ebpf.AttachTCXEgress
+	where := ebpf.AttachTCXIngress
+	if explicit {
+		where = spec.AttachType
+	}
+	kind, _, _ := strings.Cut(strings.TrimPrefix(spec.SectionName, "?"), "/")
+	attached, err := link.AttachTCX(link.TCXOptions{
+		Interface: loopback.Index, Program: program, Attach: where,
+	})
+	if err == nil || kind == "tcx" {
+		return closer(attached, err)
+	}
+	return attachFilter(loopback.Index, where == ebpf.AttachTCXEgress, program)
+}
+
+func attachNetNS(program *ebpf.Program) (io.Closer, error) {
+	namespace, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer namespace.Close()
+	return closer(link.AttachNetNs(int(namespace.Fd()), program))
+}
+
+func attachSockMap(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
+	where := spec.AttachType
+	if spec.Type == ebpf.SkSKB && where == ebpf.AttachNone {
+		where = ebpf.AttachSkSKBStreamVerdict
+	}
+	sockets, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.SockMap, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err != nil {
+		return nil, err
+	}
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{
+		Target: sockets.FD(), Program: program, Attach: where,
+	})
+	if err != nil {
+		sockets.Close()
+		return nil, err
+	}
+	return closers{sockets.Close, func() error {
+		return link.RawDetachProgram(link.RawDetachProgramOptions{
+			Target: sockets.FD(), Program: program, Attach: where,
+		})
+	}}, nil
+}
+
+func attachSocket(program *ebpf.Program, option int) (io.Closer, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if option == unix.SO_ATTACH_REUSEPORT_EBPF {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, program.FD())
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return closers{func() error { return unix.Close(fd) }}, nil
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What a loader fills in from the kernel that runs. */
+#include "common.h"
+
+extern unsigned int LINUX_KERNEL_VERSION __kconfig;
+
+SEC("raw_tp/sys_enter")
+int version(void *ctx)
+{
+	/* Before 5.4: then the verifier finds the way to a null pointer. */
+	return LINUX_KERNEL_VERSION < 0x50400 ? *(volatile int *)0 : 0;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* bpf_task_from_pid came with 6.2. */
+#include "common.h"
+
+/* As newer libbpf defines it. */
+#ifndef bpf_ksym_exists
+#define bpf_ksym_exists(symbol) (!!symbol)
+#endif
+
+struct task_struct {
+	int pid;
+} KERNEL;
+
+extern struct task_struct *bpf_task_from_pid(int pid) __ksym;
+extern void bpf_task_release(struct task_struct *task) __ksym;
+extern void there_is_no_such_kfunc(void) __ksym __weak;
+
+SEC("tp_btf/task_newtask")
+int with_kfunc(void *ctx)
+{
+	struct task_struct *task = bpf_task_from_pid(1);
+
+	if (task)
+		bpf_task_release(task);
+	return 0;
+}
+
+SEC("tp_btf/task_newtask")
+int asked_first(void *ctx)
+{
+	if (bpf_ksym_exists(there_is_no_such_kfunc))
+		there_is_no_such_kfunc();
+	return 0;
+}
+
+SEC("tp_btf/task_newtask")
+int not_asked(void *ctx)
+{
+	there_is_no_such_kfunc();
+	return 0;
+}

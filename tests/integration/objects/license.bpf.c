@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A helper for the GPL's programs alone. */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+SEC("raw_tp/sys_enter")
+int proprietary(void *ctx)
+{
+	bpf_printk("no");
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Proprietary";
