@@ -14,6 +14,7 @@ import yaml
 
 from bpfmatrix import __version__, passed, results
 from bpfmatrix.config import Config
+from bpfmatrix.hostfiles.plan import Plan
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.payload import Executable
 from bpfmatrix.preparation import Prepared
@@ -70,6 +71,7 @@ def prepared(library_project: Project, tmp_path: Path) -> Prepared:
         payload_id="0123",
         tests=((test, TestCommand(1, ("/payload/payload",), 120.0)),),
         env={"A": "b"},
+        files=Plan(),
     )
 
 

@@ -182,22 +182,23 @@ def payload(
     arch: str,
     binaries: Sequence[Path] = (),
     progress: Progress = silent,
+    root: Path | None = None,
 ) -> tuple[Payload, bool]:
     """Build and check all that runs in the guest; the bool says whether anything was out of date.
 
-    `binaries` take the place of the tests that kernels.yaml declares.
+    `binaries` take the place of the tests that kernels.yaml declares; `root` is the tests' root.
     """
     settings = project.config.payload
     built_objects = objects(project, progress)
     tests: list[Executable] = []
     changed = built_objects.changed
     if binaries:
-        tests = [executable(path, arch) for path in binaries]
+        tests = [executable(path, arch, root) for path in binaries]
     else:
         built_tests = go_tests(project, arch, progress)
         changed = changed or built_tests.changed
         declared = (project.root / path for path in settings.binaries)
-        tests = [executable(path, arch) for path in (*built_tests.files, *declared)]
+        tests = [executable(path, arch, root) for path in (*built_tests.files, *declared)]
     extra = {
         **trees.named(project.root, settings.files),
         **trees.listed(project, settings.listed, arch, progress),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bpfmatrix.config import Config, parse_duration, suggestion
 from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.hostfiles import HostFiles
 from bpfmatrix.options import Options
 from bpfmatrix.project import Project
 
@@ -38,6 +39,12 @@ def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
             "--cached", action="store_true", help="take results that are still true"
         )
         parser.add_argument("--fresh", action="store_true", help="run everything again")
+    parser.add_argument(
+        "--rootfs", metavar="host|DIR", help="let the tests see the host's files, or those of DIR"
+    )
+    parser.add_argument(
+        "--share", metavar="DIR[:rw]", action="append", default=[], help="a folder of the host"
+    )
     parser.add_argument("--cold", action="store_true", help="boot, even if there is a template")
     parser.add_argument("arguments", nargs="*", help="arguments of the executables, behind --")
     return parser.parse_args(words)
@@ -50,6 +57,7 @@ def options(
     arguments: Sequence[str],
     cold: bool = False,
     cached: bool = False,
+    files: HostFiles | None = None,
 ) -> Options:
     """Check what was typed; UsageError names the option."""
     seconds = None
@@ -62,7 +70,7 @@ def options(
     for path in paths:
         if not path.is_file():
             raise UsageError(f"--binary {path}: no such file")
-    return Options(run, paths, seconds, tuple(arguments), cold, cached)
+    return Options(run, paths, seconds, tuple(arguments), cold, cached, files or HostFiles())
 
 
 def kernel_ids(

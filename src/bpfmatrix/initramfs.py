@@ -20,7 +20,7 @@ from bpfmatrix.cache import Cache
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.kernels.image import KernelImage
 
-__all__ = ["Entry", "base", "is_intact", "pack", "stored", "unpack"]
+__all__ = ["Entry", "base", "has_module", "is_intact", "pack", "stored", "unpack"]
 
 # The kernel's Documentation/driver-api/early-userspace/buffer-format.rst: a magic, then 13 numbers
 # of 8 hexadecimal digits (ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor,
@@ -42,6 +42,20 @@ MODULES = (
 # Tells QEMU of a panic. Named `pvpanic` up to 5.12; since 5.13 it is `pvpanic-mmio` for the ISA
 # device of x86_64 and `pvpanic-pci` for that of arm64.
 OPTIONAL_MODULES = ("pvpanic", "pvpanic-mmio", "pvpanic-pci")
+
+# What the guest's sight of the host's files takes: options, and what a kernel prints or calls them.
+_OPTIONS = {
+    "virtiofs": "CONFIG_VIRTIO_FS",
+    "9p": "CONFIG_9P_FS",
+    "9pnet_virtio": "CONFIG_NET_9P_VIRTIO",
+    "overlay": "CONFIG_OVERLAY_FS",
+}
+_REGISTERED = {
+    "virtiofs": b"\0virtiofs\0",
+    "9p": b"9p: Installing v9fs",
+    "9pnet_virtio": b"9pnet_virtio",
+    "overlay": b"overlayfs: ",
+}
 
 
 @dataclass(frozen=True)
@@ -194,6 +208,22 @@ def _module_entries(image: KernelImage, modules: Path, wanted: tuple[str, ...]) 
     entries.append(Entry.file(f"{folder}/modules.dep", "".join(lines).encode()))
     entries.append(Entry.file("etc/modules", "".join(f"{name}\n" for name in loaded).encode()))
     return entries
+
+
+def has_module(image: KernelImage, name: str) -> bool:
+    """Tell whether a kernel has this, as a module or built in.
+
+    Of one whose source told neither its modules nor its configuration, its code is searched: what
+    is built in registers under its name.
+    """
+    key = name.replace("-", "_")
+    if image.modules is not None:
+        lists = image.read_modules(("modules.dep", "modules.builtin"))
+        builtin = {_module_name(line) for line in lists["modules.builtin"].decode().splitlines()}
+        return key in _dependencies(lists["modules.dep"].decode()) or key in builtin
+    if image.config is not None:
+        return f"\n{_OPTIONS[key]}=y\n" in f"\n{image.config.read_text()}"
+    return _REGISTERED[key] in image.boot.read_bytes()
 
 
 def _dependencies(modules_dep: str) -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -89,7 +89,7 @@ def built(project: Project, arch: str, options: Options, report: Listener) -> Pa
     def progress(text: str, fraction: float | None = None) -> None:
         report.doing("", "build", text, fraction)
 
-    payload, changed = build.payload(project, arch, options.binaries, progress)
+    payload, changed = build.payload(project, arch, options.binaries, progress, options.files.root)
     parts = [counted(len(payload.objects), "eBPF object")] if payload.objects else []
     parts.append(counted(len(payload.tests), "test binary", "test binaries"))
     report.step("", "build", ", ".join(parts), "built" if changed else "up to date")

@@ -1,7 +1,9 @@
 """What a user asks of a run, beyond kernels.yaml. Light, for `nox -l` imports it too."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from bpfmatrix.hostfiles import HostFiles
 
 __all__ = ["Options"]
 
@@ -22,3 +24,5 @@ class Options:
     """Boot the kernel, even if there is a template."""
     cached: bool = False
     """Take the result of an earlier run that passed, where all that shaped it is the same."""
+    files: HostFiles = field(default_factory=HostFiles)
+    """What the guest sees of the host."""

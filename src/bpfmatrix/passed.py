@@ -76,7 +76,8 @@ def _as_last_result(project: Project, run: KernelRun) -> KernelRun:
 
 def remember(project: Project, prepared: Prepared, run: KernelRun) -> None:
     """Keep a run for `recall`, if it passed."""
-    if run.outcome is not Outcome.PASSED:
+    # Of the host's files, any may change.
+    if run.outcome is not Outcome.PASSED or prepared.spec.folders:
         return
     path = _path(project, prepared)
     results.write(run, path)

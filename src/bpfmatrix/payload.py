@@ -120,38 +120,55 @@ def _matches(pattern: str, name: str) -> bool:
         raise UsageError(f"--run {pattern}: no regular expression: {error}") from None
 
 
-def executable(path: Path, arch: str) -> Executable:
-    """Look at a file that the guest is to run; PayloadError says why it can't."""
+def executable(path: Path, arch: str, root: Path | None = None) -> Executable:
+    """Look at a file that the guest is to run; PayloadError says why it can't.
+
+    `root` is the folder of the host that is the root of the tests; with none, they have no more
+    than what busybox offers.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(256)
     except OSError as error:
         raise PayloadError(f"{path} can't be read: {error.strerror}") from error
     if head.startswith(b"#!"):
-        _check_interpreter(path, head)
+        _check_interpreter(path, head, root)
         return Executable(path, "program")
     if not head.startswith(b"\x7fELF"):
         raise PayloadError(
             f"{path} is neither an ELF executable nor a script",
             "Give a static executable, or a script that begins with #!/bin/sh.",
         )
-    _check_elf(path, arch)
+    _check_elf(path, arch, root)
     return Executable(path, "go-test" if _is_go_test(path) else "program")
 
 
-def _check_interpreter(path: Path, head: bytes) -> None:
+def _check_interpreter(path: Path, head: bytes, root: Path | None) -> None:
     line = head.splitlines()[0][2:].decode(errors="replace").split()
+    if root is not None:
+        if line:
+            _check_needed(path, line[0], root)
+        return
     if line and PurePosixPath(line[0]).name == "env":
         line = [word for word in line[1:] if not word.startswith("-")]
     # The guest's commands are those of busybox; /bin, /sbin, /usr/bin and /usr/sbin are one there.
     if line and PurePosixPath(line[0]).name not in ("sh", "ash", "busybox"):
         raise PayloadError(
             f"{path} needs {line[0]}, which the guest does not have",
-            "Write it for /bin/sh, or build a static executable.",
+            "Write it for /bin/sh, build a static executable, or run with --rootfs host.",
         )
 
 
-def _check_elf(path: Path, arch: str) -> None:
+def _check_needed(path: Path, needed: str, root: Path) -> None:
+    # A link that leads nowhere from here may well lead somewhere in there.
+    if not os.path.lexists(root / needed.lstrip("/")):
+        raise PayloadError(
+            f"{path} needs {needed}, which {root} does not have",
+            "Install it there, or build a static executable.",
+        )
+
+
+def _check_elf(path: Path, arch: str, root: Path | None) -> None:
     from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
     from elftools.elf.segments import InterpSegment  # noqa: PLC0415
@@ -173,10 +190,12 @@ def _check_elf(path: Path, arch: str) -> None:
             f"{path} is built for {built_for}, the guest is {arch}",
             f"Build it for {arch}.",
         )
-    if loader is not None:
+    if loader is not None and root is not None:
+        _check_needed(path, loader, root)
+    elif loader is not None:
         raise PayloadError(
             f"{path} is dynamically linked (needs {loader}) and the guest has no libraries",
-            "Build it statically: CGO_ENABLED=0 for Go, -static for C.",
+            "Build it with CGO_ENABLED=0 (Go) or -static (C), or run with --rootfs host.",
         )
 
 

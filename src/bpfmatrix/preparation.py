@@ -3,6 +3,7 @@
 `prepare` does what may take long and needs no machine: fetch, check, pack.
 """
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from bpfmatrix import busybox, initramfs, kernels, tools
 from bpfmatrix import payload as payloads
 from bpfmatrix.config import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError
+from bpfmatrix.hostfiles import environment
+from bpfmatrix.hostfiles.plan import Plan, plan
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.listener import Listener
 from bpfmatrix.options import Options
@@ -17,7 +20,7 @@ from bpfmatrix.payload import Executable, Payload
 from bpfmatrix.progress import Progress
 from bpfmatrix.project import Project
 from bpfmatrix.vm import accel, machine, template
-from bpfmatrix.vm.protocol import TestCommand
+from bpfmatrix.vm.protocol import Job, TestCommand
 
 __all__ = ["QEMU", "Prepared", "prepare"]
 
@@ -36,6 +39,14 @@ class Prepared:
     payload_id: str
     tests: tuple[tuple[Executable, TestCommand], ...]
     env: dict[str, str]
+    files: Plan
+    """How the guest sees files of the host."""
+
+    @property
+    def job(self) -> Job:
+        """What the guest is given to do."""
+        commands = tuple(command for _, command in self.tests)
+        return Job(commands, self.payload_id, self.env, self.files.commands)
 
     @property
     def host_name(self) -> str:
@@ -54,21 +65,21 @@ def prepare(
     progress = _Doing(listener, kernel.id, "kernel")
     image = None if options.cold else kernels.cached(kernel, project.cache)
     if image is not None:
-        prepared = _assemble(project, kernel, image, payload, tests, progress)
+        prepared = _assemble(project, kernel, image, payload, tests, options, progress)
         if template.find(prepared.spec, project.cache, prepared.image.label):
             listener.step(kernel.id, "kernel", image.description, "cached")
             return prepared
     image, cached = kernels.provide(kernel, project.cache, progress)
     listener.step(kernel.id, "kernel", image.description, "cached" if cached else "fetched")
     try:
-        prepared = _assemble(project, kernel, image, payload, tests, progress)
+        prepared = _assemble(project, kernel, image, payload, tests, options, progress)
     except DamagedError as error:
         progress(f"{error.what}; fetching {kernel.id} again")
         image = kernels.repair(kernel, project.cache, progress)
-        prepared = _assemble(project, kernel, image, payload, tests, progress)
+        prepared = _assemble(project, kernel, image, payload, tests, options, progress)
     if not initramfs.is_intact(prepared.spec.initramfs):
         prepared.spec.initramfs.unlink()
-        prepared = _assemble(project, kernel, image, payload, tests, progress)
+        prepared = _assemble(project, kernel, image, payload, tests, options, progress)
     return prepared
 
 
@@ -94,12 +105,15 @@ def _assemble(
     image: KernelImage,
     payload: Payload,
     tests: tuple[tuple[Executable, TestCommand], ...],
+    options: Options,
     progress: Progress,
 ) -> Prepared:
     qemu = tools.require(QEMU[kernel.arch], _QEMU_PACKAGE[kernel.arch])
+    files = plan(options.files, image, kernel.id)
     chosen = accel.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
     disk = payloads.image(payload, project.cache)
     guest_busybox = busybox.executable(kernel.arch, project.cache, progress)
+    wanted = (*kernel.modules, *files.modules)
     spec = machine.MachineSpec(
         qemu=str(qemu),
         arch=kernel.arch,
@@ -107,13 +121,15 @@ def _assemble(
         cpus=kernel.qemu.cpus,
         memory_bytes=kernel.qemu.memory,
         boot=image.boot,
-        initramfs=initramfs.stored(image, guest_busybox, kernel.modules, project.cache),
+        initramfs=initramfs.stored(image, guest_busybox, wanted, project.cache),
         payload=disk.image,
         kernel_args=tuple(kernel.kernel_args),
         extra_args=tuple(kernel.qemu.extra_args),
         boot_limit_seconds=kernel.timeout.boot,
+        folders=files.folders,
     )
-    return Prepared(kernel, image, chosen, spec, disk.id, tests, payload.guest_env())
+    env = {**environment(options.files, os.environ), **payload.guest_env()}
+    return Prepared(kernel, image, chosen, spec, disk.id, tests, env, files)
 
 
 class _Doing:

@@ -26,7 +26,7 @@ from bpfmatrix.project import Project
 from bpfmatrix.recorder import Recorder
 from bpfmatrix.results import KernelRun, Outcome, TestResult
 from bpfmatrix.vm import machine, template
-from bpfmatrix.vm.protocol import Exited, Job, Output, ProtocolError, Started
+from bpfmatrix.vm.protocol import Exited, GuestError, Output, ProtocolError, Started
 
 __all__ = ["Entered", "enter", "execute", "failed_to_prepare", "failure_of"]
 
@@ -66,7 +66,7 @@ async def enter(
     """Restore a machine from its template, or boot one where that is not to be had."""
     spec, damaged = prepared.spec, partial(listener.step, prepared.kernel.id, "template")
     async with contextlib.AsyncExitStack() as stack:
-        if not cold:
+        if not cold and not spec.folders:
             try:
                 saved, made = await template.get(
                     *(spec, project.cache, prepared.image.label, console),
@@ -127,6 +127,8 @@ async def failure_of(
         return Outcome.TIMEOUT, f"the run took over {limit_seconds:g} s (timeout.run)"
     except machine.MachineEndedError as ended:
         return Outcome(ended.kind), ended.reason
+    except GuestError as error:
+        return Outcome.ERROR, str(error)
     except ProtocolError as error:
         return Outcome.LOST, str(error)
     except BpfmatrixError as error:
@@ -200,14 +202,12 @@ class _Run:
         id, started = self._prepared.kernel.id, time.monotonic()
         self._listener.doing(id, "boot", "waiting for the guest")
         recorders = {recorder.id: recorder for recorder in self._recorders}
-        commands = tuple(command for _, command in self._prepared.tests)
-        job = Job(commands, self._prepared.payload_id, self._prepared.env)
         async with self._entrance as entered:
             self._start, self._release = entered.start, entered.guest.release
             self._seconds_to_ready = time.monotonic() - started
             detail = f"{self._start}, {self._prepared.accelerator}"
             self._listener.step(id, "boot", detail, f"{self._seconds_to_ready:.2f} s")
-            async for event in entered.guest.run(job):
+            async for event in entered.guest.run(self._prepared.job):
                 match event:
                     case Started():
                         self._console_bytes = self._console_bytes or _size(self._console)

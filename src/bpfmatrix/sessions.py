@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nox
 
+from bpfmatrix import hostfiles
 from bpfmatrix.commandline import kernel_ids, options, parse, reported, with_available
 from bpfmatrix.config import Config, KernelConfig
 from bpfmatrix.project import Project
@@ -71,7 +72,10 @@ def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
             project, default = with_available(project, words.kernels)
         chosen = ids or kernel_ids(project.config, words.kernels, default)
         cached = ids is None and (words.cached or before_push) and not words.fresh
-        asked = options(words.run, words.binary, words.timeout, words.arguments, words.cold, cached)
+        asked = options(
+            *(words.run, words.binary, words.timeout, words.arguments, words.cold, cached),
+            files=hostfiles.asked(words.rootfs, words.share),
+        )
         runs = matrix.run(project, chosen, asked, getattr(words, "jobs", None))
     if results.exit_status(runs) != 0:
         bad = [f"{run.kernel} {run.outcome}" for run in runs if run.outcome != "passed"]

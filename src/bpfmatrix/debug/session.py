@@ -32,7 +32,7 @@ from bpfmatrix.project import Project
 from bpfmatrix.recorder import Recorder
 from bpfmatrix.results import Outcome, TestResult
 from bpfmatrix.vm import machine
-from bpfmatrix.vm.protocol import Exited, Job, Output, ProtocolError, Started
+from bpfmatrix.vm.protocol import Exited, Output, ProtocolError, Started
 
 __all__ = ["Asked", "debug"]
 
@@ -202,12 +202,9 @@ class _Session:
             )
             for test, command in prepared.tests
         }
-        job = Job(
-            tuple(command for _, command in prepared.tests), prepared.payload_id, prepared.env
-        )
         try:
             await guest.become_ready()
-            async for event in guest.run(job):
+            async for event in guest.run(prepared.job):
                 match event:
                     case Started():
                         await recorders[event.id].start()

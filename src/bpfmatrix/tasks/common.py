@@ -26,6 +26,8 @@ _HELP = {
     "jobs": "Machines at once. Default: one for each core.",
     "warm": "Also boot it once, and save that as the template of later runs.",
     "cold": "Boot the kernel, even if there is a template.",
+    "rootfs": "host: tests see the host's files, but can't change them. Or a folder with a root.",
+    "share": "A folder of the host's that the tests see, DIR or DIR:rw; may be given again.",
     "json": "Print JSON.",
     "arch": "x86_64 or aarch64. Default: that of defaults in kernels.yaml.",
     "output": "Where to write it. Default: in .bpfmatrix.",

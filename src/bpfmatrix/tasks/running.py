@@ -8,6 +8,7 @@ from invoke.exceptions import Exit
 
 from bpfmatrix.commandline import kernel_ids, options, with_available
 from bpfmatrix.errors import UsageError
+from bpfmatrix.hostfiles import asked as asked_files
 from bpfmatrix.options import Options
 from bpfmatrix.project import Project
 from bpfmatrix.tasks.common import behind_dashes, bpfmatrix_task
@@ -25,7 +26,7 @@ def doctor(c: Context) -> None:
         raise Exit(code=1)
 
 
-@bpfmatrix_task(iterable=["binary"])
+@bpfmatrix_task(iterable=["binary", "share"])
 def run(
     c: Context,
     kernel: str = "",
@@ -34,18 +35,22 @@ def run(
     binary: Any = None,
     timeout: str | None = None,
     cold: bool = False,
+    rootfs: str | None = None,
+    share: Any = None,
 ) -> None:
     """Load and test the eBPF on one kernel. Words behind -- go to the executables."""
     if bool(kernel) == bool(image):
         raise UsageError("name the kernel, either by --kernel or by --image")
-    asked = options(run, binary or (), timeout, behind_dashes(), cold)
+    asked = options(
+        run, binary or (), timeout, behind_dashes(), cold, files=asked_files(rootfs, share or ())
+    )
     project, id = Project.load(), kernel
     if image:
         project, id = project.with_image(Path(image))
     _run_on(project, [id], asked)
 
 
-@bpfmatrix_task(iterable=["binary"])
+@bpfmatrix_task(iterable=["binary", "share"])
 def matrix(
     c: Context,
     kernels: str | None = None,
@@ -54,11 +59,15 @@ def matrix(
     binary: Any = None,
     timeout: str | None = None,
     cold: bool = False,
+    rootfs: str | None = None,
+    share: Any = None,
     jobs: int = 0,
 ) -> None:
     """Load and test the eBPF on many kernels, side by side, in one table."""
     project, default = Project.load(), None
-    asked = options(run, binary or (), timeout, behind_dashes(), cold)
+    asked = options(
+        run, binary or (), timeout, behind_dashes(), cold, files=asked_files(rootfs, share or ())
+    )
     if available:
         project, default = with_available(project, kernels)
     _run_on(project, kernel_ids(project.config, kernels, default), asked, jobs or None)

@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Literal, cast
 from qemu.qmp import QMPClient, QMPError
 
 from bpfmatrix.errors import MachineError, ToolMissingError
+from bpfmatrix.hostfiles import HostFolder
 from bpfmatrix.vm import parts
 from bpfmatrix.vm.protocol import (
     Done,
@@ -80,6 +82,8 @@ class MachineSpec:
     kernel_args: tuple[str, ...] = ()
     extra_args: tuple[str, ...] = ()
     boot_limit_seconds: float = 60.0
+    folders: tuple[HostFolder, ...] = ()
+    """What the guest sees of the host's files."""
 
 
 class MachineEndedError(Exception):
@@ -401,25 +405,68 @@ async def _launched(
     """Start QEMU, which inherits `sockets`, and end it whatever happens."""
     if shutil.which(spec.qemu) is None:
         raise ToolMissingError(f"{spec.qemu} is not installed", "Run ./bootstrap.")
-    with _socket_pairs() as (ours, theirs):
-        fds = {name: end.fileno() for name, end in theirs.items()}
-        command = parts.command(spec.qemu, machine_parts(spec, fds, *variant))
-        process = await asyncio.create_subprocess_exec(
-            *tied_to_this_process(command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=(*fds.values(), *(socket.fileno() for socket in sockets)),
-            # Ctrl-C at the terminal is ours to handle.
-            start_new_session=True,
-        )
-    channels = _Channels(ours)
-    machine = Machine(process, channels, console)
-    try:
-        await channels.open()
-        yield machine
-    finally:
-        await machine._end()
+    async with _served(spec.folders) as (devices, ends):
+        inherited = (*sockets, *ends)
+        with _socket_pairs() as (ours, theirs), contextlib.ExitStack() as ours_no_more:
+            for end in ends:
+                ours_no_more.enter_context(end)
+            fds = {name: end.fileno() for name, end in theirs.items()}
+            command = parts.command(spec.qemu, machine_parts(spec, fds, *variant, *devices))
+            process = await asyncio.create_subprocess_exec(
+                *tied_to_this_process(command),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=(*fds.values(), *(socket.fileno() for socket in inherited)),
+                # Ctrl-C at the terminal is ours to handle.
+                start_new_session=True,
+            )
+        channels = _Channels(ours)
+        machine = Machine(process, channels, console)
+        try:
+            await channels.open()
+            yield machine
+        finally:
+            await machine._end()
+
+
+@contextlib.asynccontextmanager
+async def _served(
+    folders: Sequence[HostFolder],
+) -> AsyncIterator[tuple[list[parts.Part], list[socket.socket]]]:
+    """Give the devices of the folders that the guest sees, and QEMU's ends of their sockets.
+
+    Behind each other end is a process, which ends when no process has QEMU's end any more.
+    """
+    devices: list[parts.Part] = []
+    servers: list[asyncio.subprocess.Process] = []
+    with contextlib.ExitStack() as stack:
+        ends = []
+        for folder in folders:
+            if folder.transport == "9p":
+                devices.append(parts.NineP(folder.tag, folder.path, folder.writable))
+                continue
+            ours, theirs = socket.socketpair()
+            ends.append(stack.enter_context(theirs))
+            devices.append(parts.VirtioFs(folder.tag, theirs.fileno()))
+            with ours:
+                servers.append(await _serve(folder, ours))
+        yield devices, ends
+    for server in servers:
+        await server.wait()
+
+
+async def _serve(folder: HostFolder, connection: socket.socket) -> asyncio.subprocess.Process:
+    """Start the process that serves a folder."""
+    fd, mode = str(connection.fileno()), "rw" if folder.writable else "ro"
+    words = (fd, mode, str(folder.valid_seconds), str(folder.path))
+    return await asyncio.create_subprocess_exec(
+        *tied_to_this_process([sys.executable, "-m", "bpfmatrix.hostfiles.server", *words]),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        pass_fds=[connection.fileno()],
+        start_new_session=True,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -431,7 +478,8 @@ async def start(
     With `memory`, the guest's memory is that file, made here: see `Machine.save`.
     MachineEndedError where the guest does not get that far, MachineError where QEMU does not.
     """
-    part = parts.Memory(spec.memory_bytes, memory, shared=True)
+    shared = memory is not None or bool(spec.folders)
+    part = parts.Memory(spec.memory_bytes, memory, shared)
     async with _launched(spec, console, part) as machine:
         await machine._become_ready(spec.boot_limit_seconds)
         yield machine
@@ -467,7 +515,8 @@ async def debugged(spec: MachineSpec, console: Path, gdb: socket.socket) -> Asyn
     `gdb` is a socket that listens; QEMU takes it over. `Machine.become_ready` comes before
     `Machine.run`. No limit holds: a person may look at the guest for as long as they like.
     """
-    memory, way_in = parts.Memory(spec.memory_bytes), parts.Debugger(gdb.fileno())
+    memory = parts.Memory(spec.memory_bytes, shared=bool(spec.folders))
+    way_in = parts.Debugger(gdb.fileno())
     async with _launched(spec, console, memory, way_in, sockets=[gdb]) as machine:
         # Only QEMU is to have it: with QEMU, the port is gone.
         gdb.close()

@@ -19,9 +19,11 @@ __all__ = [
     "Kernel",
     "Memory",
     "Monitor",
+    "NineP",
     "Part",
     "PayloadDisk",
     "Ports",
+    "VirtioFs",
     "command",
 ]
 
@@ -73,7 +75,8 @@ class Memory(Part):
     """The guest's memory: nobody else's, or a file's.
 
     A `shared` file takes what the guest writes; one that is not is mapped copy-on-write, so that
-    any number of machines can begin with its content and none changes it.
+    any number of machines can begin with its content and none changes it. `shared` without a file
+    is memory that a process which serves a device may map too.
     """
 
     size_bytes: int
@@ -83,9 +86,12 @@ class Memory(Part):
     def qemu_args(self) -> list[str]:
         """See Part."""
         size = f"{self.size_bytes >> 20}M"
-        if self.file is None:
-            return ["-m", size]
         share = "on" if self.shared else "off"
+        if self.file is None and not self.shared:
+            return ["-m", size]
+        if self.file is None:
+            backend = f"memory-backend-memfd,id=mem,size={size},share=on"
+            return ["-m", size, "-object", backend, "-machine", "memory-backend=mem"]
         file = _value(self.file)
         backend = f"memory-backend-file,id=mem,size={size},share={share},mem-path={file}"
         return ["-m", size, "-object", backend, "-machine", "memory-backend=mem"]
@@ -176,6 +182,44 @@ class PayloadDisk(Part):
         return [
             *("-drive", f"if=none,id=payload,format=raw,readonly=on,file={file}"),
             *("-device", "virtio-blk-pci,drive=payload"),
+        ]
+
+
+@dataclass(frozen=True)
+class VirtioFs(Part):
+    """A folder of the host, which a process at the other end of a socket serves.
+
+    That process maps the guest's memory, which has to be `shared`.
+    """
+
+    tag: str
+    fd: int
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        return [
+            *("-chardev", f"socket,id={self.tag},fd={self.fd}"),
+            *("-device", f"vhost-user-fs-pci,chardev={self.tag},tag={self.tag},queue-size=1024"),
+        ]
+
+
+@dataclass(frozen=True)
+class NineP(Part):
+    """A folder of the host, which QEMU itself serves over 9p."""
+
+    tag: str
+    path: Path
+    writable: bool
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        # `none`: what the guest makes belongs to the user who runs QEMU, and that it can't be given
+        # to others is no error. `remap`: files of several file systems may have one inode number.
+        mode = "off" if self.writable else "on"
+        shared = f"local,id={self.tag},path={_value(self.path)},security_model=none"
+        return [
+            *("-fsdev", f"{shared},readonly={mode},multidevs=remap"),
+            *("-device", f"virtio-9p-pci,fsdev={self.tag},mount_tag={self.tag}"),
         ]
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "Done",
     "Event",
     "Exited",
+    "GuestError",
     "Job",
     "Output",
     "OutputSplitter",
@@ -34,6 +35,10 @@ _TAINT_DIED = 1 << 7  # "kernel died recently, i.e. there was an OOPS or BUG"
 
 class ProtocolError(Exception):
     """The guest said what its init never says."""
+
+
+class GuestError(ProtocolError):
+    """The guest's init could not do what it was told, and says why."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,14 @@ class Job:
     payload_id: str
     """What the payload's file `.id` holds, by which the guest knows that it is the right one."""
     env: Mapping[str, str] = field(default_factory=dict)
+    setup: tuple[tuple[str, ...], ...] = ()
+    """Calls of functions of the guest's init, with their arguments, that come before the tests."""
 
     def lines(self) -> Iterator[str]:
         """Give the lines for the control port, each without its line break."""
         yield _quoted(["payload", self.payload_id])
+        for call in self.setup:
+            yield _quoted(call)
         if self.env:
             # A function, which the guest calls in the test's own process: its init keeps what it
             # needs in variables too.
@@ -172,6 +181,8 @@ def parse(line: str) -> Event:
                 return Done()
             case ["wrong", *what]:
                 raise ProtocolError(" ".join(what))
+            case ["unable", *what]:
+                raise GuestError(" ".join(what))
     except (ValueError, KeyError):
         pass
     raise ProtocolError(f"the guest's init said {line[:200]!r}")

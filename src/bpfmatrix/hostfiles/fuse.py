@@ -1,0 +1,492 @@
+"""A folder of the host, as what answers the requests of a guest's FUSE client.
+
+`Folder.answer` takes one request and gives its reply; where the bytes come from is no matter here
+(see `vhost`). The messages are those of the kernel's include/uapi/linux/fuse.h, version 7.31, which
+newer kernels still speak.
+
+The guest is not trusted. Each node that it knows is a descriptor (O_PATH) that was opened within
+the folder, without following symbolic links, and every name is looked up from such a descriptor:
+what lies outside of the folder can't be reached. A folder that is not writable has no code path
+that writes.
+
+Files of the user who runs this are root's in the guest: there the tests are root, and what they
+make is to be the user's here.
+"""
+
+import errno
+import os
+import stat
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Folder"]
+
+_IN_HEADER = struct.Struct("<IIQQIIII")  # length, opcode, unique, node, uid, gid, pid, padding
+_OUT_HEADER = struct.Struct("<IiQ")  # length, error, unique
+_ATTR = struct.Struct("<6Q10I")
+_ENTRY = struct.Struct("<4Q2I")  # node, generation, seconds valid: name, attributes; nanoseconds
+_READ = struct.Struct("<QQII")  # handle, offset, size, flags; WRITE begins with the same
+_WRITE_BYTES = 40
+_SETATTR = struct.Struct("<IIQQQQQQ8I")
+_DIRENT = struct.Struct("<QQII")
+_VERSION = (7, 31)
+_ROOT = 1
+
+# Flags of INIT.
+_ASYNC_READ, _ATOMIC_O_TRUNC, _BIG_WRITES = 1 << 0, 1 << 3, 1 << 5
+_AUTO_INVAL_DATA, _PARALLEL_DIROPS, _MAX_PAGES = 1 << 12, 1 << 18, 1 << 22
+_CACHE_SYMLINKS = 1 << 23
+_WANTED = (
+    _ASYNC_READ
+    | _ATOMIC_O_TRUNC
+    | _BIG_WRITES
+    | _AUTO_INVAL_DATA
+    | _PARALLEL_DIROPS
+    | _MAX_PAGES
+    | _CACHE_SYMLINKS
+)
+_PAGES = 256
+_PAGE_BYTES = 4096
+_KEEP_CACHE = 1 << 1  # of an open file: its pages stay until its time or size changes
+
+# Bits of SETATTR.
+_MODE, _UID, _GID, _SIZE, _ATIME, _MTIME = (1 << bit for bit in range(6))
+_ATIME_NOW, _MTIME_NOW = 1 << 7, 1 << 8
+
+_FORGET, _BATCH_FORGET, _INTERRUPT = 2, 42, 36
+# Both architectures that are run have these values; the others of open(2) differ, and are not kept.
+_O_TRUNC = 0o1000
+
+
+@dataclass
+class _Node:
+    """Something that the guest knows by number."""
+
+    number: int
+    fd: int
+    key: tuple[int, int]
+    kind: int
+    lookups: int = 0
+
+
+@dataclass
+class _Handle:
+    """An open file or folder."""
+
+    fd: int = -1
+    entries: list[tuple[int, int, bytes]] = field(default_factory=list)
+
+
+class Folder:
+    """A folder that a guest may read, and write where it is `writable`."""
+
+    def __init__(self, path: Path, writable: bool, valid_seconds: float) -> None:
+        self._writable = writable
+        self._valid = (int(valid_seconds), int(valid_seconds % 1 * 1e9))
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.fstat(fd)
+        # The root is never forgotten.
+        self._root = _Node(_ROOT, fd, (root.st_dev, root.st_ino), stat.S_IFDIR, 1)
+        self._nodes = {_ROOT: self._root}
+        self._by_key = {self._root.key: self._root}
+        self._handles: dict[int, _Handle] = {}
+        self._next_node, self._next_handle = _ROOT + 1, 1
+        self._uid, self._gid = os.getuid(), os.getgid()
+        reading: dict[int, Callable[[int, memoryview], bytes]] = {
+            1: self._lookup,
+            3: self._getattr,
+            5: self._readlink,
+            14: self._open,
+            17: self._statfs,
+            18: self._release,
+            20: self._fsync,
+            25: self._flush,
+            26: self._init,
+            27: self._opendir,
+            28: self._readdir,
+            29: self._release,
+            30: self._flush,
+            38: self._flush,
+        }
+        writing: dict[int, Callable[[int, memoryview], bytes]] = {
+            4: self._setattr,
+            6: self._symlink,
+            8: self._mknod,
+            9: self._mkdir,
+            10: self._unlink,
+            11: self._rmdir,
+            12: self._rename,
+            13: self._link,
+            16: self._write,
+            35: self._create,
+            43: self._fallocate,
+            45: self._rename2,
+        }
+        self._calls = reading | (writing if writable else {})
+        self._refused = frozenset() if writable else frozenset(writing)
+
+    def answer(self, request: bytes | bytearray, reply: Sequence[memoryview]) -> int:
+        """Answer a request into the buffers of its reply; returns how many bytes were written.
+
+        A request that has no reply gives 0. What is no request at all is a ValueError.
+        """
+        if len(request) < _IN_HEADER.size:
+            raise ValueError("shorter than a FUSE header")
+        _, opcode, unique, node, *_ = _IN_HEADER.unpack_from(request)
+        body = memoryview(request)[_IN_HEADER.size :]
+        if opcode == _FORGET:
+            self._forget(node, struct.unpack_from("<Q", body)[0])
+            return 0
+        if opcode == _BATCH_FORGET:
+            for at in range(8, 8 + 16 * struct.unpack_from("<I", body)[0], 16):
+                self._forget(*struct.unpack_from("<QQ", body, at))
+            return 0
+        if opcode == _INTERRUPT:
+            return 0
+        error, content = 0, b""
+        length = _OUT_HEADER.size
+        try:
+            if opcode == 15:
+                length += self._read(body, _behind(reply, _OUT_HEADER.size))
+            elif opcode in self._calls:
+                content = self._calls[opcode](node, body)
+            else:
+                error = errno.EROFS if opcode in self._refused else errno.ENOSYS
+        except OSError as problem:
+            error = problem.errno or errno.EIO
+        except KeyError:  # a node or handle that the guest made up
+            error = errno.EBADF
+        except (struct.error, ValueError):
+            error = errno.EINVAL
+        header = _OUT_HEADER.pack(length + len(content), -error, unique)
+        _put(reply, header + content)
+        return length + len(content)
+
+    # Nodes
+
+    def _name(self, text: memoryview | bytes) -> bytes:
+        name, nul, _ = bytes(text).partition(b"\0")
+        if not nul or not name or b"/" in name or name in (b".", b".."):
+            raise OSError(errno.EINVAL, "no name")
+        return name
+
+    def _names(self, text: memoryview) -> tuple[bytes, bytes]:
+        first, nul, rest = bytes(text).partition(b"\0")
+        return self._name(first + nul), self._name(rest)
+
+    def _folder(self, number: int) -> int:
+        """Return the descriptor of a node that is a folder."""
+        node = self._nodes[number]
+        if node.kind != stat.S_IFDIR:
+            raise OSError(errno.ENOTDIR, "no folder")
+        return node.fd
+
+    def _path(self, number: int) -> str:
+        """Return a path that is this very node, for calls that take no descriptor."""
+        return f"/proc/self/fd/{self._nodes[number].fd}"
+
+    def _entry(self, parent: int, name: bytes) -> bytes:
+        """Look up a name and return what the guest learns of it, which counts as one lookup."""
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder(parent))
+        try:
+            found = os.fstat(fd)
+            key = (found.st_dev, found.st_ino)
+            node = self._by_key.get(key)
+            if node is None:
+                node = _Node(self._next_node, fd, key, stat.S_IFMT(found.st_mode))
+                self._next_node += 1
+                self._nodes[node.number] = self._by_key[key] = node
+                fd = -1
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        node.lookups += 1
+        return self._described(node, found)
+
+    def _described(self, node: _Node, found: os.stat_result) -> bytes:
+        seconds, nanoseconds = self._valid
+        head = _ENTRY.pack(node.number, 0, seconds, seconds, nanoseconds, nanoseconds)
+        return head + self._attributes(node, found)
+
+    def _attributes(self, node: _Node, found: os.stat_result) -> bytes:
+        times = (found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns)
+        return _ATTR.pack(
+            # Of files from several file systems, inode numbers may be the same.
+            *(node.number, found.st_size, found.st_blocks),
+            # Times before 1970 are negative, and are sent as they lie in memory.
+            *(at // 10**9 & 0xFFFFFFFFFFFFFFFF for at in times),
+            *(at % 10**9 for at in times),
+            *(found.st_mode, found.st_nlink),
+            0 if found.st_uid == self._uid else found.st_uid,
+            0 if found.st_gid == self._gid else found.st_gid,
+            *(_device(found.st_rdev), found.st_blksize, 0),
+        )
+
+    def _forget(self, number: int, lookups: int) -> None:
+        node = self._nodes.get(number)
+        if node is None or node is self._root:
+            return
+        node.lookups -= lookups
+        if node.lookups <= 0:
+            del self._nodes[number], self._by_key[node.key]
+            os.close(node.fd)
+
+    # Requests that read
+
+    def _init(self, _: int, body: memoryview) -> bytes:
+        major, _minor, readahead, flags = struct.unpack_from("<IIII", body)
+        if major != _VERSION[0]:
+            raise OSError(errno.EPROTO, "another FUSE")
+        return struct.pack(
+            "<IIIIHHIIHHI7I",
+            *(*_VERSION, readahead, flags & _WANTED),
+            *(64, 48),  # requests in the background, and from when on that is a congestion
+            *(_PAGES * _PAGE_BYTES, 1, _PAGES, 0, 0),
+            *([0] * 7),
+        )
+
+    def _lookup(self, node: int, body: memoryview) -> bytes:
+        try:
+            return self._entry(node, self._name(body))
+        except FileNotFoundError:
+            # An entry without a node: the guest may remember that there is none.
+            seconds, nanoseconds = self._valid
+            return _ENTRY.pack(0, 0, seconds, seconds, nanoseconds, nanoseconds) + bytes(_ATTR.size)
+
+    def _getattr(self, number: int, _: memoryview) -> bytes:
+        node = self._nodes[number]
+        head = struct.pack("<QII", *self._valid, 0)
+        return head + self._attributes(node, os.fstat(node.fd))
+
+    def _readlink(self, node: int, _: memoryview) -> bytes:
+        return os.readlink(b"", dir_fd=self._nodes[node].fd)
+
+    def _statfs(self, node: int, _: memoryview) -> bytes:
+        found = os.fstatvfs(self._nodes[node].fd)
+        return struct.pack(
+            "<5Q10I",
+            *(found.f_blocks, found.f_bfree, found.f_bavail, found.f_files, found.f_ffree),
+            *(found.f_bsize, found.f_namemax, found.f_frsize, 0, *([0] * 6)),
+        )
+
+    def _handle(self, handle: _Handle, flags: int) -> bytes:
+        number = self._next_handle
+        self._next_handle += 1
+        self._handles[number] = handle
+        return struct.pack("<QII", number, flags, 0)
+
+    def _open(self, node: int, body: memoryview) -> bytes:
+        wanted = struct.unpack_from("<I", body)[0]
+        flags = wanted & (os.O_ACCMODE | _O_TRUNC)
+        if flags != os.O_RDONLY and not self._writable:
+            raise OSError(errno.EROFS, "read-only")
+        # A device or FIFO of the host is not the guest's: it has its own behind the same name.
+        if self._nodes[node].kind != stat.S_IFREG:
+            raise OSError(errno.EACCES, "no regular file")
+        fd = os.open(self._path(node), flags | os.O_CLOEXEC | os.O_NONBLOCK)
+        return self._handle(_Handle(fd), _KEEP_CACHE)
+
+    def _read(self, body: memoryview, buffers: list[memoryview]) -> int:
+        handle, offset, size, _ = _READ.unpack_from(body)
+        return os.preadv(self._handles[handle].fd, _first(buffers, size), offset)
+
+    def _release(self, _: int, body: memoryview) -> bytes:
+        handle = self._handles.pop(struct.unpack_from("<Q", body)[0])
+        if handle.fd >= 0:
+            os.close(handle.fd)
+        return b""
+
+    def _flush(self, _: int, body: memoryview) -> bytes:
+        return b""
+
+    def _fsync(self, _: int, body: memoryview) -> bytes:
+        if self._writable:
+            os.fsync(self._handles[struct.unpack_from("<Q", body)[0]].fd)
+        return b""
+
+    def _opendir(self, node: int, _: memoryview) -> bytes:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        fd = os.open(".", flags, dir_fd=self._folder(node))
+        try:
+            with os.scandir(fd) as found:
+                entries = [
+                    (entry.inode(), _type(entry), os.fsencode(entry.name)) for entry in found
+                ]
+        finally:
+            os.close(fd)
+        return self._handle(_Handle(entries=entries), 0)
+
+    def _readdir(self, _: int, body: memoryview) -> bytes:
+        handle, offset, size, _ = _READ.unpack_from(body)
+        entries, content = self._handles[handle].entries, bytearray()
+        for number, (inode, kind, name) in enumerate(entries[offset:], start=offset + 1):
+            entry = _DIRENT.pack(inode, number, len(name), kind) + name
+            entry += bytes(-len(entry) % 8)
+            if len(content) + len(entry) > size:
+                break
+            content += entry
+        return bytes(content)
+
+    # Requests that write
+
+    def _setattr(self, number: int, body: memoryview) -> bytes:
+        valid, _, handle, size, _, *times, atime_part, mtime_part, _, mode, _, uid, gid, _ = (
+            _SETATTR.unpack_from(body)
+        )
+        (atime, mtime, _) = times
+        path, node = self._path(number), self._nodes[number]
+        # Whose they are is not the guest's to say; to give them to whom they belong is no change.
+        for bit, id in ((_UID, uid), (_GID, gid)):
+            if valid & bit and id != 0:
+                raise OSError(errno.EPERM, "root's only")
+        if valid & _MODE:
+            if node.kind == stat.S_IFLNK:
+                raise OSError(errno.EOPNOTSUPP, "a symbolic link")
+            Path(path).chmod(stat.S_IMODE(mode))
+        if valid & _SIZE:
+            if node.kind != stat.S_IFREG:
+                raise OSError(errno.EINVAL, "no regular file")
+            open_file = self._handles.get(handle) if valid & 1 << 6 else None
+            os.truncate(open_file.fd if open_file else path, size)
+        if valid & (_ATIME | _MTIME):
+            before = os.fstat(node.fd)
+            now = time.time_ns()
+            os.utime(
+                path,
+                ns=(
+                    _time(valid, _ATIME, _ATIME_NOW, now, atime, atime_part, before.st_atime_ns),
+                    _time(valid, _MTIME, _MTIME_NOW, now, mtime, mtime_part, before.st_mtime_ns),
+                ),
+            )
+        return self._getattr(number, body)
+
+    def _symlink(self, parent: int, body: memoryview) -> bytes:
+        first, nul, rest = bytes(body).partition(b"\0")
+        name = self._name(first + nul)
+        os.symlink(rest.partition(b"\0")[0], name, dir_fd=self._folder(parent))
+        return self._entry(parent, name)
+
+    def _mknod(self, parent: int, body: memoryview) -> bytes:
+        mode, *_ = struct.unpack_from("<4I", body)
+        name = self._name(body[16:])
+        if stat.S_IFMT(mode) not in (stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK):
+            raise OSError(errno.EPERM, "no devices")
+        os.mknod(name, mode, dir_fd=self._folder(parent))
+        return self._entry(parent, name)
+
+    def _mkdir(self, parent: int, body: memoryview) -> bytes:
+        name = self._name(body[8:])
+        mode = struct.unpack_from("<I", body)[0]
+        os.mkdir(name, stat.S_IMODE(mode), dir_fd=self._folder(parent))
+        return self._entry(parent, name)
+
+    def _unlink(self, parent: int, body: memoryview) -> bytes:
+        os.unlink(self._name(body), dir_fd=self._folder(parent))
+        return b""
+
+    def _rmdir(self, parent: int, body: memoryview) -> bytes:
+        os.rmdir(self._name(body), dir_fd=self._folder(parent))
+        return b""
+
+    def _rename(self, parent: int, body: memoryview) -> bytes:
+        return self._move(parent, struct.unpack_from("<Q", body)[0], body[8:])
+
+    def _rename2(self, parent: int, body: memoryview) -> bytes:
+        target, flags, _ = struct.unpack_from("<QII", body)
+        if flags:  # to exchange two, or not to replace
+            raise OSError(errno.EINVAL, "a plain rename only")
+        return self._move(parent, target, body[16:])
+
+    def _move(self, parent: int, target: int, names: memoryview) -> bytes:
+        old, new = self._names(names)
+        os.rename(old, new, src_dir_fd=self._folder(parent), dst_dir_fd=self._folder(target))
+        return b""
+
+    def _link(self, parent: int, body: memoryview) -> bytes:
+        source, name = struct.unpack_from("<Q", body)[0], self._name(body[8:])
+        os.link(self._path(source), name, dst_dir_fd=self._folder(parent), follow_symlinks=True)
+        return self._entry(parent, name)
+
+    def _write(self, _: int, body: memoryview) -> bytes:
+        handle, offset, size, _ = _READ.unpack_from(body)
+        data = body[_WRITE_BYTES : _WRITE_BYTES + size]
+        written = os.pwrite(self._handles[handle].fd, data, offset)
+        return struct.pack("<II", written, 0)
+
+    def _create(self, parent: int, body: memoryview) -> bytes:
+        wanted, mode, _, _ = struct.unpack_from("<4I", body)
+        name = self._name(body[16:])
+        flags = wanted & (os.O_ACCMODE | _O_TRUNC | os.O_EXCL) | os.O_CREAT
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.open(name, flags, stat.S_IMODE(mode), dir_fd=self._folder(parent))
+        try:
+            entry = self._entry(parent, name)
+        except BaseException:
+            os.close(fd)
+            raise
+        return entry + self._handle(_Handle(fd), _KEEP_CACHE)
+
+    def _fallocate(self, _: int, body: memoryview) -> bytes:
+        handle, offset, length, mode, _ = struct.unpack_from("<QQQII", body)
+        if mode:
+            raise OSError(errno.EOPNOTSUPP, "plain allocation only")
+        os.posix_fallocate(self._handles[handle].fd, offset, length)
+        return b""
+
+
+def _time(valid: int, given: int, is_now: int, now: int, seconds: int, part: int, old: int) -> int:
+    """Return the time that SETATTR asks for, in nanoseconds, or the old one."""
+    if valid & is_now:
+        return now
+    return seconds * 10**9 + part if valid & given else old
+
+
+def _device(number: int) -> int:
+    # As new_encode_dev() of the kernel packs it into 32 bits.
+    major, minor = os.major(number), os.minor(number)
+    return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
+
+
+def _type(entry: "os.DirEntry[str]") -> int:
+    """Return the type of a folder's entry, as readdir(3) has it; 0 where it takes asking."""
+    if entry.is_symlink():
+        return stat.S_IFLNK >> 12
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR >> 12
+    return stat.S_IFREG >> 12 if entry.is_file(follow_symlinks=False) else 0
+
+
+def _behind(buffers: Sequence[memoryview], size: int) -> list[memoryview]:
+    """Return the buffers without their first bytes."""
+    left = []
+    for buffer in buffers:
+        skipped = min(size, len(buffer))
+        size -= skipped
+        if skipped < len(buffer):
+            left.append(buffer[skipped:])
+    return left
+
+
+def _first(buffers: Sequence[memoryview], size: int) -> list[memoryview]:
+    """Return the buffers up to this many bytes."""
+    chosen = []
+    for buffer in buffers:
+        if size <= 0:
+            break
+        chosen.append(buffer[:size])
+        size -= len(chosen[-1])
+    return chosen
+
+
+def _put(buffers: Sequence[memoryview], content: bytes) -> None:
+    """Write a content into buffers; ValueError where it does not fit."""
+    if sum(map(len, buffers)) < len(content):
+        raise ValueError(f"no space for a reply of {len(content)} bytes")
+    at = 0
+    for buffer in buffers:
+        part = content[at : at + len(buffer)]
+        buffer[: len(part)] = part
+        at += len(part)

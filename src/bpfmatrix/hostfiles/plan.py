@@ -1,0 +1,76 @@
+"""How one kernel gets at the host's files: over virtiofs, or 9p where it has only that.
+
+virtiofs comes first: it is in every kernel of distributions from 5.4 on, also in those for clouds,
+which lack 9p.
+"""
+
+import platform
+from dataclasses import dataclass
+
+from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.hostfiles import HostFiles, HostFolder, Transport
+from bpfmatrix.initramfs import has_module
+from bpfmatrix.kernels.image import KernelImage
+
+__all__ = ["Plan", "plan"]
+
+_MODULES: dict[Transport, tuple[str, ...]] = {
+    "virtiofs": ("virtiofs",),
+    "9p": ("9p", "9pnet_virtio"),
+}
+# For how long the guest trusts what it was told of a file. Tests write into shares, and so may
+# somebody on the host; the root changes rarely, and is asked for a lot.
+_SHARE_SECONDS, _ROOT_SECONDS = 1.0, 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the files of the host take; by itself, nothing."""
+
+    folders: tuple[HostFolder, ...] = ()
+    modules: tuple[str, ...] = ()
+    """Modules of the kernel that the guest loads."""
+    commands: tuple[tuple[str, ...], ...] = ()
+    """What the guest's init does before the tests."""
+
+
+def plan(files: HostFiles, image: KernelImage, name: str) -> Plan:
+    """Say how this kernel sees these files; BpfmatrixError where it can't."""
+    if not files:
+        return Plan()
+    if files.is_host and image.arch != platform.machine():
+        raise UsageError(
+            f"--rootfs host: the host's programs are for {platform.machine()}, and {name} is a "
+            f"kernel for {image.arch}",
+            f"Give --rootfs the folder of a tree for {image.arch}.",
+        )
+    transport = _transport(image, name)
+    modules = list(_MODULES[transport])
+    folders: list[HostFolder] = []
+    commands: list[tuple[str, ...]] = []
+    if files.root is not None:
+        if not has_module(image, "overlay"):
+            raise BpfmatrixError(
+                f"{name} ({image.version}) has no overlayfs, which keeps the tests' writes off "
+                "the host",
+                "Use a kernel with CONFIG_OVERLAY_FS, or --share instead of --rootfs.",
+            )
+        modules.append("overlay")
+        folders.append(HostFolder("host0", files.root, False, transport, _ROOT_SECONDS))
+        commands.append(("host_root", transport, "host0", str(files.folder)))
+    for number, share in enumerate(files.shares, start=1):
+        tag = f"host{number}"
+        folders.append(HostFolder(tag, share.path, share.writable, transport, _SHARE_SECONDS))
+        mode = "rw" if share.writable else "ro"
+        commands.append(("host_share", transport, tag, mode, str(share.path)))
+    return Plan(tuple(folders), tuple(modules), tuple(commands))
+
+
+def _transport(image: KernelImage, name: str) -> Transport:
+    for transport, modules in _MODULES.items():
+        if all(has_module(image, module) for module in modules):
+            return transport
+    raise BpfmatrixError(
+        f"{name} ({image.version}) has neither virtiofs nor 9p, so it can't see the host's files",
+        "Use a kernel with CONFIG_VIRTIO_FS, or run without --rootfs and --share.",
+    )

@@ -1,0 +1,108 @@
+"""The host's files in the guests of real kernels."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bpfmatrix.results import Outcome
+
+from ..tool import ToolProject, by_name
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.1", "7.3"])
+def test_tests_use_the_hosts_files_and_leave_them_alone(
+    project: ToolProject, kernel: str, tmp_path: Path
+) -> None:
+    project.configure([kernel])
+    kept, shared, given = (tmp_path / name for name in ("kept", "shared", "given"))
+    for folder in (kept, shared, given):
+        folder.mkdir()
+        (folder / "file").write_text("as it was")
+    # Where /usr/bin comes first: what a user has in front of it may be slow scripts.
+    script = project.script(
+        "uses-python",
+        f"""
+        set -ex
+        PATH=/usr/bin:$PATH
+        # Another process, with shared libraries, and the working directory.
+        [ "$(python3 -c 'import json; print(json.dumps([1]))')" = "[1]" ]
+        [ "$PWD" = {project.root} ]
+        [ -z "$SECRET_TOKEN" ]
+        # The root can be written, and everything in it, for the guest.
+        echo other >{kept}/file
+        [ "$(cat {kept}/file)" = other ]
+        touch /usr/bin/new-in-the-guest
+        # A share that is not to be written.
+        [ "$(cat {given}/file)" = "as it was" ]
+        ! touch {given}/new
+        ! rm {given}/file
+        # And one that is.
+        mkdir -m 750 {shared}/folder
+        echo "from $(uname -r)" >{shared}/folder/first
+        mv {shared}/folder/first {shared}/folder/second
+        ln -s second {shared}/folder/link
+        rm {shared}/file
+        # The guest's own.
+        [ -d /sys/fs/bpf ] && [ -d /sys/kernel/tracing/events ] && [ -d /proc/$$ ]
+        [ -x /payload/uses-python ]
+        """,
+    )
+    words = ("--rootfs", "host", "--share", f"{shared}:rw", "--share", str(given))
+    os.environ["SECRET_TOKEN"] = "hunter2"
+    try:
+        done, run = project.run(script, kernel=kernel, options=words)
+    finally:
+        del os.environ["SECRET_TOKEN"]
+    assert run.outcome is Outcome.PASSED, done.output
+    assert (kept / "file").read_text() == "as it was"
+    assert not Path("/usr/bin/new-in-the-guest").exists()
+    assert [path.name for path in given.iterdir()] == ["file"]
+    assert [path.name for path in shared.iterdir()] == ["folder"]
+    made = shared / "folder"
+    assert (made / "second").read_text() == f"from {run.release}\n"
+    assert (made / "link").readlink() == Path("second")
+    for path in (made, made / "second"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (os.getuid(), os.getgid())
+    assert made.stat().st_mode & 0o777 == 0o750
+
+
+def test_a_share_without_the_hosts_root(project: ToolProject, tmp_path: Path) -> None:
+    shared = tmp_path / "a folder"
+    shared.mkdir()
+    project.script("script", f'echo here >"{shared}/file"; ! [ -e /usr/lib ]')
+    done, run = project.run("script", options=("--share", f"{shared}:rw"))
+    assert run.outcome is Outcome.PASSED, done.output
+    assert (shared / "file").read_text() == "here\n"
+
+
+def test_a_dynamically_linked_executable(project: ToolProject) -> None:
+    options = ("--rootfs", "host", "--", "-c", "import os; print(os.uname().release)")
+    python = str(Path(sys.executable).resolve())
+    done, run = project.run(python, options=options)
+    assert run.outcome is Outcome.PASSED, done.output
+    [test] = by_name(run).values()
+    assert (project.root / run.logs[0]).read_text() == f"{run.release}\n", test
+
+
+def test_a_root_that_is_full_is_named(project: ToolProject) -> None:
+    project.script("script", "dd if=/dev/zero of=/usr/large bs=1M")
+    done, run = project.run("script", options=("--rootfs", "host"))
+    assert run.outcome is Outcome.FAILED
+    assert "/ of the guest was full" in done.output
+
+
+def test_a_kernel_of_another_architecture_is_refused_before_it_boots(project: ToolProject) -> None:
+    project.configure(["6.1-arm64"])
+    text = (project.root / "kernels.yaml").read_text()
+    (project.root / "kernels.yaml").write_text(
+        text.replace("source:", "arch: aarch64\n    source:")
+    )
+    project.script("script", "true")
+    done, run = project.run("script", kernel="6.1-arm64", options=("--rootfs", "host"))
+    assert run.outcome is Outcome.ERROR
+    assert "--rootfs host: the host's programs are for" in done.output
+    assert "boot" not in done.output
