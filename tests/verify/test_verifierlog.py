@@ -111,6 +111,43 @@ def test_each_walk_is_counted(path: list[int]) -> None:
     assert walks(mixed) == Counter(path)
 
 
+@given(st.lists(st.integers(0, 300), max_size=60), st.integers(1, 300))
+def test_a_listing_of_the_program_is_no_walk(path: list[int], size: int) -> None:
+    listed = [f"{number:3d}: (bf) r1 = r2" for number in range(size)]
+    walked = [f"{number}: (bf) r1 = r2" for number in path]
+    log = [
+        "func#0 @0",
+        "subprog#0 main:",
+        *listed,
+        "stack use/def subprog#0 main (d0,cs0):",
+        *listed,
+        "Live regs before insn:",
+        *(f"     {line.replace('(bf)', '.1........ (bf)')}" for line in listed),
+        "0: R1=ctx() R10=fp0",
+        *walked,
+    ]
+    assert walks(log) == Counter(path)
+
+
+def test_a_walk_to_what_is_known_to_be_safe_counts() -> None:
+    log = [
+        "0: (bf) r1 = r2",
+        "from 5 to 11: safe",
+        "",
+        "7: safe",
+        "7 (speculative execution): safe",
+    ]
+    assert walks(log) == Counter({0: 1, 11: 1, 7: 2})
+
+
+def test_the_explanation_of_new_kernels_is_left_to_the_log() -> None:
+    log = (
+        "7: (79) r1 = *(u64 *)(r0 +0)\nR0 invalid mem access 'map_value_or_null'\n\n"
+        "Verification failed: Register Type Safety\n\nReason:\n  R0 may be NULL here\n"
+    )
+    assert rejection(log).message == ("R0 invalid mem access 'map_value_or_null'",)
+
+
 @given(
     st.lists(st.integers(0, 40), max_size=80),
     st.dictionaries(st.integers(0, 40), st.integers(1, 9), max_size=10),

@@ -45,7 +45,7 @@ def run(
     }
     programs = sum(len(subject.programs) for subject in plan.subjects.values())
     counts = f"{_counted(len(plan.subjects), 'eBPF object')}, {_counted(programs, 'program')}"
-    listener.step("", "objects", counts, "")
+    listener.step("", "verify", counts, "")
     done: dict[str, Finished] = {}
     ready: list[Prepared] = []
     for kernel in kernels:

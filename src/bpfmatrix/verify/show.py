@@ -1,5 +1,6 @@
 """What a person sees of a verification: live on a terminal, then tables, failures, comparisons."""
 
+import shlex
 import time
 from collections.abc import Iterable, Sequence
 
@@ -60,8 +61,7 @@ class VerifyReport(Report):
         else:
             total = time.monotonic() - self._began
             self._console.print(f"side by side {total:.1f} s", markup=False)
-        for one in verifications:
-            self._explain_failures(one)
+        self._explain_failures(verifications)
 
     def _outcome(self, one: Verification) -> None:
         style = {Outcome.PASSED: "green", Outcome.SKIPPED: "yellow"}.get(one.outcome, "red")
@@ -176,23 +176,34 @@ class VerifyReport(Report):
                 said = f"{counted(len(one.maps), 'map')}, {_bytes(sum(memory))} of memory"
                 self._console.print(said, markup=False)
 
-    def _explain_failures(self, one: Verification) -> None:
-        bad, shown = _failures(one), self._console.print
-        who = _release(one)
-        if one.outcome not in _FINE and (not bad or one.outcome is not Outcome.FAILED):
-            shown()
-            shown(Text.assemble((who, "bold"), "  ", (str(one.outcome), "red"), f": {one.reason}"))
-            if one.console:
-                shown(f"  console       {one.console}", markup=False)
-        for result in [p for p in bad if p.code is not Code.NOT_RUN][:_SHOWN_FAILURES]:
-            self._explain_program(one, result)
-        if len(bad) > _SHOWN_FAILURES:
-            shown(f"  ... and {len(bad) - _SHOWN_FAILURES} more on {who}", markup=False)
-
-    def _explain_program(self, one: Verification, result: ProgramResult) -> None:
+    def _explain_failures(self, verifications: Sequence[Verification]) -> None:
+        """Say why kernels and programs failed; what failed alike on several kernels, once."""
         shown = self._console.print
+        alike: dict[tuple[str, ...], list[tuple[Verification, ProgramResult]]] = {}
+        for one in verifications:
+            bad = _failures(one)
+            if one.outcome not in _FINE and (not bad or one.outcome is not Outcome.FAILED):
+                said = Text.assemble((_release(one), "bold"), "  ", (str(one.outcome), "red"))
+                shown()
+                shown(Text.assemble(said, f": {one.reason}"))
+                if one.console:
+                    shown(f"  console            {one.console}", markup=False)
+            for result in bad:
+                if result.code is not Code.NOT_RUN:
+                    key = (result.object, result.program, str(result.code), result.reason)
+                    alike.setdefault(key, []).append((one, result))
+        for failed in list(alike.values())[:_SHOWN_FAILURES]:
+            self._explain_program(failed)
+        if len(alike) > _SHOWN_FAILURES:
+            shown(f"\n... and {len(alike) - _SHOWN_FAILURES} more failures", markup=False)
+
+    def _explain_program(self, failed: Sequence[tuple[Verification, ProgramResult]]) -> None:
+        shown = self._console.print
+        # The newest kernel tells the most.
+        one, result = failed[-1]
+        who = ", ".join(_release(other) for other, _ in failed)
+        what = Text.assemble((who, "bold"), "  ", (result.program, "bold"))
         shown()
-        what = Text.assemble((_release(one), "bold"), "  ", (result.program, "bold"))
         shown(Text.assemble(what, f" of {result.object}: {result.reason or result.outcome}"))
         lines = result.verifier_tail.splitlines()
         if len(lines) > _SHOWN_TAIL_LINES:
@@ -201,11 +212,13 @@ class VerifyReport(Report):
             shown(f"    {line}", markup=False)
         if result.code:
             shown(f"  code               {result.code}", markup=False)
+        for log in [other.log for _, other in failed if other.log]:
+            shown(f"  full verifier log  {log}", markup=False)
         if result.log:
-            shown(f"  full verifier log  {result.log}", markup=False)
-        if result.log:
-            command = f"invoke verify {result.object} --annotate {result.program}"
-            shown(f"  walked lines       {command} --kernel {one.kernel}", markup=False)
+            words = shlex.join(
+                [result.object, "--annotate", result.program, "--kernel", one.kernel]
+            )
+            shown(f"  cost of its lines  invoke verify {words}", markup=False)
 
     def costs(self, found: Iterable[Cost]) -> None:
         """Print which programs cost much more on one kernel than on another."""

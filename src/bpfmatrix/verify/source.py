@@ -16,7 +16,7 @@ __all__ = ["Annotated", "AnnotatedLine", "Explanation", "annotate", "explain", "
 
 _SHOWN_LINES = 4
 # Lines between two that became instructions are shown too, if there are no more than this.
-_GAP = 3
+_GAP = 6
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,15 @@ disasm.c); what is taken from it here is the same from 5.4 to 7.3:
 - `12: R0=map_value_or_null(id=1) R10=fp0` and `from 5 to 12: R0=...` are states; newer kernels
   write a state behind the instruction alone.
 - `; int x = *p;` is the source that comes next, from 6.8 on with ` @ file.c:12`.
-- What follows the last instruction is why it stopped; then come statistics.
+- `12: safe` and `from 5 to 12: safe` are a walk to where nothing new was to be found.
+- What follows the last instruction is why it stopped; then come statistics. From 7.3 on there is an
+  explanation between them, which begins with `Verification failed:`.
+- Newer kernels list the whole program before, each instruction once, in nearly the same form.
 
 Level 2 has each instruction as often as it was walked; level 1 has those of the failing path only.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +26,10 @@ __all__ = ["Line", "Rejection", "lines_of", "rejection", "walks"]
 
 _INSTRUCTION = re.compile(r"(\d+): \(([0-9a-f]{2})\) (.*)")
 _STATE = re.compile(r"(?:from \d+ to )?\d+(?: \([^)]*\))?: (?=R\d|frame\d)")
+_SAFE = re.compile(r"(?:from \d+ to )?(\d+)(?: \([^)]*\))?: safe")
+_LISTING = re.compile(r"subprog#\d+ .*:|stack use/def .*:")
+_LISTED = re.compile(r"\s*\d+: \([0-9a-f]{2}\) ")
+_EXPLANATION = "Verification failed:"
 _SOURCE = re.compile(r"; (.*?)(?: @ (\S+):(\d+))?")
 _STATISTICS = re.compile(
     r"processed \d+ insns|verification time |stack depth |mark_precise|last_idx |regs=|"
@@ -60,12 +68,27 @@ class Rejection:
 
 
 def walks(lines: Iterable[str]) -> Counter[int]:
-    """Count how often each instruction stands in a log."""
+    """Count how often each instruction was walked to: in all, those that were processed."""
     found: Counter[int] = Counter()
-    for line in lines:
-        if line[:1].isdigit() and (match := _INSTRUCTION.match(line)):
+    for line in _trace(lines):
+        # This is called for each of millions of lines.
+        if line[:1] in _BEGINS and (match := _INSTRUCTION.match(line) or _SAFE.match(line)):
             found[int(match[1])] += 1
     return found
+
+
+_BEGINS = frozenset("0123456789f")
+
+
+def _trace(lines: Iterable[str]) -> Iterator[str]:
+    """Give the lines of a log without the listings of the program."""
+    listing = False
+    for line in lines:
+        if listing and _LISTED.match(line):
+            continue
+        listing = line[:1] == "s" and _LISTING.match(line) is not None
+        if not listing:
+            yield line
 
 
 def rejection(log: str) -> Rejection:
@@ -95,7 +118,11 @@ def rejection(log: str) -> Rejection:
 
 
 def _message(lines: Sequence[str]) -> list[str]:
-    said = [line.strip() for line in lines if line.strip()]
+    said = [
+        line.strip()
+        for line in itertools.takewhile(lambda line: not line.startswith(_EXPLANATION), lines)
+        if line.strip()
+    ]
     said = [
         line
         for line in said
@@ -149,7 +176,7 @@ def lines_of(log: Iterable[str]) -> list[Line]:
     """
     found: dict[int, Line] = {}
     comment: tuple[str, str, int] | None = None
-    for line in log:
+    for line in _trace(log):
         if line.startswith("; ") and (source := _SOURCE.fullmatch(line)):
             comment = (source[2] or "", source[1], int(source[3] or 0))
         elif comment and (instruction := _INSTRUCTION.match(line)):

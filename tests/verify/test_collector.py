@@ -1,0 +1,230 @@
+import base64
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpfmatrix.config import Expectation
+from bpfmatrix.expectations import Expected
+from bpfmatrix.results import Outcome
+from bpfmatrix.verify.collector import Collector, Judge, Subject
+from bpfmatrix.verify.model import Code, ProgramResult
+
+from .test_verifierlog import OLD
+
+SUBJECTS = {
+    "objects/1.o": Subject("ebpf/a.o", ("one", "two")),
+    "objects/2.o": Subject("../b ü.o", ("one",)),
+}
+
+
+def collector(folder: Path = Path("unused"), judge: Judge | None = None) -> Collector:
+    return Collector(SUBJECTS, folder, str, judge or Judge(), lambda result: None)
+
+
+def event(kind: str, **keys: Any) -> bytes:
+    return json.dumps({"event": kind, **keys}).encode() + b"\n"
+
+
+def passed(object: str, program: str, **keys: Any) -> bytes:
+    return event("program", object=object, program=program, outcome="passed", **keys)
+
+
+def packed(log: str) -> str:
+    return base64.b64encode(gzip.compress(log.encode())).decode()
+
+
+WHOLE = b"".join(
+    (
+        event("kernel", release="6.1.192", arch="x86_64", features={}),
+        event("start", object="objects/1.o", program="", step="open"),
+        event("start", object="objects/1.o", program="one", step="load"),
+        event("map", object="objects/1.o", name="counts", type="hash", memory_bytes=4096),
+        passed("objects/1.o", "one", statistics={"instructions_processed": 9}),
+        passed("objects/1.o", "two"),
+        passed("objects/2.o", "one"),
+        event("end", seconds=0.5),
+    )
+)
+
+
+@given(st.lists(st.integers(0, len(WHOLE)), max_size=8))
+def test_events_come_in_pieces(cuts: list[int]) -> None:
+    found, begin = collector(), 0
+    for end in [*sorted(cuts), len(WHOLE)]:
+        found.feed(WHOLE[begin:end])
+        begin = end
+    found.close()
+    assert [(p.object, p.program, p.outcome) for p in found.programs] == [
+        ("ebpf/a.o", "one", Outcome.PASSED),
+        ("ebpf/a.o", "two", Outcome.PASSED),
+        ("../b ü.o", "one", Outcome.PASSED),
+    ]
+    assert found.programs[0].statistics.instructions_processed == 9
+    assert [one.object for one in found.maps] == ["ebpf/a.o"]
+    assert found.ended == 1
+    assert not found.said
+
+
+@given(st.integers(0, len(WHOLE)), st.sampled_from((Outcome.PANIC, Outcome.LOST)))
+def test_each_program_has_one_result_wherever_the_machine_died(end: int, outcome: Outcome) -> None:
+    found = collector()
+    found.feed(WHOLE[:end])
+    found.close()
+    found.abandon(outcome, Code.KERNEL_DIED, "sysrq")
+    keys = [(p.object, p.program) for p in found.programs]
+    assert keys == [("ebpf/a.o", "one"), ("ebpf/a.o", "two"), ("../b ü.o", "one")]
+    for result in found.programs:
+        assert result.outcome in (Outcome.PASSED, outcome, Outcome.ERROR)
+        assert (result.code is Code.KERNEL_DIED) == (result.outcome is outcome)
+        assert (result.code is Code.NOT_RUN) == (result.outcome is Outcome.ERROR)
+
+
+def test_what_was_under_way_died_and_the_rest_was_not_run() -> None:
+    found = collector()
+    found.feed(event("start", object="objects/1.o", program="one", step="load"))
+    found.abandon(Outcome.PANIC, Code.KERNEL_DIED, "sysrq")
+    assert [p.code for p in found.programs] == [Code.KERNEL_DIED, Code.NOT_RUN, Code.NOT_RUN]
+
+
+def test_an_object_that_was_being_read_died_as_a_whole() -> None:
+    found = collector()
+    found.feed(event("start", object="objects/1.o", program="", step="open"))
+    found.abandon(Outcome.LOST, Code.KERNEL_DIED, "silent")
+    assert [p.code for p in found.programs] == [Code.KERNEL_DIED, Code.KERNEL_DIED, Code.NOT_RUN]
+
+
+def test_an_object_that_can_not_be_read_is_so_for_each_program() -> None:
+    found = collector()
+    found.feed(event("object", object="objects/1.o", code="bad-btf", reason="no header"))
+    assert [(p.program, p.code, p.reason) for p in found.programs] == [
+        ("one", Code.BAD_BTF, "no header"),
+        ("two", Code.BAD_BTF, "no header"),
+    ]
+
+
+def test_the_first_result_counts() -> None:
+    found = collector()
+    found.feed(event("program", object="objects/1.o", program="one", outcome="failed"))
+    found.feed(passed("objects/1.o", "one"))
+    assert found.programs[0].outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"panic: runtime error\n",
+        b'{"event": "program"}\n',
+        b'{"event": "program", "object": "objects/9.o", "program": "x", "outcome": "passed"}\n',
+        b'{"event": "program", "object": "objects/1.o", "program": "x", "outcome": "fine"}\n',
+        b'{"event": "program", "object": "objects/1.o", "program": "x", "out',
+        b"[1, 2]\n",
+        b"\xff\xfe\n",
+        b'{"event": "object", "object": "objects/1.o", "code": "?", "reason": ""}\n',
+    ],
+)
+def test_what_is_no_event_is_what_the_loader_said(line: bytes) -> None:
+    found = collector()
+    found.feed(line)
+    found.close()
+    assert not found.programs
+    assert found.said
+
+
+@given(st.binary(max_size=300))
+def test_any_output_can_be_read(data: bytes) -> None:
+    found = collector()
+    found.feed(data)
+    found.close()
+    assert not found.programs
+
+
+def test_a_rejection_has_its_log_and_its_explanation(tmp_path: Path) -> None:
+    found = collector(tmp_path)
+    lines = [{"insn": 3, "file": "a.bpf.c", "line": 13, "text": "\t*count += 1;"}]
+    for object in SUBJECTS:
+        keys = {"object": object, "program": "one", "outcome": "failed", "line_info": lines}
+        found.feed(event("program", code="verifier-rejected", log=packed(OLD), **keys))
+    first, second = found.programs
+    assert first.log == str(tmp_path / "ebpf/a.o/one.log")
+    assert second.log == str(tmp_path / "b ü.o/one.log")
+    assert Path(first.log).read_text() == OLD
+    assert first.source == "a.bpf.c:13"
+    assert first.verifier_tail.endswith("R0 invalid mem access 'map_value_or_null'")
+
+
+@pytest.mark.parametrize("log", ["no base64!", base64.b64encode(b"no gzip").decode()])
+def test_a_log_that_is_broken_costs_the_log_only(tmp_path: Path, log: str) -> None:
+    found = collector(tmp_path)
+    found.feed(
+        event("program", object="objects/1.o", program="one", outcome="failed", log=log, reason="x")
+    )
+    assert (found.programs[0].log, found.programs[0].reason) == ("", "x")
+
+
+@pytest.mark.parametrize("name", ["../../etc/x", "..", "a/b", "x" * 500])
+def test_no_log_is_written_elsewhere(tmp_path: Path, name: str) -> None:
+    found = collector(tmp_path / "logs")
+    keys = {"object": "objects/2.o", "program": name, "outcome": "failed"}
+    found.feed(event("program", log=packed(OLD), **keys))
+    (written,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written.parent == tmp_path / "logs/b ü.o"
+
+
+def judged(max_insns: str, count: int | None, **keys: Any) -> ProgramResult:
+    declared: Sequence[Expectation] = (Expectation.model_validate(keys),) if keys else ()
+    found = collector(judge=Judge(max_insns, Expected.of(declared, "6.1.192")))
+    statistics = {"instructions_processed": count, "instructions_limit": 1000}
+    found.feed(passed("objects/1.o", "one", statistics=statistics))
+    return found.programs[0]
+
+
+@pytest.mark.parametrize(
+    ("max_insns", "count", "fails"),
+    [
+        ("80%", 800, False),
+        ("80%", 801, True),
+        ("500", 500, False),
+        ("500", 501, True),
+        ("100%", 1000, False),
+        ("80%", None, False),
+    ],
+)
+def test_a_program_that_comes_too_close_fails(
+    max_insns: str, count: int | None, fails: bool
+) -> None:
+    result = judged(max_insns, count)
+    assert (result.code is Code.TOO_CLOSE) == fails
+    assert (result.outcome is Outcome.FAILED) == fails
+    if fails:
+        assert f"{count} of 1,000" in result.reason
+        assert max_insns in result.reason
+
+
+def test_expectations_are_asked_after_the_limit() -> None:
+    result = judged("80%", 900, program="one", reason="it grew")
+    assert (result.outcome, result.expected) == (Outcome.FAILED, "it grew")
+    assert judged("80%", 700, program="one", reason="it grew").expected == "it grew"
+    assert not judged("80%", 700, program="two", reason="it grew").expected
+
+
+def test_an_oops_is_what_the_loader_crashed_of() -> None:
+    found = collector()
+    found.feed(
+        event(
+            "program",
+            object="objects/1.o",
+            program="one",
+            outcome="error",
+            code="loader-crashed",
+            reason="killed",
+        )
+    )
+    found.oops()
+    assert found.programs[0].code is Code.KERNEL_DIED
+    assert "oops" in found.programs[0].reason
