@@ -108,8 +108,9 @@ class Gdb:
             f"python bpfmatrix_connect({port})",
             "continue",
             "set trust-readonly-sections off",
-            "list",
         ]
+        if self.symbols.has_types:
+            lines.append("list")
         path = self.folder / "gdb.commands"
         path.write_text("".join(f"{line}\n" for line in lines))
         return path

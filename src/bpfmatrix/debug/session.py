@@ -21,7 +21,7 @@ from pathlib import Path
 from bpfmatrix.bar import shown
 from bpfmatrix.config import KernelConfig
 from bpfmatrix.console import Report
-from bpfmatrix.debug import symbols
+from bpfmatrix.debug import names, symbols
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.debug.symbols import Symbols
 from bpfmatrix.errors import BpfmatrixError, UsageError
@@ -59,6 +59,8 @@ class Asked:
     """With `attach_later`, say it as a line of JSON."""
     vmlinux: Path | None = None
     source: Path | None = None
+    names: bool = False
+    """Do with the functions' names, even where a vmlinux could be fetched."""
 
 
 def debug(project: Project, id: str, options: Options, asked: Asked) -> int:
@@ -75,12 +77,14 @@ def debug(project: Project, id: str, options: Options, asked: Asked) -> int:
         with Report(project, [id], options.binaries) as report:
             payload = built(project, kernel.arch, options, report)
             prepared = prepare(project, kernel, payload, options, report)
-        found = _symbols(project, kernel, prepared, asked)
+        found = _symbols(project, prepared, asked, report)
         folder = project.state / "debug" / id
         gdb = Gdb.find(kernel.arch, found, project.cache, folder)
         breakpoints = gdb.resolve(asked.breakpoints)
         report.step(id, "symbols", project.relative(found.vmlinux), found.origin)
-        if found.source is None:
+        if not found.has_types:
+            report.note("functions by name alone: no source, lines or variables (see --vmlinux)")
+        elif found.source is None:
             report.note("no source tree is at hand: name one with --source")
         shutil.rmtree(folder, ignore_errors=True)
         session = _Session(project, prepared, asked, gdb, breakpoints, report)
@@ -111,16 +115,28 @@ def _listening(port: int) -> Iterator[socket.socket]:
         yield listening
 
 
-def _symbols(project: Project, kernel: KernelConfig, prepared: Prepared, asked: Asked) -> Symbols:
+def _symbols(project: Project, prepared: Prepared, asked: Asked, report: Report) -> Symbols:
+    """Get the symbols; the functions' names where that is all there is, or all that is asked."""
+    kernel, image, cache = prepared.kernel, prepared.image, project.cache
+    known = asked.vmlinux or symbols.at_hand(project.root, image, cache)
+    if asked.names or not (known or symbols.fetchable(kernel, image)):
+        target = symbols.names_file(cache, image)
+        if not target.exists():
+            with cache.staging() as staging:
+                names.write(image.boot, names.read(prepared), staging / "vmlinux")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (staging / "vmlinux").replace(target)
+        return Symbols(target, None, origin="the kernel's own names", has_types=False)
     with shown() as progress:
         return symbols.get(
             project.root,
             kernel,
-            prepared.image,
-            project.cache,
+            image,
+            cache,
             asked.vmlinux,
             asked.source,
             progress,
+            announce=report.note,
         )
 
 
@@ -156,6 +172,7 @@ class _Session:
                 if self._asked.attach_later:
                     self._tell(commands, port)
                     await tests
+                    self._report.note(self._ended)
                     status = 0
                 else:
                     async with self._running_gdb(commands) as gdb:
@@ -261,7 +278,8 @@ class _Session:
         await asyncio.wait((ended, tests), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             seconds = time.monotonic() - started
-            self._report.note(f"{self._ended} after {seconds:.0f} s")
+            hint = "" if self._asked.batch else "; Ctrl-C stops the guest, `quit` ends it"
+            self._report.note(f"{self._ended} after {seconds:.0f} s{hint}")
             if self._asked.batch is not None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.shield(ended), _PATIENCE_SECONDS)

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -23,7 +24,7 @@ from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
 from bpfmatrix.kernels.image import KernelImage, Package
 from bpfmatrix.progress import Progress, silent
 
-__all__ = ["Symbols", "at_hand", "get", "prune"]
+__all__ = ["Symbols", "at_hand", "fetchable", "get", "names_file", "prune"]
 
 # What is left out of linux-source: two thirds of it, where nobody who debugs eBPF comes to stand.
 _LEFT_OUT = (
@@ -62,10 +63,12 @@ def get(
     vmlinux: Path | None = None,
     source: Path | None = None,
     progress: Progress = silent,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> Symbols:
     """Return what belongs to a kernel, fetched where it is not at hand.
 
-    `vmlinux` and `source` are what the user names. UsageError for a vmlinux of another build, and
+    `vmlinux` and `source` are what the user names; `announce` is told, before anything is
+    fetched, how much that is. UsageError for a vmlinux of another build, and
     KernelUnavailableError where there is none to be had.
     """
     if source is not None and not (source / "kernel/bpf").is_dir():
@@ -79,7 +82,9 @@ def get(
         if known and known.source:
             found = Symbols(found.vmlinux, known.source, known.moved_from, None, found.origin)
     else:
-        found = at_hand(project_root, image, cache) or _fetched(kernel, image, cache, progress)
+        found = at_hand(project_root, image, cache) or _fetched(
+            kernel, image, cache, progress, announce
+        )
     if source is not None:
         moved = _built_in(found) if found.scripts or not found.source else found.moved_from
         return Symbols(found.vmlinux, source.absolute(), moved, found.scripts, found.origin)
@@ -95,12 +100,22 @@ def at_hand(project_root: Path, image: KernelImage, cache: Cache) -> Symbols | N
         with contextlib.suppress(OSError):
             os.utime(folder)  # still in use: see prune
         tree = folder / "source"
-        said = f"{folder.name.replace('_', ' ')}"
+        said = " ".join(folder.name.split("_")[:2])
         return Symbols(folder / "vmlinux", tree if tree.is_dir() else None, origin=said)
     # A kernel that is booted as the vmlinux of its build.
     if elf.has_lines(image.boot):
         return Symbols(image.boot, None, origin="the kernel's own file")
     return None
+
+
+def fetchable(kernel: KernelConfig, image: KernelImage) -> bool:
+    """Whether it is known where the symbols of a kernel can be fetched from."""
+    return kernel.source.apt is not None and _package(image) is not None
+
+
+def names_file(cache: Cache, image: KernelImage) -> Path:
+    """Return where an ELF file with no more than the functions' names is kept."""
+    return cache.root / "symbols" / f"names_{image.digest.removeprefix('sha256:')[:32]}" / "vmlinux"
 
 
 def _of_build(root: Path, image: KernelImage) -> Symbols | None:
@@ -185,7 +200,13 @@ def _folder(cache: Cache, image: KernelImage) -> Path | None:
     return cache.root / "symbols" / re.sub(r"[^\w.+~-]", "-", name)
 
 
-def _fetched(kernel: KernelConfig, image: KernelImage, cache: Cache, progress: Progress) -> Symbols:
+def _fetched(
+    kernel: KernelConfig,
+    image: KernelImage,
+    cache: Cache,
+    progress: Progress,
+    announce: Callable[[str], None],
+) -> Symbols:
     folder, package = _folder(cache, image), _package(image)
     if kernel.source.apt is None or folder is None or package is None:
         raise KernelUnavailableError(
@@ -217,7 +238,7 @@ def _fetched(kernel: KernelConfig, image: KernelImage, cache: Cache, progress: P
             source = debs.get((f"linux-source-{series[0] if series else ''}", package.version))
             sizes = deb.size_bytes + (source.size_bytes if source else 0)
             what = f"{wanted}{f' and {source.name}' if source else ''}"
-            progress(f"{image.release}: its symbols are {sizes / 1e6:.0f} MB to fetch ({what})")
+            announce(f"{image.release}: {sizes / 1e6:.0f} MB to fetch once ({what})")
             require_space(cache.root, sizes + deb.installed_bytes + _TREE_BYTES)
             made = staging / "made"
             made.mkdir()
@@ -301,10 +322,11 @@ def prune(cache: Cache, unused_seconds: float) -> list[Pruned]:
     """Remove the symbols that nobody used for so long."""
     removed = []
     for folder in sorted((cache.root / "symbols").glob("*")):
+        # That of gdb's indexes is always in use.
         if time.time() - folder.stat().st_mtime < unused_seconds:
             continue
         with cache.staging() as staging:
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             folder.rename(staging / folder.name)
-        removed.append(Pruned(f"symbols of {folder.name.partition('_')[0]}", size))
+        removed.append(Pruned(f"symbols/{folder.name.partition('_')[0]}", size))
     return removed

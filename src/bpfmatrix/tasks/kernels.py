@@ -18,6 +18,8 @@ __all__ = [
 ]
 
 _UNUSED_SECONDS = 24 * 3600
+# Those of one kernel are some 400 MB to fetch again.
+_UNUSED_SYMBOLS_SECONDS = 14 * 24 * 3600
 
 
 @bpfmatrix_task(name="list")
@@ -115,6 +117,7 @@ def kernels_build(
 def kernels_prune(c: Context, all: bool = False) -> None:
     """Remove kernels that nothing points at, and what was prepared and not used for a day."""
     from bpfmatrix import kernels  # noqa: PLC0415
+    from bpfmatrix.debug import symbols  # noqa: PLC0415
     from bpfmatrix.vm import template  # noqa: PLC0415
 
     project = Project.load()
@@ -123,6 +126,7 @@ def kernels_prune(c: Context, all: bool = False) -> None:
         *kernels.prune(project.cache, everything=all),
         *template.prune(project.cache, unused),
         *project.cache.prune_made(unused),
+        *symbols.prune(project.cache, 0 if all else _UNUSED_SYMBOLS_SECONDS),
     ]
     for item in pruned:
         print(f"removed {item.name} ({item.size_bytes / 1e6:.0f} MB)")

@@ -30,6 +30,7 @@ def debug(
     json_port: bool = False,
     vmlinux: str = "",
     source: str = "",
+    names: bool = False,
 ) -> None:
     """Run the tests of one kernel under gdb, which stops in the verifier."""
     from bpfmatrix.debug import session  # noqa: PLC0415 - `invoke -l` stays fast
@@ -47,6 +48,7 @@ def debug(
         json_port=json_port,
         vmlinux=Path(vmlinux) if vmlinux else None,
         source=Path(source) if source else None,
+        names=names,
     )
     project, id = Project.load(), kernel
     if image:

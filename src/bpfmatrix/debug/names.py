@@ -1,0 +1,121 @@
+"""A kernel's functions by name alone, for where no vmlinux with DWARF is to be had.
+
+The kernel knows their names itself (`/proc/kallsyms`). `read` boots it once and asks; `write` gives
+the ELF file that is booted with those names as its symbol table. gdb then stops at functions and
+names those of a call trace; it knows no source, no line and no variable.
+"""
+
+import asyncio
+import dataclasses
+import re
+import struct
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from bpfmatrix.debug.elf import Symbol
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
+from bpfmatrix.preparation import Prepared
+from bpfmatrix.vm import machine
+from bpfmatrix.vm.protocol import Exited, Job, Output, TestCommand
+
+__all__ = ["parse", "read", "write"]
+
+_LINE = re.compile(rb"([0-9a-f]+) ([A-Za-z]) (\S+)$", re.MULTILINE)
+_LIMIT_SECONDS = 60.0
+
+# Elf64_Ehdr, Elf64_Shdr and Elf64_Sym (System V ABI, "ELF-64 Object File Format").
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_SHT_SYMTAB, _SHT_STRTAB, _SHF_ALLOC = 2, 3, 2
+_GLOBAL_FUNCTION = 0x12  # STB_GLOBAL, STT_FUNC
+
+
+def read(prepared: Prepared) -> list[Symbol]:
+    """Boot the kernel where its symbols say that it lies; return what it calls its functions."""
+    spec = prepared.spec
+    spec = dataclasses.replace(spec, kernel_args=(*spec.kernel_args, "nokaslr"))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            text = asyncio.run(_ask(prepared, spec, Path(folder) / "console.log"))
+        except machine.MachineEndedError as ended:
+            raise BpfmatrixError(f"the kernel could not be asked for its names: {ended}") from ended
+    found = parse(text)
+    if not found:
+        raise KernelUnavailableError(
+            f"{prepared.kernel.id}: its kernel does not say what its functions are called",
+            "It was built without CONFIG_KALLSYMS. Name its vmlinux with --vmlinux.",
+        )
+    return found
+
+
+async def _ask(prepared: Prepared, spec: machine.MachineSpec, console: Path) -> bytes:
+    asking = TestCommand(1, ("/bin/cat", "/proc/kallsyms"), _LIMIT_SECONDS)
+    text = bytearray()
+    async with machine.start(spec, console) as guest:
+        async for event in guest.run(Job((asking,), prepared.payload_id)):
+            match event:
+                case Output(data=data):
+                    text += data
+                case Exited():
+                    break
+    return bytes(text)
+
+
+def parse(kallsyms: bytes) -> list[Symbol]:
+    """Return the functions in the text of /proc/kallsyms, but for those of modules."""
+    return [
+        Symbol(name.decode(errors="replace"), int(address, 16), 0)
+        # A module's name in brackets would stand behind them.
+        for address, kind, name in _LINE.findall(kallsyms)
+        if kind in b"tTwW" and int(address, 16)
+    ]
+
+
+def write(boot: Path, symbols: Iterable[Symbol], target: Path) -> None:
+    """Write the ELF file `boot` with these symbols. KernelUnavailableError if it is none."""
+    data = bytearray(boot.read_bytes())
+    if data[:5] != b"\x7fELF\x02":
+        raise KernelUnavailableError(
+            f"{boot.name} is no ELF file, to which names could be added",
+            "Name the kernel's vmlinux with --vmlinux.",
+        )
+    header = list(_HEADER.unpack_from(data))
+    table, count, names_index = header[6], header[12], header[13]
+    sections = [list(_SECTION.unpack_from(data, table + _SECTION.size * n)) for n in range(count)]
+
+    def append(content: bytes) -> tuple[int, int]:
+        data.extend(b"\0" * (-len(data) % 8))
+        place = len(data)
+        data.extend(content)
+        return place, len(content)
+
+    strings, entries = bytearray(b"\0"), bytearray(_SYMBOL.size)
+    for symbol in sorted(symbols, key=lambda each: each.address):
+        index = _section_of(sections, symbol.address)
+        if index:
+            entries += _SYMBOL.pack(len(strings), _GLOBAL_FUNCTION, 0, index, symbol.address, 0)
+            strings += symbol.name.encode() + b"\0"
+    old = sections[names_index]
+    section_names = bytes(data[old[4] : old[4] + old[5]]) + b".symtab\0.strtab\0"
+    first_new = old[5]
+    sections[names_index][4:6] = append(section_names)
+    where, size = append(bytes(entries))
+    # Behind the index of the strings: that of the first symbol that is not local.
+    new = [first_new, _SHT_SYMTAB, 0, 0, where, size, count + 1, 1, 8, _SYMBOL.size]
+    where, size = append(bytes(strings))
+    more = [first_new + len(b".symtab\0"), _SHT_STRTAB, 0, 0, where, size, 0, 0, 1, 0]
+    place, _ = append(b"".join(_SECTION.pack(*each) for each in (*sections, new, more)))
+    header[6], header[12] = place, count + 2
+    _HEADER.pack_into(data, 0, *header)
+    target.write_bytes(data)
+
+
+def _section_of(sections: list[list[int]], address: int) -> int:
+    """Return the index of the section that holds an address; 0 if none does."""
+    for index, section in enumerate(sections):
+        _, _, flags, start, _, size, *_ = section
+        if flags & _SHF_ALLOC and start <= address < start + size:
+            return index
+    return 0
