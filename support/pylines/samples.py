@@ -17,11 +17,11 @@ have further keys, such as a count, a process id or a name; they are passed on a
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from pylines.errors import PylinesError
 
-__all__ = ["SampleError", "read"]
+__all__ = ["SampleError", "parse", "read"]
 
 
 class SampleError(PylinesError):
@@ -31,16 +31,20 @@ class SampleError(PylinesError):
 def read(lines: Iterable[str | bytes]) -> Iterator[dict[str, Any]]:
     """Yield the samples, one for each line that is not empty; SampleError names a bad line."""
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            sample = json.loads(line)
-        except ValueError as error:
-            raise SampleError(f"line {number}: {error}", _ADVICE) from None
-        problem = _problem(sample)
-        if problem:
-            raise SampleError(f"line {number}: {problem}", _ADVICE)
-        yield sample
+        if line.strip():
+            yield parse(line, number)
+
+
+def parse(line: str | bytes, number: int) -> dict[str, Any]:
+    """Return the sample that a line is; SampleError names the line by its number."""
+    try:
+        sample = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise SampleError(f"line {number}: {error}", _ADVICE) from None
+    problem = _problem(sample)
+    if problem:
+        raise SampleError(f"line {number}: {problem}", _ADVICE)
+    return cast(dict[str, Any], sample)
 
 
 _ADVICE = 'Each line is like {"identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36}.'
@@ -52,11 +56,15 @@ def _problem(sample: object) -> str:
     frames = sample.get("frames", [sample])
     if not isinstance(frames, list):
         return "frames: expected a list"
-    for frame in frames:
-        if not isinstance(frame, dict):
-            return "frames: expected objects"
-        if not isinstance(frame.get("identity"), str):
-            return "identity: expected a string"
-        if type(frame.get("offset")) is not int:
-            return "offset: expected an integer"
-    return ""
+    return next((problem for frame in frames if (problem := _frame_problem(frame))), "")
+
+
+def _frame_problem(frame: object) -> str:
+    if not isinstance(frame, dict):
+        return "frames: expected objects"
+    if not isinstance(frame.get("identity"), str):
+        return "identity: expected a string"
+    if type(frame.get("offset")) is not int:
+        return "offset: expected an integer"
+    wrong = [key for key in ("file", "python") if not isinstance(frame.get(key, ""), str)]
+    return f"{wrong[0]}: expected a string" if wrong else ""

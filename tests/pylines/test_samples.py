@@ -19,6 +19,7 @@ def test_frames_and_stacks_are_read_with_all_their_keys() -> None:
         ('{"offset": 1}', "line 2: identity: expected a string"),
         ('{"identity": "x", "offset": "1"}', "line 2: offset: expected an integer"),
         ('{"identity": "x", "offset": true}', "line 2: offset: expected an integer"),
+        ('{"identity": "x", "offset": 1, "file": 1}', "line 2: file: expected a string"),
         ('{"frames": {}}', "line 2: frames: expected a list"),
         ('{"frames": [1]}', "line 2: frames: expected objects"),
         ('{"frames": [{}]}', "line 2: identity: expected a string"),

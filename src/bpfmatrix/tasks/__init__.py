@@ -19,6 +19,7 @@ from bpfmatrix.tasks.kernels import (
     kernels_update,
 )
 from bpfmatrix.tasks.looking import debug
+from bpfmatrix.tasks.pylines import pylines
 from bpfmatrix.tasks.running import doctor, matrix, run, watch
 from bpfmatrix.tasks.verifying import verify
 
@@ -42,7 +43,7 @@ class _InOrder(Lexicon):
 invoke.collection.Lexicon = _InOrder  # type: ignore[attr-defined]
 
 namespace = Collection(
-    *(doctor, run, debug, verify, matrix, watch, ebpf, test_binaries, initramfs, clean),
+    *(doctor, run, debug, verify, matrix, watch, ebpf, test_binaries, initramfs, pylines, clean),
     Collection(
         "kernels",
         *(kernels_list, kernels_fetch, kernels_update, kernels_search, kernels_build),

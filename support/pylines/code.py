@@ -1,0 +1,218 @@
+"""A code object of any CPython, as far as lines need it; and `lines_of`, which gives its lines."""
+
+import functools
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from pylines.errors import PylinesError
+from pylines.identity import Identity
+from pylines.tables import Format, Range, decode
+
+__all__ = ["AnyCode", "Code", "LineMap", "OffsetError", "Place", "lines_of", "walk"]
+
+_OPTIMIZED: Final = 0x1  # CO_OPTIMIZED: functions have it, modules and class bodies do not
+
+
+class OffsetError(PylinesError):
+    """An offset lies behind the end of its code."""
+
+
+class AnyCode(Protocol):
+    """What code objects of this Python, and those that xdis makes of other Pythons', have."""
+
+    @property
+    def co_name(self) -> str: ...
+    @property
+    def co_filename(self) -> str: ...
+    @property
+    def co_firstlineno(self) -> int: ...
+    @property
+    def co_argcount(self) -> int: ...
+    @property
+    def co_flags(self) -> int: ...
+    @property
+    def co_code(self) -> bytes: ...
+    @property
+    def co_consts(self) -> tuple[Any, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an instruction is in the source; None is what its code object does not say.
+
+    Lines count from 1, columns from 0 and in bytes of UTF-8.
+    """
+
+    line: int | None
+    end_line: int | None = None
+    column: int | None = None
+    end_column: int | None = None
+    note: str = ""
+    """What to know about the line; empty for most."""
+
+
+NOT_STARTED: Final = "the frame had not started: its first line"
+NO_TABLE: Final = "the code has no line table: its first line"
+NO_LINE: Final = "the instruction belongs to no line"
+IMPLICIT_RETURN: Final = "the return at the end, which up to Python 3.9 counts to the line above"
+
+
+@dataclass(frozen=True)
+class LineMap:
+    """The lines of one code object: `at` looks one offset up, `ranges` are all of them."""
+
+    ranges: Sequence[Range]
+    first_line: int
+    code_length: int
+    """In bytes."""
+    implicit_return: int | None = None
+    """The offset from which on the code is a return that is written nowhere: up to 3.9."""
+
+    def at(self, offset: int) -> Place:
+        """Return the place of the instruction at an offset in bytes, also of one in its caches.
+
+        OffsetError if that is behind the code's end.
+        """
+        if offset >= self.code_length:
+            raise OffsetError(
+                f"offset {offset} is outside of the code, of {self.code_length} bytes"
+            )
+        if offset < 0:
+            return Place(self.first_line, note=NOT_STARTED)
+        if not self.ranges:
+            return Place(self.first_line, note=NO_TABLE)
+        number = bisect_right(self._starts, offset) - 1
+        if number < 0 or offset >= self.ranges[number].end:
+            return Place(None, note=NO_LINE)
+        _, _, line, end_line, column, end_column = self.ranges[number]
+        note = NO_LINE if line is None else ""
+        if self.implicit_return is not None and offset >= self.implicit_return:
+            note = IMPLICIT_RETURN
+        return Place(line, end_line, column, end_column, note)
+
+    def starts(self) -> Iterator[tuple[int, int | None]]:
+        """Yield the offsets at which another line begins, each with that line."""
+        last: int | None = -1
+        for range in self.ranges:
+            if range.line != last:
+                last = range.line
+                yield range.start, last
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        return [range.start for range in self.ranges]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A code object of one version of CPython, without what lines do not need."""
+
+    version: tuple[int, int]
+    name: str
+    qualified_name: str
+    filename: str
+    """As the compiler was given it."""
+    first_line: int
+    arguments: int
+    keyword_only: int
+    flags: int
+    table: bytes
+    """The line table, as it is in memory."""
+    code_length: int
+    """In bytes."""
+    implicit_return: int | None = None
+    """See LineMap."""
+
+    @classmethod
+    def of(
+        cls, code: AnyCode, version: tuple[int, int] | None = None, qualified_name: str = ""
+    ) -> "Code":
+        """Take over a code object of this Python, or one that xdis read, with its version.
+
+        The qualified name is needed before 3.11, where code objects do not have it.
+        """
+        version = version or sys.version_info[:2]
+        table: bytes | str = getattr(
+            code, "co_linetable" if version >= (3, 10) else "co_lnotab"
+        )  # a str is how xdis gives that of Python 2
+        return cls(
+            version,
+            code.co_name,
+            getattr(code, "co_qualname", "") or qualified_name or code.co_name,
+            code.co_filename,
+            code.co_firstlineno,
+            code.co_argcount,
+            getattr(code, "co_kwonlyargcount", 0),
+            code.co_flags,
+            table.encode("latin-1") if isinstance(table, str) else table,
+            len(code.co_code),
+            _implicit_return(code, version),
+        )
+
+    @property
+    def identity(self) -> Identity:
+        """What a tracer calls it."""
+        return Identity.of(
+            self.first_line, self.arguments, self.keyword_only, self.flags, self.table
+        )
+
+    @property
+    def lines(self) -> LineMap:
+        """Its line table, decoded; TableError if that is damaged."""
+        format = Format.of(self.version)
+        ranges = decode(format, self.table, self.first_line, self.code_length)
+        implicit = self.implicit_return
+        if implicit is not None and any(range.start == implicit for range in ranges):
+            implicit = None  # a line begins there: it is written
+        return LineMap(ranges, self.first_line, self.code_length, implicit)
+
+
+def lines_of(code: Code | AnyCode, version: tuple[int, int] | None = None) -> LineMap:
+    """Return the lines of a code object; TableError if its line table is damaged.
+
+    It may be one of this Python, a `Code`, or one that xdis read, with its version of CPython.
+    """
+    return (code if isinstance(code, Code) else Code.of(code, version)).lines
+
+
+def walk(code: AnyCode, version: tuple[int, int] | None = None) -> Iterator[Code]:
+    """Yield a code object and all that are within it, the outer ones first.
+
+    Before 3.11 their qualified names are made from where they are, which misses one thing: a
+    function that is declared `global` in another one.
+    """
+    kind = type(code)
+    stack: list[tuple[AnyCode, str, str]] = [(code, "", "")]
+    while stack:
+        at, prefix, name = stack.pop()
+        yield Code.of(at, version, name)
+        if at is not code:
+            prefix = f"{name}.<locals>." if at.co_flags & _OPTIMIZED else f"{name}."
+        inner = [value for value in at.co_consts if type(value) is kind]
+        stack += [(value, prefix, prefix + value.co_name) for value in reversed(inner)]
+
+
+def _implicit_return(code: AnyCode, version: tuple[int, int]) -> int | None:
+    """Return the offset of a `return None` that ends the code, up to 3.9.
+
+    It is the compiler's own, unless a line begins there: it gives its own no line. Later
+    versions give it that of the last statement on the way there.
+    """
+    if version >= (3, 10):
+        return None
+    bytecode, consts = code.co_code, code.co_consts
+    # LOAD_CONST is 100, RETURN_VALUE 83. From 3.6 on each takes two bytes; before, what has an
+    # argument takes three, all else one.
+    if version >= (3, 6):
+        load, argument, back = bytecode[-4:-3], bytecode[-3:-2], bytecode[-2:-1]
+        if bytecode[-6:-5] == b"\x90":  # EXTENDED_ARG
+            return None
+    else:
+        load, argument, back = bytecode[-4:-3], bytecode[-3:-1], bytecode[-1:]
+    constant = int.from_bytes(argument, "little")
+    if load != b"d" or back != b"S" or constant >= len(consts) or consts[constant] is not None:
+        return None
+    return len(bytecode) - 4

@@ -1,0 +1,298 @@
+"""An index of a tree: from the identities of code objects to files, functions and line tables.
+
+It is one SQLite file. Line tables are kept as they are, and decoded when they are asked for. An
+identity may be that of several code objects: `Index.entries` gives all of them.
+"""
+
+import contextlib
+import functools
+import os
+import sqlite3
+import sys
+import tokenize
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pylines.code import AnyCode, LineMap, walk
+from pylines.errors import PylinesError, TableError
+from pylines.pyc import Pyc, load
+from pylines.tables import Format, decode
+
+__all__ = ["Entry", "Index", "Summary", "build"]
+
+# "pyln", so that `file` and we know what it is; the second changes with the tables.
+_APPLICATION: Final = 0x70796C6E
+_SCHEMA: Final = 1
+
+_TABLES: Final = """
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL,      -- of the source, or where there is none, as the compiler was given it
+    compiled_as TEXT NOT NULL,
+    python TEXT NOT NULL,    -- such as 3.11
+    changed INTEGER NOT NULL -- whether the source has changed since it was compiled
+);
+CREATE TABLE codes (
+    identity TEXT NOT NULL,
+    file INTEGER NOT NULL REFERENCES files,
+    name TEXT NOT NULL,      -- qualified
+    first_line INTEGER NOT NULL,
+    line_table BLOB NOT NULL,
+    code_bytes INTEGER NOT NULL,
+    implicit_return INTEGER
+);
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A code object of an index."""
+
+    path: str
+    """Of the source."""
+    compiled_as: str
+    """The source's path as the compiler was given it: what a process has in `co_filename`."""
+    python: str
+    """The version that it is for: `3.11`."""
+    changed: int
+    """1 if the source has changed since, else 0."""
+    name: str
+    """The qualified name."""
+    first_line: int
+    table: bytes
+    code_length: int
+    implicit_return: int | None
+
+    @functools.cached_property
+    def lines(self) -> LineMap:
+        """Its lines; TableError if the line table is damaged, which `build` lets none be."""
+        major, minor = self.python.split(".")
+        format = Format.of((int(major), int(minor)))
+        ranges = decode(format, self.table, self.first_line, self.code_length)
+        return LineMap(ranges, self.first_line, self.code_length, self.implicit_return)
+
+
+class Index:
+    """An index that `build` wrote."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it; PylinesError if there is none or it is something else."""
+        advice = f"Make one: python -m pylines index DIR -o {path}"
+        if not path.is_file():
+            raise PylinesError(f"{path}: no such index", advice)
+        self.path = path
+        self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            (application,) = self._database.execute("PRAGMA application_id").fetchone()
+            (schema,) = self._database.execute("PRAGMA user_version").fetchone()
+        except sqlite3.DatabaseError:
+            application = schema = 0
+        if application != _APPLICATION:
+            raise PylinesError(f"{path}: no index of pylines", advice)
+        if schema != _SCHEMA:
+            raise PylinesError(f"{path}: made by another version of pylines", advice)
+
+    def entries(self, identity: str) -> list[Entry]:
+        """Return the code objects with this identity: none, one, or several."""
+        rows = self._database.execute(
+            "SELECT path, compiled_as, python, changed, name, first_line, line_table, code_bytes,"
+            " implicit_return FROM codes JOIN files ON files.id = codes.file"
+            " WHERE identity = ? ORDER BY path, name",
+            (identity,),
+        )
+        return [Entry(*row) for row in rows]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+@dataclass
+class Summary:
+    """What `build` found."""
+
+    files: int = 0
+    """Sources and .pyc files that were read."""
+    codes: int = 0
+    collisions: int = 0
+    """Identities that several code objects of one version have, with different names or lines."""
+    colliding_codes: int = 0
+    """How many code objects these are."""
+    changed: int = 0
+    """.pyc files that are older than their source."""
+    problems: list[str] = field(default_factory=list)
+    """Files that could not be read and why."""
+
+
+Tell = Callable[[str], None]
+
+
+def build(
+    folders: Iterable[Path], output: Path, python: str = "", tell: Tell = lambda _: None
+) -> Summary:
+    """Index the sources and .pyc files in folders; what can't be read is noted in the summary.
+
+    Sources are compiled by this Python, unless it has a .pyc of them that is up to date. With
+    `python`, such as `3.13`, only code of that version is taken. PylinesError if there is none.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as database:
+            summary = _fill(database, folders, python, tell)
+        if not summary.codes:
+            problem = f": {summary.problems[0]}" if summary.problems else ""
+            wanted = f" of Python {python}" if python else ""
+            raise PylinesError(
+                f"no code{wanted} was found{problem}",
+                "Name a folder with .py or .pyc files. For another Python, compile them with it: "
+                "python3.13 -m compileall DIR",
+            )
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return summary
+
+
+def _fill(
+    database: sqlite3.Connection, folders: Iterable[Path], python: str, tell: Tell
+) -> Summary:
+    # It is a new file, which is thrown away where this does not come to an end.
+    database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
+    database.execute("BEGIN")
+    summary = Summary()
+    for folder in folders:
+        if not folder.is_dir():
+            raise PylinesError(f"{folder}: no such folder")
+        for path, _, names in os.walk(folder):
+            if Path(path).name == "__pycache__":
+                continue  # looked at with the folder that it is in
+            tell(path)
+            _Folder(database, summary, Path(path), python).add(names)
+    database.execute("CREATE INDEX codes_by_identity ON codes (identity)")
+    summary.collisions, summary.colliding_codes = database.execute(_COLLISIONS).fetchone()
+    database.execute("COMMIT")
+    database.execute(f"PRAGMA application_id = {_APPLICATION}")
+    database.execute(f"PRAGMA user_version = {_SCHEMA}")
+    return summary
+
+
+_INSERT: Final = """
+INSERT INTO codes (file, identity, name, first_line, line_table, code_bytes, implicit_return)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
+_COLLISIONS: Final = """
+SELECT count(*), total(codes) FROM (
+    SELECT count(*) AS codes FROM (
+        SELECT DISTINCT identity, python, path, name, line_table, code_bytes
+        FROM codes JOIN files ON files.id = codes.file
+    ) GROUP BY identity, python HAVING codes > 1
+)
+"""
+
+
+class _Folder:
+    """The code of one folder and its __pycache__; a code object that comes twice is kept once."""
+
+    def __init__(
+        self, database: sqlite3.Connection, summary: Summary, path: Path, python: str
+    ) -> None:
+        self._database = database
+        self._summary = summary
+        self._path = path
+        self._python = python
+        self._files: dict[tuple[str, str, str, bool], int] = {}
+        self._seen: set[tuple[object, ...]] = set()
+
+    def add(self, names: list[str]) -> None:
+        cache = self._path / "__pycache__"
+        cached = os.listdir(cache) if cache.is_dir() else []  # noqa: PTH208 - names are enough
+        compiled = set()
+        for path in (self._path / name for name in sorted(names) if name.endswith(".pyc")):
+            self._pyc(path, path.with_suffix(".py"))
+        for path in (cache / name for name in sorted(cached) if name.endswith(".pyc")):
+            source = self._path / f"{path.name.split('.')[0]}.py"
+            if self._pyc(path, source) and path.name.endswith(f".{_TAG}.pyc"):
+                compiled.add(source.name)
+        if self._python in {"", _OURS}:
+            for name in sorted(names):
+                if name.endswith(".py") and name not in compiled:
+                    self._source(self._path / name)
+
+    def _pyc(self, path: Path, source: Path) -> bool:
+        """Add what a .pyc holds; return whether it is of the source as that is now."""
+        try:
+            pyc = load(path)
+            if self._python and _text(pyc.version) != self._python:
+                return False
+            changed = pyc.older_than(source)
+            self._add(pyc.code, pyc, source if source.is_file() else None, changed)
+        except PylinesError as error:
+            self._problem(error.what)
+            return False
+        self._summary.changed += changed
+        return not changed
+
+    def _source(self, path: Path) -> None:
+        try:
+            with tokenize.open(path) as file:
+                text = file.read()
+            code = compile(text, str(path), "exec", dont_inherit=True)
+            self._add(code, None, path, changed=False)
+        except OSError as error:
+            self._problem(f"{path}: {error.strerror or error}")
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+            self._problem(f"{path}: does not compile: {error}")
+        except PylinesError as error:
+            self._problem(error.what)
+
+    def _problem(self, text: str) -> None:
+        self._summary.problems.append(text)
+
+    def _add(self, code: AnyCode, pyc: Pyc | None, source: Path | None, changed: bool) -> None:
+        version = pyc.version if pyc else sys.version_info[:2]
+        path = str(source.absolute()) if source else code.co_filename
+        key = (path, code.co_filename, _text(version), changed)
+        file = self._file(key)
+        rows = []
+        for inner in walk(code, version):
+            try:
+                lines = inner.lines
+            except TableError as error:
+                self._problem(f"{path}: {inner.qualified_name}: {error.what}")
+                continue
+            row = (
+                file,
+                str(inner.identity),
+                inner.qualified_name,
+                inner.first_line,
+                inner.table,
+                inner.code_length,
+                lines.implicit_return,
+            )
+            if row not in self._seen:
+                self._seen.add(row)
+                rows.append(row)
+        self._database.executemany(_INSERT, rows)
+        self._summary.files += 1
+        self._summary.codes += len(rows)
+
+    def _file(self, key: tuple[str, str, str, bool]) -> int:
+        if key not in self._files:
+            done = self._database.execute(
+                "INSERT INTO files (path, compiled_as, python, changed) VALUES (?, ?, ?, ?)", key
+            )
+            assert done.lastrowid is not None
+            self._files[key] = done.lastrowid
+        return self._files[key]
+
+
+def _text(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+_OURS: Final = _text(sys.version_info[:2])
+_TAG: Final = sys.implementation.cache_tag

@@ -1,0 +1,147 @@
+"""Code objects out of .pyc files of any CPython from 2.7 to 3.14.
+
+Those of this Python are read by `marshal`, those of others by xdis (the extra `pylines`). A .pyc is
+a header and a marshalled code object; `importlib/_bootstrap_external.py` and PEP 552 have the
+header's formats.
+"""
+
+import importlib.util
+import io
+import marshal
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+from typing import Any, Final, cast
+
+from pylines.code import AnyCode
+from pylines.errors import PycError
+
+__all__ = ["Pyc", "load", "version_of"]
+
+_ADVICE: Final = "Python's own compiler makes a new one: python -m compileall FILE.py"
+
+
+@dataclass(frozen=True)
+class Pyc:
+    """What a .pyc holds."""
+
+    code: AnyCode
+    version: tuple[int, int]
+    source_seconds: int | None
+    """When the source was changed last, modulo 2 to the power of 32; None where it has a hash."""
+    source_size_bytes: int | None
+    """The source's size likewise; Python 2 does not have it either."""
+    source_hash: bytes | None
+    """The hash of the source, in place of the two."""
+
+    def older_than(self, source: Path) -> bool:
+        """Return whether it is not of the source as that is now."""
+        try:
+            if self.source_hash is not None:
+                return importlib.util.source_hash(source.read_bytes()) != self.source_hash
+            stat = source.stat()
+        except OSError:
+            return False
+        if self.source_seconds != int(stat.st_mtime) & 0xFFFFFFFF:
+            return True
+        return self.source_size_bytes not in {None, stat.st_size & 0xFFFFFFFF}
+
+
+def load(path: Path) -> Pyc:
+    """Read a .pyc; PycError if it is none, is damaged, or is of an unknown Python."""
+    try:
+        return _load(path, path.read_bytes())
+    except OSError as error:
+        raise PycError(f"{path}: {error.strerror or error}") from None
+
+
+def version_of(magic: int) -> tuple[int, int] | None:
+    """Return the version of CPython whose .pyc files have this number; None if it is unknown."""
+    for first, last, version in _MAGIC:
+        if first <= magic <= last:
+            return version
+    return None
+
+
+# The first two bytes of a .pyc, of releases: Include/internal/pycore_magic_number.h, in older
+# versions Lib/importlib/_bootstrap_external.py, in 2.7 Python/import.c. Alphas and betas have
+# numbers between these, and other tables.
+_MAGIC: Final = (
+    (62211, 62211, (2, 7)),
+    (3230, 3230, (3, 3)),
+    (3310, 3310, (3, 4)),
+    (3350, 3351, (3, 5)),
+    (3379, 3379, (3, 6)),
+    (3394, 3394, (3, 7)),
+    (3413, 3413, (3, 8)),
+    (3425, 3425, (3, 9)),
+    (3439, 3439, (3, 10)),
+    (3495, 3495, (3, 11)),
+    (3531, 3531, (3, 12)),
+    (3571, 3571, (3, 13)),
+    (3627, 3627, (3, 14)),
+)
+
+
+def _load(path: Path, content: bytes) -> Pyc:
+    if len(content) < 4 or content[2:4] != b"\r\n":
+        raise PycError(f"{path}: no .pyc", _ADVICE)
+    magic = int.from_bytes(content[:2], "little")
+    version = version_of(magic)
+    if version is None:
+        known = ", ".join(f"{major}.{minor}" for _, _, (major, minor) in _MAGIC)
+        raise PycError(
+            f"{path}: of a Python that is not known here (magic number {magic})",
+            f"Known are the releases {known}.",
+        )
+    seconds, size, hashed, header = _source(path, content, version)
+    code = _code(path, content[header:], magic, version)
+    return Pyc(code, version, seconds, size, hashed)
+
+
+def _source(
+    path: Path, content: bytes, version: tuple[int, int]
+) -> tuple[int | None, int | None, bytes | None, int]:
+    """Return what the header says of the source (seconds, size, hash), and the header's length."""
+    try:
+        if version < (3, 3):
+            return (*struct.unpack_from("<I", content, 4), None, None, 8)
+        if version < (3, 7):
+            seconds, size = struct.unpack_from("<II", content, 4)
+            return seconds, size, None, 12
+        flags, seconds, size = struct.unpack_from("<III", content, 4)
+    except struct.error:
+        raise PycError(f"{path}: ends within its header", _ADVICE) from None
+    if flags & 1:
+        return None, None, content[8:16], 16
+    return seconds, size, None, 16
+
+
+def _code(path: Path, marshalled: bytes, magic: int, version: tuple[int, int]) -> AnyCode:
+    ours = version == sys.version_info[:2]
+    try:
+        # What is read here is what Python itself imports; it is read, and never run.
+        code = marshal.loads(marshalled) if ours else _read_by_xdis(marshalled, magic)  # noqa: S302
+    except PycError:
+        raise
+    except Exception as error:
+        # Of damaged bytes, xdis and marshal raise whatever comes of them.
+        raise PycError(
+            f"{path}: damaged: {type(error).__name__}: {str(error)[:80]}", _ADVICE
+        ) from None
+    if not (isinstance(code, CodeType) if ours else hasattr(code, "co_firstlineno")):
+        raise PycError(f"{path}: holds no code", _ADVICE)
+    return cast(AnyCode, code)
+
+
+def _read_by_xdis(marshalled: bytes, magic: int) -> Any:
+    try:
+        from xdis.unmarshal import load_code  # noqa: PLC0415 - 0.3 s, and an extra
+    except ImportError:
+        raise PycError(
+            "xdis is not installed, which reads what another Python compiled",
+            "pip install 'bpfmatrix[pylines]'",
+        ) from None
+    return load_code(io.BytesIO(marshalled), magic, {})

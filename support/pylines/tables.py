@@ -1,0 +1,218 @@
+"""The four line tables of CPython, decoded from their raw bytes: from offsets to lines.
+
+Each is the bytes that a code object holds in memory and in a .pyc, whether this Python or another
+one made it. `docs/python-lines.md` explains them, with an example of each.
+
+| Python | field | format |
+| --- | --- | --- |
+| up to 3.5 | `co_lnotab` | pairs of increments, both unsigned |
+| 3.6 to 3.9 | `co_lnotab` | the same, where the line's increment is signed |
+| 3.10 | `co_linetable` | pairs of a length and a signed increment; -128 for no line |
+| from 3.11 on | `co_linetable` | entries of variable length, with columns |
+
+The formats are CPython's `Objects/lnotab_notes.txt` (up to 3.10) and `Objects/locations.md` (3.11;
+`InternalDocs/code_objects.md` from 3.13 on).
+"""
+
+import enum
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from pylines.errors import TableError
+
+__all__ = ["Format", "Range", "decode"]
+
+
+class Format(enum.Enum):
+    """How a line table is encoded; the value is the first version of CPython that does so."""
+
+    UNSIGNED_LNOTAB = (2, 7)
+    SIGNED_LNOTAB = (3, 6)
+    LINE_TABLE = (3, 10)
+    LOCATION_TABLE = (3, 11)
+
+    @classmethod
+    def of(cls, version: tuple[int, int]) -> "Format":
+        """Return the format of a version of CPython, such as (3, 11); from 2.7 on."""
+        return max((format for format in cls if format.value <= version), key=lambda f: f.value)
+
+
+class Range(NamedTuple):
+    """Bytes of code with one place in the source.
+
+    Lines count from 1, columns from 0 and in bytes of UTF-8, as CPython has them; `end_column` is
+    behind the last byte. What the table does not say is None: columns before 3.11, and the line
+    of instructions that belong to no line.
+    """
+
+    start: int
+    """In bytes from the first instruction, as `end`, which is not part of it."""
+    end: int
+    line: int | None
+    end_line: int | None = None
+    column: int | None = None
+    end_column: int | None = None
+
+
+def decode(format: Format, table: bytes, first_line: int, code_length: int) -> list[Range]:
+    """Return the ranges of a code object of `code_length` bytes, in order; none is empty.
+
+    They may leave out the code's end, which then has no line. TableError if the bytes can't be a
+    table of this format for such code.
+    """
+    return list(_DECODERS[format](table, first_line, code_length))
+
+
+def _lnotab(table: bytes, first_line: int, code_length: int, signed: bool) -> Iterator[Range]:
+    """Each pair says how far it is to the next line: in bytes of code, and in lines.
+
+    An increment of 0 bytes changes the line that begins here. That is how increments that do not
+    fit into one pair are spread over several.
+    """
+    _require_pairs(table)
+    start = offset = 0
+    line = first_line
+    for increment, lines in zip(table[::2], table[1::2], strict=True):
+        offset += increment
+        # The optimizer leaves pairs for code behind the end, which it removed.
+        if offset >= code_length:
+            break
+        delta = lines - 256 if signed and lines >= 128 else lines
+        # A pair without lines only gets further, unless a line was to begin here.
+        if delta and offset > start:
+            yield Range(start, offset, line, line)
+            start = offset
+        line += delta
+    if start < code_length:
+        yield Range(start, code_length, line, line)
+
+
+def _line_table(table: bytes, first_line: int, code_length: int) -> Iterator[Range]:
+    """Each pair is a range: its length in bytes, and what its line has more than the last one."""
+    _require_pairs(table)
+    start, line = 0, first_line
+    for length, delta in zip(table[::2], table[1::2], strict=True):
+        end = start + length
+        _require_within(end, code_length)
+        here = None
+        if delta != _NO_LINE:
+            line += delta - 256 if delta >= 128 else delta
+            here = line
+        if length:
+            yield Range(start, end, here, here)
+        start = end
+
+
+_NO_LINE: Final = 0x80  # -128
+
+
+def _location_table(table: bytes, first_line: int, code_length: int) -> Iterator[Range]:
+    """Each entry begins with a byte 1kkkklll: its kind, and its length in code units less one."""
+    entry = _Entry(table)
+    start, line = 0, first_line
+    while entry.more():
+        first = entry.first()
+        end = start + ((first & 7) + 1) * _CODE_UNIT
+        _require_within(end, code_length)
+        kind = (first >> 3) & 15
+        end_line: int | None = None
+        column: int | None = None
+        end_column: int | None = None
+        here: int | None = None
+        if kind == _NONE:
+            pass
+        elif kind == _LONG:
+            line += entry.signed()
+            here, end_line = line, line + entry.unsigned()
+            # 0 is for no column.
+            column, end_column = (value - 1 if (value := entry.unsigned()) else None for _ in "ab")
+        elif kind == _NO_COLUMNS:
+            line += entry.signed()
+            here = end_line = line
+        elif kind >= _ONE_LINE:
+            line += kind - _ONE_LINE
+            here = end_line = line
+            column, end_column = entry.byte(), entry.byte()
+        else:
+            here = end_line = line
+            second = entry.byte()
+            column = kind * 8 + (second >> 4)
+            end_column = column + (second & 15)
+        yield Range(start, end, here, end_line, column, end_column)
+        start = end
+
+
+_CODE_UNIT: Final = 2
+_ONE_LINE: Final = 10  # to 12: as many lines more as above 10
+_NO_COLUMNS: Final = 13
+_LONG: Final = 14
+_NONE: Final = 15
+
+
+class _Entry:
+    """Reads the bytes of entries one after the other."""
+
+    def __init__(self, table: bytes) -> None:
+        self._table = table
+        self._at = 0
+
+    def more(self) -> bool:
+        return self._at < len(self._table)
+
+    def first(self) -> int:
+        if not self._table[self._at] & 0x80:
+            raise TableError(f"byte {self._at} of the location table should begin an entry")
+        return self._next()
+
+    def byte(self) -> int:
+        if not self.more() or self._table[self._at] & 0x80:
+            raise self._cut()
+        return self._next()
+
+    def unsigned(self) -> int:
+        # Six bits in each byte, the lowest first; the next bit says whether there are more.
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 63) << shift
+            shift += 6
+            if not byte & 64:
+                return value
+
+    def signed(self) -> int:
+        value = self.unsigned()
+        return -(value >> 1) if value & 1 else value >> 1
+
+    def _next(self) -> int:
+        byte = self._table[self._at]
+        self._at += 1
+        return byte
+
+    def _cut(self) -> TableError:
+        return TableError(f"the location table has an entry that ends too early, at {self._at}")
+
+
+def _require_pairs(table: bytes) -> None:
+    if len(table) % 2:
+        raise TableError(f"a line table of pairs has {len(table)} bytes")
+
+
+def _require_within(end: int, code_length: int) -> None:
+    if end > code_length:
+        raise TableError(f"the line table goes on behind the code's end, at {code_length}")
+
+
+def _unsigned(table: bytes, first_line: int, code_length: int) -> Iterator[Range]:
+    return _lnotab(table, first_line, code_length, signed=False)
+
+
+def _signed(table: bytes, first_line: int, code_length: int) -> Iterator[Range]:
+    return _lnotab(table, first_line, code_length, signed=True)
+
+
+_DECODERS: Final[dict[Format, Callable[[bytes, int, int], Iterator[Range]]]] = {
+    Format.UNSIGNED_LNOTAB: _unsigned,
+    Format.SIGNED_LNOTAB: _signed,
+    Format.LINE_TABLE: _line_table,
+    Format.LOCATION_TABLE: _location_table,
+}
