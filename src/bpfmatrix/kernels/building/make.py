@@ -155,7 +155,7 @@ class Make:
             f"O={self.objects}",
             f"ARCH={KERNEL_ARCH[self.arch]}",
             f"CC={wrapped}{cross}gcc",
-            f"HOSTCC={wrapped}gcc",
+            "HOSTCC=gcc",
             *([f"CROSS_COMPILE={cross}"] if cross else []),
         ]
         if self._needs_old_btf():
@@ -220,6 +220,10 @@ def _environment() -> dict[str, str]:
         "KBUILD_BUILD_HOST": "bpfmatrix",
         "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
         "KBUILD_BUILD_VERSION": "1",
+        # ccache takes what a file depends on from the compiler instead of running a preprocessor
+        # before it, which makes a first build a quarter cheaper. The compiler's list has no headers
+        # of the system, of which a kernel uses none; the tools for the build do, and go without.
+        "CCACHE_DEPEND": "1",
     }
     return {**kept, **fixed, "LC_ALL": "C"}
 
