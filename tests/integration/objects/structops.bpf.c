@@ -28,7 +28,7 @@ __u32 undo_cwnd(unsigned long long *ctx)
 	return 2;
 }
 
-SEC(SECTION)
+SEC(".struct_ops.link")
 struct tcp_congestion_ops calm = {
 	.ssthresh = (void *)ssthresh,
 	.cong_avoid = (void *)cong_avoid,
