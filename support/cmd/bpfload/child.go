@@ -138,7 +138,8 @@ func (c *child) autopsy(started time.Time) fate {
 		outOfMemory := status.Signaled() && status.Signal() == syscall.SIGKILL && memoryKills() > c.kills
 		if outOfMemory || strings.Contains(f.reason, "out of memory") ||
 			strings.Contains(f.reason, "cannot allocate memory") {
-			f.outcome, f.code, f.reason = failed, codeNoMemory, "the guest's memory was too small for it"
+			f.outcome, f.code = failed, codeNoMemory
+			f.reason = "the guest's memory was too small for it (qemu.memory of kernels.yaml)"
 		}
 	}
 	return f
