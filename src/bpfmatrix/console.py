@@ -227,6 +227,8 @@ class Report:
             shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
         for line in self._console_lines(run):
             shown(f"      {line}", markup=False, style="dim")
+        for line in run.trace:
+            shown(f"        {line}", markup=False)
         for log in run.logs:
             shown(f"  full output   {log}", markup=False)
         if run.console:
@@ -244,7 +246,12 @@ class Report:
             return []
         with contextlib.suppress(OSError):
             text = (self._project.root / run.console).read_bytes()[run.console_bytes_before_tests :]
-            return _telling_lines(text.decode(errors="replace"))
+            lines = _telling_lines(text.decode(errors="replace"))
+            if not run.trace:
+                return lines
+            # The trace follows, with files and lines.
+            trace = (n for n, line in enumerate(lines, 1) if line.lower().endswith("call trace:"))
+            return lines[: next(trace, len(lines))]
         return []
 
     def _mark(self, outcome: Outcome) -> str:

@@ -89,6 +89,9 @@ class KernelRun:
     """The kernel's console, a path relative to kernels.yaml."""
     console_bytes_before_tests: int = 0
     """How much of the console is older than the first test."""
+    trace: tuple[str, ...] = ()
+    """The call trace of a panic or an oops, the innermost function first; each with its file and
+    line where a vmlinux of the kernel with DWARF is at hand."""
     logs: tuple[str, ...] = ()
     """The tests' whole outputs, paths relative to kernels.yaml."""
     tool_version: str = ""
@@ -167,4 +170,5 @@ def read(path: Path) -> KernelRun:
         TestResult(**{**test, "outcome": Outcome(test["outcome"])}) for test in data["tests"]
     )
     data |= {"tests": tests, "outcome": Outcome(data["outcome"]), "logs": tuple(data["logs"])}
+    data["trace"] = tuple(data.get("trace", ()))
     return KernelRun(**data)

@@ -238,6 +238,20 @@ class _Run:
         for recorder in self._recorders:
             recorder.kill()
 
+    def _trace(self) -> tuple[str, ...]:
+        """Return the call trace of what broke the kernel while tests ran."""
+        from bpfmatrix.debug import symbols, trace  # noqa: PLC0415 - seldom needed
+
+        try:
+            said = self._console.read_bytes()[self._console_bytes :]
+        except OSError:
+            return ()
+        frames = trace.find(said.decode(errors="replace"))
+        project, image = self._project, self._prepared.image
+        if known := symbols.at_hand(project.root, image, project.cache):
+            frames = trace.located(frames, known)
+        return tuple(trace.shown(frames))
+
     def finish(self, seconds: float) -> KernelRun:
         """Write the result and return it."""
         outcome, reason = self._failure or results.verdict(self._tests)
@@ -259,6 +273,7 @@ class _Run:
             started_at=self._started_at,
             tests=tuple(self._tests),
             console=relative(self._console),
+            trace=self._trace() if outcome is Outcome.PANIC or self._oops else (),
             console_bytes_before_tests=self._console_bytes,
             logs=tuple(relative(r.log) for r in self._recorders if r.log.exists()),
             tool_version=__version__,

@@ -1,5 +1,6 @@
 """Tests that end in every way, each made to happen in a real kernel."""
 
+import re
 import subprocess
 import threading
 import time
@@ -87,6 +88,8 @@ def test_pass_fail_hang_and_panic_on_one_machine(project: ToolProject, kernel: s
     # What a person sees: the kernel, what happened, and the console's last lines.
     assert "panic after 4 tests: sysrq triggered crash" in done.output
     assert "Kernel panic - not syncing: sysrq triggered crash" in done.output
+    assert any(line.startswith("sysrq_handle_crash+0x") for line in run.trace)
+    assert run.trace[-1] in done.output
     assert "Kernel panic" in (project.root / run.console).read_text()
     assert "Traceback" not in done.output
 
@@ -201,6 +204,8 @@ def test_an_oops_is_no_pass(project: ToolProject, tmp_path: Path) -> None:
     assert tests["oopses"].outcome is Outcome.FAILED
     assert tests["oopses"].reason == "the kernel had an oops while it ran"
     assert tests["after_it"].outcome is Outcome.PASSED
+    assert re.match(r"(pkttype_mt_init|init_module)\+0x\w+/0x\w+ \[\w+\]$", run.trace[0])
+    assert any(line.startswith("do_one_initcall+0x") for line in run.trace)
     assert "invalid opcode" in (project.root / run.console).read_text()
 
 

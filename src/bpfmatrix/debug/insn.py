@@ -64,5 +64,5 @@ def _jump(code: int, dst: int, src: int, off: int, imm: int, letter: str) -> str
         return (f"call helper {imm}", f"call pc{imm:+d}", f"call kernel function {imm}")[
             min(src, 2)
         ]
-    operand = f"{letter}{src}" if code & 8 else str(imm)
+    operand = f"{letter}{src}" if code & 8 else f"{imm:#x}"
     return f"if {letter}{dst} {operation} {operand} goto pc{off:+d}"
