@@ -13,7 +13,7 @@ tree, a tab and the path:
     site/             of the given modules what is not in the standard library; --path says where
                       such modules lie
 
-An up-to-date .pyc takes the place of its source in lib/, which spares the guest the compilation.
+An up-to-date .pyc takes the place of its source, which spares the guest the compilation.
 Where there is no such Python for the guest's architecture, nothing is listed. It runs on the host,
 with nothing but the standard library.
 """
@@ -99,8 +99,13 @@ def files(modules: list[str], folders: list[Path], whole: bool) -> Iterator[tupl
     interpreter = Path(sys.executable).resolve()
     found: dict[str, Path] = {"bin/python3": interpreter}
     imported = [
-        Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)
+        Path(module.__file__)
+        for module in list(sys.modules.values())
+        if getattr(module, "__file__", None)
     ]
+    # A module may put another one in its place, as collections.abc does.
+    named = (library / f"{name.replace('.', '/')}.py" for name in sys.modules)
+    imported += [path for path in named if path.is_file()]
     extensions = [p for p in imported if p.suffix == ".so"]
     if whole:
         sources = [p for p in library.rglob("*") if p.is_file()]
@@ -109,14 +114,11 @@ def files(modules: list[str], folders: list[Path], whole: bool) -> Iterator[tupl
     for path in (*imported, library / "os.py"):
         if path == Path(__file__).absolute():
             continue
-        if path.is_relative_to(library):
-            place = f"{version}/{path.relative_to(library)}"
-            compiled = up_to_date(path)
-            found[place.removesuffix(".py") + ".pyc" if compiled else place] = compiled or path
-        else:
-            for folder in folders:
-                if path.is_relative_to(folder):
-                    found[f"site/{path.relative_to(folder)}"] = path
+        for folder, name in ((library, version), *((folder, "site") for folder in folders)):
+            if path.is_relative_to(folder):
+                place = f"{name}/{path.relative_to(folder)}"
+                compiled = up_to_date(path)
+                found[place.removesuffix(".py") + ".pyc" if compiled else place] = compiled or path
     for name, path in libraries([interpreter, *extensions]):
         found[f"lib/{name}"] = path
     yield from sorted(found.items())

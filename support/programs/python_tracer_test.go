@@ -6,13 +6,16 @@ package programs
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"hash/fnv"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
@@ -24,7 +27,8 @@ import (
 )
 
 const (
-	spinsScript = "spins.py" // in the payload
+	spinsFolder = "testdata" // in the payload
+	spinsScript = "spins.py"
 	// More frames than one program walks, and few enough for all of them together.
 	spinsDepth = 700
 	mostFrames = 32 * 32 // FRAMES_PER_PART * MAX_PARTS
@@ -73,7 +77,8 @@ func (f toldFrame) frame(t *testing.T) pytrace.Frame {
 }
 
 func TestPythonTracer(t *testing.T) {
-	spins, err := guestpython.Command(t.Context(), spinsScript, strconv.Itoa(spinsDepth))
+	spins, err := guestpython.Command(
+		t.Context(), filepath.Join(spinsFolder, spinsScript), strconv.Itoa(spinsDepth))
 	if errors.Is(err, guestpython.ErrMissing) {
 		t.Skip(err)
 	} else if err != nil {
@@ -95,6 +100,11 @@ func TestPythonTracer(t *testing.T) {
 		t.Fatal(err)
 	}
 	samples := samplesOf(t, tracer, threads)
+	// From here on it would only slow the rest down.
+	if err := tracer.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	spins.Process.Kill()
 
 	t.Run("nested_calls", func(t *testing.T) {
 		sameFrames(t, samples["nested"], threads["nested"])
@@ -119,10 +129,11 @@ func TestPythonTracer(t *testing.T) {
 		sameFrames(t, sample, told)
 	})
 
+	t.Run("lines_are_those_of_python", func(t *testing.T) {
+		sameLines(t, samples, threads)
+	})
+
 	t.Run("every_sample_is_counted", func(t *testing.T) {
-		if err := tracer.Pause(); err != nil {
-			t.Fatal(err)
-		}
 		counters, err := tracer.Counters()
 		if err != nil {
 			t.Fatal(err)
@@ -219,4 +230,90 @@ func sameFrames(t *testing.T, sample pytrace.Sample, thread toldThread) {
 	if !slices.Equal(sample.Frames[1:], want[1:]) {
 		t.Error("the frames are not the same")
 	}
+}
+
+// sameLines has pylines resolve the samples, and compares with the lines that Python said.
+func sameLines(
+	t *testing.T, samples map[string]pytrace.Sample, threads map[string]toldThread,
+) {
+	t.Helper()
+	index := filepath.Join(t.TempDir(), "index")
+	// The outermost frames of a thread are of the module threading.
+	folder := t.TempDir()
+	for _, pattern := range []string{
+		filepath.Join(spinsFolder, spinsScript), "python/lib/python3.*/threading.py*",
+	} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) != 1 {
+			t.Fatalf("%s: %q, %v", pattern, files, err)
+		}
+		content, err := os.ReadFile(files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = os.WriteFile(filepath.Join(folder, filepath.Base(files[0])), content, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var lines bytes.Buffer
+	names := slices.Sorted(maps.Keys(samples))
+	for _, name := range names {
+		if err := json.NewEncoder(&lines).Encode(samples[name]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One Python does both: to start one takes an emulated machine a second.
+	resolved := json.NewDecoder(bytes.NewReader(pylines(t, &lines,
+		[]string{"index", folder, "-o", index}, []string{"resolve", "--json", "-i", index})))
+	for _, name := range names {
+		var stack struct {
+			Frames []struct {
+				File     string `json:"file"`
+				Line     int    `json:"line"`
+				Function string `json:"function"`
+			} `json:"frames"`
+		}
+		if err := resolved.Decode(&stack); err != nil {
+			t.Fatal(err)
+		}
+		told := threads[name].Frames
+		if len(stack.Frames) != len(samples[name].Frames) {
+			t.Errorf("%s: %d frames", name, len(stack.Frames))
+		}
+		for i, frame := range stack.Frames {
+			want := told[i]
+			if i == 0 {
+				want.Line++ // it told of itself in the line before its loop
+			}
+			if filepath.Base(frame.File) != filepath.Base(want.File) || frame.Line != want.Line ||
+				frame.Function != want.Name {
+				t.Fatalf("%s: frame %d is %s:%d %s, want %s:%d %s", name, i,
+					frame.File, frame.Line, frame.Function, want.File, want.Line, want.Name)
+			}
+		}
+	}
+}
+
+// pylines runs commands of support/pylines in the guest, and returns what they print.
+func pylines(t *testing.T, input io.Reader, commands ...[]string) []byte {
+	t.Helper()
+	words, err := json.Marshal(commands)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = "import json, sys; from pylines.__main__ import run; " +
+		"[run(words) for words in json.loads(sys.argv[1])]"
+	cmd, err := guestpython.Command(t.Context(), "-c", all, string(words))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd.Stdin, cmd.Stderr = input, &stderr
+	output, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("pylines %s: %v: %s", words, err, stderr.Bytes())
+	}
+	t.Logf("pylines: %s", bytes.TrimSpace(stderr.Bytes()))
+	return output
 }

@@ -4,6 +4,7 @@ package bpftest
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 
@@ -63,27 +64,32 @@ func SetVariable(name string, value any) func(*ebpf.CollectionSpec) error {
 
 func skipUnlessMet(t testing.TB, path string) {
 	t.Helper()
-	if os.Getenv(requirement.IgnoreVariable) == "1" {
-		return
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	wanted, err := requirement.Read(file)
-	if err != nil {
-		t.Fatalf("%s: %v", path, err)
-	}
-	kernel, err := requirement.KernelRelease()
-	if err != nil {
-		t.Fatal(err)
-	}
-	reason, err := wanted.UnmetBy(kernel)
+	reason, err := Unmet(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if reason != "" {
 		t.Skip(reason)
 	}
+}
+
+// Unmet returns why an object can't run on this kernel, by what it says of itself, or nothing.
+func Unmet(path string) (string, error) {
+	if os.Getenv(requirement.IgnoreVariable) == "1" {
+		return "", nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	wanted, err := requirement.Read(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	kernel, err := requirement.KernelRelease()
+	if err != nil {
+		return "", err
+	}
+	return wanted.UnmetBy(kernel)
 }
