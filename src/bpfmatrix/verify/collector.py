@@ -195,7 +195,7 @@ class Collector:
                 source=explained.source or result.source,
             )
         reason = result.reason.replace("\n", " ")
-        if left_out and result.outcome is not Outcome.PASSED:
+        if left_out and path is None and result.outcome is not Outcome.PASSED:
             reason = f"{reason} (no verifier log: {left_out})"
         self._add(dataclasses.replace(result, reason=reason))
 

@@ -104,8 +104,8 @@ def _settings(project: Project, path: Path) -> VerifyObjects:
     return VerifyObjects(path=str(path))
 
 
-def inspect(path: Path) -> Inspected:
-    """Read an object; ObjectError says why its programs can't be loaded."""
+def inspect(path: Path, name: str) -> Inspected:
+    """Read an object; ObjectError, with its name, says why its programs can't be loaded."""
     from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
     from elftools.construct import ConstructError  # noqa: PLC0415
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
@@ -114,41 +114,41 @@ def inspect(path: Path) -> Inspected:
         with path.open("rb") as file:
             if file.read(4) != b"\x7fELF":
                 raise ObjectError(
-                    f"{path} is no ELF file, so no eBPF object",
+                    f"{name} is no ELF file, so no eBPF object",
                     "Compile it: clang -target bpf -O2 -g -c.",
                 )
             elf = ELFFile(file)
-            _check_kind(path, elf)
+            _check_kind(name, elf)
             programs = tuple(dict.fromkeys(_programs(elf)))
             symbols, requires = frozenset(_symbols(elf)), _requires(elf)
     except OSError as error:
-        raise ObjectError(f"{path} can't be read: {error.strerror or error}") from error
+        raise ObjectError(f"{name} can't be read: {error.strerror or error}") from error
     except (ELFError, ConstructError, ValueError, KeyError, AttributeError, IndexError) as error:
         # What pyelftools lets pass of an ELF file whose tables lead to nowhere.
         reason = str(error) or type(error).__name__
-        raise ObjectError(f"{path} is a damaged ELF file: {reason}", "Build it again.") from error
+        raise ObjectError(f"{name} is a damaged ELF file: {reason}", "Build it again.") from error
     if not programs:
         raise ObjectError(
-            f'{path} has no eBPF program: no function in a section such as SEC("kprobe")'
+            f'{name} has no eBPF program: no function in a section such as SEC("kprobe")'
         )
     return Inspected(programs, symbols, requires)
 
 
-def _check_kind(path: Path, elf: "ELFFile") -> None:
+def _check_kind(name: str, elf: "ELFFile") -> None:
     machine, kind = elf["e_machine"], elf["e_type"]
     if machine != "EM_BPF":
         # pyelftools gives the number of a machine that it has no name for.
         raise ObjectError(
-            f"{path} is no eBPF object: it is built for {str(machine).removeprefix('EM_').lower()}",
+            f"{name} is no eBPF object: it is built for {str(machine).removeprefix('EM_').lower()}",
             "Compile it with clang -target bpf.",
         )
     if not elf.little_endian:
         raise ObjectError(
-            f"{path} is for big-endian machines, and all kernels here are little-endian",
+            f"{name} is for big-endian machines, and all kernels here are little-endian",
             "Compile it with -target bpfel.",
         )
     if kind != "ET_REL" or elf.elfclass != 64:
-        raise ObjectError(f"{path} is eBPF, but no relocatable 64-bit object file")
+        raise ObjectError(f"{name} is eBPF, but no relocatable 64-bit object file")
 
 
 def _programs(elf: "ELFFile") -> Iterator[str]:

@@ -65,7 +65,7 @@ class Plan:
     @classmethod
     def make(cls, project: Project, objects: Sequence[ObjectFile], request: Request) -> "Plan":
         """Read the objects; UsageError says what can't be loaded, or means nothing."""
-        read = [(one, inspect(one.path)) for one in objects]
+        read = [(one, inspect(one.path, one.name)) for one in objects]
         _check_names(read, request)
         subjects, files, requires = {}, {}, {}
         grouped: dict[str, list[tuple[str, ObjectFile, Inspected]]] = {}
@@ -159,7 +159,7 @@ def _check_names(read: Sequence[tuple[ObjectFile, Inspected]], request: Request)
     for option, names, known, what in (
         ("--set", request.set, symbols, "variable"),
         ("--map-size", request.map_sizes, symbols, "map"),
-        ("--program", request.only, programs, "program"),
+        ("--annotate", request.only, programs, "program"),
     ):
         for name in names:
             if name not in known:

@@ -29,6 +29,12 @@ from bpfmatrix.vm.protocol import Exited, Job, Output, Started, TestCommand
 __all__ = ["Finished", "VerifyListener", "execute", "failed_to_prepare", "verdict"]
 
 _FINE = (Outcome.PASSED, Outcome.SKIPPED)
+# What becomes of the program that was being loaded when its machine ended.
+_FATES = {
+    Outcome.PANIC: (Outcome.PANIC, Code.KERNEL_DIED),
+    Outcome.LOST: (Outcome.LOST, Code.KERNEL_DIED),
+    Outcome.TIMEOUT: (Outcome.TIMEOUT, Code.TIMEOUT),
+}
 
 
 class VerifyListener(Listener, Protocol):
@@ -196,7 +202,7 @@ class _Run:
             collector.oops()
         if failure is not None:
             outcome, reason = failure
-            collector.abandon(outcome, Code.KERNEL_DIED, reason)
+            collector.abandon(*_FATES.get(outcome, (Outcome.ERROR, Code.NOT_RUN)), reason)
             told = {Outcome.PANIC: f"panic: {reason}", Outcome.LOST: f"machine lost: {reason}"}
             failure = outcome, told.get(outcome, reason)
         programs = collector.programs

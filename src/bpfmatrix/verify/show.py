@@ -199,8 +199,8 @@ class VerifyReport(Report):
 
     def _explain_program(self, failed: Sequence[tuple[Verification, ProgramResult]]) -> None:
         shown = self._console.print
-        # The newest kernel tells the most.
-        one, result = failed[-1]
+        # Newer kernels tell more.
+        one, result = max(failed, key=lambda pair: len(pair[1].verifier_tail))
         who = ", ".join(_release(other) for other, _ in failed)
         what = Text.assemble((who, "bold"), "  ", (result.program, "bold"))
         shown()

@@ -32,8 +32,8 @@ _LISTED = re.compile(r"\s*\d+: \([0-9a-f]{2}\) ")
 _EXPLANATION = "Verification failed:"
 _SOURCE = re.compile(r"; (.*?)(?: @ (\S+):(\d+))?")
 _STATISTICS = re.compile(
-    r"processed \d+ insns|verification time |stack depth |mark_precise|last_idx |regs=|"
-    r"parent |insns processed"
+    r"processed \d+ insns|verification time |stack depth |subprog \d+ |arg#\d+ reference type|"
+    r"mark_precise|last_idx |regs=|parent "
 )
 _REGISTER = re.compile(r"(?<![\w])(R\d+)(?:_[a-zA-Z]+)*=([^\s(]+(?:\((?:[^()]|\([^()]*\))*\))?)")
 _USED = re.compile(r"\b[rw](\d+)\b")

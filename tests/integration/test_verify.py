@@ -1,0 +1,255 @@
+"""`invoke verify` on real kernels."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bpfmatrix.results import Outcome
+from bpfmatrix.verify import store
+from bpfmatrix.verify.model import Code, ProgramResult, Verification
+
+from ..tool import REPOSITORY, ToolProject, qemus_of, wait_until
+from ..verify.objectfiles import REJECTED, compiled
+
+pytestmark = pytest.mark.integration
+
+KERNELS = ("5.10", "6.1", "6.12", "7.3")
+OURS = {
+    "bounded_loops": ("sum_range",),
+    "ringbuf_events": ("on_sys_enter",),
+    "sched_monitor": ("on_fork", "on_exec", "on_exit"),
+    "stack_sampler": ("on_sample",),
+    "system_config": ("on_sys_enter",),
+}
+ODD = ("dir ü/same name.o", "größe/same name.o")
+# A loop whose every round the verifier walks.
+LOOP = """\
+#include "kernel_types.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+const volatile __u32 rounds = 100;
+__u64 total;
+
+SEC("raw_tp/sys_enter")
+int looping(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u64 sum = ctx->args[1];
+
+	for (__u32 i = 0; i < rounds; i++) {
+		sum = sum & 1 ? sum * 3 + i : sum ^ i;
+		asm volatile("" : "+r"(sum));
+	}
+	total = sum;
+	return 0;
+}
+"""
+
+
+def declare(project: ToolProject, **keys: object) -> None:
+    path = project.root / "kernels.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **keys}, sort_keys=False))
+
+
+def verification(project: ToolProject, kernel: str = "6.1") -> Verification:
+    return store.read(project.root / f".bpfmatrix/verify/{kernel}.json")
+
+
+def by_program(found: Verification) -> dict[tuple[str, str], ProgramResult]:
+    return {(p.object, p.program): p for p in found.programs}
+
+
+@pytest.fixture(scope="module")
+def everywhere(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[ToolProject, int, str, list[Verification]]:
+    """Our own objects, and two of one name, verified on all kernels by one call."""
+    project = ToolProject(tmp_path_factory.mktemp("verify") / "project")
+    project.configure(KERNELS, {"ebpf": str(REPOSITORY / "ebpf"), "go": None})
+    for name in ODD:
+        compiled(REJECTED, project.root / name)
+    entries = [{"path": str(REPOSITORY / "ebpf/*.bpf.o")}, *({"path": name} for name in ODD)]
+    known = {"kernels": ["7.3"], "program": "unchecked", "object": ODD[0], "reason": "seen before"}
+    wrong = {"kernels": ["6.12"], "program": "on_sample", "reason": "said to fail"}
+    declare(project, verify={"objects": entries}, expect=[known, wrong])
+    done = project.invoke("verify", "--save", "base.json")
+    return project, done.status, done.output, store.read_saved(project.root / "base.json")
+
+
+Everywhere = tuple[ToolProject, int, str, list[Verification]]
+
+
+def test_our_own_programs_load_on_each_kernel(everywhere: Everywhere) -> None:
+    _, _, _, found = everywhere
+    assert [one.kernel for one in found] == list(KERNELS)
+    for one in found:
+        results = by_program(one)
+        for name, programs in OURS.items():
+            for program in programs:
+                result = results[str(REPOSITORY / f"ebpf/{name}.bpf.o"), program]
+                if name == "bounded_loops" and one.kernel == "5.10":
+                    assert (result.outcome, result.code) == (Outcome.SKIPPED, Code.DECLARED)
+                    assert result.reason.startswith("needs 5.17 (bpf_loop), this kernel is 5.10.")
+                    continue
+                assert result.outcome is Outcome.PASSED, (one.kernel, result)
+                statistics = result.statistics
+                assert statistics.instructions_limit == 1_000_000
+                assert (statistics.instructions_processed or 0) > 20
+                assert (statistics.jited_bytes or 0) > 100
+                assert (statistics.translated_bytes or 0) > 100
+                assert statistics.peak_states is not None
+                assert statistics.verifier_us is not None
+
+
+def test_a_rejection_is_beside_its_source_on_each_kernel(everywhere: Everywhere) -> None:
+    project, status, output, found = everywhere
+    assert status == 1
+    for one in found:
+        for name in ODD:
+            result = by_program(one)[name, "unchecked"]
+            assert (result.outcome, result.code) == (Outcome.FAILED, Code.VERIFIER_REJECTED)
+            assert result.source == f"{Path(name).with_suffix('.c')}:18"
+            lines = result.verifier_tail.splitlines()
+            assert any("*count += 1;" in line for line in lines)
+            assert any(line.strip().startswith("R0=map_value_or_null") for line in lines)
+            assert "R0 invalid mem access 'map_value_or_null'" in lines
+            assert result.log == f".bpfmatrix/verify/{one.kernel}/{name}/unchecked.log"
+            log = (project.root / result.log).read_text()
+            assert "R0 invalid mem access" in log
+            assert by_program(one)[name, "fine"].outcome is Outcome.PASSED
+    # Once for all kernels, with what to type next.
+    assert output.count(f"unchecked of {ODD[1]}: R0 invalid mem access") == 1
+    assert f"invoke verify '{ODD[1]}' --annotate unchecked --kernel" in output
+
+
+def test_what_is_expected_is_marked(everywhere: Everywhere) -> None:
+    _, _, output, found = everywhere
+    results = {one.kernel: by_program(one) for one in found}
+    assert results["7.3"][ODD[0], "unchecked"].expected == "seen before"
+    assert not results["7.3"][ODD[1], "unchecked"].expected
+    assert not results["6.12"][ODD[0], "unchecked"].expected
+    sampler = str(REPOSITORY / "ebpf/stack_sampler.bpf.o")
+    assert results["6.12"][sampler, "on_sample"].expected == "said to fail"
+    assert "1 failed as expected" in output
+    assert "1 loaded, not as expected" in output
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "7.3"])
+def test_each_walk_of_an_annotated_program_is_counted(everywhere: Everywhere, kernel: str) -> None:
+    project, _, _, _ = everywhere
+    compiled(LOOP, project.root / "loop.o")
+    done = project.invoke("verify", "loop.o", "--annotate", "looping", "--kernel", kernel)
+    assert done.status == 0
+    one = store.read(project.root / f".bpfmatrix/annotated/{kernel}.json")
+    (result,) = one.programs
+    count = result.statistics.instructions_processed
+    assert f"instructions, walked {count:,} times" in done.output
+    (hot,) = [line for line in done.output.splitlines() if "sum & 1 ?" in line]
+    insns, walked = (int(cell.replace(",", "")) for cell in hot.split()[:2])
+    assert insns >= 4
+    assert walked > 300
+    assert "const volatile" not in done.output  # outside of the program
+    # What was verified before is still there.
+    assert len(verification(project, kernel).programs) > 7
+
+
+def test_against_a_saved_run(project: ToolProject) -> None:
+    loop = compiled(LOOP, project.root / "loop.o")
+    assert project.invoke("verify", "loop.o", "--save", "base.json").status == 0
+    same = project.invoke("verify", "loop.o", "--against", "base.json")
+    assert (same.status, "nothing changed against base.json" in same.output) == (0, True)
+    more = project.invoke("verify", "loop.o", "--against", "base.json", "--set", "rounds=300")
+    assert more.status == 1
+    assert "1 regression, 0 other changes" in more.output
+    assert "instructions processed before" in more.output
+    compiled(REJECTED.replace("int unchecked", "int looping"), loop)
+    worse = project.invoke("verify", "loop.o", "--against", "base.json")
+    assert worse.status == 1
+    assert "looping: loaded, fails now: R0 invalid mem access" in worse.output
+    assert "fine: new, loads" in worse.output
+
+
+def test_limits(project: ToolProject) -> None:
+    compiled(LOOP.replace("rounds = 100", "rounds = 30000"), project.root / "slow.o")
+    compiled(LOOP, project.root / "loop.o")
+    done = project.invoke("verify", "slow.o", "loop.o", "--limit", "1s", "--max-insns", "1000")
+    assert done.status == 1
+    results = by_program(verification(project))
+    slow, close = results["slow.o", "looping"], results["loop.o", "looping"]
+    assert (slow.outcome, slow.code) == (Outcome.TIMEOUT, Code.TIMEOUT)
+    assert (close.outcome, close.code) == (Outcome.FAILED, Code.TOO_CLOSE)
+    assert "instructions processed, more than 1000" in done.output
+
+
+def test_an_object_of_100_mb(project: ToolProject) -> None:
+    big = compiled(REJECTED, project.root / "big.o")
+    (project.root / "filler").write_bytes(os.urandom(1 << 20) * 100)
+    subprocess.run(
+        ["llvm-objcopy-19", f"--add-section=.debug_big={project.root / 'filler'}", big], check=True
+    )
+    assert big.stat().st_size > 100 << 20
+    project.invoke("verify", "big.o")
+    results = by_program(verification(project))
+    assert results["big.o", "fine"].outcome is Outcome.PASSED
+    assert results["big.o", "unchecked"].code is Code.VERIFIER_REJECTED
+
+
+def test_a_machine_that_dies_takes_only_what_it_was_loading(project: ToolProject) -> None:
+    for number in range(3):
+        compiled(LOOP.replace("rounds = 100", "rounds = 30000"), project.root / f"slow{number}.o")
+    process = project.start("verify", "slow0.o", "slow1.o", "slow2.o")
+    folder = project.root / ".bpfmatrix/verify/6.1"
+    wait_until(lambda: (folder / "console.log").exists() and qemus_of(project), "a machine")
+    wait_until(lambda: _threads_seconds(qemus_of(project)) > 3, "the verifier at work")
+    for id in qemus_of(project):
+        os.kill(id, signal.SIGKILL)
+    done = project.finish(process)
+    assert done.status == 1
+    found = verification(project)
+    assert found.outcome is Outcome.LOST
+    codes = [result.code for result in found.programs]
+    assert len(codes) == 3
+    assert set(codes) <= {Code.KERNEL_DIED, Code.NOT_RUN}
+    assert codes[0] is Code.KERNEL_DIED
+    assert "machine lost: QEMU died of signal 9" in done.output
+
+
+def _threads_seconds(ids: list[int]) -> float:
+    """Return how much processor time some processes have used."""
+    ticks = 0
+    for id in ids:
+        fields = Path(f"/proc/{id}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def test_json_is_all_that_stdout_has(project: ToolProject) -> None:
+    compiled(REJECTED, project.root / "a.o")
+    command = project.command("verify", "a.o", "--json")
+    done = subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=False)
+    (one,) = [store.parse(data, "stdout") for data in json.loads(done.stdout)]
+    assert one == verification(project)
+    assert "unchecked of a.o: R0 invalid mem access" in done.stderr
+
+
+def test_an_expected_failure_of_a_test_lets_the_run_pass(project: ToolProject) -> None:
+    bad, good = project.script("bad", "exit 1"), project.script("good", "exit 0")
+    expect = [{"test": name, "reason": "known"} for name in (bad, good)]
+    declare(project, expect=expect)
+    done, run = project.run(bad, good)
+    assert done.status == 0, done.output
+    assert run.outcome is Outcome.PASSED
+    assert [(test.name, test.outcome, test.expected) for test in run.tests] == [
+        ("bad", Outcome.FAILED, "known"),
+        ("good", Outcome.PASSED, "known"),
+    ]
+    assert "failed as expected: known" in done.output
+    assert "passed, not as expected: known" in done.output
+    declare(project, expect=[{**expect[0], "until": "2020-01-01"}])
+    done, run = project.run(bad, good)
+    assert (done.status, run.outcome) == (1, Outcome.FAILED)

@@ -1,0 +1,148 @@
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bpfmatrix.config import VerifyObjects
+from bpfmatrix.errors import UsageError
+from bpfmatrix.project import Project
+from bpfmatrix.verify.objects import ObjectError, find, inspect
+from bpfmatrix.verify.plan import Plan, Request
+
+from .objectfiles import REJECTED, compiled
+
+
+@pytest.fixture(scope="module")
+def rejected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(REJECTED, tmp_path_factory.mktemp("objects") / "größe 1.bpf.o")
+
+
+def test_an_object_tells_its_programs_and_variables(rejected: Path) -> None:
+    found = inspect(rejected, "a.o")
+    assert found.programs == ("unchecked", "fine")
+    assert {"counts", "LICENSE"} <= found.symbols
+    assert not found.requires
+
+
+def test_what_an_object_requires_is_read(tmp_path: Path) -> None:
+    text = f'#include "requires.h"\n{REJECTED}\nREQUIRES_KERNEL("5.17", "bpf_loop");\n'
+    assert inspect(compiled(text, tmp_path / "a.o"), "a.o").requires == "5.17 bpf_loop"
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ObjectError) as caught:
+        inspect(path, "the file")
+    assert caught.value.exit_status == 2
+    assert caught.value.what.startswith("the file ")
+    assert "\n" not in caught.value.what
+    return caught.value.what
+
+
+def test_files_that_are_no_objects_are_refused(tmp_path: Path, rejected: Path) -> None:
+    (tmp_path / "text").write_text("int x;")
+    assert "is no ELF file" in refused(tmp_path / "text")
+    (tmp_path / "empty").touch()
+    assert "is no ELF file" in refused(tmp_path / "empty")
+    assert "can't be read: Is a directory" in refused(tmp_path)
+    assert "can't be read: No such file" in refused(tmp_path / "none")
+    assert "it is built for x86_64" in refused(Path("/bin/true").resolve())
+    (tmp_path / "short").write_bytes(rejected.read_bytes()[:40])
+    assert "is a damaged ELF file" in refused(tmp_path / "short")
+
+
+def test_an_object_of_the_other_byte_order_is_refused(tmp_path: Path) -> None:
+    big = compiled(REJECTED, tmp_path / "big.o", machine="bpfeb")
+    assert "big-endian" in refused(big)
+
+
+def test_an_object_without_programs_is_refused(tmp_path: Path) -> None:
+    none = compiled("int add(int a, int b) { return a + b; }\n", tmp_path / "none.o")
+    assert "has no eBPF program" in refused(none)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(data=st.data())
+def test_a_damaged_object_is_read_or_refused(
+    tmp_path: Path, rejected: Path, data: st.DataObject
+) -> None:
+    content = bytearray(rejected.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "damaged.o"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    with contextlib.suppress(ObjectError):
+        assert inspect(path, "the file").programs
+
+
+def project_with(project: Project, *entries: VerifyObjects) -> Project:
+    verify = project.config.verify.model_copy(update={"objects": list(entries)})
+    config = project.config.model_copy(update={"verify": verify})
+    return Project(project.root, config, project.cache)
+
+
+def test_objects_are_those_that_are_named_or_declared_or_built(
+    library_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = library_project.root
+    for name in ("a.o", "b ü.o", "[c].o"):
+        (root / name).touch()
+    (root / "folder").mkdir()
+    monkeypatch.chdir(root / "folder")
+    declared = project_with(library_project, VerifyObjects(path="?*.o", set={"x": 1}))
+
+    def names(given: list[str], built: list[Path]) -> list[str]:
+        return [one.name for one in find(declared, given, built)]
+
+    assert names(["../b ü.o", "../*.o"], []) == ["b ü.o", "[c].o", "a.o"]
+    assert names(["../[c].o"], []) == ["[c].o"]
+    assert names([], [root / "built.o"]) == ["[c].o", "a.o", "b ü.o"]
+    assert [one.name for one in find(library_project, [], [root / "built.o"])] == ["built.o"]
+    # What is named has what is declared for it.
+    assert find(declared, ["../a.o"])[0].settings.set == {"x": 1}
+    with pytest.raises(UsageError, match=r"none\*: no such file"):
+        find(declared, ["none*"])
+    with pytest.raises(UsageError, match="there is no eBPF object"):
+        find(library_project, [])
+
+
+def test_objects_with_the_same_settings_are_loaded_by_one_call(
+    library_project: Project, rejected: Path
+) -> None:
+    for name in ("a.o", "b.o", "c.o"):
+        (library_project.root / name).write_bytes(rejected.read_bytes())
+    entries = (
+        VerifyObjects(path="b.o", map_sizes={"counts": 5}, variants=[["unchecked", "fine"]]),
+        VerifyObjects(path="[ac].o", requires="5.17 bpf_loop"),
+    )
+    project = project_with(library_project, *entries)
+    plan = Plan.make(project, find(project, []), Request(set={"LICENSE": "x"}))
+    loader = Path("/somewhere/bpfload")
+    (first, words), (second, _) = plan.commands(loader, [], cpus=2)
+    common = ["--log-level", "stats", "--limit", "30", "--set", "LICENSE=x"]
+    assert list(words) == [
+        *("/payload/bpfload", *common, "--map-size", "counts=5"),
+        *("--variants", "unchecked,fine", "--jobs", "2", "objects/1.o"),
+    ]
+    assert (first.places, second.places) == (("objects/1.o",), ("objects/2.o", "objects/3.o"))
+    reason = "needs 5.17 (bpf_loop), this kernel is 5.10.262"
+    assert plan.too_old("5.10.262") == dict.fromkeys(second.places, reason)
+    assert plan.too_old("5.17") == {}
+    assert [group for group, _ in plan.commands(loader, second.places, 2)] == [first]
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        (Request(set={"cuonts": "1"}), "--set cuonts: no object has such a variable (did you mean"),
+        (Request(map_sizes={"x": "1"}), "--map-size x: no object has such a map"),
+        (Request(only=("fien",)), '--annotate fien: no object has such a program (did you mean "f'),
+    ],
+)
+def test_a_name_that_no_object_has_is_refused(
+    library_project: Project, rejected: Path, request_: Request, sentence: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        Plan.make(library_project, find(library_project, [str(rejected)]), request_)
+    assert caught.value.what.startswith(sentence)
