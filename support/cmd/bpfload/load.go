@@ -313,6 +313,13 @@ func (w *worker) explain(result *programEvent, spec *ebpf.ProgramSpec, first err
 	} else if again := logOf(err); len(again) > 0 {
 		lines = again
 	}
+	if level == logPath && !tellRegisters(lines) && isShort(result.Statistics) {
+		if loaded, err := w.try(spec, logAll); err == nil {
+			loaded.Close()
+		} else if again := logOf(err); len(again) > 0 {
+			lines = again
+		}
+	}
 	result.explain(w.object, spec, lines)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -255,6 +256,20 @@ func sourceOf(instructions asm.Instructions, offset asm.RawInstructionOffset) *b
 		}
 	}
 	return last
+}
+
+// Older kernels tell the registers of each instruction at level 2 only. That has the other paths
+// too, which is worth it where they are short.
+var toldRegisters = regexp.MustCompile(`^\d+: \([0-9a-f]{2}\) .*; (?:R\d|frame\d)`)
+
+const shortPath = 5000
+
+func tellRegisters(lines []string) bool {
+	return slices.ContainsFunc(lines, toldRegisters.MatchString)
+}
+
+func isShort(s *statistics) bool {
+	return s.InstructionsProcessed != nil && *s.InstructionsProcessed <= shortPath
 }
 
 // packed returns a log as base64 of gzip.
