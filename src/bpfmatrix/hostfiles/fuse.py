@@ -128,6 +128,14 @@ class Folder:
         self._calls = reading | (writing if writable else {})
         self._refused = frozenset() if writable else frozenset(writing)
 
+    def close(self) -> None:
+        """Close all that the guest has open."""
+        for fd in (
+            *(node.fd for node in self._nodes.values()),
+            *(handle.fd for handle in self._handles.values() if handle.fd >= 0),
+        ):
+            os.close(fd)
+
     def answer(self, request: bytes | bytearray, reply: Sequence[memoryview]) -> int:
         """Answer a request into the buffers of its reply; returns how many bytes were written.
 
@@ -159,7 +167,7 @@ class Folder:
             error = problem.errno or errno.EIO
         except KeyError:  # a node or handle that the guest made up
             error = errno.EBADF
-        except (struct.error, ValueError):
+        except (struct.error, ValueError, OverflowError):
             error = errno.EINVAL
         header = _OUT_HEADER.pack(length + len(content), -error, unique)
         _put(reply, header + content)

@@ -158,15 +158,15 @@ class _Queue:
 
     def _chain(self, table: memoryview, head: int) -> Iterator[tuple[int, int, int]]:
         """Give the descriptors of a request: address, length and flags of each."""
-        seen, index = 0, head
+        seen, index, indirect = 0, head, False
         while True:
             if 16 * index >= len(table) or 16 * seen >= len(table):
                 raise _GuestError("a chain that leaves its table, or has no end")
             address, length, flags, following = _DESCRIPTOR.unpack_from(table, 16 * index)
             if flags & _INDIRECT:
-                if seen:
-                    raise _GuestError("an indirect table within a chain")
-                table, seen, index = self._memory.guest(address, length), 0, 0
+                if seen or indirect:
+                    raise _GuestError("an indirect table within a chain or another one")
+                table, index, indirect = self._memory.guest(address, length), 0, True
                 if not length:
                     raise _GuestError("an empty table")
                 continue
