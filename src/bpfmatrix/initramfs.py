@@ -39,9 +39,10 @@ MODULES = (
     "virtio_console",
     "ext4",
 )
-# Tells QEMU of a panic. Named `pvpanic` up to 5.12; since 5.13 it is `pvpanic-mmio` for the ISA
-# device of x86_64 and `pvpanic-pci` for that of arm64.
-OPTIONAL_MODULES = ("pvpanic", "pvpanic-mmio", "pvpanic-pci")
+# The first is the checksum that ext4 asks for by the name of its algorithm, where that is not built
+# in: no dependency tells of it. The others tell QEMU of a panic; what was `pvpanic` up to 5.12 is
+# `pvpanic-mmio` for the ISA device of x86_64 since 5.13, and `pvpanic-pci` for that of arm64.
+OPTIONAL_MODULES = ("crc32c_generic", "pvpanic", "pvpanic-mmio", "pvpanic-pci")
 
 # What the guest's sight of the host's files takes: options, and what a kernel prints or calls them.
 _OPTIONS = {

@@ -5,7 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from bpfmatrix import hostfiles, matrix
+from bpfmatrix.hostfiles import plan
+from bpfmatrix.options import Options
+from bpfmatrix.project import Project
 from bpfmatrix.results import Outcome
 
 from ..tool import ToolProject, by_name
@@ -86,6 +91,40 @@ def test_a_dynamically_linked_executable(project: ToolProject) -> None:
     assert run.outcome is Outcome.PASSED, done.output
     [test] = by_name(run).values()
     assert (project.root / run.logs[0]).read_text() == f"{run.release}\n", test
+
+
+def test_a_kernel_that_has_9p_alone(
+    project: ToolProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Debian's kernels with 9p, those that are not for clouds, have virtiofs too.
+    monkeypatch.delitem(plan._MODULES, "virtiofs")
+    project.configure()
+    data = yaml.safe_load((project.root / "kernels.yaml").read_text())
+    source = {"apt": {"suite": "bookworm-security", "package": "linux-image-amd64"}}
+    data["kernels"] = {"6.1-full": {"source": source}}
+    (project.root / "kernels.yaml").write_text(yaml.safe_dump(data))
+    shared, given = tmp_path / "shared", tmp_path / "given"
+    shared.mkdir()
+    given.mkdir()
+    script = project.root / project.script(
+        "script",
+        f"""
+        set -ex
+        [ "$(/usr/bin/python3 -c 'import json; print(json.dumps([1]))')" = "[1]" ]
+        touch /usr/bin/new-in-the-guest
+        ! touch {given}/new
+        grep -q 'host1 .*9p' /proc/mounts
+        echo here >{shared}/file
+        """,
+    )
+    files = hostfiles.asked("host", [str(given), f"{shared}:rw"])
+    options = Options(binaries=(script,), files=files)
+    [run] = matrix.run(Project.load(project.root), ["6.1-full"], options)
+    assert run.outcome is Outcome.PASSED, (project.root / run.logs[0]).read_text()
+    assert not Path("/usr/bin/new-in-the-guest").exists()
+    assert list(given.iterdir()) == []
+    assert (shared / "file").read_text() == "here\n"
+    assert (shared / "file").stat().st_uid == os.getuid()
 
 
 def test_a_root_that_is_full_is_named(project: ToolProject) -> None:
