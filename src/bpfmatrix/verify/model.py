@@ -49,7 +49,7 @@ class Code(enum.StrEnum):
     """The program needs the kernel's BTF, or its own, and there is none."""
     BAD_BTF = "bad-btf"
     RELOCATION_FAILED = "relocation-failed"
-    """CO-RE: a type or field that this kernel does not have."""
+    """A type, field, symbol or option that it reads of the kernel, and this one does not have."""
     ATTACH_TARGET_MISSING = "attach-target-missing"
     ATTACH_FAILED = "attach-failed"
     """It loaded; attaching it did not work."""
@@ -68,7 +68,7 @@ class Code(enum.StrEnum):
     DECLARED = "declared"
     """Skipped, because the object or kernels.yaml says that this kernel is too old for it."""
     OPTIONAL = "optional"
-    """Skipped: its section begins with `?`, or a variant of it was loaded."""
+    """Skipped: it failed and may (`?` in its section), or a variant of it was loaded."""
     LOAD_FAILED = "load-failed"
     """None of the above: the reason has the kernel's error."""
 
@@ -118,7 +118,7 @@ class ProgramResult:
     code: Code | None = None
     """None if it loaded."""
     reason: str = ""
-    """Why it did not load, in one line."""
+    """Why it did not load, in one line; if it did, what was left out for that."""
     errno: str = ""
     """Such as `EACCES`."""
     verifier_tail: str = ""

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Not with the tag: `go test -c -tags integration ./...` builds what is to run in a guest.
+//go:build !integration
+
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+)
+
+func TestParse(t *testing.T) {
+	got, err := parse(strings.Fields(`--attach --log-level full --limit 1.5 --jobs 3 --set a=1 --set b=x=y
+		--map-size m=0x10 --variants p,q --optional r --only s --only t one.o two.o`))
+	want := &settings{
+		Attach: true, FullLog: true, Limit: 1500 * time.Millisecond, Jobs: 3,
+		Set: []assignment{{"a", "1"}, {"b", "x=y"}}, MapSize: []assignment{{"m", "0x10"}},
+		Variants: [][]string{{"p", "q"}}, Optional: []string{"r"}, Only: []string{"s", "t"},
+		Objects: []string{"one.o", "two.o"},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	for _, words := range []string{
+		"", "--attach", "--log-level 2 a.o", "--limit 0 a.o", "--jobs 0 a.o", "--set a a.o", "--set =1 a.o",
+		"--map-size m=0 a.o", "--map-size m=many a.o", "--variants a a.o", "--nothing a.o",
+	} {
+		var usage usageError
+		if got, err := parse(strings.Fields(words)); !errors.As(err, &usage) {
+			t.Errorf("parse(%q) = %+v, %v, want a usage error", words, got, err)
+		}
+	}
+}
+
+func integer(size uint32, encoding btf.IntEncoding, name string) *btf.Int {
+	return &btf.Int{Name: name, Size: size, Encoding: encoding}
+}
+
+func TestEncode(t *testing.T) {
+	char := integer(1, btf.Signed, "char")
+	short := integer(2, btf.Unsigned, "unsigned short")
+	color := &btf.Enum{Name: "color", Size: 4, Values: []btf.EnumValue{{Name: "RED", Value: 7}}}
+	constant := &btf.Volatile{Type: &btf.Const{Type: integer(4, btf.Unsigned, "unsigned int")}}
+	for _, test := range []struct {
+		kind btf.Type
+		size int
+		text string
+		want string
+	}{
+		{nil, 4, "-1", "\xff\xff\xff\xff"},
+		{nil, 2, "0x1234", "\x34\x12"},
+		{constant, 4, "42", "\x2a\x00\x00\x00"},
+		{integer(8, btf.Signed, "long"), 8, "-2", "\xfe\xff\xff\xff\xff\xff\xff\xff"},
+		{integer(1, btf.Bool, "_Bool"), 1, "true", "\x01"},
+		{integer(1, btf.Bool, "_Bool"), 1, "0", "\x00"},
+		{color, 4, "RED", "\x07\x00\x00\x00"},
+		{color, 4, "9", "\x09\x00\x00\x00"},
+		{&btf.Float{Size: 8}, 8, "1", "\x00\x00\x00\x00\x00\x00\xf0\x3f"},
+		{&btf.Float{Size: 4}, 4, "1", "\x00\x00\x80\x3f"},
+		{&btf.Array{Type: char, Nelems: 4}, 4, "hi", "hi\x00\x00"},
+		{&btf.Array{Type: char, Nelems: 2}, 2, "1,", "1,"},
+		{&btf.Array{Type: short, Nelems: 3}, 6, "1, 2", "\x01\x00\x02\x00\x00\x00"},
+	} {
+		if got, err := encode(test.kind, test.size, test.text); err != nil || string(got) != test.want {
+			t.Errorf("encode(%v, %q) = %q, %v, want %q", test.kind, test.text, got, err, test.want)
+		}
+	}
+	for _, test := range []struct {
+		kind btf.Type
+		size int
+		text string
+		want string
+	}{
+		{nil, 12, "1", "without BTF"},
+		{nil, 1, "256", "8 bits"},
+		{constant, 4, "-1", "unsigned"},
+		{constant, 4, "", "unsigned"},
+		{integer(1, btf.Bool, "_Bool"), 1, "2", "true or false"},
+		{color, 4, "GREEN", "expected"},
+		{&btf.Float{Size: 8}, 8, "one", "a number"},
+		{&btf.Array{Type: char, Nelems: 1}, 1, "hi", "room for 1"},
+		{&btf.Array{Type: short, Nelems: 1}, 2, "1,x", "unsigned"},
+		{&btf.Struct{Name: "s", Size: 4}, 4, "1", "can't be set"},
+	} {
+		got, err := encode(test.kind, test.size, test.text)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("encode(%v, %q) = %q, %v, want an error with %q",
+				test.kind, test.text, got, err, test.want)
+		}
+	}
+}
+
+// Logs as kernels wrote them.
+var (
+	rejection510 = strings.Split(`0: (b7) r1 = 1
+; __u64 *count = bpf_map_lookup_elem(&counts, &key);
+4: (18) r1 = 0xffff888004e41800
+6: (85) call bpf_map_lookup_elem#1
+; *count += 1;
+7: (79) r1 = *(u64 *)(r0 +0)
+R0 invalid mem access 'map_value_or_null'
+verification time 364 usec
+stack depth 8
+processed 7 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+`, "\n")
+	rejection73 = strings.Split(`; *count += 1; @ rejected.bpf.c:18
+7: (79) r1 = *(u64 *)(r0 +0)
+R0 invalid mem access 'map_value_or_null'
+
+Verification failed: Register Type Safety: Invalid dereference
+      7 | (79) r1 = *(u64 *)(r0 +0)
+verification time 1 usec
+stack depth max 8
+subprog 0 (unchecked) main insns_self 7 insns_total 7 stack 8
+processed 7 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+`, "\n")
+	statistics73 = `verification time 16398 usec
+stack depth max 128
+subprog 0 (nested) main insns_self 13 insns_total 29 stack 32
+subprog 1 (large) static insns_self 8 insns_total 8 stack 128
+subprog 2 (small) static insns_self 8 insns_total 8 stack 64
+processed 29 insns (limit 1000000) max_states_per_insn 1 total_states 2 peak_states 3 mark_read 0
+`
+)
+
+func TestLastWords(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		log    []string
+		offset asm.RawInstructionOffset
+		at     int
+		words  []string
+	}{
+		{"5.10", rejection510, 7, 5, []string{"R0 invalid mem access 'map_value_or_null'"}},
+		{"7.3", rejection73, 7, 1, []string{"R0 invalid mem access 'map_value_or_null'"}},
+		{"no instruction", []string{"a", "", "b", "processed 0 insns"}, 0, -1, []string{"a", "b"}},
+		{"nothing", nil, 0, -1, nil},
+	} {
+		offset, at, words := lastWords(test.log)
+		if offset != test.offset || at != test.at || !slices.Equal(words, test.words) {
+			t.Errorf("%s: got %d, %d, %q, want %d, %d, %q", test.name,
+				offset, at, words, test.offset, test.at, test.words)
+		}
+	}
+}
+
+func TestTail(t *testing.T) {
+	want := strings.Join(rejection510[1:7], "\n")
+	if got := tail(rejection510); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	long := slices.Concat(slices.Repeat([]string{"0: (b7) r1 = 1"}, 1000), []string{"no", "processed 9 insns"})
+	if got := strings.Split(tail(long), "\n"); len(got) != tailLines || got[len(got)-1] != "no" {
+		t.Errorf("got %d lines, the last %q", len(got), got[len(got)-1])
+	}
+	if got := tail(nil); got != "" {
+		t.Errorf("nothing: got %q", got)
+	}
+}
+
+// FuzzLog: a log is what programs make of it; reading one never fails.
+func FuzzLog(f *testing.F) {
+	f.Add(strings.Join(rejection510, "\n"))
+	f.Add(strings.Join(rejection73, "\n"))
+	f.Add(statistics73)
+	f.Add("; x\n99999999999: (85) y\nstack depth 1+99999999999999999999")
+	spec := nested()
+	f.Fuzz(func(t *testing.T, log string) {
+		lines := strings.Split(log, "\n")
+		var s statistics
+		s.readLog(log, spec)
+		_ = lastObjection(lines)
+		if got := tail(lines); strings.Count(got, "\n") >= tailLines {
+			t.Errorf("a tail of %q", got)
+		}
+	})
+}
+
+// nested calls large, and then small.
+func nested() *ebpf.ProgramSpec {
+	return &ebpf.ProgramSpec{Instructions: asm.Instructions{
+		asm.Call.Label("small").WithSymbol("nested"),
+		asm.Call.Label("large"),
+		asm.Mov.Imm(asm.R0, 0).WithSymbol("not_a_function"),
+		asm.Return(),
+		asm.Mov.Imm(asm.R0, 0).WithSymbol("large"),
+		asm.Return(),
+		asm.Mov.Imm(asm.R0, 0).WithSymbol("small"),
+		asm.Return(),
+	}}
+}
+
+func TestReadLog(t *testing.T) {
+	for _, test := range []struct {
+		log  string
+		want statistics
+	}{
+		{statistics73, statistics{
+			VerifierUS: pointer(16398), InstructionsProcessed: pointer(29), InstructionsLimit: pointer(1000000),
+			MaxStatesPerInstruction: pointer(1), TotalStates: pointer(2), PeakStates: pointer(3),
+			StackDepth: pointer(160),
+		}},
+		// The program's own words in the log are not the verifier's.
+		{"; verification time 5 usec\nverification time 7 usec\nstack depth 32+128+64\n", statistics{
+			VerifierUS: pointer(7), StackDepth: pointer(160),
+		}},
+		{"processed 3 insns (limit 131072)", statistics{
+			InstructionsProcessed: pointer(3), InstructionsLimit: pointer(131072),
+		}},
+		{"", statistics{}},
+	} {
+		var got statistics
+		got.readLog("anything\n"+test.log, nested())
+		if !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%q: got %+v, want %+v", test.log, got, test.want)
+		}
+	}
+}
+
+func TestDeepest(t *testing.T) {
+	recursive := asm.Instructions{asm.Call.Label("f").WithSymbol("f"), asm.Return()}
+	for _, test := range []struct {
+		instructions asm.Instructions
+		depths       string
+		want         uint64
+	}{
+		{nested().Instructions, "32+128+64", 160},
+		{nested().Instructions, "32+64+128", 160},
+		{nested().Instructions, "8", 8}, // fewer than functions: the largest
+		{recursive, "16", 16},
+	} {
+		got := deepest(test.instructions, strings.Split(test.depths, "+"))
+		if got == nil || *got != test.want {
+			t.Errorf("%s: got %v, want %d", test.depths, got, test.want)
+		}
+	}
+	if got := deepest(nested().Instructions, []string{"1", ""}); got != nil {
+		t.Errorf("no number: got %d", *got)
+	}
+}
+
+func TestPacked(t *testing.T) {
+	raw, err := base64.StdEncoding.DecodeString(packed("grüße\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := gzip.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(reader); err != nil || string(got) != "grüße\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestHelperName(t *testing.T) {
+	for number, want := range map[uint64]string{
+		181: "bpf_loop", 1: "bpf_map_lookup_elem", 1 << 20: "of this number",
+	} {
+		if got := helperName(number); got != want {
+			t.Errorf("%d: got %q, want %q", number, got, want)
+		}
+	}
+}
+
+func TestChains(t *testing.T) {
+	programs := []foundProgram{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}
+	for _, test := range []struct {
+		settings settings
+		want     string
+	}{
+		{settings{}, "a b c d"},
+		{settings{Only: []string{"c"}}, "c"},
+		// Variants in the order in which they were given, at the place of the first in the object.
+		{settings{Variants: [][]string{{"d", "b", "of_another_object"}}}, "a d,b c"},
+		{settings{Variants: [][]string{{"d", "b"}}, Only: []string{"b"}}, "d,b"},
+	} {
+		var got []string
+		for _, c := range chains("o", programs, &test.settings) {
+			var names []string
+			for _, p := range c.programs {
+				names = append(names, p.Name)
+			}
+			got = append(got, strings.Join(names, ","))
+		}
+		if strings.Join(got, " ") != test.want {
+			t.Errorf("%+v: got %q, want %q", test.settings, got, test.want)
+		}
+	}
+}
+
+func TestQueue(t *testing.T) {
+	q := newQueue(&settings{Objects: []string{"large", "small", "unreadable"}})
+	programs := make([]foundProgram, 6)
+	for i := range programs {
+		programs[i].Name = string(rune('a' + i))
+	}
+	open := func(current, want string, first bool) {
+		t.Helper()
+		if c, object, isFirst := q.next(current); c != nil || object != want || isFirst != first {
+			t.Fatalf("got %v, %q, %v, want to open %q", c, object, isFirst, want)
+		}
+	}
+	load := func(current, want string) {
+		t.Helper()
+		if c, _, _ := q.next(current); c == nil || c.object != current || c.programs[0].Name != want {
+			t.Fatalf("got %v, want to load %s of %s", c, want, current)
+		}
+	}
+	open("", "large", true)
+	q.opened("large", &found{Programs: programs})
+	load("large", "a")
+	open("", "small", true) // another job
+	q.opened("small", &found{Programs: programs[:1]})
+	load("small", "a")
+	open("small", "unreadable", true)
+	q.opened("unreadable", nil)
+	// It helps with what is left of the large one, as that is still much.
+	open("unreadable", "large", false)
+	load("large", "b")
+	load("large", "c")
+	if c, object, _ := q.next("small"); c != nil || object != "" {
+		t.Errorf("got %v, %q, want nothing: too little is left", c, object)
+	}
+	for _, name := range []string{"d", "e", "f"} {
+		load("large", name)
+	}
+	if c, object, _ := q.next("large"); c != nil || object != "" {
+		t.Errorf("got %v, %q, want nothing", c, object)
+	}
+}
+
+func TestUnused(t *testing.T) {
+	s := &settings{Objects: []string{"o"}, Set: []assignment{{"x", "1"}}, Only: []string{"a"}}
+	q := newQueue(s)
+	q.opening = 1
+	q.opened("o", &found{Programs: []foundProgram{{Name: "a"}}})
+	if err := q.unused(); err == nil || !strings.Contains(err.Error(), "--set x=1") {
+		t.Errorf("got %v, want --set x=1", err)
+	}
+	q.opened("o", &found{Set: []string{"x"}})
+	if err := q.unused(); err != nil {
+		t.Errorf("all used: got %v", err)
+	}
+	s.Set = append(s.Set, assignment{"y", "1"})
+	q.opened("unreadable", nil)
+	if err := q.unused(); err != nil {
+		t.Errorf("an object that may have it could not be read: got %v", err)
+	}
+}
+
+func TestAttribute(t *testing.T) {
+	if got := attribute(attributeKind, text("bpf")); string(got) != "\x08\x00\x01\x00bpf\x00" {
+		t.Errorf("got %q", got)
+	}
+	if got := attribute(attributeKind, text("clsact")); len(got) != 12 || got[0] != 11 {
+		t.Errorf("got %q, want 11 bytes and one to fill up", got)
+	}
+}
+
+func TestBadObjects(t *testing.T) {
+	elf := func(order, machine byte) string {
+		return "\x7fELF\x02" + string(order) + "\x01" + strings.Repeat("\x00", 9) + "\x01\x00" + string(machine) + "\x00"
+	}
+	for content, want := range map[string]string{
+		"":                                     "empty",
+		"no":                                   "is no ELF file",
+		strings.Repeat("text", 99):             "is no ELF file",
+		elf(2, 0):                              "big-endian",
+		elf(3, 0):                              "damaged",
+		elf(1, 62):                             "X86_64",
+		elf(1, 0) + strings.Repeat("\x00", 99): "",
+	} {
+		path := filepath.Join(t.TempDir(), "o")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var bad *badObject
+		_, err := openObject(path, &settings{})
+		if !errors.As(err, &bad) || bad.code != codeBadObject || !strings.Contains(bad.reason, want) {
+			t.Errorf("%q: got %v, want %q", content, err, want)
+		}
+	}
+}
