@@ -9,13 +9,14 @@ from invoke.exceptions import Exit
 
 from bpfmatrix.commandline import options
 from bpfmatrix.errors import UsageError
+from bpfmatrix.hostfiles import asked as files
 from bpfmatrix.project import Project
 from bpfmatrix.tasks.common import behind_dashes, bpfmatrix_task
 
 __all__ = ["debug"]
 
 
-@bpfmatrix_task(iterable=["binary", "break_"])
+@bpfmatrix_task(iterable=["binary", "break_", "share"])
 def debug(
     c: Context,
     kernel: str = "",
@@ -31,13 +32,15 @@ def debug(
     vmlinux: str = "",
     source: str = "",
     names: bool = False,
+    rootfs: str | None = None,
+    share: Any = None,
 ) -> None:
     """Run the tests of one kernel under gdb, which stops in the verifier."""
     from bpfmatrix.debug import session  # noqa: PLC0415 - `invoke -l` stays fast
 
     if bool(kernel) == bool(image):
         raise UsageError("name the kernel, either by --kernel or by --image")
-    tests = options(run, binary or (), None, behind_dashes())
+    tests = options(run, binary or (), None, behind_dashes(), files=files(rootfs, share or ()))
     commands = None if batch is None else tuple(filter(None, map(str.strip, batch.split(";"))))
     asked = session.Asked(
         breakpoints=tuple(break_ or ()),
