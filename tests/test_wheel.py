@@ -1,0 +1,83 @@
+"""The wheel, as `pip wheel .` makes it, and what an installation without Go takes from it."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from .tool import REPOSITORY
+
+LOADERS = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
+FIND_LOADER = """
+import sys
+from pathlib import Path
+from bpfmatrix import build
+from bpfmatrix.cache import Cache
+from bpfmatrix.config import Config
+from bpfmatrix.project import Project
+config = Config.model_validate({"kernels": {"6.1": {"source": {"oci": "example/6.1"}}}})
+print(build.loader(Project(Path.cwd(), config, Cache(Path("cache"))), sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the wheel holds."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
+            *("--no-build-isolation", "--disable-pip-version-check", "-w", folder, REPOSITORY),
+        ],
+        check=True,
+    )
+    [wheel] = folder.glob("bpfmatrix-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "installed")
+    return folder / "installed"
+
+
+@pytest.mark.parametrize("arch", LOADERS)
+def test_the_wheel_has_a_static_loader(installed: Path, arch: str) -> None:
+    with (installed / f"bpfmatrix/loader/bpfload-{arch}").open("rb") as file:
+        elf = ELFFile(file)
+        assert elf["e_machine"] == LOADERS[arch]
+        assert not any(segment["p_type"] == "PT_INTERP" for segment in elf.iter_segments())
+
+
+def test_an_installation_without_go_uses_it(installed: Path, tmp_path: Path) -> None:
+    arch = os.uname().machine
+    env = {"PATH": "/nowhere", "PYTHONPATH": str(installed), "HOME": str(tmp_path)}
+    words = [sys.executable, "-c", FIND_LOADER, arch]
+    found = [
+        subprocess.run(
+            words, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for _ in range(2)
+    ]
+    assert found[0] == found[1]
+    loader = tmp_path / found[0]
+    assert loader.name == "bpfload"
+    done = subprocess.run([loader], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "bpfload: name at least one object\n"
+
+
+def test_an_installation_without_the_loader_says_so(installed: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run(["cp", "-r", installed, bare], check=True)
+    for loader in (bare / "bpfmatrix/loader").iterdir():
+        loader.unlink()
+    done = subprocess.run(
+        [sys.executable, "-c", FIND_LOADER, "x86_64"],
+        cwd=tmp_path,
+        env={"PATH": "/nowhere", "PYTHONPATH": str(bare), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "BuildError: this installation of bpfmatrix has no loader for x86_64" in done.stderr
