@@ -4,7 +4,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.vm.machine import MachineSpec, machine_parts, panic_message
+from bpfmatrix.vm.machine import CHANNELS, MachineSpec, machine_parts, panic_message
 from bpfmatrix.vm.parts import (
     Accelerator,
     Board,
@@ -33,7 +33,7 @@ SPEC = MachineSpec(
     kernel_args=("quiet",),
     extra_args=("-s", "-S"),
 )
-FDS = {"qmp": 10, "console": 11, "control": 12, "output": 13}
+FDS = {name: number for number, name in enumerate(CHANNELS, start=10)}
 
 
 def options(words: list[str]) -> dict[str, list[str]]:

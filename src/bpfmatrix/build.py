@@ -183,10 +183,13 @@ def payload(
     binaries: Sequence[Path] = (),
     progress: Progress = silent,
     root: Path | None = None,
+    *,
+    tests_needed: bool = True,
 ) -> tuple[Payload, bool]:
     """Build and check all that runs in the guest; the bool says whether anything was out of date.
 
     `binaries` take the place of the tests that kernels.yaml declares; `root` is the tests' root.
+    ConfigError where there are no tests and `tests_needed`.
     """
     settings = project.config.payload
     built_objects = objects(project, progress)
@@ -203,7 +206,7 @@ def payload(
         **trees.named(project.root, settings.files),
         **trees.listed(project, settings.listed, arch, progress),
     }
-    if not tests:
+    if not tests and tests_needed:
         raise ConfigError(
             "there is nothing to run: no Go tests and no binaries",
             "Declare them under payload: in kernels.yaml, or give --binary.",

@@ -17,7 +17,7 @@ from rich.text import Text
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun, Outcome, TestResult
 
-__all__ = ["Report", "counted"]
+__all__ = ["Report", "counted", "make_console", "telling_lines"]
 
 _STYLES = {
     Outcome.PASSED: "green",
@@ -51,13 +51,17 @@ class Report:
     """A listener that prints. With several kernels side by side, each line names its kernel."""
 
     def __init__(
-        self, project: Project, kernels: Sequence[str], binaries: Sequence[Path] = ()
+        self,
+        project: Project,
+        kernels: Sequence[str],
+        binaries: Sequence[Path] = (),
+        stderr: bool = False,
     ) -> None:
         self._project = project
         self._binaries = binaries
         self._several = len(kernels) > 1
         self._width = max(len(kernel) for kernel in kernels) if kernels else 0
-        self._console = make_console()
+        self._console = make_console(stderr)
         self._github = os.environ.get("GITHUB_ACTIONS") == "true"
         self._ascii = not self._console.encoding.lower().startswith("utf")
         self._doing: dict[str, tuple[str, str, float | None, float]] = {}
@@ -246,7 +250,7 @@ class Report:
             return []
         with contextlib.suppress(OSError):
             text = (self._project.root / run.console).read_bytes()[run.console_bytes_before_tests :]
-            lines = _telling_lines(text.decode(errors="replace"))
+            lines = telling_lines(text.decode(errors="replace"))
             if not run.trace:
                 return lines
             # The trace follows, with files and lines.
@@ -279,7 +283,7 @@ def _folded(output: str) -> str:
     )
 
 
-def _telling_lines(console: str) -> list[str]:
+def telling_lines(console: str) -> list[str]:
     """Return the last lines of a console, or the first ones of a panic."""
     lines = console.splitlines()
     panics = [number for number, line in enumerate(lines) if _PANIC in line]

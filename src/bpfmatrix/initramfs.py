@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from bpfmatrix import reseed
+from bpfmatrix import guestprograms
 from bpfmatrix.busybox import applets
 from bpfmatrix.cache import Cache
 from bpfmatrix.errors import BpfmatrixError
@@ -159,12 +159,16 @@ def base(image: KernelImage, busybox: Path, wanted: Iterable[str] = ()) -> bytes
         Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         Entry.file("init", (guest / "init").read_bytes(), executable=True),
         Entry.file("etc/fstab", (guest / "fstab").read_bytes()),
+        Entry.file("etc/shrc", (guest / "shrc").read_bytes()),
         Entry.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"),
         Entry.file("etc/group", b"root:x:0:\n"),
         Entry.file("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n"),
         Entry.file("bin/busybox", busybox.read_bytes(), executable=True),
         *(Entry.link(f"bin/{applet}", "busybox") for applet in applets(busybox)),
-        Entry.file("bin/reseed-random", reseed.executable(image.arch), executable=True),
+        *(
+            Entry.file(f"bin/{name}", content, executable=True)
+            for name, content in guestprograms.executables(image.arch).items()
+        ),
         # Paths that scripts name in their first line.
         Entry.link("sbin", "bin"),
         Entry.folder("usr"),
@@ -279,7 +283,7 @@ def _ingredients(image: KernelImage, busybox: Path, wanted: Sequence[str]) -> st
             (
                 # The store names its folders by their content.
                 (image.folder.name, image.digest, tuple(wanted), MODULES, OPTIONAL_MODULES),
-                [(guest / name).read_bytes() for name in ("init", "fstab")],
+                [(guest / name).read_bytes() for name in ("init", "fstab", "shrc")],
                 (program.st_size, program.st_mtime_ns),
                 Path(__file__).stat().st_mtime_ns,
             )

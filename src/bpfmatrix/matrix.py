@@ -83,13 +83,18 @@ def warm(project: Project, ids: Sequence[str]) -> list[tuple[str, Template, bool
     return found
 
 
-def built(project: Project, arch: str, options: Options, report: Listener) -> Payload:
+def built(
+    project: Project, arch: str, options: Options, report: Listener, *, tests_needed: bool = True
+) -> Payload:
     """Build all that runs in the guest, and say so."""
 
     def progress(text: str, fraction: float | None = None) -> None:
         report.doing("", "build", text, fraction)
 
-    payload, changed = build.payload(project, arch, options.binaries, progress, options.files.root)
+    payload, changed = build.payload(
+        *(project, arch, options.binaries, progress, options.files.root),
+        tests_needed=tests_needed,
+    )
     parts = [counted(len(payload.objects), "eBPF object")] if payload.objects else []
     parts.append(counted(len(payload.tests), "test binary", "test binaries"))
     report.step("", "build", ", ".join(parts), "built" if changed else "up to date")

@@ -226,6 +226,7 @@ def image(payload: Payload, cache: Cache) -> Disk:
     target.parent.mkdir(parents=True, exist_ok=True)
     with cache.staging() as folder:
         tree, made = folder / "tree", folder / "image"
+        tree.mkdir()
         for place, path in files.items():
             (tree / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, tree / place)

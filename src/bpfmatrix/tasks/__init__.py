@@ -21,6 +21,7 @@ from bpfmatrix.tasks.kernels import (
 from bpfmatrix.tasks.looking import debug
 from bpfmatrix.tasks.pylines import pylines
 from bpfmatrix.tasks.running import doctor, matrix, run, watch
+from bpfmatrix.tasks.session import shell
 from bpfmatrix.tasks.verifying import verify
 
 __all__ = ["namespace"]
@@ -43,7 +44,8 @@ class _InOrder(Lexicon):
 invoke.collection.Lexicon = _InOrder  # type: ignore[attr-defined]
 
 namespace = Collection(
-    *(doctor, run, debug, verify, matrix, watch, ebpf, test_binaries, initramfs, pylines, clean),
+    *(doctor, run, shell, debug, verify, matrix, watch),
+    *(ebpf, test_binaries, initramfs, pylines, clean),
     Collection(
         "kernels",
         *(kernels_list, kernels_fetch, kernels_update, kernels_search, kernels_build),

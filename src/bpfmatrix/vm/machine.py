@@ -34,6 +34,7 @@ from bpfmatrix.vm.protocol import (
     OutputSplitter,
     ProtocolError,
     Ready,
+    Session,
     Started,
     parse,
     resume_line,
@@ -121,12 +122,14 @@ class Machine:
 
     async def run(self, job: Job) -> AsyncIterator[Event]:
         """Hand over the job; give its events as they come, each test's output before its end."""
+        await self._channels.open_output()
         self._write_lines(job.lines())
         events: asyncio.Queue[Event | ProtocolError | None] = asyncio.Queue(maxsize=64)
         limits = {test.id: test.limit_seconds for test in job.tests}
+        begun = {test.id: asyncio.Event() for test in job.tests}
         closed = {test.id: asyncio.Event() for test in job.tests}
-        self._spawn(self._read_output(OutputSplitter(job.tests), events, closed))
-        self._spawn(self._read_control(events, closed))
+        self._spawn(self._read_output(OutputSplitter(job.tests), events, begun, closed))
+        self._spawn(self._read_control(events, begun, closed))
         limit, running = _GRACE_SECONDS, "the job's start"
         while True:
             try:
@@ -149,14 +152,41 @@ class Machine:
                     limit, running = _GRACE_SECONDS, "between two tests"
             yield event
 
+    async def attend(self, session: Session) -> Exited:
+        """Hand over a session and wait until its command ended, for as long as that takes.
+
+        Its streams are the sockets of `streams`, which are the caller's to read and to write.
+        """
+        self.tell(*session.lines())
+        async for event in self._control_events():
+            match event:
+                case Exited():
+                    return event
+                case Started():
+                    pass
+                case _:
+                    raise ProtocolError(f"the guest's init said {event} in a session")
+        raise await self._why_it_ended()
+
+    @property
+    def streams(self) -> dict[str, socket.socket]:
+        """The streams of a session: blocking sockets `input`, `output` and `error`."""
+        return {name: self._channels.ours[name] for name in ("input", "output", "error")}
+
+    def tell(self, *lines: str) -> None:
+        """Write lines to the control port."""
+        self._write_lines(lines)
+
     async def _read_output(
         self,
         splitter: OutputSplitter,
         events: "asyncio.Queue[Event | ProtocolError | None]",
+        begun: dict[int, asyncio.Event],
         closed: dict[int, asyncio.Event],
     ) -> None:
         while data := await self._channels.output.read(_CHUNK_BYTES):
             for id, chunk, last in splitter.feed(data):
+                await begun[id].wait()  # the word of that may still be on its way
                 if chunk:
                     await events.put(Output(id, chunk))
                 if last:
@@ -167,6 +197,7 @@ class Machine:
     async def _read_control(
         self,
         events: "asyncio.Queue[Event | ProtocolError | None]",
+        begun: dict[int, asyncio.Event],
         closed: dict[int, asyncio.Event],
     ) -> None:
         try:
@@ -176,6 +207,8 @@ class Machine:
                 if isinstance(event, Exited):
                     await closed[event.id].wait()
                 await events.put(event)
+                if isinstance(event, Started):
+                    begun[event.id].set()
         except ProtocolError as error:
             await events.put(error)
         else:
@@ -327,7 +360,9 @@ class Machine:
         self._channels.close()
 
 
-CHANNELS = ("qmp", "console", "control", "output")
+CHANNELS = ("qmp", "console", "control", "output", "input", "error")
+
+_PORTS = ("control", "output", "input", "error")
 
 
 class _Channels:
@@ -335,23 +370,27 @@ class _Channels:
 
     def __init__(self, ours: dict[str, socket.socket]) -> None:
         self.qmp = ours["qmp"]
-        self._ours = ours
+        self.ours = ours
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def open(self) -> None:
         """Turn the sockets into streams of the running loop."""
-        self.console, self._console_writer = await asyncio.open_connection(
-            sock=self._ours["console"]
-        )
-        self.control, self.control_writer = await asyncio.open_connection(
-            sock=self._ours["control"]
-        )
-        self.output, self._output_writer = await asyncio.open_connection(sock=self._ours["output"])
+        self.console, writer = await asyncio.open_connection(sock=self.ours["console"])
+        self._writers.append(writer)
+        self.control, self.control_writer = await asyncio.open_connection(sock=self.ours["control"])
+        self._writers.append(self.control_writer)
+
+    async def open_output(self) -> None:
+        """Turn the socket of the tests' output into a stream."""
+        self.output, writer = await asyncio.open_connection(sock=self.ours["output"])
+        self._writers.append(writer)
 
     def close(self) -> None:
         """Close all of them."""
-        for writer in (self._console_writer, self.control_writer, self._output_writer):
+        for writer in self._writers:
             writer.close()
-        self.qmp.close()
+        for name in ("qmp", "output", "input", "error"):
+            self.ours[name].close()
 
 
 @contextlib.contextmanager
@@ -378,7 +417,7 @@ def machine_parts(
         *variant,
         parts.Monitor(fds["qmp"]),
         parts.Console(spec.arch, fds["console"]),
-        parts.Ports((("bpfmatrix.control", fds["control"]), ("bpfmatrix.output", fds["output"]))),
+        parts.Ports(tuple((f"bpfmatrix.{name}", fds[name]) for name in _PORTS)),
         parts.PayloadDisk(spec.payload),
         parts.Kernel(spec.boot, spec.initramfs, spec.kernel_args),
         parts.ExtraArguments(spec.extra_args),

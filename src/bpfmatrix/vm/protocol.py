@@ -5,13 +5,20 @@ takes lines that are words quoted for its shell, and answers `started ID`, `exit
 and `done`. On the port `bpfmatrix.output` come the tests' outputs, one after another, each closed
 by the boundary that the host gave with the test: 128 random bits, which no test knows. A verdict is
 what `exited` says; nothing on the other port can be one.
+
+In place of tests, a machine can be given one command with the host's own streams or terminal, a
+`Session`: its output comes on `bpfmatrix.output`, its standard error on `bpfmatrix.error` where the
+host has them apart, each closed by the boundary, and what it reads is what the host writes to
+`bpfmatrix.input`. While it runs, the guest takes the lines of `resize_line`, `interrupt_line` and
+`hung_up_line`.
 """
 
 import secrets
 import shlex
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 __all__ = [
     "Done",
@@ -23,9 +30,13 @@ __all__ = [
     "OutputSplitter",
     "ProtocolError",
     "Ready",
+    "Session",
     "Started",
     "TestCommand",
+    "hung_up_line",
+    "interrupt_line",
     "parse",
+    "resize_line",
     "resume_line",
 ]
 
@@ -66,18 +77,62 @@ class Job:
 
     def lines(self) -> Iterator[str]:
         """Give the lines for the control port, each without its line break."""
-        yield _quoted(["payload", self.payload_id])
-        for call in self.setup:
-            yield _quoted(call)
-        if self.env:
-            # A function, which the guest calls in the test's own process: its init keeps what it
-            # needs in variables too.
-            variables = _quoted([f"{name}={value}" for name, value in self.env.items()])
-            yield f"environment() {{ export {variables}; }}"
+        yield from _preparing(self.payload_id, self.setup, self.env)
         for test in self.tests:
             words = ["run", str(test.id), _seconds(test.limit_seconds), test.boundary.decode()]
             yield _quoted([*words, *test.argv])
         yield "finish"
+
+
+@dataclass(frozen=True)
+class Session:
+    """A command that the host is attached to."""
+
+    argv: tuple[str, ...]
+    payload_id: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    setup: tuple[tuple[str, ...], ...] = ()
+    """Calls of functions of the guest's init, with their arguments, that come before it."""
+    size: tuple[int, int] | None = None
+    """The rows and columns of a terminal; with None the command has pipes."""
+    errors_apart: bool = False
+    """Its standard error has a port of its own, and does not go where its output goes."""
+    boundary: bytes = field(default_factory=lambda: secrets.token_hex(16).encode())
+
+    def lines(self) -> Iterator[str]:
+        """Give the lines for the control port, each without its line break."""
+        yield from _preparing(self.payload_id, self.setup, self.env)
+        size = "{} {}".format(*self.size) if self.size else ""
+        errors = "apart" if self.errors_apart else "joined"
+        yield _quoted(["session", self.boundary.decode(), size, errors, *self.argv])
+
+
+def _preparing(
+    payload_id: str, setup: Iterable[Sequence[str]], env: Mapping[str, str]
+) -> Iterator[str]:
+    yield _quoted(["payload", payload_id])
+    for call in setup:
+        yield _quoted(call)
+    if env:
+        # A function, which the guest calls in the test's own process: its init keeps what it
+        # needs in variables too.
+        variables = _quoted([f"{name}={value}" for name, value in env.items()])
+        yield f"environment() {{ export {variables}; }}"
+
+
+def resize_line(rows: int, columns: int) -> str:
+    """Return the line that gives the terminal of a session another size."""
+    return f"resize {rows} {columns}"
+
+
+def interrupt_line(signal_name: Literal["INT", "TERM", "QUIT"]) -> str:
+    """Return the line that sends a signal to the command of a session and its children."""
+    return f"interrupt {signal_name}"
+
+
+def hung_up_line(stream: Literal["output", "error"]) -> str:
+    """Return the line that tells a session's command that nobody reads a stream any more."""
+    return f"hung_up {stream}"
 
 
 def resume_line(now: float, host_name: str) -> str:

@@ -1,0 +1,141 @@
+"""Our standard streams, or our terminal, tied to a command that runs elsewhere.
+
+Each stream has a thread of its own, which waits where the other side is slow, and so makes the
+command wait as a pipe would. A command sees the end of its input, and a stream that nobody reads
+any more, as it would see them here.
+"""
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+import termios
+import threading
+import time
+import tty
+from collections.abc import Callable, Iterator
+
+from bpfmatrix.vm.protocol import OutputSplitter, TestCommand
+
+__all__ = ["Input", "Output", "are_one", "raw_terminal"]
+
+_CHUNK_BYTES = 1 << 16
+# Three times within a second: what other tools that give a terminal to a machine end it by.
+_ESCAPE = b"\x1d"  # Ctrl-]
+_ESCAPES = 3
+_ESCAPE_SECONDS = 1.0
+
+
+def are_one(first: int, second: int) -> bool:
+    """Whether two descriptors are the same file, pipe or terminal."""
+    try:
+        one, other = os.fstat(first), os.fstat(second)
+    except OSError:  # closed
+        return False
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+@contextlib.contextmanager
+def raw_terminal(fd: int) -> Iterator[None]:
+    """Have each key passed on as it is, Ctrl-C included; what was typed before is kept."""
+    before = termios.tcgetattr(fd)
+    tty.setraw(fd, termios.TCSADRAIN)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(termios.error):  # closed meanwhile
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+class _Stream:
+    """One direction, in a thread that does not keep the process from ending."""
+
+    def __init__(self, fd: int, end: socket.socket) -> None:
+        self._fd = fd
+        self._end = end
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def _work(self) -> None:
+        raise NotImplementedError
+
+    def _call(self, function: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function)
+
+
+class Input(_Stream):
+    """Passes on what can be read from a descriptor, and its end."""
+
+    def __init__(
+        self, fd: int, end: socket.socket, on_end: Callable[[], object] | None = None
+    ) -> None:
+        """`on_end` is for a terminal: it hung up, or somebody typed Ctrl-] three times."""
+        super().__init__(fd, end)
+        self._on_end = on_end
+        self._escapes: list[float] = []
+
+    def _work(self) -> None:
+        with contextlib.suppress(OSError):  # the machine is gone
+            while (data := self._read()) and not self._escaped(data):
+                self._end.sendall(data)
+            if self._on_end:
+                self._call(self._on_end)
+            else:
+                # Not closed: QEMU would not read what is still on its way.
+                self._end.shutdown(socket.SHUT_WR)
+
+    def _read(self) -> bytes:
+        while True:
+            try:
+                return os.read(self._fd, _CHUNK_BYTES)
+            except BlockingIOError:  # whoever else has this file made it so
+                select.select([self._fd], [], [])
+            except OSError:  # a terminal that hung up (EIO), a descriptor that is closed (EBADF)
+                return b""
+
+    def _escaped(self, data: bytes) -> bool:
+        if self._on_end is None:
+            return False
+        now = time.monotonic()
+        times = [*self._escapes, *([now] * data.count(_ESCAPE))]
+        self._escapes = [at for at in times if now - at < _ESCAPE_SECONDS]
+        return len(self._escapes) >= _ESCAPES
+
+
+class Output(_Stream):
+    """Writes what comes, up to a boundary, to a descriptor; `done` is set after the last byte."""
+
+    def __init__(
+        self, fd: int, end: socket.socket, boundary: bytes, on_hung_up: Callable[[], object]
+    ) -> None:
+        """`on_hung_up` is called when nobody reads the descriptor any more."""
+        super().__init__(fd, end)
+        self.done = asyncio.Event()
+        self._splitter = OutputSplitter([TestCommand(1, (), 0.0, boundary)])
+        self._on_hung_up = on_hung_up
+        self._open = True
+
+    def _work(self) -> None:
+        with contextlib.suppress(OSError):  # the machine is gone
+            last = False
+            while not last and (data := self._end.recv(_CHUNK_BYTES)):
+                for _, chunk, last in self._splitter.feed(data):  # noqa: B007
+                    self._write(chunk)
+        self._call(self.done.set)
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left and self._open:
+            try:
+                left = left[os.write(self._fd, left) :]
+            except BlockingIOError:
+                select.select([], [self._fd], [])
+            except OSError:  # whoever read it is gone; what comes further is thrown away
+                self._open = False
+                self._call(self._on_hung_up)

@@ -1,0 +1,37 @@
+"""Tasks for a look into a guest: shell."""
+
+from pathlib import Path
+from typing import Any
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from bpfmatrix.commandline import options
+from bpfmatrix.errors import UsageError
+from bpfmatrix.hostfiles import asked as asked_files
+from bpfmatrix.project import Project
+from bpfmatrix.tasks.common import behind_dashes, bpfmatrix_task
+
+__all__ = ["shell"]
+
+
+@bpfmatrix_task(iterable=["share"])
+def shell(
+    c: Context,
+    kernel: str = "",
+    image: str = "",
+    cold: bool = False,
+    rootfs: str | None = None,
+    share: Any = None,
+) -> None:
+    """Open a shell on a kernel, or run the COMMAND behind -- there, as if it ran here."""
+    from bpfmatrix.shell import shell as attach  # noqa: PLC0415 - `invoke -l` stays fast
+
+    if bool(kernel) == bool(image):
+        raise UsageError("name the kernel, either by --kernel or by --image")
+    asked = options(None, (), None, (), cold, files=asked_files(rootfs, share or ()))
+    project, id = Project.load(), kernel
+    if image:
+        project, id = project.with_image(Path(image))
+    if status := attach(project, id, behind_dashes(), asked):
+        raise Exit(code=status)
