@@ -34,6 +34,12 @@ def kernel_build(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def debug(session: nox.Session) -> None:
+    """Stop in the verifier of a Debian kernel, with its source: 420 MB to fetch, once."""
+    session.run("pytest", "tests/debug/with_source.py", *session.posargs)
+
+
+@nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check this project's own code, in all of its languages."""
     failed = [" ".join(command) for command in CHECKS if not _passes(session, command)]

@@ -243,6 +243,9 @@ class Report:
             session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
             given = "".join(f" --binary {path}" for path in self._binaries)
             shown(f"  run it alone  nox -s {session} --run {top}{given}", markup=False)
+            if declared:
+                words = f"--kernel {run.kernel} --run {top}{given}"
+                shown(f"  look inside   invoke debug {words}", markup=False)
 
     def _console_lines(self, run: KernelRun) -> list[str]:
         """Return the last lines of the console that came while tests ran, or of all if none did."""

@@ -17,6 +17,7 @@ from bpfmatrix.config import BuildSource
 from bpfmatrix.kernels.building import existing, trees
 from bpfmatrix.progress import silent
 
+from ..debug.with_source import stops_in_the_verifier
 from ..tool import ToolProject
 from .kernelorg import KernelOrg
 
@@ -74,6 +75,9 @@ def test_from_a_signed_tarball_to_a_guest(org: KernelOrg, keyring: Path, tmp_pat
         assert (built.folder / name).stat().st_size > 0
     assert built.folder == project.root / "ci-kernels/6.1"
     assert (project.root / f"ci-kernels/_build/linux-{built.version}/Makefile").exists()
+
+    # Under gdb, with the source and the DWARF of this build.
+    stops_in_the_verifier(project, "built")
 
     # A second time there is nothing to do.
     again = subprocess.run(

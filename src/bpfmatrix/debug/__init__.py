@@ -7,5 +7,6 @@ gdb        gdb as a program: which one, and the files that it is started with
 session    `invoke debug`: machine, gdb and tests side by side
 trace      the kernel's call traces, with a file and a line for each function
 in_gdb     what runs within gdb: `bpf-progs`, `bpf-maps`, `bpf-insn`
+vscode     a launch configuration for an editor
 insn       eBPF instructions as text
 """

@@ -175,6 +175,7 @@ def nearest(name: str, names: set[str], count: int = 5) -> list[str]:
 
     # What the compiler made of a function is called like do_check.constprop.0.
     plain = {each.partition(".")[0] for each in names} - {""}
-    within = sorted((each for each in plain if name in each), key=lambda each: (len(each), each))
     similar = difflib.get_close_matches(name, sorted(plain), n=count, cutoff=0.7)
-    return list(dict.fromkeys([*similar, *within]))[:count]
+    longer = [each for each in plain if name in each or each.startswith(tuple(similar))]
+    longer.sort(key=lambda each: (len(each), each))
+    return list(dict.fromkeys([*similar, *longer]))[:count]

@@ -68,7 +68,7 @@ def _function_at(address):
 
 
 def bpfmatrix_connect(port):
-    """Connect, without a word about where the guest stands before its first instruction."""
+    """Connect to a guest that stands before its first instruction."""
     gdb.execute(f"target remote 127.0.0.1:{port}", to_string=True)
 
 

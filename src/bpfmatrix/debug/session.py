@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -21,7 +22,7 @@ from pathlib import Path
 from bpfmatrix.bar import shown
 from bpfmatrix.config import KernelConfig
 from bpfmatrix.console import Report
-from bpfmatrix.debug import names, symbols
+from bpfmatrix.debug import names, symbols, vscode
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.debug.symbols import Symbols
 from bpfmatrix.errors import BpfmatrixError, UsageError
@@ -55,6 +56,8 @@ class Asked:
     """Start no gdb; say how to."""
     port: int = 0
     """Of the gdb stub, on the loopback interface; 0 for a free one."""
+    vscode: bool = False
+    """Start nothing; write a launch configuration for the editor."""
     json_port: bool = False
     """With `attach_later`, say it as a line of JSON."""
     vmlinux: Path | None = None
@@ -86,9 +89,24 @@ def debug(project: Project, id: str, options: Options, asked: Asked) -> int:
             report.note("functions by name alone: no source, lines or variables (see --vmlinux)")
         elif found.source is None:
             report.note("no source tree is at hand: name one with --source")
+        if asked.vscode:
+            _write_configuration(project, id, gdb, options, asked, breakpoints)
+            return 0
         shutil.rmtree(folder, ignore_errors=True)
         session = _Session(project, prepared, asked, gdb, breakpoints, report)
         return asyncio.run(session.go(gdb_socket))
+
+
+def _write_configuration(
+    project: Project, id: str, gdb: Gdb, tests: Options, asked: Asked, breakpoints: Sequence[str]
+) -> None:
+    port = asked.port or vscode.PORT
+    path = vscode.write(project.root, vscode.configuration(id, gdb, port, breakpoints))
+    words = ["invoke", "debug", "--kernel", id, "--attach-later", "--port", str(port)]
+    words += ["--run", tests.run] if tests.run else []
+    words += [word for path in tests.binaries for word in ("--binary", str(path))]
+    print(f"{project.relative(path)} has a configuration `bpfmatrix: {id}`; before you start it:")
+    print(f"  {shlex.join(words)}")
 
 
 def _under_emulation(kernel: KernelConfig) -> KernelConfig:

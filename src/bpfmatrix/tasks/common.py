@@ -48,6 +48,7 @@ _HELP = {
     "json_port": "As --attach-later, and print port, vmlinux and commands as a line of JSON.",
     "vmlinux": "The kernel's vmlinux with DWARF, where it can't be found or fetched.",
     "source": "The kernel's source tree.",
+    "vscode": "Write a launch configuration for Visual Studio Code, and start nothing.",
     "names": "Do with the functions' names: nothing is fetched, and there is no source.",
     "suite": "Debian's suite. Default: the first one that has the series.",
     "objects": "An eBPF object, or a pattern; the same as a word behind the task.",

@@ -34,6 +34,7 @@ def debug(
     names: bool = False,
     rootfs: str | None = None,
     share: Any = None,
+    vscode: bool = False,
 ) -> None:
     """Run the tests of one kernel under gdb, which stops in the verifier."""
     from bpfmatrix.debug import session  # noqa: PLC0415 - `invoke -l` stays fast
@@ -52,6 +53,7 @@ def debug(
         vmlinux=Path(vmlinux) if vmlinux else None,
         source=Path(source) if source else None,
         names=names,
+        vscode=vscode,
     )
     project, id = Project.load(), kernel
     if image:
