@@ -159,7 +159,7 @@ class Code:
             self.first_line, self.arguments, self.keyword_only, self.flags, self.table
         )
 
-    @property
+    @functools.cached_property
     def lines(self) -> LineMap:
         """Its line table, decoded; TableError if that is damaged."""
         format = Format.of(self.version)

@@ -1,22 +1,17 @@
 """Code objects out of .pyc files of any CPython from 2.7 to 3.14.
 
-Those of this Python are read by `marshal`, those of others by xdis (the extra `pylines`). A .pyc is
-a header and a marshalled code object; `importlib/_bootstrap_external.py` and PEP 552 have the
-header's formats.
+A .pyc is a header and a marshalled code object (`pylines.marshalled`); PEP 552 and
+`importlib/_bootstrap_external.py` have the header's formats.
 """
 
 import importlib.util
-import io
-import marshal
 import struct
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType
-from typing import Any, Final, cast
+from typing import Final
 
-from pylines.code import AnyCode
 from pylines.errors import PycError
+from pylines.marshalled import MarshalError, RawCode, read
 
 __all__ = ["Pyc", "load", "version_of"]
 
@@ -27,7 +22,7 @@ _ADVICE: Final = "Python's own compiler makes a new one: python -m compileall FI
 class Pyc:
     """What a .pyc holds."""
 
-    code: AnyCode
+    code: RawCode
     version: tuple[int, int]
     source_seconds: int | None
     """When the source was changed last, modulo 2 to the power of 32; None where it has a hash."""
@@ -97,7 +92,10 @@ def _load(path: Path, content: bytes) -> Pyc:
             f"Known are the releases {known}.",
         )
     seconds, size, hashed, header = _source(path, content, version)
-    code = _code(path, content[header:], magic, version)
+    try:
+        code = read(content[header:], version)
+    except MarshalError as error:
+        raise PycError(f"{path}: damaged: {error}", _ADVICE) from None
     return Pyc(code, version, seconds, size, hashed)
 
 
@@ -117,31 +115,3 @@ def _source(
     if flags & 1:
         return None, None, content[8:16], 16
     return seconds, size, None, 16
-
-
-def _code(path: Path, marshalled: bytes, magic: int, version: tuple[int, int]) -> AnyCode:
-    ours = version == sys.version_info[:2]
-    try:
-        # What is read here is what Python itself imports; it is read, and never run.
-        code = marshal.loads(marshalled) if ours else _read_by_xdis(marshalled, magic)  # noqa: S302
-    except PycError:
-        raise
-    except Exception as error:
-        # Of damaged bytes, xdis and marshal raise whatever comes of them.
-        raise PycError(
-            f"{path}: damaged: {type(error).__name__}: {str(error)[:80]}", _ADVICE
-        ) from None
-    if not (isinstance(code, CodeType) if ours else hasattr(code, "co_firstlineno")):
-        raise PycError(f"{path}: holds no code", _ADVICE)
-    return cast(AnyCode, code)
-
-
-def _read_by_xdis(marshalled: bytes, magic: int) -> Any:
-    try:
-        from xdis.unmarshal import load_code  # noqa: PLC0415 - 0.3 s, and an extra
-    except ImportError:
-        raise PycError(
-            "xdis is not installed, which reads what another Python compiled",
-            "pip install 'bpfmatrix[pylines]'",
-        ) from None
-    return load_code(io.BytesIO(marshalled), magic, {})

@@ -1,0 +1,109 @@
+"""Compares what pylines reads out of .pyc files with what their own Python says of the lines."""
+
+import itertools
+import marshal
+import os
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pylines import Code, pyc, walk
+
+ORACLE = Path(__file__).with_name("oracle.py")
+
+
+def sources_of(library: Path) -> list[Path]:
+    """The standard library's sources, without those that pip put there."""
+    return [
+        Path(folder, name)
+        for folder, folders, names in os.walk(library)
+        for name in sorted(names)
+        if name.endswith(".py")
+        if not {"site-packages", "dist-packages"} & set(folder.split("/"))
+    ]
+
+
+def ask(python: Sequence[str], sources: Iterable[Path], output: Path) -> None:
+    """Let a Python compile sources, and say what it knows of their lines."""
+    lines = "".join(f"{source}\n" for source in sources)
+    command = [*python, "-W", "ignore", str(ORACLE), str(output)]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    env["PYTHONIOENCODING"] = "utf-8"
+    subprocess.run(command, input=lines.encode(), check=True, env=env, stdout=subprocess.DEVNULL)
+
+
+def compare(output: Path) -> int:
+    """Compare all that `ask` left, offset by offset; return the number of code objects."""
+    count = 0
+    for path in sorted(output.glob("*.pyc")):
+        compiled = pyc.load(path)
+        said = marshal.loads(path.with_suffix(".said").read_bytes())
+        codes = list(walk(compiled.code, compiled.version))
+        assert len(codes) == len(said)
+        for code, expected in zip(codes, said, strict=True):
+            compare_code(code, as_text(expected))
+        count += len(codes)
+    return count
+
+
+def compare_code(code: Code, said: dict[str, Any]) -> None:
+    context = f"{code.filename}: {code.qualified_name}"
+    assert code.name == said["name"], context
+    assert code.table == said["table"], context
+    fields = ("first_line", "arguments", "keyword_only", "flags", "code_length")
+    assert {name: getattr(code, name) for name in fields} == {n: said[n] for n in fields}, context
+    if said["qualified_name"] is not None:
+        assert code.qualified_name == said["qualified_name"], context
+
+    lines = code.lines
+    if said["positions"] is not None:
+        positions = [(count * 2, tuple(position)) for count, position in said["positions"]]
+        assert _runs(code) == positions, context
+    elif said["lines"]:
+        runs: list[Run] = [
+            (end - start, (line, line, None, None)) for start, end, line in said["lines"]
+        ]
+        assert _runs(code) == _merged(runs), context
+    else:
+        starts, line = dict(said["starts"]), code.first_line
+        for offset in range(0, code.code_length, 2 if code.version >= (3, 6) else 1):
+            line = starts.get(offset, line)
+            assert lines.at(offset).line == line, f"{context} at {offset}"
+    if code.version >= (3, 10):
+        # Which of the ranges without a line it yields is another matter from version to version.
+        assert _without_gaps(lines.starts()) == _without_gaps(said["starts"]), context
+
+
+Run = tuple[int, tuple[int | None, ...]]
+
+
+def _runs(code: Code) -> list[Run]:
+    """How many bytes in a row have the same place, from the first byte to the last one."""
+    ranges = code.lines.ranges
+    runs: list[Run] = [(range.end - range.start, tuple(range[2:])) for range in ranges]
+    rest = code.code_length - (ranges[-1].end if ranges else 0)
+    return _merged([*runs, (rest, (None, None, None, None))] if rest else runs)
+
+
+def _merged(runs: list[Run]) -> list[Run]:
+    groups = itertools.groupby(runs, key=lambda run: run[1])
+    return [(sum(length for length, _ in group), place) for place, group in groups]
+
+
+def _without_gaps(starts: Iterable[tuple[int, int | None]]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for start, line in starts:
+        if line is not None and (not found or found[-1][1] != line):
+            found.append((start, line))
+    return found
+
+
+def as_text(said: dict[Any, Any]) -> dict[str, Any]:
+    """Decode what Python 2 said, which marshals its strings as bytes."""
+    decoded = {_text(key): value for key, value in said.items()}
+    return {key: value if key == "table" else _text(value) for key, value in decoded.items()}
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value

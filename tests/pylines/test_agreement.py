@@ -1,0 +1,114 @@
+"""What pylines says of lines is what each Python says itself, over its whole standard library.
+
+The Pythons are those of this machine, and those that Debian packages: their packages are fetched as
+kernels are, unpacked, and run where they lie, with their own C library.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import xdis.unmarshal
+
+from bpfmatrix.cache import Cache
+from bpfmatrix.kernels.apt import Archive
+from pylines import lines_of, pyc, walk
+
+from . import agreement
+
+SEEN_FROM_THERE = "import os; print(os.path.dirname(os.__file__))"
+VERSIONS = ["2.7", "3.5", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
+
+
+def check(python: Sequence[str], folder: Path, least: int, every: int = 1) -> None:
+    said = subprocess.run([*python, "-c", SEEN_FROM_THERE], stdout=subprocess.PIPE, check=True)
+    sources = agreement.sources_of(Path(said.stdout.decode().strip()))[::every]
+    agreement.ask(python, sources, folder)
+    assert agreement.compare(folder) >= least
+
+
+def on_this_machine() -> list[str]:
+    """The Pythons on PATH and those of pyenv, one for each version, without this one's."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found: dict[str, str] = {}
+    for version in VERSIONS:
+        names = [
+            shutil.which(f"python{version}"),
+            *sorted(root.glob(f"versions/{version}.*/bin/python")),
+        ]
+        for name in filter(None, names):
+            # What pyenv puts on PATH ends with an error where no such version is chosen.
+            done = subprocess.run([str(name), "-V"], capture_output=True, text=True, check=False)
+            if done.stdout.startswith(f"Python {version}.") or f" {version}." in done.stderr[:12]:
+                found.setdefault(version, str(name))
+    return list(found.values())
+
+
+def test_a_part_of_this_python_s_library(tmp_path: Path) -> None:
+    check([sys.executable], tmp_path, least=500, every=40)
+
+
+@pytest.mark.integration
+def test_this_machine_s_pythons(tmp_path: Path) -> None:
+    pythons = {sys.executable, *on_this_machine()}
+    for number, python in enumerate(sorted(pythons)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        # This one's is the one that is looked at whole, wherever this runs.
+        check([python], folder, least=100, every=1 if python == sys.executable else 7)
+        shutil.rmtree(folder)
+
+
+PACKAGES = (
+    r"python{0}-minimal|libpython{0}-(minimal|stdlib)|libc6|libexpat1|zlib1g|libssl3t64|libffi8"
+    r"|libbz2-1\.0|liblzma5|libzstd1|libgcc-s1"
+)
+
+
+def debians(version: str, suite: str, folder: Path) -> list[str]:
+    """Fetch Debian's Python of another release; return the words that run it."""
+    archive = Archive.of_host(Cache(folder / "cache"), suite, "x86_64")
+    archive.update()
+    names = PACKAGES.format(re.escape(version))
+    debs = archive.debs(re.compile(rf"Package: ({names})\n"))
+    if not any(deb.name == f"python{version}-minimal" for deb in debs):
+        pytest.skip(f"{suite} has no Python {version} any more")
+    there = folder / "debs"
+    there.mkdir()
+    for deb in archive.download(debs, there):
+        subprocess.run(["dpkg-deb", "-x", deb, folder / "root"], check=True)
+    root = folder / "root"
+    libraries = ":".join(str(root / name / "x86_64-linux-gnu") for name in ("lib", "usr/lib"))
+    python = str(root / f"usr/bin/python{version}")
+    (loader,) = root.glob("usr/lib64/ld-linux-x86-64.so.2")
+    return [str(loader), "--library-path", libraries, "--argv0", python, python]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("version", "suite"), [("3.13", "trixie"), ("3.14", "sid")])
+def test_debian_s_python(version: str, suite: str, tmp_path: Path) -> None:
+    python = debians(version, suite, tmp_path)
+    folder = tmp_path / "compiled"
+    folder.mkdir()
+    check(python, folder, least=20_000)
+
+
+def test_xdis_gives_the_same_code_and_lines(fixtures: Path) -> None:
+    for path in sorted(fixtures.glob("*.pyc")):
+        ours = pyc.load(path)
+        content = path.read_bytes()
+        magic = int.from_bytes(content[:2], "little")
+        header = 8 if ours.version < (3, 3) else 12 if ours.version < (3, 7) else 16
+        theirs = xdis.unmarshal.load_code(content[header:], magic)
+        pairs = zip(walk(ours.code, ours.version), walk(theirs, ours.version), strict=True)
+        # xdis 6.3.0 takes line tables of Python 2 for UTF-8, and drops bytes that are none.
+        alike = [(a, b) for a, b in pairs if ours.version >= (3, 0) or a.table.isascii()]
+        assert len(alike) >= 15
+        for a, b in alike:
+            assert a == b, path.name
+            assert lines_of(a).ranges == lines_of(b).ranges
