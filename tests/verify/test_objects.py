@@ -132,6 +132,16 @@ def test_objects_with_the_same_settings_are_loaded_by_one_call(
     assert [group for group, _ in plan.commands(loader, second.places, 2)] == [first]
 
 
+def test_requirements_can_be_ignored(
+    library_project: Project, rejected: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = project_with(library_project, VerifyObjects(path=str(rejected), requires="9.9 x"))
+    objects = find(project, [])
+    assert Plan.make(project, objects, Request()).too_old("6.1.192")
+    monkeypatch.setenv("BPFMATRIX_IGNORE_REQUIREMENTS", "1")
+    assert not Plan.make(project, objects, Request()).too_old("6.1.192")
+
+
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [

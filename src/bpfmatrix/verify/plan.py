@@ -6,6 +6,7 @@ may be what they like.
 """
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from bpfmatrix.verify.objects import Inspected, ObjectFile, inspect
 __all__ = ["Group", "Plan", "Request"]
 
 _FOLDER = "objects"
+# The tests of ebpf/ know it too (support/internal/requirement).
+_IGNORED = "BPFMATRIX_IGNORE_REQUIREMENTS"
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class Plan:
             folders = (project.root, one.path.parent, one.path.parent.parent)
             subjects[place] = Subject(one.name, programs, folders)
             files[place] = one.path
-            if needed := one.settings.requires or found.requires:
+            needed = one.settings.requires or found.requires
+            if needed and not _ignored(project):
                 requires[place] = needed
             key = one.settings.model_dump_json(exclude={"path", "requires"})
             grouped.setdefault(key, []).append((place, one, found))
@@ -120,6 +124,12 @@ class Plan:
                 words = (*group.words, "--jobs", str(cpus))
                 found.append((group, (program, *words, *places)))
         return found
+
+
+def _ignored(project: Project) -> bool:
+    """Whether objects are loaded whatever they require, as vendors' kernels may have it."""
+    given = (os.environ, project.config.payload.env)
+    return any(environment.get(_IGNORED) == "1" for environment in given)
 
 
 def _words(members: Sequence[tuple[str, ObjectFile, Inspected]], request: Request) -> list[str]:
