@@ -1,0 +1,217 @@
+import os
+import py_compile
+import shutil
+import sqlite3
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pylines import Identity, Index, PylinesError, build, pyc, walk
+from pylines.errors import PycError
+
+OURS = f"{sys.version_info[0]}.{sys.version_info[1]}"
+ADVICE = "python -m compileall"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "tree"
+    (folder / "package").mkdir(parents=True)
+    (folder / "package/module.py").write_text("def one():\n    return 1\n")
+    (folder / "other.py").write_text("\n\ndef two(a, *, b):\n    return [x for x in a]\n")
+    return folder
+
+
+@pytest.fixture
+def index(tree: Path, tmp_path: Path) -> Iterator[Index]:
+    build([tree], tmp_path / "index")
+    opened = Index(tmp_path / "index")
+    yield opened
+    opened.close()
+
+
+def identity(path: Path, name: str) -> str:
+    code = compile(path.read_text(), str(path), "exec")
+    return str(next(inner.identity for inner in walk(code) if inner.qualified_name == name))
+
+
+def test_a_function_is_found_by_its_identity(index: Index, tree: Path) -> None:
+    (entry,) = index.entries(identity(tree / "other.py", "two"))
+    assert (entry.path, entry.name, entry.python) == (str(tree / "other.py"), "two", OURS)
+    assert [line for _, line in entry.lines.starts()] == [3, 4]
+    assert index.entries(str(Identity(1, 2, 3, 4, 5))) == []
+
+
+def test_a_module_and_its_first_function_stay_apart(index: Index, tree: Path) -> None:
+    module = tree / "package/module.py"
+    names = [index.entries(identity(module, name))[0].name for name in ("<module>", "one")]
+    assert names == ["<module>", "one"]
+
+
+def test_pyc_files_that_are_up_to_date_add_nothing(tree: Path, tmp_path: Path) -> None:
+    plain = build([tree], tmp_path / "a")
+    for path in tree.rglob("*.py"):
+        py_compile.compile(str(path), doraise=True)
+    compiled = build([tree], tmp_path / "b")
+    assert (compiled.codes, compiled.files) == (plain.codes, plain.files)
+    assert not compiled.changed
+
+
+def test_a_pyc_that_is_older_than_its_source(tree: Path, tmp_path: Path) -> None:
+    source = tree / "other.py"
+    before = identity(source, "two")
+    py_compile.compile(str(source), doraise=True)
+    source.write_text("# A line more.\n" + source.read_text())
+    summary = build([tree], tmp_path / "index")
+    assert summary.changed == 1
+    index = Index(tmp_path / "index")
+    # A process that was started before runs the old code, one started now the new one.
+    (old,), (new,) = index.entries(before), index.entries(identity(source, "two"))
+    assert (old.changed, new.changed) == (1, 0)
+    assert (old.first_line, new.first_line) == (3, 4)
+
+
+@pytest.mark.parametrize("mode", ["CHECKED_HASH", "UNCHECKED_HASH"])
+def test_a_pyc_with_its_source_s_hash(tree: Path, mode: str) -> None:
+    source = tree / "other.py"
+    how = py_compile.PycInvalidationMode[mode]
+    path = tree / "compiled.pyc"
+    py_compile.compile(str(source), str(path), doraise=True, invalidation_mode=how)
+    os.utime(source, (1, 1))
+    assert not pyc.load(path).older_than(source)
+    source.write_text("changed = 1\n")
+    assert pyc.load(path).older_than(source)
+
+
+def test_a_stripped_tree_has_the_names_that_the_compiler_was_given(
+    tree: Path, tmp_path: Path
+) -> None:
+    source = tree / "other.py"
+    py_compile.compile(str(source), str(tree / "other.pyc"), dfile="/srv/app/other.py")
+    wanted = identity(source, "two")
+    source.unlink()
+    build([tree], tmp_path / "index")
+    (entry,) = Index(tmp_path / "index").entries(wanted)
+    assert entry.path == entry.compiled_as == "/srv/app/other.py"
+
+
+def test_code_without_columns_has_lines_all_the_same(tree: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "no_debug_ranges", "-m", "compileall", "-q", "-b", str(tree)]
+    subprocess.run(command, check=True)
+    for source in tree.rglob("*.py"):
+        source.unlink()
+    build([tree], tmp_path / "index")
+    database = sqlite3.connect(tmp_path / "index")
+    (wanted,) = database.execute("SELECT identity FROM codes WHERE name = 'two'").fetchone()
+    (entry,) = Index(tmp_path / "index").entries(wanted)
+    assert [(range.line, range.column) for range in entry.lines.ranges][-1] == (4, None)
+
+
+def test_code_of_all_versions_lies_in_one_index(fixtures: Path, tmp_path: Path) -> None:
+    build([fixtures], tmp_path / "index")
+    database = sqlite3.connect(tmp_path / "index")
+    rows = database.execute("SELECT DISTINCT python FROM files").fetchall()
+    assert {python for (python,) in rows} >= {"2.7", "3.6", "3.9", "3.10", "3.11", "3.14"}
+    summary = build([fixtures], tmp_path / "index", "3.8")
+    database = sqlite3.connect(tmp_path / "index")
+    assert database.execute("SELECT DISTINCT python FROM files").fetchall() == [("3.8",)]
+    assert summary.files == 1
+
+
+def test_collisions_are_counted(tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree / "package", tree / "copy")
+    summary = build([tree], tmp_path / "index")
+    assert (summary.collisions, summary.colliding_codes) == (2, 4)
+    entries = Index(tmp_path / "index").entries(identity(tree / "copy/module.py", "one"))
+    assert [Path(entry.path).parent.name for entry in entries] == ["copy", "package"]
+
+
+def damaged(tree: Path, kind: str) -> tuple[Path, str]:
+    path = tree / "bad.pyc"
+    py_compile.compile(str(tree / "other.py"), str(path), doraise=True)
+    content = path.read_bytes()
+    table = compile((tree / "other.py").read_bytes(), "", "exec").co_linetable
+    changed, said = {
+        "magic": (struct.pack("<H", 4000) + content[2:], "not known here (magic number 4000)"),
+        "cut in the header": (content[:10], "ends within its header"),
+        "cut": (content[:-20], "damaged: it ends"),
+        "empty": (b"", "no .pyc"),
+        "text": (b"print('hello')\n", "no .pyc"),
+        "no code": (content[:16] + b"N", "damaged: it holds no code"),
+        "table": (
+            content.replace(table, b"\xf7" + table[1:]),
+            "<module>: the line table goes on behind the code's end",
+        ),
+    }[kind]
+    path.write_bytes(changed)
+    return path, said
+
+
+BAD = ["magic", "cut in the header", "cut", "empty", "text", "no code", "table"]
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_can_not_be_read_is_named_and_the_rest_is_indexed(
+    tree: Path, tmp_path: Path, kind: str
+) -> None:
+    path, said = damaged(tree, kind)
+    summary = build([tree], tmp_path / "index")
+    (problem,) = summary.problems
+    assert said in problem
+    assert str(path) in problem or kind == "table"
+    assert Index(tmp_path / "index").entries(identity(tree / "other.py", "two"))
+
+
+@pytest.mark.parametrize("kind", BAD[:-1])
+def test_a_bad_pyc_is_one_sentence(tree: Path, kind: str) -> None:
+    path, said = damaged(tree, kind)
+    with pytest.raises(PycError) as caught:
+        pyc.load(path)
+    assert said in caught.value.what
+    assert caught.value.advice
+
+
+@pytest.mark.parametrize("text", ["def f(:\n", "\0", "# coding: nothing\n", "(" * 10_000])
+def test_a_source_that_does_not_compile_is_left_out(tree: Path, tmp_path: Path, text: str) -> None:
+    (tree / "bad.py").write_text(text)
+    summary = build([tree], tmp_path / "index")
+    (problem,) = summary.problems
+    assert problem.startswith(f"{tree}/bad.py: does not compile: ")
+
+
+def test_nothing_to_index_is_an_error_and_leaves_what_was_there(tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "index"
+    build([tree], output)
+    before = output.read_bytes()
+    with pytest.raises(PylinesError, match=r"no code of Python 3\.13 was found") as caught:
+        build([tree], output, "3.13" if OURS != "3.13" else "3.14")
+    assert ADVICE.replace("python ", "python3.13 ") in caught.value.advice
+    with pytest.raises(PylinesError, match="no such folder"):
+        build([tree / "none"], output)
+    assert output.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["index"]
+
+
+def test_other_files_are_no_index(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    with pytest.raises(PylinesError, match="no such index"):
+        Index(path)
+    path.write_text("text")
+    with pytest.raises(PylinesError, match="no index of pylines"):
+        Index(path)
+    path.unlink()
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE files (id)")
+    with pytest.raises(PylinesError, match="no index of pylines"):
+        Index(path)
+
+
+def test_an_index_of_another_version_is_told_apart(tree: Path, tmp_path: Path) -> None:
+    build([tree], tmp_path / "index")
+    sqlite3.connect(tmp_path / "index").execute("PRAGMA user_version = 99")
+    with pytest.raises(PylinesError, match="another version of pylines"):
+        Index(tmp_path / "index")
