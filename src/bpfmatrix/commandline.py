@@ -20,6 +20,8 @@ from bpfmatrix.project import Project
 
 __all__ = ["complain", "kernel_ids", "options", "parse", "reported", "with_available"]
 
+NETWORKS = ("user", "none")
+
 
 def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
     """Read the words of a session; argparse says what is wrong with them, and exits with 2."""
@@ -45,6 +47,7 @@ def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--share", metavar="DIR[:rw]", action="append", default=[], help="a folder of the host"
     )
+    parser.add_argument("--net", choices=NETWORKS, help="user: let the tests reach the network")
     parser.add_argument("--cold", action="store_true", help="boot, even if there is a template")
     parser.add_argument("arguments", nargs="*", help="arguments of the executables, behind --")
     return parser.parse_args(words)
@@ -58,6 +61,7 @@ def options(
     cold: bool = False,
     cached: bool = False,
     files: HostFiles | None = None,
+    net: str | None = None,
 ) -> Options:
     """Check what was typed; UsageError names the option."""
     seconds = None
@@ -70,7 +74,10 @@ def options(
     for path in paths:
         if not path.is_file():
             raise UsageError(f"--binary {path}: no such file")
-    return Options(run, paths, seconds, tuple(arguments), cold, cached, files or HostFiles())
+    if net is not None and net not in NETWORKS:
+        raise UsageError(f"--net {net}: expected one of {', '.join(NETWORKS)}")
+    given = tuple(arguments)
+    return Options(run, paths, seconds, given, cold, cached, files or HostFiles(), net == "user")
 
 
 def kernel_ids(

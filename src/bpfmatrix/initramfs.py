@@ -50,12 +50,14 @@ _OPTIONS = {
     "9p": "CONFIG_9P_FS",
     "9pnet_virtio": "CONFIG_NET_9P_VIRTIO",
     "overlay": "CONFIG_OVERLAY_FS",
+    "virtio_net": "CONFIG_VIRTIO_NET",
 }
 _REGISTERED = {
     "virtiofs": b"\0virtiofs\0",
     "9p": b"9p: Installing v9fs",
     "9pnet_virtio": b"9pnet_virtio",
     "overlay": b"overlayfs: ",
+    "virtio_net": b"\0virtio_net\0",
 }
 
 

@@ -26,3 +26,5 @@ class Options:
     """Take the result of an earlier run that passed, where all that shaped it is the same."""
     files: HostFiles = field(default_factory=HostFiles)
     """What the guest sees of the host."""
+    network: bool = False
+    """The guest has QEMU's user network."""

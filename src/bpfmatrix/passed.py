@@ -76,8 +76,9 @@ def _as_last_result(project: Project, run: KernelRun) -> KernelRun:
 
 def remember(project: Project, prepared: Prepared, run: KernelRun) -> None:
     """Keep a run for `recall`, if it passed."""
-    # Of the host's files, any may change.
-    if run.outcome is not Outcome.PASSED or prepared.spec.folders:
+    # What the tests see of the host's files, or of a network, may be another thing next time.
+    seen = prepared.spec.folders or prepared.spec.network
+    if run.outcome is not Outcome.PASSED or seen:
         return
     path = _path(project, prepared)
     results.write(run, path)

@@ -113,7 +113,7 @@ def _assemble(
     chosen = accel.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
     disk = payloads.image(payload, project.cache)
     guest_busybox = busybox.executable(kernel.arch, project.cache, progress)
-    wanted = (*kernel.modules, *files.modules)
+    wanted = (*kernel.modules, *files.modules, *_network_modules(kernel, image, options))
     spec = machine.MachineSpec(
         qemu=str(qemu),
         arch=kernel.arch,
@@ -127,9 +127,21 @@ def _assemble(
         extra_args=tuple(kernel.qemu.extra_args),
         boot_limit_seconds=kernel.timeout.boot,
         folders=files.folders,
+        network=options.network,
     )
     env = {**environment(options.files, os.environ), **payload.guest_env()}
     return Prepared(kernel, image, chosen, spec, disk.id, tests, env, files)
+
+
+def _network_modules(kernel: KernelConfig, image: KernelImage, options: Options) -> tuple[str, ...]:
+    if not options.network:
+        return ()
+    if not initramfs.has_module(image, "virtio_net"):
+        raise BpfmatrixError(
+            f"{kernel.id} ({image.version}) has no virtio_net, so it can't have a network",
+            "Use a kernel with CONFIG_VIRTIO_NET, or run without --net user.",
+        )
+    return ("virtio_net",)
 
 
 class _Doing:

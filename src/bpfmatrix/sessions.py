@@ -75,6 +75,7 @@ def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
         asked = options(
             *(words.run, words.binary, words.timeout, words.arguments, words.cold, cached),
             files=hostfiles.asked(words.rootfs, words.share),
+            net=words.net,
         )
         runs = matrix.run(project, chosen, asked, getattr(words, "jobs", None))
     if results.exit_status(runs) != 0:

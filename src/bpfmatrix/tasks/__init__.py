@@ -21,7 +21,7 @@ from bpfmatrix.tasks.kernels import (
 from bpfmatrix.tasks.looking import debug
 from bpfmatrix.tasks.pylines import pylines
 from bpfmatrix.tasks.running import doctor, matrix, run, watch
-from bpfmatrix.tasks.session import shell
+from bpfmatrix.tasks.session import logs, shell
 from bpfmatrix.tasks.verifying import verify
 
 __all__ = ["namespace"]
@@ -44,7 +44,7 @@ class _InOrder(Lexicon):
 invoke.collection.Lexicon = _InOrder  # type: ignore[attr-defined]
 
 namespace = Collection(
-    *(doctor, run, shell, debug, verify, matrix, watch),
+    *(doctor, run, shell, debug, verify, matrix, watch, logs),
     *(ebpf, test_binaries, initramfs, pylines, clean),
     Collection(
         "kernels",

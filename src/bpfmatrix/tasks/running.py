@@ -37,12 +37,15 @@ def run(
     cold: bool = False,
     rootfs: str | None = None,
     share: Any = None,
+    net: str | None = None,
 ) -> None:
     """Load and test the eBPF on one kernel. Words behind -- go to the executables."""
     if bool(kernel) == bool(image):
         raise UsageError("name the kernel, either by --kernel or by --image")
     asked = options(
-        run, binary or (), timeout, behind_dashes(), cold, files=asked_files(rootfs, share or ())
+        *(run, binary or (), timeout, behind_dashes(), cold),
+        files=asked_files(rootfs, share or ()),
+        net=net,
     )
     project, id = Project.load(), kernel
     if image:
@@ -61,12 +64,15 @@ def matrix(
     cold: bool = False,
     rootfs: str | None = None,
     share: Any = None,
+    net: str | None = None,
     jobs: int = 0,
 ) -> None:
     """Load and test the eBPF on many kernels, side by side, in one table."""
     project, default = Project.load(), None
     asked = options(
-        run, binary or (), timeout, behind_dashes(), cold, files=asked_files(rootfs, share or ())
+        *(run, binary or (), timeout, behind_dashes(), cold),
+        files=asked_files(rootfs, share or ()),
+        net=net,
     )
     if available:
         project, default = with_available(project, kernels)

@@ -85,6 +85,8 @@ class MachineSpec:
     boot_limit_seconds: float = 60.0
     folders: tuple[HostFolder, ...] = ()
     """What the guest sees of the host's files."""
+    network: bool = False
+    """Whether it has QEMU's user network."""
 
 
 class MachineEndedError(Exception):
@@ -419,6 +421,7 @@ def machine_parts(
         parts.Console(spec.arch, fds["console"]),
         parts.Ports(tuple((f"bpfmatrix.{name}", fds[name]) for name in _PORTS)),
         parts.PayloadDisk(spec.payload),
+        *((parts.UserNetwork(),) if spec.network else ()),
         parts.Kernel(spec.boot, spec.initramfs, spec.kernel_args),
         parts.ExtraArguments(spec.extra_args),
     )

@@ -23,6 +23,7 @@ __all__ = [
     "Part",
     "PayloadDisk",
     "Ports",
+    "UserNetwork",
     "VirtioFs",
     "command",
 ]
@@ -221,6 +222,21 @@ class NineP(Part):
             *("-fsdev", f"{shared},readonly={mode},multidevs=remap"),
             *("-device", f"virtio-9p-pci,fsdev={self.tag},mount_tag={self.tag}"),
         ]
+
+
+@dataclass(frozen=True)
+class UserNetwork(Part):
+    """A network card behind which QEMU itself makes the guest's connections, without rights.
+
+    The guest has 10.0.2.15, the host is 10.0.2.2 and answers as its loopback, a name server is
+    10.0.2.3 (QEMU's documentation of `-netdev user`).
+    """
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        # Without the option ROM, which is for booting from the network.
+        card = "virtio-net-pci,netdev=net,romfile="
+        return ["-netdev", "user,id=net,ipv6=off", "-device", card]
 
 
 @dataclass(frozen=True)

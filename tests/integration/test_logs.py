@@ -1,0 +1,48 @@
+"""`invoke logs`: what a run left, and what one that goes on writes."""
+
+import subprocess
+
+import pytest
+
+from ..tool import ToolProject, plain_environment, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+def test_the_logs_of_the_last_run(project: ToolProject) -> None:
+    done = project.invoke("logs", "--kernel", "6.1")
+    assert done.status == 1
+    assert "6.1 was not run here yet\n       Type: invoke run --kernel 6.1\n" in done.output
+    project.run(project.script("one", "echo from one; echo to the console >/dev/kmsg"))
+    done = project.invoke("logs", "--kernel", "6.1")
+    assert done.status == 0
+    assert "Linux version 6.1" in done.output
+    assert "to the console" in done.output
+    assert project.invoke("logs", "--kernel", "6.1", "--test", "one").output == "from one\n"
+    done = project.invoke("logs", "--kernel", "6.1", "--test", "on")
+    assert done.status == 2
+    assert "left no log of 'on' (did you mean \"one\"?)" in done.output
+    assert "There is: console, one." in done.output
+
+
+def test_a_run_is_followed_to_its_end(project: ToolProject) -> None:
+    script = project.script("slow", "for n in 1 2 3; do echo line $n; sleep 1.5; done")
+    # The log of the run before is not that of this one.
+    project.run(project.script("other", "true"))
+    run = project.start("run", "--kernel", "6.1", "--binary", script)
+    log = project.root / ".bpfmatrix/results/6.1/slow.log"
+    wait_until(log.exists, "the test runs")
+    follower = subprocess.Popen(
+        project.command("logs", "--kernel", "6.1", "--test", "slow", "--follow"),
+        cwd=project.root,
+        env=plain_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with follower:
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == "line 1\n"
+        assert run.poll() is None, "it was printed before the run ended"
+        assert follower.stdout.read() == "line 2\nline 3\n"
+        assert follower.wait(10) == 0
+    assert project.finish(run).status == 0
