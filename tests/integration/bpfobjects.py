@@ -21,13 +21,13 @@ def _includes() -> tuple[str, ...]:
     return tuple(f"-idirafter{folder}" for folder in folders)
 
 
-def compile_object(source: Path, target: Path) -> None:
+def compile_object(source: Path, target: Path, *options: str) -> None:
     """Compile one source; legacy.bpf.c is the one without BTF."""
     debug = () if source.name.startswith("legacy") else ("-g",)
     subprocess.run(
         [
             *(CLANG, "-target", "bpf", "-mcpu=v2", "-O2", *debug, *_includes()),
-            *("-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"),
+            *("-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", *options),
             *("-c", source.name, "-o", target),
         ],
         cwd=source.parent,

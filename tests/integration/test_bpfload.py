@@ -98,7 +98,10 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Call
     (objects / "Makefile").write_text("all:\n")
     for source in SOURCES:
         compile_object(source, objects / f"{source.name.removesuffix('.c')}.o")
-    compile_object(SOURCES[0].parent / "names.bpf.c", objects / ODD_NAME)
+    folder = SOURCES[0].parent
+    compile_object(folder / "names.bpf.c", objects / ODD_NAME)
+    plain = objects / "plain_structops.bpf.o"
+    compile_object(folder / "structops.bpf.c", plain, '-DSECTION=".struct_ops"')
     bad_objects(objects)
     cases = [f"case_of {name} {words}\n" for name, words in CASES.items()]
     project.script("cases", "".join((SCRIPT, *cases, CRASH)))
@@ -346,10 +349,11 @@ def test_words_that_no_object_has_a_use_for(on: dict[str, Called]) -> None:
 
 
 def test_struct_ops_and_replaced_functions(on: dict[str, Called]) -> None:
-    for name in ("ssthresh", "cong_avoid", "undo_cwnd"):
-        event = on["all"].program(name)
-        assert (event["outcome"], event["type"]) == ("passed", "struct_ops")
-        assert event["attach_to"] == f"tcp_congestion_ops:{name}"
+    for object in ("/structops.bpf.o", "/plain_structops.bpf.o"):
+        for name in ("ssthresh", "cong_avoid", "undo_cwnd"):
+            event = on["all"].program(name, object)
+            assert (event["outcome"], event["type"]) == ("passed", "struct_ops")
+            assert event["attach_to"] == f"tcp_congestion_ops:{name}"
     assert on["all"].program("decide_otherwise")["outcome"] == "passed"
     alone = on["all"].program("no_function", "extension.bpf.o")
     assert alone["code"] == "attach-target-missing"

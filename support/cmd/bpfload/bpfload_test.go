@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -266,6 +267,55 @@ func TestPacked(t *testing.T) {
 	if got, err := io.ReadAll(reader); err != nil || string(got) != "grüße\n" {
 		t.Errorf("got %q, %v", got, err)
 	}
+}
+
+// types returns BTF with these types and strings, as BTF's documentation lays it out.
+func types(words []uint32, strings string) []byte {
+	var raw []byte
+	for _, word := range append([]uint32{
+		0x0001eb9f, 24, 0, uint32(4 * len(words)), uint32(4 * len(words)), uint32(len(strings)),
+	}, words...) {
+		raw = binary.LittleEndian.AppendUint32(raw, word)
+	}
+	return append(raw, strings...)
+}
+
+// A variable of .ksyms that is `const void`, and a section .struct_ops.
+var (
+	mendable = types([]uint32{
+		0, btfConst << 24, 0,
+		1, btfVar << 24, 1, 1,
+		3, btfDatasec<<24 | 1, 0, 2, 0, 0,
+		10, btfDatasec << 24, 0,
+	}, "\x00x\x00.ksyms\x00.struct_ops\x00")
+	mendedTypes = types([]uint32{
+		0, btfConst << 24, 0,
+		1, btfVar << 24, 0, 1,
+		3, btfDatasec<<24 | 1, 0, 2, 0, 0,
+		22, btfDatasec << 24, 0,
+	}, "\x00x\x00.ksyms\x00.struct_ops\x00.struct_ops.link\x00")
+)
+
+func TestMendTypes(t *testing.T) {
+	if got, changed := mendTypes(mendable, true); !changed || !bytes.Equal(got, mendedTypes) {
+		t.Errorf("got %q, %v, want %q", got, changed, mendedTypes)
+	}
+	if got, changed := mendTypes(mendedTypes, true); changed || !bytes.Equal(got, mendedTypes) {
+		t.Errorf("nothing to do: got %q, %v", got, changed)
+	}
+}
+
+// FuzzMendTypes: whatever is in a file, it is mended or left alone.
+func FuzzMendTypes(f *testing.F) {
+	f.Add(mendable)
+	f.Add(mendable[:30])
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		before := bytes.Clone(raw)
+		got, changed := mendTypes(raw, true)
+		if !bytes.Equal(raw, before) || !changed && !bytes.Equal(got, before) {
+			t.Errorf("%q was changed to %q, %v", before, got, changed)
+		}
+	})
 }
 
 func TestHelperName(t *testing.T) {

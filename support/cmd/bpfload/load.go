@@ -23,7 +23,7 @@ const (
 	// Every instruction as often as it was looked at, with the registers' states.
 	logAll = ebpf.LogLevelInstruction | ebpf.LogLevelStats
 	// To spare a program of usual size the verifier's second look at it, which a buffer that was too
-	// small takes.
+	// small takes. Statistics are short, and a buffer takes time to be cleared.
 	logBytes = 4 << 20
 )
 
@@ -271,13 +271,17 @@ func describeMap(path, name string, m *ebpf.Map) mapEvent {
 
 // try loads a program once.
 func (w *worker) try(spec *ebpf.ProgramSpec, level ebpf.LogLevel) (*ebpf.Program, error) {
+	begin := uint32(logBytes)
+	if level == logStats {
+		begin = 0 // the library's own choice
+	}
 	collection, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{
 		Programs:  map[string]*ebpf.ProgramSpec{spec.Name: spec},
 		Types:     w.object.spec.Types,
 		ByteOrder: spec.ByteOrder,
 	}, ebpf.CollectionOptions{
 		Cache:    w.types,
-		Programs: ebpf.ProgramOptions{LogLevel: level, LogSizeStart: logBytes},
+		Programs: ebpf.ProgramOptions{LogLevel: level, LogSizeStart: begin},
 	})
 	if dropsLog(err) {
 		if log := w.logByHand(spec, level); log != nil {

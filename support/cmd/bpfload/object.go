@@ -52,13 +52,20 @@ func openObject(path string, s *settings) (*object, error) {
 	if err := looksLikeBPF(file); err != nil {
 		return nil, err
 	}
-	spec, err := ebpf.LoadCollectionSpecFromReader(file)
+	info, err := file.Stat()
 	if err != nil {
-		code := codeBadObject
-		if strings.Contains(err.Error(), "BTF") {
+		return nil, bad("can't be read: %v", err)
+	}
+	spec, err := ebpf.LoadCollectionSpecFromReader(mended(file, info.Size()))
+	if err != nil {
+		code, reason := codeBadObject, err.Error()
+		switch {
+		case errors.Is(err, ebpf.ErrNotSupported):
+			code, reason = codeLoadFailed, "holds what the loader can't read: "+reason
+		case strings.Contains(reason, "BTF"):
 			code = codeBadBTF
 		}
-		return nil, &badObject{code, err.Error()}
+		return nil, &badObject{code, reason}
 	}
 	if len(spec.Programs) == 0 {
 		return nil, bad("has no program")

@@ -2,6 +2,10 @@
 /* A congestion control, of the kind that needs no link, which 5.6 and later have. */
 #include "common.h"
 
+#ifndef SECTION
+#define SECTION ".struct_ops.link"
+#endif
+
 struct sock;
 
 struct tcp_congestion_ops {
@@ -28,7 +32,7 @@ __u32 undo_cwnd(unsigned long long *ctx)
 	return 2;
 }
 
-SEC(".struct_ops.link")
+SEC(SECTION)
 struct tcp_congestion_ops calm = {
 	.ssthresh = (void *)ssthresh,
 	.cong_avoid = (void *)cong_avoid,

@@ -2,7 +2,7 @@
 /* A symbol of the kernel's that is there, and one that is not. */
 #include "common.h"
 
-extern void init_task __ksym;
+extern const void init_task __ksym;
 extern void there_is_no_such_symbol __ksym;
 
 SEC("raw_tp/sys_enter")
