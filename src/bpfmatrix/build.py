@@ -23,16 +23,25 @@ from bpfmatrix.payload import Executable, Payload, executable
 from bpfmatrix.progress import Progress, silent
 from bpfmatrix.project import Project
 
-__all__ = ["Built", "go_tests", "loader", "objects", "payload", "requirement"]
+__all__ = [
+    "Built",
+    "go_tests",
+    "guest_program",
+    "loader",
+    "objects",
+    "payload",
+    "python_lister",
+    "requirement",
+    "tracer_object",
+]
 
 GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 # The section in which an object says what it needs (ebpf/requires.h).
 _REQUIRES_SECTION = ".bpfmatrix.requires"
-# The program that `invoke verify` loads objects with: its source where bpfmatrix runs from a
-# checkout, and the executables that a wheel holds (hatch_build.py).
+# bpfmatrix's own programs for the guest: their sources where it runs from a checkout, and what a
+# wheel holds (hatch_build.py).
 _CHECKOUT = Path(__file__).parents[2]
-_LOADER_PACKAGE = "cmd/bpfload"
-_SHIPPED_LOADERS = Path(__file__).parent / "loader"
+_SHIPPED = Path(__file__).parent / "loader"
 _UNUSED_LOADER_SECONDS = 7 * 24 * 3600
 _SHOWN_LINES = 40
 _COMPILERS = ("clang", *(f"clang-{version}" for version in range(17, 30)))
@@ -129,47 +138,75 @@ def _no_tests(settings: GoTests) -> ConfigError:
 
 
 def loader(project: Project, arch: str, progress: Progress = silent) -> Path:
-    """Return the program that loads objects in a guest of this architecture, up to date.
+    """Return the program that loads objects in a guest of this architecture, up to date."""
+    return guest_program(project, "bpfload", arch, progress)
+
+
+def guest_program(project: Project, name: str, arch: str, progress: Progress = silent) -> Path:
+    """Return one of bpfmatrix's own programs for a guest of this architecture, up to date.
 
     Where bpfmatrix runs from a checkout, Go builds it; a wheel brings it along. BuildError where
     there is neither.
     """
     module = _CHECKOUT / "support"
-    if (module / _LOADER_PACKAGE).is_dir():
+    if (module / "cmd" / name).is_dir():
         go = tools.require("go", "golang-go")
         command = _loader_command(go)
         key = _go_key(project, module, go, command)
     else:
-        shipped = _SHIPPED_LOADERS / f"bpfload-{arch}"
+        shipped = _SHIPPED / f"{name}-{arch}"
         if not shipped.exists():
             raise BuildError(
-                f"this installation of bpfmatrix has no loader for {arch}",
+                f"this installation of bpfmatrix has no {name} for {arch}",
                 "Make its wheel on a machine with Go, or install it from a checkout (pip -e).",
             )
         key = hashlib.sha256(json.dumps(_stamp([shipped])).encode()).hexdigest()
     # Shared, as it is the same for all projects.
     loaders = project.cache.root / "loaders"
-    target = loaders / f"{key[:32]}-{arch}" / "bpfload"
-    with project.cache.lock(f"loader-{arch}"):
+    target = loaders / f"{key[:32]}-{name}-{arch}" / name
+    with project.cache.lock(f"loader-{name}-{arch}"):
         if target.exists():
             os.utime(target.parent)
             return target
         with project.cache.staging() as staging:
             made = staging / "made"
             made.mkdir()
-            if (module / _LOADER_PACKAGE).is_dir():
-                progress(f"go build of the loader for {arch}")
+            if (module / "cmd" / name).is_dir():
+                progress(f"go build of {name} for {arch}")
                 env = {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": GOARCH[arch]}
-                _run([*command, "-o", str(made / "bpfload"), f"./{_LOADER_PACKAGE}"], module, env)
+                _run([*command, "-o", str(made / name), f"./cmd/{name}"], module, env)
             else:
-                shutil.copyfile(shipped, made / "bpfload")
-            (made / "bpfload").chmod(0o755)
+                shutil.copyfile(shipped, made / name)
+            (made / name).chmod(0o755)
             loaders.mkdir(parents=True, exist_ok=True)
             made.rename(target.parent)
     for old in loaders.iterdir():
         if old.stat().st_mtime < time.time() - _UNUSED_LOADER_SECONDS:
             shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def tracer_object(project: Project, progress: Progress = silent) -> Path:
+    """Return the eBPF object python_tracer.bpf.o, up to date; BuildError where there is none."""
+    folder, name = _CHECKOUT / "ebpf", "python_tracer.bpf.o"
+    if not (folder / "Makefile").exists():
+        if not (_SHIPPED / name).exists():
+            raise BuildError(
+                f"this installation of bpfmatrix has no {name}",
+                "Make its wheel on a machine with clang, or install it from a checkout (pip -e).",
+            )
+        return _SHIPPED / name
+    make = tools.require("make", "make")
+    with project.cache.lock("tracer-object"):
+        progress(f"make -C {folder} {name}")
+        _run([str(make), "--no-print-directory", "-C", str(folder), name], folder)
+    return folder / name
+
+
+def python_lister() -> Path:
+    """Return the script that lists the host's Python as a tree of files."""
+    inside = _CHECKOUT / "support/host_python.py"
+    return inside if inside.exists() else _SHIPPED / "host_python.py"
 
 
 def _loader_command(go: Path) -> list[str]:

@@ -189,7 +189,7 @@ func samplesOf(
 	tracer.SetDeadline(time.Now().Add(patience))
 	for len(found) < len(threads) {
 		sample, err := tracer.Next()
-		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.EOF) {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			counters, _ := tracer.Counters()
 			t.Fatalf("samples of %d of %d threads within %v: %+v",
 				len(found), len(threads), patience, counters)

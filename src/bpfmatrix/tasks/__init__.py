@@ -19,6 +19,7 @@ from bpfmatrix.tasks.kernels import (
     kernels_update,
 )
 from bpfmatrix.tasks.looking import debug
+from bpfmatrix.tasks.profile import profile_python
 from bpfmatrix.tasks.pylines import pylines
 from bpfmatrix.tasks.running import doctor, matrix, run, watch
 from bpfmatrix.tasks.session import logs, shell
@@ -45,7 +46,7 @@ invoke.collection.Lexicon = _InOrder  # type: ignore[attr-defined]
 
 namespace = Collection(
     *(doctor, run, shell, debug, verify, matrix, watch, logs),
-    *(ebpf, test_binaries, initramfs, pylines, clean),
+    *(ebpf, test_binaries, initramfs, pylines, profile_python, clean),
     Collection(
         "kernels",
         *(kernels_list, kernels_fetch, kernels_update, kernels_search, kernels_build),

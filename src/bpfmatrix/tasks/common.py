@@ -53,6 +53,8 @@ _HELP = {
     "source": "The kernel's source tree.",
     "vscode": "Write a launch configuration for Visual Studio Code, and start nothing.",
     "names": "Do with the functions' names: nothing is fetched, and there is no source.",
+    "script": "The Python script; modules beside it that it imports come along.",
+    "flamegraph": "Where to write a flame graph (SVG).",
     "suite": "Debian's suite. Default: the first one that has the series.",
     "objects": "An eBPF object, or a pattern; the same as a word behind the task.",
     "attach": "Also attach each program that can be attached, and detach it.",

@@ -16,7 +16,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -26,6 +25,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
@@ -122,7 +122,9 @@ func run(lines *printer, out *bufio.Writer, every time.Duration, words []string)
 	if pauseErr := tracer.Pause(); pauseErr != nil {
 		return 0, pauseErr
 	}
-	tracer.SetDeadline(time.Now()) // what is there is still read
+	if err := tracer.Flush(); err != nil {
+		return 0, err
+	}
 	reading.Wait()
 	if err != nil {
 		return 0, err
@@ -205,7 +207,7 @@ func newStacks() *stacks { return &stacks{places: map[string]int{}} }
 func (s *stacks) collect(tracer *pytrace.Tracer) error {
 	for {
 		sample, err := tracer.Next()
-		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.EOF) {
+		if errors.Is(err, ringbuf.ErrFlushed) {
 			return nil
 		} else if err != nil {
 			return err

@@ -108,6 +108,9 @@ func (t *Tracer) Add(pid int, interpreter *Interpreter) error {
 // SetDeadline is that of [ringbuf.Reader].
 func (t *Tracer) SetDeadline(deadline time.Time) { t.reader.SetDeadline(deadline) }
 
+// Flush has Next return what is there, then [ringbuf.ErrFlushed].
+func (t *Tracer) Flush() error { return t.reader.Flush() }
+
 // Next waits for a sample, as [ringbuf.Reader.Read] does, whose errors it returns.
 func (t *Tracer) Next() (*Sample, error) {
 	var record ringbuf.Record
@@ -146,6 +149,8 @@ type partHeader struct {
 	Comm                               [16]byte
 }
 
+const framesPerPart = 32 // FRAMES_PER_PART
+
 // struct python_frame
 type partFrame struct {
 	FirstLine, Arguments, KeywordOnly, Flags uint32
@@ -179,6 +184,9 @@ func (a *assembler) add(record []byte) (*Sample, error) {
 	size, err := binary.Decode(record, binary.NativeEndian, &header)
 	if err != nil {
 		return nil, fmt.Errorf("a part of %d bytes: %w", len(record), err)
+	}
+	if header.Count > framesPerPart {
+		return nil, fmt.Errorf("a part of %d frames", header.Count)
 	}
 	frames := make([]partFrame, header.Count)
 	if _, err := binary.Decode(record[size:], binary.NativeEndian, frames); err != nil {

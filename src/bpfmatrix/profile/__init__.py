@@ -1,0 +1,1 @@
+"""Where a Python script spends its time in a guest: `invoke profile-python`."""

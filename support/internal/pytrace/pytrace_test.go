@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Not with the tag: `go test -c -tags integration ./...` builds what is to run in a guest.
+//go:build !integration
+
+package pytrace
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func part(t testing.TB, header partHeader, frames ...partFrame) []byte {
+	t.Helper()
+	header.Count = uint32(len(frames))
+	var record bytes.Buffer
+	for _, value := range []any{header, frames} {
+		if err := binary.Write(&record, binary.NativeEndian, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return record.Bytes()
+}
+
+func frames(lines ...uint32) (made []partFrame) {
+	for _, line := range lines {
+		made = append(made, partFrame{FirstLine: line, Offset: int32(line) * 2})
+	}
+	return made
+}
+
+func firstLines(sample *Sample) (lines []uint32) {
+	for _, frame := range sample.Frames {
+		lines = append(lines, frame.Identity.FirstLine)
+	}
+	return lines
+}
+
+func TestPartsOfTwoCPUsComeTogether(t *testing.T) {
+	var parts assembler
+	var got [][]uint32
+	for _, record := range [][]byte{
+		part(t, partHeader{CPU: 0, Sample: 7, Part: 0}, frames(1, 2)...),
+		part(t, partHeader{CPU: 1, Sample: 7, Part: 0}, frames(10)...),
+		part(t, partHeader{CPU: 0, Sample: 7, Part: 1, Flags: partLast}, frames(3)...),
+		part(t, partHeader{CPU: 1, Sample: 7, Part: 1, Flags: partLast | partTooDeep}, frames(11)...),
+	} {
+		sample, err := parts.add(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sample != nil {
+			got = append(got, firstLines(sample))
+		}
+	}
+	if want := [][]uint32{{1, 2, 3}, {10, 11}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestSampleWithoutOneOfItsPartsIsDropped(t *testing.T) {
+	var parts assembler
+	for _, record := range [][]byte{
+		part(t, partHeader{Sample: 1, Part: 1, Flags: partLast}, frames(9)...), // its first is missing
+		part(t, partHeader{Sample: 2, Part: 0}, frames(1)...),
+		part(t, partHeader{Sample: 2, Part: 2, Flags: partLast}, frames(3)...), // the second
+		part(t, partHeader{Sample: 3, Part: 0}, frames(1)...),                  // the last
+	} {
+		if sample, err := parts.add(record); sample != nil || err != nil {
+			t.Errorf("got %v, %v", sample, err)
+		}
+	}
+	sample, err := parts.add(part(t, partHeader{Sample: 4, Flags: partLast | partUnreadable}))
+	if err != nil || sample == nil || len(sample.Frames) != 0 || sample.Truncated != Unreadable {
+		t.Errorf("got %+v, %v", sample, err)
+	}
+}
+
+func FuzzParts(f *testing.F) {
+	f.Add(part(f, partHeader{Flags: partLast}, frames(1, 2)...))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, record []byte) {
+		var parts assembler
+		sample, err := parts.add(record)
+		if sample != nil && err != nil {
+			t.Errorf("got %v and %v", sample, err)
+		}
+	})
+}
+
+func TestPartThatIsTooShort(t *testing.T) {
+	whole := part(t, partHeader{Flags: partLast}, frames(1, 2)...)
+	for size := range whole {
+		var parts assembler
+		if _, err := parts.add(whole[:size]); err == nil {
+			t.Fatalf("%d of %d bytes: no error", size, len(whole))
+		}
+	}
+}
+
+func TestPartClaimsMoreFramesThanItHas(t *testing.T) {
+	record := part(t, partHeader{Flags: partLast}, frames(1)...)
+	count := binary.Size(partHeader{}) - 16 - 4 // before the comm
+	binary.NativeEndian.PutUint32(record[count:], 1<<31)
+	var parts assembler
+	if _, err := parts.add(record); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestSampleAsJSON(t *testing.T) {
+	data, err := json.Marshal(Sample{
+		Frames: []Frame{{Identity{12, 1, 0, 3, 0x9ae16a3b}, 36}}, PID: 1, TID: 2, Comm: "python3",
+	})
+	want := `{"frames":[{"identity":"12:1:0:3:000000009ae16a3b","offset":36}],` +
+		`"pid":1,"tid":2,"comm":"python3","cpu":0,"time_ns":0}`
+	if err != nil || string(data) != want {
+		t.Errorf("got %s, %v, want %s", data, err, want)
+	}
+}
+
+func TestParseMaps(t *testing.T) {
+	got, err := parseMaps(strings.NewReader(`00400000-0041f000 r--p 00000000 fe:00 131 /usr/bin/python3.11
+0041f000-006c5000 r-xp 0001f000 fe:00 131 /usr/bin/python3.11
+7f0000000000-7f0000001000 rw-p 00000000 00:00 0
+7f0000001000-7f0000002000 r--p 00002000 fe:00 132 /a folder/libpython3.13.so.1.0
+7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0 [stack]
+`))
+	want := []mapping{
+		{0x400000, 0, "/usr/bin/python3.11"},
+		{0x7f0000001000, 0x2000, "/a folder/libpython3.13.so.1.0"},
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	for _, text := range []string{"x\n", "00400000 r--p 0 0 0\n", "\n"} {
+		if got, err := parseMaps(strings.NewReader(text)); err == nil {
+			t.Errorf("parseMaps(%q) = %v, want an error", text, got)
+		}
+	}
+}
+
+func TestLoadBias(t *testing.T) {
+	segments := []*elf.Prog{
+		{ProgHeader: elf.ProgHeader{Type: elf.PT_NOTE, Off: 0x300, Vaddr: 0x300}},
+		{ProgHeader: elf.ProgHeader{Type: elf.PT_LOAD, Off: 0x1234, Vaddr: 0x3234}},
+	}
+	if got, err := loadBias(segments, mapping{start: 0x7f0000003000, offset: 0x1000}); err != nil ||
+		got != 0x7f0000000000 {
+		t.Errorf("got %#x, %v", got, err)
+	}
+	if got, err := loadBias(segments, mapping{start: 0x1000, offset: 0x5000}); err == nil {
+		t.Errorf("got %#x, want an error", got)
+	}
+}
+
+// told is what CPython 3.13.0 says of itself on x86-64.
+func told() debugOffsets {
+	var told debugOffsets
+	copy(told.Cookie[:], debugCookie)
+	told.Runtime.InterpretersHead = 632
+	told.Interpreter.Next, told.Interpreter.ThreadsHead = 7264, 7344
+	told.Thread.Next, told.Thread.CurrentFrame, told.Thread.NativeThreadID = 8, 72, 160
+	told.Frame.Previous, told.Frame.InstrPtr, told.Frame.Localsplus = 8, 56, 72
+	told.Frame.Owner = 70
+	told.Code.Linetable, told.Code.Firstlineno, told.Code.Argcount = 136, 68, 52
+	told.Code.CodeAdaptive = 200
+	told.Bytes.ObSize, told.Bytes.ObSval = 16, 32
+	return told
+}
+
+func encoded(t testing.TB, told debugOffsets) []byte {
+	t.Helper()
+	data, err := binary.Append(nil, binary.LittleEndian, told)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestParseDebugOffsets(t *testing.T) {
+	got, err := parseDebugOffsets(encoded(t, told()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.CodeFlags != 48 || got.CodeKeywordOnly != 60 || got.CodeSize != 144 || got.FrameSize != 72 {
+		t.Errorf("got %+v", got)
+	}
+	whole := encoded(t, told())
+	for size := range whole {
+		if _, err := parseDebugOffsets(whole[:size]); err == nil {
+			t.Fatalf("%d of %d bytes: no error", size, len(whole))
+		}
+	}
+	for name, change := range map[string]func(*debugOffsets){
+		"another cookie":      func(told *debugOffsets) { told.Cookie[0]++ },
+		"a frame too large":   func(told *debugOffsets) { told.Frame.Localsplus = frameBlock },
+		"a code too large":    func(told *debugOffsets) { told.Code.Linetable = codeBlock },
+		"a line outside":      func(told *debugOffsets) { told.Code.Firstlineno = 1 << 20 },
+		"an owner outside":    func(told *debugOffsets) { told.Frame.Owner = 72 },
+		"no argument count":   func(told *debugOffsets) { told.Code.Argcount = 0 },
+		"a pointer too far":   func(told *debugOffsets) { told.Frame.InstrPtr = 65 },
+		"a table that wraps":  func(told *debugOffsets) { told.Code.Linetable = 1<<32 - 8 },
+		"a pointer that does": func(told *debugOffsets) { told.Frame.Executable = 1<<32 - 4 },
+	} {
+		changed := told()
+		change(&changed)
+		if got, err := parseDebugOffsets(encoded(t, changed)); err == nil {
+			t.Errorf("%s: got %+v, want an error", name, got)
+		}
+	}
+	free := told()
+	free.FreeThreaded = 1
+	if _, err := parseDebugOffsets(encoded(t, free)); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("free-threaded: %v", err)
+	}
+}
+
+func TestOffsetTablesAreWithinTheBlocks(t *testing.T) {
+	for is, table := range offsetTables {
+		if err := table.check(); err != nil {
+			t.Errorf("%v: %v", is, err)
+		}
+	}
+}
+
+func TestProcessIsOfTheMapsSize(t *testing.T) {
+	if got, want := binary.Size(process{}), 8+24*4; got != want {
+		t.Errorf("%d bytes, want %d", got, want)
+	}
+}
+
+func TestThisProcessHasNoPython(t *testing.T) {
+	if got, err := Inspect(os.Getpid()); !errors.Is(err, ErrNoPython) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if got, err := Inspect(-1); err == nil {
+		t.Errorf("got %v, want an error", got)
+	}
+}
