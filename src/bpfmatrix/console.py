@@ -209,10 +209,14 @@ class Report:
             text += f"  {', '.join(counts)}"
         ran = bool(run.seconds) and not run.cached
         self._console.print(f"{text}  {run.seconds:.1f} s" if ran else text)
-        if self._github and run.outcome is not Outcome.PASSED:
+        if run.outcome is not Outcome.PASSED:
+            self._annotate(f"{name.strip()} {run.outcome}: {run.reason}")
+
+    def _annotate(self, error: str) -> None:
+        """Let GitHub show an error beside the workflow."""
+        if self._github:
             # A workflow command is one line; so GitHub's runner reads these three.
-            said = f"{name.strip()} {run.outcome}: {run.reason}".replace("%", "%25")
-            said = said.replace("\r", "%0D").replace("\n", "%0A")
+            said = error.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
             self._console.print(f"::error::{said}", markup=False)
 
     def _explain(self, run: KernelRun) -> None:

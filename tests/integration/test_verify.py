@@ -238,7 +238,32 @@ def test_a_machine_that_dies_takes_only_what_it_was_loading(project: ToolProject
     assert len(codes) == 3
     assert set(codes) <= {Code.KERNEL_DIED, Code.NOT_RUN}
     assert codes[0] is Code.KERNEL_DIED
-    assert "machine lost: QEMU died of signal 9" in done.output
+    assert "lost: QEMU died of signal 9" in done.output
+
+
+def test_a_panic_is_of_what_was_being_loaded(project: ToolProject) -> None:
+    # Its map alone takes more memory than the guest has, and the kernel panics of that.
+    compiled(
+        """#include "kernel_types.h"
+char LICENSE[] SEC("license") = "GPL";
+unsigned char big[100 << 20] = {1};
+SEC("raw_tp/sys_enter")
+int uses_data(struct bpf_raw_tracepoint_args *ctx) { return big[5]; }
+""",
+        project.root / "data.o",
+    )
+    compiled(REJECTED, project.root / "a.o")
+    project.configure(qemu={"memory": "160M"}, kernel_args=["sysctl.vm.panic_on_oom=1"])
+    # Cold, as nothing else has such a machine.
+    done = project.invoke("verify", "data.o", "a.o", "--cold")
+    assert done.status == 1
+    found = verification(project)
+    assert found.outcome is Outcome.PANIC
+    assert "panic: Out of memory: system-wide panic_on_oom is enabled" in done.output
+    results = by_program(found)
+    assert results["data.o", "uses_data"].code is Code.KERNEL_DIED
+    assert results["data.o", "uses_data"].outcome is Outcome.PANIC
+    assert len(results) == 3
 
 
 def _threads_seconds(ids: list[int]) -> float:

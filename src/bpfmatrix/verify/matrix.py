@@ -5,6 +5,7 @@ has been told of all that happened.
 """
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,11 +69,19 @@ def _counted(count: int, one: str) -> str:
 
 def _objects(project: Project, request: Request, listener: VerifyListener) -> list[ObjectFile]:
     built: tuple[Path, ...] = ()
-    # Objects of the project's own Makefile are made up to date, whoever names them.
-    if project.config.payload.ebpf is not None:
+    folder = project.config.payload.ebpf
+    if folder is not None and (
+        not request.objects or _names_one_of(project.root / folder, request)
+    ):
         made = build.objects(project, lambda text, _=None: listener.doing("", "build", text))
         built = made.files
     return find(project, request.objects, built)
+
+
+def _names_one_of(folder: Path, request: Request) -> bool:
+    """Whether an object is asked for that the project's own Makefile builds."""
+    paths = (Path(os.path.normpath(Path.cwd() / pattern)) for pattern in request.objects)
+    return any(path.is_relative_to(folder) for path in paths)
 
 
 def _prepared(

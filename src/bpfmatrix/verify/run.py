@@ -203,8 +203,6 @@ class _Run:
         if failure is not None:
             outcome, reason = failure
             collector.abandon(*_FATES.get(outcome, (Outcome.ERROR, Code.NOT_RUN)), reason)
-            told = {Outcome.PANIC: f"panic: {reason}", Outcome.LOST: f"machine lost: {reason}"}
-            failure = outcome, told.get(outcome, reason)
         programs = collector.programs
         outcome, reason = failure or verdict(programs)
         if self._oops and outcome in _FINE:

@@ -27,9 +27,7 @@ class VerifyReport(Report):
     """A listener that prints."""
 
     def __init__(self, project: Project, kernels: Sequence[str], to_stderr: bool = False) -> None:
-        super().__init__(project, kernels)
-        if to_stderr:
-            self._console = make_console(stderr=True)
+        super().__init__(project, kernels, stderr=to_stderr)
         self._counts: dict[str, int] = {}
         self._began = time.monotonic()
 
@@ -82,6 +80,8 @@ class VerifyReport(Report):
         text = Text.assemble((f"{_release(one):<10}", "bold"), "  ", (str(one.outcome), style))
         seconds = f"  {one.seconds:.1f} s" if one.seconds else ""
         self._console.print(Text.assemble(text, f"  {said}{seconds}"))
+        if one.outcome not in _FINE:
+            self._annotate(f"{_release(one)} {one.outcome}: {one.reason}")
 
     def _matrix(self, verifications: Sequence[Verification]) -> None:
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))

@@ -32,7 +32,8 @@ _LISTED = re.compile(r"\s*\d+: \([0-9a-f]{2}\) ")
 _EXPLANATION = "Verification failed:"
 _SOURCE = re.compile(r"; (.*?)(?: @ (\S+):(\d+))?")
 _STATISTICS = re.compile(
-    r"processed \d+ insns|verification time |stack depth |subprog \d+ |arg#\d+ reference type|"
+    r"processed \d+ insns|verification time |stack depth |subprog \d+ |func#\d+ @|"
+    r"arg#\d+ reference type|reg type unsupported for arg#|"
     r"mark_precise|last_idx |regs=|parent "
 )
 _REGISTER = re.compile(r"(?<![\w])(R\d+)(?:_[a-zA-Z]+)*=([^\s(]+(?:\((?:[^()]|\([^()]*\))*\))?)")
