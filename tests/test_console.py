@@ -33,7 +33,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     for name in ("GITHUB_ACTIONS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     written = io.StringIO()
-    monkeypatch.setattr(console, "make_console", lambda: into(written))
+    monkeypatch.setattr(console, "make_console", lambda _=False: into(written))
     return written
 
 
@@ -130,7 +130,7 @@ def test_a_machine_that_fell_silent_shows_the_end_of_the_console(
 def test_any_name_and_reason_are_shown_as_they_are(text: str) -> None:
     written = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(console, "make_console", lambda: into(written))
+        patch.setattr(console, "make_console", lambda _=False: into(written))
         patch.delenv("GITHUB_ACTIONS", raising=False)
         report = Report(ANY_PROJECT, ["6.1"])
         report.step("6.1", "kernel", text, text)
