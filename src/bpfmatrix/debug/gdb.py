@@ -150,6 +150,9 @@ class Gdb:
             "set debuginfod enabled off",
             "set breakpoint pending off",
             "set print thread-events off",
+            # The kernel's scripts, which lie beside a vmlinux that was built, are loaded below; by
+            # itself gdb takes them from folders only that its user named.
+            "set auto-load python-scripts off",
             # Read without it, a kernel's symbols take gdb some seconds, each time.
             f"set index-cache directory {index}",
             "set index-cache enabled on",

@@ -25,7 +25,7 @@ from bpfmatrix.console import Report
 from bpfmatrix.debug import names, symbols, vscode
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.debug.symbols import Symbols
-from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
 from bpfmatrix.matrix import built
 from bpfmatrix.options import Options
 from bpfmatrix.preparation import Prepared, prepare
@@ -145,17 +145,21 @@ def _symbols(project: Project, prepared: Prepared, asked: Asked, report: Report)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (staging / "vmlinux").replace(target)
         return Symbols(target, None, origin="the kernel's own names", has_types=False)
-    with shown() as progress:
-        return symbols.get(
-            project.root,
-            kernel,
-            image,
-            cache,
-            asked.vmlinux,
-            asked.source,
-            progress,
-            announce=report.note,
-        )
+    try:
+        with shown() as progress:
+            return symbols.get(
+                project.root,
+                kernel,
+                image,
+                cache,
+                asked.vmlinux,
+                asked.source,
+                progress,
+                announce=report.note,
+            )
+    except KernelUnavailableError as error:
+        advice = f"{error.advice} With --names, gdb makes do with the functions' names."
+        raise type(error)(error.what, advice.strip()) from error
 
 
 class _Session:

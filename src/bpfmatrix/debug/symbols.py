@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -78,16 +78,14 @@ def get(
     if vmlinux is not None:
         _require_same_build(vmlinux, image)
         found = Symbols(vmlinux.absolute(), None, origin=f"--vmlinux {vmlinux}")
-        known = at_hand(project_root, image, cache)
-        if known and known.source:
-            found = Symbols(found.vmlinux, known.source, known.moved_from, None, found.origin)
+        if known := at_hand(project_root, image, cache):
+            found = replace(found, source=known.source, moved_from=known.moved_from)
     else:
         found = at_hand(project_root, image, cache) or _fetched(
             kernel, image, cache, progress, announce
         )
     if source is not None:
-        moved = _built_in(found) if found.scripts or not found.source else found.moved_from
-        return Symbols(found.vmlinux, source.absolute(), moved, found.scripts, found.origin)
+        found = replace(found, source=source.absolute(), moved_from=_built_in(found.vmlinux))
     return found
 
 
@@ -153,14 +151,14 @@ def _built_folders(root: Path, image: KernelImage) -> list[Path]:
     return [*beside, *(path.parent for path in sorted(root.glob("ci-kernels/*/build.json")))]
 
 
-def _built_in(found: Symbols) -> str:
+def _built_in(vmlinux: Path) -> str:
     """Return where the sources were when a vmlinux was built, as DWARF has it; "" if it does not.
 
     Paths that are relative, as those of Debian's kernels, need no such thing.
     """
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415 - slow to import
 
-    with found.vmlinux.open("rb") as file:
+    with vmlinux.open("rb") as file:
         unit = next(iter(ELFFile(file).get_dwarf_info().iter_CUs()), None)
         if unit is None:
             return ""
