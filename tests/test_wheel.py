@@ -41,9 +41,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "installed"
 
 
+@pytest.mark.parametrize("name", ["bpfload", "python-tracer"])
 @pytest.mark.parametrize("arch", LOADERS)
-def test_the_wheel_has_a_static_loader(installed: Path, arch: str) -> None:
-    with (installed / f"bpfmatrix/loader/bpfload-{arch}").open("rb") as file:
+def test_the_wheel_has_static_programs(installed: Path, arch: str, name: str) -> None:
+    with (installed / f"bpfmatrix/loader/{name}-{arch}").open("rb") as file:
         elf = ELFFile(file)
         assert elf["e_machine"] == LOADERS[arch]
         assert not any(segment["p_type"] == "PT_INTERP" for segment in elf.iter_segments())
@@ -80,4 +81,28 @@ def test_an_installation_without_the_loader_says_so(installed: Path, tmp_path: P
         text=True,
         check=False,
     )
-    assert "BuildError: this installation of bpfmatrix has no loader for x86_64" in done.stderr
+    assert "BuildError: this installation of bpfmatrix has no bpfload for x86_64" in done.stderr
+
+
+def test_the_wheel_has_what_traces_python(installed: Path, tmp_path: Path) -> None:
+    words = """
+from bpfmatrix import build
+from bpfmatrix.config import Config
+from bpfmatrix.cache import Cache
+from bpfmatrix.project import Project
+from pathlib import Path
+config = Config.model_validate({"kernels": {"6.1": {"source": {"oci": "example/6.1"}}}})
+project = Project(Path.cwd(), config, Cache(Path("cache")))
+print(build.tracer_object(project))
+print(build.python_lister())
+"""
+    env = {"PATH": "/nowhere", "PYTHONPATH": str(installed), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", words], cwd=tmp_path, env=env, capture_output=True, check=True
+    )
+    for path in map(Path, done.stdout.decode().splitlines()):
+        assert path.is_relative_to(installed)
+        assert path.read_bytes() == (REPOSITORY / WHERE[path.name] / path.name).read_bytes()
+
+
+WHERE = {"python_tracer.bpf.o": "ebpf", "host_python.py": "support"}

@@ -65,7 +65,7 @@ def _boxes(node: _Node, x: float, row: int, scale: float) -> Iterable[tuple[Any,
 def _box(drawsvg: Any, line: Line, x: float, y: float, width: float, told: str) -> Any:
     # One hue for each file, so that a library's part stands out.
     hue = sum(map(ord, line.file)) * 37 % 360
-    shade = 62 + sum(map(ord, line.function)) % 5 * 4
+    shade = 70 + sum(map(ord, line.function)) % 5 * 4
     fill = f"hsl({hue}, 70%, {shade}%)"
     box = drawsvg.Rectangle(x, y, width, _ROW - 1, fill=fill, rx=1)
     box.append_title(told)
