@@ -128,6 +128,7 @@ def _assemble(
         boot_limit_seconds=kernel.timeout.boot,
         folders=files.folders,
         network=options.network,
+        slots=files.slots,
     )
     env = {**environment(options.files, os.environ), **payload.guest_env()}
     return Prepared(kernel, image, chosen, spec, disk.id, tests, env, files)

@@ -66,7 +66,7 @@ async def enter(
     """Restore a machine from its template, or boot one where that is not to be had."""
     spec, damaged = prepared.spec, partial(listener.step, prepared.kernel.id, "template")
     async with contextlib.AsyncExitStack() as stack:
-        if not cold and not spec.folders:
+        if not cold and spec.slots >= len(spec.folders):
             try:
                 saved, made = await template.get(
                     *(spec, project.cache, prepared.image.label, console),

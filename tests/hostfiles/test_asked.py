@@ -109,6 +109,7 @@ def test_virtiofs_comes_before_9p(tmp_path: Path, config: str, transport: str) -
     assert {folder.transport for folder in found.folders} == {transport}
     assert [folder.writable for folder in found.folders] == [False, True]
     assert found.commands == (
+        ("host_devices", transport, "2"),
         ("host_root", transport, "host0", str(tmp_path)),
         ("host_share", transport, "host1", "rw", str(tmp_path)),
     )

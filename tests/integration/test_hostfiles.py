@@ -1,5 +1,6 @@
 """The host's files in the guests of real kernels."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from bpfmatrix.options import Options
 from bpfmatrix.project import Project
 from bpfmatrix.results import Outcome
 
-from ..tool import ToolProject, by_name
+from ..tool import ToolProject, by_name, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -78,10 +79,38 @@ def test_tests_use_the_hosts_files_and_leave_them_alone(
 def test_a_share_without_the_hosts_root(project: ToolProject, tmp_path: Path) -> None:
     shared = tmp_path / "a folder"
     shared.mkdir()
-    project.script("script", f'echo here >"{shared}/file"; ! [ -e /usr/lib ]')
-    done, run = project.run("script", options=("--share", f"{shared}:rw"))
-    assert run.outcome is Outcome.PASSED, done.output
-    assert (shared / "file").read_text() == "here\n"
+    # Booted, and twice restored: each sees what is there now.
+    for number, options in enumerate([["--cold"], [], []]):
+        (shared / "given").write_text(f"{number}\n")
+        project.script("script", f'cat "{shared}/given" >"{shared}/file"; ! [ -e /usr/lib ]')
+        done, run = project.run("script", options=("--share", f"{shared}:rw", *options))
+        assert run.outcome is Outcome.PASSED, done.output
+        assert run.start == ("cold" if options else "warm")
+        assert (shared / "file").read_text() == f"{number}\n"
+        assert servers_of(shared) == []
+
+
+def test_what_serves_a_folder_ends_with_its_machine(project: ToolProject, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    script = project.script("script", f"touch {shared}/begun; sleep 100")
+    words = ("run", "--kernel", "6.1", "--binary", script, "--share", f"{shared}:rw")
+    with project.start(*words) as process:
+        wait_until((shared / "begun").exists, "the test began")
+        assert len(servers_of(shared)) == 1
+        process.kill()
+    wait_until(lambda: not servers_of(shared), "it is gone", 10)
+
+
+def servers_of(folder: Path) -> list[int]:
+    """Return the ids of the processes that serve a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if words[-2:] == [bytes(folder), b""] and b"bpfmatrix.hostfiles.server" in words:
+                found.append(int(process.name))
+    return found
 
 
 def test_a_dynamically_linked_executable(project: ToolProject) -> None:
@@ -97,7 +126,7 @@ def test_a_kernel_that_has_9p_alone(
     project: ToolProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Debian's kernels with 9p, those that are not for clouds, have virtiofs too.
-    monkeypatch.delitem(plan._MODULES, "virtiofs")
+    monkeypatch.setattr(plan, "_MODULES", {"9p": plan._MODULES["9p"]})
     project.configure()
     data = yaml.safe_load((project.root / "kernels.yaml").read_text())
     source = {"apt": {"suite": "bookworm-security", "package": "linux-image-amd64"}}

@@ -21,6 +21,8 @@ _MODULES: dict[Transport, tuple[str, ...]] = {
 # For how long the guest trusts what it was told of a file. Tests write into shares, and so may
 # somebody on the host; the root changes rarely, and is asked for a lot.
 _SHARE_SECONDS, _ROOT_SECONDS = 1.0, 5.0
+# One template is to do for most runs.
+_SLOTS = 4
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Plan:
     folders: tuple[HostFolder, ...] = ()
     modules: tuple[str, ...] = ()
     """Modules of the kernel that the guest loads."""
+    slots: int = 0
+    """For how many folders a restored machine has a place; else they are there from the start."""
     commands: tuple[tuple[str, ...], ...] = ()
     """What the guest's init does before the tests."""
 
@@ -45,17 +49,18 @@ def plan(files: HostFiles, image: KernelImage, name: str) -> Plan:
             f"Give --rootfs the folder of a tree for {image.arch}.",
         )
     transport = _transport(image, name)
-    modules = list(_MODULES[transport])
+    modules, overlay = list(_MODULES[transport]), has_module(image, "overlay")
+    if overlay:  # a share alone needs none, but may then have the same template
+        modules.append("overlay")
     folders: list[HostFolder] = []
     commands: list[tuple[str, ...]] = []
     if files.root is not None:
-        if not has_module(image, "overlay"):
+        if not overlay:
             raise BpfmatrixError(
                 f"{name} ({image.version}) has no overlayfs, which keeps the tests' writes off "
                 "the host",
                 "Use a kernel with CONFIG_OVERLAY_FS, or --share instead of --rootfs.",
             )
-        modules.append("overlay")
         folders.append(HostFolder("host0", files.root, False, transport, _ROOT_SECONDS))
         commands.append(("host_root", transport, "host0", str(files.folder)))
     for number, share in enumerate(files.shares, start=1):
@@ -63,7 +68,13 @@ def plan(files: HostFiles, image: KernelImage, name: str) -> Plan:
         folders.append(HostFolder(tag, share.path, share.writable, transport, _SHARE_SECONDS))
         mode = "rw" if share.writable else "ro"
         commands.append(("host_share", transport, tag, mode, str(share.path)))
-    return Plan(tuple(folders), tuple(modules), tuple(commands))
+    # Where the firmware tells the kernel of a device that comes, that takes milliseconds; PCI's own
+    # way takes seconds. QEMU's 9p can only be had from the start.
+    slots = -(-len(folders) // _SLOTS) * _SLOTS
+    if transport == "9p" or image.arch != "x86_64":
+        slots = 0
+    waiting = ("host_devices", transport, str(len(folders)))
+    return Plan(tuple(folders), tuple(modules), slots, (waiting, *commands))
 
 
 def _transport(image: KernelImage, name: str) -> Transport:

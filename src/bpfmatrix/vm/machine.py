@@ -87,6 +87,9 @@ class MachineSpec:
     """What the guest sees of the host's files."""
     network: bool = False
     """Whether it has QEMU's user network."""
+    slots: int = 0
+    """For how many folders there is a slot, so that a restored machine can be given them. A saved
+    machine can't have them: they are connections."""
 
 
 class MachineEndedError(Exception):
@@ -119,6 +122,7 @@ class Machine:
         self._shutdown = ""
         self._stderr = b""
         self._tasks: list[asyncio.Task[None]] = []
+        self._devices: tuple[_FolderDevice, ...] = ()
         self.release = ""
         """What the guest's kernel calls itself; known from READY on."""
 
@@ -252,6 +256,18 @@ class Machine:
         # The guest goes on by itself, where it waited for a line.
         self._write_lines([resume_line(time.time(), host_name)])
         await self._expect_ready()
+        for number, device in enumerate(self._devices):
+            await self._plug(device, f"slot{number}")
+
+    async def _plug(self, device: "_FolderDevice", slot: str) -> None:
+        """Give a running machine a device, in one of its slots."""
+        assert isinstance(device.part, parts.VirtioFs)
+        assert device.end is not None
+        with device.end as end:
+            self._qmp.send_fd_scm(end.fileno())
+            await self._qmp.execute("getfd", {"fdname": device.part.tag})
+        await self._qmp.execute("chardev-add", device.part.chardev)
+        await self._qmp.execute("device_add", {**device.part.device, "bus": slot})
 
     async def _set_capabilities(self) -> None:
         # The memory is a file already; without this, QEMU would write it into the state as well.
@@ -422,6 +438,7 @@ def machine_parts(
         parts.Ports(tuple((f"bpfmatrix.{name}", fds[name]) for name in _PORTS)),
         parts.PayloadDisk(spec.payload),
         *((parts.UserNetwork(),) if spec.network else ()),
+        parts.Slots(spec.slots),
         parts.Kernel(spec.boot, spec.initramfs, spec.kernel_args),
         parts.ExtraArguments(spec.extra_args),
     )
@@ -442,29 +459,33 @@ def tied_to_this_process(command: Sequence[str]) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def _launched(
-    spec: MachineSpec, console: Path, *variant: parts.Part, sockets: Sequence[socket.socket] = ()
+    spec: MachineSpec, console: Path, *variant: parts.Part, inherited: Sequence[int] = ()
 ) -> AsyncIterator[Machine]:
-    """Start QEMU, which inherits `sockets`, and end it whatever happens."""
+    """Start QEMU, which inherits some descriptors, and end it whatever happens."""
     if shutil.which(spec.qemu) is None:
         raise ToolMissingError(f"{spec.qemu} is not installed", "Run ./bootstrap.")
-    async with _served(spec.folders) as (devices, ends):
-        inherited = (*sockets, *ends)
+    later = any(isinstance(part, parts.Incoming) for part in variant)
+    async with _served(spec.folders) as devices:
+        at_once = () if later else devices
+        ends = [device.end for device in at_once if device.end is not None]
+        variant += tuple(device.part for device in at_once)
         with _socket_pairs() as (ours, theirs), contextlib.ExitStack() as ours_no_more:
             for end in ends:
                 ours_no_more.enter_context(end)
             fds = {name: end.fileno() for name, end in theirs.items()}
-            command = parts.command(spec.qemu, machine_parts(spec, fds, *variant, *devices))
+            command = parts.command(spec.qemu, machine_parts(spec, fds, *variant))
             process = await asyncio.create_subprocess_exec(
                 *tied_to_this_process(command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                pass_fds=(*fds.values(), *(socket.fileno() for socket in inherited)),
+                pass_fds=(*fds.values(), *inherited, *(end.fileno() for end in ends)),
                 # Ctrl-C at the terminal is ours to handle.
                 start_new_session=True,
             )
         channels = _Channels(ours)
         machine = Machine(process, channels, console)
+        machine._devices = devices if later else ()
         try:
             await channels.open()
             yield machine
@@ -472,30 +493,39 @@ async def _launched(
             await machine._end()
 
 
-@contextlib.asynccontextmanager
-async def _served(
-    folders: Sequence[HostFolder],
-) -> AsyncIterator[tuple[list[parts.Part], list[socket.socket]]]:
-    """Give the devices of the folders that the guest sees, and QEMU's ends of their sockets.
+@dataclass(frozen=True)
+class _FolderDevice:
+    """A folder of the host's, as a device; `end` is QEMU's of the socket to what serves it."""
 
-    Behind each other end is a process, which ends when no process has QEMU's end any more.
+    part: parts.VirtioFs | parts.NineP
+    end: socket.socket | None = None
+
+
+@contextlib.asynccontextmanager
+async def _served(folders: Sequence[HostFolder]) -> AsyncIterator[tuple[_FolderDevice, ...]]:
+    """Give the devices of the folders that the guest sees.
+
+    A process serves each; it ends when no process has the socket any more.
     """
-    devices: list[parts.Part] = []
+    devices: list[_FolderDevice] = []
     servers: list[asyncio.subprocess.Process] = []
-    with contextlib.ExitStack() as stack:
-        ends = []
+    try:
         for folder in folders:
             if folder.transport == "9p":
-                devices.append(parts.NineP(folder.tag, folder.path, folder.writable))
+                part = parts.NineP(folder.tag, folder.path, folder.writable)
+                devices.append(_FolderDevice(part))
                 continue
             ours, theirs = socket.socketpair()
-            ends.append(stack.enter_context(theirs))
-            devices.append(parts.VirtioFs(folder.tag, theirs.fileno()))
+            devices.append(_FolderDevice(parts.VirtioFs(folder.tag, theirs.fileno()), theirs))
             with ours:
                 servers.append(await _serve(folder, ours))
-        yield devices, ends
-    for server in servers:
-        await server.wait()
+        yield tuple(devices)
+    finally:
+        for device in devices:
+            if device.end is not None:
+                device.end.close()
+        for server in servers:
+            await server.wait()
 
 
 async def _serve(folder: HostFolder, connection: socket.socket) -> asyncio.subprocess.Process:
@@ -536,8 +566,17 @@ async def restore(
     Any number of machines may be restored from the same files, which none of them changes; what
     they write to the console is appended to its file. RestoreError where it does not come back.
     """
-    part = parts.Memory(spec.memory_bytes, memory)
-    async with _launched(spec, console, part, parts.Incoming()) as machine:
+    async with contextlib.AsyncExitStack() as stack:
+        if spec.folders:
+            # What serves the folders maps the memory too, and so can't have it copied on write.
+            copy = stack.enter_context(_copy_in_memory(memory))
+            inherited = [copy]
+            part = parts.Memory(spec.memory_bytes, Path(f"/proc/self/fd/{copy}"), shared=True)
+        else:
+            inherited, part = [], parts.Memory(spec.memory_bytes, memory)
+        machine = await stack.enter_async_context(
+            _launched(spec, console, part, parts.Incoming(), inherited=inherited)
+        )
         try:
             async with asyncio.timeout(_RESTORE_SECONDS):
                 await machine._load(state, host_name)
@@ -550,6 +589,29 @@ async def restore(
         yield machine
 
 
+@contextlib.contextmanager
+def _copy_in_memory(path: Path) -> Iterator[int]:
+    """Give a file without a name that has the content of another one, with its holes."""
+    copy = os.memfd_create("bpfmatrix", os.MFD_CLOEXEC)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            os.truncate(copy, size)
+            start = 0
+            while start < size:
+                try:
+                    start = os.lseek(file.fileno(), start, os.SEEK_DATA)
+                except OSError:  # ENXIO: only a hole is left
+                    break
+                end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+                os.lseek(copy, start, os.SEEK_SET)
+                while start < end:
+                    start += os.sendfile(copy, file.fileno(), start, end - start)
+        yield copy
+    finally:
+        os.close(copy)
+
+
 @contextlib.asynccontextmanager
 async def debugged(spec: MachineSpec, console: Path, gdb: socket.socket) -> AsyncIterator[Machine]:
     """Give a machine that stands before its first instruction until gdb lets it go.
@@ -559,7 +621,7 @@ async def debugged(spec: MachineSpec, console: Path, gdb: socket.socket) -> Asyn
     """
     memory = parts.Memory(spec.memory_bytes, shared=bool(spec.folders))
     way_in = parts.Debugger(gdb.fileno())
-    async with _launched(spec, console, memory, way_in, sockets=[gdb]) as machine:
+    async with _launched(spec, console, memory, way_in, inherited=[gdb.fileno()]) as machine:
         # Only QEMU is to have it: with QEMU, the port is gone.
         gdb.close()
         machine._limited = False

@@ -23,6 +23,7 @@ __all__ = [
     "Part",
     "PayloadDisk",
     "Ports",
+    "Slots",
     "UserNetwork",
     "VirtioFs",
     "command",
@@ -198,10 +199,41 @@ class VirtioFs(Part):
 
     def qemu_args(self) -> list[str]:
         """See Part."""
-        return [
-            *("-chardev", f"socket,id={self.tag},fd={self.fd}"),
-            *("-device", f"vhost-user-fs-pci,chardev={self.tag},tag={self.tag},queue-size=1024"),
-        ]
+        device = ",".join(f"{key}={value}" for key, value in self.device.items())
+        chardev = f"socket,id={self.tag},fd={self.fd}"
+        return ["-chardev", chardev, "-device", device.removeprefix("driver=")]
+
+    @property
+    def device(self) -> dict[str, object]:
+        """What QMP's device_add takes, but for the place; see also `chardev`."""
+        return {
+            "driver": "vhost-user-fs-pci",
+            "id": f"{self.tag}-device",
+            "chardev": self.tag,
+            "tag": self.tag,
+            "queue-size": 1024,
+        }
+
+    @property
+    def chardev(self) -> dict[str, object]:
+        """What QMP's chardev-add takes, after a getfd by the name of the tag."""
+        address = {"type": "fd", "data": {"str": self.tag}}
+        return {
+            "id": self.tag,
+            "backend": {"type": "socket", "data": {"addr": address, "server": False}},
+        }
+
+
+@dataclass(frozen=True)
+class Slots(Part):
+    """Slots for devices that come while the guest runs, `slot0` and so on."""
+
+    count: int
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        ports = (f"pcie-root-port,id=slot{n},chassis={n}" for n in range(self.count))
+        return [word for port in ports for word in ("-device", port)]
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ async def _make(spec: MachineSpec, cache: Cache, target: Path, console: Path) ->
                 file.truncate(spec.payload.stat().st_size)
             made = Template(staging / "template")
             made.folder.mkdir()
-            empty_spec = dataclasses.replace(spec, payload=empty)
+            empty_spec = dataclasses.replace(spec, payload=empty, folders=())
             async with machine.start(empty_spec, console, made.memory) as guest:
                 await guest.save(made.state)
             shutil.copyfile(console, made.console)
