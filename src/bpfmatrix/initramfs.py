@@ -177,6 +177,10 @@ def base(image: KernelImage, busybox: Path, wanted: Iterable[str] = ()) -> bytes
         Entry.link("usr/bin", "../bin"),
         Entry.link("usr/sbin", "../bin"),
     ]
+    if image.config is not None:
+        # Where libbpf and other loaders look for the values of __kconfig variables.
+        config = image.config.read_bytes()
+        entries += [Entry.folder("boot"), Entry.file(f"boot/config-{image.release}", config)]
     if image.modules is not None:
         entries += _module_entries(image, image.modules, tuple(wanted))
     return pack(entries)

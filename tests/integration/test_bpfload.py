@@ -31,19 +31,36 @@ SETTINGS = (
 # Each is a call of the loader, whose output stands behind its name.
 CASES = {
     "all": "--optional declared_optional --variants sum_by_loop,sum_by_hand"
-    f" {SETTINGS} $(ls $objects/*.bpf.o | grep -v -e attach -e slow) '/payload/ebpf/{ODD_NAME}'",
+    f" {SETTINGS} $(ls $objects/*.bpf.o | grep -v -e attach -e slow -e declared)"
+    f" '/payload/ebpf/{ODD_NAME}'",
     "unset": "$objects/constants.bpf.o",
     "full": "--log-level full $objects/calls.bpf.o $objects/rejected.bpf.o",
     "attach": "--attach --jobs 1 $objects/attach.bpf.o $objects/rejected.bpf.o",
     "limit": "--limit 1 $objects/slow.bpf.o",
     "bad": "$objects/bad-*.o $objects/no-such-file.o $objects/calls.bpf.o",
     "large": "$(if uname -r | grep -q ^6.1; then ls $objects/large.o; else echo none; fi)",
+    "declared": "$objects/declared.bpf.o",
+    "declared-ignored": "$objects/declared.bpf.o",
+    "only": "--only checked $objects/rejected.bpf.o",
+    "huge": "--only with_sized --map-size sized=0x7fffffff $objects/constants.bpf.o",
+    "no-btf": "$objects/targets.bpf.o $objects/relocations.bpf.o $objects/rejected.bpf.o",
     "typo": "--set nubmer=1 $objects/constants.bpf.o",
     "value": "--set number=many $objects/constants.bpf.o",
 }
 SCRIPT = """\
 objects=/payload/ebpf
-case_of() { echo "case $1"; shift; /payload/bpfload "$@"; echo "status $?"; }
+case_of() {
+    echo "case $1"
+    case $1 in
+    no-btf) mount -t tmpfs none /sys/kernel/btf ;;
+    declared-ignored) export BPFMATRIX_IGNORE_REQUIREMENTS=1 ;;
+    esac
+    shift
+    /payload/bpfload "$@"
+    echo "status $?"
+    unset BPFMATRIX_IGNORE_REQUIREMENTS
+    umount /sys/kernel/btf 2>/dev/null
+}
 """
 # The children of the loader are named by the link that they are started by.
 CRASH = """\
@@ -292,6 +309,7 @@ def test_relocations_name_the_type_and_the_field(on: dict[str, Called]) -> None:
     assert "there_is_no_such_symbol" in symbol["reason"]
     assert done.program("there", "symbols.bpf.o")["outcome"] == "passed"
     assert done.program("version")["outcome"] == "passed"
+    assert done.program("options")["outcome"] == "passed"
 
 
 def test_kfuncs(on: dict[str, Called], kernel: str) -> None:
@@ -403,6 +421,39 @@ def test_the_full_log_has_each_instruction_as_often_as_it_was_walked(on: dict[st
     # So has that of a rejected program; and loaded ones have none with the usual level.
     assert "R0 invalid mem access" in log_of(on["full"].program("unchecked"))
     assert "log" not in on["all"].program("checked")
+
+
+def test_an_object_that_requires_a_newer_kernel(on: dict[str, Called], kernel: str) -> None:
+    event = on["declared"].program("declared")
+    if since(kernel, 6, 12):
+        assert event["outcome"] == "passed"
+    else:
+        assert (event["outcome"], event["code"]) == ("skipped", "declared")
+        assert event["reason"].startswith("needs 6.12 (a test), this kernel is ")
+    assert on["declared-ignored"].program("declared")["outcome"] == "passed"
+
+
+def test_one_program_alone(on: dict[str, Called]) -> None:
+    programs = [e["program"] for e in on["only"].events if e["event"] == "program"]
+    assert programs == ["checked"]
+
+
+def test_a_map_that_there_is_no_memory_for(on: dict[str, Called]) -> None:
+    event = on["huge"].program("with_sized")
+    assert (event["outcome"], event["code"]) == ("failed", "no-memory")
+    assert "map sized (hash, 2147483647 entries)" in event["reason"]
+
+
+def test_a_kernel_without_btf(on: dict[str, Called]) -> None:
+    done = on["no-btf"]
+    for name, object in (
+        ("there", "targets.bpf.o"),
+        ("no_function", "targets.bpf.o"),
+        ("asked_first", "relocations.bpf.o"),
+    ):
+        event = done.program(name, object)
+        assert (event["outcome"], event["code"]) == ("failed", "missing-btf"), event
+    assert done.program("checked")["outcome"] == "passed"
 
 
 ATTACHED = """by_kprobe by_kretprobe by_ksyscall by_tracepoint by_raw_tracepoint by_tp_btf by_fentry

@@ -3,10 +3,18 @@
 #include "common.h"
 
 extern unsigned int LINUX_KERNEL_VERSION __kconfig;
+extern int CONFIG_HZ __kconfig;
+extern _Bool CONFIG_BPF_SYSCALL __kconfig;
 
 SEC("raw_tp/sys_enter")
 int version(void *ctx)
 {
 	/* Before 5.4: then the verifier finds the way to a null pointer. */
 	return LINUX_KERNEL_VERSION < 0x50400 ? *(volatile int *)0 : 0;
+}
+
+SEC("raw_tp/sys_enter")
+int options(void *ctx)
+{
+	return CONFIG_HZ >= 100 && CONFIG_BPF_SYSCALL ? 0 : *(volatile int *)0;
 }
