@@ -103,3 +103,31 @@ def test_a_cache_that_can_not_be_written_is_no_traceback(
     done = three.invoke("run", "--kernel", "6.1", "--binary", script, env=env)
     assert done.status == 1
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("text.o",), "text.o is no ELF file"),
+        (("text.o", "none.o"), "none.o: no such file"),
+        (("--kernel", "6.1", "none.o", "text.o"), "none.o: no such file"),
+        ((), "there is no eBPF object to load"),
+        (("text.o", "--kernel", "5.1"), "no kernel '5.1' in kernels.yaml"),
+        (("text.o", "--kernel", "6.1", "--kernels", "6.1"), "either by --kernel or by --kernels"),
+        (("text.o", "--annotate", "p"), "--annotate is for one kernel"),
+        (("text.o", "--against", "none.json"), "--against none.json: No such file"),
+        (("text.o", "--against", "text.o"), "--against text.o: "),
+        (("text.o", "--max-insns", "120%"), "--max-insns 120%: expected a share"),
+        (("text.o", "--threshold", "much"), "--threshold much: expected a share"),
+        (("text.o", "--set", "x"), "--set x: expected NAME=VALUE"),
+        (("text.o", "--limit", "soon"), "--limit soon: expected a duration"),
+    ],
+)
+def test_verify_refuses_what_can_not_be_meant(
+    three: ToolProject, words: tuple[str, ...], sentence: str
+) -> None:
+    (three.root / "text.o").write_text("int x;")
+    done = three.invoke("verify", *words)
+    assert done.status == 2, done.output
+    assert sentence in done.output
+    assert "Traceback" not in done.output

@@ -22,7 +22,8 @@ __all__ = ["verify"]
 words.take("verify", "objects")
 
 
-@bpfmatrix_task(iterable=["objects", "set", "map_size"])
+# No short flags: invoke would make letters of what is left over, such as -h.
+@bpfmatrix_task(iterable=["objects", "set", "map_size"], auto_shortflags=False)
 def verify(
     c: Context,
     objects: Any = None,

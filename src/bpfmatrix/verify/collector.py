@@ -100,6 +100,8 @@ class Collector:
         self.maps: list[MapResult] = []
         self.lines: dict[tuple[str, str], list[Line]] = {}
         """The lines of the source, of the programs for which they came."""
+        self.left_out: dict[tuple[str, str], str] = {}
+        """Why there is no log, of the programs that should have one."""
         self.ended = 0
         """How many loaders said that they are done."""
 
@@ -184,6 +186,8 @@ class Collector:
         ]
         if found:
             self.lines[key] = found
+        if left_out:
+            self.left_out[key] = left_out
         path, text = self._write_log(result, log) if log else (None, "")
         if path is not None:
             result = dataclasses.replace(result, log=self._relative(path))

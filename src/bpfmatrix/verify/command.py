@@ -10,8 +10,9 @@ from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.project import Project
 from bpfmatrix.results import Outcome
 from bpfmatrix.verify import compare, matrix, source, store
-from bpfmatrix.verify.model import Verification
+from bpfmatrix.verify.model import ProgramResult, Verification
 from bpfmatrix.verify.plan import Request
+from bpfmatrix.verify.run import Finished
 from bpfmatrix.verify.show import VerifyReport, print_annotated
 
 __all__ = ["Wanted", "annotate", "exit_status", "verify"]
@@ -88,26 +89,31 @@ def annotate(project: Project, id: str, request: Request, program: str) -> int:
     with VerifyReport(project, [id], to_stderr=True) as report:
         (finished,) = matrix.run(project, [id], request, report, folder=folder)
     one = finished.verification
-    shown = False
-    for result in one.programs:
-        path = project.root / result.log if result.log else None
-        if path is None or not path.is_file():
-            continue
-        lines = finished.lines.get((result.object, result.program), [])
-        folders = (project.root, *_folders(project, result.object))
-        count = result.statistics.program_instructions
-        with path.open(encoding="utf-8", errors="replace") as log:
-            found = source.annotate(log, lines, count, folders)
-        print_annotated(f"{result.program} of {result.object}", one.version or one.kernel, found)
-        if not lines:
-            print("its object has no line information: compile it with -g")
-        print(f"\nfull verifier log  {result.log}")
-        shown = True
-    if not shown or one.outcome not in (Outcome.PASSED, Outcome.FAILED):
-        report.show([one])
-    return exit_status([one]) if not shown else 0
+    shown = [result for result in one.programs if _print_annotated(project, finished, result)]
+    if shown:
+        return 0
+    report.show([one])
+    for reason in finished.left_out.values():
+        raise BpfmatrixError(
+            f"{program} can't be annotated: {reason}", "Raise qemu.memory in kernels.yaml."
+        )
+    return 1
 
 
-def _folders(project: Project, object: str) -> tuple[Path, ...]:
-    folder = (project.root / object).parent
-    return (folder, folder.parent)
+def _print_annotated(project: Project, finished: Finished, result: ProgramResult) -> bool:
+    """Print one program's source, if there is a log of it; tell whether there is."""
+    path = project.root / result.log if result.log else None
+    if path is None or not path.is_file():
+        return False
+    one, lines = finished.verification, finished.lines.get((result.object, result.program), [])
+    folder = (project.root / result.object).parent
+    count = result.statistics.program_instructions
+    with path.open(encoding="utf-8", errors="replace") as log:
+        found = source.annotate(log, lines, count, (project.root, folder, folder.parent))
+    print_annotated(f"{result.program} of {result.object}", one.version or one.kernel, found)
+    if not lines:
+        print("its object has no line information: compile it with -g")
+    if result.outcome is not Outcome.PASSED:
+        print(f"\nit does not load: {result.reason}")
+    print(f"\nfull verifier log  {result.log}")
+    return True

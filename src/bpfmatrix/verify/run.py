@@ -54,6 +54,8 @@ class Finished:
     verification: Verification
     lines: dict[tuple[str, str], list[Line]] = dataclasses.field(default_factory=dict)
     """The source of programs, by object and program, as their BTF tells."""
+    left_out: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
+    """Why a program has no log that should have one."""
 
 
 def failed_to_prepare(
@@ -226,7 +228,7 @@ class _Run:
         )
         store.write(verification, self._result)
         self._listener.verified(verification)
-        return Finished(verification, collector.lines)
+        return Finished(verification, collector.lines, collector.left_out)
 
 
 def verdict(programs: Iterable[ProgramResult]) -> tuple[Outcome, str]:

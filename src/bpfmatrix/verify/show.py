@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +21,8 @@ _SHOWN_FAILURES = 10
 _SHOWN_TAIL_LINES = 14
 # A table of more programs shows only those that something is to be said of.
 _WHOLE_TABLE = 60
+# Between two columns.
+_GAP = 3
 
 
 class VerifyReport(Report):
@@ -84,25 +86,39 @@ class VerifyReport(Report):
             self._annotate(f"{_release(one)} {one.outcome}: {one.reason}")
 
     def _matrix(self, verifications: Sequence[Verification]) -> None:
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        table.add_column("program", overflow="fold")
-        for one in verifications:
-            table.add_column(_release(one), no_wrap=True)
+        """Print programs by kernels, in as many tables as the kernels need to be side by side."""
         keys = _keys(verifications)
-        by_kernel = [{(p.object, p.program): p for p in one.programs} for one in verifications]
-        rows = [(key, [known.get(key) for known in by_kernel]) for key in keys]
-        dull = [row for row in rows if len(rows) > _WHOLE_TABLE and _is_dull(row[1])]
-        left_out = {key for key, _ in dull}
-        object = ""
-        for key, cells in rows:
-            if key in left_out:
-                continue
-            if key[0] != object:
-                object = key[0]
-                table.add_row(Text(object, "dim"))
-            table.add_row(f"  {key[1]}", *(self._program_cell(cell) for cell in cells))
-        table.add_row("time", *(f"{one.seconds:.1f} s" for one in verifications), style="dim")
-        self._console.print(table)
+        known = [{(p.object, p.program): p for p in one.programs} for one in verifications]
+        rows = {key: [results.get(key) for results in known] for key in keys}
+        large = len(keys) > _WHOLE_TABLE
+        dull = {key for key, cells in rows.items() if large and _is_dull(cells)}
+        shown = {
+            key: [self._program_cell(cell) for cell in cells]
+            for key, cells in rows.items()
+            if key not in dull
+        }
+        first = max((len(program) + 2 for _, program in shown), default=0)
+        first = max(first, *(min(len(object), 40) for object, _ in shown), 7) if shown else 7
+        widths = [
+            max(len(_release(one)), 7, *(cells[number].cell_len for cells in shown.values()), 0)
+            for number, one in enumerate(verifications)
+        ]
+        for columns in _in_width(widths, self._console.width - first - _GAP):
+            table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+            table.add_column("program", overflow="fold")
+            for number in columns:
+                table.add_column(_release(verifications[number]), no_wrap=True)
+            object = ""
+            for key, cells in shown.items():
+                if key[0] != object:
+                    object = key[0]
+                    table.add_row(Text(object, "dim"))
+                table.add_row(f"  {key[1]}", *(cells[number] for number in columns))
+            seconds = [f"{verifications[number].seconds:.1f} s" for number in columns]
+            table.add_row("time", *seconds, style="dim")
+            self._console.print(table)
+            if columns[-1] != len(verifications) - 1:
+                self._console.print()
         if dull:
             said = f"{counted(len(dull), 'program')} more, loaded everywhere"
             self._console.print(said, markup=False, style="dim")
@@ -286,6 +302,20 @@ def _keys(verifications: Iterable[Verification]) -> list[tuple[str, str]]:
 
 def _is_dull(cells: Sequence[ProgramResult | None]) -> bool:
     return all(c is not None and c.outcome is Outcome.PASSED and not c.expected for c in cells)
+
+
+def _in_width(widths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """Divide columns among tables: each gets the next ones that it has room for, at least one."""
+    columns: list[int] = []
+    used = 0
+    for number, width in enumerate(widths):
+        if columns and used + width + _GAP > room:
+            yield columns
+            columns, used = [], 0
+        columns.append(number)
+        used += width + _GAP
+    if columns:
+        yield columns
 
 
 def _number(value: int | None) -> str:
