@@ -24,7 +24,9 @@ LOADS_NOTHING = "true"
 CRASHES = "echo c >/proc/sysrq-trigger; sleep 60"
 
 
-def test_gdb_stops_where_it_was_asked_to(project: ToolProject) -> None:
+def test_gdb_stops_where_it_was_asked_to(tmp_path: Path) -> None:
+    project = ToolProject(tmp_path / "a project's folder")
+    project.configure()
     script = project.script("opens", "cat /proc/version")
     done = project.invoke(
         *(

@@ -160,15 +160,16 @@ class Gdb:
         ]
         if symbols.source:
             if symbols.moved_from:
-                lines.append(f"set substitute-path {symbols.moved_from} {symbols.source}")
-            lines.append(f"directory {symbols.source}")
+                places = _quoted(Path(symbols.moved_from)), _quoted(symbols.source)
+                lines.append(f"set substitute-path {' '.join(places)}")
+            lines.append(f"directory {_quoted(symbols.source)}")
         if symbols.scripts:
             lines.append(f"source {symbols.scripts}")
         return [*lines, f"source {helper}"]
 
 
 def _quoted(path: Path) -> str:
-    # gdb splits the words of `file` as a shell does, and takes those of the others as they are.
+    # gdb splits the words of these commands as a shell does, and takes that of the others as it is.
     return shlex.quote(str(path))
 
 
