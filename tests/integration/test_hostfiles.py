@@ -2,13 +2,15 @@
 
 import contextlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from bpfmatrix import hostfiles, matrix
+from bpfmatrix import busybox, hostfiles, matrix
+from bpfmatrix.cache import Cache
 from bpfmatrix.hostfiles import plan
 from bpfmatrix.options import Options
 from bpfmatrix.project import Project
@@ -111,6 +113,35 @@ def servers_of(folder: Path) -> list[int]:
             if words[-2:] == [bytes(folder), b""] and b"bpfmatrix.hostfiles.server" in words:
                 found.append(int(process.name))
     return found
+
+
+def test_a_tree_of_ones_own(project: ToolProject, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "bin").mkdir(parents=True)
+    shutil.copy2(busybox.executable("x86_64", Cache.default()), tree / "bin/busybox")
+    (tree / "bin/sh").symlink_to("busybox")
+    (tree / "only-here").write_text("yes")
+    project.script(
+        "script",
+        'set -ex; [ "$(cat /only-here)" = yes ]; [ "$PWD" = / ]; echo no >/only-here; ! ls /usr',
+    )
+    done, run = project.run("script", options=("--rootfs", str(tree)))
+    assert run.outcome is Outcome.PASSED, done.output
+    assert (tree / "only-here").read_text() == "yes"
+    # What it lacks is said before anything boots.
+    done = project.invoke(*("run", "--kernel", "6.1", "--binary", "/bin/ls", "--rootfs", str(tree)))
+    assert done.status == 1
+    assert f"/bin/ls needs /lib64/ld-linux-x86-64.so.2, which {tree} does not have" in done.output
+
+
+def test_a_shell_has_the_hosts_programs_and_not_busyboxs(project: ToolProject) -> None:
+    words = ("shell", "--kernel", "6.1", "--rootfs", "host", "--")
+    done = project.invoke(*words, "readlink -f /proc/$$/exe; pwd; exit 7")
+    shell = Path("/bin/sh").resolve()
+    assert done.output.splitlines() == [str(shell), str(project.root)]
+    assert done.status == 7
+    done = project.invoke(*words, "no-such-program", "word")
+    assert (done.output, done.status) == ("no-such-program: not found\n", 127)
 
 
 def test_a_dynamically_linked_executable(project: ToolProject) -> None:
