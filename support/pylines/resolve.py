@@ -5,6 +5,7 @@ counted; the rest goes on.
 """
 
 import json
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -117,14 +118,18 @@ class Resolver:
         entries = [entry for entry in entries if entry.python == python] if python else entries
         functions = [_Function(entry) for entry in _of_file(entries, file)]
         # Memory has a limit, whatever comes: a long stream fills this again.
-        self._kept += sum(len(function.starts) for function in functions)
-        if self._kept > _MOST_RANGES:
-            self._functions.clear()
-            self._kept = 0
+        self._kept += _size(functions)
+        while self._kept > _MOST_RANGES and self._functions:
+            self._kept -= _size(self._functions.pop(next(iter(self._functions))))
         return functions
 
 
-_MOST_RANGES: Final = 500_000
+# Those of 20,000 code objects of the standard library, in 250 bytes each.
+_MOST_RANGES: Final = 1_000_000
+
+
+def _size(functions: "list[_Function]") -> int:
+    return 1 + sum(len(function.starts) for function in functions)
 
 
 class _Function:
@@ -135,7 +140,7 @@ class _Function:
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self._lines = entry.lines
-        self.starts = [range.start for range in self._lines.ranges]
+        self.starts = array("I", [range.start for range in self._lines.ranges])
         self._results: list[Resolved | None] = [None] * len(self.starts)
 
     def at(self, offset: int) -> Resolved | None:
@@ -209,13 +214,14 @@ def resolve_stream(
         output.flush()
 
 
-def _as_they_come(stream: BinaryIO) -> Iterator[list[bytes]]:
+def _as_they_come(stream: BinaryIO) -> Iterator[list[str]]:
     rest = b""
     while chunk := stream.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield lines
+        lines, newline, rest = (rest + chunk).rpartition(b"\n")
+        if newline:
+            yield lines.decode("utf-8", "replace").split("\n")
     if rest:
-        yield [rest]
+        yield [rest.decode("utf-8", "replace")]
 
 
 _CHUNK_BYTES: Final = 1 << 18

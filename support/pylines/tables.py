@@ -108,38 +108,72 @@ _NO_LINE: Final = 0x80  # -128
 
 def _location_table(table: bytes, first_line: int, code_length: int) -> Iterator[Range]:
     """Each entry begins with a byte 1kkkklll: its kind, and its length in code units less one."""
-    entry = _Entry(table)
-    start, line = 0, first_line
-    while entry.more():
-        first = entry.first()
+    # An index has millions of entries, so the frequent kinds are read in place.
+    at = start = 0
+    line = first_line
+    size = len(table)
+    while at < size:
+        first = table[at]
+        if first < 0x80:
+            raise TableError(f"byte {at} of the location table should begin an entry")
+        at += 1
         end = start + ((first & 7) + 1) * _CODE_UNIT
         _require_within(end, code_length)
         kind = (first >> 3) & 15
-        end_line: int | None = None
-        column: int | None = None
-        end_column: int | None = None
-        here: int | None = None
-        if kind == _NONE:
-            pass
-        elif kind == _LONG:
-            line += entry.signed()
-            here, end_line = line, line + entry.unsigned()
-            # 0 is for no column.
-            column, end_column = (value - 1 if (value := entry.unsigned()) else None for _ in "ab")
-        elif kind == _NO_COLUMNS:
-            line += entry.signed()
-            here = end_line = line
-        elif kind >= _ONE_LINE:
+        if kind < _ONE_LINE:
+            second = table[at] if at < size else 0x80
+            if second >= 0x80:
+                raise _cut(at)
+            at += 1
+            left = kind * 8 + (second >> 4)
+            yield Range(start, end, line, line, left, left + (second & 15))
+        elif kind < _NO_COLUMNS:
+            if at + 2 > size or table[at] >= 0x80 or table[at + 1] >= 0x80:
+                raise _cut(at)
             line += kind - _ONE_LINE
-            here = end_line = line
-            column, end_column = entry.byte(), entry.byte()
+            yield Range(start, end, line, line, table[at], table[at + 1])
+            at += 2
+        elif kind == _NO_COLUMNS:
+            lines, at = _number(table, at)
+            line += _signed_number(lines)
+            yield Range(start, end, line, line)
+        elif kind == _LONG:
+            lines, at = _number(table, at)
+            more_lines, at = _number(table, at)
+            first_column, at = _number(table, at)
+            last_column, at = _number(table, at)
+            line += _signed_number(lines)
+            # 0 is for no column.
+            column, end_column = (n - 1 if n else None for n in (first_column, last_column))
+            yield Range(start, end, line, line + more_lines, column, end_column)
         else:
-            here = end_line = line
-            second = entry.byte()
-            column = kind * 8 + (second >> 4)
-            end_column = column + (second & 15)
-        yield Range(start, end, here, end_line, column, end_column)
+            yield Range(start, end, None)
         start = end
+
+
+def _number(table: bytes, at: int) -> tuple[int, int]:
+    """Read a number; return it, and where the next byte is.
+
+    It has six bits in each byte, the lowest first; the next bit says whether there are more.
+    """
+    value = shift = 0
+    while True:
+        byte = table[at] if at < len(table) else 0x80
+        if byte >= 0x80:
+            raise _cut(at)
+        at += 1
+        value |= (byte & 63) << shift
+        shift += 6
+        if byte < 64:
+            return value, at
+
+
+def _signed_number(value: int) -> int:
+    return -(value >> 1) if value & 1 else value >> 1
+
+
+def _cut(at: int) -> TableError:
+    return TableError(f"the location table has an entry that ends too early, at {at}")
 
 
 _CODE_UNIT: Final = 2
@@ -147,49 +181,6 @@ _ONE_LINE: Final = 10  # to 12: as many lines more as above 10
 _NO_COLUMNS: Final = 13
 _LONG: Final = 14
 _NONE: Final = 15
-
-
-class _Entry:
-    """Reads the bytes of entries one after the other."""
-
-    def __init__(self, table: bytes) -> None:
-        self._table = table
-        self._at = 0
-
-    def more(self) -> bool:
-        return self._at < len(self._table)
-
-    def first(self) -> int:
-        if not self._table[self._at] & 0x80:
-            raise TableError(f"byte {self._at} of the location table should begin an entry")
-        return self._next()
-
-    def byte(self) -> int:
-        if not self.more() or self._table[self._at] & 0x80:
-            raise self._cut()
-        return self._next()
-
-    def unsigned(self) -> int:
-        # Six bits in each byte, the lowest first; the next bit says whether there are more.
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 63) << shift
-            shift += 6
-            if not byte & 64:
-                return value
-
-    def signed(self) -> int:
-        value = self.unsigned()
-        return -(value >> 1) if value & 1 else value >> 1
-
-    def _next(self) -> int:
-        byte = self._table[self._at]
-        self._at += 1
-        return byte
-
-    def _cut(self) -> TableError:
-        return TableError(f"the location table has an entry that ends too early, at {self._at}")
 
 
 def _require_pairs(table: bytes) -> None:

@@ -15,6 +15,7 @@ def test_frames_and_stacks_are_read_with_all_their_keys() -> None:
     ("line", "said"),
     [
         ("{", "line 2: "),
+        (FRAME + "x", "line 2: Extra data: char 55"),
         ("[]", "line 2: expected an object"),
         ('{"offset": 1}', "line 2: identity: expected a string"),
         ('{"identity": "x", "offset": "1"}', "line 2: offset: expected an integer"),
