@@ -78,7 +78,7 @@ func (f toldFrame) frame(t *testing.T) pytrace.Frame {
 
 func TestPythonTracer(t *testing.T) {
 	spins, err := guestpython.Command(
-		t.Context(), filepath.Join(spinsFolder, spinsScript), strconv.Itoa(spinsDepth))
+		t.Context(), "-S", filepath.Join(spinsFolder, spinsScript), strconv.Itoa(spinsDepth))
 	if errors.Is(err, guestpython.ErrMissing) {
 		t.Skip(err)
 	} else if err != nil {
@@ -304,7 +304,7 @@ func pylines(t *testing.T, input io.Reader, commands ...[]string) []byte {
 	}
 	const all = "import json, sys; from pylines.__main__ import run; " +
 		"[run(words) for words in json.loads(sys.argv[1])]"
-	cmd, err := guestpython.Command(t.Context(), "-c", all, string(words))
+	cmd, err := guestpython.Command(t.Context(), "-S", "-c", all, string(words))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import threading
 
 DEPTH = int(sys.argv[1])
 TELLING = threading.Lock()
+# Nobody spins before all have told, as that would slow the others down.
+TOLD = threading.Barrier(3)
 
 
 def tell(thread):
@@ -41,6 +43,7 @@ def tell(thread):
     told = {"thread": thread, "tid": threading.get_native_id(), "frames": frames}
     with TELLING:
         print(json.dumps(told), flush=True)
+    TOLD.wait()
 
 
 def spin(thread):
