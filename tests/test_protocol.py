@@ -5,6 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bpfmatrix.vm.protocol import (
+    CoreSplitter,
     Done,
     Exited,
     Job,
@@ -144,6 +145,36 @@ def test_output_is_passed_on_before_its_end() -> None:
     assert splitter.feed(b"hello 01") == [(1, b"hello ", False)]
     assert splitter.feed(b"2x") == [(1, b"012x", False)]
     assert splitter.feed(b"0123456789") == [(1, b"", True)]
+
+
+@given(
+    contents=st.lists(st.binary(max_size=40) | st.just(b"2 11 x\n" + b"\0" * 9), max_size=4),
+    sizes=st.lists(st.integers(1, 30)),
+)
+def test_core_files_are_told_apart(contents: list[bytes], sizes: list[int]) -> None:
+    boundary = b"0123456789abcdef"
+    stream = b"".join(
+        b"%d 11 a name\n%b%b" % (pid, content, boundary) for pid, content in enumerate(contents)
+    )
+    splitter, position = CoreSplitter(boundary), 0
+    found: dict[int, bytes] = {}
+    ended: list[int] = []
+    for size in [*sizes, len(stream)]:
+        for part in splitter.feed(stream[position : position + size]):
+            assert (part.signal, part.name) == (11, "a name")
+            assert part.pid not in ended
+            found[part.pid] = found.get(part.pid, b"") + part.data
+            if part.last:
+                ended.append(part.pid)
+        position += size
+    assert found == dict(enumerate(contents))
+    assert ended == list(found)
+
+
+@pytest.mark.parametrize("line", [b"\n", b"1 2\n", b"x 11 sh\n"])
+def test_a_core_file_without_its_begin(line: bytes) -> None:
+    with pytest.raises(ProtocolError, match="a core file began with"):
+        CoreSplitter(b"0123").feed(line)
 
 
 # What guest/init defines before it takes lines, and a `run` that shows what it was given.

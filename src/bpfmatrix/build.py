@@ -95,20 +95,26 @@ def _make_key(folder: Path) -> str:
     return hashlib.sha256(json.dumps(_stamp({*files, *compiler})).encode()).hexdigest()
 
 
-def go_tests(project: Project, arch: str, progress: Progress = silent) -> Built:
-    """Build one static test binary for each package of the Go module, for an architecture."""
+def go_tests(
+    project: Project, arch: str, progress: Progress = silent, *, symbols: bool = False
+) -> Built:
+    """Build one static test binary for each package of the Go module, for an architecture.
+
+    Those with `symbols` are for a debugger, and lie elsewhere.
+    """
     settings = project.config.payload.go
     if settings is None or not (project.root / settings.module / "go.mod").exists():
         return Built((), changed=False)
     go = tools.require("go", "golang-go")
-    target = project.state / "build" / GOARCH[arch]
+    target = project.state / "build" / (GOARCH[arch] + ("-symbols" if symbols else ""))
     target.mkdir(parents=True, exist_ok=True)
     module = project.root / settings.module
     command = [
         *(str(go), "test", "-c", "-trimpath", "-buildvcs=false", "-tags", ",".join(settings.tags)),
         # No symbol table and no DWARF: half the size to read in the guest. Stack traces and
         # runtime.FuncForPC do not need them.
-        *("-ldflags=-s -w", "-o", f"{target}/", *settings.packages),
+        *(() if symbols else ("-ldflags=-s -w",)),
+        *("-o", f"{target}/", *settings.packages),
     ]
     record = target / "built.json"
     with _build_lock(project):
@@ -222,11 +228,13 @@ def payload(
     root: Path | None = None,
     *,
     tests_needed: bool = True,
+    symbols: bool = False,
 ) -> tuple[Payload, bool]:
     """Build and check all that runs in the guest; the bool says whether anything was out of date.
 
     `binaries` take the place of the tests that kernels.yaml declares; `root` is the tests' root.
-    ConfigError where there are no tests and `tests_needed`.
+    ConfigError where there are no tests and `tests_needed`. With `symbols`, Go's tests are for a
+    debugger.
     """
     settings = project.config.payload
     built_objects = objects(project, progress)
@@ -235,7 +243,7 @@ def payload(
     if binaries:
         tests = [executable(path, arch, root) for path in binaries]
     else:
-        built_tests = go_tests(project, arch, progress)
+        built_tests = go_tests(project, arch, progress, symbols=symbols)
         changed = changed or built_tests.changed
         declared = (project.root / path for path in settings.binaries)
         tests = [executable(path, arch, root) for path in (*built_tests.files, *declared)]

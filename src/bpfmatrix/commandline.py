@@ -48,6 +48,9 @@ def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
         "--share", metavar="DIR[:rw]", action="append", default=[], help="a folder of the host"
     )
     parser.add_argument("--net", choices=NETWORKS, help="user: let the tests reach the network")
+    parser.add_argument(
+        "--core", action="store_true", help="keep the core file of a test that dies by a signal"
+    )
     parser.add_argument("--cold", action="store_true", help="boot, even if there is a template")
     parser.add_argument("arguments", nargs="*", help="arguments of the executables, behind --")
     return parser.parse_args(words)
@@ -62,6 +65,7 @@ def options(
     cached: bool = False,
     files: HostFiles | None = None,
     net: str | None = None,
+    core: bool = False,
 ) -> Options:
     """Check what was typed; UsageError names the option."""
     seconds = None
@@ -77,7 +81,9 @@ def options(
     if net is not None and net not in NETWORKS:
         raise UsageError(f"--net {net}: expected one of {', '.join(NETWORKS)}")
     given = tuple(arguments)
-    return Options(run, paths, seconds, given, cold, cached, files or HostFiles(), net == "user")
+    return Options(
+        run, paths, seconds, given, cold, cached, files or HostFiles(), net == "user", core
+    )
 
 
 def kernel_ids(

@@ -239,6 +239,8 @@ class Report:
             shown(f"        {line}", markup=False)
         for log in run.logs:
             shown(f"  full output   {log}", markup=False)
+        for core in run.cores:
+            shown(f"  core file     {core}", markup=False)
         if run.console:
             shown(f"  console       {run.console}", markup=False)
         if run.failures:

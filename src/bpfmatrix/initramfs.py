@@ -161,6 +161,7 @@ def base(image: KernelImage, busybox: Path, wanted: Iterable[str] = ()) -> bytes
         Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         Entry.file("init", (guest / "init").read_bytes(), executable=True),
         Entry.file("etc/fstab", (guest / "fstab").read_bytes()),
+        Entry.file("bin/core-to-host", (guest / "core-to-host").read_bytes(), executable=True),
         Entry.file("etc/shrc", (guest / "shrc").read_bytes()),
         Entry.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"),
         Entry.file("etc/group", b"root:x:0:\n"),
@@ -289,7 +290,7 @@ def _ingredients(image: KernelImage, busybox: Path, wanted: Sequence[str]) -> st
             (
                 # The store names its folders by their content.
                 (image.folder.name, image.digest, tuple(wanted), MODULES, OPTIONAL_MODULES),
-                [(guest / name).read_bytes() for name in ("init", "fstab", "shrc")],
+                [(guest / name).read_bytes() for name in ("init", "fstab", "shrc", "core-to-host")],
                 (program.st_size, program.st_mtime_ns),
                 Path(__file__).stat().st_mtime_ns,
             )

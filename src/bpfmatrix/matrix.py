@@ -94,6 +94,7 @@ def built(
     payload, changed = build.payload(
         *(project, arch, options.binaries, progress, options.files.root),
         tests_needed=tests_needed,
+        symbols=options.core,
     )
     parts = [counted(len(payload.objects), "eBPF object")] if payload.objects else []
     parts.append(counted(len(payload.tests), "test binary", "test binaries"))

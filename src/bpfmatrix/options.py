@@ -28,3 +28,5 @@ class Options:
     """What the guest sees of the host."""
     network: bool = False
     """The guest has QEMU's user network."""
+    core: bool = False
+    """Keep the core files of processes that die by a signal."""

@@ -69,7 +69,7 @@ def _as_last_result(project: Project, run: KernelRun) -> KernelRun:
     if last != run:
         # The logs there are not of this run.
         shutil.rmtree(logs, ignore_errors=True)
-        run = dataclasses.replace(run, console="", logs=())
+        run = dataclasses.replace(run, console="", logs=(), cores=())
     results.write(run, path)
     return run
 

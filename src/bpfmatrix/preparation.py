@@ -20,7 +20,7 @@ from bpfmatrix.payload import Executable, Payload
 from bpfmatrix.progress import Progress
 from bpfmatrix.project import Project
 from bpfmatrix.vm import accel, machine, template
-from bpfmatrix.vm.protocol import Job, TestCommand
+from bpfmatrix.vm.protocol import Job, TestCommand, new_boundary
 
 __all__ = ["QEMU", "Prepared", "prepare"]
 
@@ -41,12 +41,15 @@ class Prepared:
     env: dict[str, str]
     files: Plan
     """How the guest sees files of the host."""
+    cores: bool = False
+    """Whether core files are kept."""
 
     @property
     def job(self) -> Job:
         """What the guest is given to do."""
         commands = tuple(command for _, command in self.tests)
-        return Job(commands, self.payload_id, self.env, self.files.commands)
+        boundary = new_boundary() if self.cores else None
+        return Job(commands, self.payload_id, self.env, self.files.commands, boundary)
 
     @property
     def host_name(self) -> str:
@@ -131,7 +134,9 @@ def _assemble(
         slots=files.slots,
     )
     env = {**environment(options.files, os.environ), **payload.guest_env()}
-    return Prepared(kernel, image, chosen, spec, disk.id, tests, env, files)
+    if options.core:
+        env = {"GOTRACEBACK": "crash", **env}
+    return Prepared(kernel, image, chosen, spec, disk.id, tests, env, files, options.core)
 
 
 def _network_modules(kernel: KernelConfig, image: KernelImage, options: Options) -> tuple[str, ...]:

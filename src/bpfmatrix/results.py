@@ -94,6 +94,9 @@ class KernelRun:
     line where a vmlinux of the kernel with DWARF is at hand."""
     logs: tuple[str, ...] = ()
     """The tests' whole outputs, paths relative to kernels.yaml."""
+    cores: tuple[str, ...] = ()
+    """Core files of processes that died by a signal, paths relative to kernels.yaml; the tests'
+    executables are beside them."""
     tool_version: str = ""
     cached: bool = False
     """Nothing was run: all that shaped an earlier run, which passed, is the same."""
@@ -169,6 +172,6 @@ def read(path: Path) -> KernelRun:
     tests = tuple(
         TestResult(**{**test, "outcome": Outcome(test["outcome"])}) for test in data["tests"]
     )
-    data |= {"tests": tests, "outcome": Outcome(data["outcome"]), "logs": tuple(data["logs"])}
-    data["trace"] = tuple(data.get("trace", ()))
+    data |= {"tests": tests, "outcome": Outcome(data["outcome"])}
+    data |= {name: tuple(data.get(name, ())) for name in ("logs", "cores", "trace")}
     return KernelRun(**data)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bpfmatrix import __version__, results
 from bpfmatrix.config import KernelConfig
+from bpfmatrix.cores import CoreFiles
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.expectations import Expected
 from bpfmatrix.listener import Listener
@@ -26,7 +27,7 @@ from bpfmatrix.project import Project
 from bpfmatrix.recorder import Recorder
 from bpfmatrix.results import KernelRun, Outcome, TestResult
 from bpfmatrix.vm import machine, template
-from bpfmatrix.vm.protocol import Exited, GuestError, Output, ProtocolError, Started
+from bpfmatrix.vm.protocol import CorePart, Exited, GuestError, Output, ProtocolError, Started
 
 __all__ = ["Entered", "enter", "execute", "failed_to_prepare", "failure_of"]
 
@@ -179,6 +180,7 @@ class _Run:
         self._oops = False
         self._start = ""
         self._console_bytes = 0
+        self._cores = CoreFiles(folder)
         self._expected = Expected.of(prepared.kernel.expect, prepared.image.version)
         if entered is None:
             self._console = folder / "console.log"
@@ -215,6 +217,8 @@ class _Run:
                         await recorders[event.id].start()
                     case Output():
                         await recorders[event.id].feed(event.data)
+                    case CorePart():
+                        self._cores.feed(event)
                     case Exited():
                         newly = event.oops and not self._oops
                         self._oops = event.oops
@@ -237,6 +241,7 @@ class _Run:
         """End what reads the tests' outputs, however the run ended."""
         for recorder in self._recorders:
             recorder.kill()
+        self._cores.close()
 
     def _trace(self) -> tuple[str, ...]:
         """Return the call trace of what broke the kernel while tests ran."""
@@ -251,6 +256,17 @@ class _Run:
         if known := symbols.at_hand(project.root, image, project.cache):
             frames = trace.located(frames, known)
         return tuple(trace.shown(frames))
+
+    def _keep_executables(self) -> None:
+        """Put beside core files what they are read with: a later build replaces it."""
+        if not self._cores.found:
+            return
+        folder = self._cores.found[0].parent
+        begun = [recorder.id for recorder in self._recorders if recorder.log.exists()]
+        for test, command in self._prepared.tests:
+            if command.id in begun:
+                with contextlib.suppress(OSError):  # such as a full disk
+                    shutil.copy(test.path, folder / test.path.name)
 
     def finish(self, seconds: float) -> KernelRun:
         """Write the result and return it."""
@@ -276,8 +292,10 @@ class _Run:
             trace=self._trace() if outcome is Outcome.PANIC or self._oops else (),
             console_bytes_before_tests=self._console_bytes,
             logs=tuple(relative(r.log) for r in self._recorders if r.log.exists()),
+            cores=tuple(map(relative, self._cores.found)),
             tool_version=__version__,
         )
+        self._keep_executables()
         results.write(run, self._project.results / f"{run.kernel}.json")
         self._listener.finished(run)
         return run

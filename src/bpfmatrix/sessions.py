@@ -76,6 +76,7 @@ def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
             *(words.run, words.binary, words.timeout, words.arguments, words.cold, cached),
             files=hostfiles.asked(words.rootfs, words.share),
             net=words.net,
+            core=words.core,
         )
         runs = matrix.run(project, chosen, asked, getattr(words, "jobs", None))
     if results.exit_status(runs) != 0:

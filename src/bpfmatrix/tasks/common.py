@@ -29,6 +29,7 @@ _HELP = {
     "rootfs": "host: tests see the host's files, but can't change them. Or a folder with a root.",
     "share": "A folder of the host's that the tests see, DIR or DIR:rw; may be given again.",
     "net": "user: the guest has QEMU's user network. none, the default: it has no network.",
+    "core": "Keep the core file, and the executable, of a test that dies by a signal.",
     "test": "A test executable: its output. Default: the kernel's console.",
     "follow": "Print it as it grows, until the run ends.",
     "json": "Print JSON.",

@@ -38,6 +38,7 @@ def run(
     rootfs: str | None = None,
     share: Any = None,
     net: str | None = None,
+    core: bool = False,
 ) -> None:
     """Load and test the eBPF on one kernel. Words behind -- go to the executables."""
     if bool(kernel) == bool(image):
@@ -46,6 +47,7 @@ def run(
         *(run, binary or (), timeout, behind_dashes(), cold),
         files=asked_files(rootfs, share or ()),
         net=net,
+        core=core,
     )
     project, id = Project.load(), kernel
     if image:
@@ -65,6 +67,7 @@ def matrix(
     rootfs: str | None = None,
     share: Any = None,
     net: str | None = None,
+    core: bool = False,
     jobs: int = 0,
 ) -> None:
     """Load and test the eBPF on many kernels, side by side, in one table."""
@@ -73,6 +76,7 @@ def matrix(
         *(run, binary or (), timeout, behind_dashes(), cold),
         files=asked_files(rootfs, share or ()),
         net=net,
+        core=core,
     )
     if available:
         project, default = with_available(project, kernels)

@@ -26,6 +26,7 @@ from bpfmatrix.errors import MachineError, ToolMissingError
 from bpfmatrix.hostfiles import HostFolder
 from bpfmatrix.vm import parts
 from bpfmatrix.vm.protocol import (
+    CoreSplitter,
     Done,
     Event,
     Exited,
@@ -121,6 +122,7 @@ class Machine:
         self._panicked = False
         self._shutdown = ""
         self._stderr = b""
+        self._cores, self._core_came, self._cores_closed = 0, asyncio.Event(), False
         self._tasks: list[asyncio.Task[None]] = []
         self._devices: tuple[_FolderDevice, ...] = ()
         self.release = ""
@@ -128,9 +130,11 @@ class Machine:
 
     async def run(self, job: Job) -> AsyncIterator[Event]:
         """Hand over the job; give its events as they come, each test's output before its end."""
-        await self._channels.open_output()
         self._write_lines(job.lines())
         events: asyncio.Queue[Event | ProtocolError | None] = asyncio.Queue(maxsize=64)
+        await self._channels.open_output()
+        if job.core_boundary:
+            self._spawn(self._read_cores(CoreSplitter(job.core_boundary), events))
         limits = {test.id: test.limit_seconds for test in job.tests}
         begun = {test.id: asyncio.Event() for test in job.tests}
         closed = {test.id: asyncio.Event() for test in job.tests}
@@ -200,6 +204,22 @@ class Machine:
         for event in closed.values():
             event.set()
 
+    async def _read_cores(
+        self, splitter: CoreSplitter, events: "asyncio.Queue[Event | ProtocolError | None]"
+    ) -> None:
+        reader = await self._channels.open_error()
+        try:
+            while data := await reader.read(_CHUNK_BYTES):
+                for part in splitter.feed(data):
+                    await events.put(part)
+                    self._cores += part.last
+                self._core_came.set()
+        except ProtocolError as error:
+            await events.put(error)
+        finally:
+            self._cores_closed = True
+            self._core_came.set()
+
     async def _read_control(
         self,
         events: "asyncio.Queue[Event | ProtocolError | None]",
@@ -212,6 +232,9 @@ class Machine:
                     raise ProtocolError(f"the guest's init spoke of a test {event.id}")
                 if isinstance(event, Exited):
                     await closed[event.id].wait()
+                    while self._cores < event.cores and not self._cores_closed:
+                        self._core_came.clear()
+                        await self._core_came.wait()
                 await events.put(event)
                 if isinstance(event, Started):
                     begun[event.id].set()
@@ -402,6 +425,12 @@ class _Channels:
         """Turn the socket of the tests' output into a stream."""
         self.output, writer = await asyncio.open_connection(sock=self.ours["output"])
         self._writers.append(writer)
+
+    async def open_error(self) -> asyncio.StreamReader:
+        """Turn the socket of the core files into a stream, and return it."""
+        reader, writer = await asyncio.open_connection(sock=self.ours["error"])
+        self._writers.append(writer)
+        return reader
 
     def close(self) -> None:
         """Close all of them."""

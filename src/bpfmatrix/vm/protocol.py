@@ -11,6 +11,10 @@ In place of tests, a machine can be given one command with the host's own stream
 host has them apart, each closed by the boundary, and what it reads is what the host writes to
 `bpfmatrix.input`. While it runs, the guest takes the lines of `resize_line`, `interrupt_line` and
 `hung_up_line`.
+
+With tests, `bpfmatrix.error` is for the core files of processes that died by a signal, if the job
+asks for them: each is a line with its process's id, the signal and the process's name, its content,
+and a boundary.
 """
 
 import secrets
@@ -21,6 +25,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
+    "CorePart",
+    "CoreSplitter",
     "Done",
     "Event",
     "Exited",
@@ -35,6 +41,7 @@ __all__ = [
     "TestCommand",
     "hung_up_line",
     "interrupt_line",
+    "new_boundary",
     "parse",
     "resize_line",
     "resume_line",
@@ -42,6 +49,11 @@ __all__ = [
 
 # Bits of /proc/sys/kernel/tainted (Documentation/admin-guide/tainted-kernels.rst).
 _TAINT_DIED = 1 << 7  # "kernel died recently, i.e. there was an OOPS or BUG"
+
+
+def new_boundary() -> bytes:
+    """Return 128 random bits, in letters, which nobody can guess."""
+    return secrets.token_hex(16).encode()
 
 
 class ProtocolError(Exception):
@@ -61,7 +73,7 @@ class TestCommand:
     id: int
     argv: tuple[str, ...]
     limit_seconds: float
-    boundary: bytes = field(default_factory=lambda: secrets.token_hex(16).encode())
+    boundary: bytes = field(default_factory=new_boundary)
 
 
 @dataclass(frozen=True)
@@ -74,10 +86,14 @@ class Job:
     env: Mapping[str, str] = field(default_factory=dict)
     setup: tuple[tuple[str, ...], ...] = ()
     """Calls of functions of the guest's init, with their arguments, that come before the tests."""
+    core_boundary: bytes | None = None
+    """Closes each core file on the port `bpfmatrix.error`; with None there are none."""
 
     def lines(self) -> Iterator[str]:
         """Give the lines for the control port, each without its line break."""
         yield from _preparing(self.payload_id, self.setup, self.env)
+        if self.core_boundary:
+            yield _quoted(["cores", self.core_boundary.decode()])
         for test in self.tests:
             words = ["run", str(test.id), _seconds(test.limit_seconds), test.boundary.decode()]
             yield _quoted([*words, *test.argv])
@@ -97,7 +113,7 @@ class Session:
     """The rows and columns of a terminal; with None the command has pipes."""
     errors_apart: bool = False
     """Its standard error has a port of its own, and does not go where its output goes."""
-    boundary: bytes = field(default_factory=lambda: secrets.token_hex(16).encode())
+    boundary: bytes = field(default_factory=new_boundary)
 
     def lines(self) -> Iterator[str]:
         """Give the lines for the control port, each without its line break."""
@@ -187,6 +203,8 @@ class Exited:
     """The kernel had an oops, in this test or in one before it."""
     full: str = ""
     """A file system of the guest that had no space left when it failed."""
+    cores: int = 0
+    """Core files so far, in all, which came before this."""
 
     @property
     def reason(self) -> str:
@@ -211,7 +229,19 @@ class Done:
     """The guest has done its job."""
 
 
-Event = Ready | Started | Output | Exited | Done
+@dataclass(frozen=True)
+class CorePart:
+    """Some bytes of the core file of a process that died by a signal."""
+
+    pid: int
+    signal: int
+    name: str
+    """What the kernel calls the process: the first 15 characters of its executable's name."""
+    data: bytes
+    last: bool = False
+
+
+Event = Ready | Started | Output | CorePart | Exited | Done
 
 
 def parse(line: str) -> Event:
@@ -231,6 +261,7 @@ def parse(line: str) -> Event:
                     oom_kills=int(values["oom_kills"]),
                     oops=bool(int(values["tainted"]) & _TAINT_DIED),
                     full=values["full"],
+                    cores=int(values.get("cores", "0")),
                 )
             case ["done"]:
                 return Done()
@@ -272,6 +303,44 @@ class OutputSplitter:
                 self._held = self._held[len(ready) :]
             break
         return found
+
+
+class CoreSplitter:
+    """Splits the stream of core files: of each a line of words, its bytes, and the boundary."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._boundary = boundary
+        self._held = b""
+        self._head: tuple[int, int, str] | None = None
+
+    def feed(self, data: bytes) -> list[CorePart]:
+        """Take the next bytes; ProtocolError where a file does not begin as it should."""
+        self._held += data
+        found: list[CorePart] = []
+        while True:
+            if self._head is None:
+                line, end, rest = self._held.partition(b"\n")
+                if not end:
+                    return found
+                self._head, self._held = _core_head(line), rest
+            content, last, rest = self._held.partition(self._boundary)
+            if not last:
+                keep = _overlap(content, self._boundary)
+                content, rest = content[: len(content) - keep], content[len(content) - keep :]
+            if content or last:
+                found.append(CorePart(*self._head, content, bool(last)))
+            self._held = rest
+            if not last:
+                return found
+            self._head = None
+
+
+def _core_head(line: bytes) -> tuple[int, int, str]:
+    try:
+        pid, signal_number, name = line.decode(errors="replace").split(" ", 2)
+        return int(pid), int(signal_number), name
+    except ValueError:
+        raise ProtocolError(f"a core file began with {line[:200]!r}") from None
 
 
 def _overlap(data: bytes, boundary: bytes) -> int:
