@@ -395,6 +395,42 @@ func TestQueue(t *testing.T) {
 	}
 }
 
+func TestQueueForWantOfMemory(t *testing.T) {
+	q := newQueue(&settings{Objects: []string{"a", "b"}, Jobs: 2})
+	for range 2 {
+		q.next("")
+	}
+	if !q.openLater("b") {
+		t.Error("b is not opened again")
+	}
+	q.opened("b", nil)
+	q.opened("a", &found{Programs: []foundProgram{{Name: "p"}}})
+	c, _, _ := q.next("a")
+	if !q.later(c) {
+		t.Error("p is not loaded again")
+	}
+	if c, object, _ := q.next("a"); c != nil || object != "" {
+		t.Errorf("got %v, %q, want nothing until the others are done", c, object)
+	}
+	if !q.anew() {
+		t.Fatal("nothing is done anew")
+	}
+	if c, object, first := q.next(""); c != nil || object != "b" || !first {
+		t.Errorf("got %v, %q, want to open b", c, object)
+	}
+	q.opened("b", &found{})
+	if c, object, _ := q.next("b"); c != nil || object != "a" {
+		t.Errorf("got %v, %q, want to open a again", c, object)
+	}
+	again, _, _ := q.next("a")
+	if again != c {
+		t.Errorf("got %v, want %v", again, c)
+	}
+	if q.later(again) || q.openLater("b") || q.anew() || q.unread {
+		t.Error("there is no third time, and nothing that could not be read")
+	}
+}
+
 func TestUnused(t *testing.T) {
 	s := &settings{Objects: []string{"o"}, Set: []assignment{{"x", "1"}}, Only: []string{"a"}}
 	q := newQueue(s)

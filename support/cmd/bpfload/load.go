@@ -115,6 +115,10 @@ func (w *worker) attach(result *programEvent, spec *ebpf.ProgramSpec, loaded *eb
 	case errors.Is(err, os.ErrNotExist) && result.AttachTo != "":
 		result.Code = codeAttachTargetMissing
 		result.Reason = "it loads, but this kernel has no " + targetName(spec) + " to attach it to"
+	case spec.Type == ebpf.Tracing && errors.Is(err, ebpf.ErrNotSupported),
+		spec.Type == ebpf.LSM && errors.Is(err, ebpf.ErrNotSupported):
+		result.Code = codeAttachFailed
+		result.Reason = "it loads, but this kernel can't attach it: on this architecture it has no trampolines"
 	case err != nil:
 		result.Code = codeAttachFailed
 		result.Reason = oneLine("it loads, and can't be attached: " + err.Error())

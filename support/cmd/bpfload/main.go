@@ -22,7 +22,7 @@ const (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == workerWord {
-		if err := work(); err != nil {
+		if err := obeyOrders(); err != nil {
 			fmt.Fprintln(os.Stderr, "bpfload:", err)
 			os.Exit(exitFailed)
 		}

@@ -7,12 +7,14 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"io"
+	"strings"
 )
 
-// Two things that libbpf takes, and the library that reads objects here does not:
+// Three things that libbpf takes, and the library that reads objects here does not:
 //
 //   - a section .struct_ops, where it wants .struct_ops.link; they differ in how they are attached;
-//   - symbols of the kernel that are declared `extern const void`, where it wants `extern void`.
+//   - symbols of the kernel that are declared `extern const void`, where it wants `extern void`;
+//   - options of the kernel that are `__weak`, where it wants none that may be missing (kconfig.go).
 //
 // mended returns an object that says the same in the other way. Where there is nothing to mend, or where
 // it can't be, it is the object as it was.
@@ -29,9 +31,10 @@ func mended(object io.ReaderAt, size int64) io.ReaderAt {
 	if err != nil {
 		return object
 	}
+	weak := weakSymbols(file)
 	structOps := file.Section(plainStructOps) != nil && file.Section(linkedStructOps) == nil
 	raw, changed := mendTypes(raw, structOps)
-	if !changed {
+	if !changed && len(weak) == 0 {
 		return object
 	}
 	whole := make([]byte, size)
@@ -43,14 +46,33 @@ func mended(object io.ReaderAt, size int64) io.ReaderAt {
 	}
 	m := &mender{whole, binary.LittleEndian.Uint64(whole[elfSectionHeaders:])}
 	for i, section := range file.Sections {
-		if section == types {
+		if section == types && changed {
 			m.replace(i, raw)
+		}
+		if section.Type == elf.SHT_SYMTAB {
+			m.strengthen(section, weak)
 		}
 	}
 	if structOps {
 		m.rename(file, plainStructOps, linkedStructOps)
 	}
 	return bytes.NewReader(m.data)
+}
+
+// weakSymbols returns the numbers of the symbols that are the kernel's options, and may be missing.
+func weakSymbols(file *elf.File) []int {
+	symbols, err := file.Symbols()
+	if err != nil {
+		return nil
+	}
+	var found []int
+	for i, symbol := range symbols {
+		if symbol.Section == elf.SHN_UNDEF && elf.ST_BIND(symbol.Info) == elf.STB_WEAK &&
+			strings.HasPrefix(symbol.Name, "CONFIG_") {
+			found = append(found, i+1) // the first of the file's is left out
+		}
+	}
+	return found
 }
 
 const (
@@ -65,6 +87,7 @@ const (
 	elfNamesIndex         = 0x3e
 	sectionHeaderBytes    = 64
 	sectionHeaderOffset   = 0x18
+	symbolInfo            = 4 // in a symbol
 	sectionHeaderSize     = 0x20
 )
 
@@ -85,6 +108,15 @@ func (m *mender) replace(section int, content []byte) {
 	binary.LittleEndian.PutUint64(header[sectionHeaderOffset:], at)
 	binary.LittleEndian.PutUint64(header[sectionHeaderSize:], uint64(len(content)))
 	m.data = append(m.data, content...)
+}
+
+func (m *mender) strengthen(table *elf.Section, symbols []int) {
+	for _, number := range symbols {
+		at := table.Offset + uint64(number)*elf.Sym64Size + symbolInfo
+		if at < uint64(len(m.data)) {
+			m.data[at] = elf.ST_INFO(elf.STB_GLOBAL, elf.ST_TYPE(m.data[at]))
+		}
+	}
 }
 
 func (m *mender) rename(file *elf.File, from, to string) {
@@ -131,13 +163,13 @@ func mendTypes(raw []byte, structOps bool) ([]byte, bool) {
 	word := func(at int) int { return int(binary.LittleEndian.Uint32(raw[at:])) }
 	begin := word(btfHeaderLength) + word(btfTypesOffset)
 	end := begin + word(btfTypesLength)
-	strings := word(btfHeaderLength) + word(btfStringsOffset)
+	texts := word(btfHeaderLength) + word(btfStringsOffset)
 	// The strings come last, so that there is room for one more.
-	if begin > end || end > len(raw) || strings+word(btfStringsLength) != len(raw) {
+	if begin > end || end > len(raw) || texts+word(btfStringsLength) != len(raw) {
 		return raw, false
 	}
 	name := func(at int) string {
-		if at = strings + word(at); at >= len(raw) {
+		if at = texts + word(at); at >= len(raw) {
 			return ""
 		}
 		text, _, _ := bytes.Cut(raw[at:], []byte{0})
@@ -168,7 +200,7 @@ func mendTypes(raw []byte, structOps bool) ([]byte, bool) {
 		case section == plainStructOps && structOps:
 			binary.LittleEndian.PutUint32(raw[at:], uint32(word(btfStringsLength)))
 			raw = append(append(raw, linkedStructOps...), 0)
-			binary.LittleEndian.PutUint32(raw[btfStringsLength:], uint32(len(raw)-strings))
+			binary.LittleEndian.PutUint32(raw[btfStringsLength:], uint32(len(raw)-texts))
 			changed = true
 		case section == ".ksyms":
 			for i := range count {

@@ -82,6 +82,7 @@ func openObject(path string, s *settings) (*object, error) {
 		return nil, err
 	}
 	typeTailCalls(spec)
+	giveWeakOptions(file, spec)
 	for _, m := range spec.Maps {
 		m.Pinning = ebpf.PinNone // nothing of one object is to be found by the next
 	}

@@ -23,9 +23,26 @@ func run(s *settings, out *printer) error {
 	}
 	out.print(kernelEvent{"kernel", release, machine(), map[string]bool{"btf": haveKernelBTF()}})
 	q := newQueue(s)
+	if err := work(s.Jobs, s, q, out); err != nil {
+		return err
+	}
+	if q.anew() {
+		if err := work(1, s, q, out); err != nil {
+			return err
+		}
+	}
+	if err := q.unused(); err != nil {
+		return err
+	}
+	out.print(endEvent{"end", time.Since(started).Seconds()})
+	return out.err
+}
+
+// work has so many jobs do what there is to do.
+func work(count int, s *settings, q *queue, out *printer) error {
 	var jobs sync.WaitGroup
-	errs := make(chan error, s.Jobs)
-	for range s.Jobs {
+	errs := make(chan error, count)
+	for range count {
 		jobs.Add(1)
 		go func() {
 			defer jobs.Done()
@@ -41,12 +58,8 @@ func run(s *settings, out *printer) error {
 	case err := <-errs:
 		return err
 	default:
+		return nil
 	}
-	if err := q.unused(); err != nil {
-		return err
-	}
-	out.print(endEvent{"end", time.Since(started).Seconds()})
-	return out.err
 }
 
 func machine() string {
@@ -67,7 +80,11 @@ type queue struct {
 	unopened []string
 	opening  int
 	waiting  []*chain
-	stopped  bool
+	// What there was no memory for, with the maps that other jobs hold.
+	again         []*chain
+	unopenedAgain []string
+	alone         bool
+	stopped       bool
 	// Words of the command line that no object had a use for, and whether all objects were asked.
 	set, mapSize, only map[string]bool
 	unread             bool
@@ -120,6 +137,37 @@ func (q *queue) next(open string) (*chain, string, bool) {
 	return nil, "", false
 }
 
+// later has a chain loaded again when nobody else needs memory; false where that is so already.
+func (q *queue) later(c *chain) bool {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if q.alone || q.settings.Jobs == 1 {
+		return false
+	}
+	q.again = append(q.again, c)
+	return true
+}
+
+// openLater has an object opened again when nobody else needs memory; false as in later.
+func (q *queue) openLater(object string) bool {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	if q.alone || q.settings.Jobs == 1 {
+		return false
+	}
+	q.unopenedAgain = append(q.unopenedAgain, object)
+	return true
+}
+
+// anew begins with what is to be loaded again, by one job; false where there is nothing.
+func (q *queue) anew() bool {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	q.waiting, q.again, q.alone = q.again, nil, true
+	q.unopened, q.unopenedAgain = q.unopenedAgain, nil
+	return len(q.waiting) > 0 || len(q.unopened) > 0
+}
+
 func (q *queue) take(object string) *chain {
 	at := slices.IndexFunc(q.waiting, func(c *chain) bool { return c.object == object })
 	if at < 0 {
@@ -135,7 +183,7 @@ func (q *queue) busiest() string {
 	best := ""
 	for _, c := range q.waiting {
 		counts[c.object]++
-		if counts[c.object] >= worthOpening && counts[c.object] > counts[best] {
+		if (counts[c.object] >= worthOpening || q.alone) && counts[c.object] > counts[best] {
 			best = c.object
 		}
 	}
@@ -149,7 +197,7 @@ func (q *queue) opened(object string, f *found) {
 	q.opening--
 	defer q.changed.Broadcast()
 	if f == nil {
-		q.unread = true
+		q.unread = q.unread || !slices.Contains(q.unopenedAgain, object)
 		return
 	}
 	for _, name := range f.Set {
@@ -332,7 +380,7 @@ func (j *job) openObject(object string, first bool) (*found, error) {
 	}
 	if answer.died {
 		j.child = nil
-		if first {
+		if first && (answer.code != codeNoMemory || !j.queue.openLater(object)) {
 			j.out.print(objectEvent{"object", object, answer.code, answer.reason})
 		}
 		return nil, nil
@@ -370,6 +418,11 @@ func (j *job) load(c *chain) error {
 			loaded = p.Name
 		}
 		results = append(results, r)
+	}
+	for _, r := range results {
+		if r.event.Code == codeNoMemory && j.queue.later(c) {
+			return nil
+		}
 	}
 	for _, r := range results {
 		if r.event.Outcome == failed && (c.variants && loaded != "" || j.optional(r.program)) {

@@ -58,7 +58,7 @@ type worker struct {
 	locked   *os.File
 }
 
-func work() error {
+func obeyOrders() error {
 	orders := json.NewDecoder(bufio.NewReader(os.Stdin))
 	w := &worker{settings: &settings{}, types: btf.NewCache()}
 	w.replies = json.NewEncoder(os.NewFile(3, "replies"))

@@ -5,6 +5,8 @@
 extern unsigned int LINUX_KERNEL_VERSION __kconfig;
 extern int CONFIG_HZ __kconfig;
 extern _Bool CONFIG_BPF_SYSCALL __kconfig;
+extern _Bool CONFIG_THERE_IS_NO_SUCH_OPTION __kconfig __weak;
+extern int CONFIG_NOR_SUCH_A_NUMBER __kconfig __weak;
 
 SEC("raw_tp/sys_enter")
 int version(void *ctx)
@@ -16,5 +18,7 @@ int version(void *ctx)
 SEC("raw_tp/sys_enter")
 int options(void *ctx)
 {
+	if (CONFIG_THERE_IS_NO_SUCH_OPTION || CONFIG_NOR_SUCH_A_NUMBER)
+		return *(volatile int *)0;
 	return CONFIG_HZ >= 100 && CONFIG_BPF_SYSCALL ? 0 : *(volatile int *)0;
 }
