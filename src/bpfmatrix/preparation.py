@@ -71,6 +71,7 @@ def prepare(
         prepared = _assemble(project, kernel, image, payload, tests, options, progress)
         if template.find(prepared.spec, project.cache, prepared.image.label):
             listener.step(kernel.id, "kernel", image.description, "cached")
+            _tell_of_files(prepared, listener)
             return prepared
     image, cached = kernels.provide(kernel, project.cache, progress)
     listener.step(kernel.id, "kernel", image.description, "cached" if cached else "fetched")
@@ -83,7 +84,14 @@ def prepare(
     if not initramfs.is_intact(prepared.spec.initramfs):
         prepared.spec.initramfs.unlink()
         prepared = _assemble(project, kernel, image, payload, tests, options, progress)
+    _tell_of_files(prepared, listener)
     return prepared
+
+
+def _tell_of_files(prepared: Prepared, listener: Listener) -> None:
+    if folders := prepared.spec.folders:
+        id, what = prepared.kernel.id, prepared.files.description
+        listener.step(id, "files", f"the host's {what}", folders[0].transport)
 
 
 def _commands(

@@ -113,7 +113,23 @@ def test_virtiofs_comes_before_9p(tmp_path: Path, config: str, transport: str) -
         ("host_root", transport, "host0", str(tmp_path)),
         ("host_share", transport, "host1", "rw", str(tmp_path)),
     )
+    assert found.description == f"/ as root; {tmp_path}, which can be written"
     assert plan(HostFiles(), image(tmp_path, ""), "6.1") == Plan()
+
+
+def test_a_kernel_of_which_nothing_is_known_but_its_code(tmp_path: Path) -> None:
+    files, known = HostFiles(None, (Share(tmp_path),)), image(tmp_path, "")
+    (tmp_path / "config").unlink()
+    known.boot.write_bytes(b"\x7fELF...\0virtiofs\0...")
+    found = plan(files, known, "6.1")
+    # Whether a device could be plugged in is not known.
+    assert (found.folders[0].transport, found.slots) == ("virtiofs", 0)
+    known.boot.write_bytes(b"\x7fELF...\0virtio_fs_device\0...")
+    with pytest.raises(BpfmatrixError, match="has neither"):
+        plan(files, known, "6.1")
+    # A compressed one is left to try.
+    known.boot.write_bytes(b"MZ")
+    assert plan(files, known, "6.1").folders
 
 
 @pytest.mark.parametrize(

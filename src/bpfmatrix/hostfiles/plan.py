@@ -18,6 +18,7 @@ _MODULES: dict[Transport, tuple[str, ...]] = {
     "virtiofs": ("virtiofs",),
     "9p": ("9p", "9pnet_virtio"),
 }
+_ROOT_TAG = "host0"
 # For how long the guest trusts what it was told of a file. Tests write into shares, and so may
 # somebody on the host; the root changes rarely, and is asked for a lot.
 _SHARE_SECONDS, _ROOT_SECONDS = 1.0, 5.0
@@ -36,6 +37,16 @@ class Plan:
     """For how many folders a restored machine has a place; else they are there from the start."""
     commands: tuple[tuple[str, ...], ...] = ()
     """What the guest's init does before the tests."""
+
+    @property
+    def description(self) -> str:
+        """Say what the guest sees, for people; empty where that is nothing."""
+        shown = []
+        for folder in self.folders:
+            mode = ", which can be written" if folder.writable else ""
+            is_root = folder.tag == _ROOT_TAG
+            shown.append(f"{folder.path}{' as root' if is_root else ''}{mode}")
+        return "; ".join(shown)
 
 
 def plan(files: HostFiles, image: KernelImage, name: str) -> Plan:
@@ -61,18 +72,19 @@ def plan(files: HostFiles, image: KernelImage, name: str) -> Plan:
                 "the host",
                 "Use a kernel with CONFIG_OVERLAY_FS, or --share instead of --rootfs.",
             )
-        folders.append(HostFolder("host0", files.root, False, transport, _ROOT_SECONDS))
-        commands.append(("host_root", transport, "host0", str(files.folder)))
+        folders.append(HostFolder(_ROOT_TAG, files.root, False, transport, _ROOT_SECONDS))
+        commands.append(("host_root", transport, _ROOT_TAG, str(files.folder)))
     for number, share in enumerate(files.shares, start=1):
         tag = f"host{number}"
         folders.append(HostFolder(tag, share.path, share.writable, transport, _SHARE_SECONDS))
         mode = "rw" if share.writable else "ro"
         commands.append(("host_share", transport, tag, mode, str(share.path)))
     # Where the firmware tells the kernel of a device that comes, that takes milliseconds; PCI's own
-    # way takes seconds. QEMU's 9p can only be had from the start.
-    slots = -(-len(folders) // _SLOTS) * _SLOTS
-    if transport == "9p" or image.arch != "x86_64":
-        slots = 0
+    # way, which arm64 has alone, takes seconds. QEMU's 9p can only be had from the start.
+    slots = 0
+    has_slots = image.arch == "x86_64" and image.has_option("CONFIG_HOTPLUG_PCI_ACPI")
+    if transport == "virtiofs" and has_slots:
+        slots = -(-len(folders) // _SLOTS) * _SLOTS
     waiting = ("host_devices", transport, str(len(folders)))
     return Plan(tuple(folders), tuple(modules), slots, (waiting, *commands))
 

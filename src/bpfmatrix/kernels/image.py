@@ -95,6 +95,10 @@ class KernelImage:
         path = self.folder / "config"
         return path if path.exists() else None
 
+    def has_option(self, name: str) -> bool:
+        """Whether it is known to have been configured with an option, such as `CONFIG_SMP`."""
+        return self.config is not None and f"\n{name}=y\n" in f"\n{self.config.read_text()}"
+
     @classmethod
     def load(cls, folder: Path) -> "KernelImage":
         """Read a kernel's description; DamagedError where there is none or it is no such thing."""
