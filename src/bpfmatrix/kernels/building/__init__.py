@@ -287,9 +287,11 @@ def _compile(maker: Make, progress: Progress) -> int:
     def tell(text: str, fraction: float | None = None) -> None:
         progress(f"{about}, {text}", fraction)
 
-    targets = [maker.image.name]
-    if "=m\n" in (maker.objects / ".config").read_text():
+    targets, config = [maker.image.name], (maker.objects / ".config").read_text()
+    if "=m\n" in config:
         targets.append("modules")
+    if "CONFIG_GDB_SCRIPTS=y\n" in config:  # vmlinux-gdb.py, which only the target `all` makes
+        targets.append("scripts_gdb")
     steps = maker.run(targets, tell, done, max(known, done + 1))
     if not done:
         note.write_text(str(steps))
