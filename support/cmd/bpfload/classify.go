@@ -194,6 +194,10 @@ func classifyRejection(o *object, spec *ebpf.ProgramSpec, err error, r *refusal)
 		}
 	case errors.Is(err, unix.ENOMEM):
 		r.code, r.reason = codeNoMemory, "the kernel had no memory to load it"
+	case errors.Is(err, unix.EFAULT):
+		r.code = codeLoadFailed
+		r.reason = "the verifier gave up (EFAULT), and its log can't be had: " +
+			"mostly because of too many jumps, else because of a bug of its own"
 	default:
 		r.code, r.reason = codeLoadFailed, err.Error()
 	}

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Verifiers before 6.3 answer EFAULT to a program that has too many ways through it. The library
-// takes that for a bug of the verifier, and drops its log.
+// Verifiers of many releases, 5.10, 6.1 and 6.18 among them, answer EFAULT to a program that has too
+// many ways through it. The library takes that for a bug of the verifier, and drops its log.
 func dropsLog(err error) bool {
 	return errors.Is(err, unix.EFAULT) && len(logOf(err)) == 0
 }
@@ -49,6 +49,11 @@ func (w *worker) logByHand(spec *ebpf.ProgramSpec, level ebpf.LogLevel) []string
 	attr := programLoad{Type: uint32(spec.Type), Flags: spec.Flags, AttachType: uint32(spec.AttachType)}
 	if spec.Type == ebpf.StructOps || spec.AttachTarget != nil {
 		return nil
+	}
+	for _, instruction := range instructions {
+		if instruction.IsKfuncCall() || instruction.IsLoadFromMap() && instruction.Map() == nil {
+			return nil
+		}
 	}
 	if spec.Type == ebpf.Tracing || spec.Type == ebpf.LSM {
 		if attr.AttachID = w.attachID(spec); attr.AttachID == 0 {
