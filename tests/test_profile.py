@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -113,7 +114,11 @@ def recording_of(tmp_path: Path, *samples: object) -> Recording:
     path = tmp_path / "samples.jsonl"
     path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
     library = Path(json.__file__)
-    tree = {"bin/python3": Path(sys.executable), "lib/python3/json/__init__.py": library}
+    tree = {
+        "bin/python3": Path(sys.executable),
+        "lib/python3/json/__init__.py": library,
+        "lib/python3/os.py": Path(os.__file__),
+    }
     return Recording(path, tree, {"python": "3.11"})
 
 
@@ -146,6 +151,15 @@ def test_samples_become_lines_of_script_and_library(tmp_path: Path, cache: Cache
         assert own == Line(str(tmp_path / "main.py"), 1, "f")
         assert missing == Line("", 0, "")
     assert len(list((cache.root / "pylines").iterdir())) == 1
+
+
+def test_the_library_is_found_beside_sources_and_compiled(tmp_path: Path) -> None:
+    for place, path in (
+        ("os.pyc", "/lib/python3/__pycache__/os.cpython-311.pyc"),
+        ("os.py", "/lib/python3/os.py"),
+    ):
+        tree = {"lib/python3/abc.py": Path("/lib/x"), f"lib/python3/{place}": Path(path)}
+        assert Recording(tmp_path, tree).library == Path("/lib/python3")
 
 
 def test_what_pylines_says_is_told(tmp_path: Path, cache: Cache) -> None:

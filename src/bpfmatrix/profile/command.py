@@ -1,6 +1,7 @@
 """`invoke profile-python`: record, resolve, print the hottest lines, draw."""
 
 import linecache
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,13 +69,15 @@ def _show(project: Project, recording: Recording, resolved: Sequence[Stack]) -> 
     if not samples:
         print("The script ended before it was sampled.")
     else:
-        console.print(_table(project, resolved, samples))
+        console.print(_table(project, recording, resolved, samples))
     for text in _notes(recording):
         print(text)
     print(f"samples       {project.relative(recording.samples)}")
 
 
-def _table(project: Project, resolved: Sequence[Stack], samples: int) -> Table:
+def _table(
+    project: Project, recording: Recording, resolved: Sequence[Stack], samples: int
+) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("here", "with calls"):
         table.add_column(name, justify="right")
@@ -83,11 +86,14 @@ def _table(project: Project, resolved: Sequence[Stack], samples: int) -> Table:
     for heat in hottest(resolved)[:_SHOWN_LINES]:
         line = heat.line
         source = linecache.getline(line.file, line.number).strip() if line.number else ""
-        file = project.relative(Path(line.file)) if line.file else "?"
+        # As people know it: json/encoder.py of python3.11.
+        inside = Path(line.file).is_relative_to(recording.library)
+        root = recording.library.parent if inside else project.root
+        file = line.file.removeprefix(f"{root}{os.sep}")
         table.add_row(
             f"{100 * heat.own / samples:.1f}%",
             f"{100 * heat.total / samples:.1f}%",
-            Text(f"{file}:{line.number or '?'} {line.function or '?'}"),
+            Text(line.shown(file)),
             Text(source[:_SHOWN_SOURCE], style="dim"),
         )
     return table
@@ -105,7 +111,7 @@ def _notes(recording: Recording) -> list[str]:
         ("lost", "were lost, as they came too fast"),
         ("unreadable", "lack outer frames, which were not in memory"),
         ("too_deep", "lack outer frames, as the stack was deeper than 1024"),
-        ("no_thread", "were of threads that run no Python"),
+        ("no_thread", "were of threads without Python, as before its start"),
     ):
         if counters.get(name):
             notes.append(f"note: {counted(counters[name], 'sample')} {what}")

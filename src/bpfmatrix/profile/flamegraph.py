@@ -41,7 +41,8 @@ def draw(stacks: Iterable[Stack], title: str, target: Path) -> None:
         y = height - (row + 1) * _ROW
         drawing.append(_box(drawsvg, line, x, y, width, f"{line}: {_share(count, root.count)}"))
         letters = int((width - 4) / _LETTER)
-        label = f"{line.function or '?'} {Path(line.file).name}:{line.number or '?'}"
+        where = f"{Path(line.file).name}:{line.number or '?'}"
+        label = f"{line.function} {where}" if line.file else str(line)
         if letters >= 3:
             text = label if len(label) <= letters else label[: letters - 1] + "…"
             drawing.append(drawsvg.Text(text, _FONT, x + 2, y + 12))

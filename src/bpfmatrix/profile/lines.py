@@ -34,8 +34,14 @@ class Line:
 
     def __str__(self) -> str:
         """Return `file:line function`."""
-        number = str(self.number) if self.number else "?"
-        return f"{self.file or '?'}:{number} {self.function or '?'}"
+        return self.shown(self.file)
+
+    def shown(self, file: str) -> str:
+        """Return the same with another name of the file."""
+        if not self.file:
+            # Such as what exec() made, and what Python runs before it can read files.
+            return "(code of no file)"
+        return f"{file}:{self.number or '?'} {self.function}"
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,13 @@ class Recording:
         """The Python itself."""
         return self.python["bin/python3"]
 
+    @property
+    def library(self) -> Path:
+        """The folder of its standard library."""
+        modules = {place.split("/", 2)[-1]: path for place, path in self.python.items()}
+        found = modules.get("os.pyc") or modules["os.py"]
+        return found.parent.parent if found.parent.name == "__pycache__" else found.parent
+
 
 def record(
     project: Project,
