@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -113,6 +114,19 @@ def servers_of(folder: Path) -> list[int]:
             if words[-2:] == [bytes(folder), b""] and b"bpfmatrix.hostfiles.server" in words:
                 found.append(int(process.name))
     return found
+
+
+def test_a_full_tmp_is_not_emptied_where_a_share_is_below(project: ToolProject) -> None:
+    # A share at its own path, which is in /tmp, where the guest has a file system in memory.
+    with TemporaryDirectory(dir="/tmp") as folder:
+        kept = Path(folder) / "kept"
+        kept.write_text("of the host")
+        first = project.script("first", f"cat {kept}; dd if=/dev/zero of=/tmp/large bs=1M")
+        second = project.script("second", f'[ "$(cat {kept})" = "of the host" ]')
+        done, run = project.run(first, second, options=("--share", f"{folder}:rw"))
+        assert "/tmp of the guest was full" in done.output
+        assert by_name(run)["second"].outcome is Outcome.PASSED, done.output
+        assert kept.read_text() == "of the host"
 
 
 def test_a_tree_of_ones_own(project: ToolProject, tmp_path: Path) -> None:
