@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import os
 import re
 import sys
@@ -92,6 +93,8 @@ def _summary(summary: Summary) -> str:
 
 
 def _resolve(arguments: argparse.Namespace) -> None:
+    # Nothing here makes cycles; looking for them takes a tenth of the time of a million samples.
+    gc.disable()
     indexes = [Index(path) for path in arguments.indexes]
     resolver = Resolver(indexes)
     with contextlib.ExitStack() as stack:
