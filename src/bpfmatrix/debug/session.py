@@ -8,6 +8,7 @@ machine does.
 import asyncio
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import shlex
@@ -81,7 +82,7 @@ def debug(project: Project, id: str, options: Options, asked: Asked) -> int:
             payload = built(project, kernel.arch, options, report)
             prepared = prepare(project, kernel, payload, options, report)
         found = _symbols(project, prepared, asked, report)
-        folder = project.state / "debug" / id
+        folder = held.enter_context(_own_folder(project, id))
         gdb = Gdb.find(kernel.arch, found, project.cache, folder)
         breakpoints = gdb.resolve(asked.breakpoints)
         report.step(id, "symbols", project.relative(found.vmlinux), found.origin)
@@ -92,7 +93,6 @@ def debug(project: Project, id: str, options: Options, asked: Asked) -> int:
         if asked.vscode:
             _write_configuration(project, id, gdb, options, asked, breakpoints)
             return 0
-        shutil.rmtree(folder, ignore_errors=True)
         session = _Session(project, prepared, asked, gdb, breakpoints, report)
         return asyncio.run(session.go(gdb_socket))
 
@@ -112,6 +112,21 @@ def _write_configuration(
 def _under_emulation(kernel: KernelConfig) -> KernelConfig:
     qemu = kernel.qemu.model_copy(update={"accel": "tcg"})
     return kernel.model_copy(update={"qemu": qemu})
+
+
+@contextlib.contextmanager
+def _own_folder(project: Project, id: str) -> Iterator[Path]:
+    """Give the empty folder of this session: the kernel's, or another if that one is in use."""
+    parent = project.state / "debug"
+    parent.mkdir(exist_ok=True)
+    with (parent / f".{id}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder = parent / id
+        except BlockingIOError:
+            folder = parent / f"{id}-{os.getpid()}"
+        shutil.rmtree(folder, ignore_errors=True)
+        yield folder
 
 
 @contextlib.contextmanager

@@ -41,6 +41,8 @@ def debug(
 
     if bool(kernel) == bool(image):
         raise UsageError("name the kernel, either by --kernel or by --image")
+    if vscode and image:
+        raise UsageError("--vscode is for a kernel of kernels.yaml", "Give it an entry there.")
     tests = options(run, binary or (), None, behind_dashes(), files=files(rootfs, share or ()))
     commands = None if batch is None else tuple(filter(None, map(str.strip, batch.split(";"))))
     asked = session.Asked(
