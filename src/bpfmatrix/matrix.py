@@ -18,6 +18,7 @@ from bpfmatrix.options import Options
 from bpfmatrix.payload import Payload
 from bpfmatrix.preparation import Prepared, prepare
 from bpfmatrix.project import Project
+from bpfmatrix.report import summary
 from bpfmatrix.results import KernelRun
 from bpfmatrix.run import execute, failed_to_prepare
 from bpfmatrix.vm import template
@@ -62,6 +63,7 @@ def run(
     runs = [done[id] for id in dict.fromkeys(ids)]
     if len(runs) > 1:
         report.matrix(runs, time.monotonic() - started)
+    summary.write(runs)
     return runs
 
 

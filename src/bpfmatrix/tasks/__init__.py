@@ -21,6 +21,7 @@ from bpfmatrix.tasks.kernels import (
 from bpfmatrix.tasks.looking import debug
 from bpfmatrix.tasks.profile import profile_python
 from bpfmatrix.tasks.pylines import pylines
+from bpfmatrix.tasks.reporting import report
 from bpfmatrix.tasks.running import doctor, matrix, run, watch
 from bpfmatrix.tasks.session import logs, shell
 from bpfmatrix.tasks.verifying import verify
@@ -45,7 +46,7 @@ class _InOrder(Lexicon):
 invoke.collection.Lexicon = _InOrder  # type: ignore[attr-defined]
 
 namespace = Collection(
-    *(doctor, run, shell, debug, verify, matrix, watch, logs),
+    *(doctor, run, shell, debug, verify, matrix, report, watch, logs),
     *(ebpf, test_binaries, initramfs, pylines, profile_python, clean),
     Collection(
         "kernels",

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from invoke.exceptions import Exit
@@ -35,6 +35,8 @@ _HELP = {
     "json": "Print JSON.",
     "arch": "x86_64 or aarch64. Default: that of defaults in kernels.yaml.",
     "output": "Where to write it. Default: in .bpfmatrix.",
+    "files": "Results, or folders with results. Default: the last ones of this project.",
+    "format": "table, json, junit, markdown or html. Default: by the name of --output, or table.",
     "text": "What to look for.",
     "all": "Also those in use, and apt's indexes.",
     "version": "A release such as 5.4.276, or a series such as 6.1: the newest release of it.",
@@ -71,8 +73,14 @@ _HELP = {
 }
 
 
-def bpfmatrix_task(**more: Any) -> Callable[[Callable[..., None]], Any]:
-    """Make an invoke task, which says what a user can mend in one or two sentences."""
+def bpfmatrix_task(
+    help: Mapping[str, str] | None = None, **more: Any
+) -> Callable[[Callable[..., None]], Any]:
+    """Make an invoke task, which says what a user can mend in one or two sentences.
+
+    `help` is of options that mean something else in this task than in the others.
+    """
+    texts = {**_HELP, **(help or {})}
 
     def decorate(function: Callable[..., None]) -> Any:
         @functools.wraps(function)
@@ -86,7 +94,7 @@ def bpfmatrix_task(**more: Any) -> Callable[[Callable[..., None]], Any]:
                 raise Exit(code=130) from None
 
         names = list(inspect.signature(function).parameters)[1:]
-        return task(reported, help={name: _HELP[name] for name in names}, **more)
+        return task(reported, help={name: texts[name] for name in names}, **more)
 
     return decorate
 

@@ -1,0 +1,94 @@
+from hypothesis import given
+
+from bpfmatrix.report.model import Kind, Matrix, Result, Row
+from bpfmatrix.results import KernelRun, Outcome, TestResult
+from bpfmatrix.verify.model import Code, ProgramResult, Verification
+
+from .samples import several
+
+
+def run(
+    kernel: str, *names: str, version: str = "", name: str = "", arch: str = "x86_64"
+) -> Result:
+    tests = tuple(TestResult("t", test, Outcome.PASSED) for test in names)
+    return Result(
+        KernelRun(kernel, Outcome.PASSED, version=version, arch=arch, tests=tests), name=name
+    )
+
+
+def labels(*results: Result) -> list[str]:
+    return [column.label for column in Matrix.of(results).columns]
+
+
+@given(several)
+def test_nothing_is_lost_and_columns_have_their_own_names(results: list[Result]) -> None:
+    matrix = Matrix.of(results)
+    kept = [result for column in matrix.columns for result in column.results]
+    assert sorted(map(id, kept)) == sorted(map(id, results))
+    count = sum(
+        len(r.found.tests if isinstance(r.found, KernelRun) else r.found.programs) for r in results
+    )
+    assert sum(len(column.cells) for column in matrix.columns) == count
+    names = [column.label for column in matrix.columns]
+    assert len(set(names)) == len(names)
+    assert set(matrix.rows) == {row for column in matrix.columns for row in column.cells}
+    assert list(matrix.rows) == sorted(
+        matrix.rows, key=lambda r: (r.kind is Kind.PROGRAM, r.group, r.name)
+    )
+    bad = [result for result in results if result.found.outcome is not Outcome.PASSED]
+    assert matrix.passed is (bool(results) and not bad)
+
+
+def test_kernels_stand_in_the_order_of_their_releases() -> None:
+    found = [
+        run(id, "a", version=v)
+        for id, v in [
+            ("7.3", "7.3.4"),
+            ("5.10", "5.10.262"),
+            ("6.1", "6.1.9"),
+            ("6.2", ""),
+            ("lts", ""),
+        ]
+    ]
+    assert labels(*found) == ["5.10.262", "6.1.9", "6.2", "7.3.4", "lts"]
+
+
+def test_tests_and_programs_of_a_kernel_share_its_column() -> None:
+    programs = (ProgramResult("a.o", "p", Outcome.FAILED, code=Code.TOO_COMPLEX),)
+    verified = Result(
+        Verification("6.1", Outcome.FAILED, version="6.1.9", arch="x86_64", programs=programs)
+    )
+    matrix = Matrix.of([run("6.1", "a", version="6.1.9"), verified])
+    [column] = matrix.columns
+    assert matrix.rows == (Row(Kind.TEST, "t", "a"), Row(Kind.PROGRAM, "a.o", "p"))
+    assert column.outcome is Outcome.FAILED
+    assert column.cells[matrix.rows[1]].code == "too-complex"
+
+
+def test_parts_of_a_divided_run_share_a_column_and_two_runs_do_not() -> None:
+    one, two = run("6.1", "a", name="x/6.1.json"), run("6.1", "b", name="y/6.1.json")
+    assert labels(one, two) == ["6.1"]
+    assert labels(one, two, one) == ["6.1 x86_64 6.1 x/6.1.json", "6.1 x86_64 6.1 x/6.1.json #2"]
+    again = run("6.1", "a", name="z/6.1.json")
+    assert labels(one, again) == ["6.1 x86_64 6.1 x/6.1.json", "6.1 x86_64 6.1 z/6.1.json"]
+
+
+def test_of_two_architectures_each_is_named() -> None:
+    found = [
+        run("6.1", "a", version="6.1.9"),
+        run("6.1-arm64", "a", version="6.1.9", arch="aarch64"),
+    ]
+    assert sorted(labels(*found)) == ["6.1.9 aarch64", "6.1.9 x86_64"]
+
+
+def test_a_kernel_that_was_not_booted_hides_no_other_result() -> None:
+    error = Result(KernelRun("6.1", Outcome.ERROR, "no network"))
+    assert len(Matrix.of([error, error]).columns) == 2
+
+
+def test_two_objects_of_one_name_stay_two() -> None:
+    programs = tuple(
+        ProgramResult("a.o", "p", outcome) for outcome in (Outcome.PASSED, Outcome.FAILED)
+    )
+    matrix = Matrix.of([Result(Verification("6.1", Outcome.FAILED, programs=programs))])
+    assert [row.name for row in matrix.rows] == ["p", "p (2)"]
