@@ -16,6 +16,10 @@ from bpfmatrix.verify.plan import Request
 from bpfmatrix.verify.run import Finished
 from bpfmatrix.verify.show import VerifyReport, print_annotated
 
+_ANNOTATE_SECONDS = 300.0
+# The log of a million instructions may be some 400 MB, which the loader holds three times.
+_ANNOTATE_BYTES = 2 << 30
+
 __all__ = ["Wanted", "annotate", "exit_status", "verify"]
 
 
@@ -86,10 +90,16 @@ def _save(found: Sequence[Verification], path: Path) -> None:
 
 def annotate(project: Project, id: str, request: Request, program: str) -> int:
     """Load one program on one kernel, and print its source with what each line costs there."""
-    request = dataclasses.replace(request, only=(program,), full_log=True)
+    # Writing the log takes much longer than verifying.
+    limit = request.limit_seconds or max(project.config.verify.limit, _ANNOTATE_SECONDS)
+    request = dataclasses.replace(request, only=(program,), full_log=True, limit_seconds=limit)
     folder = project.state / "annotated"
     with VerifyReport(project, [id], to_stderr=True) as report:
         (finished,) = matrix.run(project, [id], request, report, folder=folder)
+        larger = _with_memory(project, id)
+        if larger and any("memory" in reason for reason in finished.left_out.values()):
+            report.step(id, "annotate", "a log of this size needs more memory", "2G")
+            (finished,) = matrix.run(larger, [id], request, report, folder=folder)
     one = finished.verification
     shown = [result for result in one.programs if _print_annotated(project, finished, result)]
     if shown:
@@ -97,9 +107,21 @@ def annotate(project: Project, id: str, request: Request, program: str) -> int:
     report.show([one])
     for reason in finished.left_out.values():
         raise BpfmatrixError(
-            f"{program} can't be annotated: {reason}", "Raise qemu.memory in kernels.yaml."
+            f"{program} can't be annotated: {reason}",
+            "Raise qemu.memory in kernels.yaml, or the --limit, whichever it is.",
         )
     return 1
+
+
+def _with_memory(project: Project, id: str) -> Project | None:
+    """Return the project with more memory for a kernel's machine; None if it has that already."""
+    if project.config.kernel(id).qemu.memory >= _ANNOTATE_BYTES:
+        return None
+    entry = project.config.kernels[id]
+    qemu = entry.qemu.model_copy(update={"memory": _ANNOTATE_BYTES})
+    kernels = {**project.config.kernels, id: entry.model_copy(update={"qemu": qemu})}
+    config = project.config.model_copy(update={"kernels": kernels})
+    return dataclasses.replace(project, config=config)
 
 
 def _print_annotated(project: Project, finished: Finished, result: ProgramResult) -> bool:

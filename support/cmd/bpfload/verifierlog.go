@@ -285,7 +285,7 @@ func packed(log string) string {
 // What one instruction that was processed adds to a log, in bytes: seen with 5.10 to 7.3.
 const (
 	logBytesOfPath = 60
-	logBytesOfAll  = 160
+	logBytesOfAll  = 400
 )
 
 // tooLong says why a log would not fit into the guest's memory, as far as that can be told before.
