@@ -98,11 +98,8 @@ def files(modules: list[str], folders: list[Path], whole: bool) -> Iterator[tupl
     version = f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
     interpreter = Path(sys.executable).resolve()
     found: dict[str, Path] = {"bin/python3": interpreter}
-    imported = [
-        Path(module.__file__)
-        for module in list(sys.modules.values())
-        if getattr(module, "__file__", None)
-    ]
+    own = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    imported = [Path(file) for file in own if file]
     # A module may put another one in its place, as collections.abc does.
     named = (library / f"{name.replace('.', '/')}.py" for name in sys.modules)
     imported += [path for path in named if path.is_file()]
