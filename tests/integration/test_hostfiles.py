@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,6 +104,26 @@ def test_what_serves_a_folder_ends_with_its_machine(project: ToolProject, tmp_pa
         assert len(servers_of(shared)) == 1
         process.kill()
     wait_until(lambda: not servers_of(shared), "it is gone", 10)
+
+
+def test_a_folder_that_is_no_longer_served_ends_the_run(
+    project: ToolProject, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    script = project.script(
+        "script", f"touch {shared}/begun; while sleep 0.1; do ls {shared}; done"
+    )
+    words = ("run", "--kernel", "6.1", "--binary", script, "--share", f"{shared}:rw")
+    process = project.start(*words)
+    wait_until((shared / "begun").exists, "the test began")
+    [server] = servers_of(shared)
+    os.kill(server, signal.SIGKILL)
+    done = project.finish(process)
+    assert done.status == 1
+    assert f"{shared} is no longer served to the guest: exit status -9" in done.output
+    assert done.seconds < 30  # and not the limit of the test
+    assert project.result().outcome is Outcome.ERROR
 
 
 def servers_of(folder: Path) -> list[int]:

@@ -283,5 +283,7 @@ def serve(connection: socket.socket, folder: Folder) -> None:
     """
     try:
         _Device(connection, folder).run()
-    except (_GuestError, ConnectionError, IndexError) as error:
-        raise SystemExit(f"hostfiles: {error}") from None
+    except ConnectionError:
+        return  # QEMU is gone
+    except (_GuestError, IndexError, struct.error) as error:
+        raise SystemExit(f"the guest's driver is not to be trusted: {error}") from None

@@ -125,6 +125,7 @@ class Machine:
         self._cores, self._core_came, self._cores_closed = 0, asyncio.Event(), False
         self._tasks: list[asyncio.Task[None]] = []
         self._devices: tuple[_FolderDevice, ...] = ()
+        self._unserved = ""
         self.release = ""
         """What the guest's kernel calls itself; known from READY on."""
 
@@ -376,6 +377,8 @@ class Machine:
         if self._panicked or (self._shutdown == "guest-reset" and words):
             return MachineEndedError("panic", words or "the kernel panicked")
         said = self._stderr.decode(errors="replace").strip().splitlines()
+        if self._unserved:
+            return MachineError(self._unserved)
         if self._shutdown:
             return MachineEndedError("lost", f"the guest ended its machine ({self._shutdown})")
         if status > 0:
@@ -383,16 +386,30 @@ class Machine:
             return MachineError(f"QEMU refused to run: {last}", "Check qemu: in kernels.yaml.")
         return MachineEndedError("lost", f"QEMU died of signal {-status}")
 
+    async def _follow_server(self, device: "_FolderDevice") -> None:
+        """End the machine if what serves a folder ended: the guest would wait for ever."""
+        if device.server is None:
+            return
+        assert device.server.stderr is not None
+        said = (await device.server.stderr.read()).decode(errors="replace").strip().splitlines()
+        if status := await device.server.wait():
+            why = said[-1] if said else f"exit status {status}"
+            self._unserved = f"{device.folder.path} is no longer served to the guest: {why}"
+            await self._kill()
+
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
 
-    async def _end(self) -> None:
+    async def _kill(self) -> None:
         # Not by Process.kill, which looks first whether it ended, and so takes its status away from
         # the loop, which waits for it (Python 3.11).
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
         await self._process.wait()
+
+    async def _end(self) -> None:
+        await self._kill()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -515,10 +532,14 @@ async def _launched(
         channels = _Channels(ours)
         machine = Machine(process, channels, console)
         machine._devices = devices if later else ()
+        following = [asyncio.create_task(machine._follow_server(device)) for device in devices]
         try:
             await channels.open()
             yield machine
         finally:
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
             await machine._end()
 
 
@@ -527,34 +548,39 @@ class _FolderDevice:
     """A folder of the host's, as a device; `end` is QEMU's of the socket to what serves it."""
 
     part: parts.VirtioFs | parts.NineP
+    folder: HostFolder
     end: socket.socket | None = None
+    server: asyncio.subprocess.Process | None = None
 
 
 @contextlib.asynccontextmanager
 async def _served(folders: Sequence[HostFolder]) -> AsyncIterator[tuple[_FolderDevice, ...]]:
     """Give the devices of the folders that the guest sees.
 
-    A process serves each; it ends when no process has the socket any more.
+    A process serves each that is not QEMU's own to serve.
     """
     devices: list[_FolderDevice] = []
-    servers: list[asyncio.subprocess.Process] = []
     try:
         for folder in folders:
             if folder.transport == "9p":
                 part = parts.NineP(folder.tag, folder.path, folder.writable)
-                devices.append(_FolderDevice(part))
+                devices.append(_FolderDevice(part, folder))
                 continue
             ours, theirs = socket.socketpair()
-            devices.append(_FolderDevice(parts.VirtioFs(folder.tag, theirs.fileno()), theirs))
             with ours:
-                servers.append(await _serve(folder, ours))
+                server = await _serve(folder, ours)
+            virtiofs = parts.VirtioFs(folder.tag, theirs.fileno())
+            devices.append(_FolderDevice(virtiofs, folder, theirs, server))
         yield tuple(devices)
     finally:
         for device in devices:
             if device.end is not None:
                 device.end.close()
-        for server in servers:
-            await server.wait()
+            if device.server is not None:
+                # It would end by itself, if not a file system of the host's holds it up.
+                with contextlib.suppress(ProcessLookupError):
+                    device.server.kill()
+                await device.server.wait()
 
 
 async def _serve(folder: HostFolder, connection: socket.socket) -> asyncio.subprocess.Process:
@@ -565,6 +591,7 @@ async def _serve(folder: HostFolder, connection: socket.socket) -> asyncio.subpr
         *tied_to_this_process([sys.executable, "-m", "bpfmatrix.hostfiles.server", *words]),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
         pass_fds=[connection.fileno()],
         start_new_session=True,
     )
