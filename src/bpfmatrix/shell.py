@@ -27,6 +27,7 @@ from bpfmatrix.run import enter
 from bpfmatrix.streams import Input, Output, are_one, raw_terminal
 from bpfmatrix.vm.machine import Machine, MachineEndedError
 from bpfmatrix.vm.protocol import (
+    GuestError,
     ProtocolError,
     Session,
     hung_up_line,
@@ -54,8 +55,9 @@ def shell(project: Project, id: str, command: Sequence[str], options: Options) -
     ended it is 128 and its number. BpfmatrixError where the kernel can't be had or booted,
     SessionEndedError where its machine ends before the command does.
     """
+    _open_what_is_closed()
     kernel, terminal = project.config.kernel(id), os.isatty(0) and os.isatty(1)
-    with _Progress(project, [id], stderr=True) as report:
+    with _Progress(project, id) as report:
         payload = matrix.built(project, kernel.arch, options, report, tests_needed=False)
         prepared = prepare(project, kernel, payload, options, report)
         session = Session(
@@ -73,8 +75,21 @@ def shell(project: Project, id: str, command: Sequence[str], options: Options) -
     return ended.status
 
 
+def _open_what_is_closed() -> None:
+    """Keep the numbers of our standard streams from becoming those of other files."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 class _Progress(Report):
     """Only shows what goes on, and only where that is a terminal: all else is the command's."""
+
+    def __init__(self, project: Project, id: str) -> None:
+        super().__init__(project, [id], stderr=True)
+        self._github = False  # whose groups are for runs of tests
 
     def step(self, kernel: str, name: str, detail: str, result: str) -> None:
         """See Listener. What went wrong with a template is said."""
@@ -124,6 +139,8 @@ async def _attend(
                     image = prepared.image.description
                     print(f"{image}; {entered.start}. `exit` ends it.", file=sys.stderr)
                 return await _Attached(entered.guest, session).run()
+        except GuestError as error:
+            raise BpfmatrixError(f"{prepared.kernel.id}: {error}") from error
         except (MachineEndedError, ProtocolError) as error:
             raise _explained(prepared.kernel.id, error, console) from error
 

@@ -120,6 +120,19 @@ def test_bytes_pass_as_they_are_and_in_order(project: ToolProject) -> None:
     assert done.stdout.decode().split() == [str(n) for n in range(1, 101) for _ in range(2)]
 
 
+def test_a_stream_that_is_closed_is_empty(project: ToolProject) -> None:
+    words = project.command("shell", "--kernel", "6.1", "--", "cat; echo out; exit 4")
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", *words],
+        cwd=project.root,
+        env=plain_environment(),
+        stdout=subprocess.PIPE,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (4, b"out\n")
+
+
 def test_a_reader_that_goes_ends_the_writer(project: ToolProject) -> None:
     shell = subprocess.Popen(
         project.command("shell", "--kernel", "6.1", "--", "yes"),

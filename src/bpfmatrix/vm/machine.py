@@ -60,6 +60,8 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 # How much longer than the guest's own limit the host waits for word of a test: the guest first
 # asks the test to end, then kills it, and may be slow.
 _GRACE_SECONDS = 15.0
+# With core files, it also waits for these (`patience` in guest/init).
+_CORE_SECONDS = 20.0
 # A console that is flooded must not fill the disk.
 _CONSOLE_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 16
@@ -141,7 +143,8 @@ class Machine:
         closed = {test.id: asyncio.Event() for test in job.tests}
         self._spawn(self._read_output(OutputSplitter(job.tests), events, begun, closed))
         self._spawn(self._read_control(events, begun, closed))
-        limit, running = _GRACE_SECONDS, "the job's start"
+        grace = _GRACE_SECONDS + (_CORE_SECONDS if job.core_boundary else 0.0)
+        limit, running = grace, "the job's start"
         while True:
             try:
                 event = await asyncio.wait_for(events.get(), limit if self._limited else None)
@@ -158,7 +161,7 @@ class Machine:
                     yield event
                     return
                 case Started(id=id):
-                    limit, running = limits[id] + _GRACE_SECONDS, f"test {id} was running"
+                    limit, running = limits[id] + grace, f"test {id} was running"
                 case Exited():
                     limit, running = _GRACE_SECONDS, "between two tests"
             yield event
