@@ -59,15 +59,23 @@ def test_a_whole_machine() -> None:
         value.rsplit(",", 1)[1] for value in found["-chardev"]
     }
     [kernel_line] = found["-append"]
-    assert kernel_line.split() == ["panic=-1", "console=ttyS0", "rdinit=/init", "quiet"]
+    assert kernel_line.split() == [
+        *("panic=-1", "tsc=unstable", "console=ttyS0", "rdinit=/init", "quiet")
+    ]
     assert words.index("-s") < words.index("-S") < words.index("-append")
 
 
 def test_a_part_by_itself_adds_nothing() -> None:
     assert command("qemu", [Part()]) == ["qemu", "-append", ""]
-    for part in (Accelerator("x86_64", "tcg"), Monitor(3), Ports(()), PayloadDisk(Path("x"))):
+    for part in (Accelerator("x86_64", "kvm"), Monitor(3), Ports(()), PayloadDisk(Path("x"))):
         assert part.kernel_args() == []
     assert ExtraArguments(("-s",)).kernel_args() == []
+
+
+def test_an_emulated_guest_does_not_trust_its_processors_clock() -> None:
+    assert Accelerator("x86_64", "tcg").kernel_args() == ["tsc=unstable"]
+    assert Accelerator("x86_64", "kvm").kernel_args() == []
+    assert Accelerator("aarch64", "tcg").kernel_args() == []
 
 
 def test_the_processor_suits_the_accelerator() -> None:
