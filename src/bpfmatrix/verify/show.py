@@ -169,7 +169,10 @@ class VerifyReport(Report):
             )
             mark = self._program_cell(result)
             if result.outcome is Outcome.PASSED:
-                mark = Text(self._mark(result.outcome) + (" unexpected" if result.expected else ""))
+                words = [self._mark(result.outcome)]
+                words += ["attached"] if result.attached else []
+                words += ["unexpected"] if result.expected else []
+                mark = Text(" ".join(words))
                 mark.style = "yellow" if result.expected else "green"
             table.add_row(
                 f"  {result.program}",
