@@ -1,5 +1,6 @@
 """The front ends that need no machine, as subprocesses."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +132,18 @@ def test_verify_refuses_what_can_not_be_meant(
     assert done.status == 2, done.output
     assert sentence in done.output
     assert "Traceback" not in done.output
+
+
+def test_who_has_read_enough_sees_no_traceback(project: ToolProject) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does once it has its lines
+    done = subprocess.run(
+        project.command("kernels.list", "--json"),
+        cwd=project.root,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -87,11 +88,16 @@ def bpfmatrix_task(
         def reported(*arguments: Any, **options: Any) -> None:
             try:
                 function(*arguments, **options)
+                sys.stdout.flush()
             except BpfmatrixError as error:
                 complain(error)
                 raise Exit(code=error.exit_status) from None
             except KeyboardInterrupt:
                 raise Exit(code=130) from None
+            except BrokenPipeError:
+                # Who reads this has enough, as `head` has. What is left in the buffer goes nowhere.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise Exit(code=141) from None
 
         names = list(inspect.signature(function).parameters)[1:]
         return task(reported, help={name: texts[name] for name in names}, **more)
