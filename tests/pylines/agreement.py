@@ -1,9 +1,16 @@
-"""Compares what pylines reads out of .pyc files with what their own Python says of the lines."""
+"""Compares what pylines reads out of .pyc files with what their own Python says of the lines.
+
+As a command, over the whole standard library of a Python:
+
+    python -m tests.pylines.agreement PYTHON
+"""
 
 import itertools
 import marshal
 import os
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +20,13 @@ from pylines import Code, pyc, walk
 ORACLE = Path(__file__).with_name("oracle.py")
 
 
-def sources_of(library: Path) -> list[Path]:
-    """The standard library's sources, without those that pip put there."""
+def library(python: Sequence[str]) -> list[Path]:
+    """Return the sources of a Python's standard library, without those that pip put there."""
+    where = "import os; print(os.path.dirname(os.__file__))"
+    done = subprocess.run([*python, "-c", where], stdout=subprocess.PIPE, check=True)
     return [
         Path(folder, name)
-        for folder, folders, names in os.walk(library)
+        for folder, _, names in os.walk(done.stdout.decode().strip())
         for name in sorted(names)
         if name.endswith(".py")
         if not {"site-packages", "dist-packages"} & set(folder.split("/"))
@@ -107,3 +116,9 @@ def as_text(said: dict[Any, Any]) -> dict[str, Any]:
 
 def _text(value: Any) -> Any:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        ask(sys.argv[1:], library(sys.argv[1:]), Path(temporary))
+        print(compare(Path(temporary)), "code objects agree")
