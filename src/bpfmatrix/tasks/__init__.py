@@ -9,6 +9,7 @@ import invoke.collection
 from invoke.collection import Collection
 from invoke.vendor.lexicon import Lexicon
 
+from bpfmatrix.tasks.bisecting import bisect
 from bpfmatrix.tasks.building import clean, ebpf, hooks_install, initramfs, test_binaries
 from bpfmatrix.tasks.kernels import (
     kernels_build,
@@ -46,7 +47,7 @@ class _InOrder(Lexicon):
 invoke.collection.Lexicon = _InOrder  # type: ignore[attr-defined]
 
 namespace = Collection(
-    *(doctor, run, shell, debug, verify, matrix, report, watch, logs),
+    *(doctor, run, shell, debug, verify, matrix, report, bisect, watch, logs),
     *(ebpf, test_binaries, initramfs, pylines, profile_python, clean),
     Collection(
         "kernels",

@@ -70,6 +70,10 @@ _HELP = {
     "annotate": "A program: print its source, with what each line costs the verifier.",
     "save": "Write the results into this file, for --against.",
     "against": "Compare with such a file; exit with 1 only if something got worse.",
+    "good": "A kernel on which it works, such as 6.12.",
+    "bad": "A kernel on which it does not, such as 5.10.",
+    "program": "The eBPF program that loads, or does not.",
+    "skipped": "What a kernel says that skips the tests: good, bad, or unknown (the default).",
     "threshold": "By how much a program may grow against that. Default: 10%.",
 }
 

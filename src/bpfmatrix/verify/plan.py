@@ -64,6 +64,8 @@ class Plan:
     requires: Mapping[str, str]
     """What objects need, such as `5.17 bpf_loop`, by their places."""
     files: Mapping[str, Path]
+    env: Mapping[str, str] = field(default_factory=dict)
+    """The loader's environment."""
 
     @classmethod
     def make(cls, project: Project, objects: Sequence[ObjectFile], request: Request) -> "Plan":
@@ -71,6 +73,7 @@ class Plan:
         read = [(one, inspect(one.path, one.name)) for one in objects]
         _check_names(read, request)
         subjects, files, requires = {}, {}, {}
+        ignored = _ignored(project)
         grouped: dict[str, list[tuple[str, ObjectFile, Inspected]]] = {}
         for number, (one, found) in enumerate(read, start=1):
             programs = tuple(n for n in found.programs if not request.only or n in request.only)
@@ -81,7 +84,7 @@ class Plan:
             subjects[place] = Subject(one.name, programs, folders)
             files[place] = one.path
             needed = one.settings.requires or found.requires
-            if needed and not _ignored(project):
+            if needed and not ignored:
                 requires[place] = needed
             key = one.settings.model_dump_json(exclude={"path", "requires"})
             grouped.setdefault(key, []).append((place, one, found))
@@ -95,11 +98,12 @@ class Plan:
             Group((*common, *_words(members, request)), tuple(place for place, *_ in members))
             for members in grouped.values()
         )
-        return cls(subjects, groups, requires, files)
+        # The loader reads what an object requires too.
+        return cls(subjects, groups, requires, files, {_IGNORED: "1"} if ignored else {})
 
     def payload(self, loader: Path) -> Payload:
         """Return what the guest gets."""
-        return Payload((Executable(loader, "program"),), extra=dict(self.files))
+        return Payload((Executable(loader, "program"),), env=dict(self.env), extra=dict(self.files))
 
     def too_old(self, version: str) -> dict[str, str]:
         """Return why a kernel of this release can't have some of the objects, by their places."""
@@ -169,7 +173,7 @@ def _check_names(read: Sequence[tuple[ObjectFile, Inspected]], request: Request)
     for option, names, known, what in (
         ("--set", request.set, symbols, "variable"),
         ("--map-size", request.map_sizes, symbols, "map"),
-        ("--annotate", request.only, programs, "program"),
+        ("program", request.only, programs, "program"),
     ):
         for name in names:
             if name not in known:

@@ -1,0 +1,1 @@
+"""Finding the release at which an eBPF program, or a test, begins or ceases to work."""
