@@ -73,6 +73,25 @@ def test_a_shell_at_a_terminal(project: ToolProject, kernel: str) -> None:
     assert qemus_of(project) == []
 
 
+def test_a_flood_can_be_stopped_and_a_paste_arrives(project: ToolProject) -> None:
+    with at_terminal(project) as terminal:
+        terminal.expect(PROMPT, 120)
+        terminal.type("yes\n")
+        terminal.expect("y\r\ny\r\n")
+        time.sleep(1)  # nobody reads: it waits, as it would here
+        terminal.type("\x03")
+        terminal.expect("^C")
+        terminal.expect(PROMPT)
+        terminal.type("cat >/tmp/pasted\n")
+        terminal.expect("cat >/tmp/pasted\r\n")
+        terminal.type("a line of twenty-four c\n" * 500)
+        terminal.type("\x04")
+        terminal.expect(PROMPT)
+        terminal.type("wc -c </tmp/pasted; exit\n")
+        terminal.expect("exit\r\n12000\r\n")
+        assert terminal.end() == 0
+
+
 def test_a_command_at_a_terminal_has_one(project: ToolProject) -> None:
     with at_terminal(project, "--", "read -r line; tty; echo got $line; exit 3") as terminal:
         terminal.type("typed before it was there\n")
