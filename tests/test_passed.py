@@ -14,6 +14,7 @@ import yaml
 
 from bpfmatrix import __version__, passed, results
 from bpfmatrix.config import Config
+from bpfmatrix.hostfiles import HostFolder
 from bpfmatrix.hostfiles.plan import Plan
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.payload import Executable
@@ -294,3 +295,15 @@ def test_a_failure_is_never_cached(project: ToolProject) -> None:
         assert project.result().outcome is Outcome.FAILED
         assert not project.result().cached
         assert "exit status 3" in done.output
+
+
+def test_what_saw_the_hosts_files_is_neither_kept_nor_given(
+    library_project: Project, prepared: Prepared, tmp_path: Path
+) -> None:
+    folder = HostFolder("host1", tmp_path, False, "virtiofs", 1.0)
+    seeing = replace(prepared, spec=replace(prepared.spec, folders=(folder,)))
+    passed.remember(library_project, seeing, RUN)
+    assert passed.recall(library_project, prepared) is None
+    passed.remember(library_project, prepared, RUN)
+    assert passed.recall(library_project, prepared) is not None
+    assert passed.recall(library_project, seeing) is None

@@ -53,6 +53,8 @@ def recall(project: Project, prepared: Prepared) -> KernelRun | None:
 
     It is the kernel's last result then.
     """
+    if _sees_more(prepared):
+        return None
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         run = results.read(_path(project, prepared))
         if run.outcome is Outcome.PASSED:
@@ -76,15 +78,18 @@ def _as_last_result(project: Project, run: KernelRun) -> KernelRun:
 
 def remember(project: Project, prepared: Prepared, run: KernelRun) -> None:
     """Keep a run for `recall`, if it passed."""
-    # What the tests see of the host's files, or of a network, may be another thing next time.
-    seen = prepared.spec.folders or prepared.spec.network
-    if run.outcome is not Outcome.PASSED or seen:
+    if run.outcome is not Outcome.PASSED or _sees_more(prepared):
         return
     path = _path(project, prepared)
     results.write(run, path)
     newest = sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
     for old in newest[_KEPT_FILES:]:
         old.unlink(missing_ok=True)
+
+
+def _sees_more(prepared: Prepared) -> bool:
+    """Whether the tests see what may be another thing next time: the host's files, or a network."""
+    return bool(prepared.spec.folders) or prepared.spec.network
 
 
 def _path(project: Project, prepared: Prepared) -> Path:
