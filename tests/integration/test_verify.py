@@ -222,6 +222,24 @@ def test_an_object_of_100_mb(project: ToolProject) -> None:
     assert results["big.o", "unchecked"].code is Code.VERIFIER_REJECTED
 
 
+def test_an_object_without_sound_btf_does_not_keep_others_from_loading(
+    project: ToolProject,
+) -> None:
+    good = compiled(REJECTED, project.root / "good.o")
+    (project.root / "junk").write_bytes(b"junk" * 10)
+    for name, change in (
+        ("broken.o", (f"--update-section=.BTF={project.root / 'junk'}",)),
+        ("stripped.o", ("--remove-section=.BTF", "--remove-section=.BTF.ext")),
+    ):
+        command = ["llvm-objcopy-19", *change, str(good), str(project.root / name)]
+        subprocess.run(command, check=True)
+    assert project.invoke("verify", "broken.o", "stripped.o", "good.o").status == 1
+    results = by_program(verification(project))
+    assert results["broken.o", "fine"].code is Code.BAD_BTF
+    assert results["stripped.o", "fine"].code is Code.MISSING_BTF
+    assert results["good.o", "fine"].outcome is Outcome.PASSED
+
+
 def test_a_machine_that_dies_takes_only_what_it_was_loading(project: ToolProject) -> None:
     for number in range(3):
         compiled(SLOW, project.root / f"slow{number}.o")

@@ -62,6 +62,8 @@ func openObject(path string, s *settings) (*object, error) {
 		switch {
 		case errors.Is(err, ebpf.ErrNotSupported):
 			code, reason = codeLoadFailed, "holds what the loader can't read: "+reason
+		case strings.Contains(reason, "missing BTF"):
+			code, reason = codeMissingBTF, "has no BTF, which describes its maps: compile it with -g"
 		case strings.Contains(reason, "BTF"):
 			code = codeBadBTF
 		}
