@@ -126,6 +126,12 @@ def test_a_folder_that_is_no_longer_served_ends_the_run(
     assert project.result().outcome is Outcome.ERROR
 
 
+def fill(folder: str) -> str:
+    """Return the words for a shell that fill a file system, which is faster than to write zeros."""
+    size = f"$(($(stat -f -c %a {folder}) * $(stat -f -c %S {folder})))"
+    return f"fallocate -l {size} {folder}/large; echo more >{folder}/more"
+
+
 def servers_of(folder: Path) -> list[int]:
     """Return the ids of the processes that serve a folder."""
     found = []
@@ -142,7 +148,7 @@ def test_a_full_tmp_is_not_emptied_where_a_share_is_below(project: ToolProject) 
     with TemporaryDirectory(dir="/tmp") as folder:
         kept = Path(folder) / "kept"
         kept.write_text("of the host")
-        first = project.script("first", f"cat {kept}; dd if=/dev/zero of=/tmp/large bs=1M")
+        first = project.script("first", f"cat {kept}; {fill('/tmp')}")
         second = project.script("second", f'[ "$(cat {kept})" = "of the host" ]')
         done, run = project.run(first, second, options=("--share", f"{folder}:rw"))
         assert "/tmp of the guest was full" in done.output
@@ -223,7 +229,7 @@ def test_a_kernel_that_has_9p_alone(
 
 
 def test_a_root_that_is_full_is_named(project: ToolProject) -> None:
-    project.script("script", "dd if=/dev/zero of=/usr/large bs=1M")
+    project.script("script", fill("/usr"))
     done, run = project.run("script", options=("--rootfs", "host"))
     assert run.outcome is Outcome.FAILED
     assert "/ of the guest was full" in done.output
