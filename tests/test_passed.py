@@ -139,6 +139,21 @@ def timeout(**other: str) -> Callable[[Prepared], Prepared]:
     return lambda prepared: replace(prepared, kernel=config.kernel("6.1"))
 
 
+def expecting(**expectation: str) -> Callable[[Prepared], Prepared]:
+    config = Config.model_validate(
+        {"kernels": {"6.1": {"source": {"oci": "example/6.1"}}}, "expect": [expectation]}
+    )
+    return lambda prepared: replace(prepared, kernel=config.kernel("6.1"))
+
+
+def test_what_is_no_longer_expected_does_not_count(
+    library_project: Project, prepared: Prepared
+) -> None:
+    passed.remember(library_project, prepared, RUN)
+    past = expecting(test="a", reason="known", until="2020-01-01")
+    assert passed.recall(library_project, past(prepared)) is not None
+
+
 CHANGES: dict[str, Callable[[Prepared], Prepared]] = {
     "payload": lambda prepared: replace(prepared, payload_id="4567"),
     "argument": command(argv=("/payload/payload", "-v")),
@@ -156,6 +171,7 @@ CHANGES: dict[str, Callable[[Prepared], Prepared]] = {
     "accelerator": spec(accelerator="kvm"),
     "timeout.run": timeout(run="10s"),
     "timeout.boot": timeout(boot="10s"),
+    "expect": expecting(test="a", reason="known"),
 }
 
 
