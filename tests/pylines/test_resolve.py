@@ -1,13 +1,17 @@
 import io
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bpfmatrix
+import pylines
 from pylines import Index, Resolver, build, walk
 from pylines.code import IMPLICIT_RETURN
 from pylines.resolve import CHANGED, resolve_stream
@@ -267,3 +271,40 @@ def test_a_reader_that_had_enough_is_no_traceback(tree: Path, tmp_path: Path) ->
         process.stdout.readline()
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_it_runs_in_a_python_that_has_no_packages() -> None:
+    # Who profiles runs it by the interpreter that was profiled, so that this compiles the sources.
+    folders = [Path(pylines.__file__).parents[1], Path(bpfmatrix.__file__).parents[1]]
+    env = {**os.environ, "PYTHONPATH": ":".join(map(str, folders))}
+    words = [sys.executable, "-S", "-m", "pylines", "--help"]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.integration
+def test_many_code_objects_take_little_memory(tmp_path: Path) -> None:
+    # 10,000 code objects with 50 ranges each, as those of the standard library have on average.
+    body = "".join(f"    b.c{n} = d(a, e.f)\n" for n in range(5))
+    source = "".join(f"def f{n}(a, b, d, e):\n{body}" for n in range(10_000))
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/many.py").write_text(source)
+    build([tmp_path / "tree"], tmp_path / "index")
+    identities = [str(code.identity) for code in walk(compile(source, "", "exec"))][1:]
+    with (tmp_path / "samples").open("w") as samples:
+        for offset in range(0, 60, 6):
+            for identity in identities:
+                samples.write(json.dumps({"identity": identity, "offset": offset}) + "\n")
+    # Not ru_maxrss, in which what this process takes counts too.
+    script = (
+        "import sys; from pylines.__main__ import run; run(sys.argv[1:]);"
+        "print(*[line for line in open('/proc/self/status') if 'VmHWM' in line], file=sys.stderr)"
+    )
+    words = [sys.executable, "-c", script, "resolve", "-i", "index", "samples"]
+    started = time.monotonic()
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    counts, most, *_ = done.stderr.splitlines()
+    assert counts == "100000 frames"
+    assert int(most.split()[1]) < 300_000
+    # A tenth of a million in 1 s is what is asked for; ten times that is for a busy machine.
+    assert time.monotonic() - started < 10
