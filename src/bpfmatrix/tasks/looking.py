@@ -34,6 +34,7 @@ def debug(
     names: bool = False,
     rootfs: str | None = None,
     share: Any = None,
+    net: str | None = None,
     vscode: bool = False,
 ) -> None:
     """Run the tests of one kernel under gdb, which stops in the verifier."""
@@ -43,7 +44,9 @@ def debug(
         raise UsageError("name the kernel, either by --kernel or by --image")
     if vscode and image:
         raise UsageError("--vscode is for a kernel of kernels.yaml", "Give it an entry there.")
-    tests = options(run, binary or (), None, behind_dashes(), files=files(rootfs, share or ()))
+    tests = options(
+        *(run, binary or (), None, behind_dashes()), files=files(rootfs, share or ()), net=net
+    )
     commands = None if batch is None else tuple(filter(None, map(str.strip, batch.split(";"))))
     asked = session.Asked(
         breakpoints=tuple(break_ or ()),
