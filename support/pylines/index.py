@@ -185,7 +185,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
 _COLLISIONS: Final = """
-SELECT count(*), total(codes) FROM (
+SELECT count(*), coalesce(sum(codes), 0) FROM (
     SELECT count(*) AS codes FROM (
         SELECT DISTINCT identity, python, path, name, line_table, code_bytes
         FROM codes JOIN files ON files.id = codes.file

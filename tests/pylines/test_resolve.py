@@ -212,6 +212,9 @@ def test_the_command(tree: Path, tmp_path: Path) -> None:
         )
         assert (done.returncode, done.stdout) == (0, f"{tree}/app.py:4 first\n")
         assert done.stderr == "1 frames\n"
+    (tree / "copy.py").write_text(SOURCE)
+    done = command("index", tree, "-o", tmp_path / "index")
+    assert done.stderr.endswith(": 8 code objects of 2 files; 8 share 4 identities\n")
     done = command("lines", tree / "app.py", "--function", "Thing.method")
     assert done.stdout.startswith("Thing.method  Python 3.")
 
