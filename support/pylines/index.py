@@ -95,18 +95,24 @@ class Index:
             raise PylinesError(f"{path}: made by another version of pylines", advice)
 
     def entries(self, identity: str) -> list[Entry]:
-        """Return the code objects with this identity: none, one, or several."""
-        rows = self._database.execute(
-            "SELECT path, compiled_as, python, changed, name, first_line, line_table, code_bytes,"
-            " implicit_return FROM codes JOIN files ON files.id = codes.file"
-            " WHERE identity = ? ORDER BY path, name",
-            (identity,),
-        )
+        """Return the code objects with this identity; PylinesError if the file is damaged."""
+        try:
+            rows = self._database.execute(_FIND, (identity,)).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise PylinesError(
+                f"{self.path}: damaged: {error}", "Index the folders again."
+            ) from None
         return [Entry(*row) for row in rows]
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+
+_FIND: Final = """
+SELECT path, compiled_as, python, changed, name, first_line, line_table, code_bytes, implicit_return
+FROM codes JOIN files ON files.id = codes.file WHERE identity = ? ORDER BY path, name
+"""
 
 
 @dataclass

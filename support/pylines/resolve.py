@@ -201,7 +201,7 @@ def resolve_stream(
         texts = []
         for line in lines:
             number += 1
-            if not line.strip():
+            if not line or line.isspace():
                 continue
             try:
                 sample = parse(line, number)

@@ -215,3 +215,13 @@ def test_an_index_of_another_version_is_told_apart(tree: Path, tmp_path: Path) -
     sqlite3.connect(tmp_path / "index").execute("PRAGMA user_version = 99")
     with pytest.raises(PylinesError, match="another version of pylines"):
         Index(tmp_path / "index")
+
+
+def test_a_damaged_index_is_said(tree: Path, tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    build([tree], path)
+    content = path.read_bytes()
+    # The first page stays: it says that this is an index.
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(PylinesError, match="damaged: "):
+        Index(path).entries(identity(tree / "other.py", "two"))

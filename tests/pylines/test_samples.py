@@ -14,7 +14,9 @@ def test_frames_and_stacks_are_read_with_all_their_keys() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 2: "),
+        ("{", "line 2: Expecting property name"),
+        ("x", "line 2: Expecting value: line 1 column 1"),
+        ("[1, x]", "line 2: Expecting value: line 1 column 5"),
         (FRAME + "x", "line 2: Extra data: char 55"),
         ("[]", "line 2: expected an object"),
         ('{"offset": 1}', "line 2: identity: expected a string"),
