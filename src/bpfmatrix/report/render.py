@@ -14,7 +14,7 @@ from bpfmatrix.report.model import Kind, Matrix, Result
 
 __all__ = ["FORMATS", "merged", "named", "show", "text", "write"]
 
-FORMATS = ("table", "json", "junit", "markdown")
+FORMATS = ("table", "json", "junit", "markdown", "html")
 _SUFFIXES = {".json": "json", ".xml": "junit", ".md": "markdown", ".html": "html", ".htm": "html"}
 
 
@@ -40,6 +40,10 @@ def text(format: str, results: Sequence[Result], title: str = "") -> str:
             return junit.render(matrix)
         case "markdown":
             return markdown.render(matrix)
+        case "html":
+            from bpfmatrix.report import html  # noqa: PLC0415 - as above
+
+            return html.render(matrix, title)
     return table.to_text(matrix)
 
 

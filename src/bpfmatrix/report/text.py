@@ -17,6 +17,7 @@ MARKS = {
     Outcome.ERROR: "E",
     Outcome.INTERRUPTED: "I",
 }
+_NAMED = 6
 _WORDS = {Kind.TEST: ("test", "tests"), Kind.PROGRAM: ("program", "programs")}
 # Of a terminal: colours and cursor movements (ECMA-48), and titles of windows.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
@@ -62,7 +63,9 @@ def headline(matrix: Matrix) -> str:
     bad = [column for column in matrix.columns if column.outcome is not Outcome.PASSED]
     if not matrix.columns:
         return "nothing was run"
-    if bad:
+    if len(bad) > _NAMED:
+        parts.append(f"{len(bad)} kernels did not pass")
+    elif bad:
         parts.append(f"not passed: {', '.join(column.label for column in bad)}")
     else:
         parts.append("all passed")

@@ -1,0 +1,384 @@
+# ruff: noqa: E501 - the browser runs scripts that read better in one line
+"""The page, as text and in a real browser: Debian's Chromium, with no window."""
+
+import base64
+import gzip
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given, settings
+
+from bpfmatrix.report import html
+from bpfmatrix.report.model import Matrix, Result
+from bpfmatrix.results import KernelRun, Outcome, TestResult
+from bpfmatrix.verify.model import Code, ProgramResult, Statistics, Verification
+
+from .samples import WILD, several
+
+VERSIONS = ("5.10.262", "6.1.192", "6.12.117", "7.3.4")
+
+
+def unpacked(page: str) -> dict[str, Any]:
+    text = page[page.index('id="data">') + 10 :]
+    whole = json.loads(gzip.decompress(base64.b64decode(text[: text.index("<")])))
+    assert isinstance(whole, dict)
+    return whole
+
+
+@settings(max_examples=50)
+@given(several)
+def test_nothing_in_a_result_is_html(results: list[Result]) -> None:
+    page = html.render(Matrix.of(results), results[0].name if results else "")
+    clean = html.render(Matrix.of([]), "")
+    assert page.count("<script") == clean.count("<script") + page.count('class="block"')
+    assert page.count("</script") == page.count("<script")
+    assert page.count("<!--") == 0
+    cells = "".join(column["cells"] for column in unpacked(page)["columns"])
+    assert sum(cell != "." for cell in cells) == sum(
+        len(c.cells) for c in Matrix.of(results).columns
+    )
+
+
+def sample(folder: Path) -> Matrix:
+    """A small project: tests and programs on four kernels, with logs, and one wild name."""
+    found: list[Result] = []
+    for number, version in enumerate(VERSIONS):
+        id = ".".join(version.split(".")[:2])
+        tests = [
+            TestResult(
+                "programs", f"TestRingbuf/case_{n}", Outcome.PASSED, 0.1 * n, "", f"ok {n}\n"
+            )
+            for n in range(6)
+        ]
+        old = number == 0
+        tests.append(
+            TestResult("programs", "TestBoundedLoops", Outcome.SKIPPED, 0, "needs 5.17: bpf_loop")
+            if old
+            else TestResult("programs", "TestBoundedLoops", Outcome.PASSED, 0.2)
+        )
+        tests.append(TestResult("programs", "TestKnown", Outcome.FAILED, 0, "boom", "", "issue 12"))
+        tests += [TestResult("wild", name, Outcome.FAILED, 0, name, name) for name in WILD]
+        console = folder / f"results/{id}/console.log"
+        console.parent.mkdir(parents=True)
+        console.write_text(f"Linux version {version}\n" + "booting\n" * 50)
+        run = KernelRun(
+            id,
+            Outcome.FAILED,
+            "TestKnown: boom",
+            version=version,
+            arch="x86_64",
+            seconds=4.2,
+            tests=tuple(tests),
+            console=f".bpfmatrix/results/{id}/console.log",
+        )
+        found.append(Result(run, folder / "results", f"{id}.json"))
+        (folder / f"verify/{id}").mkdir(parents=True)
+        (folder / f"verify/{id}/on_sample.log").write_text("0: (b7) r0 = 0\n" * 3000 + "the end\n")
+        programs = [
+            ProgramResult(
+                "ebpf/sched_monitor.bpf.o",
+                f"on_{name}",
+                Outcome.PASSED,
+                "tp_btf/sched_switch",
+                "tracing",
+                seconds=0.01,
+                statistics=Statistics(100 * number, 1500 * (5 - number) * (i + 1), 1_000_000),
+            )
+            for i, name in enumerate(("exec", "exit", "fork"))
+        ]
+        programs.append(
+            ProgramResult(
+                "ebpf/stack_sampler.bpf.o",
+                "on_sample",
+                Outcome.FAILED if old else Outcome.PASSED,
+                "perf_event",
+                "perf_event",
+                code=Code.VERIFIER_REJECTED if old else None,
+                reason="R0 invalid mem access 'map_value_or_null'" if old else "",
+                source="ebpf/stack_sampler.bpf.c:89" if old else "",
+                verifier_tail="58: (79) r1 = *(u64 *)(r0 +0)\nR0 invalid mem access\n"
+                if old
+                else "",
+                log=f".bpfmatrix/verify/{id}/on_sample.log" if old else "",
+                statistics=Statistics(900, 9000 - 1000 * number, 1_000_000),
+            )
+        )
+        verified = Verification(
+            id,
+            Outcome.FAILED if old else Outcome.PASSED,
+            version=version,
+            arch="x86_64",
+            seconds=2.0,
+            programs=tuple(programs),
+        )
+        found.append(Result(verified, folder / "verify", f"{id}.json"))
+    return Matrix.of(found)
+
+
+def large() -> Matrix:
+    """50 kernels with 1,000 programs, every fiftieth of which is rejected."""
+    found = []
+    chance = random.Random(1)
+    costs = [chance.randrange(50, 200_000) for _ in range(1000)]
+    for kernel in range(50):
+        programs = []
+        for n in range(1000):
+            bad = (n * 7 + kernel * 3) % 50 == 0
+            cost = round(costs[n] * chance.choice((1, 1, 1, 1, 1.02, 0.97)))
+            programs.append(
+                ProgramResult(
+                    f"build/part_{n // 50}.bpf.o",
+                    f"handle_event_{n}",
+                    Outcome.FAILED if bad else Outcome.PASSED,
+                    "kprobe/do_sys_open",
+                    "kprobe",
+                    code=Code.VERIFIER_REJECTED if bad else None,
+                    reason=f"R{n % 10} invalid mem access 'scalar'" if bad else "",
+                    verifier_tail="".join(
+                        f"{i}: (bf) r{chance.randrange(10)} = r{chance.randrange(10)}  ; R{i % 10}={chance.randrange(1 << 40)}\n"
+                        for i in range(40 * bad)
+                    ),
+                    seconds=chance.randrange(1, 400) / 1000,
+                    statistics=Statistics(
+                        chance.randrange(40, 20_000),
+                        cost,
+                        1_000_000,
+                        peak_states=cost // 40,
+                        total_states=cost // 30 + (n * kernel) % 5,
+                        stack_depth=n % 512,
+                        program_instructions=cost // 8,
+                        jited_bytes=cost // 2 + kernel % 3,
+                    ),
+                )
+            )
+        found.append(
+            Result(
+                Verification(
+                    f"{5 + kernel // 20}.{kernel % 20}",
+                    Outcome.FAILED,
+                    version=f"{5 + kernel // 20}.{kernel % 20}.7",
+                    programs=tuple(programs),
+                )
+            )
+        )
+    return Matrix.of(found)
+
+
+def test_a_page_of_50_kernels_and_1000_programs_is_under_2_mb() -> None:
+    size = len(html.render(large()).encode())
+    assert size < 2_000_000, size
+
+
+# ---- in the browser -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or "chromium"
+    # A container's root has no user namespaces of his own, and its /dev/shm is small.
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver") or "chromedriver")
+    driver = webdriver.Chrome(options=options, service=service)
+    driver.set_window_size(1280, 860)
+    yield driver
+    driver.quit()
+
+
+def screenshots() -> Path:
+    folder = Path(os.environ.get("BPFMATRIX_SCREENSHOTS", ".bpfmatrix/results/screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def open_page(browser: Any, path: Path, **state: str) -> None:
+    browser.get("about:blank")
+    browser.get(f"file://{path}" + (f"#{urlencode(state)}" if state else ""))
+    wait(browser, "document.documentElement.dataset.ready")
+    wrong = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    assert not wrong
+
+
+def wait(browser: Any, script: str) -> Any:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 20).until(lambda b: b.execute_script(f"return {script}"))
+
+
+def colours(browser: Any, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    path = folder / "report.html"
+    path.write_text(html.render(sample(folder), "sample </title><script>alert(1)</script>"))
+    return path
+
+
+CONTRAST = """
+const lum = c => { const f = v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 };
+  return .2126 * f(c[0]) + .7152 * f(c[1]) + .0722 * f(c[2]); };
+const parse = s => { const n = s.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1]; };
+const back = e => { let over = []; for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+  if (c[3] > 0) over.push(c); if (c[3] === 1) break; }
+  return over.reverse().reduce((a, c) => [0, 1, 2].map(i => a[i] * (1 - c[3]) + c[i] * c[3]), [255, 255, 255]); };
+const bad = [];
+for (const e of document.querySelectorAll("body *")) {
+  if (!e.checkVisibility() || !e.clientWidth || e.closest("script,option,noscript")) continue;
+  if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+  const a = lum(parse(getComputedStyle(e).color)), b = lum(back(e));
+  const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+  if (ratio < 4.5) bad.push([e.className, e.textContent.slice(0, 30), ratio]);
+}
+return bad;
+"""
+UNNAMED = """
+return [...document.querySelectorAll("button,input,select,a,[role=grid],[role=gridcell]")].filter(e =>
+  e.checkVisibility() && !(e.ariaLabel || e.textContent.trim() || (e.labels && e.labels.length)))
+  .map(e => e.outerHTML.slice(0, 80));
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_is_readable_and_named(browser: Any, page: Path, scheme: str, width: int) -> None:
+    metrics = {"width": width, "height": 860, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    colours(browser, scheme)
+    for state in (
+        {},
+        {"view": "insns"},
+        {
+            "kernel": "5.10.262",
+            "kind": "1",
+            "group": "ebpf/stack_sampler.bpf.o",
+            "name": "on_sample",
+        },
+    ):
+        open_page(browser, page, **state)
+        browser.execute_script("document.getAnimations().forEach(a => a.finish())")
+        name = (
+            f"{scheme}-{width}-{'cell' if 'kernel' in state else state.get('view', 'matrix')}.png"
+        )
+        browser.save_screenshot(str(screenshots() / name))
+        assert browser.execute_script(CONTRAST) == []
+        assert browser.execute_script(UNNAMED) == []
+        # Nothing makes the whole page wider than the screen.
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.integration
+def test_a_link_opens_a_cell_with_its_logs(browser: Any, page: Path) -> None:
+    open_page(
+        browser,
+        page,
+        kernel="5.10.262",
+        kind="1",
+        group="ebpf/stack_sampler.bpf.o",
+        name="on_sample",
+    )
+    wait(
+        browser,
+        "document.querySelectorAll('pre').length === 3 && [...document.querySelectorAll('pre')].every(p => p.dataset.ready)",
+    )
+    text = browser.execute_script("return document.getElementById('inside').textContent")
+    for part in (
+        "verifier-rejected",
+        "ebpf/stack_sampler.bpf.c:89",
+        "R0 invalid mem access",
+        "the end",
+        "Linux version 5.10.262",
+        "9,000",
+    ):
+        assert part in text
+
+
+@pytest.mark.integration
+def test_filters_by_text_outcome_and_kernel_are_in_the_address(browser: Any, page: Path) -> None:
+    from selenium.webdriver.common.by import By
+
+    open_page(browser, page)
+    box = browser.find_element(By.ID, "text")
+    box.send_keys("verifier-rejected")
+    assert (
+        browser.execute_script("return document.querySelectorAll('.row .name:not(.group)').length")
+        == 1
+    )
+    box.clear()
+    open_page(browser, page, o="s")
+    names = browser.execute_script(
+        "return [...document.querySelectorAll('.row .name:not(.group)')].map(e => e.textContent)"
+    )
+    assert names == ["TestBoundedLoops"]
+    browser.find_element(By.CSS_SELECTOR, "#kernels summary").click()
+    browser.find_elements(By.CSS_SELECTOR, "#kernels input")[2].click()
+    assert "k=6.12.117" in browser.current_url
+    assert browser.find_element(By.ID, "shown").text.startswith("0 of")
+
+
+@pytest.mark.integration
+def test_keyboard_alone_reaches_and_opens_a_cell(browser: Any, page: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, page)
+    browser.execute_script("document.querySelector('.cell[tabindex=\"0\"]').focus()")
+    active = browser.switch_to.active_element
+    active.send_keys(Keys.ARROW_DOWN)
+    browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    label = browser.switch_to.active_element.get_attribute("aria-label")
+    assert "6.1.192" in label
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    assert browser.execute_script("return document.getElementById('panel').open")
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not browser.execute_script("return document.getElementById('panel').open")
+    assert browser.switch_to.active_element.get_attribute("aria-label") == label
+
+
+@pytest.mark.integration
+def test_wild_names_are_shown_as_they_are(browser: Any, page: Path) -> None:
+    open_page(browser, page, q="script")
+    names = browser.execute_script(
+        "return [...document.querySelectorAll('.row .name:not(.group)')].map(e => e.textContent)"
+    )
+    assert "</script><script>alert(1)</script>" in names
+    assert "<!--<script>" in names
+    assert browser.title.startswith("sample </title><script>")
+
+
+@pytest.mark.integration
+def test_a_large_page_opens_and_filters_without_delay(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "large.html"
+    path.write_text(html.render(large()))
+    open_page(browser, path)
+    opened = browser.execute_script(
+        "return performance.timing.domContentLoadedEventEnd - performance.timing.navigationStart"
+    )
+    ready = browser.execute_script("return performance.now()")
+    took = browser.execute_script(
+        "const box = document.getElementById('text'), began = performance.now();"
+        "box.value = 'event_77'; box.dispatchEvent(new Event('input')); box.offsetHeight;"
+        "return performance.now() - began"
+    )
+    drawn = browser.execute_script("return document.querySelectorAll('.row').length")
+    browser.save_screenshot(str(screenshots() / "large.png"))
+    print(
+        f"large page: {path.stat().st_size} bytes, {opened} ms to load, {ready:.0f} ms to ready, {took:.0f} ms to filter"
+    )
+    assert drawn < 100
+    assert took < 1500  # a machine with other work; alone it is some 50 ms
