@@ -36,6 +36,7 @@ _LEFT_OUT = (
 )
 _ARCH_FOLDER = {"x86_64": "x86", "aarch64": "arm64"}
 _TREE_BYTES = 700 << 20
+_BUILT_IN = "built-in"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def at_hand(project_root: Path, image: KernelImage, cache: Cache) -> Symbols | N
             os.utime(folder)  # still in use: see prune
         tree = folder / "source"
         said = " ".join(folder.name.split("_")[:2])
-        return Symbols(folder / "vmlinux", tree if tree.is_dir() else None, origin=said)
+        moved = (folder / _BUILT_IN).read_text() if (folder / _BUILT_IN).exists() else ""
+        return Symbols(folder / "vmlinux", tree if tree.is_dir() else None, moved, origin=said)
     # A kernel that is booted as the vmlinux of its build.
     if elf.has_lines(image.boot):
         return Symbols(image.boot, None, origin="the kernel's own file")
@@ -154,12 +156,15 @@ def _built_folders(root: Path, image: KernelImage) -> list[Path]:
 def _built_in(vmlinux: Path) -> str:
     """Return where the sources were when a vmlinux was built, as DWARF has it; "" if it does not.
 
-    Paths that are relative, as those of Debian's kernels, need no such thing.
+    Paths that are relative need no such thing. Debian's kernels have both: those of C files are
+    relative, those of assembly are not.
     """
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415 - slow to import
 
     with vmlinux.open("rb") as file:
-        unit = next(iter(ELFFile(file).get_dwarf_info().iter_CUs()), None)
+        unit = next(
+            iter(ELFFile(file).get_dwarf_info(relocate_dwarf_sections=False).iter_CUs()), None
+        )
         if unit is None:
             return ""
         name = unit.get_top_DIE().attributes.get("DW_AT_name")
@@ -250,6 +255,7 @@ def _fetched(
                     _take_tree(file, made / "source", image.arch)
                 shutil.rmtree(place)
             _require_same_build(made / "vmlinux", image)
+            (made / _BUILT_IN).write_text(_built_in(made / "vmlinux"))
             folder.parent.mkdir(exist_ok=True)
             made.rename(folder)
     known = at_hand(kernel.root, image, cache)
