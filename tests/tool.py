@@ -108,7 +108,14 @@ class ToolProject:
 
 def plain_environment() -> dict[str, str]:
     """Return this process's environment without what would change how the tool prints."""
-    changing = ("NO_COLOR", "FORCE_COLOR", "GITHUB_ACTIONS", "COLUMNS", "TTY_COMPATIBLE")
+    changing = (
+        "NO_COLOR",
+        "FORCE_COLOR",
+        "GITHUB_ACTIONS",
+        "GITHUB_STEP_SUMMARY",
+        "COLUMNS",
+        "TTY_COMPATIBLE",
+    )
     # So that a pipe does not hold back what was printed, wherever a test waits for a line.
     return {k: v for k, v in os.environ.items() if k not in changing} | {"PYTHONUNBUFFERED": "1"}
 

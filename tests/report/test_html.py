@@ -333,6 +333,16 @@ def test_filters_by_text_outcome_and_kernel_are_in_the_address(browser: Any, pag
 
 
 @pytest.mark.integration
+def test_instructions_are_of_programs_and_are_counted(browser: Any, page: Path) -> None:
+    open_page(browser, page, view="insns")
+    cells = browser.execute_script(
+        "return [...document.querySelectorAll('.cell')].map(e => e.textContent)"
+    )
+    assert cells[:4] == ["7.5k", "6.0k", "4.5k", "3.0k"]
+    assert len(cells) == 16
+
+
+@pytest.mark.integration
 def test_keyboard_alone_reaches_and_opens_a_cell(browser: Any, page: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 

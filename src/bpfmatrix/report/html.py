@@ -158,7 +158,8 @@ def _column(
     return {
         "label": plain(column.label),
         "outcome": LETTERS[column.outcome],
-        "facts": [[name, plain(value)] for name, value in _of_column(column) if value],
+        # Tests and programs mostly have the same to say.
+        "facts": [[n, plain(value)] for n, value in dict.fromkeys(_of_column(column)) if value],
         "reasons": [plain(one.reason) for one in found if one.reason],
         "consoles": [
             number

@@ -62,7 +62,7 @@ const readHash = () => {
   state.o = new Set((p.get("o") || "").split("").filter(l => WORDS[l]));
   state.k = new Set(p.getAll("k").map(l => columns.findIndex(c => c.label === l)).filter(i => i >= 0));
   state.differ = p.has("differ");
-  state.view = ["insns", "time"].includes(p.get("view")) ? p.get("view") : "outcome";
+  state.view = [insns ? "insns" : "", "time"].includes(p.get("view")) ? p.get("view") || "outcome" : "outcome";
   state.cell = null;
   const c = columns.findIndex(c => c.label === p.get("kernel"));
   if (c >= 0) {
@@ -96,6 +96,7 @@ const filter = () => {
   const found = [];
   rows.forEach((_, r) => {
     if (!words.every(w => hay[r].includes(w))) return;
+    if (state.view === "insns" && insns.every(one => one[r] === null)) return;
     const ls = visible.map(c => letter(c, r));
     if (state.k.size && ls.every(l => l === ".")) return;
     if (state.o.size && !ls.some(l => state.o.has(l))) return;
@@ -378,7 +379,7 @@ const update = () => { show(); writeHash(); filter(); };
 $("text").oninput = event => { state.q = event.target.value; update(); };
 $("differ").onchange = event => { state.differ = event.target.checked; update(); };
 view.onchange = () => { state.view = view.value; update(); };
-$("reset").onclick = () => { Object.assign(state, {q: "", o: new Set(), k: new Set(), differ: false}); update(); };
+$("reset").onclick = () => { Object.assign(state, {q: "", o: new Set(), k: new Set(), differ: false, view: "outcome"}); update(); };
 document.addEventListener("click", event => { const k = $("kernels"); if (k.open && !k.contains(event.target)) k.open = false; });
 document.addEventListener("keydown", event => {
   if (event.key === "Escape" && $("kernels").open) { $("kernels").open = false; document.querySelector("#kernels summary").focus(); }

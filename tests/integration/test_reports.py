@@ -1,0 +1,42 @@
+"""Reports of a run on a real kernel, by the tasks that a user types."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from ..tool import ToolProject
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_run_in_ci_and_its_reports(project: ToolProject, tmp_path: Path) -> None:
+    good, bad = project.script("good", "echo fine"), project.script("bad", "echo '<b>'; exit 3")
+    summary = tmp_path / "summary.md"
+    done = project.invoke(
+        *("run", "--kernel", "6.1", "--binary", good, "--binary", bad),
+        env={"GITHUB_STEP_SUMMARY": str(summary)},
+    )
+    assert done.status == 1
+    page = summary.read_text()
+    assert page.count("### ❌ 1 kernel, 2 tests") == 1
+    assert "<pre>&lt;b&gt;" in page
+
+    result = ".bpfmatrix/results/6.1.json"
+    for words in (("--output", "all.xml"), ("--output", "all.json", result), ("--format", "html")):
+        done = project.invoke("report", *words)
+        assert done.status == 0, done.output
+    root = ET.fromstring((project.root / "all.xml").read_text())
+    failures = [
+        case.attrib["name"] for case in root.iter("testcase") if case.find("failure") is not None
+    ]
+    assert failures == ["bad"]
+    assert (project.root / ".bpfmatrix/report.html").stat().st_size > 10_000
+    table = project.invoke("report", "all.json").output
+    assert "bad" in table
+    assert "✗" in table
+    again = project.invoke("report", "nothing.json")
+    assert again.status == 2
+    assert "nothing.json: No such file or directory" in again.output
+    again = project.invoke("report", "--format", "htm")
+    assert 'no such format (did you mean "html"?)' in again.output
