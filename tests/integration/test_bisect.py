@@ -3,10 +3,12 @@
 import json
 import os
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bpfmatrix import build
+from bpfmatrix.project import Project
 
 from ..tool import REPOSITORY, ToolProject
 
@@ -17,6 +19,13 @@ pytestmark = pytest.mark.integration
 def three(project: ToolProject) -> ToolProject:
     project.configure(["5.10", "6.1", "6.12"])
     return project
+
+
+@pytest.fixture(scope="module")
+def bounded_loops() -> str:
+    """Our own object, built."""
+    objects = {path.name: path for path in build.objects(Project.load(REPOSITORY)).files}
+    return str(objects["bounded_loops.bpf.o"])
 
 
 def bisected(project: ToolProject, *words: str) -> dict[str, Any]:
@@ -34,9 +43,9 @@ def bisected(project: ToolProject, *words: str) -> dict[str, Any]:
     return told
 
 
-def test_the_first_release_with_bpf_loop(three: ToolProject) -> None:
+def test_the_first_release_with_bpf_loop(three: ToolProject, bounded_loops: str) -> None:
     # The object says that it needs 5.17, which is not what is to answer here.
-    found = bisected(three, "--program", "sum_range", str(REPOSITORY / "ebpf/bounded_loops.bpf.o"))
+    found = bisected(three, "--program", "sum_range", bounded_loops)
     assert found["first"] == {"kernel": "6.1", "answer": "good"}
     assert found["last"] == {"kernel": "5.10", "answer": "bad"}
     assert list(found["trials"]) == ["6.1", "5.10"]
@@ -74,8 +83,8 @@ def test_wrong_words(three: ToolProject, words: tuple[str, ...], said: str) -> N
     assert f"error: {said}" in done.output
 
 
-def test_a_program_that_no_object_has(three: ToolProject, tmp_path: Path) -> None:
-    words = ("--program", "sum_rang", str(REPOSITORY / "ebpf/bounded_loops.bpf.o"))
+def test_a_program_that_no_object_has(three: ToolProject, bounded_loops: str) -> None:
+    words = ("--program", "sum_rang", bounded_loops)
     done = three.invoke("bisect", "--good", "6.1", "--bad", "5.10", *words)
     assert done.status == 2
     assert "no object has such a program (did you mean" in done.output
