@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bpfmatrix.vm import machine
+from bpfmatrix.vm.channels import Channels, socket_pairs
 from bpfmatrix.vm.machine import Machine, MachineEndedError
 from bpfmatrix.vm.protocol import (
     Done,
@@ -35,10 +36,10 @@ class Guest:
     """The other ends of a machine's channels. The machine itself has no process."""
 
     def __init__(self, tmp_path: Path) -> None:
-        self._pairs = machine._socket_pairs()
+        self._pairs = socket_pairs()
         ours, self.ends = self._pairs.__enter__()
         self.console = tmp_path / "console.log"
-        self.channels = machine._Channels(ours)
+        self.channels = Channels(ours)
 
     @asynccontextmanager
     async def machine(self) -> AsyncIterator[Machine]:
@@ -130,7 +131,7 @@ def test_the_console_is_kept_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.M
 
 PARENT = """
 import os, subprocess, sys
-from bpfmatrix.vm.machine import tied_to_this_process
+from bpfmatrix.tools import tied_to_this_process
 command = tied_to_this_process(["touch", sys.argv[1]])
 # Slow to start, as on a busy host.
 child = subprocess.Popen(["sh", "-c", 'sleep 0.3; exec "$@"', "sh", *command])

@@ -4,7 +4,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.vm.machine import CHANNELS, MachineSpec, machine_parts, panic_message
+from bpfmatrix.vm.channels import CHANNELS
+from bpfmatrix.vm.launch import MachineSpec, machine_parts
+from bpfmatrix.vm.machine import panic_message
 from bpfmatrix.vm.parts import (
     Accelerator,
     Board,

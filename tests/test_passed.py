@@ -22,7 +22,7 @@ from bpfmatrix.preparation import Prepared
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun, Outcome, TestResult
 from bpfmatrix.vm.accel import Accelerator
-from bpfmatrix.vm.machine import MachineSpec
+from bpfmatrix.vm.launch import MachineSpec
 from bpfmatrix.vm.protocol import TestCommand
 
 from .tool import Finished, ToolProject, plain_environment

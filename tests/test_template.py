@@ -12,7 +12,7 @@ import pytest
 
 from bpfmatrix.cache import Cache
 from bpfmatrix.vm import template
-from bpfmatrix.vm.machine import MachineSpec
+from bpfmatrix.vm.launch import MachineSpec
 from bpfmatrix.vm.template import Template
 
 

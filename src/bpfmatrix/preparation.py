@@ -19,7 +19,7 @@ from bpfmatrix.options import Options
 from bpfmatrix.payload import Executable, Payload
 from bpfmatrix.progress import Progress
 from bpfmatrix.project import Project
-from bpfmatrix.vm import accel, machine, template
+from bpfmatrix.vm import accel, launch, template
 from bpfmatrix.vm.protocol import Job, TestCommand, new_boundary
 
 __all__ = ["QEMU", "Prepared", "prepare"]
@@ -35,7 +35,7 @@ class Prepared:
     kernel: KernelConfig
     image: KernelImage
     accelerator: accel.Accelerator
-    spec: machine.MachineSpec
+    spec: launch.MachineSpec
     payload_id: str
     tests: tuple[tuple[Executable, TestCommand], ...]
     env: dict[str, str]
@@ -125,7 +125,7 @@ def _assemble(
     disk = payloads.image(payload, project.cache)
     guest_busybox = busybox.executable(kernel.arch, project.cache, progress)
     wanted = (*kernel.modules, *files.modules, *_network_modules(kernel, image, options))
-    spec = machine.MachineSpec(
+    spec = launch.MachineSpec(
         qemu=str(qemu),
         arch=kernel.arch,
         accelerator=chosen.name,

@@ -26,7 +26,7 @@ from bpfmatrix.preparation import Prepared
 from bpfmatrix.project import Project
 from bpfmatrix.recorder import Recorder
 from bpfmatrix.results import KernelRun, Outcome, TestResult
-from bpfmatrix.vm import machine, template
+from bpfmatrix.vm import launch, machine, template
 from bpfmatrix.vm.protocol import CorePart, Exited, GuestError, Output, ProtocolError, Started
 
 __all__ = ["Entered", "enter", "execute", "failed_to_prepare", "failure_of"]
@@ -80,13 +80,13 @@ async def enter(
                     start = "warm, template made" if made else "warm template"
                     yield Entered(guest, start, console)
                     return
-                except machine.RestoreError as error:
+                except launch.RestoreError as error:
                     template.discard(saved, project.cache)
                     damaged(f"discarded: {error}", "booting")
             except template.TemplateError as error:
                 damaged(f"can't be made: {error}", "booting")
         console.unlink(missing_ok=True)
-        guest = await stack.enter_async_context(machine.start(spec, console))
+        guest = await stack.enter_async_context(launch.start(spec, console))
         yield Entered(guest, "cold", console)
 
 

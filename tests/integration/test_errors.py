@@ -20,7 +20,7 @@ def test_a_dynamic_binary_is_refused_before_the_boot(project: ToolProject) -> No
     done = project.invoke("run", "--kernel", "6.1", "--binary", "/bin/ls")
     assert done.status == 1
     assert "error: /bin/ls is dynamically linked (needs /lib64/ld-linux-x86-64.so.2)" in done.output
-    assert "Build it statically" in done.output
+    assert "-static (C), or run with --rootfs host" in done.output
     assert "boot" not in done.output
 
 

@@ -147,7 +147,7 @@ def test_requirements_can_be_ignored(
     [
         (Request(set={"cuonts": "1"}), "--set cuonts: no object has such a variable (did you mean"),
         (Request(map_sizes={"x": "1"}), "--map-size x: no object has such a map"),
-        (Request(only=("fien",)), '--annotate fien: no object has such a program (did you mean "f'),
+        (Request(only=("fien",)), 'program fien: no object has such a program (did you mean "f'),
     ],
 )
 def test_a_name_that_no_object_has_is_refused(

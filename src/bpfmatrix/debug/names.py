@@ -16,7 +16,7 @@ from pathlib import Path
 from bpfmatrix.debug.elf import Symbol
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.preparation import Prepared
-from bpfmatrix.vm import machine
+from bpfmatrix.vm import launch, machine
 from bpfmatrix.vm.protocol import Exited, Job, Output, TestCommand
 
 __all__ = ["parse", "read", "write"]
@@ -50,10 +50,10 @@ def read(prepared: Prepared) -> list[Symbol]:
     return found
 
 
-async def _ask(prepared: Prepared, spec: machine.MachineSpec, console: Path) -> bytes:
+async def _ask(prepared: Prepared, spec: launch.MachineSpec, console: Path) -> bytes:
     asking = TestCommand(1, ("/bin/cat", "/proc/kallsyms"), _LIMIT_SECONDS)
     text = bytearray()
-    async with machine.start(spec, console) as guest:
+    async with launch.start(spec, console) as guest:
         async for event in guest.run(Job((asking,), prepared.payload_id)):
             match event:
                 case Output(data=data):

@@ -33,7 +33,8 @@ from bpfmatrix.preparation import Prepared, prepare
 from bpfmatrix.project import Project
 from bpfmatrix.recorder import Recorder
 from bpfmatrix.results import Outcome, TestResult
-from bpfmatrix.vm import machine
+from bpfmatrix.tools import tied_to_this_process
+from bpfmatrix.vm import launch, machine
 from bpfmatrix.vm.protocol import Exited, Output, ProtocolError, Started
 
 __all__ = ["Asked", "debug"]
@@ -203,7 +204,7 @@ class _Session:
         paged = self._asked.batch is None
         commands = self._gdb.write(port, self._breakpoints, paged)
         console = self._gdb.folder / "console.log"
-        async with machine.debugged(self._prepared.spec, console, listening) as guest:
+        async with launch.debugged(self._prepared.spec, console, listening) as guest:
             tests = asyncio.create_task(self._run_tests(guest))
             try:
                 if self._asked.attach_later:
@@ -289,7 +290,7 @@ class _Session:
         words = self._gdb.command(commands, self._asked.gdb_args, batch)
         # In our process group, so that it may read from the terminal.
         process = await asyncio.create_subprocess_exec(
-            *machine.tied_to_this_process(words),
+            *tied_to_this_process(words),
             stdin=asyncio.subprocess.DEVNULL if batch is not None else None,
         )
         loop = asyncio.get_running_loop()

@@ -24,8 +24,9 @@ from pathlib import Path
 from bpfmatrix.cache import Cache, Pruned
 from bpfmatrix.errors import MachineError
 from bpfmatrix.progress import Progress, silent
-from bpfmatrix.vm import machine, parts
-from bpfmatrix.vm.machine import MachineSpec
+from bpfmatrix.vm import launch, machine, parts
+from bpfmatrix.vm.channels import CHANNELS
+from bpfmatrix.vm.launch import MachineSpec
 
 __all__ = ["Template", "TemplateError", "discard", "find", "get", "of_kernel", "prune", "restored"]
 
@@ -102,9 +103,9 @@ def key(spec: MachineSpec) -> str:
     The kernel and the initramfs are in their paths, which are made of their contents; of the
     payload only the size counts, for the disk is not read before the job.
     """
-    fds = dict.fromkeys(machine.CHANNELS, 0)
+    fds = dict.fromkeys(CHANNELS, 0)
     shape = dataclasses.replace(spec, payload=Path("payload"))
-    command = parts.command(spec.qemu, machine.machine_parts(shape, fds))
+    command = parts.command(spec.qemu, launch.machine_parts(shape, fds))
     qemu = Path(shutil.which(spec.qemu) or spec.qemu).resolve().stat()
     known = (
         _FORMAT,
@@ -187,7 +188,7 @@ async def _make(spec: MachineSpec, cache: Cache, target: Path, console: Path) ->
             made = Template(staging / "template")
             made.folder.mkdir()
             empty_spec = dataclasses.replace(spec, payload=empty, folders=())
-            async with machine.start(empty_spec, console, made.memory) as guest:
+            async with launch.start(empty_spec, console, made.memory) as guest:
                 await guest.save(made.state)
             shutil.copyfile(console, made.console)
             made.describe()
@@ -215,8 +216,8 @@ async def restored(
     try:
         shutil.copyfile(template.console, console)
     except OSError as error:  # pruned by another process just now
-        raise machine.RestoreError(error.strerror or str(error)) from error
-    async with machine.restore(spec, console, template.memory, template.state, host_name) as guest:
+        raise launch.RestoreError(error.strerror or str(error)) from error
+    async with launch.restore(spec, console, template.memory, template.state, host_name) as guest:
         yield guest
 
 

@@ -1,0 +1,68 @@
+"""The host's folders that a guest sees, as devices, with the processes that serve them."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from bpfmatrix.hostfiles import HostFolder
+from bpfmatrix.tools import tied_to_this_process
+from bpfmatrix.vm import parts
+
+__all__ = ["FolderDevice", "served"]
+
+
+@dataclass(frozen=True)
+class FolderDevice:
+    """A folder of the host's, as a device; `end` is QEMU's of the socket to what serves it."""
+
+    part: parts.VirtioFs | parts.NineP
+    folder: HostFolder
+    end: socket.socket | None = None
+    server: asyncio.subprocess.Process | None = None
+
+
+@contextlib.asynccontextmanager
+async def served(folders: Sequence[HostFolder]) -> AsyncIterator[tuple[FolderDevice, ...]]:
+    """Give the devices of the folders that the guest sees.
+
+    A process serves each that is not QEMU's own to serve.
+    """
+    devices: list[FolderDevice] = []
+    try:
+        for folder in folders:
+            if folder.transport == "9p":
+                part = parts.NineP(folder.tag, folder.path, folder.writable)
+                devices.append(FolderDevice(part, folder))
+                continue
+            ours, theirs = socket.socketpair()
+            with ours:
+                server = await _serve(folder, ours)
+            virtiofs = parts.VirtioFs(folder.tag, theirs.fileno())
+            devices.append(FolderDevice(virtiofs, folder, theirs, server))
+        yield tuple(devices)
+    finally:
+        for device in devices:
+            if device.end is not None:
+                device.end.close()
+            if device.server is not None:
+                # It would end by itself, if not a file system of the host's holds it up.
+                with contextlib.suppress(ProcessLookupError):
+                    device.server.kill()
+                await device.server.wait()
+
+
+async def _serve(folder: HostFolder, connection: socket.socket) -> asyncio.subprocess.Process:
+    """Start the process that serves a folder."""
+    fd, mode = str(connection.fileno()), "rw" if folder.writable else "ro"
+    words = (fd, mode, str(folder.valid_seconds), str(folder.path))
+    return await asyncio.create_subprocess_exec(
+        *tied_to_this_process([sys.executable, "-m", "bpfmatrix.hostfiles.server", *words]),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=[connection.fileno()],
+        start_new_session=True,
+    )
