@@ -24,7 +24,8 @@ from bpfmatrix.options import Options
 from bpfmatrix.preparation import QEMU, Prepared, prepare
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun, TestResult
-from bpfmatrix.run import enter, execute
+from bpfmatrix.run import execute
+from bpfmatrix.stay import enter
 
 _IMPORTED = time.time()
 _BOOT_LIMIT_SECONDS = 120

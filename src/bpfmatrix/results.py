@@ -59,8 +59,8 @@ class TestResult:
 
 
 @dataclass(frozen=True)
-class KernelRun:
-    """All that is known of one run on one kernel."""
+class GuestRun:
+    """What is known of any run on one kernel, whatever was done there."""
 
     kernel: str
     """The id of kernels.yaml."""
@@ -84,9 +84,16 @@ class KernelRun:
     """The whole run of this kernel, from QEMU's start to its end."""
     started_at: str = ""
     """ISO 8601, UTC."""
-    tests: tuple[TestResult, ...] = ()
     console: str = ""
     """The kernel's console, a path relative to kernels.yaml."""
+    tool_version: str = ""
+
+
+@dataclass(frozen=True)
+class KernelRun(GuestRun):
+    """All that is known of one run of the tests on one kernel."""
+
+    tests: tuple[TestResult, ...] = ()
     console_bytes_before_tests: int = 0
     """How much of the console is older than the first test."""
     trace: tuple[str, ...] = ()
@@ -97,7 +104,6 @@ class KernelRun:
     cores: tuple[str, ...] = ()
     """Core files of processes that died by a signal, paths relative to kernels.yaml; the tests'
     executables are beside them."""
-    tool_version: str = ""
     cached: bool = False
     """Nothing was run: all that shaped an earlier run, which passed, is the same."""
     schema: int = SCHEMA

@@ -23,7 +23,7 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.options import Options
 from bpfmatrix.preparation import Prepared, prepare
 from bpfmatrix.project import Project
-from bpfmatrix.run import enter
+from bpfmatrix.stay import enter
 from bpfmatrix.streams import Input, Output, are_one, raw_terminal
 from bpfmatrix.vm.machine import Machine, MachineEndedError
 from bpfmatrix.vm.protocol import (

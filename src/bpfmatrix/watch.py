@@ -21,7 +21,8 @@ from bpfmatrix.listener import Listener, Silent
 from bpfmatrix.options import Options
 from bpfmatrix.preparation import Prepared, prepare
 from bpfmatrix.project import Project
-from bpfmatrix.run import enter, execute
+from bpfmatrix.run import execute
+from bpfmatrix.stay import enter
 
 if TYPE_CHECKING:
     from watchfiles import Change

@@ -20,7 +20,7 @@ from bpfmatrix.options import Options
 from bpfmatrix.payload import Payload, executable
 from bpfmatrix.preparation import Prepared, prepare
 from bpfmatrix.project import Project
-from bpfmatrix.run import enter, failure_of
+from bpfmatrix.stay import Stay, failure_of
 from bpfmatrix.vm.protocol import Exited, Output
 
 __all__ = ["Recording", "Script", "record"]
@@ -122,7 +122,8 @@ def record(
     folder = project.state / "profile" / kernel.id
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    run = _Run(project, prepared, options.cold, listener, folder, say)
+    stay = Stay(project, prepared, folder / "console.log", listener, cold=options.cold)
+    run = _Run(prepared, stay, folder, say)
     failure = asyncio.run(failure_of(run.go(), kernel.timeout.run))
     own = {place.removeprefix(f"{TREE}/"): path for place, path in python.items()}
     return run.finish(own, failure[1] if failure else "")
@@ -131,17 +132,13 @@ def record(
 class _Run:
     def __init__(
         self,
-        project: Project,
         prepared: Prepared,
-        cold: bool,
-        listener: Listener,
+        stay: Stay,
         folder: Path,
         say: Callable[[str], None],
     ) -> None:
-        self._project = project
         self._prepared = prepared
-        self._cold = cold
-        self._listener = listener
+        self._stay = stay
         self._folder = folder
         self._say = say
         self._rest = b""
@@ -152,13 +149,8 @@ class _Run:
 
     async def go(self) -> None:
         """Boot, run the tracer, and take in what it prints."""
-        id, prepared = self._prepared.kernel.id, self._prepared
-        console = self._folder / "console.log"
-        self._listener.doing(id, "boot", "waiting for the guest")
-        async with enter(self._project, prepared, console, self._cold, self._listener) as entered:
-            detail = f"{entered.start}, {prepared.accelerator}"
-            self._listener.step(id, "boot", detail, entered.guest.release)
-            async for event in entered.guest.run(prepared.job):
+        async with self._stay.begin() as guest:
+            async for event in guest.run(self._prepared.job):
                 match event:
                     case Output():
                         self._feed(event.data)

@@ -24,9 +24,8 @@ with 2, with one line on stderr.
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
 
-from bpfmatrix.results import Outcome
+from bpfmatrix.results import GuestRun, Outcome
 
 __all__ = ["Code", "MapResult", "ProgramResult", "Statistics", "Verification"]
 
@@ -146,23 +145,9 @@ class MapResult:
 
 
 @dataclass(frozen=True)
-class Verification:
-    """All that is known of one kernel's loads. The first fields are those of `KernelRun`."""
+class Verification(GuestRun):
+    """All that is known of one kernel's loads."""
 
-    kernel: str
-    outcome: Outcome
-    reason: str = ""
-    release: str = ""
-    version: str = ""
-    arch: str = ""
-    provenance: dict[str, Any] = field(default_factory=dict)
-    accelerator: str = ""
-    start: str = "cold"
-    seconds_to_ready: float = 0.0
-    seconds: float = 0.0
-    started_at: str = ""
     programs: tuple[ProgramResult, ...] = ()
     maps: tuple[MapResult, ...] = ()
-    console: str = ""
-    tool_version: str = ""
     schema: int = SCHEMA

@@ -2,10 +2,7 @@
 
 import asyncio
 import dataclasses
-import shutil
-import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +15,7 @@ from bpfmatrix.listener import Listener
 from bpfmatrix.preparation import Prepared
 from bpfmatrix.project import Project
 from bpfmatrix.results import Outcome
-from bpfmatrix.run import enter, failure_of
+from bpfmatrix.stay import Stay, cleared, failure_of, now
 from bpfmatrix.verify import store
 from bpfmatrix.verify.collector import Collector, Judge
 from bpfmatrix.verify.model import Code, ProgramResult, Verification
@@ -62,11 +59,11 @@ def failed_to_prepare(
     folder: Path, kernel: KernelConfig, error: BpfmatrixError, listener: VerifyListener
 ) -> Finished:
     """Return, and write, the verification of a kernel that could not even be booted."""
-    _cleared(folder, kernel.id)
+    cleared(folder, kernel.id)
     verification = Verification(
         *(kernel.id, Outcome.ERROR, str(error)),
         arch=kernel.arch,
-        started_at=_now(),
+        started_at=now(),
         tool_version=__version__,
     )
     store.write(verification, folder / f"{kernel.id}.json")
@@ -88,25 +85,13 @@ async def execute(
     Cancelled, it writes what it has as `interrupted` before it lets go.
     """
     run = _Run(project, prepared, plan, loader, request, listener, folder)
-    started, failure = time.monotonic(), None
+    failure = None
     try:
         failure = await failure_of(run.go(), prepared.kernel.timeout.run)
     except asyncio.CancelledError:
-        run.finish((Outcome.INTERRUPTED, "interrupted"), time.monotonic() - started)
+        run.finish((Outcome.INTERRUPTED, "interrupted"))
         raise
-    return run.finish(failure, time.monotonic() - started)
-
-
-def _cleared(folder: Path, id: str) -> Path:
-    logs = folder / id
-    shutil.rmtree(logs, ignore_errors=True)
-    (folder / f"{id}.json").unlink(missing_ok=True)
-    logs.mkdir(parents=True)
-    return logs
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return run.finish(failure)
 
 
 class _Run:
@@ -124,18 +109,13 @@ class _Run:
     ) -> None:
         self._project = project
         self._prepared = prepared
-        self._cold = request.cold
         self._listener = listener
         self._subjects = plan.subjects
-        self._started_at = _now()
-        self._start = ""
-        self._release = ""
-        self._seconds_to_ready = 0.0
         self._oops = False
         kernel, version = prepared.kernel, prepared.image.version or prepared.image.release
-        logs = _cleared(folder, kernel.id)
+        logs = cleared(folder, kernel.id)
         self._result = folder / f"{kernel.id}.json"
-        self._console = logs / "console.log"
+        self._stay = Stay(project, prepared, logs / "console.log", listener, cold=request.cold)
         judge = Judge(
             request.max_insns or project.config.verify.max_insns,
             Expected.of(kernel.expect, version),
@@ -156,17 +136,11 @@ class _Run:
             self._collector.skip(self._subjects[place], reason)
         if not self._commands:
             return  # no need to boot for nothing
-        id, started, prepared = self._prepared.kernel.id, time.monotonic(), self._prepared
-        self._listener.doing(id, "boot", "waiting for the guest")
+        id, prepared = self._prepared.kernel.id, self._prepared
         job = Job(tuple(c for _, c in self._commands), prepared.payload_id, prepared.env)
-        entering = enter(self._project, prepared, self._console, self._cold, self._listener)
-        async with entering as entered:
-            self._start, self._release = entered.start, entered.guest.release
-            self._seconds_to_ready = time.monotonic() - started
-            detail = f"{self._start}, {prepared.accelerator}"
-            self._listener.step(id, "boot", detail, f"{self._seconds_to_ready:.2f} s")
-            groups = {command.id: group for group, command in self._commands}
-            async for event in entered.guest.run(job):
+        groups = {command.id: group for group, command in self._commands}
+        async with self._stay.begin() as guest:
+            async for event in guest.run(job):
                 match event:
                     case Started():
                         self._listener.doing(id, "load", f"{len(groups[event.id].places)} objects")
@@ -196,9 +170,9 @@ class _Run:
             reason = f"{reason}: {said[0]}"
         self._collector.abandon(outcome, code, reason, subjects)
 
-    def finish(self, failure: tuple[Outcome, str] | None, seconds: float) -> Finished:
+    def finish(self, failure: tuple[Outcome, str] | None) -> Finished:
         """Write the verification and return it."""
-        collector, image = self._collector, self._prepared.image
+        collector, console = self._collector, self._stay.console
         collector.close()
         if self._oops:
             collector.oops()
@@ -209,22 +183,12 @@ class _Run:
         outcome, reason = failure or verdict(programs)
         if self._oops and outcome in _FINE:
             outcome, reason = Outcome.FAILED, "the kernel had an oops while programs were loaded"
-        relative, kernel = self._project.relative, self._prepared.kernel.id
         verification = Verification(
-            *(kernel, outcome, reason),
-            release=self._release or image.release,
-            version=image.version,
-            arch=image.arch,
-            provenance={**dataclasses.asdict(image.provenance), "digest": image.digest},
-            accelerator=self._prepared.accelerator.name,
-            start="warm" if self._start.startswith("warm") else "cold",
-            seconds_to_ready=round(self._seconds_to_ready, 3),
-            seconds=round(seconds, 3),
-            started_at=self._started_at,
+            *(self._prepared.kernel.id, outcome, reason),
+            **self._stay.facts(),
             programs=programs,
             maps=tuple(collector.maps),
-            console=relative(self._console) if self._console.exists() else "",
-            tool_version=__version__,
+            console=self._project.relative(console) if console.exists() else "",
         )
         store.write(verification, self._result)
         self._listener.verified(verification)

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,6 +16,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/bpfmatrix/bpfmatrix/support/internal/source"
 )
 
 var (
@@ -191,8 +192,8 @@ func (e *programEvent) explain(o *object, spec *ebpf.ProgramSpec, log []string) 
 	if at < 0 {
 		return
 	}
-	if line := sourceOf(spec.Instructions, offset); line != nil {
-		e.Source = fmt.Sprintf("%s:%d", sourcePath(line.FileName()), line.LineNumber())
+	if line := source.LineOf(spec.Instructions, offset); line != nil {
+		e.Source = fmt.Sprintf("%s:%d", source.Path(line.FileName()), line.LineNumber())
 	}
 	switch {
 	case e.Code == codeVerifierRejected && len(words) > 0:
@@ -232,30 +233,12 @@ func lines(spec *ebpf.ProgramSpec) []lineInfo {
 	for iter := spec.Instructions.Iterate(); iter.Next(); {
 		if line, ok := iter.Ins.Source().(*btf.Line); ok {
 			result = append(result, lineInfo{
-				int(iter.Offset), sourcePath(line.FileName()), line.LineNumber(),
+				int(iter.Offset), source.Path(line.FileName()), line.LineNumber(),
 				strings.TrimSpace(line.Line()),
 			})
 		}
 	}
 	return result
-}
-
-// sourcePath makes a name of BTF, which is relative to the directory that an object was built in, one
-// without leading "../": ebpf/NAME.bpf.c of ../ebpf/NAME.bpf.c.
-func sourcePath(name string) string {
-	return strings.TrimPrefix(filepath.Clean(name), "../")
-}
-
-// sourceOf returns the source line of the instruction at offset. A line is noted at the first of the
-// instructions that were made from it.
-func sourceOf(instructions asm.Instructions, offset asm.RawInstructionOffset) *btf.Line {
-	var last *btf.Line
-	for iter := instructions.Iterate(); iter.Next() && iter.Offset <= offset; {
-		if line, ok := iter.Ins.Source().(*btf.Line); ok {
-			last = line
-		}
-	}
-	return last
 }
 
 // Older kernels tell the registers of each instruction at level 2 only. That has the other paths

@@ -11,7 +11,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/btf"
+
+	"github.com/bpfmatrix/bpfmatrix/support/internal/source"
 )
 
 // An instruction in a verifier's log, in every release so far: "12: (7b) *(u64 *)(r10 -16) = r7".
@@ -39,9 +40,9 @@ func describeRejection(
 	}
 	offset, found, objections := lastWords(rejection.Log)
 	if program := spec.Programs[name]; program != nil && found {
-		if line := sourceOf(program.Instructions, offset); line != nil {
+		if line := source.LineOf(program.Instructions, offset); line != nil {
 			fmt.Fprintf(&text, "\nrejected: %s:%d: %s",
-				sourcePath(line.FileName()), line.LineNumber(), strings.TrimSpace(line.Line()))
+				source.Path(line.FileName()), line.LineNumber(), strings.TrimSpace(line.Line()))
 		}
 	}
 	for _, objection := range objections {
@@ -87,22 +88,4 @@ func lastWords(log []string) (offset asm.RawInstructionOffset, found bool, objec
 		objections = objections[len(objections)-1:]
 	}
 	return offset, found, objections
-}
-
-// sourcePath makes a name of BTF, which is relative to the directory that an object was built in, one
-// that is relative to the checkout: ebpf/NAME.bpf.c of ../ebpf/NAME.bpf.c.
-func sourcePath(name string) string {
-	return strings.TrimPrefix(filepath.Clean(name), "../")
-}
-
-// sourceOf returns the source line of the instruction at offset. A line is noted at the first of the
-// instructions that were made from it.
-func sourceOf(instructions asm.Instructions, offset asm.RawInstructionOffset) *btf.Line {
-	var last *btf.Line
-	for iter := instructions.Iterate(); iter.Next() && iter.Offset <= offset; {
-		if line, ok := iter.Ins.Source().(*btf.Line); ok {
-			last = line
-		}
-	}
-	return last
 }
