@@ -8,9 +8,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix import config
-from bpfmatrix.config import Config, parse_duration, parse_size
+from bpfmatrix import configfile
+from bpfmatrix.config import Config
 from bpfmatrix.errors import ConfigError, UsageError
+from bpfmatrix.values import parse_duration, parse_size
 
 APT: dict[str, Any] = {"apt": {"suite": "bookworm-security"}}
 MINIMAL: dict[str, Any] = {"kernels": {"6.1": {"source": APT}}}
@@ -19,7 +20,7 @@ MINIMAL: dict[str, Any] = {"kernels": {"6.1": {"source": APT}}}
 def load(tmp_path: Path, text: str) -> Config:
     path = tmp_path / "kernels.yaml"
     path.write_text(text)
-    return config.load(path)
+    return configfile.load(path)
 
 
 def test_what_is_not_said_has_defaults(tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_yaml_that_is_none_is_refused_with_its_line(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"kernels\.yaml: no such file in /"):
-        config.load(tmp_path / "kernels.yaml")
+        configfile.load(tmp_path / "kernels.yaml")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x00", b"a: \x07"])
@@ -190,12 +191,12 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> No
     path = tmp_path / "kernels.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"^kernels\.yaml: "):
-        config.load(path)
+        configfile.load(path)
 
 
 def test_a_folder_of_that_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can't be read"):
-        config.load(tmp_path)
+        configfile.load(tmp_path)
 
 
 YAML_PIECES = [
@@ -212,7 +213,7 @@ def test_any_text_is_a_config_or_a_config_error(
     path = tmp_path_factory.getbasetemp() / "any-kernels.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
-        assert isinstance(config.load(path), Config)
+        assert isinstance(configfile.load(path), Config)
     except ConfigError as error:
         assert error.what.startswith("any-kernels.yaml: ")  # noqa: PT017 - most are right
 
@@ -241,7 +242,7 @@ def test_the_matrix_is_all_kernels_where_none_is_named() -> None:
 
 
 def test_this_repositorys_own_file_is_right() -> None:
-    loaded = config.load(Path(__file__).parent.parent / "kernels.yaml")
+    loaded = configfile.load(Path(__file__).parent.parent / "kernels.yaml")
     assert {"5.10", "6.1", "6.12", "6.18", "7.3"} <= set(loaded.matrix_ids)
 
 

@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from bpfmatrix import config, docs, results
+from bpfmatrix import configfile, docs, results
+from bpfmatrix.config import Config
 from bpfmatrix.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +30,7 @@ def models_take(data: object, folder: Path) -> bool:
     path = folder / "kernels.yaml"
     path.write_text(yaml.safe_dump(data))
     try:
-        config.load(path)
+        configfile.load(path)
     except ConfigError:
         return False
     return True
@@ -126,7 +127,7 @@ def test_schema_and_models_refuse_the_same(data: object, tmp_path: Path) -> None
 
 def test_page_has_every_key_of_every_model() -> None:
     page = docs.page()
-    for _, model in docs._models("", config.Config):
+    for _, model in docs._models("", Config):
         for name, field in model.model_fields.items():
             assert f"| `{field.alias or name}` |" in page
             assert docs._meaning(model, name), f"{model.__name__}.{name} has no docstring"

@@ -147,12 +147,17 @@ def test_output_is_passed_on_before_its_end() -> None:
     assert splitter.feed(b"0123456789") == [(1, b"", True)]
 
 
+CORE_BOUNDARY = b"0123456789abcdef"
+# Hypothesis tries constants of this file too. A real one, of 128 random bits, is in no core file.
+CORES = st.binary(max_size=40).filter(lambda core: CORE_BOUNDARY not in core)
+
+
 @given(
-    contents=st.lists(st.binary(max_size=40) | st.just(b"2 11 x\n" + b"\0" * 9), max_size=4),
+    contents=st.lists(CORES | st.just(b"2 11 x\n" + b"\0" * 9), max_size=4),
     sizes=st.lists(st.integers(1, 30)),
 )
 def test_core_files_are_told_apart(contents: list[bytes], sizes: list[int]) -> None:
-    boundary = b"0123456789abcdef"
+    boundary = CORE_BOUNDARY
     stream = b"".join(
         b"%d 11 a name\n%b%b" % (pid, content, boundary) for pid, content in enumerate(contents)
     )

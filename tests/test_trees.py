@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix import trees
-from bpfmatrix.config import Payload, is_place
+from bpfmatrix.config import Payload
 from bpfmatrix.errors import BuildError, PayloadError
 from bpfmatrix.project import Project
+from bpfmatrix.values import is_place
 
 
 def written(root: Path, **contents: str) -> None:

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bpfmatrix.config import Config, parse_duration, suggestion
-from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.config import Config
+from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
 from bpfmatrix.hostfiles import HostFiles
 from bpfmatrix.options import Options
 from bpfmatrix.project import Project
+from bpfmatrix.values import parse_duration
 
 __all__ = ["complain", "kernel_ids", "options", "parse", "reported", "with_available"]
 

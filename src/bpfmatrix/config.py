@@ -1,133 +1,49 @@
 """`kernels.yaml`: the kernels, the machines that they run in, and what runs there.
 
-`load` reads and validates the file and gives a `Config`; `Config.kernel` gives one kernel with the
-defaults merged in, which is all that the rest of the library sees. The pydantic models here are
+`bpfmatrix.configfile` reads the file and gives a `Config`; `Config.kernel` gives one kernel with
+the defaults merged in, which is all that the rest of the library sees. The pydantic models here are
 also the source of `kernels.schema.json` and of the page `docs/kernels-yaml.md`.
 """
 
-import difflib
 import fnmatch
 import re
-from collections.abc import Hashable, Iterable
 from datetime import date
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
-    ValidationError,
-    WithJsonSchema,
     model_validator,
 )
 
-from bpfmatrix.errors import ConfigError, UsageError
+from bpfmatrix.errors import UsageError, suggestion
+from bpfmatrix.values import (
+    OCI_REFERENCE,
+    Bytes,
+    Place,
+    Seconds,
+    Sha256,
+    Share,
+    Url,
+    is_url,
+    like,
+    parse_size,
+)
 
-__all__ = ["Config", "Expectation", "KernelConfig", "Verify", "VerifyObjects", "load", "suggestion"]
+__all__ = ["Config", "Expectation", "KernelConfig", "Verify", "VerifyObjects"]
 
 FILE_NAME = "kernels.yaml"
 Arch = Literal["x86_64", "aarch64"]
 
-# [http://][host[:port]/]path[:tag][@digest]: the grammar of github.com/distribution/reference.
-_OCI_WORD = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-OCI_REFERENCE = (
-    r"^(?:http://)?(?:(?:[A-Za-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]+)?/)?"
-    rf"{_OCI_WORD}(?:/{_OCI_WORD})*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
-)
 _KERNEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
-_SIZE = re.compile(r"(\d+)\s*([KMG])(?:i?B)?")
 _RELEASE = re.compile(r"\d+(?:\.\d+){1,2}")
 _NEED = r"\d+\.\d+ \S.*"
-_SHARE = r"(?:100|[1-9]\d?)%|[1-9]\d*"
 _LOOPBACK = re.compile(r"http://(127\.[0-9.]+|localhost|\[::1\])(:\d+)?/")
-_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-def parse_duration(value: object) -> float:
-    """Turn `90`, `"90s"`, `"1.5m"`, `"500ms"` or `"2h"` into seconds; ValueError for the rest."""
-    match = _DURATION.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
-    if match is None:
-        raise ValueError('expected a duration such as "90s", "2m" or "500ms"')
-    seconds = float(match[1]) * _SECONDS[match[2]]
-    if seconds <= 0:
-        raise ValueError("expected a duration above zero")
-    return seconds
-
-
-def parse_size(value: object) -> int:
-    """Turn `"512M"` or `"2G"` into bytes (powers of 1024); ValueError for anything else."""
-    match = _SIZE.fullmatch(str(value).strip())
-    if match is None:
-        raise ValueError('expected a size such as "512M" or "2G"')
-    return int(match[1]) * _BYTES[match[2]]
-
-
-Seconds = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    WithJsonSchema({"type": ["string", "number"], "pattern": f"^{_DURATION.pattern}$"}),
-]
-Bytes = Annotated[
-    int,
-    BeforeValidator(parse_size),
-    WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$"}),
-]
-
-
-def parse_share(value: object) -> str:
-    """Check a share such as `"80%"`, or a number, and return it as text; ValueError else."""
-    text = str(value).strip()
-    if isinstance(value, bool) or not re.fullmatch(_SHARE, text):
-        raise ValueError('expected a share such as "80%", or a number')
-    return text
-
-
-Share = Annotated[
-    str,
-    BeforeValidator(parse_share),
-    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^(?:{_SHARE})$"}),
-]
-
-
-def is_url(text: str) -> bool:
-    """Whether this is an address, and not a path."""
-    return re.match(r"(https?|file)://", text) is not None
-
-
-def is_place(text: str) -> bool:
-    """Whether this can be a file's place in a tree."""
-    return re.fullmatch(PLACE, text) is not None
-
-
-def _like(pattern: str, expected: str) -> tuple[AfterValidator, WithJsonSchema]:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"expected {expected}")
-        return text
-
-    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
-
-
-# What apt and dnf read out of their settings has no escape for quotes and white space.
-Url = Annotated[
-    str, *_like(r"(https?|file)://[^\s\"\\]+", "an address such as https://example.org/repository")
-]
-Sha256 = Annotated[str, *_like(r"[0-9a-f]{64}", "a SHA-256: 64 digits of 0-9 and a-f, in quotes")]
-
-
-# Where a file stands in a tree: no `..`, nothing empty, nothing that a line of text can't hold.
-PLACE = r"(?!\.{1,2}(?:/|$))[^/\0\t\n]+(?:/(?!\.{1,2}(?:/|$))[^/\0\t\n]+)*"
-Place = Annotated[str, *_like(PLACE, "a relative path without . and .. in it")]
 
 
 class _Model(BaseModel):
@@ -393,7 +309,7 @@ class VerifyObjects(_Model):
     optional: list[str] = []
     """Programs that are loaded only where the kernel has what they need."""
     requires: (
-        Annotated[str, *_like(_NEED, 'a release and a feature, such as "5.17 bpf_loop"')] | None
+        Annotated[str, *like(_NEED, 'a release and a feature, such as "5.17 bpf_loop"')] | None
     ) = None
     """The oldest release that the objects can run on, and why: `5.17 bpf_loop`. They are skipped on
     older ones. Default: what the object's section `.bpfmatrix.requires` says."""
@@ -504,6 +420,11 @@ class Config(_Model):
     """The ids that `nox -s pre-push` runs. Default: those of `matrix`."""
     _root: Path = PrivateAttr(default_factory=Path.cwd)
 
+    def at(self, root: Path) -> Self:
+        """Return this for a project in another folder than the working one."""
+        self._root = root
+        return self
+
     @model_validator(mode="after")
     def _ids(self) -> "Config":
         for id in self.kernels:
@@ -555,98 +476,3 @@ class Config(_Model):
     def pre_push_ids(self) -> list[str]:
         """The ids that `nox -s pre-push` runs."""
         return self.pre_push or self.matrix_ids
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean "...")?` for the closest known word, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f' (did you mean "{close[0]}"?)' if close else ""
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also refuses a key that a mapping has twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(
-                    problem="a key can't be a list or a mapping", problem_mark=key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key!r} stands there twice", problem_mark=key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def load(path: Path) -> Config:
-    """Read kernels.yaml; ConfigError names the file, the key's path and what was expected."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path.name}: no such file in {path.parent}",
-            "Run this in the folder of kernels.yaml, or write one (docs/kernels-yaml.md).",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name}: can't be read: {error}") from error
-    try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
-        place = f" line {mark.line + 1}:" if mark else ""
-        raise ConfigError(f"{path.name}:{place} {problem}") from error
-    except (ValueError, TypeError, LookupError, RecursionError) as error:  # PyYAML lets these pass
-        raise ConfigError(f"{path.name}: can't be read as YAML: {error}") from error
-    _require_text_ids(path, data)
-    try:
-        config = Config.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_sentences(path, error))) from error
-    config._root = path.parent.absolute()
-    return config
-
-
-def _require_text_ids(path: Path, data: object) -> None:
-    # YAML reads a bare 5.10 as the number 5.1, which would silently name another kernel.
-    kernels = data.get("kernels") if isinstance(data, dict) else None
-    for id in kernels if isinstance(kernels, dict) else ():
-        if not isinstance(id, str):
-            raise ConfigError(
-                f"{path.name}: kernels.{id}: YAML reads this id as a number",
-                'Write it in quotes, as in "5.10".',
-            )
-
-
-def _sentences(path: Path, error: ValidationError) -> Iterable[str]:
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        what = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            what = f"unknown key{suggestion(str(problem['loc'][-1]), _keys_at(problem['loc']))}"
-        yield f"{path.name}: {where}: {what}" if where else f"{path.name}: {what}"
-
-
-def _keys_at(location: tuple[str | int, ...]) -> list[str]:
-    """Return the keys that the mapping takes in which an unknown key was found."""
-    model: type[BaseModel] = Config
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        if field is None:  # a kernel's id: the model of its value stays
-            continue
-        found = _model_in(field.annotation)
-        if found is None:
-            return []
-        model = found
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    """Return the model in an annotation such as `X`, `X | None` or `dict[str, X]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = (_model_in(argument) for argument in getattr(annotation, "__args__", ()))
-    return next((model for model in inner if model), None)

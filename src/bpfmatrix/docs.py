@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from bpfmatrix import config
+from bpfmatrix import config, configfile, values
 from bpfmatrix.config import Config, Defaults, Expectation, KernelEntry, Source
 
 __all__ = ["outputs", "stale"]
@@ -124,7 +124,7 @@ def _models(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseM
         yield path, model
         within = []
         for name, field in model.model_fields.items():
-            inner = config._model_in(field.annotation)
+            inner = configfile.model_in(field.annotation)
             if inner:
                 of_each = ".<id>" if typing.get_origin(field.annotation) is dict else ""
                 within.append((f"{path}.{name}".lstrip(".") + of_each, inner))
@@ -193,9 +193,9 @@ def _row(model: type[BaseModel], name: str) -> tuple[str, str, str]:
 
 def _kind(field: FieldInfo) -> str:
     parsers = [extra.func for extra in field.metadata if isinstance(extra, BeforeValidator)]
-    if config.parse_size in parsers:
+    if values.parse_size in parsers:
         return _SIZE
-    if config.parse_duration in parsers:
+    if values.parse_duration in parsers:
         return _DURATION
     said = _type(field.annotation)
     # Where nothing is the default, a null is only another way of not writing the key.

@@ -4,6 +4,9 @@ Each carries two sentences: what is the case, and what to do. A front end prints
 are, without a traceback; a traceback is for mistakes in bpfmatrix itself.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class BpfmatrixError(Exception):
     """One sentence for what is the case, one for what to do about it.
@@ -58,3 +61,9 @@ class PayloadError(BpfmatrixError):
 
 class MachineError(BpfmatrixError):
     """QEMU could not be started or driven; says nothing about the kernel in it."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean "...")?` for the closest known word, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from bpfmatrix.config import suggestion
-from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
 from bpfmatrix.project import Project
 
 __all__ = ["show"]

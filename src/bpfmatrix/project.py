@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bpfmatrix import config
+from bpfmatrix import config, configfile
 from bpfmatrix.cache import Cache
 from bpfmatrix.config import Config
 
@@ -31,7 +31,7 @@ class Project:
                 ),
                 here,
             )
-        return cls(root, config.load(root / config.FILE_NAME), Cache.default())
+        return cls(root, configfile.load(root / config.FILE_NAME), Cache.default())
 
     def with_image(self, path: Path) -> tuple["Project", str]:
         """Return the project with one more kernel, that in `path`, and the id of it.

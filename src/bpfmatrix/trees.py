@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix.config import is_place
 from bpfmatrix.errors import BuildError, PayloadError
 from bpfmatrix.progress import Progress, silent
 from bpfmatrix.project import Project
+from bpfmatrix.values import is_place
 
 __all__ = ["listed", "named"]
 

@@ -12,7 +12,8 @@ import pytest
 
 from bpfmatrix import kernels
 from bpfmatrix.cache import Cache
-from bpfmatrix.config import Config, KernelConfig, load
+from bpfmatrix.config import Config, KernelConfig
+from bpfmatrix.configfile import load
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
 from bpfmatrix.kernels import KernelImage
 from bpfmatrix.kernels.directory import add_to

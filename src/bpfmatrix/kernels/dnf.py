@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.cache import Cache
-from bpfmatrix.config import DnfSource, KernelConfig, is_url
+from bpfmatrix.config import DnfSource, KernelConfig
 from bpfmatrix.errors import (
     BpfmatrixError,
     DamagedError,
@@ -31,6 +31,7 @@ from bpfmatrix.kernels.download import download
 from bpfmatrix.kernels.image import KernelImage, Provenance, sha256_of
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 from bpfmatrix.progress import Progress, silent
+from bpfmatrix.values import is_url
 
 __all__ = ["Repository", "Rpm", "fetch_rpms", "pattern"]
 

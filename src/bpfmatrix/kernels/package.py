@@ -11,13 +11,14 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from bpfmatrix.config import KernelConfig, PackageSource, is_url
+from bpfmatrix.config import KernelConfig, PackageSource
 from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, ToolMissingError
 from bpfmatrix.kernels.download import download
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance, sha256_of
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 from bpfmatrix.kernels.tree import depmod, write
 from bpfmatrix.progress import Progress
+from bpfmatrix.values import is_url
 
 __all__ = ["describe", "fetch_files", "is_current", "unpack", "upstream_version"]
 

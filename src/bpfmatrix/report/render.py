@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from bpfmatrix.config import suggestion
-from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
 from bpfmatrix.report.collect import MERGED_SCHEMA
 from bpfmatrix.report.model import Kind, Matrix, Result
 

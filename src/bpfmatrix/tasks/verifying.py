@@ -8,11 +8,11 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from bpfmatrix.commandline import kernel_ids, with_available
-from bpfmatrix.config import parse_duration, parse_share
 from bpfmatrix.errors import UsageError
 from bpfmatrix.project import Project
 from bpfmatrix.tasks import words
 from bpfmatrix.tasks.common import bpfmatrix_task
+from bpfmatrix.values import parse_duration, parse_share
 
 if TYPE_CHECKING:
     from bpfmatrix.verify.plan import Request

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpfmatrix.config import VerifyObjects, suggestion
-from bpfmatrix.errors import UsageError
+from bpfmatrix.config import VerifyObjects
+from bpfmatrix.errors import UsageError, suggestion
 from bpfmatrix.payload import MOUNT_POINT, Executable, Payload
 from bpfmatrix.project import Project
 from bpfmatrix.releases import numbers
