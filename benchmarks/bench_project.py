@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent
-_COPIED = ("ebpf", "support", "kernels.yaml")
+_COPIED = ("ebpf", "src", "support", "kernels.yaml")
 _LIMIT_SECONDS = 900
 
 
