@@ -179,6 +179,26 @@ def test_several_kernels_name_theirs_and_end_in_a_table(
     assert re.search(r"^ +5\.10\.262 +6\.1\.192$", text.replace("  \n", "\n"), re.MULTILINE)
     assert "4.6 s" in text
     assert text.count("run it alone") == 1
+    # Its one failure passed nowhere.
+    assert "invoke bisect" not in text
+
+
+def test_what_passed_on_another_kernel_can_be_bisected(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    passed = TestResult("b", "TestC", Outcome.PASSED)
+    failed = TestResult("b", "TestC", Outcome.FAILED, 0, "no such map")
+    runs = [
+        KernelRun("5.10", Outcome.PASSED, arch="x86_64", tests=(passed,)),
+        KernelRun("6.1", Outcome.FAILED, arch="x86_64", tests=(failed,)),
+        KernelRun("6.6-arm64", Outcome.PASSED, arch="aarch64", tests=(passed,)),
+        KernelRun("7.3", Outcome.PASSED, arch="x86_64", tests=(passed,)),
+    ]
+    with Report(library_project, [run.kernel for run in runs]) as report:
+        for run in runs:
+            report.finished(run)
+        report.matrix(runs, 1.0)
+    assert "  since when    invoke bisect --run TestC --good 7.3 --bad 6.1\n" in pipe.getvalue()
 
 
 def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:

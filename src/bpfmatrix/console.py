@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bpfmatrix.project import Project
+from bpfmatrix.releases import neighbour
 from bpfmatrix.results import KernelRun, Outcome, TestResult
 
 __all__ = ["Report", "counted", "make_console", "telling_lines"]
@@ -252,6 +253,19 @@ class Report:
             if declared:
                 words = f"--kernel {run.kernel} --run {top}{given}"
                 shown(f"  look inside   invoke debug {words}", markup=False)
+            if good := self._passed_elsewhere(run, top):
+                words = f"--run {top}{given} --good {good} --bad {run.kernel}"
+                shown(f"  since when    invoke bisect {words}", markup=False)
+
+    def _passed_elsewhere(self, bad: KernelRun, test: str) -> str:
+        """Return a kernel on which a test that failed on another one passed."""
+        good = (
+            run.kernel
+            for run in self._runs
+            if run.arch == bad.arch
+            if any(t.name == test and t.outcome is Outcome.PASSED for t in run.tests)
+        )
+        return neighbour(bad.kernel, good)
 
     def _console_lines(self, run: KernelRun) -> list[str]:
         """Return the last lines of the console that came while tests ran, or of all if none did."""

@@ -67,6 +67,16 @@ def test_several_kernels_are_one_table(library_project: Project, shown: io.Strin
     assert lines.count("5.10.9, 6.1.9 two of ebpf/a b.o: R0 [bold]invalid[/]") == 1
     assert "cost of its lines invoke verify 'ebpf/a b.o' --annotate two --kernel 5.10" in lines
     assert lines.count("code verifier-rejected") == 1
+    assert not any(line.startswith("since when") for line in lines)
+
+
+def test_what_loads_on_another_kernel_can_be_bisected(
+    library_project: Project, shown: io.StringIO
+) -> None:
+    show(library_project, on("5.10", rejected("two")), on("6.1", loaded("two")))
+    lines = [" ".join(line.split()) for line in shown.getvalue().splitlines()]
+    words = "--program two 'ebpf/a b.o' --good 6.1 --bad 5.10"
+    assert f"since when invoke bisect {words}" in lines
 
 
 def test_one_kernel_has_its_statistics(library_project: Project, shown: io.StringIO) -> None:

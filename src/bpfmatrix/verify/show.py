@@ -9,6 +9,7 @@ from rich.text import Text
 
 from bpfmatrix.console import Report, counted, make_console
 from bpfmatrix.project import Project
+from bpfmatrix.releases import neighbour
 from bpfmatrix.results import Outcome
 from bpfmatrix.verify.compare import Change, Cost
 from bpfmatrix.verify.model import Code, ProgramResult, Verification
@@ -212,11 +213,15 @@ class VerifyReport(Report):
                     key = (result.object, result.program, str(result.code), result.reason)
                     alike.setdefault(key, []).append((one, result))
         for failed in list(alike.values())[:_SHOWN_FAILURES]:
-            self._explain_program(failed)
+            self._explain_program(failed, verifications)
         if len(alike) > _SHOWN_FAILURES:
             shown(f"\n... and {len(alike) - _SHOWN_FAILURES} more failures", markup=False)
 
-    def _explain_program(self, failed: Sequence[tuple[Verification, ProgramResult]]) -> None:
+    def _explain_program(
+        self,
+        failed: Sequence[tuple[Verification, ProgramResult]],
+        among: Sequence[Verification],
+    ) -> None:
         shown = self._console.print
         # Newer kernels tell more.
         one, result = max(failed, key=lambda pair: len(pair[1].verifier_tail))
@@ -238,6 +243,11 @@ class VerifyReport(Report):
                 [result.object, "--annotate", result.program, "--kernel", one.kernel]
             )
             shown(f"  cost of its lines  invoke verify {words}", markup=False)
+        good = neighbour(one.kernel, _loaded_on(among, one.arch, result))
+        if good:
+            program = ("--program", result.program, result.object)
+            words = shlex.join([*program, "--good", good, "--bad", one.kernel])
+            shown(f"  since when         invoke bisect {words}", markup=False)
 
     def costs(self, found: Iterable[Cost]) -> None:
         """Print which programs cost much more on one kernel than on another."""
@@ -294,6 +304,15 @@ def _count(one: Verification, outcome: Outcome) -> int:
 
 def _failures(one: Verification) -> list[ProgramResult]:
     return [p for p in one.programs if p.outcome not in _FINE and not p.expected]
+
+
+def _loaded_on(among: Iterable[Verification], arch: str, bad: ProgramResult) -> Iterator[str]:
+    """Give the kernels of an architecture on which a program loaded that failed on another one."""
+    for one in among:
+        for result in one.programs if one.arch == arch else ():
+            is_it = (result.object, result.program) == (bad.object, bad.program)
+            if is_it and result.outcome is Outcome.PASSED:
+                yield one.kernel
 
 
 def _keys(verifications: Iterable[Verification]) -> list[tuple[str, str]]:
