@@ -186,13 +186,15 @@ def test_several_kernels_name_theirs_and_end_in_a_table(
 def test_what_passed_on_another_kernel_can_be_bisected(
     library_project: Project, pipe: io.StringIO
 ) -> None:
-    passed = TestResult("b", "TestC", Outcome.PASSED)
-    failed = TestResult("b", "TestC", Outcome.FAILED, 0, "no such map")
+    passed = TestResult("b", "TestC/sub", Outcome.PASSED)
+    failed = TestResult("b", "TestC/sub", Outcome.FAILED, 0, "no such map")
+    skipped = TestResult("b", "TestC", Outcome.SKIPPED, 0, "needs 6.3")
     runs = [
         KernelRun("5.10", Outcome.PASSED, arch="x86_64", tests=(passed,)),
         KernelRun("6.1", Outcome.FAILED, arch="x86_64", tests=(failed,)),
         KernelRun("6.6-arm64", Outcome.PASSED, arch="aarch64", tests=(passed,)),
-        KernelRun("7.3", Outcome.PASSED, arch="x86_64", tests=(passed,)),
+        KernelRun("6.12", Outcome.PASSED, arch="x86_64", tests=(skipped, PASSED)),
+        KernelRun("7.3", Outcome.PASSED, arch="x86_64", tests=(passed, PASSED)),
     ]
     with Report(library_project, [run.kernel for run in runs]) as report:
         for run in runs:

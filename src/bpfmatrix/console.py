@@ -258,13 +258,8 @@ class Report:
                 shown(f"  since when    invoke bisect {words}", markup=False)
 
     def _passed_elsewhere(self, bad: KernelRun, test: str) -> str:
-        """Return a kernel on which a test that failed on another one passed."""
-        good = (
-            run.kernel
-            for run in self._runs
-            if run.arch == bad.arch
-            if any(t.name == test and t.outcome is Outcome.PASSED for t in run.tests)
-        )
+        """Return a kernel on which a test passed, subtests included, that failed on another one."""
+        good = [run.kernel for run in self._runs if run.arch == bad.arch and _passed(run, test)]
         return neighbour(bad.kernel, good)
 
     def _console_lines(self, run: KernelRun) -> list[str]:
@@ -293,6 +288,12 @@ class Report:
 def counted(count: int, one: str, more: str = "") -> str:
     """Return a number of things, such as `1 test` or `2 tests`."""
     return f"{count} {one if count == 1 else more or one + 's'}"
+
+
+def _passed(run: KernelRun, test: str) -> bool:
+    """Whether a test passed; of one with subtests, only these are listed."""
+    found = {one.outcome for one in run.tests if one.name.split("/")[0] == test}
+    return Outcome.PASSED in found and found <= {Outcome.PASSED, Outcome.SKIPPED}
 
 
 def _shown_release(run: KernelRun) -> str:

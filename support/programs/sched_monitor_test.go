@@ -171,28 +171,13 @@ func newSchedMonitor(t *testing.T) *schedMonitor {
 	return &schedMonitor{programs: collection.Programs, reader: reader}
 }
 
-// leftOut returns how often the kernel did not run the programs where it should have: it runs none
-// on a CPU on which that program is running already. Seen in 7.3, where of four threads that died at
-// once an exit went unseen: a task can be preempted in a raw tracepoint there.
-func (m *schedMonitor) leftOut(t *testing.T) (count uint64) {
-	t.Helper()
-	for _, program := range m.programs {
-		stats, err := program.Stats()
-		if err != nil {
-			t.Fatal(err)
-		}
-		count += stats.RecursionMisses
-	}
-	return count
-}
-
 // observe runs something that returns the id of a thread, which it started, ended, or both, and
 // returns the first event of each kind. Where the kernel counts that it left one out, it runs it
 // again: no program can see that event.
 func (m *schedMonitor) observe(t *testing.T, run func() uint32, kinds ...taskEventKind) []taskEvent {
 	t.Helper()
 	for range 10 {
-		before := m.leftOut(t)
+		before := bpftest.LeftOut(t, m.programs)
 		tid := run()
 		events := make([]taskEvent, 0, len(kinds))
 		for _, kind := range kinds {
@@ -206,7 +191,7 @@ func (m *schedMonitor) observe(t *testing.T, run func() uint32, kinds ...taskEve
 		if len(events) == len(kinds) {
 			return events
 		}
-		t.Logf("thread %d: the kernel left out %d events", tid, m.leftOut(t)-before)
+		t.Logf("thread %d: the kernel left out %d events", tid, bpftest.LeftOut(t, m.programs)-before)
 	}
 	t.Fatal("the kernel left out an event each time")
 	return nil
@@ -223,7 +208,7 @@ func (m *schedMonitor) await(t *testing.T, before uint64, wanted func(taskEvent)
 		m.reader.SetDeadline(time.Now().Add(time.Second))
 		record, err := m.reader.Read()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			if m.leftOut(t) > before {
+			if bpftest.LeftOut(t, m.programs) > before {
 				return taskEvent{}, false
 			} else if time.Now().After(end) {
 				t.Fatalf("no such event within %v; there were: %+v", patience, m.events)
