@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Not with the tag: `go test -c -tags integration ./...` builds what is to run in a guest.
+//go:build !integration
+
 package requirement
 
 import "testing"
