@@ -4,14 +4,16 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bpfmatrix.results import KernelRun
-from bpfmatrix.verify.model import Verification
+if TYPE_CHECKING:
+    from bpfmatrix.results import KernelRun
+    from bpfmatrix.verify.model import Verification
 
 __all__ = ["write"]
 
 
-def write(found: Sequence[KernelRun | Verification]) -> None:
+def write(found: "Sequence[KernelRun | Verification]") -> None:
     """Append the report to the file that GITHUB_STEP_SUMMARY names; without it, do nothing.
 
     A summary that can't be written fails no run.
