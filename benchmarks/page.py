@@ -293,8 +293,8 @@ def _floor(median: Mapping[str, float], parts: Mapping[str, float]) -> str:
         f"a QEMU that starts and restores a guest takes {restore:.2f} s, and Python with what it "
         f"imports {python:.2f} s; `invoke -l`, which does nothing else, takes {listed:.2f} s. A "
         f"warm run can't be faster than the sum of these, {restore + listed:.2f} s.\n\n"
-        f"Of the run of the large Go test binary, {large:.2f} s are what any run takes; the rest is "
-        "reading the binary, on the host and in a guest that never ran it.\n\n"
+        f"Of the run of the large Go test binary, {large:.2f} s are what any run takes; reading "
+        "the binary takes the rest, on the host and in a guest that never ran it.\n\n"
         f"From a save to its verdict, the test itself takes {test:.2f} s in a guest that was "
         "just restored; compiling the object and making the payload's image take the rest."
     )
