@@ -29,7 +29,7 @@ from bpfmatrix.config import KernelConfig
 from bpfmatrix.options import Options
 from bpfmatrix.project import Project
 from bpfmatrix.results import KernelRun, Outcome
-from bpfmatrix.vm import machine, template
+from bpfmatrix.vm import launch, machine, template
 from bpfmatrix.vm.template import Template
 
 from ..tool import ToolProject, qemus_of, wait_until
@@ -303,7 +303,7 @@ def test_a_restored_guest_that_never_says_ready_is_given_up(
 ) -> None:
     # The guest is awake, but nobody tells it to go on.
     monkeypatch.setattr(machine, "resume_line", lambda *_: "true")
-    monkeypatch.setattr(machine, "_RESTORE_SECONDS", 1.5)
+    monkeypatch.setattr(launch, "_RESTORE_SECONDS", 1.5)
     result, output = runner.run("echo fine")
     assert (result.outcome, result.start) == (Outcome.PASSED, "cold"), output
     [line] = lines_about_templates(output)
@@ -320,7 +320,7 @@ def test_a_qemu_that_never_answers_is_given_up(
     qemu.write_text(f'#!/bin/sh\n{stops}\nexec {real} "$@"\n')
     qemu.chmod(0o755)
     monkeypatch.setitem(preparation.QEMU, "x86_64", str(qemu))
-    monkeypatch.setattr(machine, "_RESTORE_SECONDS", 1.5)
+    monkeypatch.setattr(launch, "_RESTORE_SECONDS", 1.5)
     started = time.monotonic()
     result, output = runner.run("echo fine")
     assert (result.outcome, result.start) == (Outcome.PASSED, "cold"), output
