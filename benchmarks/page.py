@@ -254,7 +254,7 @@ def write_page(folder: Path, samples: Samples, on: Host, found: Sequence[Target]
         peer=_peer(median),
         one=ONE,
         parts=_rows(rows),
-        floor=_floor(median, parts),
+        floor=_floor(median, parts, on.cores),
         figures=_rows(
             (name, *(_shown(name, f(values)) for f in (statistics.median, min, max)))
             for name, values in samples.items()
@@ -283,12 +283,15 @@ def _peer(median: Mapping[str, float]) -> str:
     return "No peer was installed (virtme-ng is in pyproject.toml's group `bench`)."
 
 
-def _floor(median: Mapping[str, float], parts: Mapping[str, float]) -> str:
+def _floor(median: Mapping[str, float], parts: Mapping[str, float], cores: int) -> str:
     restore = parts["part: QEMU starts and restores the guest"]
     python = parts["part: Python starts"] + parts["part: imports"]
     listed = median["invoke -l"]
     large = median[f"warm {ONE}"]
     test = median["Go test warm: machine"] - restore
+    kernels = 5  # of `matrix:` in kernels.yaml
+    share = -(-kernels // cores) / kernels
+    busiest = share * median["the tests' own time"]
     return (
         f"a QEMU that starts and restores a guest takes {restore:.2f} s, and Python with what it "
         f"imports {python:.2f} s; `invoke -l`, which does nothing else, takes {listed:.2f} s. A "
@@ -296,7 +299,10 @@ def _floor(median: Mapping[str, float], parts: Mapping[str, float]) -> str:
         f"Of the run of the large Go test binary, {large:.2f} s are what any run takes; reading "
         "the binary takes the rest, on the host and in a guest that never ran it.\n\n"
         f"From a save to its verdict, the test itself takes {test:.2f} s in a guest that was "
-        "just restored; compiling the object and making the payload's image take the rest."
+        "just restored; compiling the object and making the payload's image take the rest.\n\n"
+        f"A machine is not divided: of {kernels} kernels whose tests take about as long, one of "
+        f"{cores} cores gets {share:.0%}, which is {busiest:.1f} s of the tests' own time, and the "
+        "start of these machines."
     )
 
 
