@@ -75,6 +75,8 @@ class Resolver:
         self._indexes = indexes
         self._functions: dict[tuple[str, str, str], list[_Function]] = {}
         self._kept = 0
+        # Of identities that several functions have.
+        self._different: dict[tuple[tuple[str, str, str], int], list[Resolved]] = {}
 
     def resolve(self, identity: str, offset: int, file: str = "", python: str = "") -> Resolved:
         """Return the place of an instruction; `offset`, `file` and `python` are as in a sample."""
@@ -91,11 +93,18 @@ class Resolver:
         if not functions:
             self.counts.unknown += 1
             return Resolved(file, "", Place(None), f"no index has {identity}")
-        return self._one_of(functions, offset)
+        different = self._different.get((key, offset))
+        if different is None:
+            all_of_them = [function.at(offset) for function in functions]
+            different = list({str(found): found for found in all_of_them if found}.values())
+            if len(self._different) >= _MOST_DIFFERENT:
+                self._different.clear()
+            self._different[key, offset] = different
+        return self._one_of(functions, different, offset)
 
-    def _one_of(self, functions: "list[_Function]", offset: int) -> Resolved:
-        all_of_them = [function.at(offset) for function in functions]
-        different = list({str(found): found for found in all_of_them if found}.values())
+    def _one_of(
+        self, functions: "list[_Function]", different: list[Resolved], offset: int
+    ) -> Resolved:
         if not different:
             return self._outside(functions[0], offset)
         first, *others = different
@@ -126,6 +135,7 @@ class Resolver:
 
 # Those of 20,000 code objects of the standard library, in 250 bytes each.
 _MOST_RANGES: Final = 1_000_000
+_MOST_DIFFERENT: Final = 20_000
 
 
 def _size(functions: "list[_Function]") -> int:
@@ -160,8 +170,10 @@ class _Function:
 
     def _new(self, offset: int) -> Resolved:
         entry, place = self.entry, self._lines.at(offset)
-        notes = [note for note in (place.note, CHANGED if entry.changed else "") if note]
-        return Resolved(entry.path, entry.name, place, "; ".join(notes))
+        note = place.note
+        if entry.changed:
+            note = f"{note}; {CHANGED}" if note else CHANGED
+        return Resolved(entry.path, entry.name, place, note)
 
 
 def _of_file(entries: list[Entry], file: str) -> list[Entry]:

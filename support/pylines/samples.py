@@ -74,6 +74,8 @@ def _frame_problem(frame: object) -> str:
         return "identity: expected a string"
     if type(frame.get("offset")) is not int:
         return "offset: expected an integer"
+    if len(frame) == len(("identity", "offset")):
+        return ""
     if not isinstance(frame.get("file", ""), str):
         return "file: expected a string"
     return "" if isinstance(frame.get("python", ""), str) else "python: expected a string"
