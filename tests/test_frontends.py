@@ -45,6 +45,19 @@ def test_nox_says_which_kernel_was_meant(three: ToolProject) -> None:
     assert "Traceback" not in done.output
 
 
+def test_a_session_of_the_project_may_begin_as_those_of_kernels_do(three: ToolProject) -> None:
+    with (three.root / "noxfile.py").open("a") as noxfile:
+        noxfile.write(
+            "import nox\n"
+            "@nox.session(name='kernel-own', venv_backend='none', default=False)\n"
+            "def own(session):\n"
+            "    session.log('it ran')\n"
+        )
+    done = nox(three, "-s", "kernel-own")
+    assert done.status == 0, done.output
+    assert "it ran" in done.output
+
+
 def test_invoke_lists_tasks_in_the_order_in_which_people_meet_them(three: ToolProject) -> None:
     listed = three.invoke("-l").output
     places = [listed.index(f"  {name} ") for name in ("doctor", "run", "matrix", "kernels.list")]

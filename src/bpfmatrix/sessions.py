@@ -4,6 +4,7 @@ One session for each kernel, `kernel-<id>`, and one for all of them, `matrix`.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,10 +27,20 @@ def register(root: Path | None = None) -> None:
     logging.getLogger("nox").addFilter(lambda record: record.msg != "uv binary not found.")
     with reported():
         project = Project.load(root)
-        _refuse_unknown_kernels(project.config, sys.argv[1:])
+        own = _own_sessions(sys._getframe(1).f_code.co_filename)
+        _refuse_unknown_kernels(project.config, [word for word in sys.argv[1:] if word not in own])
     for id in project.config.kernels:
         _register_kernel(project, project.config.kernel(id))
     _register_matrix(project)
+
+
+def _own_sessions(noxfile: str) -> set[str]:
+    """Return the names of sessions that a noxfile may define below, such as `kernel-build`.
+
+    They are no functions' names, which have no hyphen, and so stand there in quotes.
+    """
+    text = Path(noxfile).read_text(encoding="utf-8", errors="replace")
+    return set(re.findall(rf"""["']({_PREFIX}[^"'\s]+)["']""", text))
 
 
 def _refuse_unknown_kernels(config: Config, words: Sequence[str]) -> None:
