@@ -129,6 +129,8 @@ def test_go_tests_are_built_and_then_left_alone(
     # What a run leaves behind is no change, wherever the module is.
     project.results.mkdir(parents=True)
     (project.results / "6.1.json").write_text("{}")
+    (project.root / place / "scripts/__pycache__").mkdir(parents=True)
+    (project.root / place / "scripts/__pycache__/x.pyc").touch()
     assert build.go_tests(project, "x86_64") == build.Built((binary,), changed=False)
     assert binary.stat().st_mtime_ns == stamp
     (project.root / place / "extra_test.go").write_text("package sample\n")

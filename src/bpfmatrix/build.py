@@ -324,14 +324,10 @@ def _go_key(project: Project, module: Path, go: Path, command: Sequence[str]) ->
     this moment, and Go is asked each time.
     """
     go_mod = (module / "go.mod").read_text()
-    # A module may be the whole project; what a run leaves behind is no part of it.
-    others = (project.state, project.root / ".git")
-    found = (path for path in module.rglob("*") if path.is_file())
-    files = [path for path in found if not any(path.is_relative_to(other) for other in others)]
     elsewhere = "=> ." in go_mod or "=> /" in go_mod
     workspace = any((folder / "go.work").exists() for folder in (module, *module.parents))
     parts = (
-        _stamp(files),
+        _stamp(_go_files(module)),
         _stamp([go.resolve()]),
         list(command),
         sorted((k, v) for k, v in os.environ.items() if k.startswith(("GO", "CGO"))),
@@ -341,11 +337,14 @@ def _go_key(project: Project, module: Path, go: Path, command: Sequence[str]) ->
 
 
 def _go_files(module: Path) -> Iterator[Path]:
-    """Give the files of a module: Go itself passes over folders that begin with . or _ ."""
+    """Give the files of a module: Go itself passes over folders that begin with . or _ .
+
+    So what a run leaves behind is none of them, such as our own folder, or Python's `__pycache__`.
+    """
     for path in module.iterdir():
-        if not path.is_dir():
+        if path.is_file():
             yield path
-        elif not path.name.startswith((".", "_")):
+        elif not path.is_symlink() and path.is_dir() and not path.name.startswith((".", "_")):
             yield from _go_files(path)
 
 
