@@ -121,7 +121,8 @@ def print_kernel_build(project: Project, built: Built, version: str) -> None:
     )
     if built.unknown:
         console.print(f"unknown to {built.version}: {', '.join(built.unknown)}", markup=False)
-    if version in project.config.kernels:
+    # One for another architecture has a folder of another name, which no kernel's id leads to.
+    if built.folder.name == version and version in project.config.kernels:
         console.print(f"run it: KERN_DIR=ci-kernels nox -s kernel-{version}", markup=False)
     else:
         console.print(f"run it: invoke run --image {folder}/vmlinuz", markup=False)

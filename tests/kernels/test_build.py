@@ -16,8 +16,10 @@ from bpfmatrix.cache import Cache
 from bpfmatrix.config import BuildSource, Config
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError, UsageError
 from bpfmatrix.kernels import building
-from bpfmatrix.kernels.building import configuration, kconfig, make
+from bpfmatrix.kernels.building import Built, configuration, kconfig, make
 from bpfmatrix.kernels.building.make import Make
+from bpfmatrix.listing import print_kernel_build
+from bpfmatrix.project import Project
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -455,3 +457,27 @@ def test_what_was_built_is_taken_only_for_the_same_request(
     tmp_path: Path, source: BuildSource
 ) -> None:
     assert building.existing(source, "x86_64", tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "folder", "words"),
+    [
+        ("6.1", "6.1", "run it: KERN_DIR=ci-kernels nox -s kernel-6.1\n"),
+        ("6.1", "6.1-aarch64", "run it: invoke run --image ci-kernels/6.1-aarch64/vmlinuz\n"),
+        ("6.2", "6.2", "run it: invoke run --image ci-kernels/6.2/vmlinuz\n"),
+    ],
+)
+def test_what_to_do_with_a_kernel_that_was_built(
+    library_project: Project,
+    capsys: pytest.CaptureFixture[str],
+    version: str,
+    folder: str,
+    words: str,
+) -> None:
+    made = library_project.root / "ci-kernels" / folder
+    made.mkdir(parents=True)
+    for name in ("vmlinuz", "vmlinux", "config", "System.map"):
+        (made / name).touch()
+    built = Built(made, "6.1.192", "6.1.192", "a tree", (), (), 1.0, "key")
+    print_kernel_build(library_project, built, version)
+    assert capsys.readouterr().out.endswith(words)
