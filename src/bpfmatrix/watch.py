@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bpfmatrix import commandline, matrix
+from bpfmatrix import commandline, matrix, sparse
 from bpfmatrix.console import Report
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.listener import Listener, Silent
@@ -82,7 +82,9 @@ async def _once(
         prepared = _prepare(project, id, options, report)
         if prepared.spec.payload.stat().st_size != disk.stat().st_size:
             raise BpfmatrixError("the payload outgrew its disk", "It runs at the next save.")
-        _copy_sparse(prepared.spec.payload, disk)
+        # The same file, which QEMU has open.
+        with prepared.spec.payload.open("rb") as made, disk.open("r+b") as ours:
+            sparse.copy(made.fileno(), ours.fileno())
         prepared = dataclasses.replace(prepared, spec=spec)
         await execute(project, prepared, options, report, entered)
         if saves is not None:
@@ -173,23 +175,3 @@ async def _watching(project: Project) -> AsyncIterator[_Saves]:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
-
-
-def _copy_sparse(source: Path, target: Path) -> None:
-    """Give the target the content of the source, with its holes, and without being another file."""
-    with source.open("rb") as reader, target.open("r+b") as writer:
-        size = os.fstat(reader.fileno()).st_size
-        writer.truncate(0)
-        writer.truncate(size)
-        start = 0
-        while start < size:
-            try:
-                start = os.lseek(reader.fileno(), start, os.SEEK_DATA)
-            except OSError:  # ENXIO: only a hole is left
-                return
-            end = os.lseek(reader.fileno(), start, os.SEEK_HOLE)
-            while start < end:
-                copied = os.copy_file_range(
-                    reader.fileno(), writer.fileno(), end - start, start, start
-                )
-                start += copied

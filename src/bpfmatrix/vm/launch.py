@@ -15,6 +15,7 @@ from pathlib import Path
 
 from qemu.qmp import QMPError
 
+from bpfmatrix import sparse
 from bpfmatrix.errors import MachineError, ToolMissingError
 from bpfmatrix.hostfiles import HostFolder
 from bpfmatrix.tools import tied_to_this_process
@@ -177,22 +178,11 @@ async def restore(
 
 @contextlib.contextmanager
 def _copy_in_memory(path: Path) -> Iterator[int]:
-    """Give a file without a name that has the content of another one, with its holes."""
+    """Give a file without a name that has the content of another one."""
     copy = os.memfd_create("bpfmatrix", os.MFD_CLOEXEC)
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            os.truncate(copy, size)
-            start = 0
-            while start < size:
-                try:
-                    start = os.lseek(file.fileno(), start, os.SEEK_DATA)
-                except OSError:  # ENXIO: only a hole is left
-                    break
-                end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-                os.lseek(copy, start, os.SEEK_SET)
-                while start < end:
-                    start += os.sendfile(copy, file.fileno(), start, end - start)
+            sparse.copy(file.fileno(), copy)
         yield copy
     finally:
         os.close(copy)
