@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks import guests
@@ -43,6 +44,19 @@ class Case:
     """Some take too long to be measured as often as the rest."""
 
 
+def _timed(bench: BenchProject, name: str, module: str, *words: str, kernel: str = "") -> Case:
+    """Return what runs a command, and of one on a kernel also tells the machine's part."""
+
+    def measure() -> Figures:
+        found = {name: bench.seconds(module, *words)}
+        if kernel:
+            machine = float(bench.result(kernel)["seconds"])
+            found |= {f"{name}: machine": machine, f"{name}: tool": found[name] - machine}
+        return found
+
+    return Case(name, measure)
+
+
 def cases(bench: BenchProject) -> Iterator[Case]:
     """Give all cases. What they need is built, fetched and saved before they are measured."""
     project = Project.load(bench.root)
@@ -50,15 +64,7 @@ def cases(bench: BenchProject) -> Iterator[Case]:
     sleeps = bench.root / bench.script("sleeps.sh", "sleep 4")
     trivial = ("run", "--binary", ok)
 
-    def timed(name: str, module: str, *words: str, kernel: str = "") -> Case:
-        def measure() -> Figures:
-            found = {name: bench.seconds(module, *words)}
-            if kernel:
-                machine = float(bench.result(kernel)["seconds"])
-                found |= {f"{name}: machine": machine, f"{name}: tool": found[name] - machine}
-            return found
-
-        return Case(name, measure)
+    timed = partial(_timed, bench)
 
     def bare(kernel: str, elf: bool) -> Case:
         name = f"bare {'ELF' if elf else 'bzImage'} {kernel}"

@@ -5,6 +5,7 @@ command wait as a pipe would. A command sees the end of its input, and a stream 
 any more, as it would see them here.
 """
 
+import abc
 import asyncio
 import contextlib
 import os
@@ -48,7 +49,7 @@ def raw_terminal(fd: int) -> Iterator[None]:
             termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
-class _Stream:
+class _Stream(abc.ABC):
     """One direction, in a thread that does not keep the process from ending."""
 
     def __init__(self, fd: int, end: socket.socket) -> None:
@@ -61,8 +62,9 @@ class _Stream:
         """Begin."""
         self._thread.start()
 
+    @abc.abstractmethod
     def _work(self) -> None:
-        raise NotImplementedError
+        """Pass on what there is until the end."""
 
     def _call(self, function: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more

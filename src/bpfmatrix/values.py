@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 __all__ = [
+    "OCI_REFERENCE",
     "Bytes",
     "Place",
     "Seconds",
