@@ -30,7 +30,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(name="kernel-build", default=False)
 def kernel_build(session: nox.Session) -> None:
     """Build a whole kernel from a server with kernel.org's layout: too long for each CI run."""
-    session.run("pytest", "tests/kernels/whole_build.py", *session.posargs)
+    session.run("pytest", "tests/kernels/build/whole_build.py", *session.posargs)
 
 
 @nox.session(default=False)

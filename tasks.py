@@ -6,7 +6,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from bpfmatrix.tasks import namespace
+from bpfmatrix.cli.tasks import namespace
 
 __all__ = ["docs", "namespace"]
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent
 @task(help={"check": "Write nothing: fail if a file is out of date."})
 def docs(c: Context, check: bool = False) -> None:
     """Write what is generated from the models of kernels.yaml: JSON schema, documentation."""
-    from bpfmatrix import docs as generated  # noqa: PLC0415 - `invoke -l` stays fast
+    from bpfmatrix.config import reference as generated  # noqa: PLC0415 - `invoke -l` stays fast
 
     stale = generated.stale(ROOT)
     names = [str(path.relative_to(ROOT)) for path in stale]

@@ -18,9 +18,9 @@ from pathlib import Path
 from benchmarks import guests
 from benchmarks.bench_project import REPOSITORY, BenchProject
 from bpfmatrix import kernels
-from bpfmatrix.config import Config
-from bpfmatrix.options import Options
-from bpfmatrix.project import Project
+from bpfmatrix.config.models import Config
+from bpfmatrix.config.project import Project
+from bpfmatrix.session.options import Options
 
 BARE = ("5.10", "6.1", "6.12", "7.3")
 ONE = "6.1"

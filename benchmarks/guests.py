@@ -17,15 +17,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bpfmatrix import busybox, initramfs, kernels, matrix
-from bpfmatrix.initramfs import Entry
-from bpfmatrix.listener import Silent
-from bpfmatrix.options import Options
-from bpfmatrix.preparation import QEMU, Prepared, prepare
-from bpfmatrix.project import Project
-from bpfmatrix.results import KernelRun, TestResult
-from bpfmatrix.run import execute
-from bpfmatrix.stay import enter
+from bpfmatrix import kernels
+from bpfmatrix.config.project import Project
+from bpfmatrix.guest import busybox, initramfs
+from bpfmatrix.guest.initramfs import Entry
+from bpfmatrix.results.model import KernelRun, TestResult
+from bpfmatrix.session.guest import enter
+from bpfmatrix.session.observer import Silent
+from bpfmatrix.session.options import Options
+from bpfmatrix.session.preparation import QEMU, Prepared, prepare
+from bpfmatrix.suite import matrix
+from bpfmatrix.suite.run import execute
 
 _IMPORTED = time.time()
 _BOOT_LIMIT_SECONDS = 120

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.cases import BARE, GO_TEST, LARGE_BYTES, MACHINES, ONE, VNG_FAILED, VNG_WORDS
 from bpfmatrix import __version__
-from bpfmatrix.preparation import QEMU
+from bpfmatrix.session.preparation import QEMU
 
 Samples = Mapping[str, Sequence[float]]
 

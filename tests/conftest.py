@@ -3,12 +3,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from bpfmatrix.cache import Cache
-from bpfmatrix.config import Config
-from bpfmatrix.project import Project
-
-from .goproject import GoModule
-from .tool import ToolProject
+from bpfmatrix.config.models import Config
+from bpfmatrix.config.project import Project
+from bpfmatrix.host.cache import Cache
+from tests.goproject import GoModule
+from tests.tool import ToolProject
 
 # How long an example takes says nothing on a machine that boots others at the same time.
 hypothesis.settings.register_profile("here", deadline=None)

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from .tool import REPOSITORY
+from tests.tool import REPOSITORY
 
 LOADERS = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 FIND_LOADER = """
 import sys
 from pathlib import Path
-from bpfmatrix import build
-from bpfmatrix.cache import Cache
-from bpfmatrix.config import Config
-from bpfmatrix.project import Project
+from bpfmatrix.payload import build
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.config.models import Config
+from bpfmatrix.config.project import Project
 config = Config.model_validate({"kernels": {"6.1": {"source": {"oci": "example/6.1"}}}})
 print(build.loader(Project(Path.cwd(), config, Cache(Path("cache"))), sys.argv[1]))
 """
@@ -86,10 +86,10 @@ def test_an_installation_without_the_loader_says_so(installed: Path, tmp_path: P
 
 def test_the_wheel_has_what_traces_python(installed: Path, tmp_path: Path) -> None:
     words = """
-from bpfmatrix import build
-from bpfmatrix.config import Config
-from bpfmatrix.cache import Cache
-from bpfmatrix.project import Project
+from bpfmatrix.payload import build
+from bpfmatrix.config.models import Config
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.config.project import Project
 from pathlib import Path
 config = Config.model_validate({"kernels": {"6.1": {"source": {"oci": "example/6.1"}}}})
 project = Project(Path.cwd(), config, Cache(Path("cache")))

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from bpfmatrix import results
-from bpfmatrix.results import KernelRun, TestResult
+from bpfmatrix.results import model
+from bpfmatrix.results.model import KernelRun, TestResult
 
 REPOSITORY = Path(__file__).parent.parent
 NO_PAYLOAD: Mapping[str, Any] = {"ebpf": None, "go": None}
@@ -103,7 +103,7 @@ class ToolProject:
 
     def result(self, kernel: str = "6.1") -> KernelRun:
         """Return what the last run on a kernel recorded."""
-        return results.read(self.root / f".bpfmatrix/results/{kernel}.json")
+        return model.read(self.root / f".bpfmatrix/results/{kernel}.json")
 
 
 def plain_environment() -> dict[str, str]:

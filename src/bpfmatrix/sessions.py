@@ -11,10 +11,10 @@ from pathlib import Path
 
 import nox
 
-from bpfmatrix import hostfiles
-from bpfmatrix.commandline import kernel_ids, options, parse, reported, with_available
-from bpfmatrix.config import Config, KernelConfig
-from bpfmatrix.project import Project
+from bpfmatrix.cli.options import kernel_ids, options, parse, reported, with_available
+from bpfmatrix.config.models import Config, KernelConfig
+from bpfmatrix.config.project import Project
+from bpfmatrix.virtiofs import shares
 
 __all__ = ["register"]
 
@@ -74,7 +74,8 @@ def _register_matrix(project: Project) -> None:
 
 
 def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
-    from bpfmatrix import matrix, results  # noqa: PLC0415 - keeps `nox -l` fast
+    from bpfmatrix.results import model  # noqa: PLC0415 - keeps `nox -l` fast
+    from bpfmatrix.suite import matrix  # noqa: PLC0415 - keeps `nox -l` fast
 
     words, before_push = parse(session.name, session.posargs), session.name == "pre-push"
     default = project.config.pre_push_ids if before_push else project.config.matrix_ids
@@ -85,12 +86,12 @@ def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
         cached = ids is None and (words.cached or before_push) and not words.fresh
         asked = options(
             *(words.run, words.binary, words.timeout, words.arguments, words.cold, cached),
-            files=hostfiles.asked(words.rootfs, words.share),
+            files=shares.asked(words.rootfs, words.share),
             net=words.net,
             core=words.core,
         )
         runs = matrix.run(project, chosen, asked, getattr(words, "jobs", None))
-    if results.exit_status(runs) != 0:
+    if model.exit_status(runs) != 0:
         bad = [f"{run.kernel} {run.outcome}" for run in runs if run.outcome != "passed"]
         session.error(", ".join(bad))
 

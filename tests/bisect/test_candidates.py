@@ -3,9 +3,9 @@
 import pytest
 
 from bpfmatrix.bisect.candidates import between
-from bpfmatrix.config import Config
+from bpfmatrix.config.models import Config
 from bpfmatrix.errors import UsageError
-from bpfmatrix.kernels.offers import Available, LeftOut
+from bpfmatrix.kernels.catalogue import Available, LeftOut
 
 APT = {"source": {"apt": {"suite": "bookworm-security"}}}
 DECLARED = {

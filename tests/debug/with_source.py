@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ..tool import REPOSITORY, Finished, ToolProject
+from tests.tool import REPOSITORY, Finished, ToolProject
 
 # The bpf(2) system call with BPF_PROG_LOAD, without a library: r0 = 0; exit.
 LOADER = """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.cache import Cache
+from bpfmatrix.host.cache import Cache
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from bpfmatrix import build
-from bpfmatrix.project import Project
-
-from ..tool import REPOSITORY, ToolProject
+from bpfmatrix.config.project import Project
+from bpfmatrix.payload import build
+from tests.tool import REPOSITORY, ToolProject
 
 pytestmark = pytest.mark.integration
 

@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from bpfmatrix import build
-from bpfmatrix.project import Project
-
-from ..tool import ToolProject
-from .bpfobjects import SOURCES, compile_object
+from bpfmatrix.config.project import Project
+from bpfmatrix.payload import build
+from tests.integration.bpfobjects import SOURCES, compile_object
+from tests.tool import ToolProject
 
 pytestmark = pytest.mark.integration
 

@@ -8,10 +8,9 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
 
-from bpfmatrix.results import Outcome
-
-from ..goproject import GoModule
-from ..tool import ToolProject, by_name
+from bpfmatrix.results.model import Outcome
+from tests.goproject import GoModule
+from tests.tool import ToolProject, by_name
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ..tool import ToolProject, plain_environment, qemus_of, wait_until
+from tests.tool import ToolProject, plain_environment, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
 

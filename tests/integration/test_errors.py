@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix import kernels
-from bpfmatrix.cache import Cache
-from bpfmatrix.project import Project
-from bpfmatrix.results import Outcome
-
-from ..goproject import GoModule
-from ..tool import ToolProject, qemus_of
+from bpfmatrix.config.project import Project
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.results.model import Outcome
+from tests.goproject import GoModule
+from tests.tool import ToolProject, qemus_of
 
 pytestmark = pytest.mark.integration
 

@@ -11,14 +11,15 @@ from tempfile import TemporaryDirectory
 import pytest
 import yaml
 
-from bpfmatrix import busybox, hostfiles, matrix
-from bpfmatrix.cache import Cache
-from bpfmatrix.hostfiles import plan
-from bpfmatrix.options import Options
-from bpfmatrix.project import Project
-from bpfmatrix.results import Outcome
-
-from ..tool import ToolProject, by_name, wait_until
+from bpfmatrix.config.project import Project
+from bpfmatrix.guest import busybox
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.results.model import Outcome
+from bpfmatrix.session import host_files
+from bpfmatrix.session.options import Options
+from bpfmatrix.suite import matrix
+from bpfmatrix.virtiofs import shares
+from tests.tool import ToolProject, by_name, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -138,7 +139,7 @@ def servers_of(folder: Path) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_bytes().split(b"\0")
-            if words[-2:] == [bytes(folder), b""] and b"bpfmatrix.hostfiles.server" in words:
+            if words[-2:] == [bytes(folder), b""] and b"bpfmatrix.virtiofs.server" in words:
                 found.append(int(process.name))
     return found
 
@@ -198,7 +199,7 @@ def test_a_kernel_that_has_9p_alone(
     project: ToolProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Debian's kernels with 9p, those that are not for clouds, have virtiofs too.
-    monkeypatch.setattr(plan, "_MODULES", {"9p": plan._MODULES["9p"]})
+    monkeypatch.setattr(host_files, "_MODULES", {"9p": host_files._MODULES["9p"]})
     project.configure()
     data = yaml.safe_load((project.root / "kernels.yaml").read_text())
     source = {"apt": {"suite": "bookworm-security", "package": "linux-image-amd64"}}
@@ -218,7 +219,7 @@ def test_a_kernel_that_has_9p_alone(
         echo here >{shared}/file
         """,
     )
-    files = hostfiles.asked("host", [str(given), f"{shared}:rw"])
+    files = shares.asked("host", [str(given), f"{shared}:rw"])
     options = Options(binaries=(script,), files=files)
     [run] = matrix.run(Project.load(project.root), ["6.1-full"], options)
     assert run.outcome is Outcome.PASSED, (project.root / run.logs[0]).read_text()

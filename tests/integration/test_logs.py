@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from ..tool import ToolProject, plain_environment, wait_until
+from tests.tool import ToolProject, plain_environment, wait_until
 
 pytestmark = pytest.mark.integration
 

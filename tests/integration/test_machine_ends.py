@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.results import Outcome
-
-from ..tool import ToolProject, by_name, qemus_of, wait_until
+from bpfmatrix.results.model import Outcome
+from tests.tool import ToolProject, by_name, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
 

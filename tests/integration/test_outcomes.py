@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.results import Outcome
-
-from ..goproject import GoModule
-from ..tool import ToolProject, by_name
+from bpfmatrix.results.model import Outcome
+from tests.goproject import GoModule
+from tests.tool import ToolProject, by_name
 
 pytestmark = pytest.mark.integration
 
@@ -216,9 +215,8 @@ def broken_module(tmp_path: Path) -> str:
     from elftools.elf.sections import SymbolTableSection
 
     from bpfmatrix import kernels
-    from bpfmatrix.project import Project
-
-    from ..tool import REPOSITORY
+    from bpfmatrix.config.project import Project
+    from tests.tool import REPOSITORY
 
     ours = Project.load(REPOSITORY)
     image, _ = kernels.provide(ours.config.kernel("6.1"), ours.cache)

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ..tool import ToolProject
+from tests.tool import ToolProject
 
 pytestmark = pytest.mark.integration
 

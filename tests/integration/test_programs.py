@@ -4,10 +4,9 @@ import shutil
 
 import pytest
 
-from bpfmatrix import results
-from bpfmatrix.results import Outcome
-
-from ..tool import REPOSITORY, ToolProject
+from bpfmatrix.results import model
+from bpfmatrix.results.model import Outcome
+from tests.tool import REPOSITORY, ToolProject
 
 pytestmark = pytest.mark.integration
 
@@ -47,4 +46,4 @@ def test_a_program_that_is_broken_turns_every_kernel_red(project: ToolProject) -
     done = project.invoke(*words)
     assert done.status == 0, done.output
     runs = [project.result(kernel) for kernel in ("5.10", "6.1", "7.3")]
-    assert results.exit_status(runs) == 0
+    assert model.exit_status(runs) == 0

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bpfmatrix.results import Outcome
-
-from ..tool import REPOSITORY, ToolProject, by_name
+from bpfmatrix.results.model import Outcome
+from tests.tool import REPOSITORY, ToolProject, by_name
 
 pytestmark = pytest.mark.integration
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ..terminal import Terminal
-from ..tool import ToolProject, plain_environment, qemus_of, wait_until
+from tests.terminal import Terminal
+from tests.tool import ToolProject, plain_environment, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -23,16 +23,19 @@ from typing import Any
 import pytest
 import yaml
 
-from bpfmatrix import busybox, kernels, listener, matrix, payload, preparation
-from bpfmatrix.cache import Cache
-from bpfmatrix.config import KernelConfig
-from bpfmatrix.options import Options
-from bpfmatrix.project import Project
-from bpfmatrix.results import KernelRun, Outcome
+from bpfmatrix import kernels
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.project import Project
+from bpfmatrix.guest import busybox
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.payload import model
+from bpfmatrix.results.model import KernelRun, Outcome
+from bpfmatrix.session import observer, preparation
+from bpfmatrix.session.options import Options
+from bpfmatrix.suite import matrix
 from bpfmatrix.vm import launch, machine, template
 from bpfmatrix.vm.template import Template
-
-from ..tool import ToolProject, qemus_of, wait_until
+from tests.tool import REPOSITORY, ToolProject, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -135,7 +138,7 @@ def saved(runner: Runner, original: Path) -> Template:
 def test_each_restored_guest_is_one_of_its_own(
     project: ToolProject, cache: Cache, kernel: str
 ) -> None:
-    ours = yaml.safe_load((Path(__file__).parents[2] / "kernels.yaml").read_text())["kernels"]
+    ours = yaml.safe_load((REPOSITORY / "kernels.yaml").read_text())["kernels"]
     project.configure([])
     (project.root / "kernels.yaml").write_text(
         yaml.safe_dump({"payload": {"ebpf": None, "go": None}, "kernels": {kernel: ours[kernel]}})
@@ -221,21 +224,21 @@ def test_a_template_of_another_machine_is_not_used(
 def prepared_run(runner: Runner) -> preparation.Prepared:
     project = runner.project
     options = Options(binaries=(runner.script("true"),))
-    built = matrix.built(project, "x86_64", options, listener.Silent())
+    built = matrix.built(project, "x86_64", options, observer.Silent())
     return preparation.prepare(
-        project, project.config.kernel(KERNEL), built, options, listener.Silent()
+        project, project.config.kernel(KERNEL), built, options, observer.Silent()
     )
 
 
 def test_a_payload_that_needs_a_larger_disk_has_a_template_of_its_own(
     runner: Runner, saved: Template, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(payload, "_IMAGE_BYTES", payload._IMAGE_BYTES * 2)
+    monkeypatch.setattr(model, "_IMAGE_BYTES", model._IMAGE_BYTES * 2)
     result, output = runner.run("cat /sys/block/vda/size")
     assert result.outcome is Outcome.PASSED, output
     assert "warm, template made" in output
     sectors = (runner.tool.root / result.logs[0]).read_text()
-    assert int(sectors) * 512 == payload._IMAGE_BYTES
+    assert int(sectors) * 512 == model._IMAGE_BYTES
     assert len(runner.templates()) == 2
     assert saved.damage() == ""
 

@@ -2,9 +2,8 @@
 
 import pytest
 
-from bpfmatrix.results import Outcome
-
-from ..tool import ToolProject
+from bpfmatrix.results.model import Outcome
+from tests.tool import ToolProject
 
 pytestmark = pytest.mark.integration
 

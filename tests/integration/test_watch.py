@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..tool import ToolProject, qemus_of, wait_until
+from tests.tool import ToolProject, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.cache import Cache
-from bpfmatrix.config import KernelConfig, Source
-
-from . import synthetic
-from .archive import Archive, make_key
-from .rpms import Part, RpmRepository, make_rpm_key
+from bpfmatrix.config.models import KernelConfig, Source
+from bpfmatrix.host.cache import Cache
+from tests.kernels import synthetic
+from tests.kernels.archive import Archive, make_key
+from tests.kernels.rpms import Part, RpmRepository, make_rpm_key
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .archive import gpg
+from tests.kernels.archive import gpg
 
 _NGINX = """\
 daemon off;

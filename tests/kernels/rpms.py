@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .archive import gpg
-from .web import Web
+from tests.kernels.archive import gpg
+from tests.kernels.web import Web
 
 OWNER = "packages@example.org"
 

@@ -10,20 +10,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bpfmatrix import kernels
-from bpfmatrix.cache import Cache
 from bpfmatrix.errors import BpfmatrixError, DamagedError
+from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.store import Store, require_space
-
-from . import synthetic
-from .conftest import apt_kernel
+from tests.kernels import synthetic
+from tests.kernels.conftest import apt_kernel
+from tests.tool import REPOSITORY
 
 PROVENANCE = Provenance("apt here", (Package("linux-image-x", "6.1.5-1", "00"),), "Debian")
 
 ADD = """
 import sys
 from pathlib import Path
-from bpfmatrix.cache import Cache
+from bpfmatrix.host.cache import Cache
 from tests.kernels.test_store import add
 while True:
     add(Cache(Path(sys.argv[1])))
@@ -81,7 +81,7 @@ def test_a_process_that_is_killed_while_it_stores(cache: Cache) -> None:
             [sys.executable, "-c", ADD, str(cache.root)],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],  # where `tests` is found
+            cwd=REPOSITORY,  # where `tests` is found
         )
         assert process.stdout is not None
         for _ in range(moment + 1):

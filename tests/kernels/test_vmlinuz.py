@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.kernels.compression import BadDataError, decompress
 from bpfmatrix.kernels.vmlinuz import has_pvh_entry, inspect
-
-from .synthetic import RELEASE, arm64_image, bzimage, vmlinux
+from tests.kernels.synthetic import RELEASE, arm64_image, bzimage, vmlinux
 
 
 def lz4_legacy(data: bytes) -> bytes:

@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 import xdis.unmarshal
 
-from bpfmatrix.cache import Cache
-from bpfmatrix.kernels.apt import Archive
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.kernels.sources.apt import Archive
 from pylines import lines_of, pyc, walk
-
-from . import agreement
+from tests.pylines import agreement
 
 VERSIONS = ["2.7", "3.5", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
 

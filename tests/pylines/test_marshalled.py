@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from pylines import walk
 from pylines.marshalled import MarshalError, RawCode, read
-
-from .conftest import FIXTURES
+from tests.pylines.conftest import FIXTURES
 
 OURS = sys.version_info[:2]
 CONSTANTS = (

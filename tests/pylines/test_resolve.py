@@ -15,8 +15,7 @@ import pylines
 from pylines import Index, Resolver, build, walk
 from pylines.code import IMPLICIT_RETURN
 from pylines.resolve import CHANGED, resolve_stream
-
-from .conftest import functions
+from tests.pylines.conftest import functions
 
 SOURCE = """def first(values):
     total = 0

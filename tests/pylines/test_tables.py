@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from pylines.errors import TableError
 from pylines.tables import Format, Range, decode
-
-from . import encoders
+from tests.pylines import encoders
 
 FIRST = 1000
 LENGTHS = st.integers(1, 400)

@@ -7,9 +7,8 @@ import pytest
 from pylines import Code, LineMap, lines_of
 from pylines.code import IMPLICIT_RETURN, NO_LINE, NO_TABLE, NOT_STARTED, OffsetError
 from pylines.tables import Range
-
-from . import agreement
-from .conftest import FIXTURES, VERSIONS, functions
+from tests.pylines import agreement
+from tests.pylines.conftest import FIXTURES, VERSIONS, functions
 
 every_version = pytest.mark.parametrize("version", VERSIONS, ids=lambda v: f"{v[0]}.{v[1]}")
 

@@ -3,9 +3,8 @@
 from hypothesis import strategies as st
 
 from bpfmatrix.report.model import Result
-from bpfmatrix.results import KernelRun, Outcome, TestResult
-
-from ..verify import strategies as verify
+from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from tests.verify import strategies as verify
 
 # What could be taken for syntax by what reads a report.
 WILD = (

@@ -3,13 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix import results
 from bpfmatrix.errors import UsageError
 from bpfmatrix.report import collect
 from bpfmatrix.report.model import Kind
-from bpfmatrix.results import KernelRun, Outcome, TestResult
-from bpfmatrix.verify import store
-from bpfmatrix.verify.model import ProgramResult, Verification
+from bpfmatrix.results import model, verification_files
+from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from bpfmatrix.results.verification import ProgramResult, Verification
 
 RUN = KernelRun(
     "6.1",
@@ -23,8 +22,8 @@ VERIFIED = Verification(
 
 
 def artifact(folder: Path) -> Path:
-    results.write(RUN, folder / "results/6.1.json")
-    store.write(VERIFIED, folder / "verify/6.1.json")
+    model.write(RUN, folder / "results/6.1.json")
+    verification_files.write(VERIFIED, folder / "verify/6.1.json")
     (folder / "results/6.1").mkdir()
     (folder / "results/6.1/console.log").write_text("booting")
     return folder
@@ -119,12 +118,12 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_keys_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "6.1.json"
-    results.write(RUN, path)
+    model.write(RUN, path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"new": 1}))
     [run] = collect.collect([path])
     assert run.found == RUN
 
 
 def test_a_saved_file_of_several_kernels_is_read(tmp_path: Path) -> None:
-    store.save([VERIFIED, VERIFIED], tmp_path / "base.json")
+    verification_files.save([VERIFIED, VERIFIED], tmp_path / "base.json")
     assert len(collect.collect([tmp_path / "base.json"])) == 2

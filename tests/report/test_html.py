@@ -17,10 +17,9 @@ from hypothesis import given, settings
 
 from bpfmatrix.report import html
 from bpfmatrix.report.model import Matrix, Result
-from bpfmatrix.results import KernelRun, Outcome, TestResult
-from bpfmatrix.verify.model import Code, ProgramResult, Statistics, Verification
-
-from .samples import WILD, several
+from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from bpfmatrix.results.verification import Code, ProgramResult, Statistics, Verification
+from tests.report.samples import WILD, several
 
 VERSIONS = ("5.10.262", "6.1.192", "6.12.117", "7.3.4")
 

@@ -1,10 +1,9 @@
 from hypothesis import given
 
 from bpfmatrix.report.model import Kind, Matrix, Result, Row
-from bpfmatrix.results import KernelRun, Outcome, TestResult
-from bpfmatrix.verify.model import Code, ProgramResult, Verification
-
-from .samples import several
+from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from bpfmatrix.results.verification import Code, ProgramResult, Verification
+from tests.report.samples import several
 
 
 def run(

@@ -13,9 +13,8 @@ from markdown_it import MarkdownIt
 from bpfmatrix.report import collect, junit, markdown, render, summary, table
 from bpfmatrix.report.model import Kind, Matrix, Result
 from bpfmatrix.report.text import plain
-from bpfmatrix.results import KernelRun, Outcome, TestResult
-
-from .samples import WILD, several
+from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from tests.report.samples import WILD, several
 
 
 def read_as_github_does(text: str) -> list[str]:

@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from bpfmatrix import tools
+from bpfmatrix.host import tools
 from tests.tool import REPOSITORY
 
 __all__ = ["REJECTED", "compiled"]

@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from bpfmatrix.results import Outcome
-from bpfmatrix.verify.model import Code, MapResult, ProgramResult, Statistics, Verification
+from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.verification import Code, MapResult, ProgramResult, Statistics, Verification
 
 _counts = st.none() | st.integers(0, 1 << 40)
 

@@ -2,9 +2,8 @@
 
 import re
 
-from bpfmatrix.verify.model import Code
-
-from ..tool import REPOSITORY
+from bpfmatrix.results.verification import Code
+from tests.tool import REPOSITORY
 
 
 def test_each_code_is_documented_once() -> None:

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.config import Expectation
-from bpfmatrix.expectations import Expected
-from bpfmatrix.results import Outcome
+from bpfmatrix.config.models import Expectation
+from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.verification import Code, ProgramResult
 from bpfmatrix.verify.collector import Collector, Judge, Subject
-from bpfmatrix.verify.model import Code, ProgramResult
-
-from .test_verifierlog import OLD
+from tests.verify.test_verifierlog import OLD
 
 SUBJECTS = {
     "objects/1.o": Subject("ebpf/a.o", ("one", "two")),

@@ -1,13 +1,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.results import Outcome
-from bpfmatrix.verify.command import exit_status
+from bpfmatrix.cli.verify import exit_status
+from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.verification import Code, ProgramResult, Statistics, Verification
 from bpfmatrix.verify.compare import Change, against, costs
-from bpfmatrix.verify.model import Code, ProgramResult, Statistics, Verification
 from bpfmatrix.verify.run import verdict
-
-from .strategies import programs, verifications
+from tests.verify.strategies import programs, verifications
 
 
 def result(

@@ -5,13 +5,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bpfmatrix.config import VerifyObjects
+from bpfmatrix.config.models import VerifyObjects
+from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
-from bpfmatrix.project import Project
 from bpfmatrix.verify.objects import ObjectError, find, inspect
 from bpfmatrix.verify.plan import Plan, Request
-
-from .objectfiles import REJECTED, compiled
+from tests.verify.objectfiles import REJECTED, compiled
 
 
 @pytest.fixture(scope="module")

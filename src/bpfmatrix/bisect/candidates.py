@@ -7,10 +7,10 @@ ends are of that series: stable series go on side by side, so that their release
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bpfmatrix.config import Config
+from bpfmatrix.config.models import Config
+from bpfmatrix.config.releases import numbers
 from bpfmatrix.errors import UsageError
-from bpfmatrix.kernels.offers import Available, LeftOut
-from bpfmatrix.releases import numbers
+from bpfmatrix.kernels.catalogue import Available, LeftOut
 
 __all__ = ["Candidates", "between"]
 

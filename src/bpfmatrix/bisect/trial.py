@@ -5,18 +5,18 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bpfmatrix import matrix
 from bpfmatrix.bisect.search import Answer
+from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
-from bpfmatrix.listener import Silent
-from bpfmatrix.options import Options
-from bpfmatrix.payload import Payload
-from bpfmatrix.preparation import prepare
-from bpfmatrix.project import Project
-from bpfmatrix.results import KernelRun, Outcome
-from bpfmatrix.run import execute
+from bpfmatrix.payload.model import Payload
+from bpfmatrix.results.model import KernelRun, Outcome
+from bpfmatrix.results.verification import ProgramResult, Verification
+from bpfmatrix.session.observer import Silent
+from bpfmatrix.session.options import Options
+from bpfmatrix.session.preparation import prepare
+from bpfmatrix.suite import matrix
+from bpfmatrix.suite.run import execute
 from bpfmatrix.verify import matrix as verify_matrix
-from bpfmatrix.verify.model import ProgramResult, Verification
 from bpfmatrix.verify.plan import Request
 
 __all__ = ["Listener", "Trial", "of_program", "of_tests"]

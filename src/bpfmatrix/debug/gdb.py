@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from bpfmatrix import tools
-from bpfmatrix.cache import Cache
-from bpfmatrix.debug import elf
-from bpfmatrix.debug.symbols import Symbols
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host import tools
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.kernels import elf
+from bpfmatrix.kernels.symbols import Symbols
 
 __all__ = ["Gdb", "nearest"]
 

@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bpfmatrix.debug.elf import Symbol
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.preparation import Prepared
+from bpfmatrix.kernels.elf import Symbol
+from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.vm import launch, machine
 from bpfmatrix.vm.protocol import Exited, Job, Output, TestCommand
 

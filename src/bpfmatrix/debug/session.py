@@ -20,20 +20,21 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.bar import shown
-from bpfmatrix.config import KernelConfig
-from bpfmatrix.console import Report
-from bpfmatrix.debug import names, symbols, vscode
+from bpfmatrix.cli.console import Report
+from bpfmatrix.cli.progress_bar import shown
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.project import Project
+from bpfmatrix.debug import names, vscode
 from bpfmatrix.debug.gdb import Gdb
-from bpfmatrix.debug.symbols import Symbols
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
-from bpfmatrix.matrix import built
-from bpfmatrix.options import Options
-from bpfmatrix.preparation import Prepared, prepare
-from bpfmatrix.project import Project
-from bpfmatrix.recorder import Recorder
-from bpfmatrix.results import Outcome, TestResult
-from bpfmatrix.tools import tied_to_this_process
+from bpfmatrix.host.tools import tied_to_this_process
+from bpfmatrix.kernels import symbols
+from bpfmatrix.kernels.symbols import Symbols
+from bpfmatrix.results.model import Outcome, TestResult
+from bpfmatrix.session.options import Options
+from bpfmatrix.session.preparation import Prepared, prepare
+from bpfmatrix.suite.matrix import built
+from bpfmatrix.suite.recorder import Recorder
 from bpfmatrix.vm import launch, machine
 from bpfmatrix.vm.protocol import Exited, Output, ProtocolError, Started
 

@@ -10,15 +10,15 @@ import contextlib
 import shutil
 from typing import TYPE_CHECKING
 
-from bpfmatrix.cache import Cache, Pruned
-from bpfmatrix.config import Config, KernelConfig
+from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.errors import DamagedError, KernelUnavailableError, UnreachableError
+from bpfmatrix.host.cache import Cache, Pruned
+from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.store import Store
-from bpfmatrix.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from bpfmatrix.kernels.offers import Available, Offer
+    from bpfmatrix.kernels.catalogue import Available, Offer
 
 __all__ = [
     "KernelImage",
@@ -106,30 +106,30 @@ def newest_available(kernel: KernelConfig, cache: Cache) -> str | None:
 
     This is by the index that was fetched last: no network is used (`search` fetches it).
     """
-    from bpfmatrix.kernels import offers  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels import catalogue  # noqa: PLC0415 - off the start-up path
 
-    return offers.newest(kernel, cache)
+    return catalogue.newest(kernel, cache)
 
 
 def search(config: Config, cache: Cache, text: str, progress: Progress = silent) -> "list[Offer]":
     """Return the kernel packages with `text` in their name or version, of all suites declared."""
-    from bpfmatrix.kernels import offers  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels import catalogue  # noqa: PLC0415 - off the start-up path
 
-    return offers.search(config, cache, text, progress)
+    return catalogue.search(config, cache, text, progress)
 
 
 def refresh(config: Config, cache: Cache, progress: Progress = silent) -> None:
     """Fetch what `newest_available` looks at."""
-    from bpfmatrix.kernels import offers  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels import catalogue  # noqa: PLC0415 - off the start-up path
 
-    offers.refresh(config, cache, progress)
+    catalogue.refresh(config, cache, progress)
 
 
 def available(config: Config, cache: Cache, progress: Progress = silent) -> "Available":
     """Return an entry for every series that the declared apt suites have now."""
-    from bpfmatrix.kernels import offers  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels import catalogue  # noqa: PLC0415 - off the start-up path
 
-    return offers.available(config, cache, progress)
+    return catalogue.available(config, cache, progress)
 
 
 def prune(cache: Cache, everything: bool = False) -> list[Pruned]:
@@ -150,7 +150,7 @@ def prune(cache: Cache, everything: bool = False) -> list[Pruned]:
 
 def _in_folder(kernel: KernelConfig) -> KernelConfig | None:
     """Return the kernel with its file as its source, where KERN_DIR or its source is a folder."""
-    from bpfmatrix.kernels import directory  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.sources import directory  # noqa: PLC0415 - off the start-up path
 
     if placed := directory.in_kern_dir(kernel):
         return placed
@@ -168,7 +168,7 @@ def _at_hand(kernel: KernelConfig, cache: Cache) -> KernelConfig:
 
 def _by_hand(kernel: KernelConfig) -> KernelConfig | None:
     """Return the kernel with what `ci-kernels/` has for it as its source, or None."""
-    from bpfmatrix.kernels import directory  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.sources import directory  # noqa: PLC0415 - off the start-up path
 
     # What `build` makes lies in ci-kernels/ too, and it knows whether that is still current.
     return None if kernel.source.kind == "build" else directory.in_project(kernel)
@@ -176,18 +176,18 @@ def _by_hand(kernel: KernelConfig) -> KernelConfig | None:
 
 def _resolved(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
     """Return what the kernel resolved to, unless its file changed since."""
-    from bpfmatrix.kernels import directory  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.sources import directory  # noqa: PLC0415 - off the start-up path
 
     store = Store(cache)
     image = store.resolved(kernel)
     if image and kernel.source.directory and not directory.is_current(kernel, store, image):
         return None
     if image and kernel.source.build is not None:
-        from bpfmatrix.kernels import building  # noqa: PLC0415 - off the start-up path
+        from bpfmatrix.kernels import build  # noqa: PLC0415 - off the start-up path
 
-        return image if building.is_current(kernel, kernel.source.build, image) else None
+        return image if build.is_current(kernel, kernel.source.build, image) else None
     if image and kernel.source.package is not None:
-        from bpfmatrix.kernels.package import is_current  # noqa: PLC0415 - off the start-up path
+        from bpfmatrix.kernels.sources.package import is_current  # noqa: PLC0415 - off the start-up path
 
         return image if is_current(kernel, kernel.source.package, image) else None
     return image

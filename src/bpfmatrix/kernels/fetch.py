@@ -6,18 +6,18 @@ One function for each kind of source; `fetch` chooses by the source's kind.
 import contextlib
 from functools import partial
 
-from bpfmatrix.cache import Cache
-from bpfmatrix.config import AptSource, BuildSource, KernelConfig
+from bpfmatrix.config.models import AptSource, BuildSource, KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError, UnreachableError
-from bpfmatrix.kernels.apt import Archive
-from bpfmatrix.kernels.debian import Deb, default_pattern, resolve
-from bpfmatrix.kernels.directory import fetch_file, modules_of
-from bpfmatrix.kernels.dnf import fetch_rpms
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
-from bpfmatrix.kernels.package import fetch_files, unpack
+from bpfmatrix.kernels.sources.apt import Archive
+from bpfmatrix.kernels.sources.debian import Deb, default_pattern, resolve
+from bpfmatrix.kernels.sources.directory import fetch_file, modules_of
+from bpfmatrix.kernels.sources.dnf import fetch_rpms
+from bpfmatrix.kernels.sources.package import fetch_files, unpack
+from bpfmatrix.kernels.staging import install
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, is_disk_full, require_space
-from bpfmatrix.kernels.tree import install
-from bpfmatrix.progress import Progress
 
 __all__ = ["apt_pattern", "fetch"]
 
@@ -60,9 +60,9 @@ def _from_source(kernel: KernelConfig, store: Store, progress: Progress, same: b
     if source.directory is not None:
         return fetch_file(kernel, store, progress)
     if source.oci is not None:
-        from bpfmatrix.kernels import oci  # noqa: PLC0415 - oras takes a quarter of a second
+        from bpfmatrix.kernels.oci import pull  # noqa: PLC0415 - oras takes a quarter of a second
 
-        return oci.fetch_image(kernel, oci.Reference.parse(source.oci), store, progress, same)
+        return pull.fetch_image(kernel, pull.Reference.parse(source.oci), store, progress, same)
     assert source.build is not None
     return _from_build(kernel, source.build, store, progress, same)
 
@@ -107,11 +107,11 @@ def _from_build(
     kernel: KernelConfig, source: BuildSource, store: Store, progress: Progress, same: bool
 ) -> KernelImage:
     """Build the kernel, unless `same` and it was built for the same source and fragments."""
-    from bpfmatrix.kernels import building  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels import build  # noqa: PLC0415 - off the start-up path
 
-    built = building.existing(source, kernel.arch, kernel.root) if same else None
+    built = build.existing(source, kernel.arch, kernel.root) if same else None
     if built is None:
-        built = building.build(source, kernel.arch, kernel.root, store.cache, progress)
+        built = build.build(source, kernel.arch, kernel.root, store.cache, progress)
     vmlinuz = built.folder / "vmlinuz"
     require_space(store.cache.root, UNPACKED_KERNEL_BYTES)
     with store.cache.staging() as staging:

@@ -17,16 +17,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bpfmatrix.cache import Cache
-from bpfmatrix.config import KernelConfig
+from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError
-from bpfmatrix.kernels.image import (
-    MODULE_CHECKSUMS,
-    KernelImage,
-    Package,
-    Provenance,
-    sha256_of,
-)
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.kernels.image import MODULE_CHECKSUMS, KernelImage, Package, Provenance, sha256_of
 from bpfmatrix.kernels.vmlinuz import inspect
 
 __all__ = ["Store"]

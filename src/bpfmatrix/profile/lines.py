@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix.cache import Cache
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.installation import PACKAGE
 from bpfmatrix.profile.recording import Recording, Script
 
 __all__ = ["Line", "Stack", "hottest", "stacks"]
@@ -137,7 +138,7 @@ def _pylines_folder() -> Path:
 
 def _pylines(python: Path, *words: str) -> str:
     # It needs bpfmatrix's errors, and nothing that is not in the standard library.
-    paths = [str(_pylines_folder().parent), str(Path(__file__).parents[2])]
+    paths = [str(_pylines_folder().parent), str(PACKAGE.parent)]
     done = subprocess.run(
         [python, "-X", "utf8", "-m", "pylines", *words],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},

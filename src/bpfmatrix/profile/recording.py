@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix import build, trees
+from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
-from bpfmatrix.listener import Listener
-from bpfmatrix.options import Options
-from bpfmatrix.payload import Payload, executable
-from bpfmatrix.preparation import Prepared, prepare
-from bpfmatrix.project import Project
-from bpfmatrix.stay import Stay, failure_of
+from bpfmatrix.payload import build, extra_files
+from bpfmatrix.payload.model import Payload, executable
+from bpfmatrix.session.guest import Stay, failure_of
+from bpfmatrix.session.observer import Listener
+from bpfmatrix.session.options import Options
+from bpfmatrix.session.preparation import Prepared, prepare
 from bpfmatrix.vm.protocol import Exited, Output
 
 __all__ = ["Recording", "Script", "record"]
@@ -101,7 +101,7 @@ def record(
 
     settings = project.config.payload
     command = ["python3", str(build.python_lister()), "--whole"]
-    python = trees.listed(project, {TREE: command}, kernel.arch, progress)
+    python = extra_files.listed(project, {TREE: command}, kernel.arch, progress)
     if not python:
         raise BpfmatrixError(
             f"this machine has no CPython 3.11, 3.12 or 3.13 for {kernel.arch}",
@@ -109,7 +109,7 @@ def record(
         )
     tracer = build.guest_program(project, "python-tracer", kernel.arch, progress)
     extra = {
-        **trees.named(project.root, settings.files),
+        **extra_files.named(project.root, settings.files),
         **python,
         **{f"{SCRIPTS}/{place}": path for place, path in script.files.items()},
     }

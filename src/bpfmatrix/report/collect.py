@@ -14,13 +14,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from bpfmatrix import results
+from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
-from bpfmatrix.project import Project
 from bpfmatrix.report.model import Result
-from bpfmatrix.results import KernelRun
-from bpfmatrix.verify import model, store
-from bpfmatrix.verify.model import Verification
+from bpfmatrix.results import model, verification, verification_files
+from bpfmatrix.results.model import KernelRun
+from bpfmatrix.results.verification import Verification
 
 __all__ = ["MERGED_SCHEMA", "collect", "own", "read_log"]
 
@@ -31,7 +30,7 @@ _FOLDERS_ABOVE = 2
 
 def own(project: Project) -> list[Path]:
     """Return the files of the last results of each kernel of a project."""
-    folders = (project.results, store.folder(project))
+    folders = (project.results, verification_files.folder(project))
     return [path for folder in folders for path in sorted(folder.glob("*.json"))]
 
 
@@ -83,7 +82,7 @@ def _merged(data: Any) -> Sequence[Any]:
 def _one(data: Any, path: Path) -> Result:
     """Make a result of its JSON, all of whose values have the types that they should have."""
     is_program = isinstance(data, dict) and "programs" in data
-    schema = model.SCHEMA if is_program else results.SCHEMA
+    schema = verification.SCHEMA if is_program else model.SCHEMA
     if not isinstance(data, dict) or data.get("schema") != schema:
         raise ValueError(f"it is not of schema {schema}")
     try:

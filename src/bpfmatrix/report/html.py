@@ -21,12 +21,12 @@ import jinja2
 from markupsafe import Markup
 
 from bpfmatrix import __version__
-from bpfmatrix.clip import Clip
+from bpfmatrix.host.excerpt import Clip
 from bpfmatrix.report.collect import read_log
 from bpfmatrix.report.model import Column, Kind, Matrix, Row
 from bpfmatrix.report.text import headline, plain
-from bpfmatrix.results import Outcome
-from bpfmatrix.verify.model import Statistics
+from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.verification import Statistics
 
 __all__ = ["render"]
 

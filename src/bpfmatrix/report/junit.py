@@ -4,7 +4,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from bpfmatrix.report.model import Cell, Column, Kind, Matrix, Row
 from bpfmatrix.report.text import plain, said
-from bpfmatrix.results import Outcome
+from bpfmatrix.results.model import Outcome
 
 __all__ = ["render"]
 

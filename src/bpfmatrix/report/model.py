@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from bpfmatrix.results import KernelRun, Outcome
-from bpfmatrix.verify.model import Statistics, Verification
+from bpfmatrix.results.model import KernelRun, Outcome
+from bpfmatrix.results.verification import Statistics, Verification
 
 __all__ = ["Cell", "Column", "Kind", "Matrix", "Result", "Row"]
 

@@ -58,7 +58,7 @@ def merged(results: Sequence[Result]) -> dict[str, object]:
 def show(format: str, results: Sequence[Result]) -> None:
     """Print a report."""
     if format == "table":
-        from bpfmatrix.console import make_console  # noqa: PLC0415 - as above
+        from bpfmatrix.cli.console import make_console  # noqa: PLC0415 - as above
         from bpfmatrix.report import table  # noqa: PLC0415
 
         make_console().print(table.render(Matrix.of(results)))

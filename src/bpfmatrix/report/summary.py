@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bpfmatrix.results import KernelRun
-    from bpfmatrix.verify.model import Verification
+    from bpfmatrix.results.model import KernelRun
+    from bpfmatrix.results.verification import Verification
 
 __all__ = ["write"]
 

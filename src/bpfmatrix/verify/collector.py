@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix.clip import Clip
-from bpfmatrix.expectations import Expected
-from bpfmatrix.results import Outcome
-from bpfmatrix.verify import source, store
-from bpfmatrix.verify.model import Code, MapResult, ProgramResult, Statistics
+from bpfmatrix.host.excerpt import Clip
+from bpfmatrix.results import verification_files
+from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.verification import Code, MapResult, ProgramResult, Statistics
+from bpfmatrix.verify import source
 from bpfmatrix.verify.verifierlog import Line
 
 __all__ = ["Collector", "Judge", "Subject"]
@@ -178,7 +179,7 @@ class Collector:
     def _take_program(self, subject: Subject, event: dict[str, Any]) -> None:
         log, lines = event.pop("log", ""), event.pop("line_info", None) or []
         left_out = str(event.pop("log_left_out", ""))
-        result = store.program({**event, "object": subject.name})
+        result = verification_files.program({**event, "object": subject.name})
         key = _key(result)
         found = [
             Line(int(one["insn"]), str(one["file"]), int(one["line"]), str(one.get("text", "")))

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bpfmatrix.results import Outcome
-from bpfmatrix.verify.model import ProgramResult, Verification
+from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.verification import ProgramResult, Verification
 
 __all__ = ["Change", "Cost", "against", "costs"]
 

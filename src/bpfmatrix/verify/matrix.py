@@ -9,13 +9,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bpfmatrix import build, schedule
-from bpfmatrix.config import KernelConfig
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.options import Options
-from bpfmatrix.preparation import Prepared, prepare
-from bpfmatrix.project import Project
-from bpfmatrix.verify import store
+from bpfmatrix.payload import build
+from bpfmatrix.results import verification_files
+from bpfmatrix.session import parallelism
+from bpfmatrix.session.options import Options
+from bpfmatrix.session.preparation import Prepared, prepare
 from bpfmatrix.verify.objects import ObjectFile, find
 from bpfmatrix.verify.plan import Plan, Request
 from bpfmatrix.verify.run import Finished, VerifyListener, execute, failed_to_prepare
@@ -37,7 +38,7 @@ def run(
     could be begun. What goes wrong on one kernel is its result. `folder` is where verifications
     and logs are written (default: `.bpfmatrix/verify`).
     """
-    folder = folder or store.folder(project)
+    folder = folder or verification_files.folder(project)
     kernels = [project.config.kernel(id) for id in dict.fromkeys(ids)]
     plan = Plan.make(project, _objects(project, request, listener), request)
     loaders: dict[str, Path] = {
@@ -55,7 +56,7 @@ def run(
         except BpfmatrixError as error:
             done[kernel.id] = failed_to_prepare(folder, kernel, error, listener)
     if ready:
-        limit = jobs or schedule.at_once(ready)
+        limit = jobs or parallelism.at_once(ready)
         for finished in asyncio.run(
             _execute_all(project, ready, plan, loaders, request, listener, limit, folder)
         ):

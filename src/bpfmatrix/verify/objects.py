@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bpfmatrix.config import VerifyObjects
+from bpfmatrix.config.models import VerifyObjects
+from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
-from bpfmatrix.project import Project
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpfmatrix.config import VerifyObjects
+from bpfmatrix.config.models import VerifyObjects
+from bpfmatrix.config.project import Project
+from bpfmatrix.config.releases import numbers
 from bpfmatrix.errors import UsageError, suggestion
-from bpfmatrix.payload import MOUNT_POINT, Executable, Payload
-from bpfmatrix.project import Project
-from bpfmatrix.releases import numbers
+from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
 from bpfmatrix.verify.collector import Subject
 from bpfmatrix.verify.objects import Inspected, ObjectFile, inspect
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Protocol
 
 from bpfmatrix import __version__
-from bpfmatrix.config import KernelConfig
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.expectations import Expected
-from bpfmatrix.listener import Listener
-from bpfmatrix.preparation import Prepared
-from bpfmatrix.project import Project
-from bpfmatrix.results import Outcome
-from bpfmatrix.stay import Stay, cleared, failure_of, now
-from bpfmatrix.verify import store
+from bpfmatrix.results import verification_files
+from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.verification import Code, ProgramResult, Verification
+from bpfmatrix.session.guest import Stay, cleared, failure_of, now
+from bpfmatrix.session.observer import Listener
+from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.verify.collector import Collector, Judge
-from bpfmatrix.verify.model import Code, ProgramResult, Verification
 from bpfmatrix.verify.plan import Group, Plan, Request
 from bpfmatrix.verify.verifierlog import Line
 from bpfmatrix.vm.protocol import Exited, Job, Output, Started, TestCommand
@@ -66,7 +66,7 @@ def failed_to_prepare(
         started_at=now(),
         tool_version=__version__,
     )
-    store.write(verification, folder / f"{kernel.id}.json")
+    verification_files.write(verification, folder / f"{kernel.id}.json")
     listener.verified(verification)
     return Finished(verification)
 
@@ -190,7 +190,7 @@ class _Run:
             maps=tuple(collector.maps),
             console=self._project.relative(console) if console.exists() else "",
         )
-        store.write(verification, self._result)
+        verification_files.write(verification, self._result)
         self._listener.verified(verification)
         return Finished(verification, collector.lines, collector.left_out)
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from qemu.qmp import QMPError
 
-from bpfmatrix import sparse
 from bpfmatrix.errors import MachineError, ToolMissingError
-from bpfmatrix.hostfiles import HostFolder
-from bpfmatrix.tools import tied_to_this_process
+from bpfmatrix.host import sparse
+from bpfmatrix.host.tools import tied_to_this_process
+from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.vm import parts
 from bpfmatrix.vm.channels import PORTS, Channels, socket_pairs
 from bpfmatrix.vm.folders import FolderDevice, served

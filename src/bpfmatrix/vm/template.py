@@ -21,9 +21,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.cache import Cache, Pruned
 from bpfmatrix.errors import MachineError
-from bpfmatrix.progress import Progress, silent
+from bpfmatrix.host.cache import Cache, Pruned
+from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.vm import launch, machine, parts
 from bpfmatrix.vm.channels import CHANNELS
 from bpfmatrix.vm.launch import MachineSpec

@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Outcomes and codes are those of src/bpfmatrix/results.py and src/bpfmatrix/verify/model.py, where
+// Outcomes and codes are those of src/bpfmatrix/results/model.py and src/bpfmatrix/results/verification.py, where
 // they are explained.
 const (
 	passed  = "passed"

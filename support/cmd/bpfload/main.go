@@ -2,7 +2,7 @@
 
 // Command bpfload loads every program of eBPF objects into the kernel that it runs on, and prints
 // what came of each as one JSON object to a line. It is what `invoke verify` runs in a guest; the
-// lines are described in src/bpfmatrix/verify/model.py.
+// lines are described in src/bpfmatrix/results/verification.py.
 //
 // Verifiers run for minutes, objects crash parsers, and kernels run out of memory. So nothing is
 // loaded by the process that was started: it gives the work to copies of itself, one for each job,

@@ -1,0 +1,118 @@
+"""`invoke profile-python`: record, resolve, print the hottest lines, draw."""
+
+import linecache
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from bpfmatrix.cli.console import Report, counted, make_console
+from bpfmatrix.config.project import Project
+from bpfmatrix.profile import flamegraph
+from bpfmatrix.profile.lines import Stack, hottest, stacks
+from bpfmatrix.profile.recording import Recording, Script, record
+from bpfmatrix.session.options import Options
+
+__all__ = ["profile"]
+
+_SHOWN_LINES = 15
+_SHOWN_SOURCE = 60
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to make of a recording."""
+
+    flame_graph: Path | None = None
+
+
+def profile(
+    project: Project,
+    kernel: str,
+    script: Path,
+    arguments: Sequence[str],
+    options: Options,
+    wanted: Wanted,
+) -> int:
+    """Profile a script on a kernel, print what came of it, and return an exit status."""
+    found = Script.find(script)
+
+    def say(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    with Report(project, [kernel]) as report:
+        recording = record(project, kernel, found, arguments, options, report, say)
+        report.doing(kernel, "lines", "of the samples")
+        resolved = stacks(recording, found, project.cache)
+    _show(project, recording, resolved)
+    if wanted.flame_graph:
+        title = f"{script.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
+        flamegraph.draw(resolved, title, wanted.flame_graph)
+        print(f"flame graph   {wanted.flame_graph}")
+    return 1 if recording.summary.get("status") or recording.trouble else 0
+
+
+def _show(project: Project, recording: Recording, resolved: Sequence[Stack]) -> None:
+    console = make_console()
+    samples = sum(stack.count for stack in resolved)
+    threads = len({stack.thread for stack in resolved})
+    console.print(
+        f"\n{counted(samples, 'sample')} of {counted(threads, 'thread')}, "
+        f"CPython {recording.summary.get('python', '?')}",
+        markup=False,
+    )
+    if not samples:
+        print("The script ended before it was sampled.")
+    else:
+        console.print(_table(project, recording, resolved, samples))
+    for text in _notes(recording):
+        print(text)
+    print(f"samples       {project.relative(recording.samples)}")
+
+
+def _table(
+    project: Project, recording: Recording, resolved: Sequence[Stack], samples: int
+) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("here", "with calls"):
+        table.add_column(name, justify="right")
+    for name in ("line", "source"):
+        table.add_column(name, no_wrap=True)
+    for heat in hottest(resolved)[:_SHOWN_LINES]:
+        line = heat.line
+        source = linecache.getline(line.file, line.number).strip() if line.number else ""
+        # As people know it: json/encoder.py of python3.11.
+        inside = Path(line.file).is_relative_to(recording.library)
+        root = recording.library.parent if inside else project.root
+        file = line.file.removeprefix(f"{root}{os.sep}")
+        table.add_row(
+            f"{100 * heat.own / samples:.1f}%",
+            f"{100 * heat.total / samples:.1f}%",
+            Text(line.shown(file)),
+            Text(source[:_SHOWN_SOURCE], style="dim"),
+        )
+    return table
+
+
+def _notes(recording: Recording) -> list[str]:
+    summary, counters = recording.summary, recording.summary.get("counters", {})
+    notes = []
+    if recording.trouble:
+        notes.append(f"note: {recording.trouble}")
+    elif summary.get("status"):
+        why = f" ({summary['ended']})" if summary.get("ended") else ""
+        notes.append(f"note: the script exited with {summary['status']}{why}")
+    for name, what in (
+        ("lost", "were lost, as they came too fast"),
+        ("unreadable", "lack outer frames, which were not in memory"),
+        ("too_deep", "lack outer frames, as the stack was deeper than 1024"),
+        ("no_thread", "were of threads without Python, as before its start"),
+    ):
+        if counters.get(name):
+            notes.append(f"note: {counted(counters[name], 'sample')} {what}")
+    return notes

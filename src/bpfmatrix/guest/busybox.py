@@ -1,0 +1,93 @@
+"""busybox, which the guest is made of: the host's own, or Debian's package of another architecture.
+
+`executable` gives the file for an architecture; `applets` reads the names of its commands out of
+it, for that of another architecture can't be asked.
+"""
+
+import functools
+import io
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
+from bpfmatrix.host import tools
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.progress import Progress, silent
+
+__all__ = ["applets", "executable"]
+
+PACKAGE = "busybox-static"
+# busybox keeps its commands' names as one sorted block of strings (libbb's applet_names), which
+# begins with these; an empty string ends it.
+_FIRST_APPLETS = b"\0[\0[[\0"
+
+
+def executable(arch: str, cache: Cache, progress: Progress = silent) -> Path:
+    """Return a static busybox for an architecture, fetched if it is not the host's.
+
+    ToolMissingError where the host has none of its own, KernelUnavailableError where there is no
+    package of the other architecture's.
+    """
+    if arch == os.uname().machine:
+        return tools.require("busybox", PACKAGE)
+    path = cache.root / "busybox" / arch / "busybox"
+    if not path.exists():
+        with cache.lock(f"busybox-{arch}"):
+            if not path.exists():
+                _fetch(arch, cache, path, progress)
+    return path
+
+
+def _fetch(arch: str, cache: Cache, path: Path, progress: Progress) -> None:
+    from bpfmatrix.kernels.sources.apt import Archive  # noqa: PLC0415 - off the start-up path
+
+    archive = Archive.of_host(cache, _suite(), arch)
+    with archive.locked(), cache.staging() as staging:
+        archive.update(progress)
+        found = archive.debs(re.compile(rf"Package: {PACKAGE}\n"))
+        if not found:
+            raise KernelUnavailableError(f"{archive.suite} has no {PACKAGE} for {arch}")
+        (deb,) = archive.download(found[-1:], staging, progress)
+        subprocess.run(["dpkg-deb", "-x", deb, staging / "root"], check=True, capture_output=True)
+        (unpacked,) = (p for p in (staging / "root").rglob("busybox") if p.parent.name == "bin")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unpacked.replace(path)
+
+
+def _suite() -> str:
+    """Return the host's own suite if it is Debian, whose mirror is then known to have it."""
+    known: dict[str, str] = {}
+    with Path("/etc/os-release").open() as file:
+        for line in file:
+            key, _, value = line.strip().partition("=")
+            known[key] = value.strip('"')
+    return known.get("VERSION_CODENAME", "stable") if known.get("ID") == "debian" else "stable"
+
+
+@functools.cache
+def applets(busybox: Path) -> tuple[str, ...]:
+    """Return the names of its commands; BpfmatrixError where the guest could not use it."""
+    content = busybox.read_bytes()
+    if _is_dynamic(content):
+        raise BpfmatrixError(
+            f"{busybox} is dynamically linked, and the guest has no libraries",
+            f"Install {PACKAGE} in place of busybox, or run ./bootstrap.",
+        )
+    start = content.find(_FIRST_APPLETS) + 1
+    names = content[start : content.index(b"\0\0", start)].decode() if start else ""
+    if not names:
+        raise BpfmatrixError(f"{busybox} has no commands", f"Install {PACKAGE} again.")
+    return tuple(name for name in names.split("\0") if name != "busybox")
+
+
+def _is_dynamic(elf: bytes) -> bool:
+    from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
+    from elftools.elf.elffile import ELFFile  # noqa: PLC0415
+
+    try:
+        segments = ELFFile(io.BytesIO(elf)).iter_segments()
+        return any(segment["p_type"] == "PT_INTERP" for segment in segments)
+    except ELFError:
+        return False

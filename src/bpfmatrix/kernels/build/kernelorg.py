@@ -1,0 +1,158 @@
+"""The layout of kernel.org: where a release's tarball is, and what its checksum is.
+
+A folder `v6.x` holds `linux-6.1.192.tar.xz` and its like, and a clear-signed `sha256sums.asc` with
+the checksum of each. A server with this layout may be anywhere.
+"""
+
+import base64
+import binascii
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.host import tools
+from bpfmatrix.kernels.build import download
+
+__all__ = ["Release", "newest", "parse_sums", "resolve", "url_of", "verified"]
+
+SUMS = "sha256sums.asc"
+_VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+_SUM = re.compile(r"^([0-9a-f]{64})  linux-(\d+\.\d+(?:\.\d+)?)\.tar\.xz$", re.MULTILINE)
+_ARMOR = re.compile(
+    r"-----BEGIN PGP PUBLIC KEY BLOCK-----\n(?:.+\n)*\n((?:[\w+/=]+\n)+?)(?:=....\n)?-"
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release's tarball."""
+
+    version: str
+    url: str
+    sha256: str
+    checked: str
+    """What vouches for the checksum, for people."""
+
+
+def resolve(base: str, version: str, keyring: Path | None, pinned: str | None) -> Release:
+    """Return the release that `version` means: itself, or the newest of the series `6.1`.
+
+    `pinned` is the SHA-256 of an exact release, and stands for every other check; else
+    `sha256sums.asc` is fetched, and its signature checked if there is a keyring.
+    """
+    if pinned is not None:
+        if is_series(version):
+            raise UsageError(
+                f"a `sha256` is one release's, and {version} is a series",
+                f"Name the release, such as {version}.1, or remove the `sha256`.",
+            )
+        return Release(version, url_of(base, version), pinned, "checksum pinned")
+    url = f"{_folder(base, version)}/{SUMS}"
+    signed = download.text(url)
+    if keyring is None:
+        text, checked = signed.decode(errors="replace"), "signature not checked"
+    else:
+        text, fingerprint = verified(signed, keyring, url)
+        checked = f"signed by {fingerprint}"
+    sums = parse_sums(text)
+    found = newest(sums, version)
+    if found is None:
+        known = [known for known in sums if known.startswith(".".join(version.split(".")[:2]))]
+        raise KernelUnavailableError(
+            f"{url} names no release {version}",
+            f"Near it are {', '.join(known[-4:])}." if known else "Is the version right?",
+        )
+    return Release(found, url_of(base, found), sums[found], checked)
+
+
+def is_series(version: str) -> bool:
+    """Whether a version is of two numbers, of which the newest release is meant."""
+    return _numbers(version)[2] is None
+
+
+def url_of(base: str, version: str) -> str:
+    """Return the address of a release's tarball."""
+    # The first release of a series has two numbers there, which here is the name of the series.
+    name = version.removesuffix(".0") if version.count(".") == 2 else version
+    return f"{_folder(base, version)}/linux-{name}.tar.xz"
+
+
+def parse_sums(text: str) -> dict[str, str]:
+    """Read `sha256sums.asc`: the checksums of the tarballs, by version (`6.1.0` for linux-6.1)."""
+    return {
+        version if version.count(".") == 2 else f"{version}.0": sha256
+        for sha256, version in _SUM.findall(text)
+    }
+
+
+def newest(sums: dict[str, str], version: str) -> str | None:
+    """Return which of the releases a version means, if it is there."""
+    if not is_series(version):
+        return version if version in sums else None
+    found = [known for known in sums if known.startswith(f"{version}.")]
+    return max(found, key=lambda known: int(known.rsplit(".", 1)[1]), default=None)
+
+
+def verified(signed: bytes, keyring: Path, name: str) -> tuple[str, str]:
+    """Return the text that a signature of this keyring covers, and the key's fingerprint."""
+    gpgv = tools.require("gpgv", "gpgv")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "signed").write_bytes(signed)
+        ring = Path(folder) / "keyring.gpg"
+        ring.write_bytes(_binary(keyring))
+        out = Path(folder) / "text"
+        done = subprocess.run(
+            [
+                *(gpgv, "--homedir", folder, "--keyring", ring, "--status-fd", "1"),
+                *("--output", out, Path(folder) / "signed"),
+            ],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        # doc/DETAILS of GnuPG: `[GNUPG:] VALIDSIG <fingerprint> ...`, `NO_PUBKEY <key>`.
+        valid = re.search(r"^\[GNUPG:\] VALIDSIG (\w+)", done.stdout, re.MULTILINE)
+        if done.returncode == 0 and valid and out.exists():
+            return out.read_text(encoding="utf-8", errors="replace"), valid[1]
+    if match := re.search(r"NO_PUBKEY (\w+)", done.stdout):
+        what = f"{name} is signed by the key {match[1]}, which {keyring} does not have"
+    elif "BADSIG" in done.stdout:
+        what = f"{name} was changed after it was signed"
+    else:
+        what = f"{name} has no signature that {keyring} could check"
+    raise KernelUnavailableError(
+        what, "Name the keyring of who signs there, or pin the tarball's `sha256`."
+    )
+
+
+def _binary(keyring: Path) -> bytes:
+    """Return a keyring as gpgv takes it: it reads no armored one."""
+    try:
+        data = keyring.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the keyring {keyring} can't be read: {error.strerror}") from error
+    if not data.startswith(b"-----BEGIN"):
+        return data
+    blocks = _ARMOR.findall(data.decode("ascii", "replace").replace("\r\n", "\n"))
+    try:
+        return b"".join(base64.b64decode(block) for block in blocks)
+    except binascii.Error as error:
+        raise BpfmatrixError(f"the keyring {keyring} is damaged: {error}") from error
+
+
+def _folder(base: str, version: str) -> str:
+    return f"{base.rstrip('/')}/v{_numbers(version)[0]}.x"
+
+
+def _numbers(version: str) -> tuple[str, str, str | None]:
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        raise UsageError(
+            f"kernel.org has no release called {version!r}",
+            "Expected is a version such as 5.4.276, or a series such as 6.1.",
+        )
+    return match[1], match[2], match[3]

@@ -1,0 +1,329 @@
+"""A kernel's source tree: which one is meant, and how it comes into `ci-kernels/_build`.
+
+`locate` finds out which release a build's source means and where it comes from: kernel.org's
+layout, Debian's package `linux-source-X`, or a folder of the user's. `Origin.provide` gives the
+tree; it appears by one rename when it is complete. A folder of the user's is used where it is, and
+never written to.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bpfmatrix.config.models import BuildSource
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.progress import Progress
+from bpfmatrix.kernels.build import download, kernelorg
+from bpfmatrix.kernels.image import Package, sha256_of
+
+if TYPE_CHECKING:
+    from bpfmatrix.kernels.sources.apt import Archive
+    from bpfmatrix.kernels.sources.debian import Deb
+
+__all__ = ["Debian", "Origin", "Tree", "at_hand", "locate", "version_of"]
+
+# Where linux-source-X of a series is looked for; the first suite that has it is taken.
+_SOURCES = re.compile(r"Package: linux-source-[^\n]*\n")
+# Where linux-source-X of a series is looked for; the first suite that has it is taken.
+_SUITES = ("bookworm-security", "bullseye-security", "trixie-security", "trixie-backports")
+# What a kernel's own Makefile refuses to build out of tree because of (its rule `outputmakefile`).
+_UNCLEAN = (".config", "include/config", "arch/x86/include/generated")
+_MAKEFILE = re.compile(
+    r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(.*)$", re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A source tree that is there."""
+
+    path: Path
+    version: str
+    """What its Makefile says: `6.1.192`, `6.18.0-rc3`."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a source tree comes from, exactly."""
+
+    version: str
+    source: str
+    """For people: `kernel.org, signature not checked`, `apt bookworm-security`."""
+    package: Package
+    """Name, version and checksum of what it is unpacked from."""
+
+    def folder(self, build: Path) -> Path:
+        """Return where the tree is, or will be."""
+        return build / f"linux-{self.version}"
+
+    def provide(self, build: Path, cache: Cache, progress: Progress) -> Tree:
+        """Return the tree, unpacked if it is not there yet; the caller holds the build's lock."""
+        folder, note = self.folder(build), build / f"linux-{self.version}.json"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            known = Package(**json.loads(note.read_bytes())["package"])
+            if folder.is_dir() and known == self.package:
+                return Tree(folder, version_of(folder))
+        _sweep(build)
+        with tempfile.TemporaryDirectory(dir=build, prefix=".unpacking-") as made:
+            new = Path(made)
+            (new / "tree").mkdir()
+            self._unpack(new / "tree", cache, progress)
+            found = version_of(new / "tree")
+            note.unlink(missing_ok=True)
+            if folder.exists():
+                folder.rename(new / "replaced")
+            (new / "tree").rename(folder)
+        about = {"package": asdict(self.package), "source": self.source}
+        note.write_text(json.dumps(about, indent=1))
+        return Tree(folder, found)
+
+    def _unpack(self, tree: Path, cache: Cache, progress: Progress) -> None:
+        raise UnreachableError(f"the sources {self.package.name} are no longer there")
+
+
+@dataclass(frozen=True)
+class _Release(Origin):
+    """A tarball in kernel.org's layout."""
+
+    url: str
+
+    def _unpack(self, tree: Path, cache: Cache, progress: Progress) -> None:
+        tarball = cache.root / "sources" / self.package.name
+        # Its name may be that of another download, of another server.
+        with cache.lock(f"source-{self.package.name}"):
+            # One that is there was fetched whole, and its unpacking interrupted.
+            if not tarball.exists() or sha256_of(tarball) != self.package.sha256:
+                download.download(self.url, tarball, self.package.sha256, progress)
+            progress(f"unpacking {tarball.name}")
+            try:
+                _unpack(
+                    ["tar", "--extract", "--xz", "--file", tarball, "--strip-components=1"], tree
+                )
+            except BpfmatrixError:
+                tarball.unlink()
+                raise
+            tarball.unlink()
+
+
+@dataclass(frozen=True)
+class Debian(Origin):
+    """Debian's package of the sources, which holds a tarball."""
+
+    archive: "Archive"
+    deb: "Deb"
+
+    def fetch_tarball(self, target: Path, cache: Cache, progress: Progress) -> None:
+        """Fetch the package, and take the sources' tarball out of it."""
+        with cache.staging() as staging:
+            with self.archive.locked():
+                (file,) = self.archive.download([self.deb], staging, progress)
+            data, member = staging / "data.tar", f"./usr/src/{self.deb.name}.tar.xz"
+            # dpkg-deb knows every compression that a package's data may have.
+            _unpack(["dpkg-deb", "--fsys-tarfile", file], staging, data)
+            _unpack(["tar", "--extract", "--to-stdout", "--file", data, member], staging, target)
+
+    def _unpack(self, tree: Path, cache: Cache, progress: Progress) -> None:
+        tarball = tree.parent / "tarball"
+        self.fetch_tarball(tarball, cache, progress)
+        progress(f"unpacking {self.deb.name} {self.deb.version}")
+        _unpack(["tar", "--extract", "--xz", "--file", tarball, "--strip-components=1"], tree)
+
+
+@dataclass(frozen=True)
+class _Folder(Origin):
+    """A tree of the user's."""
+
+    path: Path
+
+    def folder(self, build: Path) -> Path:
+        """See Origin."""
+        return self.path
+
+    def provide(self, build: Path, cache: Cache, progress: Progress) -> Tree:
+        """See Origin."""
+        return Tree(self.path, self.version)
+
+
+def locate(source: BuildSource, arch: str, root: Path, cache: Cache, progress: Progress) -> Origin:
+    """Find out which tree a build's source means; `root` is the folder of kernels.yaml.
+
+    A network is used where the source is one's, and KernelUnavailableError raised where it has no
+    such release.
+    """
+    if source.origin == "kernel.org":
+        keyring = root / source.keyring if source.keyring else None
+        found = kernelorg.resolve(source.url, source.version, keyring, source.sha256)
+        name = found.url.rsplit("/", 1)[-1]
+        said = f"kernel.org, {found.checked}"
+        return _Release(
+            found.version, said, Package(name, found.version, found.sha256), url=found.url
+        )
+    if source.origin == "apt":
+        return _debian(source, arch, cache, progress)
+    return _local(root / Path(source.origin).expanduser(), source.version)
+
+
+def at_hand(source: BuildSource, build: Path) -> Origin | None:
+    """Return the newest tree in `ci-kernels/_build` that fits, for where no network is."""
+    found: list[Origin] = []
+    for note in build.glob("linux-*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            data = json.loads(note.read_bytes())
+            package = Package(**data["package"])
+            version = note.name.removeprefix("linux-").removesuffix(".json")
+            debian = package.name.startswith("linux-source-")
+            fits = f"{version}.".startswith(f"{source.version}.")
+            same = source.sha256 in (None, package.sha256)
+            if fits and same and debian == (source.origin == "apt"):
+                found.append(Origin(version, data["source"], package))
+    return max(found, key=lambda each: _numbers(each.version), default=None)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+def version_of(tree: Path) -> str:
+    """Return what a tree's Makefile calls its version; BpfmatrixError if it is no kernel's."""
+    try:
+        text = (tree / "Makefile").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    parts = dict(_MAKEFILE.findall(text))
+    if not {"VERSION", "PATCHLEVEL"} <= parts.keys() or not (tree / "Kconfig").exists():
+        raise BpfmatrixError(
+            f"{tree} holds no source tree of Linux",
+            "Expected is a folder with the Makefile and the Kconfig of a kernel.",
+        )
+    numbers = (parts["VERSION"], parts["PATCHLEVEL"], parts.get("SUBLEVEL") or "0")
+    extra = parts.get("EXTRAVERSION", "").strip()
+    return f"{'.'.join(str(part).strip() for part in numbers)}{extra}"
+
+
+def _debian(source: BuildSource, arch: str, cache: Cache, progress: Progress) -> Origin:
+    series = re.match(r"\d+\.\d+", source.version)
+    if series is None:
+        raise UsageError(
+            f"Debian has no sources of a kernel {source.version!r}",
+            "Expected is a series such as 6.1, or a release such as 6.1.192.",
+        )
+    problems: list[KernelUnavailableError] = []
+    seen: list[str] = []
+    for suite, archive, debs in _offers(
+        (source.suite,) if source.suite else _SUITES, arch, cache, progress, problems
+    ):
+        there = [deb for deb in debs if deb.name == f"linux-source-{series[0]}"]
+        seen += [f"{deb.upstream_version} ({suite})" for deb in there]
+        wanted = [d for d in there if source.version in (series[0], d.upstream_version)]
+        if wanted:
+            from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
+
+            deb = max(wanted, key=lambda deb: Version(deb.version))
+            package = Package(deb.name, deb.version, deb.sha256)
+            said = f"{archive.vendor()} sources, apt {suite}"
+            return Debian(deb.upstream_version, said, package, archive=archive, deb=deb)
+    if problems and not seen:
+        raise problems[0]
+    raise KernelUnavailableError(
+        f"no suite of Debian that was looked at has the sources of {source.version}",
+        f"There are {', '.join(seen)}."
+        if seen
+        else f"Name the suite that has linux-source-{series[0]}, or build it from kernel.org.",
+    )
+
+
+def _offers(
+    suites: tuple[str, ...],
+    arch: str,
+    cache: Cache,
+    progress: Progress,
+    problems: list[KernelUnavailableError],
+) -> Iterator[tuple[str, "Archive", "list[Deb]"]]:
+    """Give the packages of each suite that can be reached; why one can't goes into `problems`."""
+    from bpfmatrix.kernels.sources.apt import Archive  # noqa: PLC0415 - off the start-up path
+
+    for suite in suites:
+        try:
+            archive = Archive.of_host(cache, suite, arch)
+            with archive.locked():
+                archive.update(progress)
+                debs = archive.debs(_SOURCES)
+        except KernelUnavailableError as error:
+            problems.append(error)
+        else:
+            yield suite, archive, debs
+
+
+def _local(path: Path, version: str) -> Origin:
+    path = path.resolve()
+    found = version_of(path)
+    if re.match(r"\d", version) and not f"{found}.".startswith((f"{version}.", f"{version}-")):
+        raise UsageError(
+            f"the tree {path} is of {found}, not of {version}",
+            "Name the version that it has, or another tree.",
+        )
+    if unclean := [name for name in _UNCLEAN if (path / name).exists()]:
+        raise UsageError(
+            f"the tree {path} was built in ({unclean[0]} is there), and make refuses such a one",
+            f"Clean it (make -C {path} mrproper), or name a fresh one: "
+            f"git -C {path} worktree add ../linux-clean",
+        )
+    described = _git_describe(path)
+    said = f"git tree {path}" if described else f"folder {path}"
+    return _Folder(found, said, Package(path.name, described or found, ""), path=path)
+
+
+def _git_describe(tree: Path) -> str:
+    if not (tree / ".git").exists() or shutil.which("git") is None:
+        return ""
+    done = subprocess.run(
+        ["git", "-C", tree, "describe", "--always", "--dirty", "--abbrev=12"],
+        # Without it, git would refresh the index of a tree that is not to be written to.
+        env={"GIT_OPTIONAL_LOCKS": "0", "PATH": "/usr/local/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()
+
+
+def _unpack(command: list[str | Path], folder: Path, output: Path | None = None) -> None:
+    """Run a program that unpacks, in a folder; its output may go into a file."""
+    with contextlib.ExitStack() as stack:
+        stdout = stack.enter_context(output.open("wb")) if output else subprocess.DEVNULL
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    if done.returncode:
+        first = next(iter(done.stderr.splitlines()), "no reason was given")
+        full = "No space left" in done.stderr
+        raise BpfmatrixError(
+            f"the sources can't be unpacked: {first}",
+            "Free some space." if full else "What was fetched may be damaged; try again.",
+        )
+
+
+def _sweep(build: Path) -> None:
+    """Remove what a killed process left half-unpacked; the caller holds the lock on the build."""
+    # Another version may be unpacked right now, so only what nobody touched for a day goes.
+    import time  # noqa: PLC0415
+
+    for stale in build.glob(".unpacking-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - stale.stat().st_mtime > 86400:
+                shutil.rmtree(stale)

@@ -1,0 +1,138 @@
+"""Trees of files that the payload has beside tests and objects: `payload.files` and `.listed`.
+
+Both functions give each file's place below the payload's mount point, and its path on the host.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bpfmatrix.config.project import Project
+from bpfmatrix.config.value_types import is_place
+from bpfmatrix.errors import BuildError, PayloadError
+from bpfmatrix.host.progress import Progress, silent
+
+__all__ = ["listed", "named"]
+
+
+def named(root: Path, files: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the files that these paths, relative to `root`, lead to, folders with all below them.
+
+    A link is what it leads to. An empty folder is left out. PayloadError for what is no file.
+    """
+    found: dict[str, Path] = {}
+    for place, path in files.items():
+        for below, file in _below(root / path, ()):
+            _put(found, f"{place}/{below}" if below else place, file)
+    return found
+
+
+def _below(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
+    try:
+        kind = path.stat().st_mode
+    except OSError as error:
+        raise PayloadError(f"{path} can't be read: {error.strerror}") from error
+    if stat.S_ISREG(kind):
+        yield "", path
+    elif stat.S_ISDIR(kind):
+        here = path.resolve()
+        if here in above:
+            raise PayloadError(f"{path} leads back to {here}, in which it lies", "Remove the link.")
+        for inner in sorted(path.iterdir()):
+            for below, file in _below(inner, (*above, here)):
+                yield f"{inner.name}/{below}" if below else inner.name, file
+    else:
+        raise PayloadError(f"{path} is neither a file nor a folder")
+
+
+def _put(found: dict[str, Path], place: str, path: Path) -> None:
+    if not is_place(place):
+        raise PayloadError(
+            f"{path}: {place!r} can't be a file's place in the payload", "Rename it."
+        )
+    if found.setdefault(place, path) != path:
+        raise PayloadError(
+            f"{path} and {found[place]} would both be {place} in the payload", "Rename one of them."
+        )
+
+
+def listed(
+    project: Project, commands: Mapping[str, Sequence[str]], arch: str, progress: Progress = silent
+) -> dict[str, Path]:
+    """Return the files that these commands list for a guest of this architecture.
+
+    A command is not run again as long as neither it, nor a file that it was given or listed,
+    changed. BuildError shows what one said that failed.
+    """
+    found: dict[str, Path] = {}
+    for tree, command in commands.items():
+        for place, path in _listing(project, command, arch, progress):
+            _put(found, f"{tree}/{place}", path)
+    return found
+
+
+def _listing(
+    project: Project, command: Sequence[str], arch: str, progress: Progress
+) -> list[tuple[str, Path]]:
+    own = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("BPFMATRIX_")}
+    asked = [list(command), arch, sorted(own.items())]
+    name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    record = project.state / "build" / "listed" / f"{name}.json"
+    given = [project.root / word for word in command]
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(record.read_text())
+        files = [(place, Path(path)) for place, path in known["files"]]
+        if known["stamps"] == _stamps(given, files):
+            return files
+    progress(" ".join(command))
+    files = list(_run(project.root, command, arch))
+    record.parent.mkdir(parents=True, exist_ok=True)
+    known = {"files": [(place, str(path)) for place, path in files]}
+    try:
+        text = json.dumps({**known, "stamps": _stamps(given, files)})
+    except OSError as error:
+        raise PayloadError(
+            f"{command[0]} listed {error.filename}, which can't be read: {error.strerror}"
+        ) from error
+    half = record.with_suffix(f".{os.getpid()}")
+    half.write_text(text)
+    half.replace(record)
+    return files
+
+
+def _stamps(given: Sequence[Path], files: Sequence[tuple[str, Path]]) -> list[Any]:
+    words = [path.stat() for path in given if path.is_file()]
+    return [[s.st_size, s.st_mtime_ns] for s in (*words, *(path.stat() for _, path in files))]
+
+
+def _run(root: Path, command: Sequence[str], arch: str) -> Iterator[tuple[str, Path]]:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=root,
+            env={**os.environ, "BPFMATRIX_ARCH": arch},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            check=False,
+        )
+    except OSError as error:
+        raise BuildError(f"{command[0]} can't be run: {error.strerror}") from error
+    if done.returncode != 0:
+        said = "\n  ".join((f"{' '.join(command)} failed:", *done.stderr.strip().splitlines()))
+        raise BuildError(said)
+    for line in done.stdout.splitlines():
+        place, tab, path = line.partition("\t")
+        if not tab or not is_place(place) or not (root / path).is_file():
+            raise PayloadError(
+                f"{' '.join(command)} printed {line!r}",
+                "It has to print a place in the tree, a tab, and the path of a file in each line.",
+            )
+        yield place, root / path

@@ -1,0 +1,123 @@
+"""What one executable does in the guest, turned into its log and its test results.
+
+A Go test binary's output becomes a result for each test; any other executable is one result. What
+decides between passed and not is how the executable ended; its output only tells more.
+"""
+
+import codecs
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from bpfmatrix.host.excerpt import Clip
+from bpfmatrix.payload.model import Executable
+from bpfmatrix.results.model import Outcome, TestResult
+from bpfmatrix.suite.gotest import KEPT_CHARACTERS, GoOutput
+from bpfmatrix.vm.protocol import Exited, TestCommand
+
+__all__ = ["Recorder"]
+
+# A test that floods its output must not fill the disk.
+_LOG_BYTES = 64 << 20
+
+
+class Recorder:
+    """Takes the events of one executable; reports results as they come."""
+
+    def __init__(
+        self,
+        test: Executable,
+        command: TestCommand,
+        log: Path,
+        limit_key: str,
+        report: Callable[[TestResult], None],
+    ) -> None:
+        self.id = command.id
+        self.name = test.name
+        self.log = log
+        self._limit = f"{command.limit_seconds:g} s ({limit_key})"
+        self._report = report
+        as_go = test.kind == "go-test" and GoOutput.available()
+        self._go = GoOutput(test.name, report) if as_go else None
+        self._output = Clip(KEPT_CHARACTERS)
+        # A letter may come in two pieces.
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._file: IO[bytes] | None = None
+        self._size = 0
+        self._started = 0.0
+
+    async def start(self) -> None:
+        """The executable was started."""
+        self._started = time.monotonic()
+        # At once, for those who look at it while the test runs.
+        self._file = self.log.open("wb", buffering=0)
+        if self._go:
+            await self._go.start()
+
+    async def feed(self, data: bytes) -> None:
+        """It printed this."""
+        assert self._file is not None
+        room = _LOG_BYTES - self._size
+        self._size += len(data)
+        self._file.write(data[: max(0, room)])
+        if 0 <= room < len(data):
+            self._file.write(f"\n... cut here, after {_LOG_BYTES >> 20} MiB ...\n".encode())
+        if self._go:
+            await self._go.feed(data)
+        else:
+            self._output.append(self._decoder.decode(data))
+
+    async def close(self, exited: Exited) -> None:
+        """It ended like this, and all that it printed was fed."""
+        if self._file:
+            self._file.close()
+        self._output.append(self._decoder.decode(b"", final=True))
+        outcome, reason = Outcome.PASSED, ""
+        if exited.limit:
+            outcome, reason = Outcome.TIMEOUT, f"ran into its limit of {self._limit}"
+        elif exited.status != 0:
+            outcome, reason = Outcome.FAILED, exited.reason
+        elif exited.oops:
+            outcome, reason = Outcome.FAILED, "the kernel had an oops while it ran"
+        if self._go:
+            await self._close_go(outcome, reason, exited)
+        else:
+            self._report_whole(outcome, reason, str(self._output))
+
+    async def _close_go(self, outcome: Outcome, reason: str, exited: Exited) -> None:
+        assert self._go is not None
+        await self._go.close()
+        bad = [result for result in self._go.results if result.outcome is Outcome.FAILED]
+        cut_short = outcome if outcome is not Outcome.PASSED else Outcome.FAILED
+        unfinished = self._go.unfinished(cut_short, reason or "did not end")
+        for result in unfinished:
+            self._report(result)
+        # A test that failed is why its binary did, and says more than an exit status.
+        if outcome is not Outcome.PASSED and (exited.oops or not (bad or unfinished)):
+            self._report_whole(outcome, reason, self._go.output)
+
+    async def abandon(self, outcome: Outcome, reason: str) -> None:
+        """The machine ended: while this ran, or before it, which is nothing to report."""
+        if self._file is None or self._file.closed:
+            return
+        self._file.close()
+        if self._go:
+            await self._go.close()
+        unfinished = self._go.unfinished(outcome, reason) if self._go else []
+        for result in unfinished:
+            self._report(result)
+        if not unfinished:
+            output = self._go.output if self._go else str(self._output)
+            self._report_whole(outcome, reason, output)
+
+    def _report_whole(self, outcome: Outcome, reason: str, output: str) -> None:
+        seconds = time.monotonic() - self._started
+        self._report(TestResult(self.name, self.name, outcome, seconds, reason, output))
+
+    def kill(self) -> None:
+        """End what reads the output, however the run ended."""
+        if self._go:
+            self._go.kill()
+        if self._file:
+            self._file.close()

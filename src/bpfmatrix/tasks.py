@@ -1,0 +1,5 @@
+"""The invoke tasks of a project with a kernels.yaml: its tasks.py imports `namespace`."""
+
+from bpfmatrix.cli.tasks import namespace
+
+__all__ = ["namespace"]

@@ -1,0 +1,125 @@
+"""Which accelerator runs a guest: KVM where it really does, emulation elsewhere.
+
+That `/dev/kvm` opens, and even that a VM can be created, does not mean that a guest runs: on some
+nested hosts it spins for ever, or QEMU aborts. So `choose` lets a tiny guest say a word under KVM,
+and keeps that verdict until the host is booted again.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bpfmatrix.errors import MachineError
+from bpfmatrix.host.cache import Cache
+
+__all__ = ["Accelerator", "choose"]
+
+_PROBE_SECONDS = 5.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+# A boot sector, 16-bit real mode: write 'K' to the port of the debug console (0xe9), then 0 to
+# that of isa-debug-exit (0xf4), by which QEMU ends with status 1; halt if it did not.
+_GUEST = bytes.fromhex("b04b e6e9 31c0 e6f4 f4 ebfd")
+_GUEST_EXIT_STATUS = 1
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """`kvm` or `tcg`, and why it is not KVM."""
+
+    name: str
+    reason: str = ""
+    detail: str = ""
+    """What exactly a probe saw."""
+
+    def __str__(self) -> str:
+        """Return what a person reads."""
+        return f"{self.name} ({self.reason})" if self.reason else self.name
+
+
+def choose(wanted: str, arch: str, qemu: str, cache: Cache) -> Accelerator:
+    """Return the accelerator for `auto`, `kvm` or `tcg`.
+
+    MachineError where KVM is demanded and does not run a guest.
+    """
+    if wanted == "tcg":
+        return Accelerator("tcg", "asked for")
+    found = _probed(arch, qemu, cache)
+    if wanted == "kvm" and found.name != "kvm":
+        raise MachineError(
+            f"qemu.accel is kvm, but {found.reason.removeprefix('KVM: ')}",
+            "Set it to auto or tcg, or use a host on which KVM works.",
+        )
+    return found
+
+
+def _probed(arch: str, qemu: str, cache: Cache) -> Accelerator:
+    if arch != platform.machine():
+        return Accelerator("tcg", f"KVM: the host is {platform.machine()}")
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        there = Path("/dev/kvm").exists()
+        return Accelerator("tcg", f"KVM: /dev/kvm {'can not be opened' if there else 'is missing'}")
+    record = cache.root / "kvm-probe.json"
+    key = f"{_boot_id()} {qemu} {arch}"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(record.read_text())
+        if known["key"] == key:
+            return Accelerator(**known["found"])
+    with cache.lock("kvm-probe"):
+        found = _probe(qemu, arch)
+        with cache.staging() as folder:
+            (folder / "probe").write_text(json.dumps({"key": key, "found": asdict(found)}))
+            (folder / "probe").replace(record)
+    return found
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def _probe(qemu: str, arch: str) -> Accelerator:
+    """Boot the guest of a few bytes under KVM, with the processor that real guests get."""
+    if arch != "x86_64":
+        return Accelerator("tcg", f"KVM: no probe for {arch} yet")
+    sector = _GUEST.ljust(510, b"\0") + b"\x55\xaa"
+    floppy = os.memfd_create("bpfmatrix-probe")
+    os.write(floppy, sector.ljust(1440 << 10, b"\0"))
+    command = [
+        *(qemu, "-accel", "kvm", "-cpu", "host", "-nodefaults", "-no-user-config"),
+        *("-display", "none", "-no-reboot", "-m", "16M", "-machine", "pc"),
+        *("-drive", f"if=floppy,format=raw,readonly=on,file=/proc/self/fd/{floppy}"),
+        *("-chardev", "stdio,id=out", "-device", "isa-debugcon,iobase=0xe9,chardev=out"),
+        *("-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-boot", "a"),
+    ]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            pass_fds=(floppy,),
+            timeout=_PROBE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return _not_run(f"it gave no sign of life within {_PROBE_SECONDS:g} s")
+    except OSError as error:
+        return _not_run(f"QEMU could not be started: {error.strerror}")
+    finally:
+        os.close(floppy)
+    if done.returncode == _GUEST_EXIT_STATUS and b"K" in done.stdout:
+        return Accelerator("kvm")
+    if done.returncode < 0:
+        return _not_run(f"QEMU died of signal {-done.returncode}")
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return _not_run(said[-1] if said else f"QEMU ended with status {done.returncode}")
+
+
+def _not_run(detail: str) -> Accelerator:
+    return Accelerator("tcg", "KVM: a probe guest did not run", detail)

@@ -1,0 +1,209 @@
+import io
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from bpfmatrix.cli import console
+from bpfmatrix.cli.console import Report
+from bpfmatrix.config.project import Project
+from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+
+PASSED = TestResult("b", "TestA", Outcome.PASSED, 0.11)
+SKIPPED = TestResult("b", "TestB", Outcome.SKIPPED, 0, "needs 5.17")
+FAILED = TestResult("b", "TestC/sub", Outcome.FAILED, 0, "no such map", "line 1\n[bold]line 2[/]\n")
+GOOD = KernelRun("6.1", Outcome.PASSED, version="6.1.192", seconds=1.9, tests=(PASSED, SKIPPED))
+BAD = KernelRun(
+    "5.10",
+    Outcome.FAILED,
+    "TestC/sub: no such map",
+    version="5.10.262",
+    seconds=2.1,
+    tests=(PASSED, FAILED),
+    console=".bpfmatrix/results/5.10/console.log",
+    logs=(".bpfmatrix/results/5.10/b.log",),
+)
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a report prints where there is no terminal."""
+    for name in ("GITHUB_ACTIONS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    written = io.StringIO()
+    monkeypatch.setattr(console, "make_console", lambda _=False: into(written))
+    return written
+
+
+def into(written: io.StringIO) -> Console:
+    return Console(
+        file=written, highlight=False, soft_wrap=True, emoji=False, width=200, force_terminal=False
+    )
+
+
+def one_kernel(project: Project, run: KernelRun) -> None:
+    with Report(project, [run.kernel]) as report:
+        report.doing(run.kernel, "kernel", "looking")
+        report.step(run.kernel, "kernel", f"{run.version} [apt]", "cached")
+        report.doing(run.kernel, "boot", "waiting", 0.5)
+        report.step(run.kernel, "boot", "cold, tcg", "2.10 s")
+        for test in run.tests:
+            report.test(run.kernel, test)
+        report.finished(run)
+
+
+def test_in_a_pipe_each_line_comes_once(library_project: Project, pipe: io.StringIO) -> None:
+    one_kernel(library_project, GOOD)
+    lines = pipe.getvalue().splitlines()
+    assert len(lines) == 5
+    assert re.fullmatch(r"kernel  6\.1\.192 \[apt\] +cached", lines[0])
+    assert re.fullmatch(r"boot    cold, tcg +2\.10 s", lines[1])
+    assert re.fullmatch(r"  (✓|ok) TestA +0\.11 s", lines[2])
+    assert re.fullmatch(r"  - TestB +skipped: needs 5\.17", lines[3])
+    assert re.match(r"6\.1\.192 +passed ", lines[4])
+    assert "\x1b" not in pipe.getvalue()
+
+
+def test_a_failure_says_what_why_where_and_what_to_type(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    one_kernel(library_project, BAD)
+    text = pipe.getvalue()
+    summary = text[text.index("5.10.262  failed: ") :]
+    expected = [
+        "5.10.262  failed: TestC/sub: no such map",
+        "TestC/sub",
+        "line 1",
+        "[bold]line 2[/]",
+        ".bpfmatrix/results/5.10/b.log",
+        ".bpfmatrix/results/5.10/console.log",
+        "nox -s kernel-5.10 -- --run TestC",
+    ]
+    places = [summary.index(part) for part in expected]
+    assert places == sorted(places)
+
+
+def test_many_failures_are_not_all_shown(library_project: Project, pipe: io.StringIO) -> None:
+    tests = tuple(
+        TestResult("b", f"T{n}", Outcome.FAILED, 0, "why", "x\n" * 200) for n in range(40)
+    )
+    one_kernel(library_project, KernelRun("6.1", Outcome.FAILED, "why", tests=tests))
+    text = pipe.getvalue()
+    assert "... and 30 more" in text
+    assert "... 140 lines before" in text
+    assert len(text.splitlines()) < 40 + 10 * 70
+
+
+def test_a_panic_shows_the_console_from_its_reason_on(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    log = library_project.root / "console.log"
+    trace = "".join(f"[ 3.{n}] frame {n}\n" for n in range(40))
+    log.write_text(f"[ 1.0] early\n[ 3.0] Kernel panic - not syncing: oh no\n{trace}")
+    run = KernelRun("6.1", Outcome.PANIC, "panic: oh no", console="console.log")
+    one_kernel(library_project, run)
+    text = pipe.getvalue()
+    assert "Kernel panic - not syncing: oh no" in text
+    assert "frame 3\n" in text
+    assert "early" not in text
+    assert "frame 30" not in text
+
+
+def test_a_machine_that_fell_silent_shows_the_end_of_the_console(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    (library_project.root / "c").write_text("".join(f"line {n}\n" for n in range(40)))
+    one_kernel(library_project, KernelRun("6.1", Outcome.LOST, "lost", console="c"))
+    assert "line 39\n" in pipe.getvalue()
+    assert "line 20\n" not in pipe.getvalue()
+
+
+@given(
+    st.one_of(
+        st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1),
+        st.sampled_from(["[bold]", "[/]", "[red]x[/red]", "a\\[b]", "[link=x]", ":smile:", "\\"]),
+    )
+)
+@example("\\[")
+def test_any_name_and_reason_are_shown_as_they_are(text: str) -> None:
+    written = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(console, "make_console", lambda _=False: into(written))
+        patch.delenv("GITHUB_ACTIONS", raising=False)
+        report = Report(ANY_PROJECT, ["6.1"])
+        report.step("6.1", "kernel", text, text)
+        report.test("6.1", TestResult("b", text, Outcome.FAILED, 0, text, text))
+    assert written.getvalue().count(text) >= 4
+
+
+ANY_PROJECT: Project = None  # type: ignore[assignment]  # which printing of a line needs not
+
+
+def test_github_gets_groups_and_an_annotation(
+    library_project: Project, pipe: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    one_kernel(library_project, KernelRun("6.1", Outcome.ERROR, "line 1\nline 2, 100%"))
+    lines = pipe.getvalue().splitlines()
+    assert lines[0].startswith("::group::")
+    assert lines.count("::endgroup::") == 1
+    [annotation] = [line for line in lines if line.startswith("::error")]
+    # A workflow command is one line (docs: workflow commands, escaping).
+    assert annotation.endswith("6.1 error: line 1%0Aline 2, 100%25")
+
+
+def test_a_group_is_closed_whatever_happens(
+    library_project: Project, pipe: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    with pytest.raises(KeyError), Report(library_project, ["6.1"]):
+        raise KeyError
+    assert pipe.getvalue().splitlines()[-1] == "::endgroup::"
+
+
+def test_several_kernels_name_theirs_and_end_in_a_table(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    with Report(library_project, ["5.10", "6.1"]) as report:
+        for run in (BAD, GOOD):
+            report.step(run.kernel, "kernel", "x", "cached")
+            for test in run.tests:
+                report.test(run.kernel, test)
+            report.finished(run)
+        report.matrix([BAD, GOOD], 4.6)
+    text = pipe.getvalue()
+    assert "TestA" not in text  # what passed is not news
+    assert re.search(r"^5\.10 .*TestC/sub +failed: no such map$", text, re.MULTILINE)
+    assert re.search(r"^ +5\.10\.262 +6\.1\.192$", text.replace("  \n", "\n"), re.MULTILINE)
+    assert "4.6 s" in text
+    assert text.count("run it alone") == 1
+    # Its one failure passed nowhere.
+    assert "invoke bisect" not in text
+
+
+def test_what_passed_on_another_kernel_can_be_bisected(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    passed = TestResult("b", "TestC/sub", Outcome.PASSED)
+    failed = TestResult("b", "TestC/sub", Outcome.FAILED, 0, "no such map")
+    skipped = TestResult("b", "TestC", Outcome.SKIPPED, 0, "needs 6.3")
+    runs = [
+        KernelRun("5.10", Outcome.PASSED, arch="x86_64", tests=(passed,)),
+        KernelRun("6.1", Outcome.FAILED, arch="x86_64", tests=(failed,)),
+        KernelRun("6.6-arm64", Outcome.PASSED, arch="aarch64", tests=(passed,)),
+        KernelRun("6.12", Outcome.PASSED, arch="x86_64", tests=(skipped, PASSED)),
+        KernelRun("7.3", Outcome.PASSED, arch="x86_64", tests=(passed, PASSED)),
+    ]
+    with Report(library_project, [run.kernel for run in runs]) as report:
+        for run in runs:
+            report.finished(run)
+        report.matrix(runs, 1.0)
+    assert "  since when    invoke bisect --run TestC --good 7.3 --bad 6.1\n" in pipe.getvalue()
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert console.make_console().no_color

@@ -1,0 +1,162 @@
+"""The front ends that need no machine, as subprocesses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tool import Finished, ToolProject, plain_environment
+
+
+def nox(project: ToolProject, *words: str) -> Finished:
+    done = subprocess.run(
+        [sys.executable, "-m", "nox", *words],
+        cwd=project.root,
+        env=plain_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return Finished(done.returncode, done.stdout, 0)
+
+
+@pytest.fixture
+def three(project: ToolProject) -> ToolProject:
+    project.configure(["5.10", "6.1", "7.3"])
+    return project
+
+
+def test_nox_lists_the_kernels_with_their_sources(three: ToolProject) -> None:
+    listed = nox(three, "-l").output
+    assert "kernel-5.10 -> " in listed
+    assert "kernel-6.1 -> Load and test the eBPF on 6.1 (apt bookworm-security, x86_64)" in listed
+    assert "matrix -> " in listed
+
+
+def test_nox_says_which_kernel_was_meant(three: ToolProject) -> None:
+    done = nox(three, "-s", "kernel-5.1")
+    assert done.status == 2
+    assert "error: no kernel '5.1' in kernels.yaml (did you mean \"5.10\"?)" in done.output
+    assert "It has: 5.10, 6.1, 7.3." in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_session_of_the_project_may_begin_as_those_of_kernels_do(three: ToolProject) -> None:
+    with (three.root / "noxfile.py").open("a") as noxfile:
+        noxfile.write(
+            "import nox\n"
+            "@nox.session(name='kernel-own', venv_backend='none', default=False)\n"
+            "def own(session):\n"
+            "    session.log('it ran')\n"
+        )
+    done = nox(three, "-s", "kernel-own")
+    assert done.status == 0, done.output
+    assert "it ran" in done.output
+
+
+def test_invoke_lists_tasks_in_the_order_in_which_people_meet_them(three: ToolProject) -> None:
+    listed = three.invoke("-l").output
+    places = [listed.index(f"  {name} ") for name in ("doctor", "run", "matrix", "kernels.list")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("task", [("run",), ("initramfs",), ("kernels.fetch",)])
+def test_invoke_says_which_kernel_was_meant(three: ToolProject, task: tuple[str, ...]) -> None:
+    done = three.invoke(*task, "--kernel", "5.1")
+    assert done.status == 2, done.output
+    assert "no kernel '5.1' in kernels.yaml (did you mean \"5.10\"?)" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_invoke_matrix_says_which_kernel_was_meant(three: ToolProject) -> None:
+    done = three.invoke("matrix", "--kernels", "5.1")
+    assert done.status == 2
+    assert "--kernels 5.1: no such kernel" in done.output
+
+
+@pytest.mark.parametrize("program", ["nox", "invoke"])
+def test_a_wrong_kernels_yaml_is_said_by_both(three: ToolProject, program: str) -> None:
+    path = three.root / "kernels.yaml"
+    path.write_text(path.read_text().replace("payload:", "payloda:"))
+    done = nox(three, "-l") if program == "nox" else three.invoke("kernels.list")
+    assert done.status == 2
+    assert 'kernels.yaml: payloda: unknown key (did you mean "payload"?)' in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_folder_below_the_project_is_in_it(three: ToolProject) -> None:
+    below = three.root / "some/where"
+    below.mkdir(parents=True)
+    done = subprocess.run(
+        three.command("-r", str(three.root), "kernels.list", "--json"),
+        cwd=below,
+        env=plain_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert '"kernel": "7.3"' in done.stdout
+
+
+def test_nothing_to_run_is_said(three: ToolProject) -> None:
+    done = three.invoke("run", "--kernel", "6.1")
+    assert done.status == 2
+    assert "there is nothing to run: no Go tests and no binaries" in done.output
+
+
+def test_a_cache_that_can_not_be_written_is_no_traceback(
+    three: ToolProject, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    env = {"BPFMATRIX_CACHE": str(tmp_path / "file/cache")}
+    script = three.script("x", "true")
+    done = three.invoke("run", "--kernel", "6.1", "--binary", script, env=env)
+    assert done.status == 1
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("text.o",), "text.o is no ELF file"),
+        (("text.o", "none.o"), "none.o: no such file"),
+        (("--kernel", "6.1", "none.o", "text.o"), "none.o: no such file"),
+        ((), "there is no eBPF object to load"),
+        (("text.o", "--kernel", "5.1"), "no kernel '5.1' in kernels.yaml"),
+        (("text.o", "--kernel", "6.1", "--kernels", "6.1"), "either by --kernel or by --kernels"),
+        (("text.o", "--annotate", "p"), "--annotate is for one kernel"),
+        (("text.o", "--against", "none.json"), "--against none.json: No such file"),
+        (("text.o", "--against", "text.o"), "--against text.o: "),
+        (("text.o", "--max-insns", "120%"), "--max-insns 120%: expected a share"),
+        (("text.o", "--threshold", "much"), "--threshold much: expected a share"),
+        (("text.o", "--set", "x"), "--set x: expected NAME=VALUE"),
+        (("text.o", "--limit", "soon"), "--limit soon: expected a duration"),
+    ],
+)
+def test_verify_refuses_what_can_not_be_meant(
+    three: ToolProject, words: tuple[str, ...], sentence: str
+) -> None:
+    (three.root / "text.o").write_text("int x;")
+    done = three.invoke("verify", *words)
+    assert done.status == 2, done.output
+    assert sentence in done.output
+    assert "Traceback" not in done.output
+
+
+def test_who_has_read_enough_sees_no_traceback(project: ToolProject) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does once it has its lines
+    done = subprocess.run(
+        project.command("kernels.list", "--json"),
+        cwd=project.root,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -1,0 +1,171 @@
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from bpfmatrix.config import kernels_yaml, reference
+from bpfmatrix.config.models import Config
+from bpfmatrix.errors import ConfigError
+from bpfmatrix.results import model
+from tests.tool import REPOSITORY
+
+KERNEL = {"source": {"apt": {"suite": "bookworm-security"}}}
+
+
+def with_kernel(**more: Any) -> dict[str, Any]:
+    return {"kernels": {"6.1": {**KERNEL, **more}}}
+
+
+def schema_takes(data: object) -> bool:
+    return bool(jsonschema.Draft202012Validator(reference.schema()).is_valid(data))
+
+
+def models_take(data: object, folder: Path) -> bool:
+    path = folder / "kernels.yaml"
+    path.write_text(yaml.safe_dump(data))
+    try:
+        kernels_yaml.load(path)
+    except ConfigError:
+        return False
+    return True
+
+
+def test_committed_files_are_up_to_date() -> None:
+    assert reference.stale(REPOSITORY) == []
+
+
+def test_stale_names_what_is_missing_or_different(tmp_path: Path) -> None:
+    for path, text in reference.outputs(tmp_path).items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert reference.stale(tmp_path) == []
+    (tmp_path / "docs/kernels-yaml.md").write_text("old")
+    (tmp_path / "kernels.schema.json").unlink()
+    assert {path.name for path in reference.stale(tmp_path)} == {
+        "kernels-yaml.md",
+        "kernels.schema.json",
+    }
+
+
+def test_schema_is_a_schema_that_takes_this_repository_s_kernels_yaml() -> None:
+    schema = json.loads((REPOSITORY / "kernels.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(yaml.safe_load((REPOSITORY / "kernels.yaml").read_text()), schema)
+
+
+def test_kernels_yaml_names_the_schema() -> None:
+    first = (REPOSITORY / "kernels.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=kernels.schema.json"
+
+
+def test_defaults_of_the_schema_are_valid_by_it() -> None:
+    def check(node: dict[str, Any], whole: dict[str, Any]) -> int:
+        count = 0
+        for described in node.get("properties", {}).values():
+            if described.get("default") is not None:
+                jsonschema.validate(described["default"], {**described, "$defs": whole["$defs"]})
+                count += 1
+        return count
+
+    whole = reference.schema()
+    checked = sum(check(node, whole) for node in (whole, *whole["$defs"].values()))
+    assert checked > 10
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_kernel(),
+        with_kernel(qemu={"memory": "2 GiB", "cpus": 4}, timeout={"boot": 90, "test": "1.5m"}),
+        with_kernel(source={"oci": "example.org/kernels:6.1"}),
+        {**with_kernel(), "payload": {"ebpf": None, "go": None, "binaries": ["a"]}},
+        {**with_kernel(), "verify": {"objects": [{"path": "a.o", "set": {"x": 1}}]}},
+        {**with_kernel(), "verify": {"max_insns": "80%", "limit": "10s", "attach": True}},
+        {**with_kernel(), "verify": {"max_insns": 5000}},
+        {**with_kernel(), "expect": [{"program": "on_*", "reason": "known", "until": "6.1"}]},
+        {**with_kernel(), "expect": [{"test": "TestA", "reason": "known", "outcome": "skipped"}]},
+    ],
+)
+def test_schema_and_models_take_the_same(data: object, tmp_path: Path) -> None:
+    assert schema_takes(data)
+    assert models_take(data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"kernels": {}},
+        with_kernel(qemu={"memroy": "1G"}),
+        with_kernel(qemu={"memory": "much"}),
+        with_kernel(qemu={"cpus": 0}),
+        with_kernel(timeout={"boot": "soon"}),
+        with_kernel(timeout={"boot": 0}),
+        with_kernel(source={}),
+        with_kernel(source={"apt": {"suite": "x"}, "oci": "y"}),
+        with_kernel(source={"apt": {}}),
+        with_kernel(arch="riscv"),
+        {"kernels": {"a b": KERNEL}},
+        {**with_kernel(), "verify": {"objects": [{"set": {"x": 1}}]}},
+        {**with_kernel(), "verify": {"max_insns": "120%"}},
+        {**with_kernel(), "verify": {"objects": [{"path": "a.o", "variants": [["one"]]}]}},
+        {**with_kernel(), "expect": [{"reason": "known"}]},
+        {**with_kernel(), "expect": [{"program": "a", "test": "b", "reason": "known"}]},
+        {**with_kernel(), "expect": [{"program": "a"}]},
+    ],
+)
+def test_schema_and_models_refuse_the_same(data: object, tmp_path: Path) -> None:
+    assert not schema_takes(data)
+    assert not models_take(data, tmp_path)
+
+
+def test_page_has_every_key_of_every_model() -> None:
+    page = reference.page()
+    for _, one in reference._models("", Config):
+        for name, field in one.model_fields.items():
+            assert f"| `{field.alias or name}` |" in page
+            assert reference._meaning(one, name), f"{one.__name__}.{name} has no docstring"
+
+
+def test_page_shows_defaults_as_they_are_written() -> None:
+    page = reference.page()
+    assert "| `memory` | size | `512M` |" in page
+    assert "| `boot` | duration | `60s` |" in page
+    assert "| `matrix` | list of strings | all |" in page
+
+
+def test_results_page_has_every_key_and_outcome() -> None:
+    page = (REPOSITORY / "docs/results.md").read_text()
+    for keys in (model.KernelRun, model.TestResult):
+        for field in dataclasses.fields(keys):
+            assert f"| `{field.name}` |" in page
+    for outcome in model.Outcome:
+        assert f"| `{outcome}` |" in page
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    for page in (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_task_says_what_is_out_of_date(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text((REPOSITORY / "tasks.py").read_text())
+    (tmp_path / "kernels.yaml").write_text((REPOSITORY / "kernels.yaml").read_text())
+
+    def invoke(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "invoke", "docs", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    missing = invoke("--check")
+    assert missing.returncode == 1
+    assert "kernels.schema.json, docs/kernels-yaml.md" in missing.stderr
+    assert invoke().returncode == 0
+    assert invoke("--check").returncode == 0

@@ -1,0 +1,336 @@
+"""Real apt, dpkg-deb and depmod against a signed archive on loopback, with tiny kernels in it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bpfmatrix import kernels
+from bpfmatrix.config.models import Config, KernelConfig
+from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, ToolMissingError
+from bpfmatrix.host.cache import Cache
+from tests.kernels import synthetic
+from tests.kernels.archive import Archive, make_key
+from tests.kernels.conftest import add_kernel, apt_kernel, use_host_settings
+
+pytestmark = pytest.mark.integration
+
+PROVIDE = """
+import sys
+from pathlib import Path
+from bpfmatrix import kernels
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.config.models import KernelConfig
+kernel = KernelConfig.model_validate_json(sys.argv[2])
+image, was_cached = kernels.provide(kernel, Cache(Path(sys.argv[1])))
+image.verify()
+print(was_cached)
+"""
+
+
+def start_provide(cache: Cache, kernel: KernelConfig) -> subprocess.Popen[str]:
+    text = kernel.model_dump_json(include={"id", "source"}, exclude_unset=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", PROVIDE, str(cache.root), text], stdout=subprocess.PIPE, text=True
+    )
+
+
+def debs_fetched(archive: Archive) -> int:
+    return sum(path.endswith(".deb") for path in archive.requests)
+
+
+def leftovers(cache: Cache) -> list[Path]:
+    return list((cache.root / "tmp").glob("*"))
+
+
+def test_a_kernel_is_fetched_once_and_then_needs_no_network(cache: Cache, archive: Archive) -> None:
+    image, was_cached = kernels.provide(apt_kernel(), cache)
+    assert not was_cached
+    assert image.description == "6.1.190 (Debian 6.1.190-1, apt bookworm-security)"
+    assert (image.release, image.arch, image.pvh) == ("6.1.0-9-cloud-amd64", "x86_64", True)
+    assert image.boot.read_bytes() == synthetic.vmlinux(text=image.release.encode())
+    assert image.modules is not None
+    assert (image.modules / "kernel/a.ko").read_bytes() == synthetic.module()
+    assert (image.modules / "modules.dep").read_text() == "kernel/a.ko:\n"
+    assert leftovers(cache) == []
+    archive.stop()
+    assert kernels.provide(apt_kernel(), cache) == (image, True)
+    assert kernels.cached(apt_kernel(), cache) == image
+
+
+def test_a_series_stays_until_it_is_updated(cache: Cache, archive: Archive) -> None:
+    first, _ = kernels.provide(apt_kernel(), cache)
+    add_kernel(archive, "6.1.0-10", "6.1.200-1")
+    archive.publish()
+    assert kernels.provide(apt_kernel(), cache) == (first, True)
+    assert kernels.newest_available(apt_kernel(), cache) == "6.1.190-1"
+    assert kernels.prune(cache) == []
+    second = kernels.update(apt_kernel(), cache)
+    assert second.version == "6.1.200"
+    assert kernels.newest_available(apt_kernel(), cache) == "6.1.200-1"
+    assert kernels.provide(apt_kernel(), cache) == (second, True)
+    assert [item.name for item in kernels.prune(cache)] == [f"x86_64/{first.folder.name}"]
+    assert not first.folder.exists()
+    fetched = debs_fetched(archive)
+    assert kernels.update(apt_kernel(), cache) == second
+    assert debs_fetched(archive) == fetched
+    assert len(kernels.prune(cache, everything=True)) == 1
+    assert kernels.cached(apt_kernel(), cache) is None
+
+
+def test_two_ids_share_one_image(cache: Cache, archive: Archive) -> None:
+    image, _ = kernels.provide(apt_kernel(), cache)
+    other = apt_kernel("other", package="linux-image-6.1.0-9-cloud-amd64")
+    assert kernels.provide(other, cache)[0] == image
+    assert debs_fetched(archive) == 1
+
+
+def test_search_lists_what_the_suites_offer(cache: Cache, archive: Archive) -> None:
+    declared = {"6.1": {"source": {"apt": {"suite": archive.suite}}}, "x": {"source": {"oci": "y"}}}
+    config = Config.model_validate({"kernels": declared})
+    (offer,) = kernels.search(config, cache, "6.1")
+    assert (offer.package, offer.version) == ("linux-image-6.1.0-9-cloud-amd64", "6.1.190-1")
+    assert kernels.search(config, cache, "4.19") == []
+    archive.stop()
+    heard: list[str] = []
+    offers = kernels.search(config, cache, "6.1", lambda text, fraction=None: heard.append(text))
+    assert offers == [offer]
+    assert heard[-1].startswith("bookworm-security can't be reached; this is from the index")
+
+
+def test_split_packages_are_followed(cache: Cache, archive: Archive) -> None:
+    release, version = "7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"
+    parts = [f"linux-{part}-{release} (= {version})" for part in ("binary", "modules", "base")]
+    archive.add("linux-image-cloud-amd64", "7.3+1", depends=f"linux-image-{release}")
+    archive.add(f"linux-image-{release}", version, depends=", ".join(parts))
+    folder = f"usr/lib/modules/{release}"
+    vmlinuz = {f"{folder}/vmlinuz": synthetic.bzimage(release=release)}
+    archive.add(f"linux-binary-{release}", version, vmlinuz)
+    archive.add(f"linux-modules-{release}", version, {f"{folder}/a.ko": synthetic.module()})
+    builtin = {f"{folder}/modules.builtin": b"kernel/b.ko\n", f"{folder}/config": b"CONFIG_X=y\n"}
+    archive.add(f"linux-base-{release}", version, builtin)
+    archive.publish()
+    image, _ = kernels.provide(apt_kernel("new", package="linux-image-cloud-amd64"), cache)
+    assert (image.version, image.release) == ("7.3.4", release)
+    assert len(image.provenance.packages) == 5
+    assert set(image.read_modules(["a.ko", "modules.builtin"])) == {"a.ko", "modules.builtin"}
+    assert image.config is not None
+    assert image.config.read_text() == "CONFIG_X=y\n"
+
+
+def test_a_damaged_image_is_fetched_again_as_the_same_release(
+    cache: Cache, archive: Archive
+) -> None:
+    image, _ = kernels.provide(apt_kernel(), cache)
+    add_kernel(archive, "6.1.0-10", "6.1.200-1")
+    archive.publish()
+    for name, size_bytes in (
+        ("vmlinux", 100),
+        ("vmlinux", 0),
+        ("kernel.json", 100),
+        ("modules.json", 5),
+    ):
+        os.truncate(image.folder / name, size_bytes)
+        heard: list[str] = []
+        again, was_cached = kernels.provide(
+            apt_kernel(), cache, lambda text, fraction=None, heard=heard: heard.append(text)
+        )
+        assert not was_cached
+        assert heard[0].startswith("6.1: the cached kernel is damaged (")
+        assert again.release == image.release
+        again.verify()
+        assert kernels.provide(apt_kernel(), cache) == (again, True)
+
+
+def test_a_damaged_module_is_found_when_it_is_read(cache: Cache, archive: Archive) -> None:
+    image, _ = kernels.provide(apt_kernel(), cache)
+    assert image.modules is not None
+    (image.modules / "kernel/a.ko").write_bytes(b"x")
+    with pytest.raises(DamagedError, match=r"a\.ko does not have the checksum"):
+        image.read_modules(["kernel/a.ko"])
+    repaired = kernels.repair(apt_kernel(), cache)
+    assert repaired.read_modules(["kernel/a.ko"]) == {"kernel/a.ko": synthetic.module()}
+    archive.stop()
+    assert kernels.repair(apt_kernel(), cache) == repaired
+
+
+def test_what_no_network_means(cache: Cache, archive: Archive) -> None:
+    image, _ = kernels.provide(apt_kernel(), cache)
+    archive.stop()
+    with pytest.raises(KernelUnavailableError) as raised:
+        kernels.provide(apt_kernel("6.2"), cache)
+    assert raised.value.what == (
+        "6.2: bookworm-security can't be reached and no kernel of this series is cached."
+    )
+    assert raised.value.advice.startswith(
+        "Try again with a network, or put an image into ci-kernels/6.2/vmlinuz. apt said: Failed"
+    )
+    with pytest.raises(KernelUnavailableError, match=r"the cached 6\.1\.190 stays in use"):
+        kernels.update(apt_kernel(), cache)
+    os.truncate(image.boot, 7)
+    with pytest.raises(KernelUnavailableError, match=r"reached and the cached kernel is damaged"):
+        kernels.provide(apt_kernel(), cache)
+
+
+def test_what_the_archive_does_not_have(cache: Cache, archive: Archive) -> None:
+    with pytest.raises(KernelUnavailableError, match=r"6\.1: the archive .* no suite bookw-sec"):
+        kernels.provide(apt_kernel(suite="bookw-security"), cache)
+    with pytest.raises(KernelUnavailableError) as raised:
+        kernels.provide(apt_kernel("6.2"), cache)
+    assert raised.value.what == (
+        "6.2: bookworm-security has no package linux-image-6.2.*-cloud-amd64"
+    )
+    assert raised.value.advice == "It has linux-image-6.1.0-9-cloud-amd64."
+
+
+def test_a_package_that_is_no_kernel(cache: Cache, archive: Archive) -> None:
+    archive.add("linux-image-empty", "1")
+    archive.add("linux-image-text", "1", {"boot/vmlinuz-1": b"text"})
+    archive.publish()
+    with pytest.raises(KernelUnavailableError, match=r"6\.1: linux-image-empty.*no kernel in it"):
+        kernels.provide(apt_kernel(package="linux-image-empty"), cache)
+    with pytest.raises(BpfmatrixError, match=r"6\.1: the kernel of linux-image-text is no kernel"):
+        kernels.provide(apt_kernel(package="linux-image-text"), cache)
+    assert kernels.cached(apt_kernel(), cache) is None
+
+
+def unsigned(archive: Archive) -> None:
+    archive.publish(sign=False)
+
+
+def index_changed_after_signing(archive: Archive) -> None:
+    index = archive.root / "dists" / archive.suite / "main/binary-amd64/Packages"
+    index.write_bytes(index.read_bytes().replace(b"6.1.190", b"6.1.191"))
+
+
+def release_changed_after_signing(archive: Archive) -> None:
+    release = archive.root / "dists" / archive.suite / "InRelease"
+    release.write_bytes(release.read_bytes().replace(b"Label: Debian", b"Label: Nobody"))
+
+
+def package_changed_after_signing(archive: Archive) -> None:
+    (deb,) = (archive.root / "pool").glob("*.deb")
+    deb.write_bytes(deb.read_bytes()[:-1] + b"x")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "sentence"),
+    [
+        (unsigned, "the archive's signature is missing or is by no key"),
+        (release_changed_after_signing, "the archive's signature is missing or is by no key"),
+        (index_changed_after_signing, "does not have the checksum of the signed index"),
+        (package_changed_after_signing, "does not have the checksum of the signed index"),
+    ],
+)
+def test_nothing_unsigned_is_taken(
+    cache: Cache, archive: Archive, tamper: Callable[[Archive], None], sentence: str
+) -> None:
+    tamper(archive)
+    with pytest.raises(KernelUnavailableError, match=sentence):
+        kernels.provide(apt_kernel(), cache)
+    assert kernels.cached(apt_kernel(), cache) is None
+    assert leftovers(cache) == []
+
+
+def test_another_key_is_not_taken(
+    cache: Cache, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keyring: Path
+) -> None:
+    other = make_key(keyring.parent / "other")
+    line = f"deb [signed-by={other}] {archive.uri} {archive.suite} main\n"
+    use_host_settings(tmp_path, monkeypatch, line)
+    with pytest.raises(KernelUnavailableError, match="is by no key that this host trusts"):
+        kernels.provide(apt_kernel(), cache)
+
+
+def test_the_hosts_hooks_never_run(
+    cache: Cache, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    hooks = (
+        f'APT::Update::Post-Invoke {{ "touch {ran}"; }};\n'
+        f'APT::Update::Pre-Invoke {{ "touch {ran}"; }};\nDPkg::Post-Invoke {{ "touch {ran}"; }};\n'
+    )
+    sources = (tmp_path / "sources.list").read_text()
+    use_host_settings(tmp_path, monkeypatch, sources, hooks)
+    kernels.provide(apt_kernel(), cache)
+    assert not ran.exists()
+
+
+def test_the_hosts_proxy_is_used(
+    cache: Cache, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        proxy = f'Acquire::http::Proxy "http://127.0.0.1:{closed.getsockname()[1]}";\n'
+        monkeypatch.delenv("no_proxy")
+        sources = (tmp_path / "sources.list").read_text()
+        use_host_settings(tmp_path, monkeypatch, sources, proxy)
+        monkeypatch.delenv("no_proxy")
+        with pytest.raises(KernelUnavailableError, match="can't be reached"):
+            kernels.provide(apt_kernel(), cache)
+    assert archive.requests == []
+
+
+def test_two_processes_fetch_once(cache: Cache, archive: Archive) -> None:
+    both = [start_provide(cache, apt_kernel()) for _ in range(2)]
+    said = sorted(process.communicate(timeout=60)[0].strip() for process in both)
+    assert said == ["False", "True"]
+    assert debs_fetched(archive) == 1
+
+
+def test_killed_half_way(cache: Cache, archive: Archive) -> None:
+    archive.debs_may_go.clear()
+    process = start_provide(cache, apt_kernel())
+    assert archive.deb_was_asked_for.wait(30)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert leftovers(cache)
+    assert kernels.cached(apt_kernel(), cache) is None
+    archive.debs_may_go.set()
+    image, was_cached = kernels.provide(apt_kernel(), cache)
+    assert not was_cached
+    image.verify()
+    assert leftovers(cache) == []
+
+
+def test_apt_does_not_outlive_a_killed_parent(cache: Cache, archive: Archive) -> None:
+    archive.debs_may_go.clear()
+    process = start_provide(cache, apt_kernel())
+    assert archive.deb_was_asked_for.wait(30)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 5
+    while any(_runs(int(child)) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"  # nobody may be there to reap it
+
+
+def test_a_host_without_apt(cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolMissingError, match=r"6\.1: apt-get is not installed"):
+        kernels.provide(apt_kernel(), cache)
+    assert kernels.newest_available(apt_kernel(), cache) is None
+
+
+def test_a_host_whose_apt_has_no_mirror(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    use_host_settings(tmp_path, monkeypatch, "# nothing\n")
+    with pytest.raises(KernelUnavailableError, match="name no mirror of Debian's security archive"):
+        kernels.provide(apt_kernel(), cache)

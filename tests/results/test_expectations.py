@@ -1,0 +1,127 @@
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpfmatrix.config.models import Config, Expectation
+from bpfmatrix.config.releases import numbers
+from bpfmatrix.results import model
+from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+
+TODAY = date(2026, 11, 23)
+BAD = sorted(set(Outcome) - {Outcome.PASSED, Outcome.SKIPPED})
+
+
+def expected(release: str = "6.1.192", **keys: Any) -> Expected:
+    declared = Expectation.model_validate({"reason": "known", **keys})
+    return Expected.of([declared], release, TODAY)
+
+
+@pytest.mark.parametrize(
+    ("until", "release", "holds"),
+    [
+        (None, "6.1.192", True),
+        ("2026-11-23", "6.1.192", True),
+        ("2026-11-22", "6.1.192", False),
+        (date(2026, 11, 22), "6.1.192", False),
+        ("6.1.192", "6.1.191", True),
+        ("6.1.192", "6.1.192", False),
+        ("6.1", "6.1.0", False),
+        ("6.1", "5.19.17", True),
+        ("6.10", "6.9.1", True),
+        ("6.9", "6.10.1", False),
+        ("6.1", "", True),
+    ],
+)
+def test_it_holds_until_its_end(until: object, release: str, holds: bool) -> None:
+    found = expected(release, test="TestA", until=until).of_test("TestA", Outcome.FAILED)
+    assert bool(found) == holds
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matches"),
+    [
+        ("TestA", "TestA", True),
+        ("TestA", "TestA/sub", True),
+        ("TestA", "TestAB", False),
+        ("Test*", "TestAB/sub/deeper", True),
+        ("TestA/sub", "TestA/sub", True),
+        ("TestA/sub", "TestA", False),
+        ("TestA/*", "TestA/sub/deeper", True),
+        ("testa", "TestA", False),
+    ],
+)
+def test_a_pattern_is_for_a_test_and_its_subtests(pattern: str, name: str, matches: bool) -> None:
+    assert bool(expected(test=pattern).of_test(name, Outcome.FAILED)) == matches
+    assert not expected(program=pattern).of_test(name, Outcome.FAILED)
+
+
+def test_a_program_may_be_one_of_an_object_only() -> None:
+    one = expected(program="on_*", object="ebpf/a.o")
+    assert one.of_program("ebpf/a.o", "on_exec", Outcome.FAILED) == "known"
+    assert not one.of_program("ebpf/b.o", "on_exec", Outcome.FAILED)
+    assert not one.of_program("ebpf/a.o", "exec", Outcome.FAILED)
+    assert not expected(test="on_*").of_program("ebpf/a.o", "on_exec", Outcome.FAILED)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_only_the_expected_outcome_and_a_pass_have_the_reason(outcome: Outcome) -> None:
+    failing = expected(test="TestA").of_test("TestA", outcome)
+    assert bool(failing) == (outcome in (Outcome.FAILED, Outcome.TIMEOUT, Outcome.PASSED))
+    skipping = expected(test="TestA", outcome="skipped").of_test("TestA", outcome)
+    assert bool(skipping) == (outcome in (Outcome.SKIPPED, Outcome.PASSED))
+
+
+def test_a_kernel_has_the_expectations_for_its_id() -> None:
+    kernel = {"source": {"oci": "example/a"}}
+    config = Config.model_validate(
+        {
+            "kernels": {"5.10": kernel, "6.1": kernel},
+            "expect": [
+                {"kernels": ["5.*"], "test": "TestOld", "reason": "old"},
+                {"test": "TestAll", "reason": "all"},
+            ],
+        }
+    )
+    assert [one.reason for one in config.kernel("5.10").expect] == ["old", "all"]
+    assert [one.reason for one in config.kernel("6.1").expect] == ["all"]
+
+
+@given(
+    outcomes=st.lists(st.tuples(st.sampled_from(Outcome), st.sampled_from(("", "known")))),
+)
+def test_a_run_passes_unless_something_failed_that_nobody_expected(
+    outcomes: list[tuple[Outcome, str]],
+) -> None:
+    tests = [TestResult("b", f"T{n}", o, expected=e) for n, (o, e) in enumerate(outcomes)]
+    outcome, _ = model.verdict(tests)
+    run = KernelRun("6.1", outcome, tests=tuple(tests))
+    unexpected = [test for test in tests if test.outcome in BAD and not test.expected]
+    assert run.failures == unexpected
+    if unexpected:
+        assert outcome in {test.outcome for test in unexpected}
+    elif not tests:
+        assert outcome is Outcome.ERROR
+    elif all(test.outcome is Outcome.SKIPPED and not test.expected for test in tests):
+        assert outcome is Outcome.SKIPPED
+    else:
+        assert outcome is Outcome.PASSED
+
+
+@pytest.mark.parametrize(
+    ("release", "parts"),
+    [
+        ("6.1.192", (6, 1, 192)),
+        ("6.1", (6, 1)),
+        ("6.1.0-56-cloud-amd64", (6, 1, 0)),
+        ("5.10.262+deb11", (5, 10, 262)),
+        ("7.3-rc1", (7, 3)),
+        ("next", ()),
+        ("", ()),
+    ],
+)
+def test_numbers_of_a_release(release: str, parts: tuple[int, ...]) -> None:
+    assert numbers(release) == parts

@@ -1,0 +1,101 @@
+"""How many machines run at once, and in which order they start."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from bpfmatrix.config.project import Project
+from bpfmatrix.results import model
+from bpfmatrix.results.model import KernelRun, Outcome
+from bpfmatrix.session import parallelism
+from bpfmatrix.session.preparation import Prepared
+
+RUN = KernelRun("x", Outcome.PASSED)
+
+
+def machines(**memory_mb: int) -> list[Prepared]:
+    """Machines of these ids and sizes, with what schedule looks at and nothing else."""
+    found: list[Any] = [
+        SimpleNamespace(
+            kernel=SimpleNamespace(id=id), spec=SimpleNamespace(memory_bytes=size << 20)
+        )
+        for id, size in memory_mb.items()
+    ]
+    return cast(list[Prepared], found)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A host with so many cores and so much memory."""
+
+    def has(cores: int, available_mb: int) -> None:
+        meminfo = tmp_path / "meminfo"
+        meminfo.write_text(
+            f"MemTotal: 99999999 kB\nMemAvailable:   {available_mb << 10} kB\nBuffers: 1 kB\n"
+        )
+        monkeypatch.setattr(parallelism, "_MEMINFO", meminfo)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("cores", "available_mb", "expected"),
+    [
+        (2, 24_000, 2),  # one for each core
+        (16, 24_000, 16),
+        (16, 2_000, 3),  # (512 + 100) MB each
+        (4, 1_000, 1),
+        (4, 100, 1),  # at least one, come what may
+    ],
+)
+def test_as_many_as_cores_and_memory_allow(
+    host: Any, cores: int, available_mb: int, expected: int
+) -> None:
+    host(cores, available_mb)
+    assert parallelism.at_once(machines(a=512, b=512, c=256)) == expected
+
+
+def test_the_largest_machine_decides(host: Any) -> None:
+    host(8, 4_500)
+    assert parallelism.at_once(machines(a=512, b=2048)) == 2
+    assert parallelism.at_once(machines(a=512, b=512)) == 7
+
+
+def test_a_host_that_does_not_tell_its_memory(
+    host: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host(3, 1)
+    monkeypatch.setattr(parallelism, "_MEMINFO", tmp_path / "nowhere")
+    assert parallelism.at_once(machines(a=512)) == 3
+
+
+def order(project: Project, *ids: str) -> list[str]:
+    found = parallelism.slowest_first(project, machines(**dict.fromkeys(ids, 512)))
+    return [prepared.kernel.id for prepared in found]
+
+
+def took(project: Project, id: str, seconds: float) -> None:
+    model.write(replace(RUN, kernel=id, seconds=seconds), project.results / f"{id}.json")
+
+
+def test_the_slowest_of_last_time_starts_first(library_project: Project) -> None:
+    for id, seconds in {"a": 1.0, "b": 5.0, "c": 3.0}.items():
+        took(library_project, id, seconds)
+    assert order(library_project, "a", "b", "c") == ["b", "c", "a"]
+
+
+def test_one_that_never_ran_may_be_slow(library_project: Project) -> None:
+    took(library_project, "a", 100.0)
+    assert order(library_project, "a", "new", "newer") == ["new", "newer", "a"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 1}', '{"schema": 99}'])
+def test_a_result_that_can_not_be_read_says_nothing(library_project: Project, text: str) -> None:
+    took(library_project, "a", 1.0)
+    (library_project.results / "b.json").write_text(text)
+    assert order(library_project, "a", "b") == ["b", "a"]

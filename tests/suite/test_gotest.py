@@ -1,0 +1,172 @@
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpfmatrix.results.model import Outcome, TestResult
+from bpfmatrix.suite import gotest
+from bpfmatrix.suite.gotest import GoOutput, Throttle, arguments, said
+from tests.goproject import GoModule
+
+
+def read(
+    output: bytes, chunk_bytes: int = 1000, unfinished: Outcome = Outcome.TIMEOUT
+) -> tuple[dict[str, TestResult], GoOutput]:
+    """Feed an output; return each test's result, also of those that did not end."""
+    reported: list[TestResult] = []
+
+    async def feed() -> GoOutput:
+        go = GoOutput("sample", reported.append)
+        await go.start()
+        for start in range(0, len(output), chunk_bytes):
+            await go.feed(output[start : start + chunk_bytes])
+        await go.close()
+        return go
+
+    go = asyncio.run(feed())
+    assert reported == go.results
+    found = [*reported, *go.unfinished(unfinished, "why")]
+    assert len({test.name for test in found}) == len(found), "a test was reported twice"
+    return {test.name: test for test in found}, go
+
+
+def outcomes(found: dict[str, TestResult]) -> dict[str, str]:
+    return {name: str(test.outcome) for name, test in found.items()}
+
+
+@pytest.fixture(scope="module")
+def recorded(go_module: GoModule) -> bytes:
+    status, output = go_module.run()
+    assert status == 1
+    return output
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 1 << 20])
+def test_each_test_has_its_result(recorded: bytes, chunk_bytes: int) -> None:
+    found, _ = read(recorded, chunk_bytes)
+    many = {f"TestMany/{n}": "passed" for n in range(200)}
+    assert outcomes(found) == many | {
+        "TestPass": "passed",
+        "TestFail": "failed",
+        "TestSkip": "skipped",
+        "TestSubtests/good": "passed",
+        "TestSubtests/bad": "failed",
+        "TestSubtests/skipped": "skipped",
+        "TestSubtests/outer/in_ner": "passed",
+        "TestParallel/0": "passed",
+        "TestParallel/1": "passed",
+        "TestParallel/2": "passed",
+        "TestPrints": "passed",
+        "TestArguments": "passed",
+        "TestPanics": "passed",
+        "TestExits": "passed",
+        "TestHangs": "passed",
+    }
+
+
+def test_a_result_says_why(recorded: bytes) -> None:
+    found, _ = read(recorded)
+    assert found["TestFail"].reason == "want 1, got 2"  # and not what it logged before
+    assert "before" in found["TestFail"].output
+    assert found["TestSkip"].reason == "needs 5.17: bpf_loop"
+    assert found["TestSubtests/bad"].reason == "no such map"
+    assert found["TestPass"].reason == ""
+    assert found["TestParallel/2"].output.count("of 2") == 1
+    assert "of 1" not in found["TestParallel/2"].output
+
+
+def test_what_a_test_prints_is_its_output_and_no_result(recorded: bytes) -> None:
+    found, _ = read(recorded)
+    assert "TestFake" not in found
+    printed = found["TestPrints"].output
+    assert "--- PASS: TestFake" in printed
+    assert "half a line" in printed
+
+
+def test_no_test_is_no_result(go_module: GoModule) -> None:
+    status, output = go_module.run(*arguments("NoSuchTest")[2:])
+    assert status == 0
+    found, go = read(output)
+    assert found == {}
+    assert "no tests to run" in go.output
+
+
+def test_a_pattern_chooses(go_module: GoModule) -> None:
+    _, output = go_module.run(*arguments("TestSubtests/good")[2:])
+    assert outcomes(read(output)[0]) == {"TestSubtests/good": "passed"}
+
+
+def test_a_panic_is_of_the_test_that_panicked(go_module: GoModule) -> None:
+    status, output = go_module.run("-test.run=TestPass|TestPanics", sample="panic")
+    assert status == 2
+    found, _ = read(output, unfinished=Outcome.FAILED)
+    assert found["TestPass"].outcome is Outcome.PASSED
+    assert found["TestPanics/inner"].outcome is Outcome.FAILED
+    told = "".join(test.output for name, test in found.items() if name.startswith("TestPanics"))
+    assert "panic: on purpose" in told
+    assert "sample_test.go" in told
+
+
+@pytest.mark.parametrize(("sample", "status"), [("exit0", 2), ("exit3", 3)])
+def test_a_test_that_exits_did_not_pass(go_module: GoModule, sample: str, status: int) -> None:
+    got, output = go_module.run("-test.run=TestPass|TestExits", sample=sample)
+    assert got == status
+    found, _ = read(output, unfinished=Outcome.FAILED)
+    assert outcomes(found) == {"TestPass": "passed", "TestExits": "failed"}
+
+
+def test_an_output_that_ends_anywhere_leaves_no_test_out(recorded: bytes) -> None:
+    for end in range(0, len(recorded), 997):
+        found, _ = read(recorded[:end])
+        begun = recorded[:end].count(b"\x16=== RUN   TestPass\n")
+        assert ("TestPass" in found) == bool(begun)
+
+
+def test_lines_that_are_long(go_module: GoModule) -> None:
+    _, output = go_module.run("-test.run=TestPass")
+    where = output.index(b"    sample_test.go")
+    long = output[:where] + b"x" * (1 << 20) + b"\n" + output[where:]
+    found, _ = read(long, chunk_bytes=1 << 16)
+    assert outcomes(found) == {"TestPass": "passed"}
+    assert len(found["TestPass"].output) < 2 * gotest.KEPT_CHARACTERS
+
+
+@given(st.lists(st.binary(max_size=8).map(lambda data: data.replace(b"\x16", b""))))
+def test_little_output_passes_the_throttle_as_it_is(chunks: Sequence[bytes]) -> None:
+    throttle = Throttle()
+    assert b"".join(throttle.feed(chunk) for chunk in chunks) == b"".join(chunks)
+
+
+@given(st.lists(st.sampled_from([b"\x16=== RUN A\n", b"xxxx\n", b"yyyyyyyy\n"])))
+def test_the_throttle_lets_all_frames_through(pieces: list[bytes]) -> None:
+    frames = b"\x16=== RUN A\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gotest, "_THROTTLED_BYTES", 20)
+        throttle = Throttle()
+        passed = b"".join(throttle.feed(piece) for piece in pieces)
+    assert passed.count(frames) == pieces.count(frames)
+
+
+def test_the_throttle_cuts_a_flood_and_says_so() -> None:
+    throttle = Throttle()
+    passed = b"".join(throttle.feed(b"x" * 1000 + b"\n") for _ in range(10_000))
+    passed += throttle.feed(b"\x16--- PASS: TestX (0.00s)\n")
+    assert len(passed) < 300_000
+    assert passed.count(b"... cut here, the log has the rest ...") == 1
+    assert passed.endswith(b"\x16--- PASS: TestX (0.00s)\n")
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        ("", ""),
+        ("=== RUN   TestX\n--- SKIP: TestX (0.00s)\n", ""),
+        ("=== RUN   TestX\n    x_test.go:12: needs 5.17\n--- SKIP: TestX\n", "needs 5.17"),
+        ("=== RUN   TestX\n\n  plain\n", "plain"),
+        ("    a/b-c_test.go:1: x: y\n", "x: y"),
+    ],
+)
+def test_what_a_test_said(output: str, line: str) -> None:
+    assert said(output) == line

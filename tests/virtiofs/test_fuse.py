@@ -1,0 +1,261 @@
+"""A folder as a guest's FUSE client sees it, and as one that is up to no good does."""
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bpfmatrix.virtiofs.fuse import Folder
+
+ROOT = 1
+LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK = 1, 2, 3, 4, 5, 6
+MKNOD, MKDIR, UNLINK, RENAME, LINK, OPEN, READ, WRITE = 8, 9, 10, 12, 13, 14, 15, 16
+RELEASE, GETXATTR, INIT, OPENDIR, READDIR, CREATE = 18, 22, 26, 27, 28, 35
+WRITING = (4, 6, 8, 9, 10, 11, 12, 13, 16, 35, 43, 45)
+
+
+@dataclass
+class Client:
+    """Asks as the kernel does."""
+
+    folder: Folder
+    unique: int = 0
+    reply: bytearray = field(default_factory=lambda: bytearray(1 << 17))
+
+    def ask(self, opcode: int, node: int, body: bytes = b"") -> bytes:
+        """Return the reply's body; raises the OSError that the reply tells of."""
+        self.unique += 1
+        header = struct.pack("<IIQQIIII", 40 + len(body), opcode, self.unique, node, 0, 0, 0, 0)
+        whole = memoryview(self.reply)
+        # In pieces, as the guest gives pages.
+        pieces = [whole[:16], whole[16:100], whole[100:]]
+        size = self.folder.answer(header + body, pieces)
+        if opcode == FORGET:
+            assert size == 0
+            return b""
+        length, error, unique = struct.unpack_from("<IiQ", self.reply)
+        assert (length, unique) == (size, self.unique)
+        if error:
+            raise OSError(-error, os.strerror(-error))
+        return bytes(self.reply[16:size])
+
+    def lookup(self, name: bytes, node: int = ROOT) -> int:
+        number: int = struct.unpack_from("<Q", self.ask(LOOKUP, node, name + b"\0"))[0]
+        return number
+
+    def open(self, node: int, flags: int = os.O_RDONLY) -> int:
+        handle: int = struct.unpack_from("<Q", self.ask(OPEN, node, struct.pack("<II", flags, 0)))[
+            0
+        ]
+        return handle
+
+    def read(self, handle: int, offset: int = 0, size: int = 1 << 16) -> bytes:
+        return self.ask(READ, 0, struct.pack("<QQIIQII", handle, offset, size, 0, 0, 0, 0))
+
+    def names(self, node: int = ROOT) -> dict[bytes, int]:
+        """List a folder as many small readings, name to type."""
+        handle = struct.unpack_from("<Q", self.ask(OPENDIR, node, bytes(8)))[0]
+        found, offset = {}, 0
+        while content := self.ask(
+            READDIR, 0, struct.pack("<QQIIQII", handle, offset, 80, *[0] * 4)
+        ):
+            at = 0
+            while at < len(content):
+                _, offset, length, kind = struct.unpack_from("<QQII", content, at)
+                found[content[at + 24 : at + 24 + length]] = kind
+                at += 24 + length + -length % 8
+        return found
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder with a few things in it, beside a secret."""
+    (tmp_path / "secret").write_text("of nobody's business")
+    root = tmp_path / "root"
+    (root / "folder").mkdir(parents=True)
+    (root / "folder/inner").write_text("inner")
+    (root / "file").write_text("content")
+    (root / "link").symlink_to("../secret")
+    (root / "away").symlink_to("..")
+    return root
+
+
+def client(tree: Path, writable: bool = False) -> Client:
+    return Client(Folder(tree, writable, 1.0))
+
+
+def refused(number: int) -> "pytest.RaisesExc[OSError]":
+    return pytest.raises(OSError, match=f"Errno {number}]")
+
+
+def test_reading(tree: Path) -> None:
+    asked = client(tree)
+    version = struct.unpack_from(
+        "<II", asked.ask(INIT, 0, struct.pack("<IIII", 7, 45, 4096, ~0 & 0xFFFFFFFF))
+    )
+    assert version == (7, 31)
+    inner = asked.lookup(b"inner", asked.lookup(b"folder"))
+    handle = asked.open(inner)
+    assert asked.read(handle) == b"inner"
+    assert asked.read(handle, offset=2, size=2) == b"ne"
+    assert asked.read(handle, offset=99) == b""
+    asked.ask(RELEASE, inner, struct.pack("<QIIQ", handle, 0, 0, 0))
+    with refused(errno.EBADF):
+        asked.read(handle)
+    assert asked.ask(READLINK, asked.lookup(b"link")) == b"../secret"
+    folder, file, link = stat.S_IFDIR >> 12, stat.S_IFREG >> 12, stat.S_IFLNK >> 12
+    assert asked.names() == {b"folder": folder, b"file": file, b"link": link, b"away": link}
+    # What is not there may be remembered as such.
+    assert asked.lookup(b"nothing") == 0
+    with refused(errno.ENOSYS):
+        asked.ask(GETXATTR, ROOT, struct.pack("<II", 0, 0) + b"user.a\0")
+
+
+def test_a_file_of_several_buffers(tree: Path) -> None:
+    content = os.urandom(100_000)
+    (tree / "large").write_bytes(content)
+    asked = client(tree)
+    assert asked.read(asked.open(asked.lookup(b"large")), size=1 << 17) == content
+
+
+@pytest.mark.parametrize("name", [b"..", b".", b"", b"folder/inner", b"/etc", b"../secret"])
+@pytest.mark.parametrize("opcode", [LOOKUP, UNLINK])
+def test_a_name_that_leads_elsewhere_is_none(tree: Path, name: bytes, opcode: int) -> None:
+    with refused(errno.EINVAL):
+        client(tree, writable=True).ask(opcode, ROOT, name + b"\0")
+
+
+def test_symbolic_links_are_not_followed(tree: Path) -> None:
+    asked = client(tree, writable=True)
+    for name in (b"link", b"away"):
+        node = asked.lookup(name)
+        with refused(errno.ENOTDIR):
+            asked.lookup(b"secret", node)
+        with refused(errno.EACCES):
+            asked.open(node)
+        with refused(errno.ELOOP):
+            asked.ask(CREATE, ROOT, struct.pack("<4I", os.O_WRONLY, 0o644, 0, 0) + name + b"\0")
+    # A folder that the guest knows stays that folder, whatever takes its name.
+    folder = asked.lookup(b"folder")
+    (tree / "folder").rename(tree / "moved")
+    (tree / "folder").symlink_to("..")
+    assert asked.lookup(b"inner", folder) > 0
+    assert asked.lookup(b"secret", folder) == 0
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC])
+def test_a_read_only_file_is_not_opened_to_write(tree: Path, flags: int) -> None:
+    asked = client(tree)
+    with refused(errno.EROFS):
+        asked.open(asked.lookup(b"file"), flags)
+    assert (tree / "file").read_text() == "content"
+
+
+@pytest.mark.parametrize("opcode", WRITING)
+def test_a_read_only_folder_refuses_all_that_writes(tree: Path, opcode: int) -> None:
+    with refused(errno.EROFS):
+        client(tree).ask(opcode, ROOT, bytes(64))
+
+
+def test_writing(tree: Path) -> None:
+    asked = client(tree, writable=True)
+    body = struct.pack("<4I", os.O_RDWR | os.O_EXCL, 0o640, 0, 0) + b"new\0"
+    handle = struct.unpack_from("<Q", asked.ask(CREATE, ROOT, body), 128)[0]
+    data = b"0123456789"
+    written = asked.ask(WRITE, 0, struct.pack("<QQIIQII", handle, 5, len(data), *[0] * 4) + data)
+    assert struct.unpack("<II", written) == (10, 0)
+    assert (tree / "new").read_bytes() == bytes(5) + data
+    assert (tree / "new").stat().st_mode & 0o777 == 0o640
+    with refused(errno.EEXIST):
+        asked.ask(CREATE, ROOT, body)
+    asked.ask(RENAME, ROOT, struct.pack("<Q", asked.lookup(b"folder")) + b"new\0older\0")
+    assert (tree / "folder/older").exists()
+    asked.ask(LINK, ROOT, struct.pack("<Q", asked.lookup(b"link")) + b"same link\0")
+    assert (tree / "same link").is_symlink()
+    # Its owner is who runs this, which the guest has as root; it can be nobody else.
+    own = setattr_body(uid=0, valid=1 << 1)
+    attributes = asked.ask(SETATTR, asked.lookup(b"file"), own)[16:]
+    assert struct.unpack_from("<2I", attributes, 68) == (0, 0)
+    with refused(errno.EPERM):
+        asked.ask(SETATTR, asked.lookup(b"file"), setattr_body(uid=5, valid=1 << 1))
+    with refused(errno.EPERM):
+        asked.ask(MKNOD, ROOT, struct.pack("<4I", stat.S_IFBLK | 0o600, 0x801, 0, 0) + b"disk\0")
+    with refused(errno.EINVAL):
+        asked.ask(SETATTR, asked.lookup(b"file"), setattr_body(size=1 << 63, valid=1 << 3))
+
+
+def setattr_body(valid: int, size: int = 0, uid: int = 0) -> bytes:
+    times = [0] * 6
+    return struct.pack("<IIQQQQQQ8I", valid, 0, 0, size, 0, *times[:3], *times[3:], 0, 0, uid, 0, 0)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_what_is_forgotten_takes_no_descriptor(tree: Path) -> None:
+    asked = client(tree)
+    before = descriptors()
+    node = asked.lookup(b"file")
+    assert asked.lookup(b"file") == node
+    asked.ask(FORGET, node, struct.pack("<Q", 1))
+    asked.ask(GETATTR, node, bytes(16))
+    asked.ask(FORGET, node, struct.pack("<Q", 1))
+    assert descriptors() == before
+    with refused(errno.EBADF):
+        asked.ask(GETATTR, node, bytes(16))
+    asked.ask(FORGET, ROOT, struct.pack("<Q", 1 << 40))
+    asked.ask(GETATTR, ROOT, bytes(16))
+
+
+def state(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        mode = path.lstat().st_mode
+        yield str(path), path.read_bytes() if stat.S_ISREG(mode) else bytes([mode >> 12])
+
+
+NAMES = st.sampled_from(
+    [b"folder", b"file", b"link", b"away", b"..", b"secret", b"../secret", b"x"]
+)
+BODIES = st.one_of(
+    st.binary(max_size=120),
+    st.builds(lambda *parts: b"".join(parts), st.sampled_from([b"", bytes(8), bytes(16)]), NAMES,
+              st.just(b"\0"), NAMES, st.just(b"\0")),
+    st.builds(lambda n, rest: struct.pack("<Q", n) + rest, st.integers(0, 6),
+              st.binary(max_size=88)),
+)  # fmt: skip
+# Not FALLOCATE, which may well fill the disk.
+REQUESTS = st.lists(st.tuples(st.integers(0, 42), st.integers(0, 6), BODIES), max_size=30)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(requests=REQUESTS, writable=st.booleans())
+def test_whatever_a_guest_asks_stays_in_the_folder(
+    tree: Path, requests: list[tuple[int, int, bytes]], writable: bool
+) -> None:
+    outside, before = tree.parent / "secret", dict(state(tree))
+    asked = client(tree, writable)
+    for name in (b"folder", b"file", b"link", b"away"):
+        asked.lookup(name)
+    replies = []
+    for opcode, node, body in requests:
+        header = struct.pack("<IIQQIIII", 40 + len(body), opcode, 1, node, 0, 0, 0, 0)
+        buffer = bytearray(1 << 17)
+        try:
+            size = asked.folder.answer(header + body, [memoryview(buffer)])
+        except (ValueError, struct.error):  # such as a FORGET without a number: no FUSE client's
+            continue
+        replies.append(bytes(buffer[:size]))
+    asked.folder.close()
+    assert outside.read_text() == "of nobody's business"
+    assert sorted(path.name for path in tree.parent.iterdir()) == ["root", "secret"]
+    assert not any(b"nobody's business" in reply for reply in replies)
+    if not writable:
+        assert dict(state(tree)) == before

@@ -1,0 +1,151 @@
+"""What a machine makes of its channels, without QEMU: the other ends are the test's.
+
+Machines that end, hang or never start are made to on real kernels, in integration/.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bpfmatrix.vm import machine
+from bpfmatrix.vm.channels import Channels, socket_pairs
+from bpfmatrix.vm.machine import Machine, MachineEndedError
+from bpfmatrix.vm.protocol import (
+    Done,
+    Event,
+    Exited,
+    Job,
+    Output,
+    ProtocolError,
+    Started,
+    TestCommand,
+)
+
+BOUNDARY = b"0123456789abcdef"
+JOB = Job((TestCommand(1, ("/payload/t",), 0.5, BOUNDARY),), "payload-id")
+EXITED = b"exited 1 status=0 limit=no oom_kills=0 tainted=0 full=\n"
+
+
+class Guest:
+    """The other ends of a machine's channels. The machine itself has no process."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self._pairs = socket_pairs()
+        ours, self.ends = self._pairs.__enter__()
+        self.console = tmp_path / "console.log"
+        self.channels = Channels(ours)
+
+    @asynccontextmanager
+    async def machine(self) -> AsyncIterator[Machine]:
+        """Give the machine of these channels."""
+        await self.channels.open()
+        process: Any = None
+        made = Machine(process, self.channels, self.console)
+        try:
+            yield made
+        finally:
+            for task in made._tasks:
+                task.cancel()
+            self.channels.close()
+            self._pairs.__exit__(None, None, None)
+
+    def say(self, line: bytes) -> None:
+        """Write to the control port."""
+        self.ends["control"].sendall(line)
+
+    def print(self, data: bytes) -> None:
+        """Write to the output port."""
+        self.ends["output"].sendall(data)
+
+
+def events_of(tmp_path: Path, script: Callable[[Guest], object]) -> list[Event]:
+    """Give the events of a job in which the guest does what the script says, in that order."""
+
+    async def collect() -> list[Event]:
+        guest = Guest(tmp_path)
+        async with guest.machine() as made:
+            script(guest)
+            return [event async for event in made.run(JOB)]
+
+    return asyncio.run(collect())
+
+
+def test_all_output_comes_before_the_end_of_its_test(tmp_path: Path) -> None:
+    async def late() -> list[Event]:
+        guest, events = Guest(tmp_path), []
+        async with guest.machine() as made:
+            guest.say(b"started 1\n" + EXITED + b"done\n")
+            async for event in made.run(JOB):
+                events.append(event)
+                if isinstance(event, Started):
+                    # The control port was faster; its words are held until the boundary came.
+                    await asyncio.sleep(0.1)
+                    guest.print(b"late" + BOUNDARY)
+        return events
+
+    assert asyncio.run(late()) == [Started(1), Output(1, b"late"), Exited(1, 0), Done()]
+
+
+def test_a_verdict_in_the_output_is_none(tmp_path: Path) -> None:
+    def lies(guest: Guest) -> None:
+        guest.say(b"started 1\n")
+        guest.print(EXITED + b"done\n" + BOUNDARY)
+        guest.say(EXITED.replace(b"status=0", b"status=1") + b"done\n")
+
+    found = events_of(tmp_path, lies)
+    assert found == [Started(1), Output(1, EXITED + b"done\n"), Exited(1, 1), Done()]
+
+
+@pytest.mark.parametrize("line", [b"hello\n", EXITED.replace(b"=0", b"=x"), b"started 9\n"])
+def test_a_guest_that_talks_nonsense_is_not_waited_for(tmp_path: Path, line: bytes) -> None:
+    with pytest.raises(ProtocolError, match="the guest's init"):
+        events_of(tmp_path, lambda guest: guest.say(b"started 1\n" + line))
+
+
+def test_a_guest_that_falls_silent_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_GRACE_SECONDS", 0.3)
+    with pytest.raises(MachineEndedError, match=r"no sign of life for 0\.8 s \(test 1 was") as one:
+        events_of(tmp_path, lambda guest: guest.say(b"started 1\n"))
+    assert one.value.kind == "lost"
+
+
+def test_the_console_is_kept_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_CONSOLE_BYTES", 1000)
+
+    async def flood() -> None:
+        guest = Guest(tmp_path)
+        async with guest.machine() as made:
+            guest.ends["console"].sendall(b"x" * 5000)
+            guest.ends["console"].close()
+            await made._read_console()
+
+    asyncio.run(flood())
+    assert (tmp_path / "console.log").read_bytes() == b"x" * 1000
+
+
+PARENT = """
+import os, subprocess, sys
+from bpfmatrix.host.tools import tied_to_this_process
+command = tied_to_this_process(["touch", sys.argv[1]])
+# Slow to start, as on a busy host.
+child = subprocess.Popen(["sh", "-c", 'sleep 0.3; exec "$@"', "sh", *command])
+os._exit(0) if sys.argv[2] == "dies" else child.wait()
+"""
+
+
+@pytest.mark.parametrize("fate", ["lives", "dies"])
+def test_a_process_that_lost_its_parent_before_it_was_tied_runs_nothing(
+    tmp_path: Path, fate: str
+) -> None:
+    ran = tmp_path / "ran"
+    # Its standard output is inherited, and so stays open until the last of them has ended.
+    command = [sys.executable, "-c", PARENT, str(ran), fate]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ran.exists() == (fate == "lives")
