@@ -51,6 +51,7 @@ CHECKS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
     ("mypy",),
+    ("lint-imports", "--no-cache"),
     ("shellcheck", "--shell=dash", "bootstrap", ".ci/run", "src/bpfmatrix/guest/init"),
     ("invoke", "docs", "--check"),
     ("make", "--no-print-directory", "-C", "ebpf", "check-format"),

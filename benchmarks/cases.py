@@ -20,7 +20,7 @@ from benchmarks.bench_project import REPOSITORY, BenchProject
 from bpfmatrix import kernels
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
-from bpfmatrix.session.options import Options
+from bpfmatrix.suite.options import RunOptions
 
 BARE = ("5.10", "6.1", "6.12", "7.3")
 ONE = "6.1"
@@ -93,7 +93,7 @@ def cases(bench: BenchProject) -> Iterator[Case]:
         *("run", "--kernel", ONE, "--binary", large, "--run", one_test),
         kernel=ONE,
     )
-    options = Options(run=one_test, binaries=(bench.root / large,))
+    options = RunOptions(run=one_test, binaries=(bench.root / large,))
     yield Case(
         "large in a running guest",
         lambda: {"large in a running guest": guests.tests_seconds(project, ONE, options)},
@@ -104,7 +104,7 @@ def cases(bench: BenchProject) -> Iterator[Case]:
         "the tests' own time",
         lambda: {
             "the tests' own time": sum(
-                guests.tests_seconds(project, kernel, Options()) for kernel in ids
+                guests.tests_seconds(project, kernel, RunOptions()) for kernel in ids
             )
         },
     )

@@ -21,35 +21,36 @@ from bpfmatrix import kernels
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox, initramfs
 from bpfmatrix.guest.initramfs import Entry
-from bpfmatrix.results.model import KernelRun, TestResult
-from bpfmatrix.session.guest import enter
-from bpfmatrix.session.observer import Silent
-from bpfmatrix.session.options import Options
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.verification import ProgramResult, Verification
+from bpfmatrix.session.guest_session import EnteredGuest, enter
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.pipeline import run_prepared
 from bpfmatrix.session.preparation import QEMU, Prepared, prepare
-from bpfmatrix.suite import matrix
-from bpfmatrix.suite.run import execute
+from bpfmatrix.suite.options import RunOptions
+from bpfmatrix.suite.workload import SuiteWorkload
 
 _IMPORTED = time.time()
 _BOOT_LIMIT_SECONDS = 120
 
 
-class Stopwatch(Silent):
-    """A listener that takes note of when the tests began, and when they ended."""
+class Stopwatch(Observer):
+    """An observer that takes note of when the tests began, and when they ended."""
 
     def __init__(self) -> None:
         self.begun = self.ended = 0.0
 
     def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
-        """See Listener."""
+        """See Observer."""
         if name == "test" and not self.begun:
             self.begun = time.monotonic()
 
-    def test(self, kernel: str, result: TestResult) -> None:
-        """See Listener."""
+    def result(self, kernel: str, result: TestResult | ProgramResult) -> None:
+        """See Observer."""
         self.ended = time.monotonic()
 
-    def finished(self, run: KernelRun) -> None:
-        """See Listener."""
+    def finished(self, run: KernelRun | Verification) -> None:
+        """See Observer."""
         if run.outcome != "passed":
             raise SystemExit(f"{run.kernel}: {run.outcome}: {run.reason}")
 
@@ -83,21 +84,35 @@ def bare_boot_seconds(project: Project, kernel: str, elf: bool, folder: Path) ->
     return time.monotonic() - started
 
 
-def prepared(project: Project, kernel: str, options: Options) -> Prepared:
+def prepared(project: Project, kernel: str, options: RunOptions) -> Prepared:
     """Get a machine ready to be started."""
     settings = project.config.kernel(kernel)
-    payload = matrix.built(project, settings.arch, options, Silent())
-    return prepare(project, settings, payload, options, Silent())
+    payload = SuiteWorkload(project, options).payload(settings.arch, Observer())
+    return prepare(project, settings, payload, options, Observer())
 
 
-def tests_seconds(project: Project, kernel: str, options: Options) -> float:
+async def run_suite(
+    project: Project,
+    ready: Prepared,
+    options: RunOptions,
+    observer: Observer,
+    entered: EnteredGuest,
+) -> None:
+    """Run the tests in a guest that is ready."""
+    workload = SuiteWorkload(project, options)
+    work = workload.work(ready, observer)
+    workload.begin(ready.kernel)
+    await run_prepared(project, ready, work, observer, entered=entered)
+
+
+def tests_seconds(project: Project, kernel: str, options: RunOptions) -> float:
     """Return what the tests alone take in a guest that runs already: from start to exit."""
 
     async def once() -> float:
         ready, watch = prepared(project, kernel, options), Stopwatch()
         console = project.state / "bench-console.log"
-        async with enter(project, ready, console, False, Silent()) as entered:
-            await execute(project, ready, options, watch, entered)
+        async with enter(project, ready, console, False, Observer()) as entered:
+            await run_suite(project, ready, options, watch, entered)
         return watch.ended - watch.begun
 
     return asyncio.run(once())
@@ -108,15 +123,15 @@ def memory_bytes(project: Project, kernel: str, count: int, script: Path) -> int
 
     async def machine(ready: Prepared, number: int) -> None:
         console = project.state / f"bench-console-{number}.log"
-        async with enter(project, ready, console, False, Silent()) as entered:
+        async with enter(project, ready, console, False, Observer()) as entered:
             # All of them at once, each with its payload mounted and a process of its own.
             started.append(number)
             while len(started) < count:
                 await asyncio.sleep(0.05)
-            await execute(project, ready, Options(binaries=(script,)), Silent(), entered)
+            await run_suite(project, ready, RunOptions(binaries=(script,)), Observer(), entered)
 
     async def largest() -> int:
-        ready = prepared(project, kernel, Options(binaries=(script,)))
+        ready = prepared(project, kernel, RunOptions(binaries=(script,)))
         tasks = [asyncio.create_task(machine(ready, number)) for number in range(count)]
         found = 0
         while not all(task.done() for task in tasks):
@@ -159,20 +174,20 @@ def parts_of_a_run(begun: float, kernel: str, binary: Path) -> dict[str, float]:
 
     project = Project.load()
     mark("kernels.yaml is read")
-    options = Options(binaries=(binary,))
+    options = RunOptions(binaries=(binary,))
     settings = project.config.kernel(kernel)
-    payload = matrix.built(project, settings.arch, options, Silent())
+    payload = SuiteWorkload(project, options).payload(settings.arch, Observer())
     mark("what is built is looked at")
-    ready = prepare(project, settings, payload, options, Silent())
+    ready = prepare(project, settings, payload, options, Observer())
     mark("kernel, payload and template are looked up")
 
     async def machine() -> None:
         console = project.state / "bench-console.log"
         watch = Stopwatch()
-        async with enter(project, ready, console, False, Silent()) as entered:
+        async with enter(project, ready, console, False, Observer()) as entered:
             mark("QEMU starts and restores the guest")
             handed_over = time.monotonic()
-            await execute(project, ready, options, watch, entered)
+            await run_suite(project, ready, options, watch, entered)
             marks.append(("the guest mounts the payload", watch.begun - handed_over))
             marks.append(("the test runs", watch.ended - watch.begun))
             marks.append(("the result is written", time.monotonic() - watch.ended))

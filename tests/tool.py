@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from bpfmatrix.results import model
-from bpfmatrix.results.model import KernelRun, TestResult
+from bpfmatrix.results import files
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
 
 REPOSITORY = Path(__file__).parent.parent
 NO_PAYLOAD: Mapping[str, Any] = {"ebpf": None, "go": None}
@@ -103,7 +103,7 @@ class ToolProject:
 
     def result(self, kernel: str = "6.1") -> KernelRun:
         """Return what the last run on a kernel recorded."""
-        return model.read(self.root / f".bpfmatrix/results/{kernel}.json")
+        return files.read_run(self.root / f".bpfmatrix/results/{kernel}.json")
 
 
 def plain_environment() -> dict[str, str]:

@@ -74,8 +74,8 @@ def _register_matrix(project: Project) -> None:
 
 
 def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
-    from bpfmatrix.results import model  # noqa: PLC0415 - keeps `nox -l` fast
-    from bpfmatrix.suite import matrix  # noqa: PLC0415 - keeps `nox -l` fast
+    from bpfmatrix.cli.run import run_tests  # noqa: PLC0415 - keeps `nox -l` fast
+    from bpfmatrix.results.kernel_run import exit_status  # noqa: PLC0415
 
     words, before_push = parse(session.name, session.posargs), session.name == "pre-push"
     default = project.config.pre_push_ids if before_push else project.config.matrix_ids
@@ -90,8 +90,8 @@ def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
             net=words.net,
             core=words.core,
         )
-        runs = matrix.run(project, chosen, asked, getattr(words, "jobs", None))
-    if model.exit_status(runs) != 0:
+        runs = run_tests(project, chosen, asked, getattr(words, "jobs", None))
+    if exit_status(runs) != 0:
         bad = [f"{run.kernel} {run.outcome}" for run in runs if run.outcome != "passed"]
         session.error(", ".join(bad))
 

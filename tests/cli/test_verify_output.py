@@ -6,12 +6,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bpfmatrix.cli import console
-from bpfmatrix.cli.verify_output import VerifyReport, _in_width
+from bpfmatrix.cli.verify_output import VerifyConsole, _in_width
 from bpfmatrix.config.project import Project
-from bpfmatrix.results.model import Outcome
-from bpfmatrix.results.verification import Code, ProgramResult, Statistics, Verification
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import (
+    Code,
+    ProgramResult,
+    Statistics,
+    Verification,
+    verdict,
+)
 from bpfmatrix.verify.compare import Change, against, costs
-from bpfmatrix.verify.run import verdict
 
 
 def loaded(program: str, insns: int = 1234, expected: str = "") -> ProgramResult:
@@ -45,9 +50,9 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def show(project: Project, *found: Verification, statistics: bool = False) -> None:
-    with VerifyReport(project, [one.kernel for one in found]) as report:
+    with VerifyConsole(project, [one.kernel for one in found]) as report:
         for one in found:
-            report.verified(one)
+            report.finished(one)
     report.show(found, statistics)
     report.costs(costs(found))
 
@@ -131,7 +136,7 @@ def test_a_kernel_that_died_is_told_with_its_console(
 
 
 def test_regressions_come_first(library_project: Project, shown: io.StringIO) -> None:
-    with VerifyReport(library_project, ["6.1"]) as report:
+    with VerifyConsole(library_project, ["6.1"]) as report:
         report.changes(
             "base.json",
             [Change("6.1", "a.o", "p", "new, loads"), Change("6.1", "a.o", "q", "fails now", True)],

@@ -13,7 +13,7 @@ import yaml
 from bpfmatrix.config import kernels_yaml, reference
 from bpfmatrix.config.models import Config
 from bpfmatrix.errors import ConfigError
-from bpfmatrix.results import model
+from bpfmatrix.results import kernel_run, outcome
 from tests.tool import REPOSITORY
 
 KERNEL = {"source": {"apt": {"suite": "bookworm-security"}}}
@@ -143,11 +143,11 @@ def test_page_shows_defaults_as_they_are_written() -> None:
 
 def test_results_page_has_every_key_and_outcome() -> None:
     page = (REPOSITORY / "docs/results.md").read_text()
-    for keys in (model.KernelRun, model.TestResult):
+    for keys in (kernel_run.KernelRun, kernel_run.TestResult):
         for field in dataclasses.fields(keys):
             assert f"| `{field.name}` |" in page
-    for outcome in model.Outcome:
-        assert f"| `{outcome}` |" in page
+    for one in outcome.Outcome:
+        assert f"| `{one}` |" in page
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:

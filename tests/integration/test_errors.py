@@ -8,7 +8,7 @@ import pytest
 from bpfmatrix import kernels
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from tests.goproject import GoModule
 from tests.tool import ToolProject, qemus_of
 

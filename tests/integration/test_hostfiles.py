@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 import pytest
 import yaml
 
+from bpfmatrix.cli.run import run_tests
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session import host_files
-from bpfmatrix.session.options import Options
-from bpfmatrix.suite import matrix
+from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.virtiofs import shares
 from tests.tool import ToolProject, by_name, wait_until
 
@@ -220,8 +220,8 @@ def test_a_kernel_that_has_9p_alone(
         """,
     )
     files = shares.asked("host", [str(given), f"{shared}:rw"])
-    options = Options(binaries=(script,), files=files)
-    [run] = matrix.run(Project.load(project.root), ["6.1-full"], options)
+    options = RunOptions(binaries=(script,), files=files)
+    [run] = run_tests(Project.load(project.root), ["6.1-full"], options)
     assert run.outcome is Outcome.PASSED, (project.root / run.logs[0]).read_text()
     assert not Path("/usr/bin/new-in-the-guest").exists()
     assert list(given.iterdir()) == []

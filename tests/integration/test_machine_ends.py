@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from tests.tool import ToolProject, by_name, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration

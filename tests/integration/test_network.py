@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from tests.tool import ToolProject
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from tests.goproject import GoModule
 from tests.tool import ToolProject, by_name
 

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from bpfmatrix.results import model
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results import kernel_run
+from bpfmatrix.results.outcome import Outcome
 from tests.tool import REPOSITORY, ToolProject
 
 pytestmark = pytest.mark.integration
@@ -46,4 +46,4 @@ def test_a_program_that_is_broken_turns_every_kernel_red(project: ToolProject) -
     done = project.invoke(*words)
     assert done.status == 0, done.output
     runs = [project.result(kernel) for kernel in ("5.10", "6.1", "7.3")]
-    assert model.exit_status(runs) == 0
+    assert kernel_run.exit_status(runs) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from tests.tool import REPOSITORY, ToolProject, by_name
 
 pytestmark = pytest.mark.integration

@@ -24,15 +24,18 @@ import pytest
 import yaml
 
 from bpfmatrix import kernels
+from bpfmatrix.cli.run import run_tests
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.payload import model
-from bpfmatrix.results.model import KernelRun, Outcome
-from bpfmatrix.session import observer, preparation
-from bpfmatrix.session.options import Options
-from bpfmatrix.suite import matrix
+from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.session import preparation
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.suite.options import RunOptions
+from bpfmatrix.suite.workload import SuiteWorkload
 from bpfmatrix.vm import launch, machine, template
 from bpfmatrix.vm.template import Template
 from tests.tool import REPOSITORY, ToolProject, qemus_of, wait_until
@@ -83,8 +86,8 @@ class Runner:
         """Run a script; returns what came of it and what was printed."""
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
-            options = Options(binaries=(self.script(script),), cold=cold)
-            [result] = matrix.run(self.project, [kernel], options)
+            options = RunOptions(binaries=(self.script(script),), cold=cold)
+            [result] = run_tests(self.project, [kernel], options)
         return result, said.getvalue()
 
     def script(self, text: str) -> Path:
@@ -223,11 +226,10 @@ def test_a_template_of_another_machine_is_not_used(
 
 def prepared_run(runner: Runner) -> preparation.Prepared:
     project = runner.project
-    options = Options(binaries=(runner.script("true"),))
-    built = matrix.built(project, "x86_64", options, observer.Silent())
-    return preparation.prepare(
-        project, project.config.kernel(KERNEL), built, options, observer.Silent()
-    )
+    options = RunOptions(binaries=(runner.script("true"),))
+    payload = SuiteWorkload(project, options).payload("x86_64", Observer())
+    kernel = project.config.kernel(KERNEL)
+    return preparation.prepare(project, kernel, payload, options, Observer())
 
 
 def test_a_payload_that_needs_a_larger_disk_has_a_template_of_its_own(

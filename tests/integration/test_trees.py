@@ -2,7 +2,7 @@
 
 import pytest
 
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from tests.tool import ToolProject
 
 pytestmark = pytest.mark.integration

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bpfmatrix.results import verification_files
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results import files
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 from tests.tool import REPOSITORY, ToolProject, qemus_of, wait_until
 from tests.verify.objectfiles import REJECTED, compiled
@@ -73,7 +73,7 @@ def declare(project: ToolProject, **keys: object) -> None:
 
 
 def verification(project: ToolProject, kernel: str = "6.1") -> Verification:
-    return verification_files.read(project.root / f".bpfmatrix/verify/{kernel}.json")
+    return files.read_verification(project.root / f".bpfmatrix/verify/{kernel}.json")
 
 
 def by_program(found: Verification) -> dict[tuple[str, str], ProgramResult]:
@@ -104,7 +104,7 @@ def everywhere(
         project,
         done.status,
         done.output,
-        verification_files.read_saved(project.root / "base.json"),
+        files.read_saved(project.root / "base.json"),
     )
 
 
@@ -172,7 +172,7 @@ def test_each_walk_of_an_annotated_program_is_counted(everywhere: Everywhere, ke
     compiled(LOOP, project.root / "loop.o")
     done = project.invoke("verify", "loop.o", "--annotate", "looping", "--kernel", kernel)
     assert done.status == 0
-    one = verification_files.read(project.root / f".bpfmatrix/annotated/{kernel}.json")
+    one = files.read_verification(project.root / f".bpfmatrix/annotated/{kernel}.json")
     (result,) = one.programs
     count = result.statistics.instructions_processed
     assert f"instructions, walked {count:,} times" in done.output
@@ -302,7 +302,7 @@ def test_json_is_all_that_stdout_has(project: ToolProject) -> None:
     compiled(REJECTED, project.root / "a.o")
     command = project.command("verify", "a.o", "--json")
     done = subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=False)
-    (one,) = [verification_files.parse(data, "stdout") for data in json.loads(done.stdout)]
+    (one,) = [files.parse_verification(data, "stdout") for data in json.loads(done.stdout)]
     assert one == verification(project)
     assert "unchecked of a.o: R0 invalid mem access" in done.stderr
 

@@ -3,7 +3,8 @@
 from hypothesis import strategies as st
 
 from bpfmatrix.report.model import Result
-from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
 from tests.verify import strategies as verify
 
 # What could be taken for syntax by what reads a report.

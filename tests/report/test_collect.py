@@ -6,8 +6,9 @@ import pytest
 from bpfmatrix.errors import UsageError
 from bpfmatrix.report import collect
 from bpfmatrix.report.model import Kind
-from bpfmatrix.results import model, verification_files
-from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from bpfmatrix.results import files
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import ProgramResult, Verification
 
 RUN = KernelRun(
@@ -22,8 +23,8 @@ VERIFIED = Verification(
 
 
 def artifact(folder: Path) -> Path:
-    model.write(RUN, folder / "results/6.1.json")
-    verification_files.write(VERIFIED, folder / "verify/6.1.json")
+    files.write(RUN, folder / "results/6.1.json")
+    files.write(VERIFIED, folder / "verify/6.1.json")
     (folder / "results/6.1").mkdir()
     (folder / "results/6.1/console.log").write_text("booting")
     return folder
@@ -118,12 +119,12 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_keys_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "6.1.json"
-    model.write(RUN, path)
+    files.write(RUN, path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"new": 1}))
     [run] = collect.collect([path])
     assert run.found == RUN
 
 
 def test_a_saved_file_of_several_kernels_is_read(tmp_path: Path) -> None:
-    verification_files.save([VERIFIED, VERIFIED], tmp_path / "base.json")
+    files.save([VERIFIED, VERIFIED], tmp_path / "base.json")
     assert len(collect.collect([tmp_path / "base.json"])) == 2

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 
 from bpfmatrix.report import html
 from bpfmatrix.report.model import Matrix, Result
-from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Statistics, Verification
 from tests.report.samples import WILD, several
 

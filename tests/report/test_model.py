@@ -1,7 +1,8 @@
 from hypothesis import given
 
 from bpfmatrix.report.model import Kind, Matrix, Result, Row
-from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 from tests.report.samples import several
 

@@ -13,7 +13,8 @@ from markdown_it import MarkdownIt
 from bpfmatrix.report import collect, junit, markdown, render, summary, table
 from bpfmatrix.report.model import Kind, Matrix, Result
 from bpfmatrix.report.text import plain
-from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
 from tests.report.samples import WILD, several
 
 

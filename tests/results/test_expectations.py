@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from bpfmatrix.config.models import Config, Expectation
 from bpfmatrix.config.releases import numbers
-from bpfmatrix.results import model
+from bpfmatrix.results import kernel_run
 from bpfmatrix.results.expectations import Expected
-from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
 
 TODAY = date(2026, 11, 23)
 BAD = sorted(set(Outcome) - {Outcome.PASSED, Outcome.SKIPPED})
@@ -97,7 +98,7 @@ def test_a_run_passes_unless_something_failed_that_nobody_expected(
     outcomes: list[tuple[Outcome, str]],
 ) -> None:
     tests = [TestResult("b", f"T{n}", o, expected=e) for n, (o, e) in enumerate(outcomes)]
-    outcome, _ = model.verdict(tests)
+    outcome, _ = kernel_run.verdict(tests)
     run = KernelRun("6.1", outcome, tests=tuple(tests))
     unexpected = [test for test in tests if test.outcome in BAD and not test.expected]
     assert run.failures == unexpected

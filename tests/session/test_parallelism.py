@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.results import model
-from bpfmatrix.results.model import KernelRun, Outcome
+from bpfmatrix.results import files
+from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session import parallelism
 from bpfmatrix.session.preparation import Prepared
 
@@ -57,13 +58,13 @@ def test_as_many_as_cores_and_memory_allow(
     host: Any, cores: int, available_mb: int, expected: int
 ) -> None:
     host(cores, available_mb)
-    assert parallelism.at_once(machines(a=512, b=512, c=256)) == expected
+    assert parallelism.machines_at_once(machines(a=512, b=512, c=256)) == expected
 
 
 def test_the_largest_machine_decides(host: Any) -> None:
     host(8, 4_500)
-    assert parallelism.at_once(machines(a=512, b=2048)) == 2
-    assert parallelism.at_once(machines(a=512, b=512)) == 7
+    assert parallelism.machines_at_once(machines(a=512, b=2048)) == 2
+    assert parallelism.machines_at_once(machines(a=512, b=512)) == 7
 
 
 def test_a_host_that_does_not_tell_its_memory(
@@ -71,16 +72,17 @@ def test_a_host_that_does_not_tell_its_memory(
 ) -> None:
     host(3, 1)
     monkeypatch.setattr(parallelism, "_MEMINFO", tmp_path / "nowhere")
-    assert parallelism.at_once(machines(a=512)) == 3
+    assert parallelism.machines_at_once(machines(a=512)) == 3
 
 
 def order(project: Project, *ids: str) -> list[str]:
-    found = parallelism.slowest_first(project, machines(**dict.fromkeys(ids, 512)))
+    ready = machines(**dict.fromkeys(ids, 512))
+    found = sorted(ready, key=lambda one: parallelism.start_order(project, one))
     return [prepared.kernel.id for prepared in found]
 
 
 def took(project: Project, id: str, seconds: float) -> None:
-    model.write(replace(RUN, kernel=id, seconds=seconds), project.results / f"{id}.json")
+    files.write(replace(RUN, kernel=id, seconds=seconds), project.results / f"{id}.json")
 
 
 def test_the_slowest_of_last_time_starts_first(library_project: Project) -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.results.model import Outcome, TestResult
+from bpfmatrix.results.kernel_run import TestResult
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite import gotest
 from bpfmatrix.suite.gotest import GoOutput, Throttle, arguments, said
 from tests.goproject import GoModule

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.payload.model import Executable
-from bpfmatrix.results.model import Outcome, TestResult
+from bpfmatrix.results.kernel_run import TestResult
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite import recorder
 from bpfmatrix.suite.recorder import Recorder
 from bpfmatrix.vm.protocol import Exited, TestCommand

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, MapResult, ProgramResult, Statistics, Verification
 
 _counts = st.none() | st.integers(0, 1 << 40)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from bpfmatrix.config.models import Expectation
 from bpfmatrix.results.expectations import Expected
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult
-from bpfmatrix.verify.collector import Collector, Judge, Subject
+from bpfmatrix.verify.collector import Collector, Judge, LoadedObject
 from tests.verify.test_verifierlog import OLD
 
 SUBJECTS = {
-    "objects/1.o": Subject("ebpf/a.o", ("one", "two")),
-    "objects/2.o": Subject("../b ü.o", ("one",)),
+    "objects/1.o": LoadedObject("ebpf/a.o", ("one", "two")),
+    "objects/2.o": LoadedObject("../b ü.o", ("one",)),
 }
 
 

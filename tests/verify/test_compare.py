@@ -1,11 +1,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.cli.verify import exit_status
-from bpfmatrix.results.model import Outcome
-from bpfmatrix.results.verification import Code, ProgramResult, Statistics, Verification
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import (
+    Code,
+    ProgramResult,
+    Statistics,
+    Verification,
+    exit_status,
+    verdict,
+)
 from bpfmatrix.verify.compare import Change, against, costs
-from bpfmatrix.verify.run import verdict
 from tests.verify.strategies import programs, verifications
 
 

@@ -9,7 +9,8 @@ from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
 from bpfmatrix.verify.objects import ObjectError, find, inspect
-from bpfmatrix.verify.plan import Plan, Request
+from bpfmatrix.verify.options import VerifyOptions
+from bpfmatrix.verify.plan import LoadPlan
 from tests.verify.objectfiles import REJECTED, compiled
 
 
@@ -116,7 +117,7 @@ def test_objects_with_the_same_settings_are_loaded_by_one_call(
         VerifyObjects(path="[ac].o", requires="5.17 bpf_loop"),
     )
     project = project_with(library_project, *entries)
-    plan = Plan.make(project, find(project, []), Request(set={"LICENSE": "x"}))
+    plan = LoadPlan.make(project, find(project, []), VerifyOptions(set={"LICENSE": "x"}))
     loader = Path("/somewhere/bpfload")
     (first, words), (second, _) = plan.commands(loader, [], cpus=2)
     common = ["--log-level", "stats", "--limit", "30", "--set", "LICENSE=x"]
@@ -136,22 +137,28 @@ def test_requirements_can_be_ignored(
 ) -> None:
     project = project_with(library_project, VerifyObjects(path=str(rejected), requires="9.9 x"))
     objects = find(project, [])
-    assert Plan.make(project, objects, Request()).too_old("6.1.192")
+    assert LoadPlan.make(project, objects, VerifyOptions()).too_old("6.1.192")
     monkeypatch.setenv("BPFMATRIX_IGNORE_REQUIREMENTS", "1")
-    assert not Plan.make(project, objects, Request()).too_old("6.1.192")
+    assert not LoadPlan.make(project, objects, VerifyOptions()).too_old("6.1.192")
 
 
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        (Request(set={"cuonts": "1"}), "--set cuonts: no object has such a variable (did you mean"),
-        (Request(map_sizes={"x": "1"}), "--map-size x: no object has such a map"),
-        (Request(only=("fien",)), 'program fien: no object has such a program (did you mean "f'),
+        (
+            VerifyOptions(set={"cuonts": "1"}),
+            "--set cuonts: no object has such a variable (did you mean",
+        ),
+        (VerifyOptions(map_sizes={"x": "1"}), "--map-size x: no object has such a map"),
+        (
+            VerifyOptions(only=("fien",)),
+            'program fien: no object has such a program (did you mean "f',
+        ),
     ],
 )
 def test_a_name_that_no_object_has_is_refused(
-    library_project: Project, rejected: Path, request_: Request, sentence: str
+    library_project: Project, rejected: Path, request_: VerifyOptions, sentence: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        Plan.make(library_project, find(library_project, [str(rejected)]), request_)
+        LoadPlan.make(library_project, find(library_project, [str(rejected)]), request_)
     assert caught.value.what.startswith(sentence)

@@ -7,7 +7,7 @@ import pytest
 
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.kernels.image import KernelImage, Provenance
-from bpfmatrix.session.host_files import Plan, plan
+from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.virtiofs import shares
 from bpfmatrix.virtiofs.shares import HostFiles, Share
 
@@ -114,7 +114,7 @@ def test_virtiofs_comes_before_9p(tmp_path: Path, config: str, transport: str) -
         ("host_share", transport, "host1", "rw", str(tmp_path)),
     )
     assert found.description == f"/ as root; {tmp_path}, which can be written"
-    assert plan(HostFiles(), image(tmp_path, ""), "6.1") == Plan()
+    assert plan(HostFiles(), image(tmp_path, ""), "6.1") == HostFilesPlan()
 
 
 def test_a_kernel_of_which_nothing_is_known_but_its_code(tmp_path: Path) -> None:

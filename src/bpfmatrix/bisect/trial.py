@@ -1,6 +1,5 @@
 """What one kernel is asked: whether a program loads there, or whether tests pass there."""
 
-import asyncio
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,18 +7,16 @@ from dataclasses import dataclass
 from bpfmatrix.bisect.search import Answer
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
-from bpfmatrix.payload.model import Payload
-from bpfmatrix.results.model import KernelRun, Outcome
-from bpfmatrix.results.verification import ProgramResult, Verification
-from bpfmatrix.session.observer import Silent
-from bpfmatrix.session.options import Options
-from bpfmatrix.session.preparation import prepare
-from bpfmatrix.suite import matrix
-from bpfmatrix.suite.run import execute
-from bpfmatrix.verify import matrix as verify_matrix
-from bpfmatrix.verify.plan import Request
+from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.pipeline import run_one, run_side_by_side
+from bpfmatrix.suite.options import RunOptions
+from bpfmatrix.suite.workload import SuiteWorkload
+from bpfmatrix.verify.options import VerifyOptions
+from bpfmatrix.verify.workload import VerifyWorkload
 
-__all__ = ["Listener", "Trial", "of_program", "of_tests"]
+__all__ = ["Trial", "of_program", "of_tests"]
 
 # What objects declare that they need would answer in the kernel's place.
 _IGNORE = "BPFMATRIX_IGNORE_REQUIREMENTS"
@@ -37,24 +34,6 @@ class Trial:
     seconds: float = 0.0
 
 
-class Listener(Silent):
-    """Passes on what goes on, such as a kernel that is fetched."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-
-    def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
-        """See listener.Listener."""
-        percent = "" if fraction is None else f" {fraction:.0%}"
-        self._say(f"{name} {text}{percent}")
-
-    def program(self, kernel: str, result: ProgramResult) -> None:
-        """See verify.run.VerifyListener."""
-
-    def verified(self, verification: Verification) -> None:
-        """See verify.run.VerifyListener."""
-
-
 def _for_trials(project: Project) -> Project:
     """Return the project with nothing in it that answers in a kernel's place."""
     payload = project.config.payload
@@ -65,16 +44,15 @@ def _for_trials(project: Project) -> Project:
 
 
 def of_program(
-    project: Project, request: Request, program: str, listener: Listener
+    project: Project, options: VerifyOptions, program: str, observer: Observer
 ) -> Callable[[str], Trial]:
     """Return what loads one program on a kernel. UsageError, at once, where no object has it."""
     project = _for_trials(project)
-    request = dataclasses.replace(request, only=(program,))
+    options = dataclasses.replace(options, only=(program,))
+    workload = VerifyWorkload.make(project, options, observer, project.state / "bisect")
 
     def ask(id: str) -> Trial:
-        folder = project.state / "bisect"
-        (finished,) = verify_matrix.run(project, [id], request, listener, folder=folder)
-        one = finished.verification
+        (one,) = run_side_by_side(project, [id], workload, observer)
         results = [result for result in one.programs if result.program == program]
         if one.outcome is Outcome.ERROR or not results:
             return Trial(Answer.UNKNOWN, one.reason, seconds=one.seconds)
@@ -91,19 +69,15 @@ def of_program(
 
 
 def of_tests(
-    project: Project, options: Options, skipped: Answer, listener: Listener
+    project: Project, options: RunOptions, skipped: Answer, observer: Observer
 ) -> Callable[[str], Trial]:
     """Return what runs tests on a kernel; `skipped` is the answer of one that skips all of them."""
     project = _for_trials(project)
-    payloads: dict[str, Payload] = {}
+    workload = SuiteWorkload(project, options)
 
     def ask(id: str) -> Trial:
-        kernel = project.config.kernel(id)
-        if kernel.arch not in payloads:
-            payloads[kernel.arch] = matrix.built(project, kernel.arch, options, listener)
         try:
-            prepared = prepare(project, kernel, payloads[kernel.arch], options, listener)
-            run = asyncio.run(execute(project, prepared, options, listener))
+            run = run_one(project, id, workload, observer)
         except UsageError:
             raise
         except BpfmatrixError as error:

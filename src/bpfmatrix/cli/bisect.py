@@ -13,32 +13,35 @@ from bpfmatrix import kernels
 from bpfmatrix.bisect import candidates, search, trial
 from bpfmatrix.bisect.candidates import Candidates
 from bpfmatrix.bisect.search import Answer, Found
-from bpfmatrix.bisect.trial import Listener, Trial
+from bpfmatrix.bisect.trial import Trial
 from bpfmatrix.cli.console import make_console
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.session.options import Options
-from bpfmatrix.verify.plan import Request
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.suite.options import RunOptions
+from bpfmatrix.verify.options import VerifyOptions
 
-__all__ = ["Subject", "bisect"]
+__all__ = ["BisectOptions", "bisect"]
 
 _STYLES = {Answer.GOOD: "green", Answer.BAD: "red", Answer.UNKNOWN: "yellow"}
 _REASON_CHARACTERS = 110
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is looked at: one program of objects, or tests."""
+class BisectOptions:
+    """What a user asks a bisection about: one program of objects, or tests."""
 
     title: str
     program: str = ""
-    request: Request = field(default_factory=Request)
-    options: Options = field(default_factory=Options)
+    verify: VerifyOptions = field(default_factory=VerifyOptions)
+    run: RunOptions = field(default_factory=RunOptions)
     skipped: Answer = Answer.UNKNOWN
     """What a kernel says on which every test is skipped."""
 
 
-def bisect(project: Project, subject: Subject, good: str, bad: str, as_json: bool = False) -> None:
+def bisect(
+    project: Project, options: BisectOptions, good: str, bad: str, as_json: bool = False
+) -> None:
     """Find the first release at which the answer changes, and print it and what was tried.
 
     BpfmatrixError where an end is not what it was said to be, or where nothing can be said.
@@ -56,11 +59,11 @@ def bisect(project: Project, subject: Subject, good: str, bad: str, as_json: boo
         first = Answer.GOOD if chosen.ids[0] == good else Answer.BAD
         count = len(chosen.ids)
         console.print(
-            f"bisect  {subject.title}: {first} on {chosen.ids[0]}, "
+            f"bisect  {options.title}: {first} on {chosen.ids[0]}, "
             f"{first.opposite} on {chosen.ids[-1]}, {count} kernels",
             markup=False,
         )
-        asker = _Asker(_question(project, subject, status), console, status)
+        asker = _Asker(_question(project, options, status), console, status)
         try:
             found = search.search(chosen.ids, first, asker)
         except search.EndError as error:
@@ -73,11 +76,23 @@ def bisect(project: Project, subject: Subject, good: str, bad: str, as_json: boo
         _print(console, found, chosen, asker)
 
 
-def _question(project: Project, subject: Subject, status: Status) -> Callable[[str], Trial]:
-    listener = Listener(status.update)
-    if subject.program:
-        return trial.of_program(project, subject.request, subject.program, listener)
-    return trial.of_tests(project, subject.options, subject.skipped, listener)
+def _question(project: Project, options: BisectOptions, status: Status) -> Callable[[str], Trial]:
+    observer = _StatusLine(status)
+    if options.program:
+        return trial.of_program(project, options.verify, options.program, observer)
+    return trial.of_tests(project, options.run, options.skipped, observer)
+
+
+class _StatusLine(Observer):
+    """Shows what goes on, such as a kernel that is fetched, in one line."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
+        """See Observer."""
+        percent = "" if fraction is None else f" {fraction:.0%}"
+        self._status.update(f"{name} {text}{percent}")
 
 
 class _Asker:

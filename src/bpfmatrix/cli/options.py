@@ -16,10 +16,10 @@ from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.config.value_types import parse_duration
 from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
-from bpfmatrix.session.options import Options
+from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.virtiofs.shares import HostFiles
 
-__all__ = ["complain", "kernel_ids", "options", "parse", "reported", "with_available"]
+__all__ = ["complain", "duration", "kernel_ids", "options", "parse", "reported", "with_available"]
 
 NETWORKS = ("user", "none")
 
@@ -67,14 +67,9 @@ def options(
     files: HostFiles | None = None,
     net: str | None = None,
     core: bool = False,
-) -> Options:
+) -> RunOptions:
     """Check what was typed; UsageError names the option."""
-    seconds = None
-    if timeout is not None:
-        try:
-            seconds = parse_duration(timeout)
-        except ValueError as error:
-            raise UsageError(f"--timeout {timeout}: {error}") from None
+    seconds = None if timeout is None else duration("--timeout", timeout)
     paths = tuple(Path(name) for name in binary)
     for path in paths:
         if not path.is_file():
@@ -82,9 +77,25 @@ def options(
     if net is not None and net not in NETWORKS:
         raise UsageError(f"--net {net}: expected one of {', '.join(NETWORKS)}")
     given = tuple(arguments)
-    return Options(
-        run, paths, seconds, given, cold, cached, files or HostFiles(), net == "user", core
+    return RunOptions(
+        cold=cold,
+        files=files or HostFiles(),
+        network=net == "user",
+        core=core,
+        run=run,
+        binaries=paths,
+        test_seconds=seconds,
+        arguments=given,
+        cached=cached,
     )
+
+
+def duration(option: str, text: str) -> float:
+    """Return a duration in seconds; UsageError names the option."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: {error}") from None
 
 
 def kernel_ids(

@@ -4,18 +4,18 @@ import linecache
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from bpfmatrix.cli.console import Report, counted, make_console
+from bpfmatrix.cli.console import LiveConsole, make_console
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.text import counted
 from bpfmatrix.profile import flamegraph
 from bpfmatrix.profile.lines import Stack, hottest, stacks
-from bpfmatrix.profile.recording import Recording, Script, record
-from bpfmatrix.session.options import Options
+from bpfmatrix.profile.recording import ProfileOptions, ProfileWorkload, Recording, Script
+from bpfmatrix.session.pipeline import run_one
 
 __all__ = ["profile"]
 
@@ -23,20 +23,13 @@ _SHOWN_LINES = 15
 _SHOWN_SOURCE = 60
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What to make of a recording."""
-
-    flame_graph: Path | None = None
-
-
 def profile(
     project: Project,
     kernel: str,
     script: Path,
     arguments: Sequence[str],
-    options: Options,
-    wanted: Wanted,
+    options: ProfileOptions,
+    flame_graph: Path | None = None,
 ) -> int:
     """Profile a script on a kernel, print what came of it, and return an exit status."""
     found = Script.find(script)
@@ -45,15 +38,16 @@ def profile(
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    with Report(project, [kernel]) as report:
-        recording = record(project, kernel, found, arguments, options, report, say)
-        report.doing(kernel, "lines", "of the samples")
+    with LiveConsole([kernel]) as console:
+        workload = ProfileWorkload(project, found, arguments, options, say)
+        recording = run_one(project, kernel, workload, console)
+        console.doing(kernel, "lines", "of the samples")
         resolved = stacks(recording, found, project.cache)
     _show(project, recording, resolved)
-    if wanted.flame_graph:
+    if flame_graph:
         title = f"{script.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
-        flamegraph.draw(resolved, title, wanted.flame_graph)
-        print(f"flame graph   {wanted.flame_graph}")
+        flamegraph.draw(resolved, title, flame_graph)
+        print(f"flame graph   {flame_graph}")
     return 1 if recording.summary.get("status") or recording.trouble else 0
 
 

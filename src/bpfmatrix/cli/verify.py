@@ -1,32 +1,33 @@
-"""What the task `verify` does: run, show, save, compare; and the exit status that comes of it."""
+"""What the task `verify` does: it loads the objects, and shows, saves and compares the results."""
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.cli.verify_output import VerifyReport, print_annotated
+from bpfmatrix.cli.verify_output import VerifyConsole, print_annotated
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.report import summary
-from bpfmatrix.results import verification_files
-from bpfmatrix.results.model import Outcome
-from bpfmatrix.results.verification import ProgramResult, Verification
-from bpfmatrix.verify import compare, matrix, source
-from bpfmatrix.verify.plan import Request
-from bpfmatrix.verify.run import Finished
+from bpfmatrix.results import files
+from bpfmatrix.results.outcome import FINE, Outcome
+from bpfmatrix.results.verification import ProgramResult, Verification, exit_status
+from bpfmatrix.session.pipeline import run_side_by_side
+from bpfmatrix.verify import compare, source
+from bpfmatrix.verify.options import VerifyOptions
+from bpfmatrix.verify.workload import Details, VerifyWorkload
 
 _ANNOTATE_SECONDS = 300.0
 # The log of a million instructions may be some 400 MB, which the loader holds three times.
 _ANNOTATE_BYTES = 2 << 30
 
-__all__ = ["Wanted", "annotate", "exit_status", "verify"]
+__all__ = ["OutputOptions", "annotate", "verify"]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to come of the results."""
+class OutputOptions:
+    """What a user asks to be done with the results of a verification."""
 
     jobs: int | None = None
     statistics: bool = False
@@ -37,43 +38,32 @@ class Wanted:
     as_json: bool = False
 
 
-def verify(project: Project, ids: Sequence[str], request: Request, wanted: Wanted) -> int:
+def verify(
+    project: Project, ids: Sequence[str], options: VerifyOptions, output: OutputOptions
+) -> int:
     """Verify on these kernels, print what came of it, and return the exit status."""
-    base = _base(wanted.against) if wanted.against else None
-    with VerifyReport(project, ids, to_stderr=wanted.as_json) as report:
-        finished = matrix.run(project, ids, request, report, wanted.jobs)
-    found = [one.verification for one in finished]
+    base = _base(output.against) if output.against else None
+    with VerifyConsole(project, ids, stderr=output.as_json) as console:
+        workload = VerifyWorkload.make(project, options, console)
+        found = run_side_by_side(project, ids, workload, console, output.jobs)
     summary.write(found)
-    if wanted.as_json:
+    if output.as_json:
         print(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
-    report.show(found, wanted.statistics)
-    report.costs(compare.costs(found))
-    if wanted.save:
-        _save(found, wanted.save)
+    console.show(found, output.statistics)
+    console.costs(compare.costs(found))
+    if output.save:
+        _save(found, output.save)
     if base is None:
         return exit_status(found)
-    changes = compare.against(base, found, wanted.threshold)
-    report.changes(str(wanted.against), changes)
-    ran = all(one.outcome in (*_FINE, Outcome.FAILED) for one in found)
+    changes = compare.against(base, found, output.threshold)
+    console.changes(str(output.against), changes)
+    ran = all(one.outcome in (*FINE, Outcome.FAILED) for one in found)
     return 0 if ran and not any(change.regression for change in changes) else 1
-
-
-_FINE = (Outcome.PASSED, Outcome.SKIPPED)
-
-
-def exit_status(verifications: Iterable[Verification]) -> int:
-    """Return 0 if something loaded and nothing failed that should not; else 1.
-
-    A kernel that everything was skipped on, as declared, is fine beside one that passed.
-    """
-    outcomes = [one.outcome for one in verifications]
-    fine = Outcome.PASSED in outcomes and all(outcome in _FINE for outcome in outcomes)
-    return 0 if fine else 1
 
 
 def _base(path: Path) -> list[Verification]:
     try:
-        return verification_files.read_saved(path)
+        return files.read_saved(path)
     except OSError as error:
         raise UsageError(
             f"--against {path}: {error.strerror or error}", "Write it with --save first."
@@ -84,34 +74,41 @@ def _base(path: Path) -> list[Verification]:
 
 def _save(found: Sequence[Verification], path: Path) -> None:
     try:
-        verification_files.save(found, path)
+        files.save(found, path)
     except OSError as error:
         raise BpfmatrixError(f"--save {path}: {error.strerror or error}") from error
 
 
-def annotate(project: Project, id: str, request: Request, program: str) -> int:
+def annotate(project: Project, id: str, options: VerifyOptions, program: str) -> int:
     """Load one program on one kernel, and print its source with what each line costs there."""
     # Writing the log takes much longer than verifying.
-    limit = request.limit_seconds or max(project.config.verify.limit, _ANNOTATE_SECONDS)
-    request = dataclasses.replace(request, only=(program,), full_log=True, limit_seconds=limit)
-    folder = project.state / "annotated"
-    with VerifyReport(project, [id], to_stderr=True) as report:
-        (finished,) = matrix.run(project, [id], request, report, folder=folder)
+    limit = options.limit_seconds or max(project.config.verify.limit, _ANNOTATE_SECONDS)
+    options = dataclasses.replace(options, only=(program,), full_log=True, limit_seconds=limit)
+    with VerifyConsole(project, [id], stderr=True) as console:
+        one, details = _verified(project, id, options, console)
         larger = _with_memory(project, id)
-        if larger and any("memory" in reason for reason in finished.left_out.values()):
-            report.step(id, "annotate", "a log of this size needs more memory", "2G")
-            (finished,) = matrix.run(larger, [id], request, report, folder=folder)
-    one = finished.verification
-    shown = [result for result in one.programs if _print_annotated(project, finished, result)]
+        if larger and any("memory" in reason for reason in details.left_out.values()):
+            console.step(id, "annotate", "a log of this size needs more memory", "2G")
+            one, details = _verified(larger, id, options, console)
+    shown = [result for result in one.programs if _print_annotated(project, one, details, result)]
     if shown:
         return 0
-    report.show([one])
-    for reason in finished.left_out.values():
+    console.show([one])
+    for reason in details.left_out.values():
         raise BpfmatrixError(
             f"{program} can't be annotated: {reason}",
             "Raise qemu.memory in kernels.yaml, or the --limit, whichever it is.",
         )
     return 1
+
+
+def _verified(
+    project: Project, id: str, options: VerifyOptions, console: VerifyConsole
+) -> tuple[Verification, Details]:
+    folder = project.state / "annotated"
+    workload = VerifyWorkload.make(project, options, console, folder)
+    (verification,) = run_side_by_side(project, [id], workload, console)
+    return verification, workload.details[id]
 
 
 def _with_memory(project: Project, id: str) -> Project | None:
@@ -125,12 +122,14 @@ def _with_memory(project: Project, id: str) -> Project | None:
     return dataclasses.replace(project, config=config)
 
 
-def _print_annotated(project: Project, finished: Finished, result: ProgramResult) -> bool:
+def _print_annotated(
+    project: Project, one: Verification, details: Details, result: ProgramResult
+) -> bool:
     """Print one program's source, if there is a log of it; tell whether there is."""
     path = project.root / result.log if result.log else None
     if path is None or not path.is_file():
         return False
-    one, lines = finished.verification, finished.lines.get((result.object, result.program), [])
+    lines = details.lines.get((result.object, result.program), [])
     folder = (project.root / result.object).parent
     count = result.statistics.program_instructions
     with path.open(encoding="utf-8", errors="replace") as log:

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from bpfmatrix.cli.console import Report, counted, make_console
+from bpfmatrix.cli.console import LiveConsole, make_console
 from bpfmatrix.config.project import Project
 from bpfmatrix.config.releases import neighbour
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.host.text import counted
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 from bpfmatrix.verify.compare import Change, Cost
 from bpfmatrix.verify.source import Annotated
 
-__all__ = ["VerifyReport", "print_annotated"]
+__all__ = ["VerifyConsole", "print_annotated"]
 
-_FINE = (Outcome.PASSED, Outcome.SKIPPED)
 _SHOWN_FAILURES = 10
 _SHOWN_TAIL_LINES = 14
 # A table of more programs shows only those that something is to be said of.
@@ -26,42 +27,45 @@ _WHOLE_TABLE = 60
 _GAP = 3
 
 
-class VerifyReport(Report):
-    """A listener that prints."""
+class VerifyConsole(LiveConsole):
+    """The console of a verification on one or several kernels."""
 
-    def __init__(self, project: Project, kernels: Sequence[str], to_stderr: bool = False) -> None:
-        super().__init__(project, kernels, stderr=to_stderr)
+    def __init__(self, project: Project, kernels: Sequence[str], stderr: bool = False) -> None:
+        super().__init__(kernels, stderr=stderr)
+        self._project = project
         self._counts: dict[str, int] = {}
         self._began = time.monotonic()
 
-    def program(self, kernel: str, result: ProgramResult) -> None:
-        """See VerifyListener."""
+    def result(self, kernel: str, result: TestResult | ProgramResult) -> None:
+        """See Observer."""
+        assert isinstance(result, ProgramResult)
         self._counts[kernel] = self._counts.get(kernel, 0) + 1
         self.doing(kernel, "load", f"{counted(self._counts[kernel], 'program')}, {result.program}")
 
-    def verified(self, verification: Verification) -> None:
-        """See VerifyListener."""
-        self._doing.pop(verification.kernel, None)
-        if self._several:
-            self._outcome(verification)
+    def finished(self, run: KernelRun | Verification) -> None:
+        """See Observer."""
+        assert isinstance(run, Verification)
+        self.done(run.kernel)
+        if self.several:
+            self._outcome(run)
 
     def show(self, verifications: Sequence[Verification], statistics: bool = False) -> None:
         """Print the tables, and what did not load."""
-        if self._several:
-            self._console.print()
+        if self.several:
+            self.console.print()
             self._matrix(verifications)
         for one in verifications:
-            if one.programs and (statistics or not self._several):
-                self._console.print()
-                if self._several:
-                    self._console.print(Text(_release(one), "bold"))
+            if one.programs and (statistics or not self.several):
+                self.console.print()
+                if self.several:
+                    self.console.print(Text(_release(one), "bold"))
                 self._statistics(one)
-        if not self._several:
-            self._console.print()
+        if not self.several:
+            self.console.print()
             self._outcome(verifications[0])
         else:
             total = time.monotonic() - self._began
-            self._console.print(f"side by side {total:.1f} s", markup=False)
+            self.console.print(f"side by side {total:.1f} s", markup=False)
         self._explain_failures(verifications)
 
     def _outcome(self, one: Verification) -> None:
@@ -71,7 +75,7 @@ class VerifyReport(Report):
         counts = {
             "failed": len(bad),
             "failed as expected": sum(
-                p.outcome not in _FINE and bool(p.expected) for p in one.programs
+                p.outcome not in FINE and bool(p.expected) for p in one.programs
             ),
             "loaded, not as expected": sum(
                 p.outcome is Outcome.PASSED and bool(p.expected) for p in one.programs
@@ -82,9 +86,9 @@ class VerifyReport(Report):
         said = ", ".join(parts) if one.programs else one.reason.splitlines()[0]
         text = Text.assemble((f"{_release(one):<10}", "bold"), "  ", (str(one.outcome), style))
         seconds = f"  {one.seconds:.1f} s" if one.seconds else ""
-        self._console.print(Text.assemble(text, f"  {said}{seconds}"))
-        if one.outcome not in _FINE:
-            self._annotate(f"{_release(one)} {one.outcome}: {one.reason}")
+        self.console.print(Text.assemble(text, f"  {said}{seconds}"))
+        if one.outcome not in FINE:
+            self.github.annotate(f"{_release(one)} {one.outcome}: {one.reason}")
 
     def _matrix(self, verifications: Sequence[Verification]) -> None:
         """Print programs by kernels, in as many tables as the kernels need to be side by side."""
@@ -104,7 +108,7 @@ class VerifyReport(Report):
             max(len(_release(one)), 7, *(cells[number].cell_len for cells in shown.values()), 0)
             for number, one in enumerate(verifications)
         ]
-        for columns in _in_width(widths, self._console.width - first - _GAP):
+        for columns in _in_width(widths, self.console.width - first - _GAP):
             table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
             table.add_column("program", overflow="fold")
             for number in columns:
@@ -117,17 +121,17 @@ class VerifyReport(Report):
                 table.add_row(f"  {key[1]}", *(cells[number] for number in columns))
             seconds = [f"{verifications[number].seconds:.1f} s" for number in columns]
             table.add_row("time", *seconds, style="dim")
-            self._console.print(table)
+            self.console.print(table)
             if columns[-1] != len(verifications) - 1:
-                self._console.print()
+                self.console.print()
         if dull:
             said = f"{counted(len(dull), 'program')} more, loaded everywhere"
-            self._console.print(said, markup=False, style="dim")
+            self.console.print(said, markup=False, style="dim")
 
     def _program_cell(self, result: ProgramResult | None) -> Text:
         if result is None:
             return Text("")
-        mark = self._mark(result.outcome)
+        mark = self.mark(result.outcome)
         insns = result.statistics.instructions_processed
         if result.outcome is Outcome.PASSED:
             odd = " unexpected" if result.expected else ""
@@ -170,7 +174,7 @@ class VerifyReport(Report):
             )
             mark = self._program_cell(result)
             if result.outcome is Outcome.PASSED:
-                words = [self._mark(result.outcome)]
+                words = [self.mark(result.outcome)]
                 words += ["attached"] if result.attached else []
                 words += ["unexpected"] if result.expected else []
                 mark = Text(" ".join(words))
@@ -189,20 +193,20 @@ class VerifyReport(Report):
                 _bytes(s.memory_bytes),
                 f"{s.verifier_us / 1000:,.1f} ms" if s.verifier_us is not None else "",
             )
-        self._console.print(table)
+        self.console.print(table)
         if one.maps:
             memory = [m.memory_bytes for m in one.maps if m.memory_bytes is not None]
             if memory:
                 said = f"{counted(len(one.maps), 'map')}, {_bytes(sum(memory))} of memory"
-                self._console.print(said, markup=False)
+                self.console.print(said, markup=False)
 
     def _explain_failures(self, verifications: Sequence[Verification]) -> None:
         """Say why kernels and programs failed; what failed alike on several kernels, once."""
-        shown = self._console.print
+        shown = self.console.print
         alike: dict[tuple[str, ...], list[tuple[Verification, ProgramResult]]] = {}
         for one in verifications:
             bad = _failures(one)
-            if one.outcome not in _FINE and (not bad or one.outcome is not Outcome.FAILED):
+            if one.outcome not in FINE and (not bad or one.outcome is not Outcome.FAILED):
                 said = Text.assemble((_release(one), "bold"), "  ", (str(one.outcome), "red"))
                 shown()
                 shown(Text.assemble(said, f": {one.reason}"))
@@ -222,7 +226,7 @@ class VerifyReport(Report):
         failed: Sequence[tuple[Verification, ProgramResult]],
         among: Sequence[Verification],
     ) -> None:
-        shown = self._console.print
+        shown = self.console.print
         # Newer kernels tell more.
         one, result = max(failed, key=lambda pair: len(pair[1].verifier_tail))
         who = ", ".join(_release(other) for other, _ in failed)
@@ -257,15 +261,15 @@ class VerifyReport(Report):
             for cost in found
         ]
         if lines:
-            self._console.print()
+            self.console.print()
         for line in lines[:_SHOWN_FAILURES]:
-            self._console.print(line, markup=False)
+            self.console.print(line, markup=False)
         if len(lines) > _SHOWN_FAILURES:
-            self._console.print(f"  ... and {len(lines) - _SHOWN_FAILURES} more", markup=False)
+            self.console.print(f"  ... and {len(lines) - _SHOWN_FAILURES} more", markup=False)
 
     def changes(self, base: str, found: Sequence[Change]) -> None:
         """Print what is different from a saved verification, the regressions first."""
-        shown = self._console.print
+        shown = self.console.print
         shown()
         if not found:
             shown(f"nothing changed against {base}", markup=False)
@@ -277,9 +281,9 @@ class VerifyReport(Report):
             markup=False,
         )
         for change in sorted(found, key=lambda one: not one.regression):
-            mark = self._mark(Outcome.FAILED if change.regression else Outcome.PASSED)
+            mark = self.mark(Outcome.FAILED if change.regression else Outcome.PASSED)
             style = "red" if change.regression else "green"
-            who = f"{change.kernel:<{self._width}}  " if self._several else ""
+            who = f"{change.kernel:<{self.width}}  " if self.several else ""
             shown(Text.assemble("  ", (mark, style), f" {who}{change.program}: {change.text}"))
 
 
@@ -303,7 +307,7 @@ def _count(one: Verification, outcome: Outcome) -> int:
 
 
 def _failures(one: Verification) -> list[ProgramResult]:
-    return [p for p in one.programs if p.outcome not in _FINE and not p.expected]
+    return [p for p in one.programs if p.outcome not in FINE and not p.expected]
 
 
 def _loaded_on(among: Iterable[Verification], arch: str, bad: ProgramResult) -> Iterator[str]:

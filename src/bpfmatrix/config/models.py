@@ -1,8 +1,8 @@
 """`kernels.yaml`: the kernels, the machines that they run in, and what runs there.
 
-`bpfmatrix.config.kernels_yaml` reads the file and gives a `Config`; `Config.kernel` gives one kernel with
-the defaults merged in, which is all that the rest of the library sees. The pydantic models here are
-also the source of `kernels.schema.json` and of the page `docs/kernels-yaml.md`.
+`bpfmatrix.config.kernels_yaml` reads the file and gives a `Config`. `Config.kernel` gives one
+kernel with the defaults merged in; the rest of the library sees nothing else. The pydantic models
+here are also the source of `kernels.schema.json` and of the page `docs/kernels-yaml.md`.
 """
 
 import fnmatch

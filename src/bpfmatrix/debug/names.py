@@ -13,11 +13,16 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.kernels.elf import Symbol
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.pipeline import run_prepared
 from bpfmatrix.session.preparation import Prepared
-from bpfmatrix.vm import launch, machine
-from bpfmatrix.vm.protocol import Exited, Job, Output, TestCommand
+from bpfmatrix.session.workload import Work
+from bpfmatrix.vm.protocol import Exited, Output, TestCommand
 
 __all__ = ["parse", "read", "write"]
 
@@ -32,15 +37,14 @@ _SHT_SYMTAB, _SHT_STRTAB, _SHF_ALLOC = 2, 3, 2
 _GLOBAL_FUNCTION = 0x12  # STB_GLOBAL, STT_FUNC
 
 
-def read(prepared: Prepared) -> list[Symbol]:
-    """Boot the kernel where its symbols say that it lies; return what it calls its functions."""
+def read(project: Project, prepared: Prepared) -> list[Symbol]:
+    """Boot the kernel where its symbols say that it lies; return the names of its functions."""
     spec = prepared.spec
     spec = dataclasses.replace(spec, kernel_args=(*spec.kernel_args, "nokaslr"))
+    prepared = dataclasses.replace(prepared, spec=spec)
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            text = asyncio.run(_ask(prepared, spec, Path(folder) / "console.log"))
-        except machine.MachineEndedError as ended:
-            raise BpfmatrixError(f"the kernel could not be asked for its names: {ended}") from ended
+        work = _ReadKallsyms(prepared, Path(folder))
+        text = asyncio.run(run_prepared(project, prepared, work, Observer(), cold=True))
     found = parse(text)
     if not found:
         raise KernelUnavailableError(
@@ -50,17 +54,34 @@ def read(prepared: Prepared) -> list[Symbol]:
     return found
 
 
-async def _ask(prepared: Prepared, spec: launch.MachineSpec, console: Path) -> bytes:
-    asking = TestCommand(1, ("/bin/cat", "/proc/kallsyms"), _LIMIT_SECONDS)
-    text = bytearray()
-    async with launch.start(spec, console) as guest:
-        async for event in guest.run(Job((asking,), prepared.payload_id)):
+class _ReadKallsyms(Work[bytes]):
+    """Prints a file of the guest; the result is its content."""
+
+    def __init__(self, prepared: Prepared, folder: Path) -> None:
+        super().__init__(folder)
+        self._prepared = prepared
+        self._text = bytearray()
+        self._failure = ""
+
+    async def attend(self, entered: EnteredGuest) -> None:
+        """See Work."""
+        command = TestCommand(1, ("/bin/cat", "/proc/kallsyms"), _LIMIT_SECONDS)
+        async for event in entered.machine.run(self._prepared.job([command])):
             match event:
                 case Output(data=data):
-                    text += data
+                    self._text += data
                 case Exited():
                     break
-    return bytes(text)
+
+    async def fail(self, outcome: Outcome, reason: str) -> None:
+        """See Work."""
+        self._failure = reason
+
+    def result(self, session: GuestSession) -> bytes:
+        """See Work."""
+        if self._failure:
+            raise BpfmatrixError(f"the kernel could not be asked for its names: {self._failure}")
+        return bytes(self._text)
 
 
 def parse(kallsyms: bytes) -> list[Symbol]:

@@ -16,29 +16,30 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.cli.console import Report
-from bpfmatrix.cli.progress_bar import shown
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.debug import names, vscode
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.host.progress import Progress
 from bpfmatrix.host.tools import tied_to_this_process
 from bpfmatrix.kernels import symbols
 from bpfmatrix.kernels.symbols import Symbols
-from bpfmatrix.results.model import Outcome, TestResult
-from bpfmatrix.session.options import Options
+from bpfmatrix.results.kernel_run import TestResult
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import ProgramResult
+from bpfmatrix.session.guest_session import EnteredGuest, failure_of
+from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared, prepare
-from bpfmatrix.suite.matrix import built
-from bpfmatrix.suite.recorder import Recorder
+from bpfmatrix.suite.options import RunOptions
+from bpfmatrix.suite.workload import SuiteWork, SuiteWorkload, test_commands
 from bpfmatrix.vm import launch, machine
-from bpfmatrix.vm.protocol import Exited, Output, ProtocolError, Started
 
-__all__ = ["Asked", "debug"]
+__all__ = ["DebugOptions", "debug"]
 
 # The guest's clock stands while gdb holds it, but a person also steps.
 _LIMIT_SECONDS = 24 * 3600.0
@@ -47,7 +48,7 @@ _PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class DebugOptions:
     """What a user asks of a debug run, beyond the tests."""
 
     breakpoints: tuple[str, ...] = ()
@@ -69,40 +70,68 @@ class Asked:
     """Do with the functions' names, even where a vmlinux could be fetched."""
 
 
-def debug(project: Project, id: str, options: Options, asked: Asked) -> int:
+def debug(
+    project: Project,
+    id: str,
+    tests: RunOptions,
+    options: DebugOptions,
+    observer: Observer,
+    progress_bar: Callable[[], contextlib.AbstractContextManager[Progress]],
+) -> int:
     """Run the tests on one kernel under gdb; returns the exit status.
 
     That is gdb's; with `batch`, it is 1 as well where no breakpoint was reached. BpfmatrixError for
-    all that can be told before the machine is started.
+    all that can be told before the machine is started. `progress_bar` shows how far symbols are.
     """
     # Emulation: breakpoints there need no memory that is mapped yet, nor registers of a processor.
     kernel = _under_emulation(project.config.kernel(id))
-    options = dataclasses.replace(options, cold=True, test_seconds=_LIMIT_SECONDS)
+    tests = dataclasses.replace(tests, cold=True, test_seconds=_LIMIT_SECONDS)
     with contextlib.ExitStack() as held:
-        gdb_socket = held.enter_context(_listening(asked.port))
-        with Report(project, [id], options.binaries) as report:
-            payload = built(project, kernel.arch, options, report)
-            prepared = prepare(project, kernel, payload, options, report)
-        found = _symbols(project, prepared, asked, report)
+        gdb_socket = held.enter_context(_listening(options.port))
+        with observer:
+            workload = SuiteWorkload(project, tests)
+            payload = workload.payload(kernel.arch, observer)
+            prepared = prepare(project, kernel, payload, tests, observer)
+            commands = test_commands(payload, tests, kernel)
+        found = _symbols(project, prepared, options, observer, progress_bar)
         folder = held.enter_context(_own_folder(project, id))
         gdb = Gdb.find(kernel.arch, found, project.cache, folder)
-        breakpoints = gdb.resolve(asked.breakpoints)
-        report.step(id, "symbols", project.relative(found.vmlinux), found.origin)
+        breakpoints = gdb.resolve(options.breakpoints)
+        observer.step(id, "symbols", project.relative(found.vmlinux), found.origin)
         if not found.has_types:
-            report.note("functions by name alone: no source, lines or variables (see --vmlinux)")
+            observer.note("functions by name alone: no source, lines or variables (see --vmlinux)")
         elif found.source is None:
-            report.note("no source tree is at hand: name one with --source")
-        if asked.vscode:
-            _write_configuration(project, id, gdb, options, asked, breakpoints)
+            observer.note("no source tree is at hand: name one with --source")
+        if options.vscode:
+            _write_configuration(project, id, gdb, tests, options, breakpoints)
             return 0
-        session = _Session(project, prepared, asked, gdb, breakpoints, report)
+        shown = _WithoutInterrupted(observer)
+        work = SuiteWork(project, prepared, commands, tests, shown, folder, "invoke debug")
+        session = _Session(project, prepared, options, gdb, breakpoints, observer, work)
         return asyncio.run(session.go(gdb_socket))
 
 
+class _WithoutInterrupted(Observer):
+    """Passes on results, but for those of tests that were interrupted: whoever left gdb knows."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def result(self, kernel: str, result: TestResult | ProgramResult) -> None:
+        """See Observer."""
+        if result.outcome is not Outcome.INTERRUPTED:
+            self._observer.result(kernel, result)
+
+
 def _write_configuration(
-    project: Project, id: str, gdb: Gdb, tests: Options, asked: Asked, breakpoints: Sequence[str]
+    project: Project,
+    id: str,
+    gdb: Gdb,
+    tests: RunOptions,
+    options: DebugOptions,
+    breakpoints: Sequence[str],
 ) -> None:
-    port = asked.port or vscode.PORT
+    port = options.port or vscode.PORT
     path = vscode.write(project.root, vscode.configuration(id, gdb, port, breakpoints))
     words = ["invoke", "debug", "--kernel", id, "--attach-later", "--port", str(port)]
     words += ["--run", tests.run] if tests.run else []
@@ -150,29 +179,35 @@ def _listening(port: int) -> Iterator[socket.socket]:
         yield listening
 
 
-def _symbols(project: Project, prepared: Prepared, asked: Asked, report: Report) -> Symbols:
-    """Get the symbols; the functions' names where that is all there is, or all that is asked."""
+def _symbols(
+    project: Project,
+    prepared: Prepared,
+    options: DebugOptions,
+    observer: Observer,
+    progress_bar: Callable[[], contextlib.AbstractContextManager[Progress]],
+) -> Symbols:
+    """Get the symbols; the functions' names where that is all there is, or all that is options."""
     kernel, image, cache = prepared.kernel, prepared.image, project.cache
-    known = asked.vmlinux or symbols.at_hand(project.root, image, cache)
-    if asked.names or not (known or symbols.fetchable(kernel, image)):
+    known = options.vmlinux or symbols.at_hand(project.root, image, cache)
+    if options.names or not (known or symbols.fetchable(kernel, image)):
         target = symbols.names_file(cache, image)
         if not target.exists():
             with cache.staging() as staging:
-                names.write(image.boot, names.read(prepared), staging / "vmlinux")
+                names.write(image.boot, names.read(project, prepared), staging / "vmlinux")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (staging / "vmlinux").replace(target)
         return Symbols(target, None, origin="the kernel's own names", has_types=False)
     try:
-        with shown() as progress:
+        with progress_bar() as progress:
             return symbols.get(
                 project.root,
                 kernel,
                 image,
                 cache,
-                asked.vmlinux,
-                asked.source,
+                options.vmlinux,
+                options.source,
                 progress,
-                announce=report.note,
+                announce=observer.note,
             )
     except KernelUnavailableError as error:
         advice = f"{error.advice} With --names, gdb makes do with the functions' names."
@@ -186,32 +221,34 @@ class _Session:
         self,
         project: Project,
         prepared: Prepared,
-        asked: Asked,
+        options: DebugOptions,
         gdb: Gdb,
         breakpoints: Sequence[str],
-        report: Report,
+        observer: Observer,
+        tests: SuiteWork,
     ) -> None:
         self._project = project
         self._prepared = prepared
-        self._asked = asked
+        self._options = options
         self._gdb = gdb
         self._breakpoints = breakpoints
-        self._report = report
+        self._observer = observer
+        self._tests = tests
         self._ended = ""
 
     async def go(self, listening: socket.socket) -> int:
         """Start machine and gdb; whichever way this is left, both end."""
         port = listening.getsockname()[1]
-        paged = self._asked.batch is None
+        paged = self._options.batch is None
         commands = self._gdb.write(port, self._breakpoints, paged)
         console = self._gdb.folder / "console.log"
         async with launch.debugged(self._prepared.spec, console, listening) as guest:
-            tests = asyncio.create_task(self._run_tests(guest))
+            tests = asyncio.create_task(self._run_tests(guest, console))
             try:
-                if self._asked.attach_later:
+                if self._options.attach_later:
                     self._tell(commands, port)
                     await tests
-                    self._report.note(self._ended)
+                    self._observer.note(self._ended)
                     status = 0
                 else:
                     async with self._running_gdb(commands) as gdb:
@@ -222,7 +259,7 @@ class _Session:
         return self._judged(status)
 
     def _judged(self, status: int) -> int:
-        if self._asked.batch is None:
+        if self._options.batch is None:
             return status
         if not self._gdb.stopped:
             ended = f": {self._ended}" if self._ended else ""
@@ -234,7 +271,7 @@ class _Session:
 
     def _tell(self, commands: Path, port: int) -> None:
         symbols = self._gdb.symbols
-        if self._asked.json_port:
+        if self._options.json_port:
             about = {
                 "port": port,
                 "pid": os.getpid(),
@@ -249,46 +286,28 @@ class _Session:
         print(f"  {self._gdb.shown(commands)}", flush=True)
         print("Ctrl-C ends the machine", flush=True)
 
-    async def _run_tests(self, guest: machine.Machine) -> None:
-        """Hand over the job, print what comes of it, and take note of how it ended."""
-        prepared = self._prepared
-        recorders = {
-            command.id: Recorder(
-                test, command, self._gdb.folder / f"{test.name}.log", "invoke debug", self._print
-            )
-            for test, command in prepared.tests
-        }
-        try:
-            await guest.become_ready()
-            async for event in guest.run(prepared.job):
-                match event:
-                    case Started():
-                        await recorders[event.id].start()
-                    case Output():
-                        await recorders[event.id].feed(event.data)
-                    case Exited():
-                        await recorders[event.id].close(event)
-            self._ended = "the tests ended"
-        except machine.MachineEndedError as ended:
-            self._ended = f"{ended.kind}: {ended.reason}"
-        except ProtocolError as error:
-            self._ended = f"lost: {error}"
-        except BpfmatrixError as error:
-            self._ended = str(error)
-        finally:
-            for recorder in recorders.values():
-                await recorder.abandon(Outcome.INTERRUPTED, self._ended or "the machine was ended")
-                recorder.kill()
+    async def _run_tests(self, guest: machine.Machine, console: Path) -> None:
+        """Run the tests, and take note of how they ended."""
 
-    def _print(self, test: TestResult) -> None:
-        if test.outcome is Outcome.INTERRUPTED:  # by whoever left gdb, and knows it
-            return
-        self._report.test(self._prepared.kernel.id, test)
+        async def attend() -> None:
+            await guest.become_ready()
+            await self._tests.attend(EnteredGuest(guest, "cold", console))
+
+        try:
+            failure = await failure_of(attend(), None)
+            self._ended = "the tests ended"
+            if failure:
+                outcome, reason = failure
+                self._ended = reason if outcome is Outcome.ERROR else f"{outcome}: {reason}"
+        finally:
+            reason = self._ended or "the machine was ended"
+            await self._tests.fail(Outcome.INTERRUPTED, reason)
+            self._tests.close()
 
     @contextlib.asynccontextmanager
     async def _running_gdb(self, commands: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-        batch = self._asked.batch
-        words = self._gdb.command(commands, self._asked.gdb_args, batch)
+        batch = self._options.batch
+        words = self._gdb.command(commands, self._options.gdb_args, batch)
         # In our process group, so that it may read from the terminal.
         process = await asyncio.create_subprocess_exec(
             *tied_to_this_process(words),
@@ -317,9 +336,9 @@ class _Session:
         await asyncio.wait((ended, tests), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             seconds = time.monotonic() - started
-            hint = "" if self._asked.batch else "; Ctrl-C stops the guest, `quit` ends it"
-            self._report.note(f"{self._ended} after {seconds:.0f} s{hint}")
-            if self._asked.batch is not None:
+            hint = "" if self._options.batch else "; Ctrl-C stops the guest, `quit` ends it"
+            self._observer.note(f"{self._ended} after {seconds:.0f} s{hint}")
+            if self._options.batch is not None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.shield(ended), _PATIENCE_SECONDS)
                 if not ended.done():

@@ -1,10 +1,9 @@
 """A Python script run in a guest, and its stacks sampled there by eBPF.
 
-`record` takes a script and gives a `Recording`: the stacks as the tracer saw them, which `lines`
-turns into lines of source. What runs in the guest is support/cmd/python-tracer.
+`ProfileWorkload` runs a script and gives a `Recording`: the stacks as the tracer saw them, which
+`lines` turns into lines of source. What runs in the guest is support/cmd/python-tracer.
 """
 
-import asyncio
 import json
 import modulefinder
 import shutil
@@ -13,19 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.payload import build, extra_files
 from bpfmatrix.payload.model import Payload, executable
-from bpfmatrix.session.guest import Stay, failure_of
-from bpfmatrix.session.observer import Listener
-from bpfmatrix.session.options import Options
-from bpfmatrix.session.preparation import Prepared, prepare
-from bpfmatrix.vm.protocol import Exited, Output
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.options import SessionOptions
+from bpfmatrix.session.preparation import Prepared
+from bpfmatrix.session.workload import Work, Workload
+from bpfmatrix.vm.protocol import Exited, Output, TestCommand
 
-__all__ = ["Recording", "Script", "record"]
+__all__ = ["ProfileOptions", "ProfileWork", "ProfileWorkload", "Recording", "Script"]
 
-TREE, SCRIPTS = "python", "script"
+# Folders of the payload.
+PYTHON_FOLDER, SCRIPTS_FOLDER = "python", "script"
 
 
 @dataclass(frozen=True)
@@ -81,108 +84,134 @@ class Recording:
         return found.parent.parent if found.parent.name == "__pycache__" else found.parent
 
 
-def record(
-    project: Project,
-    kernel_id: str,
-    script: Script,
-    arguments: Sequence[str],
-    options: Options,
-    listener: Listener,
-    say: Callable[[str], None],
-) -> Recording:
-    """Run a script on a kernel and sample it. `say` is given what the script prints.
+@dataclass(frozen=True)
+class ProfileOptions:
+    """What a user asks of `invoke profile-python`, beyond the script."""
 
-    BpfmatrixError where it could not be run; a script that fails is in the summary.
-    """
-    kernel = project.config.kernel(kernel_id)
-
-    def progress(text: str, fraction: float | None = None) -> None:
-        listener.doing("", "build", text, fraction)
-
-    settings = project.config.payload
-    command = ["python3", str(build.python_lister()), "--whole"]
-    python = extra_files.listed(project, {TREE: command}, kernel.arch, progress)
-    if not python:
-        raise BpfmatrixError(
-            f"this machine has no CPython 3.11, 3.12 or 3.13 for {kernel.arch}",
-            "Install one, or let BPFMATRIX_PYTHON name it.",
-        )
-    tracer = build.guest_program(project, "python-tracer", kernel.arch, progress)
-    extra = {
-        **extra_files.named(project.root, settings.files),
-        **python,
-        **{f"{SCRIPTS}/{place}": path for place, path in script.files.items()},
-    }
-    tests = (executable(tracer, kernel.arch),)
-    objects = (build.tracer_object(project, progress),)
-    words = (f"{SCRIPTS}/{script.path.name}", *arguments)
-    payload = Payload(tests, objects, dict(settings.env), extra)
-    asked = Options(test_seconds=options.test_seconds, arguments=words, cold=options.cold)
-    prepared = prepare(project, kernel, payload, asked, listener)
-    folder = project.state / "profile" / kernel.id
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    stay = Stay(project, prepared, folder / "console.log", listener, cold=options.cold)
-    run = _Run(prepared, stay, folder, say)
-    failure = asyncio.run(failure_of(run.go(), kernel.timeout.run))
-    own = {place.removeprefix(f"{TREE}/"): path for place, path in python.items()}
-    return run.finish(own, failure[1] if failure else "")
+    limit_seconds: float | None = None
+    """How long the script may run, in place of timeout.test."""
+    cold: bool = False
+    """Boot the kernel, even if there is a template."""
 
 
-class _Run:
+class ProfileWorkload(Workload[Recording]):
+    """A Python script that runs under the tracer."""
+
     def __init__(
         self,
-        prepared: Prepared,
-        stay: Stay,
-        folder: Path,
+        project: Project,
+        script: Script,
+        arguments: Sequence[str],
+        options: ProfileOptions,
         say: Callable[[str], None],
     ) -> None:
+        """`say` is given what the script prints."""
+        super().__init__(SessionOptions(cold=options.cold))
+        self._project = project
+        self._script = script
+        self._arguments = tuple(arguments)
+        self._limit_seconds = options.limit_seconds
+        self._say = say
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        """See Workload. BpfmatrixError where the host has no Python that the guest could run."""
+        project, progress = self._project, observer.progress("", "build")
+        command = ["python3", str(build.python_lister()), "--whole"]
+        python = extra_files.listed(project, {PYTHON_FOLDER: command}, arch, progress)
+        if not python:
+            raise BpfmatrixError(
+                f"this machine has no CPython 3.11, 3.12 or 3.13 for {arch}",
+                "Install one, or let BPFMATRIX_PYTHON name it.",
+            )
+        tracer = build.guest_program(project, "python-tracer", arch, progress)
+        extra = {
+            **extra_files.named(project.root, project.config.payload.files),
+            **python,
+            **{f"{SCRIPTS_FOLDER}/{place}": path for place, path in self._script.files.items()},
+        }
+        tests = (executable(tracer, arch),)
+        objects = (build.tracer_object(project, progress),)
+        return Payload(tests, objects, dict(project.config.payload.env), extra)
+
+    def work(self, prepared: Prepared, observer: Observer) -> "ProfileWork":
+        """See Workload."""
+        words = (f"{SCRIPTS_FOLDER}/{self._script.path.name}", *self._arguments)
+        [(_, argv)] = prepared.payload.commands(None, words)
+        limit = self._limit_seconds or prepared.kernel.timeout.test
+        folder = self._folder(prepared.kernel)
+        return ProfileWork(prepared, TestCommand(1, argv, limit), folder, self._say)
+
+    def begin(self, kernel: KernelConfig) -> None:
+        """See Workload."""
+        shutil.rmtree(self._folder(kernel), ignore_errors=True)
+        self._folder(kernel).mkdir(parents=True)
+
+    def _folder(self, kernel: KernelConfig) -> Path:
+        return self._project.state / "profile" / kernel.id
+
+
+class ProfileWork(Work[Recording]):
+    """The recording of one script on one kernel."""
+
+    def __init__(
+        self, prepared: Prepared, command: TestCommand, folder: Path, say: Callable[[str], None]
+    ) -> None:
+        super().__init__(folder)
+        self.limit_seconds = prepared.kernel.timeout.run
         self._prepared = prepared
-        self._stay = stay
+        self._command = command
         self._folder = folder
         self._say = say
         self._rest = b""
         self._samples: list[bytes] = []
         self._summary: dict[str, Any] = {}
-        self._said: list[str] = []
+        self._messages: list[str] = []
         self._exited: Exited | None = None
+        self._trouble = ""
 
-    async def go(self) -> None:
-        """Boot, run the tracer, and take in what it prints."""
-        async with self._stay.begin() as guest:
-            async for event in guest.run(self._prepared.job):
-                match event:
-                    case Output():
-                        self._feed(event.data)
-                    case Exited():
-                        self._exited = event
+    async def attend(self, entered: EnteredGuest) -> None:
+        """See Work."""
+        async for event in entered.machine.run(self._prepared.job([self._command])):
+            match event:
+                case Output():
+                    self._feed(event.data)
+                case Exited():
+                    self._exited = event
 
     def _feed(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             try:
-                told = json.loads(line)
+                event = json.loads(line)
             except ValueError:
-                self._said.append(line.decode(errors="replace"))
+                self._messages.append(line.decode(errors="replace"))
                 continue
-            if "output" in told:
-                self._say(told["output"])
-            elif "summary" in told:
-                self._summary = told["summary"]
+            if "output" in event:
+                self._say(event["output"])
+            elif "summary" in event:
+                self._summary = event["summary"]
             else:
                 self._samples.append(line)
 
-    def finish(self, python: Mapping[str, Path], trouble: str) -> Recording:
-        """Write the samples and return what came of it all."""
-        path = self._folder / "samples.jsonl"
+    async def fail(self, outcome: Outcome, reason: str) -> None:
+        """See Work."""
+        self._trouble = reason
+
+    def result(self, session: GuestSession) -> Recording:
+        """See Work. BpfmatrixError where no sample was taken and nothing was summed up."""
+        path, trouble, exited = self._folder / "samples.jsonl", self._trouble, self._exited
         path.write_bytes(b"".join(line + b"\n" for line in self._samples))
-        ended = self._exited
-        if ended and ended.limit:
-            limit = self._prepared.tests[0][1].limit_seconds
-            trouble = f"it was ended after {limit:g} s"
-        elif ended and not self._summary:
-            said = self._said[-1].removeprefix("python-tracer: ") if self._said else ended.reason
-            trouble = said or "the tracer did not say what came of it"
+        if exited and exited.limit:
+            trouble = f"it was ended after {self._command.limit_seconds:g} s"
+        elif exited and not self._summary:
+            last = self._messages[-1] if self._messages else exited.reason
+            trouble = last.removeprefix("python-tracer: ")
+            trouble = trouble or "the tracer did not say what came of it"
         if not self._summary and not self._samples:
             raise BpfmatrixError(f"no sample was taken: {trouble}")
+        python = {
+            place.removeprefix(f"{PYTHON_FOLDER}/"): file
+            for place, file in self._prepared.payload.extra.items()
+            if place.startswith(f"{PYTHON_FOLDER}/")
+        }
         return Recording(path, python, self._summary, trouble)

@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
 from bpfmatrix.report.model import Result
-from bpfmatrix.results import model, verification, verification_files
-from bpfmatrix.results.model import KernelRun
+from bpfmatrix.results import files, kernel_run, verification
+from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.verification import Verification
 
 __all__ = ["MERGED_SCHEMA", "collect", "own", "read_log"]
@@ -30,7 +30,7 @@ _FOLDERS_ABOVE = 2
 
 def own(project: Project) -> list[Path]:
     """Return the files of the last results of each kernel of a project."""
-    folders = (project.results, verification_files.folder(project))
+    folders = (project.results, files.verification_folder(project))
     return [path for folder in folders for path in sorted(folder.glob("*.json"))]
 
 
@@ -82,7 +82,7 @@ def _merged(data: Any) -> Sequence[Any]:
 def _one(data: Any, path: Path) -> Result:
     """Make a result of its JSON, all of whose values have the types that they should have."""
     is_program = isinstance(data, dict) and "programs" in data
-    schema = verification.SCHEMA if is_program else model.SCHEMA
+    schema = verification.SCHEMA if is_program else kernel_run.SCHEMA
     if not isinstance(data, dict) or data.get("schema") != schema:
         raise ValueError(f"it is not of schema {schema}")
     try:

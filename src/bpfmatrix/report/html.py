@@ -25,7 +25,7 @@ from bpfmatrix.host.excerpt import Clip
 from bpfmatrix.report.collect import read_log
 from bpfmatrix.report.model import Column, Kind, Matrix, Row
 from bpfmatrix.report.text import headline, plain
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Statistics
 
 __all__ = ["render"]

@@ -4,7 +4,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from bpfmatrix.report.model import Cell, Column, Kind, Matrix, Row
 from bpfmatrix.report.text import plain, said
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["render"]
 

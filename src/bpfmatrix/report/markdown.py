@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from bpfmatrix.report.model import Cell, Column, Kind, Matrix, Row
 from bpfmatrix.report.text import counts, duration, headline, mark, plain, said
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["render"]
 

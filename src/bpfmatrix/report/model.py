@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from bpfmatrix.results.model import KernelRun, Outcome
+from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Statistics, Verification
 
 __all__ = ["Cell", "Column", "Kind", "Matrix", "Result", "Row"]

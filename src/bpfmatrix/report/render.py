@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
@@ -11,7 +10,7 @@ from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
 from bpfmatrix.report.collect import MERGED_SCHEMA
 from bpfmatrix.report.model import Kind, Matrix, Result
 
-__all__ = ["FORMATS", "merged", "named", "show", "text", "write"]
+__all__ = ["FORMATS", "merged", "named", "text", "write"]
 
 FORMATS = ("table", "json", "junit", "markdown", "html")
 _SUFFIXES = {".json": "json", ".xml": "junit", ".md": "markdown", ".html": "html", ".htm": "html"}
@@ -53,17 +52,6 @@ def merged(results: Sequence[Result]) -> dict[str, object]:
         name: [dataclasses.asdict(result.found) for result in results if result.kind is kind]
         for kind, name in parts.items()
     }
-
-
-def show(format: str, results: Sequence[Result]) -> None:
-    """Print a report."""
-    if format == "table":
-        from bpfmatrix.cli.console import make_console  # noqa: PLC0415 - as above
-        from bpfmatrix.report import table  # noqa: PLC0415
-
-        make_console().print(table.render(Matrix.of(results)))
-        return
-    sys.stdout.write(text(format, results))
 
 
 def write(format: str, results: Sequence[Result], path: Path, title: str = "") -> int:

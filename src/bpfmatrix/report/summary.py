@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bpfmatrix.results.model import KernelRun
+    from bpfmatrix.results.kernel_run import KernelRun
     from bpfmatrix.results.verification import Verification
 
 __all__ = ["write"]

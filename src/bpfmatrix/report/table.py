@@ -6,7 +6,7 @@ from rich.text import Text
 
 from bpfmatrix.report.model import Kind, Matrix
 from bpfmatrix.report.text import counts, duration, headline, mark, plain
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["render"]
 

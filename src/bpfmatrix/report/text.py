@@ -3,7 +3,7 @@
 import re
 
 from bpfmatrix.report.model import Cell, Column, Kind, Matrix
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["MARKS", "counts", "duration", "headline", "mark", "plain", "said"]
 

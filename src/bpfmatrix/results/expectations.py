@@ -12,7 +12,7 @@ from datetime import date
 
 from bpfmatrix.config.models import Expectation
 from bpfmatrix.config.releases import numbers
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["Expected"]
 

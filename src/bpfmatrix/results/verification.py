@@ -23,11 +23,20 @@ with 2, with one line on stderr.
 """
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bpfmatrix.results.model import GuestRun, Outcome
+from bpfmatrix.results.outcome import FINE, GuestRun, Outcome
 
-__all__ = ["Code", "MapResult", "ProgramResult", "Statistics", "Verification"]
+__all__ = [
+    "Code",
+    "MapResult",
+    "ProgramResult",
+    "Statistics",
+    "Verification",
+    "exit_status",
+    "verdict",
+]
 
 SCHEMA = 1
 
@@ -151,3 +160,27 @@ class Verification(GuestRun):
     programs: tuple[ProgramResult, ...] = ()
     maps: tuple[MapResult, ...] = ()
     schema: int = SCHEMA
+
+
+def verdict(programs: Iterable[ProgramResult]) -> tuple[Outcome, str]:
+    """Return the outcome of a verification whose machine did its job, and why it did not pass."""
+    programs = list(programs)
+    bad = [one for one in programs if one.outcome not in FINE and not one.expected]
+    if bad:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        return Outcome.FAILED, f"{bad[0].program}{more}: {bad[0].reason}"
+    if not programs:
+        return Outcome.ERROR, "no program was loaded"
+    if all(one.outcome is Outcome.SKIPPED and not one.expected for one in programs):
+        return Outcome.SKIPPED, f"every program was skipped, the first one: {programs[0].reason}"
+    return Outcome.PASSED, ""
+
+
+def exit_status(verifications: Iterable[Verification]) -> int:
+    """Return 0 if something loaded and nothing failed that should not; else 1.
+
+    A kernel on which everything was skipped, as declared, is fine beside one that passed.
+    """
+    outcomes = [one.outcome for one in verifications]
+    fine = Outcome.PASSED in outcomes and all(outcome in FINE for outcome in outcomes)
+    return 0 if fine else 1

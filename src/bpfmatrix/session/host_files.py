@@ -12,7 +12,7 @@ from bpfmatrix.guest.initramfs import has_module
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.virtiofs.shares import HostFiles, HostFolder, Transport
 
-__all__ = ["Plan", "plan"]
+__all__ = ["HostFilesPlan", "plan"]
 
 _MODULES: dict[Transport, tuple[str, ...]] = {
     "virtiofs": ("virtiofs",),
@@ -27,7 +27,7 @@ _SLOTS = 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class HostFilesPlan:
     """What the files of the host take; by itself, nothing."""
 
     folders: tuple[HostFolder, ...] = ()
@@ -49,10 +49,10 @@ class Plan:
         return "; ".join(shown)
 
 
-def plan(files: HostFiles, image: KernelImage, name: str) -> Plan:
+def plan(files: HostFiles, image: KernelImage, name: str) -> HostFilesPlan:
     """Say how this kernel sees these files; BpfmatrixError where it can't."""
     if not files:
-        return Plan()
+        return HostFilesPlan()
     if files.is_host and image.arch != platform.machine():
         raise UsageError(
             f"--rootfs host: the host's programs are for {platform.machine()}, and {name} is a "
@@ -86,7 +86,7 @@ def plan(files: HostFiles, image: KernelImage, name: str) -> Plan:
     if transport == "virtiofs" and has_slots:
         slots = -(-len(folders) // _SLOTS) * _SLOTS
     waiting = ("host_devices", transport, str(len(folders)))
-    return Plan(tuple(folders), tuple(modules), slots, (waiting, *commands))
+    return HostFilesPlan(tuple(folders), tuple(modules), slots, (waiting, *commands))
 
 
 def _transport(image: KernelImage, name: str) -> Transport:

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.results import model
+from bpfmatrix.results import files
 from bpfmatrix.session.preparation import Prepared
 
-__all__ = ["at_once", "slowest_first"]
+__all__ = ["machines_at_once", "start_order"]
 
 _MEMINFO = Path("/proc/meminfo")
 # What QEMU itself takes beside the guest's memory: seen were 65 to 100 MB.
 _QEMU_BYTES = 100 << 20
 
 
-def at_once(prepared: Sequence[Prepared]) -> int:
+def machines_at_once(prepared: Sequence[Prepared]) -> int:
     """Return how many of these machines this host can run side by side, at least one.
 
     One for each core: under emulation more only share what there is, and time-outs come nearer.
@@ -36,15 +36,11 @@ def _available_bytes() -> int:
     return 1 << 62
 
 
-def slowest_first(project: Project, prepared: Sequence[Prepared]) -> list[Prepared]:
-    """Return the machines in the order to start them: by how long each took last, unknown first.
+def start_order(project: Project, prepared: Prepared) -> float:
+    """Return a sort key: machines that took longest last time start first, unknown ones before.
 
-    Then no slow one begins when all others are done.
+    Otherwise a slow machine could begin when all others are done.
     """
-    return sorted(prepared, key=lambda p: -_last_seconds(project, p.kernel.id))
-
-
-def _last_seconds(project: Project, id: str) -> float:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return model.read(project.results / f"{id}.json").seconds
-    return float("inf")
+        return -files.read_run(project.results / f"{prepared.kernel.id}.json").seconds
+    return float("-inf")

@@ -1,10 +1,12 @@
-"""Everything that a machine needs, got at hand before it is started.
+"""What a machine needs, provided before it is started.
 
-`prepare` does what may take long and needs no machine: fetch, check, pack.
+`prepare` does what may take long and needs no machine: it fetches the kernel, checks it, and packs
+the initramfs and the payload's disk.
 """
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bpfmatrix import kernels
@@ -16,10 +18,10 @@ from bpfmatrix.host import tools
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import model as payloads
-from bpfmatrix.payload.model import Executable, Payload
-from bpfmatrix.session.host_files import Plan, plan
-from bpfmatrix.session.observer import Listener
-from bpfmatrix.session.options import Options
+from bpfmatrix.payload.model import Payload
+from bpfmatrix.session.host_files import HostFilesPlan, plan
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.virtiofs.shares import environment
 from bpfmatrix.vm import accelerator, launch, template
 from bpfmatrix.vm.protocol import Job, TestCommand, new_boundary
@@ -38,20 +40,21 @@ class Prepared:
     image: KernelImage
     accelerator: accelerator.Accelerator
     spec: launch.MachineSpec
+    payload: Payload
     payload_id: str
-    tests: tuple[tuple[Executable, TestCommand], ...]
+    """The checksum of the payload, by which the guest knows that it got the right disk."""
     env: dict[str, str]
-    files: Plan
+    """The environment variables of what runs in the guest."""
+    host_files: HostFilesPlan
     """How the guest sees files of the host."""
-    cores: bool = False
+    core: bool = False
     """Whether core files are kept."""
 
-    @property
-    def job(self) -> Job:
-        """What the guest is given to do."""
-        commands = tuple(command for _, command in self.tests)
-        boundary = new_boundary() if self.cores else None
-        return Job(commands, self.payload_id, self.env, self.files.commands, boundary)
+    def job(self, commands: Sequence[TestCommand]) -> Job:
+        """Return what the guest is given to do: these commands, one after the other."""
+        boundary = new_boundary() if self.core else None
+        setup = self.host_files.commands
+        return Job(tuple(commands), self.payload_id, self.env, setup, boundary)
 
     @property
     def host_name(self) -> str:
@@ -60,56 +63,43 @@ class Prepared:
 
 
 def prepare(
-    project: Project, kernel: KernelConfig, payload: Payload, options: Options, listener: Listener
+    project: Project,
+    kernel: KernelConfig,
+    payload: Payload,
+    options: SessionOptions,
+    observer: Observer,
 ) -> Prepared:
-    """Get everything at hand that a machine needs; BpfmatrixError says what can't be had.
+    """Provide everything that a machine needs; BpfmatrixError says what can't be provided.
 
-    Where a template of the machine is there, the kernel itself is not looked at: it was booted.
+    Where the machine has a template, the kernel's image is not read: it was booted before.
     """
-    tests = _commands(payload, options, kernel)
-    progress = _Doing(listener, kernel.id, "kernel")
+    progress = observer.progress(kernel.id, "kernel")
     image = None if options.cold else kernels.cached(kernel, project.cache)
     if image is not None:
-        prepared = _assemble(project, kernel, image, payload, tests, options, progress)
+        prepared = _assemble(project, kernel, image, payload, options, progress)
         if template.find(prepared.spec, project.cache, prepared.image.label):
-            listener.step(kernel.id, "kernel", image.description, "cached")
-            _tell_of_files(prepared, listener)
+            observer.step(kernel.id, "kernel", image.description, "cached")
+            _tell_of_host_files(prepared, observer)
             return prepared
     image, cached = kernels.provide(kernel, project.cache, progress)
-    listener.step(kernel.id, "kernel", image.description, "cached" if cached else "fetched")
+    observer.step(kernel.id, "kernel", image.description, "cached" if cached else "fetched")
     try:
-        prepared = _assemble(project, kernel, image, payload, tests, options, progress)
+        prepared = _assemble(project, kernel, image, payload, options, progress)
     except DamagedError as error:
         progress(f"{error.what}; fetching {kernel.id} again")
         image = kernels.repair(kernel, project.cache, progress)
-        prepared = _assemble(project, kernel, image, payload, tests, options, progress)
+        prepared = _assemble(project, kernel, image, payload, options, progress)
     if not initramfs.is_intact(prepared.spec.initramfs):
         prepared.spec.initramfs.unlink()
-        prepared = _assemble(project, kernel, image, payload, tests, options, progress)
-    _tell_of_files(prepared, listener)
+        prepared = _assemble(project, kernel, image, payload, options, progress)
+    _tell_of_host_files(prepared, observer)
     return prepared
 
 
-def _tell_of_files(prepared: Prepared, listener: Listener) -> None:
+def _tell_of_host_files(prepared: Prepared, observer: Observer) -> None:
     if folders := prepared.spec.folders:
-        id, what = prepared.kernel.id, prepared.files.description
-        listener.step(id, "files", f"the host's {what}", folders[0].transport)
-
-
-def _commands(
-    payload: Payload, options: Options, kernel: KernelConfig
-) -> tuple[tuple[Executable, TestCommand], ...]:
-    limit = options.test_seconds or kernel.timeout.test
-    commands = payload.commands(options.run, options.arguments)
-    if not commands and payload.tests:  # a shell needs none
-        raise BpfmatrixError(
-            f"--run {options.run!r} matches none of: {', '.join(t.name for t in payload.tests)}",
-            "No test ran.",
-        )
-    return tuple(
-        (test, TestCommand(number, argv, limit))
-        for number, (test, argv) in enumerate(commands, start=1)
-    )
+        id, what = prepared.kernel.id, prepared.host_files.description
+        observer.step(id, "files", f"the host's {what}", folders[0].transport)
 
 
 def _assemble(
@@ -117,16 +107,15 @@ def _assemble(
     kernel: KernelConfig,
     image: KernelImage,
     payload: Payload,
-    tests: tuple[tuple[Executable, TestCommand], ...],
-    options: Options,
+    options: SessionOptions,
     progress: Progress,
 ) -> Prepared:
     qemu = tools.require(QEMU[kernel.arch], _QEMU_PACKAGE[kernel.arch])
-    files = plan(options.files, image, kernel.id)
+    host_files = plan(options.files, image, kernel.id)
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
     disk = payloads.image(payload, project.cache)
     guest_busybox = busybox.executable(kernel.arch, project.cache, progress)
-    wanted = (*kernel.modules, *files.modules, *_network_modules(kernel, image, options))
+    wanted = (*kernel.modules, *host_files.modules, *_network_modules(kernel, image, options))
     spec = launch.MachineSpec(
         qemu=str(qemu),
         arch=kernel.arch,
@@ -139,17 +128,19 @@ def _assemble(
         kernel_args=tuple(kernel.kernel_args),
         extra_args=tuple(kernel.qemu.extra_args),
         boot_limit_seconds=kernel.timeout.boot,
-        folders=files.folders,
+        folders=host_files.folders,
         network=options.network,
-        slots=files.slots,
+        slots=host_files.slots,
     )
     env = {**environment(options.files, os.environ), **payload.guest_env()}
     if options.core:
         env = {"GOTRACEBACK": "crash", **env}
-    return Prepared(kernel, image, chosen, spec, disk.id, tests, env, files, options.core)
+    return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, options.core)
 
 
-def _network_modules(kernel: KernelConfig, image: KernelImage, options: Options) -> tuple[str, ...]:
+def _network_modules(
+    kernel: KernelConfig, image: KernelImage, options: SessionOptions
+) -> tuple[str, ...]:
     if not options.network:
         return ()
     if not initramfs.has_module(image, "virtio_net"):
@@ -158,14 +149,3 @@ def _network_modules(kernel: KernelConfig, image: KernelImage, options: Options)
             "Use a kernel with CONFIG_VIRTIO_NET, or run without --net user.",
         )
     return ("virtio_net",)
-
-
-class _Doing:
-    """Turns a library's progress into a listener's."""
-
-    def __init__(self, listener: Listener, kernel: str, name: str) -> None:
-        self._say = (listener, kernel, name)
-
-    def __call__(self, text: str, fraction: float | None = None) -> None:
-        listener, kernel, name = self._say
-        listener.doing(kernel, name, text, fraction)

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from bpfmatrix.host import tools
 from bpfmatrix.host.excerpt import Clip
-from bpfmatrix.results.model import Outcome, TestResult
+from bpfmatrix.results.kernel_run import TestResult
+from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["GoOutput", "Throttle", "arguments", "said"]
 

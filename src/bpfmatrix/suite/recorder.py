@@ -12,7 +12,8 @@ from typing import IO
 
 from bpfmatrix.host.excerpt import Clip
 from bpfmatrix.payload.model import Executable
-from bpfmatrix.results.model import Outcome, TestResult
+from bpfmatrix.results.kernel_run import TestResult
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite.gotest import KEPT_CHARACTERS, GoOutput
 from bpfmatrix.vm.protocol import Exited, TestCommand
 

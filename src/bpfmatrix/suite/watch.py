@@ -14,17 +14,15 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bpfmatrix.cli.console import Report
-from bpfmatrix.cli.options import complain
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import sparse
-from bpfmatrix.session.guest import enter
-from bpfmatrix.session.observer import Listener, Silent
-from bpfmatrix.session.options import Options
+from bpfmatrix.session.guest_session import enter
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.pipeline import run_prepared
 from bpfmatrix.session.preparation import Prepared, prepare
-from bpfmatrix.suite import matrix
-from bpfmatrix.suite.run import execute
+from bpfmatrix.suite.options import RunOptions
+from bpfmatrix.suite.workload import SuiteWorkload
 
 if TYPE_CHECKING:
     from watchfiles import Change
@@ -38,22 +36,40 @@ _BEGUN_SECONDS = 0.02
 _IGNORED = (".o", ".d", ".test", ".swp", "~", ".tmp")
 
 
-def watch(project: Project, kernel: str, options: Options, times: int = 0) -> None:
-    """Run the tests on a kernel now and at each save, until Ctrl-C (or so many times)."""
+def watch(
+    project: Project,
+    kernel: str,
+    options: RunOptions,
+    observe: Callable[[], Observer],
+    complain: Callable[[BpfmatrixError], None],
+    times: int = 0,
+) -> None:
+    """Run the tests on a kernel now and at each save, until Ctrl-C (or so many times).
+
+    `observe` gives the observer of one run. `complain` is told what kept a run from starting, such
+    as a compiler's error: the next save may mend it.
+    """
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_watch(project, kernel, options, times))
+        asyncio.run(_watch(project, kernel, options, observe, complain, times))
 
 
-async def _watch(project: Project, id: str, options: Options, times: int) -> None:
+async def _watch(
+    project: Project,
+    id: str,
+    options: RunOptions,
+    observe: Callable[[], Observer],
+    complain: Callable[[BpfmatrixError], None],
+    times: int,
+) -> None:
+    workload = SuiteWorkload(project, options)
     async with _watching(project) as saves:
         at_once, done = True, 0
         while not times or done < times:
-            with Report(project, [id]) as report:
+            with observe() as observer:
                 try:
-                    await _once(project, id, options, report, None if at_once else saves)
+                    await _once(project, id, workload, observer, None if at_once else saves)
                     at_once = False
                     done += 1
-                # Such as what the compiler said: the next save mends it.
                 except BpfmatrixError as error:
                     complain(error)
                     await saves.next()
@@ -63,40 +79,42 @@ async def _watch(project: Project, id: str, options: Options, times: int) -> Non
 async def _once(
     project: Project,
     id: str,
-    options: Options,
-    report: Report,
+    workload: SuiteWorkload,
+    observer: Observer,
     saves: "_Saves | None",
 ) -> None:
     """Restore a machine, wait for a save if there are `saves`, build and run."""
-    waiting = _prepare(project, id, options, report if saves is None else Silent())
+    waiting = _prepare(project, id, workload, observer if saves is None else Observer())
     disk = project.state / "watch" / "payload.ext4"
     disk.parent.mkdir(parents=True, exist_ok=True)
     with disk.open("wb") as file:
         file.truncate(waiting.spec.payload.stat().st_size)
     spec = dataclasses.replace(waiting.spec, payload=disk)
     waiting = dataclasses.replace(waiting, spec=spec)
-    console = disk.with_name("console.log")
-    async with enter(project, waiting, console, options.cold, report) as entered:
+    console, cold = disk.with_name("console.log"), workload.options.cold
+    async with enter(project, waiting, console, cold, observer) as entered:
         if saves is not None:
-            report.doing(id, "watch", _folders_text(project))
-            report.note(f"saved   {await saves.next()}")
+            observer.doing(id, "watch", _folders_text(project))
+            observer.note(f"saved   {await saves.next()}")
         saved = time.monotonic()
-        prepared = _prepare(project, id, options, report)
+        prepared = _prepare(project, id, workload, observer)
         if prepared.spec.payload.stat().st_size != disk.stat().st_size:
             raise BpfmatrixError("the payload outgrew its disk", "It runs at the next save.")
         # The same file, which QEMU has open.
         with prepared.spec.payload.open("rb") as made, disk.open("r+b") as ours:
             sparse.copy(made.fileno(), ours.fileno())
         prepared = dataclasses.replace(prepared, spec=spec)
-        await execute(project, prepared, options, report, entered)
+        work = workload.work(prepared, observer)
+        workload.begin(prepared.kernel)
+        await run_prepared(project, prepared, work, observer, entered=entered)
         if saves is not None:
-            report.note(f"{time.monotonic() - saved:.2f} s from save to verdict")
+            observer.note(f"{time.monotonic() - saved:.2f} s from save to verdict")
 
 
-def _prepare(project: Project, id: str, options: Options, report: Listener) -> Prepared:
+def _prepare(project: Project, id: str, workload: SuiteWorkload, observer: Observer) -> Prepared:
     kernel = project.config.kernel(id)
-    payload = matrix.built(project, kernel.arch, options, report)
-    return prepare(project, kernel, payload, options, report)
+    payload = workload.payload(kernel.arch, observer)
+    return prepare(project, kernel, payload, workload.options, observer)
 
 
 def _folders(project: Project) -> list[Path]:

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from bpfmatrix.host.excerpt import Clip
-from bpfmatrix.results import verification_files
+from bpfmatrix.results import files
 from bpfmatrix.results.expectations import Expected
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, MapResult, ProgramResult, Statistics
 from bpfmatrix.verify import source
 from bpfmatrix.verify.verifierlog import Line
 
-__all__ = ["Collector", "Judge", "Subject"]
+__all__ = ["Collector", "Judge", "LoadedObject"]
 
 # The lines of a log that explain a rejection are its last ones.
 _EXPLAINED_BYTES = 2 << 20
@@ -38,7 +38,7 @@ _LINE_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
-class Subject:
+class LoadedObject:
     """An object as the loader is given it: what is called so in its events."""
 
     name: str
@@ -82,13 +82,13 @@ class Collector:
 
     def __init__(
         self,
-        subjects: Mapping[str, Subject],
+        objects: Mapping[str, LoadedObject],
         logs: Path,
         relative: Callable[[Path], str],
         judge: Judge,
         report: Callable[[ProgramResult], None],
     ) -> None:
-        self._subjects = subjects
+        self._objects = objects
         self._logs = logs
         self._relative = relative
         self._judge = judge
@@ -119,9 +119,9 @@ class Collector:
         return tuple(sorted(self._results.values(), key=lambda r: order.get(_key(r), last)))
 
     def _known(self) -> Iterable[tuple[str, str]]:
-        for subject in self._subjects.values():
-            for program in subject.programs:
-                yield subject.name, program
+        for object in self._objects.values():
+            for program in object.programs:
+                yield object.name, program
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -154,18 +154,18 @@ class Collector:
 
     def _take_event(self, event: dict[str, Any]) -> bool:
         """Take one event; tell whether it was one."""
-        subject = self._subjects.get(str(event.pop("object", "")))
+        object = self._objects.get(str(event.pop("object", "")))
         kind = event.pop("event", None)
         try:
             match kind:
-                case "start" if subject:
-                    self._started[subject.name, str(event.get("program", ""))] = None
-                case "program" if subject:
-                    self._take_program(subject, event)
-                case "object" if subject:
-                    self._take_object(subject, Code(event["code"]), str(event["reason"]))
-                case "map" if subject:
-                    self.maps.append(MapResult(object=subject.name, **event))
+                case "start" if object:
+                    self._started[object.name, str(event.get("program", ""))] = None
+                case "program" if object:
+                    self._take_program(object, event)
+                case "object" if object:
+                    self._take_object(object, Code(event["code"]), str(event["reason"]))
+                case "map" if object:
+                    self.maps.append(MapResult(object=object.name, **event))
                 case "end":
                     self.ended += 1
                 case "kernel":
@@ -176,10 +176,10 @@ class Collector:
             return False
         return True
 
-    def _take_program(self, subject: Subject, event: dict[str, Any]) -> None:
+    def _take_program(self, object: LoadedObject, event: dict[str, Any]) -> None:
         log, lines = event.pop("log", ""), event.pop("line_info", None) or []
         left_out = str(event.pop("log_left_out", ""))
-        result = verification_files.program({**event, "object": subject.name})
+        result = files.parse_program({**event, "object": object.name})
         key = _key(result)
         found = [
             Line(int(one["insn"]), str(one["file"]), int(one["line"]), str(one.get("text", "")))
@@ -193,7 +193,7 @@ class Collector:
         if path is not None:
             result = dataclasses.replace(result, log=self._relative(path))
         if result.outcome is Outcome.FAILED and text:
-            explained = source.explain(text, found, subject.folders)
+            explained = source.explain(text, found, object.folders)
             result = dataclasses.replace(
                 result,
                 verifier_tail=explained.text or result.verifier_tail,
@@ -204,11 +204,9 @@ class Collector:
             reason = f"{reason} (no verifier log: {left_out})"
         self._add(dataclasses.replace(result, reason=reason))
 
-    def _take_object(self, subject: Subject, code: Code, reason: str) -> None:
-        for program in subject.programs:
-            self._add(
-                ProgramResult(subject.name, program, Outcome.FAILED, code=code, reason=reason)
-            )
+    def _take_object(self, object: LoadedObject, code: Code, reason: str) -> None:
+        for program in object.programs:
+            self._add(ProgramResult(object.name, program, Outcome.FAILED, code=code, reason=reason))
 
     def _write_log(self, result: ProgramResult, packed: str) -> tuple[Path | None, str]:
         """Write a log to its file; give that, and the log's last part."""
@@ -233,12 +231,12 @@ class Collector:
         self._results[_key(result)] = result
         self._report(result)
 
-    def skip(self, subject: Subject, reason: str) -> None:
+    def skip(self, object: LoadedObject, reason: str) -> None:
         """All programs of an object are not even tried, as was declared."""
-        for program in subject.programs:
+        for program in object.programs:
             self._add(
                 ProgramResult(
-                    subject.name, program, Outcome.SKIPPED, code=Code.DECLARED, reason=reason
+                    object.name, program, Outcome.SKIPPED, code=Code.DECLARED, reason=reason
                 )
             )
 
@@ -252,19 +250,23 @@ class Collector:
                 )
 
     def abandon(
-        self, outcome: Outcome, code: Code, reason: str, subjects: Sequence[Subject] | None = None
+        self,
+        outcome: Outcome,
+        code: Code,
+        reason: str,
+        objects: Sequence[LoadedObject] | None = None,
     ) -> None:
         """The loader is no more. What it was about has this outcome, the rest was not run."""
-        for subject in subjects if subjects is not None else self._subjects.values():
-            opening = (subject.name, "") in self._started
-            begun = any((subject.name, program) in self._started for program in subject.programs)
-            for program in subject.programs:
-                if (subject.name, program) in self._started or (opening and not begun):
-                    result = ProgramResult(subject.name, program, outcome, code=code, reason=reason)
+        for object in objects if objects is not None else self._objects.values():
+            opening = (object.name, "") in self._started
+            begun = any((object.name, program) in self._started for program in object.programs)
+            for program in object.programs:
+                if (object.name, program) in self._started or (opening and not begun):
+                    result = ProgramResult(object.name, program, outcome, code=code, reason=reason)
                 else:
                     said = f"not run: {reason}"
                     result = ProgramResult(
-                        subject.name, program, Outcome.ERROR, code=Code.NOT_RUN, reason=said
+                        object.name, program, Outcome.ERROR, code=Code.NOT_RUN, reason=said
                     )
                 self._add(result)
 

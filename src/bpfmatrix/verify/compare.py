@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import ProgramResult, Verification
 
 __all__ = ["Change", "Cost", "against", "costs"]

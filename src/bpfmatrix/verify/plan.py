@@ -1,8 +1,8 @@
 """What `invoke verify` gives to a machine: the loader, the objects, and the loader's words.
 
-`Plan.make` reads the objects, and refuses what no kernel could load; `Plan.job` gives the commands
-for one kernel, and what it is too old for. Objects are numbered in the guest, so that their names
-may be what they like.
+`LoadPlan.make` reads the objects, and refuses what no kernel could load. `LoadPlan.commands` gives
+the commands for one kernel, and `LoadPlan.too_old` the objects that it is too old for. The guest
+sees the objects under numbers, so that their own names may be anything.
 """
 
 import dataclasses
@@ -16,32 +16,15 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.config.releases import numbers
 from bpfmatrix.errors import UsageError, suggestion
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
-from bpfmatrix.verify.collector import Subject
+from bpfmatrix.verify.collector import LoadedObject
 from bpfmatrix.verify.objects import Inspected, ObjectFile, inspect
+from bpfmatrix.verify.options import VerifyOptions
 
-__all__ = ["Group", "Plan", "Request"]
+__all__ = ["Group", "LoadPlan"]
 
 _FOLDER = "objects"
 # The tests of ebpf/ know it too (support/internal/requirement).
 _IGNORED = "BPFMATRIX_IGNORE_REQUIREMENTS"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks of `invoke verify`; what is None is what kernels.yaml says."""
-
-    objects: tuple[str, ...] = ()
-    """Paths and patterns, relative to the working directory."""
-    set: Mapping[str, str] = field(default_factory=dict)
-    map_sizes: Mapping[str, str] = field(default_factory=dict)
-    only: tuple[str, ...] = ()
-    """Programs; none means all."""
-    attach: bool = False
-    max_insns: str | None = None
-    limit_seconds: float | None = None
-    full_log: bool = False
-    """Whether a program that loads gives its log too, each instruction as often as it is walked."""
-    cold: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,10 +38,10 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """All that is to be loaded."""
 
-    subjects: Mapping[str, Subject]
+    by_place: Mapping[str, LoadedObject]
     """The objects, by their places."""
     groups: tuple[Group, ...]
     requires: Mapping[str, str]
@@ -68,38 +51,40 @@ class Plan:
     """The loader's environment."""
 
     @classmethod
-    def make(cls, project: Project, objects: Sequence[ObjectFile], request: Request) -> "Plan":
+    def make(
+        cls, project: Project, objects: Sequence[ObjectFile], options: VerifyOptions
+    ) -> "LoadPlan":
         """Read the objects; UsageError says what can't be loaded, or means nothing."""
         read = [(one, inspect(one.path, one.name)) for one in objects]
-        _check_names(read, request)
-        subjects, files, requires = {}, {}, {}
+        _check_names(read, options)
+        by_place, files, requires = {}, {}, {}
         ignored = _ignored(project)
         grouped: dict[str, list[tuple[str, ObjectFile, Inspected]]] = {}
         for number, (one, found) in enumerate(read, start=1):
-            programs = tuple(n for n in found.programs if not request.only or n in request.only)
+            programs = tuple(n for n in found.programs if not options.only or n in options.only)
             if not programs:
                 continue
             place = f"{_FOLDER}/{number}.o"
             folders = (project.root, one.path.parent, one.path.parent.parent)
-            subjects[place] = Subject(one.name, programs, folders)
+            by_place[place] = LoadedObject(one.name, programs, folders)
             files[place] = one.path
             needed = one.settings.requires or found.requires
             if needed and not ignored:
                 requires[place] = needed
             key = one.settings.model_dump_json(exclude={"path", "requires"})
             grouped.setdefault(key, []).append((place, one, found))
-        attach = request.attach or project.config.verify.attach
-        limit = request.limit_seconds or project.config.verify.limit
+        attach = options.attach or project.config.verify.attach
+        limit = options.limit_seconds or project.config.verify.limit
         common = (
             *(("--attach",) if attach else ()),
-            *("--log-level", "full" if request.full_log else "stats", "--limit", f"{limit:g}"),
+            *("--log-level", "full" if options.full_log else "stats", "--limit", f"{limit:g}"),
         )
         groups = tuple(
-            Group((*common, *_words(members, request)), tuple(place for place, *_ in members))
+            Group((*common, *_words(members, options)), tuple(place for place, *_ in members))
             for members in grouped.values()
         )
         # The loader reads what an object requires too.
-        return cls(subjects, groups, requires, files, {_IGNORED: "1"} if ignored else {})
+        return cls(by_place, groups, requires, files, {_IGNORED: "1"} if ignored else {})
 
     def payload(self, loader: Path) -> Payload:
         """Return what the guest gets."""
@@ -136,18 +121,20 @@ def _ignored(project: Project) -> bool:
     return any(environment.get(_IGNORED) == "1" for environment in given)
 
 
-def _words(members: Sequence[tuple[str, ObjectFile, Inspected]], request: Request) -> list[str]:
+def _words(
+    members: Sequence[tuple[str, ObjectFile, Inspected]], options: VerifyOptions
+) -> list[str]:
     settings: VerifyObjects = members[0][1].settings
     symbols = frozenset[str]().union(*(found.symbols for _, _, found in members))
     programs = {name for _, _, found in members for name in found.programs}
     # What the command line says of a constant is for the objects that have it.
     constants = {
         **{name: _text(value) for name, value in settings.set.items()},
-        **{name: value for name, value in request.set.items() if name in symbols},
+        **{name: value for name, value in options.set.items() if name in symbols},
     }
     sizes = {
         **{name: str(value) for name, value in settings.map_sizes.items()},
-        **{name: value for name, value in request.map_sizes.items() if name in symbols},
+        **{name: value for name, value in options.map_sizes.items() if name in symbols},
     }
     words: list[str] = []
     for option, pairs in (("--set", constants), ("--map-size", sizes)):
@@ -157,7 +144,7 @@ def _words(members: Sequence[tuple[str, ObjectFile, Inspected]], request: Reques
         words += ["--variants", ",".join(variants)]
     for name in settings.optional:
         words += ["--optional", name]
-    for name in request.only:
+    for name in options.only:
         words += ["--only", name] if name in programs else []
     return words
 
@@ -166,14 +153,14 @@ def _text(value: str | int | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_names(read: Sequence[tuple[ObjectFile, Inspected]], request: Request) -> None:
+def _check_names(read: Sequence[tuple[ObjectFile, Inspected]], options: VerifyOptions) -> None:
     """Refuse names that none of the objects has."""
     symbols = sorted(frozenset[str]().union(*(found.symbols for _, found in read)))
     programs = sorted({name for _, found in read for name in found.programs})
     for option, names, known, what in (
-        ("--set", request.set, symbols, "variable"),
-        ("--map-size", request.map_sizes, symbols, "map"),
-        ("program", request.only, programs, "program"),
+        ("--set", options.set, symbols, "variable"),
+        ("--map-size", options.map_sizes, symbols, "map"),
+        ("program", options.only, programs, "program"),
     ):
         for name in names:
             if name not in known:

@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Outcomes and codes are those of src/bpfmatrix/results/model.py and src/bpfmatrix/results/verification.py, where
+// Outcomes and codes are those of src/bpfmatrix/results/outcome.py and src/bpfmatrix/results/verification.py, where
 // they are explained.
 const (
 	passed  = "passed"

@@ -12,7 +12,7 @@ from bpfmatrix import kernels
 from bpfmatrix.config.models import KernelConfig, Source
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.image import KernelImage
-from bpfmatrix.results.model import Outcome
+from bpfmatrix.results.outcome import Outcome
 from tests.kernels.rpms import Part, RpmRepository
 from tests.tool import NO_PAYLOAD, ToolProject, by_name
 

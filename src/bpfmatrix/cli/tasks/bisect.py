@@ -38,7 +38,7 @@ def bisect(
     """
     from bpfmatrix.bisect.search import Answer  # noqa: PLC0415
     from bpfmatrix.cli import bisect  # noqa: PLC0415 - `invoke -l` stays fast
-    from bpfmatrix.verify.plan import Request  # noqa: PLC0415
+    from bpfmatrix.verify.options import VerifyOptions  # noqa: PLC0415
 
     project, typed = Project.load(), behind_dashes()
     if skipped not in list(Answer):
@@ -49,8 +49,8 @@ def bisect(
         raise UsageError(f"{objects[0]}: say which program of it, with --program NAME")
     if program:
         named = f" of {', '.join(objects)}" if objects else ""
-        request = Request(objects=tuple(objects or ()), cold=cold)
-        subject = bisect.Subject(f"{program}{named}", program, request=request)
+        verify = VerifyOptions(objects=tuple(objects or ()), cold=cold)
+        question = bisect.BisectOptions(f"{program}{named}", program, verify=verify)
     else:
         title = f"--run {run}" if run is not None else ", ".join(binary or ())
         binaries, arguments = list(binary or ()), typed
@@ -59,8 +59,8 @@ def bisect(
             _write_script(script, typed)
             binaries, arguments, title = [str(script)], (), shlex.join(typed)
         asked = options(run, binaries, timeout, arguments, cold)
-        subject = bisect.Subject(title or "all tests", options=asked, skipped=Answer(skipped))
-    bisect.bisect(project, subject, good, bad, json)
+        question = bisect.BisectOptions(title or "all tests", run=asked, skipped=Answer(skipped))
+    bisect.bisect(project, question, good, bad, json)
 
 
 def _write_script(path: Path, command: tuple[str, ...]) -> None:

@@ -38,7 +38,8 @@ def debug(
     vscode: bool = False,
 ) -> None:
     """Run the tests of one kernel under gdb, which stops in the verifier."""
-    from bpfmatrix.debug import session  # noqa: PLC0415 - `invoke -l` stays fast
+    from bpfmatrix.cli.debug import debug as run_in_gdb  # noqa: PLC0415 - `invoke -l` stays fast
+    from bpfmatrix.debug.session import DebugOptions  # noqa: PLC0415
 
     if bool(kernel) == bool(image):
         raise UsageError("name the kernel, either by --kernel or by --image")
@@ -48,7 +49,7 @@ def debug(
         *(run, binary or (), None, behind_dashes()), files=files(rootfs, share or ()), net=net
     )
     commands = None if batch is None else tuple(filter(None, map(str.strip, batch.split(";"))))
-    asked = session.Asked(
+    asked = DebugOptions(
         breakpoints=tuple(break_ or ()),
         batch=commands,
         gdb_args=tuple(shlex.split(gdb_args)),
@@ -63,5 +64,5 @@ def debug(
     project, id = Project.load(), kernel
     if image:
         project, id = project.with_image(Path(image))
-    if status := session.debug(project, id, tests, asked):
+    if status := run_in_gdb(project, id, tests, asked):
         raise Exit(code=status)

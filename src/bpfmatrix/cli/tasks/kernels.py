@@ -44,10 +44,12 @@ def kernels_fetch(c: Context, kernel: str = "", warm: bool = False) -> None:
         image, cached = kernels.provide(project.config.kernel(id), project.cache, progress)
         print(f"{id:<10} {image.description}  {'cached' if cached else 'fetched'}")
     if warm:
-        from bpfmatrix.suite.matrix import warm as make_templates  # noqa: PLC0415
+        from bpfmatrix.cli.console import LiveConsole  # noqa: PLC0415
+        from bpfmatrix.session.templates import warm as make_template  # noqa: PLC0415
 
-        ids = [kernel] if kernel else project.config.matrix_ids
-        for id, template, made in make_templates(project, ids):
+        for id in [kernel] if kernel else project.config.matrix_ids:
+            with LiveConsole([id]) as console:
+                template, made = make_template(project, id, console)
             size = template.bytes_on_disk / 1e6
             print(f"{id:<10} template of {size:.0f} MB  {'made' if made else 'cached'}")
 

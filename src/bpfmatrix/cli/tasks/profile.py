@@ -5,7 +5,7 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from bpfmatrix.cli.options import options
+from bpfmatrix.cli.options import duration
 from bpfmatrix.cli.tasks.common import behind_dashes, bpfmatrix_task
 from bpfmatrix.config.project import Project
 
@@ -26,9 +26,12 @@ def profile_python(
     Words behind -- go to the script.
     """
     from bpfmatrix.cli import profile  # noqa: PLC0415 - `invoke -l` stays fast
+    from bpfmatrix.profile.recording import ProfileOptions  # noqa: PLC0415
 
-    asked = options(None, (), timeout, (), cold)
-    wanted = profile.Wanted(Path(flamegraph) if flamegraph else None)
-    status = profile.profile(Project.load(), kernel, Path(script), behind_dashes(), asked, wanted)
+    limit = None if timeout is None else duration("--timeout", timeout)
+    status = profile.profile(
+        *(Project.load(), kernel, Path(script), behind_dashes(), ProfileOptions(limit, cold)),
+        Path(flamegraph) if flamegraph else None,
+    )
     if status:
         raise Exit(code=status)

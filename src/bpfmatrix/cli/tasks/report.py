@@ -1,7 +1,9 @@
 """The task that shows results of earlier runs: report."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
@@ -9,6 +11,9 @@ from bpfmatrix.cli.tasks import words
 from bpfmatrix.cli.tasks.common import behind_dashes, bpfmatrix_task
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
+
+if TYPE_CHECKING:
+    from bpfmatrix.report.model import Result
 
 __all__ = ["report"]
 
@@ -32,7 +37,20 @@ def report(c: Context, files: Any = None, format: str = "", output: str = "") ->
     if asked == "html" and not output:
         output = str(project.state / "report.html")
     if not output:
-        render.show(asked, found)
+        _print(asked, found)
         return
     size = render.write(asked, found, Path(output), project.root.name)
     print(f"{project.relative(Path(output).resolve())}  {size / 1e3:.0f} kB")
+
+
+def _print(format: str, results: "Sequence[Result]") -> None:
+    from bpfmatrix.report import render  # noqa: PLC0415 - as above
+
+    if format != "table":
+        sys.stdout.write(render.text(format, results))
+        return
+    from bpfmatrix.cli.console import make_console  # noqa: PLC0415
+    from bpfmatrix.report import table  # noqa: PLC0415
+    from bpfmatrix.report.model import Matrix  # noqa: PLC0415
+
+    make_console().print(table.render(Matrix.of(results)))

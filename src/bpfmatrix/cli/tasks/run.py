@@ -6,11 +6,11 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from bpfmatrix.cli.options import kernel_ids, options, with_available
+from bpfmatrix.cli.options import complain, kernel_ids, options, with_available
 from bpfmatrix.cli.tasks.common import behind_dashes, bpfmatrix_task
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
-from bpfmatrix.session.options import Options
+from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.virtiofs.shares import asked as asked_files
 
 __all__ = ["doctor", "matrix", "run", "watch"]
@@ -83,11 +83,11 @@ def matrix(
     _run_on(project, kernel_ids(project.config, kernels, default), asked, jobs or None)
 
 
-def _run_on(project: Project, ids: list[str], asked: Options, jobs: int | None = None) -> None:
-    from bpfmatrix.results import model  # noqa: PLC0415
-    from bpfmatrix.suite import matrix as matrices  # noqa: PLC0415
+def _run_on(project: Project, ids: list[str], asked: RunOptions, jobs: int | None = None) -> None:
+    from bpfmatrix.cli.run import run_tests  # noqa: PLC0415
+    from bpfmatrix.results.kernel_run import exit_status  # noqa: PLC0415
 
-    status = model.exit_status(matrices.run(project, ids, asked, jobs))
+    status = exit_status(run_tests(project, ids, asked, jobs))
     if status:
         raise Exit(code=status)
 
@@ -95,6 +95,8 @@ def _run_on(project: Project, ids: list[str], asked: Options, jobs: int | None =
 @bpfmatrix_task()
 def watch(c: Context, kernel: str, run: str | None = None, timeout: str | None = None) -> None:
     """Load and test the eBPF on one kernel at each save of a file, until Ctrl-C."""
+    from bpfmatrix.cli.suite_output import SuiteConsole  # noqa: PLC0415
     from bpfmatrix.suite.watch import watch as run_at_each_save  # noqa: PLC0415
 
-    run_at_each_save(Project.load(), kernel, options(run, (), timeout, behind_dashes()))
+    project, asked = Project.load(), options(run, (), timeout, behind_dashes())
+    run_at_each_save(project, kernel, asked, lambda: SuiteConsole(project, [kernel]), complain)

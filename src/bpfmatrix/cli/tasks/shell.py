@@ -27,7 +27,7 @@ def shell(
     net: str | None = None,
 ) -> None:
     """Open a shell on a kernel, or run the COMMAND behind -- there, as if it ran here."""
-    from bpfmatrix.shell.run import shell as attach  # noqa: PLC0415 - `invoke -l` stays fast
+    from bpfmatrix.cli.shell import shell as attach  # noqa: PLC0415 - `invoke -l` stays fast
 
     if bool(kernel) == bool(image):
         raise UsageError("name the kernel, either by --kernel or by --image")

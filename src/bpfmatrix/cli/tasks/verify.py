@@ -15,7 +15,7 @@ from bpfmatrix.config.value_types import parse_duration, parse_share
 from bpfmatrix.errors import UsageError
 
 if TYPE_CHECKING:
-    from bpfmatrix.verify.plan import Request
+    from bpfmatrix.verify.options import VerifyOptions
 
 __all__ = ["verify"]
 
@@ -50,11 +50,11 @@ def verify(
     verify: in kernels.yaml, or else the ones that the project builds.
     """
     from bpfmatrix.cli import verify  # noqa: PLC0415 - `invoke -l` stays fast
-    from bpfmatrix.verify.plan import Request  # noqa: PLC0415
+    from bpfmatrix.verify.options import VerifyOptions  # noqa: PLC0415
 
     if kernel and kernels is not None:
         raise UsageError("name the kernels, either by --kernel or by --kernels")
-    request = Request(
+    asked = VerifyOptions(
         objects=tuple(objects or ()),
         set=_pairs("--set", set or ()),
         map_sizes=_pairs("--map-size", map_size or ()),
@@ -66,15 +66,18 @@ def verify(
     project, default = Project.load(), None
     if available:
         project, default = with_available(project, kernels)
-    ids = [kernel] if kernel else kernel_ids(project.config, kernels, default)
+    if kernel:
+        ids = [project.config.kernel(kernel).id]
+    else:
+        ids = kernel_ids(project.config, kernels, default)
     if annotate:
-        _annotate(project, ids, request, annotate, against=against, save=save)
+        _annotate(project, ids, asked, annotate, against=against, save=save)
         return
     status = verify.verify(
         project,
         ids,
-        request,
-        verify.Wanted(
+        asked,
+        verify.OutputOptions(
             jobs=jobs or None,
             statistics=statistics,
             save=Path(save) if save else None,
@@ -88,7 +91,7 @@ def verify(
 
 
 def _annotate(
-    project: Project, ids: list[str], request: "Request", program: str, **other: str
+    project: Project, ids: list[str], asked: "VerifyOptions", program: str, **other: str
 ) -> None:
     from bpfmatrix.cli import verify  # noqa: PLC0415
 
@@ -97,7 +100,7 @@ def _annotate(
             raise UsageError(f"--annotate and --{name} don't go together")
     if len(ids) != 1:
         raise UsageError("--annotate is for one kernel", "Name it: --kernel 6.1.")
-    if status := verify.annotate(project, ids[0], request, program):
+    if status := verify.annotate(project, ids[0], asked, program):
         raise Exit(code=status)
 
 

@@ -1,40 +1,18 @@
-"""What came of a run: outcomes, and the file `.bpfmatrix/results/<kernel>.json`.
+"""What came of one run of the tests on one kernel.
 
-The JSON is `KernelRun` as it stands here; `schema` counts its incompatible changes. It is described
-in `docs/results.md`.
+The file `.bpfmatrix/results/<kernel>.json` is a `KernelRun` as it stands here; `schema` counts its
+incompatible changes. It is described in `docs/results.md`.
 """
 
-import dataclasses
-import enum
-import json
-import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-__all__ = ["KernelRun", "Outcome", "TestResult", "exit_status", "read", "write"]
+from bpfmatrix.results.outcome import FINE, GuestRun, Outcome
+
+__all__ = ["SCHEMA", "KernelRun", "TestResult", "exit_status", "verdict"]
 
 SCHEMA = 1
-
-
-class Outcome(enum.StrEnum):
-    """How a test, or the run of a kernel, ended."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    TIMEOUT = "timeout"
-    """It ran into its limit."""
-    PANIC = "panic"
-    """The kernel panicked."""
-    LOST = "lost"
-    """The machine ended, or fell silent, without having said how the test ended."""
-    ERROR = "error"
-    """Ours: the kernel, the payload or the machine could not be had, or no test ran."""
-    INTERRUPTED = "interrupted"
-    """Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -56,37 +34,6 @@ class TestResult:
     expected: str = ""
     """The reason that kernels.yaml gives (`expect`) for its outcome; where it passed all the same,
     for the one that was expected."""
-
-
-@dataclass(frozen=True)
-class GuestRun:
-    """What is known of any run on one kernel, whatever was done there."""
-
-    kernel: str
-    """The id of kernels.yaml."""
-    outcome: Outcome
-    reason: str = ""
-    """Why it did not pass, in one line; empty if it passed."""
-    release: str = ""
-    """What the guest's kernel called itself (`uname -r`)."""
-    version: str = ""
-    """The upstream release that it is made from."""
-    arch: str = ""
-    provenance: dict[str, Any] = field(default_factory=dict)
-    """Where the kernel's image came from, with its digest."""
-    accelerator: str = ""
-    """`tcg` (emulation) or `kvm`."""
-    start: str = "cold"
-    """`cold` (booted) or `warm` (restored from a template)."""
-    seconds_to_ready: float = 0.0
-    """From QEMU's start until the guest was ready."""
-    seconds: float = 0.0
-    """The whole run of this kernel, from QEMU's start to its end."""
-    started_at: str = ""
-    """ISO 8601, UTC."""
-    console: str = ""
-    """The kernel's console, a path relative to kernels.yaml."""
-    tool_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,12 +71,12 @@ class KernelRun(GuestRun):
     @property
     def failures(self) -> list[TestResult]:
         """The tests that neither passed nor were skipped, nor are expected to fail."""
-        return [test for test in self.tests if test.outcome not in _FINE and not test.expected]
+        return [test for test in self.tests if test.outcome not in FINE and not test.expected]
 
     @property
     def expected_failures(self) -> list[TestResult]:
         """The tests that failed as kernels.yaml says."""
-        return [test for test in self.tests if test.outcome not in _FINE and test.expected]
+        return [test for test in self.tests if test.outcome not in FINE and test.expected]
 
     @property
     def unexpected_passes(self) -> list[TestResult]:
@@ -137,13 +84,10 @@ class KernelRun(GuestRun):
         return [test for test in self.tests if test.outcome is Outcome.PASSED and test.expected]
 
 
-_FINE = (Outcome.PASSED, Outcome.SKIPPED)
-
-
 def verdict(tests: Iterable[TestResult]) -> tuple[Outcome, str]:
     """Return the outcome of a run whose machine did its job, and why it did not pass."""
     tests = list(tests)
-    others = (outcome for outcome in Outcome if outcome not in _FINE)
+    others = (outcome for outcome in Outcome if outcome not in FINE)
     for bad in dict.fromkeys((Outcome.TIMEOUT, Outcome.FAILED, *others)):
         found = [test for test in tests if test.outcome is bad and not test.expected]
         if found:
@@ -160,24 +104,3 @@ def exit_status(runs: Iterable[KernelRun]) -> int:
     """Return 0 if every kernel passed, else 1; nothing run is not a pass either."""
     runs = list(runs)
     return 0 if runs and all(run.outcome is Outcome.PASSED for run in runs) else 1
-
-
-def write(run: KernelRun, path: Path) -> None:
-    """Write a run's JSON; the file is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(dataclasses.asdict(run), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def read(path: Path) -> KernelRun:
-    """Read a run's JSON; ValueError where it is of another schema or no result at all."""
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise ValueError(f"{path.name}: no result of schema {SCHEMA}")
-    tests = tuple(
-        TestResult(**{**test, "outcome": Outcome(test["outcome"])}) for test in data["tests"]
-    )
-    data |= {"tests": tests, "outcome": Outcome(data["outcome"])}
-    data |= {name: tuple(data.get(name, ())) for name in ("logs", "cores", "trace")}
-    return KernelRun(**data)

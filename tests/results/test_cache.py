@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from bpfmatrix import __version__
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.kernels.image import KernelImage, Provenance
-from bpfmatrix.payload.model import Executable
-from bpfmatrix.results import model
-from bpfmatrix.results.model import KernelRun, Outcome, TestResult
-from bpfmatrix.session import result_cache
-from bpfmatrix.session.host_files import Plan
+from bpfmatrix.payload.model import Payload
+from bpfmatrix.results import cache, files
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.session import fingerprint
+from bpfmatrix.session.host_files import HostFilesPlan
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.vm.accelerator import Accelerator
@@ -38,8 +39,26 @@ RUN = KernelRun(
 )
 
 
+@dataclass(frozen=True)
+class PreparedRun:
+    """A prepared kernel with the commands that it is given, each with its test's name."""
+
+    prepared: Prepared
+    commands: tuple[tuple[str, TestCommand], ...]
+
+
+def recall(project: Project, run: PreparedRun) -> KernelRun | None:
+    key = fingerprint.fingerprint(run.prepared, run.commands)
+    return cache.recall(project, key) if key else None
+
+
+def remember(project: Project, run: PreparedRun, result: KernelRun) -> None:
+    if key := fingerprint.fingerprint(run.prepared, run.commands):
+        cache.remember(project, key, result)
+
+
 @pytest.fixture
-def prepared(library_project: Project, tmp_path: Path) -> Prepared:
+def prepared(library_project: Project, tmp_path: Path) -> PreparedRun:
     for name in ("qemu", "payload"):
         (tmp_path / name).write_text(name)
         (tmp_path / name).chmod(0o755)
@@ -64,105 +83,111 @@ def prepared(library_project: Project, tmp_path: Path) -> Prepared:
         initramfs=Path("/initramfs/0.cpio"),
         payload=tmp_path / "payload",
     )
-    test = Executable(tmp_path / "payload", "program")
-    return Prepared(
+    ready = Prepared(
         library_project.config.kernel("6.1"),
         image,
         Accelerator("tcg"),
         spec,
+        payload=Payload(()),
         payload_id="0123",
-        tests=((test, TestCommand(1, ("/payload/payload",), 120.0)),),
         env={"A": "b"},
-        files=Plan(),
+        host_files=HostFilesPlan(),
     )
+    return PreparedRun(ready, (("payload", TestCommand(1, ("/payload/payload",), 120.0)),))
 
 
-def test_what_passed_is_recalled_as_cached(library_project: Project, prepared: Prepared) -> None:
-    assert result_cache.recall(library_project, prepared) is None
-    result_cache.remember(library_project, prepared, RUN)
-    assert result_cache.recall(library_project, prepared) == replace(RUN, cached=True)
+def test_what_passed_is_recalled_as_cached(library_project: Project, prepared: PreparedRun) -> None:
+    assert recall(library_project, prepared) is None
+    remember(library_project, prepared, RUN)
+    assert recall(library_project, prepared) == replace(RUN, cached=True)
 
 
-def test_what_is_recalled_is_the_last_result(library_project: Project, prepared: Prepared) -> None:
+def test_what_is_recalled_is_the_last_result(
+    library_project: Project, prepared: PreparedRun
+) -> None:
     path = library_project.results / "6.1.json"
     log = library_project.results / "6.1/a.log"
     log.parent.mkdir(parents=True)
     log.write_text("of the run that passed")
     run = replace(RUN, console="6.1/console.log", logs=("6.1/a.log",))
-    result_cache.remember(library_project, prepared, run)
-    model.write(run, path)
+    remember(library_project, prepared, run)
+    files.write(run, path)
     for _ in range(2):
-        assert result_cache.recall(library_project, prepared) == replace(run, cached=True)
-        assert model.read(path) == replace(run, cached=True)
+        assert recall(library_project, prepared) == replace(run, cached=True)
+        assert files.read_run(path) == replace(run, cached=True)
         assert log.exists()
 
     # Of another run on this kernel, with other tests.
-    model.write(replace(run, outcome=Outcome.FAILED, started_at="2026-01-02"), path)
+    files.write(replace(run, outcome=Outcome.FAILED, started_at="2026-01-02"), path)
     for _ in range(2):
-        assert result_cache.recall(library_project, prepared) == replace(RUN, cached=True)
-        assert model.read(path) == replace(RUN, cached=True)
+        assert recall(library_project, prepared) == replace(RUN, cached=True)
+        assert files.read_run(path) == replace(RUN, cached=True)
         assert not log.exists()
 
 
 def test_the_boundary_of_an_output_is_another_each_time_and_does_not_count(
-    library_project: Project, prepared: Prepared
+    library_project: Project, prepared: PreparedRun
 ) -> None:
-    result_cache.remember(library_project, prepared, RUN)
-    [(test, command)] = prepared.tests
-    again = replace(prepared, tests=((test, replace(command, boundary=b"x" * 32)),))
-    assert result_cache.recall(library_project, again) is not None
+    remember(library_project, prepared, RUN)
+    [(test, command)] = prepared.commands
+    again = replace(prepared, commands=((test, replace(command, boundary=b"x" * 32)),))
+    assert recall(library_project, again) is not None
 
 
 @pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.PASSED])
 def test_what_did_not_pass_is_never_kept(
-    library_project: Project, prepared: Prepared, outcome: Outcome
+    library_project: Project, prepared: PreparedRun, outcome: Outcome
 ) -> None:
-    result_cache.remember(library_project, prepared, replace(RUN, outcome=outcome))
-    assert result_cache.recall(library_project, prepared) is None
+    remember(library_project, prepared, replace(RUN, outcome=outcome))
+    assert recall(library_project, prepared) is None
 
 
-def spec(**other: Any) -> Callable[[Prepared], Prepared]:
-    return lambda prepared: replace(prepared, spec=replace(prepared.spec, **other))
+def spec(**other: Any) -> Callable[[PreparedRun], PreparedRun]:
+    return lambda run: with_prepared(run, spec=replace(run.prepared.spec, **other))
 
 
-def command(**other: Any) -> Callable[[Prepared], Prepared]:
-    def changed(prepared: Prepared) -> Prepared:
-        [(test, command)] = prepared.tests
-        return replace(prepared, tests=((test, replace(command, **other)),))
+def with_prepared(run: PreparedRun, **other: Any) -> PreparedRun:
+    return replace(run, prepared=replace(run.prepared, **other))
+
+
+def command(**other: Any) -> Callable[[PreparedRun], PreparedRun]:
+    def changed(prepared: PreparedRun) -> PreparedRun:
+        [(test, command)] = prepared.commands
+        return replace(prepared, commands=((test, replace(command, **other)),))
 
     return changed
 
 
-def timeout(**other: str) -> Callable[[Prepared], Prepared]:
+def timeout(**other: str) -> Callable[[PreparedRun], PreparedRun]:
     config = Config.model_validate(
         {"kernels": {"6.1": {"source": {"oci": "example/6.1"}, "timeout": other}}}
     )
-    return lambda prepared: replace(prepared, kernel=config.kernel("6.1"))
+    return lambda prepared: with_prepared(prepared, kernel=config.kernel("6.1"))
 
 
-def expecting(**expectation: str) -> Callable[[Prepared], Prepared]:
+def expecting(**expectation: str) -> Callable[[PreparedRun], PreparedRun]:
     config = Config.model_validate(
         {"kernels": {"6.1": {"source": {"oci": "example/6.1"}}}, "expect": [expectation]}
     )
-    return lambda prepared: replace(prepared, kernel=config.kernel("6.1"))
+    return lambda prepared: with_prepared(prepared, kernel=config.kernel("6.1"))
 
 
 def test_what_is_no_longer_expected_does_not_count(
-    library_project: Project, prepared: Prepared
+    library_project: Project, prepared: PreparedRun
 ) -> None:
-    result_cache.remember(library_project, prepared, RUN)
+    remember(library_project, prepared, RUN)
     past = expecting(test="a", reason="known", until="2020-01-01")
-    assert result_cache.recall(library_project, past(prepared)) is not None
+    assert recall(library_project, past(prepared)) is not None
 
 
-CHANGES: dict[str, Callable[[Prepared], Prepared]] = {
-    "payload": lambda prepared: replace(prepared, payload_id="4567"),
+CHANGES: dict[str, Callable[[PreparedRun], PreparedRun]] = {
+    "payload": lambda prepared: with_prepared(prepared, payload_id="4567"),
     "argument": command(argv=("/payload/payload", "-v")),
     "limit": command(limit_seconds=60.0),
-    "env": lambda prepared: replace(prepared, env={"A": "c"}),
-    "no env": lambda prepared: replace(prepared, env={}),
-    "one test more": lambda prepared: replace(prepared, tests=prepared.tests * 2),
-    "no test": lambda prepared: replace(prepared, tests=()),
+    "env": lambda prepared: with_prepared(prepared, env={"A": "c"}),
+    "no env": lambda prepared: with_prepared(prepared, env={}),
+    "one test more": lambda prepared: replace(prepared, commands=prepared.commands * 2),
+    "no test": lambda prepared: replace(prepared, commands=()),
     "kernel": spec(boot=Path("/kernels/6.1-other/vmlinux")),
     "initramfs": spec(initramfs=Path("/initramfs/1.cpio")),
     "kernel_args": spec(kernel_args=("quiet",)),
@@ -178,31 +203,31 @@ CHANGES: dict[str, Callable[[Prepared], Prepared]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_anything_that_shapes_a_run_makes_it_untrue(
-    library_project: Project, prepared: Prepared, change: Callable[[Prepared], Prepared]
+    library_project: Project, prepared: PreparedRun, change: Callable[[PreparedRun], PreparedRun]
 ) -> None:
-    result_cache.remember(library_project, prepared, RUN)
-    assert result_cache.recall(library_project, change(prepared)) is None
-    assert result_cache.recall(library_project, prepared) is not None
+    remember(library_project, prepared, RUN)
+    assert recall(library_project, change(prepared)) is None
+    assert recall(library_project, prepared) is not None
 
 
-def test_another_qemu_makes_it_untrue(library_project: Project, prepared: Prepared) -> None:
-    result_cache.remember(library_project, prepared, RUN)
-    os.utime(prepared.spec.qemu, (0, 0))
-    assert result_cache.recall(library_project, prepared) is None
+def test_another_qemu_makes_it_untrue(library_project: Project, prepared: PreparedRun) -> None:
+    remember(library_project, prepared, RUN)
+    os.utime(prepared.prepared.spec.qemu, (0, 0))
+    assert recall(library_project, prepared) is None
 
 
 def test_another_version_of_the_tool_makes_it_untrue(
-    library_project: Project, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    library_project: Project, prepared: PreparedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result_cache.remember(library_project, prepared, RUN)
-    monkeypatch.setattr(result_cache, "__version__", "99")
-    assert result_cache.recall(library_project, prepared) is None
+    remember(library_project, prepared, RUN)
+    monkeypatch.setattr(fingerprint, "__version__", "99")
+    assert recall(library_project, prepared) is None
 
 
 @pytest.mark.parametrize("name", ["run.py", "guest/init"])
 def test_other_code_of_the_tool_makes_it_untrue(
     library_project: Project,
-    prepared: Prepared,
+    prepared: PreparedRun,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     name: str,
@@ -210,34 +235,34 @@ def test_other_code_of_the_tool_makes_it_untrue(
     package = tmp_path / "package"
     (package / "guest").mkdir(parents=True)
     (package / name).write_text("")
-    monkeypatch.setattr(result_cache, "PACKAGE", package)
-    result_cache.remember(library_project, prepared, RUN)
+    monkeypatch.setattr(fingerprint, "PACKAGE", package)
+    remember(library_project, prepared, RUN)
     os.utime(package / name, (0, 0))
     # The guest's own script is in the initramfs, which is named by its content.
-    assert (result_cache.recall(library_project, prepared) is None) is name.endswith(".py")
+    assert (recall(library_project, prepared) is None) is name.endswith(".py")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": 0}', "\0"])
 def test_a_damaged_one_is_not_recalled(
-    library_project: Project, prepared: Prepared, text: str
+    library_project: Project, prepared: PreparedRun, text: str
 ) -> None:
-    result_cache.remember(library_project, prepared, RUN)
+    remember(library_project, prepared, RUN)
     [kept] = (library_project.state / "passed").iterdir()
     kept.write_text(text)
-    assert result_cache.recall(library_project, prepared) is None
+    assert recall(library_project, prepared) is None
 
 
 def test_only_so_many_are_kept(
-    library_project: Project, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    library_project: Project, prepared: PreparedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(result_cache, "_KEPT_FILES", 3)
-    many = [replace(prepared, payload_id=str(number)) for number in range(5)]
+    monkeypatch.setattr(cache, "_KEPT_FILES", 3)
+    many = [with_prepared(prepared, payload_id=str(number)) for number in range(5)]
     for age, one in enumerate(many):
-        result_cache.remember(library_project, one, RUN)
+        remember(library_project, one, RUN)
         folder = library_project.state / "passed"
         newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         os.utime(newest, (time.time() - 100 + age,) * 2)
-    known = [result_cache.recall(library_project, one) is not None for one in many]
+    known = [recall(library_project, one) is not None for one in many]
     assert known == [False, False, True, True, True]
 
 
@@ -315,12 +340,12 @@ def test_a_failure_is_never_cached(project: ToolProject) -> None:
 
 
 def test_what_saw_the_hosts_files_is_neither_kept_nor_given(
-    library_project: Project, prepared: Prepared, tmp_path: Path
+    library_project: Project, prepared: PreparedRun, tmp_path: Path
 ) -> None:
     folder = HostFolder("host1", tmp_path, False, "virtiofs", 1.0)
-    seeing = replace(prepared, spec=replace(prepared.spec, folders=(folder,)))
-    result_cache.remember(library_project, seeing, RUN)
-    assert result_cache.recall(library_project, prepared) is None
-    result_cache.remember(library_project, prepared, RUN)
-    assert result_cache.recall(library_project, prepared) is not None
-    assert result_cache.recall(library_project, seeing) is None
+    seeing = spec(folders=(folder,))(prepared)
+    remember(library_project, seeing, RUN)
+    assert recall(library_project, prepared) is None
+    remember(library_project, prepared, RUN)
+    assert recall(library_project, prepared) is not None
+    assert recall(library_project, seeing) is None

@@ -1,7 +1,7 @@
-"""A stay in one kernel's guest, whatever it is for, and what its result says of it.
+"""The session of one guest: how it is entered, what ends it early, and the facts of it.
 
-`enter` gives a guest that is ready, restored or booted. A `Stay` notes what became of that, and
-tells a `Listener`.
+`enter` gives a guest that is ready, restored from a template or booted. A `GuestSession` notes when
+and how that happened, for the result.
 """
 
 import asyncio
@@ -17,33 +17,34 @@ from pathlib import Path
 from typing import Any
 
 from bpfmatrix import __version__
+from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.results.model import Outcome
-from bpfmatrix.session.observer import Listener
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.vm import launch, machine, template
 from bpfmatrix.vm.protocol import GuestError, ProtocolError
 
-__all__ = ["Entered", "Stay", "cleared", "enter", "failure_of", "now"]
+__all__ = ["EnteredGuest", "GuestSession", "cleared", "enter", "failure_of", "unprepared_facts"]
 
 
 @dataclass(frozen=True)
-class Entered:
+class EnteredGuest:
     """A guest that is ready for its job."""
 
-    guest: machine.Machine
+    machine: machine.Machine
     start: str
-    """How it got ready; the first word is `cold` or `warm`."""
+    """How it became ready; the first word is `cold` or `warm`."""
     console: Path
 
 
 @contextlib.asynccontextmanager
 async def enter(
-    project: Project, prepared: Prepared, console: Path, cold: bool, listener: Listener
-) -> AsyncIterator[Entered]:
-    """Restore a machine from its template, or boot one where that is not to be had."""
-    spec, damaged = prepared.spec, partial(listener.step, prepared.kernel.id, "template")
+    project: Project, prepared: Prepared, console: Path, cold: bool, observer: Observer
+) -> AsyncIterator[EnteredGuest]:
+    """Restore a machine from its template, or boot one where no template can be used."""
+    spec, damaged = prepared.spec, partial(observer.step, prepared.kernel.id, "template")
     async with contextlib.AsyncExitStack() as stack:
         if not cold and spec.slots >= len(spec.folders):
             try:
@@ -56,7 +57,7 @@ async def enter(
                         template.restored(saved, spec, console, prepared.host_name)
                     )
                     start = "warm, template made" if made else "warm template"
-                    yield Entered(guest, start, console)
+                    yield EnteredGuest(guest, start, console)
                     return
                 except launch.RestoreError as error:
                     template.discard(saved, project.cache)
@@ -65,54 +66,49 @@ async def enter(
                 damaged(f"can't be made: {error}", "booting")
         console.unlink(missing_ok=True)
         guest = await stack.enter_async_context(launch.start(spec, console))
-        yield Entered(guest, "cold", console)
+        yield EnteredGuest(guest, "cold", console)
 
 
-class Stay:
-    """One use of one guest. `release` is what its kernel calls itself, once it is up."""
+class GuestSession:
+    """What is known of one guest session, from its begin on."""
 
     def __init__(
-        self,
-        project: Project,
-        prepared: Prepared,
-        console: Path,
-        listener: Listener,
-        *,
-        cold: bool,
+        self, project: Project, prepared: Prepared, console: Path, observer: Observer, *, cold: bool
     ) -> None:
         self._project = project
         self._prepared = prepared
-        self._listener = listener
+        self._observer = observer
         self._cold = cold
-        self._began, self._started_at = time.monotonic(), now()
+        self._began, self._started_at = time.monotonic(), _now()
         self._start = ""
         self._seconds_to_ready = 0.0
+        self._release = ""
         self.console = console
-        self.release = ""
+        """The file that the kernel's console is written to."""
 
     @contextlib.asynccontextmanager
-    async def begin(self, entered: Entered | None = None) -> AsyncIterator[machine.Machine]:
-        """Give a guest that is ready for its job: the one that was entered already, if any."""
+    async def begin(self, entered: EnteredGuest | None = None) -> AsyncIterator[EnteredGuest]:
+        """Give a guest that is ready for its job: `entered`, or one that is started now."""
         prepared, id = self._prepared, self._prepared.kernel.id
-        entrance: contextlib.AbstractAsyncContextManager[Entered]
+        entrance: contextlib.AbstractAsyncContextManager[EnteredGuest]
         if entered:
             entrance = contextlib.nullcontext(entered)
         else:
-            entrance = enter(self._project, prepared, self.console, self._cold, self._listener)
-        self._listener.doing(id, "boot", "waiting for the guest")
+            entrance = enter(self._project, prepared, self.console, self._cold, self._observer)
+        self._observer.doing(id, "boot", "waiting for the guest")
         started = time.monotonic()
         async with entrance as ready:
-            self._start, self.release = ready.start, ready.guest.release
+            self._start, self._release = ready.start, ready.machine.release
             self._seconds_to_ready = time.monotonic() - started
             detail = f"{self._start}, {prepared.accelerator}"
-            self._listener.step(id, "boot", detail, f"{self._seconds_to_ready:.2f} s")
-            yield ready.guest
+            self._observer.step(id, "boot", detail, f"{self._seconds_to_ready:.2f} s")
+            yield ready
 
     def facts(self) -> dict[str, Any]:
-        """Return the fields of a `GuestRun` that tell of the stay, which ends now."""
+        """Return the fields of a `GuestRun` that tell of the session, which ends now."""
         image = self._prepared.image
         return {
-            "release": self.release or image.release,
+            "release": self._release or image.release,
             "version": image.version,
             "arch": image.arch,
             "provenance": {**dataclasses.asdict(image.provenance), "digest": image.digest},
@@ -125,10 +121,15 @@ class Stay:
         }
 
 
+def unprepared_facts(kernel: KernelConfig) -> dict[str, Any]:
+    """Return the fields of a `GuestRun` for a kernel that could not even be booted."""
+    return {"arch": kernel.arch, "started_at": _now(), "tool_version": __version__}
+
+
 async def failure_of(
-    work: Coroutine[None, None, None], limit_seconds: float
+    work: Coroutine[None, None, None], limit_seconds: float | None
 ) -> tuple[Outcome, str] | None:
-    """Do a machine's work, and return what kept it from its end and why; None if nothing did."""
+    """Await `work`; return what ended it early, as an outcome and a reason, or None."""
     try:
         async with asyncio.timeout(limit_seconds):
             await work
@@ -146,7 +147,7 @@ async def failure_of(
 
 
 def cleared(results: Path, id: str) -> Path:
-    """Return a kernel's empty folder for logs, so that none is taken for one of an earlier run."""
+    """Return a kernel's empty folder for logs; the result of an earlier run is removed, too."""
     folder = results / id
     shutil.rmtree(folder, ignore_errors=True)
     (results / f"{id}.json").unlink(missing_ok=True)
@@ -154,6 +155,6 @@ def cleared(results: Path, id: str) -> Path:
     return folder
 
 
-def now() -> str:
+def _now() -> str:
     """Return the time as results have it: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.results import model
-from bpfmatrix.results.model import KernelRun, Outcome, TestResult, exit_status, verdict
+from bpfmatrix.results import files, kernel_run
+from bpfmatrix.results.kernel_run import KernelRun, TestResult, exit_status, verdict
+from bpfmatrix.results.outcome import Outcome
 
 TEXT = st.text(max_size=20)
 TESTS = st.builds(TestResult, TEXT, TEXT, st.sampled_from(Outcome), st.floats(0, 1e6), TEXT, TEXT)
@@ -27,8 +28,8 @@ def test_a_result_is_read_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, run: KernelRun
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "results" / "6.1.json"
-    model.write(run, path)
-    assert model.read(path) == run
+    files.write(run, path)
+    assert files.read_run(path) == run
     assert [file.name for file in path.parent.iterdir()] == ["6.1.json"]
 
 
@@ -37,14 +38,14 @@ def test_what_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "6.1.json"
     path.write_text(content)
     with pytest.raises(ValueError):  # noqa: PT011 - of JSON, or of the schema
-        model.read(path)
+        files.read_run(path)
 
 
 def test_the_file_names_its_schema_and_outcomes_as_words(tmp_path: Path) -> None:
     path = tmp_path / "6.1.json"
-    model.write(KernelRun("6.1", Outcome.PANIC, "why"), path)
+    files.write(KernelRun("6.1", Outcome.PANIC, "why"), path)
     data = json.loads(path.read_text())
-    assert data["schema"] == model.SCHEMA
+    assert data["schema"] == kernel_run.SCHEMA
     assert (data["kernel"], data["outcome"], data["reason"]) == ("6.1", "panic", "why")
 
 

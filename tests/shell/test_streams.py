@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from bpfmatrix.shell.forwarding import Input, Output, are_one
+from bpfmatrix.shell.streams import Input, Output, are_one
 
 BOUNDARY = b"0123456789abcdef"
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bpfmatrix.cli import console
-from bpfmatrix.cli.console import Report
+from bpfmatrix.cli.suite_output import SuiteConsole
 from bpfmatrix.config.project import Project
-from bpfmatrix.results.model import KernelRun, Outcome, TestResult
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
 
 PASSED = TestResult("b", "TestA", Outcome.PASSED, 0.11)
 SKIPPED = TestResult("b", "TestB", Outcome.SKIPPED, 0, "needs 5.17")
@@ -44,13 +45,13 @@ def into(written: io.StringIO) -> Console:
 
 
 def one_kernel(project: Project, run: KernelRun) -> None:
-    with Report(project, [run.kernel]) as report:
+    with SuiteConsole(project, [run.kernel]) as report:
         report.doing(run.kernel, "kernel", "looking")
         report.step(run.kernel, "kernel", f"{run.version} [apt]", "cached")
         report.doing(run.kernel, "boot", "waiting", 0.5)
         report.step(run.kernel, "boot", "cold, tcg", "2.10 s")
         for test in run.tests:
-            report.test(run.kernel, test)
+            report.result(run.kernel, test)
         report.finished(run)
 
 
@@ -132,9 +133,9 @@ def test_any_name_and_reason_are_shown_as_they_are(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(console, "make_console", lambda _=False: into(written))
         patch.delenv("GITHUB_ACTIONS", raising=False)
-        report = Report(ANY_PROJECT, ["6.1"])
+        report = SuiteConsole(ANY_PROJECT, ["6.1"])
         report.step("6.1", "kernel", text, text)
-        report.test("6.1", TestResult("b", text, Outcome.FAILED, 0, text, text))
+        report.result("6.1", TestResult("b", text, Outcome.FAILED, 0, text, text))
     assert written.getvalue().count(text) >= 4
 
 
@@ -158,7 +159,7 @@ def test_a_group_is_closed_whatever_happens(
     library_project: Project, pipe: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    with pytest.raises(KeyError), Report(library_project, ["6.1"]):
+    with pytest.raises(KeyError), SuiteConsole(library_project, ["6.1"]):
         raise KeyError
     assert pipe.getvalue().splitlines()[-1] == "::endgroup::"
 
@@ -166,11 +167,11 @@ def test_a_group_is_closed_whatever_happens(
 def test_several_kernels_name_theirs_and_end_in_a_table(
     library_project: Project, pipe: io.StringIO
 ) -> None:
-    with Report(library_project, ["5.10", "6.1"]) as report:
+    with SuiteConsole(library_project, ["5.10", "6.1"]) as report:
         for run in (BAD, GOOD):
             report.step(run.kernel, "kernel", "x", "cached")
             for test in run.tests:
-                report.test(run.kernel, test)
+                report.result(run.kernel, test)
             report.finished(run)
         report.matrix([BAD, GOOD], 4.6)
     text = pipe.getvalue()
@@ -196,7 +197,7 @@ def test_what_passed_on_another_kernel_can_be_bisected(
         KernelRun("6.12", Outcome.PASSED, arch="x86_64", tests=(skipped, PASSED)),
         KernelRun("7.3", Outcome.PASSED, arch="x86_64", tests=(passed, PASSED)),
     ]
-    with Report(library_project, [run.kernel for run in runs]) as report:
+    with SuiteConsole(library_project, [run.kernel for run in runs]) as report:
         for run in runs:
             report.finished(run)
         report.matrix(runs, 1.0)

@@ -1,0 +1,16 @@
+"""`invoke debug` on the console."""
+
+from bpfmatrix.cli.progress_bar import shown
+from bpfmatrix.cli.suite_output import SuiteConsole
+from bpfmatrix.config.project import Project
+from bpfmatrix.debug import session
+from bpfmatrix.debug.session import DebugOptions
+from bpfmatrix.suite.options import RunOptions
+
+__all__ = ["debug"]
+
+
+def debug(project: Project, id: str, tests: RunOptions, options: DebugOptions) -> int:
+    """Run the tests on one kernel under gdb; returns the exit status."""
+    console = SuiteConsole(project, [id], tests.binaries)
+    return session.debug(project, id, tests, options, console, shown)

@@ -1,0 +1,30 @@
+"""What `run`, `matrix` and the nox sessions do: run the tests, and print what came of them."""
+
+import time
+from collections.abc import Sequence
+
+from bpfmatrix.cli.suite_output import SuiteConsole
+from bpfmatrix.config.project import Project
+from bpfmatrix.report import summary
+from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.session.pipeline import run_side_by_side
+from bpfmatrix.suite.options import RunOptions
+from bpfmatrix.suite.workload import SuiteWorkload
+
+__all__ = ["run_tests"]
+
+
+def run_tests(
+    project: Project, ids: Sequence[str], options: RunOptions, jobs: int | None = None
+) -> list[KernelRun]:
+    """Run the tests on these kernels and print all that a person wants to see.
+
+    See `run_side_by_side` for `jobs`, the order of the results, and what is raised.
+    """
+    started = time.monotonic()
+    with SuiteConsole(project, ids, options.binaries) as console:
+        runs = run_side_by_side(project, ids, SuiteWorkload(project, options), console, jobs)
+    if len(runs) > 1:
+        console.matrix(runs, time.monotonic() - started)
+    summary.write(runs)
+    return runs

@@ -1,0 +1,60 @@
+"""`invoke shell`: a command's streams are ours, and all else is only shown where nobody minds."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bpfmatrix.cli.console import LiveConsole
+from bpfmatrix.config.project import Project
+from bpfmatrix.session.guest_session import EnteredGuest
+from bpfmatrix.session.options import SessionOptions
+from bpfmatrix.session.pipeline import run_one
+from bpfmatrix.session.preparation import Prepared
+from bpfmatrix.shell.workload import ShellWorkload
+
+__all__ = ["shell"]
+
+
+def shell(project: Project, id: str, command: Sequence[str], options: SessionOptions) -> int:
+    """Run a command, or else a shell, on a kernel; return its exit status.
+
+    BpfmatrixError where the kernel can't be provided or booted, SessionEndedError where its machine
+    ends before the command does.
+    """
+    _open_closed_streams()
+    with _Progress(id) as console, TemporaryDirectory(prefix="bpfmatrix-") as folder:
+
+        def attach(entered: EnteredGuest, prepared: Prepared, is_shell: bool) -> None:
+            console.stop()  # from here on the terminal is the command's
+            if is_shell:
+                image = prepared.image.description
+                print(f"{image}; {entered.start}. `exit` ends it.", file=sys.stderr)
+
+        workload = ShellWorkload(project, command, options, Path(folder), attach)
+        return run_one(project, id, workload, console)
+
+
+def _open_closed_streams() -> None:
+    """Keep the numbers of our standard streams from becoming those of other files."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+class _Progress(LiveConsole):
+    """Shows what goes on, only on a terminal. Of the steps, it prints what went wrong."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__([id], stderr=True)
+        self.github.active = False  # its groups are for runs of tests
+
+    def step(self, kernel: str, name: str, detail: str, result: str) -> None:
+        """See Observer."""
+        if name == "template":
+            super().step(kernel, name, detail, result)
+        else:
+            self.done(kernel)

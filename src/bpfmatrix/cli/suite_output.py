@@ -1,0 +1,200 @@
+"""What a person sees of a run of the tests: each test, each kernel's summary, and the matrix."""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from bpfmatrix.cli.console import STYLES, LiveConsole
+from bpfmatrix.config.project import Project
+from bpfmatrix.config.releases import neighbour
+from bpfmatrix.host.text import counted
+from bpfmatrix.kernels.console_log import last_lines, telling_lines
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import ProgramResult, Verification
+
+__all__ = ["SuiteConsole"]
+
+# As support/internal/bpftest writes it.
+_VERIFIER_LOG = re.compile(
+    r"----- verifier log: (.*?) -----\n.*?----- end of verifier log -----", re.S
+)
+# A kernel that no entry of kernels.yaml declares has no session.
+_AVAILABLE = "matrix -- --available --kernels {}"
+_SHOWN_OUTPUT_LINES = 60
+_SHOWN_FAILURES = 10
+
+
+class SuiteConsole(LiveConsole):
+    """The console of a run of the tests on one or several kernels."""
+
+    def __init__(
+        self, project: Project, kernels: Sequence[str], binaries: Sequence[Path] = ()
+    ) -> None:
+        super().__init__(kernels)
+        self._project = project
+        self._binaries = binaries
+        self._runs: list[KernelRun] = []
+
+    def result(self, kernel: str, result: TestResult | ProgramResult) -> None:
+        """See Observer."""
+        assert isinstance(result, TestResult)
+        surprising = result.outcome is Outcome.PASSED and bool(result.expected)
+        calm = result.outcome in (Outcome.PASSED, Outcome.SKIPPED) or bool(result.expected)
+        if self.several and calm and not surprising:
+            return
+        who = f"{kernel:<{self.width}}" if self.several else ""
+        style = "yellow" if result.expected else STYLES.get(result.outcome, "red")
+        text = Text.assemble(f"{who}  ", (self.mark(result.outcome), style), f" {result.name}")
+        if surprising:
+            self.line(text, f"passed, not as expected: {result.expected}", style)
+        elif result.expected:
+            self.line(text, f"{result.outcome} as expected: {result.expected}", style)
+        elif result.outcome is Outcome.PASSED:
+            self.line(text, f"{result.seconds:.2f} s")
+        else:
+            said = f"{result.outcome}: {result.reason}" if result.reason else str(result.outcome)
+            self.line(text, said, style)
+
+    def finished(self, run: KernelRun | Verification) -> None:
+        """See Observer."""
+        assert isinstance(run, KernelRun)
+        self.done(run.kernel)
+        self._runs.append(run)
+        if self.github.active:
+            if self.several:
+                self._list_tests(run)
+            self.github.end_group()
+        self._summary(run)
+        if not self.several:
+            self._explain(run)
+
+    def _list_tests(self, run: KernelRun) -> None:
+        self.github.begin_group(_shown_release(run))
+        for test in run.tests:
+            reason = f"  {test.reason}" if test.reason else ""
+            self.console.print(f"  {test.outcome:<8} {test.name}{reason}", markup=False)
+
+    def matrix(self, runs: Sequence[KernelRun], seconds: float) -> None:
+        """Print the table of all kernels, and then what did not pass."""
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+        table.add_column("")
+        for run in runs:
+            table.add_column(_shown_release(run), justify="left")
+        table.add_row("tests", *(self._cell(run) for run in runs))
+        table.add_row("skipped", *(str(run.count(Outcome.SKIPPED) or "") for run in runs))
+        total = f"side by side {seconds:.1f} s"
+        table.add_row("time", *("cached" if r.cached else f"{r.seconds:.1f} s" for r in runs))
+        self.console.print()
+        self.console.print(table)
+        self.console.print(total)
+        for run in runs:
+            self._explain(run)
+
+    def _cell(self, run: KernelRun) -> Text:
+        style = STYLES.get(run.outcome, "red")
+        count = f" {run.count(Outcome.PASSED)}" if run.outcome is Outcome.PASSED else ""
+        bad = f" {len(run.failures)}" if run.failures else ""
+        word = "" if run.outcome in (Outcome.PASSED, Outcome.FAILED) else f" {run.outcome}"
+        return Text(f"{self.mark(run.outcome)}{count or bad}{word}", style)
+
+    def _summary(self, run: KernelRun) -> None:
+        style = STYLES.get(run.outcome, "red")
+        passed = run.count(Outcome.PASSED)
+        counts = [counted(passed, "test")]
+        if run.failures:
+            counts[0] += " passed"
+            counts.append(f"{len(run.failures)} failed")
+        if run.expected_failures:
+            counts.append(f"{len(run.expected_failures)} failed as expected")
+        if run.unexpected_passes:
+            counts.append(f"{len(run.unexpected_passes)} passed, not as expected")
+        if skipped := run.count(Outcome.SKIPPED):
+            counts.append(f"{skipped} skipped")
+        name = f"{_shown_release(run):<10}"
+        text = f"[bold]{name}[/]  [{style}]{run.outcome}[/]"
+        if run.cached:
+            text += f" (cached, {run.age} ago)"
+        if run.tests:
+            text += f"  {', '.join(counts)}"
+        ran = bool(run.seconds) and not run.cached
+        self.console.print(f"{text}  {run.seconds:.1f} s" if ran else text)
+        if run.outcome is not Outcome.PASSED:
+            self.github.annotate(f"{name.strip()} {run.outcome}: {run.reason}")
+
+    def _explain(self, run: KernelRun) -> None:
+        """Say why a kernel did not pass: what, the lines that explain it, and where the rest is."""
+        if run.outcome is Outcome.PASSED:
+            return
+        who, shown = _shown_release(run), self.console.print
+        shown()
+        shown(Text.assemble((who, "bold"), "  ", (run.outcome, "red"), f": {run.reason}"))
+        for test in run.failures[:_SHOWN_FAILURES]:
+            mark = self.mark(test.outcome)
+            shown(Text.assemble("  ", (mark, "red"), " ", (test.name, "bold")))
+            for line in last_lines(_folded(test.output), _SHOWN_OUTPUT_LINES):
+                shown(f"      {line}", markup=False)
+        if len(run.failures) > _SHOWN_FAILURES:
+            shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
+        for line in self._console_log(run):
+            shown(f"      {line}", markup=False, style="dim")
+        for line in run.trace:
+            shown(f"        {line}", markup=False)
+        for log in run.logs:
+            shown(f"  full output   {log}", markup=False)
+        for core in run.cores:
+            shown(f"  core file     {core}", markup=False)
+        if run.console:
+            shown(f"  console       {run.console}", markup=False)
+        if run.failures:
+            top = run.failures[0].name.split("/")[0]
+            declared = run.kernel in self._project.config.kernels
+            session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
+            given = "".join(f" --binary {path}" for path in self._binaries)
+            shown(f"  run it alone  nox -s {session} --run {top}{given}", markup=False)
+            if declared:
+                words = f"--kernel {run.kernel} --run {top}{given}"
+                shown(f"  look inside   invoke debug {words}", markup=False)
+            if good := self._passed_elsewhere(run, top):
+                words = f"--run {top}{given} --good {good} --bad {run.kernel}"
+                shown(f"  since when    invoke bisect {words}", markup=False)
+
+    def _passed_elsewhere(self, bad: KernelRun, test: str) -> str:
+        """Return a kernel on which a test passed, subtests included, that failed on another one."""
+        good = [run.kernel for run in self._runs if run.arch == bad.arch and _passed(run, test)]
+        return neighbour(bad.kernel, good)
+
+    def _console_log(self, run: KernelRun) -> list[str]:
+        """Return the last lines of the console that came while tests ran, or of all if none did."""
+        if not run.console:
+            return []
+        with contextlib.suppress(OSError):
+            text = (self._project.root / run.console).read_bytes()[run.console_bytes_before_tests :]
+            lines = telling_lines(text.decode(errors="replace"))
+            if not run.trace:
+                return lines
+            # The trace follows, with files and lines.
+            trace = (n for n, line in enumerate(lines, 1) if line.lower().endswith("call trace:"))
+            return lines[: next(trace, len(lines))]
+        return []
+
+
+def _passed(run: KernelRun, test: str) -> bool:
+    """Whether a test passed; of one with subtests, only these are listed."""
+    found = {one.outcome for one in run.tests if one.name.split("/")[0] == test}
+    return Outcome.PASSED in found and found <= {Outcome.PASSED, Outcome.SKIPPED}
+
+
+def _shown_release(run: KernelRun) -> str:
+    return run.version or run.kernel
+
+
+def _folded(output: str) -> str:
+    """Leave out the verifier's logs: what they come to stands before them, all of it in a file."""
+    return _VERIFIER_LOG.sub(
+        lambda log: f"(the verifier's log of {log[1]}: {log[0].count(chr(10)) - 1} lines)", output
+    )

@@ -1,0 +1,61 @@
+"""The cache of results: runs that passed and would pass again, as nothing changed since.
+
+A run is known by its fingerprint (`bpfmatrix.session.fingerprint`). `remember` keeps a run that
+passed; `recall` returns it. Failures are never kept: a failure may have been an accident, and what
+people do about it is to run the tests again.
+"""
+
+import contextlib
+import dataclasses
+import shutil
+from pathlib import Path
+
+from bpfmatrix.config.project import Project
+from bpfmatrix.results import files
+from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.results.outcome import Outcome
+
+__all__ = ["recall", "remember"]
+
+_KEPT_FILES = 200
+
+
+def recall(project: Project, fingerprint: str) -> KernelRun | None:
+    """Return the run with this fingerprint, marked as cached; None if there is none that passed.
+
+    It becomes the kernel's last result.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        run = files.read_run(_path(project, fingerprint))
+        if run.outcome is Outcome.PASSED:
+            return _as_last_result(project, dataclasses.replace(run, cached=True))
+    return None
+
+
+def _as_last_result(project: Project, run: KernelRun) -> KernelRun:
+    """Make this run the kernel's last result, in place of what may have been another run."""
+    path, logs = project.results / f"{run.kernel}.json", project.results / run.kernel
+    last = None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        last = dataclasses.replace(files.read_run(path), cached=True)
+    if last != run:
+        # The logs in this folder belong to the other run.
+        shutil.rmtree(logs, ignore_errors=True)
+        run = dataclasses.replace(run, console="", logs=(), cores=())
+    files.write(run, path)
+    return run
+
+
+def remember(project: Project, fingerprint: str, run: KernelRun) -> None:
+    """Keep a run for `recall`, if it passed."""
+    if run.outcome is not Outcome.PASSED:
+        return
+    path = _path(project, fingerprint)
+    files.write(run, path)
+    newest = sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in newest[_KEPT_FILES:]:
+        old.unlink(missing_ok=True)
+
+
+def _path(project: Project, fingerprint: str) -> Path:
+    return project.state / "passed" / f"{fingerprint}.json"

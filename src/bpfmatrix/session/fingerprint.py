@@ -1,0 +1,39 @@
+"""The fingerprint of a run of the tests: a checksum of everything that could change its outcome."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from bpfmatrix import __version__
+from bpfmatrix.host.installation import PACKAGE
+from bpfmatrix.results.expectations import Expected
+from bpfmatrix.session.preparation import Prepared
+from bpfmatrix.vm import template
+from bpfmatrix.vm.protocol import TestCommand
+
+__all__ = ["fingerprint"]
+
+
+def fingerprint(prepared: Prepared, commands: Iterable[tuple[str, TestCommand]]) -> str | None:
+    """Return the fingerprint of these commands, each with its test's name, on a prepared kernel.
+
+    None where the tests see what no checksum covers: the host's files, or a network.
+    """
+    if prepared.spec.folders or prepared.spec.network:
+        return None
+    expected = Expected.of(prepared.kernel.expect, prepared.image.version)
+    known = (
+        prepared.kernel.id,
+        # The kernel, the initramfs, QEMU and all of its options.
+        template.key(prepared.spec),
+        prepared.payload_id,
+        [(name, command.argv, command.limit_seconds) for name, command in commands],
+        sorted(prepared.env.items()),
+        prepared.kernel.timeout.model_dump(),
+        # An expectation that expires, or is removed, changes what passes.
+        [expectation.model_dump(mode="json") for expectation in expected.active],
+        __version__,
+        # In a checkout of bpfmatrix itself, the version does not change with the code.
+        [(path.name, path.stat().st_mtime_ns) for path in sorted(PACKAGE.rglob("*.py"))],
+    )
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]

@@ -1,0 +1,38 @@
+"""The payload that a project declares in kernels.yaml, built for one architecture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bpfmatrix.config.project import Project
+from bpfmatrix.host.text import counted
+from bpfmatrix.payload import build
+from bpfmatrix.payload.model import Payload
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.options import SessionOptions
+
+__all__ = ["project_payload"]
+
+
+def project_payload(
+    project: Project,
+    arch: str,
+    binaries: Sequence[Path],
+    options: SessionOptions,
+    observer: Observer,
+    *,
+    tests_needed: bool = True,
+) -> Payload:
+    """Build all that runs in a project's guests, and tell the observer.
+
+    `binaries` are executables to run in place of the declared ones. BpfmatrixError where nothing
+    is there to run although `tests_needed`, or where something can't be built.
+    """
+    payload, changed = build.payload(
+        *(project, arch, tuple(binaries), observer.progress("", "build"), options.files.root),
+        tests_needed=tests_needed,
+        symbols=options.core,
+    )
+    parts = [counted(len(payload.objects), "eBPF object")] if payload.objects else []
+    parts.append(counted(len(payload.tests), "test binary", "test binaries"))
+    observer.step("", "build", ", ".join(parts), "built" if changed else "up to date")
+    return payload

@@ -1,0 +1,32 @@
+"""Making the warm templates of kernels ahead of the first run."""
+
+import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bpfmatrix.config.project import Project
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.options import SessionOptions
+from bpfmatrix.session.preparation import prepare
+from bpfmatrix.session.project_payload import project_payload
+from bpfmatrix.vm import template
+from bpfmatrix.vm.machine import MachineEndedError
+from bpfmatrix.vm.template import Template
+
+__all__ = ["warm"]
+
+
+def warm(project: Project, id: str, observer: Observer) -> tuple[Template, bool]:
+    """Make the template of a kernel, if it has none; the bool tells whether it was made now."""
+    kernel, options = project.config.kernel(id), SessionOptions()
+    payload = project_payload(project, kernel.arch, (), options, observer)
+    prepared = prepare(project, kernel, payload, options, observer)
+    observer.doing(id, "boot", "making the template")
+    with TemporaryDirectory() as folder:
+        console = Path(folder) / "console.log"
+        making = template.get(prepared.spec, project.cache, prepared.image.label, console)
+        try:
+            return asyncio.run(making)
+        except (template.TemplateError, MachineEndedError) as error:
+            raise BpfmatrixError(f"{id}: no template could be made: {error}") from error

@@ -1,0 +1,227 @@
+"""A shell, or one command, in a kernel's guest, as if it ran here: the workload of `shell`.
+
+With a terminal on both sides the guest has one too, of our terminal's type and size, and what is
+typed goes there, Ctrl-C included. Without a terminal, the command has our standard streams, each of
+them separately. The result is the command's exit status.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bpfmatrix.config.project import Project
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.kernels.console_log import telling_lines
+from bpfmatrix.payload.model import Payload
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.options import SessionOptions
+from bpfmatrix.session.preparation import Prepared
+from bpfmatrix.session.project_payload import project_payload
+from bpfmatrix.session.workload import Work, Workload
+from bpfmatrix.shell.streams import Input, Output, are_one, raw_terminal
+from bpfmatrix.vm.machine import Machine
+from bpfmatrix.vm.protocol import (
+    Session,
+    hung_up_line,
+    interrupt_line,
+    resize_line,
+)
+
+__all__ = ["SessionEndedError", "ShellWork", "ShellWorkload"]
+
+# The variables of our environment that a program in the guest is given: the terminal, the language
+# and whether to colour.
+_PASSED_ON = ("TERM", "COLORTERM", "LANG", "LC_ALL", "LC_CTYPE", "NO_COLOR")
+
+
+class SessionEndedError(BpfmatrixError):
+    """The machine ended before the command did, whose exit status is then not known."""
+
+    # As ssh has it, so that a script can tell it from what commands usually end with.
+    exit_status = 255
+
+
+class ShellWorkload(Workload[int]):
+    """A command, or else a shell. One word is a line for the guest's shell; several are a program
+    and its arguments.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        command: Sequence[str],
+        options: SessionOptions,
+        folder: Path,
+        on_ready: Callable[[EnteredGuest, Prepared, bool], None],
+    ) -> None:
+        """`on_ready` is called before our streams are the command's; the bool tells whether what
+        runs is a shell on a terminal. The console is written into `folder`.
+        """
+        super().__init__(options)
+        self._project = project
+        self._command = command
+        self._folder = folder
+        self._on_ready = on_ready
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        """See Workload. A project without tests has a shell, too."""
+        return project_payload(self._project, arch, (), self.options, observer, tests_needed=False)
+
+    def work(self, prepared: Prepared, observer: Observer) -> "ShellWork":
+        """See Workload."""
+        terminal = os.isatty(0) and os.isatty(1)
+        session = Session(
+            _argv(self._command, self.options),
+            prepared.payload_id,
+            {**_environment(interactive=terminal and not self._command), **prepared.env},
+            prepared.host_files.commands,
+            _size() if terminal else None,
+            errors_apart=not are_one(1, 2),
+        )
+        return ShellWork(prepared, session, self._folder, self._on_ready)
+
+
+def _argv(command: Sequence[str], options: SessionOptions) -> tuple[str, ...]:
+    match list(command):
+        case []:
+            return (os.environ.get("SHELL", "sh") if options.files.is_host else "sh",)
+        case [line]:
+            return ("sh", "-c", line)
+        case words:
+            return tuple(words)
+
+
+def _environment(*, interactive: bool) -> dict[str, str]:
+    known = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {**known, **({"ENV": "/etc/shrc"} if interactive else {})}
+
+
+def _size() -> tuple[int, int]:
+    size = os.get_terminal_size(1)
+    return size.lines, size.columns
+
+
+class ShellWork(Work[int]):
+    """One command in one guest. Its result is the command's exit status, or 128 and the number of
+    the signal that ended us; SessionEndedError where the machine ended before the command did.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        session: Session,
+        folder: Path,
+        on_ready: Callable[[EnteredGuest, Prepared, bool], None],
+    ) -> None:
+        super().__init__(folder)
+        self._prepared = prepared
+        self._session = session
+        self._on_ready = on_ready
+        self._status = 0
+        self._error: BpfmatrixError | None = None
+
+    async def attend(self, entered: EnteredGuest) -> None:
+        """See Work."""
+        session = self._session
+        self._on_ready(entered, self._prepared, bool(session.size and not session.argv[1:]))
+        self._status = await _Attached(entered.machine, session).run()
+
+    async def fail(self, outcome: Outcome, reason: str) -> None:
+        """See Work."""
+        id = self._prepared.kernel.id
+        if outcome is Outcome.ERROR:
+            self._error = BpfmatrixError(f"{id}: {reason}")
+            return
+        lines = []
+        with contextlib.suppress(OSError):
+            lines = telling_lines(self.console.read_text(errors="replace"))
+        console = "".join(f"\n      {line}" for line in lines)
+        self._error = SessionEndedError(f"{id}: {outcome}: {reason}{console}")
+
+    def result(self, session: GuestSession) -> int:
+        """See Work."""
+        if self._error is not None:
+            raise self._error
+        return self._status
+
+
+class _Attached:
+    """A session that goes on, with the threads of its streams and the signals that we get."""
+
+    def __init__(self, guest: Machine, session: Session) -> None:
+        self._guest = guest
+        self._session = session
+        self._signal: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._interrupted = False
+
+    async def run(self) -> int:
+        """Wait until the command ended and all its output is written, or we have to end."""
+        guest, ends, terminal = self._guest, self._guest.streams, self._session.size is not None
+        hang_up = partial(self._end, signal.SIGHUP) if terminal else None
+        outputs = [self._output(1, "output")]
+        if self._session.errors_apart:
+            outputs.append(self._output(2, "error"))
+        with raw_terminal(0) if terminal else contextlib.nullcontext(), self._signals():
+            command = asyncio.create_task(guest.attend(self._session))
+            for stream in (*outputs, Input(0, ends["input"], hang_up)):
+                stream.start()
+            try:
+                await self._either(command)
+                if not command.done():
+                    return 128 + self._signal.result()
+                exited = command.result()
+                written = asyncio.gather(*(output.done.wait() for output in outputs))
+                await self._either(written)
+                return exited.status
+            finally:
+                command.cancel()
+
+    async def _either(self, work: "asyncio.Future[Any]") -> None:
+        """Wait for something, or for a signal that ends us."""
+        both: list[asyncio.Future[Any]] = [work, self._signal]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+
+    def _output(self, fd: int, name: str) -> Output:
+        line = hung_up_line("output" if name == "output" else "error")
+        end, boundary = self._guest.streams[name], self._session.boundary
+        return Output(fd, end, boundary, partial(self._guest.tell, line))
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handlers: dict[int, Callable[[], object]] = {
+            signal.SIGHUP: partial(self._end, signal.SIGHUP),
+            signal.SIGTERM: partial(self._end, signal.SIGTERM),
+            signal.SIGINT: self._interrupt,
+        }
+        if self._session.size:
+            handlers[signal.SIGWINCH] = self._resize
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def _end(self, number: int) -> None:
+        if not self._signal.done():
+            self._signal.set_result(number)
+
+    def _interrupt(self) -> None:
+        # As here: the command may do something about it. For one that does not, a second time.
+        if self._interrupted:
+            self._end(signal.SIGINT)
+        self._interrupted = True
+        self._guest.tell(interrupt_line("INT"))
+
+    def _resize(self) -> None:
+        with contextlib.suppress(OSError):  # it hung up
+            self._guest.tell(resize_line(*_size()))

@@ -1,0 +1,24 @@
+"""What a user asks of a run of the tests, beyond kernels.yaml. Light: `nox -l` imports it too."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpfmatrix.session.options import SessionOptions
+
+__all__ = ["RunOptions"]
+
+
+@dataclass(frozen=True)
+class RunOptions(SessionOptions):
+    """The options of a run of the tests. Paths are relative to the working directory."""
+
+    run: str | None = None
+    """A regular expression: the tests to run."""
+    binaries: tuple[Path, ...] = ()
+    """Executables to run in place of the declared ones."""
+    test_seconds: float | None = None
+    """The limit of each executable, in place of timeout.test."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments of each executable."""
+    cached: bool = False
+    """Take the result of an earlier run that passed, if nothing changed since."""

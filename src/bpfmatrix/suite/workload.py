@@ -1,0 +1,234 @@
+"""Running the tests: the workload of `run`, `matrix`, `watch` and of every nox session.
+
+Each test executable has a `Recorder`, which turns its output into results. The whole run becomes a
+`KernelRun`, written to `.bpfmatrix/results/<kernel>.json`.
+"""
+
+import contextlib
+import dataclasses
+import shutil
+from pathlib import Path
+
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.project import Project
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.payload.model import Executable, Payload
+from bpfmatrix.results import cache, files
+from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.kernel_run import KernelRun, TestResult, verdict
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.session.fingerprint import fingerprint
+from bpfmatrix.session.guest_session import (
+    EnteredGuest,
+    GuestSession,
+    cleared,
+    unprepared_facts,
+)
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.preparation import Prepared
+from bpfmatrix.session.project_payload import project_payload
+from bpfmatrix.session.workload import MatrixWorkload, Work
+from bpfmatrix.suite.core_files import CoreFiles
+from bpfmatrix.suite.options import RunOptions
+from bpfmatrix.suite.recorder import Recorder
+from bpfmatrix.vm.protocol import CorePart, Exited, Output, Started, TestCommand
+
+__all__ = ["SuiteWork", "SuiteWorkload", "test_commands"]
+
+TestCommands = tuple[tuple[Executable, TestCommand], ...]
+
+
+def test_commands(payload: Payload, options: RunOptions, kernel: KernelConfig) -> TestCommands:
+    """Return what the guest runs, test by test; BpfmatrixError where `--run` matches nothing."""
+    limit = options.test_seconds or kernel.timeout.test
+    commands = payload.commands(options.run, options.arguments)
+    if not commands:
+        raise BpfmatrixError(
+            f"--run {options.run!r} matches none of: {', '.join(t.name for t in payload.tests)}",
+            "No test ran.",
+        )
+    return tuple(
+        (test, TestCommand(number, argv, limit))
+        for number, (test, argv) in enumerate(commands, start=1)
+    )
+
+
+class SuiteWorkload(MatrixWorkload[KernelRun]):
+    """The tests that a project declares, or the executables that `options` names."""
+
+    options: RunOptions
+
+    def __init__(self, project: Project, options: RunOptions) -> None:
+        super().__init__(options)
+        self._project = project
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        """See Workload."""
+        options = self.options
+        return project_payload(self._project, arch, options.binaries, options, observer)
+
+    def work(self, prepared: Prepared, observer: Observer) -> "SuiteWork":
+        """See Workload."""
+        commands = self._commands(prepared)
+        folder = self._project.results / prepared.kernel.id
+        return SuiteWork(self._project, prepared, commands, self.options, observer, folder)
+
+    def _commands(self, prepared: Prepared) -> TestCommands:
+        return test_commands(prepared.payload, self.options, prepared.kernel)
+
+    def unprepared(self, kernel: KernelConfig, reason: str, observer: Observer) -> KernelRun:
+        """See Workload."""
+        run = KernelRun(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
+        files.write(run, self._project.results / f"{kernel.id}.json")
+        observer.finished(run)
+        return run
+
+    def begin(self, kernel: KernelConfig) -> None:
+        """See Workload."""
+        cleared(self._project.results, kernel.id)
+
+    def recall(self, prepared: Prepared, observer: Observer) -> KernelRun | None:
+        """See Workload."""
+        key = self._fingerprint(prepared) if self.options.cached else None
+        run = cache.recall(self._project, key) if key else None
+        if run is not None:
+            observer.finished(run)
+        return run
+
+    def remember(self, prepared: Prepared, result: KernelRun) -> None:
+        """See Workload."""
+        if result.outcome is Outcome.PASSED and (key := self._fingerprint(prepared)):
+            cache.remember(self._project, key, result)
+
+    def _fingerprint(self, prepared: Prepared) -> str | None:
+        return fingerprint(prepared, [(t.name, command) for t, command in self._commands(prepared)])
+
+
+class SuiteWork(Work[KernelRun]):
+    """One kernel's run of the tests."""
+
+    def __init__(
+        self,
+        project: Project,
+        prepared: Prepared,
+        commands: TestCommands,
+        options: RunOptions,
+        observer: Observer,
+        folder: Path,
+        limit_name: str = "",
+    ) -> None:
+        """`limit_name` is what a test that runs into its limit names; default: key or option."""
+        super().__init__(folder)
+        self.limit_seconds = prepared.kernel.timeout.run
+        self._project = project
+        self._prepared = prepared
+        self._commands = commands
+        self._options = options
+        self._observer = observer
+        self._tests: list[TestResult] = []
+        self._failure: tuple[Outcome, str] | None = None
+        self._entered = False
+        self._oops = False
+        self._console_bytes = 0
+        self._core_files = CoreFiles(folder)
+        self._expected = Expected.of(prepared.kernel.expect, prepared.image.version)
+        limit = limit_name or ("--timeout" if options.test_seconds else "timeout.test")
+        self._recorders = {
+            command.id: Recorder(test, command, folder / f"{test.name}.log", limit, self._report)
+            for test, command in commands
+        }
+
+    def _report(self, test: TestResult) -> None:
+        reason = self._expected.of_test(test.name, test.outcome)
+        test = dataclasses.replace(test, expected=reason)
+        self._tests.append(test)
+        self._observer.result(self._prepared.kernel.id, test)
+
+    async def attend(self, entered: EnteredGuest) -> None:
+        """See Work."""
+        id, recorders = self._prepared.kernel.id, self._recorders
+        self._entered = True
+        job = self._prepared.job([command for _, command in self._commands])
+        async for event in entered.machine.run(job):
+            match event:
+                case Started():
+                    self._console_bytes = self._console_bytes or _size(entered.console)
+                    self._observer.doing(id, "test", recorders[event.id].name)
+                    await recorders[event.id].start()
+                case Output():
+                    await recorders[event.id].feed(event.data)
+                case CorePart():
+                    self._core_files.feed(event)
+                case Exited():
+                    newly = event.oops and not self._oops
+                    self._oops = event.oops
+                    await recorders[event.id].close(dataclasses.replace(event, oops=newly))
+
+    async def fail(self, outcome: Outcome, reason: str) -> None:
+        """See Work."""
+        done = len(self._tests)
+        for recorder in self._recorders.values():
+            await recorder.abandon(outcome, reason)
+        after = f" after {done} test{'s' if done != 1 else ''}" if self._entered else ""
+        told = {
+            Outcome.PANIC: f"panic{after}: {reason}",
+            Outcome.LOST: f"machine lost{after}: {reason}",
+        }
+        self._failure = (outcome, told.get(outcome, reason))
+
+    def close(self) -> None:
+        """See Work."""
+        for recorder in self._recorders.values():
+            recorder.kill()
+        self._core_files.close()
+
+    def result(self, session: GuestSession) -> KernelRun:
+        """See Work."""
+        outcome, reason = self._failure or verdict(self._tests)
+        if outcome is Outcome.ERROR and self._options.run and not self._tests:
+            reason = f"no test ran: --run {self._options.run!r} matches none"
+        relative, logs = self._project.relative, [r.log for r in self._recorders.values()]
+        run = KernelRun(
+            self._prepared.kernel.id,
+            outcome,
+            reason,
+            **session.facts(),
+            tests=tuple(self._tests),
+            console=relative(session.console),
+            trace=self._trace(session) if outcome is Outcome.PANIC or self._oops else (),
+            console_bytes_before_tests=self._console_bytes,
+            logs=tuple(relative(log) for log in logs if log.exists()),
+            cores=tuple(map(relative, self._core_files.found)),
+        )
+        self._keep_executables()
+        files.write(run, self._project.results / f"{run.kernel}.json")
+        self._observer.finished(run)
+        return run
+
+    def _trace(self, session: GuestSession) -> tuple[str, ...]:
+        """Return the call trace of what broke the kernel while tests ran."""
+        from bpfmatrix.kernels import call_trace, symbols  # noqa: PLC0415 - seldom needed
+
+        try:
+            text = session.console.read_bytes()[self._console_bytes :]
+        except OSError:
+            return ()
+        frames = call_trace.find(text.decode(errors="replace"))
+        project, image = self._project, self._prepared.image
+        if known := symbols.at_hand(project.root, image, project.cache):
+            frames = call_trace.located(frames, known)
+        return tuple(call_trace.shown(frames))
+
+    def _keep_executables(self) -> None:
+        """Copy the executables beside their core files: a later build replaces the originals."""
+        if not self._core_files.found:
+            return
+        folder = self._core_files.found[0].parent
+        for test, command in self._commands:
+            if self._recorders[command.id].log.exists():
+                with contextlib.suppress(OSError):  # such as a full disk
+                    shutil.copy(test.path, folder / test.path.name)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,242 @@
+"""Loading every program of eBPF objects: the workload of `verify`, and of a bisection by program.
+
+The loader in the guest prints what happens; a `Collector` turns that into the `Verification` of the
+kernel, which is written to `.bpfmatrix/verify/<kernel>.json`.
+"""
+
+import os
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.project import Project
+from bpfmatrix.host.text import counted
+from bpfmatrix.payload import build
+from bpfmatrix.payload.model import Payload
+from bpfmatrix.results import files
+from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.outcome import FINE, Outcome
+from bpfmatrix.results.verification import Code, Verification, verdict
+from bpfmatrix.session.guest_session import (
+    EnteredGuest,
+    GuestSession,
+    cleared,
+    unprepared_facts,
+)
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.options import SessionOptions
+from bpfmatrix.session.preparation import Prepared
+from bpfmatrix.session.workload import MatrixWorkload, Work
+from bpfmatrix.verify.collector import Collector, Judge
+from bpfmatrix.verify.objects import ObjectFile, find
+from bpfmatrix.verify.options import VerifyOptions
+from bpfmatrix.verify.plan import Group, LoadPlan
+from bpfmatrix.verify.verifierlog import Line
+from bpfmatrix.vm.protocol import Exited, Output, Started, TestCommand
+
+__all__ = ["Details", "VerifyWork", "VerifyWorkload"]
+
+# What becomes of the program that was being loaded when its machine ended.
+_FATES = {
+    Outcome.PANIC: (Outcome.PANIC, Code.KERNEL_DIED),
+    Outcome.LOST: (Outcome.LOST, Code.KERNEL_DIED),
+    Outcome.TIMEOUT: (Outcome.TIMEOUT, Code.TIMEOUT),
+}
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is known right after a verification, and not kept in its file."""
+
+    lines: dict[tuple[str, str], list[Line]] = field(default_factory=dict)
+    """The source of programs, by object and program, as their BTF tells."""
+    left_out: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Why a program has no log that should have one."""
+
+
+class VerifyWorkload(MatrixWorkload[Verification]):
+    """The objects that are to be loaded, and how."""
+
+    def __init__(
+        self, project: Project, plan: LoadPlan, options: VerifyOptions, folder: Path
+    ) -> None:
+        super().__init__(SessionOptions(cold=options.cold))
+        self._project = project
+        self._plan = plan
+        self._verify_options = options
+        self._folder = folder
+        self.details: dict[str, Details] = {}
+        """By the kernel's id, once its verification is finished."""
+
+    @classmethod
+    def make(
+        cls,
+        project: Project,
+        options: VerifyOptions,
+        observer: Observer,
+        folder: Path | None = None,
+    ) -> "VerifyWorkload":
+        """Build and read the objects; UsageError where one of them can't be loaded anywhere.
+
+        `folder` is where verifications and logs are written (default: `.bpfmatrix/verify`).
+        """
+        plan = LoadPlan.make(project, _objects(project, options, observer), options)
+        programs = sum(len(object.programs) for object in plan.by_place.values())
+        counts = f"{counted(len(plan.by_place), 'eBPF object')}, {counted(programs, 'program')}"
+        observer.step("", "verify", counts, "")
+        return cls(project, plan, options, folder or files.verification_folder(project))
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        """See Workload."""
+        loader = build.loader(self._project, arch, observer.progress("", "build"))
+        return self._plan.payload(loader)
+
+    def work(self, prepared: Prepared, observer: Observer) -> "VerifyWork":
+        """See Workload."""
+        return VerifyWork(
+            *(self._project, prepared, self._plan, self._verify_options, observer),
+            *(self._folder, self.details),
+        )
+
+    def unprepared(self, kernel: KernelConfig, reason: str, observer: Observer) -> Verification:
+        """See Workload."""
+        facts = unprepared_facts(kernel)
+        verification = Verification(kernel.id, Outcome.ERROR, reason, **facts)
+        files.write(verification, self._folder / f"{kernel.id}.json")
+        self.details[kernel.id] = Details()
+        observer.finished(verification)
+        return verification
+
+    def begin(self, kernel: KernelConfig) -> None:
+        """See Workload."""
+        cleared(self._folder, kernel.id)
+
+
+def _objects(project: Project, options: VerifyOptions, observer: Observer) -> list[ObjectFile]:
+    built: tuple[Path, ...] = ()
+    folder = project.config.payload.ebpf
+    if folder is not None and (
+        not options.objects or _names_one_of(project.root / folder, options)
+    ):
+        built = build.objects(project, observer.progress("", "build")).files
+    return find(project, options.objects, built)
+
+
+def _names_one_of(folder: Path, options: VerifyOptions) -> bool:
+    """Whether `options` name an object that the project's own Makefile builds."""
+    paths = (Path(os.path.normpath(Path.cwd() / pattern)) for pattern in options.objects)
+    return any(path.is_relative_to(folder) for path in paths)
+
+
+class VerifyWork(Work[Verification]):
+    """One kernel's verification."""
+
+    def __init__(
+        self,
+        project: Project,
+        prepared: Prepared,
+        plan: LoadPlan,
+        options: VerifyOptions,
+        observer: Observer,
+        folder: Path,
+        details: dict[str, Details],
+    ) -> None:
+        kernel, version = prepared.kernel, prepared.image.version or prepared.image.release
+        super().__init__(folder / kernel.id)
+        self.limit_seconds = kernel.timeout.run
+        self._project = project
+        self._prepared = prepared
+        self._plan = plan
+        self._observer = observer
+        self._file = folder / f"{kernel.id}.json"
+        self._details = details
+        self._failure: tuple[Outcome, str] | None = None
+        self._oops = False
+        judge = Judge(
+            options.max_insns or project.config.verify.max_insns,
+            Expected.of(kernel.expect, version),
+        )
+        self._collector = Collector(
+            *(plan.by_place, folder / kernel.id, project.relative, judge),
+            partial(observer.result, kernel.id),
+        )
+        self._too_old = plan.too_old(version)
+        loader = prepared.payload.tests[0].path
+        commands = plan.commands(loader, self._too_old, kernel.qemu.cpus)
+        self._commands: list[tuple[Group, TestCommand]] = [
+            (group, TestCommand(number, argv, kernel.timeout.run))
+            for number, (group, argv) in enumerate(commands, start=1)
+        ]
+        self.needs_guest = bool(self._commands)
+
+    async def attend(self, entered: EnteredGuest) -> None:
+        """See Work."""
+        self._skip_too_old()
+        id = self._prepared.kernel.id
+        groups = {command.id: group for group, command in self._commands}
+        job = self._prepared.job([command for _, command in self._commands])
+        async for event in entered.machine.run(job):
+            match event:
+                case Started():
+                    text = f"{len(groups[event.id].places)} objects"
+                    self._observer.doing(id, "load", text)
+                case Output():
+                    self._collector.feed(event.data)
+                case Exited():
+                    self._close_loader(groups[event.id], event)
+
+    def _skip_too_old(self) -> None:
+        while self._too_old:
+            place, reason = self._too_old.popitem()
+            self._collector.skip(self._plan.by_place[place], reason)
+
+    def _close_loader(self, group: Group, exited: Exited) -> None:
+        """Take note of how a loader ended."""
+        self._collector.close()
+        if exited.oops:
+            self._oops = True
+        said = self._collector.said.splitlines()
+        reason, outcome, code = "", Outcome.ERROR, Code.LOADER_CRASHED
+        if exited.limit:
+            outcome, reason = Outcome.TIMEOUT, "the loader ran into timeout.run"
+        elif exited.status != 0:
+            reason = f"the loader ended: {exited.reason}"
+        elif self._collector.ended == 0:
+            reason = "the loader ended without a word"
+        else:
+            self._collector.ended = 0
+            reason = "the loader did not say what came of it"
+        if said and exited.status != 0:
+            reason = f"{reason}: {said[0]}"
+        objects = [self._plan.by_place[place] for place in group.places]
+        self._collector.abandon(outcome, code, reason, objects)
+
+    async def fail(self, outcome: Outcome, reason: str) -> None:
+        """See Work."""
+        self._failure = (outcome, reason)
+
+    def result(self, session: GuestSession) -> Verification:
+        """See Work."""
+        self._skip_too_old()
+        collector, console, failure = self._collector, session.console, self._failure
+        collector.close()
+        if self._oops:
+            collector.oops()
+        if failure is not None:
+            outcome, reason = failure
+            collector.abandon(*_FATES.get(outcome, (Outcome.ERROR, Code.NOT_RUN)), reason)
+        outcome, reason = failure or verdict(collector.programs)
+        if self._oops and outcome in FINE:
+            outcome, reason = Outcome.FAILED, "the kernel had an oops while programs were loaded"
+        verification = Verification(
+            *(self._prepared.kernel.id, outcome, reason),
+            **session.facts(),
+            programs=collector.programs,
+            maps=tuple(collector.maps),
+            console=self._project.relative(console) if console.exists() else "",
+        )
+        self._details[verification.kernel] = Details(collector.lines, collector.left_out)
+        files.write(verification, self._file)
+        self._observer.finished(verification)
+        return verification
