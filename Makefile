@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# For those who type make: everything is done in ebpf/Makefile.
+# All work is done in ebpf/Makefile.
 
 .PHONY: all ebpf clean
 all: ebpf

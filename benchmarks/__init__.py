@@ -1,1 +1,1 @@
-"""How fast bpfmatrix is, beside a bare QEMU and its peers: `nox -s bench`, docs/performance.md."""
+"""Benchmarks of bpfmatrix, a bare QEMU and a peer: `nox -s bench` writes docs/performance.md."""

@@ -1,4 +1,4 @@
-"""`nox -s bench -- --runs 5`: measures all cases in turn, and writes what it found."""
+"""`nox -s bench -- --runs 5`: measure all cases in turn, and write the results."""
 
 import argparse
 import importlib.util
@@ -14,12 +14,12 @@ from benchmarks.cases import cases
 
 
 def main() -> None:
-    """Measure. Nothing is asserted: what is measured is shown beside what was wanted."""
+    """Measure and report. A missed target is shown, but is not an error."""
     parser = argparse.ArgumentParser(prog="nox -s bench --")
     parser.add_argument("--runs", type=int, default=5, help="rounds (default: 5)")
-    parser.add_argument("--only", default="", metavar="REGEX", help="only these; writes nothing")
+    parser.add_argument("--only", default="", metavar="REGEX", help="only these; writes no files")
     parser.add_argument(
-        "--output", type=Path, default=REPOSITORY / "docs", help="where the page goes"
+        "--output", type=Path, default=REPOSITORY / "docs", help="folder of the page"
     )
     words = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
@@ -29,7 +29,7 @@ def main() -> None:
         console.print("building, fetching kernels, making templates", style="dim")
         bench.seconds("invoke", "kernels.fetch", "--warm")
         chosen = [case for case in cases(bench) if re.search(words.only, case.name)]
-        # The first round is for what is only done once, and counts for nothing.
+        # Round 0 does the work that is done only once. It is not counted.
         for number in range(words.runs + 1):
             for case in chosen:
                 if number > case.most_rounds:

@@ -1,4 +1,4 @@
-"""A copy of this project that is measured in, and the tool run there as a user runs it."""
+"""A copy of this project to measure in, where the tool is run as a user runs it."""
 
 import json
 import os
@@ -20,19 +20,19 @@ _LIMIT_SECONDS = 900
 
 @dataclass(frozen=True)
 class BenchProject:
-    """Its folder."""
+    """The copy's folder."""
 
     root: Path
 
     def script(self, name: str, text: str) -> str:
-        """Write an executable script for the guest; returns its name."""
+        """Write an executable script for the guest; return its name."""
         path = self.root / name
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
         return name
 
     def padded_test_binary(self, size_bytes: int) -> str:
-        """Return the Go test binary with as many bytes more as make it so large."""
+        """Copy the Go test binary, padded to this size; return the copy's name."""
         source = next((self.root / ".bpfmatrix/build/amd64").glob("*.test"))
         target = self.root / f"large-{source.name}"
         shutil.copy(source, target)
@@ -41,7 +41,7 @@ class BenchProject:
         return target.name
 
     def seconds(self, module: str, *words: str) -> float:
-        """Run `nox` or `invoke`; returns how long that took. Its failure ends the benchmark."""
+        """Run `nox` or `invoke`; return its seconds. A failure ends the benchmark."""
         command = [sys.executable, "-m", module, *words]
         started = time.monotonic()
         done = subprocess.run(
@@ -60,7 +60,7 @@ class BenchProject:
         return seconds
 
     def result(self, kernel: str) -> dict[str, Any]:
-        """Return what the last run on a kernel recorded."""
+        """Return the JSON of the last run on a kernel."""
         text = (self.root / f".bpfmatrix/results/{kernel}.json").read_text()
         data: dict[str, Any] = json.loads(text)
         return data
@@ -81,7 +81,7 @@ class BenchProject:
 
 @contextmanager
 def bench_project() -> Iterator[BenchProject]:
-    """Copy the project; nothing that is measured depends on, or changes, the checkout itself."""
+    """Copy the project, so that measurements neither depend on nor change the checkout."""
     with tempfile.TemporaryDirectory(prefix="bpfmatrix-bench-") as folder:
         root = Path(folder)
         for name in _COPIED:

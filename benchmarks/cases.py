@@ -1,4 +1,4 @@
-"""All that is measured. A case measures once, and gives named figures: seconds, or bytes."""
+"""The cases. Each measures once and returns named figures, in seconds or bytes."""
 
 import json
 import os
@@ -41,11 +41,11 @@ class Case:
     name: str
     measure: Callable[[], Figures]
     most_rounds: int = 1000
-    """Some take too long to be measured as often as the rest."""
+    """The limit of rounds, for cases that take long."""
 
 
 def _timed(bench: BenchProject, name: str, module: str, *words: str, kernel: str = "") -> Case:
-    """Return what runs a command, and of one on a kernel also tells the machine's part."""
+    """Return a case that times a command; with `kernel`, also the machine's share of the time."""
 
     def measure() -> Figures:
         found = {name: bench.seconds(module, *words)}
@@ -58,7 +58,7 @@ def _timed(bench: BenchProject, name: str, module: str, *words: str, kernel: str
 
 
 def cases(bench: BenchProject) -> Iterator[Case]:
-    """Give all cases. What they need is built, fetched and saved before they are measured."""
+    """Yield all cases. Builds, fetches and templates are made before the measurements."""
     project = Project.load(bench.root)
     ok = bench.script("ok.sh", "true")
     sleeps = bench.root / bench.script("sleeps.sh", "sleep 4")
@@ -110,7 +110,7 @@ def cases(bench: BenchProject) -> Iterator[Case]:
     )
     yield timed("matrix, one after another", "nox", "-s", "matrix", "--", "--jobs", "1")
     yield timed("matrix, side by side", "nox", "-s", "matrix")
-    # The first one has something to do, if anything changed since.
+    # The first run tests whatever changed since; only the second one is measured.
     yield Case(
         "pre-push, nothing changed",
         lambda: {
@@ -126,7 +126,7 @@ def cases(bench: BenchProject) -> Iterator[Case]:
     yield timed("nox -l", "nox", "-l")
     yield timed("invoke -l", "invoke", "-l")
     if vng := _virtme_ng():
-        # The package for clouds has no 9p, without which virtme-ng's guest finds no files here.
+        # virtme-ng needs 9p, which the cloud package lacks.
         source = {"apt": {"suite": "bookworm-security", "package": "linux-image-amd64"}}
         config = Config.model_validate({"kernels": {ONE: {"source": source}}})
         image, _ = kernels.provide(config.kernel(ONE), project.cache)
@@ -161,8 +161,8 @@ def _save_to_verdict(bench: BenchProject) -> float:
     threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
     try:
         _until(lines, "passed")
-        time.sleep(2.0)  # the next machine is being restored meanwhile
-        # Each line number changes, and with these the object.
+        time.sleep(2.0)  # the next machine is restored in this time
+        # This changes each line number, and thereby the object.
         source.write_text(f"// Saved at {time.time()}.\n{before}")
         saved = time.monotonic()
         _until(lines, "passed")
@@ -196,11 +196,11 @@ def _virtme_ng() -> str | None:
 
 
 def _virtme_ng_run(vng: str, vmlinuz: Path) -> Figures:
-    # It calls its other half by name. `script` gives it the terminal that it asks for.
+    # vng calls a second program by name, from PATH. It needs a terminal, which `script` provides.
     path = os.pathsep.join((str(Path(vng).parent), os.environ.get("PATH", "")))
     words = [vng, "--verbose", "-r", str(vmlinuz), *VNG_WORDS]
     started = time.monotonic()
-    # In place of subprocess's own limit, which would leave its QEMU running.
+    # subprocess's own limit would leave QEMU running.
     limited = ["timeout", "--foreground", str(_VNG_LIMIT_SECONDS), *words]
     done = subprocess.run(
         ["script", "-qec", shlex.join(limited), "/dev/null"],
@@ -211,6 +211,6 @@ def _virtme_ng_run(vng: str, vmlinuz: Path) -> Figures:
         check=False,
     )
     seconds = time.monotonic() - started
-    # Where its guest has no udevd, it ends with status 255 even if all went well.
+    # If the guest has no udevd, vng exits with 255 even if all went well.
     fine = done.returncode == 0 or b"script exited with code 0" in done.stdout
     return {"virtme-ng" if fine else VNG_FAILED: seconds}

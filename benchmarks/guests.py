@@ -1,13 +1,13 @@
-"""What is measured of machines without the tool around them: boots, tests, memory, parts of a run.
+"""Measurements of machines without the command line: boots, tests, memory, parts of a run.
 
-`python -m benchmarks.guests TIME KERNEL BINARY` prints the parts of a run that began at TIME.
+`python -m benchmarks.guests TIME KERNEL BINARY` prints the parts of a run that started at TIME.
 """
 
 import time
 
 _BEGUN = time.time()
 
-# ruff: noqa: E402 - the time that Python took to get here is one of the figures
+# ruff: noqa: E402 - the imports are measured, so the clock starts before them
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ _BOOT_LIMIT_SECONDS = 120
 
 
 class Stopwatch(Observer):
-    """An observer that takes note of when the tests began, and when they ended."""
+    """An observer that records when the tests began and ended."""
 
     def __init__(self) -> None:
         self.begun = self.ended = 0.0
@@ -56,7 +56,7 @@ class Stopwatch(Observer):
 
 
 def bare_boot_seconds(project: Project, kernel: str, elf: bool, folder: Path) -> float:
-    """Boot a kernel in a QEMU that nobody tuned, to a shell that powers off at once."""
+    """Boot a kernel in an untuned QEMU, to a shell that powers off at once; return the seconds."""
     image, _ = kernels.provide(project.config.kernel(kernel), project.cache)
     archive = folder / "bare.cpio"
     if not archive.exists():
@@ -85,7 +85,7 @@ def bare_boot_seconds(project: Project, kernel: str, elf: bool, folder: Path) ->
 
 
 def prepared(project: Project, kernel: str, options: RunOptions) -> Prepared:
-    """Get a machine ready to be started."""
+    """Prepare a machine for its start."""
     settings = project.config.kernel(kernel)
     payload = SuiteWorkload(project, options).payload(settings.arch, Observer())
     return prepare(project, settings, payload, options, Observer())
@@ -106,7 +106,7 @@ async def run_suite(
 
 
 def tests_seconds(project: Project, kernel: str, options: RunOptions) -> float:
-    """Return what the tests alone take in a guest that runs already: from start to exit."""
+    """Return the seconds of the tests alone, from start to exit, in a running guest."""
 
     async def once() -> float:
         ready, watch = prepared(project, kernel, options), Stopwatch()
@@ -119,12 +119,12 @@ def tests_seconds(project: Project, kernel: str, options: RunOptions) -> float:
 
 
 def memory_bytes(project: Project, kernel: str, count: int, script: Path) -> int:
-    """Return the most that so many machines took at once: the sum of proportional set sizes."""
+    """Return the peak memory of `count` machines at once: the sum of proportional set sizes."""
 
     async def machine(ready: Prepared, number: int) -> None:
         console = project.state / f"bench-console-{number}.log"
         async with enter(project, ready, console, False, Observer()) as entered:
-            # All of them at once, each with its payload mounted and a process of its own.
+            # Wait until all machines run, so that their memory is measured at the same time.
             started.append(number)
             while len(started) < count:
                 await asyncio.sleep(0.05)
@@ -162,7 +162,7 @@ def _pss_bytes(pid: str) -> int:
 
 
 def parts_of_a_run(begun: float, kernel: str, binary: Path) -> dict[str, float]:
-    """Return how long each part of a warm run takes, in seconds, in their order."""
+    """Return the seconds of each part of a warm run, in order."""
     marks = [("Python starts", _BEGUN - begun), ("imports", _IMPORTED - _BEGUN)]
     last = time.time()
 
@@ -173,13 +173,13 @@ def parts_of_a_run(begun: float, kernel: str, binary: Path) -> dict[str, float]:
         last = now
 
     project = Project.load()
-    mark("kernels.yaml is read")
+    mark("reading kernels.yaml")
     options = RunOptions(binaries=(binary,))
     settings = project.config.kernel(kernel)
     payload = SuiteWorkload(project, options).payload(settings.arch, Observer())
-    mark("what is built is looked at")
+    mark("checking the build")
     ready = prepare(project, settings, payload, options, Observer())
-    mark("kernel, payload and template are looked up")
+    mark("looking up kernel, payload and template")
 
     async def machine() -> None:
         console = project.state / "bench-console.log"

@@ -1,4 +1,4 @@
-"""What the figures say: a table for the terminal, JSON, and docs/performance.md with its plot."""
+"""The report: a table for the terminal, JSON, and docs/performance.md with its plot."""
 
 import json
 import os
@@ -23,7 +23,7 @@ Samples = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Host:
-    """The machine that was measured on."""
+    """The host of the measurements."""
 
     cores: int
     memory_bytes: int
@@ -31,11 +31,11 @@ class Host:
     qemu: str
     python: str
     load: float
-    """The load average of the last minute, before the measuring began."""
+    """The load average of the minute before the measurements."""
 
 
 def host() -> Host:
-    """Describe this machine."""
+    """Describe this host."""
     words = _values(Path("/proc/cpuinfo"))
     version = subprocess.run(
         [QEMU["x86_64"], "--version"], capture_output=True, text=True, check=True
@@ -60,7 +60,7 @@ def _values(path: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Target:
-    """Something that was to be reached, and what was measured."""
+    """A target and its measured value."""
 
     text: str
     limit: float
@@ -70,12 +70,12 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Whether it was reached."""
+        """Whether the target was met."""
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
     @property
     def shown(self) -> tuple[str, str, str, str]:
-        """What it is, its limit, what was measured, and whether that is enough."""
+        """The cells of the table: text, limit, measured value, and whether the target was met."""
         sign = "≥" if self.at_least else "≤"
         digits = 1 if self.at_least else 2
         return (
@@ -87,37 +87,37 @@ class Target:
 
 
 def targets(median: Mapping[str, float], cores: int) -> list[Target]:
-    """Return the targets that were set, with what was measured."""
+    """Return the targets with their measured values."""
     own = median["the tests' own time"]
     gb = 1e9
     return [
-        Target("trivial static payload, warm, from typing to verdict", 0.8, median[f"warm {ONE}"]),
+        Target("empty static test, warm, from typing to verdict", 0.8, median[f"warm {ONE}"]),
         Target(
-            "of which QEMU and guest, from QEMU's start to its end",
+            "QEMU's share of that, from its start to its end",
             0.4,
             median[f"warm {ONE}: machine"],
         ),
         Target(
-            "how many times faster than a bare QEMU that boots the bzImage of 6.12",
+            "times faster than a bare QEMU booting the bzImage of 6.12",
             4,
             median["bare bzImage 6.12"] / median["warm 6.12"],
             "times",
             at_least=True,
         ),
         Target(
-            f"a Go test binary of {LARGE_BYTES >> 20} MiB that loads one object, warm, beyond what "
-            "it takes in a guest that runs already",
+            f"a Go test binary of {LARGE_BYTES >> 20} MiB that loads one object, warm, minus its "
+            "time in a running guest",
             0.6,
             median["large warm"] - median["large in a running guest"],
         ),
         Target(
-            f"five kernels, the whole suite, warm, side by side: at most 1.15 times the tests' own "
-            f"time ({own:.1f} s) / {cores} cores + 1.5 s",
+            f"five kernels, all tests, warm, side by side: 1.15 times the tests' own time "
+            f"({own:.1f} s) / {cores} cores + 1.5 s",
             1.15 * own / cores + 1.5,
             median["matrix, side by side"],
         ),
         Target("`nox -s pre-push`, nothing changed", 1.0, median["pre-push, nothing changed"]),
-        Target("`invoke watch`, from a save to the verdict", 1.5, median["save to verdict"]),
+        Target("`invoke watch`, from save to verdict", 1.5, median["save to verdict"]),
         Target(
             f"proportional set size of {MACHINES} machines at once",
             0.75,
@@ -125,8 +125,8 @@ def targets(median: Mapping[str, float], cores: int) -> list[Target]:
             "GB",
         ),
         Target(
-            f"`nox -s kernel-{ONE} -- --run {GO_TEST}`, warm, beyond a bare QEMU that boots the "
-            "same ELF",
+            f"`nox -s kernel-{ONE} -- --run {GO_TEST}`, warm, minus the time of a bare QEMU "
+            "booting the same ELF",
             1.2,
             median["Go test warm"] - median[f"bare ELF {ONE}"],
         ),
@@ -144,7 +144,9 @@ def _shown(name: str, value: float) -> str:
 
 def print_table(console: Console, samples: Samples) -> None:
     """Print all figures."""
-    table = Table("measured", "median", "least", "most", "of", box=None, header_style="bold")
+    table = Table(
+        "measured", "median", "minimum", "maximum", "rounds", box=None, header_style="bold"
+    )
     for name, values in samples.items():
         cells = (statistics.median(values), min(values), max(values))
         table.add_row(name, *(_shown(name, value) for value in cells), str(len(values)))
@@ -152,7 +154,7 @@ def print_table(console: Console, samples: Samples) -> None:
 
 
 def print_targets(console: Console, found: Sequence[Target]) -> None:
-    """Print the targets; a missed one stands out."""
+    """Print the targets, missed ones in red."""
     table = Table("target", "limit", "measured", "met", header_style="bold")
     for target in found:
         text, limit, measured, met = target.shown
@@ -162,7 +164,7 @@ def print_targets(console: Console, found: Sequence[Target]) -> None:
 
 
 def write_json(path: Path, samples: Samples, on: Host, found: Sequence[Target]) -> None:
-    """Write everything that was measured."""
+    """Write all measurements as JSON."""
     path.parent.mkdir(exist_ok=True)
     data: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -178,11 +180,10 @@ def write_json(path: Path, samples: Samples, on: Host, found: Sequence[Target]) 
 _PAGE = """\
 # Performance
 
-Measured by `nox -s bench` on {date}, version {version}, medians of {runs} rounds in which all cases
-take turns. The machine: {cores} cores ({cpu}), {memory:.0f} GB of memory, QEMU {qemu}, Python
-{python}, emulation (no KVM); load average before: {load:.1f}. Everything was built and fetched,
-and a template of each kernel was there. The figures are of one machine; ratios hold better than
-seconds.
+`nox -s bench` measured version {version} on {date}: medians of {runs} rounds in which all cases
+take turns. The host: {cores} cores ({cpu}), {memory:.0f} GB of memory, QEMU {qemu}, Python
+{python}, emulation (no KVM); load average before: {load:.1f}. Builds, kernels and templates
+existed beforehand. The figures are from one host; ratios carry over better than seconds.
 
 ## Targets
 
@@ -192,8 +193,8 @@ seconds.
 
 ## One kernel, from typing to verdict
 
-A shell script that does nothing, by `invoke run`, beside a bare QEMU (q35, no default devices) that
-boots the same kernel to a shell which powers off at once.
+`invoke run` with an empty shell script, compared with a bare QEMU (q35, no default devices) that
+boots the same kernel to a shell that powers off at once.
 
 ![Seconds for each kernel](performance.svg)
 
@@ -205,24 +206,24 @@ boots the same kernel to a shell which powers off at once.
 
 ## Where the time of a warm run goes
 
-Kernel {one}; the parts of one run by the library, and the whole of `invoke run`:
+Kernel {one}: the parts of one run, and `invoke run` as a whole:
 
 | part | seconds |
 | --- | --- |
 {parts}
 
-The floor: {floor}
+{floor}
 
 ## All figures
 
-| measured | median | least | most |
+| measured | median | minimum | maximum |
 | --- | --- | --- | --- |
 {figures}
 """
 
 
 def write_page(folder: Path, samples: Samples, on: Host, found: Sequence[Target]) -> None:
-    """Write performance.md, and the plot that it shows."""
+    """Write performance.md."""
     median = medians(samples)
     kernels = (
         (
@@ -236,7 +237,7 @@ def write_page(folder: Path, samples: Samples, on: Host, found: Sequence[Target]
     rows = [(name.removeprefix("part: "), f"{value:.3f}") for name, value in parts.items()]
     rest = median[f"warm {ONE}"] - sum(parts.values())
     rows += [
-        ("invoke itself: its imports, tasks, and its end", f"{max(0.0, rest):.3f}"),
+        ("invoke itself: imports, tasks, exit", f"{max(0.0, rest):.3f}"),
         (f"`invoke run --kernel {ONE}`", f"{median[f'warm {ONE}']:.3f}"),
     ]
     page = _PAGE.format(
@@ -275,8 +276,8 @@ def _peer(median: Mapping[str, float]) -> str:
     if "virtme-ng" in median:
         ratio = median["virtme-ng"] / median[f"warm {ONE}"]
         return (
-            f"virtme-ng ({command}, Debian's {ONE} in the package that is not for clouds, for it "
-            f"needs 9p): {median['virtme-ng']:.1f} s, {ratio:.0f} times as long as a warm run."
+            f"virtme-ng ({command}, with Debian's standard {ONE} package, since the cloud package "
+            f"lacks 9p): {median['virtme-ng']:.1f} s, {ratio:.0f} times as long as a warm run."
         )
     if VNG_FAILED in median:
         return f"virtme-ng is installed, but {command} failed on this host."
@@ -293,22 +294,23 @@ def _floor(median: Mapping[str, float], parts: Mapping[str, float], cores: int) 
     share = -(-kernels // cores) / kernels
     busiest = share * median["the tests' own time"]
     return (
-        f"a QEMU that starts and restores a guest takes {restore:.2f} s, and Python with what it "
-        f"imports {python:.2f} s; `invoke -l`, which does nothing else, takes {listed:.2f} s. A "
-        f"warm run can't be faster than the sum of these, {restore + listed:.2f} s.\n\n"
-        f"Of the run of the large Go test binary, {large:.2f} s are what any run takes; reading "
-        "the binary takes the rest, on the host and in a guest that never ran it.\n\n"
-        f"From a save to its verdict, the test itself takes {test:.2f} s in a guest that was "
-        "just restored; compiling the object and making the payload's image take the rest.\n\n"
-        f"A machine is not divided: of {kernels} kernels whose tests take about as long, one of "
-        f"{cores} cores gets {share:.0%}, which is {busiest:.1f} s of the tests' own time, and the "
-        "start of these machines."
+        f"The lower bound: starting QEMU and restoring a guest takes {restore:.2f} s, Python and "
+        f"its imports {python:.2f} s; `invoke -l`, which does only the latter, takes "
+        f"{listed:.2f} s. A warm run can't beat the sum of restore and `invoke -l`, "
+        f"{restore + listed:.2f} s.\n\n"
+        f"Of the large Go test binary's run, {large:.2f} s are what any run takes; the rest is "
+        "reading the binary, on the host and in a guest that never ran it.\n\n"
+        f"From save to verdict, the test itself takes {test:.2f} s in a freshly restored guest; "
+        "the rest is compiling the object and making the payload's image.\n\n"
+        f"A machine is not split across cores: of {kernels} kernels with equally long tests, one "
+        f"of {cores} cores gets {share:.0%}, which is {busiest:.1f} s of the tests' own time, plus "
+        "the start of these machines."
     )
 
 
 def write_plot(path: Path, samples: Samples) -> None:
-    """Draw the seconds of each kernel, in colours that can be read on light and on dark."""
-    import matplotlib as mpl  # noqa: PLC0415 - only here, and in a group of its own
+    """Draw the seconds of each kernel, in colours readable on light and dark backgrounds."""
+    import matplotlib as mpl  # noqa: PLC0415 - optional, and slow to import
 
     mpl.use("svg")
     from matplotlib import pyplot  # noqa: PLC0415

@@ -1,8 +1,8 @@
-"""`kernels.yaml`: the kernels, the machines that they run in, and what runs there.
+"""`kernels.yaml`: the kernels, their machines, and what runs there.
 
-`bpfmatrix.config.kernels_yaml` reads the file and gives a `Config`. `Config.kernel` gives one
-kernel with the defaults merged in; the rest of the library sees nothing else. The pydantic models
-here are also the source of `kernels.schema.json` and of the page `docs/kernels-yaml.md`.
+`bpfmatrix.config.kernels_yaml` reads the file into a `Config`. `Config.kernel` returns one kernel
+with the defaults merged in, which is all that the rest of the library sees. `kernels.schema.json`
+and `docs/kernels-yaml.md` are generated from these pydantic models.
 """
 
 import fnmatch
@@ -58,38 +58,38 @@ class Qemu(_Model):
     cpus: int = Field(default=2, ge=1, le=64)
     """Virtual CPUs of the guest."""
     accel: Literal["auto", "kvm", "tcg"] = "auto"
-    """`auto` uses KVM where a probe guest really ran under it, and emulation (`tcg`) elsewhere."""
+    """`auto` uses KVM if a probe guest really ran under it, else emulation (`tcg`)."""
     extra_args: list[str] = []
-    """Arguments that are appended to QEMU's command line."""
+    """Arguments appended to QEMU's command line."""
 
 
 class Timeouts(_Model):
-    """Limits of every wait. A number is in seconds."""
+    """Time limits. A bare number is in seconds."""
 
     boot: Seconds = 60.0
     """From QEMU's start until the guest is ready."""
     test: Seconds = 120.0
-    """For each test executable."""
+    """For each test binary."""
     run: Seconds = 1800.0
     """For the whole machine, from start to end."""
 
 
 class AptSource(_Model):
-    """A kernel package of Debian, fetched by apt from the mirror that the host's apt uses.
+    """A kernel package of Debian, fetched by apt from the mirror of the host's apt.
 
-    Or one of another distribution, from a `mirror` of its own.
+    With `mirror`, a kernel package of another distribution.
     """
 
     suite: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9./+-]*$")
     """The suite, such as `bookworm-security` or `trixie-backports`."""
     package: str | None = None
-    """The package, or a pattern with `*` of which the newest is taken; a meta package is followed.
-    Default: `linux-image-<id>.*-cloud-<architecture>`; a `mirror` has none."""
+    """The package, or a pattern with `*`, which selects the newest match. A meta package is
+    followed. Default: `linux-image-<id>.*-cloud-<architecture>`; a `mirror` has none."""
     mirror: Url | None = None
-    """The archive's address, where it is not the one that the host's apt uses."""
+    """The archive's URL, if it is not the mirror of the host's apt."""
     keyring: Path | None = None
-    """The keys that may sign the archive of `mirror`: a file, `.gpg` or armored `.asc`, relative to
-    kernels.yaml. Ubuntu's is `ubuntu-archive-keyring.gpg` of its package `ubuntu-keyring`."""
+    """A file with the keys that may sign the archive of `mirror`: `.gpg` or armored `.asc`.
+    Ubuntu's is `ubuntu-archive-keyring.gpg` of its package `ubuntu-keyring`."""
     components: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]] = Field(
         default=["main"], min_length=1
     )
@@ -107,42 +107,42 @@ class AptSource(_Model):
 
 
 class DnfSource(_Model):
-    """A kernel package of a distribution of RPM packages, fetched by dnf."""
+    """A kernel package of a distribution with RPM packages, fetched by dnf."""
 
     repository: Url
-    """The repository's address: the folder that holds `repodata`."""
+    """The repository's URL: the folder that holds `repodata`."""
     mirrorlist: bool = False
-    """Whether `repository` is the address of a list of such folders instead."""
+    """Whether `repository` is the URL of a list of such folders."""
     package: str = Field(default="kernel-core", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+*?~^:-]*$")
-    """The package, or a pattern of name and version such as `kernel-core-5.14.0-427.*`, of which
-    the newest is taken. With a plain name, an id that begins with a release (`5.14`) is a
+    """The package, or a pattern of name and version such as `kernel-core-5.14.0-427.*`, which
+    selects the newest match. With a plain name, an id that begins with a release (`5.14`) is a
     series."""
     extra_packages: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]] = []
-    """Further packages of the same build, such as `kernel-modules-extra`. Those that `package`
-    needs of its build, and the one with the modules that machines need, are taken in any case."""
+    """Further packages of the same build, such as `kernel-modules-extra`. Dependencies of `package`
+    in the same build, and the package with the modules that machines need, are always included."""
     key: str = Field(min_length=1)
     """The keys that may sign the repository and its packages: a file, relative to kernels.yaml, or
-    an `https` address, of which the first answer is kept."""
+    an `https` URL, which is fetched once and kept."""
     signed_metadata: bool = True
-    """Whether the repository's metadata is signed (`repomd.xml.asc`). Set it to false for a vendor
-    who signs packages only: these are checked in any case."""
+    """Whether the repository's metadata is signed (`repomd.xml.asc`). Use false for a vendor who
+    signs only packages. Packages are always checked."""
 
     @model_validator(mode="after")
     def _trusted_key(self) -> "DnfSource":
-        # What vouches for everything else must not come over a line that anybody can write on.
+        # All other checks trust this key, and anybody on the way can alter plain http.
         if self.key.startswith("http://") and not _LOOPBACK.match(self.key):
             raise ValueError("key: expected a file or an https address, not plain http")
         return self
 
 
 class PackageSource(_Model):
-    """A kernel in single `.deb` or `.rpm` files, by their paths or addresses."""
+    """A kernel in single `.deb` or `.rpm` files, by path or URL."""
 
     files: list[str] = Field(min_length=1)
-    """The packages: paths, relative to kernels.yaml, or addresses. The kernel's own comes first,
-    then what else holds its modules."""
+    """The packages: paths, relative to kernels.yaml, or URLs. First the kernel's own package, then
+    further packages with its modules."""
     sha256: list[Sha256 | None] = []
-    """The checksums of `files`, in their order. Each address needs one; a path may have `null`."""
+    """The checksums of `files`, in their order. Each URL needs one; a path may have `null`."""
 
     @model_validator(mode="after")
     def _checksums(self) -> "PackageSource":
@@ -155,46 +155,46 @@ class PackageSource(_Model):
 
 
 class BuildSource(_Model):
-    """A kernel that is built here, with the fragments of `ci-kernels`, by the first run."""
+    """A kernel that the first run builds, with the fragments of `ci-kernels`."""
 
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
-    """The release, such as `5.4.276`, or a series such as `6.1`, of which the newest release is
-    built. The result lies in `ci-kernels/<version>`."""
+    """The release, such as `5.4.276`, or a series such as `6.1`, whose newest release is built. The
+    result is in `ci-kernels/<version>`."""
     origin: str = Field(default="kernel.org", alias="from", min_length=1)
     """The sources: `kernel.org`, `apt` (Debian's package `linux-source-<series>`), or a folder with
-    a source tree or git checkout, relative to kernels.yaml, which is not written to."""
+    a source tree or git checkout, relative to kernels.yaml. The folder is not changed."""
     url: Url = "https://cdn.kernel.org/pub/linux/kernel"
-    """The address of a server with kernel.org's layout (`v6.x/linux-6.1.192.tar.xz`)."""
+    """The URL of a server with kernel.org's layout (`v6.x/linux-6.1.192.tar.xz`)."""
     keyring: Path | None = None
-    """The keys that may sign the checksums of kernel.org's tarballs (`sha256sums.asc`), relative to
-    kernels.yaml. With none, their signature is not checked, and the results say so."""
+    """A file with the keys that may sign the checksums of kernel.org's tarballs (`sha256sums.asc`).
+    Without it, the signature is not checked, and the results say so."""
     sha256: Sha256 | None = None
-    """The checksum of the tarball, in place of a signed one."""
+    """The tarball's checksum, instead of a signed one."""
     suite: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9./+-]*$")
-    """Debian's suite, for `apt`. Default: the first one that has the series."""
+    """Debian's suite, for `apt`. Default: the first suite that has the series."""
     config: list[Path] = []
-    """Further fragments of a kernel's configuration, relative to kernels.yaml."""
+    """Further configuration fragments."""
     debug: bool = False
-    """Whether to add `debug.config`, and to keep the debug information in `vmlinux`."""
+    """Whether to add `debug.config` and keep the debug information in `vmlinux`."""
 
 
 class Source(_Model):
-    """Where a kernel comes from: exactly one of these keys."""
+    """Where a kernel comes from. Exactly one of these keys is required."""
 
     apt: AptSource | None = None
-    """A kernel package of Debian, or of a distribution like it."""
+    """A kernel package of Debian or a similar distribution."""
     dnf: DnfSource | None = None
-    """A kernel package of a distribution of RPM packages."""
+    """A kernel package of a distribution with RPM packages."""
     package: PackageSource | None = None
     """Single `.deb` or `.rpm` files."""
     oci: str | None = Field(default=None, pattern=OCI_REFERENCE)
     """An image of a container registry, such as `ghcr.io/cilium/ci-kernels:5.4.276`, or pinned, as
-    in `ghcr.io/cilium/ci-kernels@sha256:...`. `http://` in front is for a registry without TLS."""
+    in `ghcr.io/cilium/ci-kernels@sha256:...`. Prefix `http://` for a registry without TLS."""
     directory: Path | None = None
-    """An image that lies there: a file, or a folder with `<id>/vmlinuz`, `linux-<id>.bz`,
+    """An existing image: a file, or a folder with `<id>/vmlinuz`, `linux-<id>.bz`,
     `vmlinuz-<release>`, or just a `vmlinuz`, `bzImage`, `Image`, `Image.gz` or `vmlinux`."""
     build: BuildSource | None = None
-    """A source tree, built here."""
+    """A source tree to build."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Source":
@@ -208,12 +208,12 @@ class Source(_Model):
 
     @property
     def kind(self) -> str:
-        """The one key that is set."""
+        """The key that is set."""
         return self._given()[0]
 
     @property
     def summary(self) -> str:
-        """One short text for lists: `apt bookworm-security`."""
+        """A short text for lists: `apt bookworm-security`."""
         if self.apt is not None:
             return f"apt {self.apt.suite}"
         if self.dnf is not None:
@@ -228,22 +228,22 @@ class Source(_Model):
 
 
 class _Machine(_Model):
-    """What `defaults` and each kernel have in common."""
+    """The keys that `defaults` and each kernel share."""
 
     arch: Arch = "x86_64"
-    """The architecture of the kernel and of the machine."""
+    """The architecture of the kernel and the machine."""
     qemu: Qemu = Qemu()
     """The machine."""
     timeout: Timeouts = Timeouts()
-    """The limits."""
+    """The time limits."""
     modules: list[str] = []
-    """Kernel modules to load before the tests, beyond those that the machine needs."""
+    """Kernel modules to load before the tests, besides those that the machine needs."""
     kernel_args: list[str] = []
-    """Parameters that are appended to the kernel's command line."""
+    """Parameters appended to the kernel's command line."""
 
 
 class Defaults(_Machine):
-    """Settings of every kernel that does not say otherwise."""
+    """Settings for every kernel that does not override them."""
 
 
 class KernelEntry(_Machine):
@@ -258,7 +258,7 @@ class GoTests(_Model):
     """A Go module whose tests are built with `go test -c`, one static binary for each package."""
 
     module: Path = Path("support")
-    """The folder of `go.mod`, relative to kernels.yaml."""
+    """The folder of `go.mod`."""
     packages: list[str] = ["./..."]
     """The packages, as `go test` takes them."""
     tags: list[str] = ["integration"]
@@ -266,24 +266,24 @@ class GoTests(_Model):
 
 
 class Payload(_Model):
-    """What is built on the host and runs in the guest. Paths are relative to kernels.yaml."""
+    """What is built on the host and runs in the guest."""
 
     ebpf: Path | None = Path("ebpf")
-    """A folder whose Makefile builds eBPF objects (`*.o`); the guest finds them in the folder that
-    the environment variable BPFMATRIX_OBJECTS names. `null` for none."""
+    """A folder whose Makefile builds eBPF object files (`*.o`). In the guest, the environment
+    variable BPFMATRIX_OBJECTS names their folder. `null` for none."""
     go: GoTests | None = GoTests()
     """The Go tests. `null` for none."""
     binaries: list[Path] = []
-    """Further executables (static, or scripts of the guest's `/bin/sh`), each run as one test."""
+    """Further test binaries (static, or scripts for the guest's `/bin/sh`), each one test."""
     files: dict[Place, Path] = {}
-    """Further files and trees of files that the tests find in the guest, by their places below
-    `/payload`, as in `data: tests/data`. A link is what it leads to."""
+    """Further files and trees of files for the tests, keyed by their places below `/payload`, as in
+    `data: tests/data`. Symbolic links are followed."""
     listed: dict[Place, Annotated[list[str], Field(min_length=1)]] = {}
-    """Trees of files that commands list, by their places below `/payload`. A command is run in the
-    folder of kernels.yaml, with the guest's architecture in BPFMATRIX_ARCH. It prints one line for
-    each file: its place in the tree, a tab, and its path on the host."""
+    """Trees of files that commands list, keyed by their places below `/payload`. A command runs in
+    the folder of kernels.yaml, with the guest's architecture in BPFMATRIX_ARCH. It prints one line
+    for each file: its place in the tree, a tab, and its path on the host."""
     env: dict[str, str] = {}
-    """Environment variables of the tests."""
+    """Environment variables for the tests."""
 
     @model_validator(mode="after")
     def _variables(self) -> "Payload":
@@ -296,57 +296,57 @@ class Payload(_Model):
 
 
 class VerifyObjects(_Model):
-    """eBPF objects, and what it takes to load them beyond what they say themselves."""
+    """eBPF object files, and settings for loading them that they do not contain."""
 
     path: str = Field(min_length=1)
     """A path, or a pattern such as `ebpf/*.bpf.o`, relative to kernels.yaml."""
     set: dict[str, str | int | bool] = {}
-    """Values of the objects' constants (`const volatile` variables)."""
+    """Values for the objects' constants (`const volatile` variables)."""
     map_sizes: dict[str, Annotated[int, Field(ge=1, le=(1 << 32) - 1)]] = {}
-    """The number of entries of maps that are sized at run time."""
+    """The number of entries of maps that the project sizes at run time."""
     variants: list[Annotated[list[str], Field(min_length=2)]] = []
-    """Programs of which one is enough: each list names some, and the first that loads counts."""
+    """Alternatives: of the programs in each list, the first that loads counts."""
     optional: list[str] = []
-    """Programs that are loaded only where the kernel has what they need."""
+    """Programs that may fail to load, which then counts as skipped."""
     requires: (
         Annotated[str, *like(_NEED, 'a release and a feature, such as "5.17 bpf_loop"')] | None
     ) = None
-    """The oldest release that the objects can run on, and why: `5.17 bpf_loop`. They are skipped on
-    older ones. Default: what the object's section `.bpfmatrix.requires` says."""
+    """The oldest release for the objects, and why: `5.17 bpf_loop`. On older releases they are
+    skipped. Default: what the object's section `.bpfmatrix.requires` says."""
 
 
 class Verify(_Model):
     """What `invoke verify` loads, and how."""
 
     objects: list[VerifyObjects] = []
-    """The objects. Default: those of `payload.ebpf`."""
+    """The object files. Default: those of `payload.ebpf`."""
     attach: bool = False
-    """Whether each program that can be attached is also attached, and detached."""
+    """Whether to attach and detach each program that can be attached."""
     limit: Seconds = 30.0
     """For loading one program."""
     max_insns: Share = "100%"
-    """How many instructions the verifier may process for one program: a share of the kernel's own
-    limit, or a number. A program that takes more fails."""
+    """The instructions that the verifier may process for one program: a share of the kernel's
+    limit, or a number. A program above it fails."""
 
 
 class Expectation(_Model):
-    """A failure, or a skip, that is known and does not make a run fail."""
+    """A known failure or skip that does not make a run fail."""
 
     kernels: list[str] = Field(default=["*"], min_length=1)
-    """Ids and patterns of kernels, such as `5.*`."""
+    """Kernel ids and patterns, such as `5.*`."""
     program: str | None = Field(default=None, min_length=1)
-    """The eBPF programs of `invoke verify`: a name, or a pattern such as `on_*`."""
+    """eBPF programs of `invoke verify`: a name, or a pattern such as `on_*`."""
     test: str | None = Field(default=None, min_length=1)
-    """The tests: a name, or a pattern such as `TestRing*`. A test's subtests belong to it."""
+    """Tests: a name, or a pattern such as `TestRing*`. Subtests are included."""
     object: str | None = Field(default=None, min_length=1)
-    """With `program`: only those of this object, a path or a pattern. Default: any."""
+    """With `program`: only programs of this object, a path or a pattern. Default: any."""
     outcome: Literal["failed", "skipped"] = "failed"
-    """What is expected. A time-out counts as a failure; a panic of the kernel never does."""
+    """The expected outcome. A timeout counts as a failure; a kernel panic is never expected."""
     reason: str = Field(min_length=1)
-    """Why, in one line. It is shown with the result."""
+    """Why, in one line. Results show it."""
     until: str | None = None
-    """When it ends: a date (`2027-01-31`, its last day), or a release of the kernel (`6.1.180`, the
-    first one that should be fine). After that, such a failure is one again."""
+    """When it ends: a date (its last day, `2027-01-31`), or a kernel release (the first that should
+    be fine, `6.1.180`). After that, the failure counts again."""
 
     @model_validator(mode="before")
     @classmethod
@@ -373,7 +373,7 @@ class Expectation(_Model):
 
     @property
     def until_date(self) -> date | None:
-        """The last day of it, if it has one."""
+        """The last day, if `until` is a date."""
         try:
             return date.fromisoformat(self.until) if self.until else None
         except ValueError:
@@ -381,39 +381,39 @@ class Expectation(_Model):
 
     @property
     def until_release(self) -> tuple[int, ...]:
-        """The first release that it is not for, as numbers; empty if it names none."""
+        """The first release that should be fine, as numbers; empty if `until` is not a release."""
         if self.until and _RELEASE.fullmatch(self.until):
             return tuple(map(int, self.until.split(".")))
         return ()
 
 
 class KernelConfig(KernelEntry):
-    """One kernel of kernels.yaml, defaults merged in: what the rest of the library works with."""
+    """One kernel of kernels.yaml, defaults merged in, as the rest of the library sees it."""
 
     id: str
-    """What people type: `nox -s kernel-<id>`."""
+    """The id that people type: `nox -s kernel-<id>`."""
     root: Path = Path()
     """The folder of kernels.yaml."""
     exact: bool = False
-    """Whether it is asked for by its file, so that KERN_DIR does not matter."""
+    """Whether the user named the image file itself, so that KERN_DIR is ignored."""
     expect: list[Expectation] = []
-    """What is expected of it."""
+    """The entries of `expect` that apply to this kernel."""
 
 
 class Config(_Model):
-    """The kernels, the machines that they run in, and what runs there."""
+    """The kernels, their machines, and what runs there."""
 
     defaults: Defaults = Defaults()
-    """Settings of every kernel that does not say otherwise."""
+    """Settings for every kernel that does not override them."""
     payload: Payload = Payload()
     """What is built and run."""
     verify: Verify = Verify()
-    """What `invoke verify` loads."""
+    """The object files for `invoke verify`."""
     expect: list[Expectation] = []
-    """Failures and skips that are known."""
+    """Known failures and skips."""
     kernels: dict[str, KernelEntry] = Field(min_length=1)
-    """The kernels, by the id that people type. An id such as `6.1` is a series: the newest release
-    of it that the source offers when it is first fetched, until `invoke kernels.update`."""
+    """The kernels, by their ids. An id such as `6.1` is a series: at the first fetch it resolves to
+    the newest release that the source offers, and stays there until `invoke kernels.update`."""
     matrix: list[str] = []
     """The ids that `nox -s matrix` runs. Default: all."""
     pre_push: list[str] = []
@@ -421,7 +421,7 @@ class Config(_Model):
     _root: Path = PrivateAttr(default_factory=Path.cwd)
 
     def at(self, root: Path) -> Self:
-        """Return this for a project in another folder than the working one."""
+        """Set the folder of kernels.yaml, if it is not the working directory; returns self."""
         self._root = root
         return self
 
@@ -437,7 +437,7 @@ class Config(_Model):
         return self
 
     def kernel(self, id: str) -> KernelConfig:
-        """Return the kernel with this id, defaults merged in; UsageError where there is none."""
+        """Return the kernel with this id, defaults merged in; UsageError for an unknown id."""
         if id not in self.kernels:
             raise UsageError(
                 f"no kernel {id!r} in {FILE_NAME}{suggestion(id, self.kernels)}",

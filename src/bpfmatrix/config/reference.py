@@ -1,7 +1,7 @@
-"""What is generated from the models of kernels.yaml: its JSON schema, and the page about its keys.
+"""The files generated from the models of kernels.yaml: its JSON schema, and the page of its keys.
 
-`outputs` gives the text of each file of this checkout; the task `invoke docs` writes them or says
-which one is out of date. Both texts take types, defaults and descriptions from the models alone.
+`outputs` returns the text of each file; the task `invoke docs` writes them, or says which one is
+out of date. Types, defaults and descriptions come only from the models.
 """
 
 import ast
@@ -29,29 +29,29 @@ _INTRODUCTION = """\
 
 <!-- Generated from src/bpfmatrix/config/models.py by `invoke docs`; change it there. -->
 
-It says which kernels there are, what machine each is booted in, and what runs there. It stands in
-the project's root; the smallest one that does something is
+`kernels.yaml`, in the project's root, declares the kernels, their machines, and what runs there.
+The smallest useful one is
 
 ```yaml
 kernels:
   "6.1": {source: {apt: {suite: bookworm-security}}}
 ```
 
-An id is put in quotes, as YAML reads a bare `5.10` as the number 5.1. An unknown key is an error.
-With this first line, an editor that has YAML's language server completes and checks the keys
+Quote ids, because YAML reads a bare `5.10` as the number 5.1. An unknown key is an error. With this
+first line, an editor with a YAML language server completes and checks the keys
 (`kernels.schema.json` is in bpfmatrix's repository):
 
 ```yaml
 # yaml-language-server: $schema=kernels.schema.json
 ```
 
-A kernel's own settings are laid over `defaults` key by key, also within `qemu` and `timeout`. A
-list takes the place of the other list.
+A kernel's own settings override `defaults` key by key, also within `qemu` and `timeout`. A list
+replaces the default list.
 
 - A **size** is a whole number with a unit, `K`, `M` or `G` (powers of 1024): `512M`.
 - A **duration** is a number with a unit, `ms`, `s`, `m` or `h`: `90s`, `1.5m`. A bare number is in
   seconds.
-- A **path** that is not absolute is relative to the folder of `kernels.yaml`.
+- A **path** is absolute, or relative to the folder of `kernels.yaml`.
 """
 
 
@@ -64,7 +64,7 @@ def outputs(root: Path) -> dict[Path, str]:
 
 
 def stale(root: Path) -> list[Path]:
-    """Return the generated files that are not what they would be now."""
+    """Return the generated files that are missing or out of date."""
 
     def is_current(path: Path, text: str) -> bool:
         return path.exists() and path.read_text(encoding="utf-8") == text
@@ -79,7 +79,7 @@ def schema() -> dict[str, Any]:
         model = getattr(models, name)
         _write_defaults(description["properties"], model)
     _write_defaults(made["properties"], Config)
-    # What validators in the models check beyond what JSON schema can be told there.
+    # Rules of the models' validators that pydantic does not put into the schema.
     made["$defs"][Source.__name__] |= {"minProperties": 1, "maxProperties": 1}
     made["$defs"][Expectation.__name__]["oneOf"] = [
         {"required": ["program"]},
@@ -91,7 +91,7 @@ def schema() -> dict[str, Any]:
 
 
 def _write_defaults(properties: dict[str, Any], model: type[BaseModel]) -> None:
-    """Write defaults as they stand in YAML, and without pydantic's titles, which say nothing."""
+    """Write defaults as in YAML, add descriptions, and drop pydantic's meaningless titles."""
     for name, field in model.model_fields.items():
         described = properties[field.alias or name]
         described.pop("title", None)
@@ -105,7 +105,7 @@ def _write_defaults(properties: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 def page() -> str:
-    """Return the page about the keys of kernels.yaml, as Markdown."""
+    """Return the page of the keys of kernels.yaml, as Markdown."""
     return _INTRODUCTION + "".join(_section(path, model) for path, model in _models("", Config))
 
 
@@ -113,7 +113,7 @@ _SIZE, _DURATION = "size", "duration"
 
 
 def _models(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Give each model with the path of its keys, a model before those within it, each once."""
+    """Yield each model once, with the path of its keys; outer models come before inner ones."""
     seen: set[type[BaseModel]] = set()
     waiting = [(path, model)]
     while waiting:
@@ -134,8 +134,8 @@ def _models(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseM
 def _meaning(model: type[BaseModel], name: str) -> str:
     """Return the docstring below a model's field, in one line.
 
-    pydantic can read these itself, but would do so at each import of the models, which takes longer
-    than all else about them.
+    pydantic can read these itself, but at each import of the models, and that takes longer than the
+    rest of the import.
     """
     for base in model.__mro__:
         if base is not BaseModel and name in (found := _docstrings(base)):
@@ -180,7 +180,7 @@ def _row(model: type[BaseModel], name: str) -> tuple[str, str, str]:
     described, _, default = meaning.partition(" Default: ")
     if model is KernelEntry and name in Defaults.model_fields:
         default = "that of `defaults`"
-    elif default:  # one that is found at run time is told in the field's description
+    elif default:  # the field's description has defaults that are determined at run time
         default = default.removesuffix(".")
     elif field.is_required():
         default = "required"
@@ -198,12 +198,12 @@ def _kind(field: FieldInfo) -> str:
     if value_types.parse_duration in parsers:
         return _DURATION
     said = _type(field.annotation)
-    # Where nothing is the default, a null is only another way of not writing the key.
+    # If the default is None, null means the same as leaving the key out.
     return said.removesuffix(", or `null`") if field.default is None else said
 
 
 def _type(annotation: Any) -> str:
-    """Say what a key takes, in words."""
+    """Return the type of a key's value, in words."""
     inner = typing.get_args(annotation)
     match typing.get_origin(annotation):
         case typing.Annotated:
@@ -223,7 +223,7 @@ def _type(annotation: Any) -> str:
 
 
 def _value(field: FieldInfo) -> Any:
-    """Return a default as it would stand in kernels.yaml."""
+    """Return a default as it would be written in kernels.yaml."""
     value = field.get_default(call_default_factory=True)
     kind = _kind(field)
     if kind == _SIZE:
@@ -239,7 +239,7 @@ def _size(value: int) -> str:
 
 
 def _duration(value: float) -> str:
-    # The words that people use: 120s, but not 1800s.
+    # As people write it: 120s, but 30m and not 1800s.
     return f"{value / 60:g}m" if value >= 600 and value % 60 == 0 else f"{value:g}s"
 
 
