@@ -4,7 +4,9 @@ Run one with `nox -s kernel-6.1`, with words for it behind `--`: `--run REGEX`, 
 `--binary PATH`. Further tasks: `invoke -l`.
 """
 
+import shutil
 import sys
+from pathlib import Path
 
 import nox
 
@@ -42,6 +44,7 @@ def debug(session: nox.Session) -> None:
 @nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check this project's own code, in all of its languages."""
+    _install_biome(session)
     failed = [" ".join(command) for command in CHECKS if not _passes(session, command)]
     if failed:
         session.error("; ".join(failed))
@@ -54,11 +57,31 @@ CHECKS = (
     ("lint-imports", "--no-cache"),
     ("shellcheck", "--shell=dash", "bootstrap", ".ci/run", "src/bpfmatrix/guest/init"),
     ("invoke", "docs", "--check"),
+    ("node_modules/.bin/biome", "ci", "--error-on-warnings"),
     ("make", "--no-print-directory", "-C", "ebpf", "check-format"),
     ("gofmt", "-d", "support"),
     ("go", "vet", "-C", "support", "./..."),
     ("go", "vet", "-C", "support", "-tags", "integration", "./..."),
 )
+
+
+def _install_biome(session: nox.Session) -> None:
+    """Install Biome as package-lock.json pins it, unless that is done already.
+
+    If that is impossible, say why. Only the check that needs Biome fails then.
+    """
+    # npm writes this file when an installation is complete.
+    installed = Path("node_modules/.package-lock.json")
+    pinned = Path("package-lock.json")
+    if installed.exists() and installed.stat().st_mtime >= pinned.stat().st_mtime:
+        return
+    if shutil.which("npm") is None:
+        session.warn(
+            "Biome, which checks the HTML report's script, is not installed, and npm is missing. "
+            "Install npm (on Debian, `./bootstrap -s lint` does) and run `nox -s lint` again."
+        )
+    elif not _passes(session, ("npm", "ci", "--no-audit", "--no-fund")):
+        session.warn("npm could not install Biome: see its message above.")
 
 
 def _passes(session: nox.Session, command: tuple[str, ...]) -> bool:

@@ -84,6 +84,14 @@ def test_an_installation_without_the_loader_says_so(installed: Path, tmp_path: P
     assert "BuildError: this installation of bpfmatrix has no bpfload for x86_64" in done.stderr
 
 
+def test_the_wheel_has_all_of_the_html_report(installed: Path) -> None:
+    page = REPOSITORY / "src/bpfmatrix/report/page"
+    files = {file.name: file.read_bytes() for file in page.iterdir()}
+    assert {"main.js", "report.css", "report.html.j2"} <= files.keys()
+    inside = installed / "bpfmatrix/report/page"
+    assert {file.name: file.read_bytes() for file in inside.iterdir()} == files
+
+
 def test_the_wheel_has_what_traces_python(installed: Path, tmp_path: Path) -> None:
     words = """
 from bpfmatrix.payload import build

@@ -392,3 +392,15 @@ def test_a_large_page_opens_and_filters_without_delay(browser: Any, tmp_path: Pa
     )
     assert drawn < 100
     assert took < 1500  # a machine with other work; alone it is some 50 ms
+
+
+@pytest.mark.integration
+def test_data_that_does_not_unpack_is_said_on_the_page(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.html"
+    whole = html.render(Matrix.of([]))
+    path.write_text(whole.replace('id="data">', 'id="data">AAAA'))
+    browser.get(f"file://{path}")
+    wait(browser, "!document.getElementById('failed').hidden")
+    shown = browser.execute_script("return document.getElementById('failed').textContent")
+    assert "could not be unpacked" in shown
+    assert browser.execute_script("return document.getElementById('filters').hidden")

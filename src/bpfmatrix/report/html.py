@@ -1,7 +1,7 @@
 """One HTML file that opens with no network: the matrix, each cell's output, logs and statistics.
 
 All data is JSON, compressed with gzip and written as base64, so that nothing in a result can be
-read as HTML; the page's script (`page/report.js`) unpacks it with the browser's
+read as HTML; the page's script (`page/main.js` and what it imports) unpacks it with the browser's
 DecompressionStream and shows it as text only. The matrix is one block. Outputs and logs are in
 blocks of their own, unpacked when a cell is opened. The page's Content-Security-Policy allows its
 own script and nothing else.
@@ -11,10 +11,12 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from datetime import UTC, datetime
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import jinja2
@@ -59,9 +61,8 @@ def render(matrix: Matrix, title: str = "") -> str:
             break
     data["blocks"] = texts.begins
     page = resources.files("bpfmatrix.report") / "page"
-    script, style = (
-        (page / name).read_text(encoding="utf-8") for name in ("report.js", "report.css")
-    )
+    script = _script(page)
+    style = (page / "report.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((page / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(
@@ -79,6 +80,32 @@ def render(matrix: Matrix, title: str = "") -> str:
         script_hash=_hash(script),
         style_hash=_hash(style),
     )
+
+
+# The only forms in which the page's modules import and export, as Biome formats them.
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=async function |const |function )", re.MULTILINE)
+
+
+def _script(page: Traversable) -> str:
+    """Return the modules of a page as one script.
+
+    A browser does not import modules into a page that it opens as a file. So this joins them, each
+    after the modules that it imports, and removes `import` and `export`. The top-level names of all
+    modules are then names of one script. Two rules follow: a module imports only in the form
+    `import { name } from "./module.js"`, and no two modules have the same top-level name.
+    """
+    modules: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        if name not in modules:
+            text = (page / name).read_text(encoding="utf-8")
+            for imported in _IMPORT.findall(text):
+                add(imported)
+            modules[name] = _EXPORT.sub("", _IMPORT.sub("", text))
+
+    add("main.js")
+    return "\n".join(modules.values())
 
 
 def _packed(data: Any) -> str:

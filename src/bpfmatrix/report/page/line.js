@@ -1,0 +1,101 @@
+// One line of the matrix: the heading of a group, or a row with its cells.
+
+import { createButton, createElement } from "./dom.js";
+import { clamp, duration, shortCount } from "./numbers.js";
+import { isRun, OUTCOMES, outcomeAt, outcomeClass, outcomeText } from "./outcomes.js";
+import { columns, detailAt, instructions, rows } from "./report.js";
+import { state } from "./state.js";
+
+/** In pixels; report.css has the same height for `.row`. */
+export const LINE_HEIGHT = 28;
+
+/**
+ * The element of a line, which is `{group}` for a heading and `{row}` for a row. `index` is its
+ * position in the matrix.
+ */
+export function createLine(line, index, visibleColumns) {
+  const element = createElement("div", "row");
+  element.setAttribute("role", "row");
+  element.setAttribute("aria-rowindex", index + 2); // the header is 1
+  element.style.top = `${index * LINE_HEIGHT}px`;
+  if (line.group) {
+    element.append(createHeading(line.group));
+    return element;
+  }
+  const name = createElement("div", "name", rows[line.row].name || "(no name)");
+  name.setAttribute("role", "rowheader");
+  name.title = rows[line.row].name;
+  element.append(name, ...createCells(line.row, index, visibleColumns));
+  return element;
+}
+
+function createHeading(group) {
+  const kind = group.isProgram ? "programs" : "tests";
+  const heading = createElement("div", "name group", group.name || kind);
+  heading.setAttribute("role", "rowheader");
+  heading.append(createElement("small", "", kind));
+  heading.title = group.name;
+  return heading;
+}
+
+function createCells(row, index, visibleColumns) {
+  const numbers = visibleColumns.map((column) => numberAt(column, row));
+  const positive = numbers.filter((number) => number > 0);
+  const low = Math.min(...positive);
+  // At least a factor of four, so that a small difference does not look like a large one.
+  const high = Math.max(...positive, low * 4);
+  return visibleColumns.map((column, position) => {
+    if (!isRun(column, row)) return createEmptyCell();
+    const cell = createCell(column, row, numbers[position], (number) => heat(number, low, high));
+    cell.dataset.line = index;
+    cell.dataset.position = position;
+    return cell;
+  });
+}
+
+function createEmptyCell() {
+  const cell = createElement("div", "cell");
+  cell.setAttribute("role", "gridcell");
+  cell.setAttribute("aria-label", "not run");
+  return cell;
+}
+
+function createCell(column, row, number, heatOf) {
+  const cell = createButton("cell");
+  const content = createElement("span");
+  const isExpected = detailAt(column, row, "expected") !== "";
+  let numberText = "";
+  if (number === null) {
+    const star = isExpected && state.view === "outcome" ? "*" : "";
+    content.className = outcomeClass(column, row);
+    content.textContent = OUTCOMES[outcomeAt(column, row)].mark + star;
+  } else {
+    numberText = state.view === "time" ? duration(number) : shortCount(number);
+    content.textContent = numberText;
+    content.style.background = `rgba(var(--heat), ${heatOf(number).toFixed(2)})`;
+  }
+  cell.append(content);
+  cell.classList.toggle("number", state.view !== "outcome");
+  cell.tabIndex = -1;
+  cell.setAttribute("role", "gridcell");
+  const { label } = columns[column];
+  const text = outcomeText(column, row);
+  const parts = [`${rows[row].name}, ${label}: ${text}`, numberText];
+  cell.setAttribute("aria-label", parts.filter(Boolean).join(", "));
+  const reason = detailAt(column, row, "expected") || detailAt(column, row, "reason");
+  cell.title = [label, text, reason].filter(Boolean).join(": ");
+  return cell;
+}
+
+// The number that this view shows; null where it shows the outcome.
+function numberAt(column, row) {
+  if (state.view === "time") return columns[column].ms[row];
+  if (state.view === "insns") return instructions[column][row];
+  return null;
+}
+
+// The opacity of a number's background, on a logarithmic scale.
+function heat(number, low, high) {
+  const part = high > low ? Math.log(number / low + 1e-9) / Math.log(high / low) : 0;
+  return 0.08 + 0.37 * clamp(part, 0, 1);
+}

@@ -1,0 +1,30 @@
+// Where the page's script begins. html.py joins these modules into one script, as a browser can't
+// import modules into a page that it opens as a file. See `_script` there for the two rules that
+// follow from this.
+
+import { setUpControls, updateControls } from "./controls.js";
+import { setUpCursor, showCell } from "./cursor.js";
+import { setUpMatrix, updateMatrix } from "./matrix.js";
+import { openPanel, panel, setUpPanel } from "./panel.js";
+import { readAddress, state } from "./state.js";
+
+function showAddress() {
+  readAddress();
+  updateControls();
+  updateMatrix();
+  if (state.panel) {
+    const { column, row } = state.panel;
+    showCell(column, row);
+    openPanel(column, row);
+  } else if (panel.open) {
+    panel.close();
+  }
+}
+
+setUpMatrix();
+setUpPanel();
+setUpCursor();
+setUpControls();
+addEventListener("hashchange", showAddress);
+showAddress();
+document.documentElement.dataset.ready = "1";
