@@ -137,7 +137,7 @@ func (r *numberedRing) read(t *testing.T) (events []numberedEvent) {
 // kernel counts that it left it out. That count is of all threads, so there may be less.
 func (r *numberedRing) account(t *testing.T, triggered, ran int) {
 	t.Helper()
-	leftOut := bpftest.LeftOut(t, r.collection.Programs)
+	leftOut := bpftest.RecursionMisses(t, r.collection.Programs)
 	missing := triggered - ran
 	if missing < 0 || missing > int(leftOut) {
 		t.Errorf("ran %d times, triggered %d times, of which the kernel left out at most %d",

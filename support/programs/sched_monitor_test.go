@@ -177,7 +177,7 @@ func newSchedMonitor(t *testing.T) *schedMonitor {
 func (m *schedMonitor) observe(t *testing.T, run func() uint32, kinds ...taskEventKind) []taskEvent {
 	t.Helper()
 	for range 10 {
-		before := bpftest.LeftOut(t, m.programs)
+		before := bpftest.RecursionMisses(t, m.programs)
 		tid := run()
 		events := make([]taskEvent, 0, len(kinds))
 		for _, kind := range kinds {
@@ -191,7 +191,7 @@ func (m *schedMonitor) observe(t *testing.T, run func() uint32, kinds ...taskEve
 		if len(events) == len(kinds) {
 			return events
 		}
-		t.Logf("thread %d: the kernel left out %d events", tid, bpftest.LeftOut(t, m.programs)-before)
+		t.Logf("thread %d: the kernel left out %d events", tid, bpftest.RecursionMisses(t, m.programs)-before)
 	}
 	t.Fatal("the kernel left out an event each time")
 	return nil
@@ -208,7 +208,7 @@ func (m *schedMonitor) await(t *testing.T, before uint64, wanted func(taskEvent)
 		m.reader.SetDeadline(time.Now().Add(time.Second))
 		record, err := m.reader.Read()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			if bpftest.LeftOut(t, m.programs) > before {
+			if bpftest.RecursionMisses(t, m.programs) > before {
 				return taskEvent{}, false
 			} else if time.Now().After(end) {
 				t.Fatalf("no such event within %v; there were: %+v", patience, m.events)
