@@ -19,12 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errNoGenericTarget says that a program can be attached only to something that its own project knows.
+// errNoGenericTarget says that a program can be attached only to something that its own project
+// knows.
 var errNoGenericTarget = errors.New("not attached: only its own project knows what to attach it to")
 
-// attach attaches a loaded program to what its section names. If the section leaves that to the loader,
-// it attaches the program to something that every machine has: the loopback device, a new cgroup, a
-// socket.
+// attach attaches a loaded program to what its section names. If the section leaves that to the
+// loader, it attaches the program to something that every machine has: the loopback device, a new
+// cgroup, a socket.
 func attach(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
 	kind, target, _ := strings.Cut(strings.TrimPrefix(spec.SectionName, "?"), "/")
 	switch spec.Type {
@@ -125,7 +126,8 @@ func attachProbe(kind, target string, program *ebpf.Program) (io.Closer, error) 
 	return asCloser(link.KretprobeMulti(program, link.KprobeMultiOptions{Symbols: symbols}))
 }
 
-// matchingFunctions returns the kernel's functions that can be traced and match a pattern with * and ?.
+// matchingFunctions returns the kernel's functions that can be traced and match a pattern with *
+// and ?.
 func matchingFunctions(pattern string) ([]string, error) {
 	file, err := os.Open("/sys/kernel/tracing/available_filter_functions")
 	if err != nil {
@@ -145,8 +147,8 @@ func matchingFunctions(pattern string) ([]string, error) {
 	return found, nil
 }
 
-// attachUprobe attaches to the function that the section names as FILE:FUNCTION. If the section names
-// none, it attaches to the entry point of this executable.
+// attachUprobe attaches to the function that the section names as FILE:FUNCTION. If the section
+// names none, it attaches to the entry point of this executable.
 func attachUprobe(onReturn bool, target string, program *ebpf.Program) (io.Closer, error) {
 	file, function, _ := strings.Cut(target, ":")
 	options := &link.UprobeOptions{}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Left out with the tag: `go test -c -tags integration ./...` builds only the tests that run in a guest.
+// Left out with the tag: `go test -c -tags integration ./...` builds only the tests that run in a
+// guest.
 //go:build !integration
 
 package main
@@ -174,7 +175,8 @@ func TestRejectionTail(t *testing.T) {
 	}
 }
 
-// FuzzLog checks that no log makes the parser panic: programs have an influence on what a log holds.
+// FuzzLog checks that no log makes the parser panic: programs have an influence on what a log
+// holds.
 func FuzzLog(f *testing.F) {
 	f.Add(strings.Join(rejection510, "\n"))
 	f.Add(strings.Join(rejection73, "\n"))
@@ -192,8 +194,8 @@ func FuzzLog(f *testing.F) {
 	})
 }
 
-// nested returns a program of three functions: nested calls small and large, whose code follows in the
-// other order.
+// nested returns a program of three functions: nested calls small and large, whose code follows in
+// the other order.
 func nested() *ebpf.ProgramSpec {
 	return &ebpf.ProgramSpec{Instructions: asm.Instructions{
 		asm.Call.Label("small").WithSymbol("nested"),
@@ -281,7 +283,8 @@ func encodeBTF(words []uint32, strings string) []byte {
 	return append(raw, strings...)
 }
 
-// A variable of .ksyms that is `const void`, and a section .struct_ops; and the same after patching.
+// A variable of .ksyms that is `const void`, and a section .struct_ops; and the same after
+// patching.
 var (
 	unpatchedBTF = encodeBTF([]uint32{
 		0, btfConst << 24, 0,
@@ -306,7 +309,8 @@ func TestPatchBTF(t *testing.T) {
 	}
 }
 
-// FuzzPatchBTF checks that any bytes are patched or returned unchanged, and that the input is not written to.
+// FuzzPatchBTF checks that any bytes are patched or returned unchanged, and that the input is not
+// written to.
 func FuzzPatchBTF(f *testing.F) {
 	f.Add(unpatchedBTF)
 	f.Add(unpatchedBTF[:30])

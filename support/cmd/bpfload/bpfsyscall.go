@@ -16,15 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lacksLog tells whether the library dropped the verifier's log. In many releases, 5.10, 6.1 and 6.18
-// among them, the verifier fails with EFAULT if a program has too many paths. The library takes that
-// for a bug of the verifier, and returns no log.
+// lacksLog tells whether the library dropped the verifier's log. In many releases, 5.10, 6.1 and
+// 6.18 among them, the verifier fails with EFAULT if a program has too many paths. The library
+// takes that for a bug of the verifier, and returns no log.
 func lacksLog(err error) bool {
 	return errors.Is(err, unix.EFAULT) && len(logOf(err)) == 0
 }
 
-// programLoadAttr is the first part of union bpf_attr for BPF_PROG_LOAD (include/uapi/linux/bpf.h), as
-// far as 5.1 and later kernels have it.
+// programLoadAttr is the first part of union bpf_attr for BPF_PROG_LOAD (include/uapi/linux/bpf.h),
+// as far as 5.1 and later kernels have it.
 type programLoadAttr struct {
 	Type, Count        uint32
 	Instructions       uint64
@@ -43,8 +43,8 @@ type programLoadAttr struct {
 	AttachBTFID        uint32
 }
 
-// logBySyscall loads a program with the system call itself, for the verifier's log. It returns nil if
-// the program needs something that only the library can resolve, or if the kernel wrote no log.
+// logBySyscall loads a program with the system call itself, for the verifier's log. It returns nil
+// if the program needs something that only the library can resolve, or if the kernel wrote no log.
 func (w *worker) logBySyscall(spec *ebpf.ProgramSpec, level ebpf.LogLevel) []string {
 	instructions := append(asm.Instructions(nil), spec.Instructions...)
 	attr := programLoadAttr{Type: uint32(spec.Type), Flags: spec.Flags, AttachType: uint32(spec.AttachType)}
@@ -119,8 +119,8 @@ func (w *worker) attachBTFID(spec *ebpf.ProgramSpec) uint32 {
 	return uint32(id)
 }
 
-// applyRelocations applies CO-RE relocations, by the types of the kernel but not those of its modules.
-// It tells whether all of them could be applied.
+// applyRelocations applies CO-RE relocations, by the types of the kernel but not those of its
+// modules. It tells whether all of them could be applied.
 func (w *worker) applyRelocations(instructions asm.Instructions, types *btf.Builder) bool {
 	var relocations []*btf.CORERelocation
 	var relocated []*asm.Instruction

@@ -27,8 +27,8 @@ func (f *loadFailure) copyTo(result *programEvent) {
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// classifyMap says why a map could not be created. A kernel returns EINVAL for a map type that it does
-// not know, but also for other reasons, so this probes for the type.
+// classifyMap says why a map could not be created. A kernel returns EINVAL for a map type that it
+// does not know, but also for other reasons, so this probes for the type.
 func classifyMap(spec *ebpf.MapSpec, name string, err error) *mapError {
 	kind := mapType(spec.Type)
 	switch {
@@ -40,15 +40,15 @@ func classifyMap(spec *ebpf.MapSpec, name string, err error) *mapError {
 			fmt.Sprintf("no memory for map %s (%s, %d entries)", name, kind, spec.MaxEntries), err}
 	case spec.MaxEntries == 0 && errors.Is(err, unix.EINVAL):
 		return &mapError{codeMapCreateFailed, fmt.Sprintf(
-			"map %s (%s) has no size: give the size that it gets at run time with --map-size %s=ENTRIES",
+			"map %s (%s) has no size: give its size at run time with --map-size %s=ENTRIES",
 			name, kind, name), err}
 	}
 	return &mapError{codeMapCreateFailed,
 		strings.TrimPrefix(err.Error(), "map "+name+": ") + " (map " + name + ")", err}
 }
 
-// Messages of the verifier, with the functions of the kernel that write them. The first group is a name
-// or a number.
+// Messages of the verifier, with the functions of the kernel that write them. The first group is a
+// name or a number.
 var (
 	// check_helper_call of kernel/bpf/verifier.c, in all releases.
 	unknownNumber = regexp.MustCompile(`invalid func unknown#(\d+)`)
@@ -155,11 +155,12 @@ func classifyRejection(spec *ebpf.ProgramSpec, err error, f *loadFailure) {
 	f.reason = rejectionMessage(lines)
 	switch {
 	case strings.Contains(err.Error(), "bad CO-RE relocation"):
-		f.code, f.reason = codeRelocationFailed, "CO-RE: it uses a type or a field that this kernel does not have"
-		f.errno = "EINVAL"
+		f.code, f.errno = codeRelocationFailed, "EINVAL"
+		f.reason = "CO-RE: it uses a type or a field that this kernel does not have"
 	case strings.Contains(err.Error(), "unknown kfunc"):
 		f.code, f.errno = codeUnsupportedKfunc, "EINVAL"
-		f.reason = "it calls a weak kfunc that this kernel does not have, without checking bpf_ksym_exists first"
+		f.reason = "it calls a weak kfunc that this kernel does not have, " +
+			"without checking bpf_ksym_exists first"
 	case tooComplex.MatchString(log),
 		errors.Is(err, unix.E2BIG) && log == "" && *instructionCount(spec) > 4096:
 		f.code = codeTooComplex
@@ -190,7 +191,8 @@ func classifyRejection(spec *ebpf.ProgramSpec, err error, f *loadFailure) {
 	case log != "":
 		f.code = codeVerifierRejected
 		if number, ok := missingHelper(spec); ok && strings.Contains(log, "processed 0 insns") {
-			// The verifier refuses a new helper's arguments, such as callbacks, before it checks the helper.
+			// The verifier refuses a new helper's arguments, such as callbacks, before it checks
+			// the helper.
 			f.code = codeUnsupportedHelper
 			f.reason = helperReason(number)
 		}
@@ -198,8 +200,8 @@ func classifyRejection(spec *ebpf.ProgramSpec, err error, f *loadFailure) {
 		f.code, f.reason = codeNoMemory, "the kernel had no memory to load it"
 	case errors.Is(err, unix.EFAULT):
 		f.code = codeLoadFailed
-		f.reason = "the verifier gave up (EFAULT) without a log: most often the program has too many " +
-			"jumps, otherwise it is a bug in the verifier"
+		f.reason = "the verifier gave up (EFAULT) without a log: most often because the program " +
+			"has too many jumps, otherwise because of a bug in the verifier"
 	default:
 		f.code, f.reason = codeLoadFailed, err.Error()
 	}
@@ -222,9 +224,9 @@ func missingHelper(spec *ebpf.ProgramSpec) (uint64, bool) {
 	return 0, false
 }
 
-// anyTypeHas tells whether programs of some type can call a helper. The types that it probes can together
-// call nearly all helpers. Probing one type would not do: the library's answer is the same if the kernel
-// lacks the helper and if that type may not call it.
+// anyTypeHas tells whether programs of some type can call a helper. The types that it probes can
+// together call nearly all helpers. Probing one type would not do: the library's answer is the same
+// if the kernel lacks the helper and if that type may not call it.
 func anyTypeHas(helper asm.BuiltinFunc) bool {
 	for _, kind := range []ebpf.ProgramType{
 		ebpf.Kprobe, ebpf.SchedCLS, ebpf.XDP, ebpf.SockOps, ebpf.SkMsg, ebpf.SkSKB, ebpf.CGroupSockAddr,
@@ -259,7 +261,8 @@ func helperName(number uint64) string {
 	return strings.ToLower(name.String())
 }
 
-// unsupportedType probes for a program's type if the error may mean that the kernel does not have it.
+// unsupportedType probes for a program's type if the error may mean that the kernel does not have
+// it.
 func unsupportedType(spec *ebpf.ProgramSpec, err error) bool {
 	if len(logOf(err)) > 0 {
 		return false

@@ -117,8 +117,8 @@ type lineInfo struct {
 	Text string `json:"text"`
 }
 
-// A printer writes each event as one line, unbuffered: if the kernel dies, the last events that were
-// printed tell why.
+// A printer writes each event as one line, unbuffered: if the kernel dies, the last events that
+// were printed tell why.
 type printer struct {
 	lock sync.Mutex
 	out  io.Writer

@@ -18,9 +18,10 @@ import (
 	"github.com/bpfmatrix/bpfmatrix/support/internal/requirement"
 )
 
-// defineWeakOptions makes `extern ... CONFIG_X __kconfig __weak` 0 if the kernel has no such option, as
-// libbpf does. The library refuses such an object, so this adds the option to /boot/config-<release> of
-// the guest, which the library reads. If that fails, loading fails with the library's error.
+// defineWeakOptions makes `extern ... CONFIG_X __kconfig __weak` 0 if the kernel has no such
+// option, as libbpf does. The library refuses such an object, so this adds the option to
+// /boot/config-<release> of the guest, which the library reads. If that fails, loading fails with
+// the library's error.
 func defineWeakOptions(object io.ReaderAt, spec *ebpf.CollectionSpec) {
 	weak := weakOptions(object, spec)
 	if len(weak) == 0 {
@@ -59,7 +60,8 @@ func defineWeakOptions(object io.ReaderAt, spec *ebpf.CollectionSpec) {
 	_, _ = file.Write(added) // in one write(2), as other workers may append, too
 }
 
-// weakOptions returns the options that an object declares as weak, each with the text of its zero value.
+// weakOptions returns the options that an object declares as weak, each with the text of its zero
+// value.
 func weakOptions(object io.ReaderAt, spec *ebpf.CollectionSpec) map[string]string {
 	var section *btf.Datasec
 	if spec.Types == nil || spec.Types.TypeByName(".kconfig", &section) != nil {

@@ -15,15 +15,16 @@ import (
 )
 
 const (
-	// Statistics, and the verifier's message if it rejects the program, but no instructions. This log
-	// is short and costs nothing to write.
+	// Statistics, and the verifier's message if it rejects the program, but no instructions. This
+	// log is short and costs nothing to write.
 	logStats = ebpf.LogLevelStats
 	// The instructions on the path to the one that is rejected.
 	logPath = ebpf.LogLevelBranch | ebpf.LogLevelStats
 	// Every instruction as often as the verifier visits it, with the state of the registers.
 	logAll = ebpf.LogLevelInstruction | ebpf.LogLevelStats
-	// Large enough for the log of most programs: if the buffer is too small, the verifier runs a second
-	// time. For statistics alone the library's smaller default serves, as clearing a buffer takes time.
+	// Large enough for the log of most programs: if the buffer is too small, the verifier runs a
+	// second time. For statistics alone the library's smaller default serves, as clearing a buffer
+	// takes time.
 	logBytes = 4 << 20
 )
 
@@ -65,8 +66,9 @@ func (w *worker) load(name string) error {
 	return w.reportSuccess(result, spec, loaded)
 }
 
-// loadWithOrWithoutBTF loads a program. If the kernel refuses the object's BTF, it loads the program
-// without it, as libbpf does, and notes that in the result. It returns the specification that was used.
+// loadWithOrWithoutBTF loads a program. If the kernel refuses the object's BTF, it loads the
+// program without it, as libbpf does, and notes that in the result. It returns the specification
+// that was used.
 func (w *worker) loadWithOrWithoutBTF(
 	result *programEvent, spec *ebpf.ProgramSpec,
 ) (*ebpf.ProgramSpec, *ebpf.Program, error) {
@@ -78,7 +80,8 @@ func (w *worker) loadWithOrWithoutBTF(
 	// The BTF of its maps stays: the program can't do without that.
 	spec = withoutBTF(spec)
 	if loaded, err = w.tryLoad(spec, logStats); err == nil {
-		result.Reason = oneLine("loaded without the object's BTF, which this kernel refuses: " + refusal)
+		result.Reason = oneLine(
+			"loaded without the object's BTF, which this kernel refuses: " + refusal)
 	}
 	return spec, loaded, err
 }
@@ -98,8 +101,8 @@ func (w *worker) reportFailure(result *programEvent, spec *ebpf.ProgramSpec, loa
 	return w.sendEvent(result)
 }
 
-// reportSuccess attaches a loaded program and adds its log if the settings ask for that, and sends the
-// result.
+// reportSuccess attaches a loaded program and adds its log if the settings ask for that, and sends
+// the result.
 func (w *worker) reportSuccess(
 	result *programEvent, spec *ebpf.ProgramSpec, loaded *ebpf.Program,
 ) error {
@@ -141,7 +144,8 @@ func (w *worker) attach(result *programEvent, spec *ebpf.ProgramSpec, loaded *eb
 	case spec.Type == ebpf.Tracing && errors.Is(err, ebpf.ErrNotSupported),
 		spec.Type == ebpf.LSM && errors.Is(err, ebpf.ErrNotSupported):
 		result.Code = codeAttachFailed
-		result.Reason = "it loads, but this kernel can't attach it: it has no trampolines on this architecture"
+		result.Reason = "it loads, but this kernel can't attach it: " +
+			"it has no trampolines on this architecture"
 	case err != nil:
 		result.Code = codeAttachFailed
 		result.Reason = oneLine("it loads, but can't be attached: " + err.Error())
@@ -153,8 +157,8 @@ func (w *worker) attach(result *programEvent, spec *ebpf.ProgramSpec, loaded *eb
 	return nil
 }
 
-// lockAttach takes the lock that all workers share, or that one of them has exclusively. It is needed
-// only if programs are attached.
+// lockAttach takes the lock that all workers share, or that one of them has exclusively. It is
+// needed only if programs are attached.
 func (w *worker) lockAttach(exclusive bool) {
 	if !w.settings.Attach {
 		return
@@ -192,8 +196,8 @@ func withoutBTF(spec *ebpf.ProgramSpec) *ebpf.ProgramSpec {
 	return spec
 }
 
-// prepare creates the maps of a program and, if it is an extension, loads the program that it extends.
-// It returns a copy of the program that refers to them.
+// prepare creates the maps of a program and, if it is an extension, loads the program that it
+// extends. It returns a copy of the program that refers to them.
 func (w *worker) prepare(program *ebpf.ProgramSpec) (*ebpf.ProgramSpec, *loadFailure, error) {
 	o := w.object
 	spec := program.Copy()
@@ -225,8 +229,8 @@ func (w *worker) prepare(program *ebpf.ProgramSpec) (*ebpf.ProgramSpec, *loadFai
 	return spec, nil, nil
 }
 
-// loadExtensionTarget loads the program that has a function which an extension (freplace) replaces. It
-// looks in the extension's own object first, and then in the other objects.
+// loadExtensionTarget loads the program that has a function which an extension (freplace) replaces.
+// It looks in the extension's own object first, and then in the other objects.
 func (w *worker) loadExtensionTarget(function string) (*ebpf.Program, *loadFailure, error) {
 	if function == "" {
 		return nil, &loadFailure{code: codeAttachTargetMissing,
@@ -327,8 +331,8 @@ func (w *worker) tryLoad(spec *ebpf.ProgramSpec, level ebpf.LogLevel) (*ebpf.Pro
 	return loaded, nil
 }
 
-// addRejectionLog loads a rejected program again, with a log that shows how the verifier came to reject
-// it, and adds that log to the result.
+// addRejectionLog loads a rejected program again, with a log that shows how the verifier came to
+// reject it, and adds that log to the result.
 func (w *worker) addRejectionLog(result *programEvent, spec *ebpf.ProgramSpec, first error) error {
 	result.LogLeftOut = "the loader died while it loaded the program again for its log"
 	if err := w.sendFallback(result); err != nil {
@@ -343,7 +347,8 @@ func (w *worker) addRejectionLog(result *programEvent, spec *ebpf.ProgramSpec, f
 	if reason := exceedsMemory(result.Statistics, level); reason != "" {
 		result.LogLeftOut = reason
 	} else if result.Code == codeTooComplex && !w.settings.FullLog {
-		result.LogLeftOut = "the path to where the verifier gave up explains little: --log-level full has it"
+		result.LogLeftOut = "the path to where the verifier gave up explains little: " +
+			"--log-level full has it"
 	} else {
 		lines = w.logOfRetry(spec, level, lines)
 	}
@@ -354,8 +359,8 @@ func (w *worker) addRejectionLog(result *programEvent, spec *ebpf.ProgramSpec, f
 	return nil
 }
 
-// logOfRetry loads a rejected program again. It returns the log of that, or, if there is none, the one
-// that is given.
+// logOfRetry loads a rejected program again. It returns the log of that, or, if there is none, the
+// one that is given.
 func (w *worker) logOfRetry(spec *ebpf.ProgramSpec, level ebpf.LogLevel, lines []string) []string {
 	loaded, err := w.tryLoad(spec, level)
 	if err == nil {
@@ -403,7 +408,9 @@ func errnoName(err error) string {
 	if name := unix.ErrnoName(number); name != "" {
 		return name
 	}
-	if number == 524 { // of the kernel's include/linux/errno.h, for use within the kernel; bpf(2) leaks it
+	// An error number of the kernel's own (include/linux/errno.h), which bpf(2) returns all the
+	// same.
+	if number == 524 {
 		return "ENOTSUPP"
 	}
 	return ""

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bpfload loads every program of eBPF objects into the kernel that it runs on, and prints
-// each result as one JSON object per line. It is what `invoke verify` runs in a guest; the lines are
-// described in src/bpfmatrix/verify/model.py.
+// each result as one JSON object per line. It is what `invoke verify` runs in a guest; the lines
+// are described in src/bpfmatrix/verify/model.py.
 //
-// Verifiers run for minutes, objects crash parsers, and kernels run out of memory. So the process that
-// is started loads nothing itself: it starts copies of itself as workers, as many as --jobs says, kills
-// a worker that takes too long, and reports which program it was loading.
+// Verifiers run for minutes, objects crash parsers, and kernels run out of memory. So the process
+// that is started loads nothing itself: it starts copies of itself as workers, as many as --jobs
+// says, kills a worker that takes too long, and reports which program it was loading.
 package main
 
 import (

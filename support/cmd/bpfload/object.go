@@ -21,12 +21,13 @@ import (
 	"github.com/bpfmatrix/bpfmatrix/support/internal/requirement"
 )
 
-// An object is an object file, with the settings applied, and with the maps that were created from it.
+// An object is an object file, with the settings applied, and with the maps that were created from
+// it.
 type object struct {
 	path      string
 	spec      *ebpf.CollectionSpec
 	names     []string // of the programs, in the file's order
-	unmet     string   // why this kernel is too old, by the object's own declaration; empty if it is not
+	unmet     string   // why this kernel is too old, as the object declares; empty if it is not
 	set       []string // the names of --set that are variables of the object
 	mapSize   []string // the names of --map-size that are maps of the object
 	maps      map[string]*ebpf.Map
@@ -91,8 +92,8 @@ func openObject(path string, s *settings) (*object, error) {
 	return o, o.applySettings(s)
 }
 
-// checkHeader checks the identification and the machine of an ELF file (System V ABI, "ELF header"). The
-// errors are better than those of the library.
+// checkHeader checks the identification and the machine of an ELF file (System V ABI, "ELF
+// header"). The errors are better than those of the library.
 func checkHeader(file io.ReaderAt) error {
 	head := make([]byte, 20)
 	if n, err := file.ReadAt(head, 0); n < len(head) {
@@ -160,8 +161,8 @@ func inFileOrder(file io.ReaderAt, programs map[string]*ebpf.ProgramSpec) []stri
 	return names
 }
 
-// inferTailCallTypes gives a type to tail-called programs whose section name implies none: the type of
-// a program that uses the same PROG_ARRAY, as the kernel wants all of these to have one type.
+// inferTailCallTypes gives a type to tail-called programs whose section name implies none: the type
+// of a program that uses the same PROG_ARRAY, as the kernel wants all of these to have one type.
 func inferTailCallTypes(spec *ebpf.CollectionSpec) {
 	for _, program := range spec.Programs {
 		if program.Type == ebpf.UnspecifiedProgram {
@@ -273,8 +274,8 @@ func (o *object) createMap(name string, types *btf.Cache) (*ebpf.Map, bool, *map
 	}
 	spec = spec.Copy()
 	if holdsObjects(spec.Type) {
-		// The contents are names of programs or maps, which need not be loaded for this. The verifier
-		// does not look at them.
+		// The contents are names of programs or maps, which need not be loaded for this. The
+		// verifier does not look at them.
 		spec.Contents = nil
 	}
 	collection, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{

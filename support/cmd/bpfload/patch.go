@@ -12,13 +12,14 @@ import (
 
 // libbpf accepts three things in an object that cilium/ebpf does not:
 //
-//   - a section .struct_ops: the library only knows .struct_ops.link. The two differ in how the struct
-//     is attached, and not in how its programs are loaded;
+//   - a section .struct_ops: the library only knows .struct_ops.link. The two differ in how the
+//     struct is attached, and not in how its programs are loaded;
 //   - kernel symbols that are declared `extern const void`: the library expects `extern void`;
-//   - kernel options that are declared `__weak`: the library expects all options to exist (kconfig.go).
+//   - kernel options that are declared `__weak`: the library expects all options to exist
+//     (kconfig.go).
 //
-// patched returns the object with these rewritten to what the library accepts. If there is nothing to
-// rewrite, or if the file is not as expected, it returns the object unchanged.
+// patched returns the object with these rewritten to what the library accepts. If there is nothing
+// to rewrite, or if the file is not as expected, it returns the object unchanged.
 func patched(object io.ReaderAt, size int64) io.ReaderAt {
 	file, err := elf.NewFile(object)
 	if err != nil || file.Class != elf.ELFCLASS64 || file.ByteOrder != binary.LittleEndian {
@@ -135,8 +136,8 @@ func (p *elfPatcher) renameSections(file *elf.File, from, to string) {
 	p.replaceSection(namesIndex, append(append(bytes.Clone(names), to...), 0))
 }
 
-// BTF (Documentation/bpf/btf.rst): offsets in its header, kinds, and the size of what all types and all
-// variables of a section begin with.
+// BTF (Documentation/bpf/btf.rst): offsets in its header, kinds, and the size of what all types and
+// all variables of a section begin with.
 const (
 	btfHeaderLength  = 4
 	btfTypesOffset   = 8
@@ -161,7 +162,8 @@ const (
 	btfSectionVarBytes = 12
 )
 
-// patchBTF returns a changed copy of BTF and true, or, if there is nothing to change, the BTF and false.
+// patchBTF returns a changed copy of BTF and true, or, if there is nothing to change, the BTF and
+// false.
 func patchBTF(raw []byte, structOps bool) ([]byte, bool) {
 	p := newBTFPatcher(raw)
 	if p == nil {

@@ -21,8 +21,8 @@ type queue struct {
 	retryUnopened []string
 	retrying      bool // whether this is the second pass, which has one supervisor
 	stopped       bool
-	// The names in the command line that some object has, by option. If an object could not be read,
-	// `incomplete` says that these may not be all.
+	// The names in the command line that some object has, by option. If an object could not be
+	// read, `incomplete` says that these may not be all.
 	set, mapSize, programs map[string]bool
 	incomplete             bool
 	printedMaps            map[string]bool
@@ -48,9 +48,9 @@ func newQueue(s *settings) *queue {
 	return q
 }
 
-// next returns what a supervisor is to do whose worker has the object `current` open: load an item, or
-// open an object, and then whether nobody has opened that object before. It returns neither if nothing
-// is left.
+// next returns what a supervisor is to do whose worker has the object `current` open: load an item,
+// or open an object, and then whether nobody has opened that object before. It returns neither if
+// nothing is left.
 func (q *queue) next(current string) (item *workItem, object string, first bool) {
 	q.lock.Lock()
 	defer q.lock.Unlock()
@@ -75,8 +75,8 @@ func (q *queue) next(current string) (item *workItem, object string, first bool)
 	return nil, "", false
 }
 
-// retryLater puts an item aside for the second pass. It returns false if no other worker has taken up
-// memory, so that a second try would be of no use.
+// retryLater puts an item aside for the second pass. It returns false if no other worker has taken
+// up memory, so that a second try would be of no use.
 func (q *queue) retryLater(item *workItem) bool {
 	q.lock.Lock()
 	defer q.lock.Unlock()

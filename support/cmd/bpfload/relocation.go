@@ -16,8 +16,9 @@ import (
 // CORERelocation(byte_off, Struct:"task_struct"[0:3], local_id=12).
 var relocationText = regexp.MustCompile(`^CORERelocation\((\w+), .*\[([\d:]*)\], local_id=(\d+)\)$`)
 
-// relocationTarget returns the type, field or enum value that the CO-RE relocation of an instruction
-// refers to, such as "struct task_struct.pid". It is empty if the instruction has no relocation.
+// relocationTarget returns the type, field or enum value that the CO-RE relocation of an
+// instruction refers to, such as "struct task_struct.pid". It is empty if the instruction has no
+// relocation.
 func relocationTarget(
 	types *btf.Spec, instructions asm.Instructions, offset asm.RawInstructionOffset,
 ) string {
@@ -59,8 +60,8 @@ func describeRelocation(types *btf.Spec, text string) string {
 }
 
 // memberPath returns the names of members and the indices of array elements that an accessor leads
-// through, such as ".se.load" or ".comm[3]". The accessor is given without its first index, which is that
-// of a pointer to the type.
+// through, such as ".se.load" or ".comm[3]". The accessor is given without its first index, which
+// is that of a pointer to the type.
 func memberPath(local btf.Type, accessor []int) string {
 	var result strings.Builder
 	for _, index := range accessor {

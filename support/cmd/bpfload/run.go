@@ -10,7 +10,8 @@ import (
 	"github.com/bpfmatrix/bpfmatrix/support/internal/requirement"
 )
 
-// run loads all programs, as many at a time as the settings say, and prints an event for each result.
+// run loads all programs, as many at a time as the settings say, and prints an event for each
+// result.
 func run(s *settings, out *printer) error {
 	started := time.Now()
 	release, err := requirement.KernelRelease()

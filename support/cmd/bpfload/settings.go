@@ -38,7 +38,7 @@ func parse(words []string) (*settings, error) {
 	s := &settings{Jobs: runtime.NumCPU()}
 	flags := flag.NewFlagSet("bpfload", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.BoolVar(&s.Attach, "attach", false, "attach the programs that can be attached, and detach them")
+	flags.BoolVar(&s.Attach, "attach", false, "attach programs that can be attached, and detach them")
 	flags.IntVar(&s.Jobs, "jobs", s.Jobs, "how many programs are loaded at the same time")
 	limit := flags.Float64("limit", 60, "seconds that loading one program may take")
 	flags.Func("log-level", "stats or full", func(word string) error {

@@ -75,8 +75,8 @@ func newProgramEvent(object string, p programInfo) *programEvent {
 	}
 }
 
-// openObject has the worker open an object. It returns nil if that failed, and prints why if this is
-// the first try.
+// openObject has the worker open an object. It returns nil if that failed, and prints why if this
+// is the first try.
 func (v *supervisor) openObject(object string, first bool) (*contents, error) {
 	v.open = false
 	if err := v.needWorker(); err != nil {
@@ -117,8 +117,8 @@ func (v *supervisor) needWorker() error {
 	return err
 }
 
-// load loads the programs of an item, and prints their results. Of variants, it stops at the first one
-// that loads. An item that failed for want of memory may be put aside instead.
+// load loads the programs of an item, and prints their results. Of variants, it stops at the first
+// one that loads. An item that failed for want of memory may be put aside instead.
 func (v *supervisor) load(item *workItem) error {
 	var results []programResult
 	loaded := ""
@@ -182,7 +182,8 @@ func (v *supervisor) loadProgram(object string, p programInfo) (*programEvent, e
 		}
 	}
 	var event, fallback *programEvent
-	died, err := v.worker.call(request{Object: object, Program: p.Name}, v.settings.Limit, func(r reply) {
+	what := request{Object: object, Program: p.Name}
+	died, err := v.worker.call(what, v.settings.Limit, func(r reply) {
 		switch {
 		case r.Fallback != nil:
 			fallback = decodeProgramEvent(r.Fallback)

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Before 6.6, a program for traffic control can only be attached as a filter of a qdisc, over netlink
-// (include/uapi/linux/rtnetlink.h, pkt_sched.h and pkt_cls.h).
+// Before 6.6, a program for traffic control can only be attached as a filter of a qdisc, over
+// netlink (include/uapi/linux/rtnetlink.h, pkt_sched.h and pkt_cls.h).
 const (
-	clsactMajor    = 0xffff0000 // the major number of TC_H_CLSACT, in the handles of the qdisc and its hooks
+	clsactMajor    = 0xffff0000 // of TC_H_CLSACT, in the handles of the qdisc and its hooks
 	clsactParent   = 0xfffffff1 // TC_H_CLSACT
 	hookIngress    = 0xfff2     // TC_H_MIN_INGRESS
 	hookEgress     = 0xfff3     // TC_H_MIN_EGRESS
@@ -30,8 +30,8 @@ const (
 	filterPriority = 1
 )
 
-// attachTCFilter adds a clsact qdisc to a device, and attaches a program to it as a filter. Closing the
-// result removes both.
+// attachTCFilter adds a clsact qdisc to a device, and attaches a program to it as a filter. Closing
+// the result removes both.
 func attachTCFilter(device int, egress bool, program *ebpf.Program) (io.Closer, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -40,7 +40,8 @@ func attachTCFilter(device int, egress bool, program *ebpf.Program) (io.Closer, 
 	n := &netlinkSocket{fd: fd}
 	qdisc := tcMessage{Family: unix.AF_UNSPEC, Index: int32(device), Handle: clsactMajor,
 		Parent: clsactParent}
-	err = n.request(unix.RTM_NEWQDISC, unix.NLM_F_CREATE, qdisc, attribute(tcaKind, cString("clsact")))
+	err = n.request(
+		unix.RTM_NEWQDISC, unix.NLM_F_CREATE, qdisc, attribute(tcaKind, cString("clsact")))
 	if err != nil {
 		unix.Close(fd)
 		if errors.Is(err, unix.ENOENT) { // the module sch_ingress is not loaded

@@ -14,8 +14,8 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// setVariable sets a global variable to the value that a text stands for, and tells whether the object
-// has such a variable.
+// setVariable sets a global variable to the value that a text stands for, and tells whether the
+// object has such a variable.
 func setVariable(spec *ebpf.CollectionSpec, name, text string) (exists bool, err error) {
 	if variable := spec.Variables[name]; variable != nil {
 		var kind btf.Type
@@ -56,9 +56,9 @@ func setVariable(spec *ebpf.CollectionSpec, name, text string) (exists bool, err
 	return false, nil
 }
 
-// encode returns the bytes of a value of `size` bytes. The text is a number, `true` or `false`, or the
-// name of an enumeration's value. For an array of char, it is the array's text; for another array, it is
-// values separated by commas. Without a type (nil), it is a number.
+// encode returns the bytes of a value of `size` bytes. The text is a number, `true` or `false`, or
+// the name of an enumeration's value. For an array of char, it is the array's text; for another
+// array, it is values separated by commas. Without a type (nil), it is a number.
 func encode(kind btf.Type, size int, text string) ([]byte, error) {
 	if kind == nil {
 		return encodeInteger(size, false, true, text)
@@ -156,7 +156,8 @@ func integerError(size int, signed bool, err error) error {
 	return fmt.Errorf("expected %s", kind)
 }
 
-// littleEndian encodes a value for eBPF on this machine: big-endian objects are refused (checkHeader).
+// littleEndian encodes a value for eBPF on this machine: big-endian objects are refused
+// (checkHeader).
 func littleEndian(size int, value uint64) []byte {
 	whole := binary.LittleEndian.AppendUint64(nil, value)
 	return whole[:size]

@@ -22,7 +22,8 @@ import (
 )
 
 var (
-	// A line of statistics, which BPF_LOG_STATS adds (print_verification_stats of kernel/bpf/verifier.c).
+	// A line of statistics, which BPF_LOG_STATS adds (print_verification_stats of
+	// kernel/bpf/verifier.c).
 	statisticsLine = regexp.MustCompile(
 		`^(?:verification time \d+ usec|stack depth |subprog \d+ \(|processed \d+ insns)`)
 
@@ -93,8 +94,8 @@ func instructionCount(spec *ebpf.ProgramSpec) *uint64 {
 	return pointer(spec.Instructions.Size() / asm.InstructionSize)
 }
 
-// deepestStack returns the bytes of stack that the deepest chain of calls uses. The depths are those of
-// the program's functions, in the order of their code.
+// deepestStack returns the bytes of stack that the deepest chain of calls uses. The depths are
+// those of the program's functions, in the order of their code.
 func deepestStack(instructions asm.Instructions, depths []string) *uint64 {
 	var names []string
 	calls := map[string][]string{}
@@ -159,9 +160,10 @@ func rejectionMessage(lines []string) string {
 	return strings.TrimSpace(messages[len(messages)-1])
 }
 
-// rejectionPoint returns the number of the last instruction that the verifier visited, the index of the
-// line that shows it, and the messages that follow. The index is -1 if the log shows no instruction. From
-// 7.3 on, a longer report follows the messages after an empty line; it is left out.
+// rejectionPoint returns the number of the last instruction that the verifier visited, the index of
+// the line that shows it, and the messages that follow. The index is -1 if the log shows no
+// instruction. From 7.3 on, a longer report follows the messages after an empty line; it is left
+// out.
 func rejectionPoint(
 	lines []string,
 ) (offset asm.RawInstructionOffset, index int, messages []string) {
@@ -199,8 +201,8 @@ func (e *programEvent) addRejection(o *object, spec *ebpf.ProgramSpec, log []str
 	}
 }
 
-// rejectionTail returns the end of a log, without statistics: from the second source line before the
-// last instruction on, and no more than maxTailLines lines.
+// rejectionTail returns the end of a log, without statistics: from the second source line before
+// the last instruction on, and no more than maxTailLines lines.
 func rejectionTail(log []string) string {
 	end := len(log)
 	for end > 0 && (statisticsLine.MatchString(log[end-1]) || log[end-1] == "") {
@@ -235,8 +237,8 @@ func lineInfos(spec *ebpf.ProgramSpec) []lineInfo {
 	return result
 }
 
-// An instruction with the state of the registers. Older kernels print these only at level 2, which shows
-// all other paths, too; that is worth it only for short programs.
+// An instruction with the state of the registers. Older kernels print these only at level 2, which
+// shows all other paths, too; that is worth it only for short programs.
 var instructionWithRegisters = regexp.MustCompile(`^\d+: \([0-9a-f]{2}\) .*; (?:R\d|frame\d)`)
 
 const maxShortInstructions = 5000
@@ -252,7 +254,8 @@ func isShort(s *statistics) bool {
 // compressLog returns a log, compressed with gzip and encoded with base64.
 func compressLog(log string) string {
 	var buffer bytes.Buffer
-	// The fastest level: the guest is slow, and a log is so repetitive that this level compresses it well.
+	// The fastest level: the guest is slow, and a log is so repetitive that this level compresses
+	// it well.
 	writer, _ := gzip.NewWriterLevel(&buffer, gzip.BestSpeed)
 	_, _ = writer.Write([]byte(log))
 	_ = writer.Close()
@@ -265,8 +268,8 @@ const (
 	fullBytesPerInstruction = 400
 )
 
-// exceedsMemory says why a log will probably not fit into the guest's memory; it is empty if the log will
-// fit. The library holds the log three times.
+// exceedsMemory says why a log will probably not fit into the guest's memory; it is empty if the
+// log will fit. The library holds the log three times.
 func exceedsMemory(s *statistics, level ebpf.LogLevel) string {
 	if s.InstructionsProcessed == nil {
 		return ""

@@ -17,9 +17,9 @@ import (
 // workerArgument is the first argument of a worker process.
 const workerArgument = "--worker"
 
-// A worker reads lines of JSON from its standard input: first the settings, then requests. It answers
-// each request on descriptor 3 with any number of replies; Done is set in the last one. If a worker
-// dies, its standard error says why.
+// A worker reads lines of JSON from its standard input: first the settings, then requests. It
+// answers each request on descriptor 3 with any number of replies; Done is set in the last one. If
+// a worker dies, its standard error says why.
 type request struct {
 	Object  string
 	Program string // the program to load; if empty, open the object
@@ -39,7 +39,7 @@ type reply struct {
 // contents are what an object holds.
 type contents struct {
 	Programs []programInfo
-	Unmet    string   // why this kernel is too old, by the object's own declaration; empty if it is not
+	Unmet    string   // why this kernel is too old, as the object declares; empty if it is not
 	Set      []string // the names of --set that are variables of the object
 	MapSize  []string // the names of --map-size that are maps of the object
 }
@@ -72,7 +72,8 @@ func serveRequests() error {
 		return fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
 	var err error
-	// Each worker opens the file by itself: a flock(2) lock belongs to an open file, not to a process.
+	// Each worker opens the file by itself: a flock(2) lock belongs to an open file, not to a
+	// process.
 	if w.attachLock, err = os.Open("/proc/self/exe"); err != nil {
 		return err
 	}

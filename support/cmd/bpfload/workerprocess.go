@@ -23,7 +23,7 @@ type workerProcess struct {
 	replies        chan reply // closed when the process has died
 	stderr         *headBuffer
 	exited         chan error
-	oomKillsBefore uint64 // processes that the kernel had killed for want of memory before the start
+	oomKillsBefore uint64 // processes that the kernel had killed for want of memory by then
 }
 
 // A termination is how a worker process ended during a call.
@@ -42,8 +42,8 @@ func startWorker(s *settings) (*workerProcess, error) {
 		command: exec.Command("/proc/self/exe", workerArgument), replies: make(chan reply),
 		stderr: &headBuffer{}, exited: make(chan error, 1), oomKillsBefore: oomKills(),
 	}
-	// Go preempts threads with signals. The verifier would stop at each of them with EAGAIN, and the
-	// library would start it again.
+	// Go preempts threads with signals. The verifier would stop at each of them with EAGAIN, and
+	// the library would start it again.
 	p.command.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1", "GOTRACEBACK=single")
 	p.command.ExtraFiles = []*os.File{repliesOfWorker}
 	p.command.Stderr = p.stderr
@@ -82,8 +82,8 @@ func (p *workerProcess) readReplies(from io.ReadCloser) {
 }
 
 // call sends a request and passes each reply to handle, until the request is done. It returns a
-// termination if the process died, or was killed because it took longer than limit, and nil otherwise.
-// The error is a usage error that the worker found.
+// termination if the process died, or was killed because it took longer than limit, and nil
+// otherwise. The error is a usage error that the worker found.
 func (p *workerProcess) call(
 	what request, limit time.Duration, handle func(reply),
 ) (*termination, error) {
@@ -106,8 +106,8 @@ func (p *workerProcess) call(
 			}
 			handle(r)
 		case <-timer.C:
-			// A thread within the verifier dies only when the verifier next checks for signals. There
-			// is no need to wait for that.
+			// A thread within the verifier dies only when the verifier next checks for signals.
+			// There is no need to wait for that.
 			_ = p.command.Process.Kill()
 			go drain(p.replies)
 			return &termination{
@@ -144,8 +144,8 @@ func (p *workerProcess) diagnose(started time.Time) *termination {
 	}
 	if state := p.command.ProcessState; state != nil {
 		status, _ := state.Sys().(syscall.WaitStatus)
-		killed := status.Signaled() && status.Signal() == syscall.SIGKILL && oomKills() > p.oomKillsBefore
-		if killed || strings.Contains(t.reason, "out of memory") ||
+		killed := status.Signaled() && status.Signal() == syscall.SIGKILL
+		if killed && oomKills() > p.oomKillsBefore || strings.Contains(t.reason, "out of memory") ||
 			strings.Contains(t.reason, "cannot allocate memory") {
 			t.outcome, t.code = failed, codeNoMemory
 			t.reason = "the guest has too little memory for it: raise qemu.memory in kernels.yaml"

@@ -14,11 +14,11 @@ import (
 	"github.com/bpfmatrix/bpfmatrix/support/internal/requirement"
 )
 
-// Load loads the object that was built from ebpf/NAME.bpf.c, and unloads it when the test ends. Changes
-// are applied to the object before it is loaded, for example to set a constant.
+// Load loads the object that was built from ebpf/NAME.bpf.c, and unloads it when the test ends.
+// Changes are applied to the object before it is loaded, for example to set a constant.
 //
-// If the object requires a newer kernel, it skips the test. If the kernel rejects a program, it fails the
-// test with the verifier's log.
+// If the object requires a newer kernel, it skips the test. If the kernel rejects a program, it
+// fails the test with the verifier's log.
 func Load(t testing.TB, name string, changes ...func(*ebpf.CollectionSpec) error) *ebpf.Collection {
 	t.Helper()
 	path, err := ObjectPath(name)
@@ -66,10 +66,10 @@ func SetVariable(name string, value any) func(*ebpf.CollectionSpec) error {
 	}
 }
 
-// RecursionMisses returns how many runs of the programs the kernel left out. It does not run a program on
-// a CPU on which that program is already running. This happens in 7.3, where a task can be preempted in a
-// raw tracepoint: when four threads exited at the same time, one exit was missed. Kernels before 5.12 do
-// not count these runs, but do not preempt a task there, either.
+// RecursionMisses returns how many runs of the programs the kernel left out. It does not run a
+// program on a CPU on which that program is already running. This happens in 7.3, where a task can
+// be preempted in a raw tracepoint: when four threads exited at the same time, one exit was missed.
+// Kernels before 5.12 do not count these runs, but do not preempt a task there, either.
 func RecursionMisses(t testing.TB, programs map[string]*ebpf.Program) (count uint64) {
 	t.Helper()
 	for _, program := range programs {
@@ -82,8 +82,8 @@ func RecursionMisses(t testing.TB, programs map[string]*ebpf.Program) (count uin
 	return count
 }
 
-// Unmet says why the running kernel can't run an object, by the object's own declaration. It is empty if
-// the kernel can.
+// Unmet says why the running kernel can't run an object, by the object's own declaration. It is
+// empty if the kernel can.
 func Unmet(path string) (string, error) {
 	if requirement.Ignored() {
 		return "", nil

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bpftest finds the objects that are built in ebpf/, and loads them for tests. It skips a test if
-// the running kernel is too old for the object, and shows the verifier's messages if the kernel rejects a
-// program.
+// Package bpftest finds the objects that are built in ebpf/, and loads them for tests. It skips a
+// test if the running kernel is too old for the object, and shows the verifier's messages if the
+// kernel rejects a program.
 package bpftest
 
 import (
@@ -17,9 +17,9 @@ const ObjectsVariable = "BPFMATRIX_OBJECTS"
 
 const objectSuffix = ".bpf.o"
 
-// ObjectPath returns the path of the object that was built from ebpf/NAME.bpf.c. It looks in the directory
-// that [ObjectsVariable] names; if that is not set, it looks in the nearest directory "ebpf" at or above
-// the working directory.
+// ObjectPath returns the path of the object that was built from ebpf/NAME.bpf.c. It looks in the
+// directory that [ObjectsVariable] names; if that is not set, it looks in the nearest directory
+// "ebpf" at or above the working directory.
 func ObjectPath(name string) (string, error) {
 	dir, err := objectsDir()
 	if err != nil {

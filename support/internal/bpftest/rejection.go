@@ -14,8 +14,8 @@ import (
 	"github.com/bpfmatrix/bpfmatrix/support/internal/verifierlog"
 )
 
-// describeRejection returns the verifier's message and the source line that it is about, and then the
-// whole log:
+// describeRejection returns the verifier's message and the source line that it is about, and then
+// the whole log:
 //
 //	rejected: program on_sample of stack_sampler.bpf.o: permission denied
 //	rejected: ebpf/stack_sampler.bpf.c:84: __sync_fetch_and_add(&count->samples, 1);
@@ -64,7 +64,8 @@ func rejectedProgram(spec *ebpf.CollectionSpec, err error) string {
 }
 
 // rejectionPoint returns the last instruction that the verifier visited, if it visited any, and the
-// messages that follow. From 7.3 on, a longer report follows these after an empty line; it is left out.
+// messages that follow. From 7.3 on, a longer report follows these after an empty line; it is left
+// out.
 func rejectionPoint(log []string) (offset asm.RawInstructionOffset, found bool, messages []string) {
 	offset, index := verifierlog.LastInstruction(log)
 	for _, line := range log[index+1:] {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cpuclock runs an eBPF program at regular intervals on every CPU, as a sampling profiler does.
+// Package cpuclock runs an eBPF program at regular intervals on every CPU, as a sampling profiler
+// does.
 package cpuclock
 
 import (

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package guestpython starts the Python interpreter that support/host_python.py put into the payload.
+// Package guestpython starts the Python interpreter that support/host_python.py put into the
+// payload.
 package guestpython
 
 import (
@@ -45,8 +46,8 @@ func Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// linkLoader makes a symbolic link to the dynamic loader of an executable at the path where the kernel
-// looks for it, unless there is a loader at that path.
+// linkLoader makes a symbolic link to the dynamic loader of an executable at the path where the
+// kernel looks for it, unless there is a loader at that path.
 func linkLoader(executable, libraries string) error {
 	file, err := elf.Open(executable)
 	if err != nil {

@@ -49,7 +49,8 @@ func Inspect(pid int) (*Interpreter, error) {
 		if !strings.Contains(filepath.Base(mapping.path), "python") {
 			continue
 		}
-		// The path is relative to the root of that process, which may differ from the root of this one.
+		// The path is relative to the root of that process, which may differ from the root of this
+		// one.
 		symbols, err := findSymbols(root+"/root"+mapping.path, mapping, "_PyRuntime", "Py_Version")
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", mapping.path, err)
@@ -61,8 +62,8 @@ func Inspect(pid int) (*Interpreter, error) {
 	return nil, ErrNoPython
 }
 
-// readInterpreter reads the version from the address of Py_Version, and returns the offsets for it. For
-// 3.13, the process itself holds the offsets, at the address of _PyRuntime.
+// readInterpreter reads the version from the address of Py_Version, and returns the offsets for it.
+// For 3.13, the process itself holds the offsets, at the address of _PyRuntime.
 func readInterpreter(memory io.ReaderAt, runtime, versionAt uint64) (*Interpreter, error) {
 	if versionAt == 0 { // Py_Version came with 3.11
 		return nil, ErrUnsupported
@@ -126,8 +127,8 @@ func parseMaps(maps io.Reader) ([]mapping, error) {
 	return mappings, lines.Err()
 }
 
-// findSymbols returns the addresses in the process of symbols of a mapped file. Symbols that the file does
-// not have are missing in the result.
+// findSymbols returns the addresses in the process of symbols of a mapped file. Symbols that the
+// file does not have are missing in the result.
 func findSymbols(path string, at mapping, names ...string) (map[string]uint64, error) {
 	file, err := elf.Open(path)
 	if err != nil {
@@ -163,7 +164,7 @@ func findSymbols(path string, at mapping, names ...string) (map[string]uint64, e
 
 // loadBias returns the difference between an address in the process and the address in the file.
 func loadBias(segments []*elf.Prog, at mapping) (uint64, error) {
-	const page = 4096 // the smallest page size; where pages are larger, so is the segments' alignment
+	const page = 4096 // the smallest page size; segments are aligned to that or more
 	for _, segment := range segments {
 		if segment.Type == elf.PT_LOAD && segment.Off&^(page-1) == at.offset {
 			return at.start - segment.Vaddr&^(page-1), nil

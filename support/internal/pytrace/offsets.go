@@ -7,8 +7,8 @@ import (
 	"fmt"
 )
 
-// process is struct python_process of python_tracer.bpf.c: the address of the interpreter in one process,
-// and the offsets in bytes of the fields that lead from there to the frames.
+// process is struct python_process of python_tracer.bpf.c: the address of the interpreter in one
+// process, and the offsets in bytes of the fields that lead from there to the frames.
 type process struct {
 	Runtime           uint64
 	InterpretersHead  uint32
@@ -108,7 +108,8 @@ const debugCookie = "xdebugpy"
 
 var debugOffsetsSize = binary.Size(debugOffsets{})
 
-// parseDebugOffsets reads the _Py_DebugOffsets of a CPython 3.13. It returns an error for impossible values.
+// parseDebugOffsets reads the _Py_DebugOffsets of a CPython 3.13. It returns an error for
+// impossible values.
 func parseDebugOffsets(data []byte) (process, error) {
 	var offsets debugOffsets
 	if _, err := binary.Decode(data, binary.LittleEndian, &offsets); err != nil {
@@ -120,8 +121,8 @@ func parseDebugOffsets(data []byte) (process, error) {
 	if offsets.FreeThreaded != 0 {
 		return process{}, fmt.Errorf("%w: a free-threaded build", ErrUnsupported)
 	}
-	// Some fields of the code object are not in _Py_DebugOffsets, but next to one that is. Since 3.12 the
-	// order is co_flags, co_argcount, co_posonlyargcount, co_kwonlyargcount, each an int.
+	// Some fields of the code object are not in _Py_DebugOffsets, but next to one that is. Since
+	// 3.12 the order is co_flags, co_argcount, co_posonlyargcount, co_kwonlyargcount, each an int.
 	arguments := uint32(offsets.Code.Argcount)
 	p := process{
 		InterpretersHead:  uint32(offsets.Runtime.InterpretersHead),

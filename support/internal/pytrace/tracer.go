@@ -58,7 +58,8 @@ const (
 	TooDeep    = "too deep"
 )
 
-// Counters count the samples of the traced processes, and what became of them (enum python_counter).
+// Counters count the samples of the traced processes, and what became of them (enum
+// python_counter).
 type Counters struct {
 	Seen       uint64 `json:"seen"`
 	NoThread   uint64 `json:"no_thread"`
@@ -76,8 +77,8 @@ type Tracer struct {
 	parts      assembler
 }
 
-// New attaches the programs of a loaded python_tracer.bpf.o, which the caller closes, and samples each CPU
-// once per interval.
+// New attaches the programs of a loaded python_tracer.bpf.o, which the caller closes, and samples
+// each CPU once per interval.
 func New(collection *ebpf.Collection, interval time.Duration) (*Tracer, error) {
 	reader, err := ringbuf.NewReader(collection.Maps["stack_parts"])
 	if err != nil {
@@ -176,8 +177,8 @@ type partialSample struct {
 	sample Sample
 }
 
-// add adds a part, and returns the sample if this part completes it. It drops a sample of which a part is
-// missing, which happens if the ring buffer was full.
+// add adds a part, and returns the sample if this part completes it. It drops a sample of which a
+// part is missing, which happens if the ring buffer was full.
 func (a *assembler) add(record []byte) (*Sample, error) {
 	var header partHeader
 	size, err := binary.Decode(record, binary.NativeEndian, &header)

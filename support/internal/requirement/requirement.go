@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package requirement reads which kernel release an object declares as the oldest that it can run on
-// (ebpf/requires.h), and compares it with the running kernel.
+// Package requirement reads which kernel release an object declares as the oldest that it can run
+// on (ebpf/requires.h), and compares it with the running kernel.
 package requirement
 
 import (
@@ -117,8 +117,8 @@ func (r *Requirement) UnmetBy(kernel string) (string, error) {
 	return fmt.Sprintf("needs %s (%s), this kernel is %s", r.Release, r.Feature, kernel), nil
 }
 
-// Unmet says why the running kernel can't run the object. It is empty if the kernel can, if there is no
-// requirement (nil), or if requirements are ignored.
+// Unmet says why the running kernel can't run the object. It is empty if the kernel can, if there
+// is no requirement (nil), or if requirements are ignored.
 func (r *Requirement) Unmet() (string, error) {
 	if Ignored() {
 		return "", nil

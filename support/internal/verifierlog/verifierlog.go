@@ -13,8 +13,8 @@ import (
 // An instruction, in every release so far: "12: (7b) *(u64 *)(r10 -16) = r7".
 var instruction = regexp.MustCompile(`^(\d+): \([0-9a-f]{2}\) `)
 
-// LastInstruction returns the number of the last instruction in a log, and the index of the line that
-// shows it. The index is -1 if the log shows no instruction.
+// LastInstruction returns the number of the last instruction in a log, and the index of the line
+// that shows it. The index is -1 if the log shows no instruction.
 func LastInstruction(lines []string) (offset asm.RawInstructionOffset, index int) {
 	index = -1
 	for i, line := range lines {
