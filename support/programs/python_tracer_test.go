@@ -309,13 +309,13 @@ func sourceFolder(t *testing.T) string {
 // runPylines runs commands of support/pylines in the guest, and returns what they print.
 func runPylines(t *testing.T, input io.Reader, commands ...[]string) []byte {
 	t.Helper()
-	words, err := json.Marshal(commands)
+	encoded, err := json.Marshal(commands)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const script = "import json, sys; from pylines.__main__ import run; " +
-		"[run(words) for words in json.loads(sys.argv[1])]"
-	cmd, err := guestpython.Command(t.Context(), "-S", "-c", script, string(words))
+		"[run(args) for args in json.loads(sys.argv[1])]"
+	cmd, err := guestpython.Command(t.Context(), "-S", "-c", script, string(encoded))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func runPylines(t *testing.T, input io.Reader, commands ...[]string) []byte {
 	cmd.Stdin, cmd.Stderr = input, &stderr
 	output, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("pylines %s: %v: %s", words, err, stderr.Bytes())
+		t.Fatalf("pylines %s: %v: %s", encoded, err, stderr.Bytes())
 	}
 	t.Logf("pylines: %s", bytes.TrimSpace(stderr.Bytes()))
 	return output

@@ -36,9 +36,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run(words: Sequence[str], program: str = "python -m pylines") -> None:
+def run(args: Sequence[str], program: str = "python -m pylines") -> None:
     """Run a command with its arguments; PylinesError if it fails."""
-    arguments = _parser(program).parse_args(words)
+    arguments = _parser(program).parse_args(args)
     commands = {"index": _index, "resolve": _resolve, "lines": _lines}
     commands[arguments.command](arguments)
 

@@ -80,7 +80,7 @@ func main() {
 	os.Exit(status)
 }
 
-func run(lines *printer, out *bufio.Writer, interval time.Duration, words []string) (int, error) {
+func run(lines *printer, out *bufio.Writer, interval time.Duration, args []string) (int, error) {
 	// bpfmatrix ends what takes too long with SIGQUIT, two seconds before SIGKILL.
 	ctx, stop := signal.NotifyContext(
 		context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
@@ -95,7 +95,7 @@ func run(lines *printer, out *bufio.Writer, interval time.Duration, words []stri
 		return 0, err
 	}
 	defer tracer.Close()
-	script, err := guestpython.Command(ctx, words...)
+	script, err := guestpython.Command(ctx, args...)
 	if err != nil {
 		return 0, err
 	}
