@@ -5,7 +5,7 @@ The module `identity` defines how the tracer identifies the code object. The res
 finds the line for an identity and an offset.
 """
 
-from pylines.code import Code, LineMap, Place, lines_of, walk
+from pylines.code import Code, LineMap, Position, lines_of, walk
 from pylines.errors import PylinesError
 from pylines.identity import Identity
 from pylines.index import Index, build
@@ -16,7 +16,7 @@ __all__ = [
     "Identity",
     "Index",
     "LineMap",
-    "Place",
+    "Position",
     "PylinesError",
     "Resolved",
     "Resolver",

@@ -144,10 +144,10 @@ def _lines(arguments: argparse.Namespace) -> None:
         version = ".".join(map(str, code.version))
         print(f"{code.qualified_name}  Python {version}  {code.identity}  {code.table.hex(' ')}")
         for start, end, line, end_line, column, end_column in code.lines.ranges:
-            place = f"{'-' if line is None else line}"
+            position = f"{'-' if line is None else line}"
             if column is not None:
-                place += f":{column} to {end_line}:{end_column}"
-            print(f"  {start:5} to {end - 1:5}  {place}")
+                position += f":{column} to {end_line}:{end_column}"
+            print(f"  {start:5} to {end - 1:5}  {position}")
 
 
 def _codes(path: Path) -> list[Code]:

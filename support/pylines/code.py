@@ -11,7 +11,7 @@ from pylines.errors import PylinesError
 from pylines.identity import Identity
 from pylines.tables import Format, Range, decode
 
-__all__ = ["AnyCode", "Code", "LineMap", "OffsetError", "Place", "lines_of", "walk"]
+__all__ = ["AnyCode", "Code", "LineMap", "OffsetError", "Position", "lines_of", "walk"]
 
 _OPTIMIZED: Final = 0x1  # CO_OPTIMIZED: functions have it, modules and class bodies do not
 
@@ -40,7 +40,7 @@ class AnyCode(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """Where an instruction is in the source. A field is None if the code object does not have it.
 
     Lines count from 1, columns from 0 and in bytes of UTF-8.
@@ -71,8 +71,8 @@ class LineMap:
     implicit_return: int | None = None
     """Up to 3.9, the offset of a return that the compiler added at the end of the code."""
 
-    def at(self, offset: int) -> Place:
-        """Return the place of an instruction; the offset, in bytes, may be in its inline cache.
+    def at(self, offset: int) -> Position:
+        """Return the position of an instruction; the offset, in bytes, may be in its inline cache.
 
         OffsetError if the offset is beyond the end of the code.
         """
@@ -81,17 +81,17 @@ class LineMap:
                 f"offset {offset} is outside of the code, of {self.code_length} bytes"
             )
         if offset < 0:
-            return Place(self.first_line, note=NOT_STARTED)
+            return Position(self.first_line, note=NOT_STARTED)
         if not self.ranges:
-            return Place(self.first_line, note=NO_TABLE)
+            return Position(self.first_line, note=NO_TABLE)
         number = bisect_right(self._starts, offset) - 1
         if number < 0 or offset >= self.ranges[number].end:
-            return Place(None, note=NO_LINE)
+            return Position(None, note=NO_LINE)
         _, _, line, end_line, column, end_column = self.ranges[number]
         note = NO_LINE if line is None else ""
         if self.implicit_return is not None and offset >= self.implicit_return:
             note = IMPLICIT_RETURN
-        return Place(line, end_line, column, end_column, note)
+        return Position(line, end_line, column, end_column, note)
 
     def starts(self) -> Iterator[tuple[int, int | None]]:
         """Yield the offsets at which another line begins, each with that line."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TextIO
 
-from pylines.code import Place
+from pylines.code import Position
 from pylines.index import Entry, Index
 from pylines.samples import SampleError, parse
 
@@ -22,19 +22,19 @@ CHANGED: Final = "the source has changed since it was compiled"
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The place of a frame. Without a line, `note` says why; without a function, it is unknown."""
+    """Where a frame is. Without a line, `note` says why; without a function, it is unknown."""
 
     file: str
     """The path of the source; for an unknown frame, that of the sample, which may be empty."""
     function: str
     """The qualified name; empty if no index has the identity."""
-    place: Place
+    position: Position
     note: str
     """A remark about the result, such as that other functions have the same identity."""
 
     def __str__(self) -> str:
         """Return `file:line function`, followed by a tab and the note if there is one."""
-        line = "?" if self.place.line is None else self.place.line
+        line = "?" if self.position.line is None else self.position.line
         text = f"{self.file or '?'}:{line} {self.function or '?'}"
         return f"{text}\t{self.note}" if self.note else text
 
@@ -42,11 +42,11 @@ class Resolved:
         """Return the keys that are added to a sample."""
         return {
             "file": self.file,
-            "line": self.place.line,
+            "line": self.position.line,
             "function": self.function,
-            "end_line": self.place.end_line,
-            "column": self.place.column,
-            "end_column": self.place.end_column,
+            "end_line": self.position.end_line,
+            "column": self.position.column,
+            "end_column": self.position.end_column,
             "note": self.note,
         }
 
@@ -79,7 +79,7 @@ class Resolver:
         self._candidates: dict[tuple[tuple[str, str, str], int], list[Resolved]] = {}
 
     def resolve(self, identity: str, offset: int, file: str = "", python: str = "") -> Resolved:
-        """Return the place of an instruction; `offset`, `file` and `python` are as in a sample."""
+        """Return where an instruction is; `offset`, `file` and `python` are as in a sample."""
         self.counts.frames += 1
         key = (identity, file, python)
         functions = self._functions.get(key)
@@ -92,7 +92,7 @@ class Resolver:
             return resolved
         if not functions:
             self.counts.unknown += 1
-            return Resolved(file, "", Place(None), f"no index has {identity}")
+            return Resolved(file, "", Position(None), f"no index has {identity}")
         candidates = self._candidates.get((key, offset))
         if candidates is None:
             results = [function.at(offset) for function in functions]
@@ -111,15 +111,15 @@ class Resolver:
         if not others:
             return first
         self.counts.ambiguous += 1
-        others_text = ", ".join(f"{x.file}:{x.place.line} {x.function}" for x in others[:3])
+        others_text = ", ".join(f"{x.file}:{x.position.line} {x.function}" for x in others[:3])
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        return Resolved(first.file, first.function, first.place, f"or {others_text}{more}")
+        return Resolved(first.file, first.function, first.position, f"or {others_text}{more}")
 
     def _outside(self, function: "_Function", offset: int) -> Resolved:
         self.counts.outside += 1
         entry = function.entry
         note = f"offset {offset} is outside of the code, of {entry.code_length} bytes"
-        return Resolved(entry.path, entry.name, Place(None), note)
+        return Resolved(entry.path, entry.name, Position(None), note)
 
     def _find(self, key: tuple[str, str, str]) -> "list[_Function]":
         identity, file, python = key
@@ -154,7 +154,7 @@ class _Function:
         self._results: list[Resolved | None] = [None] * len(self.starts)
 
     def at(self, offset: int) -> Resolved | None:
-        """Return the place of an instruction; None if it is outside of the code."""
+        """Return the position of an instruction; None if it is outside of the code."""
         lines = self._lines
         number = bisect_right(self.starts, offset) - 1
         if number < 0 or offset >= lines.ranges[number].end:
@@ -169,11 +169,11 @@ class _Function:
         return result
 
     def _new(self, offset: int) -> Resolved:
-        entry, place = self.entry, self._lines.at(offset)
-        note = place.note
+        entry, position = self.entry, self._lines.at(offset)
+        note = position.note
         if entry.changed:
             note = f"{note}; {CHANGED}" if note else CHANGED
-        return Resolved(entry.path, entry.name, place, note)
+        return Resolved(entry.path, entry.name, position, note)
 
 
 def _of_file(entries: list[Entry], file: str) -> list[Entry]:

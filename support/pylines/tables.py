@@ -38,7 +38,7 @@ class Format(enum.Enum):
 
 
 class Range(NamedTuple):
-    """A range of bytecode that has one place in the source.
+    """A range of bytecode that has one position in the source.
 
     As in CPython, lines count from 1, and columns from 0, in bytes of UTF-8; `end_column` is the
     column after the last byte. Values that the table does not have are None: columns before 3.11,

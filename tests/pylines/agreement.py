@@ -90,7 +90,7 @@ Run = tuple[int, tuple[int | None, ...]]
 
 
 def _runs(code: Code) -> list[Run]:
-    """Return how many consecutive bytes have each place, from the first byte to the last."""
+    """Return how many consecutive bytes have each position, from the first byte to the last."""
     ranges = code.lines.ranges
     runs: list[Run] = [(range.end - range.start, tuple(range[2:])) for range in ranges]
     rest = code.code_length - (ranges[-1].end if ranges else 0)
@@ -99,7 +99,7 @@ def _runs(code: Code) -> list[Run]:
 
 def _merged(runs: list[Run]) -> list[Run]:
     groups = itertools.groupby(runs, key=lambda run: run[1])
-    return [(sum(length for length, _ in group), place) for place, group in groups]
+    return [(sum(length for length, _ in group), position) for position, group in groups]
 
 
 def _without_gaps(starts: Iterable[tuple[int, int | None]]) -> list[tuple[int, int]]:

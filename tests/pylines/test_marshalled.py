@@ -79,8 +79,8 @@ def test_damaged_bytes_give_code_or_an_error(
     content: tuple[bytes, tuple[int, int]], changes: list[tuple[int, int]]
 ) -> None:
     marshalled, version = bytearray(content[0]), content[1]
-    for place, byte in changes:
-        marshalled[place] = byte
+    for position, byte in changes:
+        marshalled[position] = byte
     with contextlib.suppress(MarshalError):
         list(walk(read(bytes(marshalled), version), version))
 

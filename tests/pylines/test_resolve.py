@@ -88,8 +88,8 @@ def test_json_keeps_all_keys_and_adds_the_place(resolver: Resolver, tree: Path) 
     given = sample("first", 4, pid=1234)
     result = json.loads(run(json.dumps(given), resolver, as_json=True))
     assert result.items() >= given.items()
-    place = {"line": 4, "end_line": 4, "column": 8, "end_column": 13}
-    assert result.items() >= {"function": "first", "file": str(tree / "app.py"), **place}.items()
+    position = {"line": 4, "end_line": 4, "column": 8, "end_column": 13}
+    assert result.items() >= {"function": "first", "file": str(tree / "app.py"), **position}.items()
     assert result["note"] == ""
 
 
@@ -122,7 +122,7 @@ def test_lines_that_are_not_samples_are_counted_and_the_first_is_named(resolver:
 def test_a_frame_that_has_not_started(resolver: Resolver) -> None:
     identity, _ = offsets("first", 2)
     resolved = resolver.resolve(identity, -2)
-    assert (resolved.place.line, resolved.function) == (1, "first")
+    assert (resolved.position.line, resolved.function) == (1, "first")
     assert "had not started" in resolved.note
 
 
@@ -189,8 +189,8 @@ def test_several_indexes(tree: Path, fixtures: Path, tmp_path: Path) -> None:
 def test_the_cache_has_a_limit(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pylines.resolve._MAX_CACHED_RANGES", 1)
     for _ in range(3):
-        assert resolver.resolve(*offsets("first", 4)).place.line == 4
-        assert resolver.resolve(*offsets("Thing.method", 11)).place.line == 11
+        assert resolver.resolve(*offsets("first", 4)).position.line == 4
+        assert resolver.resolve(*offsets("Thing.method", 11)).position.line == 11
 
 
 def command(*words: object, **more: Any) -> "subprocess.CompletedProcess[str]":

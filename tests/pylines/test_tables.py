@@ -15,14 +15,14 @@ LINES = st.integers(1, 3000)
 
 
 def consecutive(parts: Iterable[tuple[int, tuple[int | None, ...]]], unit: int) -> list[Range]:
-    """Return consecutive ranges of some code units; neighbours with the same place become one."""
+    """Return consecutive ranges of some code units; equal neighbours become one."""
     ranges: list[Range] = []
-    for units, place in parts:
+    for units, position in parts:
         start = ranges[-1].end if ranges else 0
-        if ranges and ranges[-1][2:] == tuple(place):
+        if ranges and ranges[-1][2:] == tuple(position):
             ranges[-1] = ranges[-1]._replace(end=start + units * unit)
         else:
-            ranges.append(Range(start, start + units * unit, *place))
+            ranges.append(Range(start, start + units * unit, *position))
     return ranges
 
 
@@ -45,7 +45,7 @@ def lines(
 
 
 @st.composite
-def places(draw: st.DrawFn) -> tuple[int | None, ...]:
+def positions(draw: st.DrawFn) -> tuple[int | None, ...]:
     line = draw(LINES)
     column = draw(st.integers(0, 300))
     end_line = line + draw(st.sampled_from([0, 0, 0, 1, 70]))
@@ -55,7 +55,7 @@ def places(draw: st.DrawFn) -> tuple[int | None, ...]:
     return draw(st.sampled_from([whole, whole, (line, line, None, None), none]))
 
 
-LOCATIONS = st.lists(st.tuples(LENGTHS, places()), min_size=1, max_size=30)
+LOCATIONS = st.lists(st.tuples(LENGTHS, positions()), min_size=1, max_size=30)
 
 
 @given(lines(rising=True))

@@ -41,10 +41,10 @@ def test_qualified_names(version: tuple[int, int]) -> None:
 @every_version
 def test_an_implicit_return_is_noted(version: tuple[int, int], source_lines: list[str]) -> None:
     code = functions(version)["branch"]
-    place = code.lines.at(code.code_length - (1 if version < (3, 0) else 2))
+    position = code.lines.at(code.code_length - (1 if version < (3, 0) else 2))
     # Later versions give it the line of the last statement on each path to it.
-    assert place.line == line_with("flag.other()", source_lines)
-    assert place.note == (IMPLICIT_RETURN if version < (3, 10) else "")
+    assert position.line == line_with("flag.other()", source_lines)
+    assert position.note == (IMPLICIT_RETURN if version < (3, 10) else "")
 
 
 @every_version
@@ -53,9 +53,9 @@ def test_the_return_after_a_loop_has_its_last_line_up_to_3_9(
 ) -> None:
     code = functions(version)["loop"]
     if version < (3, 10):
-        place = code.lines.at(code.code_length - 1)
-        assert place.note == IMPLICIT_RETURN
-        assert place.line == line_with("count -= 1", source_lines)
+        position = code.lines.at(code.code_length - 1)
+        assert position.note == IMPLICIT_RETURN
+        assert position.line == line_with("count -= 1", source_lines)
     else:
         notes = {code.lines.at(offset).note for offset in range(code.code_length)}
         assert IMPLICIT_RETURN not in notes
@@ -64,8 +64,8 @@ def test_the_return_after_a_loop_has_its_last_line_up_to_3_9(
 @every_version
 def test_an_explicit_return_is_not_noted(version: tuple[int, int], source_lines: list[str]) -> None:
     code = functions(version)["written_return"]
-    place = code.lines.at(code.code_length - 1)
-    assert (place.line, place.note) == (
+    position = code.lines.at(code.code_length - 1)
+    assert (position.line, position.note) == (
         line_with("return", source_lines, line_with("written_return", source_lines)),
         "",
     )
@@ -158,8 +158,8 @@ def test_a_frame_that_has_not_started_is_at_its_first_line(
     version: tuple[int, int], offset: int
 ) -> None:
     code = functions(version)["generator"]
-    place = code.lines.at(offset)
-    assert (place.line, place.note) == (code.first_line, NOT_STARTED)
+    position = code.lines.at(offset)
+    assert (position.line, position.note) == (code.first_line, NOT_STARTED)
 
 
 def test_an_empty_table_gives_the_first_line_and_a_note() -> None:
