@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * Adds up numbers with bpf_loop, which runs a callback as often as it is told at run time. The
- * verifier looks at the callback once, however many iterations there will be.
+ * Adds up numbers with bpf_loop, which calls a function a number of times that is known only at run
+ * time. The verifier checks that function once, however many iterations there are.
  *
- * User space runs sum_range with BPF_PROG_TEST_RUN: nothing is attached.
+ * User space runs sum_range with BPF_PROG_TEST_RUN, so it is not attached to anything.
  */
 #include "kernel_types.h"
 #include "requires.h"
@@ -13,12 +13,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 REQUIRES_KERNEL("5.17", "bpf_loop");
 
-/* In and out: BPF_PROG_TEST_RUN hands the context back. */
+/* Input and output: BPF_PROG_TEST_RUN returns the context. */
 struct sum_context {
-	__u32 iterations; /* in: how many to ask for */
-	__u32 stop_at;	  /* in: the number at which to stop, which is not added any more */
+	__u32 iterations; /* in: the iterations to ask for */
+	__u32 stop_at;	  /* in: the number at which to stop; it is not added */
 	__u64 sum;	  /* out: 0 + 1 + ... */
-	__s32 looped;	  /* out: what bpf_loop returned, the iterations done or a negative errno */
+	__s32 looped; /* out: what bpf_loop returned: the iterations done, or a negative errno */
 	__u32 reserved;
 };
 
@@ -42,8 +42,8 @@ int sum_range(struct sum_context *ctx)
 {
 	struct sum_state state = {.stop_at = ctx->stop_at};
 
-	/* To 32 bits: from 6.0 on the verifier inlines bpf_loop, as code that zero-extends an
-	 * errno. */
+	/* Only the lower 32 bits are right for an errno: from 6.0 on, the verifier inlines bpf_loop
+	 * as code that zero-extends it. */
 	ctx->looped = bpf_loop(ctx->iterations, add_index, &state, 0);
 	ctx->sum = state.sum;
 	return 0;

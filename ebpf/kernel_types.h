@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 
 /*
- * The few fields of the kernel's structures that the programs here read, in place of a vmlinux.h of
- * some 150,000 lines that is one kernel's and one architecture's. Order and size mean nothing: with
- * preserve_access_index each access is a CO-RE relocation, which the loader resolves against the
- * BTF of the kernel that runs. A suffix after ___ is not part of the type's name for it, so that
- * task_struct___before_5_5 is task_struct too, as it was before that release.
+ * The fields of kernel structures that the programs here read. A vmlinux.h would have about 150,000
+ * lines, for one kernel and one architecture. The order and the size of the fields do not matter:
+ * with preserve_access_index, each access is a CO-RE relocation, which the loader resolves against
+ * the BTF of the running kernel. CO-RE ignores a suffix after ___ in the name of a type, so
+ * task_struct___before_5_5 also stands for task_struct, as it was before that release.
  */
 #ifndef BPFMATRIX_KERNEL_TYPES_H
 #define BPFMATRIX_KERNEL_TYPES_H
@@ -23,7 +23,7 @@ struct new_utsname {
 	char release[UTS_LEN];
 };
 
-/* 5.11 took the reference count from in front of the name away, so that name has moved. */
+/* The name is at another offset since 5.11, which removed the reference count in front of it. */
 struct uts_namespace {
 	struct new_utsname name;
 };
@@ -45,12 +45,12 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 };
 
-/* real_start_time became start_boottime; its meaning, nanoseconds of CLOCK_BOOTTIME, stayed. */
+/* start_boottime was called real_start_time. Both are nanoseconds of CLOCK_BOOTTIME. */
 struct task_struct___before_5_5 {
 	__u64 real_start_time;
 };
 
-/* state became __state, and narrower. */
+/* __state was called state, and was a long. */
 struct task_struct___before_5_14 {
 	long state;
 };

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * Walks the frames of CPython's threads: for each, which code object it runs, and the offset of its
- * last instruction. To turn an offset into a line takes a table too long to read here; user space
- * does that afterwards (support/pylines), where identity.py says what names a code object.
+ * Walks the frames of CPython threads. Of each frame it reports which code object it runs, and the
+ * offset of its last instruction. The table that turns an offset into a line is too long to be read
+ * here, so user space does that afterwards, with support/pylines. Its identity.py describes how a
+ * code object is identified.
  *
- * User space opens a perf event on each CPU, attaches on_sample to it, and puts the processes that
- * it wants samples of into the map processes, with the offsets of the structures in their
- * interpreter.
+ * User space opens a perf event on each CPU and attaches on_sample to it. It adds the processes to
+ * be sampled to the map processes, with the offsets of the structures in their interpreters.
  */
 #include "kernel_types.h"
 #include "requires.h"
@@ -16,19 +16,19 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 REQUIRES_KERNEL("5.8", "ring buffer");
 
-#define FRAMES_PER_PART 32 /* that one program walks, before it calls the next one */
+#define FRAMES_PER_PART 32 /* that one program walks, before it tail-calls the next one */
 #define MAX_PARTS	32 /* the program itself and 31 tail calls: kernels allow 32 of these */
 #define MAX_THREADS	128
 #define HASHED_BYTES	64
 
-/* Powers of two, so that a mask tells the verifier that an offset is within a block. */
+/* Powers of two: a mask then proves to the verifier that an offset is within a block. */
 #define FRAME_BLOCK 128
 #define CODE_BLOCK  256
 
 /* Bits of co_flags that CPython changes at run time: CO_ITERABLE_COROUTINE. */
 #define IGNORED_FLAGS 0x100
 
-/* Offsets are in bytes, and those within a frame and a code object are below the block's size. */
+/* Offsets are in bytes. Those in a frame or a code object are less than the size of its block. */
 struct python_process {
 	__u64 runtime; /* the address of _PyRuntime */
 	__u32 interpreters_head;
@@ -37,16 +37,16 @@ struct python_process {
 	__u32 thread_next;
 	__u32 thread_native_id;
 	__u32 thread_frame;
-	/* Up to 3.12, thread_frame leads to a _PyCFrame, which leads to the frame from here. */
+	/* Up to 3.12, thread_frame points to a _PyCFrame, which points to the frame. */
 	__u32 has_cframe;
 	__u32 cframe_frame;
-	__u32 frame_size; /* as much of it as is read */
+	__u32 frame_size; /* how many bytes of a frame are read */
 	__u32 frame_code;
 	__u32 frame_previous;
 	__u32 frame_instruction;
 	__u32 frame_owner;
-	__u32 foreign_owner; /* from this owner on, a frame is C's and runs no code object */
-	__u32 code_size;     /* likewise */
+	__u32 foreign_owner; /* frames with this owner or a higher one are of C, without code */
+	__u32 code_size;     /* how many bytes of a code object are read */
 	__u32 code_first_line;
 	__u32 code_arguments;
 	__u32 code_keyword_only;
@@ -70,45 +70,45 @@ struct python_frame {
 
 enum part_flag {
 	PART_LAST = 1,	     /* of its sample */
-	PART_UNREADABLE = 2, /* memory that is not there: outer frames are missing */
-	PART_TOO_DEEP = 4,   /* outer frames are missing, as there are too many */
+	PART_UNREADABLE = 2, /* memory can't be read, so outer frames are missing */
+	PART_TOO_DEEP = 4,   /* there are too many frames, so outer frames are missing */
 };
 
-/* A sample comes in parts, which user space puts together: the innermost frames are in the first.
- */
+/* A part of a sample, which user space puts together. The first part has the innermost frames. */
 struct stack_part {
-	__u64 sample; /* counts those of one CPU */
+	__u64 sample; /* the number of the sample on its CPU */
 	__u64 time;   /* nanoseconds of CLOCK_MONOTONIC */
 	__u32 cpu;
 	__u32 part;
 	__u32 tgid;
 	__u32 tid;
 	__u32 flags;
-	__u32 count; /* of frames; no more than these are sent */
+	__u32 count; /* of frames; the rest of the array is not sent */
 	char comm[TASK_COMM_LEN];
 	struct python_frame frames[FRAMES_PER_PART];
 };
 
 enum python_counter {
-	PYTHON_SEEN,	   /* samples of processes that are asked for */
-	PYTHON_NO_THREAD,  /* the thread is none of the interpreter's, or beyond MAX_THREADS */
+	PYTHON_SEEN,	   /* samples of the processes in the map */
+	PYTHON_NO_THREAD,  /* the thread is not found among the first MAX_THREADS */
 	PYTHON_NO_FRAME,   /* the thread runs no Python code */
 	PYTHON_UNREADABLE, /* samples of which a part, or all, could not be read */
 	PYTHON_TOO_DEEP,   /* samples without their outermost frames */
-	PYTHON_LOST,	   /* samples of which a part, or all, found the ring buffer full */
+	PYTHON_LOST,	   /* samples of which a part, or all, did not fit into the ring buffer */
 	PYTHON_COUNTERS,
 };
 
-/* What one walk needs, from program to program. No event interrupts another one's programs. */
+/* The state of one walk, which tail-called programs share. A perf event on a CPU does not interrupt
+ * the programs of another one. */
 struct walk {
 	__u64 samples;
 	__u64 frame; /* the next one to read; 0 at the end */
 	struct stack_part record;
-	/* With room behind, for a field at the last offset that the mask allows. */
+	/* With space at the end for a field at the largest offset that the mask allows. */
 	__u8 frame_block[FRAME_BLOCK + sizeof(__u64)];
 	__u8 code_block[CODE_BLOCK + sizeof(__u64)];
 	__u32 table_length;
-	__u8 table[HASHED_BYTES]; /* must follow its length: both are hashed */
+	__u8 table[HASHED_BYTES]; /* must follow its length: both are hashed together */
 };
 
 struct {
@@ -164,8 +164,9 @@ static __always_inline struct walk *this_walk(void)
 }
 
 /*
- * Reads a pointer of the process; 0 where there is none, or no memory: the helper zeroes what it
- * can't read. To look at what it returns would double what the verifier has to follow.
+ * Reads a pointer of the process. It is 0 if the memory can't be read, as the helper then zeroes
+ * the value. Checking what the helper returns would double the paths that the verifier has to
+ * follow.
  */
 static __always_inline __u64 pointer_at(__u64 address)
 {
@@ -185,7 +186,7 @@ static __always_inline __u32 number_in(const __u8 *block, __u64 offset)
 	return *(const __u32 *)(block + offset);
 }
 
-/* Sends the frames that were walked since the last part. Returns whether there was room. */
+/* Sends the frames that were walked since the last part. Returns whether they fitted. */
 static __always_inline int send(struct walk *walk)
 {
 	__u64 frames = walk->record.count;
@@ -204,7 +205,7 @@ static __always_inline int send(struct walk *walk)
 	return 1;
 }
 
-/* The thread's PyThreadState, or 0. */
+/* Returns the address of a thread's PyThreadState, or 0. */
 static __always_inline __u64 find_thread(const struct python_process *process, __u32 tid)
 {
 	__u64 interpreter = pointer_at(process->runtime + process->interpreters_head);
@@ -228,17 +229,17 @@ static __always_inline __u64 find_thread(const struct python_process *process, _
 static __always_inline __u64 hash_of(const struct walk *walk)
 {
 	const __u8 *bytes = (const __u8 *)&walk->table_length;
-	__u64 hash = 0xcbf29ce484222325; /* FNV-1a with 64 bits */
+	__u64 hash = 0xcbf29ce484222325; /* FNV-1a of 64 bits */
 
 	_Static_assert(offsetof(struct walk, table) == offsetof(struct walk, table_length) + 4,
-		       "the length and the bytes are hashed in one");
-#pragma unroll /* which halves what the verifier has to follow */
+		       "the length and the bytes are hashed together");
+#pragma unroll /* this halves the instructions that the verifier has to follow */
 	for (int i = 0; i < 4 + HASHED_BYTES; i++)
 		hash = (hash ^ bytes[i]) * 0x100000001b3;
 	return hash;
 }
 
-/* Reads what names a code object. Returns 0, or a negative errno. */
+/* Reads what identifies a code object. Returns 0, or -1 if it can't be read. */
 static __always_inline long identify(struct walk *walk, const struct python_process *process,
 				     __u64 code, struct python_frame *frame)
 {
@@ -266,7 +267,8 @@ static __always_inline long identify(struct walk *walk, const struct python_proc
 	return 0;
 }
 
-/* Adds the frame at walk->frame to the record, and goes on to the previous one. */
+/* Adds the frame at walk->frame to the record, and sets walk->frame to the previous one. Returns 0,
+ * or -1 if it can't be read. */
 static __always_inline long add_frame(struct walk *walk, const struct python_process *process)
 {
 	__u64 index = walk->record.count & (FRAMES_PER_PART - 1);

@@ -2,7 +2,7 @@
 
 /*
  * Sends a numbered event through a ring buffer each time one thread enters one system call, and
- * counts what did not fit: the numbers tell user space about order and loss.
+ * counts the events that did not fit. The numbers show user space the order and the losses.
  */
 #include "kernel_types.h"
 #include "requires.h"
@@ -12,10 +12,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 REQUIRES_KERNEL("5.8", "BPF_MAP_TYPE_RINGBUF");
 
 const volatile __u32 target_tid;
-/* Its number, which differs between architectures: user space knows its own. */
+/* The number of the system call. User space sets it, as it differs between architectures. */
 const volatile __u64 target_syscall;
 
-/* One thread alone writes these, so that plain additions will do. */
+/* Only one thread writes these, so the additions need not be atomic. */
 __u64 sequence;
 __u64 dropped;
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * Tells user space of every task that is forked, executes a file, or exits.
+ * Reports every task that is forked, executes a file, or exits.
  *
- * These are raw tracepoints: their arguments are those of the kernel's TP_PROTO, of which the ones
- * used here are the same in every release from 4.17 on. The records that plain tracepoints hand out
- * are not: comm of sched_process_fork has become a __data_loc, and sched_process_exit has grown.
+ * It uses raw tracepoints. Their arguments are those of the kernel's TP_PROTO, and the arguments
+ * used here are the same in every release from 4.17 on. The records of plain tracepoints have
+ * changed: comm of sched_process_fork has become a __data_loc, and sched_process_exit has new
+ * fields.
  */
 #include "kernel_types.h"
 
@@ -18,17 +19,17 @@ enum task_event_kind {
 };
 
 struct task_event {
-	__u64 time; /* CLOCK_MONOTONIC, ns: puts the events of several CPUs into order */
+	__u64 time; /* CLOCK_MONOTONIC, ns: to sort the events of several CPUs */
 	__u32 kind;
-	__u32 pid; /* what user space calls a thread id; equals tgid in a process's first thread */
+	__u32 pid; /* the thread id; equals tgid in the first thread of a process */
 	__u32 tgid;
 	__u32 ppid;	 /* the parent's tgid */
-	__s32 exit_code; /* as wait(2) encodes a status; only of TASK_EXITED */
+	__s32 exit_code; /* encoded as in wait(2); only for TASK_EXITED */
 	char comm[TASK_COMM_LEN];
 	__u32 reserved;
 };
 
-/* Not a ring buffer, which 5.4 does not have. */
+/* A ring buffer would do, but 5.4 has none. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
 	__uint(key_size, sizeof(__u32));
@@ -45,7 +46,7 @@ static __always_inline int report(void *ctx, __u32 kind, struct task_struct *tas
 		.ppid = BPF_CORE_READ(task, real_parent, tgid),
 	};
 
-	/* Before its exit a task's exit_code is not a status. */
+	/* Before a task exits, its exit_code is not a status. */
 	if (kind == TASK_EXITED)
 		event.exit_code = BPF_CORE_READ(task, exit_code);
 	BPF_CORE_READ_STR_INTO(&event.comm, task, comm);

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * Counts kernel and user stacks per process: the heart of a sampling profiler. User space opens a
- * perf event on each CPU, attaches on_sample to it, and reads counts and stacks when it likes.
+ * Counts kernel and user stacks per process, as a sampling profiler does. User space opens a perf
+ * event on each CPU and attaches on_sample to it. It can read counts and stacks at any time.
  */
 #include "kernel_types.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define MAX_FRAMES 127 /* the default of kernel.perf_event_max_stack; more can't be loaded */
+#define MAX_FRAMES 127 /* the default of kernel.perf_event_max_stack, and the most that loads */
 
 struct stack_key {
 	__u32 tgid;
-	/* Of the map stacks, or a negative errno: -EFAULT where there is no such stack. */
+	/* A key of the map stacks, or a negative errno: -EFAULT if there is no such stack. */
 	__s32 kernel_stack;
 	__s32 user_stack;
 };
@@ -24,7 +24,7 @@ struct stack_count {
 
 enum sample_counter {
 	SAMPLES_SEEN,
-	SAMPLES_LOST, /* counts is full, or its bucket was busy */
+	SAMPLES_LOST, /* the map counts is full, or the bucket in it was locked */
 	SAMPLE_COUNTERS,
 };
 
@@ -35,7 +35,7 @@ struct {
 	__uint(value_size, MAX_FRAMES * sizeof(__u64));
 } stacks SEC(".maps");
 
-/* Preallocated, as any hash is by default: a perf event can interrupt the kernel's allocator. */
+/* Preallocated (the default), as a perf event can interrupt the kernel's memory allocator. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -65,7 +65,7 @@ int on_sample(struct bpf_perf_event_data *ctx)
 	struct stack_key key = {.tgid = bpf_get_current_pid_tgid() >> 32};
 	struct stack_count *count;
 
-	/* The idle task, of which a profiler says nothing. */
+	/* Leave out the idle task. */
 	if (!key.tgid)
 		return 0;
 
@@ -79,7 +79,7 @@ int on_sample(struct bpf_perf_event_data *ctx)
 		bpf_get_current_comm(first.comm, sizeof(first.comm));
 		if (!bpf_map_update_elem(&counts, &key, &first, BPF_NOEXIST))
 			return 0;
-		/* Another CPU may have been faster. */
+		/* Another CPU may have added the entry first. */
 		count = bpf_map_lookup_elem(&counts, &key);
 		if (!count) {
 			count_sample(SAMPLES_LOST);

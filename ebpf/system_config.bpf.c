@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * Reads what the kernel knows of one thread, by CO-RE alone, so that user space can compare it with
- * what procfs and system calls say: where they differ, a relocation went wrong.
+ * Reads what the kernel knows about one thread, only by CO-RE. User space compares that with procfs
+ * and system calls: if they differ, a relocation was wrong.
  */
 #include "kernel_types.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* The thread to describe, when it enters its next system call. */
+/* The thread that is described each time it enters a system call. */
 const volatile __u32 target_tid;
 
 struct task_view {
@@ -20,7 +20,7 @@ struct task_view {
 	__s32 static_prio; /* 120 + nice */
 	char comm[TASK_COMM_LEN];
 	char release[UTS_LEN]; /* of the thread's UTS namespace */
-	__u8 filled;	       /* 1 once all the rest is */
+	__u8 filled;	       /* 1 if all fields are set */
 	__u8 reserved[2];
 };
 
@@ -68,7 +68,7 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx __attribute__((unused)))
 	out->ppid = BPF_CORE_READ(task, real_parent, tgid);
 	out->state = state_of(task);
 	out->static_prio = BPF_CORE_READ(task, static_prio);
-	/* The leader's, as in /proc/PID/stat: this may be a younger thread of the process. */
+	/* Of the group leader, as in /proc/PID/stat: this thread may have started later. */
 	out->start_time = start_time_of(BPF_CORE_READ(task, group_leader));
 	BPF_CORE_READ_STR_INTO(&out->comm, task, comm);
 	BPF_CORE_READ_STR_INTO(&out->release, task, nsproxy, uts_ns, name.release);

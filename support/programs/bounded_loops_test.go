@@ -35,9 +35,9 @@ func TestBoundedLoops(t *testing.T) {
 		sum        uint64
 		looped     int32
 	}{
-		// More steps than a verifier would follow if it had to unroll them: it stops at a million.
+		// More iterations than the verifier could unroll: it stops after a million instructions.
 		{"sum_is_right", 300_000, never, sumUpTo(300_000), 300_000},
-		// The iteration that says stop is one that was done.
+		// The iteration that stops the loop is counted, too.
 		{"stops_early", 300_000, 1000, sumUpTo(1000), 1001},
 		{"no_iterations", 0, never, 0, 0},
 		{"too_many_are_refused", 1<<23 + 1, never, 0, -int32(unix.E2BIG)}, // BPF_MAX_LOOPS + 1

@@ -14,26 +14,30 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 )
 
-// patience is how long a test waits for what should come within milliseconds. It is there to end tests
-// that would never end, not to measure: an emulated machine on a busy host can be slow.
-const patience = 10 * time.Second
+// eventTimeout is how long a test waits for an event that should come within milliseconds. It is
+// long, since an emulated machine on a busy host can be slow: it only ends tests that would never
+// end.
+const eventTimeout = 10 * time.Second
 
-// What this executable does in place of the tests, when a test starts it as a child.
+// Roles of this executable when a test starts it as a child process, in place of running the tests.
 const (
 	childVariable = "BPFMATRIX_TEST_CHILD"
-	childExits    = "exit" // with the status that its argument says
-	childSpins    = "spin" // until its standard input ends
-	childWaits    = "wait" // until its standard input ends
+	childExits    = "exit" // with the status that is its argument
+	childSpins    = "spin" // runs a busy loop until its standard input ends
+	childWaits    = "wait" // sleeps until its standard input ends
 )
 
 func TestMain(m *testing.M) {
 	switch role := os.Getenv(childVariable); role {
 	case "":
-		// Most of what is allocated is the kernel's BTF, once, and is needed to the end: collecting
-		// garbage meanwhile takes an emulated machine longer than the tests do. The limit is for a test
-		// that goes wrong; all of them together need less than 40 MB.
+		// Most of the memory is the kernel's BTF, which is needed to the end. In an emulated
+		// machine, garbage collections would take longer than the tests. The limit is for a faulty
+		// test; all tests together need less than 40 MB.
 		debug.SetGCPercent(-1)
 		debug.SetMemoryLimit(128 << 20)
 		os.Exit(m.Run())
@@ -55,9 +59,9 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// child returns this executable, about to be started in a role. A child that is still there when the
-// test ends is killed.
-func child(t *testing.T, role string, args ...string) *exec.Cmd {
+// childCommand returns a command that is not started yet: this executable in a role. If the process
+// still runs when the test ends, it is killed.
+func childCommand(t *testing.T, role string, args ...string) *exec.Cmd {
 	t.Helper()
 	executable, err := os.Executable()
 	if err != nil {
@@ -69,8 +73,8 @@ func child(t *testing.T, role string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// start starts a child that lives until its standard input ends, and ends it when the test does.
-func start(t *testing.T, cmd *exec.Cmd) {
+// startChild starts a child that runs until its standard input ends, which is when the test ends.
+func startChild(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -81,11 +85,23 @@ func start(t *testing.T, cmd *exec.Cmd) {
 	}
 	t.Cleanup(func() {
 		stdin.Close()
-		cmd.Wait() // killed or not: the tests check what the kernel says of it
+		cmd.Wait() // the error does not matter: the tests check what the kernel reports
 	})
 }
 
-// commOf returns the comm that executing path gives to a task.
+// attachRawTracepoint attaches a program to a raw tracepoint until the test ends.
+func attachRawTracepoint(t *testing.T, tracepoint string, program *ebpf.Program) {
+	t.Helper()
+	attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{
+		Name: tracepoint, Program: program,
+	})
+	if err != nil {
+		t.Fatalf("attach to %s: %v", tracepoint, err)
+	}
+	t.Cleanup(func() { attached.Close() })
+}
+
+// commOf returns the comm of a task that executes path.
 func commOf(path string) string {
 	base := filepath.Base(path)
 	return base[:min(len(base), commLen-1)]

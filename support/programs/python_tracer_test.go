@@ -27,15 +27,15 @@ import (
 )
 
 const (
-	spinsFolder = "testdata" // in the payload
-	spinsScript = "spins.py"
-	// More frames than one program walks, and few enough for all of them together.
-	spinsDepth = 700
-	mostFrames = 32 * 32 // FRAMES_PER_PART * MAX_PARTS
+	scriptFolder = "testdata" // in the payload
+	scriptName   = "busy_threads.py"
+	// More frames than one part of a sample holds, and fewer than a whole sample.
+	recursionDepth  = 700
+	maxPythonFrames = 32 * 32 // FRAMES_PER_PART * MAX_PARTS
 )
 
-// A toldFrame is what Python says of a frame of its own.
-type toldFrame struct {
+// A pythonFrame is what Python itself reports of a frame.
+type pythonFrame struct {
 	File        string `json:"file"`
 	Name        string `json:"name"`
 	Line        int    `json:"line"`
@@ -45,23 +45,23 @@ type toldFrame struct {
 	Flags       uint32 `json:"flags"`
 	Table       string `json:"table"`
 	Offset      int32  `json:"offset"`
-	Times       int    `json:"times"` // that it follows itself
+	Times       int    `json:"times"` // how many equal frames follow each other
 }
 
-type toldThread struct {
-	Thread string      `json:"thread"`
-	TID    uint32      `json:"tid"`
-	Frames []toldFrame `json:"frames"`
+type pythonThread struct {
+	Thread string        `json:"thread"`
+	TID    uint32        `json:"tid"`
+	Frames []pythonFrame `json:"frames"`
 }
 
-// frame returns what the tracer is to find.
-func (f toldFrame) frame(t *testing.T) pytrace.Frame {
+// frame returns the frame that the tracer should report.
+func (f pythonFrame) frame(t *testing.T) pytrace.Frame {
 	t.Helper()
 	table, err := hex.DecodeString(f.Table)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As support/pylines/identity.py has it.
+	// See support/pylines/identity.py.
 	hashed := make([]byte, 4+64)
 	hashed[0], hashed[1], hashed[2] = byte(len(table)), byte(len(table)>>8), byte(len(table)>>16)
 	copy(hashed[4:], table)
@@ -77,16 +77,16 @@ func (f toldFrame) frame(t *testing.T) pytrace.Frame {
 }
 
 func TestPythonTracer(t *testing.T) {
-	spins, err := guestpython.Command(
-		t.Context(), "-S", filepath.Join(spinsFolder, spinsScript), strconv.Itoa(spinsDepth))
+	script, err := guestpython.Command(
+		t.Context(), "-S", filepath.Join(scriptFolder, scriptName), strconv.Itoa(recursionDepth))
 	if errors.Is(err, guestpython.ErrMissing) {
 		t.Skip(err)
 	} else if err != nil {
 		t.Fatal(err)
 	}
 	collection := bpftest.Load(t, "python_tracer")
-	threads := startSpins(t, spins)
-	interpreter, err := pytrace.Inspect(spins.Process.Pid)
+	threads := startScript(t, script)
+	interpreter, err := pytrace.Inspect(script.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,41 +96,41 @@ func TestPythonTracer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(tracer.Close)
-	if err := tracer.Add(spins.Process.Pid, interpreter); err != nil {
+	if err := tracer.Add(script.Process.Pid, interpreter); err != nil {
 		t.Fatal(err)
 	}
-	samples := samplesOf(t, tracer, threads)
-	// From here on it would only slow the rest down.
+	samples := awaitSamples(t, tracer, threads)
+	// More samples would only slow down the rest of the test.
 	if err := tracer.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	spins.Process.Kill()
+	script.Process.Kill()
 
 	t.Run("nested_calls", func(t *testing.T) {
-		sameFrames(t, samples["nested"], threads["nested"])
+		checkFrames(t, samples["nested"], threads["nested"])
 	})
 
 	t.Run("deep_recursion", func(t *testing.T) {
-		if count := len(samples["deep"].Frames); count < spinsDepth {
-			t.Errorf("%d frames of a recursion of %d", count, spinsDepth)
+		if count := len(samples["deep"].Frames); count < recursionDepth {
+			t.Errorf("%d frames of a recursion of %d", count, recursionDepth)
 		}
-		sameFrames(t, samples["deep"], threads["deep"])
+		checkFrames(t, samples["deep"], threads["deep"])
 	})
 
 	t.Run("too_deep_is_said", func(t *testing.T) {
 		sample := samples["too deep"]
-		if sample.Truncated != pytrace.TooDeep || len(sample.Frames) != mostFrames {
+		if sample.Truncated != pytrace.TooDeep || len(sample.Frames) != maxPythonFrames {
 			t.Errorf("%d frames, truncated: %q, want %d, %q",
-				len(sample.Frames), sample.Truncated, mostFrames, pytrace.TooDeep)
+				len(sample.Frames), sample.Truncated, maxPythonFrames, pytrace.TooDeep)
 		}
-		told := threads["too deep"]
-		told.Frames = told.Frames[:mostFrames]
+		expected := threads["too deep"]
+		expected.Frames = expected.Frames[:maxPythonFrames]
 		sample.Truncated = ""
-		sameFrames(t, sample, told)
+		checkFrames(t, sample, expected)
 	})
 
 	t.Run("lines_are_those_of_python", func(t *testing.T) {
-		sameLines(t, samples, threads)
+		checkLines(t, samples, threads)
 	})
 
 	t.Run("every_sample_is_counted", func(t *testing.T) {
@@ -138,15 +138,15 @@ func TestPythonTracer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// All of its threads run Python code all the time.
+		// All threads of the script run Python code all the time.
 		if counters.Seen == 0 || counters.TooDeep == 0 || counters.NoThread+counters.NoFrame > 0 {
 			t.Errorf("counters: %+v", counters)
 		}
 	})
 }
 
-// startSpins starts Python, and returns its threads by their names, which spin then.
-func startSpins(t *testing.T, cmd *exec.Cmd) map[string]toldThread {
+// startScript starts the script, and returns its threads by name. They run busy loops from then on.
+func startScript(t *testing.T, cmd *exec.Cmd) map[string]pythonThread {
 	t.Helper()
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
@@ -160,19 +160,19 @@ func startSpins(t *testing.T, cmd *exec.Cmd) map[string]toldThread {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	threads := map[string]toldThread{}
+	threads := map[string]pythonThread{}
 	for lines := bufio.NewReader(stdout); len(threads) < 3; {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
 			t.Fatalf("Python ended: %v", err)
 		}
-		var thread toldThread
+		var thread pythonThread
 		if err := json.Unmarshal(line, &thread); err != nil {
 			t.Fatalf("Python printed %.200q: %v", line, err)
 		}
-		var frames []toldFrame
+		var frames []pythonFrame
 		for _, frame := range thread.Frames {
-			frames = append(frames, slices.Repeat([]toldFrame{frame}, frame.Times)...)
+			frames = append(frames, slices.Repeat([]pythonFrame{frame}, frame.Times)...)
 		}
 		thread.Frames = frames
 		threads[thread.Thread] = thread
@@ -180,28 +180,28 @@ func startSpins(t *testing.T, cmd *exec.Cmd) map[string]toldThread {
 	return threads
 }
 
-// samplesOf waits for a sample of each thread in its endless loop.
-func samplesOf(
-	t *testing.T, tracer *pytrace.Tracer, threads map[string]toldThread,
+// awaitSamples waits for a sample of each thread in its endless loop.
+func awaitSamples(
+	t *testing.T, tracer *pytrace.Tracer, threads map[string]pythonThread,
 ) map[string]pytrace.Sample {
 	t.Helper()
 	found, seen := map[string]pytrace.Sample{}, map[string]int{}
-	tracer.SetDeadline(time.Now().Add(patience))
+	tracer.SetDeadline(time.Now().Add(eventTimeout))
 	for len(found) < len(threads) {
 		sample, err := tracer.Next()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			counters, _ := tracer.Counters()
 			t.Fatalf("samples of %d of %d threads within %v: %+v",
-				len(found), len(threads), patience, counters)
+				len(found), len(threads), eventTimeout, counters)
 		} else if err != nil {
 			t.Fatal(err)
 		}
 		for name, thread := range threads {
-			// A thread that has just told of itself is still on its way out of there.
+			// A thread that has just reported its frames still has to leave the functions for that.
 			inner := thread.Frames[0].frame(t)
 			if sample.TID == thread.TID && len(sample.Frames) > 0 &&
 				sample.Frames[0].Identity == inner.Identity && sample.Frames[0].Offset > inner.Offset {
-				// The first one may be of the very instruction between telling and the loop.
+				// The first such sample may be of the instruction between the report and the loop.
 				if seen[name]++; seen[name] > 1 {
 					found[name] = *sample
 				}
@@ -211,8 +211,9 @@ func samplesOf(
 	return found
 }
 
-// sameFrames compares a sample with what Python said. Its innermost frame went on since.
-func sameFrames(t *testing.T, sample pytrace.Sample, thread toldThread) {
+// checkFrames compares a sample with what Python reported. The innermost frame is at another
+// instruction by now.
+func checkFrames(t *testing.T, sample pytrace.Sample, thread pythonThread) {
 	t.Helper()
 	if sample.Truncated != "" {
 		t.Errorf("truncated: %s", sample.Truncated)
@@ -235,16 +236,59 @@ func sameFrames(t *testing.T, sample pytrace.Sample, thread toldThread) {
 	}
 }
 
-// sameLines has pylines resolve the samples, and compares with the lines that Python said.
-func sameLines(
-	t *testing.T, samples map[string]pytrace.Sample, threads map[string]toldThread,
+// checkLines resolves the samples with pylines, and compares the lines with those that Python
+// reported.
+func checkLines(
+	t *testing.T, samples map[string]pytrace.Sample, threads map[string]pythonThread,
 ) {
 	t.Helper()
-	index := filepath.Join(t.TempDir(), "index")
-	// The outermost frames of a thread are of the module threading.
+	index, folder := filepath.Join(t.TempDir(), "index"), sourceFolder(t)
+	var lines bytes.Buffer
+	names := slices.Sorted(maps.Keys(samples))
+	for _, name := range names {
+		if err := json.NewEncoder(&lines).Encode(samples[name]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One Python process runs both commands: starting one takes an emulated machine a second.
+	resolved := json.NewDecoder(bytes.NewReader(runPylines(t, &lines,
+		[]string{"index", folder, "-o", index}, []string{"resolve", "--json", "-i", index})))
+	for _, name := range names {
+		var stack struct {
+			Frames []struct {
+				File     string `json:"file"`
+				Line     int    `json:"line"`
+				Function string `json:"function"`
+			} `json:"frames"`
+		}
+		if err := resolved.Decode(&stack); err != nil {
+			t.Fatal(err)
+		}
+		expected := threads[name].Frames
+		if len(stack.Frames) != len(samples[name].Frames) {
+			t.Errorf("%s: %d frames", name, len(stack.Frames))
+		}
+		for i, frame := range stack.Frames {
+			want := expected[i]
+			if i == 0 {
+				want.Line++ // the report was made in the line before the loop
+			}
+			if filepath.Base(frame.File) != filepath.Base(want.File) || frame.Line != want.Line ||
+				frame.Function != want.Name {
+				t.Fatalf("%s: frame %d is %s:%d %s, want %s:%d %s", name, i,
+					frame.File, frame.Line, frame.Function, want.File, want.Line, want.Name)
+			}
+		}
+	}
+}
+
+// sourceFolder returns a folder with the script and with the module threading, in which the
+// outermost frames of a thread are.
+func sourceFolder(t *testing.T) string {
+	t.Helper()
 	folder := t.TempDir()
 	for _, pattern := range []string{
-		filepath.Join(spinsFolder, spinsScript), "python/lib/python3.*/threading.py*",
+		filepath.Join(scriptFolder, scriptName), "python/lib/python3.*/threading.py*",
 	} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) != 1 {
@@ -259,55 +303,19 @@ func sameLines(
 			t.Fatal(err)
 		}
 	}
-	var lines bytes.Buffer
-	names := slices.Sorted(maps.Keys(samples))
-	for _, name := range names {
-		if err := json.NewEncoder(&lines).Encode(samples[name]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// One Python does both: to start one takes an emulated machine a second.
-	resolved := json.NewDecoder(bytes.NewReader(pylines(t, &lines,
-		[]string{"index", folder, "-o", index}, []string{"resolve", "--json", "-i", index})))
-	for _, name := range names {
-		var stack struct {
-			Frames []struct {
-				File     string `json:"file"`
-				Line     int    `json:"line"`
-				Function string `json:"function"`
-			} `json:"frames"`
-		}
-		if err := resolved.Decode(&stack); err != nil {
-			t.Fatal(err)
-		}
-		told := threads[name].Frames
-		if len(stack.Frames) != len(samples[name].Frames) {
-			t.Errorf("%s: %d frames", name, len(stack.Frames))
-		}
-		for i, frame := range stack.Frames {
-			want := told[i]
-			if i == 0 {
-				want.Line++ // it told of itself in the line before its loop
-			}
-			if filepath.Base(frame.File) != filepath.Base(want.File) || frame.Line != want.Line ||
-				frame.Function != want.Name {
-				t.Fatalf("%s: frame %d is %s:%d %s, want %s:%d %s", name, i,
-					frame.File, frame.Line, frame.Function, want.File, want.Line, want.Name)
-			}
-		}
-	}
+	return folder
 }
 
-// pylines runs commands of support/pylines in the guest, and returns what they print.
-func pylines(t *testing.T, input io.Reader, commands ...[]string) []byte {
+// runPylines runs commands of support/pylines in the guest, and returns what they print.
+func runPylines(t *testing.T, input io.Reader, commands ...[]string) []byte {
 	t.Helper()
-	words, err := json.Marshal(commands)
+	encoded, err := json.Marshal(commands)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const all = "import json, sys; from pylines.__main__ import run; " +
-		"[run(words) for words in json.loads(sys.argv[1])]"
-	cmd, err := guestpython.Command(t.Context(), "-S", "-c", all, string(words))
+	const script = "import json, sys; from pylines.__main__ import run; " +
+		"[run(args) for args in json.loads(sys.argv[1])]"
+	cmd, err := guestpython.Command(t.Context(), "-S", "-c", script, string(encoded))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +323,7 @@ func pylines(t *testing.T, input io.Reader, commands ...[]string) []byte {
 	cmd.Stdin, cmd.Stderr = input, &stderr
 	output, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("pylines %s: %v: %s", words, err, stderr.Bytes())
+		t.Fatalf("pylines %s: %v: %s", encoded, err, stderr.Bytes())
 	}
 	t.Logf("pylines: %s", bytes.TrimSpace(stderr.Bytes()))
 	return output

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
@@ -29,12 +28,12 @@ type numberedEvent struct {
 func TestRingbufEvents(t *testing.T) {
 	t.Run("in_order_and_none_lost", func(t *testing.T) {
 		ring := newNumberedRing(t, 64*1024)
-		// A round fits into the buffer, so that a slow reader loses nothing; all of them go around it
-		// several times.
-		const rounds, eachRound = 8, 2000
+		// The events of one round fit into the buffer, so none is lost before they are read. All
+		// rounds together wrap around the buffer several times.
+		const rounds, eventsPerRound = 8, 2000
 		var events []numberedEvent
 		for range rounds {
-			ring.trigger(eachRound)
+			ring.trigger(eventsPerRound)
 			events = append(events, ring.read(t)...)
 		}
 		for i, event := range events {
@@ -42,40 +41,42 @@ func TestRingbufEvents(t *testing.T) {
 				t.Fatalf("got event %d, want %d", event.Sequence, i)
 			}
 			if i > 0 && event.Time < events[i-1].Time {
-				t.Fatalf("event %d is of %d ns, the one before of %d", i, event.Time, events[i-1].Time)
+				t.Fatalf("event %d has the time %d ns, the one before it %d ns",
+					i, event.Time, events[i-1].Time)
 			}
 		}
-		ring.account(t, rounds*eachRound, len(events))
+		ring.checkRuns(t, rounds*eventsPerRound, len(events))
 		if dropped := ring.dropped(t); dropped != 0 {
 			t.Errorf("%d dropped", dropped)
 		}
 	})
 
 	t.Run("full_buffer_counts_drops", func(t *testing.T) {
-		size := os.Getpagesize() // the smallest that there is
+		size := os.Getpagesize() // the smallest size of a ring buffer
 		ring := newNumberedRing(t, size)
-		// Each event takes 16 bytes and a header of 8, so that about a third of these fit.
+		// Each event takes 16 bytes and a header of 8 bytes, so about a third of these fit.
 		triggered := size / 8
 		ring.trigger(triggered)
 
 		events := ring.read(t)
 		dropped := int(ring.dropped(t))
 		if dropped == 0 || len(events) == 0 {
-			t.Fatalf("%d dropped, %d not", dropped, len(events))
+			t.Fatalf("%d events dropped, %d sent", dropped, len(events))
 		}
-		ring.account(t, triggered, dropped+len(events))
-		// What fitted is the beginning, as a full buffer refuses the new and keeps the old.
+		ring.checkRuns(t, triggered, dropped+len(events))
+		// The first events are the ones that fit: a full buffer keeps what it has, and refuses new
+		// events.
 		for i, event := range events {
 			if event.Sequence != uint64(i) {
 				t.Fatalf("got event %d, want %d", event.Sequence, i)
 			}
 		}
 
-		// Once it was read, there is space again.
+		// Once the buffer is read, it has space again.
 		const more = 10
 		ring.trigger(more)
 		again := ring.read(t)
-		ring.account(t, triggered+more, dropped+len(events)+len(again))
+		ring.checkRuns(t, triggered+more, dropped+len(events)+len(again))
 		if len(again) == 0 || again[0].Sequence != uint64(dropped+len(events)) {
 			t.Errorf("after the buffer was emptied: got %+v", again)
 		}
@@ -85,7 +86,7 @@ func TestRingbufEvents(t *testing.T) {
 type numberedRing struct {
 	collection *ebpf.Collection
 	reader     *ringbuf.Reader
-	trigger    func(times int) // has the program send that many events
+	trigger    func(times int) // makes the program send that many events
 }
 
 func newNumberedRing(t *testing.T, size int) *numberedRing {
@@ -104,24 +105,18 @@ func newNumberedRing(t *testing.T, size int) *numberedRing {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { reader.Close() })
-	attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{
-		Name: "sys_enter", Program: collection.Programs["on_sys_enter"],
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { attached.Close() })
+	attachRawTracepoint(t, "sys_enter", collection.Programs["on_sys_enter"])
 	return &numberedRing{collection, reader, trigger}
 }
 
-// read returns all events that are there: what was triggered sent them before it was done.
+// read returns all events that are in the buffer. An event is sent before trigger returns.
 func (r *numberedRing) read(t *testing.T) (events []numberedEvent) {
 	t.Helper()
 	for r.reader.AvailableBytes() > 0 {
-		r.reader.SetDeadline(time.Now().Add(patience))
+		r.reader.SetDeadline(time.Now().Add(eventTimeout))
 		record, err := r.reader.Read()
 		if err != nil {
-			t.Fatalf("no event within %v: %v", patience, err)
+			t.Fatalf("no event within %v: %v", eventTimeout, err)
 		}
 		var event numberedEvent
 		err = binary.Read(bytes.NewReader(record.RawSample), binary.NativeEndian, &event)
@@ -133,17 +128,18 @@ func (r *numberedRing) read(t *testing.T) (events []numberedEvent) {
 	return events
 }
 
-// account fails the test if the program ran less often than it was triggered, other than where the
-// kernel counts that it left it out. That count is of all threads, so there may be less.
-func (r *numberedRing) account(t *testing.T, triggered, ran int) {
+// checkRuns fails the test unless the program ran as often as it was triggered. It may have run
+// less often by the number of recursion misses that the kernel counts, which are those of all
+// threads.
+func (r *numberedRing) checkRuns(t *testing.T, triggered, ran int) {
 	t.Helper()
-	leftOut := bpftest.LeftOut(t, r.collection.Programs)
+	misses := bpftest.RecursionMisses(t, r.collection.Programs)
 	missing := triggered - ran
-	if missing < 0 || missing > int(leftOut) {
-		t.Errorf("ran %d times, triggered %d times, of which the kernel left out at most %d",
-			ran, triggered, leftOut)
+	if missing < 0 || missing > int(misses) {
+		t.Errorf("triggered %d times and ran %d times, with %d recursion misses",
+			triggered, ran, misses)
 	} else if missing > 0 {
-		t.Logf("the kernel left out %d times of %d", missing, triggered)
+		t.Logf("%d of %d runs are missing, because of recursion", missing, triggered)
 	}
 }
 
@@ -155,25 +151,25 @@ func (r *numberedRing) dropped(t *testing.T) (dropped uint64) {
 	return dropped
 }
 
-// newGetppidThread starts a thread that calls getppid, which nothing else in this process does, as
-// often as it is told. It returns the thread's id.
+// newGetppidThread starts a thread, and returns its id and a function that makes it call getppid a
+// number of times. Nothing else in this process calls getppid.
 func newGetppidThread(t *testing.T) (call func(times int), tid int) {
 	t.Helper()
-	requests, answers := make(chan int), make(chan int)
+	requests, replies := make(chan int), make(chan int)
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		answers <- unix.Gettid()
+		replies <- unix.Gettid()
 		for times := range requests {
 			for range times {
 				unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0)
 			}
-			answers <- times
+			replies <- times
 		}
 	}()
 	t.Cleanup(func() { close(requests) })
 	return func(times int) {
 		requests <- times
-		<-answers
-	}, <-answers
+		<-replies
+	}, <-replies
 }

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/perf"
 	"golang.org/x/sys/unix"
 
@@ -56,41 +55,15 @@ type taskEvent struct {
 
 func TestSchedMonitor(t *testing.T) {
 	monitor := newSchedMonitor(t)
-	us := uint32(os.Getpid())
+	ownPID := uint32(os.Getpid())
 
-	t.Run("exec_exit", func(t *testing.T) {
-		var cmd *exec.Cmd
-		var pid uint32
-		events := monitor.lifeOf(t, func() uint32 {
-			cmd = child(t, childExits, "0")
-			if err := cmd.Run(); err != nil {
-				t.Fatal(err)
-			}
-			pid = uint32(cmd.Process.Pid)
-			return pid
-		})
-		kinds := make([]taskEventKind, 0, len(events))
-		for _, event := range events {
-			kinds = append(kinds, event.Kind)
-			if event.TGID != pid || event.PPID != us {
-				t.Errorf("%v: tgid %d, ppid %d, want %d, %d", event.Kind, event.TGID, event.PPID, pid, us)
-			}
-		}
-		if want := []taskEventKind{taskForked, taskExecuted, taskExited}; !slices.Equal(kinds, want) {
-			t.Errorf("events in order of time: %v, want %v", kinds, want)
-		}
-		for _, event := range events {
-			if event.Kind != taskForked && event.Comm.String() != commOf(cmd.Path) {
-				t.Errorf("%v: comm %q, want %q", event.Kind, event.Comm, commOf(cmd.Path))
-			}
-		}
-	})
+	t.Run("exec_exit", func(t *testing.T) { testExecExit(t, monitor) })
 
 	t.Run("exit_code", func(t *testing.T) {
 		for _, want := range []int{0, 1, 42, 255} {
 			status := monitor.exitStatusOf(t, func() uint32 {
-				cmd := child(t, childExits, fmt.Sprint(want))
-				cmd.Run() // its error is the status, which is what the events are asked for
+				cmd := childCommand(t, childExits, fmt.Sprint(want))
+				cmd.Run() // its error is the exit status, which the events must show, too
 				return uint32(cmd.Process.Pid)
 			})
 			if !status.Exited() || status.ExitStatus() != want {
@@ -101,8 +74,8 @@ func TestSchedMonitor(t *testing.T) {
 
 	t.Run("killed_by_signal", func(t *testing.T) {
 		status := monitor.exitStatusOf(t, func() uint32 {
-			cmd := child(t, childWaits)
-			start(t, cmd)
+			cmd := childCommand(t, childWaits)
+			startChild(t, cmd)
 			if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
@@ -115,19 +88,48 @@ func TestSchedMonitor(t *testing.T) {
 
 	t.Run("thread_is_no_process", func(t *testing.T) {
 		exit := monitor.observe(t, func() uint32 { return endThread(t) }, taskExited)[0]
-		if exit.TGID != us || exit.ExitCode != 0 {
-			t.Errorf("thread %d: tgid %d, exit code %d, want %d, 0", exit.PID, exit.TGID, exit.ExitCode, us)
+		if exit.TGID != ownPID || exit.ExitCode != 0 {
+			t.Errorf("thread %d: tgid %d, exit code %d, want %d, 0", exit.PID, exit.TGID, exit.ExitCode, ownPID)
 		}
 	})
 }
 
-// endThread ends one of this process's threads, other than its first, and returns its id.
+func testExecExit(t *testing.T, monitor *schedMonitor) {
+	ownPID := uint32(os.Getpid())
+	var cmd *exec.Cmd
+	var pid uint32
+	events := monitor.eventsOf(t, func() uint32 {
+		cmd = childCommand(t, childExits, "0")
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		pid = uint32(cmd.Process.Pid)
+		return pid
+	})
+	kinds := make([]taskEventKind, 0, len(events))
+	for _, event := range events {
+		kinds = append(kinds, event.Kind)
+		if event.TGID != pid || event.PPID != ownPID {
+			t.Errorf("%v: tgid %d, ppid %d, want %d, %d", event.Kind, event.TGID, event.PPID, pid, ownPID)
+		}
+	}
+	if want := []taskEventKind{taskForked, taskExecuted, taskExited}; !slices.Equal(kinds, want) {
+		t.Errorf("events in order of time: %v, want %v", kinds, want)
+	}
+	for _, event := range events {
+		if event.Kind != taskForked && event.Comm.String() != commOf(cmd.Path) {
+			t.Errorf("%v: comm %q, want %q", event.Kind, event.Comm, commOf(cmd.Path))
+		}
+	}
+}
+
+// endThread ends a thread of this process other than the first one, and returns its id.
 func endThread(t *testing.T) uint32 {
 	t.Helper()
 	tids := make(chan uint32)
 	for range 100 {
-		// Go ends the thread of a goroutine that ends while it is locked to it, except for the first
-		// thread, which sleeps from then on, so that the next try gets another.
+		// When a goroutine ends while it is locked to its thread, Go ends that thread. The first
+		// thread is an exception: it sleeps from then on, so the next try gets another thread.
 		go func() {
 			runtime.LockOSThread()
 			tids <- uint32(unix.Gettid())
@@ -140,7 +142,7 @@ func endThread(t *testing.T) uint32 {
 	return 0
 }
 
-// A schedMonitor remembers each event that it has read.
+// A schedMonitor keeps each event that it has read.
 type schedMonitor struct {
 	programs map[string]*ebpf.Program
 	reader   *perf.Reader
@@ -160,24 +162,18 @@ func newSchedMonitor(t *testing.T) *schedMonitor {
 		"on_exec": "sched_process_exec",
 		"on_exit": "sched_process_exit",
 	} {
-		attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{
-			Name: tracepoint, Program: collection.Programs[program],
-		})
-		if err != nil {
-			t.Fatalf("attach %s to %s: %v", program, tracepoint, err)
-		}
-		t.Cleanup(func() { attached.Close() })
+		attachRawTracepoint(t, tracepoint, collection.Programs[program])
 	}
 	return &schedMonitor{programs: collection.Programs, reader: reader}
 }
 
-// observe runs something that returns the id of a thread, which it started, ended, or both, and
-// returns the first event of each kind. Where the kernel counts that it left one out, it runs it
-// again: no program can see that event.
+// observe calls run, which starts or ends a thread (or both) and returns its id. It returns the
+// first event of each kind for that thread. If an event is missing because of a recursion miss, it
+// calls run again.
 func (m *schedMonitor) observe(t *testing.T, run func() uint32, kinds ...taskEventKind) []taskEvent {
 	t.Helper()
 	for range 10 {
-		before := bpftest.LeftOut(t, m.programs)
+		before := bpftest.RecursionMisses(t, m.programs)
 		tid := run()
 		events := make([]taskEvent, 0, len(kinds))
 		for _, kind := range kinds {
@@ -191,27 +187,29 @@ func (m *schedMonitor) observe(t *testing.T, run func() uint32, kinds ...taskEve
 		if len(events) == len(kinds) {
 			return events
 		}
-		t.Logf("thread %d: the kernel left out %d events", tid, bpftest.LeftOut(t, m.programs)-before)
+		t.Logf("thread %d: %d recursion misses", tid, bpftest.RecursionMisses(t, m.programs)-before)
 	}
-	t.Fatal("the kernel left out an event each time")
+	t.Fatal("an event was missing each time, because of recursion")
 	return nil
 }
 
-// await returns the first event that wanted accepts, read before or still to come; false if it did
-// not come and the kernel has left out more than before.
-func (m *schedMonitor) await(t *testing.T, before uint64, wanted func(taskEvent) bool) (taskEvent, bool) {
+// await returns the first event that matches, which may have been read already. It returns false if
+// no event matches and the kernel counts more recursion misses than before.
+func (m *schedMonitor) await(
+	t *testing.T, before uint64, matches func(taskEvent) bool,
+) (taskEvent, bool) {
 	t.Helper()
-	if i := slices.IndexFunc(m.events, wanted); i >= 0 {
+	if i := slices.IndexFunc(m.events, matches); i >= 0 {
 		return m.events[i], true
 	}
-	for end := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(eventTimeout); ; {
 		m.reader.SetDeadline(time.Now().Add(time.Second))
 		record, err := m.reader.Read()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			if bpftest.LeftOut(t, m.programs) > before {
+			if bpftest.RecursionMisses(t, m.programs) > before {
 				return taskEvent{}, false
-			} else if time.Now().After(end) {
-				t.Fatalf("no such event within %v; there were: %+v", patience, m.events)
+			} else if time.Now().After(deadline) {
+				t.Fatalf("no such event within %v; the events were: %+v", eventTimeout, m.events)
 			}
 			continue
 		} else if err != nil {
@@ -226,25 +224,25 @@ func (m *schedMonitor) await(t *testing.T, before uint64, wanted func(taskEvent)
 			t.Fatalf("event of %d bytes: %v", len(record.RawSample), err)
 		}
 		m.events = append(m.events, event)
-		if wanted(event) {
+		if matches(event) {
 			return event, true
 		}
 	}
 }
 
-// lifeOf returns the events of the first thread of a process, by their time: each CPU has a buffer
-// of its own, so that the end can be read before the beginning.
-func (m *schedMonitor) lifeOf(t *testing.T, run func() uint32) []taskEvent {
+// eventsOf returns the events of the first thread of a process, sorted by time. Each CPU has its
+// own buffer, so events can be read in another order.
+func (m *schedMonitor) eventsOf(t *testing.T, run func() uint32) []taskEvent {
 	t.Helper()
 	pid := m.observe(t, run, taskForked, taskExecuted, taskExited)[0].PID
-	var life []taskEvent
+	var events []taskEvent
 	for _, event := range m.events {
 		if event.PID == pid {
-			life = append(life, event)
+			events = append(events, event)
 		}
 	}
-	slices.SortFunc(life, func(a, b taskEvent) int { return int(int64(a.Time - b.Time)) })
-	return life
+	slices.SortFunc(events, func(a, b taskEvent) int { return int(int64(a.Time - b.Time)) })
+	return events
 }
 
 func (m *schedMonitor) exitStatusOf(t *testing.T, run func() uint32) syscall.WaitStatus {

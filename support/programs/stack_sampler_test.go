@@ -43,7 +43,8 @@ const (
 
 const maxFrames = 127 // MAX_FRAMES
 
-// A sampled stack with its addresses, the innermost first; nil where there was no such stack.
+// A sampledStack has the addresses of a sample, the innermost first. A stack that was not found is
+// nil.
 type sampledStack struct {
 	stackKey
 	stackCount
@@ -52,17 +53,17 @@ type sampledStack struct {
 
 func TestStackSampler(t *testing.T) {
 	sampler := newStackSampler(t)
-	us := uint32(os.Getpid())
+	ownPID := uint32(os.Getpid())
 
 	t.Run("busy_loop_is_seen", func(t *testing.T) {
 		whileTestRuns(t, callSpin)
 		stack := sampler.await(t, func(stack sampledStack) bool {
-			return stack.TGID == us && innermost(stack.user) == nameOf(spin)
+			return stack.TGID == ownPID && innermost(stack.user) == nameOf(spin)
 		})
 		if stack.Samples == 0 {
 			t.Error("the stack was sampled zero times")
 		}
-		// Which also shows that the frames were unwound.
+		// This shows that the stack was unwound.
 		if names := goNames(stack.user); !slices.Contains(names, nameOf(callSpin)) {
 			t.Errorf("no caller of the busy loop in %q", names)
 		}
@@ -71,16 +72,17 @@ func TestStackSampler(t *testing.T) {
 	t.Run("kernel_stack_is_seen", func(t *testing.T) {
 		vfsRead := kernelFunction(t, "vfs_read")
 		whileTestRuns(t, readZeroes)
-		// One and the same sample has what the thread did in the kernel, and what had it go there.
+		// One sample has both the function of the kernel and the user function that made the system
+		// call.
 		sampler.await(t, func(stack sampledStack) bool {
-			return stack.TGID == us && slices.ContainsFunc(stack.kernel, vfsRead.contains) &&
+			return stack.TGID == ownPID && slices.ContainsFunc(stack.kernel, vfsRead.contains) &&
 				slices.Contains(goNames(stack.user), nameOf(readZeroes))
 		})
 	})
 
 	t.Run("processes_are_told_apart", func(t *testing.T) {
-		cmd := child(t, childSpins)
-		start(t, cmd)
+		cmd := childCommand(t, childSpins)
+		startChild(t, cmd)
 		stack := sampler.await(t, func(stack sampledStack) bool {
 			return stack.TGID == uint32(cmd.Process.Pid) && innermost(stack.user) == nameOf(spin)
 		})
@@ -97,12 +99,12 @@ func TestStackSampler(t *testing.T) {
 		}
 		seen, lost := sampler.counter(t, samplesSeen), sampler.counter(t, samplesLost)
 		if seen == 0 || counted+lost != seen {
-			t.Errorf("%d in stacks and %d lost, of %d", counted, lost, seen)
+			t.Errorf("%d samples in stacks and %d lost, of %d", counted, lost, seen)
 		}
 	})
 }
 
-// spin is a busy loop that makes no calls and no system calls: the innermost frame is its own.
+// spin is a busy loop without calls or system calls, so it is always the innermost frame.
 //
 //go:noinline
 func spin() (turns uint64) {
@@ -112,11 +114,11 @@ func spin() (turns uint64) {
 	return turns
 }
 
-// callSpin calls spin from ever other depths of the stack.
+// callSpin calls spin from different depths of the stack in turn.
 //
-// A stack whose hash falls into a place of the stack map that is taken is lost for good, and under
-// emulation a loop is interrupted at one address only: called from one place, spin would have one
-// stack, and one run in some dozen would never see it.
+// The stack map drops a stack if another one with the same hash is in its bucket. Under emulation,
+// a loop is always interrupted at the same address. So if spin were called from one depth, it would
+// have only one stack, and about one test run in a dozen would never see it.
 //
 //go:noinline
 func callSpin(stop <-chan struct{}) {
@@ -138,7 +140,7 @@ func spinAt(depth int) uint64 {
 	return spinAt(depth-1) + 1
 }
 
-// readZeroes reads from ever other depths of the stack, for the reason that callSpin has.
+// readZeroes reads from different depths of the stack in turn, for the same reason as callSpin.
 //
 //go:noinline
 func readZeroes(stop <-chan struct{}) {
@@ -170,7 +172,8 @@ func readAt(depth int, file *os.File, buffer []byte) int {
 	return count
 }
 
-// whileTestRuns runs work in the background, and waits for its end when the test ends.
+// whileTestRuns runs work in the background. When the test ends, it stops the work and waits for
+// its end.
 func whileTestRuns(t *testing.T, work func(stop <-chan struct{})) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -187,13 +190,13 @@ func nameOf(function any) string {
 	return runtime.FuncForPC(reflect.ValueOf(function).Pointer()).Name()
 }
 
-// goNames names functions of this executable, and of a child that is the same one: it is static and
-// not position-independent, so that every process has it at the same addresses.
+// goNames returns the names of the functions at addresses in a process that runs this executable.
+// It is static and not position-independent, so every such process has the same addresses.
 func goNames(addresses []uint64) []string {
 	names := make([]string, 0, len(addresses))
 	for i, address := range addresses {
 		if i > 0 {
-			address-- // back from where the call returns to, into the call
+			address-- // from the return address back into the call
 		}
 		if function := runtime.FuncForPC(uintptr(address)); function != nil {
 			names = append(names, function.Name())
@@ -209,16 +212,17 @@ func innermost(user []uint64) string {
 	return ""
 }
 
-// addressRange is where a function of the kernel lies.
+// An addressRange has the addresses of a kernel function.
 type addressRange struct{ start, end uint64 }
 
-// contains says whether address is in the function, or is where a call made by it returns to.
+// contains tells whether an address is in the function, or is the return address of a call from it.
 func (r addressRange) contains(address uint64) bool {
 	return r.start < address && address <= r.end
 }
 
-// kernelFunction looks name up in kallsyms, which is sorted by address, and no further than it has to:
-// the whole file takes an emulated machine the better part of a second.
+// kernelFunction returns the addresses of a kernel function, by /proc/kallsyms, which is sorted by
+// address. It stops reading as soon as it can: the whole file takes an emulated machine most of a
+// second.
 func kernelFunction(t *testing.T, name string) (found addressRange) {
 	t.Helper()
 	file, err := os.Open("/proc/kallsyms")
@@ -228,15 +232,15 @@ func kernelFunction(t *testing.T, name string) (found addressRange) {
 	defer file.Close()
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		fields := strings.Fields(lines.Text()) // ADDRESS TYPE NAME [MODULE]
-		isIt := len(fields) == 3 && fields[2] == name
-		if !isIt && found.start == 0 {
+		matches := len(fields) == 3 && fields[2] == name
+		if !matches && found.start == 0 {
 			continue
 		}
 		address, err := strconv.ParseUint(fields[0], 16, 64)
 		if err != nil {
 			t.Fatalf("kallsyms: %q", lines.Text())
 		}
-		if isIt {
+		if matches {
 			found.start = address
 		} else if address > found.start {
 			found.end = address
@@ -252,11 +256,11 @@ type stackSampler struct {
 	events     *cpuclock.Events
 }
 
-// newStackSampler starts to sample every CPU.
+// newStackSampler starts to sample all CPUs.
 func newStackSampler(t *testing.T) *stackSampler {
 	t.Helper()
 	collection := bpftest.Load(t, "stack_sampler")
-	// Often enough for a short test, and no load worth speaking of on an emulated machine.
+	// Often enough for a short test, and little load on an emulated machine.
 	events, err := cpuclock.Attach(collection.Programs["on_sample"], 5*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
@@ -265,7 +269,7 @@ func newStackSampler(t *testing.T) *stackSampler {
 	return &stackSampler{collection, events}
 }
 
-// pause stops sampling. When it returns, no program runs any more.
+// pause stops sampling. When it returns, the program is not running on any CPU.
 func (s *stackSampler) pause(t *testing.T) {
 	t.Helper()
 	if err := s.events.Pause(); err != nil {
@@ -273,12 +277,12 @@ func (s *stackSampler) pause(t *testing.T) {
 	}
 }
 
-// await returns the first stack that wanted accepts, sampled before or still to come.
-func (s *stackSampler) await(t *testing.T, wanted func(sampledStack) bool) sampledStack {
+// await returns the first stack that matches, which may have been sampled already.
+func (s *stackSampler) await(t *testing.T, matches func(sampledStack) bool) sampledStack {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(eventTimeout); time.Now().Before(deadline); {
 		stacks := s.stacks(t)
-		if i := slices.IndexFunc(stacks, wanted); i >= 0 {
+		if i := slices.IndexFunc(stacks, matches); i >= 0 {
 			return stacks[i]
 		}
 		time.Sleep(5 * time.Millisecond) // for a few more samples
@@ -289,8 +293,8 @@ func (s *stackSampler) await(t *testing.T, wanted func(sampledStack) bool) sampl
 			collided += stack.Samples
 		}
 	}
-	t.Fatalf("no such stack within %v, of %d samples; the user stacks of %d were lost to others",
-		patience, s.counter(t, samplesSeen), collided)
+	t.Fatalf("no such stack within %v in %d samples; %d user stacks were lost to hash collisions",
+		eventTimeout, s.counter(t, samplesSeen), collided)
 	return sampledStack{}
 }
 

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/bpfmatrix/bpfmatrix/support/internal/bpftest"
@@ -43,37 +43,16 @@ const (
 )
 
 func TestSystemConfig(t *testing.T) {
-	// The programs describe one thread, so the calls and the readings have to stay on it.
+	// The program describes one thread, so this test must stay on one thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	tid := unix.Gettid()
 
 	collection := bpftest.Load(t, "system_config", bpftest.SetVariable("target_tid", uint32(tid)))
-	attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{
-		Name: "sys_enter", Program: collection.Programs["on_sys_enter"],
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer attached.Close()
-	look := func() (view taskView) {
+	attachRawTracepoint(t, "sys_enter", collection.Programs["on_sys_enter"])
+	view := func() taskView {
 		t.Helper()
-		for range 10 {
-			before := bpftest.LeftOut(t, collection.Programs)
-			// The look-up is itself a system call: entering it fills in what it then returns.
-			if err := collection.Maps["view"].Lookup(uint32(0), &view); err != nil {
-				t.Fatal(err)
-			}
-			if bpftest.LeftOut(t, collection.Programs) > before {
-				continue // perhaps this one
-			}
-			if view.Filled != 1 {
-				t.Fatal("the program did not see this thread's system call")
-			}
-			return view
-		}
-		t.Fatal("the kernel left out a system call each time")
-		return view
+		return readView(t, collection)
 	}
 
 	process, thread := readStat(t, "/proc/self/stat"), readStat(t, "/proc/thread-self/stat")
@@ -82,9 +61,9 @@ func TestSystemConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := look()
+	seen := view()
 	const newComm, newNice = "renamed", 7
-	changed := withCommAndNice(t, threadComm, newComm, newNice, look)
+	changed := withCommAndNice(t, threadComm, newComm, newNice, view)
 
 	t.Run("pid_and_tgid", func(t *testing.T) {
 		if seen.PID != uint32(tid) || seen.TGID != uint32(os.Getpid()) {
@@ -129,8 +108,30 @@ func TestSystemConfig(t *testing.T) {
 	})
 }
 
-// withCommAndNice looks while the calling thread has another comm and nice value.
-func withCommAndNice(t *testing.T, oldComm, comm string, nice int, look func() taskView) taskView {
+// readView makes a system call, and returns what the program saw when this thread entered it.
+func readView(t *testing.T, collection *ebpf.Collection) (view taskView) {
+	t.Helper()
+	for range 10 {
+		before := bpftest.RecursionMisses(t, collection.Programs)
+		// The lookup is that system call: the program fills in the entry before the lookup returns
+		// it.
+		if err := collection.Maps["view"].Lookup(uint32(0), &view); err != nil {
+			t.Fatal(err)
+		}
+		if bpftest.RecursionMisses(t, collection.Programs) > before {
+			continue // the program may have missed this system call
+		}
+		if view.Filled != 1 {
+			t.Fatal("the program did not see this thread's system call")
+		}
+		return view
+	}
+	t.Fatal("the program missed a system call each time, because of recursion")
+	return view
+}
+
+// withCommAndNice calls view while the calling thread has another comm and nice value.
+func withCommAndNice(t *testing.T, oldComm, comm string, nice int, view func() taskView) taskView {
 	t.Helper()
 	const thisThread, defaultNice = 0, 0
 	set := func(comm string, nice int) {
@@ -148,11 +149,11 @@ func withCommAndNice(t *testing.T, oldComm, comm string, nice int, look func() t
 	}
 	set(comm, nice)
 	defer set(oldComm, defaultNice)
-	return look()
+	return view()
 }
 
-// A procStat holds the fields of /proc/PID/stat from the third on. The second, the comm in
-// parentheses, can hold anything, spaces and parentheses too.
+// A procStat holds the fields of /proc/PID/stat from the third one on. The second field is the comm
+// in parentheses, and may itself contain spaces and parentheses.
 type procStat []string
 
 func (s procStat) field(number int) string {

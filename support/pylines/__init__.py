@@ -1,10 +1,11 @@
-"""From a bytecode offset in a CPython process to a line of source.
+"""Turns bytecode offsets in CPython processes into lines of source.
 
-A tracer in the kernel sees which code object a frame runs and the offset of its last instruction.
-`identity` says how it names the code object; the rest of this package turns the two into lines.
+A tracer in the kernel sees which code object a frame runs, and the offset of its last instruction.
+The module `identity` defines how the tracer identifies the code object. The rest of this package
+finds the line for an identity and an offset.
 """
 
-from pylines.code import Code, LineMap, Place, lines_of, walk
+from pylines.code import Code, LineMap, Position, lines_of, walk
 from pylines.errors import PylinesError
 from pylines.identity import Identity
 from pylines.index import Index, build
@@ -15,7 +16,7 @@ __all__ = [
     "Identity",
     "Index",
     "LineMap",
-    "Place",
+    "Position",
     "PylinesError",
     "Resolved",
     "Resolver",

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from bpfmatrix.errors import BpfmatrixError
 from pylines.code import Code, walk
 from pylines.errors import PylinesError
 from pylines.index import Index, Summary, build
@@ -19,52 +18,59 @@ from pylines.resolve import Counts, Resolver, resolve_stream
 
 __all__ = ["main", "run"]
 
-_SHOWN = 5  # of many files with a problem
+_MAX_PROBLEMS_SHOWN = 5
 
 
 def main() -> None:
-    """Run the command, and exit with its status: 0, 1 for what failed, 2 for wrong usage."""
+    """Run the command, and exit with its status: 0, 1 for an error, 2 for wrong usage."""
     try:
         run(sys.argv[1:])
-    except BpfmatrixError as error:
+    except PylinesError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Who reads this has enough, as `head` has. What is left in the buffer goes nowhere.
+        # The reader of the output, such as `head`, has closed it. What is still in the buffer is
+        # dropped.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run(words: Sequence[str], program: str = "python -m pylines") -> None:
-    """Do what the words say; BpfmatrixError if that can't be done."""
-    arguments = _parser(program).parse_args(words)
+def run(args: Sequence[str], program: str = "python -m pylines") -> None:
+    """Run a command with its arguments; PylinesError if it fails."""
+    arguments = _parser(program).parse_args(args)
     commands = {"index": _index, "resolve": _resolve, "lines": _lines}
     commands[arguments.command](arguments)
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=program, description="From bytecode offsets in CPython processes to lines of source."
+        prog=program, description="Turn bytecode offsets in CPython processes into lines of source."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     index = commands.add_parser(
-        "index", help="index folders with .py and .pyc files, by what a tracer sees of their code"
+        "index", help="index the code objects of .py and .pyc files in folders"
     )
     index.add_argument("folders", metavar="DIR", type=Path, nargs="+")
     index.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
-    index.add_argument("--python", metavar="X.Y", type=_version, help="only code of this version")
-    resolve = commands.add_parser("resolve", help="write the lines of samples (JSON lines)")
+    index.add_argument(
+        "--python", metavar="X.Y", type=_version, help="index only code of this version"
+    )
+    resolve = commands.add_parser("resolve", help="write the source lines of samples (JSON lines)")
     resolve.add_argument(
         "samples", metavar="FILE", nargs="?", default="-", help="default: standard input"
     )
     resolve.add_argument(
         "-i", "--index", metavar="FILE", type=Path, action="append", required=True, dest="indexes"
     )
-    resolve.add_argument("--json", action="store_true", help="write the samples with their lines")
-    lines = commands.add_parser("lines", help="show the code objects of a file, with their lines")
+    resolve.add_argument(
+        "--json", action="store_true", help="write the samples as JSON, with their lines"
+    )
+    lines = commands.add_parser("lines", help="show the code objects of a file and their lines")
     lines.add_argument("file", metavar="FILE", type=Path, help="a .pyc or a .py file")
-    lines.add_argument("--function", metavar="NAME", help="only this one, by its qualified name")
+    lines.add_argument(
+        "--function", metavar="NAME", help="only the function with this qualified name"
+    )
     return parser
 
 
@@ -76,10 +82,10 @@ def _version(text: str) -> str:
 
 def _index(arguments: argparse.Namespace) -> None:
     summary = build(arguments.folders, arguments.output, arguments.python or "")
-    for problem in summary.problems[:_SHOWN]:
+    for problem in summary.problems[:_MAX_PROBLEMS_SHOWN]:
         print(f"left out: {problem}", file=sys.stderr)
-    if len(summary.problems) > _SHOWN:
-        print(f"left out: {len(summary.problems) - _SHOWN} more", file=sys.stderr)
+    if len(summary.problems) > _MAX_PROBLEMS_SHOWN:
+        print(f"left out: {len(summary.problems) - _MAX_PROBLEMS_SHOWN} more", file=sys.stderr)
     print(f"{arguments.output}: {_summary(summary)}", file=sys.stderr)
 
 
@@ -93,7 +99,7 @@ def _summary(summary: Summary) -> str:
 
 
 def _resolve(arguments: argparse.Namespace) -> None:
-    # Nothing here makes cycles; looking for them takes a tenth of the time of a million samples.
+    # There are no reference cycles here, and looking for them would take a tenth of the time.
     gc.disable()
     indexes = [Index(path) for path in arguments.indexes]
     resolver = Resolver(indexes)
@@ -138,10 +144,10 @@ def _lines(arguments: argparse.Namespace) -> None:
         version = ".".join(map(str, code.version))
         print(f"{code.qualified_name}  Python {version}  {code.identity}  {code.table.hex(' ')}")
         for start, end, line, end_line, column, end_column in code.lines.ranges:
-            place = f"{'-' if line is None else line}"
+            position = f"{'-' if line is None else line}"
             if column is not None:
-                place += f":{column} to {end_line}:{end_column}"
-            print(f"  {start:5} to {end - 1:5}  {place}")
+                position += f":{column} to {end_line}:{end_column}"
+            print(f"  {start:5} to {end - 1:5}  {position}")
 
 
 def _codes(path: Path) -> list[Code]:

@@ -1,4 +1,4 @@
-"""A code object of any CPython, as far as lines need it; and `lines_of`, which gives its lines."""
+"""Code objects of any version of CPython, with what is needed to find their lines."""
 
 import functools
 import sys
@@ -11,17 +11,17 @@ from pylines.errors import PylinesError
 from pylines.identity import Identity
 from pylines.tables import Format, Range, decode
 
-__all__ = ["AnyCode", "Code", "LineMap", "OffsetError", "Place", "lines_of", "walk"]
+__all__ = ["AnyCode", "Code", "LineMap", "OffsetError", "Position", "lines_of", "walk"]
 
 _OPTIMIZED: Final = 0x1  # CO_OPTIMIZED: functions have it, modules and class bodies do not
 
 
 class OffsetError(PylinesError):
-    """An offset lies behind the end of its code."""
+    """An offset is beyond the end of its code."""
 
 
 class AnyCode(Protocol):
-    """What code objects of this Python, and those that xdis makes of other Pythons', have."""
+    """A code object of this Python, or one of another version that xdis has read."""
 
     @property
     def co_name(self) -> str: ...
@@ -40,8 +40,8 @@ class AnyCode(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where an instruction is in the source; None is what its code object does not say.
+class Position:
+    """Where an instruction is in the source. A field is None if the code object does not have it.
 
     Lines count from 1, columns from 0 and in bytes of UTF-8.
     """
@@ -51,7 +51,7 @@ class Place:
     column: int | None = None
     end_column: int | None = None
     note: str = ""
-    """What to know about the line; empty for most."""
+    """A remark about the line; mostly empty."""
 
 
 NOT_STARTED: Final = "the frame had not started: its first line"
@@ -62,36 +62,36 @@ IMPLICIT_RETURN: Final = "the return at the end, which up to Python 3.9 counts t
 
 @dataclass(frozen=True)
 class LineMap:
-    """The lines of one code object: `at` looks one offset up, `ranges` are all of them."""
+    """The lines of one code object: `at` returns the line of an offset, `ranges` has all lines."""
 
     ranges: Sequence[Range]
     first_line: int
     code_length: int
     """In bytes."""
     implicit_return: int | None = None
-    """The offset from which on the code is a return that is written nowhere: up to 3.9."""
+    """Up to 3.9, the offset of a return that the compiler added at the end of the code."""
 
-    def at(self, offset: int) -> Place:
-        """Return the place of the instruction at an offset in bytes, also of one in its caches.
+    def at(self, offset: int) -> Position:
+        """Return the position of an instruction; the offset, in bytes, may be in its inline cache.
 
-        OffsetError if that is behind the code's end.
+        OffsetError if the offset is beyond the end of the code.
         """
         if offset >= self.code_length:
             raise OffsetError(
                 f"offset {offset} is outside of the code, of {self.code_length} bytes"
             )
         if offset < 0:
-            return Place(self.first_line, note=NOT_STARTED)
+            return Position(self.first_line, note=NOT_STARTED)
         if not self.ranges:
-            return Place(self.first_line, note=NO_TABLE)
+            return Position(self.first_line, note=NO_TABLE)
         number = bisect_right(self._starts, offset) - 1
         if number < 0 or offset >= self.ranges[number].end:
-            return Place(None, note=NO_LINE)
+            return Position(None, note=NO_LINE)
         _, _, line, end_line, column, end_column = self.ranges[number]
         note = NO_LINE if line is None else ""
         if self.implicit_return is not None and offset >= self.implicit_return:
             note = IMPLICIT_RETURN
-        return Place(line, end_line, column, end_column, note)
+        return Position(line, end_line, column, end_column, note)
 
     def starts(self) -> Iterator[tuple[int, int | None]]:
         """Yield the offsets at which another line begins, each with that line."""
@@ -108,13 +108,13 @@ class LineMap:
 
 @dataclass(frozen=True)
 class Code:
-    """A code object of one version of CPython, without what lines do not need."""
+    """A code object of one version of CPython, with only what is needed to find its lines."""
 
     version: tuple[int, int]
     name: str
     qualified_name: str
     filename: str
-    """As the compiler was given it."""
+    """As it was passed to the compiler."""
     first_line: int
     arguments: int
     keyword_only: int
@@ -130,14 +130,14 @@ class Code:
     def of(
         cls, code: AnyCode, version: tuple[int, int] | None = None, qualified_name: str = ""
     ) -> "Code":
-        """Take over a code object of this Python, or one that xdis read, with its version.
+        """Convert a code object of this Python, or, with its version, one that xdis has read.
 
-        The qualified name is needed before 3.11, where code objects do not have it.
+        The qualified name is needed for versions before 3.11, where code objects do not have it.
         """
         version = version or sys.version_info[:2]
         table: bytes | str = getattr(
             code, "co_linetable" if version >= (3, 10) else "co_lnotab"
-        )  # a str is how xdis gives that of Python 2
+        )  # xdis returns a str for Python 2
         return cls(
             version,
             code.co_name,
@@ -154,7 +154,7 @@ class Code:
 
     @property
     def identity(self) -> Identity:
-        """What a tracer calls it."""
+        """The identity by which a tracer reports it."""
         return Identity.of(
             self.first_line, self.arguments, self.keyword_only, self.flags, self.table
         )
@@ -166,53 +166,53 @@ class Code:
         ranges = decode(format, self.table, self.first_line, self.code_length)
         implicit = self.implicit_return
         if implicit is not None and any(range.start == implicit for range in ranges):
-            implicit = None  # a line begins there: it is written
+            implicit = None  # a line starts there, so the return is in the source
         return LineMap(ranges, self.first_line, self.code_length, implicit)
 
 
 def lines_of(code: Code | AnyCode, version: tuple[int, int] | None = None) -> LineMap:
     """Return the lines of a code object; TableError if its line table is damaged.
 
-    It may be one of this Python, a `Code`, or one that xdis read, with its version of CPython.
+    It may be a `Code`, a code object of this Python, or, with its version, one that xdis has read.
     """
     return (code if isinstance(code, Code) else Code.of(code, version)).lines
 
 
 def walk(code: AnyCode, version: tuple[int, int] | None = None) -> Iterator[Code]:
-    """Yield a code object and all that are within it, the outer ones first.
+    """Yield a code object and all code objects within it, the outer ones first.
 
-    Before 3.11 their qualified names are made from where they are, which misses one thing: a
-    function that is declared `global` in another one.
+    Before 3.11, the qualified names are derived from the nesting. That is wrong in one case: a
+    function that is declared `global` in another function.
     """
     kind = type(code)
     stack: list[tuple[AnyCode, str, str]] = [(code, "", "")]
     while stack:
-        at, prefix, name = stack.pop()
-        yield Code.of(at, version, name)
-        if at is not code:
-            prefix = f"{name}.<locals>." if at.co_flags & _OPTIMIZED else f"{name}."
-        inner = [value for value in at.co_consts if type(value) is kind]
+        current, prefix, name = stack.pop()
+        yield Code.of(current, version, name)
+        if current is not code:
+            prefix = f"{name}.<locals>." if current.co_flags & _OPTIMIZED else f"{name}."
+        inner = [value for value in current.co_consts if type(value) is kind]
         stack += [(value, prefix, prefix + value.co_name) for value in reversed(inner)]
 
 
 def _implicit_return(code: AnyCode, version: tuple[int, int]) -> int | None:
-    """Return the offset of a `return None` that ends the code, up to 3.9.
+    """Return the offset of a `return None` at the end of the code, up to 3.9.
 
-    It is the compiler's own, unless a line begins there: it gives its own no line. Later
-    versions give it that of the last statement on the way there.
+    The compiler has added it, unless a line starts there. Later versions give such a return the
+    line of the last statement that runs before it.
     """
     if version >= (3, 10):
         return None
     bytecode, consts = code.co_code, code.co_consts
-    # LOAD_CONST is 100, RETURN_VALUE 83. From 3.6 on each takes two bytes; before, what has an
-    # argument takes three, all else one.
+    # LOAD_CONST is 100 ("d"), RETURN_VALUE is 83 ("S"). From 3.6 on, each instruction has two
+    # bytes; before, an instruction with an argument has three bytes, and one without has one.
     if version >= (3, 6):
-        load, argument, back = bytecode[-4:-3], bytecode[-3:-2], bytecode[-2:-1]
+        load, argument, returns = bytecode[-4:-3], bytecode[-3:-2], bytecode[-2:-1]
         if bytecode[-6:-5] == b"\x90":  # EXTENDED_ARG
             return None
     else:
-        load, argument, back = bytecode[-4:-3], bytecode[-3:-1], bytecode[-1:]
+        load, argument, returns = bytecode[-4:-3], bytecode[-3:-1], bytecode[-1:]
     constant = int.from_bytes(argument, "little")
-    if load != b"d" or back != b"S" or constant >= len(consts) or consts[constant] is not None:
+    if load != b"d" or returns != b"S" or constant >= len(consts) or consts[constant] is not None:
         return None
     return len(bytecode) - 4

@@ -1,7 +1,7 @@
-"""The identity of a code object: what eBPF can compute from its fields, in bounded work.
+"""The identity of a code object, which eBPF can compute from its fields in bounded work.
 
-Written for whoever computes it elsewhere, in C: two code objects have the same identity if these
-five numbers are equal.
+This text defines it for implementations in C, too. Two code objects have the same identity if these
+five numbers are equal:
 
     first_line      co_firstlineno        int
     arguments       co_argcount           int, with the positional-only ones, without *args
@@ -9,24 +9,25 @@ five numbers are equal.
     flags           co_flags & ~0x100     int
     hash            of the line table     64 bits, unsigned
 
-The bit 0x100 (CO_ITERABLE_COROUTINE) is cleared as `types.coroutine` sets it at run time, in a copy
-of the code object; all else stays as the compiler wrote it, for as long as the process lives.
+The bit 0x100 (CO_ITERABLE_COROUTINE) is cleared because `types.coroutine` sets it at run time, in a
+copy of the code object. The other fields do not change while the process lives.
 
 The line table is the bytes object in the field `co_lnotab` (up to 3.9) or `co_linetable` (from
-3.10 on): its length `ob_size` (8 bytes at 16) and its bytes at 32, on a 64-bit machine, in a build
-with the GIL and without Py_TRACE_REFS. The hash is FNV-1a with 64 bits over 68 bytes: the table's
-length as 4 bytes, little-endian, then the table's first 64 bytes, with zeros in place of those that
-a shorter table does not have. In C:
+3.10 on). On a 64-bit machine, in a build with the GIL and without Py_TRACE_REFS, its length
+`ob_size` has 8 bytes at offset 16, and its bytes start at offset 32. The hash is FNV-1a of 64 bits
+over 68 bytes: the length of the table as 4 bytes, little-endian, and the first 64 bytes of the
+table, padded with zeros if the table is shorter. In C:
 
     __u8 bytes[68] = {};
-    *(__u32 *)bytes = length;                     // of a little-endian machine
+    *(__u32 *)bytes = length;                     // on a little-endian machine
     bpf_probe_read_user(bytes + 4, length < 64 ? length : 64, table + 32);
     __u64 hash = 0xcbf29ce484222325;
     for (int i = 0; i < 68; i++)
         hash = (hash ^ bytes[i]) * 0x100000001b3; // modulo 2 to the power of 64
 
-As text, the identity is the numbers, with colons: four decimal ones, then the hash as 16 lower-case
-hexadecimal digits. Of a function in line 12 with one argument: `12:1:0:3:9ae16a3b2f90404f`.
+The text form has the numbers, separated by colons: four decimal numbers, then the hash as 16
+lower-case hexadecimal digits. That of a function in line 12 with one argument may be
+`12:1:0:3:9ae16a3b2f90404f`.
 """
 
 from typing import Final, NamedTuple
@@ -43,7 +44,7 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 
 
 class Identity(NamedTuple):
-    """What tells code objects apart without their bytecode; see this module's docstring."""
+    """Identifies a code object without its bytecode; see the docstring of this module."""
 
     first_line: int
     arguments: int
@@ -52,7 +53,7 @@ class Identity(NamedTuple):
     hash: int
 
     def __str__(self) -> str:
-        """Return the text form, as it stands in samples."""
+        """Return the text form, which samples have."""
         return (
             f"{self.first_line}:{self.arguments}:{self.keyword_only}:{self.flags}:{self.hash:016x}"
         )
@@ -66,7 +67,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Identity":
-        """Read the text form; ValueError if it is none."""
+        """Parse the text form; ValueError if the text is not an identity."""
         *numbers, digits = text.split(":")
         if len(numbers) != 4 or len(digits) != 16:
             raise ValueError(f"not an identity: {text!r}")
@@ -75,7 +76,7 @@ class Identity(NamedTuple):
 
 
 def table_hash(table: bytes) -> int:
-    """Return the FNV-1a (64 bits) of the length and the first 64 bytes of a line table."""
+    """Return the 64-bit FNV-1a hash of the length and the first 64 bytes of a line table."""
     value = _OFFSET_BASIS
     head = table[:HASHED_BYTES].ljust(HASHED_BYTES, b"\0")
     for byte in len(table).to_bytes(4, "little") + head:

@@ -1,7 +1,8 @@
-"""An index of a tree: from the identities of code objects to files, functions and line tables.
+"""An index from the identities of code objects to their files, functions and line tables.
 
-It is one SQLite file. Line tables are kept as they are, and decoded when they are asked for. An
-identity may be that of several code objects: `Index.entries` gives all of them.
+It is one SQLite file, which `build` makes for folders. It holds encoded line tables, which are
+decoded when they are needed. Several code objects may have the same identity: `Index.entries`
+returns all of them.
 """
 
 import contextlib
@@ -22,14 +23,14 @@ from pylines.tables import Format, decode
 
 __all__ = ["Entry", "Index", "Summary", "build"]
 
-# "pyln", so that `file` and we know what it is; the second changes with the tables.
+# The application id, "pyln", identifies the file. The schema version changes with the tables below.
 _APPLICATION: Final = 0x70796C6E
 _SCHEMA: Final = 1
 
 _TABLES: Final = """
 CREATE TABLE files (
     id INTEGER PRIMARY KEY,
-    path TEXT NOT NULL,      -- of the source, or where there is none, as the compiler was given it
+    path TEXT NOT NULL,      -- of the source, or if there is none, that of the compiler
     compiled_as TEXT NOT NULL,
     python TEXT NOT NULL,    -- such as 3.11
     changed INTEGER NOT NULL -- whether the source has changed since it was compiled
@@ -53,11 +54,11 @@ class Entry:
     path: str
     """Of the source."""
     compiled_as: str
-    """The source's path as the compiler was given it: what a process has in `co_filename`."""
+    """The source's path as it was passed to the compiler, which is `co_filename` in a process."""
     python: str
-    """The version that it is for: `3.11`."""
+    """The version of Python, such as `3.11`."""
     changed: int
-    """1 if the source has changed since, else 0."""
+    """1 if the source has changed since it was compiled, otherwise 0."""
     name: str
     """The qualified name."""
     first_line: int
@@ -67,7 +68,7 @@ class Entry:
 
     @functools.cached_property
     def lines(self) -> LineMap:
-        """Its lines; TableError if the line table is damaged, which `build` lets none be."""
+        """Its lines; TableError if the line table is damaged, which `build` rules out."""
         major, minor = self.python.split(".")
         format = Format.of((int(major), int(minor)))
         ranges = decode(format, self.table, self.first_line, self.code_length)
@@ -75,10 +76,10 @@ class Entry:
 
 
 class Index:
-    """An index that `build` wrote."""
+    """An index that `build` has written."""
 
     def __init__(self, path: Path) -> None:
-        """Open it; PylinesError if there is none or it is something else."""
+        """Open an index; PylinesError if the file does not exist or is not an index."""
         advice = f"Make one: python -m pylines index DIR -o {path}"
         if not path.is_file():
             raise PylinesError(f"{path}: no such index", advice)
@@ -90,7 +91,7 @@ class Index:
         except sqlite3.DatabaseError:
             application = schema = 0
         if application != _APPLICATION:
-            raise PylinesError(f"{path}: no index of pylines", advice)
+            raise PylinesError(f"{path}: not an index of pylines", advice)
         if schema != _SCHEMA:
             raise PylinesError(f"{path}: made by another version of pylines", advice)
 
@@ -99,9 +100,7 @@ class Index:
         try:
             rows = self._database.execute(_FIND, (identity,)).fetchall()
         except sqlite3.DatabaseError as error:
-            raise PylinesError(
-                f"{self.path}: damaged: {error}", "Index the folders again."
-            ) from None
+            raise PylinesError(f"{self.path}: damaged: {error}", "Make the index again.") from None
         return [Entry(*row) for row in rows]
 
     def close(self) -> None:
@@ -123,36 +122,40 @@ class Summary:
     """Sources and .pyc files that were read."""
     codes: int = 0
     collisions: int = 0
-    """Identities that several code objects of one version have, with different names or lines."""
+    """Identities that several different code objects of one version share."""
     colliding_codes: int = 0
-    """How many code objects these are."""
+    """Code objects that share their identity."""
     changed: int = 0
-    """.pyc files that are older than their source."""
+    """.pyc files whose source has changed since."""
     problems: list[str] = field(default_factory=list)
-    """Files that could not be read and why."""
+    """Files that could not be read, each with the reason."""
 
 
-Tell = Callable[[str], None]
+ProgressFunction = Callable[[str], None]
 
 
 def build(
-    folders: Iterable[Path], output: Path, python: str = "", tell: Tell = lambda _: None
+    folders: Iterable[Path],
+    output: Path,
+    python: str = "",
+    progress: ProgressFunction = lambda _: None,
 ) -> Summary:
-    """Index the sources and .pyc files in folders; what can't be read is noted in the summary.
+    """Index the sources and .pyc files in folders; the summary names files that can't be read.
 
-    Sources are compiled by this Python, unless it has a .pyc of them that is up to date. With
-    `python`, such as `3.13`, only code of that version is taken. PylinesError if there is none.
+    A source is compiled by this Python, unless there is an up-to-date .pyc of this version. With
+    `python`, such as `3.13`, only code of that version is indexed. `progress` is called with each
+    folder. PylinesError if there is no code.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as database:
-            summary = _fill(database, folders, python, tell)
+            summary = _fill(database, folders, python, progress)
         if not summary.codes:
             problem = f": {summary.problems[0]}" if summary.problems else ""
-            wanted = f" of Python {python}" if python else ""
+            version = f" of Python {python}" if python else ""
             raise PylinesError(
-                f"no code{wanted} was found{problem}",
+                f"no code{version} was found{problem}",
                 "Name a folder with .py or .pyc files. For another Python, compile them with it: "
                 "python3.13 -m compileall DIR",
             )
@@ -163,9 +166,9 @@ def build(
 
 
 def _fill(
-    database: sqlite3.Connection, folders: Iterable[Path], python: str, tell: Tell
+    database: sqlite3.Connection, folders: Iterable[Path], python: str, progress: ProgressFunction
 ) -> Summary:
-    # It is a new file, which is thrown away where this does not come to an end.
+    # No journal is needed: if this fails, the file is deleted.
     database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
     database.execute("BEGIN")
     summary = Summary()
@@ -174,8 +177,8 @@ def _fill(
             raise PylinesError(f"{folder}: no such folder")
         for path, _, names in os.walk(folder):
             if Path(path).name == "__pycache__":
-                continue  # looked at with the folder that it is in
-            tell(path)
+                continue  # it is read together with the folder that it is in
+            progress(path)
             _Folder(database, summary, Path(path), python).add(names)
     database.execute("CREATE INDEX codes_by_identity ON codes (identity)")
     summary.collisions, summary.colliding_codes = database.execute(_COLLISIONS).fetchone()
@@ -201,7 +204,7 @@ SELECT count(*), coalesce(sum(codes), 0) FROM (
 
 
 class _Folder:
-    """The code of one folder and its __pycache__; a code object that comes twice is kept once."""
+    """Adds the code of one folder and its __pycache__; equal code objects are added once."""
 
     def __init__(
         self, database: sqlite3.Connection, summary: Summary, path: Path, python: str
@@ -221,18 +224,18 @@ class _Folder:
             self._pyc(path, path.with_suffix(".py"))
         for path in (cache / name for name in sorted(cached) if name.endswith(".pyc")):
             source = self._path / f"{path.name.split('.')[0]}.py"
-            if self._pyc(path, source) and path.name.endswith(f".{_TAG}.pyc"):
+            if self._pyc(path, source) and path.name.endswith(f".{_CACHE_TAG}.pyc"):
                 compiled.add(source.name)
-        if self._python in {"", _OURS}:
+        if self._python in {"", _OWN_VERSION}:
             for name in sorted(names):
                 if name.endswith(".py") and name not in compiled:
                     self._source(self._path / name)
 
     def _pyc(self, path: Path, source: Path) -> bool:
-        """Add what a .pyc holds; return whether it is of the source as that is now."""
+        """Add the code of a .pyc file; return whether the source has not changed since."""
         try:
             pyc = load(path)
-            if self._python and _text(pyc.version) != self._python:
+            if self._python and _version_text(pyc.version) != self._python:
                 return False
             changed = pyc.older_than(source)
             self._add(pyc.code, pyc, source if source.is_file() else None, changed)
@@ -261,7 +264,7 @@ class _Folder:
     def _add(self, code: AnyCode, pyc: Pyc | None, source: Path | None, changed: bool) -> None:
         version = pyc.version if pyc else sys.version_info[:2]
         path = str(source.absolute()) if source else code.co_filename
-        key = (path, code.co_filename, _text(version), changed)
+        key = (path, code.co_filename, _version_text(version), changed)
         file = self._file(key)
         rows = []
         for inner in walk(code, version):
@@ -296,9 +299,9 @@ class _Folder:
         return self._files[key]
 
 
-def _text(version: tuple[int, int]) -> str:
+def _version_text(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-_OURS: Final = _text(sys.version_info[:2])
-_TAG: Final = sys.implementation.cache_tag
+_OWN_VERSION: Final = _version_text(sys.version_info[:2])
+_CACHE_TAG: Final = sys.implementation.cache_tag

@@ -1,9 +1,9 @@
-"""Reads marshalled code objects of CPython 2.7 to 3.14, whichever Python this runs in.
+"""Reads marshalled code objects of CPython 2.7 to 3.14, in any version of Python.
 
-The format is that of CPython's Python/marshal.c. What lines need is kept: code objects, their
-strings, and None. All other constants become `...`. Unlike the module `marshal`, it reads what
-other versions wrote, and is safe to use on damaged bytes; unlike xdis (6.3.0), it reads negative
-integers of more than 32 bits, slices, and references to any object.
+The format is that of CPython's Python/marshal.c. Only code objects, their strings, and None are
+kept, as no more is needed to find lines; all other constants become `...`. Unlike the module
+`marshal`, this reads the formats of other versions, and is safe for damaged bytes. Unlike xdis
+(6.3.0), it reads negative integers of more than 32 bits, slices, and references to any object.
 """
 
 import struct
@@ -15,12 +15,12 @@ __all__ = ["MarshalError", "RawCode", "read"]
 
 
 class MarshalError(ValueError):
-    """The bytes are not what marshal writes."""
+    """The bytes are not in the format of marshal."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawCode:
-    """A code object's fields, with the names that Python gives them."""
+    """The fields of a code object, with their names in Python."""
 
     co_argcount: int
     co_kwonlyargcount: int
@@ -37,12 +37,12 @@ class RawCode:
 
     @property
     def co_lnotab(self) -> bytes:
-        """The line table, for versions that call it so."""
+        """The line table, under its name in versions before 3.10."""
         return self.co_linetable
 
 
 def read(content: bytes, version: tuple[int, int]) -> RawCode:
-    """Read the code object that a version of CPython wrote; MarshalError if that can't be."""
+    """Read a code object that a version of CPython has written; MarshalError if that fails."""
     reader = _Reader(content, version)
     try:
         code = reader.value()
@@ -51,36 +51,36 @@ def read(content: bytes, version: tuple[int, int]) -> RawCode:
     except (UnicodeDecodeError, RecursionError) as error:
         raise MarshalError(str(error)) from None
     if not isinstance(code, RawCode):
-        raise MarshalError("it holds no code")
+        raise MarshalError("it holds no code object")
     return code
 
 
 _INT: Final = struct.Struct("<i")
 _T = TypeVar("_T")
-_NULL: Final = object()  # ends a dictionary
-_REFERABLE: Final = 0x80
+_NULL: Final = object()  # marks the end of a dictionary, and a reference that is not set yet
+_FLAG_REF: Final = 0x80  # later objects may refer to this one
 
 
 class _Reader:
     def __init__(self, content: bytes, version: tuple[int, int]) -> None:
         self._content = content
         self._version = version
-        self._at = 0
+        self._offset = 0
         self._references: list[Any] = []
-        self._interned: list[Any] = []  # of Python 2
+        self._interned: list[Any] = []  # only in Python 2
         self._readers: dict[int, Callable[[], Any]] = {
             ord(kind): read for kind, read in self._kinds().items()
         }
 
     def value(self) -> Any:
-        kind = self._content[self._at]
-        self._at += 1
-        reader = self._readers.get(kind & ~_REFERABLE)
+        kind = self._content[self._offset]
+        self._offset += 1
+        reader = self._readers.get(kind & ~_FLAG_REF)
         if reader is None:
-            raise MarshalError(f"there is no type {kind & ~_REFERABLE:#x}")
-        if not kind & _REFERABLE:
+            raise MarshalError(f"unknown type {kind & ~_FLAG_REF:#x}")
+        if not kind & _FLAG_REF:
             return reader()
-        # An object comes before those within it.
+        # The number of an object is lower than those of the objects within it.
         number = len(self._references)
         self._references.append(_NULL)
         value = self._references[number] = reader()
@@ -121,35 +121,35 @@ class _Reader:
         }
 
     def _int(self) -> int:
-        (value,) = _INT.unpack_from(self._content, self._at)
-        self._at += 4
+        (value,) = _INT.unpack_from(self._content, self._offset)
+        self._offset += 4
         return cast(int, value)
 
     def _byte(self) -> int:
-        self._at += 1
-        return self._content[self._at - 1]
+        self._offset += 1
+        return self._content[self._offset - 1]
 
     def _size(self) -> int:
         value = self._int()
         if value < 0:
-            raise MarshalError(f"there is a size of {value}")
+            raise MarshalError(f"it has a negative size, {value}")
         return value
 
     def _take(self, size: int) -> bytes:
-        end = self._at + size
+        end = self._offset + size
         if size < 0 or end > len(self._content):
             raise MarshalError(f"it ends within a string of {size} bytes")
-        taken = self._content[self._at : end]
-        self._at = end
-        return taken
+        data = self._content[self._offset : end]
+        self._offset = end
+        return data
 
     def _skip(self, size: int) -> Any:
         self._take(size)
         return ...
 
     def _values(self, count: int) -> tuple[Any, ...]:
-        # Each takes a byte at least, so a damaged count takes no more memory than the file.
-        if not 0 <= count <= len(self._content) - self._at:
+        # Each object has at least one byte: this limits the memory for a damaged count.
+        if not 0 <= count <= len(self._content) - self._offset:
             raise MarshalError(f"it ends within {count} objects")
         return tuple([self.value() for _ in range(count)])
 
@@ -168,33 +168,34 @@ class _Reader:
     def _reference(self) -> Any:
         value = self._references[self._size()]
         if value is _NULL:
-            raise MarshalError("an object refers to one that it is in")
+            raise MarshalError("an object refers to one that contains it")
         return value
 
     def _code(self) -> RawCode:
         version = self._version
         arguments = self._int()
         if version >= (3, 8):
-            self._int()  # positional-only ones, which co_argcount has too
+            self._int()  # positional-only arguments, which co_argcount includes
         keyword_only = self._int() if version >= (3, 0) else 0
         if version < (3, 11):
             self._int()  # co_nlocals
         self._int()  # co_stacksize
         flags = self._int()
-        code, consts = self._of(bytes), self._of(tuple)
-        # Names: of globals and attributes; then of variables, in three tuples, or with their kinds.
+        code, consts = self._value_of(bytes), self._value_of(tuple)
+        # The names of globals and attributes; then the names of variables: three tuples up to 3.10,
+        # from 3.11 on one tuple and the kinds of the variables.
         for _ in range(3 if version >= (3, 11) else 4):
             self.value()
         filename, name = self._text(), self._text()
         qualified_name = self._text() if version >= (3, 11) else ""
         first_line = self._int()
-        table = self._of(bytes)
+        table = self._value_of(bytes)
         if version >= (3, 11):
             self.value()  # co_exceptiontable
         fields = (arguments, keyword_only, flags, code, consts, filename, name, qualified_name)
         return RawCode(*fields, first_line, table)
 
-    def _of(self, kind: type[_T]) -> _T:
+    def _value_of(self, kind: type[_T]) -> _T:
         value = self.value()
         if not isinstance(value, kind):
             raise MarshalError(f"a code object has {type(value).__name__} for {kind.__name__}")
@@ -202,7 +203,7 @@ class _Reader:
 
     def _text(self) -> str:
         value = self.value()
-        if isinstance(value, bytes):  # of Python 2
+        if isinstance(value, bytes):  # in Python 2
             return value.decode("utf-8", "surrogateescape")
         if not isinstance(value, str):
             raise MarshalError(f"a code object has {type(value).__name__} for a name")

@@ -1,7 +1,7 @@
-"""Code objects out of .pyc files of any CPython from 2.7 to 3.14.
+"""Reads .pyc files of CPython 2.7 to 3.14.
 
-A .pyc is a header and a marshalled code object (`pylines.marshalled`); PEP 552 and
-`importlib/_bootstrap_external.py` have the header's formats.
+A .pyc is a header and a marshalled code object (`pylines.marshalled`). PEP 552 and
+`importlib/_bootstrap_external.py` define the formats of the header.
 """
 
 import importlib.util
@@ -15,24 +15,24 @@ from pylines.marshalled import MarshalError, RawCode, read
 
 __all__ = ["Pyc", "load", "version_of"]
 
-_ADVICE: Final = "Python's own compiler makes a new one: python -m compileall FILE.py"
+_ADVICE: Final = "Compile the source again: python -m compileall FILE.py"
 
 
 @dataclass(frozen=True)
 class Pyc:
-    """What a .pyc holds."""
+    """The content of a .pyc file."""
 
     code: RawCode
     version: tuple[int, int]
     source_seconds: int | None
-    """When the source was changed last, modulo 2 to the power of 32; None where it has a hash."""
+    """When the source was last changed, modulo 2 to the power of 32; None if there is a hash."""
     source_size_bytes: int | None
-    """The source's size likewise; Python 2 does not have it either."""
+    """The size of the source, likewise; None for Python 2, too."""
     source_hash: bytes | None
-    """The hash of the source, in place of the two."""
+    """The hash of the source, which a .pyc has in place of time and size."""
 
     def older_than(self, source: Path) -> bool:
-        """Return whether it is not of the source as that is now."""
+        """Return whether the source has changed since it was compiled."""
         try:
             if self.source_hash is not None:
                 return importlib.util.source_hash(source.read_bytes()) != self.source_hash
@@ -45,7 +45,7 @@ class Pyc:
 
 
 def load(path: Path) -> Pyc:
-    """Read a .pyc; PycError if it is none, is damaged, or is of an unknown Python."""
+    """Read a .pyc file; PycError if it is not one, is damaged, or is of an unknown Python."""
     try:
         return _load(path, path.read_bytes())
     except OSError as error:
@@ -53,16 +53,17 @@ def load(path: Path) -> Pyc:
 
 
 def version_of(magic: int) -> tuple[int, int] | None:
-    """Return the version of CPython whose .pyc files have this number; None if it is unknown."""
+    """Return the version of CPython for a magic number; None if it is unknown."""
     for first, last, version in _MAGIC:
         if first <= magic <= last:
             return version
     return None
 
 
-# The first two bytes of a .pyc, of releases: Include/internal/pycore_magic_number.h, in older
-# versions Lib/importlib/_bootstrap_external.py, in 2.7 Python/import.c. Alphas and betas have
-# numbers between these, and other tables.
+# The first and last magic number (the first two bytes of a .pyc) of the releases of each version,
+# from Include/internal/pycore_magic_number.h; in older versions
+# Lib/importlib/_bootstrap_external.py, in 2.7 Python/import.c. Alphas and betas have numbers in
+# between, and other formats.
 _MAGIC: Final = (
     (62211, 62211, (2, 7)),
     (3230, 3230, (3, 3)),
@@ -82,14 +83,14 @@ _MAGIC: Final = (
 
 def _load(path: Path, content: bytes) -> Pyc:
     if len(content) < 4 or content[2:4] != b"\r\n":
-        raise PycError(f"{path}: no .pyc", _ADVICE)
+        raise PycError(f"{path}: not a .pyc file", _ADVICE)
     magic = int.from_bytes(content[:2], "little")
     version = version_of(magic)
     if version is None:
         known = ", ".join(f"{major}.{minor}" for _, _, (major, minor) in _MAGIC)
         raise PycError(
-            f"{path}: of a Python that is not known here (magic number {magic})",
-            f"Known are the releases {known}.",
+            f"{path}: of an unknown version of Python (magic number {magic})",
+            f"The known versions are {known}.",
         )
     seconds, size, hashed, header = _source(path, content, version)
     try:
@@ -102,7 +103,7 @@ def _load(path: Path, content: bytes) -> Pyc:
 def _source(
     path: Path, content: bytes, version: tuple[int, int]
 ) -> tuple[int | None, int | None, bytes | None, int]:
-    """Return what the header says of the source (seconds, size, hash), and the header's length."""
+    """Return the source's time, size and hash from the header, and the length of the header."""
     try:
         if version < (3, 3):
             return (*struct.unpack_from("<I", content, 4), None, None, 8)

@@ -1,7 +1,7 @@
-"""Samples to lines: `Resolver` looks frames up in indexes, `resolve_stream` does so for a stream.
+"""Finds the lines of samples: `Resolver` looks up frames in indexes, `resolve_stream` a stream.
 
-An identity that no index has, and an offset outside of its code, are told in the result and
-counted; the rest goes on.
+If no index has an identity, or if an offset is outside of the code, the result says so, and it is
+counted. That is not an error.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TextIO
 
-from pylines.code import Place
+from pylines.code import Position
 from pylines.index import Entry, Index
 from pylines.samples import SampleError, parse
 
@@ -22,64 +22,64 @@ CHANGED: Final = "the source has changed since it was compiled"
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A frame's place. Without a line, `note` says why; without a function, it is unknown."""
+    """Where a frame is. Without a line, `note` says why; without a function, it is unknown."""
 
     file: str
-    """The path of the source, or of an unknown one what the sample said; may be empty."""
+    """The path of the source; for an unknown frame, that of the sample, which may be empty."""
     function: str
-    """The qualified name; empty for an identity that no index has."""
-    place: Place
+    """The qualified name; empty if no index has the identity."""
+    position: Position
     note: str
-    """What to know about this result, such as that other functions have the same identity."""
+    """A remark about the result, such as that other functions have the same identity."""
 
     def __str__(self) -> str:
-        """Return `file:line function`, with a tab and the note behind it where there is one."""
-        line = "?" if self.place.line is None else self.place.line
+        """Return `file:line function`, followed by a tab and the note if there is one."""
+        line = "?" if self.position.line is None else self.position.line
         text = f"{self.file or '?'}:{line} {self.function or '?'}"
         return f"{text}\t{self.note}" if self.note else text
 
     def as_json(self) -> dict[str, Any]:
-        """Return the keys that a sample gets."""
+        """Return the keys that are added to a sample."""
         return {
             "file": self.file,
-            "line": self.place.line,
+            "line": self.position.line,
             "function": self.function,
-            "end_line": self.place.end_line,
-            "column": self.place.column,
-            "end_column": self.place.end_column,
+            "end_line": self.position.end_line,
+            "column": self.position.column,
+            "end_column": self.position.end_column,
             "note": self.note,
         }
 
 
 @dataclass
 class Counts:
-    """How many frames were resolved, and what came of those that were not."""
+    """How many frames were looked up, and how many of them were not resolved."""
 
     frames: int = 0
     unknown: int = 0
-    """No index has their identity."""
+    """Frames whose identity no index has."""
     outside: int = 0
-    """Their offset lies behind the end of every code object with their identity."""
+    """Frames whose offset is beyond the end of every code object with their identity."""
     ambiguous: int = 0
-    """Several functions have their identity, and the sample did not say which."""
+    """Frames whose identity several functions have, without a file that decides."""
     bad_lines: int = 0
-    """Not frames, but lines that were no samples."""
+    """Lines that were not samples."""
     first_bad_line: str = ""
 
 
 class Resolver:
-    """Looks up frames in one index or several, and keeps what it found, as samples repeat."""
+    """Looks up frames in one or more indexes, and caches the results, as samples repeat."""
 
     def __init__(self, indexes: Sequence[Index]) -> None:
         self.counts = Counts()
         self._indexes = indexes
         self._functions: dict[tuple[str, str, str], list[_Function]] = {}
-        self._kept = 0
-        # Of identities that several functions have.
-        self._different: dict[tuple[tuple[str, str, str], int], list[Resolved]] = {}
+        self._cached_ranges = 0
+        # Different results for identities that several functions have.
+        self._candidates: dict[tuple[tuple[str, str, str], int], list[Resolved]] = {}
 
     def resolve(self, identity: str, offset: int, file: str = "", python: str = "") -> Resolved:
-        """Return the place of an instruction; `offset`, `file` and `python` are as in a sample."""
+        """Return where an instruction is; `offset`, `file` and `python` are as in a sample."""
         self.counts.frames += 1
         key = (identity, file, python)
         functions = self._functions.get(key)
@@ -92,50 +92,50 @@ class Resolver:
             return resolved
         if not functions:
             self.counts.unknown += 1
-            return Resolved(file, "", Place(None), f"no index has {identity}")
-        different = self._different.get((key, offset))
-        if different is None:
-            all_of_them = [function.at(offset) for function in functions]
-            different = list({str(found): found for found in all_of_them if found}.values())
-            if len(self._different) >= _MOST_DIFFERENT:
-                self._different.clear()
-            self._different[key, offset] = different
-        return self._one_of(functions, different, offset)
+            return Resolved(file, "", Position(None), f"no index has {identity}")
+        candidates = self._candidates.get((key, offset))
+        if candidates is None:
+            results = [function.at(offset) for function in functions]
+            candidates = list({str(result): result for result in results if result}.values())
+            if len(self._candidates) >= _MAX_CANDIDATES:
+                self._candidates.clear()
+            self._candidates[key, offset] = candidates
+        return self._one_of(functions, candidates, offset)
 
     def _one_of(
-        self, functions: "list[_Function]", different: list[Resolved], offset: int
+        self, functions: "list[_Function]", candidates: list[Resolved], offset: int
     ) -> Resolved:
-        if not different:
+        if not candidates:
             return self._outside(functions[0], offset)
-        first, *others = different
+        first, *others = candidates
         if not others:
             return first
         self.counts.ambiguous += 1
-        others_text = ", ".join(f"{x.file}:{x.place.line} {x.function}" for x in others[:3])
+        others_text = ", ".join(f"{x.file}:{x.position.line} {x.function}" for x in others[:3])
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        return Resolved(first.file, first.function, first.place, f"or {others_text}{more}")
+        return Resolved(first.file, first.function, first.position, f"or {others_text}{more}")
 
     def _outside(self, function: "_Function", offset: int) -> Resolved:
         self.counts.outside += 1
         entry = function.entry
         note = f"offset {offset} is outside of the code, of {entry.code_length} bytes"
-        return Resolved(entry.path, entry.name, Place(None), note)
+        return Resolved(entry.path, entry.name, Position(None), note)
 
     def _find(self, key: tuple[str, str, str]) -> "list[_Function]":
         identity, file, python = key
         entries = [entry for index in self._indexes for entry in index.entries(identity)]
         entries = [entry for entry in entries if entry.python == python] if python else entries
         functions = [_Function(entry) for entry in _of_file(entries, file)]
-        # Memory has a limit, whatever comes: a long stream fills this again.
-        self._kept += _size(functions)
-        while self._kept > _MOST_RANGES and self._functions:
-            self._kept -= _size(self._functions.pop(next(iter(self._functions))))
+        # Limit the memory of the cache. What is removed is found again if it is needed.
+        self._cached_ranges += _size(functions)
+        while self._cached_ranges > _MAX_CACHED_RANGES and self._functions:
+            self._cached_ranges -= _size(self._functions.pop(next(iter(self._functions))))
         return functions
 
 
-# Those of 20,000 code objects of the standard library, in 250 bytes each.
-_MOST_RANGES: Final = 1_000_000
-_MOST_DIFFERENT: Final = 20_000
+# These are the ranges of 20,000 code objects of the standard library, with 250 bytes each.
+_MAX_CACHED_RANGES: Final = 1_000_000
+_MAX_CANDIDATES: Final = 20_000
 
 
 def _size(functions: "list[_Function]") -> int:
@@ -143,7 +143,7 @@ def _size(functions: "list[_Function]") -> int:
 
 
 class _Function:
-    """An entry of an index, and the results for each of its ranges that was asked for."""
+    """An entry of an index, with a cache of the results for its ranges."""
 
     __slots__ = ("_lines", "_results", "entry", "starts")
 
@@ -154,11 +154,11 @@ class _Function:
         self._results: list[Resolved | None] = [None] * len(self.starts)
 
     def at(self, offset: int) -> Resolved | None:
-        """Return the place of an instruction; None if it is outside of the code."""
+        """Return the position of an instruction; None if it is outside of the code."""
         lines = self._lines
         number = bisect_right(self.starts, offset) - 1
         if number < 0 or offset >= lines.ranges[number].end:
-            # Before the code, behind it, or in what the table leaves out.
+            # Before the code, beyond its end, or in a part that the table leaves out.
             return self._new(offset) if offset < lines.code_length else None
         implicit = lines.implicit_return
         if implicit is not None and offset >= implicit:
@@ -169,28 +169,33 @@ class _Function:
         return result
 
     def _new(self, offset: int) -> Resolved:
-        entry, place = self.entry, self._lines.at(offset)
-        note = place.note
+        entry, position = self.entry, self._lines.at(offset)
+        note = position.note
         if entry.changed:
             note = f"{note}; {CHANGED}" if note else CHANGED
-        return Resolved(entry.path, entry.name, place, note)
+        return Resolved(entry.path, entry.name, position, note)
 
 
 def _of_file(entries: list[Entry], file: str) -> list[Entry]:
-    """Return those of the file that a sample names: what ends as its path does, furthest back.
+    """Return the entries whose paths have the longest common end with the path of a sample.
 
-    A process may have been started where files have other paths, so the whole path need not be
-    the same, but its last component must. Names such as `<frozen abc>` say nothing.
+    A process may see its files at other paths, so the paths may differ, except for the last
+    component. Names such as `<frozen abc>` are ignored.
     """
     if not file or file.startswith("<"):
         return entries
-    alike = [max(_alike(entry.path, file), _alike(entry.compiled_as, file)) for entry in entries]
-    most = max(alike, default=0)
-    return [entry for entry, n in zip(entries, alike, strict=True) if n == most] if most else []
+    lengths = [
+        max(_common_end(entry.path, file), _common_end(entry.compiled_as, file))
+        for entry in entries
+    ]
+    longest = max(lengths, default=0)
+    if not longest:
+        return []
+    return [entry for entry, n in zip(entries, lengths, strict=True) if n == longest]
 
 
-def _alike(one: str, other: str) -> int:
-    """Return how many components at their ends two paths have in common."""
+def _common_end(one: str, other: str) -> int:
+    """Return how many components at the end of two paths are equal."""
     count = 0
     for a, b in zip(reversed(one.split("/")), reversed(other.split("/")), strict=False):
         if a != b:
@@ -202,14 +207,14 @@ def _alike(one: str, other: str) -> int:
 def resolve_stream(
     samples: BinaryIO, output: TextIO, resolver: Resolver, as_json: bool = False
 ) -> None:
-    """Write what is asked for, for each sample: as text a line for each frame, as JSON a sample.
+    """Write each sample: as text with a line for each frame, or as JSON with the keys added.
 
-    As text, a stack ends with an empty line. What came is written before more is waited for. A
-    line that is no sample is counted, and the first one's error kept.
+    In text, an empty line ends a stack. Results are written before this waits for more samples.
+    Lines that are not samples are counted, and the error of the first one is kept.
     """
-    say = _json if as_json else _text
+    render = _json if as_json else _text
     number = 0
-    for lines in _as_they_come(samples):
+    for lines in _available_lines(samples):
         texts = []
         for line in lines:
             number += 1
@@ -221,12 +226,13 @@ def resolve_stream(
                 resolver.counts.bad_lines += 1
                 resolver.counts.first_bad_line = resolver.counts.first_bad_line or error.what
                 continue
-            texts.append(say(sample, resolver))
+            texts.append(render(sample, resolver))
         output.writelines(texts)
         output.flush()
 
 
-def _as_they_come(stream: BinaryIO) -> Iterator[list[str]]:
+def _available_lines(stream: BinaryIO) -> Iterator[list[str]]:
+    """Yield lists of the complete lines that can be read without waiting."""
     rest = b""
     while chunk := stream.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]
         lines, newline, rest = (rest + chunk).rpartition(b"\n")

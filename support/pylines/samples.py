@@ -4,15 +4,15 @@ A frame:
 
     {"identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36, "file": "/srv/app.py"}
 
-    identity   the code object, as the text form of `pylines.identity.Identity`
+    identity   the code object: the text form of `pylines.identity.Identity`
     offset     of the last instruction: bytes from the first byte of the bytecode (`co_code`, from
-               3.11 on `co_code_adaptive`). Negative for a frame that has not started. Where CPython
-               counts in code units, as in `f_lasti` from 3.10 on, twice that.
-    file       may be left out: `co_filename`. It decides where an identity has several files.
-    python     may be left out: the version, such as "3.11". It decides likewise.
+               3.11 on `co_code_adaptive`). It is negative for a frame that has not started. If
+               CPython counts in code units, as in `f_lasti` from 3.10 on, it is twice that.
+    file       optional: `co_filename`. It decides if several files have the identity.
+    python     optional: the version, such as "3.11". It decides likewise.
 
-A stack has the list `frames`, the innermost first, in place of `identity` and `offset`. Either may
-have further keys, such as a count, a process id or a name; they are passed on as they are.
+A stack has the list `frames`, the innermost first, in place of `identity` and `offset`. Frames and
+stacks may have further keys, such as a count, a process id or a name, which are kept.
 """
 
 import json
@@ -25,7 +25,7 @@ __all__ = ["SampleError", "parse", "read"]
 
 
 class SampleError(PylinesError):
-    """A line is no sample."""
+    """A line is not a sample."""
 
 
 def read(lines: Iterable[str | bytes]) -> Iterator[dict[str, Any]]:
@@ -40,7 +40,7 @@ def parse(line: str | bytes, number: int) -> dict[str, Any]:
     try:
         text = line if isinstance(line, str) else line.decode("utf-8", "replace")
         text = text.strip()
-        # What json.loads() does, in half of the time.
+        # The same as json.loads(), in half of the time.
         sample, end = _decode(text)
         if end != len(text):
             raise ValueError(f"Extra data: char {end}")

@@ -1,17 +1,17 @@
-"""The four line tables of CPython, decoded from their raw bytes: from offsets to lines.
+"""Decodes the line tables of CPython, in their four formats.
 
-Each is the bytes that a code object holds in memory and in a .pyc, whether this Python or another
-one made it. `docs/python-lines.md` explains them, with an example of each.
+A line table maps offsets to lines. It consists of the same bytes in memory and in a .pyc file.
+`docs/python-lines.md` explains the formats, with an example of each.
 
 | Python | field | format |
 | --- | --- | --- |
 | up to 3.5 | `co_lnotab` | pairs of increments, both unsigned |
-| 3.6 to 3.9 | `co_lnotab` | the same, where the line's increment is signed |
+| 3.6 to 3.9 | `co_lnotab` | the same, but the increment of the line is signed |
 | 3.10 | `co_linetable` | pairs of a length and a signed increment; -128 for no line |
 | from 3.11 on | `co_linetable` | entries of variable length, with columns |
 
-The formats are CPython's `Objects/lnotab_notes.txt` (up to 3.10) and `Objects/locations.md` (3.11;
-`InternalDocs/code_objects.md` from 3.13 on).
+CPython specifies them in `Objects/lnotab_notes.txt` (up to 3.10), `Objects/locations.md` (3.11 and
+3.12) and `InternalDocs/code_objects.md` (from 3.13 on).
 """
 
 import enum
@@ -24,7 +24,7 @@ __all__ = ["Format", "Range", "decode"]
 
 
 class Format(enum.Enum):
-    """How a line table is encoded; the value is the first version of CPython that does so."""
+    """A format of line tables; the value is the first version of CPython that has it."""
 
     UNSIGNED_LNOTAB = (2, 7)
     SIGNED_LNOTAB = (3, 6)
@@ -33,20 +33,20 @@ class Format(enum.Enum):
 
     @classmethod
     def of(cls, version: tuple[int, int]) -> "Format":
-        """Return the format of a version of CPython, such as (3, 11); from 2.7 on."""
+        """Return the format of a version of CPython, such as (3, 11), from (2, 7) on."""
         return max((format for format in cls if format.value <= version), key=lambda f: f.value)
 
 
 class Range(NamedTuple):
-    """Bytes of code with one place in the source.
+    """A range of bytecode that has one position in the source.
 
-    Lines count from 1, columns from 0 and in bytes of UTF-8, as CPython has them; `end_column` is
-    behind the last byte. What the table does not say is None: columns before 3.11, and the line
-    of instructions that belong to no line.
+    As in CPython, lines count from 1, and columns from 0, in bytes of UTF-8; `end_column` is the
+    column after the last byte. Values that the table does not have are None: columns before 3.11,
+    and the line of instructions that belong to no line.
     """
 
     start: int
-    """In bytes from the first instruction, as `end`, which is not part of it."""
+    """In bytes from the first instruction. So is `end`, which is the first byte after the range."""
     end: int
     line: int | None
     end_line: int | None = None
@@ -55,30 +55,30 @@ class Range(NamedTuple):
 
 
 def decode(format: Format, table: bytes, first_line: int, code_length: int) -> list[Range]:
-    """Return the ranges of a code object of `code_length` bytes, in order; none is empty.
+    """Return the ranges of a code object of `code_length` bytes, in order and without empty ones.
 
-    They may leave out the code's end, which then has no line. TableError if the bytes can't be a
-    table of this format for such code.
+    If they do not reach the end of the code, the rest has no line. TableError if the bytes are not
+    a table of this format for code of this length.
     """
     return list(_DECODERS[format](table, first_line, code_length))
 
 
 def _lnotab(table: bytes, first_line: int, code_length: int, signed: bool) -> Iterator[Range]:
-    """Each pair says how far it is to the next line: in bytes of code, and in lines.
+    """Decode pairs of increments to the next line: in bytes of code, and in lines.
 
-    An increment of 0 bytes changes the line that begins here. That is how increments that do not
-    fit into one pair are spread over several.
+    An increment of 0 bytes changes the line that starts at the current offset. This is how an
+    increment that does not fit into one pair is split into several pairs.
     """
     _require_pairs(table)
     start = offset = 0
     line = first_line
     for increment, lines in zip(table[::2], table[1::2], strict=True):
         offset += increment
-        # The optimizer leaves pairs for code behind the end, which it removed.
+        # There may be pairs for code at the end that the optimizer has removed.
         if offset >= code_length:
             break
         delta = lines - 256 if signed and lines >= 128 else lines
-        # A pair without lines only gets further, unless a line was to begin here.
+        # A pair without lines only moves the offset.
         if delta and offset > start:
             yield Range(start, offset, line, line)
             start = offset
@@ -88,18 +88,18 @@ def _lnotab(table: bytes, first_line: int, code_length: int, signed: bool) -> It
 
 
 def _line_table(table: bytes, first_line: int, code_length: int) -> Iterator[Range]:
-    """Each pair is a range: its length in bytes, and what its line has more than the last one."""
+    """Decode pairs that are ranges: the length in bytes, and the increment of the line."""
     _require_pairs(table)
     start, line = 0, first_line
     for length, delta in zip(table[::2], table[1::2], strict=True):
         end = start + length
         _require_within(end, code_length)
-        here = None
+        own_line = None
         if delta != _NO_LINE:
             line += delta - 256 if delta >= 128 else delta
-            here = line
+            own_line = line
         if length:
-            yield Range(start, end, here, here)
+            yield Range(start, end, own_line, own_line)
         start = end
 
 
@@ -107,15 +107,15 @@ _NO_LINE: Final = 0x80  # -128
 
 
 def _location_table(table: bytes, first_line: int, code_length: int) -> Iterator[Range]:
-    """Each entry begins with a byte 1kkkklll: its kind, and its length in code units less one."""
-    # An index has millions of entries, so the frequent kinds are read in place.
+    """Decode entries. Their first byte is 1kkkklll: kind, and length in code units less 1."""
+    # For speed, the frequent kinds are decoded inline: an index has millions of entries.
     at = start = 0
     line = first_line
     size = len(table)
     while at < size:
         first = table[at]
         if first < 0x80:
-            raise TableError(f"byte {at} of the location table should begin an entry")
+            raise TableError(f"byte {at} of the location table should start an entry")
         at += 1
         end = start + ((first & 7) + 1) * _CODE_UNIT
         _require_within(end, code_length)
@@ -123,13 +123,13 @@ def _location_table(table: bytes, first_line: int, code_length: int) -> Iterator
         if kind < _ONE_LINE:
             second = table[at] if at < size else 0x80
             if second >= 0x80:
-                raise _cut(at)
+                raise _truncated(at)
             at += 1
             left = kind * 8 + (second >> 4)
             yield Range(start, end, line, line, left, left + (second & 15))
         elif kind < _NO_COLUMNS:
             if at + 2 > size or table[at] >= 0x80 or table[at + 1] >= 0x80:
-                raise _cut(at)
+                raise _truncated(at)
             line += kind - _ONE_LINE
             yield Range(start, end, line, line, table[at], table[at + 1])
             at += 2
@@ -143,7 +143,7 @@ def _location_table(table: bytes, first_line: int, code_length: int) -> Iterator
             first_column, at = _number(table, at)
             last_column, at = _number(table, at)
             line += _signed_number(lines)
-            # 0 is for no column.
+            # 0 stands for no column.
             column, end_column = (n - 1 if n else None for n in (first_column, last_column))
             yield Range(start, end, line, line + more_lines, column, end_column)
         else:
@@ -152,15 +152,16 @@ def _location_table(table: bytes, first_line: int, code_length: int) -> Iterator
 
 
 def _number(table: bytes, at: int) -> tuple[int, int]:
-    """Read a number; return it, and where the next byte is.
+    """Read a number of variable length; return it and the offset of the next byte.
 
-    It has six bits in each byte, the lowest first; the next bit says whether there are more.
+    Each byte has six bits of the number, the lowest bits first. The next bit says whether another
+    byte follows.
     """
     value = shift = 0
     while True:
         byte = table[at] if at < len(table) else 0x80
         if byte >= 0x80:
-            raise _cut(at)
+            raise _truncated(at)
         at += 1
         value |= (byte & 63) << shift
         shift += 6
@@ -172,12 +173,12 @@ def _signed_number(value: int) -> int:
     return -(value >> 1) if value & 1 else value >> 1
 
 
-def _cut(at: int) -> TableError:
-    return TableError(f"the location table has an entry that ends too early, at {at}")
+def _truncated(at: int) -> TableError:
+    return TableError(f"the location table ends too early, within an entry, at byte {at}")
 
 
 _CODE_UNIT: Final = 2
-_ONE_LINE: Final = 10  # to 12: as many lines more as above 10
+_ONE_LINE: Final = 10  # and 11, 12: the kind less 10 is the increment of the line
 _NO_COLUMNS: Final = 13
 _LONG: Final = 14
 _NONE: Final = 15
@@ -190,7 +191,7 @@ def _require_pairs(table: bytes) -> None:
 
 def _require_within(end: int, code_length: int) -> None:
     if end > code_length:
-        raise TableError(f"the line table goes on behind the code's end, at {code_length}")
+        raise TableError(f"the line table goes beyond the end of the code, at byte {code_length}")
 
 
 def _unsigned(table: bytes, first_line: int, code_length: int) -> Iterator[Range]:

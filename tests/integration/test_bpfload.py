@@ -61,7 +61,7 @@ case_of() {
     umount /sys/kernel/btf 2>/dev/null
 }
 """
-# The children of the loader are named by the link that they are started by.
+# A worker process of the loader is started through /proc/self/exe, and so its name is "exe".
 CRASH = """\
 echo "case crash"
 /payload/bpfload --limit 60 $objects/slow.bpf.o &
@@ -204,7 +204,7 @@ def test_the_first_and_the_last_line(on: dict[str, Called], kernel: str) -> None
     assert len(results) == len(set(results))
     started = {(e["object"], e["program"]) for e in done.events if e["event"] == "start"}
     unannounced = {program for object, program in results if (object, program) not in started}
-    assert unannounced <= {"of_nothing", "sum_by_hand"}
+    assert unannounced <= {"unknown_type", "sum_by_hand"}
 
 
 def test_a_rejection_has_its_source_and_its_log(on: dict[str, Called]) -> None:
@@ -223,7 +223,7 @@ def test_a_rejection_has_its_source_and_its_log(on: dict[str, Called]) -> None:
 
 
 def test_too_complex(on: dict[str, Called]) -> None:
-    event = on["all"].program("too_many_ways")
+    event = on["all"].program("too_many_paths")
     assert (event["outcome"], event["code"]) == ("failed", "too-complex")
     assert "8193 jumps is too complex" in event["reason"]
     assert "8193 jumps is too complex" in log_of(event)
@@ -269,8 +269,8 @@ def test_a_map_of_a_newer_type_keeps_only_its_program_from_loading(
 
 def test_types_of_programs(on: dict[str, Called], kernel: str) -> None:
     for name, type, release in (
-        ("of_syscall", "syscall", (5, 14)),
-        ("of_netfilter", "netfilter", (6, 4)),
+        ("type_syscall", "syscall", (5, 14)),
+        ("type_netfilter", "netfilter", (6, 4)),
     ):
         event = on["all"].program(name)
         assert event["type"] == type
@@ -279,12 +279,12 @@ def test_types_of_programs(on: dict[str, Called], kernel: str) -> None:
         else:
             assert event["code"] == "unsupported-program-type"
             assert event["reason"] == f"this kernel has no program type {type}"
-    assert on["all"].program("of_nothing")["code"] == "unknown-section"
+    assert on["all"].program("unknown_type")["code"] == "unknown-section"
 
 
 def test_targets_that_are_missing(on: dict[str, Called]) -> None:
     done = on["all"]
-    assert done.program("there", "targets.bpf.o")["outcome"] == "passed"
+    assert done.program("existing_function", "targets.bpf.o")["outcome"] == "passed"
     for name, what in (
         ("no_function", "function there_is_no_such_function"),
         ("no_tracepoint", "tracepoint there_is_no_such_tracepoint"),
@@ -302,11 +302,11 @@ def test_relocations_name_the_type_and_the_field(on: dict[str, Called]) -> None:
     assert field["code"] == type["code"] == "relocation-failed"
     assert "struct task_struct.there_is_no_such_field.nowhere" in field["reason"]
     assert "struct there_is_no_such_type" in type["reason"]
-    assert done.program("asked_first", "relocations.bpf.o")["outcome"] == "passed"
-    symbol = done.program("missing", "symbols.bpf.o")
+    assert done.program("checked_field", "relocations.bpf.o")["outcome"] == "passed"
+    symbol = done.program("missing_symbol", "symbols.bpf.o")
     assert symbol["code"] == "relocation-failed"
     assert "there_is_no_such_symbol" in symbol["reason"]
-    assert done.program("there", "symbols.bpf.o")["outcome"] == "passed"
+    assert done.program("existing_symbol", "symbols.bpf.o")["outcome"] == "passed"
     assert done.program("version")["outcome"] == "passed"
     assert done.program("options")["outcome"] == "passed"
 
@@ -318,17 +318,17 @@ def test_kfuncs(on: dict[str, Called], kernel: str) -> None:
     else:
         assert event["code"] == "unsupported-kfunc"
         assert "bpf_task_from_pid" in event["reason"]
-    assert on["all"].program("asked_first", "kfuncs.bpf.o")["outcome"] == "passed"
-    assert on["all"].program("not_asked")["code"] == "unsupported-kfunc"
+    assert on["all"].program("checked_kfunc", "kfuncs.bpf.o")["outcome"] == "passed"
+    assert on["all"].program("unchecked_kfunc")["code"] == "unsupported-kfunc"
 
 
 def test_programs_that_may_fail(on: dict[str, Called]) -> None:
     done = on["all"]
-    for name in ("maybe", "declared_optional"):
+    for name in ("optional_and_fails", "declared_optional"):
         event = done.program(name)
         assert (event["outcome"], event["code"]) == ("skipped", "optional")
         assert "attach-target-missing" in event["reason"]
-    assert done.program("maybe_and_loads")["outcome"] == "passed"
+    assert done.program("optional_and_loads")["outcome"] == "passed"
 
 
 def test_the_first_variant_that_loads_counts(on: dict[str, Called], kernel: str) -> None:
@@ -446,9 +446,9 @@ def test_a_map_that_there_is_no_memory_for(on: dict[str, Called]) -> None:
 def test_a_kernel_without_btf(on: dict[str, Called]) -> None:
     done = on["no-btf"]
     for name, object in (
-        ("there", "targets.bpf.o"),
+        ("existing_function", "targets.bpf.o"),
         ("no_function", "targets.bpf.o"),
-        ("asked_first", "relocations.bpf.o"),
+        ("checked_field", "relocations.bpf.o"),
     ):
         event = done.program(name, object)
         assert (event["outcome"], event["code"]) == ("failed", "missing-btf"), event
@@ -494,11 +494,11 @@ def test_what_newer_kernels_attach(on: dict[str, Called], kernel: str, name: str
 
 
 def test_one_that_takes_too_long_is_ended_and_the_others_go_on(on: dict[str, Called]) -> None:
-    event = on["limit"].program("long_way")
+    event = on["limit"].program("slow_to_verify")
     assert (event["outcome"], event["code"]) == ("timeout", "timeout")
     assert event["reason"] == "it took longer than 1s"
     assert event["seconds"] >= 1
-    assert on["limit"].program("short_way")["outcome"] == "passed"
+    assert on["limit"].program("fast_to_verify")["outcome"] == "passed"
     assert on["limit"].status == 0
 
 
@@ -507,7 +507,7 @@ def test_a_loader_that_crashes_costs_one_program(on: dict[str, Called]) -> None:
     crashed = [e for e in done.events if e.get("code") == "loader-crashed"]
     assert [e["outcome"] for e in crashed] == ["error"]
     assert "SIGSEGV" in crashed[0]["reason"]
-    assert done.program("short_way")["outcome"] == "passed"
+    assert done.program("fast_to_verify")["outcome"] == "passed"
     assert done.status == 0
 
 

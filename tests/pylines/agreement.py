@@ -1,6 +1,6 @@
-"""Compares what pylines reads out of .pyc files with what their own Python says of the lines.
+"""Compares the lines that pylines finds in .pyc files with those that Python itself reports.
 
-As a command, over the whole standard library of a Python:
+As a command, it compares those of the whole standard library of a Python:
 
     python -m tests.pylines.agreement PYTHON
 """
@@ -21,9 +21,9 @@ ORACLE = Path(__file__).with_name("oracle.py")
 
 
 def library(python: Sequence[str]) -> list[Path]:
-    """Return the sources of a Python's standard library, without those that pip put there."""
-    where = "import os; print(os.path.dirname(os.__file__))"
-    done = subprocess.run([*python, "-c", where], stdout=subprocess.PIPE, check=True)
+    """Return the sources of a Python's standard library, without packages that pip installed."""
+    script = "import os; print(os.path.dirname(os.__file__))"
+    done = subprocess.run([*python, "-c", script], stdout=subprocess.PIPE, check=True)
     return [
         Path(folder, name)
         for folder, _, names in os.walk(done.stdout.decode().strip())
@@ -33,8 +33,8 @@ def library(python: Sequence[str]) -> list[Path]:
     ]
 
 
-def ask(python: Sequence[str], sources: Iterable[Path], output: Path) -> None:
-    """Let a Python compile sources, and say what it knows of their lines."""
+def run_oracle(python: Sequence[str], sources: Iterable[Path], output: Path) -> None:
+    """Run oracle.py with a Python, for these sources."""
     lines = "".join(f"{source}\n" for source in sources)
     command = [*python, "-W", "ignore", str(ORACLE), str(output)]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -43,52 +43,54 @@ def ask(python: Sequence[str], sources: Iterable[Path], output: Path) -> None:
 
 
 def compare(output: Path) -> int:
-    """Compare all that `ask` left, offset by offset; return the number of code objects."""
+    """Compare the files that `run_oracle` has written; return the number of code objects."""
     count = 0
     for path in sorted(output.glob("*.pyc")):
         compiled = pyc.load(path)
-        said = marshal.loads(path.with_suffix(".said").read_bytes())
+        descriptions = marshal.loads(path.with_suffix(".expected").read_bytes())
         codes = list(walk(compiled.code, compiled.version))
-        assert len(codes) == len(said)
-        for code, expected in zip(codes, said, strict=True):
+        assert len(codes) == len(descriptions)
+        for code, expected in zip(codes, descriptions, strict=True):
             compare_code(code, as_text(expected))
         count += len(codes)
     return count
 
 
-def compare_code(code: Code, said: dict[str, Any]) -> None:
+def compare_code(code: Code, expected: dict[str, Any]) -> None:
     context = f"{code.filename}: {code.qualified_name}"
-    assert code.name == said["name"], context
-    assert code.table == said["table"], context
+    assert code.name == expected["name"], context
+    assert code.table == expected["table"], context
     fields = ("first_line", "arguments", "keyword_only", "flags", "code_length")
-    assert {name: getattr(code, name) for name in fields} == {n: said[n] for n in fields}, context
-    if said["qualified_name"] is not None:
-        assert code.qualified_name == said["qualified_name"], context
+    assert {name: getattr(code, name) for name in fields} == {n: expected[n] for n in fields}, (
+        context
+    )
+    if expected["qualified_name"] is not None:
+        assert code.qualified_name == expected["qualified_name"], context
 
     lines = code.lines
-    if said["positions"] is not None:
-        positions = [(count * 2, tuple(position)) for count, position in said["positions"]]
+    if expected["positions"] is not None:
+        positions = [(count * 2, tuple(position)) for count, position in expected["positions"]]
         assert _runs(code) == positions, context
-    elif said["lines"]:
+    elif expected["lines"]:
         runs: list[Run] = [
-            (end - start, (line, line, None, None)) for start, end, line in said["lines"]
+            (end - start, (line, line, None, None)) for start, end, line in expected["lines"]
         ]
         assert _runs(code) == _merged(runs), context
     else:
-        starts, line = dict(said["starts"]), code.first_line
+        starts, line = dict(expected["starts"]), code.first_line
         for offset in range(0, code.code_length, 2 if code.version >= (3, 6) else 1):
             line = starts.get(offset, line)
             assert lines.at(offset).line == line, f"{context} at {offset}"
     if code.version >= (3, 10):
-        # Which of the ranges without a line it yields is another matter from version to version.
-        assert _without_gaps(lines.starts()) == _without_gaps(said["starts"]), context
+        # Versions differ in which ranges without a line `dis` yields.
+        assert _without_gaps(lines.starts()) == _without_gaps(expected["starts"]), context
 
 
 Run = tuple[int, tuple[int | None, ...]]
 
 
 def _runs(code: Code) -> list[Run]:
-    """How many bytes in a row have the same place, from the first byte to the last one."""
+    """Return how many consecutive bytes have each position, from the first byte to the last."""
     ranges = code.lines.ranges
     runs: list[Run] = [(range.end - range.start, tuple(range[2:])) for range in ranges]
     rest = code.code_length - (ranges[-1].end if ranges else 0)
@@ -97,7 +99,7 @@ def _runs(code: Code) -> list[Run]:
 
 def _merged(runs: list[Run]) -> list[Run]:
     groups = itertools.groupby(runs, key=lambda run: run[1])
-    return [(sum(length for length, _ in group), place) for place, group in groups]
+    return [(sum(length for length, _ in group), position) for position, group in groups]
 
 
 def _without_gaps(starts: Iterable[tuple[int, int | None]]) -> list[tuple[int, int]]:
@@ -108,9 +110,9 @@ def _without_gaps(starts: Iterable[tuple[int, int | None]]) -> list[tuple[int, i
     return found
 
 
-def as_text(said: dict[Any, Any]) -> dict[str, Any]:
-    """Decode what Python 2 said, which marshals its strings as bytes."""
-    decoded = {_text(key): value for key, value in said.items()}
+def as_text(expected: dict[Any, Any]) -> dict[str, Any]:
+    """Decode a description of Python 2, which marshals its strings as bytes."""
+    decoded = {_text(key): value for key, value in expected.items()}
     return {key: value if key == "table" else _text(value) for key, value in decoded.items()}
 
 
@@ -120,5 +122,5 @@ def _text(value: Any) -> Any:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        ask(sys.argv[1:], library(sys.argv[1:]), Path(temporary))
+        run_oracle(sys.argv[1:], library(sys.argv[1:]), Path(temporary))
         print(compare(Path(temporary)), "code objects agree")

@@ -12,7 +12,7 @@ VERSIONS = [
 
 
 def functions(version: tuple[int, int]) -> dict[str, Code]:
-    """The code objects of traps.py as a version of CPython compiled it, by qualified name."""
+    """Return the code objects of traps.py, by qualified name, compiled by a version of CPython."""
     compiled = pyc.load(FIXTURES / f"traps.{version[0]}.{version[1]}.pyc")
     assert compiled.version == version
     return {code.qualified_name: code for code in walk(compiled.code, version)}
@@ -25,5 +25,5 @@ def fixtures() -> Path:
 
 @pytest.fixture(scope="session")
 def source_lines() -> list[str]:
-    """The lines of traps.py, of which the first has the number 1."""
+    """Return the lines of traps.py; the first has the index 1."""
     return ["", *(FIXTURES / "traps.py").read_text().splitlines()]

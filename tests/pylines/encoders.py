@@ -1,4 +1,4 @@
-"""Writes line tables as CPython's compilers do, from ranges: the other way round of `tables`."""
+"""Encodes ranges as line tables, as CPython's compilers do: the opposite of `pylines.tables`."""
 
 from pylines.tables import Range
 

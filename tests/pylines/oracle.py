@@ -1,10 +1,10 @@
-# What Python itself says of the lines of its code. Runs under any CPython from 2.7 on:
+# Writes the lines of code objects as Python itself reports them. Runs under any CPython from 2.7 on:
 #
 #     python oracle.py OUTPUT <SOURCES
 #
-# compiles each source, of which standard input has a line each, to OUTPUT/<number>.pyc, and writes
-# to OUTPUT/<number>.said what `dis` and the code objects say, marshalled in a form that every Python
-# reads. What does not compile is left out.
+# Standard input has the path of a source in each line. This compiles each source to
+# OUTPUT/<number>.pyc, and writes to OUTPUT/<number>.expected what `dis` and the code objects report,
+# marshalled in a format that every Python reads. Sources that do not compile are left out.
 import dis
 import itertools
 import marshal
@@ -14,13 +14,13 @@ import sys
 import types
 
 
-def said(code):
-    """Describe a code object and those within it, the outer ones first."""
+def describe(code):
+    """Describe a code object and all code objects within it, the outer ones first."""
     version = sys.version_info[:2]
     positions = None
     lines = []
     if version >= (3, 11):
-        # How many code units in a row have the same.
+        # The number of consecutive code units with the same position.
         groups = itertools.groupby(code.co_positions())
         positions = [(len(list(units)), position) for position, units in groups]
     elif version == (3, 10):
@@ -44,7 +44,7 @@ def said(code):
     ]
     for value in code.co_consts:
         if isinstance(value, types.CodeType):
-            found += said(value)
+            found += describe(value)
     return found
 
 
@@ -58,8 +58,8 @@ def main(output, sources):
         with open(pyc, "rb") as file:
             file.read(8 if sys.version_info < (3,) else 12 if sys.version_info < (3, 7) else 16)
             code = marshal.load(file)
-        with open(os.path.join(output, "%d.said" % number), "wb") as file:
-            marshal.dump(said(code), file, 0)
+        with open(os.path.join(output, "%d.expected" % number), "wb") as file:
+            marshal.dump(describe(code), file, 0)
 
 
 if __name__ == "__main__":

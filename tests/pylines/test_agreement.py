@@ -1,7 +1,7 @@
-"""What pylines says of lines is what each Python says itself, over its whole standard library.
+"""pylines finds the lines that each Python itself reports, over its whole standard library.
 
-The Pythons are those of this machine, and those that Debian packages: their packages are fetched as
-kernels are, unpacked, and run where they lie, with their own C library.
+The Pythons are those of this machine and those of Debian. Debian's packages are downloaded in the
+same way as kernels, unpacked, and run from where they are, with their own C library.
 """
 
 import os
@@ -24,12 +24,12 @@ VERSIONS = ["2.7", "3.5", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3
 
 
 def check(python: Sequence[str], folder: Path, least: int, every: int = 1) -> None:
-    agreement.ask(python, agreement.library(python)[::every], folder)
+    agreement.run_oracle(python, agreement.library(python)[::every], folder)
     assert agreement.compare(folder) >= least
 
 
 def on_this_machine() -> list[str]:
-    """The Pythons on PATH and those of pyenv, one for each version, without this one's."""
+    """Return Pythons on PATH and of pyenv, one for each version."""
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     found: dict[str, str] = {}
     for version in VERSIONS:
@@ -38,24 +38,24 @@ def on_this_machine() -> list[str]:
             *sorted(root.glob(f"versions/{version}.*/bin/python")),
         ]
         for name in filter(None, names):
-            # What pyenv puts on PATH ends with an error where no such version is chosen.
+            # A shim of pyenv on PATH fails if no such version is selected.
             done = subprocess.run([str(name), "-V"], capture_output=True, text=True, check=False)
             if done.stdout.startswith(f"Python {version}.") or f" {version}." in done.stderr[:12]:
                 found.setdefault(version, str(name))
     return list(found.values())
 
 
-def test_a_part_of_this_python_s_library(tmp_path: Path) -> None:
+def test_a_part_of_the_library_of_this_python(tmp_path: Path) -> None:
     check([sys.executable], tmp_path, least=500, every=40)
 
 
 @pytest.mark.integration
-def test_this_machine_s_pythons(tmp_path: Path) -> None:
+def test_the_pythons_of_this_machine(tmp_path: Path) -> None:
     pythons = {sys.executable, *on_this_machine()}
     for number, python in enumerate(sorted(pythons)):
         folder = tmp_path / str(number)
         folder.mkdir()
-        # This one's is looked at whole, wherever this runs. For another one:
+        # The whole library of this Python, and parts of the others. For all of another one:
         # python -m tests.pylines.agreement PYTHON
         check([python], folder, least=100, every=1 if python == sys.executable else 15)
         shutil.rmtree(folder)
@@ -67,17 +67,17 @@ PACKAGES = (
 )
 
 
-def debians(version: str, suite: str, folder: Path) -> list[str]:
-    """Fetch Debian's Python of another release; return the words that run it."""
+def debian_python(version: str, suite: str, folder: Path) -> list[str]:
+    """Download the Python of a Debian release; return the command that runs it."""
     archive = Archive.of_host(Cache(folder / "cache"), suite, "x86_64")
     archive.update()
     names = PACKAGES.format(re.escape(version))
     debs = archive.debs(re.compile(rf"Package: ({names})\n"))
     if not any(deb.name == f"python{version}-minimal" for deb in debs):
         pytest.skip(f"{suite} has no Python {version} any more")
-    there = folder / "debs"
-    there.mkdir()
-    for deb in archive.download(debs, there):
+    downloads = folder / "debs"
+    downloads.mkdir()
+    for deb in archive.download(debs, downloads):
         subprocess.run(["dpkg-deb", "-x", deb, folder / "root"], check=True)
     root = folder / "root"
     libraries = ":".join(str(root / name / "x86_64-linux-gnu") for name in ("lib", "usr/lib"))
@@ -88,8 +88,8 @@ def debians(version: str, suite: str, folder: Path) -> list[str]:
 
 @pytest.mark.integration
 @pytest.mark.parametrize(("version", "suite"), [("3.13", "trixie"), ("3.14", "sid")])
-def test_debian_s_python(version: str, suite: str, tmp_path: Path) -> None:
-    python = debians(version, suite, tmp_path)
+def test_the_pythons_of_debian(version: str, suite: str, tmp_path: Path) -> None:
+    python = debian_python(version, suite, tmp_path)
     folder = tmp_path / "compiled"
     folder.mkdir()
     check(python, folder, least=15_000)
@@ -103,9 +103,9 @@ def test_xdis_gives_the_same_code_and_lines(fixtures: Path) -> None:
         header = 8 if ours.version < (3, 3) else 12 if ours.version < (3, 7) else 16
         theirs = xdis.unmarshal.load_code(content[header:], magic)
         pairs = zip(walk(ours.code, ours.version), walk(theirs, ours.version), strict=True)
-        # xdis 6.3.0 takes line tables of Python 2 for UTF-8, and drops bytes that are none.
-        alike = [(a, b) for a, b in pairs if ours.version >= (3, 0) or a.table.isascii()]
-        assert len(alike) >= 15
-        for a, b in alike:
+        # xdis 6.3.0 decodes line tables of Python 2 as UTF-8, and drops invalid bytes.
+        comparable = [(a, b) for a, b in pairs if ours.version >= (3, 0) or a.table.isascii()]
+        assert len(comparable) >= 15
+        for a, b in comparable:
             assert a == b, path.name
             assert lines_of(a).ranges == lines_of(b).ranges

@@ -41,7 +41,7 @@ def test_hash_is_what_the_c_of_the_docstring_computes(tmp_path: Path) -> None:
 
 
 def test_hash_is_fnv_1a() -> None:
-    # From its definition: the published test vectors are not of 68 bytes.
+    # Computed by its definition, as no published test vector has 68 bytes.
     value = 14695981039346656037
     for byte in b"\3\0\0\0abc" + b"\0" * 61:
         value = (value ^ byte) * 1099511628211 % 2**64
@@ -53,7 +53,7 @@ def test_length_and_zeros_tell_tables_apart() -> None:
     assert len({table_hash(table) for table in tables}) == len(tables)
 
 
-def test_bytes_behind_the_hashed_ones_do_not_count() -> None:
+def test_bytes_after_the_hashed_ones_do_not_count() -> None:
     assert table_hash(b"a" * HASHED_BYTES + b"b") == table_hash(b"a" * HASHED_BYTES + b"c")
 
 

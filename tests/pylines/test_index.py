@@ -69,49 +69,49 @@ def test_a_pyc_that_is_older_than_its_source(tree: Path, tmp_path: Path) -> None
     summary = build([tree], tmp_path / "index")
     assert summary.changed == 1
     index = Index(tmp_path / "index")
-    # A process that was started before runs the old code, one started now the new one.
+    # A process that was started before runs the old code, and one that is started now the new code.
     (old,), (new,) = index.entries(before), index.entries(identity(source, "two"))
     assert (old.changed, new.changed) == (1, 0)
     assert (old.first_line, new.first_line) == (3, 4)
 
 
 @pytest.mark.parametrize("mode", ["CHECKED_HASH", "UNCHECKED_HASH"])
-def test_a_pyc_with_its_source_s_hash(tree: Path, mode: str) -> None:
+def test_a_pyc_with_the_hash_of_its_source(tree: Path, mode: str) -> None:
     source = tree / "other.py"
-    how = py_compile.PycInvalidationMode[mode]
+    mode_value = py_compile.PycInvalidationMode[mode]
     path = tree / "compiled.pyc"
-    py_compile.compile(str(source), str(path), doraise=True, invalidation_mode=how)
+    py_compile.compile(str(source), str(path), doraise=True, invalidation_mode=mode_value)
     os.utime(source, (1, 1))
     assert not pyc.load(path).older_than(source)
     source.write_text("changed = 1\n")
     assert pyc.load(path).older_than(source)
 
 
-def test_a_stripped_tree_has_the_names_that_the_compiler_was_given(
+def test_without_sources_paths_are_those_that_were_passed_to_the_compiler(
     tree: Path, tmp_path: Path
 ) -> None:
     source = tree / "other.py"
     py_compile.compile(str(source), str(tree / "other.pyc"), dfile="/srv/app/other.py")
-    wanted = identity(source, "two")
+    two = identity(source, "two")
     source.unlink()
     build([tree], tmp_path / "index")
-    (entry,) = Index(tmp_path / "index").entries(wanted)
+    (entry,) = Index(tmp_path / "index").entries(two)
     assert entry.path == entry.compiled_as == "/srv/app/other.py"
 
 
-def test_code_without_columns_has_lines_all_the_same(tree: Path, tmp_path: Path) -> None:
+def test_code_without_columns_still_has_lines(tree: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-X", "no_debug_ranges", "-m", "compileall", "-q", "-b", str(tree)]
     subprocess.run(command, check=True)
     for source in tree.rglob("*.py"):
         source.unlink()
     build([tree], tmp_path / "index")
     database = sqlite3.connect(tmp_path / "index")
-    (wanted,) = database.execute("SELECT identity FROM codes WHERE name = 'two'").fetchone()
-    (entry,) = Index(tmp_path / "index").entries(wanted)
+    (two,) = database.execute("SELECT identity FROM codes WHERE name = 'two'").fetchone()
+    (entry,) = Index(tmp_path / "index").entries(two)
     assert [(range.line, range.column) for range in entry.lines.ranges][-1] == (4, None)
 
 
-def test_code_of_all_versions_lies_in_one_index(fixtures: Path, tmp_path: Path) -> None:
+def test_one_index_has_code_of_all_versions(fixtures: Path, tmp_path: Path) -> None:
     build([fixtures], tmp_path / "index")
     database = sqlite3.connect(tmp_path / "index")
     rows = database.execute("SELECT DISTINCT python FROM files").fetchall()
@@ -135,43 +135,46 @@ def damaged(tree: Path, kind: str) -> tuple[Path, str]:
     py_compile.compile(str(tree / "other.py"), str(path), doraise=True)
     content = path.read_bytes()
     table = compile((tree / "other.py").read_bytes(), "", "exec").co_linetable
-    changed, said = {
-        "magic": (struct.pack("<H", 4000) + content[2:], "not known here (magic number 4000)"),
+    changed, message = {
+        "magic": (
+            struct.pack("<H", 4000) + content[2:],
+            "unknown version of Python (magic number 4000)",
+        ),
         "cut in the header": (content[:10], "ends within its header"),
         "cut": (content[:-20], "damaged: it ends"),
-        "empty": (b"", "no .pyc"),
-        "text": (b"print('hello')\n", "no .pyc"),
-        "no code": (content[:16] + b"N", "damaged: it holds no code"),
+        "empty": (b"", "not a .pyc file"),
+        "text": (b"print('hello')\n", "not a .pyc file"),
+        "no code": (content[:16] + b"N", "damaged: it holds no code object"),
         "table": (
             content.replace(table, b"\xf7" + table[1:]),
-            "<module>: the line table goes on behind the code's end",
+            "<module>: the line table goes beyond the end of the code",
         ),
     }[kind]
     path.write_bytes(changed)
-    return path, said
+    return path, message
 
 
 BAD = ["magic", "cut in the header", "cut", "empty", "text", "no code", "table"]
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_can_not_be_read_is_named_and_the_rest_is_indexed(
+def test_files_that_can_not_be_read_are_named_and_the_others_indexed(
     tree: Path, tmp_path: Path, kind: str
 ) -> None:
-    path, said = damaged(tree, kind)
+    path, message = damaged(tree, kind)
     summary = build([tree], tmp_path / "index")
     (problem,) = summary.problems
-    assert said in problem
+    assert message in problem
     assert str(path) in problem or kind == "table"
     assert Index(tmp_path / "index").entries(identity(tree / "other.py", "two"))
 
 
 @pytest.mark.parametrize("kind", BAD[:-1])
-def test_a_bad_pyc_is_one_sentence(tree: Path, kind: str) -> None:
-    path, said = damaged(tree, kind)
+def test_a_bad_pyc_is_a_clear_error(tree: Path, kind: str) -> None:
+    path, message = damaged(tree, kind)
     with pytest.raises(PycError) as caught:
         pyc.load(path)
-    assert said in caught.value.what
+    assert message in caught.value.what
     assert caught.value.advice
 
 
@@ -183,7 +186,7 @@ def test_a_source_that_does_not_compile_is_left_out(tree: Path, tmp_path: Path, 
     assert problem.startswith(f"{tree}/bad.py: does not compile: ")
 
 
-def test_nothing_to_index_is_an_error_and_leaves_what_was_there(tree: Path, tmp_path: Path) -> None:
+def test_nothing_to_index_is_an_error_and_keeps_the_old_index(tree: Path, tmp_path: Path) -> None:
     output = tmp_path / "index"
     build([tree], output)
     before = output.read_bytes()
@@ -196,32 +199,32 @@ def test_nothing_to_index_is_an_error_and_leaves_what_was_there(tree: Path, tmp_
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["index"]
 
 
-def test_other_files_are_no_index(tmp_path: Path) -> None:
+def test_other_files_are_not_an_index(tmp_path: Path) -> None:
     path = tmp_path / "index"
     with pytest.raises(PylinesError, match="no such index"):
         Index(path)
     path.write_text("text")
-    with pytest.raises(PylinesError, match="no index of pylines"):
+    with pytest.raises(PylinesError, match="not an index of pylines"):
         Index(path)
     path.unlink()
     database = sqlite3.connect(path)
     database.execute("CREATE TABLE files (id)")
-    with pytest.raises(PylinesError, match="no index of pylines"):
+    with pytest.raises(PylinesError, match="not an index of pylines"):
         Index(path)
 
 
-def test_an_index_of_another_version_is_told_apart(tree: Path, tmp_path: Path) -> None:
+def test_an_index_of_another_version_is_an_error(tree: Path, tmp_path: Path) -> None:
     build([tree], tmp_path / "index")
     sqlite3.connect(tmp_path / "index").execute("PRAGMA user_version = 99")
     with pytest.raises(PylinesError, match="another version of pylines"):
         Index(tmp_path / "index")
 
 
-def test_a_damaged_index_is_said(tree: Path, tmp_path: Path) -> None:
+def test_a_damaged_index_is_an_error(tree: Path, tmp_path: Path) -> None:
     path = tmp_path / "index"
     build([tree], path)
     content = path.read_bytes()
-    # The first page stays: it says that this is an index.
+    # The first page is kept, as it has the application id.
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     with pytest.raises(PylinesError, match="damaged: "):
         Index(path).entries(identity(tree / "other.py", "two"))

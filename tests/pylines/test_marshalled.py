@@ -18,15 +18,15 @@ CONSTANTS = (
 )
 
 
-def test_constants_of_all_kinds_are_passed_over() -> None:
-    text = CONSTANTS.format("\u20ac") + "\ndef behind(a, *, b): return None\n"
+def test_constants_of_all_kinds_are_skipped() -> None:
+    text = CONSTANTS.format("\u20ac") + "\ndef after(a, *, b): return None\n"
     code = compile(text, "f", "exec")
     ours, theirs = read(marshal.dumps(code), OURS), list(walk(code))
     assert list(walk(ours, OURS)) == theirs
-    assert [inner.name for inner in theirs] == ["<module>", "behind"]
+    assert [inner.name for inner in theirs] == ["<module>", "after"]
 
 
-def test_what_is_referred_to_is_the_same_object() -> None:
+def test_references_are_the_same_object() -> None:
     # Two functions with one file name and one line table: marshal writes each once.
     code = compile("f = lambda: 1\ng = lambda: 1\n", "shared", "exec")
     first, second = (c for c in read(marshal.dumps(code), OURS).co_consts if isinstance(c, RawCode))
@@ -34,24 +34,24 @@ def test_what_is_referred_to_is_the_same_object() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1, "text", (1, 2), {1: 2}])
-def test_other_objects_are_no_code(value: Any) -> None:
+def test_other_objects_are_not_code(value: Any) -> None:
     with pytest.raises(MarshalError, match="holds no code"):
         read(marshal.dumps(value), OURS)
 
 
-def test_too_deep_is_an_error() -> None:
+def test_too_deep_nesting_is_an_error() -> None:
     with pytest.raises(MarshalError, match="recursion"):
         read(b")\x01" * 100_000 + b"N", OURS)
 
 
-def test_a_size_beyond_the_end_takes_no_memory() -> None:
+def test_a_size_beyond_the_end_is_an_error() -> None:
     for kind in b"([<>sutaA":
         with pytest.raises(MarshalError, match="it ends within"):
             read(bytes([kind]) + b"\xff\xff\xff\x7f", OURS)
 
 
 def test_an_object_within_itself_is_an_error() -> None:
-    with pytest.raises(MarshalError, match="one that it is in"):
+    with pytest.raises(MarshalError, match="one that contains it"):
         read(b"\xa9\x01r\0\0\0\0", OURS)
 
 
@@ -63,7 +63,7 @@ CONTENTS = [
 
 
 @given(st.sampled_from(CONTENTS), st.data())
-def test_what_is_cut_off_is_an_error(
+def test_truncated_bytes_are_an_error(
     content: tuple[bytes, tuple[int, int]], data: st.DataObject
 ) -> None:
     marshalled, version = content
@@ -78,8 +78,8 @@ def test_damaged_bytes_give_code_or_an_error(
     content: tuple[bytes, tuple[int, int]], changes: list[tuple[int, int]]
 ) -> None:
     marshalled, version = bytearray(content[0]), content[1]
-    for place, byte in changes:
-        marshalled[place] = byte
+    for position, byte in changes:
+        marshalled[position] = byte
     with contextlib.suppress(MarshalError):
         list(walk(read(bytes(marshalled), version), version))
 

@@ -1,4 +1,4 @@
-"""What docs/python-lines.md shows is what the command prints."""
+"""The examples of docs/python-lines.md are what the command prints."""
 
 import shlex
 import subprocess

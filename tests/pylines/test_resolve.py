@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-import bpfmatrix
 import pylines
 from pylines import Index, Resolver, build, walk
 from pylines.code import IMPLICIT_RETURN
@@ -48,7 +47,7 @@ def resolver(tree: Path, tmp_path: Path) -> Iterator[Resolver]:
 
 
 def offsets(name: str, line: int) -> tuple[str, int]:
-    """The identity of a function of SOURCE, and the offset of an instruction in a line."""
+    """Return the identity of a function of SOURCE, and the offset of an instruction in a line."""
     for code in walk(compile(SOURCE, "x", "exec")):
         if code.qualified_name == name:
             starts = {at: start for start, at in code.lines.starts()}
@@ -79,23 +78,21 @@ def test_stacks_end_with_an_empty_line(resolver: Resolver, tree: Path) -> None:
     app = tree / "app.py"
     assert run(json.dumps(stack), resolver) == f"{app}:4 first\n{app}:10 Thing.method\n\n"
     (line,) = run(json.dumps(stack), resolver, as_json=True).splitlines()
-    said = json.loads(line)
-    assert said["count"] == 7
-    assert [frame["line"] for frame in said["frames"]] == [4, 10]
+    result = json.loads(line)
+    assert result["count"] == 7
+    assert [frame["line"] for frame in result["frames"]] == [4, 10]
 
 
 def test_json_keeps_all_keys_and_adds_the_place(resolver: Resolver, tree: Path) -> None:
     given = sample("first", 4, pid=1234)
-    said = json.loads(run(json.dumps(given), resolver, as_json=True))
-    assert said.items() >= given.items()
-    place = {"line": 4, "end_line": 4, "column": 8, "end_column": 13}
-    assert said.items() >= {"function": "first", "file": str(tree / "app.py"), **place}.items()
-    assert said["note"] == ""
+    result = json.loads(run(json.dumps(given), resolver, as_json=True))
+    assert result.items() >= given.items()
+    position = {"line": 4, "end_line": 4, "column": 8, "end_column": 13}
+    assert result.items() >= {"function": "first", "file": str(tree / "app.py"), **position}.items()
+    assert result["note"] == ""
 
 
-def test_unknown_code_is_said_and_counted_and_the_rest_goes_on(
-    resolver: Resolver, tree: Path
-) -> None:
+def test_unknown_code_is_noted_and_counted(resolver: Resolver, tree: Path) -> None:
     unknown = {"identity": "1:2:3:4:0123456789abcdef", "offset": 2, "file": "/srv/x.py"}
     lines = run("\n".join(map(json.dumps, [unknown, sample("first", 2)])), resolver).splitlines()
     assert lines == [
@@ -105,7 +102,7 @@ def test_unknown_code_is_said_and_counted_and_the_rest_goes_on(
     assert (resolver.counts.frames, resolver.counts.unknown) == (2, 1)
 
 
-def test_an_offset_outside_of_the_code_is_said_and_counted(resolver: Resolver) -> None:
+def test_an_offset_outside_of_the_code_is_noted_and_counted(resolver: Resolver) -> None:
     given = {**sample("first", 2), "offset": 9999}
     assert "app.py:? first\toffset 9999 is outside of the code, of " in run(
         json.dumps(given), resolver
@@ -113,8 +110,8 @@ def test_an_offset_outside_of_the_code_is_said_and_counted(resolver: Resolver) -
     assert resolver.counts.outside == 1
 
 
-def test_lines_that_are_no_samples_are_counted_and_the_first_is_named(resolver: Resolver) -> None:
-    # The last one is cut off, as where a tracer was killed.
+def test_lines_that_are_not_samples_are_counted_and_the_first_is_named(resolver: Resolver) -> None:
+    # The last line is truncated, as if the tracer had been killed.
     text = "\n".join(["[]", json.dumps(sample("first", 2)), "", '{"identity": "1:'])
     assert len(run(text, resolver).splitlines()) == 1
     assert resolver.counts.bad_lines == 2
@@ -124,11 +121,11 @@ def test_lines_that_are_no_samples_are_counted_and_the_first_is_named(resolver: 
 def test_a_frame_that_has_not_started(resolver: Resolver) -> None:
     identity, _ = offsets("first", 2)
     resolved = resolver.resolve(identity, -2)
-    assert (resolved.place.line, resolved.function) == (1, "first")
+    assert (resolved.position.line, resolved.function) == (1, "first")
     assert "had not started" in resolved.note
 
 
-def test_code_of_a_source_that_has_changed_says_so(tree: Path, tmp_path: Path) -> None:
+def test_a_changed_source_is_noted(tree: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(tree)], check=True)
     (tree / "app.py").write_text("\n\n" + SOURCE)
     build([tree], tmp_path / "index")
@@ -150,7 +147,7 @@ def test_one_identity_of_several_functions(tree: Path, tmp_path: Path) -> None:
     assert first == named[0]
     assert note == f"or {named[1]}, {named[2]}"
     assert resolver.counts.ambiguous == 1
-    # The file decides, also where the process sees it elsewhere.
+    # The file decides, even if the process sees it at another path.
     for file, expected in [
         (str(tree / "app.py"), tree / "app.py"),
         ("/srv/copy/app.py", tree / "copy/app.py"),
@@ -161,7 +158,7 @@ def test_one_identity_of_several_functions(tree: Path, tmp_path: Path) -> None:
     assert resolver.counts.ambiguous == 1
 
 
-def test_an_implicit_return_is_said_to_be_one(fixtures: Path, tmp_path: Path) -> None:
+def test_an_implicit_return_is_noted(fixtures: Path, tmp_path: Path) -> None:
     build([fixtures], tmp_path / "index")
     resolver = Resolver([Index(tmp_path / "index")])
     code = functions((3, 8))["branch"]
@@ -188,11 +185,11 @@ def test_several_indexes(tree: Path, fixtures: Path, tmp_path: Path) -> None:
     assert resolver.resolve(str(code.identity), 4).function == "backwards"
 
 
-def test_what_is_kept_has_a_limit(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pylines.resolve._MOST_RANGES", 1)
+def test_the_cache_has_a_limit(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pylines.resolve._MAX_CACHED_RANGES", 1)
     for _ in range(3):
-        assert resolver.resolve(*offsets("first", 4)).place.line == 4
-        assert resolver.resolve(*offsets("Thing.method", 11)).place.line == 11
+        assert resolver.resolve(*offsets("first", 4)).position.line == 4
+        assert resolver.resolve(*offsets("Thing.method", 11)).position.line == 11
 
 
 def command(*words: object, **more: Any) -> "subprocess.CompletedProcess[str]":
@@ -219,7 +216,7 @@ def test_the_command(tree: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "status", "message"),
     [
         (["index", "/nowhere", "-o", "x"], 1, "error: /nowhere: no such folder"),
         (["resolve", "-i", "/nowhere"], 1, "error: /nowhere: no such index\nMake one: "),
@@ -229,12 +226,12 @@ def test_the_command(tree: Path, tmp_path: Path) -> None:
         (["index", ".", "-o", "x", "--python", "three"], 2, "expected a version such as 3.13"),
     ],
 )
-def test_what_a_user_can_mend_is_no_traceback(
-    words: list[str], status: int, said: str, tmp_path: Path
+def test_errors_of_a_user_are_not_tracebacks(
+    words: list[str], status: int, message: str, tmp_path: Path
 ) -> None:
     done = command(*words, cwd=tmp_path)
     assert done.returncode == status
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -248,7 +245,7 @@ def test_bad_lines_make_the_command_fail_at_its_end(tree: Path, tmp_path: Path) 
     assert "error: 1 of the lines were no samples: line 1: " in done.stderr
 
 
-def test_samples_are_resolved_as_they_come(tree: Path, tmp_path: Path) -> None:
+def test_samples_are_resolved_as_they_arrive(tree: Path, tmp_path: Path) -> None:
     command("index", tree, "-o", tmp_path / "index")
     words = [sys.executable, "-m", "pylines", "resolve", "-i", str(tmp_path / "index")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -257,7 +254,7 @@ def test_samples_are_resolved_as_they_come(tree: Path, tmp_path: Path) -> None:
         for line in (2, 4):
             process.stdin.write(json.dumps(sample("first", line)).encode() + b"\n")
             process.stdin.flush()
-            # It comes without the stream being closed; else this would wait forever.
+            # This returns although the stream is still open; otherwise it would wait for ever.
             assert process.stdout.readline() == f"{tree}/app.py:{line} first\n".encode()
         process.stdin.close()
 
@@ -276,9 +273,8 @@ def test_a_reader_that_had_enough_is_no_traceback(tree: Path, tmp_path: Path) ->
 
 
 def test_it_runs_in_a_python_that_has_no_packages() -> None:
-    # Who profiles runs it by the interpreter that was profiled, so that this compiles the sources.
-    folders = [Path(pylines.__file__).parents[1], Path(bpfmatrix.__file__).parents[1]]
-    env = {**os.environ, "PYTHONPATH": ":".join(map(str, folders))}
+    # The profiler runs it with the Python that was profiled, which must compile the sources.
+    env = {**os.environ, "PYTHONPATH": str(Path(pylines.__file__).parents[1])}
     words = [sys.executable, "-S", "-m", "pylines", "--help"]
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -297,7 +293,7 @@ def test_many_code_objects_take_little_memory(tmp_path: Path) -> None:
         for offset in range(0, 60, 6):
             for identity in identities:
                 samples.write(json.dumps({"identity": identity, "offset": offset}) + "\n")
-    # Not ru_maxrss, in which what this process takes counts too.
+    # ru_maxrss would include the memory of this process.
     script = (
         "import sys; from pylines.__main__ import run; run(sys.argv[1:]);"
         "print(*[line for line in open('/proc/self/status') if 'VmHWM' in line], file=sys.stderr)"
@@ -308,5 +304,5 @@ def test_many_code_objects_take_little_memory(tmp_path: Path) -> None:
     counts, most, *_ = done.stderr.splitlines()
     assert counts == "100000 frames"
     assert int(most.split()[1]) < 300_000
-    # A tenth of a million in 1 s is what is asked for; ten times that is for a busy machine.
+    # 100,000 samples should take 1 s. The limit is ten times that, for a busy machine.
     assert time.monotonic() - started < 10

@@ -12,7 +12,7 @@ def test_frames_and_stacks_are_read_with_all_their_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("{", "line 2: Expecting property name"),
         ("x", "line 2: Expecting value: line 1 column 1"),
@@ -28,6 +28,6 @@ def test_frames_and_stacks_are_read_with_all_their_keys() -> None:
         ('{"frames": [{}]}', "line 2: identity: expected a string"),
     ],
 )
-def test_a_bad_line_is_named(line: str, said: str) -> None:
-    with pytest.raises(SampleError, match=said):
+def test_a_bad_line_is_named(line: str, message: str) -> None:
+    with pytest.raises(SampleError, match=message):
         list(read([FRAME, line]))

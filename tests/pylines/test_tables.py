@@ -13,20 +13,20 @@ LENGTHS = st.integers(1, 400)
 LINES = st.integers(1, 3000)
 
 
-def laid_out(parts: Iterable[tuple[int, tuple[int | None, ...]]], unit: int) -> list[Range]:
-    """Lay ranges of some code units end to end; neighbours with the same place become one."""
+def consecutive(parts: Iterable[tuple[int, tuple[int | None, ...]]], unit: int) -> list[Range]:
+    """Return consecutive ranges of some code units; equal neighbours become one."""
     ranges: list[Range] = []
-    for units, place in parts:
+    for units, position in parts:
         start = ranges[-1].end if ranges else 0
-        if ranges and ranges[-1][2:] == tuple(place):
+        if ranges and ranges[-1][2:] == tuple(position):
             ranges[-1] = ranges[-1]._replace(end=start + units * unit)
         else:
-            ranges.append(Range(start, start + units * unit, *place))
+            ranges.append(Range(start, start + units * unit, *position))
     return ranges
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
-    return laid_out(((range.end - range.start, tuple(range[2:])) for range in ranges), unit=1)
+    return consecutive(((range.end - range.start, tuple(range[2:])) for range in ranges), unit=1)
 
 
 @st.composite
@@ -40,11 +40,11 @@ def lines(
         values = sorted(FIRST + value for value in values if value is not None)
     lengths = [units for units, _ in parts]
     both = zip(lengths, values, strict=True)
-    return laid_out([(units, (v, v, None, None)) for units, v in both], unit)
+    return consecutive([(units, (v, v, None, None)) for units, v in both], unit)
 
 
 @st.composite
-def places(draw: st.DrawFn) -> tuple[int | None, ...]:
+def positions(draw: st.DrawFn) -> tuple[int | None, ...]:
     line = draw(LINES)
     column = draw(st.integers(0, 300))
     end_line = line + draw(st.sampled_from([0, 0, 0, 1, 70]))
@@ -54,7 +54,7 @@ def places(draw: st.DrawFn) -> tuple[int | None, ...]:
     return draw(st.sampled_from([whole, whole, (line, line, None, None), none]))
 
 
-LOCATIONS = st.lists(st.tuples(LENGTHS, places()), min_size=1, max_size=30)
+LOCATIONS = st.lists(st.tuples(LENGTHS, positions()), min_size=1, max_size=30)
 
 
 @given(lines(rising=True))
@@ -77,7 +77,7 @@ def test_line_table(ranges: list[Range]) -> None:
 
 @given(LOCATIONS)
 def test_location_table(parts: list[tuple[int, tuple[int | None, ...]]]) -> None:
-    ranges = laid_out(parts, 2)
+    ranges = consecutive(parts, 2)
     table = encoders.location_table(ranges, FIRST)
     assert merged(decode(Format.LOCATION_TABLE, table, FIRST, ranges[-1].end)) == ranges
 
@@ -98,12 +98,12 @@ def test_any_bytes_give_ranges_within_the_code_or_an_error(
 
 
 def test_increments_of_no_bytes_add_up() -> None:
-    # 300 lines at once: 255 and 45. The docstring's lines before a function's first statement.
+    # 300 lines, as of a docstring before the first statement, are split into 255 and 45.
     ranges = decode(Format.UNSIGNED_LNOTAB, bytes([0, 255, 0, 45, 6, 1]), 1, 10)
     assert ranges == [Range(0, 6, 301, 301), Range(6, 10, 302, 302)]
 
 
-def test_more_bytes_than_fit_into_a_pair_make_no_line() -> None:
+def test_more_bytes_than_fit_into_a_pair_add_no_line() -> None:
     ranges = decode(Format.SIGNED_LNOTAB, bytes([255, 0, 45, 1]), 1, 400)
     assert ranges == [Range(0, 300, 1, 1), Range(300, 400, 2, 2)]
 
@@ -114,14 +114,14 @@ def test_signed_and_unsigned_differ_in_what_goes_backwards() -> None:
     assert decode(Format.UNSIGNED_LNOTAB, table, 10, 8)[1].line == 265
 
 
-def test_pairs_behind_the_code_s_end_are_of_code_that_was_removed() -> None:
+def test_pairs_beyond_the_end_of_the_code_are_ignored() -> None:
     assert decode(Format.SIGNED_LNOTAB, bytes([4, 1, 10, 1]), 1, 8) == [
         Range(0, 4, 1, 1),
         Range(4, 8, 2, 2),
     ]
 
 
-def test_minus_128_is_no_line_and_leaves_the_line_as_it_was() -> None:
+def test_minus_128_is_no_line_and_keeps_the_line() -> None:
     assert decode(Format.LINE_TABLE, bytes([2, 1, 4, 0x80, 2, 1]), 1, 8) == [
         Range(0, 2, 2, 2),
         Range(2, 6, None, None),
@@ -153,22 +153,22 @@ def test_half_a_pair_is_an_error(format: Format) -> None:
     ("format", "table"),
     [(Format.LINE_TABLE, b"\4\1\2\1"), (Format.LOCATION_TABLE, b"\x81\0\x80\0")],
 )
-def test_a_table_of_more_code_than_there_is_is_an_error(format: Format, table: bytes) -> None:
+def test_a_table_for_more_code_than_there_is_is_an_error(format: Format, table: bytes) -> None:
     assert decode(format, table, 1, 6)
-    with pytest.raises(TableError, match="behind the code's end, at 4"):
+    with pytest.raises(TableError, match="beyond the end of the code, at byte 4"):
         decode(format, table, 1, 4)
 
 
 @pytest.mark.parametrize("table", [b"\x80", b"\xd0\x01", b"\xe8", b"\xe8\x40", b"\xf0\0\0\1"])
-def test_an_entry_that_is_cut_off_is_an_error(table: bytes) -> None:
+def test_a_truncated_entry_is_an_error(table: bytes) -> None:
     with pytest.raises(TableError, match="ends too early"):
         decode(Format.LOCATION_TABLE, table, 1, 10)
     with pytest.raises(TableError, match="ends too early"):
         decode(Format.LOCATION_TABLE, table + b"\xf8", 1, 10)
 
 
-def test_bytes_that_begin_no_entry_are_an_error() -> None:
-    with pytest.raises(TableError, match=r"byte 0 .* should begin an entry"):
+def test_bytes_that_start_no_entry_are_an_error() -> None:
+    with pytest.raises(TableError, match=r"byte 0 .* should start an entry"):
         decode(Format.LOCATION_TABLE, b"\0", 1, 10)
 
 
@@ -178,5 +178,5 @@ def test_an_empty_table_has_no_ranges(format: Format) -> None:
 
 
 @pytest.mark.parametrize("format", list(Format)[:2])
-def test_an_empty_lnotab_is_that_of_one_line(format: Format) -> None:
+def test_an_empty_lnotab_is_one_line(format: Format) -> None:
     assert decode(format, b"", 7, 10) == [Range(0, 10, 7, 7)]

@@ -1,4 +1,4 @@
-"""What is known to go wrong with lines, in code that each version of CPython compiled."""
+"""Known difficulties with lines, in code that each version of CPython has compiled."""
 
 import marshal
 
@@ -22,11 +22,12 @@ def all_lines(code: Code) -> list[int | None]:
 
 
 @every_version
-def test_lines_are_what_that_python_said(version: tuple[int, int]) -> None:
-    said = marshal.loads((FIXTURES / f"traps.{version[0]}.{version[1]}.said").read_bytes())
+def test_lines_are_those_that_python_reports(version: tuple[int, int]) -> None:
+    path = FIXTURES / f"traps.{version[0]}.{version[1]}.expected"
+    descriptions = marshal.loads(path.read_bytes())
     codes = list(functions(version).values())
-    assert len(codes) == len(said)
-    for code, expected in zip(codes, said, strict=True):
+    assert len(codes) == len(descriptions)
+    for code, expected in zip(codes, descriptions, strict=True):
         agreement.compare_code(code, agreement.as_text(expected))
 
 
@@ -37,35 +38,33 @@ def test_qualified_names(version: tuple[int, int]) -> None:
 
 
 @every_version
-def test_an_implicit_return_is_said_to_be_one(
-    version: tuple[int, int], source_lines: list[str]
-) -> None:
+def test_an_implicit_return_is_noted(version: tuple[int, int], source_lines: list[str]) -> None:
     code = functions(version)["branch"]
-    place = code.lines.at(code.code_length - (1 if version < (3, 0) else 2))
-    # Later versions give it the line of the statement before it on each way there.
-    assert place.line == line_with("flag.other()", source_lines)
-    assert place.note == (IMPLICIT_RETURN if version < (3, 10) else "")
+    position = code.lines.at(code.code_length - (1 if version < (3, 0) else 2))
+    # Later versions give it the line of the last statement on each path to it.
+    assert position.line == line_with("flag.other()", source_lines)
+    assert position.note == (IMPLICIT_RETURN if version < (3, 10) else "")
 
 
 @every_version
-def test_a_loop_s_end_up_to_3_9_counts_to_its_last_line(
+def test_the_return_after_a_loop_has_its_last_line_up_to_3_9(
     version: tuple[int, int], source_lines: list[str]
 ) -> None:
     code = functions(version)["loop"]
     if version < (3, 10):
-        place = code.lines.at(code.code_length - 1)
-        assert place.note == IMPLICIT_RETURN
-        assert place.line == line_with("count -= 1", source_lines)
+        position = code.lines.at(code.code_length - 1)
+        assert position.note == IMPLICIT_RETURN
+        assert position.line == line_with("count -= 1", source_lines)
     else:
         notes = {code.lines.at(offset).note for offset in range(code.code_length)}
         assert IMPLICIT_RETURN not in notes
 
 
 @every_version
-def test_a_written_return_is_none(version: tuple[int, int], source_lines: list[str]) -> None:
+def test_an_explicit_return_is_not_noted(version: tuple[int, int], source_lines: list[str]) -> None:
     code = functions(version)["written_return"]
-    place = code.lines.at(code.code_length - 1)
-    assert (place.line, place.note) == (
+    position = code.lines.at(code.code_length - 1)
+    assert (position.line, position.note) == (
         line_with("return", source_lines, line_with("written_return", source_lines)),
         "",
     )
@@ -77,7 +76,7 @@ def test_lines_that_go_backwards(version: tuple[int, int], source_lines: list[st
     lines = [line for line in all_lines(code) if line is not None]
     call = line_with("return function(", source_lines)
     assert max(lines) > call
-    # Until 3.6 tables could not go backwards; until 3.8 calls had the line of their last argument.
+    # Before 3.6, lines could not decrease. Before 3.8, calls had the line of their last argument.
     assert (lines != sorted(lines)) == (version >= (3, 8))
     if version >= (3, 8):
         assert lines[-1] == call
@@ -90,7 +89,7 @@ def test_comprehensions_are_in_their_function_from_3_12_on(
     found = functions(version)
     condition = line_with("if value", source_lines)
     own = found.get("comprehension.<locals>.<listcomp>")
-    # Python 2 never made functions of those of lists.
+    # In Python 2, list comprehensions are not functions.
     assert (own is None) == (version >= (3, 12) or version < (3, 0))
     assert condition in all_lines(own or found["comprehension"])
     if own:
@@ -124,7 +123,7 @@ def test_an_increment_of_more_than_one_pair(
 
 
 @every_version
-def test_a_line_of_more_bytes_than_one_pair_can_say(
+def test_a_line_of_more_bytes_than_fit_into_one_pair(
     version: tuple[int, int], source_lines: list[str]
 ) -> None:
     code = functions(version)["long_line"]
@@ -146,7 +145,7 @@ def test_offsets_in_caches_are_those_of_their_instruction(version: tuple[int, in
 
 @every_version
 @pytest.mark.parametrize("beyond", [0, 1, 100_000])
-def test_an_offset_behind_the_code_is_an_error(version: tuple[int, int], beyond: int) -> None:
+def test_an_offset_beyond_the_code_is_an_error(version: tuple[int, int], beyond: int) -> None:
     code = functions(version)["loop"]
     with pytest.raises(OffsetError, match="is outside of the code, of"):
         code.lines.at(code.code_length + beyond)
@@ -158,32 +157,32 @@ def test_a_frame_that_has_not_started_is_at_its_first_line(
     version: tuple[int, int], offset: int
 ) -> None:
     code = functions(version)["generator"]
-    place = code.lines.at(offset)
-    assert (place.line, place.note) == (code.first_line, NOT_STARTED)
+    position = code.lines.at(offset)
+    assert (position.line, position.note) == (code.first_line, NOT_STARTED)
 
 
-def test_an_empty_table_gives_the_first_line_and_says_so() -> None:
-    code = stripped(functions((3, 11))["loop"], b"")
+def test_an_empty_table_gives_the_first_line_and_a_note() -> None:
+    code = with_table(functions((3, 11))["loop"], b"")
     assert (code.lines.at(4).line, code.lines.at(4).note) == (code.first_line, NO_TABLE)
-    # Up to 3.9, that is the table of code in one line.
-    old = stripped(functions((3, 9))["loop"], b"")
+    # Up to 3.9, code with one line has an empty table.
+    old = with_table(functions((3, 9))["loop"], b"")
     assert (old.lines.at(4).line, old.lines.at(4).note) == (old.first_line, "")
 
 
-def stripped(code: Code, table: bytes) -> Code:
+def with_table(code: Code, table: bytes) -> Code:
     fields = {name: getattr(code, name) for name in code.__dataclass_fields__}
     return Code(**{**fields, "table": table})
 
 
-def test_code_without_columns_has_its_lines() -> None:
-    # As `python -X no_debug_ranges` compiles: entries of the kind without columns.
-    code = stripped(functions((3, 11))["loop"], bytes([0xE8, 0, 0xE9, 2]))
+def test_code_without_columns_has_lines() -> None:
+    # `python -X no_debug_ranges` compiles to such entries, without columns.
+    code = with_table(functions((3, 11))["loop"], bytes([0xE8, 0, 0xE9, 2]))
     assert lines_of(code).at(0).line == code.first_line
     assert lines_of(code).at(2).line == code.first_line + 1
     assert (lines_of(code).at(2).column, lines_of(code).at(2).end_column) == (None, None)
 
 
-def test_instructions_without_a_line_say_so() -> None:
+def test_instructions_without_a_line_are_noted() -> None:
     lines = LineMap([Range(0, 2, None), Range(2, 4, 7, 7)], 7, 6)
     assert [(lines.at(offset).line, lines.at(offset).note) for offset in (0, 2, 4)] == [
         (None, NO_LINE),

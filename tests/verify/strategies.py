@@ -1,4 +1,4 @@
-"""Verifications of any content, for hypothesis."""
+"""Strategies of hypothesis for verifications with arbitrary content."""
 
 from hypothesis import strategies as st
 

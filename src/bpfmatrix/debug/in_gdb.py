@@ -1,7 +1,7 @@
-"""What `invoke debug` adds to gdb: bpf-progs, bpf-maps and bpf-insn. gdb's own Python reads it.
+"""The commands that `invoke debug` adds to gdb: bpf-progs, bpf-maps and bpf-insn.
 
-It looks at the kernel's memory by the types in its DWARF, and takes care to need few: the same file
-serves every release from 5.4 on.
+gdb's own Python runs this file. It reads the kernel's memory by the types in its DWARF. It uses few
+types, so that it works with every release from 5.4 on.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gdb
 
-# By its path: beside it lie modules with names that gdb's Python has for others.
+# Loaded by its path: other modules in this folder have the names of modules of gdb's Python.
 _spec = importlib.util.spec_from_file_location("bpfmatrix_insn", Path(__file__).parent / "insn.py")
 insns = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(insns)
@@ -20,35 +20,35 @@ PANICS = ("panic", "vpanic")
 
 
 def bpfmatrix_resolve(names):
-    """Print, as JSON, where each breakpoint is to be set, or what is wrong with it."""
-    answers = {}
+    """Print as JSON the location for each breakpoint, or the error."""
+    results = {}
     for name in names:
         try:
             gdb.execute(f"tbreak {name}", to_string=True)
-            answers[name] = {"location": _entry(name)}
+            results[name] = {"location": _entry_location(name)}
         except gdb.error as error:
-            answers[name] = {"error": str(error).splitlines()[0]}
-    print(f"bpfmatrix:{json.dumps(answers)}", flush=True)
+            results[name] = {"error": str(error).splitlines()[0]}
+    print(f"bpfmatrix:{json.dumps(results)}", flush=True)
 
 
-def _entry(name):
-    """Return where a function begins that was compiled into its only caller, as do_check is.
+def _entry_location(name):
+    """Return the location of the start of a function, for a breakpoint.
 
-    gdb (13) takes the lowest address of its code, which may be in its middle. The line of the call
-    is where it begins.
+    If a function is inlined into its only caller, as do_check is, gdb 13 stops at the lowest
+    address of its code, which may be in the middle. The start is at the line of the call.
     """
-    places = gdb.decode_line(name)[1]
-    if len(places) != 1 or places[0].symtab is None:
+    locations = gdb.decode_line(name)[1]
+    if len(locations) != 1 or locations[0].symtab is None:
         return name
-    block = gdb.block_for_pc(places[0].pc)
+    block = gdb.block_for_pc(locations[0].pc)
     while block is not None and (block.function is None or block.function.name != name):
         block = block.superblock
     if block is None or not _within_function(block):
         return name
-    # Of an inlined function, gdb's symbol has the line of the call.
-    line, table = block.function.line, places[0].symtab.linetable()
+    # The symbol of an inlined function has the line of the call.
+    line, table = block.function.line, locations[0].symtab.linetable()
     if any(_function_at(entry.pc) == name for entry in table.line(line) or ()):
-        return f"{places[0].symtab.filename}:{line}"
+        return f"{locations[0].symtab.filename}:{line}"
     return name
 
 
@@ -68,17 +68,17 @@ def _function_at(address):
 
 
 def bpfmatrix_connect(port):
-    """Connect to a guest that stands before its first instruction."""
+    """Connect to a guest that has not run its first instruction yet."""
     gdb.execute(f"target remote 127.0.0.1:{port}", to_string=True)
 
 
 def bpfmatrix_begin(marker):
-    """Stop where the kernel panics too, and note in a file that a breakpoint was reached."""
+    """Stop at a panic, too, and create the file `marker` when a breakpoint is reached."""
     for name in PANICS:
         try:
             gdb.parse_and_eval(name)
         except gdb.error:
-            continue  # vpanic is of newer kernels
+            continue  # only newer kernels have vpanic
         _Panic(name, internal=True)
 
     def stopped(event):
@@ -89,32 +89,32 @@ def bpfmatrix_begin(marker):
 
 
 class _Panic(gdb.Breakpoint):
-    """Where the kernel is about to end."""
+    """A breakpoint where the kernel panics."""
 
     def stop(self):
-        print("The kernel panics. `bt` shows how it came to that; `continue` lets it end.")
+        print("The kernel panics. `bt` shows why; `continue` lets it go on.")
         return True
 
 
 def _entries(idr):
-    """Give the pointers in a `struct idr` (lib/radix-tree.c, which is lib/xarray.c's by now)."""
+    """Yield the pointers in a `struct idr`: a radix tree, since 4.20 in the form of an xarray."""
     node_type = gdb.lookup_type("struct xa_node").pointer()
-    waiting = [int(idr["idr_rt"]["xa_head"])]
-    while waiting:
-        entry = waiting.pop(0)
-        # The two lowest bits of a node are 10; what is below a page is one of the tree's marks.
+    pending = [int(idr["idr_rt"]["xa_head"])]
+    while pending:
+        entry = pending.pop(0)
+        # The lowest two bits of a pointer to a node are 10. Values below 4096 are internal marks.
         if entry & 3 == 2 and entry > 4096:
             slots = gdb.Value(entry - 2).cast(node_type).dereference()["slots"]
             low, high = slots.type.range()
-            waiting += [int(slots[index]) for index in range(low, high + 1)]
+            pending += [int(slots[index]) for index in range(low, high + 1)]
         elif entry and entry & 3 == 0:
             yield entry
 
 
-def _loaded(name, type_name):
+def _objects(name, type_name):
     symbol = gdb.lookup_static_symbol(name) or gdb.lookup_global_symbol(name)
     if symbol is None:
-        raise gdb.GdbError("this vmlinux has no DWARF, by which the kernel's lists could be read")
+        raise gdb.GdbError("this vmlinux has no DWARF, which is needed to read the kernel's lists")
     kind = gdb.lookup_type(type_name).pointer()
     for entry in _entries(symbol.value()):
         yield gdb.Value(entry).cast(kind).dereference()
@@ -129,7 +129,7 @@ def _type(value, prefix):
 
 
 class BpfProgs(gdb.Command):
-    """List the eBPF programs that are loaded: id, type, name, instructions, address."""
+    """List the loaded eBPF programs: id, type, name, instructions, address."""
 
     def __init__(self):
         super().__init__("bpf-progs", gdb.COMMAND_DATA)
@@ -137,7 +137,7 @@ class BpfProgs(gdb.Command):
     def invoke(self, argument, from_tty):
         """See gdb.Command."""
         rows = [("id", "type", "name", "insns", "address")]
-        for program in _loaded("prog_idr", "struct bpf_prog"):
+        for program in _objects("prog_idr", "struct bpf_prog"):
             aux = program["aux"]
             name, kind = _name(aux["name"]), _type(program["type"], "BPF_PROG_TYPE_")
             address = hex(int(program["bpf_func"]))
@@ -146,7 +146,7 @@ class BpfProgs(gdb.Command):
 
 
 class BpfMaps(gdb.Command):
-    """List the eBPF maps that are there: id, type, name, bytes of key and value, entries."""
+    """List the eBPF maps: id, type, name, size of key and value in bytes, entries."""
 
     def __init__(self):
         super().__init__("bpf-maps", gdb.COMMAND_DATA)
@@ -154,16 +154,16 @@ class BpfMaps(gdb.Command):
     def invoke(self, argument, from_tty):
         """See gdb.Command."""
         rows = [("id", "type", "name", "key", "value", "entries")]
-        for one in _loaded("map_idr", "struct bpf_map"):
-            numbers = [str(int(one[field])) for field in ("key_size", "value_size", "max_entries")]
-            kind = _type(one["map_type"], "BPF_MAP_TYPE_")
-            rows.append((str(int(one["id"])), kind, _name(one["name"]), *numbers))
+        for map in _objects("map_idr", "struct bpf_map"):
+            numbers = [str(int(map[field])) for field in ("key_size", "value_size", "max_entries")]
+            kind = _type(map["map_type"], "BPF_MAP_TYPE_")
+            rows.append((str(int(map["id"])), kind, _name(map["name"]), *numbers))
         _print_table(rows, "there is no map")
 
 
-def _print_table(rows, nothing):
+def _print_table(rows, empty_message):
     if len(rows) == 1:
-        print(nothing)
+        print(empty_message)
         return
     widths = [max(len(word) for word in column) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -173,14 +173,14 @@ def _print_table(rows, nothing):
 
 
 class BpfInsn(gdb.Command):
-    """Show the instruction that the verifier is at, with its source line; or that of a number."""
+    """Show the instruction that the verifier visits, or that of a number, with its source line."""
 
     def __init__(self):
         super().__init__("bpf-insn", gdb.COMMAND_DATA)
 
     def invoke(self, argument, from_tty):
         """See gdb.Command."""
-        env = _verifier()
+        env = _verifier_env()
         program = env["prog"]
         aux, count = program["aux"], int(program["len"])
         index = int(gdb.parse_and_eval(argument)) if argument else int(env["insn_idx"])
@@ -198,30 +198,30 @@ class BpfInsn(gdb.Command):
 def _instruction(program, number):
     fields = ("code", "dst_reg", "src_reg", "off", "imm")
     insn = [int(program["insnsi"][number][field]) for field in fields]
-    # The second half of a load of 64 bits has no opcode.
+    # The second half of a 64-bit load has no opcode.
     return insns.text(*insn) if insn[0] else f"     the upper half: {insn[-1] & 0xFFFFFFFF:#x}"
 
 
-def _verifier():
-    """Return the verifier's state, the variable `env` of a frame.
+def _verifier_env():
+    """Return the verifier's state: the variable `env` of the outermost frame that has it.
 
-    Of the outermost frame that has it: in those within, the compiler may have lost it.
+    In inner frames, the compiler may have optimized it out.
     """
     frame, found = gdb.selected_frame(), None
     while frame is not None:
-        # There may be none, and it may be optimized out.
+        # A frame may not have it, or it may be optimized out.
         with contextlib.suppress(ValueError, RuntimeError, gdb.error):
             env = frame.read_var("env")
             if "bpf_verifier_env" in str(env.type) and int(env["prog"]["len"]) > 0:
                 found = env.dereference()
         frame = frame.older()
     if found is None:
-        raise gdb.GdbError("no frame here is the verifier's: stop in do_check first")
+        raise gdb.GdbError("no frame of the stack is in the verifier: stop in do_check first")
     return found
 
 
 def _source_line(aux, index):
-    """Return `file:line: text` of an instruction, by the object's BTF; "" if it has none."""
+    """Return `file:line: text` of an instruction, by the object's BTF, or "" if it has none."""
     found = None
     for number in range(int(aux["nr_linfo"])):
         info = aux["linfo"][number]
@@ -233,7 +233,7 @@ def _source_line(aux, index):
     strings = aux["btf"]["strings"]
     file = (strings + int(found["file_name_off"])).string(errors="replace")
     text = (strings + int(found["line_off"])).string(errors="replace").strip()
-    # Documentation/bpf/btf.rst: the lower 10 bits are the column.
+    # The lower 10 bits are the column (Documentation/bpf/btf.rst).
     return f"{file}:{int(found['line_col']) >> 10}: {text}"
 
 

@@ -1,13 +1,13 @@
-"""eBPF instructions as text, about as the verifier's log has them.
+"""Disassembles eBPF instructions, in nearly the format of the verifier's log.
 
-gdb reads this file too, by its path: it imports nothing. The encoding is that of the kernel's
+gdb loads this file by its path, too, so it imports nothing. The encoding is that of the kernel's
 Documentation/bpf/standardization/instruction-set.rst.
 """
 
 __all__ = ["WIDE", "text"]
 
 WIDE = 0x18
-"""The opcode of the instruction that takes the place of two: a load of 64 bits."""
+"""The opcode of the 64-bit load, which is the only instruction that takes two slots."""
 
 _CLASSES = ("ld", "ldx", "st", "stx", "alu", "jmp", "jmp32", "alu64")
 _ALU = ("+=", "-=", "*=", "/=", "|=", "&=", "<<=", ">>=", "neg", "%=", "^=", "=", "s>>=", "end")
@@ -17,15 +17,15 @@ _ATOMIC = 0xC0
 
 
 def text(code: int, dst: int, src: int, off: int, imm: int) -> str:
-    """Return one instruction as text, from its fields: opcode, registers, offset, immediate."""
+    """Return an instruction as text, from its opcode, registers, offset and immediate."""
     kind = _CLASSES[code & 7]
     if kind in ("alu", "alu64"):
-        said = _arithmetic(code, dst, src, imm, "w" if kind == "alu" else "r")
+        body = _arithmetic(code, dst, src, imm, "w" if kind == "alu" else "r")
     elif kind in ("jmp", "jmp32"):
-        said = _jump(code, dst, src, off, imm, "w" if kind == "jmp32" else "r")
+        body = _jump(code, dst, src, off, imm, "w" if kind == "jmp32" else "r")
     else:
-        said = _memory(code, dst, src, off, imm)
-    return f"({code:02x}) {said}"
+        body = _memory(code, dst, src, off, imm)
+    return f"({code:02x}) {body}"
 
 
 def _memory(code: int, dst: int, src: int, off: int, imm: int) -> str:

@@ -17,7 +17,6 @@ from typing import Any
 
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.host.installation import PACKAGE
 from bpfmatrix.profile.recording import Recording, Script
 
 __all__ = ["Line", "Stack", "hottest", "stacks"]
@@ -137,11 +136,14 @@ def _pylines_folder() -> Path:
 
 
 def _pylines(python: Path, *words: str) -> str:
-    # It needs bpfmatrix's errors, and nothing that is not in the standard library.
-    paths = [str(_pylines_folder().parent), str(PACKAGE.parent)]
+    # This interpreter may have no packages: pylines needs only the standard library.
     done = subprocess.run(
         [python, "-X", "utf8", "-m", "pylines", *words],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(_pylines_folder().parent),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

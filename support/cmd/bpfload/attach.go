@@ -19,11 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errNotGeneric is about a program that can't be attached without knowing what it is for.
-var errNotGeneric = errors.New("not attached: it needs something that only its own project knows")
+// errNoGenericTarget says that a program can be attached only to something that its own project
+// knows.
+var errNoGenericTarget = errors.New("not attached: only its own project knows what to attach it to")
 
-// attach attaches a loaded program where its section says, and where that is up to the one who loads
-// it, to something that every machine has: the loopback device, a cgroup, a socket.
+// attach attaches a loaded program to what its section names. If the section leaves that to the
+// loader, it attaches the program to something that every machine has: the loopback device, a new
+// cgroup, a socket.
 func attach(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
 	kind, target, _ := strings.Cut(strings.TrimPrefix(spec.SectionName, "?"), "/")
 	switch spec.Type {
@@ -32,26 +34,26 @@ func attach(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
 	case ebpf.TracePoint:
 		group, name, found := strings.Cut(target, "/")
 		if !found {
-			return nil, errNotGeneric
+			return nil, errNoGenericTarget
 		}
-		return closer(link.Tracepoint(group, name, program, nil))
+		return asCloser(link.Tracepoint(group, name, program, nil))
 	case ebpf.RawTracepoint, ebpf.RawTracepointWritable:
 		if target == "" {
-			return nil, errNotGeneric
+			return nil, errNoGenericTarget
 		}
-		return closer(link.AttachRawTracepoint(link.RawTracepointOptions{Name: target, Program: program}))
+		return asCloser(link.AttachRawTracepoint(link.RawTracepointOptions{Name: target, Program: program}))
 	case ebpf.Tracing:
 		if spec.AttachType == ebpf.AttachTraceIter {
-			return closer(link.AttachIter(link.IterOptions{Program: program}))
+			return asCloser(link.AttachIter(link.IterOptions{Program: program}))
 		}
-		return closer(link.AttachTracing(link.TracingOptions{Program: program}))
+		return asCloser(link.AttachTracing(link.TracingOptions{Program: program}))
 	case ebpf.LSM:
 		if spec.AttachType == ebpf.AttachLSMCgroup {
 			return attachCgroup(spec, program)
 		}
-		return closer(link.AttachLSM(link.LSMOptions{Program: program}))
+		return asCloser(link.AttachLSM(link.LSMOptions{Program: program}))
 	case ebpf.Extension:
-		return closer(link.AttachFreplace(spec.AttachTarget, spec.AttachTo, program))
+		return asCloser(link.AttachFreplace(spec.AttachTarget, spec.AttachTo, program))
 	case ebpf.PerfEvent:
 		return attachPerfEvent(program)
 	case ebpf.CGroupSKB, ebpf.CGroupSock, ebpf.CGroupSockAddr, ebpf.CGroupSockopt, ebpf.CGroupSysctl,
@@ -65,7 +67,7 @@ func attach(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
 		return attachNetNS(program)
 	case ebpf.Netfilter:
 		const ipv4, localIn = 2, 1 // NFPROTO_IPV4, NF_INET_LOCAL_IN
-		return closer(link.AttachNetfilter(link.NetfilterOptions{
+		return asCloser(link.AttachNetfilter(link.NetfilterOptions{
 			Program: program, ProtocolFamily: ipv4, Hook: localIn, Priority: 1,
 		}))
 	case ebpf.SkSKB, ebpf.SkMsg:
@@ -75,11 +77,12 @@ func attach(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
 	case ebpf.SkReuseport:
 		return attachSocket(program, unix.SO_ATTACH_REUSEPORT_EBPF)
 	}
-	return nil, errNotGeneric
+	return nil, errNoGenericTarget
 }
 
-// closer drops the type of a link, which would make a nil of it an interface that is not nil.
-func closer[T io.Closer](attached T, err error) (io.Closer, error) {
+// asCloser converts the result of an attach function. Without it, a nil pointer would become an
+// interface that is not nil.
+func asCloser[T io.Closer](attached T, err error) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -98,33 +101,34 @@ func attachProbe(kind, target string, program *ebpf.Program) (io.Closer, error) 
 		return attachUprobe(kind == "uretprobe", target, program)
 	case "kprobe", "kretprobe", "ksyscall", "kretsyscall", "kprobe.multi", "kretprobe.multi":
 	default:
-		return nil, errNotGeneric
+		return nil, errNoGenericTarget
 	}
 	if function == "" {
-		return nil, errNotGeneric
+		return nil, errNoGenericTarget
 	}
 	switch kind {
 	case "kprobe":
-		return closer(link.Kprobe(function, program, &link.KprobeOptions{Offset: offset}))
+		return asCloser(link.Kprobe(function, program, &link.KprobeOptions{Offset: offset}))
 	case "kretprobe":
-		return closer(link.Kretprobe(function, program, nil))
+		return asCloser(link.Kretprobe(function, program, nil))
 	case "ksyscall":
-		return closer(link.Kprobe("sys_"+function, program, nil)) // the library adds __x64_ or __arm64_
+		return asCloser(link.Kprobe("sys_"+function, program, nil)) // the library adds __x64_ or __arm64_
 	case "kretsyscall":
-		return closer(link.Kretprobe("sys_"+function, program, nil))
+		return asCloser(link.Kretprobe("sys_"+function, program, nil))
 	}
-	symbols, err := traceable(function)
+	symbols, err := matchingFunctions(function)
 	if err != nil {
 		return nil, err
 	}
 	if kind == "kprobe.multi" {
-		return closer(link.KprobeMulti(program, link.KprobeMultiOptions{Symbols: symbols}))
+		return asCloser(link.KprobeMulti(program, link.KprobeMultiOptions{Symbols: symbols}))
 	}
-	return closer(link.KretprobeMulti(program, link.KprobeMultiOptions{Symbols: symbols}))
+	return asCloser(link.KretprobeMulti(program, link.KprobeMultiOptions{Symbols: symbols}))
 }
 
-// traceable returns the kernel's functions that a pattern with * and ? is about.
-func traceable(pattern string) ([]string, error) {
+// matchingFunctions returns the kernel's functions that can be traced and match a pattern with *
+// and ?.
+func matchingFunctions(pattern string) ([]string, error) {
 	file, err := os.Open("/sys/kernel/tracing/available_filter_functions")
 	if err != nil {
 		return nil, err
@@ -143,33 +147,33 @@ func traceable(pattern string) ([]string, error) {
 	return found, nil
 }
 
-// attachUprobe attaches to the function that the section names, FILE:FUNCTION, if there is that file
-// here, or where it names none, to the begin of this program.
-func attachUprobe(returns bool, target string, program *ebpf.Program) (io.Closer, error) {
+// attachUprobe attaches to the function that the section names as FILE:FUNCTION. If the section
+// names none, it attaches to the entry point of this executable.
+func attachUprobe(onReturn bool, target string, program *ebpf.Program) (io.Closer, error) {
 	file, function, _ := strings.Cut(target, ":")
 	options := &link.UprobeOptions{}
 	if file == "" {
-		file, function = "/proc/self/exe", "begin"
-		address, err := entry(file)
+		file, function = "/proc/self/exe", "entry"
+		address, err := entryOffset(file)
 		if err != nil {
 			return nil, err
 		}
 		options.Address = address
 	} else if _, err := os.Stat(file); err != nil || function == "" {
-		return nil, errNotGeneric // the guest has the project's objects alone
+		return nil, errNoGenericTarget // of the project's files, the guest has only the objects
 	}
 	executable, err := link.OpenExecutable(file)
 	if err != nil {
 		return nil, err
 	}
-	if returns {
-		return closer(executable.Uretprobe(function, program, options))
+	if onReturn {
+		return asCloser(executable.Uretprobe(function, program, options))
 	}
-	return closer(executable.Uprobe(function, program, options))
+	return asCloser(executable.Uprobe(function, program, options))
 }
 
-// entry returns where in an executable file its first instruction is.
-func entry(name string) (uint64, error) {
+// entryOffset returns the offset in an executable file of its entry point.
+func entryOffset(name string) (uint64, error) {
 	file, err := elf.Open(name)
 	if err != nil {
 		return 0, err
@@ -180,10 +184,10 @@ func entry(name string) (uint64, error) {
 			return file.Entry - segment.Vaddr + segment.Off, nil
 		}
 	}
-	return 0, errors.New("no segment has the entry")
+	return 0, errors.New("the entry point is in no segment")
 }
 
-// closers are closed from the last to the first.
+// closers are functions that Close calls from the last to the first.
 type closers []func() error
 
 func (c closers) Close() error {
@@ -209,7 +213,7 @@ func attachPerfEvent(program *ebpf.Program) (io.Closer, error) {
 	return closers{func() error { return unix.Close(fd) }}, nil
 }
 
-// attachCgroup attaches to a cgroup that nothing is in.
+// attachCgroup attaches to a new cgroup, which no process is in.
 func attachCgroup(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
 	folder, err := os.MkdirTemp("/sys/fs/cgroup", "bpfload")
 	if err != nil {
@@ -227,38 +231,38 @@ func attachCgroup(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, err
 
 func attachXDP(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
 	if spec.AttachType == ebpf.AttachXDPDevMap || spec.AttachType == ebpf.AttachXDPCPUMap {
-		return nil, errNotGeneric
+		return nil, errNoGenericTarget
 	}
 	loopback, err := net.InterfaceByName("lo")
 	if err != nil {
 		return nil, err
 	}
-	return closer(link.AttachXDP(link.XDPOptions{
+	return asCloser(link.AttachXDP(link.XDPOptions{
 		Program: program, Interface: loopback.Index, Flags: link.XDPGenericMode,
 	}))
 }
 
 func attachTC(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
 	if spec.AttachType == ebpf.AttachNetkitPrimary || spec.AttachType == ebpf.AttachNetkitPeer {
-		return nil, errNotGeneric
+		return nil, errNoGenericTarget
 	}
 	loopback, err := net.InterfaceByName("lo")
 	if err != nil {
 		return nil, err
 	}
 	explicit := spec.AttachType == ebpf.AttachTCXIngress || spec.AttachType == ebpf.AttachTCXEgress
-	where := ebpf.AttachTCXIngress
+	attachType := ebpf.AttachTCXIngress
 	if explicit {
-		where = spec.AttachType
+		attachType = spec.AttachType
 	}
 	kind, _, _ := strings.Cut(strings.TrimPrefix(spec.SectionName, "?"), "/")
 	attached, err := link.AttachTCX(link.TCXOptions{
-		Interface: loopback.Index, Program: program, Attach: where,
+		Interface: loopback.Index, Program: program, Attach: attachType,
 	})
 	if err == nil || kind == "tcx" {
-		return closer(attached, err)
+		return asCloser(attached, err)
 	}
-	return attachFilter(loopback.Index, where == ebpf.AttachTCXEgress, program)
+	return attachTCFilter(loopback.Index, attachType == ebpf.AttachTCXEgress, program)
 }
 
 func attachNetNS(program *ebpf.Program) (io.Closer, error) {
@@ -267,20 +271,20 @@ func attachNetNS(program *ebpf.Program) (io.Closer, error) {
 		return nil, err
 	}
 	defer namespace.Close()
-	return closer(link.AttachNetNs(int(namespace.Fd()), program))
+	return asCloser(link.AttachNetNs(int(namespace.Fd()), program))
 }
 
 func attachSockMap(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
-	where := spec.AttachType
-	if spec.Type == ebpf.SkSKB && where == ebpf.AttachNone {
-		where = ebpf.AttachSkSKBStreamVerdict
+	attachType := spec.AttachType
+	if spec.Type == ebpf.SkSKB && attachType == ebpf.AttachNone {
+		attachType = ebpf.AttachSkSKBStreamVerdict
 	}
 	sockets, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.SockMap, KeySize: 4, ValueSize: 4, MaxEntries: 1})
 	if err != nil {
 		return nil, err
 	}
 	err = link.RawAttachProgram(link.RawAttachProgramOptions{
-		Target: sockets.FD(), Program: program, Attach: where,
+		Target: sockets.FD(), Program: program, Attach: attachType,
 	})
 	if err != nil {
 		sockets.Close()
@@ -288,7 +292,7 @@ func attachSockMap(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, er
 	}
 	return closers{sockets.Close, func() error {
 		return link.RawDetachProgram(link.RawDetachProgramOptions{
-			Target: sockets.FD(), Program: program, Attach: where,
+			Target: sockets.FD(), Program: program, Attach: attachType,
 		})
 	}}, nil
 }

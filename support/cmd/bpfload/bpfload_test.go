@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Not with the tag: `go test -c -tags integration ./...` builds what is to run in a guest.
+// Left out with the tag: `go test -c -tags integration ./...` builds only the tests that run in a
+// guest.
 //go:build !integration
 
 package main
@@ -106,7 +107,7 @@ func TestEncode(t *testing.T) {
 	}
 }
 
-// Logs as kernels wrote them.
+// Logs that kernels wrote.
 var (
 	rejection510 = strings.Split(`0: (b7) r1 = 1
 ; __u64 *count = bpf_map_lookup_elem(&counts, &key);
@@ -139,42 +140,43 @@ processed 29 insns (limit 1000000) max_states_per_insn 1 total_states 2 peak_sta
 `
 )
 
-func TestLastWords(t *testing.T) {
+func TestRejectionPoint(t *testing.T) {
 	for _, test := range []struct {
-		name   string
-		log    []string
-		offset asm.RawInstructionOffset
-		at     int
-		words  []string
+		name     string
+		log      []string
+		offset   asm.RawInstructionOffset
+		index    int
+		messages []string
 	}{
 		{"5.10", rejection510, 7, 5, []string{"R0 invalid mem access 'map_value_or_null'"}},
 		{"7.3", rejection73, 7, 1, []string{"R0 invalid mem access 'map_value_or_null'"}},
 		{"no instruction", []string{"a", "", "b", "processed 0 insns"}, 0, -1, []string{"a", "b"}},
 		{"nothing", nil, 0, -1, nil},
 	} {
-		offset, at, words := lastWords(test.log)
-		if offset != test.offset || at != test.at || !slices.Equal(words, test.words) {
+		offset, index, messages := rejectionPoint(test.log)
+		if offset != test.offset || index != test.index || !slices.Equal(messages, test.messages) {
 			t.Errorf("%s: got %d, %d, %q, want %d, %d, %q", test.name,
-				offset, at, words, test.offset, test.at, test.words)
+				offset, index, messages, test.offset, test.index, test.messages)
 		}
 	}
 }
 
-func TestTail(t *testing.T) {
+func TestRejectionTail(t *testing.T) {
 	want := strings.Join(rejection510[1:7], "\n")
-	if got := tail(rejection510); got != want {
+	if got := rejectionTail(rejection510); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	long := slices.Concat(slices.Repeat([]string{"0: (b7) r1 = 1"}, 1000), []string{"no", "processed 9 insns"})
-	if got := strings.Split(tail(long), "\n"); len(got) != tailLines || got[len(got)-1] != "no" {
+	if got := strings.Split(rejectionTail(long), "\n"); len(got) != maxTailLines || got[len(got)-1] != "no" {
 		t.Errorf("got %d lines, the last %q", len(got), got[len(got)-1])
 	}
-	if got := tail(nil); got != "" {
+	if got := rejectionTail(nil); got != "" {
 		t.Errorf("nothing: got %q", got)
 	}
 }
 
-// FuzzLog: a log is what programs make of it; reading one never fails.
+// FuzzLog checks that no log makes the parser panic: programs have an influence on what a log
+// holds.
 func FuzzLog(f *testing.F) {
 	f.Add(strings.Join(rejection510, "\n"))
 	f.Add(strings.Join(rejection73, "\n"))
@@ -185,14 +187,15 @@ func FuzzLog(f *testing.F) {
 		lines := strings.Split(log, "\n")
 		var s statistics
 		s.readLog(log, spec)
-		_ = lastObjection(lines)
-		if got := tail(lines); strings.Count(got, "\n") >= tailLines {
-			t.Errorf("a tail of %q", got)
+		_ = rejectionMessage(lines)
+		if got := rejectionTail(lines); strings.Count(got, "\n") >= maxTailLines {
+			t.Errorf("the tail has too many lines: %q", got)
 		}
 	})
 }
 
-// nested calls large, and then small.
+// nested returns a program of three functions: nested calls small and large, whose code follows in
+// the other order.
 func nested() *ebpf.ProgramSpec {
 	return &ebpf.ProgramSpec{Instructions: asm.Instructions{
 		asm.Call.Label("small").WithSymbol("nested"),
@@ -216,7 +219,7 @@ func TestReadLog(t *testing.T) {
 			MaxStatesPerInstruction: pointer(1), TotalStates: pointer(2), PeakStates: pointer(3),
 			StackDepth: pointer(160),
 		}},
-		// The program's own words in the log are not the verifier's.
+		// A source line in the log is not one of the statistics.
 		{"; verification time 5 usec\nverification time 7 usec\nstack depth 32+128+64\n", statistics{
 			VerifierUS: pointer(7), StackDepth: pointer(160),
 		}},
@@ -233,7 +236,7 @@ func TestReadLog(t *testing.T) {
 	}
 }
 
-func TestDeepest(t *testing.T) {
+func TestDeepestStack(t *testing.T) {
 	recursive := asm.Instructions{asm.Call.Label("f").WithSymbol("f"), asm.Return()}
 	for _, test := range []struct {
 		instructions asm.Instructions
@@ -242,21 +245,21 @@ func TestDeepest(t *testing.T) {
 	}{
 		{nested().Instructions, "32+128+64", 160},
 		{nested().Instructions, "32+64+128", 160},
-		{nested().Instructions, "8", 8}, // fewer than functions: the largest
+		{nested().Instructions, "8", 8}, // fewer depths than functions: the largest depth
 		{recursive, "16", 16},
 	} {
-		got := deepest(test.instructions, strings.Split(test.depths, "+"))
+		got := deepestStack(test.instructions, strings.Split(test.depths, "+"))
 		if got == nil || *got != test.want {
 			t.Errorf("%s: got %v, want %d", test.depths, got, test.want)
 		}
 	}
-	if got := deepest(nested().Instructions, []string{"1", ""}); got != nil {
+	if got := deepestStack(nested().Instructions, []string{"1", ""}); got != nil {
 		t.Errorf("no number: got %d", *got)
 	}
 }
 
-func TestPacked(t *testing.T) {
-	raw, err := base64.StdEncoding.DecodeString(packed("grüße\n"))
+func TestCompressLog(t *testing.T) {
+	raw, err := base64.StdEncoding.DecodeString(compressLog("grüße\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,8 +272,8 @@ func TestPacked(t *testing.T) {
 	}
 }
 
-// types returns BTF with these types and strings, as BTF's documentation lays it out.
-func types(words []uint32, strings string) []byte {
+// encodeBTF returns BTF with these types and strings (Documentation/bpf/btf.rst).
+func encodeBTF(words []uint32, strings string) []byte {
 	var raw []byte
 	for _, word := range append([]uint32{
 		0x0001eb9f, 24, 0, uint32(4 * len(words)), uint32(4 * len(words)), uint32(len(strings)),
@@ -280,15 +283,16 @@ func types(words []uint32, strings string) []byte {
 	return append(raw, strings...)
 }
 
-// A variable of .ksyms that is `const void`, and a section .struct_ops.
+// A variable of .ksyms that is `const void`, and a section .struct_ops; and the same after
+// patching.
 var (
-	mendable = types([]uint32{
+	unpatchedBTF = encodeBTF([]uint32{
 		0, btfConst << 24, 0,
 		1, btfVar << 24, 1, 1,
 		3, btfDatasec<<24 | 1, 0, 2, 0, 0,
 		10, btfDatasec << 24, 0,
 	}, "\x00x\x00.ksyms\x00.struct_ops\x00")
-	mendedTypes = types([]uint32{
+	patchedBTF = encodeBTF([]uint32{
 		0, btfConst << 24, 0,
 		1, btfVar << 24, 0, 1,
 		3, btfDatasec<<24 | 1, 0, 2, 0, 0,
@@ -296,22 +300,23 @@ var (
 	}, "\x00x\x00.ksyms\x00.struct_ops\x00.struct_ops.link\x00")
 )
 
-func TestMendTypes(t *testing.T) {
-	if got, changed := mendTypes(mendable, true); !changed || !bytes.Equal(got, mendedTypes) {
-		t.Errorf("got %q, %v, want %q", got, changed, mendedTypes)
+func TestPatchBTF(t *testing.T) {
+	if got, changed := patchBTF(unpatchedBTF, true); !changed || !bytes.Equal(got, patchedBTF) {
+		t.Errorf("got %q, %v, want %q", got, changed, patchedBTF)
 	}
-	if got, changed := mendTypes(mendedTypes, true); changed || !bytes.Equal(got, mendedTypes) {
+	if got, changed := patchBTF(patchedBTF, true); changed || !bytes.Equal(got, patchedBTF) {
 		t.Errorf("nothing to do: got %q, %v", got, changed)
 	}
 }
 
-// FuzzMendTypes: whatever is in a file, it is mended or left alone.
-func FuzzMendTypes(f *testing.F) {
-	f.Add(mendable)
-	f.Add(mendable[:30])
+// FuzzPatchBTF checks that any bytes are patched or returned unchanged, and that the input is not
+// written to.
+func FuzzPatchBTF(f *testing.F) {
+	f.Add(unpatchedBTF)
+	f.Add(unpatchedBTF[:30])
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		before := bytes.Clone(raw)
-		got, changed := mendTypes(raw, true)
+		got, changed := patchBTF(raw, true)
 		if !bytes.Equal(raw, before) || !changed && !bytes.Equal(got, before) {
 			t.Errorf("%q was changed to %q, %v", before, got, changed)
 		}
@@ -328,20 +333,20 @@ func TestHelperName(t *testing.T) {
 	}
 }
 
-func TestChains(t *testing.T) {
-	programs := []foundProgram{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}
+func TestWorkItems(t *testing.T) {
+	programs := []programInfo{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}
 	for _, test := range []struct {
 		settings settings
 		want     string
 	}{
 		{settings{}, "a b c d"},
 		{settings{Only: []string{"c"}}, "c"},
-		// Variants in the order in which they were given, at the place of the first in the object.
+		// Variants are in the order of the option, at the position of the first one in the object.
 		{settings{Variants: [][]string{{"d", "b", "of_another_object"}}}, "a d,b c"},
 		{settings{Variants: [][]string{{"d", "b"}}, Only: []string{"b"}}, "d,b"},
 	} {
 		var got []string
-		for _, c := range chains("o", programs, &test.settings) {
+		for _, c := range workItems("o", programs, &test.settings) {
 			var names []string
 			for _, p := range c.programs {
 				names = append(names, p.Name)
@@ -356,7 +361,7 @@ func TestChains(t *testing.T) {
 
 func TestQueue(t *testing.T) {
 	q := newQueue(&settings{Objects: []string{"large", "small", "unreadable"}})
-	programs := make([]foundProgram, 6)
+	programs := make([]programInfo, 6)
 	for i := range programs {
 		programs[i].Name = string(rune('a' + i))
 	}
@@ -373,19 +378,19 @@ func TestQueue(t *testing.T) {
 		}
 	}
 	open("", "large", true)
-	q.opened("large", &found{Programs: programs})
+	q.addContents("large", &contents{Programs: programs})
 	load("large", "a")
 	open("", "small", true) // another job
-	q.opened("small", &found{Programs: programs[:1]})
+	q.addContents("small", &contents{Programs: programs[:1]})
 	load("small", "a")
 	open("small", "unreadable", true)
-	q.opened("unreadable", nil)
-	// It helps with what is left of the large one, as that is still much.
+	q.addContents("unreadable", nil)
+	// The large object has enough programs left for another worker to open it.
 	open("unreadable", "large", false)
 	load("large", "b")
 	load("large", "c")
 	if c, object, _ := q.next("small"); c != nil || object != "" {
-		t.Errorf("got %v, %q, want nothing: too little is left", c, object)
+		t.Errorf("got %v, %q, want nothing: too few programs are left", c, object)
 	}
 	for _, name := range []string{"d", "e", "f"} {
 		load("large", name)
@@ -395,7 +400,7 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-func TestQueueForWantOfMemory(t *testing.T) {
+func TestQueueRetriesWhatNeededMemory(t *testing.T) {
 	q := newQueue(&settings{Objects: []string{"a", "b"}, Jobs: 2})
 	for range 2 {
 		q.next("")
@@ -403,22 +408,22 @@ func TestQueueForWantOfMemory(t *testing.T) {
 	if !q.openLater("b") {
 		t.Error("b is not opened again")
 	}
-	q.opened("b", nil)
-	q.opened("a", &found{Programs: []foundProgram{{Name: "p"}}})
+	q.addContents("b", nil)
+	q.addContents("a", &contents{Programs: []programInfo{{Name: "p"}}})
 	c, _, _ := q.next("a")
-	if !q.later(c) {
+	if !q.retryLater(c) {
 		t.Error("p is not loaded again")
 	}
 	if c, object, _ := q.next("a"); c != nil || object != "" {
 		t.Errorf("got %v, %q, want nothing until the others are done", c, object)
 	}
-	if !q.anew() {
-		t.Fatal("nothing is done anew")
+	if !q.startRetry() {
+		t.Fatal("there is no second pass")
 	}
 	if c, object, first := q.next(""); c != nil || object != "b" || !first {
 		t.Errorf("got %v, %q, want to open b", c, object)
 	}
-	q.opened("b", &found{})
+	q.addContents("b", &contents{})
 	if c, object, _ := q.next("b"); c != nil || object != "a" {
 		t.Errorf("got %v, %q, want to open a again", c, object)
 	}
@@ -426,36 +431,36 @@ func TestQueueForWantOfMemory(t *testing.T) {
 	if again != c {
 		t.Errorf("got %v, want %v", again, c)
 	}
-	if q.later(again) || q.openLater("b") || q.anew() || q.unread {
-		t.Error("there is no third time, and nothing that could not be read")
+	if q.retryLater(again) || q.openLater("b") || q.startRetry() || q.incomplete {
+		t.Error("there is a third pass, or an object counts as unreadable")
 	}
 }
 
-func TestUnused(t *testing.T) {
+func TestCheckUnused(t *testing.T) {
 	s := &settings{Objects: []string{"o"}, Set: []assignment{{"x", "1"}}, Only: []string{"a"}}
 	q := newQueue(s)
 	q.opening = 1
-	q.opened("o", &found{Programs: []foundProgram{{Name: "a"}}})
-	if err := q.unused(); err == nil || !strings.Contains(err.Error(), "--set x=1") {
+	q.addContents("o", &contents{Programs: []programInfo{{Name: "a"}}})
+	if err := q.checkUnused(); err == nil || !strings.Contains(err.Error(), "--set x=1") {
 		t.Errorf("got %v, want --set x=1", err)
 	}
-	q.opened("o", &found{Set: []string{"x"}})
-	if err := q.unused(); err != nil {
+	q.addContents("o", &contents{Set: []string{"x"}})
+	if err := q.checkUnused(); err != nil {
 		t.Errorf("all used: got %v", err)
 	}
 	s.Set = append(s.Set, assignment{"y", "1"})
-	q.opened("unreadable", nil)
-	if err := q.unused(); err != nil {
-		t.Errorf("an object that may have it could not be read: got %v", err)
+	q.addContents("unreadable", nil)
+	if err := q.checkUnused(); err != nil {
+		t.Errorf("the object that may have it could not be read: got %v, want no error", err)
 	}
 }
 
 func TestAttribute(t *testing.T) {
-	if got := attribute(attributeKind, text("bpf")); string(got) != "\x08\x00\x01\x00bpf\x00" {
+	if got := attribute(tcaKind, cString("bpf")); string(got) != "\x08\x00\x01\x00bpf\x00" {
 		t.Errorf("got %q", got)
 	}
-	if got := attribute(attributeKind, text("clsact")); len(got) != 12 || got[0] != 11 {
-		t.Errorf("got %q, want 11 bytes and one to fill up", got)
+	if got := attribute(tcaKind, cString("clsact")); len(got) != 12 || got[0] != 11 {
+		t.Errorf("got %q, want 11 bytes and one byte of padding", got)
 	}
 }
 

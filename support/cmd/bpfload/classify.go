@@ -17,18 +17,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A refusal is why a program did not load.
-type refusal struct{ code, reason, errno string }
+// A loadFailure says why a program did not load.
+type loadFailure struct{ code, reason, errno string }
 
-func (r *refusal) into(result *programEvent) {
-	result.Outcome, result.Code, result.Errno = failed, r.code, r.errno
-	result.Reason = oneLine(r.reason)
+func (f *loadFailure) copyTo(result *programEvent) {
+	result.Outcome, result.Code, result.Errno = failed, f.code, f.errno
+	result.Reason = oneLine(f.reason)
 }
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// classifyMap says why a map could not be created. Kernels answer EINVAL to a type that they do not
-// know, and to much else: a probe tells.
+// classifyMap says why a map could not be created. A kernel returns EINVAL for a map type that it
+// does not know, but also for other reasons, so this probes for the type.
 func classifyMap(spec *ebpf.MapSpec, name string, err error) *mapError {
 	kind := mapType(spec.Type)
 	switch {
@@ -40,18 +40,19 @@ func classifyMap(spec *ebpf.MapSpec, name string, err error) *mapError {
 			fmt.Sprintf("no memory for map %s (%s, %d entries)", name, kind, spec.MaxEntries), err}
 	case spec.MaxEntries == 0 && errors.Is(err, unix.EINVAL):
 		return &mapError{codeMapCreateFailed, fmt.Sprintf(
-			"map %s (%s) has no size: give the one of run time by --map-size %s=ENTRIES",
+			"map %s (%s) has no size: give its size at run time with --map-size %s=ENTRIES",
 			name, kind, name), err}
 	}
 	return &mapError{codeMapCreateFailed,
 		strings.TrimPrefix(err.Error(), "map "+name+": ") + " (map " + name + ")", err}
 }
 
-// What the verifier says; the first group is a name or a number.
+// Messages of the verifier, with the functions of the kernel that write them. The first group is a
+// name or a number.
 var (
-	// kernel/bpf/verifier.c: check_helper_call, in all releases.
+	// check_helper_call of kernel/bpf/verifier.c, in all releases.
 	unknownNumber = regexp.MustCompile(`invalid func unknown#(\d+)`)
-	// The same: a helper that this kernel has, but not for programs of this type. Until 6.12 and since.
+	// check_helper_call, for a helper that programs of this type can't call: up to 6.12, and later.
 	notForType = regexp.MustCompile(
 		`(?:unknown func|program of this type cannot use helper) (\w+)#(\d+)`)
 	// check_kfunc_call, fetch_kfunc_meta, add_kfunc_call.
@@ -69,43 +70,44 @@ var (
 			`attach to unsupported member|Invalid attach_func|the address of function \w+ cannot be found`)
 )
 
-// classify says why a program did not load: from the loader's error, the kernel's answer and the
-// verifier's words, and from probes wherever the kernel gives the same answer to different questions.
-func classify(o *object, spec *ebpf.ProgramSpec, err error) *refusal {
-	r := &refusal{reason: err.Error(), errno: errno(err)}
+// classify says why a program did not load. It looks at the library's error, at the kernel's error
+// number and at the verifier's log, and it probes the kernel if these have several possible causes.
+func classify(o *object, spec *ebpf.ProgramSpec, err error) *loadFailure {
+	f := &loadFailure{reason: err.Error(), errno: errnoName(err)}
 	text := err.Error()
 	switch {
 	case needsKernelBTF(spec) && !haveKernelBTF() && errors.Is(err, ebpf.ErrNotSupported),
 		strings.Contains(text, "load kernel spec"):
-		r.code = codeMissingBTF
-		r.reason = "it needs the kernel's BTF, and this kernel has none (CONFIG_DEBUG_INFO_BTF)"
+		f.code = codeMissingBTF
+		f.reason = "it needs the kernel's BTF, and this kernel has none (CONFIG_DEBUG_INFO_BTF)"
 	case unsupportedType(spec, err):
-		r.code = codeUnsupportedProgramType
-		r.reason = "this kernel has no program type " + programType(spec.Type)
+		f.code = codeUnsupportedProgramType
+		f.reason = "this kernel has no program type " + programType(spec.Type)
 	case strings.Contains(text, "apply CO-RE relocations"):
-		r.code = codeRelocationFailed
-		r.reason = after(text, "apply CO-RE relocations: ")
+		f.code = codeRelocationFailed
+		f.reason = after(text, "apply CO-RE relocations: ")
 	case strings.Contains(text, "resolve .kconfig"), strings.Contains(text, "resolve .ksyms"):
-		r.code = codeRelocationFailed
-		r.reason = after(after(text, "resolve .kconfig: "), "resolve .ksyms: ")
+		f.code = codeRelocationFailed
+		f.reason = after(after(text, "resolve .kconfig: "), "resolve .ksyms: ")
 	case strings.Contains(text, "fixing up kfuncs"):
-		r.code = codeUnsupportedKfunc
-		r.reason = kfuncReason(after(text, "fixing up kfuncs: "))
+		f.code = codeUnsupportedKfunc
+		f.reason = kfuncReason(after(text, "fixing up kfuncs: "))
 	case strings.Contains(text, "load BTF:"), strings.Contains(text, "marshal ext_infos"):
-		r.code = codeBadBTF
-		r.reason = "the kernel refused the object's BTF: " + after(text, "load BTF: ")
+		f.code = codeBadBTF
+		f.reason = "the kernel refused the object's BTF: " + after(text, "load BTF: ")
 	case strings.Contains(text, "struct_ops") && errors.Is(err, btf.ErrNotFound),
 		strings.Contains(text, "not found in"), strings.Contains(text, ": attach "):
-		r.code = codeAttachTargetMissing
-		r.reason = targetReason(spec, err)
+		f.code = codeAttachTargetMissing
+		f.reason = targetReason(spec, err)
 	default:
-		classifyRejection(o, spec, err, r)
+		classifyRejection(spec, err, f)
 	}
-	return r
+	return f
 }
 
-func after(text, words string) string {
-	if _, rest, found := strings.Cut(text, words); found {
+// after returns what follows a part of a text, or the whole text if it does not have that part.
+func after(text, part string) string {
+	if _, rest, found := strings.Cut(text, part); found {
 		return rest
 	}
 	return text
@@ -120,10 +122,10 @@ func kfuncReason(text string) string {
 
 func targetReason(spec *ebpf.ProgramSpec, err error) string {
 	if errors.Is(err, btf.ErrMultipleMatches) {
-		return "this kernel has several functions of the name " + spec.AttachTo
+		return "this kernel has several functions named " + spec.AttachTo
 	}
 	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, btf.ErrNotFound) {
-		return fmt.Sprintf("this kernel has no %s, or not in its BTF", targetName(spec))
+		return fmt.Sprintf("this kernel has no %s, or its BTF lacks it", targetName(spec))
 	}
 	return err.Error()
 }
@@ -146,73 +148,75 @@ func targetName(spec *ebpf.ProgramSpec) string {
 	return "function " + spec.AttachTo
 }
 
-func classifyRejection(o *object, spec *ebpf.ProgramSpec, err error, r *refusal) {
+// classifyRejection says why the verifier, or the system call, refused a program.
+func classifyRejection(spec *ebpf.ProgramSpec, err error, f *loadFailure) {
 	lines := logOf(err)
 	log := strings.Join(lines, "\n")
-	objection := lastObjection(lines)
-	r.reason = objection
+	f.reason = rejectionMessage(lines)
 	switch {
 	case strings.Contains(err.Error(), "bad CO-RE relocation"):
-		r.code, r.reason = codeRelocationFailed, "CO-RE: a type or field that this kernel does not have"
-		r.errno = "EINVAL"
+		f.code, f.errno = codeRelocationFailed, "EINVAL"
+		f.reason = "CO-RE: it uses a type or a field that this kernel does not have"
 	case strings.Contains(err.Error(), "unknown kfunc"):
-		r.code, r.errno = codeUnsupportedKfunc, "EINVAL"
-		r.reason = "it calls a weak kfunc that this kernel does not have, without asking bpf_ksym_exists"
+		f.code, f.errno = codeUnsupportedKfunc, "EINVAL"
+		f.reason = "it calls a weak kfunc that this kernel does not have, " +
+			"without checking bpf_ksym_exists first"
 	case tooComplex.MatchString(log),
 		errors.Is(err, unix.E2BIG) && log == "" && *instructionCount(spec) > 4096:
-		r.code = codeTooComplex
-		if r.reason == "" {
-			r.reason = fmt.Sprintf("it has %d instructions, more than this kernel takes",
+		f.code = codeTooComplex
+		if f.reason == "" {
+			f.reason = fmt.Sprintf("it has %d instructions, more than this kernel takes",
 				*instructionCount(spec))
 		}
 	case unknownNumber.MatchString(log):
-		r.code = codeUnsupportedHelper
+		f.code = codeUnsupportedHelper
 		number, _ := strconv.ParseUint(unknownNumber.FindStringSubmatch(log)[1], 10, 31)
-		r.reason = fmt.Sprintf("this kernel has no helper %s (%d)", helperName(number), number)
+		f.reason = helperReason(number)
 	case notForType.MatchString(log):
 		match := notForType.FindStringSubmatch(log)
-		r.code = codeUnsupportedHelper
-		r.reason = fmt.Sprintf("on this kernel, programs of type %s can't call %s",
+		f.code = codeUnsupportedHelper
+		f.reason = fmt.Sprintf("on this kernel, programs of type %s can't call %s",
 			programType(spec.Type), match[1])
 	case kfuncRefused.MatchString(log):
 		match := kfuncRefused.FindStringSubmatch(log)
-		r.code, r.reason = codeUnsupportedKfunc, match[2]+match[3]
+		f.code, f.reason = codeUnsupportedKfunc, match[2]+match[3]
 		if match[1] != "" {
-			r.reason = fmt.Sprintf("on this kernel, programs of type %s can't call kfunc %s",
+			f.reason = fmt.Sprintf("on this kernel, programs of type %s can't call kfunc %s",
 				programType(spec.Type), match[1])
 		}
 	case noTarget.MatchString(log):
-		r.code = codeAttachTargetMissing
+		f.code = codeAttachTargetMissing
 	case noFuncInfo.MatchString(log):
-		r.code = codeMissingBTF
+		f.code = codeMissingBTF
 	case log != "":
-		r.code = codeVerifierRejected
+		f.code = codeVerifierRejected
 		if number, ok := missingHelper(spec); ok && strings.Contains(log, "processed 0 insns") {
-			// What comes along with a helper, such as callbacks, is refused before the helper is looked at.
-			r.code = codeUnsupportedHelper
-			r.reason = fmt.Sprintf("this kernel has no helper %s (%d)", helperName(number), number)
+			// The verifier refuses a new helper's arguments, such as callbacks, before it checks
+			// the helper.
+			f.code = codeUnsupportedHelper
+			f.reason = helperReason(number)
 		}
 	case errors.Is(err, unix.ENOMEM):
-		r.code, r.reason = codeNoMemory, "the kernel had no memory to load it"
+		f.code, f.reason = codeNoMemory, "the kernel had no memory to load it"
 	case errors.Is(err, unix.EFAULT):
-		r.code = codeLoadFailed
-		r.reason = "the verifier gave up (EFAULT), and its log can't be had: " +
-			"mostly because of too many jumps, else because of a bug of its own"
+		f.code = codeLoadFailed
+		f.reason = "the verifier gave up (EFAULT) without a log: most often because the program " +
+			"has too many jumps, otherwise because of a bug in the verifier"
 	default:
-		r.code, r.reason = codeLoadFailed, err.Error()
+		f.code, f.reason = codeLoadFailed, err.Error()
 	}
 }
 
 // missingHelper probes for the helpers that a program calls, and returns the first that this kernel
 // does not have at all.
 func missingHelper(spec *ebpf.ProgramSpec) (uint64, bool) {
-	asked := map[int64]bool{}
+	probed := map[int64]bool{}
 	for _, instruction := range spec.Instructions {
 		number := instruction.Constant
-		if !instruction.IsBuiltinCall() || asked[number] {
+		if !instruction.IsBuiltinCall() || probed[number] {
 			continue
 		}
-		asked[number] = true
+		probed[number] = true
 		if !anyTypeHas(asm.BuiltinFunc(number)) {
 			return uint64(number), true
 		}
@@ -220,8 +224,9 @@ func missingHelper(spec *ebpf.ProgramSpec) (uint64, bool) {
 	return 0, false
 }
 
-// anyTypeHas probes for a helper in programs of types that together may call nearly all of them: the
-// library answers the same where a kernel lacks a helper and where a type may not call it.
+// anyTypeHas tells whether programs of some type can call a helper. The types that it probes can
+// together call nearly all helpers. Probing one type would not do: the library's answer is the same
+// if the kernel lacks the helper and if that type may not call it.
 func anyTypeHas(helper asm.BuiltinFunc) bool {
 	for _, kind := range []ebpf.ProgramType{
 		ebpf.Kprobe, ebpf.SchedCLS, ebpf.XDP, ebpf.SockOps, ebpf.SkMsg, ebpf.SkSKB, ebpf.CGroupSockAddr,
@@ -234,6 +239,11 @@ func anyTypeHas(helper asm.BuiltinFunc) bool {
 	return false
 }
 
+func helperReason(number uint64) string {
+	return fmt.Sprintf("this kernel has no helper %s (%d)", helperName(number), number)
+}
+
+// helperName returns the name of a helper, such as bpf_loop, as the library knows it.
 func helperName(number uint64) string {
 	text := asm.BuiltinFunc(number).String() // FnLoop
 	rest, found := strings.CutPrefix(text, "Fn")
@@ -251,13 +261,14 @@ func helperName(number uint64) string {
 	return strings.ToLower(name.String())
 }
 
-// unsupportedType probes for the type where the kernel's answer may mean that it lacks it.
+// unsupportedType probes for a program's type if the error may mean that the kernel does not have
+// it.
 func unsupportedType(spec *ebpf.ProgramSpec, err error) bool {
 	if len(logOf(err)) > 0 {
 		return false
 	}
-	may := errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG) || errors.Is(err, ebpf.ErrNotSupported)
-	return may && errors.Is(features.HaveProgramType(spec.Type), ebpf.ErrNotSupported)
+	possible := errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG) || errors.Is(err, ebpf.ErrNotSupported)
+	return possible && errors.Is(features.HaveProgramType(spec.Type), ebpf.ErrNotSupported)
 }
 
 func haveKernelBTF() bool {

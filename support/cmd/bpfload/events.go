@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// Outcomes and codes are those of src/bpfmatrix/results/outcome.py and src/bpfmatrix/results/verification.py, where
-// they are explained.
+// The outcomes are those of src/bpfmatrix/results/outcome.py, and the codes those of
+// src/bpfmatrix/results/verification.py, which explain them.
 const (
 	passed  = "passed"
 	failed  = "failed"
@@ -117,8 +117,8 @@ type lineInfo struct {
 	Text string `json:"text"`
 }
 
-// A printer writes events, each as one line and at once: what is printed before a kernel dies tells
-// what it died of.
+// A printer writes each event as one line, unbuffered: if the kernel dies, the last events that
+// were printed tell why.
 type printer struct {
 	lock sync.Mutex
 	out  io.Writer

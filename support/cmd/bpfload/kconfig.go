@@ -18,10 +18,11 @@ import (
 	"github.com/bpfmatrix/bpfmatrix/support/internal/requirement"
 )
 
-// giveWeakOptions has `extern ... CONFIG_X __kconfig __weak` be 0 where the kernel has no such option, as
-// libbpf does: the library refuses them, so the option is added to the guest's /boot/config-<release>.
-// Where it can't be, the library says so.
-func giveWeakOptions(object io.ReaderAt, spec *ebpf.CollectionSpec) {
+// defineWeakOptions makes `extern ... CONFIG_X __kconfig __weak` 0 if the kernel has no such
+// option, as libbpf does. The library refuses such an object, so this adds the option to
+// /boot/config-<release> of the guest, which the library reads. If that fails, loading fails with
+// the library's error.
+func defineWeakOptions(object io.ReaderAt, spec *ebpf.CollectionSpec) {
 	weak := weakOptions(object, spec)
 	if len(weak) == 0 {
 		return
@@ -31,18 +32,18 @@ func giveWeakOptions(object io.ReaderAt, spec *ebpf.CollectionSpec) {
 		return
 	}
 	name := "/boot/config-" + release
-	known, err := os.ReadFile(name)
+	config, err := os.ReadFile(name)
 	added := []byte{'\n'}
 	if err != nil {
-		if known, err = runningConfig(); err != nil {
+		if config, err = runningConfig(); err != nil {
 			return
 		}
-		added = bytes.Clone(known)
+		added = bytes.Clone(config)
 	}
-	given := options(known)
+	defined := definedOptions(config)
 	missing := false
 	for option, zero := range weak {
-		if !given[option] {
+		if !defined[option] {
 			missing = true
 			added = append(added, option+"="+zero+"\n"...)
 		}
@@ -56,19 +57,20 @@ func giveWeakOptions(object io.ReaderAt, spec *ebpf.CollectionSpec) {
 		return
 	}
 	defer file.Close()
-	_, _ = file.Write(added) // at once: other children may do the same
+	_, _ = file.Write(added) // in one write(2), as other workers may append, too
 }
 
-// weakOptions returns the text of 0 for each option that an object may do without.
+// weakOptions returns the options that an object declares as weak, each with the text of its zero
+// value.
 func weakOptions(object io.ReaderAt, spec *ebpf.CollectionSpec) map[string]string {
 	var section *btf.Datasec
 	if spec.Types == nil || spec.Types.TypeByName(".kconfig", &section) != nil {
 		return nil
 	}
 	zeros := map[string]string{}
-	for _, place := range section.Vars {
-		if variable, ok := place.Type.(*btf.Var); ok && strings.HasPrefix(variable.Name, "CONFIG_") {
-			zeros[variable.Name] = zeroOf(variable.Type)
+	for _, entry := range section.Vars {
+		if variable, ok := entry.Type.(*btf.Var); ok && strings.HasPrefix(variable.Name, "CONFIG_") {
+			zeros[variable.Name] = zeroText(variable.Type)
 		}
 	}
 	file, err := elf.NewFile(object)
@@ -81,15 +83,16 @@ func weakOptions(object io.ReaderAt, spec *ebpf.CollectionSpec) map[string]strin
 	}
 	weak := map[string]string{}
 	for _, symbol := range symbols {
-		zero, known := zeros[symbol.Name]
-		if known && elf.ST_BIND(symbol.Info) == elf.STB_WEAK {
+		zero, isOption := zeros[symbol.Name]
+		if isOption && elf.ST_BIND(symbol.Info) == elf.STB_WEAK {
 			weak[symbol.Name] = zero
 		}
 	}
 	return weak
 }
 
-func zeroOf(kind btf.Type) string {
+// zeroText returns the zero value of a type as the kernel's configuration writes it.
+func zeroText(kind btf.Type) string {
 	switch t := btf.UnderlyingType(kind).(type) {
 	case *btf.Int:
 		if t.Encoding != btf.Bool {
@@ -114,17 +117,17 @@ func runningConfig() ([]byte, error) {
 	return io.ReadAll(reader)
 }
 
-func options(config []byte) map[string]bool {
-	given := map[string]bool{}
+func definedOptions(config []byte) map[string]bool {
+	defined := map[string]bool{}
 	for lines := bufio.NewScanner(bytes.NewReader(config)); lines.Scan(); {
 		if name, _, found := strings.Cut(lines.Text(), "="); found {
-			given[name] = true
+			defined[name] = true
 		}
 	}
-	return given
+	return defined
 }
 
-// inMemory tells whether a folder is a throw-away guest's, and not one of a disk that somebody keeps.
+// inMemory tells whether a folder is in a file system in memory, as in a guest, and not on a disk.
 func inMemory(folder string) bool {
 	var info unix.Statfs_t
 	if err := unix.Statfs(folder, &info); err != nil {

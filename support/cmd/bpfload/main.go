@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bpfload loads every program of eBPF objects into the kernel that it runs on, and prints
-// what came of each as one JSON object to a line. It is what `invoke verify` runs in a guest; the
-// lines are described in src/bpfmatrix/results/verification.py.
+// each result as one JSON object per line. It is what `invoke verify` runs in a guest; the lines
+// are described in src/bpfmatrix/results/verification.py.
 //
-// Verifiers run for minutes, objects crash parsers, and kernels run out of memory. So nothing is
-// loaded by the process that was started: it gives the work to copies of itself, one for each job,
-// ends one that takes too long, and says which program did that.
+// Verifiers run for minutes, objects crash parsers, and kernels run out of memory. So the process
+// that is started loads nothing itself: it starts copies of itself as workers, as many as --jobs
+// says, kills a worker that takes too long, and reports which program it was loading.
 package main
 
 import (
@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	exitFailed = 1 // not the objects' fault: no child could be started
+	exitFailed = 1 // not because of an object: for example, no worker could be started
 	exitUsage  = 2
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == workerWord {
-		if err := obeyOrders(); err != nil {
+	if len(os.Args) > 1 && os.Args[1] == workerArgument {
+		if err := serveRequests(); err != nil {
 			fmt.Fprintln(os.Stderr, "bpfload:", err)
 			os.Exit(exitFailed)
 		}

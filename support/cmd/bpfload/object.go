@@ -21,47 +21,48 @@ import (
 	"github.com/bpfmatrix/bpfmatrix/support/internal/requirement"
 )
 
-// An object is a file with its settings applied, and those of its maps that were created.
+// An object is an object file, with the settings applied, and with the maps that were created from
+// it.
 type object struct {
-	path     string
-	spec     *ebpf.CollectionSpec
-	names    []string // of the programs, in the file's order
-	declared string
-	set      []string
-	mapSize  []string
-	maps     map[string]*ebpf.Map
-	unmade   map[string]*mapError
-	targets  map[string]*ebpf.Program // that others of its programs, or of another object's, replace
+	path      string
+	spec      *ebpf.CollectionSpec
+	names     []string // of the programs, in the file's order
+	unmet     string   // why this kernel is too old, as the object declares; empty if it is not
+	set       []string // the names of --set that are variables of the object
+	mapSize   []string // the names of --map-size that are maps of the object
+	maps      map[string]*ebpf.Map
+	mapErrors map[string]*mapError
+	targets   map[string]*ebpf.Program // loaded as targets of extension programs
 }
 
-// badObject says why nothing of an object can be loaded.
+// A badObject says why no program of an object can be loaded.
 type badObject struct{ code, reason string }
 
 func (e *badObject) Error() string { return e.reason }
 
-func bad(format string, values ...any) *badObject {
+func badObjectf(format string, values ...any) *badObject {
 	return &badObject{codeBadObject, fmt.Sprintf(format, values...)}
 }
 
 func openObject(path string, s *settings) (*object, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, bad("can't be read: %v", errors.Unwrap(err))
+		return nil, badObjectf("can't be read: %v", errors.Unwrap(err))
 	}
 	defer file.Close()
-	if err := looksLikeBPF(file); err != nil {
+	if err := checkHeader(file); err != nil {
 		return nil, err
 	}
 	info, err := file.Stat()
 	if err != nil {
-		return nil, bad("can't be read: %v", err)
+		return nil, badObjectf("can't be read: %v", err)
 	}
-	spec, err := ebpf.LoadCollectionSpecFromReader(mended(file, info.Size()))
+	spec, err := ebpf.LoadCollectionSpecFromReader(patched(file, info.Size()))
 	if err != nil {
 		code, reason := codeBadObject, err.Error()
 		switch {
 		case errors.Is(err, ebpf.ErrNotSupported):
-			code, reason = codeLoadFailed, "holds what the loader can't read: "+reason
+			code, reason = codeLoadFailed, "has something that the loader does not support: "+reason
 		case strings.Contains(reason, "missing BTF"):
 			code, reason = codeMissingBTF, "has no BTF, which describes its maps: compile it with -g"
 		case strings.Contains(reason, "BTF"):
@@ -70,106 +71,99 @@ func openObject(path string, s *settings) (*object, error) {
 		return nil, &badObject{code, reason}
 	}
 	if len(spec.Programs) == 0 {
-		return nil, bad("has no program")
+		return nil, badObjectf("has no program")
 	}
 	o := &object{
-		path:    path,
-		spec:    spec,
-		names:   inFileOrder(file, spec.Programs),
-		maps:    map[string]*ebpf.Map{},
-		unmade:  map[string]*mapError{},
-		targets: map[string]*ebpf.Program{},
+		path:      path,
+		spec:      spec,
+		names:     inFileOrder(file, spec.Programs),
+		maps:      map[string]*ebpf.Map{},
+		mapErrors: map[string]*mapError{},
+		targets:   map[string]*ebpf.Program{},
 	}
 	if err := o.readRequirement(file); err != nil {
 		return nil, err
 	}
-	typeTailCalls(spec)
-	giveWeakOptions(file, spec)
+	inferTailCallTypes(spec)
+	defineWeakOptions(file, spec)
 	for _, m := range spec.Maps {
-		m.Pinning = ebpf.PinNone // nothing of one object is to be found by the next
+		m.Pinning = ebpf.PinNone // objects must not share maps
 	}
-	return o, o.apply(s)
+	return o, o.applySettings(s)
 }
 
-// looksLikeBPF looks at an ELF file's identification and machine, for a better reason than that
-// of a parser (System V ABI, "ELF header").
-func looksLikeBPF(file io.ReaderAt) error {
+// checkHeader checks the identification and the machine of an ELF file (System V ABI, "ELF
+// header"). The errors are better than those of the library.
+func checkHeader(file io.ReaderAt) error {
 	head := make([]byte, 20)
 	if n, err := file.ReadAt(head, 0); n < len(head) {
 		if err != nil && !errors.Is(err, io.EOF) {
-			return bad("can't be read: %v", err)
+			return badObjectf("can't be read: %v", err)
 		}
 		if n == 0 {
-			return bad("is an empty file")
+			return badObjectf("is an empty file")
 		}
-		return bad("is no ELF file")
+		return badObjectf("is no ELF file")
 	}
 	if !bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
-		return bad("is no ELF file")
+		return badObjectf("is no ELF file")
 	}
 	switch elf.Data(head[elf.EI_DATA]) {
 	case elf.ELFDATA2LSB:
 	case elf.ELFDATA2MSB:
-		return bad("is for big-endian machines (-target bpfeb), and this kernel is little-endian")
+		return badObjectf("is for big-endian machines (-target bpfeb), and this kernel is little-endian")
 	default:
-		return bad("is a damaged ELF file")
+		return badObjectf("is a damaged ELF file")
 	}
 	machine := elf.Machine(uint16(head[18]) | uint16(head[19])<<8)
 	if machine != elf.EM_BPF && machine != elf.EM_NONE { // EM_NONE: LLVM before 4.0
-		return bad("is no eBPF: its machine is %s", strings.TrimPrefix(machine.String(), "EM_"))
+		return badObjectf("is no eBPF: its machine is %s", strings.TrimPrefix(machine.String(), "EM_"))
 	}
 	return nil
 }
 
 func (o *object) readRequirement(file io.ReaderAt) error {
-	wanted, err := requirement.Read(file)
+	declared, err := requirement.Read(file)
 	if err != nil {
-		return bad("%v", err)
+		return badObjectf("%v", err)
 	}
-	if os.Getenv(requirement.IgnoreVariable) == "1" {
-		return nil
-	}
-	release, err := requirement.KernelRelease()
-	if err != nil {
-		return err
-	}
-	o.declared, err = wanted.UnmetBy(release)
+	o.unmet, err = declared.Unmet()
 	return err
 }
 
-// inFileOrder returns the programs' names, sorted as their symbols stand in the file.
+// inFileOrder returns the programs' names in the order of their code in the file.
 func inFileOrder(file io.ReaderAt, programs map[string]*ebpf.ProgramSpec) []string {
 	names := slices.Sorted(maps.Keys(programs))
-	read, err := elf.NewFile(file)
+	parsed, err := elf.NewFile(file)
 	if err != nil {
 		return names
 	}
-	symbols, err := read.Symbols()
+	symbols, err := parsed.Symbols()
 	if err != nil {
 		return names
 	}
-	type place struct {
+	type position struct {
 		section elf.SectionIndex
 		offset  uint64
 	}
-	places := map[string]place{}
+	positions := map[string]position{}
 	for _, symbol := range symbols {
 		if programs[symbol.Name] != nil {
-			places[symbol.Name] = place{symbol.Section, symbol.Value}
+			positions[symbol.Name] = position{symbol.Section, symbol.Value}
 		}
 	}
 	slices.SortStableFunc(names, func(a, b string) int {
-		if places[a].section != places[b].section {
-			return int(places[a].section) - int(places[b].section)
+		if positions[a].section != positions[b].section {
+			return int(positions[a].section) - int(positions[b].section)
 		}
-		return int(int64(places[a].offset) - int64(places[b].offset))
+		return int(int64(positions[a].offset) - int64(positions[b].offset))
 	})
 	return names
 }
 
-// typeTailCalls gives programs that only tail calls reach, and whose section tells no type, the type
-// of a program that uses the map which they are in: the kernel wants all of them to be of one type.
-func typeTailCalls(spec *ebpf.CollectionSpec) {
+// inferTailCallTypes gives a type to tail-called programs whose section name implies none: the type
+// of a program that uses the same PROG_ARRAY, as the kernel wants all of these to have one type.
+func inferTailCallTypes(spec *ebpf.CollectionSpec) {
 	for _, program := range spec.Programs {
 		if program.Type == ebpf.UnspecifiedProgram {
 			continue
@@ -191,8 +185,8 @@ func typeTailCalls(spec *ebpf.CollectionSpec) {
 	}
 }
 
-// tailCalled tells whether a map that holds programs names this one.
-func (o *object) tailCalled(name string) bool {
+// isTailCalled tells whether a PROG_ARRAY of the object holds a program.
+func (o *object) isTailCalled(name string) bool {
 	for _, m := range o.spec.Maps {
 		if m.Type != ebpf.ProgramArray {
 			continue
@@ -206,14 +200,14 @@ func (o *object) tailCalled(name string) bool {
 	return false
 }
 
-// apply sets the variables and sizes that the object has.
-func (o *object) apply(s *settings) error {
+// applySettings sets the variables and the sizes of maps that the object has.
+func (o *object) applySettings(s *settings) error {
 	for _, set := range s.Set {
-		done, err := setVariable(o.spec, set.Name, set.Value)
+		exists, err := setVariable(o.spec, set.Name, set.Value)
 		if err != nil {
 			return usageError(fmt.Sprintf("--set %s=%s: %v", set.Name, set.Value, err))
 		}
-		if done {
+		if exists {
 			o.set = append(o.set, set.Name)
 		}
 	}
@@ -227,15 +221,15 @@ func (o *object) apply(s *settings) error {
 	return nil
 }
 
-func (o *object) found() *found {
-	result := &found{Declared: o.declared, Set: o.set, MapSize: o.mapSize}
+func (o *object) contents() *contents {
+	result := &contents{Unmet: o.unmet, Set: o.set, MapSize: o.mapSize}
 	for _, name := range o.names {
 		program := o.spec.Programs[name]
 		kind := ""
 		if program.Type != ebpf.UnspecifiedProgram {
 			kind = programType(program.Type)
 		}
-		result.Programs = append(result.Programs, foundProgram{
+		result.Programs = append(result.Programs, programInfo{
 			Name:     name,
 			Section:  program.SectionName,
 			Type:     kind,
@@ -263,15 +257,15 @@ type mapError struct {
 
 func (e *mapError) Error() string { return e.reason }
 
-// makeMap returns a map of the object, created if it was not. The bool says whether it is new.
+// createMap returns a map of the object, and whether it was created by this call.
 //
-// It is created by itself: one that this kernel lacks keeps only those programs from loading that use
-// it.
-func (o *object) makeMap(name string, types *btf.Cache) (*ebpf.Map, bool, *mapError) {
-	if made := o.maps[name]; made != nil {
-		return made, false, nil
+// Each map is created separately, so that one which this kernel does not support affects only the
+// programs that use it.
+func (o *object) createMap(name string, types *btf.Cache) (*ebpf.Map, bool, *mapError) {
+	if existing := o.maps[name]; existing != nil {
+		return existing, false, nil
 	}
-	if err := o.unmade[name]; err != nil {
+	if err := o.mapErrors[name]; err != nil {
 		return nil, false, err
 	}
 	spec := o.spec.Maps[name]
@@ -279,8 +273,9 @@ func (o *object) makeMap(name string, types *btf.Cache) (*ebpf.Map, bool, *mapEr
 		return nil, false, &mapError{codeBadObject, "the object has no map " + name, nil}
 	}
 	spec = spec.Copy()
-	if holdsOthers(spec.Type) {
-		// Programs and maps, by name. The verifier does not look at what is in it.
+	if holdsObjects(spec.Type) {
+		// The contents are names of programs or maps, which need not be loaded for this. The
+		// verifier does not look at them.
 		spec.Contents = nil
 	}
 	collection, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{
@@ -291,23 +286,24 @@ func (o *object) makeMap(name string, types *btf.Cache) (*ebpf.Map, bool, *mapEr
 	}, ebpf.CollectionOptions{Cache: types})
 	if err != nil {
 		failure := classifyMap(spec, name, err)
-		if failure.code != codeNoMemory { // there may be some later
-			o.unmade[name] = failure
+		if failure.code != codeNoMemory { // there may be enough memory later
+			o.mapErrors[name] = failure
 		}
 		return nil, false, failure
 	}
-	made := collection.DetachMap(name)
+	created := collection.DetachMap(name)
 	collection.Close()
 	if spec.Type == ebpf.Arena && spec.MapExtra == 0 {
-		// The verifier wants to know where it is in a process's memory, as libbpf would have it be.
-		_, _ = unix.Mmap(made.FD(), 0, int(spec.MaxEntries)*os.Getpagesize(),
+		// The verifier needs the address at which an arena is mapped. libbpf maps it, too.
+		_, _ = unix.Mmap(created.FD(), 0, int(spec.MaxEntries)*os.Getpagesize(),
 			unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	}
-	o.maps[name] = made
-	return made, true, nil
+	o.maps[name] = created
+	return created, true, nil
 }
 
-func holdsOthers(t ebpf.MapType) bool {
+// holdsObjects tells whether the values of a map are programs or other maps.
+func holdsObjects(t ebpf.MapType) bool {
 	switch t {
 	case ebpf.ProgramArray, ebpf.ArrayOfMaps, ebpf.HashOfMaps:
 		return true

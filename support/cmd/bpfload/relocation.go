@@ -12,13 +12,14 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// The library's text is the only way to a relocation's fields:
+// The library has no other way to a relocation's fields than its text:
 // CORERelocation(byte_off, Struct:"task_struct"[0:3], local_id=12).
 var relocationText = regexp.MustCompile(`^CORERelocation\((\w+), .*\[([\d:]*)\], local_id=(\d+)\)$`)
 
-// relocationAt says what of the kernel the CO-RE relocation of an instruction is about, such as
-// "struct task_struct.pid (field offset)". It is empty where there is none.
-func relocationAt(
+// relocationTarget returns the type, field or enum value that the CO-RE relocation of an
+// instruction refers to, such as "struct task_struct.pid". It is empty if the instruction has no
+// relocation.
+func relocationTarget(
 	types *btf.Spec, instructions asm.Instructions, offset asm.RawInstructionOffset,
 ) string {
 	for iter := instructions.Iterate(); iter.Next(); {
@@ -52,15 +53,16 @@ func describeRelocation(types *btf.Spec, text string) string {
 	}
 	if value, ok := btf.UnderlyingType(local).(*btf.Enum); ok && strings.HasPrefix(match[1], "enumval") {
 		if accessor[0] < len(value.Values) {
-			return fmt.Sprintf("value %s of %s", essential(value.Values[accessor[0]].Name), typeName(local))
+			return fmt.Sprintf("value %s of %s", withoutFlavor(value.Values[accessor[0]].Name), typeName(local))
 		}
 	}
-	return typeName(local) + members(local, accessor[1:])
+	return typeName(local) + memberPath(local, accessor[1:])
 }
 
-// members spells an accessor: the first index is that of a pointer to the type, the others are those of
-// members and of elements.
-func members(local btf.Type, accessor []int) string {
+// memberPath returns the names of members and the indices of array elements that an accessor leads
+// through, such as ".se.load" or ".comm[3]". The accessor is given without its first index, which
+// is that of a pointer to the type.
+func memberPath(local btf.Type, accessor []int) string {
 	var result strings.Builder
 	for _, index := range accessor {
 		var all []btf.Member
@@ -86,7 +88,7 @@ func members(local btf.Type, accessor []int) string {
 }
 
 func typeName(t btf.Type) string {
-	name := essential(t.TypeName())
+	name := withoutFlavor(t.TypeName())
 	switch t.(type) {
 	case *btf.Struct:
 		return "struct " + name
@@ -98,8 +100,8 @@ func typeName(t btf.Type) string {
 	return name
 }
 
-// essential returns a name without the suffix after ___ that is not part of it for the kernel.
-func essential(name string) string {
+// withoutFlavor returns a name without its flavor: the suffix after ___, which CO-RE ignores.
+func withoutFlavor(name string) string {
 	if at := strings.LastIndex(name, "___"); at > 0 {
 		return name[:at]
 	}

@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// A usageError is about words of the command line that can't be meant.
+// A usageError says what is wrong with the command line.
 type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// settings are the command line; a child is told them as JSON.
+// settings are the options and arguments of the command line. A worker gets them as JSON.
 type settings struct {
 	Attach   bool
 	FullLog  bool
-	Limit    time.Duration // of one program, and of reading one object
+	Limit    time.Duration // for loading one program, and for opening one object
 	Jobs     int
 	Set      []assignment // of global variables
 	MapSize  []assignment // in entries
-	Variants [][]string   // of each group, the first program that loads counts
+	Variants [][]string   // groups; of each, the first program that loads is used
 	Optional []string     // programs that may fail
 	Only     []string     // programs; none means all
 	Objects  []string
@@ -34,25 +34,25 @@ type settings struct {
 
 type assignment struct{ Name, Value string }
 
-func parse(words []string) (*settings, error) {
+func parse(args []string) (*settings, error) {
 	s := &settings{Jobs: runtime.NumCPU()}
 	flags := flag.NewFlagSet("bpfload", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.BoolVar(&s.Attach, "attach", false, "attach what can be attached, and detach it")
-	flags.IntVar(&s.Jobs, "jobs", s.Jobs, "how many programs are loaded side by side")
+	flags.BoolVar(&s.Attach, "attach", false, "attach programs that can be attached, and detach them")
+	flags.IntVar(&s.Jobs, "jobs", s.Jobs, "how many programs are loaded at the same time")
 	limit := flags.Float64("limit", 60, "seconds that loading one program may take")
-	flags.Func("log-level", "stats or full", func(word string) error {
-		switch word {
+	flags.Func("log-level", "stats or full", func(arg string) error {
+		switch arg {
 		case "stats", "full":
-			s.FullLog = word == "full"
+			s.FullLog = arg == "full"
 			return nil
 		}
 		return errors.New("expected stats or full")
 	})
-	flags.Func("set", "NAME=VALUE of a global variable", assign(&s.Set))
-	flags.Func("map-size", "NAME=ENTRIES of a map", assign(&s.MapSize))
-	flags.Func("variants", "A,B,C: the first that loads counts", func(word string) error {
-		names := strings.Split(word, ",")
+	flags.Func("set", "NAME=VALUE: the value of a global variable", assign(&s.Set))
+	flags.Func("map-size", "NAME=ENTRIES: the size of a map", assign(&s.MapSize))
+	flags.Func("variants", "A,B,C: the first one that loads is used", func(arg string) error {
+		names := strings.Split(arg, ",")
 		if len(names) < 2 {
 			return errors.New("expected at least two names, such as a,b")
 		}
@@ -60,8 +60,8 @@ func parse(words []string) (*settings, error) {
 		return nil
 	})
 	flags.Func("optional", "a program that may fail", appendTo(&s.Optional))
-	flags.Func("only", "a program; others are left out", appendTo(&s.Only))
-	if err := flags.Parse(words); err != nil {
+	flags.Func("only", "a program; others are not loaded", appendTo(&s.Only))
+	if err := flags.Parse(args); err != nil {
 		return nil, usageError(err.Error())
 	}
 	s.Objects = flags.Args()
@@ -84,8 +84,8 @@ func parse(words []string) (*settings, error) {
 }
 
 func assign(to *[]assignment) func(string) error {
-	return func(word string) error {
-		name, value, found := strings.Cut(word, "=")
+	return func(arg string) error {
+		name, value, found := strings.Cut(arg, "=")
 		if !found || name == "" {
 			return errors.New("expected NAME=VALUE")
 		}
@@ -95,11 +95,11 @@ func assign(to *[]assignment) func(string) error {
 }
 
 func appendTo(to *[]string) func(string) error {
-	return func(word string) error {
-		if word == "" {
+	return func(arg string) error {
+		if arg == "" {
 			return errors.New("expected a name")
 		}
-		*to = append(*to, word)
+		*to = append(*to, arg)
 		return nil
 	}
 }

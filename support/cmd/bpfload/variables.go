@@ -14,9 +14,9 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// setVariable gives a global variable the value that a text says. The bool tells whether the object
-// has such a variable.
-func setVariable(spec *ebpf.CollectionSpec, name, text string) (bool, error) {
+// setVariable sets a global variable to the value that a text stands for, and tells whether the
+// object has such a variable.
+func setVariable(spec *ebpf.CollectionSpec, name, text string) (exists bool, err error) {
 	if variable := spec.Variables[name]; variable != nil {
 		var kind btf.Type
 		if variable.Type != nil {
@@ -28,7 +28,7 @@ func setVariable(spec *ebpf.CollectionSpec, name, text string) (bool, error) {
 		}
 		return true, variable.Set(value)
 	}
-	// Those that are static in C are only known to BTF.
+	// The library leaves out variables that are static in C, but BTF has them.
 	for _, m := range spec.Maps {
 		section, ok := m.Value.(*btf.Datasec)
 		if !ok || len(m.Contents) != 1 {
@@ -38,17 +38,17 @@ func setVariable(spec *ebpf.CollectionSpec, name, text string) (bool, error) {
 		if !ok {
 			continue
 		}
-		for _, place := range section.Vars {
-			variable, ok := place.Type.(*btf.Var)
-			if !ok || variable.Name != name || int(place.Offset+place.Size) > len(data) {
+		for _, entry := range section.Vars {
+			variable, ok := entry.Type.(*btf.Var)
+			if !ok || variable.Name != name || int(entry.Offset+entry.Size) > len(data) {
 				continue
 			}
-			value, err := encode(variable.Type, int(place.Size), text)
+			value, err := encode(variable.Type, int(entry.Size), text)
 			if err != nil {
 				return true, err
 			}
 			data = append([]byte(nil), data...)
-			copy(data[place.Offset:], value)
+			copy(data[entry.Offset:], value)
 			m.Contents[0].Value = data
 			return true, nil
 		}
@@ -56,9 +56,9 @@ func setVariable(spec *ebpf.CollectionSpec, name, text string) (bool, error) {
 	return false, nil
 }
 
-// encode returns the bytes of a value: a number, true or false, a name of an enumeration, a text for
-// an array of char, or values with commas between them for another array. Without a type, it is a
-// number.
+// encode returns the bytes of a value of `size` bytes. The text is a number, `true` or `false`, or
+// the name of an enumeration's value. For an array of char, it is the array's text; for another
+// array, it is values separated by commas. Without a type (nil), it is a number.
 func encode(kind btf.Type, size int, text string) ([]byte, error) {
 	if kind == nil {
 		return encodeInteger(size, false, true, text)
@@ -79,7 +79,7 @@ func encode(kind btf.Type, size int, text string) ([]byte, error) {
 	case *btf.Enum:
 		for _, value := range t.Values {
 			if value.Name == text {
-				return put(size, value.Value), nil
+				return littleEndian(size, value.Value), nil
 			}
 		}
 		return encodeInteger(size, t.Signed, false, text)
@@ -89,9 +89,9 @@ func encode(kind btf.Type, size int, text string) ([]byte, error) {
 			return nil, errors.New("expected a number")
 		}
 		if size == 4 {
-			return put(size, uint64(math.Float32bits(float32(value)))), nil
+			return littleEndian(size, uint64(math.Float32bits(float32(value)))), nil
 		}
-		return put(size, math.Float64bits(value)), nil
+		return littleEndian(size, math.Float64bits(value)), nil
 	case *btf.Array:
 		return encodeArray(t, size, text)
 	}
@@ -123,25 +123,26 @@ func encodeArray(t *btf.Array, size int, text string) ([]byte, error) {
 
 func isText(kind *btf.Int) bool { return kind.Encoding == btf.Char || kind.Name == "char" }
 
-// encodeInteger takes what C takes: 10, -1, 0x10.
-func encodeInteger(size int, signed, either bool, text string) ([]byte, error) {
+// encodeInteger encodes a number as C writes it, such as 10, -1 or 0x10. An unsigned number may be
+// negative only if allowNegative is set.
+func encodeInteger(size int, signed, allowNegative bool, text string) ([]byte, error) {
 	switch size {
 	case 1, 2, 4, 8:
 	default:
 		return nil, fmt.Errorf("a variable of %d bytes can't be set without BTF", size)
 	}
-	if signed || either && strings.HasPrefix(text, "-") {
+	if signed || allowNegative && strings.HasPrefix(text, "-") {
 		value, err := strconv.ParseInt(text, 0, size*8)
 		if err != nil {
 			return nil, integerError(size, true, err)
 		}
-		return put(size, uint64(value)), nil
+		return littleEndian(size, uint64(value)), nil
 	}
 	value, err := strconv.ParseUint(text, 0, size*8)
 	if err != nil {
 		return nil, integerError(size, false, err)
 	}
-	return put(size, value), nil
+	return littleEndian(size, value), nil
 }
 
 func integerError(size int, signed bool, err error) error {
@@ -155,8 +156,9 @@ func integerError(size int, signed bool, err error) error {
 	return fmt.Errorf("expected %s", kind)
 }
 
-// put encodes for this machine; objects for another byte order are refused before.
-func put(size int, value uint64) []byte {
+// littleEndian encodes a value for eBPF on this machine: big-endian objects are refused
+// (checkHeader).
+func littleEndian(size int, value uint64) []byte {
 	whole := binary.LittleEndian.AppendUint64(nil, value)
 	return whole[:size]
 }

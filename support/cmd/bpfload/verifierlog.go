@@ -18,51 +18,51 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/bpfmatrix/bpfmatrix/support/internal/source"
+	"github.com/bpfmatrix/bpfmatrix/support/internal/verifierlog"
 )
 
 var (
-	// An instruction, in every release so far: "12: (7b) *(u64 *)(r10 -16) = r7".
-	loggedInstruction = regexp.MustCompile(`^(\d+): \([0-9a-f]{2}\) `)
-	// What BPF_LOG_STATS adds (print_verification_stats of kernel/bpf/verifier.c).
-	statistic = regexp.MustCompile(
+	// A line of statistics, which BPF_LOG_STATS adds (print_verification_stats of
+	// kernel/bpf/verifier.c).
+	statisticsLine = regexp.MustCompile(
 		`^(?:verification time \d+ usec|stack depth |subprog \d+ \(|processed \d+ insns)`)
 
 	verificationTime = regexp.MustCompile(`(?m)^verification time (\d+) usec`)
 	stackDepths      = regexp.MustCompile(`(?m)^stack depth ([\d+]+)`)
-	// Since 7.3, in place of the depths in one line.
+	// From 7.3 on, each function has a line of its own.
 	subprogramStack = regexp.MustCompile(`(?m)^subprog \d+ \(.* stack (\d+)`)
 	processed       = regexp.MustCompile(`(?m)^processed (\d+) insns \(limit (\d+)\)` +
 		`(?: max_states_per_insn (\d+) total_states (\d+) peak_states (\d+))?`)
 )
 
-// Lines of a rejection's tail, at most.
-const tailLines = 40
+// maxTailLines is how many lines of the log a rejection has at most.
+const maxTailLines = 40
 
-// readLog reads the statistics at the end of a log.
+// readLog sets the statistics that are at the end of a log.
 func (s *statistics) readLog(log string, spec *ebpf.ProgramSpec) {
-	if begin := strings.LastIndex(log, "\nverification time "); begin >= 0 {
-		log = log[begin+1:]
+	if start := strings.LastIndex(log, "\nverification time "); start >= 0 {
+		log = log[start+1:]
 	}
 	if match := verificationTime.FindStringSubmatch(log); match != nil {
-		s.VerifierUS = number(match[1])
+		s.VerifierUS = parseNumber(match[1])
 	}
 	if match := stackDepths.FindStringSubmatch(log); match != nil {
-		s.StackDepth = deepest(spec.Instructions, strings.Split(match[1], "+"))
+		s.StackDepth = deepestStack(spec.Instructions, strings.Split(match[1], "+"))
 	} else if matches := subprogramStack.FindAllStringSubmatch(log, -1); matches != nil {
 		var depths []string
 		for _, match := range matches {
 			depths = append(depths, match[1])
 		}
-		s.StackDepth = deepest(spec.Instructions, depths)
+		s.StackDepth = deepestStack(spec.Instructions, depths)
 	}
 	if match := processed.FindStringSubmatch(log); match != nil {
-		s.InstructionsProcessed, s.InstructionsLimit = number(match[1]), number(match[2])
-		s.MaxStatesPerInstruction = number(match[3])
-		s.TotalStates, s.PeakStates = number(match[4]), number(match[5])
+		s.InstructionsProcessed, s.InstructionsLimit = parseNumber(match[1]), parseNumber(match[2])
+		s.MaxStatesPerInstruction = parseNumber(match[3])
+		s.TotalStates, s.PeakStates = parseNumber(match[4]), parseNumber(match[5])
 	}
 }
 
-// readInfo asks the kernel about a loaded program.
+// readInfo sets the statistics that the kernel has of a loaded program.
 func (s *statistics) readInfo(program *ebpf.Program) {
 	info, err := program.Info()
 	if err != nil {
@@ -81,7 +81,8 @@ func (s *statistics) readInfo(program *ebpf.Program) {
 
 func pointer(value uint64) *uint64 { return &value }
 
-func number(text string) *uint64 {
+// parseNumber returns nil if the text is not a number.
+func parseNumber(text string) *uint64 {
 	value, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
 		return nil
@@ -93,9 +94,9 @@ func instructionCount(spec *ebpf.ProgramSpec) *uint64 {
 	return pointer(spec.Instructions.Size() / asm.InstructionSize)
 }
 
-// deepest returns the depth of the deepest chain of calls, of the depths of each function. The
-// kernel numbers functions in the order in which they stand in the program.
-func deepest(instructions asm.Instructions, depths []string) *uint64 {
+// deepestStack returns the bytes of stack that the deepest chain of calls uses. The depths are
+// those of the program's functions, in the order of their code.
+func deepestStack(instructions asm.Instructions, depths []string) *uint64 {
 	var names []string
 	calls := map[string][]string{}
 	for i := range instructions {
@@ -109,25 +110,24 @@ func deepest(instructions asm.Instructions, depths []string) *uint64 {
 			calls[caller] = append(calls[caller], instruction.Reference())
 		}
 	}
-	known := map[string]uint64{}
-	var sum, largest uint64
+	depthOf := map[string]uint64{}
+	var largest uint64
 	for i, text := range depths {
-		depth := number(text)
+		depth := parseNumber(text)
 		if depth == nil {
 			return nil
 		}
-		sum += *depth
 		largest = max(largest, *depth)
 		if i < len(names) {
-			known[names[i]] = *depth
+			depthOf[names[i]] = *depth
 		}
 	}
 	if len(names) == 0 || len(depths) < len(names) {
 		return &largest
 	}
 	visiting := map[string]bool{}
-	var chain func(string) uint64
-	chain = func(name string) uint64 {
+	var depthFrom func(string) uint64
+	depthFrom = func(name string) uint64 {
 		if visiting[name] {
 			return 0
 		}
@@ -135,11 +135,11 @@ func deepest(instructions asm.Instructions, depths []string) *uint64 {
 		defer delete(visiting, name)
 		var below uint64
 		for _, callee := range calls[name] {
-			below = max(below, chain(callee))
+			below = max(below, depthFrom(callee))
 		}
-		return known[name] + below
+		return depthOf[name] + below
 	}
-	return pointer(chain(names[0]))
+	return pointer(depthFrom(names[0]))
 }
 
 func isFunction(instructions asm.Instructions, symbol string) bool {
@@ -151,84 +151,80 @@ func isFunction(instructions asm.Instructions, symbol string) bool {
 	return false
 }
 
-// lastObjection returns, in one line, what the verifier said last before its statistics.
-func lastObjection(lines []string) string {
-	_, _, words := lastWords(lines)
-	if len(words) == 0 {
+// rejectionMessage returns the last message of the verifier before the statistics, in one line.
+func rejectionMessage(lines []string) string {
+	_, _, messages := rejectionPoint(lines)
+	if len(messages) == 0 {
 		return ""
 	}
-	return strings.TrimSpace(words[len(words)-1])
+	return strings.TrimSpace(messages[len(messages)-1])
 }
 
-// lastWords returns the number of the instruction that the verifier looked at last, if it came to
-// any, the line which that stands in, and what it said right after it. In 7.3 a report of many
-// sections follows that, after an empty line.
-func lastWords(lines []string) (offset asm.RawInstructionOffset, at int, words []string) {
-	at = -1
-	for i, line := range lines {
-		if match := loggedInstruction.FindStringSubmatch(line); match != nil {
-			if value, err := strconv.ParseUint(match[1], 10, 32); err == nil {
-				offset, at = asm.RawInstructionOffset(value), i
-			}
-		}
-	}
-	for _, line := range lines[at+1:] {
-		if statistic.MatchString(line) || line == "" && at >= 0 {
+// rejectionPoint returns the number of the last instruction that the verifier visited, the index of
+// the line that shows it, and the messages that follow. The index is -1 if the log shows no
+// instruction. From 7.3 on, a longer report follows the messages after an empty line; it is left
+// out.
+func rejectionPoint(
+	lines []string,
+) (offset asm.RawInstructionOffset, index int, messages []string) {
+	offset, index = verifierlog.LastInstruction(lines)
+	for _, line := range lines[index+1:] {
+		if statisticsLine.MatchString(line) || line == "" && index >= 0 {
 			break
 		}
 		if line != "" {
-			words = append(words, line)
+			messages = append(messages, line)
 		}
 	}
-	return offset, at, words
+	return offset, index, messages
 }
 
-// explain fills in what the verifier's log tells of a rejection.
-func (e *programEvent) explain(o *object, spec *ebpf.ProgramSpec, log []string) {
-	e.Log = packed(strings.Join(log, "\n") + "\n")
-	e.LineInfo = lines(spec)
-	e.VerifierTail = tail(log)
-	offset, at, words := lastWords(log)
-	if at < 0 {
+// addRejection adds the verifier's log of a rejection, and what it tells of the cause.
+func (e *programEvent) addRejection(o *object, spec *ebpf.ProgramSpec, log []string) {
+	e.Log = compressLog(strings.Join(log, "\n") + "\n")
+	e.LineInfo = lineInfos(spec)
+	e.VerifierTail = rejectionTail(log)
+	offset, index, messages := rejectionPoint(log)
+	if index < 0 {
 		return
 	}
 	if line := source.LineOf(spec.Instructions, offset); line != nil {
 		e.Source = fmt.Sprintf("%s:%d", source.Path(line.FileName()), line.LineNumber())
 	}
 	switch {
-	case e.Code == codeVerifierRejected && len(words) > 0:
-		e.Reason = oneLine(words[len(words)-1])
+	case e.Code == codeVerifierRejected && len(messages) > 0:
+		e.Reason = oneLine(messages[len(messages)-1])
 	case e.Code == codeRelocationFailed:
-		if what := relocationAt(o.spec.Types, spec.Instructions, offset); what != "" {
-			e.Reason = "this kernel has no " + what
+		if target := relocationTarget(o.spec.Types, spec.Instructions, offset); target != "" {
+			e.Reason = "this kernel has no " + target
 		}
 	}
 }
 
-// tail returns the end of a log that explains: from the source line of the last instructions on.
-func tail(log []string) string {
+// rejectionTail returns the end of a log, without statistics: from the second source line before
+// the last instruction on, and no more than maxTailLines lines.
+func rejectionTail(log []string) string {
 	end := len(log)
-	for end > 0 && (statistic.MatchString(log[end-1]) || log[end-1] == "") {
+	for end > 0 && (statisticsLine.MatchString(log[end-1]) || log[end-1] == "") {
 		end--
 	}
-	begin := max(0, end-tailLines)
-	_, at, _ := lastWords(log)
-	if at >= 0 {
-		// Back to the second source line before it.
-		sources := 0
-		for i := at; i >= begin; i-- {
-			if strings.HasPrefix(log[i], "; ") {
-				if sources++; sources == 2 || i == begin {
-					begin = i
-					break
-				}
-			}
+	start := max(0, end-maxTailLines)
+	_, index, _ := rejectionPoint(log)
+	sourceLines := 0
+	for i := index; i >= start; i-- {
+		if !strings.HasPrefix(log[i], "; ") {
+			continue
+		}
+		if sourceLines++; sourceLines == 2 {
+			start = i
+			break
 		}
 	}
-	return strings.Join(log[begin:end], "\n")
+	return strings.Join(log[start:end], "\n")
 }
 
-func lines(spec *ebpf.ProgramSpec) []lineInfo {
+// lineInfos returns the source lines of a program, by its BTF.
+func lineInfos(spec *ebpf.ProgramSpec) []lineInfo {
 	var result []lineInfo
 	for iter := spec.Instructions.Iterate(); iter.Next(); {
 		if line, ok := iter.Ins.Source().(*btf.Line); ok {
@@ -241,50 +237,51 @@ func lines(spec *ebpf.ProgramSpec) []lineInfo {
 	return result
 }
 
-// Older kernels tell the registers of each instruction at level 2 only. That has the other paths
-// too, which is worth it where they are short.
-var toldRegisters = regexp.MustCompile(`^\d+: \([0-9a-f]{2}\) .*; (?:R\d|frame\d)`)
+// An instruction with the state of the registers. Older kernels print these only at level 2, which
+// shows all other paths, too; that is worth it only for short programs.
+var instructionWithRegisters = regexp.MustCompile(`^\d+: \([0-9a-f]{2}\) .*; (?:R\d|frame\d)`)
 
-const shortPath = 5000
+const maxShortInstructions = 5000
 
-func tellRegisters(lines []string) bool {
-	return slices.ContainsFunc(lines, toldRegisters.MatchString)
+func showsRegisters(lines []string) bool {
+	return slices.ContainsFunc(lines, instructionWithRegisters.MatchString)
 }
 
 func isShort(s *statistics) bool {
-	return s.InstructionsProcessed != nil && *s.InstructionsProcessed <= shortPath
+	return s.InstructionsProcessed != nil && *s.InstructionsProcessed <= maxShortInstructions
 }
 
-// packed returns a log as base64 of gzip.
-func packed(log string) string {
+// compressLog returns a log, compressed with gzip and encoded with base64.
+func compressLog(log string) string {
 	var buffer bytes.Buffer
-	// The fastest: a log is repetitive enough, and the guest is slow.
+	// The fastest level: the guest is slow, and a log is so repetitive that this level compresses
+	// it well.
 	writer, _ := gzip.NewWriterLevel(&buffer, gzip.BestSpeed)
 	_, _ = writer.Write([]byte(log))
 	_ = writer.Close()
 	return base64.StdEncoding.EncodeToString(buffer.Bytes())
 }
 
-// What one instruction that was processed adds to a log, in bytes: seen with 5.10 to 7.3.
+// Bytes of a log for each instruction that the verifier processed, as observed with 5.10 to 7.3.
 const (
-	logBytesOfPath = 60
-	logBytesOfAll  = 400
+	pathBytesPerInstruction = 60
+	fullBytesPerInstruction = 400
 )
 
-// tooLong says why a log would not fit into the guest's memory, as far as that can be told before.
-// The library holds it three times.
-func tooLong(s *statistics, level ebpf.LogLevel) string {
+// exceedsMemory says why a log will probably not fit into the guest's memory; it is empty if the
+// log will fit. The library holds the log three times.
+func exceedsMemory(s *statistics, level ebpf.LogLevel) string {
 	if s.InstructionsProcessed == nil {
 		return ""
 	}
-	each := uint64(logBytesOfPath)
+	perInstruction := uint64(pathBytesPerInstruction)
 	if level&ebpf.LogLevelInstruction != 0 {
-		each = logBytesOfAll
+		perInstruction = fullBytesPerInstruction
 	}
 	free := availableMemory()
-	if wanted := *s.InstructionsProcessed * each * 3; free > 0 && wanted > free {
-		return fmt.Sprintf("the log of %d instructions processed needs some %d MB of memory, "+
-			"and the guest has %d MB free", *s.InstructionsProcessed, wanted>>20, free>>20)
+	if needed := *s.InstructionsProcessed * perInstruction * 3; free > 0 && needed > free {
+		return fmt.Sprintf("the log of %d processed instructions needs about %d MB of memory, "+
+			"and the guest has %d MB free", *s.InstructionsProcessed, needed>>20, free>>20)
 	}
 	return ""
 }
@@ -297,7 +294,7 @@ func availableMemory() uint64 {
 		return 0
 	}
 	if match := memAvailable.FindSubmatch(data); match != nil {
-		if kib := number(string(match[1])); kib != nil {
+		if kib := parseNumber(string(match[1])); kib != nil {
 			return *kib << 10
 		}
 	}

@@ -14,37 +14,37 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
-// workerWord is the first argument of a child.
-const workerWord = "--worker"
+// workerArgument is the first argument of a worker process.
+const workerArgument = "--worker"
 
-// A child reads orders as lines of JSON on its standard input, the first of which are the settings,
-// and answers each on descriptor 3 with any number of messages, the last of which is done. What it
-// prints on standard error is why it died.
-type order struct {
+// A worker reads lines of JSON from its standard input: first the settings, then requests. It
+// answers each request on descriptor 3 with any number of replies; Done is set in the last one. If
+// a worker dies, its standard error says why.
+type request struct {
 	Object  string
-	Program string // none: read the object
+	Program string // the program to load; if empty, open the object
 }
 
-type message struct {
+type reply struct {
 	// An event to be printed.
 	Event json.RawMessage `json:",omitempty"`
-	// What to print if the child dies before it says more of this program.
-	Until json.RawMessage `json:",omitempty"`
-	Found *found          `json:",omitempty"`
+	// The event to print for this program if the worker dies before it sends another one.
+	Fallback json.RawMessage `json:",omitempty"`
+	Contents *contents       `json:",omitempty"`
 	// A usage error.
 	Usage string `json:",omitempty"`
 	Done  bool   `json:",omitempty"`
 }
 
-// found is what an object holds.
-type found struct {
-	Programs []foundProgram
-	Declared string // why this kernel is too old for it, as the object says
-	Set      []string
-	MapSize  []string
+// contents are what an object holds.
+type contents struct {
+	Programs []programInfo
+	Unmet    string   // why this kernel is too old, as the object declares; empty if it is not
+	Set      []string // the names of --set that are variables of the object
+	MapSize  []string // the names of --map-size that are maps of the object
 }
 
-type foundProgram struct {
+type programInfo struct {
 	Name, Section, Type, AttachTo string
 	Optional                      bool
 }
@@ -54,87 +54,90 @@ type worker struct {
 	replies  *json.Encoder
 	types    *btf.Cache
 	object   *object
-	others   []*object // of programs that were replaced
-	locked   *os.File
+	// Other objects, opened because they hold programs that freplace programs of this one extend.
+	targetObjects []*object
+	attachLock    *os.File
 }
 
-func obeyOrders() error {
-	orders := json.NewDecoder(bufio.NewReader(os.Stdin))
+// serveRequests is what a worker process does until its standard input ends.
+func serveRequests() error {
+	requests := json.NewDecoder(bufio.NewReader(os.Stdin))
 	w := &worker{settings: &settings{}, types: btf.NewCache()}
 	w.replies = json.NewEncoder(os.NewFile(3, "replies"))
-	if err := orders.Decode(w.settings); err != nil {
-		return fmt.Errorf("no settings: %w", err)
+	if err := requests.Decode(w.settings); err != nil {
+		return fmt.Errorf("read the settings: %w", err)
 	}
 	// Kernels before 5.11 charge maps and programs to the limit of locked memory.
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
 	var err error
-	// Each child opens it anew: locks are those of open files.
-	if w.locked, err = os.Open("/proc/self/exe"); err != nil {
+	// Each worker opens the file by itself: a flock(2) lock belongs to an open file, not to a
+	// process.
+	if w.attachLock, err = os.Open("/proc/self/exe"); err != nil {
 		return err
 	}
 	for {
-		var next order
-		if err := orders.Decode(&next); errors.Is(err, io.EOF) {
+		var next request
+		if err := requests.Decode(&next); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
 		}
-		if err := w.obey(next); err != nil {
+		if err := w.handle(next); err != nil {
 			return err
 		}
-		if err := w.replies.Encode(message{Done: true}); err != nil {
+		if err := w.replies.Encode(reply{Done: true}); err != nil {
 			return err
 		}
 	}
 }
 
-func (w *worker) obey(next order) error {
+func (w *worker) handle(next request) error {
 	if next.Program == "" {
 		return w.open(next.Object)
 	}
 	if w.object == nil || w.object.path != next.Object {
-		return fmt.Errorf("told to load %s of %s, which is not open", next.Program, next.Object)
+		return fmt.Errorf("asked to load %s of %s, which is not open", next.Program, next.Object)
 	}
 	return w.load(next.Program)
 }
 
 func (w *worker) open(path string) error {
 	if w.object != nil {
-		for _, o := range append(w.others, w.object) {
+		for _, o := range append(w.targetObjects, w.object) {
 			o.close()
 		}
-		w.object, w.others = nil, nil
+		w.object, w.targetObjects = nil, nil
 	}
 	opened, err := openObject(path, w.settings)
 	var usage usageError
 	var bad *badObject
 	switch {
 	case errors.As(err, &usage):
-		return w.replies.Encode(message{Usage: usage.Error()})
+		return w.replies.Encode(reply{Usage: usage.Error()})
 	case errors.As(err, &bad):
-		return w.event(objectEvent{"object", path, bad.code, bad.reason})
+		return w.sendEvent(objectEvent{"object", path, bad.code, bad.reason})
 	case err != nil:
 		return err
 	}
 	w.object = opened
-	return w.replies.Encode(message{Found: opened.found()})
+	return w.replies.Encode(reply{Contents: opened.contents()})
 }
 
-func (w *worker) event(event any) error {
+func (w *worker) sendEvent(event any) error {
 	raw, err := json.Marshal(event)
 	if err != nil {
 		return err
 	}
-	return w.replies.Encode(message{Event: raw})
+	return w.replies.Encode(reply{Event: raw})
 }
 
-// until has an event printed if this child dies before it says more.
-func (w *worker) until(event any) error {
+// sendFallback sends the event that is printed if this worker dies before it sends another one.
+func (w *worker) sendFallback(event any) error {
 	raw, err := json.Marshal(event)
 	if err != nil {
 		return err
 	}
-	return w.replies.Encode(message{Until: raw})
+	return w.replies.Encode(reply{Fallback: raw})
 }

@@ -4,9 +4,10 @@
 //
 //	python-tracer [-every 5ms] SCRIPT [ARGUMENT...]
 //
-// It prints one JSON object in each line: {"output": TEXT} for what the script prints, as it comes;
-// then, when the script ended or a signal says so, each different stack once, as support/pylines
-// reads it, with its "count"; and at last {"summary": {...}}. It exits with the script's status.
+// It prints JSON objects, one per line. While the script runs, {"output": TEXT} has what the script
+// prints. When the script has ended, or was ended by a signal, each distinct stack follows, in the
+// form that support/pylines reads and with its "count". The last line is {"summary": {...}}. The
+// exit status is that of the script.
 package main
 
 import (
@@ -34,10 +35,10 @@ import (
 	"github.com/bpfmatrix/bpfmatrix/support/internal/pytrace"
 )
 
-// startLimit is how long a Python may take until its interpreter is mapped.
+// startLimit is how long a Python process may take to map its interpreter.
 const startLimit = 10 * time.Second
 
-// printer writes lines, also those of goroutines.
+// A printer writes values as lines of JSON, for several goroutines.
 type printer struct {
 	mutex sync.Mutex
 	lines *json.Encoder
@@ -51,7 +52,7 @@ func (p *printer) print(line any) {
 	}
 }
 
-// Write is for what the script prints.
+// Write takes what the script prints.
 func (p *printer) Write(text []byte) (int, error) {
 	p.print(map[string]string{"output": string(text)})
 	return len(text), nil
@@ -61,16 +62,16 @@ func (p *printer) Write(text []byte) (int, error) {
 type summary struct {
 	Python   string           `json:"python"`
 	Status   int              `json:"status"`
-	Ended    string           `json:"ended,omitempty"` // the signal that ended it early
+	Ended    string           `json:"ended,omitempty"` // the signal that ended the script
 	Counters pytrace.Counters `json:"counters"`
 }
 
 func main() {
-	every := flag.Duration("every", 5*time.Millisecond, "the time between two samples of a CPU")
+	interval := flag.Duration("every", 5*time.Millisecond, "the time between two samples of a CPU")
 	flag.Parse()
 	out := bufio.NewWriter(os.Stdout)
 	lines := &printer{lines: json.NewEncoder(out)}
-	status, err := run(lines, out, *every, flag.Args())
+	status, err := run(lines, out, *interval, flag.Args())
 	out.Flush()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "python-tracer:", err)
@@ -79,8 +80,8 @@ func main() {
 	os.Exit(status)
 }
 
-func run(lines *printer, out *bufio.Writer, every time.Duration, words []string) (int, error) {
-	// The tool ends what takes too long with SIGQUIT, two seconds before SIGKILL.
+func run(lines *printer, out *bufio.Writer, interval time.Duration, args []string) (int, error) {
+	// bpfmatrix ends what takes too long with SIGQUIT, two seconds before SIGKILL.
 	ctx, stop := signal.NotifyContext(
 		context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
 	defer stop()
@@ -89,65 +90,72 @@ func run(lines *printer, out *bufio.Writer, every time.Duration, words []string)
 		return 0, err
 	}
 	defer collection.Close()
-	tracer, err := pytrace.New(collection, every)
+	tracer, err := pytrace.New(collection, interval)
 	if err != nil {
 		return 0, err
 	}
 	defer tracer.Close()
-
-	script, err := guestpython.Command(ctx, words...)
+	script, err := guestpython.Command(ctx, args...)
 	if err != nil {
 		return 0, err
 	}
-	script.Stdout, script.Stderr = lines, lines // the same one: os/exec writes to it in turn
+	script.Stdout, script.Stderr = lines, lines // equal: os/exec writes to it in turn
 	if err := script.Start(); err != nil {
 		return 0, err
 	}
+	result, stacks, err := sample(ctx, script, tracer)
+	for _, stack := range stacks {
+		lines.print(stack)
+	}
+	if err != nil {
+		return 0, err
+	}
+	lines.print(map[string]summary{"summary": result})
+	return result.Status, out.Flush()
+}
+
+// sample samples the stacks of a running script until it ends. If an error happens after that, it
+// returns the stacks, too.
+func sample(
+	ctx context.Context, script *exec.Cmd, tracer *pytrace.Tracer,
+) (result summary, stacks []countedStack, err error) {
 	ended := make(chan error, 1)
 	go func() { ended <- script.Wait() }()
 	interpreter, err := awaitInterpreter(script.Process.Pid, ended)
 	if err != nil {
 		script.Process.Kill()
-		return 0, err
+		return result, nil, err
 	}
-	stacks := newStacks()
+	counter := newStackCounter()
 	var reading sync.WaitGroup
+	var readErr error
 	if interpreter != nil {
 		if err := tracer.Add(script.Process.Pid, interpreter); err != nil {
-			return 0, err
+			return result, nil, err
 		}
-		reading.Go(func() { err = stacks.collect(tracer) })
+		result.Python = interpreter.Version
+		reading.Go(func() { readErr = counter.collect(tracer) })
 	}
-	failure := <-ended
-	if pauseErr := tracer.Pause(); pauseErr != nil {
-		return 0, pauseErr
+	waitErr := <-ended
+	if err := tracer.Pause(); err != nil {
+		return result, nil, err
 	}
 	if err := tracer.Flush(); err != nil {
-		return 0, err
+		return result, nil, err
 	}
-	reading.Wait()
-	if err != nil {
-		return 0, err
-	}
-	for _, stack := range stacks.counted() {
-		lines.print(stack)
-	}
-	told := summary{Status: script.ProcessState.ExitCode()}
-	if interpreter != nil {
-		told.Python = interpreter.Version
+	if reading.Wait(); readErr != nil {
+		return result, nil, readErr
 	}
 	var exit *exec.ExitError
-	if failure != nil && !errors.As(failure, &exit) && ctx.Err() == nil {
-		return 0, failure
+	if waitErr != nil && !errors.As(waitErr, &exit) && ctx.Err() == nil {
+		return result, counter.counted, waitErr
 	}
+	result.Status = script.ProcessState.ExitCode()
 	if wait, ok := script.ProcessState.Sys().(syscall.WaitStatus); ok && wait.Signaled() {
-		told.Ended, told.Status = wait.Signal().String(), 128+int(wait.Signal())
+		result.Ended, result.Status = wait.Signal().String(), 128+int(wait.Signal())
 	}
-	if told.Counters, err = tracer.Counters(); err != nil {
-		return 0, err
-	}
-	lines.print(map[string]summary{"summary": told})
-	return told.Status, out.Flush()
+	result.Counters, err = tracer.Counters()
+	return result, counter.counted, err
 }
 
 func load() (*ebpf.Collection, error) {
@@ -167,7 +175,8 @@ func load() (*ebpf.Collection, error) {
 	return ebpf.LoadCollection(path)
 }
 
-// awaitInterpreter waits for a process to map its interpreter; nil if it ended before.
+// awaitInterpreter waits until a process has mapped its interpreter. It returns nil if the process
+// ended before that.
 func awaitInterpreter(pid int, ended chan error) (*pytrace.Interpreter, error) {
 	for deadline := time.Now().Add(startLimit); ; time.Sleep(time.Millisecond) {
 		interpreter, err := pytrace.Inspect(pid)
@@ -186,7 +195,7 @@ func awaitInterpreter(pid int, ended chan error) (*pytrace.Interpreter, error) {
 	}
 }
 
-// countedStack is a sample without what tells one moment from another.
+// countedStack is a stack, without what differs between its samples.
 type countedStack struct {
 	Frames    []pytrace.Frame `json:"frames"`
 	Count     int             `json:"count"`
@@ -195,16 +204,17 @@ type countedStack struct {
 	Truncated string          `json:"truncated,omitempty"`
 }
 
-// stacks are the different ones that were seen, in the order of their first samples.
-type stacks struct {
-	places map[string]int
-	found  []countedStack
+// A stackCounter counts how often each distinct stack was sampled. The stacks are in the order of
+// their first samples.
+type stackCounter struct {
+	indices map[string]int
+	counted []countedStack
 }
 
-func newStacks() *stacks { return &stacks{places: map[string]int{}} }
+func newStackCounter() *stackCounter { return &stackCounter{indices: map[string]int{}} }
 
-// collect reads samples until there are no more.
-func (s *stacks) collect(tracer *pytrace.Tracer) error {
+// collect reads samples until the tracer is flushed.
+func (s *stackCounter) collect(tracer *pytrace.Tracer) error {
 	for {
 		sample, err := tracer.Next()
 		if errors.Is(err, ringbuf.ErrFlushed) {
@@ -213,20 +223,18 @@ func (s *stacks) collect(tracer *pytrace.Tracer) error {
 			return err
 		}
 		if len(sample.Frames) == 0 {
-			continue // code of C alone
+			continue // the thread ran no Python code
 		}
 		var key strings.Builder
 		fmt.Fprint(&key, sample.TID, sample.Truncated, sample.Frames)
-		place, known := s.places[key.String()]
-		if !known {
-			place = len(s.found)
-			s.places[key.String()] = place
-			s.found = append(s.found, countedStack{
+		index, seen := s.indices[key.String()]
+		if !seen {
+			index = len(s.counted)
+			s.indices[key.String()] = index
+			s.counted = append(s.counted, countedStack{
 				Frames: sample.Frames, Comm: sample.Comm, TID: sample.TID, Truncated: sample.Truncated,
 			})
 		}
-		s.found[place].Count++
+		s.counted[index].Count++
 	}
 }
-
-func (s *stacks) counted() []countedStack { return s.found }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Not with the tag: `go test -c -tags integration ./...` builds what is to run in a guest.
+// Left out with the tag: `go test -c -tags integration ./...` builds only the tests that run in a
+// guest.
 //go:build !integration
 
 package bpftest
@@ -42,13 +43,13 @@ func TestObjectPath(t *testing.T) {
 	}
 }
 
-func TestLastWords(t *testing.T) {
+func TestRejectionPoint(t *testing.T) {
 	for _, test := range []struct {
-		name   string
-		log    []string
-		offset asm.RawInstructionOffset
-		found  bool
-		words  []string
+		name     string
+		log      []string
+		offset   asm.RawInstructionOffset
+		found    bool
+		messages []string
 	}{
 		{"an instruction", []string{
 			"; *count += 1;",
@@ -58,7 +59,7 @@ func TestLastWords(t *testing.T) {
 			"processed 12 insns (limit 1000000)",
 			"",
 		}, 12, true, []string{"R0 invalid mem access 'map_value_or_null'"}},
-		{"a report behind it", []string{
+		{"a report after it", []string{
 			"60: (db) lock *(u64 *)(r0 +0) += r1",
 			"R0 invalid mem access 'map_value_or_null'",
 			"",
@@ -70,10 +71,10 @@ func TestLastWords(t *testing.T) {
 		}, 0, false, []string{"invalid func unknown#181"}},
 		{"nothing", nil, 0, false, nil},
 	} {
-		offset, found, words := lastWords(test.log)
-		if offset != test.offset || found != test.found || !slices.Equal(words, test.words) {
+		offset, found, messages := rejectionPoint(test.log)
+		if offset != test.offset || found != test.found || !slices.Equal(messages, test.messages) {
 			t.Errorf("%s: got %d, %v, %q, want %d, %v, %q", test.name,
-				offset, found, words, test.offset, test.found, test.words)
+				offset, found, messages, test.offset, test.found, test.messages)
 		}
 	}
 }

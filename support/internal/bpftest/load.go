@@ -15,17 +15,21 @@ import (
 )
 
 // Load loads the object that was built from ebpf/NAME.bpf.c, and unloads it when the test ends.
-// Each change is applied to what will be loaded, such as the value of a constant.
+// Changes are applied to the object before it is loaded, for example to set a constant.
 //
-// It skips the test where the object requires a newer kernel, and fails it, with the verifier's log,
-// where the kernel rejects a program.
+// If the object requires a newer kernel, it skips the test. If the kernel rejects a program, it
+// fails the test with the verifier's log.
 func Load(t testing.TB, name string, changes ...func(*ebpf.CollectionSpec) error) *ebpf.Collection {
 	t.Helper()
 	path, err := ObjectPath(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	skipUnlessMet(t, path)
+	if reason, err := Unmet(path); err != nil {
+		t.Fatal(err)
+	} else if reason != "" {
+		t.Skip(reason)
+	}
 
 	spec, err := ebpf.LoadCollectionSpec(path)
 	if err != nil {
@@ -51,7 +55,7 @@ func Load(t testing.TB, name string, changes ...func(*ebpf.CollectionSpec) error
 	return collection
 }
 
-// SetVariable is a change for [Load]: the value of a `const volatile`, fixed before the program loads.
+// SetVariable returns a change for [Load] that sets a variable, such as a `const volatile`.
 func SetVariable(name string, value any) func(*ebpf.CollectionSpec) error {
 	return func(spec *ebpf.CollectionSpec) error {
 		variable := spec.Variables[name]
@@ -62,11 +66,11 @@ func SetVariable(name string, value any) func(*ebpf.CollectionSpec) error {
 	}
 }
 
-// LeftOut returns how often the kernel did not run programs where it should have: it runs none on a CPU
-// on which that program is running already. Seen in 7.3, where a task can be preempted in a raw
-// tracepoint: of four threads that died at once, an exit went unseen. Older kernels than 5.12 do not
-// count it; no task is preempted there.
-func LeftOut(t testing.TB, programs map[string]*ebpf.Program) (count uint64) {
+// RecursionMisses returns how many runs of the programs the kernel left out. It does not run a
+// program on a CPU on which that program is already running. This happens in 7.3, where a task can
+// be preempted in a raw tracepoint: when four threads exited at the same time, one exit was missed.
+// Kernels before 5.12 do not count these runs, but do not preempt a task there, either.
+func RecursionMisses(t testing.TB, programs map[string]*ebpf.Program) (count uint64) {
 	t.Helper()
 	for _, program := range programs {
 		stats, err := program.Stats()
@@ -78,20 +82,10 @@ func LeftOut(t testing.TB, programs map[string]*ebpf.Program) (count uint64) {
 	return count
 }
 
-func skipUnlessMet(t testing.TB, path string) {
-	t.Helper()
-	reason, err := Unmet(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if reason != "" {
-		t.Skip(reason)
-	}
-}
-
-// Unmet returns why an object can't run on this kernel, by what it says of itself, or nothing.
+// Unmet says why the running kernel can't run an object, by the object's own declaration. It is
+// empty if the kernel can.
 func Unmet(path string) (string, error) {
-	if os.Getenv(requirement.IgnoreVariable) == "1" {
+	if requirement.Ignored() {
 		return "", nil
 	}
 	file, err := os.Open(path)
@@ -99,13 +93,9 @@ func Unmet(path string) (string, error) {
 		return "", err
 	}
 	defer file.Close()
-	wanted, err := requirement.Read(file)
+	declared, err := requirement.Read(file)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
-	kernel, err := requirement.KernelRelease()
-	if err != nil {
-		return "", err
-	}
-	return wanted.UnmetBy(kernel)
+	return declared.Unmet()
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bpftest finds the objects that ebpf/ builds, skips those that the running kernel is too
-// old for, loads the rest, and tells in the verifier's own words why a program was rejected.
+// Package bpftest finds the objects that are built in ebpf/, and loads them for tests. It skips a
+// test if the running kernel is too old for the object, and shows the verifier's messages if the
+// kernel rejects a program.
 package bpftest
 
 import (
@@ -11,13 +12,14 @@ import (
 	"path/filepath"
 )
 
-// ObjectsVariable names the environment variable that holds the directory of the objects.
+// ObjectsVariable is the environment variable that names the directory of the objects.
 const ObjectsVariable = "BPFMATRIX_OBJECTS"
 
 const objectSuffix = ".bpf.o"
 
-// ObjectPath returns the path of the object that was built from ebpf/NAME.bpf.c: in the directory
-// that [ObjectsVariable] names, else in the nearest directory ebpf at or above the working directory.
+// ObjectPath returns the path of the object that was built from ebpf/NAME.bpf.c. It looks in the
+// directory that [ObjectsVariable] names; if that is not set, it looks in the nearest directory
+// "ebpf" at or above the working directory.
 func ObjectPath(name string) (string, error) {
 	dir, err := objectsDir()
 	if err != nil {
@@ -47,7 +49,7 @@ func objectsDir() (string, error) {
 			return "", err
 		}
 		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("no directory ebpf at or above %s: name the objects' one in $%s",
+			return "", fmt.Errorf("no directory ebpf at or above %s: name the directory of the objects in $%s",
 				start, ObjectsVariable)
 		}
 	}

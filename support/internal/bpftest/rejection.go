@@ -5,20 +5,17 @@ package bpftest
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
 	"github.com/bpfmatrix/bpfmatrix/support/internal/source"
+	"github.com/bpfmatrix/bpfmatrix/support/internal/verifierlog"
 )
 
-// An instruction in a verifier's log, in every release so far: "12: (7b) *(u64 *)(r10 -16) = r7".
-var loggedInstruction = regexp.MustCompile(`^(\d+): \([0-9a-f]{2}\) `)
-
-// describeRejection says what the verifier objects to and at which source line, then its whole log:
+// describeRejection returns the verifier's message and the source line that it is about, and then
+// the whole log:
 //
 //	rejected: program on_sample of stack_sampler.bpf.o: permission denied
 //	rejected: ebpf/stack_sampler.bpf.c:84: __sync_fetch_and_add(&count->samples, 1);
@@ -27,7 +24,7 @@ var loggedInstruction = regexp.MustCompile(`^(\d+): \([0-9a-f]{2}\) `)
 //	...
 //	----- end of verifier log -----
 //
-// The words "rejected:" and the two rulers are for tools to find.
+// Tools look for "rejected:" and for the two lines around the log.
 func describeRejection(
 	path string, spec *ebpf.CollectionSpec, err error, rejection *ebpf.VerifierError,
 ) string {
@@ -35,18 +32,18 @@ func describeRejection(
 	var text strings.Builder
 	fmt.Fprintf(&text, "rejected: program %s of %s: %v", name, filepath.Base(path), rejection.Cause)
 	if len(rejection.Log) == 0 {
-		text.WriteString("\nrejected: before the verifier looked at it: the kernel may not know its type")
+		text.WriteString("\nrejected: before the verifier ran: the kernel may not have this program type")
 		return text.String()
 	}
-	offset, found, objections := lastWords(rejection.Log)
+	offset, found, messages := rejectionPoint(rejection.Log)
 	if program := spec.Programs[name]; program != nil && found {
 		if line := source.LineOf(program.Instructions, offset); line != nil {
 			fmt.Fprintf(&text, "\nrejected: %s:%d: %s",
 				source.Path(line.FileName()), line.LineNumber(), strings.TrimSpace(line.Line()))
 		}
 	}
-	for _, objection := range objections {
-		fmt.Fprintf(&text, "\nrejected: %s", objection)
+	for _, message := range messages {
+		fmt.Fprintf(&text, "\nrejected: %s", message)
 	}
 	fmt.Fprintf(&text, "\n----- verifier log: %s -----\n", name)
 	for _, line := range rejection.Log {
@@ -56,7 +53,7 @@ func describeRejection(
 	return text.String()
 }
 
-// rejectedProgram returns the name of the program that err speaks of; only the error's text has it.
+// rejectedProgram returns the name of the rejected program. Only the text of the error has it.
 func rejectedProgram(spec *ebpf.CollectionSpec, err error) string {
 	for name := range spec.Programs {
 		if strings.Contains(err.Error(), "program "+name+": ") {
@@ -66,26 +63,20 @@ func rejectedProgram(spec *ebpf.CollectionSpec, err error) string {
 	return "(unknown)"
 }
 
-// lastWords returns the instruction that the verifier looked at last, if it came to any, and what it
-// said right after it. In 7.3 a report of many sections follows that, after an empty line.
-func lastWords(log []string) (offset asm.RawInstructionOffset, found bool, objections []string) {
-	last := -1
-	for i, line := range log {
-		if match := loggedInstruction.FindStringSubmatch(line); match != nil {
-			if number, err := strconv.ParseUint(match[1], 10, 32); err == nil {
-				offset, found, last = asm.RawInstructionOffset(number), true, i
-			}
-		}
-	}
-	for _, line := range log[last+1:] {
+// rejectionPoint returns the last instruction that the verifier visited, if it visited any, and the
+// messages that follow. From 7.3 on, a longer report follows these after an empty line; it is left
+// out.
+func rejectionPoint(log []string) (offset asm.RawInstructionOffset, found bool, messages []string) {
+	offset, index := verifierlog.LastInstruction(log)
+	for _, line := range log[index+1:] {
 		if line == "" || strings.HasPrefix(line, "processed ") {
 			break
 		}
-		objections = append(objections, line)
+		messages = append(messages, line)
 	}
-	if !found && len(objections) > 0 {
-		// All of the log is about something else than an instruction: its last line sums it up.
-		objections = objections[len(objections)-1:]
+	if index < 0 && len(messages) > 0 {
+		// The messages are not about an instruction: the last one is the reason.
+		messages = messages[len(messages)-1:]
 	}
-	return offset, found, objections
+	return offset, index >= 0, messages
 }

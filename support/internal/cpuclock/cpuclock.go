@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cpuclock runs an eBPF program at a steady pace on every CPU, as a sampling profiler does.
+// Package cpuclock runs an eBPF program at regular intervals on every CPU, as a sampling profiler
+// does.
 package cpuclock
 
 import (
@@ -16,24 +17,24 @@ import (
 // Events are the perf events that a program is attached to, one for each CPU.
 type Events struct{ descriptors []int }
 
-// Attach starts to run a program of type perf_event on each CPU, every so often.
-func Attach(program *ebpf.Program, every time.Duration) (*Events, error) {
+// Attach starts to run a program of type perf_event on each CPU, once per interval.
+func Attach(program *ebpf.Program, interval time.Duration) (*Events, error) {
 	attr := unix.PerfEventAttr{
-		Type: unix.PERF_TYPE_SOFTWARE, // as an emulated machine has no hardware counters
+		Type: unix.PERF_TYPE_SOFTWARE, // an emulated machine has no hardware counters
 		Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
-		// Samples by a timer. PERF_COUNT_SW_TASK_CLOCK would stand still while other tasks run.
+		// A timer of the CPU. PERF_COUNT_SW_TASK_CLOCK would only run while one task runs.
 		Config: unix.PERF_COUNT_SW_CPU_CLOCK,
-		Sample: uint64(every),
+		Sample: uint64(interval),
 		Bits:   unix.PerfBitDisabled,
 	}
-	const everyProcess, noGroup = -1, -1
+	const allProcesses, noGroup = -1, -1
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, err
 	}
 	events := &Events{}
 	for cpu := range cpus {
-		event, err := unix.PerfEventOpen(&attr, everyProcess, cpu, noGroup, unix.PERF_FLAG_FD_CLOEXEC)
+		event, err := unix.PerfEventOpen(&attr, allProcesses, cpu, noGroup, unix.PERF_FLAG_FD_CLOEXEC)
 		if errors.Is(err, unix.ENODEV) {
 			continue // possible, but offline
 		} else if err != nil {
@@ -53,7 +54,7 @@ func Attach(program *ebpf.Program, every time.Duration) (*Events, error) {
 	return events, nil
 }
 
-// Pause stops sampling. When it returns, no program runs any more.
+// Pause stops sampling. When it returns, the program is not running on any CPU.
 func (e *Events) Pause() error {
 	for _, event := range e.descriptors {
 		if err := unix.IoctlSetInt(event, unix.PERF_EVENT_IOC_DISABLE, 0); err != nil {

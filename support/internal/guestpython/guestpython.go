@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package guestpython starts the Python that support/host_python.py put into the payload.
+// Package guestpython starts the Python interpreter that support/host_python.py put into the
+// payload.
 package guestpython
 
 import (
@@ -16,21 +17,21 @@ import (
 	"strings"
 )
 
-// ErrMissing says that the payload has no Python, and why that may be.
+// ErrMissing says that the payload has no Python, and the likely reason.
 var ErrMissing = errors.New(
-	"no Python in the payload: the host has none of 3.11 to 3.13 for this machine")
+	"no Python in the payload: the host has no Python 3.11 to 3.13 for this architecture")
 
-// tree is the folder of the payload's Python, in the working directory of tests.
-const tree = "python"
+// treeFolder is the folder of the payload's Python, relative to the working directory of tests.
+const treeFolder = "python"
 
-// Command returns Python, about to be started with these arguments.
+// Command returns a command that is not started yet: Python with these arguments.
 func Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
-	root, err := filepath.Abs(tree)
+	root, err := filepath.Abs(treeFolder)
 	if err != nil {
 		return nil, err
 	}
 	python := filepath.Join(root, "bin/python3")
-	if err := provideLoader(python, filepath.Join(root, "lib")); errors.Is(err, fs.ErrNotExist) {
+	if err := linkLoader(python, filepath.Join(root, "lib")); errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrMissing
 	} else if err != nil {
 		return nil, err
@@ -45,9 +46,9 @@ func Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// provideLoader links the dynamic loader of an executable to where the kernel looks for it, unless
-// there is one.
-func provideLoader(executable, libraries string) error {
+// linkLoader makes a symbolic link to the dynamic loader of an executable at the path where the
+// kernel looks for it, unless there is a loader at that path.
+func linkLoader(executable, libraries string) error {
 	file, err := elf.Open(executable)
 	if err != nil {
 		return err

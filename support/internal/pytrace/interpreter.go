@@ -14,21 +14,21 @@ import (
 	"strings"
 )
 
-// ErrNoPython says that a process has no CPython in it, or none yet.
+// ErrNoPython says that a process has not mapped a CPython interpreter, or not yet.
 var ErrNoPython = errors.New("no CPython in this process")
 
-// ErrUnsupported says that a process has a CPython whose frames can't be walked.
+// ErrUnsupported says that the CPython of a process is one whose frames can't be walked.
 var ErrUnsupported = errors.New("this CPython is not supported (3.11, 3.12 and 3.13 are)")
 
 type version struct{ major, minor uint8 }
 
-// An Interpreter is the CPython in a process.
+// An Interpreter is the CPython interpreter of a process.
 type Interpreter struct {
 	Version string // such as 3.11
 	process process
 }
 
-// Inspect finds the CPython in a process, in its executable or a shared library.
+// Inspect finds the CPython interpreter of a process, in its executable or in a shared library.
 func Inspect(pid int) (*Interpreter, error) {
 	root := fmt.Sprintf("/proc/%d", pid)
 	maps, err := os.Open(root + "/maps")
@@ -49,48 +49,51 @@ func Inspect(pid int) (*Interpreter, error) {
 		if !strings.Contains(filepath.Base(mapping.path), "python") {
 			continue
 		}
-		// By way of the process's root: it may be another one, or another mount namespace's.
+		// The path is relative to the root of that process, which may differ from the root of this
+		// one.
 		symbols, err := findSymbols(root+"/root"+mapping.path, mapping, "_PyRuntime", "Py_Version")
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", mapping.path, err)
 		}
 		if runtime := symbols["_PyRuntime"]; runtime != 0 {
-			return read(memory, runtime, symbols["Py_Version"])
+			return readInterpreter(memory, runtime, symbols["Py_Version"])
 		}
 	}
 	return nil, ErrNoPython
 }
 
-func read(memory io.ReaderAt, runtime, versionAt uint64) (*Interpreter, error) {
-	if versionAt == 0 { // it came with 3.11
+// readInterpreter reads the version from the address of Py_Version, and returns the offsets for it.
+// For 3.13, the process itself holds the offsets, at the address of _PyRuntime.
+func readInterpreter(memory io.ReaderAt, runtime, versionAt uint64) (*Interpreter, error) {
+	if versionAt == 0 { // Py_Version came with 3.11
 		return nil, ErrUnsupported
 	}
 	var hex [8]byte // PY_VERSION_HEX: 0x030b02f0 is 3.11.2
 	if _, err := memory.ReadAt(hex[:], int64(versionAt)); err != nil {
 		return nil, fmt.Errorf("Py_Version: %w", err)
 	}
-	is := version{hex[3], hex[2]}
-	found := &Interpreter{Version: fmt.Sprintf("%d.%d", is.major, is.minor)}
+	v := version{hex[3], hex[2]}
+	interpreter := &Interpreter{Version: fmt.Sprintf("%d.%d", v.major, v.minor)}
 	var known bool
-	switch found.process, known = offsetTables[is]; {
+	switch interpreter.process, known = offsetTables[v]; {
 	case known:
-	case is == version{3, 13}:
+	case v == version{3, 13}:
 		data := make([]byte, debugOffsetsSize)
 		if _, err := memory.ReadAt(data, int64(runtime)); err != nil {
 			return nil, fmt.Errorf("_Py_DebugOffsets: %w", err)
 		}
 		var err error
-		if found.process, err = parseDebugOffsets(data); err != nil {
+		if interpreter.process, err = parseDebugOffsets(data); err != nil {
 			return nil, err
 		}
 	default:
-		return nil, fmt.Errorf("%w: it is %s", ErrUnsupported, found.Version)
+		return nil, fmt.Errorf("%w: it is %s", ErrUnsupported, interpreter.Version)
 	}
-	found.process.Runtime = runtime
-	return found, nil
+	interpreter.process.Runtime = runtime
+	return interpreter, nil
 }
 
-// A mapping is the first one of a file in a process's memory.
+// A mapping is a file in the memory of a process: the first of its mappings.
 type mapping struct {
 	start, offset uint64
 	path          string
@@ -98,16 +101,16 @@ type mapping struct {
 
 // parseMaps reads /proc/PID/maps (proc_pid_maps(5)) and returns the first mapping of each file.
 func parseMaps(maps io.Reader) ([]mapping, error) {
-	var found []mapping
+	var mappings []mapping
 	seen := map[string]bool{}
 	lines := bufio.NewScanner(maps)
 	for lines.Scan() {
-		var one mapping
+		var m mapping
 		var end, inode uint64
 		var rights, device string
 		line := lines.Text()
 		_, err := fmt.Sscanf(line, "%x-%x %s %x %s %d",
-			&one.start, &end, &rights, &one.offset, &device, &inode)
+			&m.start, &end, &rights, &m.offset, &device, &inode)
 		if err != nil {
 			return nil, fmt.Errorf("maps: %q: %w", line, err)
 		}
@@ -115,17 +118,17 @@ func parseMaps(maps io.Reader) ([]mapping, error) {
 		if inode == 0 || slash < 0 {
 			continue
 		}
-		one.path = line[slash:]
-		if !seen[one.path] {
-			seen[one.path] = true
-			found = append(found, one)
+		m.path = line[slash:]
+		if !seen[m.path] {
+			seen[m.path] = true
+			mappings = append(mappings, m)
 		}
 	}
-	return found, lines.Err()
+	return mappings, lines.Err()
 }
 
-// findSymbols returns the addresses that a file's symbols have where it is mapped so; those that it
-// does not have are missing.
+// findSymbols returns the addresses in the process of symbols of a mapped file. Symbols that the
+// file does not have are missing in the result.
 func findSymbols(path string, at mapping, names ...string) (map[string]uint64, error) {
 	file, err := elf.Open(path)
 	if err != nil {
@@ -143,7 +146,7 @@ func findSymbols(path string, at mapping, names ...string) (map[string]uint64, e
 	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
 		return nil, err
 	}
-	// A static executable may have them only here.
+	// A static executable may have them only in this table.
 	others, err := file.Symbols()
 	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
 		return nil, err
@@ -159,13 +162,13 @@ func findSymbols(path string, at mapping, names ...string) (map[string]uint64, e
 	return found, nil
 }
 
-// loadBias returns what to add to an address of the file, to get that in the process.
+// loadBias returns the difference between an address in the process and the address in the file.
 func loadBias(segments []*elf.Prog, at mapping) (uint64, error) {
-	const page = 4096 // a file's segments are at least so far apart, wherever pages are larger
+	const page = 4096 // the smallest page size; segments are aligned to that or more
 	for _, segment := range segments {
 		if segment.Type == elf.PT_LOAD && segment.Off&^(page-1) == at.offset {
 			return at.start - segment.Vaddr&^(page-1), nil
 		}
 	}
-	return 0, fmt.Errorf("no segment of it is at offset %#x, where it is mapped", at.offset)
+	return 0, fmt.Errorf("it is mapped at offset %#x, where it has no segment", at.offset)
 }

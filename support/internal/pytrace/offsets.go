@@ -7,8 +7,8 @@ import (
 	"fmt"
 )
 
-// process is struct python_process of python_tracer.bpf.c: where one process has its interpreter,
-// and the offsets in bytes of the fields that lead from there to its frames.
+// process is struct python_process of python_tracer.bpf.c: the address of the interpreter in one
+// process, and the offsets in bytes of the fields that lead from there to the frames.
 type process struct {
 	Runtime           uint64
 	InterpretersHead  uint32
@@ -37,7 +37,7 @@ type process struct {
 	_                 uint32
 }
 
-// The sizes of the blocks that the program reads frames and code objects into.
+// The sizes of the buffers into which the eBPF program reads frames and code objects.
 const (
 	frameBlock = 128 // FRAME_BLOCK
 	codeBlock  = 256 // CODE_BLOCK
@@ -49,7 +49,7 @@ const (
 	noOwner       = 1 << 8 // an owner is a byte
 )
 
-// The offsets of the versions that do not tell them, as offsetof() gives them with the headers of
+// The offsets for versions that have no _Py_DebugOffsets: what offsetof() gives with the headers of
 // CPython's Include/internal, on 64-bit machines, in builds without Py_TRACE_REFS.
 var offsetTables = map[version]process{
 	{3, 11}: {
@@ -72,8 +72,8 @@ var offsetTables = map[version]process{
 	},
 }
 
-// debugOffsets is _Py_DebugOffsets of CPython 3.13, with which _PyRuntime begins: see
-// Include/internal/pycore_runtime.h there. Later versions have further fields in between.
+// debugOffsets is _Py_DebugOffsets of CPython 3.13, the first field of _PyRuntime (see
+// Include/internal/pycore_runtime.h). Later versions have further fields in between.
 type debugOffsets struct {
 	Cookie       [8]byte
 	Version      uint64
@@ -108,48 +108,49 @@ const debugCookie = "xdebugpy"
 
 var debugOffsetsSize = binary.Size(debugOffsets{})
 
-// parseDebugOffsets reads what a 3.13 says of itself, and refuses what can't be.
+// parseDebugOffsets reads the _Py_DebugOffsets of a CPython 3.13. It returns an error for
+// impossible values.
 func parseDebugOffsets(data []byte) (process, error) {
-	var told debugOffsets
-	if _, err := binary.Decode(data, binary.LittleEndian, &told); err != nil {
+	var offsets debugOffsets
+	if _, err := binary.Decode(data, binary.LittleEndian, &offsets); err != nil {
 		return process{}, fmt.Errorf("_Py_DebugOffsets: %w", err)
 	}
-	if cookie := string(told.Cookie[:]); cookie != debugCookie {
+	if cookie := string(offsets.Cookie[:]); cookie != debugCookie {
 		return process{}, fmt.Errorf("_Py_DebugOffsets begins with %q, not %q", cookie, debugCookie)
 	}
-	if told.FreeThreaded != 0 {
+	if offsets.FreeThreaded != 0 {
 		return process{}, fmt.Errorf("%w: a free-threaded build", ErrUnsupported)
 	}
-	// Numbers of the code object that are not told stand beside one that is, since 3.12: co_flags,
-	// co_argcount, co_posonlyargcount, co_kwonlyargcount, each an int.
-	arguments := uint32(told.Code.Argcount)
-	made := process{
-		InterpretersHead:  uint32(told.Runtime.InterpretersHead),
-		InterpreterNext:   uint32(told.Interpreter.Next),
-		InterpreterThread: uint32(told.Interpreter.ThreadsHead),
-		ThreadNext:        uint32(told.Thread.Next),
-		ThreadNativeID:    uint32(told.Thread.NativeThreadID),
-		ThreadFrame:       uint32(told.Thread.CurrentFrame),
-		FrameSize:         uint32(told.Frame.Localsplus),
-		FrameCode:         uint32(told.Frame.Executable),
-		FramePrevious:     uint32(told.Frame.Previous),
-		FrameInstruction:  uint32(told.Frame.InstrPtr),
-		FrameOwner:        uint32(told.Frame.Owner),
+	// Some fields of the code object are not in _Py_DebugOffsets, but next to one that is. Since
+	// 3.12 the order is co_flags, co_argcount, co_posonlyargcount, co_kwonlyargcount, each an int.
+	arguments := uint32(offsets.Code.Argcount)
+	p := process{
+		InterpretersHead:  uint32(offsets.Runtime.InterpretersHead),
+		InterpreterNext:   uint32(offsets.Interpreter.Next),
+		InterpreterThread: uint32(offsets.Interpreter.ThreadsHead),
+		ThreadNext:        uint32(offsets.Thread.Next),
+		ThreadNativeID:    uint32(offsets.Thread.NativeThreadID),
+		ThreadFrame:       uint32(offsets.Thread.CurrentFrame),
+		FrameSize:         uint32(offsets.Frame.Localsplus),
+		FrameCode:         uint32(offsets.Frame.Executable),
+		FramePrevious:     uint32(offsets.Frame.Previous),
+		FrameInstruction:  uint32(offsets.Frame.InstrPtr),
+		FrameOwner:        uint32(offsets.Frame.Owner),
 		ForeignOwner:      ownedByCStack,
-		CodeSize:          uint32(told.Code.Linetable) + 8,
-		CodeFirstLine:     uint32(told.Code.Firstlineno),
+		CodeSize:          uint32(offsets.Code.Linetable) + 8,
+		CodeFirstLine:     uint32(offsets.Code.Firstlineno),
 		CodeArguments:     arguments,
 		CodeKeywordOnly:   arguments + 8,
 		CodeFlags:         arguments - 4,
-		CodeLineTable:     uint32(told.Code.Linetable),
-		CodeBytecode:      uint32(told.Code.CodeAdaptive),
-		BytesLength:       uint32(told.Bytes.ObSize),
-		BytesData:         uint32(told.Bytes.ObSval),
+		CodeLineTable:     uint32(offsets.Code.Linetable),
+		CodeBytecode:      uint32(offsets.Code.CodeAdaptive),
+		BytesLength:       uint32(offsets.Bytes.ObSize),
+		BytesData:         uint32(offsets.Bytes.ObSval),
 	}
-	return made, made.check()
+	return p, p.check()
 }
 
-// check refuses offsets that lead out of what the program reads.
+// check returns an error for offsets that are outside of what the eBPF program reads.
 func (p *process) check() error {
 	within := func(size, block uint32, width uint32, offsets ...uint32) bool {
 		for _, offset := range offsets {
@@ -165,7 +166,7 @@ func (p *process) check() error {
 		p.CodeFirstLine, p.CodeArguments, p.CodeKeywordOnly, p.CodeFlags) &&
 		within(p.CodeSize, codeBlock, 8, p.CodeLineTable)
 	if !frame || !code {
-		return fmt.Errorf("offsets that can't be: %+v", *p)
+		return fmt.Errorf("impossible offsets: %+v", *p)
 	}
 	return nil
 }

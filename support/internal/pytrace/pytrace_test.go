@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Not with the tag: `go test -c -tags integration ./...` builds what is to run in a guest.
+// Left out with the tag: `go test -c -tags integration ./...` builds only the tests that run in a
+// guest.
 //go:build !integration
 
 package pytrace
@@ -18,7 +19,7 @@ import (
 	"testing"
 )
 
-func part(t testing.TB, header partHeader, frames ...partFrame) []byte {
+func encodePart(t testing.TB, header partHeader, frames ...partFrame) []byte {
 	t.Helper()
 	header.Count = uint32(len(frames))
 	var record bytes.Buffer
@@ -30,11 +31,11 @@ func part(t testing.TB, header partHeader, frames ...partFrame) []byte {
 	return record.Bytes()
 }
 
-func frames(lines ...uint32) (made []partFrame) {
+func frames(lines ...uint32) (result []partFrame) {
 	for _, line := range lines {
-		made = append(made, partFrame{FirstLine: line, Offset: int32(line) * 2})
+		result = append(result, partFrame{FirstLine: line, Offset: int32(line) * 2})
 	}
-	return made
+	return result
 }
 
 func firstLines(sample *Sample) (lines []uint32) {
@@ -48,10 +49,10 @@ func TestPartsOfTwoCPUsComeTogether(t *testing.T) {
 	var parts assembler
 	var got [][]uint32
 	for _, record := range [][]byte{
-		part(t, partHeader{CPU: 0, Sample: 7, Part: 0}, frames(1, 2)...),
-		part(t, partHeader{CPU: 1, Sample: 7, Part: 0}, frames(10)...),
-		part(t, partHeader{CPU: 0, Sample: 7, Part: 1, Flags: partLast}, frames(3)...),
-		part(t, partHeader{CPU: 1, Sample: 7, Part: 1, Flags: partLast | partTooDeep}, frames(11)...),
+		encodePart(t, partHeader{CPU: 0, Sample: 7, Part: 0}, frames(1, 2)...),
+		encodePart(t, partHeader{CPU: 1, Sample: 7, Part: 0}, frames(10)...),
+		encodePart(t, partHeader{CPU: 0, Sample: 7, Part: 1, Flags: partLast}, frames(3)...),
+		encodePart(t, partHeader{CPU: 1, Sample: 7, Part: 1, Flags: partLast | partTooDeep}, frames(11)...),
 	} {
 		sample, err := parts.add(record)
 		if err != nil {
@@ -69,23 +70,23 @@ func TestPartsOfTwoCPUsComeTogether(t *testing.T) {
 func TestSampleWithoutOneOfItsPartsIsDropped(t *testing.T) {
 	var parts assembler
 	for _, record := range [][]byte{
-		part(t, partHeader{Sample: 1, Part: 1, Flags: partLast}, frames(9)...), // its first is missing
-		part(t, partHeader{Sample: 2, Part: 0}, frames(1)...),
-		part(t, partHeader{Sample: 2, Part: 2, Flags: partLast}, frames(3)...), // the second
-		part(t, partHeader{Sample: 3, Part: 0}, frames(1)...),                  // the last
+		encodePart(t, partHeader{Sample: 1, Part: 1, Flags: partLast}, frames(9)...), // the first part is missing
+		encodePart(t, partHeader{Sample: 2, Part: 0}, frames(1)...),
+		encodePart(t, partHeader{Sample: 2, Part: 2, Flags: partLast}, frames(3)...), // the second part is missing
+		encodePart(t, partHeader{Sample: 3, Part: 0}, frames(1)...),                  // the last part is missing
 	} {
 		if sample, err := parts.add(record); sample != nil || err != nil {
 			t.Errorf("got %v, %v", sample, err)
 		}
 	}
-	sample, err := parts.add(part(t, partHeader{Sample: 4, Flags: partLast | partUnreadable}))
+	sample, err := parts.add(encodePart(t, partHeader{Sample: 4, Flags: partLast | partUnreadable}))
 	if err != nil || sample == nil || len(sample.Frames) != 0 || sample.Truncated != Unreadable {
 		t.Errorf("got %+v, %v", sample, err)
 	}
 }
 
 func FuzzParts(f *testing.F) {
-	f.Add(part(f, partHeader{Flags: partLast}, frames(1, 2)...))
+	f.Add(encodePart(f, partHeader{Flags: partLast}, frames(1, 2)...))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, record []byte) {
 		var parts assembler
@@ -97,7 +98,7 @@ func FuzzParts(f *testing.F) {
 }
 
 func TestPartThatIsTooShort(t *testing.T) {
-	whole := part(t, partHeader{Flags: partLast}, frames(1, 2)...)
+	whole := encodePart(t, partHeader{Flags: partLast}, frames(1, 2)...)
 	for size := range whole {
 		var parts assembler
 		if _, err := parts.add(whole[:size]); err == nil {
@@ -107,7 +108,7 @@ func TestPartThatIsTooShort(t *testing.T) {
 }
 
 func TestPartClaimsMoreFramesThanItHas(t *testing.T) {
-	record := part(t, partHeader{Flags: partLast}, frames(1)...)
+	record := encodePart(t, partHeader{Flags: partLast}, frames(1)...)
 	count := binary.Size(partHeader{}) - 16 - 4 // before the comm
 	binary.NativeEndian.PutUint32(record[count:], 1<<31)
 	var parts assembler
@@ -162,24 +163,24 @@ func TestLoadBias(t *testing.T) {
 	}
 }
 
-// told is what CPython 3.13.0 says of itself on x86-64.
-func told() debugOffsets {
-	var told debugOffsets
-	copy(told.Cookie[:], debugCookie)
-	told.Runtime.InterpretersHead = 632
-	told.Interpreter.Next, told.Interpreter.ThreadsHead = 7264, 7344
-	told.Thread.Next, told.Thread.CurrentFrame, told.Thread.NativeThreadID = 8, 72, 160
-	told.Frame.Previous, told.Frame.InstrPtr, told.Frame.Localsplus = 8, 56, 72
-	told.Frame.Owner = 70
-	told.Code.Linetable, told.Code.Firstlineno, told.Code.Argcount = 136, 68, 52
-	told.Code.CodeAdaptive = 200
-	told.Bytes.ObSize, told.Bytes.ObSval = 16, 32
-	return told
+// validOffsets returns the _Py_DebugOffsets of CPython 3.13.0 on x86-64.
+func validOffsets() debugOffsets {
+	var offsets debugOffsets
+	copy(offsets.Cookie[:], debugCookie)
+	offsets.Runtime.InterpretersHead = 632
+	offsets.Interpreter.Next, offsets.Interpreter.ThreadsHead = 7264, 7344
+	offsets.Thread.Next, offsets.Thread.CurrentFrame, offsets.Thread.NativeThreadID = 8, 72, 160
+	offsets.Frame.Previous, offsets.Frame.InstrPtr, offsets.Frame.Localsplus = 8, 56, 72
+	offsets.Frame.Owner = 70
+	offsets.Code.Linetable, offsets.Code.Firstlineno, offsets.Code.Argcount = 136, 68, 52
+	offsets.Code.CodeAdaptive = 200
+	offsets.Bytes.ObSize, offsets.Bytes.ObSval = 16, 32
+	return offsets
 }
 
-func encoded(t testing.TB, told debugOffsets) []byte {
+func encodeOffsets(t testing.TB, offsets debugOffsets) []byte {
 	t.Helper()
-	data, err := binary.Append(nil, binary.LittleEndian, told)
+	data, err := binary.Append(nil, binary.LittleEndian, offsets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,52 +188,52 @@ func encoded(t testing.TB, told debugOffsets) []byte {
 }
 
 func TestParseDebugOffsets(t *testing.T) {
-	got, err := parseDebugOffsets(encoded(t, told()))
+	got, err := parseDebugOffsets(encodeOffsets(t, validOffsets()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.CodeFlags != 48 || got.CodeKeywordOnly != 60 || got.CodeSize != 144 || got.FrameSize != 72 {
 		t.Errorf("got %+v", got)
 	}
-	whole := encoded(t, told())
+	whole := encodeOffsets(t, validOffsets())
 	for size := range whole {
 		if _, err := parseDebugOffsets(whole[:size]); err == nil {
 			t.Fatalf("%d of %d bytes: no error", size, len(whole))
 		}
 	}
 	for name, change := range map[string]func(*debugOffsets){
-		"another cookie":      func(told *debugOffsets) { told.Cookie[0]++ },
-		"a frame too large":   func(told *debugOffsets) { told.Frame.Localsplus = frameBlock },
-		"a code too large":    func(told *debugOffsets) { told.Code.Linetable = codeBlock },
-		"a line outside":      func(told *debugOffsets) { told.Code.Firstlineno = 1 << 20 },
-		"an owner outside":    func(told *debugOffsets) { told.Frame.Owner = 72 },
-		"no argument count":   func(told *debugOffsets) { told.Code.Argcount = 0 },
-		"a pointer too far":   func(told *debugOffsets) { told.Frame.InstrPtr = 65 },
-		"a table that wraps":  func(told *debugOffsets) { told.Code.Linetable = 1<<32 - 8 },
-		"a pointer that does": func(told *debugOffsets) { told.Frame.Executable = 1<<32 - 4 },
+		"another cookie":           func(offsets *debugOffsets) { offsets.Cookie[0]++ },
+		"a frame too large":        func(offsets *debugOffsets) { offsets.Frame.Localsplus = frameBlock },
+		"a code too large":         func(offsets *debugOffsets) { offsets.Code.Linetable = codeBlock },
+		"a line outside":           func(offsets *debugOffsets) { offsets.Code.Firstlineno = 1 << 20 },
+		"an owner outside":         func(offsets *debugOffsets) { offsets.Frame.Owner = 72 },
+		"no argument count":        func(offsets *debugOffsets) { offsets.Code.Argcount = 0 },
+		"a pointer too far":        func(offsets *debugOffsets) { offsets.Frame.InstrPtr = 65 },
+		"a table that overflows":   func(offsets *debugOffsets) { offsets.Code.Linetable = 1<<32 - 8 },
+		"a pointer that overflows": func(offsets *debugOffsets) { offsets.Frame.Executable = 1<<32 - 4 },
 	} {
-		changed := told()
+		changed := validOffsets()
 		change(&changed)
-		if got, err := parseDebugOffsets(encoded(t, changed)); err == nil {
+		if got, err := parseDebugOffsets(encodeOffsets(t, changed)); err == nil {
 			t.Errorf("%s: got %+v, want an error", name, got)
 		}
 	}
-	free := told()
+	free := validOffsets()
 	free.FreeThreaded = 1
-	if _, err := parseDebugOffsets(encoded(t, free)); !errors.Is(err, ErrUnsupported) {
+	if _, err := parseDebugOffsets(encodeOffsets(t, free)); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("free-threaded: %v", err)
 	}
 }
 
 func TestOffsetTablesAreWithinTheBlocks(t *testing.T) {
-	for is, table := range offsetTables {
+	for v, table := range offsetTables {
 		if err := table.check(); err != nil {
-			t.Errorf("%v: %v", is, err)
+			t.Errorf("%v: %v", v, err)
 		}
 	}
 }
 
-func TestProcessIsOfTheMapsSize(t *testing.T) {
+func TestProcessHasTheSizeOfTheMapsValue(t *testing.T) {
 	if got, want := binary.Size(process{}), 8+24*4; got != want {
 		t.Errorf("%d bytes, want %d", got, want)
 	}

@@ -16,24 +16,24 @@ import (
 	"github.com/bpfmatrix/bpfmatrix/support/internal/cpuclock"
 )
 
-// An Identity names a code object: see support/pylines/identity.py.
+// An Identity identifies a code object: see support/pylines/identity.py.
 type Identity struct {
 	FirstLine, Arguments, KeywordOnly, Flags uint32
 	Hash                                     uint64
 }
 
-// String returns the form that samples have it in.
+// String returns the text form that samples have.
 func (i Identity) String() string {
 	return fmt.Sprintf("%d:%d:%d:%d:%016x", i.FirstLine, i.Arguments, i.KeywordOnly, i.Flags, i.Hash)
 }
 
-// A Frame is what the program tells of a frame.
+// A Frame is a frame of a stack, as the eBPF program reports it.
 type Frame struct {
 	Identity Identity
-	Offset   int32 // of the last instruction, in bytes
+	Offset   int32 // of the last instruction, in bytes; see support/pylines/samples.py
 }
 
-// MarshalJSON writes it as pylines reads it.
+// MarshalJSON returns the form that pylines reads.
 func (f Frame) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Identity string `json:"identity"`
@@ -41,7 +41,7 @@ func (f Frame) MarshalJSON() ([]byte, error) {
 	}{f.Identity.String(), f.Offset})
 }
 
-// A Sample is a thread's stack at one moment. As JSON, it is what pylines reads.
+// A Sample is the stack of a thread at one moment. Its JSON form is what pylines reads.
 type Sample struct {
 	Frames    []Frame       `json:"frames"` // the innermost first
 	PID       uint32        `json:"pid"`
@@ -52,13 +52,14 @@ type Sample struct {
 	Truncated string        `json:"truncated,omitempty"`
 }
 
-// Why outer frames of a sample are missing.
+// Reasons why the outer frames of a sample are missing.
 const (
 	Unreadable = "unreadable"
 	TooDeep    = "too deep"
 )
 
-// Counters say what became of the samples of the processes that are traced.
+// Counters count the samples of the traced processes, and what became of them (enum
+// python_counter).
 type Counters struct {
 	Seen       uint64 `json:"seen"`
 	NoThread   uint64 `json:"no_thread"`
@@ -68,7 +69,7 @@ type Counters struct {
 	Lost       uint64 `json:"lost"`
 }
 
-// A Tracer is the program, attached.
+// A Tracer is the attached eBPF program.
 type Tracer struct {
 	collection *ebpf.Collection
 	events     *cpuclock.Events
@@ -76,14 +77,14 @@ type Tracer struct {
 	parts      assembler
 }
 
-// New attaches the programs of a loaded python_tracer.bpf.o, which it does not close, so that each
-// CPU is sampled every so often.
-func New(collection *ebpf.Collection, every time.Duration) (*Tracer, error) {
+// New attaches the programs of a loaded python_tracer.bpf.o, which the caller closes, and samples
+// each CPU once per interval.
+func New(collection *ebpf.Collection, interval time.Duration) (*Tracer, error) {
 	reader, err := ringbuf.NewReader(collection.Maps["stack_parts"])
 	if err != nil {
 		return nil, err
 	}
-	events, err := cpuclock.Attach(collection.Programs["on_sample"], every)
+	events, err := cpuclock.Attach(collection.Programs["on_sample"], interval)
 	if err != nil {
 		reader.Close()
 		return nil, err
@@ -97,21 +98,21 @@ func (t *Tracer) Close() {
 	t.reader.Close()
 }
 
-// Pause stops sampling. What was sampled can still be read.
+// Pause stops sampling. Samples that were taken before can still be read.
 func (t *Tracer) Pause() error { return t.events.Pause() }
 
-// Add begins to trace a process.
+// Add starts to trace a process.
 func (t *Tracer) Add(pid int, interpreter *Interpreter) error {
 	return t.collection.Maps["processes"].Put(uint32(pid), &interpreter.process)
 }
 
-// SetDeadline is that of [ringbuf.Reader].
+// SetDeadline limits how long Next waits: see [ringbuf.Reader.SetDeadline].
 func (t *Tracer) SetDeadline(deadline time.Time) { t.reader.SetDeadline(deadline) }
 
-// Flush has Next return what is there, then [ringbuf.ErrFlushed].
+// Flush makes Next return the samples that are in the buffer, and then [ringbuf.ErrFlushed].
 func (t *Tracer) Flush() error { return t.reader.Flush() }
 
-// Next waits for a sample, as [ringbuf.Reader.Read] does, whose errors it returns.
+// Next waits for a sample and returns it. Its errors are those of [ringbuf.Reader.Read].
 func (t *Tracer) Next() (*Sample, error) {
 	var record ringbuf.Record
 	for {
@@ -127,15 +128,14 @@ func (t *Tracer) Next() (*Sample, error) {
 
 // Counters returns the sums over all CPUs.
 func (t *Tracer) Counters() (sums Counters, err error) {
-	// enum python_counter
 	for which, sum := range []*uint64{
 		&sums.Seen, &sums.NoThread, &sums.NoFrame, &sums.Unreadable, &sums.TooDeep, &sums.Lost,
 	} {
-		var each []uint64
-		if err := t.collection.Maps["python_counters"].Lookup(uint32(which), &each); err != nil {
+		var perCPU []uint64
+		if err := t.collection.Maps["python_counters"].Lookup(uint32(which), &perCPU); err != nil {
 			return sums, err
 		}
-		for _, value := range each {
+		for _, value := range perCPU {
 			*sum += value
 		}
 	}
@@ -166,19 +166,19 @@ const (
 	partTooDeep    = 4
 )
 
-// An assembler makes samples of their parts. Those of one CPU come in order.
+// An assembler puts samples together from their parts. The parts of one CPU arrive in order.
 type assembler struct {
-	open map[uint32]*opened // by CPU
+	partial map[uint32]*partialSample // by CPU
 }
 
-type opened struct {
+type partialSample struct {
 	id     uint64
-	parts  uint32
+	parts  uint32 // how many have arrived
 	sample Sample
 }
 
-// add takes a part, and returns the sample that it completes, if any. A sample of which a part is
-// missing, as there was no room for it, is dropped.
+// add adds a part, and returns the sample if this part completes it. It drops a sample of which a
+// part is missing, which happens if the ring buffer was full.
 func (a *assembler) add(record []byte) (*Sample, error) {
 	var header partHeader
 	size, err := binary.Decode(record, binary.NativeEndian, &header)
@@ -192,37 +192,37 @@ func (a *assembler) add(record []byte) (*Sample, error) {
 	if _, err := binary.Decode(record[size:], binary.NativeEndian, frames); err != nil {
 		return nil, fmt.Errorf("a part of %d frames in %d bytes: %w", header.Count, len(record), err)
 	}
-	if a.open == nil {
-		a.open = map[uint32]*opened{}
+	if a.partial == nil {
+		a.partial = map[uint32]*partialSample{}
 	}
 	if header.Part == 0 {
 		comm, _, _ := bytes.Cut(header.Comm[:], []byte{0})
-		a.open[header.CPU] = &opened{id: header.Sample, sample: Sample{
+		a.partial[header.CPU] = &partialSample{id: header.Sample, sample: Sample{
 			PID: header.TGID, TID: header.TID, CPU: header.CPU, Comm: string(comm),
 			Time: time.Duration(header.Time),
 		}}
 	}
-	is := a.open[header.CPU]
-	if is == nil || is.id != header.Sample || is.parts != header.Part {
-		delete(a.open, header.CPU)
+	current := a.partial[header.CPU]
+	if current == nil || current.id != header.Sample || current.parts != header.Part {
+		delete(a.partial, header.CPU)
 		return nil, nil
 	}
-	is.parts++
+	current.parts++
 	for _, frame := range frames {
-		is.sample.Frames = append(is.sample.Frames, Frame{
+		current.sample.Frames = append(current.sample.Frames, Frame{
 			Identity{frame.FirstLine, frame.Arguments, frame.KeywordOnly, frame.Flags, frame.Hash},
 			frame.Offset,
 		})
 	}
 	switch {
 	case header.Flags&partUnreadable != 0:
-		is.sample.Truncated = Unreadable
+		current.sample.Truncated = Unreadable
 	case header.Flags&partTooDeep != 0:
-		is.sample.Truncated = TooDeep
+		current.sample.Truncated = TooDeep
 	}
 	if header.Flags&partLast == 0 {
 		return nil, nil
 	}
-	delete(a.open, header.CPU)
-	return &is.sample, nil
+	delete(a.partial, header.CPU)
+	return &current.sample, nil
 }

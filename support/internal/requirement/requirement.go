@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package requirement reads the oldest kernel release that an object says it can run on
-// (ebpf/requires.h), and compares it with the kernel that runs.
+// Package requirement reads which kernel release an object declares as the oldest that it can run
+// on (ebpf/requires.h), and compares it with the running kernel.
 package requirement
 
 import (
@@ -9,21 +9,25 @@ import (
 	"debug/elf"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// IgnoreVariable names the environment variable that, when it is "1", has every object
-// loaded whatever it requires: vendors backport features without a new release.
-const IgnoreVariable = "BPFMATRIX_IGNORE_REQUIREMENTS"
+// If this environment variable is "1", objects are loaded whatever they require: vendors backport
+// features without changing the release.
+const ignoreVariable = "BPFMATRIX_IGNORE_REQUIREMENTS"
+
+// Ignored tells whether the environment says to ignore what objects require.
+func Ignored() bool { return os.Getenv(ignoreVariable) == "1" }
 
 // The section that REQUIRES_KERNEL of ebpf/requires.h writes to.
 const section = ".bpfmatrix.requires"
 
-// A Release is the part of a kernel's release that says what upstream had: 5.10 of
-// "5.10.0-46-cloud-amd64". What follows is the distribution's, and need not be upstream's number.
+// A Release is the part of a kernel's release that is a release of upstream: 5.10 of
+// "5.10.0-46-cloud-amd64". The distribution chooses the rest.
 type Release struct {
 	Major, Minor int
 }
@@ -36,7 +40,7 @@ func (r Release) before(other Release) bool {
 	return r.Major < other.Major || r.Major == other.Major && r.Minor < other.Minor
 }
 
-// ParseRelease reads the two numbers that text starts with.
+// ParseRelease reads the two numbers with which a text starts.
 func ParseRelease(text string) (Release, error) {
 	major, rest, dot := strings.Cut(text, ".")
 	end := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
@@ -53,23 +57,24 @@ func ParseRelease(text string) (Release, error) {
 	return release, nil
 }
 
-// A Requirement is the oldest kernel release that has what an object uses.
+// A Requirement is the oldest kernel release that an object can run on, and the feature that is the
+// reason.
 type Requirement struct {
 	Release Release
 	Feature string
 }
 
-// Read returns what an object declares, or nil where it declares nothing.
+// Read returns what an object declares, or nil if it declares nothing.
 func Read(object io.ReaderAt) (*Requirement, error) {
 	file, err := elf.NewFile(object)
 	if err != nil {
 		return nil, err
 	}
-	found := file.Section(section)
-	if found == nil {
+	declaration := file.Section(section)
+	if declaration == nil {
 		return nil, nil
 	}
-	data, err := found.Data()
+	data, err := declaration.Data()
 	if err != nil {
 		return nil, fmt.Errorf("section %s: %w", section, err)
 	}
@@ -96,7 +101,8 @@ func parse(data []byte) (*Requirement, error) {
 	return &Requirement{release, feature}, nil
 }
 
-// UnmetBy says why a kernel, named as uname -r does, can't run the object; it is empty if it can.
+// UnmetBy says why a kernel can't run the object. It is empty if the kernel can, or if there is no
+// requirement (nil). The kernel is given by its release, as `uname -r` prints it.
 func (r *Requirement) UnmetBy(kernel string) (string, error) {
 	if r == nil {
 		return "", nil
@@ -111,7 +117,20 @@ func (r *Requirement) UnmetBy(kernel string) (string, error) {
 	return fmt.Sprintf("needs %s (%s), this kernel is %s", r.Release, r.Feature, kernel), nil
 }
 
-// KernelRelease returns what uname -r says.
+// Unmet says why the running kernel can't run the object. It is empty if the kernel can, if there
+// is no requirement (nil), or if requirements are ignored.
+func (r *Requirement) Unmet() (string, error) {
+	if Ignored() {
+		return "", nil
+	}
+	kernel, err := KernelRelease()
+	if err != nil {
+		return "", err
+	}
+	return r.UnmetBy(kernel)
+}
+
+// KernelRelease returns the running kernel's release, as `uname -r` prints it.
 func KernelRelease() (string, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {

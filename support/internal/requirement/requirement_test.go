@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Not with the tag: `go test -c -tags integration ./...` builds what is to run in a guest.
+// Left out with the tag: `go test -c -tags integration ./...` builds only the tests that run in a
+// guest.
 //go:build !integration
 
 package requirement

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package source finds the C source of instructions, by the line info of an object's BTF.
+// Package source finds the C source lines of instructions, by the line info of an object's BTF.
 package source
 
 import (
@@ -11,14 +11,14 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// Path makes a name of BTF, which is relative to the directory that an object was built in, one without
-// leading "../": ebpf/NAME.bpf.c of ../ebpf/NAME.bpf.c.
+// Path returns a file name of BTF without its leading "../": ebpf/NAME.bpf.c for
+// ../ebpf/NAME.bpf.c. Such names are relative to the directory in which the object was built.
 func Path(name string) string {
 	return strings.TrimPrefix(filepath.Clean(name), "../")
 }
 
-// LineOf returns the source line of the instruction at offset, or nil. A line is noted at the first of
-// the instructions that were made from it.
+// LineOf returns the source line of the instruction at offset, or nil. BTF has a line only at the
+// first of the instructions that the compiler made from it.
 func LineOf(instructions asm.Instructions, offset asm.RawInstructionOffset) *btf.Line {
 	var last *btf.Line
 	for iter := instructions.Iterate(); iter.Next() && iter.Offset <= offset; {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* One program of each kind that can be attached without knowing what it is for. */
+/* One program of each kind that can be attached without knowing its purpose, and two whose target
+ * does not exist. */
 #include "common.h"
 
 #define PROGRAM(section, name, verdict)                                                            \

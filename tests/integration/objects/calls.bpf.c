@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Stacks of 64 and 128 bytes below one of 32: the deepest chain is 32 + 128. */
+/* A function with a stack of 32 bytes calls two with 64 and 128 bytes: the deepest is 32 + 128. */
 #include "common.h"
 
 static __attribute__((noinline)) int small(void *ctx)

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Each turn has a way that the verifier has still to look at: it gives up after 8192 of them. */
+/* Each iteration adds a path that the verifier has to visit later. It gives up after 8192 paths. */
 #include "common.h"
 
 SEC("raw_tp/sys_enter")
-int too_many_ways(void *ctx)
+int too_many_paths(void *ctx)
 {
 	__u64 sum = 0;
 
 	for (int i = 0; i < 10000; i++) {
 		if (bpf_get_prandom_u32() > 7) {
 			sum += i;
-			asm volatile("" : "+r"(sum)); /* so that it stays a jump */
+			asm volatile("" : "+r"(sum)); /* keeps the compiler from removing the jump */
 		}
 	}
 	return sum;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Loads only where the constants have the values that a loader is to give them: otherwise the
- * verifier finds the way to a pointer that may be null. */
+/* Loads only if the loader sets the constants to the values that are checked: otherwise the
+ * verifier finds a path to a null pointer. */
 #include "common.h"
 
 const volatile __u32 number = 0;
@@ -10,7 +10,7 @@ const volatile char text[8] = "";
 const volatile __u16 list[3] = {};
 static const volatile __u64 hidden = 0;
 
-/* Its size is given by --map-size. */
+/* --map-size gives its size. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u32);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A function of one program, and a program that takes its place. */
+/* A program with a function, an extension that replaces that function, and an extension for a
+ * function that does not exist. */
 #include "common.h"
 
 __attribute__((noinline)) int decide(struct __sk_buff *skb)

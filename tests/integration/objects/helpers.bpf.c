@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A helper that not every kernel has, and one that no kernel has for a program of this type. */
+/* A helper that older kernels do not have, and one that programs of this type can never call. */
 #include "common.h"
 
-static long turn(__u32 index, void *sum)
+static long add_index(__u32 index, void *sum)
 {
 	*(__u64 *)sum += index;
 	return 0;
@@ -13,7 +13,7 @@ int with_loop(void *ctx)
 {
 	__u64 sum = 0;
 
-	bpf_loop(100, turn, &sum, 0);
+	bpf_loop(100, add_index, &sum, 0);
 	return sum;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* bpf_task_from_pid came with 6.2. */
+/* A kfunc that came with 6.2, and one that does not exist, called with and without a check. */
 #include "common.h"
 
-/* As newer libbpf defines it. */
+/* Newer versions of libbpf define it. */
 #ifndef bpf_ksym_exists
 #define bpf_ksym_exists(symbol) (!!symbol)
 #endif
@@ -26,7 +26,7 @@ int with_kfunc(void *ctx)
 }
 
 SEC("tp_btf/task_newtask")
-int asked_first(void *ctx)
+int checked_kfunc(void *ctx)
 {
 	if (bpf_ksym_exists(there_is_no_such_kfunc))
 		there_is_no_such_kfunc();
@@ -34,7 +34,7 @@ int asked_first(void *ctx)
 }
 
 SEC("tp_btf/task_newtask")
-int not_asked(void *ctx)
+int unchecked_kfunc(void *ctx)
 {
 	there_is_no_such_kfunc();
 	return 0;

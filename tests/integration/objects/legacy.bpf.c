@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A map as libbpf before 1.0 and aya define it, in an object that is compiled without BTF. */
+/* A map in the format of libbpf before 1.0 and of aya. This object is compiled without BTF. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 

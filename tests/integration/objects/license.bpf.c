@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A helper for the GPL's programs alone. */
+/* Calls a helper that only programs with a GPL-compatible license may call. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Types of maps that came with 5.16, 6.1 and 6.9: each keeps one program from loading. */
+/* Map types that came with 5.16, 6.1 and 6.9. On older kernels, only the programs that use them
+ * fail. */
 #include "common.h"
 
 #ifndef BPF_F_MMAPABLE
@@ -57,7 +58,7 @@ int with_bloom_filter(void *ctx)
 	return bpf_map_push_elem(&bloom, &value, 0);
 }
 
-static long drained(void *data, void *ctx)
+static long ignore_sample(void *data, void *ctx)
 {
 	return 0;
 }
@@ -66,7 +67,7 @@ SEC("raw_tp/sys_enter")
 int with_user_ringbuf(void *ctx)
 {
 	count(2);
-	return bpf_user_ringbuf_drain(&from_user, drained, 0, 0);
+	return bpf_user_ringbuf_drain(&from_user, ignore_sample, 0, 0);
 }
 
 SEC("syscall")

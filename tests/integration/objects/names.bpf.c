@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* C allows names that are not of ASCII. */
+/* Names that are not ASCII, which C allows, and names that are longer than the kernel keeps. */
 #include "common.h"
 
 SEC("raw_tp/sys_enter")

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Programs that may fail: one by its section, one by --optional; and one that needs a newer kernel
- * than each of its variants. */
+/* Programs that may fail: two by their section, one by --optional. And two variants, of which the
+ * first needs a newer kernel. */
 #include "common.h"
 
-static long turn(__u32 index, void *sum)
+static long add_index(__u32 index, void *sum)
 {
 	*(__u64 *)sum += index;
 	return 0;
 }
 
 SEC("?fentry/there_is_no_such_function")
-int maybe(void *ctx)
+int optional_and_fails(void *ctx)
 {
 	return 0;
 }
 
 SEC("?raw_tp/sys_enter")
-int maybe_and_loads(void *ctx)
+int optional_and_loads(void *ctx)
 {
 	return 0;
 }
 
-SEC("fentry/nor_is_there_this_one")
+SEC("fentry/there_is_no_other_function")
 int declared_optional(void *ctx)
 {
 	return 0;
@@ -32,7 +32,7 @@ int sum_by_loop(void *ctx)
 {
 	__u64 sum = 0;
 
-	bpf_loop(100, turn, &sum, 0);
+	bpf_loop(100, add_index, &sum, 0);
 	return sum;
 }
 

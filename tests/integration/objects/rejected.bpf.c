@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* One program that every verifier rejects, and one of the same map that loads. */
+/* A program that every verifier rejects, and one that uses the same map and loads. */
 #include "common.h"
 
 struct {

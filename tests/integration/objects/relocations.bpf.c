@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* CO-RE of what no kernel has, and of a field that is only read where it is there. */
+/* CO-RE relocations for what no kernel has, with and without a check that the field exists. */
 #include "common.h"
 #include <bpf/bpf_core_read.h>
 
@@ -31,7 +31,7 @@ int missing_type(void *ctx)
 }
 
 SEC("raw_tp/sys_enter")
-int asked_first(void *ctx)
+int checked_field(void *ctx)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 

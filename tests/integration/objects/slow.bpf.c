@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Within the verifier's limit of a million instructions, but that takes a while. */
+/* A program that takes the verifier long, within its limit of a million instructions; and one that
+ * does not. */
 #include "common.h"
 
 SEC("raw_tp/sys_enter")
-int long_way(void *ctx)
+int slow_to_verify(void *ctx)
 {
 	volatile __u64 sum = 0;
 
@@ -13,7 +14,7 @@ int long_way(void *ctx)
 }
 
 SEC("raw_tp/sys_enter")
-int short_way(void *ctx)
+int fast_to_verify(void *ctx)
 {
 	return 0;
 }

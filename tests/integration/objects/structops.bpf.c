@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A congestion control, of the kind that needs no link, which 5.6 and later have. */
+/* A TCP congestion control. Kernels from 5.6 on load it from either of the two sections. */
 #include "common.h"
 
 #ifndef SECTION

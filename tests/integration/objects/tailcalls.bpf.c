@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Programs that are reached by tail calls alone; the section of one tells no type. */
+/* Programs that only tail calls reach. The section name of one implies no type. */
 #include "common.h"
 
 int second(void *ctx);

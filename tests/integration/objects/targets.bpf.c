@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Programs that are bound to something of the kernel when they are loaded. */
+/* Programs whose attach target is resolved when they are loaded. */
 #include "common.h"
 
 SEC("fentry/do_nanosleep")
-int there(void *ctx)
+int existing_function(void *ctx)
 {
 	return 0;
 }

@@ -1,7 +1,7 @@
-"""What TestPythonTracer samples: threads that spin for ever in calls whose lines they know.
+"""What TestPythonTracer samples: threads that run endless loops in nested calls.
 
-Each thread prints one JSON line: its id, and its frames as CPython itself tells of them, the
-innermost first, with the line, and what the tracer is to find out without its help.
+Each thread prints one line of JSON: its id, and its frames as CPython itself reports them, the
+innermost first. A frame has its line, and what the tracer and pylines have to find without help.
 """
 
 import json
@@ -9,18 +9,18 @@ import sys
 import threading
 
 DEPTH = int(sys.argv[1])
-TELLING = threading.Lock()
-# Nobody spins before all have told, as that would slow the others down.
-TOLD = threading.Barrier(3)
+PRINTING = threading.Lock()
+# No thread starts its loop before all have reported: a busy thread would slow down the others.
+ALL_REPORTED = threading.Barrier(3)
 
 
-def tell(thread):
+def report(thread):
     frames = []
     last = None
     frame = sys._getframe(1)
     while frame:
         code = frame.f_code
-        # A frame of a recursion is told once, and how often.
+        # The equal frames of a recursion are reported as one, with their number.
         if last == (code, frame.f_lasti):
             frames[-1]["times"] += 1
         else:
@@ -40,15 +40,15 @@ def tell(thread):
                 }
             )
         frame = frame.f_back
-    told = {"thread": thread, "tid": threading.get_native_id(), "frames": frames}
-    with TELLING:
-        print(json.dumps(told), flush=True)
-    TOLD.wait()
+    line = {"thread": thread, "tid": threading.get_native_id(), "frames": frames}
+    with PRINTING:
+        print(json.dumps(line), flush=True)
+    ALL_REPORTED.wait()
 
 
 def spin(thread):
-    tell(thread)
-    while True: pass  # noqa: E701 - one line, whatever part of it runs # fmt: skip
+    report(thread)
+    while True: pass  # noqa: E701 - the loop must be in one line # fmt: skip
 
 
 def recurse(depth, /, *, thread):
@@ -62,7 +62,7 @@ def recurse(depth, /, *, thread):
 
 class Nested:
     def method(self, thread):
-        call = lambda: [spin(thread) for _ in "x"]  # noqa: E731 - it is about lambdas, too
+        call = lambda: [spin(thread) for _ in "x"]  # noqa: E731 - a lambda is one of the cases
 
         def generator():
             yield (call())

@@ -13,42 +13,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kernels before 6.6 take programs for traffic control as filters of a qdisc alone, over netlink
-// (include/uapi/linux/rtnetlink.h, pkt_sched.h and pkt_cls.h).
+// Before 6.6, a program for traffic control can only be attached as a filter of a qdisc, over
+// netlink (include/uapi/linux/rtnetlink.h, pkt_sched.h and pkt_cls.h).
 const (
-	clsactMajor    = 0xffff0000 // TC_H_CLSACT, of the qdisc and of its hooks
+	clsactMajor    = 0xffff0000 // of TC_H_CLSACT, in the handles of the qdisc and its hooks
+	clsactParent   = 0xfffffff1 // TC_H_CLSACT
 	hookIngress    = 0xfff2     // TC_H_MIN_INGRESS
 	hookEgress     = 0xfff3     // TC_H_MIN_EGRESS
-	attributeKind  = 1          // TCA_KIND
-	attributeSome  = 2          // TCA_OPTIONS
-	bpfFD          = 6          // TCA_BPF_FD
-	bpfName        = 7          // TCA_BPF_NAME
-	bpfFlags       = 8          // TCA_BPF_FLAGS
-	bpfDirect      = 1          // TCA_BPF_FLAG_ACT_DIRECT
+	tcaKind        = 1          // TCA_KIND
+	tcaOptions     = 2          // TCA_OPTIONS
+	tcaBPFFD       = 6          // TCA_BPF_FD
+	tcaBPFName     = 7          // TCA_BPF_NAME
+	tcaBPFFlags    = 8          // TCA_BPF_FLAGS
+	actDirect      = 1          // TCA_BPF_FLAG_ACT_DIRECT
 	allProtocols   = 0x0300     // ETH_P_ALL, in network byte order
 	filterPriority = 1
 )
 
-// attachFilter attaches a program to a device as a filter of its clsact qdisc, which is made for it.
-func attachFilter(device int, egress bool, program *ebpf.Program) (io.Closer, error) {
+// attachTCFilter adds a clsact qdisc to a device, and attaches a program to it as a filter. Closing
+// the result removes both.
+func attachTCFilter(device int, egress bool, program *ebpf.Program) (io.Closer, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
-	n := &netlink{fd: fd}
+	n := &netlinkSocket{fd: fd}
 	qdisc := tcMessage{Family: unix.AF_UNSPEC, Index: int32(device), Handle: clsactMajor,
-		Parent: 0xfffffff1} // the handle is ffff:0, the parent TC_H_CLSACT is ffff:fff1
-	if err := n.ask(unix.RTM_NEWQDISC, unix.NLM_F_CREATE, qdisc, attribute(attributeKind, text("clsact"))); err != nil {
+		Parent: clsactParent}
+	err = n.request(
+		unix.RTM_NEWQDISC, unix.NLM_F_CREATE, qdisc, attribute(tcaKind, cString("clsact")))
+	if err != nil {
 		unix.Close(fd)
-		if errors.Is(err, unix.ENOENT) { // in a module that is not loaded: sch_ingress
-			return nil, errNotGeneric
+		if errors.Is(err, unix.ENOENT) { // the module sch_ingress is not loaded
+			return nil, errNoGenericTarget
 		}
 		return nil, fmt.Errorf("add the qdisc clsact to lo: %w", err)
 	}
-	// Without its qdisc, no filter is left.
+	// Deleting the qdisc deletes its filter, too.
 	undo := closers{
 		func() error { return unix.Close(fd) },
-		func() error { return n.ask(unix.RTM_DELQDISC, 0, qdisc) },
+		func() error { return n.request(unix.RTM_DELQDISC, 0, qdisc) },
 	}
 	hook := uint32(hookIngress)
 	if egress {
@@ -56,18 +60,18 @@ func attachFilter(device int, egress bool, program *ebpf.Program) (io.Closer, er
 	}
 	filter := tcMessage{Family: unix.AF_UNSPEC, Index: int32(device), Parent: clsactMajor | hook,
 		Info: filterPriority<<16 | allProtocols}
-	err = n.ask(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, filter,
-		attribute(attributeKind, text("bpf")),
-		attribute(attributeSome, bytes.Join([][]byte{
-			attribute(bpfFD, word(uint32(program.FD()))),
-			attribute(bpfName, text("bpfload")),
-			attribute(bpfFlags, word(bpfDirect)),
+	err = n.request(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, filter,
+		attribute(tcaKind, cString("bpf")),
+		attribute(tcaOptions, bytes.Join([][]byte{
+			attribute(tcaBPFFD, nativeWord(uint32(program.FD()))),
+			attribute(tcaBPFName, cString("bpfload")),
+			attribute(tcaBPFFlags, nativeWord(actDirect)),
 		}, nil)),
 	)
 	if err != nil {
 		undo.Close()
-		if errors.Is(err, unix.ENOENT) { // as above: cls_bpf
-			return nil, errNotGeneric
+		if errors.Is(err, unix.ENOENT) { // the module cls_bpf is not loaded
+			return nil, errNoGenericTarget
 		}
 		return nil, fmt.Errorf("add a filter to lo: %w", err)
 	}
@@ -84,12 +88,13 @@ type tcMessage struct {
 	Info   uint32
 }
 
-type netlink struct {
+type netlinkSocket struct {
 	fd       int
 	sequence uint32
 }
 
-func (n *netlink) ask(kind, flags uint16, header tcMessage, attributes ...[]byte) error {
+// request sends a request, and returns the error that the kernel acknowledges it with.
+func (n *netlinkSocket) request(kind, flags uint16, header tcMessage, attributes ...[]byte) error {
 	n.sequence++
 	var body bytes.Buffer
 	_ = binary.Write(&body, binary.NativeEndian, header)
@@ -111,7 +116,7 @@ func (n *netlink) ask(kind, flags uint16, header tcMessage, attributes ...[]byte
 		return err
 	}
 	if size < unix.NLMSG_HDRLEN+4 || binary.NativeEndian.Uint16(answer[4:]) != unix.NLMSG_ERROR {
-		return fmt.Errorf("netlink: an answer of %d bytes that is none", size)
+		return fmt.Errorf("netlink: expected an acknowledgement, got %d other bytes", size)
 	}
 	if code := int32(binary.NativeEndian.Uint32(answer[unix.NLMSG_HDRLEN:])); code != 0 {
 		return unix.Errno(-code)
@@ -119,7 +124,7 @@ func (n *netlink) ask(kind, flags uint16, header tcMessage, attributes ...[]byte
 	return nil
 }
 
-// attribute is a struct nlattr with its value, up to the next boundary of 4 bytes.
+// attribute returns a struct nlattr and its value, padded to a multiple of 4 bytes.
 func attribute(kind uint16, value []byte) []byte {
 	result := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)))
 	result = binary.NativeEndian.AppendUint16(result, kind)
@@ -127,6 +132,6 @@ func attribute(kind uint16, value []byte) []byte {
 	return append(result, make([]byte, -len(result)&3)...)
 }
 
-func text(value string) []byte { return append([]byte(value), 0) }
+func cString(value string) []byte { return append([]byte(value), 0) }
 
-func word(value uint32) []byte { return binary.NativeEndian.AppendUint32(nil, value) }
+func nativeWord(value uint32) []byte { return binary.NativeEndian.AppendUint32(nil, value) }

@@ -16,15 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Verifiers of many releases, 5.10, 6.1 and 6.18 among them, answer EFAULT to a program that has too
-// many ways through it. The library takes that for a bug of the verifier, and drops its log.
-func dropsLog(err error) bool {
+// lacksLog tells whether the library dropped the verifier's log. In many releases, 5.10, 6.1 and
+// 6.18 among them, the verifier fails with EFAULT if a program has too many paths. The library
+// takes that for a bug of the verifier, and returns no log.
+func lacksLog(err error) bool {
 	return errors.Is(err, unix.EFAULT) && len(logOf(err)) == 0
 }
 
-// programLoad is the begin of union bpf_attr for BPF_PROG_LOAD (include/uapi/linux/bpf.h), as 5.1 and
-// later know it.
-type programLoad struct {
+// programLoadAttr is the first part of union bpf_attr for BPF_PROG_LOAD (include/uapi/linux/bpf.h),
+// as far as 5.1 and later kernels have it.
+type programLoadAttr struct {
 	Type, Count        uint32
 	Instructions       uint64
 	License            uint64
@@ -39,14 +40,14 @@ type programLoad struct {
 	LineInfoSize       uint32
 	LineInfo           uint64
 	LineInfoCount      uint32
-	AttachID           uint32
+	AttachBTFID        uint32
 }
 
-// logByHand loads a program without the library's last step, for the verifier's log. nil where that
-// would take what only the library can resolve.
-func (w *worker) logByHand(spec *ebpf.ProgramSpec, level ebpf.LogLevel) []string {
+// logBySyscall loads a program with the system call itself, for the verifier's log. It returns nil
+// if the program needs something that only the library can resolve, or if the kernel wrote no log.
+func (w *worker) logBySyscall(spec *ebpf.ProgramSpec, level ebpf.LogLevel) []string {
 	instructions := append(asm.Instructions(nil), spec.Instructions...)
-	attr := programLoad{Type: uint32(spec.Type), Flags: spec.Flags, AttachType: uint32(spec.AttachType)}
+	attr := programLoadAttr{Type: uint32(spec.Type), Flags: spec.Flags, AttachType: uint32(spec.AttachType)}
 	if spec.Type == ebpf.StructOps || spec.AttachTarget != nil {
 		return nil
 	}
@@ -56,12 +57,12 @@ func (w *worker) logByHand(spec *ebpf.ProgramSpec, level ebpf.LogLevel) []string
 		}
 	}
 	if spec.Type == ebpf.Tracing || spec.Type == ebpf.LSM {
-		if attr.AttachID = w.attachID(spec); attr.AttachID == 0 {
+		if attr.AttachBTFID = w.attachBTFID(spec); attr.AttachBTFID == 0 {
 			return nil
 		}
 	}
 	var types btf.Builder
-	if !w.relocate(instructions, &types) {
+	if !w.applyRelocations(instructions, &types) {
 		return nil
 	}
 	functions, lines, err := btf.MarshalExtInfos(instructions, &types)
@@ -76,7 +77,7 @@ func (w *worker) logByHand(spec *ebpf.ProgramSpec, level ebpf.LogLevel) []string
 	}
 	var code bytes.Buffer
 	if err := instructions.Marshal(&code, binary.LittleEndian); err != nil {
-		return nil // a kfunc, a symbol or an option
+		return nil // it has a kfunc, a kernel symbol or a kernel option
 	}
 	license, log := append([]byte(spec.License), 0), make([]byte, logBytes)
 	attr.Count = uint32(code.Len() / asm.InstructionSize)
@@ -97,7 +98,8 @@ func (w *worker) logByHand(spec *ebpf.ProgramSpec, level ebpf.LogLevel) []string
 	return strings.Split(text, "\n")
 }
 
-func (w *worker) attachID(spec *ebpf.ProgramSpec) uint32 {
+// attachBTFID returns the BTF type id of what a program is attached to, or 0.
+func (w *worker) attachBTFID(spec *ebpf.ProgramSpec) uint32 {
 	kernel, err := w.types.Kernel()
 	if err != nil {
 		return 0
@@ -117,13 +119,15 @@ func (w *worker) attachID(spec *ebpf.ProgramSpec) uint32 {
 	return uint32(id)
 }
 
-// relocate does what CO-RE asks for, by the kernel's types without its modules'.
-func (w *worker) relocate(instructions asm.Instructions, types *btf.Builder) bool {
+// applyRelocations applies CO-RE relocations, by the types of the kernel but not those of its
+// modules. It tells whether all of them could be applied.
+func (w *worker) applyRelocations(instructions asm.Instructions, types *btf.Builder) bool {
 	var relocations []*btf.CORERelocation
-	var of []*asm.Instruction
+	var relocated []*asm.Instruction
 	for i := range instructions {
 		if relocation := btf.CORERelocationMetadata(&instructions[i]); relocation != nil {
-			relocations, of = append(relocations, relocation), append(of, &instructions[i])
+			relocations = append(relocations, relocation)
+			relocated = append(relocated, &instructions[i])
 		}
 	}
 	if len(relocations) == 0 {
@@ -138,18 +142,19 @@ func (w *worker) relocate(instructions asm.Instructions, types *btf.Builder) boo
 		return false
 	}
 	for i, fixup := range fixups {
-		if fixup.Apply(of[i]) != nil {
+		if fixup.Apply(relocated[i]) != nil {
 			return false
 		}
 	}
 	return true
 }
 
-func records(data []byte, size uint32) (place uint64, each, count uint32) {
+// records returns the address, the size and the number of records of one size.
+func records(data []byte, recordSize uint32) (start uint64, size, count uint32) {
 	if len(data) == 0 {
 		return 0, 0, 0
 	}
-	return address(data), size, uint32(len(data)) / size
+	return address(data), recordSize, uint32(len(data)) / recordSize
 }
 
 func address(data []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(data)))) }
