@@ -1,14 +1,17 @@
 """What hatch does when it makes a wheel: it has bpfmatrix's own programs for guests built.
 
 Those are the loader of `invoke verify` and the tracer of `invoke profile-python`, by Go and for
-both architectures, and the tracer's eBPF object, by clang. The wheel then serves projects that have
-no Go. Where a compiler is missing here too, it is made without, and the task that needs it says so.
+both architectures, the tracer's eBPF object, by clang, and the guest's small programs in C, by
+clang and for both architectures. The wheel then serves projects that have neither Go nor clang.
+Where a compiler is missing here too, it is made without, and the task that needs it says so. Only
+the programs in C are then built where the wheel is used: it has their sources.
 """
 
 import itertools
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +35,8 @@ class CustomBuildHook(BuildHookInterface[Any]):
             return
         self._folder = tempfile.mkdtemp()
         lister = Path(self.root) / "support/host_python.py"
-        for made in (*self._programs(Path(self._folder)), *self._object(), lister):
+        folder = Path(self._folder)
+        for made in (*self._programs(folder), *self._small(folder), *self._object(), lister):
             build_data["force_include"][str(made)] = f"bpfmatrix/loader/{made.name}"
 
     def _programs(self, folder: Path) -> Iterator[Path]:
@@ -51,6 +55,21 @@ class CustomBuildHook(BuildHookInterface[Any]):
                 check=True,
             )
             yield target
+
+    def _small(self, folder: Path) -> Iterator[Path]:
+        """Build the guest's programs in C by the code of a checkout; it needs no other package."""
+        sys.path.insert(0, str(Path(self.root) / "src"))
+        from bpfmatrix.errors import BpfmatrixError  # noqa: PLC0415
+        from bpfmatrix.guest import programs  # noqa: PLC0415 - not before it can be found
+
+        for source, arch in itertools.product(programs.sources(), ARCHITECTURES):
+            target = folder / f"{source.stem}-{arch}"
+            try:
+                programs.compile_program(source, arch, target)
+            except BpfmatrixError as error:
+                self.app.display_warning(f"this wheel lacks {target.name}: {error}")
+            else:
+                yield target
 
     def _object(self) -> Iterator[Path]:
         folder = Path(self.root) / "ebpf"

@@ -1,5 +1,6 @@
 """The wheel, as `pip wheel .` makes it, and what an installation without Go takes from it."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "installed"
 
 
-@pytest.mark.parametrize("name", ["bpfload", "python-tracer"])
+@pytest.mark.parametrize("name", ["bpfload", "python-tracer", "reseed-random", "unlock-terminal"])
 @pytest.mark.parametrize("arch", LOADERS)
 def test_the_wheel_has_static_programs(installed: Path, arch: str, name: str) -> None:
     with (installed / f"bpfmatrix/loader/{name}-{arch}").open("rb") as file:
@@ -66,6 +67,55 @@ def test_an_installation_without_go_uses_it(installed: Path, tmp_path: Path) -> 
     done = subprocess.run([loader], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "bpfload: name at least one object\n"
+
+
+def guest_programs(installed: Path, folder: Path, path: str) -> "subprocess.CompletedProcess[str]":
+    """Ask an installation for the guest's programs in C, with that as its PATH."""
+    return subprocess.run(
+        [sys.executable, "-c", GUEST_PROGRAMS],
+        cwd=folder,
+        env={"PATH": path, "PYTHONPATH": str(installed), "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+GUEST_PROGRAMS = """
+import hashlib
+from pathlib import Path
+from bpfmatrix.guest import programs
+from bpfmatrix.host.cache import Cache
+for arch in ("aarch64", "x86_64"):
+    for name, content in programs.executables(arch, Cache(Path("cache"))).items():
+        print(hashlib.sha256(content).hexdigest(), f"{name}-{arch}")
+"""
+
+
+def test_an_installation_without_clang_has_the_programs_in_c(
+    installed: Path, tmp_path: Path
+) -> None:
+    done = guest_programs(installed, tmp_path, "/nowhere")
+    assert done.stderr == ""
+    shipped = [line.split() for line in done.stdout.splitlines()]
+    assert [name for _, name in shipped] == [
+        *("reseed-random-aarch64", "unlock-terminal-aarch64"),
+        *("reseed-random-x86_64", "unlock-terminal-x86_64"),
+    ]
+    for checksum, name in shipped:
+        content = (installed / "bpfmatrix/loader" / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == checksum
+
+
+def test_a_wheel_that_was_made_without_clang_builds_them(installed: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run(["cp", "-r", installed, bare], check=True)
+    for shipped in (bare / "bpfmatrix/loader").iterdir():
+        shipped.unlink()
+    built = guest_programs(bare, tmp_path, os.environ["PATH"])
+    assert built.stdout == guest_programs(installed, tmp_path, "/nowhere").stdout
+    done = guest_programs(bare, tmp_path, "/nowhere")
+    assert "ToolMissingError: clang is not installed" in done.stderr
 
 
 def test_an_installation_without_the_loader_says_so(installed: Path, tmp_path: Path) -> None:

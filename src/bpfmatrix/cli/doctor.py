@@ -47,6 +47,9 @@ _TOOLS = (
     _Tool(("setpriv",), "util-linux"),
     _Tool(("make",), "make"),
     _Tool(("clang-19", "clang"), "clang-19"),
+    _Tool(
+        ("ld.lld-19", "ld.lld"), "lld-19", optional_for="another architecture than this machine's"
+    ),
     _Tool(("go",), "golang-go", ("version",)),
     _Tool(("apt-get",), "apt", optional_for="kernels of Debian"),
     _Tool(("dpkg-deb",), "dpkg", optional_for="kernels of Debian"),

@@ -146,12 +146,13 @@ def _aligned(position: int) -> int:
     return (position + 3) & ~3
 
 
-def base(image: KernelImage, busybox: Path, wanted: Iterable[str] = ()) -> bytes:
+def base(image: KernelImage, busybox: Path, wanted: Iterable[str], cache: Cache) -> bytes:
     """Return the archive for a kernel. `busybox` is of the kernel's architecture.
 
     `wanted` are modules beyond those that the machine needs. A kernel without modules has all of
-    that built in, or its boot will tell. BpfmatrixError names a module that does not exist,
-    DamagedError one that is not as it was stored.
+    that built in, or its boot will tell. `cache` keeps the guest's programs. BpfmatrixError names a
+    module that does not exist, DamagedError one that is not as it was stored; for the errors of a
+    program that does not build, see programs.
     """
     guest = resources.files("bpfmatrix") / "guest"
     entries = [
@@ -170,7 +171,7 @@ def base(image: KernelImage, busybox: Path, wanted: Iterable[str] = ()) -> bytes
         *(Entry.link(f"bin/{applet}", "busybox") for applet in applets(busybox)),
         *(
             Entry.file(f"bin/{name}", content, executable=True)
-            for name, content in programs.executables(image.arch).items()
+            for name, content in programs.executables(image.arch, cache).items()
         ),
         # Paths that scripts name in their first line.
         Entry.link("sbin", "bin"),
@@ -268,7 +269,7 @@ def stored(image: KernelImage, busybox: Path, wanted: Sequence[str], cache: Cach
             for used in (known, path):
                 os.utime(used)  # see Cache.prune_made
             return path
-    archive = base(image, busybox, wanted)
+    archive = base(image, busybox, wanted, cache)
     path = folder / f"{hashlib.sha256(archive).hexdigest()}.cpio"
     folder.mkdir(parents=True, exist_ok=True)
     with cache.staging() as staging:
@@ -294,6 +295,7 @@ def _ingredients(image: KernelImage, busybox: Path, wanted: Sequence[str]) -> st
                 # The store names its folders by their content.
                 (image.folder.name, image.digest, tuple(wanted), MODULES, OPTIONAL_MODULES),
                 [(guest / name).read_bytes() for name in ("init", "fstab", "shrc", "core-to-host")],
+                programs.digest(image.arch),
                 (program.st_size, program.st_mtime_ns),
                 Path(__file__).stat().st_mtime_ns,
             )

@@ -1,112 +1,124 @@
-"""The two programs of the guest's that busybox lacks, as static ELF executables of 0.2 KB.
+"""The guest's own small programs, for what busybox lacks: one C file of guest/c for each.
 
-`reseed-random`: two machines that are restored from one template begin with the same state of the
-kernel's random number generator. What is written to /dev/urandom is mixed in, but used only at the
-next reseeding, which can be a second later (Linux 5.18 and newer) or minutes. It asks for it at
-once.
-
-`unlock-terminal`: the other side of a pseudo-terminal can be opened only after an ioctl on its
-master, which this program has as its standard input.
+`executables` gives them for an architecture, as static ELF executables of less than 1 KB. A wheel
+brings them along (hatch_build.py); elsewhere clang builds each once, into the cache.
 """
 
-import struct
+import hashlib
+import os
+import subprocess
+from pathlib import Path
 
-__all__ = ["executables"]
+from bpfmatrix.errors import BuildError, ToolMissingError
+from bpfmatrix.host import tools
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.installation import PACKAGE
 
-_BASE = 0x400000
-_ELF_HEADER_BYTES, _PROGRAM_HEADER_BYTES = 64, 56
+__all__ = ["compile_program", "digest", "executables", "sources"]
 
-# open(path, O_RDONLY); ioctl(fd, RNDRESEEDCRNG); exit(0). RNDRESEEDCRNG is _IO('R', 7), 0x5207, of
-# the kernel's include/uapi/linux/random.h (since 4.14); the path follows the code.
-_RESEED = {
-    "x86_64": bytes.fromhex(
-        "488d3d1e000000"  # lea rdi, [rip + 30]: the path
-        "31f6"  # xor esi, esi
-        "b802000000"  # mov eax, 2: open
-        "0f05"  # syscall
-        "89c7"  # mov edi, eax
-        "be07520000"  # mov esi, 0x5207
-        "b810000000"  # mov eax, 16: ioctl
-        "0f05"  # syscall
-        "31ff"  # xor edi, edi
-        "6a3c58"  # push 60; pop rax: exit
-        "0f05"  # syscall
+_SOURCES = PACKAGE / "guest/c"
+_SHIPPED = PACKAGE / "loader"  # see hatch_build.py; a checkout has no such folder
+# Those that ebpf/Makefile prefers to a plain `clang`, so that one clang builds both.
+_VERSIONED = ("clang-19", "clang-20", "clang-21", "clang-22")
+_FLAGS = (
+    *("-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror"),
+    # No C library, no dynamic linker, and nothing that either would have to set up.
+    *("-ffreestanding", "-nostdlib", "-static", "-fno-pic", "-fno-stack-protector"),
+    # Small files: no symbols, no unwind tables, no padding to whole pages.
+    *("-s", "-fno-asynchronous-unwind-tables", "-fno-ident"),
+    "-Wl,--build-id=none,-z,noseparate-code,-z,norelro",
+)
+
+
+def executables(arch: str, cache: Cache) -> dict[str, bytes]:
+    """Return the programs for an architecture, by their names.
+
+    Where one has to be built: ToolMissingError if clang is missing, or lld for an architecture that
+    is not the host's; BuildError with what clang said.
+    """
+    return {source.stem: _executable(source, arch, cache).read_bytes() for source in sources()}
+
+
+def sources() -> list[Path]:
+    """Return the C file of each program, which is named like the program."""
+    return sorted(_SOURCES.glob("*.c"))
+
+
+def digest(arch: str) -> str:
+    """Return a checksum of what the programs for an architecture are made of.
+
+    It takes no compiler and starts no process.
+    """
+    shipped = (_shipped(source, arch) for source in sources())
+    files = (*sorted(_SOURCES.glob("*.[ch]")), *(path for path in shipped if path.exists()))
+    contents = [(path.name, path.read_bytes()) for path in files]
+    return hashlib.sha256(repr((arch, _FLAGS, contents)).encode()).hexdigest()
+
+
+def _shipped(source: Path, arch: str) -> Path:
+    return _SHIPPED / f"{source.stem}-{arch}"
+
+
+def _executable(source: Path, arch: str, cache: Cache) -> Path:
+    if (shipped := _shipped(source, arch)).exists():
+        return shipped
+    compiler = _compiler()
+    stat = compiler.stat()  # of the file that a link leads to
+    ingredients = (digest(arch), str(compiler.resolve()), stat.st_size, stat.st_mtime_ns)
+    key = hashlib.sha256(repr(ingredients).encode()).hexdigest()[:32]
+    target = cache.root / "guest-programs" / f"{key}-{source.stem}-{arch}"
+    if target.exists():
+        os.utime(target)  # still in use: see Cache.prune_made
+        return target
+    with cache.staging() as staging:
+        made = staging / source.stem
+        compile_program(source, arch, made)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made.replace(target)
+    return target
+
+
+def compile_program(source: Path, arch: str, target: Path) -> None:
+    """Build one program for an architecture; the errors are those of `executables`."""
+    compiler = _compiler()
+    linker = _linker(compiler, arch)
+    done = subprocess.run(
+        [compiler, f"--target={arch}-linux-gnu", *_FLAGS, *linker, "-o", target, source],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
     )
-    + b"/dev/urandom\0",
-    # openat(AT_FDCWD, path, O_RDONLY) in place of open, which arm64 never had.
-    "aarch64": bytes.fromhex(
-        "61010010"  # adr x1, 44: the path
-        "600c8092"  # mov x0, #-100
-        "020080d2"  # mov x2, #0
-        "080780d2"  # mov x8, #56: openat
-        "010000d4"  # svc #0
-        "e1408a52"  # mov w1, #0x5207
-        "a80380d2"  # mov x8, #29: ioctl
-        "010000d4"  # svc #0
-        "000080d2"  # mov x0, #0
-        "a80b80d2"  # mov x8, #93: exit
-        "010000d4"  # svc #0
+    if done.returncode != 0:
+        raise BuildError(
+            f"{compiler.name} could not build the guest's program {source.name} for {arch}:\n"
+            f"{done.stdout.strip()}"
+        )
+
+
+def _compiler() -> Path:
+    """Return the clang to build with; ToolMissingError where there is none."""
+    versioned = next((path for name in _VERSIONED if (path := tools.find(name))), None)
+    return versioned or tools.require("clang", "clang-19")
+
+
+def _linker(compiler: Path, arch: str) -> tuple[str, ...]:
+    """Return the option that names the linker.
+
+    The host's own serves for the host's architecture alone; lld serves for each.
+    """
+    if arch == os.uname().machine:
+        return ()
+    # clang prints a bare name for a program that it does not find.
+    done = subprocess.run(
+        [compiler, "-print-prog-name=ld.lld"], capture_output=True, text=True, check=False
     )
-    + b"/dev/urandom\0",
-}
-
-# ioctl(0, TIOCSPTLCK, &zero); exit(0). TIOCSPTLCK is _IOW('T', 0x31, int), 0x40045431, of the
-# kernel's include/uapi/asm-generic/ioctls.h; the int, 0 for unlocked, follows the code.
-_UNLOCK = {
-    "x86_64": bytes.fromhex(
-        "488d1515000000"  # lea rdx, [rip + 21]: the int
-        "31ff"  # xor edi, edi
-        "be31540440"  # mov esi, 0x40045431
-        "b810000000"  # mov eax, 16: ioctl
-        "0f05"  # syscall
-        "31ff"  # xor edi, edi
-        "6a3c58"  # push 60; pop rax: exit
-        "0f05"  # syscall
-    )
-    + bytes(4),
-    "aarch64": bytes.fromhex(
-        "22010010"  # adr x2, 36: the int
-        "000080d2"  # mov x0, #0
-        "21868a52"  # mov w1, #0x5431
-        "8100a872"  # movk w1, #0x4004, lsl #16
-        "a80380d2"  # mov x8, #29: ioctl
-        "010000d4"  # svc #0
-        "000080d2"  # mov x0, #0
-        "a80b80d2"  # mov x8, #93: exit
-        "010000d4"  # svc #0
-    )
-    + bytes(4),
-}
-_MACHINE = {"x86_64": 62, "aarch64": 183}  # EM_X86_64, EM_AARCH64 (elf.h)
-
-
-def executables(arch: str) -> dict[str, bytes]:
-    """Return the programs for an architecture, by their names."""
-    return {
-        "reseed-random": _executable(arch, _RESEED[arch]),
-        "unlock-terminal": _executable(arch, _UNLOCK[arch]),
-    }
-
-
-def _executable(arch: str, content: bytes) -> bytes:
-    """Return an ELF header, one segment, and the code in it (elf(5))."""
-    start = _ELF_HEADER_BYTES + _PROGRAM_HEADER_BYTES
-    size = start + len(content)
-    identification = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9)  # 64 bits, little endian
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH",
-        identification,
-        2,  # ET_EXEC
-        _MACHINE[arch],
-        1,
-        _BASE + start,
-        _ELF_HEADER_BYTES,
-        0,
-        0,
-        _ELF_HEADER_BYTES,
-        _PROGRAM_HEADER_BYTES,
-        1,
-        *(0, 0, 0),
-    )
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
-    return header + segment + content
+    if not Path(done.stdout.strip()).is_absolute():
+        package = compiler.name.replace("clang", "lld")
+        raise ToolMissingError(
+            f"lld is not installed, with which {compiler.name} links programs for {arch}",
+            f"Install {package} (on Debian), or let ./bootstrap do so.",
+        )
+    return ("-fuse-ld=lld",)

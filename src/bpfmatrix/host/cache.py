@@ -19,7 +19,7 @@ __all__ = ["Cache", "Pruned"]
 
 
 # What is made from other things of the cache, and again when it is missing.
-_MADE = ("initramfs", "payloads", "pylines")
+_MADE = ("guest-programs", "initramfs", "payloads", "pylines")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * unlock-terminal: unlocks the pseudo-terminal whose master is the standard input. Until then, the
+ * terminal's other side can't be opened.
+ *
+ * The exit status is 0, or the error number of the system call that failed.
+ */
+#include "guest.h"
+
+/* The kernel's include/uapi/asm-generic/ioctls.h: _IOW('T', 0x31, int). */
+enum { STDIN = 0, TIOCSPTLCK = 0x40045431 };
+
+int main(void)
+{
+	int locked = 0;
+
+	return -system_call(SYS_ioctl, STDIN, TIOCSPTLCK, (long)&locked);
+}
