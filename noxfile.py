@@ -62,7 +62,10 @@ CHECKS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
     ("mypy",),
-    ("shellcheck", "--shell=dash", "bootstrap", ".ci/run", "src/bpfmatrix/guest/init"),
+    (
+        *("shellcheck", "--shell=dash", "bootstrap", ".ci/run", "src/bpfmatrix/guest/init"),
+        "tests/fresh/enter.sh",
+    ),
     ("invoke", "docs", "--check"),
     ("make", "--no-print-directory", "-C", "ebpf", "check-format"),
     ("gofmt", "-d", "support"),
