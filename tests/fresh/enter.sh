@@ -9,6 +9,9 @@
 set -eu
 root=$1 user=$2 folder=$3
 shift 3
+# The PATH of an ordinary user leads neither to pivot_root nor to runuser.
+path=$PATH
+PATH=$PATH:/usr/sbin:/sbin
 
 # pivot_root takes only a mount point, and sudo needs set-user-ID, which the file system of a
 # temporary folder may not allow.
@@ -40,4 +43,4 @@ umount -l /mnt/outside
 rmdir /mnt/outside
 cd "$folder"
 # No exec: the first process of a namespace has to wait for those that lost their parent.
-runuser -u "$user" -- "$@"
+runuser -u "$user" -- env PATH="$path" "$@"
