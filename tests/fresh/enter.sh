@@ -42,5 +42,6 @@ pivot_root . mnt/outside
 umount -l /mnt/outside
 rmdir /mnt/outside
 cd "$folder"
-# No exec: the first process of a namespace has to wait for those that lost their parent.
-runuser -u "$user" -- env PATH="$path" "$@"
+# No exec: the first process of a namespace has to wait for those that lost their parent. On one line,
+# as the shell reads the next one only after an hour, and somebody may have edited this by then.
+runuser -u "$user" -- env PATH="$path" "$@"; exit
