@@ -42,6 +42,17 @@ def debug(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fresh(session: nox.Session) -> None:
+    """Run the README's commands on new machines of Debian 12 and 13, as root: takes an hour."""
+    # Ctrl-C leaves it the time to remove these machines.
+    session.run(
+        *(sys.executable, "-m", "tests.fresh", *session.posargs),
+        interrupt_timeout=120,
+        terminate_timeout=120,
+    )
+
+
+@nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check this project's own code, in all of its languages."""
     _install_biome(session)
@@ -55,7 +66,10 @@ CHECKS = (
     ("ruff", "format", "--check"),
     ("mypy",),
     ("lint-imports", "--no-cache"),
-    ("shellcheck", "--shell=dash", "bootstrap", ".ci/run", "src/bpfmatrix/guest/init"),
+    (
+        *("shellcheck", "--shell=dash", "bootstrap", ".ci/run", "src/bpfmatrix/guest/init"),
+        "tests/fresh/enter.sh",
+    ),
     ("invoke", "docs", "--check"),
     ("node_modules/.bin/biome", "ci", "--error-on-warnings"),
     ("make", "--no-print-directory", "-C", "ebpf", "check-format"),

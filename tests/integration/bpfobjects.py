@@ -5,15 +5,16 @@ import re
 import subprocess
 from pathlib import Path
 
+from ..verify.objectfiles import clang
+
 SOURCES = sorted((Path(__file__).parent / "objects").glob("*.bpf.c"))
-CLANG = "clang-19"
 
 
 @functools.cache
 def _includes() -> tuple[str, ...]:
     """Return where clang looks for the host's headers, as ebpf/Makefile does."""
     said = subprocess.run(
-        [CLANG, "-v", "-E", "-x", "c", "/dev/null"], capture_output=True, text=True, check=True
+        [clang(), "-v", "-E", "-x", "c", "/dev/null"], capture_output=True, text=True, check=True
     ).stderr
     listed = re.search(r"^#include <.*?\n(.*?)^End of search", said, re.M | re.S)
     assert listed, said
@@ -26,7 +27,7 @@ def compile_object(source: Path, target: Path, *options: str) -> None:
     debug = () if source.name.startswith("legacy") else ("-g",)
     subprocess.run(
         [
-            *(CLANG, "-target", "bpf", "-mcpu=v2", "-O2", *debug, *_includes()),
+            *(clang(), "-target", "bpf", "-mcpu=v2", "-O2", *debug, *_includes()),
             *("-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", *options),
             *("-c", source.name, "-o", target),
         ],

@@ -17,6 +17,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.payload import build
 from tests.integration.bpfobjects import SOURCES, compile_object
 from tests.tool import ToolProject
+from tests.verify.objectfiles import clang
 
 pytestmark = pytest.mark.integration
 
@@ -150,11 +151,11 @@ def bad_objects(folder: Path) -> None:
     whole = (folder / "rejected.bpf.o").read_bytes()
     (folder / "bad-short.o").write_bytes(whole[:200])
     (folder / "bad-btf.o").write_bytes(whole.replace(b"\x9f\xeb\x01\0", b"\x9f\xeb\x63\0", 1))
-    clang("-target", "bpfeb", "int x;", folder / "bad-order.o")
-    clang("-target", "x86_64-linux-gnu", "int x;", folder / "bad-machine.o")
-    clang("-target", "bpf", "int x;", folder / "bad-without-program.o")
+    compile_plain("-target", "bpfeb", "int x;", folder / "bad-order.o")
+    compile_plain("-target", "x86_64-linux-gnu", "int x;", folder / "bad-machine.o")
+    compile_plain("-target", "bpf", "int x;", folder / "bad-without-program.o")
     # A hundred megabytes, which it could be loaded with all the same.
-    clang("-target", "bpf", LARGE, folder / "large.o")
+    compile_plain("-target", "bpf", LARGE, folder / "large.o")
 
 
 LARGE = """
@@ -164,9 +165,9 @@ char LICENSE[] __attribute__((section("license"))) = "GPL";
 """
 
 
-def clang(option: str, target: str, source: str, output: Path) -> None:
+def compile_plain(option: str, target: str, source: str, output: Path) -> None:
     subprocess.run(
-        ["clang-19", option, target, "-O2", "-x", "c", "-c", "-", "-o", output],
+        [clang(), option, target, "-O2", "-x", "c", "-c", "-", "-o", output],
         input=source.encode(),
         check=True,
     )

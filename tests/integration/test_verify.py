@@ -13,7 +13,7 @@ from bpfmatrix.results import files
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 from tests.tool import REPOSITORY, ToolProject, qemus_of, wait_until
-from tests.verify.objectfiles import REJECTED, compiled
+from tests.verify.objectfiles import REJECTED, compiled, overwrite_section
 
 pytestmark = pytest.mark.integration
 
@@ -214,11 +214,10 @@ def test_limits(project: ToolProject) -> None:
 
 
 def test_an_object_of_100_mb(project: ToolProject) -> None:
-    big = compiled(REJECTED, project.root / "big.o")
-    (project.root / "filler").write_bytes(os.urandom(1 << 20) * 100)
-    subprocess.run(
-        ["llvm-objcopy-19", f"--add-section=.debug_big={project.root / 'filler'}", big], check=True
-    )
+    filler = project.root / "filler"
+    filler.write_bytes(os.urandom(1 << 20) * 100)
+    section = f'asm(".section .debug_big\\n.incbin \\"{filler}\\"\\n.text");\n'
+    big = compiled(REJECTED + section, project.root / "big.o")
     assert big.stat().st_size > 100 << 20
     project.invoke("verify", "big.o")
     results = by_program(verification(project))
@@ -229,18 +228,13 @@ def test_an_object_of_100_mb(project: ToolProject) -> None:
 def test_an_object_without_sound_btf_does_not_keep_others_from_loading(
     project: ToolProject,
 ) -> None:
-    good = compiled(REJECTED, project.root / "good.o")
-    (project.root / "junk").write_bytes(b"junk" * 10)
-    for name, change in (
-        ("broken.o", (f"--update-section=.BTF={project.root / 'junk'}",)),
-        ("stripped.o", ("--remove-section=.BTF", "--remove-section=.BTF.ext")),
-    ):
-        command = ["llvm-objcopy-19", *change, str(good), str(project.root / name)]
-        subprocess.run(command, check=True)
-    assert project.invoke("verify", "broken.o", "stripped.o", "good.o").status == 1
+    compiled(REJECTED, project.root / "good.o")
+    overwrite_section(compiled(REJECTED, project.root / "broken.o"), ".BTF", b"junk")
+    compiled(REJECTED, project.root / "without.o", debug=False)
+    assert project.invoke("verify", "broken.o", "without.o", "good.o").status == 1
     results = by_program(verification(project))
     assert results["broken.o", "fine"].code is Code.BAD_BTF
-    assert results["stripped.o", "fine"].code is Code.MISSING_BTF
+    assert results["without.o", "fine"].code is Code.MISSING_BTF
     assert results["good.o", "fine"].outcome is Outcome.PASSED
 
 

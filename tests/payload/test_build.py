@@ -11,6 +11,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError, ConfigError
 from bpfmatrix.payload import build
 from tests.goproject import GoModule
+from tests.verify.objectfiles import clang
 
 OBJECT = """
 __attribute__((section(".bpfmatrix.requires"), used)) static const char needs[] = "5.17 bpf_loop";
@@ -20,7 +21,7 @@ int x;
 MAKEFILE = """
 all: a.o
 a.o: a.c Makefile
-	clang-19 -Wall -Werror -MD -MP -c $< -o $@
+	$(CLANG) -Wall -Werror -MD -MP -c $< -o $@
 	echo ran >>ran
 -include a.d
 clean:
@@ -38,7 +39,7 @@ def configured(project: Project, **payload: Any) -> Project:
 def objects(library_project: Project) -> Project:
     folder = library_project.root / "ebpf"
     folder.mkdir()
-    (folder / "Makefile").write_text(MAKEFILE)
+    (folder / "Makefile").write_text(f"CLANG := {clang()}\n{MAKEFILE}")
     (folder / "a.c").write_text(f'#include "a.h"\n{OBJECT}')
     (folder / "a.h").write_text("")
     return configured(library_project, go=None)
@@ -101,7 +102,7 @@ def test_what_an_object_needs(objects: Project, tmp_path: Path) -> None:
     build.objects(objects)
     assert build.requirement(objects.root / "ebpf/a.o") == "5.17 bpf_loop"
     plain = tmp_path / "plain.o"
-    subprocess.run(["clang-19", "-x", "c", "-c", "-", "-o", plain], input=b"int x;\n", check=True)
+    subprocess.run([clang(), "-x", "c", "-c", "-", "-o", plain], input=b"int x;\n", check=True)
     assert build.requirement(plain) == ""
     plain.write_bytes(b"no ELF")
     with pytest.raises(BuildError, match="is no ELF object"):

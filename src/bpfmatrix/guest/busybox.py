@@ -20,8 +20,8 @@ __all__ = ["applets", "executable"]
 
 PACKAGE = "busybox-static"
 # busybox keeps its commands' names as one sorted block of strings (libbb's applet_names), which
-# begins with these; an empty string ends it.
-_FIRST_APPLETS = b"\0[\0[[\0"
+# begins with these; an empty string ends it. Before it is another table, which ends with any byte.
+_FIRST_APPLETS = b"[\0[[\0"
 
 
 def executable(arch: str, cache: Cache, progress: Progress = silent) -> Path:
@@ -75,10 +75,10 @@ def applets(busybox: Path) -> tuple[str, ...]:
             f"{busybox} is dynamically linked, and the guest has no libraries",
             f"Install {PACKAGE} in place of busybox, or run ./bootstrap.",
         )
-    start = content.find(_FIRST_APPLETS) + 1
-    names = content[start : content.index(b"\0\0", start)].decode() if start else ""
-    if not names:
+    start = content.find(_FIRST_APPLETS)
+    if start < 0:
         raise BpfmatrixError(f"{busybox} has no commands", f"Install {PACKAGE} again.")
+    names = content[start : content.index(b"\0\0", start)].decode()
     return tuple(name for name in names.split("\0") if name != "busybox")
 
 
