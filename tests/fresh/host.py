@@ -16,7 +16,7 @@ from pathlib import Path
 from bpfmatrix.kernels.sources import apt_sources
 from bpfmatrix.kernels.sources.apt import host_acquire_options
 
-__all__ = ["BUNDLE", "apt_settings", "apt_sources", "certificates", "environment"]
+__all__ = ["BUNDLE", "apt_settings", "certificates", "environment", "sources_list"]
 
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 """Where Debian's ca-certificates keeps all certificates, in one file."""
