@@ -21,11 +21,12 @@ from bpfmatrix import kernels
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox, initramfs
 from bpfmatrix.guest.initramfs import Entry
+from bpfmatrix.host.architecture import X86_64
 from bpfmatrix.results.model import KernelRun, TestResult
 from bpfmatrix.session.guest import enter
 from bpfmatrix.session.observer import Silent
 from bpfmatrix.session.options import Options
-from bpfmatrix.session.preparation import QEMU, Prepared, prepare
+from bpfmatrix.session.preparation import Prepared, prepare
 from bpfmatrix.suite import matrix
 from bpfmatrix.suite.run import execute
 
@@ -59,7 +60,7 @@ def bare_boot_seconds(project: Project, kernel: str, elf: bool, folder: Path) ->
     image, _ = kernels.provide(project.config.kernel(kernel), project.cache)
     archive = folder / "bare.cpio"
     if not archive.exists():
-        program = busybox.executable("x86_64", project.cache).read_bytes()
+        program = busybox.executable(X86_64.name, project.cache).read_bytes()
         script = b"#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n"
         entries = [
             *(Entry.folder("bin"), Entry.file("bin/busybox", program, executable=True)),
@@ -67,7 +68,7 @@ def bare_boot_seconds(project: Project, kernel: str, elf: bool, folder: Path) ->
         ]
         archive.write_bytes(initramfs.pack(entries))
     command = [
-        *(QEMU["x86_64"], "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2"),
+        *(X86_64.qemu, "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2"),
         *("-m", "512M", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-kernel", str(image.boot if elf else image.vmlinuz), "-initrd", str(archive)),
         *("-serial", "stdio", "-append", "console=ttyS0 panic=-1"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from bpfmatrix import kernels
 from bpfmatrix.config.project import Project
 from bpfmatrix.host import tools
-from bpfmatrix.session.preparation import QEMU
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.vm import accelerator
 
 __all__ = ["Check", "checks"]
@@ -65,8 +65,8 @@ def checks(project: Project) -> list[Check]:
 
 def _tools(project: Project) -> Sequence[_Tool]:
     arches = {project.config.kernel(id).arch for id in project.config.kernels}
-    packages = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
-    return (*(_Tool((QEMU[arch],), packages[arch]) for arch in sorted(arches)), *_TOOLS)
+    known = (ARCHITECTURES[arch] for arch in sorted(arches))
+    return (*(_Tool((one.qemu,), one.qemu_package) for one in known), *_TOOLS)
 
 
 def _tool(tool: _Tool) -> Check:
@@ -93,10 +93,11 @@ def _accelerators(project: Project) -> list[Check]:
     wanted = {(k.qemu.accel, k.arch) for k in map(project.config.kernel, project.config.kernels)}
     found = []
     for declared, arch in sorted(wanted):
-        if tools.find(QEMU[arch]) is None:
+        qemu = ARCHITECTURES[arch].qemu
+        if tools.find(qemu) is None:
             continue
         chosen = accelerator.choose(
-            "auto" if declared == "kvm" else declared, arch, QEMU[arch], project.cache
+            "auto" if declared == "kvm" else declared, arch, qemu, project.cache
         )
         fine = declared != "kvm" or chosen.name == "kvm"
         fix = "" if fine else "set qemu.accel to auto in kernels.yaml"

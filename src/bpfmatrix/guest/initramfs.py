@@ -19,6 +19,7 @@ from bpfmatrix.guest import programs
 from bpfmatrix.guest.busybox import applets
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.image import KernelImage
+from bpfmatrix.kernels.vmlinuz import is_bzimage
 
 __all__ = ["Entry", "base", "has_module", "is_intact", "pack", "stored", "unpack"]
 
@@ -236,7 +237,7 @@ def has_module(image: KernelImage, name: str) -> bool:
     if image.config is not None:
         return image.has_option(_OPTIONS[key])
     code = image.boot.read_bytes()
-    if image.arch == "x86_64" and not code.startswith(b"\x7fELF"):
+    if is_bzimage(code):
         return True  # it is compressed; the guest will tell
     return _REGISTERED[key] in code
 

@@ -11,6 +11,8 @@ master, which this program has as its standard input.
 
 import struct
 
+from bpfmatrix.host.architecture import ARCHITECTURES
+
 __all__ = ["executables"]
 
 _BASE = 0x400000
@@ -77,7 +79,6 @@ _UNLOCK = {
     )
     + bytes(4),
 }
-_MACHINE = {"x86_64": 62, "aarch64": 183}  # EM_X86_64, EM_AARCH64 (elf.h)
 
 
 def executables(arch: str) -> dict[str, bytes]:
@@ -97,7 +98,7 @@ def _executable(arch: str, content: bytes) -> bytes:
         "<16sHHIQQQIHHHHHH",
         identification,
         2,  # ET_EXEC
-        _MACHINE[arch],
+        ARCHITECTURES[arch].elf_machine,
         1,
         _BASE + start,
         _ELF_HEADER_BYTES,

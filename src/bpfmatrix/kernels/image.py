@@ -49,7 +49,7 @@ class KernelImage:
     """A kernel and its modules. Paths are absolute."""
 
     arch: str
-    """`x86_64` or `aarch64`."""
+    """The name of one of `ARCHITECTURES`."""
     release: str
     """What `uname -r` says: `6.1.0-53-cloud-amd64`."""
     version: str

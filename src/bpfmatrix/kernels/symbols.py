@@ -19,6 +19,7 @@ from typing import IO
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache, Pruned
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels import elf
@@ -34,7 +35,6 @@ _LEFT_OUT = (
     *("*/drivers/accel/*", "*/drivers/usb/*", "*/drivers/iio/*", "*/drivers/input/*"),
     *("*/arch/*/boot/dts/*", "*/drivers/clk/*", "*/drivers/pinctrl/*", "*/drivers/hwmon/*"),
 )
-_ARCH_FOLDER = {"x86_64": "x86", "aarch64": "arm64"}
 _TREE_BYTES = 700 << 20
 _BUILT_IN = "built-in"
 
@@ -288,7 +288,7 @@ def _take_tree(deb: Path, target: Path, arch: str) -> None:
 
 def _other_architectures(arch: str) -> list[str]:
     # tar has no pattern for "all but": names of folders in arch/ begin with these letters.
-    own = _ARCH_FOLDER[arch]
+    own = ARCHITECTURES[arch].kernel_folder
     folders = (
         *("alpha", "arc", "arm", "arm64", "csky", "hexagon", "ia64", "loongarch", "m68k"),
         *("microblaze", "mips", "nios2", "openrisc", "parisc", "powerpc", "riscv", "s390"),

@@ -20,6 +20,7 @@ from bpfmatrix.config.models import GoTests
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError, ConfigError
 from bpfmatrix.host import tools
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.installation import CHECKOUT, PACKAGE
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import extra_files
@@ -37,7 +38,6 @@ __all__ = [
     "tracer_object",
 ]
 
-GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 # The section in which an object says what it needs (ebpf/requires.h).
 _REQUIRES_SECTION = ".bpfmatrix.requires"
 # bpfmatrix's own programs for the guest: their sources where it runs from a checkout, and what a
@@ -107,7 +107,7 @@ def go_tests(
     if settings is None or not (project.root / settings.module / "go.mod").exists():
         return Built((), changed=False)
     go = tools.require("go", "golang-go")
-    target = project.state / "build" / (GOARCH[arch] + ("-symbols" if symbols else ""))
+    target = project.state / "build" / (ARCHITECTURES[arch].go + ("-symbols" if symbols else ""))
     target.mkdir(parents=True, exist_ok=True)
     module = project.root / settings.module
     command = [
@@ -128,7 +128,7 @@ def go_tests(
         for stale in target.glob("*.test"):
             stale.unlink()
         progress(f"go test -c in {settings.module}")
-        _run(command, module, {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": GOARCH[arch]})
+        _run(command, module, _go_environment(arch))
         files = tuple(sorted(target.glob("*.test")))
         record.write_text(json.dumps({"key": key, "files": [file.name for file in files]}))
     if not files:
@@ -180,7 +180,7 @@ def guest_program(project: Project, name: str, arch: str, progress: Progress = s
             made.mkdir()
             if (module / "cmd" / name).is_dir():
                 progress(f"go build of {name} for {arch}")
-                env = {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": GOARCH[arch]}
+                env = _go_environment(arch)
                 _run([*command, "-o", str(made / name), f"./cmd/{name}"], module, env)
             else:
                 shutil.copyfile(shipped, made / name)
@@ -311,6 +311,11 @@ def _run(command: Sequence[str], folder: Path, env: dict[str, str] | None = None
         raise BuildError(
             "\n  ".join((f"{name} failed in {folder.name}:", *lines[:_SHOWN_LINES], *more))
         )
+
+
+def _go_environment(arch: str) -> dict[str, str]:
+    """Return the variables by which Go builds static programs for an architecture."""
+    return {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": ARCHITECTURES[arch].go}
 
 
 def _stamp(files: Iterable[Path]) -> list[tuple[str, int, int]]:

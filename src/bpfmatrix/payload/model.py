@@ -17,6 +17,7 @@ from typing import Literal
 
 from bpfmatrix.errors import PayloadError, UsageError
 from bpfmatrix.host import tools
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.suite import gotest
 
@@ -26,8 +27,6 @@ MOUNT_POINT = PurePosixPath("/payload")
 OBJECTS_FOLDER = "ebpf"
 ID_FILE = ".id"  # read by guest/init
 
-# e_machine (System V ABI; the kernel's include/uapi/linux/elf-em.h).
-_MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 # Sparse, so a size costs nothing. It is the same for nearly all payloads, so that a machine that
 # was saved with one can be given another.
 _IMAGE_BYTES = 1 << 30
@@ -172,6 +171,7 @@ def _check_needed(path: Path, needed: str, root: Path) -> None:
 def _check_elf(path: Path, arch: str, root: Path | None) -> None:
     from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
+    from elftools.elf.enums import ENUM_E_MACHINE  # noqa: PLC0415
     from elftools.elf.segments import InterpSegment  # noqa: PLC0415
 
     try:
@@ -184,8 +184,8 @@ def _check_elf(path: Path, arch: str, root: Path | None) -> None:
         raise PayloadError(f"{path} is a damaged ELF file: {error}", "Build it again.") from error
     if type_ == "ET_REL":
         raise PayloadError(f"{path} is an object file and can't be run", "Link it first.")
-    if machine != _MACHINES[arch]:
-        # pyelftools gives the number of a machine that it has no name for.
+    # pyelftools gives the number of a machine that it has no name for.
+    if ENUM_E_MACHINE.get(machine, machine) != ARCHITECTURES[arch].elf_machine:
         built_for = str(machine).removeprefix("EM_").lower()
         raise PayloadError(
             f"{path} is built for {built_for}, the guest is {arch}",

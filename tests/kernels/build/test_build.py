@@ -16,6 +16,7 @@ from bpfmatrix.config.models import BuildSource, Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError, UsageError
 from bpfmatrix.host import tools
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels import build
 from bpfmatrix.kernels.build import Built, configuration, kconfig, make
@@ -315,7 +316,7 @@ def test_foreign_settings_do_not_reach_the_kernel_s_make(
         monkeypatch.setenv(name, "-n" if name == "MAKEFLAGS" else "wrong")
     maker = little_make(tmp_path, "all:\n\t@echo $(ARCH) $(KBUILD_OUTPUT)$(CROSS_COMPILE) env\n")
     maker.run(["all"])
-    assert f"{make.KERNEL_ARCH[maker.arch]} env\n" in maker.log.read_text()
+    assert f"{ARCHITECTURES[maker.arch].kernel} env\n" in maker.log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from bpfmatrix.config.models import BuildSource, Config, KernelConfig
 from bpfmatrix.errors import BpfmatrixError, UnreachableError, UsageError
+from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.build import configuration, kconfig, make, source_trees
@@ -84,8 +85,8 @@ def asked(
     declared = entry.source.build if entry else None
     known = declared.model_dump(by_alias=True, exclude_unset=True) if declared else {}
     words = {**known, **{key: value for key, value in given.items() if value}}
-    if arch not in ("", *make.SRCARCH):
-        raise UsageError(f"--arch {arch}: expected one of {', '.join(make.SRCARCH)}")
+    if arch not in ("", *ARCHITECTURES):
+        raise UsageError(f"--arch {arch}: expected one of {', '.join(ARCHITECTURES)}")
     for_arch = arch or (config.kernel(version).arch if entry else config.defaults.arch)
     try:
         return BuildSource.model_validate({"version": version, **words}), for_arch
@@ -97,7 +98,7 @@ def asked(
 
 def folder_of(source: BuildSource, arch: str, root: Path) -> Path:
     """Return where a build's result lies."""
-    name = source.version if arch == "x86_64" else f"{source.version}-{arch}"
+    name = source.version if arch == DEFAULT.name else f"{source.version}-{arch}"
     return root / "ci-kernels" / re.sub(r"[^\w.+~-]", "_", name)
 
 
@@ -266,7 +267,7 @@ def _configure(maker: Make, requested: Requested) -> list[str]:
     asked = maker.objects / "requested.config"
     if not before or not asked.exists() or asked.read_text() != requested.text:
         maker.configure(requested.text)
-    known = kconfig.load(maker.tree, make.SRCARCH[maker.arch])
+    known = kconfig.load(maker.tree, ARCHITECTURES[maker.arch].kernel_folder)
     result = configuration.parse_result(config.read_text())
     differences, unknown = configuration.compare(requested, result, known)
     if differences:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.config.models import BuildSource
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.build import download, kernelorg
@@ -35,7 +36,10 @@ _SOURCES = re.compile(r"Package: linux-source-[^\n]*\n")
 # Where linux-source-X of a series is looked for; the first suite that has it is taken.
 _SUITES = ("bookworm-security", "bullseye-security", "trixie-security", "trixie-backports")
 # What a kernel's own Makefile refuses to build out of tree because of (its rule `outputmakefile`).
-_UNCLEAN = (".config", "include/config", "arch/x86/include/generated")
+_UNCLEAN = (
+    *(".config", "include/config"),
+    *(f"arch/{known.kernel_folder}/include/generated" for known in ARCHITECTURES.values()),
+)
 _MAKEFILE = re.compile(
     r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(.*)$", re.MULTILINE
 )

@@ -27,6 +27,7 @@ from requests.adapters import HTTPAdapter
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.oci import credentials
@@ -47,8 +48,6 @@ _LAYER = re.compile(
     r"application/vnd\.oci\.image\.layer\.(nondistributable\.)?v1\.tar(\+(gzip|zstd))?"
     r"|application/vnd\.docker\.image\.rootfs\.(diff|foreign\.diff)\.tar(\.(gzip|zstd))?"
 )
-# Our names to those of Go, which an index uses (GOARCH).
-_PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 
 
 class _GoneError(KernelUnavailableError):
@@ -170,13 +169,13 @@ def resolve(reference: Reference, arch: str, progress: Progress = silent) -> Oci
     client = _Client(reference)
     digest, manifest = client.manifest(reference.digest or reference.tag, reference.digest)
     if _media_type(manifest, reference) in _INDEXES:
-        chosen = _for_platform(manifest, _PLATFORMS[arch], reference)
+        chosen = _for_platform(manifest, ARCHITECTURES[arch].oci_platform, reference)
         digest, manifest = client.manifest(chosen.digest, chosen.digest)
         kind = _media_type(manifest, reference)
         if kind not in _MANIFESTS:
             raise _unknown(reference, kind)
     else:
-        _require_platform(client, manifest, _PLATFORMS[arch], reference)
+        _require_platform(client, manifest, ARCHITECTURES[arch].oci_platform, reference)
     entries = manifest.get("layers")
     if not isinstance(entries, list):
         raise _unreadable(reference)

@@ -22,11 +22,12 @@ from bpfmatrix.errors import (
     ToolMissingError,
     UnreachableError,
 )
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.sources import apt_sources as mirrors
 from bpfmatrix.kernels.sources.apt_sources import Mirror
-from bpfmatrix.kernels.sources.debian import DEB_ARCH, KERNEL_STANZA, Deb, parse_index
+from bpfmatrix.kernels.sources.debian import KERNEL_STANZA, Deb, parse_index
 from bpfmatrix.kernels.sources.package_manager import run_logged
 
 __all__ = ["Archive"]
@@ -169,7 +170,8 @@ class Archive:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").touch()
         signed_by = ",".join(str(path) for path in self.mirror.keyrings)
-        options = f"[arch={DEB_ARCH[self.arch]}{f' signed-by={signed_by}' if signed_by else ''}]"
+        arch = ARCHITECTURES[self.arch].debian
+        options = f"[arch={arch}{f' signed-by={signed_by}' if signed_by else ''}]"
         (self.folder / "sources.list").write_text(
             f"deb {options} {self.mirror.uri} {self.suite} {' '.join(self.mirror.components)}\n"
         )
@@ -192,8 +194,9 @@ class Archive:
         # Indexes in memory: one suite is read fast enough, and takes no disk then.
         yield 'Dir::Cache::pkgcache "";'
         yield 'Dir::Cache::srcpkgcache "";'
-        yield f'APT::Architecture "{DEB_ARCH[self.arch]}";'
-        yield f'APT::Architectures {{ "{DEB_ARCH[self.arch]}"; }};'
+        arch = ARCHITECTURES[self.arch].debian
+        yield f'APT::Architecture "{arch}";'
+        yield f'APT::Architectures {{ "{arch}"; }};'
         # apt as root fetches as _apt, which can't write here; said so, it does not warn.
         yield 'APT::Sandbox::User "root";'
         # Without it, `apt-get update` that reached nothing is a success.

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
+from bpfmatrix.host.architecture import ARCHITECTURES
 
 if TYPE_CHECKING:
     from debian.deb822 import PkgRelation
 
-__all__ = ["DEB_ARCH", "Deb", "closure", "default_pattern", "matching", "parse_index", "resolve"]
-
-DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+__all__ = ["Deb", "closure", "default_pattern", "matching", "parse_index", "resolve"]
 
 # From 6.19 on, linux-image-X is empty; it depends on the others, of which linux-binary-X holds the
 # kernel, linux-modules-X the modules, and linux-base-X the lists of what is built in. The last can
@@ -85,7 +84,7 @@ def default_pattern(id: str, arch: str) -> str:
             "an id that begins with no release does not tell its package",
             f"Name the package in kernels.yaml: kernels.{id}.source.apt.package.",
         )
-    return f"linux-image-{series[0]}.*-cloud-{DEB_ARCH[arch]}"
+    return f"linux-image-{series[0]}.*-cloud-{ARCHITECTURES[arch].debian}"
 
 
 def resolve(debs: Sequence[Deb], pattern: str, where: str) -> tuple[Deb, ...]:
