@@ -4,7 +4,6 @@ All are incremental. Go is only asked when a file of the module changed: asking 
 unchanged module would take longer than running a test.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from bpfmatrix.errors import BuildError, ConfigError
 from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.installation import CHECKOUT, PACKAGE
+from bpfmatrix.host.locks import locked
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import extra_files
 from bpfmatrix.payload.model import Executable, Payload, executable
@@ -67,7 +67,7 @@ def objects(project: Project, progress: Progress = silent, ask_make: bool = Fals
         return Built((), changed=False)
     make = tools.require("make", "make")
     where, record = project.root / folder, project.state / "build" / "ebpf.json"
-    with _build_lock(project):
+    with locked(project.state / "build.lock"):
         before = _make_key(where)
         if not ask_make and before and _read_record(record).get("key") == before:
             return Built(tuple(sorted(where.glob("*.o"))), changed=False)
@@ -118,7 +118,7 @@ def go_tests(
         *("-o", f"{target}/", *settings.packages),
     ]
     record = target / "built.json"
-    with _build_lock(project):
+    with locked(project.state / "build.lock"):
         key = _go_key(project, module, go, command)
         known = _read_record(record)
         files = tuple(target / name for name in known.get("files", ()))
@@ -272,24 +272,6 @@ def requirement(path: Path) -> str:
     except ELFError as error:
         raise BuildError(f"{path} is no ELF object: {error}", "Build it again.") from error
     return data.partition(b"\0")[0].decode(errors="replace")
-
-
-def _build_lock(project: Project) -> "_Lock":
-    return _Lock(project.state / "build.lock")
-
-
-class _Lock:
-    """Keeps two runs in one checkout from building at once."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        self._file = self._path.open("w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
 
 def _run(command: Sequence[str], folder: Path, env: dict[str, str] | None = None) -> None:

@@ -9,7 +9,6 @@ import mmap
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from bpfmatrix.errors import PayloadError, UsageError
 from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.process import output
 from bpfmatrix.suite import gotest
 
 __all__ = ["Disk", "Executable", "Payload", "executable", "image"]
@@ -257,17 +257,10 @@ def _size_for(files: Iterable[Path]) -> int:
 
 
 def _make_ext4(mkfs: Path, tree: Path, target: Path, size_bytes: int) -> None:
-    done = subprocess.run(
-        [
-            *(mkfs, "-q", "-F", "-d", tree, "-U", _FIXED_UUID, "-m", "0"),
-            # No journal, nothing set aside: it is written once and then only read.
-            *("-O", "^has_journal,^resize_inode", "-E", f"hash_seed={_FIXED_UUID},nodiscard"),
-            *(target, f"{size_bytes >> 10}k"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise PayloadError(f"mkfs.ext4 could not make the payload's image: {said}")
+    command: list[str | Path] = [
+        *(mkfs, "-q", "-F", "-d", tree, "-U", _FIXED_UUID, "-m", "0"),
+        # No journal, nothing set aside: it is written once and then only read.
+        *("-O", "^has_journal,^resize_inode", "-E", f"hash_seed={_FIXED_UUID},nodiscard"),
+        *(target, f"{size_bytes >> 10}k"),
+    ]
+    output(command, "mkfs.ext4 could not make the payload's image", error=PayloadError)

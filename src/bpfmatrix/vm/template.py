@@ -6,10 +6,8 @@ template of another kernel, QEMU or machine option is never found. `get` gives o
 is none; `discard` is for one that did not come back.
 """
 
-import asyncio
 import contextlib
 import dataclasses
-import fcntl
 import glob
 import hashlib
 import json
@@ -22,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import MachineError
+from bpfmatrix.host import locks
 from bpfmatrix.host.cache import Cache, Pruned
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.vm import launch, machine, parts
@@ -245,11 +244,5 @@ async def _lock(cache: Cache, name: str) -> AsyncIterator[None]:
     """Hold the cache's lock of this name without holding up the machines of this loop."""
     path = cache.root / "locks" / f"template-{name}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(0.02)
+    async with locks.locked_in_loop(path):
         yield

@@ -1,7 +1,6 @@
 """What a build asks for and what came of it; make's progress and errors. No kernel is built."""
 
 import errno
-import fcntl
 import os
 import shutil
 import threading
@@ -18,6 +17,7 @@ from bpfmatrix.errors import BpfmatrixError, ToolMissingError, UsageError
 from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.locks import locked
 from bpfmatrix.kernels import build
 from bpfmatrix.kernels.build import Built, configuration, kconfig, make
 from bpfmatrix.kernels.build.make import Make
@@ -417,8 +417,7 @@ def test_the_second_build_says_that_it_waits(
 
     refused()
     (lock,) = (tmp_path / "ci-kernels/_build").glob("lock-*")
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with locked(lock):
         second = threading.Thread(target=refused)
         second.start()
         for _ in range(100):

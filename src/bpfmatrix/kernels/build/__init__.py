@@ -6,7 +6,6 @@ make's own folders are kept in `ci-kernels/_build`, so that a build goes on wher
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import re
@@ -26,6 +25,7 @@ from bpfmatrix.config.models import BuildSource, Config, KernelConfig
 from bpfmatrix.errors import BpfmatrixError, UnreachableError, UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.locks import locked
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.build import configuration, kconfig, make, source_trees
 from bpfmatrix.kernels.build.configuration import Requested
@@ -238,12 +238,8 @@ def _objects(build: Path, origin: Origin, arch: str) -> Path:
 def _locked(build: Path, origin: Origin, arch: str, progress: Progress) -> Iterator[None]:
     """Hold the lock on a tree and its objects; says so if somebody else has it."""
     name = _objects(build, origin, arch).name.removeprefix("objects-").removesuffix(f"-{arch}")
-    with (build / f"lock-{name}").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"{origin.version}: waiting for another build of it to end")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    waiting = f"{origin.version}: waiting for another build of it to end"
+    with locked(build / f"lock-{name}", lambda: progress(waiting)):
         yield
 
 

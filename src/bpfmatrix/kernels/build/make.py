@@ -17,6 +17,7 @@ from pathlib import Path
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError
 from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.process import tied
 from bpfmatrix.host.progress import Progress, silent
 
 __all__ = ["Make", "first_error", "processors", "require_tools"]
@@ -227,9 +228,8 @@ def _environment() -> dict[str, str]:
 def _started(command: Sequence[str]) -> "Iterator[subprocess.Popen[str]]":
     """Run a program in a process group of its own, which ends with this block."""
     # A make that outlived a killed bpfmatrix would go on compiling.
-    tied = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     with subprocess.Popen(
-        [*tied, *command],
+        tied(command, by="TERM"),
         env=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -24,6 +24,7 @@ from bpfmatrix.errors import (
 )
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.sources import apt_sources as mirrors
 from bpfmatrix.kernels.sources.apt_sources import Mirror
@@ -142,12 +143,7 @@ class Archive:
         return [line for line in self._output(command).splitlines() if line != field]
 
     def _output(self, command: Sequence[str]) -> str:
-        done = subprocess.run(
-            command, env=self._environment(), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise BpfmatrixError(f"{self.suite}: {command[0]} failed: {done.stderr.strip()[-200:]}")
-        return done.stdout
+        return output(command, f"{self.suite}: {command[0]} failed", env=self._environment())
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "APT_CONFIG": str(self.folder / "apt.conf"), "LC_ALL": "C"}

@@ -25,6 +25,7 @@ from bpfmatrix.errors import (
     UnreachableError,
 )
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Provenance, sha256_of
 from bpfmatrix.kernels.sources import package as packages
@@ -237,17 +238,9 @@ class Repository:
             return []
         # What `update` fetched, and no network.
         command = self._command("repoquery", "--cacheonly", "--quiet", "--queryformat", _FORMAT)
-        done = subprocess.run(
-            [*command, "--arch", f"{self.arch},noarch", *words],
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            said = done.stderr.strip()[-200:]
-            raise BpfmatrixError(f"{self.source.repository}: dnf repoquery failed: {said}")
-        return _parse(done.stdout)
+        command += ["--arch", f"{self.arch},noarch", *words]
+        failure = f"{self.source.repository}: dnf repoquery failed"
+        return _parse(output(command, failure, env=self._environment()))
 
     def _no_package(self, wanted: str) -> KernelUnavailableError:
         name = re.split(r"-(?=[\d*?\[])", wanted)[0]
