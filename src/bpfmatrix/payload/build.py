@@ -4,7 +4,6 @@ All are incremental. Go is only asked when a file of the module changed: asking 
 unchanged module would take longer than running a test.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError, ConfigError
 from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.installation import CHECKOUT, PACKAGE
 from bpfmatrix.host.locks import locked
 from bpfmatrix.host.progress import Progress, silent
@@ -93,7 +93,7 @@ def _make_key(folder: Path) -> str:
     named = {folder / word for text in depends for word in text.split() if word[-1:] != ":"}
     files = {path for path in (*named, *folder.iterdir()) if path.is_file()}
     compiler = [tool.resolve() for name in _COMPILERS if (tool := tools.find(name))]
-    return hashlib.sha256(json.dumps(_stamp({*files, *compiler})).encode()).hexdigest()
+    return key_of(_stamp({*files, *compiler}))
 
 
 def go_tests(
@@ -167,7 +167,7 @@ def guest_program(project: Project, name: str, arch: str, progress: Progress = s
                 f"this installation of bpfmatrix has no {name} for {arch}",
                 "Make its wheel on a machine with Go, or install it from a checkout (pip -e).",
             )
-        key = hashlib.sha256(json.dumps(_stamp([shipped])).encode()).hexdigest()
+        key = key_of(_stamp([shipped]))
     # Shared, as it is the same for all projects.
     loaders = project.cache.root / "loaders"
     target = loaders / f"{key[:32]}-{name}-{arch}" / name
@@ -321,7 +321,7 @@ def _go_key(project: Project, module: Path, go: Path, command: Sequence[str]) ->
         sorted((k, v) for k, v in os.environ.items() if k.startswith(("GO", "CGO"))),
         os.urandom(8).hex() if elsewhere or workspace else "",
     )
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return key_of(parts)
 
 
 def _go_files(module: Path) -> Iterator[Path]:

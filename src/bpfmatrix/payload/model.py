@@ -4,7 +4,6 @@
 the ext4 image that the guest mounts at `/payload`, made once for each content.
 """
 
-import hashlib
 import mmap
 import os
 import re
@@ -18,6 +17,7 @@ from bpfmatrix.errors import PayloadError, UsageError
 from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import RunningSha256, sha256_of
 from bpfmatrix.host.process import output
 from bpfmatrix.suite import gotest
 
@@ -240,10 +240,9 @@ def image(payload: Payload, cache: Cache) -> Disk:
 
 
 def _digest(payload: Payload, files: dict[str, Path]) -> str:
-    whole = hashlib.sha256(b"ext4-3\0")  # counts changes of the way an image is made
+    whole = RunningSha256(b"ext4-3\0")  # counts changes of the way an image is made
     for place in sorted(files):
-        with files[place].open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = sha256_of(files[place])
         whole.update(f"{place}\0{payload.mode(place):o}\0{content}\n".encode())
     return whole.hexdigest()[:32]
 

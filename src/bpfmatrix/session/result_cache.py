@@ -7,13 +7,12 @@ run again is what people do about it.
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import shutil
 from pathlib import Path
 
 from bpfmatrix import __version__
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.installation import PACKAGE
 from bpfmatrix.results import model
 from bpfmatrix.results.expectations import Expected
@@ -43,7 +42,7 @@ def fingerprint(prepared: Prepared) -> str:
         # In a checkout of bpfmatrix itself, the version does not change with the code.
         [(path.name, path.stat().st_mtime_ns) for path in sorted(PACKAGE.rglob("*.py"))],
     )
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+    return key_of(known)[:32]
 
 
 def recall(project: Project, prepared: Prepared) -> KernelRun | None:

@@ -9,7 +9,6 @@ is none; `discard` is for one that did not come back.
 import contextlib
 import dataclasses
 import glob
-import hashlib
 import json
 import os
 import platform
@@ -22,6 +21,7 @@ from pathlib import Path
 from bpfmatrix.errors import MachineError
 from bpfmatrix.host import locks
 from bpfmatrix.host.cache import Cache, Pruned
+from bpfmatrix.host.checksum import key_of, sha256_of
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.vm import launch, machine, parts
 from bpfmatrix.vm.channels import CHANNELS
@@ -92,7 +92,7 @@ class Template:
         self.console.stat()
         return {
             "memory": [memory.st_size, memory.st_mtime_ns],
-            "state": hashlib.sha256(self.state.read_bytes()).hexdigest(),
+            "state": sha256_of(self.state),
         }
 
 
@@ -115,7 +115,7 @@ def key(spec: MachineSpec) -> str:
         # Under KVM the guest sees the host's processor.
         _host_cpu() if spec.accelerator == "kvm" else "",
     )
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:24]
+    return key_of(known)[:24]
 
 
 def _host_cpu() -> str:

@@ -6,7 +6,6 @@ make's own folders are kept in `ci-kernels/_build`, so that a build goes on wher
 """
 
 import contextlib
-import hashlib
 import json
 import re
 import resource
@@ -25,13 +24,14 @@ from bpfmatrix.config.models import BuildSource, Config, KernelConfig
 from bpfmatrix.errors import BpfmatrixError, UnreachableError, UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256, sha256_of
 from bpfmatrix.host.locks import locked
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.build import configuration, kconfig, make, source_trees
 from bpfmatrix.kernels.build.configuration import Requested
 from bpfmatrix.kernels.build.make import Make
 from bpfmatrix.kernels.build.source_trees import Origin
-from bpfmatrix.kernels.image import KernelImage, Package, sha256_of
+from bpfmatrix.kernels.image import KernelImage, Package
 
 __all__ = ["Built", "asked", "build", "existing", "folder_of", "is_current", "minutes"]
 
@@ -224,13 +224,13 @@ def _key(source: BuildSource, arch: str, requested: Requested) -> str:
     # Where a keyring or a fragment lies does not change the kernel; what is in the latter does.
     asked = source.model_dump(mode="json", include={"version", "origin", "suite", "url", "sha256"})
     text = json.dumps([asked, arch, source.debug, requested.text], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256(text)
 
 
 def _objects(build: Path, origin: Origin, arch: str) -> Path:
     """Return make's folder; for a tree of the user's, one that is this tree's alone."""
     tree = origin.folder(build)
-    own = "" if tree.parent == build else "-" + hashlib.sha256(str(tree).encode()).hexdigest()[:8]
+    own = "" if tree.parent == build else "-" + sha256(str(tree))[:8]
     return build / f"objects-{origin.version}{own}-{arch}"
 
 

@@ -21,9 +21,10 @@ from bpfmatrix.config.models import BuildSource
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.build import download, kernelorg
-from bpfmatrix.kernels.image import Package, sha256_of
+from bpfmatrix.kernels.image import Package
 
 if TYPE_CHECKING:
     from bpfmatrix.kernels.sources.apt import Archive

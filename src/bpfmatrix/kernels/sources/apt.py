@@ -6,7 +6,6 @@ apt's work; what is read here is its index, its exit status and, for a sentence,
 """
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -24,6 +23,7 @@ from bpfmatrix.errors import (
 )
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256, sha256_of
 from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.sources import apt_sources as mirrors
@@ -74,7 +74,7 @@ class Archive:
         identity = f"{self.mirror.uri} {self.suite} {self.arch}"
         if self.mirror.keyring or self.mirror.components != ("main",):
             identity += f" {self.mirror.keyring} {self.mirror.components}"
-        key = hashlib.sha256(identity.encode()).hexdigest()
+        key = sha256(identity)
         return self.cache.root / "apt" / f"{self.suite.replace('/', '_')}-{self.arch}-{key[:8]}"
 
     @property
@@ -129,7 +129,7 @@ class Archive:
         if self._run(["apt-get", "download", "-q", *words], cwd=folder, tell=tell) != 0:
             raise self._error()
         # apt's names for them escape characters such as ":"; what counts is their content.
-        found = {_sha256(path): path for path in folder.glob("*.deb")}
+        found = {sha256_of(path): path for path in folder.glob("*.deb")}
         try:
             return [found[deb.sha256] for deb in debs]
         except KeyError:
@@ -316,8 +316,3 @@ def explain(log: str, suite: str, log_path: Path, mirror: Mirror | None = None) 
         }
     kind, what, advice = next(row[1:] for row in _FAILURES if re.search(row[0], log))
     return kind(what.format(**words), advice.format(**words))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

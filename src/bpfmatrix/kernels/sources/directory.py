@@ -16,7 +16,6 @@ the id), or, where the folder is for one kernel, just a `vmlinuz`, `bzImage`, `I
 that it lies in. It is copied into the store, and again when a file of it changed.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -25,8 +24,9 @@ from pathlib import Path
 
 from bpfmatrix.config.models import Config, KernelConfig, KernelEntry, Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.host.checksum import RunningSha256, sha256_of
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels.image import KernelImage, Package, Provenance, sha256_of
+from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.staging import BOOT_NAMES, install, upstream_version
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 from bpfmatrix.kernels.vmlinuz import Vmlinuz, inspect
@@ -221,7 +221,7 @@ def config_of(file: Path) -> Path | None:
 
 def stamp(file: Path, release: str) -> str:
     """Return what changes when a file of the kernel is exchanged: names, sizes and times."""
-    digest = hashlib.sha256()
+    digest = RunningSha256()
     for path in (file, *modules_of(file, release).values()):
         try:
             info = path.stat()

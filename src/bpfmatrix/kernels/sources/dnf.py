@@ -6,7 +6,6 @@ download` does not look at the packages' own signatures, so rpmkeys does, with t
 """
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -25,9 +24,10 @@ from bpfmatrix.errors import (
     UnreachableError,
 )
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256, sha256_of
 from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.kernels.image import KernelImage, Provenance, sha256_of
+from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.kernels.sources import package as packages
 from bpfmatrix.kernels.sources.debian import nearest
 from bpfmatrix.kernels.sources.download import download
@@ -122,7 +122,7 @@ class Repository:
         """Where this dnf keeps its settings, its metadata, its keys and its log."""
         key = self.key if is_url(self.key) else sha256_of(Path(self.key))
         identity = f"{self.source.repository} {key} {self.source.signed_metadata} {self.arch}"
-        digest = hashlib.sha256(identity.encode()).hexdigest()
+        digest = sha256(identity)
         host = re.sub(r"[^\w.-]", "_", self.source.repository.split("/")[2]) or "local"
         return self.cache.root / "dnf" / f"{host}-{self.arch}-{digest[:8]}"
 

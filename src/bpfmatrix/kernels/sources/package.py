@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 from bpfmatrix.config.models import KernelConfig, PackageSource
 from bpfmatrix.config.value_types import is_url
 from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, ToolMissingError
+from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels.image import KernelImage, Package, Provenance, sha256_of
+from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.sources.download import download
 from bpfmatrix.kernels.staging import depmod, write
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
