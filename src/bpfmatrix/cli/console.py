@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.config.releases import neighbour
+from bpfmatrix.host.versions import neighbour
 from bpfmatrix.results.model import KernelRun, Outcome, TestResult
 
 __all__ = ["Report", "counted", "make_console", "telling_lines"]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from bpfmatrix import kernels
 from bpfmatrix.config.project import Project
-from bpfmatrix.host import tools
+from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.vm import accelerator
 
@@ -19,7 +18,6 @@ __all__ = ["Check", "checks"]
 
 # A kernel takes 20 to 60 MB to fetch and up to 250 MB unpacked.
 _WANTED_BYTES = 1 << 30
-_VERSION = re.compile(r"\d+(?:\.\d+)+(?:-\w+)*")
 
 
 @dataclass(frozen=True)
@@ -85,8 +83,7 @@ def _version(path: Path, arguments: Sequence[str]) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    match = _VERSION.search(done.stdout + done.stderr)
-    return match[0] if match else ""
+    return versions.of_tool(done.stdout + done.stderr)
 
 
 def _accelerators(project: Project) -> list[Check]:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from bpfmatrix.cli.console import Report, counted, make_console
 from bpfmatrix.config.project import Project
-from bpfmatrix.config.releases import neighbour
+from bpfmatrix.host.versions import neighbour
 from bpfmatrix.results.model import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 from bpfmatrix.verify.compare import Change, Cost

@@ -15,6 +15,7 @@ from bpfmatrix.errors import KernelUnavailableError, ToolMissingError, Unreachab
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
+from bpfmatrix.host.versions import all_numbers
 from bpfmatrix.kernels.fetch import apt_pattern
 from bpfmatrix.kernels.sources import debian, dnf
 from bpfmatrix.kernels.sources.apt import Archive
@@ -123,7 +124,7 @@ def available(config: Config, cache: Cache, progress: Progress = silent) -> Avai
         debs = _index(cache, kernel, source, refresh=True, progress=progress)
         # The newest of a series comes last, so that it is the one that is said to be incomplete.
         for deb in sorted(debian.matching(debs, flavour), key=lambda deb: Version(deb.version)):
-            key = (kernel.arch, _numbers(deb.upstream_version))
+            key = (kernel.arch, all_numbers(deb.upstream_version))
             series = (kernel.arch, key[1][:2])
             gone = debian.closure(debs, deb)[1]
             if gone:
@@ -164,10 +165,6 @@ def _flavour(source: AptSource, arch: str) -> str | None:
     if "*" not in source.package:
         return None
     return _SERIES_OF_PATTERN.sub("*", source.package, count=1)
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split("."))
 
 
 def _id(config: Config, key: _Key) -> str:

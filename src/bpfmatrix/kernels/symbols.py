@@ -19,6 +19,7 @@ from typing import IO
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.host import versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache, Pruned
 from bpfmatrix.host.progress import Progress, silent
@@ -237,8 +238,8 @@ def _fetched(
                     f"`invoke kernels.update --kernel {kernel.id}` gets the release that it has "
                     "now; or name a vmlinux with --vmlinux.",
                 )
-            series = re.match(r"\d+\.\d+", image.version)
-            source = debs.get((f"linux-source-{series[0] if series else ''}", package.version))
+            series = versions.series(image.version)
+            source = debs.get((f"linux-source-{series}", package.version))
             sizes = deb.size_bytes + (source.size_bytes if source else 0)
             what = f"{wanted}{f' and {source.name}' if source else ''}"
             announce(f"{image.release}: {sizes / 1e6:.0f} MB to fetch once ({what})")

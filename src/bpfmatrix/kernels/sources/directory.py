@@ -24,6 +24,7 @@ from pathlib import Path
 
 from bpfmatrix.config.models import Config, KernelConfig, KernelEntry, Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.host import versions
 from bpfmatrix.host.checksum import RunningSha256, sha256_of
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
@@ -35,7 +36,6 @@ __all__ = ["add_to", "declared", "fetch_file", "find", "in_kern_dir", "in_projec
 
 KERN_DIR = "KERN_DIR"
 PROJECT_FOLDER = "ci-kernels"
-_VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*")
 
 
 def in_kern_dir(kernel: KernelConfig) -> KernelConfig | None:
@@ -130,17 +130,15 @@ def _released(folder: Path, id: str | None) -> Iterator[Path]:
         if id is None or _fits(id, path.name.removeprefix("vmlinuz-"))
     ]
     # Numbers by their value: 6.1.9 before 6.1.10.
-    yield from sorted(
-        fitting, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)], reverse=True
-    )
+    yield from sorted(fitting, key=lambda path: versions.all_numbers(path.name), reverse=True)
 
 
 def _fits(id: str, release: str) -> bool:
     """Whether a release is what an id means: `6.1` is 6.1.x, and not 6.12; a word is itself."""
-    version = _VERSION.match(id)
-    if version is None:
+    version = versions.begin(id)
+    if not version:
         return id == release
-    return bool(re.match(rf"{re.escape(version[0])}(?!\d)", release))
+    return bool(re.match(rf"{re.escape(version)}(?!\d)", release))
 
 
 def fetch_file(kernel: KernelConfig, store: Store, progress: Progress) -> KernelImage:
@@ -182,7 +180,7 @@ def require_release(id: str, found: Vmlinuz, name: str) -> None:
 
     Debian's and others' releases do not always say the upstream version, so that counts as well.
     """
-    if _VERSION.match(id) and not any(
+    if versions.begin(id) and not any(
         _fits(id, said) for said in (found.release, upstream_version(found))
     ):
         raise BpfmatrixError(

@@ -23,6 +23,7 @@ from bpfmatrix.errors import (
     ToolMissingError,
     UnreachableError,
 )
+from bpfmatrix.host import versions
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256, sha256_of
 from bpfmatrix.host.process import output
@@ -80,9 +81,9 @@ class Rpm:
 
 def pattern(kernel: KernelConfig, source: DnfSource) -> str:
     """Return what a kernel's dnf source asks dnf for: a name, or a pattern of name and version."""
-    series = re.match(r"\d+(?:\.\d+)+", kernel.id)
+    series = versions.begin(kernel.id)
     if series and _PLAIN_NAME.fullmatch(source.package):
-        return f"{source.package}-{series[0]}.*"
+        return f"{source.package}-{series}.*"
     return source.package
 
 
@@ -456,7 +457,7 @@ def fetch_rpms(
             described = [packages.describe(path) for path in files]
             packages.unpack(files, staging / "root")
             provenance = Provenance(name, tuple(p for p, _ in described), described[0][1])
-            version = packages.upstream_version(wanted[0].build)
+            version = versions.upstream(wanted[0].build)
             return store.add(kernel, staging, version, provenance)
 
 
