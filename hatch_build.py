@@ -1,14 +1,15 @@
 """What hatch does when it makes a wheel: it has bpfmatrix's own programs for guests built.
 
 Those are the loader of `invoke verify` and the tracer of `invoke profile-python`, by Go and for
-both architectures, the tracer's eBPF object, by clang, and the guest's small programs in C, by
-clang and for both architectures. The wheel then serves projects that have neither Go nor clang.
+all architectures, the tracer's eBPF object, by clang, and the guest's small programs in C, by
+clang and for all architectures. The wheel then serves projects that have neither Go nor clang.
 Where a compiler is missing here too, it is made without, and the task that needs it says so. Only
 the programs in C are then built where the wheel is used: it has their sources.
 """
 
 import itertools
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+# Run as a file: where a wheel is made, the package may not be installed, nor what it depends on.
+_ARCHITECTURE_FILE = Path(__file__).parent / "src/bpfmatrix/host/architecture.py"
+ARCHITECTURES = runpy.run_path(str(_ARCHITECTURE_FILE))["ARCHITECTURES"]
 PROGRAMS = ("bpfload", "python-tracer")
 OBJECT = "python_tracer.bpf.o"
 
@@ -46,12 +49,12 @@ class CustomBuildHook(BuildHookInterface[Any]):
             return
         # As src/bpfmatrix/payload/build.py builds them.
         command = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
-        for name, (arch, goarch) in itertools.product(PROGRAMS, ARCHITECTURES.items()):
-            target = folder / f"{name}-{arch}"
+        for name, arch in itertools.product(PROGRAMS, ARCHITECTURES.values()):
+            target = folder / f"{name}-{arch.name}"
             subprocess.run(
                 [*command, "-o", target, f"./cmd/{name}"],
                 cwd=Path(self.root) / "support",
-                env={**os.environ, "CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": goarch},
+                env={**os.environ, "CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": arch.go},
                 check=True,
             )
             yield target

@@ -21,12 +21,13 @@ from bpfmatrix import kernels
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox, initramfs
 from bpfmatrix.guest.initramfs import Entry
+from bpfmatrix.host.architecture import X86_64
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.verification import ProgramResult, Verification
 from bpfmatrix.session.guest_session import EnteredGuest, enter
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.pipeline import run_prepared
-from bpfmatrix.session.preparation import QEMU, Prepared, prepare
+from bpfmatrix.session.preparation import Prepared, prepare
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.workload import SuiteWorkload
 
@@ -60,7 +61,7 @@ def bare_boot_seconds(project: Project, kernel: str, elf: bool, folder: Path) ->
     image, _ = kernels.provide(project.config.kernel(kernel), project.cache)
     archive = folder / "bare.cpio"
     if not archive.exists():
-        program = busybox.executable("x86_64", project.cache).read_bytes()
+        program = busybox.executable(X86_64.name, project.cache).read_bytes()
         script = b"#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n"
         entries = [
             *(Entry.folder("bin"), Entry.file("bin/busybox", program, executable=True)),
@@ -68,7 +69,7 @@ def bare_boot_seconds(project: Project, kernel: str, elf: bool, folder: Path) ->
         ]
         archive.write_bytes(initramfs.pack(entries))
     command = [
-        *(QEMU["x86_64"], "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2"),
+        *(X86_64.qemu, "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2"),
         *("-m", "512M", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-kernel", str(image.boot if elf else image.vmlinuz), "-initrd", str(archive)),
         *("-serial", "stdio", "-append", "console=ttyS0 panic=-1"),

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.cases import BARE, GO_TEST, LARGE_BYTES, MACHINES, ONE, VNG_FAILED, VNG_WORDS
 from bpfmatrix import __version__
-from bpfmatrix.session.preparation import QEMU
+from bpfmatrix.host.architecture import X86_64
 
 Samples = Mapping[str, Sequence[float]]
 
@@ -38,7 +38,7 @@ def host() -> Host:
     """Describe this host."""
     words = _values(Path("/proc/cpuinfo"))
     version = subprocess.run(
-        [QEMU["x86_64"], "--version"], capture_output=True, text=True, check=True
+        [X86_64.qemu, "--version"], capture_output=True, text=True, check=True
     ).stdout.splitlines()[0]
     return Host(
         cores=len(os.sched_getaffinity(0)),

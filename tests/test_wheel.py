@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_E_MACHINE
 
+from bpfmatrix.host.architecture import ARCHITECTURES
 from tests.tool import REPOSITORY
 
-LOADERS = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 FIND_LOADER = """
 import sys
 from pathlib import Path
@@ -43,11 +44,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["bpfload", "python-tracer", "reseed-random", "unlock-terminal"])
-@pytest.mark.parametrize("arch", LOADERS)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_the_wheel_has_static_programs(installed: Path, arch: str, name: str) -> None:
     with (installed / f"bpfmatrix/loader/{name}-{arch}").open("rb") as file:
         elf = ELFFile(file)
-        assert elf["e_machine"] == LOADERS[arch]
+        assert ENUM_E_MACHINE[elf["e_machine"]] == ARCHITECTURES[arch].elf_machine
         assert not any(segment["p_type"] == "PT_INTERP" for segment in elf.iter_segments())
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host import tools
+from bpfmatrix.host import process, tools
 from bpfmatrix.kernels.sources import apt_sources
 from tests.fresh import host
 from tests.tool import REPOSITORY
@@ -159,7 +159,7 @@ def _run(
     with (
         log.open("ab") as output,
         subprocess.Popen(
-            tools.tied_to_this_process(command),
+            process.tied(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

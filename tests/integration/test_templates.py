@@ -28,6 +28,7 @@ from bpfmatrix.cli.run import run_tests
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox
+from bpfmatrix.host.architecture import ARCHITECTURES, X86_64
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.payload import model
 from bpfmatrix.results.kernel_run import KernelRun
@@ -320,11 +321,11 @@ def test_a_qemu_that_never_answers_is_given_up(
     runner: Runner, saved: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     qemu = tmp_path / "qemu"
-    real = preparation.QEMU["x86_64"]
     stops = "case $* in *-incoming*) kill -STOP $$ ;; esac"
-    qemu.write_text(f'#!/bin/sh\n{stops}\nexec {real} "$@"\n')
+    qemu.write_text(f'#!/bin/sh\n{stops}\nexec {X86_64.qemu} "$@"\n')
     qemu.chmod(0o755)
-    monkeypatch.setitem(preparation.QEMU, "x86_64", str(qemu))
+    asleep = dataclasses.replace(X86_64, qemu=str(qemu))
+    monkeypatch.setitem(ARCHITECTURES, X86_64.name, asleep)
     monkeypatch.setattr(launch, "_RESTORE_SECONDS", 1.5)
     started = time.monotonic()
     result, output = runner.run("echo fine")

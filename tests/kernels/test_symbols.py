@@ -12,8 +12,9 @@ from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.kernels import elf, symbols
-from bpfmatrix.kernels.image import KernelImage, Package, Provenance, sha256_of
+from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.symbols import Symbols
 
 # Compiled into its only caller, and not at the begin of it: as gcc does it with do_check.

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.config.models import Config, Expectation
-from bpfmatrix.config.releases import numbers
+from bpfmatrix.host.versions import numbers
 from bpfmatrix.results import kernel_run
 from bpfmatrix.results.expectations import Expected
 from bpfmatrix.results.kernel_run import KernelRun, TestResult

@@ -10,6 +10,7 @@ from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.virtiofs import shares
 from bpfmatrix.virtiofs.shares import HostFiles, Share
+from tests.kernels import synthetic
 
 
 def test_shares_are_absolute_and_the_outer_ones_come_first(
@@ -128,7 +129,7 @@ def test_a_kernel_of_which_nothing_is_known_but_its_code(tmp_path: Path) -> None
     with pytest.raises(BpfmatrixError, match="has neither"):
         plan(files, known, "6.1")
     # A compressed one is left to try.
-    known.boot.write_bytes(b"MZ")
+    known.boot.write_bytes(synthetic.bzimage())
     assert plan(files, known, "6.1").folders
 
 

@@ -4,8 +4,6 @@ Machines that end, hang or never start are made to on real kernels, in integrati
 """
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -127,25 +125,3 @@ def test_the_console_is_kept_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.M
 
     asyncio.run(flood())
     assert (tmp_path / "console.log").read_bytes() == b"x" * 1000
-
-
-PARENT = """
-import os, subprocess, sys
-from bpfmatrix.host.tools import tied_to_this_process
-command = tied_to_this_process(["touch", sys.argv[1]])
-# Slow to start, as on a busy host.
-child = subprocess.Popen(["sh", "-c", 'sleep 0.3; exec "$@"', "sh", *command])
-os._exit(0) if sys.argv[2] == "dies" else child.wait()
-"""
-
-
-@pytest.mark.parametrize("fate", ["lives", "dies"])
-def test_a_process_that_lost_its_parent_before_it_was_tied_runs_nothing(
-    tmp_path: Path, fate: str
-) -> None:
-    ran = tmp_path / "ran"
-    # Its standard output is inherited, and so stays open until the last of them has ended.
-    command = [sys.executable, "-c", PARENT, str(ran), fate]
-    done = subprocess.run(command, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert ran.exists() == (fate == "lives")

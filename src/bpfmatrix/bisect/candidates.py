@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bpfmatrix.config.models import Config
-from bpfmatrix.config.releases import numbers
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.versions import numbers
 from bpfmatrix.kernels.catalogue import Available, LeftOut
 
 __all__ = ["Candidates", "between"]

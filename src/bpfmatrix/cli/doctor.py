@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -11,15 +10,14 @@ from pathlib import Path
 
 from bpfmatrix import kernels
 from bpfmatrix.config.project import Project
-from bpfmatrix.host import tools
-from bpfmatrix.session.preparation import QEMU
+from bpfmatrix.host import tools, versions
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.vm import accelerator
 
 __all__ = ["Check", "checks"]
 
 # A kernel takes 20 to 60 MB to fetch and up to 250 MB unpacked.
 _WANTED_BYTES = 1 << 30
-_VERSION = re.compile(r"\d+(?:\.\d+)+(?:-\w+)*")
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,8 @@ def checks(project: Project) -> list[Check]:
 
 def _tools(project: Project) -> Sequence[_Tool]:
     arches = {project.config.kernel(id).arch for id in project.config.kernels}
-    packages = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
-    return (*(_Tool((QEMU[arch],), packages[arch]) for arch in sorted(arches)), *_TOOLS)
+    known = (ARCHITECTURES[arch] for arch in sorted(arches))
+    return (*(_Tool((one.qemu,), one.qemu_package) for one in known), *_TOOLS)
 
 
 def _tool(tool: _Tool) -> Check:
@@ -88,18 +86,18 @@ def _version(path: Path, arguments: Sequence[str]) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    match = _VERSION.search(done.stdout + done.stderr)
-    return match[0] if match else ""
+    return versions.of_tool(done.stdout + done.stderr)
 
 
 def _accelerators(project: Project) -> list[Check]:
     wanted = {(k.qemu.accel, k.arch) for k in map(project.config.kernel, project.config.kernels)}
     found = []
     for declared, arch in sorted(wanted):
-        if tools.find(QEMU[arch]) is None:
+        qemu = ARCHITECTURES[arch].qemu
+        if tools.find(qemu) is None:
             continue
         chosen = accelerator.choose(
-            "auto" if declared == "kvm" else declared, arch, QEMU[arch], project.cache
+            "auto" if declared == "kvm" else declared, arch, qemu, project.cache
         )
         fine = declared != "kvm" or chosen.name == "kvm"
         fix = "" if fine else "set qemu.accel to auto in kernels.yaml"

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from bpfmatrix.cli.console import STYLES, LiveConsole
 from bpfmatrix.config.project import Project
-from bpfmatrix.config.releases import neighbour
 from bpfmatrix.host.text import counted
+from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from bpfmatrix.cli.console import LiveConsole, make_console
 from bpfmatrix.config.project import Project
-from bpfmatrix.config.releases import neighbour
 from bpfmatrix.host.text import counted
+from bpfmatrix.host.versions import neighbour
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification

@@ -22,6 +22,7 @@ from pydantic import (
 
 from bpfmatrix.config.value_types import (
     OCI_REFERENCE,
+    Arch,
     Bytes,
     Place,
     Seconds,
@@ -33,11 +34,11 @@ from bpfmatrix.config.value_types import (
     parse_size,
 )
 from bpfmatrix.errors import UsageError, suggestion
+from bpfmatrix.host.architecture import DEFAULT
 
 __all__ = ["Config", "Expectation", "KernelConfig", "Verify", "VerifyObjects"]
 
 FILE_NAME = "kernels.yaml"
-Arch = Literal["x86_64", "aarch64"]
 
 _KERNEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -230,7 +231,7 @@ class Source(_Model):
 class _Machine(_Model):
     """The keys that `defaults` and each kernel share."""
 
-    arch: Arch = "x86_64"
+    arch: Arch = DEFAULT.name
     """The architecture of the kernel and the machine."""
     qemu: Qemu = Qemu()
     """The machine."""

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from bpfmatrix.config import kernels_yaml, models, value_types
 from bpfmatrix.config.models import Config, Defaults, Expectation, KernelEntry, Source
+from bpfmatrix.host.architecture import ARCHITECTURES
 
 __all__ = ["outputs", "stale"]
 
@@ -197,6 +198,8 @@ def _kind(field: FieldInfo) -> str:
         return _SIZE
     if value_types.parse_duration in parsers:
         return _DURATION
+    if value_types.parse_architecture in parsers:
+        return " or ".join(f"`{name}`" for name in ARCHITECTURES)
     said = _type(field.annotation)
     # If the default is None, null means the same as leaving the key out.
     return said.removesuffix(", or `null`") if field.default is None else said

@@ -8,8 +8,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
+from bpfmatrix.host.architecture import ARCHITECTURES
+
 __all__ = [
     "OCI_REFERENCE",
+    "Arch",
     "Bytes",
     "Place",
     "Seconds",
@@ -19,6 +22,7 @@ __all__ = [
     "is_place",
     "is_url",
     "like",
+    "parse_architecture",
     "parse_duration",
     "parse_share",
     "parse_size",
@@ -81,6 +85,20 @@ Share = Annotated[
     str,
     BeforeValidator(parse_share),
     WithJsonSchema({"type": ["string", "integer"], "pattern": f"^(?:{_SHARE})$"}),
+]
+
+
+def parse_architecture(value: object) -> str:
+    """Check the name of an architecture and return it; ValueError names those that there are."""
+    if not isinstance(value, str) or value not in ARCHITECTURES:
+        raise ValueError(f"expected {' or '.join(ARCHITECTURES)}")
+    return value
+
+
+Arch = Annotated[
+    str,
+    BeforeValidator(parse_architecture),
+    WithJsonSchema({"enum": list(ARCHITECTURES), "type": "string"}),
 ]
 
 

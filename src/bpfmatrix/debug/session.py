@@ -8,7 +8,6 @@ machine does.
 import asyncio
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shlex
@@ -25,8 +24,9 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.debug import names, vscode
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.host import locks
+from bpfmatrix.host.process import tied
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.host.tools import tied_to_this_process
 from bpfmatrix.kernels import symbols
 from bpfmatrix.kernels.symbols import Symbols
 from bpfmatrix.results.kernel_run import TestResult
@@ -150,12 +150,8 @@ def _own_folder(project: Project, id: str) -> Iterator[Path]:
     """Give the empty folder of this session: the kernel's, or another if that one is in use."""
     parent = project.state / "debug"
     parent.mkdir(exist_ok=True)
-    with (parent / f".{id}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            folder = parent / id
-        except BlockingIOError:
-            folder = parent / f"{id}-{os.getpid()}"
+    with locks.locked_if_free(parent / f".{id}.lock") as ours:
+        folder = parent / (id if ours else f"{id}-{os.getpid()}")
         shutil.rmtree(folder, ignore_errors=True)
         yield folder
 
@@ -310,7 +306,7 @@ class _Session:
         words = self._gdb.command(commands, self._options.gdb_args, batch)
         # In our process group, so that it may read from the terminal.
         process = await asyncio.create_subprocess_exec(
-            *tied_to_this_process(words),
+            *tied(words),
             stdin=asyncio.subprocess.DEVNULL if batch is not None else None,
         )
         loop = asyncio.get_running_loop()

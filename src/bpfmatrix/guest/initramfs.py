@@ -5,7 +5,6 @@ modules that the machine needs. Packing is reproducible: the same input gives th
 """
 
 import contextlib
-import hashlib
 import os
 import stat
 import struct
@@ -18,7 +17,9 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.guest import programs
 from bpfmatrix.guest.busybox import applets
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256, sha256_of
 from bpfmatrix.kernels.image import KernelImage
+from bpfmatrix.kernels.vmlinuz import is_bzimage
 
 __all__ = ["Entry", "base", "has_module", "is_intact", "pack", "stored", "unpack"]
 
@@ -237,7 +238,7 @@ def has_module(image: KernelImage, name: str) -> bool:
     if image.config is not None:
         return image.has_option(_OPTIONS[key])
     code = image.boot.read_bytes()
-    if image.arch == "x86_64" and not code.startswith(b"\x7fELF"):
+    if is_bzimage(code):
         return True  # it is compressed; the guest will tell
     return _REGISTERED[key] in code
 
@@ -270,7 +271,7 @@ def stored(image: KernelImage, busybox: Path, wanted: Sequence[str], cache: Cach
                 os.utime(used)  # see Cache.prune_made
             return path
     archive = base(image, busybox, wanted, cache)
-    path = folder / f"{hashlib.sha256(archive).hexdigest()}.cpio"
+    path = folder / f"{sha256(archive)}.cpio"
     folder.mkdir(parents=True, exist_ok=True)
     with cache.staging() as staging:
         (staging / "archive").write_bytes(archive)
@@ -282,14 +283,14 @@ def stored(image: KernelImage, busybox: Path, wanted: Sequence[str], cache: Cach
 
 def is_intact(path: Path) -> bool:
     """Tell whether a file of `stored` still has the content that it is named by."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() == path.stem
+    return sha256_of(path) == path.stem
 
 
 def _ingredients(image: KernelImage, busybox: Path, wanted: Sequence[str]) -> str:
     """Return a checksum of all that `base` reads, without reading the kernel's modules."""
     guest = resources.files("bpfmatrix") / "guest"
     program = busybox.stat()
-    return hashlib.sha256(
+    return sha256(
         repr(
             (
                 # The store names its folders by their content.
@@ -299,5 +300,5 @@ def _ingredients(image: KernelImage, busybox: Path, wanted: Sequence[str]) -> st
                 (program.st_size, program.st_mtime_ns),
                 Path(__file__).stat().st_mtime_ns,
             )
-        ).encode()
-    ).hexdigest()[:32]
+        )
+    )[:32]

@@ -4,7 +4,6 @@
 brings them along (hatch_build.py); elsewhere clang builds each once, into the cache.
 """
 
-import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from bpfmatrix.errors import BuildError, ToolMissingError
 from bpfmatrix.host import tools
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.installation import PACKAGE
 
 __all__ = ["compile_program", "digest", "executables", "sources"]
@@ -52,7 +52,7 @@ def digest(arch: str) -> str:
     shipped = (_shipped(source, arch) for source in sources())
     files = (*sorted(_SOURCES.glob("*.[ch]")), *(path for path in shipped if path.exists()))
     contents = [(path.name, path.read_bytes()) for path in files]
-    return hashlib.sha256(repr((arch, _FLAGS, contents)).encode()).hexdigest()
+    return sha256(repr((arch, _FLAGS, contents)))
 
 
 def _shipped(source: Path, arch: str) -> Path:
@@ -65,7 +65,7 @@ def _executable(source: Path, arch: str, cache: Cache) -> Path:
     compiler = _compiler()
     stat = compiler.stat()  # of the file that a link leads to
     ingredients = (digest(arch), str(compiler.resolve()), stat.st_size, stat.st_mtime_ns)
-    key = hashlib.sha256(repr(ingredients).encode()).hexdigest()[:32]
+    key = sha256(repr(ingredients))[:32]
     target = cache.root / "guest-programs" / f"{key}-{source.stem}-{arch}"
     if target.exists():
         os.utime(target)  # still in use: see Cache.prune_made

@@ -4,7 +4,6 @@ Nothing appears in it half-written: what is made is made under `tmp/` and then r
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host import locks
 
 __all__ = ["Cache", "Pruned"]
 
@@ -49,16 +49,15 @@ class Cache:
     def lock(self, name: str) -> Iterator[None]:
         """Hold the lock of this name, against other processes too; a killed holder frees it."""
         path = self.root / "locks" / name.replace("/", "_")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-        except OSError as error:
-            raise BpfmatrixError(
-                f"the cache {self.root} can't be written ({error.strerror})",
-                "Let BPFMATRIX_CACHE name a folder that you can write into.",
-            ) from error
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as held:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locks.locked(path))
+            except OSError as error:
+                raise BpfmatrixError(
+                    f"the cache {self.root} can't be written ({error.strerror})",
+                    "Let BPFMATRIX_CACHE name a folder that you can write into.",
+                ) from error
             yield
 
     def prune_made(self, unused_seconds: float = 7 * 24 * 3600) -> list[Pruned]:
@@ -88,22 +87,12 @@ class Cache:
             # Under a lock, so that nobody sweeps a folder between its making and its locking.
             with self.lock("tmp"):
                 for stale in parent.iterdir():
-                    with contextlib.suppress(OSError), _locked(stale):
-                        shutil.rmtree(stale)
+                    with contextlib.suppress(OSError), locks.folder_locked_if_free(stale) as ours:
+                        if ours:
+                            shutil.rmtree(stale)
                 folder = Path(tempfile.mkdtemp(dir=parent))
-                held.enter_context(_locked(folder))
+                held.enter_context(locks.folder_locked_if_free(folder))
             try:
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, or raise BlockingIOError where somebody else holds it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)

@@ -4,12 +4,11 @@ import functools
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from bpfmatrix.errors import ToolMissingError
 
-__all__ = ["find", "require", "tied_to_this_process"]
+__all__ = ["find", "require"]
 
 # Debian keeps mkfs and depmod where the PATH of an ordinary user does not lead.
 _ADMIN_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -33,16 +32,3 @@ def require(name: str, package: str) -> Path:
             f"{name} is not installed", f"Install {package} (on Debian), or run ./bootstrap."
         )
     return found
-
-
-def tied_to_this_process(command: Sequence[str]) -> list[str]:
-    """Return a command that the kernel kills when we die, even of SIGKILL.
-
-    Whoever died before setpriv asked for that is no longer the parent by the time that the shell
-    starts, and nothing is run then.
-    """
-    ours = str(os.getpid())
-    return [
-        *("setpriv", "--pdeathsig", "KILL", "--"),
-        *("sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', ours, *command),
-    ]

@@ -10,18 +10,20 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bpfmatrix.config.models import AptSource, Arch, Config, KernelConfig, KernelEntry
+from bpfmatrix.config.models import AptSource, Config, KernelConfig, KernelEntry
 from bpfmatrix.errors import KernelUnavailableError, ToolMissingError, UnreachableError
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
+from bpfmatrix.host.versions import all_numbers
 from bpfmatrix.kernels.fetch import apt_pattern
 from bpfmatrix.kernels.sources import debian, dnf
 from bpfmatrix.kernels.sources.apt import Archive
-from bpfmatrix.kernels.sources.debian import DEB_ARCH, Deb
+from bpfmatrix.kernels.sources.debian import Deb
 
 __all__ = ["Available", "Offer", "available", "newest", "refresh", "search"]
 
-_Key = tuple[Arch, tuple[int, ...]]
+_Key = tuple[str, tuple[int, ...]]
 # The release in a pattern of packages: `6.8.*` of `linux-image-6.8.*-generic`.
 _SERIES_OF_PATTERN = re.compile(r"\d+\.\d+(?:\.\*)?")
 
@@ -42,7 +44,7 @@ class LeftOut:
     """A series that a suite has, but not all packages of."""
 
     id: str
-    arch: Arch
+    arch: str
     why: str
     """A sentence."""
 
@@ -122,7 +124,7 @@ def available(config: Config, cache: Cache, progress: Progress = silent) -> Avai
         debs = _index(cache, kernel, source, refresh=True, progress=progress)
         # The newest of a series comes last, so that it is the one that is said to be incomplete.
         for deb in sorted(debian.matching(debs, flavour), key=lambda deb: Version(deb.version)):
-            key = (kernel.arch, _numbers(deb.upstream_version))
+            key = (kernel.arch, all_numbers(deb.upstream_version))
             series = (kernel.arch, key[1][:2])
             gone = debian.closure(debs, deb)[1]
             if gone:
@@ -159,20 +161,16 @@ def _suites(config: Config) -> Iterator[tuple[KernelConfig, AptSource]]:
 def _flavour(source: AptSource, arch: str) -> str | None:
     """Return the pattern of a source's packages of any series; None if it names just one."""
     if source.package is None:
-        return f"linux-image-*-cloud-{DEB_ARCH[arch]}"
+        return f"linux-image-*-cloud-{ARCHITECTURES[arch].debian}"
     if "*" not in source.package:
         return None
     return _SERIES_OF_PATTERN.sub("*", source.package, count=1)
 
 
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split("."))
-
-
 def _id(config: Config, key: _Key) -> str:
     arch, numbers = key
     name = ".".join(str(number) for number in numbers)
-    return name if arch == config.defaults.arch else f"{name}-{DEB_ARCH[arch]}"
+    return name if arch == config.defaults.arch else f"{name}-{ARCHITECTURES[arch].debian}"
 
 
 def _keep(found: dict[_Key, _Found], key: _Key, deb: Deb, entry: KernelEntry) -> None:

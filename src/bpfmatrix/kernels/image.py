@@ -5,7 +5,6 @@ checksums, and a `modules.json` that holds those of its modules. `KernelImage.lo
 former, so that listing kernels is fast.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bpfmatrix.errors import DamagedError
+from bpfmatrix.host.checksum import sha256, sha256_of
 
-__all__ = ["KernelImage", "Package", "Provenance", "sha256_of"]
+__all__ = ["KernelImage", "Package", "Provenance"]
 
 FORMAT = 1
 DESCRIPTION = "kernel.json"
@@ -49,7 +49,7 @@ class KernelImage:
     """A kernel and its modules. Paths are absolute."""
 
     arch: str
-    """`x86_64` or `aarch64`."""
+    """The name of one of `ARCHITECTURES`."""
     release: str
     """What `uname -r` says: `6.1.0-53-cloud-amd64`."""
     version: str
@@ -182,7 +182,7 @@ class KernelImage:
                 result[name] = (self.modules / name).read_bytes()
             except OSError as error:
                 raise _unreadable(self.modules / name) from error
-            if hashlib.sha256(result[name]).hexdigest() != expected:
+            if sha256(result[name]) != expected:
                 raise _changed(self.modules / name)
         return result
 
@@ -193,12 +193,6 @@ class KernelImage:
             return {**dict.fromkeys((self.vmlinuz.name, self.boot.name), ""), **data["sha256"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unreadable(self.folder / DESCRIPTION) from error
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load_checksums(path: Path) -> dict[str, str]:

@@ -9,7 +9,6 @@ release until it is updated, with no network at all.
 
 import contextlib
 import errno
-import hashlib
 import json
 import re
 import shutil
@@ -20,7 +19,8 @@ from pathlib import Path
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.kernels.image import MODULE_CHECKSUMS, KernelImage, Package, Provenance, sha256_of
+from bpfmatrix.host.checksum import RunningSha256, sha256, sha256_of
+from bpfmatrix.kernels.image import MODULE_CHECKSUMS, KernelImage, Package, Provenance
 from bpfmatrix.kernels.vmlinuz import inspect
 
 __all__ = ["Store"]
@@ -116,7 +116,7 @@ class Store:
         root = staging / "root"
         image = _described(root, kernel.arch, version, provenance)
         # With the provenance: the same kernel from elsewhere must not say that it is this one.
-        digest = hashlib.sha256(f"{image.digest} {provenance}".encode())
+        digest = RunningSha256(f"{image.digest} {provenance}".encode())
         if image.modules:
             digest.update((root / MODULE_CHECKSUMS).read_bytes())
         name = f"{_file_name(image.release)}-{digest.hexdigest()[:12]}"
@@ -179,7 +179,7 @@ class Store:
 
     def _ref(self, kernel: KernelConfig) -> Path:
         source = kernel.source.model_dump_json(exclude_unset=True)
-        key = hashlib.sha256(source.encode()).hexdigest()[:12]
+        key = sha256(source)[:12]
         return self._folder("refs") / kernel.arch / f"{_file_name(kernel.id)}-{key}.json"
 
 

@@ -19,6 +19,8 @@ from typing import IO
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.host import versions
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache, Pruned
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels import elf
@@ -34,7 +36,6 @@ _LEFT_OUT = (
     *("*/drivers/accel/*", "*/drivers/usb/*", "*/drivers/iio/*", "*/drivers/input/*"),
     *("*/arch/*/boot/dts/*", "*/drivers/clk/*", "*/drivers/pinctrl/*", "*/drivers/hwmon/*"),
 )
-_ARCH_FOLDER = {"x86_64": "x86", "aarch64": "arm64"}
 _TREE_BYTES = 700 << 20
 _BUILT_IN = "built-in"
 
@@ -237,8 +238,8 @@ def _fetched(
                     f"`invoke kernels.update --kernel {kernel.id}` gets the release that it has "
                     "now; or name a vmlinux with --vmlinux.",
                 )
-            series = re.match(r"\d+\.\d+", image.version)
-            source = debs.get((f"linux-source-{series[0] if series else ''}", package.version))
+            series = versions.series(image.version)
+            source = debs.get((f"linux-source-{series}", package.version))
             sizes = deb.size_bytes + (source.size_bytes if source else 0)
             what = f"{wanted}{f' and {source.name}' if source else ''}"
             announce(f"{image.release}: {sizes / 1e6:.0f} MB to fetch once ({what})")
@@ -288,7 +289,7 @@ def _take_tree(deb: Path, target: Path, arch: str) -> None:
 
 def _other_architectures(arch: str) -> list[str]:
     # tar has no pattern for "all but": names of folders in arch/ begin with these letters.
-    own = _ARCH_FOLDER[arch]
+    own = ARCHITECTURES[arch].kernel_folder
     folders = (
         *("alpha", "arc", "arm", "arm64", "csky", "hexagon", "ia64", "loongarch", "m68k"),
         *("microblaze", "mips", "nios2", "openrisc", "parisc", "powerpc", "riscv", "s390"),

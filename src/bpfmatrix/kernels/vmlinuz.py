@@ -1,6 +1,6 @@
 """What a kernel image says about itself: format, release, and the ELF that boots through PVH.
 
-`inspect` takes the bytes of a bzImage, an arm64 Image, Image.gz or EFI zboot image, or a vmlinux;
+`inspect` takes the bytes of a bzImage, an Image, Image.gz or EFI zboot image, or a vmlinux;
 it gives a `Vmlinuz`. Bytes that are no kernel are a BpfmatrixError with a sentence.
 """
 
@@ -9,13 +9,13 @@ import struct
 from dataclasses import dataclass
 
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.architecture import ARCHITECTURES, X86_64, Architecture
 from bpfmatrix.kernels.compression import BadDataError, decompress, format_of
 
-__all__ = ["Vmlinuz", "inspect"]
+__all__ = ["Vmlinuz", "inspect", "is_bzimage"]
 
 _BANNER = re.compile(rb"Linux version (\d[\w.+~:-]*) (\([^\n\0]{0,400})")
 _RELEASE = re.compile(r"\d+\.\d+[\w.+~:-]*")
-_EM_386, _EM_X86_64, _EM_AARCH64 = 3, 62, 183
 _PT_NOTE = 4
 # include/xen/interface/elfnote.h: the 32-bit entry point that PVH boots through.
 _XEN_ELFNOTE_PHYS32_ENTRY = 18
@@ -26,28 +26,28 @@ class Vmlinuz:
     """A kernel image that was recognised."""
 
     arch: str
-    """`x86_64` or `aarch64`."""
+    """The name of one of `ARCHITECTURES`."""
     release: str
     """What `uname -r` will say."""
     unpacked: bytes | None
-    """What QEMU boots sooner than the image itself: x86's vmlinux if it can boot through PVH,
-    aarch64's Image if the image was compressed; else None."""
+    """What QEMU boots sooner than the image itself: a bzImage's vmlinux if it can boot through
+    PVH, the Image of a compressed Image; else None."""
     banner: str = ""
     """What follows the release there: who built it, when, and for Debian which version."""
 
     @property
     def pvh(self) -> bool:
         """Whether `unpacked` boots through PVH."""
-        return self.arch == "x86_64" and self.unpacked is not None
+        return ARCHITECTURES[self.arch].boots_vmlinux and self.unpacked is not None
 
 
 def inspect(data: bytes, name: str) -> Vmlinuz:
     """Recognise a kernel image. `name` is what an error calls it."""
     try:
-        if data[0x202:0x206] == b"HdrS":
+        if is_bzimage(data):
             return _bzimage(data)
-        if data[0x38:0x3C] == b"ARMd":
-            return _bannered("aarch64", data, None)
+        if arch := _architecture_of_image(data):
+            return _bannered(arch, data, None)
         if data[:2] == b"MZ" and data[4:8] == b"zimg":
             return _compressed_image(_zboot_payload(data))
         if data[:4] == b"\x7fELF":
@@ -57,12 +57,24 @@ def inspect(data: bytes, name: str) -> Vmlinuz:
     except BadDataError as error:
         raise BpfmatrixError(
             f"{name} is no kernel that can be booted: {error}",
-            "Expected is a bzImage, an arm64 Image or Image.gz, or a vmlinux.",
+            "Expected is a bzImage, an Image or Image.gz, or a vmlinux.",
         ) from error
     raise BpfmatrixError(
         f"{name} is no kernel: it begins like none of bzImage, Image, Image.gz and vmlinux",
         "Expected is what a kernel's build or package calls vmlinuz.",
     )
+
+
+def is_bzimage(data: bytes) -> bool:
+    """Whether a kernel is a bzImage, by the magic number of its setup header."""
+    return data[0x202:0x206] == b"HdrS"
+
+
+def _architecture_of_image(data: bytes) -> Architecture | None:
+    """Return whose uncompressed Image this is; None if it is no Image."""
+    magic = data[0x38:0x3C]
+    known = (one for one in ARCHITECTURES.values() if one.image_magic == magic)
+    return next(known, None)
 
 
 def _bzimage(data: bytes) -> Vmlinuz:
@@ -92,7 +104,7 @@ def _bzimage(data: bytes) -> Vmlinuz:
     vmlinux = decompress(data[start : start + length])
     if vmlinux[:4] != b"\x7fELF":
         raise BadDataError("what it unpacks to is no ELF file")
-    return Vmlinuz("x86_64", release, vmlinux if has_pvh_entry(vmlinux) else None, banner)
+    return Vmlinuz(X86_64.name, release, vmlinux if has_pvh_entry(vmlinux) else None, banner)
 
 
 def _zboot_payload(data: bytes) -> bytes:
@@ -107,30 +119,31 @@ def _zboot_payload(data: bytes) -> bytes:
 
 def _compressed_image(data: bytes) -> Vmlinuz:
     image = decompress(data)
-    # Documentation/arch/arm64/booting.rst: magic number "ARM\x64" at offset 56.
-    if image[0x38:0x3C] != b"ARMd":
-        raise BadDataError("what it unpacks to is no arm64 Image")
-    return _bannered("aarch64", image, image)
+    arch = _architecture_of_image(image)
+    if arch is None:
+        raise BadDataError("what it unpacks to is no Image")
+    return _bannered(arch, image, image)
 
 
 def _vmlinux(data: bytes) -> Vmlinuz:
     if len(data) < 64 or data[4:6] != b"\x02\x01":
         raise BadDataError("it is no 64-bit little-endian ELF file")
     (machine,) = struct.unpack_from("<H", data, 18)
-    if machine == _EM_AARCH64:
-        raise BadDataError("QEMU does not boot an arm64 vmlinux, only its Image")
-    if machine != _EM_X86_64:
+    arch = next((one for one in ARCHITECTURES.values() if one.elf_machine == machine), None)
+    if arch is None:
         raise BadDataError(f"it is for another architecture (ELF machine {machine})")
+    if not arch.boots_vmlinux:
+        raise BadDataError(f"QEMU does not boot a vmlinux of {arch.name}, only its Image")
     if not has_pvh_entry(data):
         raise BadDataError("this vmlinux has no PVH entry (CONFIG_PVH), and QEMU needs one")
-    return _bannered("x86_64", data, data)
+    return _bannered(arch, data, data)
 
 
-def _bannered(arch: str, image: bytes, unpacked: bytes | None) -> Vmlinuz:
+def _bannered(arch: Architecture, image: bytes, unpacked: bytes | None) -> Vmlinuz:
     """Read `linux_banner` (init/version.c)."""
     if match := _BANNER.search(image):
         release, rest = (text.decode("ascii", "replace") for text in match.groups())
-        return Vmlinuz(arch, release, unpacked, rest)
+        return Vmlinuz(arch.name, release, unpacked, rest)
     raise BadDataError("there is no Linux banner in it")
 
 

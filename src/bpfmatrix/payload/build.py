@@ -4,8 +4,6 @@ All are incremental. Go is only asked when a file of the module changed: asking 
 unchanged module would take longer than running a test.
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +18,10 @@ from bpfmatrix.config.models import GoTests
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError, ConfigError
 from bpfmatrix.host import tools
+from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.installation import CHECKOUT, PACKAGE
+from bpfmatrix.host.locks import locked
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import extra_files
 from bpfmatrix.payload.model import Executable, Payload, executable
@@ -37,7 +38,6 @@ __all__ = [
     "tracer_object",
 ]
 
-GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 # The section in which an object says what it needs (ebpf/requires.h).
 _REQUIRES_SECTION = ".bpfmatrix.requires"
 # bpfmatrix's own programs for the guest: their sources where it runs from a checkout, and what a
@@ -67,7 +67,7 @@ def objects(project: Project, progress: Progress = silent, ask_make: bool = Fals
         return Built((), changed=False)
     make = tools.require("make", "make")
     where, record = project.root / folder, project.state / "build" / "ebpf.json"
-    with _build_lock(project):
+    with locked(project.state / "build.lock"):
         before = _make_key(where)
         if not ask_make and before and _read_record(record).get("key") == before:
             return Built(tuple(sorted(where.glob("*.o"))), changed=False)
@@ -93,7 +93,7 @@ def _make_key(folder: Path) -> str:
     named = {folder / word for text in depends for word in text.split() if word[-1:] != ":"}
     files = {path for path in (*named, *folder.iterdir()) if path.is_file()}
     compiler = [tool.resolve() for name in _COMPILERS if (tool := tools.find(name))]
-    return hashlib.sha256(json.dumps(_stamp({*files, *compiler})).encode()).hexdigest()
+    return key_of(_stamp({*files, *compiler}))
 
 
 def go_tests(
@@ -107,7 +107,7 @@ def go_tests(
     if settings is None or not (project.root / settings.module / "go.mod").exists():
         return Built((), changed=False)
     go = tools.require("go", "golang-go")
-    target = project.state / "build" / (GOARCH[arch] + ("-symbols" if symbols else ""))
+    target = project.state / "build" / (ARCHITECTURES[arch].go + ("-symbols" if symbols else ""))
     target.mkdir(parents=True, exist_ok=True)
     module = project.root / settings.module
     command = [
@@ -118,7 +118,7 @@ def go_tests(
         *("-o", f"{target}/", *settings.packages),
     ]
     record = target / "built.json"
-    with _build_lock(project):
+    with locked(project.state / "build.lock"):
         key = _go_key(project, module, go, command)
         known = _read_record(record)
         files = tuple(target / name for name in known.get("files", ()))
@@ -128,7 +128,7 @@ def go_tests(
         for stale in target.glob("*.test"):
             stale.unlink()
         progress(f"go test -c in {settings.module}")
-        _run(command, module, {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": GOARCH[arch]})
+        _run(command, module, _go_environment(arch))
         files = tuple(sorted(target.glob("*.test")))
         record.write_text(json.dumps({"key": key, "files": [file.name for file in files]}))
     if not files:
@@ -167,7 +167,7 @@ def guest_program(project: Project, name: str, arch: str, progress: Progress = s
                 f"this installation of bpfmatrix has no {name} for {arch}",
                 "Make its wheel on a machine with Go, or install it from a checkout (pip -e).",
             )
-        key = hashlib.sha256(json.dumps(_stamp([shipped])).encode()).hexdigest()
+        key = key_of(_stamp([shipped]))
     # Shared, as it is the same for all projects.
     loaders = project.cache.root / "loaders"
     target = loaders / f"{key[:32]}-{name}-{arch}" / name
@@ -180,7 +180,7 @@ def guest_program(project: Project, name: str, arch: str, progress: Progress = s
             made.mkdir()
             if (module / "cmd" / name).is_dir():
                 progress(f"go build of {name} for {arch}")
-                env = {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": GOARCH[arch]}
+                env = _go_environment(arch)
                 _run([*command, "-o", str(made / name), f"./cmd/{name}"], module, env)
             else:
                 shutil.copyfile(shipped, made / name)
@@ -274,24 +274,6 @@ def requirement(path: Path) -> str:
     return data.partition(b"\0")[0].decode(errors="replace")
 
 
-def _build_lock(project: Project) -> "_Lock":
-    return _Lock(project.state / "build.lock")
-
-
-class _Lock:
-    """Keeps two runs in one checkout from building at once."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        self._file = self._path.open("w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
 def _run(command: Sequence[str], folder: Path, env: dict[str, str] | None = None) -> None:
     done = subprocess.run(
         command,
@@ -311,6 +293,11 @@ def _run(command: Sequence[str], folder: Path, env: dict[str, str] | None = None
         raise BuildError(
             "\n  ".join((f"{name} failed in {folder.name}:", *lines[:_SHOWN_LINES], *more))
         )
+
+
+def _go_environment(arch: str) -> dict[str, str]:
+    """Return the variables by which Go builds static programs for an architecture."""
+    return {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": ARCHITECTURES[arch].go}
 
 
 def _stamp(files: Iterable[Path]) -> list[tuple[str, int, int]]:
@@ -334,7 +321,7 @@ def _go_key(project: Project, module: Path, go: Path, command: Sequence[str]) ->
         sorted((k, v) for k, v in os.environ.items() if k.startswith(("GO", "CGO"))),
         os.urandom(8).hex() if elsewhere or workspace else "",
     )
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return key_of(parts)
 
 
 def _go_files(module: Path) -> Iterator[Path]:

@@ -4,7 +4,6 @@ Both functions give each file's place below the payload's mount point, and its p
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import stat
@@ -16,6 +15,7 @@ from typing import Any
 from bpfmatrix.config.project import Project
 from bpfmatrix.config.value_types import is_place
 from bpfmatrix.errors import BuildError, PayloadError
+from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.progress import Progress, silent
 
 __all__ = ["listed", "named"]
@@ -82,7 +82,7 @@ def _listing(
 ) -> list[tuple[str, Path]]:
     own = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("BPFMATRIX_")}
     asked = [list(command), arch, sorted(own.items())]
-    name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    name = key_of(asked)[:16]
     record = project.state / "build" / "listed" / f"{name}.json"
     given = [project.root / word for word in command]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

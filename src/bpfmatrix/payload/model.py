@@ -4,12 +4,10 @@
 the ext4 image that the guest mounts at `/payload`, made once for each content.
 """
 
-import hashlib
 import mmap
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -17,7 +15,10 @@ from typing import Literal
 
 from bpfmatrix.errors import PayloadError, UsageError
 from bpfmatrix.host import tools
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import RunningSha256, sha256_of
+from bpfmatrix.host.process import output
 from bpfmatrix.suite import gotest
 
 __all__ = ["Disk", "Executable", "Payload", "executable", "image"]
@@ -26,8 +27,6 @@ MOUNT_POINT = PurePosixPath("/payload")
 OBJECTS_FOLDER = "ebpf"
 ID_FILE = ".id"  # read by guest/init
 
-# e_machine (System V ABI; the kernel's include/uapi/linux/elf-em.h).
-_MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 # Sparse, so a size costs nothing. It is the same for nearly all payloads, so that a machine that
 # was saved with one can be given another.
 _IMAGE_BYTES = 1 << 30
@@ -172,6 +171,7 @@ def _check_needed(path: Path, needed: str, root: Path) -> None:
 def _check_elf(path: Path, arch: str, root: Path | None) -> None:
     from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
+    from elftools.elf.enums import ENUM_E_MACHINE  # noqa: PLC0415
     from elftools.elf.segments import InterpSegment  # noqa: PLC0415
 
     try:
@@ -184,8 +184,8 @@ def _check_elf(path: Path, arch: str, root: Path | None) -> None:
         raise PayloadError(f"{path} is a damaged ELF file: {error}", "Build it again.") from error
     if type_ == "ET_REL":
         raise PayloadError(f"{path} is an object file and can't be run", "Link it first.")
-    if machine != _MACHINES[arch]:
-        # pyelftools gives the number of a machine that it has no name for.
+    # pyelftools gives the number of a machine that it has no name for.
+    if ENUM_E_MACHINE.get(machine, machine) != ARCHITECTURES[arch].elf_machine:
         built_for = str(machine).removeprefix("EM_").lower()
         raise PayloadError(
             f"{path} is built for {built_for}, the guest is {arch}",
@@ -240,10 +240,9 @@ def image(payload: Payload, cache: Cache) -> Disk:
 
 
 def _digest(payload: Payload, files: dict[str, Path]) -> str:
-    whole = hashlib.sha256(b"ext4-3\0")  # counts changes of the way an image is made
+    whole = RunningSha256(b"ext4-3\0")  # counts changes of the way an image is made
     for place in sorted(files):
-        with files[place].open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = sha256_of(files[place])
         whole.update(f"{place}\0{payload.mode(place):o}\0{content}\n".encode())
     return whole.hexdigest()[:32]
 
@@ -257,17 +256,10 @@ def _size_for(files: Iterable[Path]) -> int:
 
 
 def _make_ext4(mkfs: Path, tree: Path, target: Path, size_bytes: int) -> None:
-    done = subprocess.run(
-        [
-            *(mkfs, "-q", "-F", "-d", tree, "-U", _FIXED_UUID, "-m", "0"),
-            # No journal, nothing set aside: it is written once and then only read.
-            *("-O", "^has_journal,^resize_inode", "-E", f"hash_seed={_FIXED_UUID},nodiscard"),
-            *(target, f"{size_bytes >> 10}k"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise PayloadError(f"mkfs.ext4 could not make the payload's image: {said}")
+    command: list[str | Path] = [
+        *(mkfs, "-q", "-F", "-d", tree, "-U", _FIXED_UUID, "-m", "0"),
+        # No journal, nothing set aside: it is written once and then only read.
+        *("-O", "^has_journal,^resize_inode", "-E", f"hash_seed={_FIXED_UUID},nodiscard"),
+        *(target, f"{size_bytes >> 10}k"),
+    ]
+    output(command, "mkfs.ext4 could not make the payload's image", error=PayloadError)

@@ -3,7 +3,6 @@
 pylines is run by the very Python that the guest had, so that it compiles what that compiled.
 """
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any
 
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import key_of
 from bpfmatrix.profile.recording import Recording, Script
 
 __all__ = ["Line", "Stack", "hottest", "stacks"]
@@ -112,7 +112,7 @@ def _library_index(recording: Recording, cache: Cache) -> Path:
     }
     stamps = [(place, str(path), path.stat().st_mtime_ns) for place, path in sorted(files.items())]
     source = [(p.name, p.stat().st_mtime_ns) for p in sorted(_pylines_folder().glob("*.py"))]
-    id = hashlib.sha256(json.dumps([stamps, source]).encode()).hexdigest()[:32]
+    id = key_of([stamps, source])[:32]
     target = cache.root / "pylines" / f"{id}.index"
     if target.exists():
         os.utime(target)  # still in use: see Cache.prune_made

@@ -9,7 +9,6 @@ own script and nothing else.
 
 import base64
 import gzip
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,7 @@ import jinja2
 from markupsafe import Markup
 
 from bpfmatrix import __version__
+from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.excerpt import Clip
 from bpfmatrix.report.collect import read_log
 from bpfmatrix.report.model import Column, Kind, Matrix, Row
@@ -114,7 +114,7 @@ def _packed(data: Any) -> str:
 
 
 def _hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return base64.b64encode(bytes.fromhex(sha256(text))).decode()
 
 
 class _Texts:

@@ -245,7 +245,7 @@ def _age(entry: tuple[tuple[str, str, str], list[Column]]) -> tuple[object, ...]
 
 
 def _numbers(release: str) -> tuple[int, ...]:
-    # Unlike `releases.numbers`, also of an id with a single number.
+    # Unlike `versions.numbers`, also of an id with a single number.
     numbers = []
     for part in release.split("-", maxsplit=1)[0].split("."):
         if not part.isascii() or not part.isdigit():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from bpfmatrix.config.models import Expectation
-from bpfmatrix.config.releases import numbers
+from bpfmatrix.host.versions import numbers
 from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["Expected"]

@@ -1,10 +1,9 @@
 """The fingerprint of a run of the tests: a checksum of everything that could change its outcome."""
 
-import hashlib
-import json
 from collections.abc import Iterable
 
 from bpfmatrix import __version__
+from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.installation import PACKAGE
 from bpfmatrix.results.expectations import Expected
 from bpfmatrix.session.preparation import Prepared
@@ -36,4 +35,4 @@ def fingerprint(prepared: Prepared, commands: Iterable[tuple[str, TestCommand]])
         # In a checkout of bpfmatrix itself, the version does not change with the code.
         [(path.name, path.stat().st_mtime_ns) for path in sorted(PACKAGE.rglob("*.py"))],
     )
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+    return key_of(known)[:32]

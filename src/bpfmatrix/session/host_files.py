@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.guest.initramfs import has_module
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.virtiofs.shares import HostFiles, HostFolder, Transport
 
@@ -80,9 +81,10 @@ def plan(files: HostFiles, image: KernelImage, name: str) -> HostFilesPlan:
         mode = "rw" if share.writable else "ro"
         commands.append(("host_share", transport, tag, mode, str(share.path)))
     # Where the firmware tells the kernel of a device that comes, that takes milliseconds; PCI's own
-    # way, which arm64 has alone, takes seconds. QEMU's 9p can only be had from the start.
+    # way takes seconds. QEMU's 9p can only be had from the start.
     slots = 0
-    has_slots = image.arch == "x86_64" and image.has_option("CONFIG_HOTPLUG_PCI_ACPI")
+    option = ARCHITECTURES[image.arch].hotplug_option
+    has_slots = option is not None and image.has_option(option)
     if transport == "virtiofs" and has_slots:
         slots = -(-len(folders) // _SLOTS) * _SLOTS
     waiting = ("host_devices", transport, str(len(folders)))

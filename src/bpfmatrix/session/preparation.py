@@ -15,6 +15,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.guest import busybox, initramfs
 from bpfmatrix.host import tools
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import model as payloads
@@ -26,10 +27,7 @@ from bpfmatrix.virtiofs.shares import environment
 from bpfmatrix.vm import accelerator, launch, template
 from bpfmatrix.vm.protocol import Job, TestCommand, new_boundary
 
-__all__ = ["QEMU", "Prepared", "prepare"]
-
-QEMU = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
-_QEMU_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
+__all__ = ["Prepared", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,8 @@ def _assemble(
     options: SessionOptions,
     progress: Progress,
 ) -> Prepared:
-    qemu = tools.require(QEMU[kernel.arch], _QEMU_PACKAGE[kernel.arch])
+    architecture = ARCHITECTURES[kernel.arch]
+    qemu = tools.require(architecture.qemu, architecture.qemu_package)
     host_files = plan(options.files, image, kernel.id)
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
     disk = payloads.image(payload, project.cache)

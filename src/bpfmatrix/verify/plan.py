@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
-from bpfmatrix.config.releases import numbers
 from bpfmatrix.errors import UsageError, suggestion
+from bpfmatrix.host.versions import numbers
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
 from bpfmatrix.verify.collector import LoadedObject
 from bpfmatrix.verify.objects import Inspected, ObjectFile, inspect

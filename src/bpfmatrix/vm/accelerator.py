@@ -14,11 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import MachineError
+from bpfmatrix.host.architecture import X86_64
 from bpfmatrix.host.cache import Cache
 
 __all__ = ["Accelerator", "choose"]
 
 _PROBE_SECONDS = 5.0
+# The architectures that the guest below can probe.
+_PROBED = (X86_64.name,)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 # A boot sector, 16-bit real mode: write 'K' to the port of the debug console (0xe9), then 0 to
@@ -86,7 +89,7 @@ def _boot_id() -> str:
 
 def _probe(qemu: str, arch: str) -> Accelerator:
     """Boot the guest of a few bytes under KVM, with the processor that real guests get."""
-    if arch != "x86_64":
+    if arch not in _PROBED:
         return Accelerator("tcg", f"KVM: no probe for {arch} yet")
     sector = _GUEST.ljust(510, b"\0") + b"\x55\xaa"
     floppy = os.memfd_create("bpfmatrix-probe")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from bpfmatrix.host.tools import tied_to_this_process
+from bpfmatrix.host.process import tied
 from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.vm import parts
 
@@ -59,7 +59,7 @@ async def _serve(folder: HostFolder, connection: socket.socket) -> asyncio.subpr
     fd, mode = str(connection.fileno()), "rw" if folder.writable else "ro"
     words = (fd, mode, str(folder.valid_seconds), str(folder.path))
     return await asyncio.create_subprocess_exec(
-        *tied_to_this_process([sys.executable, "-m", "bpfmatrix.virtiofs.server", *words]),
+        *tied([sys.executable, "-m", "bpfmatrix.virtiofs.server", *words]),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

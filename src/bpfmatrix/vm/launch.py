@@ -17,7 +17,7 @@ from qemu.qmp import QMPError
 
 from bpfmatrix.errors import MachineError, ToolMissingError
 from bpfmatrix.host import sparse
-from bpfmatrix.host.tools import tied_to_this_process
+from bpfmatrix.host.process import tied
 from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.vm import parts
 from bpfmatrix.vm.channels import PORTS, Channels, socket_pairs
@@ -103,7 +103,7 @@ async def _launched(
         fds = {name: end.fileno() for name, end in theirs.items()}
         command = parts.command(spec.qemu, machine_parts(spec, fds, *variant))
         process = await asyncio.create_subprocess_exec(
-            *tied_to_this_process(command),
+            *tied(command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

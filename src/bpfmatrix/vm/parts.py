@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bpfmatrix.host.architecture import ARCHITECTURES
+
 __all__ = [
     "Accelerator",
     "Board",
@@ -28,11 +30,6 @@ __all__ = [
     "VirtioFs",
     "command",
 ]
-
-
-_MACHINES = {"x86_64": "q35,usb=off,graphics=off", "aarch64": "virt"}
-# What emulation offers. On arm64 `max` has pointer authentication, whose emulation is slow.
-_CPUS = {"x86_64": "max", "aarch64": "cortex-a72"}
 
 
 class Part:
@@ -59,12 +56,12 @@ class Board(Part):
         return [
             # Without its default devices and option ROMs a machine starts faster.
             *("-nodefaults", "-no-user-config", "-display", "none"),
-            *("-machine", _MACHINES[self.arch]),
+            *("-machine", ARCHITECTURES[self.arch].board),
             *("-smp", str(self.cpus)),
             # A reboot of the guest, which a panic ends in, ends QEMU; a panic alone does not,
             # for QEMU would then end before the kernel has printed its last words.
             *("-no-reboot", "-action", "panic=none"),
-            *("-device", "pvpanic" if self.arch == "x86_64" else "pvpanic-pci"),
+            *("-device", ARCHITECTURES[self.arch].panic_device),
         ]
 
     def kernel_args(self) -> list[str]:
@@ -121,14 +118,12 @@ class Accelerator(Part):
         # kernel then dies of an int3 that it had put there for that moment, or hangs. Seen in 2 of
         # 60 boots of 7.3 by QEMU 7.2, in none of 80 with one thread, which took no longer.
         accel = "tcg,thread=single" if self.name == "tcg" else self.name
-        return ["-accel", accel, "-cpu", "host" if self.name == "kvm" else _CPUS[self.arch]]
+        cpu = "host" if self.name == "kvm" else ARCHITECTURES[self.arch].emulated_cpu
+        return ["-accel", accel, "-cpu", cpu]
 
     def kernel_args(self) -> list[str]:
         """See Part."""
-        # A kernel measures its processor's clock while it boots. Emulated, on a host that is busy,
-        # 7.3 measured 78 MHz of 2593: its time then ran 33 times too fast, in each machine that
-        # was restored from that one, and limits ran out at once. The HPET is QEMU's own time.
-        return ["tsc=unstable"] if self.name == "tcg" and self.arch == "x86_64" else []
+        return [*ARCHITECTURES[self.arch].emulation_parameters] if self.name == "tcg" else []
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,7 @@ class Console(Part):
 
     def kernel_args(self) -> list[str]:
         """See Part."""
-        return ["console=ttyS0" if self.arch == "x86_64" else "console=ttyAMA0"]
+        return [f"console={ARCHITECTURES[self.arch].serial_console}"]
 
 
 @dataclass(frozen=True)

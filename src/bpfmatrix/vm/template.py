@@ -6,12 +6,9 @@ template of another kernel, QEMU or machine option is never found. `get` gives o
 is none; `discard` is for one that did not come back.
 """
 
-import asyncio
 import contextlib
 import dataclasses
-import fcntl
 import glob
-import hashlib
 import json
 import os
 import platform
@@ -22,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import MachineError
+from bpfmatrix.host import locks
 from bpfmatrix.host.cache import Cache, Pruned
+from bpfmatrix.host.checksum import key_of, sha256_of
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.vm import launch, machine, parts
 from bpfmatrix.vm.channels import CHANNELS
@@ -93,7 +92,7 @@ class Template:
         self.console.stat()
         return {
             "memory": [memory.st_size, memory.st_mtime_ns],
-            "state": hashlib.sha256(self.state.read_bytes()).hexdigest(),
+            "state": sha256_of(self.state),
         }
 
 
@@ -116,7 +115,7 @@ def key(spec: MachineSpec) -> str:
         # Under KVM the guest sees the host's processor.
         _host_cpu() if spec.accelerator == "kvm" else "",
     )
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:24]
+    return key_of(known)[:24]
 
 
 def _host_cpu() -> str:
@@ -245,11 +244,5 @@ async def _lock(cache: Cache, name: str) -> AsyncIterator[None]:
     """Hold the cache's lock of this name without holding up the machines of this loop."""
     path = cache.root / "locks" / f"template-{name}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(0.02)
+    async with locks.locked_in_loop(path):
         yield

@@ -1,7 +1,6 @@
 """What a build asks for and what came of it; make's progress and errors. No kernel is built."""
 
 import errno
-import fcntl
 import os
 import shutil
 import threading
@@ -16,7 +15,9 @@ from bpfmatrix.config.models import BuildSource, Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError, UsageError
 from bpfmatrix.host import tools
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.locks import locked
 from bpfmatrix.kernels import build
 from bpfmatrix.kernels.build import Built, configuration, kconfig, make
 from bpfmatrix.kernels.build.make import Make
@@ -315,7 +316,7 @@ def test_foreign_settings_do_not_reach_the_kernel_s_make(
         monkeypatch.setenv(name, "-n" if name == "MAKEFLAGS" else "wrong")
     maker = little_make(tmp_path, "all:\n\t@echo $(ARCH) $(KBUILD_OUTPUT)$(CROSS_COMPILE) env\n")
     maker.run(["all"])
-    assert f"{make.KERNEL_ARCH[maker.arch]} env\n" in maker.log.read_text()
+    assert f"{ARCHITECTURES[maker.arch].kernel} env\n" in maker.log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -416,8 +417,7 @@ def test_the_second_build_says_that_it_waits(
 
     refused()
     (lock,) = (tmp_path / "ci-kernels/_build").glob("lock-*")
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with locked(lock):
         second = threading.Thread(target=refused)
         second.start()
         for _ in range(100):

@@ -9,7 +9,7 @@ from bpfmatrix import kernels
 from bpfmatrix.config.models import KernelConfig, Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.kernels.image import sha256_of
+from bpfmatrix.host.checksum import sha256_of
 from tests.kernels import synthetic
 from tests.kernels.archive import Archive
 from tests.kernels.conftest import add_kernel, kernel_parts

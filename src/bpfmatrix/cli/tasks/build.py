@@ -8,6 +8,7 @@ from invoke.context import Context
 from bpfmatrix.cli.tasks.common import bpfmatrix_task, progress
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.architecture import ARCHITECTURES
 
 __all__ = ["clean", "ebpf", "hooks_install", "initramfs", "test_binaries"]
 
@@ -29,8 +30,8 @@ def test_binaries(c: Context, arch: str = "") -> None:  # noqa: PT028 - no test
     from bpfmatrix.payload import build  # noqa: PLC0415
 
     project = Project.load()
-    if arch and arch not in build.GOARCH:
-        raise UsageError(f"--arch {arch}: expected one of {', '.join(build.GOARCH)}")
+    if arch and arch not in ARCHITECTURES:
+        raise UsageError(f"--arch {arch}: expected one of {', '.join(ARCHITECTURES)}")
     built = build.go_tests(project, arch or project.config.defaults.arch, progress)
     print_built(project, built)
 

@@ -12,6 +12,7 @@ from invoke.tasks import task
 
 from bpfmatrix.cli.options import complain
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.architecture import ARCHITECTURES
 
 __all__ = ["behind_dashes", "bpfmatrix_task", "progress"]
 
@@ -34,7 +35,7 @@ _HELP = {
     "test": "A test executable: its output. Default: the kernel's console.",
     "follow": "Print it as it grows, until the run ends.",
     "json": "Print JSON.",
-    "arch": "x86_64 or aarch64. Default: that of defaults in kernels.yaml.",
+    "arch": f"{' or '.join(ARCHITECTURES)}. Default: that of defaults in kernels.yaml.",
     "output": "Where to write it. Default: in .bpfmatrix.",
     "files": "Results, or folders with results. Default: the last ones of this project.",
     "format": "table, json, junit, markdown or html. Default: by the name of --output, or table.",

@@ -6,8 +6,6 @@ make's own folders are kept in `ci-kernels/_build`, so that a build goes on wher
 """
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import re
 import resource
@@ -24,13 +22,16 @@ from pydantic import ValidationError
 
 from bpfmatrix.config.models import BuildSource, Config, KernelConfig
 from bpfmatrix.errors import BpfmatrixError, UnreachableError, UsageError
+from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256, sha256_of
+from bpfmatrix.host.locks import locked
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.build import configuration, kconfig, make, source_trees
 from bpfmatrix.kernels.build.configuration import Requested
 from bpfmatrix.kernels.build.make import Make
 from bpfmatrix.kernels.build.source_trees import Origin
-from bpfmatrix.kernels.image import KernelImage, Package, sha256_of
+from bpfmatrix.kernels.image import KernelImage, Package
 
 __all__ = ["Built", "asked", "build", "existing", "folder_of", "is_current", "minutes"]
 
@@ -84,8 +85,8 @@ def asked(
     declared = entry.source.build if entry else None
     known = declared.model_dump(by_alias=True, exclude_unset=True) if declared else {}
     words = {**known, **{key: value for key, value in given.items() if value}}
-    if arch not in ("", *make.SRCARCH):
-        raise UsageError(f"--arch {arch}: expected one of {', '.join(make.SRCARCH)}")
+    if arch not in ("", *ARCHITECTURES):
+        raise UsageError(f"--arch {arch}: expected one of {', '.join(ARCHITECTURES)}")
     for_arch = arch or (config.kernel(version).arch if entry else config.defaults.arch)
     try:
         return BuildSource.model_validate({"version": version, **words}), for_arch
@@ -97,7 +98,7 @@ def asked(
 
 def folder_of(source: BuildSource, arch: str, root: Path) -> Path:
     """Return where a build's result lies."""
-    name = source.version if arch == "x86_64" else f"{source.version}-{arch}"
+    name = source.version if arch == DEFAULT.name else f"{source.version}-{arch}"
     return root / "ci-kernels" / re.sub(r"[^\w.+~-]", "_", name)
 
 
@@ -223,13 +224,13 @@ def _key(source: BuildSource, arch: str, requested: Requested) -> str:
     # Where a keyring or a fragment lies does not change the kernel; what is in the latter does.
     asked = source.model_dump(mode="json", include={"version", "origin", "suite", "url", "sha256"})
     text = json.dumps([asked, arch, source.debug, requested.text], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256(text)
 
 
 def _objects(build: Path, origin: Origin, arch: str) -> Path:
     """Return make's folder; for a tree of the user's, one that is this tree's alone."""
     tree = origin.folder(build)
-    own = "" if tree.parent == build else "-" + hashlib.sha256(str(tree).encode()).hexdigest()[:8]
+    own = "" if tree.parent == build else "-" + sha256(str(tree))[:8]
     return build / f"objects-{origin.version}{own}-{arch}"
 
 
@@ -237,12 +238,8 @@ def _objects(build: Path, origin: Origin, arch: str) -> Path:
 def _locked(build: Path, origin: Origin, arch: str, progress: Progress) -> Iterator[None]:
     """Hold the lock on a tree and its objects; says so if somebody else has it."""
     name = _objects(build, origin, arch).name.removeprefix("objects-").removesuffix(f"-{arch}")
-    with (build / f"lock-{name}").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"{origin.version}: waiting for another build of it to end")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    waiting = f"{origin.version}: waiting for another build of it to end"
+    with locked(build / f"lock-{name}", lambda: progress(waiting)):
         yield
 
 
@@ -266,7 +263,7 @@ def _configure(maker: Make, requested: Requested) -> list[str]:
     asked = maker.objects / "requested.config"
     if not before or not asked.exists() or asked.read_text() != requested.text:
         maker.configure(requested.text)
-    known = kconfig.load(maker.tree, make.SRCARCH[maker.arch])
+    known = kconfig.load(maker.tree, ARCHITECTURES[maker.arch].kernel_folder)
     result = configuration.parse_result(config.read_text())
     differences, unknown = configuration.compare(requested, result, known)
     if differences:

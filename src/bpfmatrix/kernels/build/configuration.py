@@ -6,13 +6,13 @@ left of them.
 """
 
 import difflib
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.installation import CHECKOUT, PACKAGE
 from bpfmatrix.kernels.build.kconfig import Kconfig
 
@@ -101,7 +101,7 @@ def read(fragments: Sequence[Path]) -> Requested:
             text = data.decode()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"the fragment {path} can't be read: {error}") from error
-        digests.append((path.name, hashlib.sha256(data).hexdigest()))
+        digests.append((path.name, sha256(data)))
         for option in parse(text, path.name):
             options.pop(option.name, None)
             options[option.name] = option

@@ -16,15 +16,11 @@ from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError
 from bpfmatrix.host import tools
+from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.process import tied
 from bpfmatrix.host.progress import Progress, silent
 
 __all__ = ["Make", "first_error", "processors", "require_tools"]
-
-KERNEL_ARCH = {"x86_64": "x86_64", "aarch64": "arm64"}
-SRCARCH = {"x86_64": "x86", "aarch64": "arm64"}
-TRIPLET = {"x86_64": "x86_64-linux-gnu-", "aarch64": "aarch64-linux-gnu-"}
-# Relative to the objects' folder. `make image_name` would tell, but not before it is configured.
-IMAGE = {"x86_64": "arch/x86/boot/bzImage", "aarch64": "arch/arm64/boot/Image.gz"}
 
 # (program, Debian's package)
 _PROGRAMS = (
@@ -103,7 +99,7 @@ class Make:
     @property
     def image(self) -> Path:
         """What is booted, once it is made."""
-        return self.objects / IMAGE[self.arch]
+        return self.objects / ARCHITECTURES[self.arch].kernel_image
 
     @property
     def has_ccache(self) -> bool:
@@ -153,7 +149,7 @@ class Make:
         cross = self.cross
         found = [
             f"O={self.objects}",
-            f"ARCH={KERNEL_ARCH[self.arch]}",
+            f"ARCH={ARCHITECTURES[self.arch].kernel}",
             f"CC={wrapped}{cross}gcc",
             "HOSTCC=gcc",
             *([f"CROSS_COMPILE={cross}"] if cross else []),
@@ -202,7 +198,7 @@ def first_error(lines: Sequence[str]) -> list[str]:
 
 
 def _prefix(arch: str) -> str:
-    return "" if os.uname().machine == arch else TRIPLET[arch]
+    return "" if os.uname().machine == arch else ARCHITECTURES[arch].compiler_prefix
 
 
 def processors() -> int:
@@ -232,9 +228,8 @@ def _environment() -> dict[str, str]:
 def _started(command: Sequence[str]) -> "Iterator[subprocess.Popen[str]]":
     """Run a program in a process group of its own, which ends with this block."""
     # A make that outlived a killed bpfmatrix would go on compiling.
-    tied = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     with subprocess.Popen(
-        [*tied, *command],
+        tied(command, by="TERM"),
         env=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

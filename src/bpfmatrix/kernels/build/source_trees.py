@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.config.models import BuildSource
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
+from bpfmatrix.host import versions
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.build import download, kernelorg
-from bpfmatrix.kernels.image import Package, sha256_of
+from bpfmatrix.kernels.image import Package
 
 if TYPE_CHECKING:
     from bpfmatrix.kernels.sources.apt import Archive
@@ -35,7 +38,10 @@ _SOURCES = re.compile(r"Package: linux-source-[^\n]*\n")
 # Where linux-source-X of a series is looked for; the first suite that has it is taken.
 _SUITES = ("bookworm-security", "bullseye-security", "trixie-security", "trixie-backports")
 # What a kernel's own Makefile refuses to build out of tree because of (its rule `outputmakefile`).
-_UNCLEAN = (".config", "include/config", "arch/x86/include/generated")
+_UNCLEAN = (
+    *(".config", "include/config"),
+    *(f"arch/{known.kernel_folder}/include/generated" for known in ARCHITECTURES.values()),
+)
 _MAKEFILE = re.compile(
     r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(.*)$", re.MULTILINE
 )
@@ -184,11 +190,7 @@ def at_hand(source: BuildSource, build: Path) -> Origin | None:
             same = source.sha256 in (None, package.sha256)
             if fits and same and debian == (source.origin == "apt"):
                 found.append(Origin(version, data["source"], package))
-    return max(found, key=lambda each: _numbers(each.version), default=None)
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", version)]
+    return max(found, key=lambda each: versions.all_numbers(each.version), default=None)
 
 
 def version_of(tree: Path) -> str:
@@ -209,8 +211,8 @@ def version_of(tree: Path) -> str:
 
 
 def _debian(source: BuildSource, arch: str, cache: Cache, progress: Progress) -> Origin:
-    series = re.match(r"\d+\.\d+", source.version)
-    if series is None:
+    series = versions.series(source.version)
+    if not series:
         raise UsageError(
             f"Debian has no sources of a kernel {source.version!r}",
             "Expected is a series such as 6.1, or a release such as 6.1.192.",
@@ -220,9 +222,9 @@ def _debian(source: BuildSource, arch: str, cache: Cache, progress: Progress) ->
     for suite, archive, debs in _offers(
         (source.suite,) if source.suite else _SUITES, arch, cache, progress, problems
     ):
-        there = [deb for deb in debs if deb.name == f"linux-source-{series[0]}"]
+        there = [deb for deb in debs if deb.name == f"linux-source-{series}"]
         seen += [f"{deb.upstream_version} ({suite})" for deb in there]
-        wanted = [d for d in there if source.version in (series[0], d.upstream_version)]
+        wanted = [d for d in there if source.version in (series, d.upstream_version)]
         if wanted:
             from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
@@ -236,7 +238,7 @@ def _debian(source: BuildSource, arch: str, cache: Cache, progress: Progress) ->
         f"no suite of Debian that was looked at has the sources of {source.version}",
         f"There are {', '.join(seen)}."
         if seen
-        else f"Name the suite that has linux-source-{series[0]}, or build it from kernel.org.",
+        else f"Name the suite that has linux-source-{series}, or build it from kernel.org.",
     )
 
 

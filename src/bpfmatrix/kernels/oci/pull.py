@@ -10,7 +10,6 @@ no index, no HTTP basic authentication beside tokens, and no login of podman's.
 """
 
 import base64
-import hashlib
 import ipaddress
 import json
 import logging
@@ -27,6 +26,8 @@ from requests.adapters import HTTPAdapter
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError
+from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.checksum import RunningSha256, sha256
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.oci import credentials
@@ -47,8 +48,6 @@ _LAYER = re.compile(
     r"application/vnd\.oci\.image\.layer\.(nondistributable\.)?v1\.tar(\+(gzip|zstd))?"
     r"|application/vnd\.docker\.image\.rootfs\.(diff|foreign\.diff)\.tar(\.(gzip|zstd))?"
 )
-# Our names to those of Go, which an index uses (GOARCH).
-_PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 
 
 class _GoneError(KernelUnavailableError):
@@ -170,13 +169,13 @@ def resolve(reference: Reference, arch: str, progress: Progress = silent) -> Oci
     client = _Client(reference)
     digest, manifest = client.manifest(reference.digest or reference.tag, reference.digest)
     if _media_type(manifest, reference) in _INDEXES:
-        chosen = _for_platform(manifest, _PLATFORMS[arch], reference)
+        chosen = _for_platform(manifest, ARCHITECTURES[arch].oci_platform, reference)
         digest, manifest = client.manifest(chosen.digest, chosen.digest)
         kind = _media_type(manifest, reference)
         if kind not in _MANIFESTS:
             raise _unknown(reference, kind)
     else:
-        _require_platform(client, manifest, _PLATFORMS[arch], reference)
+        _require_platform(client, manifest, ARCHITECTURES[arch].oci_platform, reference)
     entries = manifest.get("layers")
     if not isinstance(entries, list):
         raise _unreadable(reference)
@@ -295,7 +294,7 @@ class _Client:
             data = b"".join(self._limited(response, _MANIFEST_LIMIT_BYTES))
             expected = digest or response.headers.get("Docker-Content-Digest", "")
         self._found = True
-        found = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        found = f"sha256:{sha256(data)}"
         if expected.startswith("sha256:") and found != expected:
             raise _wrong_digest(self._reference, "a manifest", found, expected)
         return found, _parsed(data, self._reference)
@@ -304,7 +303,7 @@ class _Client:
         """Give a blob's bytes; the last of them only if all have the digest."""
         if limit_bytes is not None and blob.size_bytes > limit_bytes:
             raise _unreadable(self._reference)
-        digest, size = hashlib.sha256(), 0
+        digest, size = RunningSha256(), 0
         with self._get(f"blobs/{blob.digest}", "*/*", self._reference) as response:
             for chunk in self._limited(response, blob.size_bytes):
                 digest.update(chunk)

@@ -6,7 +6,6 @@ apt's work; what is read here is its index, its exit status and, for a sentence,
 """
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -22,11 +21,14 @@ from bpfmatrix.errors import (
     ToolMissingError,
     UnreachableError,
 )
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256, sha256_of
+from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.sources import apt_sources as mirrors
 from bpfmatrix.kernels.sources.apt_sources import Mirror
-from bpfmatrix.kernels.sources.debian import DEB_ARCH, KERNEL_STANZA, Deb, parse_index
+from bpfmatrix.kernels.sources.debian import KERNEL_STANZA, Deb, parse_index
 from bpfmatrix.kernels.sources.package_manager import run_logged
 
 __all__ = ["Archive"]
@@ -72,7 +74,7 @@ class Archive:
         identity = f"{self.mirror.uri} {self.suite} {self.arch}"
         if self.mirror.keyring or self.mirror.components != ("main",):
             identity += f" {self.mirror.keyring} {self.mirror.components}"
-        key = hashlib.sha256(identity.encode()).hexdigest()
+        key = sha256(identity)
         return self.cache.root / "apt" / f"{self.suite.replace('/', '_')}-{self.arch}-{key[:8]}"
 
     @property
@@ -127,7 +129,7 @@ class Archive:
         if self._run(["apt-get", "download", "-q", *words], cwd=folder, tell=tell) != 0:
             raise self._error()
         # apt's names for them escape characters such as ":"; what counts is their content.
-        found = {_sha256(path): path for path in folder.glob("*.deb")}
+        found = {sha256_of(path): path for path in folder.glob("*.deb")}
         try:
             return [found[deb.sha256] for deb in debs]
         except KeyError:
@@ -141,12 +143,7 @@ class Archive:
         return [line for line in self._output(command).splitlines() if line != field]
 
     def _output(self, command: Sequence[str]) -> str:
-        done = subprocess.run(
-            command, env=self._environment(), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise BpfmatrixError(f"{self.suite}: {command[0]} failed: {done.stderr.strip()[-200:]}")
-        return done.stdout
+        return output(command, f"{self.suite}: {command[0]} failed", env=self._environment())
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "APT_CONFIG": str(self.folder / "apt.conf"), "LC_ALL": "C"}
@@ -169,7 +166,8 @@ class Archive:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").touch()
         signed_by = ",".join(str(path) for path in self.mirror.keyrings)
-        options = f"[arch={DEB_ARCH[self.arch]}{f' signed-by={signed_by}' if signed_by else ''}]"
+        arch = ARCHITECTURES[self.arch].debian
+        options = f"[arch={arch}{f' signed-by={signed_by}' if signed_by else ''}]"
         (self.folder / "sources.list").write_text(
             f"deb {options} {self.mirror.uri} {self.suite} {' '.join(self.mirror.components)}\n"
         )
@@ -192,8 +190,9 @@ class Archive:
         # Indexes in memory: one suite is read fast enough, and takes no disk then.
         yield 'Dir::Cache::pkgcache "";'
         yield 'Dir::Cache::srcpkgcache "";'
-        yield f'APT::Architecture "{DEB_ARCH[self.arch]}";'
-        yield f'APT::Architectures {{ "{DEB_ARCH[self.arch]}"; }};'
+        arch = ARCHITECTURES[self.arch].debian
+        yield f'APT::Architecture "{arch}";'
+        yield f'APT::Architectures {{ "{arch}"; }};'
         # apt as root fetches as _apt, which can't write here; said so, it does not warn.
         yield 'APT::Sandbox::User "root";'
         # Without it, `apt-get update` that reached nothing is a success.
@@ -317,8 +316,3 @@ def explain(log: str, suite: str, log_path: Path, mirror: Mirror | None = None) 
         }
     kind, what, advice = next(row[1:] for row in _FAILURES if re.search(row[0], log))
     return kind(what.format(**words), advice.format(**words))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

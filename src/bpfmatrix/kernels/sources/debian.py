@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
+from bpfmatrix.host import versions
+from bpfmatrix.host.architecture import ARCHITECTURES
 
 if TYPE_CHECKING:
     from debian.deb822 import PkgRelation
 
-__all__ = ["DEB_ARCH", "Deb", "closure", "default_pattern", "matching", "parse_index", "resolve"]
-
-DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+__all__ = ["Deb", "closure", "default_pattern", "matching", "parse_index", "resolve"]
 
 # From 6.19 on, linux-image-X is empty; it depends on the others, of which linux-binary-X holds the
 # kernel, linux-modules-X the modules, and linux-base-X the lists of what is built in. The last can
@@ -43,8 +43,7 @@ class Deb:
     @property
     def upstream_version(self) -> str:
         """`6.1.192` of `6.1.192-2`, `7.3.4` of `7.3.4-1~bpo13+1`."""
-        match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", self.version)
-        return match[1] if match else self.version
+        return versions.upstream(self.version)
 
 
 def parse_index(text: str, wanted: re.Pattern[str] = KERNEL_STANZA) -> list[Deb]:
@@ -79,13 +78,13 @@ def parse_index(text: str, wanted: re.Pattern[str] = KERNEL_STANZA) -> list[Deb]
 
 def default_pattern(id: str, arch: str) -> str:
     """Return the package pattern of a kernel that names none."""
-    series = re.match(r"\d+(?:\.\d+)+", id)
-    if series is None:
+    series = versions.begin(id)
+    if not series:
         raise BpfmatrixError(
             "an id that begins with no release does not tell its package",
             f"Name the package in kernels.yaml: kernels.{id}.source.apt.package.",
         )
-    return f"linux-image-{series[0]}.*-cloud-{DEB_ARCH[arch]}"
+    return f"linux-image-{series}.*-cloud-{ARCHITECTURES[arch].debian}"
 
 
 def resolve(debs: Sequence[Deb], pattern: str, where: str) -> tuple[Deb, ...]:

@@ -16,7 +16,6 @@ the id), or, where the folder is for one kernel, just a `vmlinuz`, `bzImage`, `I
 that it lies in. It is copied into the store, and again when a file of it changed.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -25,8 +24,10 @@ from pathlib import Path
 
 from bpfmatrix.config.models import Config, KernelConfig, KernelEntry, Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.host import versions
+from bpfmatrix.host.checksum import RunningSha256, sha256_of
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels.image import KernelImage, Package, Provenance, sha256_of
+from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.staging import BOOT_NAMES, install, upstream_version
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 from bpfmatrix.kernels.vmlinuz import Vmlinuz, inspect
@@ -35,7 +36,6 @@ __all__ = ["add_to", "declared", "fetch_file", "find", "in_kern_dir", "in_projec
 
 KERN_DIR = "KERN_DIR"
 PROJECT_FOLDER = "ci-kernels"
-_VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*")
 
 
 def in_kern_dir(kernel: KernelConfig) -> KernelConfig | None:
@@ -130,17 +130,15 @@ def _released(folder: Path, id: str | None) -> Iterator[Path]:
         if id is None or _fits(id, path.name.removeprefix("vmlinuz-"))
     ]
     # Numbers by their value: 6.1.9 before 6.1.10.
-    yield from sorted(
-        fitting, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)], reverse=True
-    )
+    yield from sorted(fitting, key=lambda path: versions.all_numbers(path.name), reverse=True)
 
 
 def _fits(id: str, release: str) -> bool:
     """Whether a release is what an id means: `6.1` is 6.1.x, and not 6.12; a word is itself."""
-    version = _VERSION.match(id)
-    if version is None:
+    version = versions.begin(id)
+    if not version:
         return id == release
-    return bool(re.match(rf"{re.escape(version[0])}(?!\d)", release))
+    return bool(re.match(rf"{re.escape(version)}(?!\d)", release))
 
 
 def fetch_file(kernel: KernelConfig, store: Store, progress: Progress) -> KernelImage:
@@ -182,7 +180,7 @@ def require_release(id: str, found: Vmlinuz, name: str) -> None:
 
     Debian's and others' releases do not always say the upstream version, so that counts as well.
     """
-    if _VERSION.match(id) and not any(
+    if versions.begin(id) and not any(
         _fits(id, said) for said in (found.release, upstream_version(found))
     ):
         raise BpfmatrixError(
@@ -221,7 +219,7 @@ def config_of(file: Path) -> Path | None:
 
 def stamp(file: Path, release: str) -> str:
     """Return what changes when a file of the kernel is exchanged: names, sizes and times."""
-    digest = hashlib.sha256()
+    digest = RunningSha256()
     for path in (file, *modules_of(file, release).values()):
         try:
             info = path.stat()

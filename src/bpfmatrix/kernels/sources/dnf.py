@@ -6,7 +6,6 @@ download` does not look at the packages' own signatures, so rpmkeys does, with t
 """
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -24,9 +23,12 @@ from bpfmatrix.errors import (
     ToolMissingError,
     UnreachableError,
 )
+from bpfmatrix.host import versions
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256, sha256_of
+from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.kernels.image import KernelImage, Provenance, sha256_of
+from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.kernels.sources import package as packages
 from bpfmatrix.kernels.sources.debian import nearest
 from bpfmatrix.kernels.sources.download import download
@@ -79,9 +81,9 @@ class Rpm:
 
 def pattern(kernel: KernelConfig, source: DnfSource) -> str:
     """Return what a kernel's dnf source asks dnf for: a name, or a pattern of name and version."""
-    series = re.match(r"\d+(?:\.\d+)+", kernel.id)
+    series = versions.begin(kernel.id)
     if series and _PLAIN_NAME.fullmatch(source.package):
-        return f"{source.package}-{series[0]}.*"
+        return f"{source.package}-{series}.*"
     return source.package
 
 
@@ -121,7 +123,7 @@ class Repository:
         """Where this dnf keeps its settings, its metadata, its keys and its log."""
         key = self.key if is_url(self.key) else sha256_of(Path(self.key))
         identity = f"{self.source.repository} {key} {self.source.signed_metadata} {self.arch}"
-        digest = hashlib.sha256(identity.encode()).hexdigest()
+        digest = sha256(identity)
         host = re.sub(r"[^\w.-]", "_", self.source.repository.split("/")[2]) or "local"
         return self.cache.root / "dnf" / f"{host}-{self.arch}-{digest[:8]}"
 
@@ -237,17 +239,9 @@ class Repository:
             return []
         # What `update` fetched, and no network.
         command = self._command("repoquery", "--cacheonly", "--quiet", "--queryformat", _FORMAT)
-        done = subprocess.run(
-            [*command, "--arch", f"{self.arch},noarch", *words],
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            said = done.stderr.strip()[-200:]
-            raise BpfmatrixError(f"{self.source.repository}: dnf repoquery failed: {said}")
-        return _parse(done.stdout)
+        command += ["--arch", f"{self.arch},noarch", *words]
+        failure = f"{self.source.repository}: dnf repoquery failed"
+        return _parse(output(command, failure, env=self._environment()))
 
     def _no_package(self, wanted: str) -> KernelUnavailableError:
         name = re.split(r"-(?=[\d*?\[])", wanted)[0]
@@ -463,7 +457,7 @@ def fetch_rpms(
             described = [packages.describe(path) for path in files]
             packages.unpack(files, staging / "root")
             provenance = Provenance(name, tuple(p for p, _ in described), described[0][1])
-            version = packages.upstream_version(wanted[0].build)
+            version = versions.upstream(wanted[0].build)
             return store.add(kernel, staging, version, provenance)
 
 

@@ -14,13 +14,15 @@ from pathlib import Path, PurePosixPath
 from bpfmatrix.config.models import KernelConfig, PackageSource
 from bpfmatrix.config.value_types import is_url
 from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, ToolMissingError
+from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels.image import KernelImage, Package, Provenance, sha256_of
+from bpfmatrix.host.versions import upstream
+from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.sources.download import download
 from bpfmatrix.kernels.staging import depmod, write
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 
-__all__ = ["describe", "fetch_files", "is_current", "unpack", "upstream_version"]
+__all__ = ["describe", "fetch_files", "is_current", "unpack"]
 
 # deb(5): a package is an ar archive; rpm's lib/rpmlead.h, `lead_magic`.
 _DEB, _RPM = b"!<arch>\n", b"\xed\xab\xee\xdb"
@@ -42,12 +44,6 @@ def describe(path: Path, sha256: str | None = None) -> tuple[Package, str]:
     # `SUSE LLC <https://www.suse.com/>`; a package without a vendor has the text "(none)".
     vendor = re.sub(r"\s*<.*|^\(none\)$", "", vendor.strip())
     return Package(name, version, sha256), vendor
-
-
-def upstream_version(version: str) -> str:
-    """Return `6.1.192` of `6.1.192-2`, `5.14.0` of `5.14.0-427.el9`, with or without an epoch."""
-    match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
-    return match[1] if match else version
 
 
 def unpack(packages: Sequence[Path], root: Path) -> None:
@@ -171,7 +167,7 @@ def fetch_files(
         progress(f"{kernel.id}: unpacking {packages[0].name}")
         unpack(paths, staging / "root")
         provenance = Provenance("package", packages, described[0][1])
-        return store.add(kernel, staging, upstream_version(packages[0].version), provenance)
+        return store.add(kernel, staging, upstream(packages[0].version), provenance)
 
 
 def is_current(kernel: KernelConfig, source: PackageSource, image: KernelImage) -> bool:

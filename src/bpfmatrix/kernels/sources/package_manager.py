@@ -1,10 +1,11 @@
 """Package managers as subprocesses: their words in a log, and they end with their parent."""
 
 import contextlib
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from bpfmatrix.host.process import tied
 
 __all__ = ["run_logged"]
 
@@ -21,11 +22,10 @@ def run_logged(
     `tell` is called ten times a second meanwhile.
     """
     # One that outlived a killed bpfmatrix would keep the locks of its folders.
-    tied = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     with (
         log.open("wb") as said,
         subprocess.Popen(
-            [*tied, *command],
+            tied(command, by="TERM"),
             cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,38 @@
+"""SHA-256 of files, of bytes and text, of keys, and of what comes in pieces; all in hexadecimal."""
+
+import hashlib
+import json
+from pathlib import Path
+
+__all__ = ["RunningSha256", "key_of", "sha256", "sha256_of"]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the checksum of a file's content, which is read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256(content: bytes | str) -> str:
+    """Return the checksum of bytes, or of a text in UTF-8."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def key_of(value: object) -> str:
+    """Return the checksum of a value that JSON can hold, as a key of what depends on it."""
+    return sha256(json.dumps(value))
+
+
+class RunningSha256:
+    """The checksum of content that comes in pieces."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self._hash = hashlib.sha256(content)
+
+    def update(self, content: bytes) -> None:
+        """Take the next piece."""
+        self._hash.update(content)
+
+    def hexdigest(self) -> str:
+        """Return the checksum of all pieces up to here."""
+        return self._hash.hexdigest()
