@@ -28,7 +28,7 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.payload import model
+from bpfmatrix.payload import disk
 from bpfmatrix.results.model import KernelRun, Outcome
 from bpfmatrix.session import observer, preparation
 from bpfmatrix.session.options import Options
@@ -233,12 +233,12 @@ def prepared_run(runner: Runner) -> preparation.Prepared:
 def test_a_payload_that_needs_a_larger_disk_has_a_template_of_its_own(
     runner: Runner, saved: Template, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "_IMAGE_BYTES", model._IMAGE_BYTES * 2)
+    monkeypatch.setattr(disk, "_IMAGE_BYTES", disk._IMAGE_BYTES * 2)
     result, output = runner.run("cat /sys/block/vda/size")
     assert result.outcome is Outcome.PASSED, output
     assert "warm, template made" in output
     sectors = (runner.tool.root / result.logs[0]).read_text()
-    assert int(sectors) * 512 == model._IMAGE_BYTES
+    assert int(sectors) * 512 == disk._IMAGE_BYTES
     assert len(runner.templates()) == 2
     assert saved.damage() == ""
 

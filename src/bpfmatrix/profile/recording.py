@@ -15,8 +15,9 @@ from typing import Any
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
-from bpfmatrix.payload import build, extra_files
-from bpfmatrix.payload.model import Payload, executable
+from bpfmatrix.payload import extra_files, shipped
+from bpfmatrix.payload.executables import executable
+from bpfmatrix.payload.model import Payload
 from bpfmatrix.session.guest import Stay, failure_of
 from bpfmatrix.session.observer import Listener
 from bpfmatrix.session.options import Options
@@ -100,21 +101,21 @@ def record(
         listener.doing("", "build", text, fraction)
 
     settings = project.config.payload
-    command = ["python3", str(build.python_lister()), "--whole"]
+    command = ["python3", str(shipped.python_lister()), "--whole"]
     python = extra_files.listed(project, {TREE: command}, kernel.arch, progress)
     if not python:
         raise BpfmatrixError(
             f"this machine has no CPython 3.11, 3.12 or 3.13 for {kernel.arch}",
             "Install one, or let BPFMATRIX_PYTHON name it.",
         )
-    tracer = build.guest_program(project, "python-tracer", kernel.arch, progress)
+    tracer = shipped.guest_program(project, "python-tracer", kernel.arch, progress)
     extra = {
         **extra_files.named(project.root, settings.files),
         **python,
         **{f"{SCRIPTS}/{place}": path for place, path in script.files.items()},
     }
     tests = (executable(tracer, kernel.arch),)
-    objects = (build.tracer_object(project, progress),)
+    objects = (shipped.tracer_object(project, progress),)
     words = (f"{SCRIPTS}/{script.path.name}", *arguments)
     payload = Payload(tests, objects, dict(settings.env), extra)
     asked = Options(test_seconds=options.test_seconds, arguments=words, cold=options.cold)

@@ -15,7 +15,7 @@ from bpfmatrix.guest import busybox, initramfs
 from bpfmatrix.host import tools
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
-from bpfmatrix.payload import model as payloads
+from bpfmatrix.payload import disk as payload_disk
 from bpfmatrix.payload.model import Executable, Payload
 from bpfmatrix.session.host_files import Plan, plan
 from bpfmatrix.session.observer import Listener
@@ -124,7 +124,7 @@ def _assemble(
     qemu = tools.require(QEMU[kernel.arch], _QEMU_PACKAGE[kernel.arch])
     files = plan(options.files, image, kernel.id)
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
-    disk = payloads.image(payload, project.cache)
+    disk = payload_disk.image(payload, project.cache)
     guest_busybox = busybox.executable(kernel.arch, project.cache, progress)
     wanted = (*kernel.modules, *files.modules, *_network_modules(kernel, image, options))
     spec = launch.MachineSpec(

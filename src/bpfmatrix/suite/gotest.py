@@ -16,7 +16,7 @@ from bpfmatrix.host import tools
 from bpfmatrix.host.excerpt import Clip
 from bpfmatrix.results.model import Outcome, TestResult
 
-__all__ = ["GoOutput", "Throttle", "arguments", "said"]
+__all__ = ["GoOutput", "Throttle", "said"]
 
 _OUTCOMES = {"pass": Outcome.PASSED, "fail": Outcome.FAILED, "skip": Outcome.SKIPPED}
 # How much of a test's output its result keeps, at the begin and at the end; the log has it all.
@@ -28,13 +28,6 @@ _MARK = re.compile(rb"(?=\x16)")
 # Lines by which the testing package frames the output of a test.
 _FRAME = re.compile(r"\s*(=== (RUN|PAUSE|CONT|NAME)|--- (PASS|FAIL|SKIP):)")
 _WHERE = re.compile(r"^[\w./-]+\.go:\d+: ")
-
-
-def arguments(pattern: str | None) -> list[str]:
-    """Return the arguments that make a test binary (Go 1.20 or newer) say what test2json reads."""
-    # paniconexit0 is what `go test` passes too: os.Exit(0) in a test is then no pass.
-    chosen = [f"-test.run={pattern}"] if pattern is not None else []
-    return ["-test.v=test2json", "-test.paniconexit0", *chosen]
 
 
 class Throttle:

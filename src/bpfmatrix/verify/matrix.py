@@ -12,7 +12,7 @@ from pathlib import Path
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.payload import build
+from bpfmatrix.payload import ebpf, shipped
 from bpfmatrix.results import verification_files
 from bpfmatrix.session import parallelism
 from bpfmatrix.session.options import Options
@@ -42,7 +42,7 @@ def run(
     kernels = [project.config.kernel(id) for id in dict.fromkeys(ids)]
     plan = Plan.make(project, _objects(project, request, listener), request)
     loaders: dict[str, Path] = {
-        arch: build.loader(project, arch, lambda text, _=None: listener.doing("", "build", text))
+        arch: shipped.loader(project, arch, lambda text, _=None: listener.doing("", "build", text))
         for arch in dict.fromkeys(kernel.arch for kernel in kernels)
     }
     programs = sum(len(subject.programs) for subject in plan.subjects.values())
@@ -74,7 +74,7 @@ def _objects(project: Project, request: Request, listener: VerifyListener) -> li
     if folder is not None and (
         not request.objects or _names_one_of(project.root / folder, request)
     ):
-        made = build.objects(project, lambda text, _=None: listener.doing("", "build", text))
+        made = ebpf.objects(project, lambda text, _=None: listener.doing("", "build", text))
         built = made.files
     return find(project, request.objects, built)
 
