@@ -19,8 +19,8 @@ from pathlib import Path
 
 from bpfmatrix import kernels
 from bpfmatrix.config.project import Project
-from bpfmatrix.guest import busybox, initramfs
-from bpfmatrix.guest.initramfs import Entry
+from bpfmatrix.guest import busybox
+from bpfmatrix.guest.cpio import Entry, pack
 from bpfmatrix.results.model import KernelRun, TestResult
 from bpfmatrix.session.guest import enter
 from bpfmatrix.session.observer import Silent
@@ -65,7 +65,7 @@ def bare_boot_seconds(project: Project, kernel: str, elf: bool, folder: Path) ->
             *(Entry.folder("bin"), Entry.file("bin/busybox", program, executable=True)),
             *(Entry.folder("dev"), Entry.file("init", script, executable=True)),
         ]
-        archive.write_bytes(initramfs.pack(entries))
+        archive.write_bytes(pack(entries))
     command = [
         *(QEMU["x86_64"], "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2"),
         *("-m", "512M", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),

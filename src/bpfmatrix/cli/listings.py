@@ -15,7 +15,7 @@ from bpfmatrix import kernels
 from bpfmatrix.cli.console import make_console
 from bpfmatrix.cli.doctor import Check
 from bpfmatrix.config.project import Project
-from bpfmatrix.guest.initramfs import unpack
+from bpfmatrix.guest.cpio import unpack
 from bpfmatrix.kernels.build import Built
 from bpfmatrix.kernels.catalogue import Offer
 from bpfmatrix.payload import ebpf

@@ -12,6 +12,7 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.guest import busybox, initramfs
+from bpfmatrix.guest.modules import has_module
 from bpfmatrix.host import tools
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
@@ -152,7 +153,7 @@ def _assemble(
 def _network_modules(kernel: KernelConfig, image: KernelImage, options: Options) -> tuple[str, ...]:
     if not options.network:
         return ()
-    if not initramfs.has_module(image, "virtio_net"):
+    if not has_module(image, "virtio_net"):
         raise BpfmatrixError(
             f"{kernel.id} ({image.version}) has no virtio_net, so it can't have a network",
             "Use a kernel with CONFIG_VIRTIO_NET, or run without --net user.",

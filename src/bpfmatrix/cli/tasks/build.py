@@ -47,7 +47,7 @@ def initramfs(c: Context, kernel: str, output: str = "") -> None:
     settings = project.config.kernel(kernel)
     image, _ = kernels.provide(settings, project.cache, progress)
     program = busybox.executable(settings.arch, project.cache, progress)
-    archive = archives.base(image, program, settings.modules)
+    archive = archives.build(image, program, settings.modules)
     path = Path(output) if output else project.state / f"initramfs-{kernel}.cpio"
     path.write_bytes(archive)
     print_archive(project, path, archive)
