@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import socket
-import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from bpfmatrix.host.tools import tied_to_this_process
+from bpfmatrix.virtiofs import server
 from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.vm import parts
 
@@ -39,9 +39,9 @@ async def served(folders: Sequence[HostFolder]) -> AsyncIterator[tuple[FolderDev
                 continue
             ours, theirs = socket.socketpair()
             with ours:
-                server = await _serve(folder, ours)
+                process = await _serve(folder, ours)
             virtiofs = parts.VirtioFs(folder.tag, theirs.fileno())
-            devices.append(FolderDevice(virtiofs, folder, theirs, server))
+            devices.append(FolderDevice(virtiofs, folder, theirs, process))
         yield tuple(devices)
     finally:
         for device in devices:
@@ -56,10 +56,8 @@ async def served(folders: Sequence[HostFolder]) -> AsyncIterator[tuple[FolderDev
 
 async def _serve(folder: HostFolder, connection: socket.socket) -> asyncio.subprocess.Process:
     """Start the process that serves a folder."""
-    fd, mode = str(connection.fileno()), "rw" if folder.writable else "ro"
-    words = (fd, mode, str(folder.valid_seconds), str(folder.path))
     return await asyncio.create_subprocess_exec(
-        *tied_to_this_process([sys.executable, "-m", "bpfmatrix.virtiofs.server", *words]),
+        *tied_to_this_process(server.command(folder, connection.fileno())),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
