@@ -74,7 +74,7 @@ def stored(image: KernelImage, busybox: Path, wanted: Sequence[str], cache: Cach
         path = folder / known.read_text()
         if path.is_file():
             for used in (known, path):
-                os.utime(used)  # see Cache.prune_made
+                os.utime(used)  # see Cache.prune_derived
             return path
     archive = build(image, busybox, wanted)
     path = folder / f"{hashlib.sha256(archive).hexdigest()}.cpio"

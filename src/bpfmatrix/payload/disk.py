@@ -38,7 +38,7 @@ def image(payload: Payload, cache: Cache) -> Disk:
     id = _digest(payload, files)
     target = cache.root / "payloads" / f"{id}.ext4"
     if target.exists():
-        os.utime(target)  # still in use: see Cache.prune_made
+        os.utime(target)  # still in use: see Cache.prune_derived
         return Disk(target, id)
     mkfs = tools.require("mkfs.ext4", "e2fsprogs")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def image(payload: Payload, cache: Cache) -> Disk:
         (tree / ID_FILE).write_text(f"{id}\n")
         _make_ext4(mkfs, tree, made, _size_for(files.values()))
         made.replace(target)
-    cache.prune_made()
+    cache.prune_derived()
     return Disk(target, id)
 
 

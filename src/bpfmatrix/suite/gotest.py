@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable
 
 from bpfmatrix.host import tools
-from bpfmatrix.host.excerpt import Clip
+from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.results.model import Outcome, TestResult
 
 __all__ = ["GoOutput", "Throttle", "said"]
@@ -58,8 +58,8 @@ class GoOutput:
         self._binary = binary
         self._report = report
         self._throttle = Throttle()
-        self._running: dict[str, Clip] = {}
-        self._package = Clip(KEPT_CHARACTERS)
+        self._running: dict[str, Excerpt] = {}
+        self._package = Excerpt(KEPT_CHARACTERS)
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self.results: list[TestResult] = []
@@ -130,7 +130,7 @@ class GoOutput:
             test = self._running.get(name, self._package)
             test.append(str(event["Output"]))
         elif name and action == "run":
-            self._running[name] = Clip(KEPT_CHARACTERS)
+            self._running[name] = Excerpt(KEPT_CHARACTERS)
         elif name and action in _OUTCOMES:
             self._end(name, _OUTCOMES[action], float(str(event.get("Elapsed", 0))))
 
