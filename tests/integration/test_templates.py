@@ -421,7 +421,7 @@ def checksums(found: Template) -> str:
 def test_a_disk_that_is_too_full_for_a_template(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(template, "_WANTED_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(template, "_NEEDED_FREE_BYTES", 1 << 60)
     is_cold_with_one_line(runner, r"the cache's disk has only")
 
 

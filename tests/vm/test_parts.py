@@ -8,7 +8,6 @@ from bpfmatrix.vm.channels import CHANNELS
 from bpfmatrix.vm.launch import MachineSpec, machine_parts
 from bpfmatrix.vm.machine import panic_message
 from bpfmatrix.vm.parts import (
-    Accelerator,
     Board,
     Console,
     ExtraArguments,
@@ -19,6 +18,7 @@ from bpfmatrix.vm.parts import (
     Part,
     PayloadDisk,
     Ports,
+    Processor,
     command,
     shown,
 )
@@ -69,20 +69,20 @@ def test_a_whole_machine() -> None:
 
 def test_a_part_by_itself_adds_nothing() -> None:
     assert command("qemu", [Part()]) == ["qemu", "-append", ""]
-    for part in (Accelerator("x86_64", "kvm"), Monitor(3), Ports(()), PayloadDisk(Path("x"))):
+    for part in (Processor("x86_64", "kvm"), Monitor(3), Ports(()), PayloadDisk(Path("x"))):
         assert part.kernel_args() == []
     assert ExtraArguments(("-s",)).kernel_args() == []
 
 
 def test_an_emulated_guest_does_not_trust_its_processors_clock() -> None:
-    assert Accelerator("x86_64", "tcg").kernel_args() == ["tsc=unstable"]
-    assert Accelerator("x86_64", "kvm").kernel_args() == []
-    assert Accelerator("aarch64", "tcg").kernel_args() == []
+    assert Processor("x86_64", "tcg").kernel_args() == ["tsc=unstable"]
+    assert Processor("x86_64", "kvm").kernel_args() == []
+    assert Processor("aarch64", "tcg").kernel_args() == []
 
 
 def test_the_processor_suits_the_accelerator() -> None:
-    assert options(Accelerator("x86_64", "kvm").qemu_args())["-cpu"] == ["host"]
-    assert options(Accelerator("x86_64", "tcg").qemu_args())["-cpu"] == ["max"]
+    assert options(Processor("x86_64", "kvm").qemu_args())["-cpu"] == ["host"]
+    assert options(Processor("x86_64", "tcg").qemu_args())["-cpu"] == ["max"]
 
 
 def test_a_panic_ends_the_machine_at_once() -> None:

@@ -102,7 +102,7 @@ class GoOutput:
         """End test2json if it still runs."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)  # not Process.kill: see Machine._end
+                os.kill(self._process.pid, signal.SIGKILL)  # not Process.kill: see Machine._kill
         if self._reader is not None:
             self._reader.cancel()
 

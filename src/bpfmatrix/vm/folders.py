@@ -1,4 +1,4 @@
-"""The host's folders that a guest sees, as devices, with the processes that serve them."""
+"""Folders of the host as devices of a machine, with the processes that serve them."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,11 @@ __all__ = ["FolderDevice", "served"]
 
 @dataclass(frozen=True)
 class FolderDevice:
-    """A folder of the host's, as a device; `end` is QEMU's of the socket to what serves it."""
+    """A folder of the host, as a device of a machine.
+
+    With virtiofs, a process of its own serves the folder, and `end` is QEMU's end of the socket
+    between the two.
+    """
 
     part: parts.VirtioFs | parts.NineP
     folder: HostFolder
@@ -26,9 +30,9 @@ class FolderDevice:
 
 @contextlib.asynccontextmanager
 async def served(folders: Sequence[HostFolder]) -> AsyncIterator[tuple[FolderDevice, ...]]:
-    """Give the devices of the folders that the guest sees.
+    """Give the devices of these folders, and run the servers of those that use virtiofs.
 
-    A process serves each that is not QEMU's own to serve.
+    QEMU itself serves folders over 9p.
     """
     devices: list[FolderDevice] = []
     try:
@@ -48,14 +52,14 @@ async def served(folders: Sequence[HostFolder]) -> AsyncIterator[tuple[FolderDev
             if device.end is not None:
                 device.end.close()
             if device.server is not None:
-                # It would end by itself, if not a file system of the host's holds it up.
+                # It ends with QEMU, unless it hangs in a file system of the host.
                 with contextlib.suppress(ProcessLookupError):
                     device.server.kill()
                 await device.server.wait()
 
 
 async def _serve(folder: HostFolder, connection: socket.socket) -> asyncio.subprocess.Process:
-    """Start the process that serves a folder."""
+    """Start the process that serves a folder to QEMU, at the other end of a connection."""
     return await asyncio.create_subprocess_exec(
         *tied_to_this_process(server.command(folder, connection.fileno())),
         stdin=asyncio.subprocess.DEVNULL,
