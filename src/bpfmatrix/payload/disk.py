@@ -18,46 +18,46 @@ from bpfmatrix.payload.model import ID_FILE, Payload
 
 __all__ = ["Disk", "image"]
 
-# Sparse, so a size costs nothing. It is the same for nearly all payloads, so that a machine that
-# was saved with one can be given another.
+# The image is sparse, so its size costs nothing. Nearly all payloads have the same size, so that a
+# machine that was saved with one can be restored with another.
 _IMAGE_BYTES = 1 << 30
 _FIXED_UUID = "6270666d-6174-7269-7800-000000000001"
 
 
 @dataclass(frozen=True)
 class Disk:
-    """An image of a payload; `id` is its content's checksum, which it also holds, as `.id`."""
+    """The image of a payload. `id` is the checksum of its content, and the text of its `.id`."""
 
     image: Path
     id: str
 
 
 def image(payload: Payload, cache: Cache) -> Disk:
-    """Return the ext4 image with the payload's files, made if there is none of this content."""
+    """Return the ext4 image of a payload from the cache; it is made if it is missing."""
     files = payload.files()
     id = _digest(payload, files)
     target = cache.root / "payloads" / f"{id}.ext4"
     if target.exists():
-        os.utime(target)  # still in use: see Cache.prune_derived
+        os.utime(target)  # it is still in use: see Cache.prune_derived
         return Disk(target, id)
     mkfs = tools.require("mkfs.ext4", "e2fsprogs")
     target.parent.mkdir(parents=True, exist_ok=True)
     with cache.staging() as folder:
-        tree, made = folder / "tree", folder / "image"
-        tree.mkdir()
+        root, made = folder / "root", folder / "image"
+        root.mkdir()
         for place, path in files.items():
-            (tree / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, tree / place)
-            (tree / place).chmod(payload.mode(place))
-        (tree / ID_FILE).write_text(f"{id}\n")
-        _make_ext4(mkfs, tree, made, _size_for(files.values()))
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, root / place)
+            (root / place).chmod(payload.mode(place))
+        (root / ID_FILE).write_text(f"{id}\n")
+        _make_ext4(mkfs, root, made, _size_for(files.values()))
         made.replace(target)
     cache.prune_derived()
     return Disk(target, id)
 
 
 def _digest(payload: Payload, files: dict[str, Path]) -> str:
-    whole = hashlib.sha256(b"ext4-3\0")  # counts changes of the way an image is made
+    whole = hashlib.sha256(b"ext4-3\0")  # to be increased when images are made in another way
     for place in sorted(files):
         with files[place].open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
@@ -73,11 +73,11 @@ def _size_for(files: Iterable[Path]) -> int:
     return size
 
 
-def _make_ext4(mkfs: Path, tree: Path, target: Path, size_bytes: int) -> None:
+def _make_ext4(mkfs: Path, root: Path, target: Path, size_bytes: int) -> None:
     done = subprocess.run(
         [
-            *(mkfs, "-q", "-F", "-d", tree, "-U", _FIXED_UUID, "-m", "0"),
-            # No journal, nothing set aside: it is written once and then only read.
+            *(mkfs, "-q", "-F", "-d", root, "-U", _FIXED_UUID, "-m", "0"),
+            # No journal and no reserved blocks: the image is written once, and then only read.
             *("-O", "^has_journal,^resize_inode", "-E", f"hash_seed={_FIXED_UUID},nodiscard"),
             *(target, f"{size_bytes >> 10}k"),
         ],

@@ -1,4 +1,4 @@
-"""Whether the guest could run a file of the host, and how its output is read."""
+"""Checks of the executables that the guest is to run, before a machine is started for them."""
 
 import mmap
 import os
@@ -14,10 +14,10 @@ _MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 
 
 def executable(path: Path, arch: str, root: Path | None = None) -> Executable:
-    """Look at a file that the guest is to run; PayloadError says why it can't.
+    """Return a file as an `Executable`; PayloadError says why the guest could not run it.
 
-    `root` is the folder of the host that is the root of the tests; with none, they have no more
-    than what busybox offers.
+    `root` is the folder of the host that is the root of the tests. Without one, the guest has no
+    interpreters but busybox's shell, and no libraries.
     """
     try:
         with path.open("rb") as file:
@@ -44,7 +44,7 @@ def _check_interpreter(path: Path, head: bytes, root: Path | None) -> None:
         return
     if line and PurePosixPath(line[0]).name == "env":
         line = [word for word in line[1:] if not word.startswith("-")]
-    # The guest's commands are those of busybox; /bin, /sbin, /usr/bin and /usr/sbin are one there.
+    # The guest only has the commands of busybox; /bin, /sbin, /usr/bin and /usr/sbin are the same.
     if line and PurePosixPath(line[0]).name not in ("sh", "ash", "busybox"):
         raise PayloadError(
             f"{path} needs {line[0]}, which the guest does not have",
@@ -53,7 +53,7 @@ def _check_interpreter(path: Path, head: bytes, root: Path | None) -> None:
 
 
 def _check_needed(path: Path, needed: str, root: Path) -> None:
-    # A link that leads nowhere from here may well lead somewhere in there.
+    # Not exists(): an absolute link may only resolve below that root.
     if not os.path.lexists(root / needed.lstrip("/")):
         raise PayloadError(
             f"{path} needs {needed}, which {root} does not have",
@@ -72,12 +72,12 @@ def _check_elf(path: Path, arch: str, root: Path | None) -> None:
             machine, type_ = elf["e_machine"], elf["e_type"]
             loaders = [s for s in elf.iter_segments() if isinstance(s, InterpSegment)]
             loader = loaders[0].get_interp_name() if loaders else None
-    except (ELFError, OSError, ValueError) as error:  # a seek to a wild offset is an OSError
+    except (ELFError, OSError, ValueError) as error:  # OSError: a seek to an impossible offset
         raise PayloadError(f"{path} is a damaged ELF file: {error}", "Build it again.") from error
     if type_ == "ET_REL":
         raise PayloadError(f"{path} is an object file and can't be run", "Link it first.")
     if machine != _MACHINES[arch]:
-        # pyelftools gives the number of a machine that it has no name for.
+        # pyelftools gives a number for a machine whose name it does not know.
         built_for = str(machine).removeprefix("EM_").lower()
         raise PayloadError(
             f"{path} is built for {built_for}, the guest is {arch}",
@@ -93,7 +93,8 @@ def _check_elf(path: Path, arch: str, root: Path | None) -> None:
 
 
 def _is_go_test(path: Path) -> bool:
-    """Tell whether a file is what `go test -c` makes: Go's own, with testing's entry in it."""
+    """Tell whether `go test -c` made a file: Go did, and it has the entry point of `testing`."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        # Function names stay in Go's line table when the symbols are stripped.
+        # A stripped executable still has the names of functions, in Go's line table. The second
+        # string is the magic of Go's build information (debug/buildinfo).
         return data.find(b"testing.MainStart") >= 0 and data.find(b"\xff Go buildinf:") >= 0

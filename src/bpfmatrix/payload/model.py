@@ -18,31 +18,35 @@ ID_FILE = ".id"  # read by guest/init
 
 @dataclass(frozen=True)
 class Executable:
-    """A file that the guest runs as a test. `kind` says how its output is read."""
+    """A file that the guest runs as a test. `kind` tells how its output is read."""
 
     path: Path
     kind: Literal["go-test", "program"]
 
     @property
     def name(self) -> str:
-        """The name that results give it."""
+        """Its name in results."""
         return self.path.name.removesuffix(".test")
 
 
 @dataclass(frozen=True)
 class Payload:
-    """What one machine is given: tests, eBPF objects that they load, and files that they read."""
+    """What one machine runs: tests, eBPF objects that they load, and files that they read."""
 
     tests: tuple[Executable, ...]
     objects: tuple[Path, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Path] = field(default_factory=dict)
-    """Further files, by their places below the mount point."""
+    """Further files (`payload.files`, `payload.listed`), by their paths below the mount point."""
 
     def commands(
         self, pattern: str | None, arguments: Sequence[str]
     ) -> list[tuple[Executable, tuple[str, ...]]]:
-        """Return what the guest runs: Go tests choose by the pattern themselves, others by name."""
+        """Return the tests to run, with their command lines in the guest.
+
+        A Go test binary is given the pattern, and chooses among its tests by itself. A program is
+        chosen by its name. UsageError if the pattern is not a regular expression.
+        """
         chosen: list[tuple[Executable, tuple[str, ...]]] = []
         for test in self.tests:
             place = str(MOUNT_POINT / test.path.name)
@@ -53,12 +57,12 @@ class Payload:
         return chosen
 
     def guest_env(self) -> dict[str, str]:
-        """Return the environment variables of the tests."""
+        """Return the environment variables of the tests in the guest."""
         folder = {"BPFMATRIX_OBJECTS": str(MOUNT_POINT / OBJECTS_FOLDER)} if self.objects else {}
         return {**folder, **self.env}
 
     def files(self) -> dict[str, Path]:
-        """Return where each file stands in the image; PayloadError if two take one place."""
+        """Return the files of the image by their paths in it; PayloadError if two have the same."""
         names: dict[str, Path] = {}
         for test in self.tests:
             if names.setdefault(test.name, test.path) != test.path:
@@ -90,7 +94,7 @@ class Payload:
         return found
 
     def mode(self, place: str) -> int:
-        """Return the rights of a file in the image; those of `extra` are executable as here."""
+        """Return the permissions of a file in the image: 0755 or 0644."""
         if place in self.extra:
             return 0o755 if self.extra[place].stat().st_mode & 0o111 else 0o644
         return 0o644 if place.startswith(f"{OBJECTS_FOLDER}/") else 0o755
@@ -100,4 +104,4 @@ def _matches(pattern: str, name: str) -> bool:
     try:
         return re.search(pattern, name) is not None
     except re.error as error:
-        raise UsageError(f"--run {pattern}: no regular expression: {error}") from None
+        raise UsageError(f"--run {pattern}: not a regular expression: {error}") from None
