@@ -77,14 +77,14 @@ def test_staging_is_removed_however_it_ends(cache: Cache) -> None:
     assert not folder.exists()
 
 
-def test_what_was_moved_out_of_staging_stays(cache: Cache) -> None:
+def test_a_folder_that_was_moved_out_of_staging_stays(cache: Cache) -> None:
     with cache.staging() as folder:
         (folder / "made").mkdir()
         (folder / "made").rename(cache.root / "kept")
     assert (cache.root / "kept").is_dir()
 
 
-def test_staging_of_the_living_is_left_alone(cache: Cache) -> None:
+def test_staging_in_use_is_left_alone(cache: Cache) -> None:
     with cache.staging() as one:
         (one / "file").write_text("x")
         with cache.staging() as other:
@@ -92,7 +92,7 @@ def test_staging_of_the_living_is_left_alone(cache: Cache) -> None:
             assert (one / "file").exists()
 
 
-def test_staging_of_a_killed_process_is_swept_by_the_next(cache: Cache) -> None:
+def test_staging_of_a_killed_process_is_removed_by_the_next(cache: Cache) -> None:
     killed = python(
         "with cache.staging() as f: (f / 'half').write_text('x'); print(f, flush=True);"
         " time.sleep(60)",
@@ -107,7 +107,7 @@ def test_staging_of_a_killed_process_is_swept_by_the_next(cache: Cache) -> None:
         assert not stale.exists()
 
 
-def test_many_processes_at_once_sweep_nothing_of_each_other(cache: Cache) -> None:
+def test_processes_do_not_remove_the_staging_of_others(cache: Cache) -> None:
     code = (
         "for n in range(40):\n"
         "    with cache.staging() as f:\n"

@@ -8,9 +8,7 @@ from bpfmatrix.payload import build
 from tests.payload.projects import configured
 
 
-def test_binaries_take_the_place_of_what_is_declared(
-    library_project: Project, tmp_path: Path
-) -> None:
+def test_binaries_replace_those_that_are_declared(library_project: Project, tmp_path: Path) -> None:
     for name in ("declared", "given"):
         (tmp_path / name).write_text("#!/bin/sh\n")
     project = configured(library_project, ebpf=None, go=None, binaries=[str(tmp_path / "declared")])

@@ -28,14 +28,14 @@ def test_an_image_is_made_once_for_each_content(tmp_path: Path, cache: Cache) ->
     assert again == first
     assert len({first.image, other.image, renamed.image}) == 3
     assert len({first.id, other.id, renamed.id}) == 3
-    # Of one size, so that a machine that was saved with one can be given another.
+    # They have one size, so that a machine that was saved with one can be restored with another.
     assert len({disk.image.stat().st_size for disk in (first, other, renamed)}) == 1
     assert first.image.stat().st_blocks * 512 < 8 << 20
     assert list((cache.root / "tmp").iterdir()) == []
 
 
 def debugfs(disk: Path, request: str) -> str:
-    """Let e2fsprogs' debugger read an image."""
+    """Read an image with debugfs(8)."""
     program = tools.require("debugfs", "e2fsprogs")
     done = subprocess.run(
         [program, "-R", request, disk], capture_output=True, text=True, check=True
@@ -87,7 +87,7 @@ def test_a_large_payload_has_a_larger_image(tmp_path: Path) -> None:
     assert payload_disk._size_for([large]) == 2 << 30
 
 
-def test_a_link_is_the_file_that_it_leads_to(tmp_path: Path, cache: Cache) -> None:
+def test_a_link_is_followed(tmp_path: Path, cache: Cache) -> None:
     (tmp_path / "target").write_bytes(b"#!/bin/sh\necho hi\n")
     (tmp_path / "link").symlink_to("target")
     assert stat.S_ISLNK((tmp_path / "link").lstat().st_mode)

@@ -14,7 +14,7 @@ OBJECT = """
 __attribute__((section(".bpfmatrix.requires"), used)) static const char needs[] = "5.17 bpf_loop";
 int x;
 """
-# Real objects of a real compiler, with the *.d files by which the tool knows what they need.
+# clang writes the *.d files, by which bpfmatrix knows what the objects depend on.
 MAKEFILE = """
 all: a.o
 a.o: a.c Makefile
@@ -39,7 +39,7 @@ def objects(library_project: Project) -> Project:
 def test_objects_are_built_and_then_left_alone(objects: Project) -> None:
     folder = objects.root / "ebpf"
     assert ebpf.objects(objects) == BuiltFiles((folder / "a.o",), changed=True)
-    ebpf.objects(objects)  # the record of the first time did not know the *.d files
+    ebpf.objects(objects)  # there was no *.d file when the first one began
     before = (folder / "a.o").stat().st_mtime_ns
     assert ebpf.objects(objects) == BuiltFiles((folder / "a.o",), changed=False)
     assert (folder / "a.o").stat().st_mtime_ns == before
@@ -64,7 +64,7 @@ def test_an_object_that_was_removed_is_built_again(objects: Project) -> None:
     assert (objects.root / "ebpf/a.o").exists()
 
 
-def test_what_the_compiler_said_is_quoted(objects: Project) -> None:
+def test_the_error_has_the_words_of_the_compiler(objects: Project) -> None:
     (objects.root / "ebpf/a.c").write_text("int f(void) { return nothing; }\n")
     with pytest.raises(BuildError) as caught:
         ebpf.objects(objects)
@@ -72,7 +72,7 @@ def test_what_the_compiler_said_is_quoted(objects: Project) -> None:
     assert caught.value.what.startswith("make failed in ")
 
 
-def test_a_makefile_that_builds_nothing_is_said(objects: Project) -> None:
+def test_a_makefile_that_builds_nothing_is_an_error(objects: Project) -> None:
     (objects.root / "ebpf/Makefile").write_text("all:\n")
     with pytest.raises(BuildError, match=r"left no \*\.o file in ebpf"):
         ebpf.objects(objects)
@@ -89,7 +89,7 @@ def test_clean_lets_the_makefile_remove_them(objects: Project) -> None:
     assert not (objects.root / "ebpf/a.o").exists()
 
 
-def test_what_an_object_needs(objects: Project, tmp_path: Path) -> None:
+def test_the_requirement_of_an_object(objects: Project, tmp_path: Path) -> None:
     ebpf.objects(objects)
     assert ebpf.requirement(objects.root / "ebpf/a.o") == "5.17 bpf_loop"
     plain = tmp_path / "plain.o"

@@ -41,7 +41,7 @@ def test_a_binary_of_another_architecture_says_which(tmp_path: Path) -> None:
     data[18:20] = struct.pack("<H", 183)  # e_machine: EM_AARCH64
     path.write_bytes(data)
     assert "built for aarch64, the guest is x86_64" in refused(path).what
-    data[18:20] = struct.pack("<H", 0xFEED)  # one that nobody has
+    data[18:20] = struct.pack("<H", 0xFEED)  # not assigned
     path.write_bytes(data)
     assert "the guest is x86_64" in refused(path).what
 
@@ -73,7 +73,7 @@ def test_scripts_that_the_guest_can_run(tmp_path: Path, line: str) -> None:
         ("#!/usr/bin/env -S bash -e", "bash"),
     ],
 )
-def test_scripts_that_it_can_not(tmp_path: Path, line: str, missing: str) -> None:
+def test_scripts_that_the_guest_can_not_run(tmp_path: Path, line: str, missing: str) -> None:
     path = tmp_path / "script"
     path.write_text(f"{line}\n")
     error = refused(path)
@@ -81,13 +81,13 @@ def test_scripts_that_it_can_not(tmp_path: Path, line: str, missing: str) -> Non
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"\x7fEL", b"MZ"])
-def test_what_is_neither_binary_nor_script(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_neither_binary_nor_script(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
     assert "neither an ELF executable nor a script" in refused(path).what
 
 
-def test_what_can_not_be_read(tmp_path: Path) -> None:
+def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     assert "can't be read: No such file" in refused(tmp_path / "nothing").what
     assert "can't be read: Is a directory" in refused(tmp_path).what
 
@@ -105,7 +105,7 @@ def test_a_truncated_binary_is_refused_or_looks_whole(
         assert executable(path, "x86_64").kind == "program"
     except PayloadError:
         return
-    assert size >= 64 + 56  # the headers, of which a loader takes the rest
+    assert size >= 64 + 56  # the ELF header and a program header
 
 
 @given(
@@ -132,5 +132,5 @@ def test_a_go_test_binary_is_known(go_module: GoModule) -> None:
     assert executable(go_module.binary(stripped=True), "x86_64").kind == "go-test"
 
 
-def test_a_go_program_is_no_test_binary(go_module: GoModule) -> None:
+def test_a_go_program_is_not_a_test_binary(go_module: GoModule) -> None:
     assert executable(go_module.program(), "x86_64").kind == "program"

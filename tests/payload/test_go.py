@@ -27,7 +27,7 @@ def test_go_tests_are_built_and_then_left_alone(
     [binary] = first.files
     assert (first.changed, binary.name) == (True, "sample.test")
     stamp = binary.stat().st_mtime_ns
-    # What a run leaves behind is no change, wherever the module is.
+    # The files that a run writes are not a change of the module, wherever it is.
     project.results.mkdir(parents=True)
     (project.results / "6.1.json").write_text("{}")
     (project.root / place / "scripts/__pycache__").mkdir(parents=True)
@@ -38,16 +38,14 @@ def test_go_tests_are_built_and_then_left_alone(
     assert go.build_tests(project, "x86_64").changed
 
 
-def test_go_tests_that_do_not_compile_are_quoted(
-    library_project: Project, go_module: GoModule
-) -> None:
+def test_the_error_has_the_words_of_go(library_project: Project, go_module: GoModule) -> None:
     project = with_module(library_project, go_module)
     (project.root / "support/bad_test.go").write_text("package sample\nvar x int = nothing\n")
     with pytest.raises(BuildError, match=r"bad_test\.go:2:13: undefined: nothing"):
         go.build_tests(project, "x86_64")
 
 
-def test_a_module_without_tests_is_said(library_project: Project, go_module: GoModule) -> None:
+def test_a_module_without_tests_is_an_error(library_project: Project, go_module: GoModule) -> None:
     project = with_module(library_project, go_module)
     (project.root / "support/sample_test.go").unlink()
     (project.root / "support/a.go").write_text("package sample\n")

@@ -6,7 +6,7 @@ from bpfmatrix.errors import PayloadError, UsageError
 from bpfmatrix.payload.model import Executable, Payload
 
 
-def test_the_name_of_a_test_binary_is_its_packages() -> None:
+def test_a_test_binary_has_the_name_of_its_package() -> None:
     assert Executable(Path("/x/programs.test"), "go-test").name == "programs"
     assert Executable(Path("/x/check.sh"), "program").name == "check.sh"
 
@@ -35,7 +35,7 @@ def test_go_tests_choose_by_themselves() -> None:
     )
 
 
-def test_a_pattern_that_is_none_is_a_usage_error() -> None:
+def test_a_pattern_that_is_not_a_regular_expression_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"--run \(: "):
         Payload(programs("alpha")).commands("(", [])
 
@@ -46,7 +46,7 @@ def test_the_guest_is_told_where_the_objects_are() -> None:
     assert Payload(programs("a")).guest_env() == {}
 
 
-def test_two_files_can_not_have_one_place() -> None:
+def test_two_files_can_not_have_the_same_path() -> None:
     tests = (Executable(Path("/x/a"), "program"), Executable(Path("/y/a"), "program"))
     with pytest.raises(PayloadError, match="/y/a and /x/a would both be 'a'"):
         Payload(tests).files()

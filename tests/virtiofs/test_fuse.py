@@ -127,7 +127,7 @@ def test_a_file_of_several_buffers(tree: Path) -> None:
 
 @pytest.mark.parametrize("name", [b"..", b".", b"", b"folder/inner", b"/etc", b"../secret"])
 @pytest.mark.parametrize("opcode", [LOOKUP, UNLINK])
-def test_a_name_that_leads_elsewhere_is_none(tree: Path, name: bytes, opcode: int) -> None:
+def test_a_name_that_leads_elsewhere_is_refused(tree: Path, name: bytes, opcode: int) -> None:
     with refused(errno.EINVAL):
         client(tree, writable=True).ask(opcode, ROOT, name + b"\0")
 
@@ -142,7 +142,7 @@ def test_symbolic_links_are_not_followed(tree: Path) -> None:
             asked.open(node)
         with refused(errno.ELOOP):
             asked.ask(CREATE, ROOT, struct.pack("<4I", os.O_WRONLY, 0o644, 0, 0) + name + b"\0")
-    # A folder that the guest knows stays that folder, whatever takes its name.
+    # A node stays the same folder, whatever takes the name of the folder.
     folder = asked.lookup(b"folder")
     (tree / "folder").rename(tree / "moved")
     (tree / "folder").symlink_to("..")
@@ -200,7 +200,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_what_is_forgotten_takes_no_descriptor(tree: Path) -> None:
+def test_a_forgotten_node_has_no_descriptor(tree: Path) -> None:
     asked = client(tree)
     before = descriptors()
     node = asked.lookup(b"file")
@@ -237,7 +237,7 @@ REQUESTS = st.lists(st.tuples(st.integers(0, 42), st.integers(0, 6), BODIES), ma
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests=REQUESTS, writable=st.booleans())
-def test_whatever_a_guest_asks_stays_in_the_folder(
+def test_no_request_leaves_the_folder(
     tree: Path, requests: list[tuple[int, int, bytes]], writable: bool
 ) -> None:
     outside, before = tree.parent / "secret", dict(state(tree))

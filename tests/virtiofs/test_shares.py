@@ -44,7 +44,7 @@ def test_shares_are_absolute_and_the_outer_ones_come_first(
         ("host", ["/run"], "--share /run: the guest has its own /run"),
     ],
 )
-def test_what_can_not_be_is_said(
+def test_values_that_are_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     rootfs: str | None,
@@ -61,11 +61,11 @@ def test_what_can_not_be_is_said(
     assert caught.value.advice
 
 
-def test_what_lies_below_a_share_of_usr_is_fine_with_a_root_of_the_hosts() -> None:
+def test_usr_can_be_shared_with_a_root_of_the_hosts() -> None:
     assert shares.parse_options("host", ["/usr"]).shares == (SharedFolder(Path("/usr")),)
 
 
-def test_secrets_stay_here() -> None:
+def test_secrets_are_not_passed_on() -> None:
     ours = {
         "PATH": "/home/me/bin:/usr/bin",
         "LC_ALL": "C",
@@ -117,17 +117,17 @@ def test_virtiofs_comes_before_9p(tmp_path: Path, config: str, transport: str) -
     assert plan(HostFiles(), image(tmp_path, ""), "6.1") == Plan()
 
 
-def test_a_kernel_of_which_nothing_is_known_but_its_code(tmp_path: Path) -> None:
+def test_a_kernel_without_modules_and_configuration_is_searched(tmp_path: Path) -> None:
     files, known = HostFiles(None, (SharedFolder(tmp_path),)), image(tmp_path, "")
     (tmp_path / "config").unlink()
     known.boot.write_bytes(b"\x7fELF...\0virtiofs\0...")
     found = plan(files, known, "6.1")
-    # Whether a device could be plugged in is not known.
+    # It is not known whether the kernel can hot-plug a device.
     assert (found.folders[0].transport, found.slots) == ("virtiofs", 0)
     known.boot.write_bytes(b"\x7fELF...\0virtio_fs_device\0...")
     with pytest.raises(BpfmatrixError, match="has neither"):
         plan(files, known, "6.1")
-    # A compressed one is left to try.
+    # A compressed kernel can't be searched, and is tried.
     known.boot.write_bytes(b"MZ")
     assert plan(files, known, "6.1").folders
 

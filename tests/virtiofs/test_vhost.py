@@ -129,7 +129,7 @@ def test_an_indirect_table(guest: Guest) -> None:
         ((GUEST + TABLE, 16, INDIRECT, 0), "or within another one"),
     ],
 )
-def test_nonsense_ends_the_device(
+def test_a_broken_queue_ends_the_server(
     guest: Guest, descriptor: tuple[int, int, int, int], words: str
 ) -> None:
     put_request(guest)
@@ -156,7 +156,7 @@ def test_nonsense_ends_the_device(
     heads=st.lists(st.integers(0, 70), min_size=1, max_size=4),
     content=st.binary(max_size=200),
 )
-def test_no_table_makes_it_fail_otherwise(
+def test_any_other_table_is_served_or_refused(
     tmp_path: Path, table: list[tuple[int, int, int, int]], heads: list[int], content: bytes
 ) -> None:
     fd = os.memfd_create("guest")
