@@ -47,7 +47,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
         if go is None:
             self.app.display_warning("no Go: this wheel lacks what `invoke verify` needs")
             return
-        # As src/bpfmatrix/payload/build.py builds them.
+        # As src/bpfmatrix/payload/shipped.py builds them.
         command = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
         for name, arch in itertools.product(PROGRAMS, ARCHITECTURES.values()):
             target = folder / f"{name}-{arch.name}"

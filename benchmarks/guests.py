@@ -19,8 +19,8 @@ from pathlib import Path
 
 from bpfmatrix import kernels
 from bpfmatrix.config.project import Project
-from bpfmatrix.guest import busybox, initramfs
-from bpfmatrix.guest.initramfs import Entry
+from bpfmatrix.guest import busybox
+from bpfmatrix.guest.cpio import Entry, pack
 from bpfmatrix.host.architecture import X86_64
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.verification import ProgramResult, Verification
@@ -67,7 +67,7 @@ def bare_boot_seconds(project: Project, kernel: str, elf: bool, folder: Path) ->
             *(Entry.folder("bin"), Entry.file("bin/busybox", program, executable=True)),
             *(Entry.folder("dev"), Entry.file("init", script, executable=True)),
         ]
-        archive.write_bytes(initramfs.pack(entries))
+        archive.write_bytes(pack(entries))
     command = [
         *(X86_64.qemu, "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2"),
         *("-m", "512M", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),

@@ -17,12 +17,12 @@ from tests.tool import REPOSITORY
 FIND_LOADER = """
 import sys
 from pathlib import Path
-from bpfmatrix.payload import build
+from bpfmatrix.payload import shipped
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 config = Config.model_validate({"kernels": {"6.1": {"source": {"oci": "example/6.1"}}}})
-print(build.loader(Project(Path.cwd(), config, Cache(Path("cache"))), sys.argv[1]))
+print(shipped.loader(Project(Path.cwd(), config, Cache(Path("cache"))), sys.argv[1]))
 """
 
 
@@ -145,15 +145,15 @@ def test_the_wheel_has_all_of_the_html_report(installed: Path) -> None:
 
 def test_the_wheel_has_what_traces_python(installed: Path, tmp_path: Path) -> None:
     words = """
-from bpfmatrix.payload import build
+from bpfmatrix.payload import shipped
 from bpfmatrix.config.models import Config
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.config.project import Project
 from pathlib import Path
 config = Config.model_validate({"kernels": {"6.1": {"source": {"oci": "example/6.1"}}}})
 project = Project(Path.cwd(), config, Cache(Path("cache")))
-print(build.tracer_object(project))
-print(build.python_lister())
+print(shipped.tracer_object(project))
+print(shipped.python_lister())
 """
     env = {"PATH": "/nowhere", "PYTHONPATH": str(installed), "HOME": str(tmp_path)}
     done = subprocess.run(

@@ -86,7 +86,7 @@ def _run(session: nox.Session, project: Project, ids: list[str] | None) -> None:
         cached = ids is None and (words.cached or before_push) and not words.fresh
         asked = options(
             *(words.run, words.binary, words.timeout, words.arguments, words.cold, cached),
-            files=shares.asked(words.rootfs, words.share),
+            files=shares.parse_options(words.rootfs, words.share),
             net=words.net,
             core=words.core,
         )

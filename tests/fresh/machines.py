@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host import process, tools
+from bpfmatrix.host import tools
+from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.sources import apt_sources
 from tests.fresh import host
 from tests.tool import REPOSITORY
@@ -159,7 +160,7 @@ def _run(
     with (
         log.open("ab") as output,
         subprocess.Popen(
-            process.tied(command),
+            tied(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -15,8 +15,8 @@ from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT, Architecture
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.build.make import Make
 from bpfmatrix.kernels.sources.debian import default_pattern
-from bpfmatrix.payload import build
-from bpfmatrix.payload.model import executable
+from bpfmatrix.payload import go
+from bpfmatrix.payload.executables import executable
 from bpfmatrix.vm import accelerator
 from bpfmatrix.vm.channels import CHANNELS
 from bpfmatrix.vm.launch import MachineSpec, machine_parts
@@ -137,7 +137,7 @@ def test_go_builds_tests_for_it_which_its_guests_take(
     payload = {"ebpf": None, "go": {"module": "support", "tags": []}}
     config = Config.model_validate({"kernels": kernels, "payload": payload})
     project = dataclasses.replace(library_project, config=config)
-    [binary] = build.go_tests(project, imaginary.name).files
+    [binary] = go.build_tests(project, imaginary.name).files
     assert executable(binary, imaginary.name).kind == "go-test"
     with pytest.raises(PayloadError, match=r"built for riscv, the guest is x86_64"):
         executable(binary, DEFAULT.name)

@@ -25,6 +25,12 @@ def python(code: str, *words: str) -> "subprocess.Popen[str]":
     )
 
 
+def waits_for_a_lock(pid: int) -> bool:
+    """Tell whether /proc/locks (proc_locks(5)) has a process among those that wait, after `->`."""
+    lines = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    return any(line[1:3] == ["->", "FLOCK"] and line[5] == str(pid) for line in lines)
+
+
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BPFMATRIX_CACHE", str(tmp_path / "own"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
@@ -43,7 +49,7 @@ def test_a_lock_keeps_other_processes_out(cache: Cache) -> None:
         other = python("with cache.lock('a/b'): print('in', flush=True)", str(cache.root))
         unrelated = python("with cache.lock('c'): print('in', flush=True)", str(cache.root))
         assert unrelated.communicate(timeout=20)[0] == "in\n"
-        # The other one began no later, and still waits.
+        wait_until(lambda: waits_for_a_lock(other.pid), "the other one waits for the lock")
         assert other.poll() is None
     assert other.communicate(timeout=20)[0] == "in\n"
 
@@ -58,7 +64,7 @@ def test_a_killed_holder_frees_its_lock(cache: Cache) -> None:
     holder.communicate()
     started = time.monotonic()
     with cache.lock("a"):
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 5  # the holder would have kept it for 60 s
 
 
 def test_staging_is_removed_however_it_ends(cache: Cache) -> None:
@@ -71,14 +77,14 @@ def test_staging_is_removed_however_it_ends(cache: Cache) -> None:
     assert not folder.exists()
 
 
-def test_what_was_moved_out_of_staging_stays(cache: Cache) -> None:
+def test_a_folder_that_was_moved_out_of_staging_stays(cache: Cache) -> None:
     with cache.staging() as folder:
         (folder / "made").mkdir()
         (folder / "made").rename(cache.root / "kept")
     assert (cache.root / "kept").is_dir()
 
 
-def test_staging_of_the_living_is_left_alone(cache: Cache) -> None:
+def test_staging_in_use_is_left_alone(cache: Cache) -> None:
     with cache.staging() as one:
         (one / "file").write_text("x")
         with cache.staging() as other:
@@ -86,7 +92,7 @@ def test_staging_of_the_living_is_left_alone(cache: Cache) -> None:
             assert (one / "file").exists()
 
 
-def test_staging_of_a_killed_process_is_swept_by_the_next(cache: Cache) -> None:
+def test_staging_of_a_killed_process_is_removed_by_the_next(cache: Cache) -> None:
     killed = python(
         "with cache.staging() as f: (f / 'half').write_text('x'); print(f, flush=True);"
         " time.sleep(60)",
@@ -101,7 +107,7 @@ def test_staging_of_a_killed_process_is_swept_by_the_next(cache: Cache) -> None:
         assert not stale.exists()
 
 
-def test_many_processes_at_once_sweep_nothing_of_each_other(cache: Cache) -> None:
+def test_processes_do_not_remove_the_staging_of_others(cache: Cache) -> None:
     code = (
         "for n in range(40):\n"
         "    with cache.staging() as f:\n"

@@ -18,7 +18,7 @@ def test_a_copy_has_the_content_and_the_holes(tmp_path: Path, pieces: dict[int, 
         for place, data in pieces.items():
             file.seek(place)
             file.write(data)
-    # What was there before is gone, also where the other one has a hole.
+    # The old content must be gone, also where the source has a hole.
     other.write_bytes(b"old" * MB)
     with one.open("rb") as source, other.open("r+b") as target:
         sparse.copy(source.fileno(), target.fileno())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.payload import build
+from bpfmatrix.payload import ebpf
 from tests.tool import REPOSITORY, ToolProject
 
 pytestmark = pytest.mark.integration
@@ -23,7 +23,7 @@ def three(project: ToolProject) -> ToolProject:
 @pytest.fixture(scope="module")
 def bounded_loops() -> str:
     """Our own object, built."""
-    objects = {path.name: path for path in build.objects(Project.load(REPOSITORY)).files}
+    objects = {path.name: path for path in ebpf.objects(Project.load(REPOSITORY)).files}
     return str(objects["bounded_loops.bpf.o"])
 
 

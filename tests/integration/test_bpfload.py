@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.payload import build
+from bpfmatrix.payload import shipped
 from tests.integration.bpfobjects import SOURCES, compile_object
 from tests.tool import ToolProject
 from tests.verify.objectfiles import clang
@@ -122,7 +122,7 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Call
     bad_objects(objects)
     cases = [f"case_of {name} {words}\n" for name, words in CASES.items()]
     project.script("cases", "".join((SCRIPT, *cases, CRASH)))
-    loader = build.loader(Project.load(project.root), "x86_64")
+    loader = shipped.loader(Project.load(project.root), "x86_64")
     done = project.invoke(
         *("matrix", "--kernels", ",".join(KERNELS), "--timeout", "180s"),
         *("--binary", str(loader), "--binary", "cases"),

@@ -219,7 +219,7 @@ def test_a_kernel_that_has_9p_alone(
         echo here >{shared}/file
         """,
     )
-    files = shares.asked("host", [str(given), f"{shared}:rw"])
+    files = shares.parse_options("host", [str(given), f"{shared}:rw"])
     options = RunOptions(binaries=(script,), files=files)
     [run] = run_tests(Project.load(project.root), ["6.1-full"], options)
     assert run.outcome is Outcome.PASSED, (project.root / run.logs[0]).read_text()

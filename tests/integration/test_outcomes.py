@@ -14,7 +14,7 @@ from tests.tool import ToolProject, by_name
 
 pytestmark = pytest.mark.integration
 
-# Says all that could be taken for a pass, wherever it can, and fails.
+# Writes everything that could be taken for a pass, wherever it can, and fails.
 LIES = """
 echo PASS
 echo '--- PASS: TestEverything (0.00s)'
@@ -30,8 +30,8 @@ echo 'exited 1 status=0' >/dev/kmsg
 exit 1
 """
 
-# Leaves no way to be missed by who ends it: in the background, in a session of its own, deaf to
-# signals, and in a loop that starts new ones.
+# Leaves processes that are hard to end: in the background, in a session of their own, ignoring
+# signals, and starting new ones in a loop.
 HANGS = """
 sleep 98765 &
 setsid sleep 98765 &
@@ -47,7 +47,6 @@ LEFT_OVER = """
 
 CRASHES = """
 echo these are its last words
-sleep 0.5
 echo c >/proc/sysrq-trigger
 sleep 60
 """
@@ -84,7 +83,7 @@ def test_pass_fail_hang_and_panic_on_one_machine(project: ToolProject, kernel: s
     assert run.reason == "panic after 4 tests: sysrq triggered crash"
     assert run.release.startswith(f"{kernel}.")
     assert done.status == 1
-    # What a person sees: the kernel, what happened, and the console's last lines.
+    # The output shows what happened, and the last lines of the console.
     assert "panic after 4 tests: sysrq triggered crash" in done.output
     assert "Kernel panic - not syncing: sysrq triggered crash" in done.output
     assert any(line.startswith("sysrq_handle_crash+0x") for line in run.trace)
@@ -287,13 +286,17 @@ def test_go_tests_that_fail_hang_and_panic(project: ToolProject, go_module: GoMo
 
 
 def test_two_runs_at_once(project: ToolProject, tmp_path: Path) -> None:
-    other = ToolProject(tmp_path / "other")
+    other, met = ToolProject(tmp_path / "other"), tmp_path / "met"
     other.configure()
-    good = project.script("good", "sleep 1; hostname >/tmp/mine; cat /tmp/mine")
-    bad = other.script("bad", "sleep 1; test ! -e /tmp/mine && exit 7")
+    met.mkdir()
+    # Each waits for the other in a folder that both share: then both machines run.
+    meets = f"touch {met}/$(basename $0); until [ -e {met}/good ] && [ -e {met}/bad ]; do :; done"
+    good = project.script("good", f"hostname >/tmp/mine; {meets}; cat /tmp/mine")
+    bad = other.script("bad", f"{meets}; test ! -e /tmp/mine && exit 7")
+    share = ("--share", f"{met}:rw")
     processes = [
-        project.start("run", "--kernel", "6.1", "--binary", good),
-        other.start("run", "--kernel", "6.1", "--binary", bad),
+        project.start("run", "--kernel", "6.1", "--binary", good, *share),
+        other.start("run", "--kernel", "6.1", "--binary", bad, *share),
     ]
     statuses = [project.finish(process).status for process in processes]
     assert statuses == [0, 1]

@@ -1,7 +1,7 @@
-"""Warm templates of real kernels: what a restored guest is, and every way in which one goes wrong.
+"""Warm templates of real kernels: restored guests, damaged templates, killed and parallel runs.
 
-The tests share a cache of their own, which has the kernels of the user's. `saved` puts a template
-into it that was just made; what a test does to that is undone for the next one.
+The tests share a cache of their own, with the kernels of the user's cache. The fixture `saved` puts
+a fresh copy of a template into it for each test.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox
 from bpfmatrix.host.architecture import ARCHITECTURES, X86_64
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.payload import model
+from bpfmatrix.payload import disk
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session import preparation
@@ -39,29 +40,29 @@ from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.workload import SuiteWorkload
 from bpfmatrix.vm import launch, machine, template
 from bpfmatrix.vm.template import Template
-from tests.tool import REPOSITORY, ToolProject, qemus_of, wait_until
+from tests.tool import REPOSITORY, ToolProject, plain_environment, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
 
-# The one that boots fastest.
+# It boots fastest.
 KERNEL = "5.10"
 SHARED = ("kernels", "refs", "busybox", "kvm-probe.json")
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    """A cache of this file's, in which kernels appear as tests ask for them."""
+    """The cache of these tests. `share` puts kernels into it."""
     return Cache(tmp_path_factory.mktemp("cache"))
 
 
 def share(kernel: KernelConfig, cache: Cache) -> None:
-    """Let a cache have a kernel of the user's cache, where it is fetched once."""
+    """Link a kernel of the user's cache, into which it is fetched if it is missing, to a cache."""
     users = Cache.default()
     kernels.provide(kernel, users)
     busybox.executable(kernel.arch, users)
     for name in SHARED:
         if (users.root / name).exists():
-            # Links, and only of what is not there yet.
+            # Only what is not there yet.
             words = ["cp", "-a", "--link", "--no-clobber", str(users.root / name), str(cache.root)]
             if subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode:
                 words.remove("--link")  # another file system
@@ -70,7 +71,7 @@ def share(kernel: KernelConfig, cache: Cache) -> None:
 
 @dataclass(frozen=True)
 class Runner:
-    """A project with a cache, in which scripts are run by the library itself."""
+    """A project and a cache. The library runs scripts in this process, or the tool in another."""
 
     tool: ToolProject
     cache: Cache
@@ -84,7 +85,7 @@ class Runner:
         return {"BPFMATRIX_CACHE": str(self.cache.root)}
 
     def run(self, script: str, kernel: str = KERNEL, cold: bool = False) -> tuple[KernelRun, str]:
-        """Run a script; returns what came of it and what was printed."""
+        """Run a script; return its result, and what was printed."""
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             options = RunOptions(binaries=(self.script(script),), cold=cold)
@@ -152,7 +153,7 @@ def test_each_restored_guest_is_one_of_its_own(
     shutil.rmtree(cache.root / "templates", ignore_errors=True)
 
     seen = []
-    # Its first words: what comes later is random in any case, for the kernel reseeds itself.
+    # The first random bytes: later ones differ in any case, since the kernel reseeds itself.
     script = """
         dd if=/dev/urandom bs=32 count=1 2>/dev/null | hexdump -v -e '32/1 "%02x" "\\n"'
         date +%s
@@ -174,7 +175,7 @@ def test_each_restored_guest_is_one_of_its_own(
         assert before - 2 <= int(clock) <= after + 2
         assert host == "kernel-" + kernel.replace(".", "-")
         assert release == result.release
-        # The payload of this run, not the one that the template was made for.
+        # The payload is that of this run, not that for which the template was made.
         assert which == f"this is run {number}"
         seen.append((random, uuid, boot_id))
     for values in zip(*seen, strict=True):
@@ -191,17 +192,21 @@ def test_templates_are_listed_with_what_they_really_take(runner: Runner, saved: 
     [row] = json.loads(listed.output)
     taken = subprocess.check_output(["du", "-s", "--block-size=1", str(saved.folder)], text=True)
     assert row["templates"] == 1
-    # du counts the folder itself too.
+    # du also counts the folder itself.
     assert 0 <= int(taken.split()[0]) - row["template_bytes"] <= 1 << 16
-    # Its memory is 512 MB, most of which no guest ever wrote to.
+    # The guest never wrote to most of its 512 MB of memory.
     assert row["template_bytes"] < saved.memory.stat().st_size / 2
 
 
 def test_the_console_of_a_restored_guest_begins_with_its_boot(
     runner: Runner, saved: Template
 ) -> None:
-    result, _ = runner.run("echo to the console >/dev/kmsg; sleep 0.2")
-    console = (runner.tool.root / result.console).read_text()
+    path = runner.tool.root / f".bpfmatrix/results/{KERNEL}/console.log"
+    process = runner.start("echo to the console >/dev/kmsg; sleep 60")
+    wait_until(lambda: path.exists() and "to the console\n" in path.read_text(), "it is there")
+    process.kill()
+    runner.tool.finish(process)
+    console = path.read_text()
     assert "Linux version 5.10" in console
     assert "to the console" in console.splitlines()[-1]
 
@@ -236,12 +241,12 @@ def prepared_run(runner: Runner) -> preparation.Prepared:
 def test_a_payload_that_needs_a_larger_disk_has_a_template_of_its_own(
     runner: Runner, saved: Template, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "_IMAGE_BYTES", model._IMAGE_BYTES * 2)
+    monkeypatch.setattr(disk, "_IMAGE_BYTES", disk._IMAGE_BYTES * 2)
     result, output = runner.run("cat /sys/block/vda/size")
     assert result.outcome is Outcome.PASSED, output
     assert "warm, template made" in output
     sectors = (runner.tool.root / result.logs[0]).read_text()
-    assert int(sectors) * 512 == model._IMAGE_BYTES
+    assert int(sectors) * 512 == disk._IMAGE_BYTES
     assert len(runner.templates()) == 2
     assert saved.damage() == ""
 
@@ -250,7 +255,7 @@ def test_a_payload_that_needs_a_larger_disk_has_a_template_of_its_own(
 
 
 def truncate(path: Path) -> None:
-    # With its old time, as a copy that was cut short may have it.
+    # With the old time, as after a copy that was cut short.
     stat = path.stat()
     os.truncate(path, stat.st_size // 2)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -283,7 +288,7 @@ def test_a_damaged_template_is_discarded(
 
 
 def test_a_state_that_does_not_fit_its_memory(runner: Runner, saved: Template) -> None:
-    # Whole to all that can be checked: the processor goes on in a memory without a kernel.
+    # No check finds this damage: the processor resumes in memory that has no kernel.
     size = saved.memory.stat().st_size
     os.truncate(saved.memory, 0)
     os.truncate(saved.memory, size)
@@ -307,7 +312,7 @@ def test_a_state_that_qemu_does_not_take(runner: Runner, saved: Template) -> Non
 def test_a_restored_guest_that_never_says_ready_is_given_up(
     runner: Runner, saved: Template, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The guest is awake, but nobody tells it to go on.
+    # The guest runs, but is never told to go on.
     monkeypatch.setattr(machine, "resume_line", lambda *_: "true")
     monkeypatch.setattr(launch, "_RESTORE_SECONDS", 1.5)
     result, output = runner.run("echo fine")
@@ -332,62 +337,92 @@ def test_a_qemu_that_never_answers_is_given_up(
     assert (result.outcome, result.start) == (Outcome.PASSED, "cold"), output
     assert "discarded: no sign of life within 1.5 s" in lines_about_templates(output)[0]
     assert time.monotonic() - started < 60
-    assert saved.damage() == ""  # of the real QEMU, whose key is another one
+    assert saved.damage() == ""  # the wrapper has a key of its own
 
 
 # Killed
 
 
-def folder_of_making(runner: Runner) -> Path | None:
-    return next(iter((runner.cache.root / "tmp").glob("*/template")), None)
+# Runs a script, and kills itself before or after a call of this method. With further words, only a
+# call that has them as its first arguments counts.
+KILLS_ITSELF = """
+import inspect, os, pydoc, signal, sys
+from pathlib import Path
+from bpfmatrix.config.project import Project
+from bpfmatrix.session.options import Options
+from bpfmatrix.suite import matrix
+
+kernel, script, when, owner, name, *words = sys.argv[1:]
+real = getattr(pydoc.locate(owner), name)
 
 
-def file_of_making(name: str) -> Callable[[Runner], bool]:
-    def there(runner: Runner) -> bool:
-        folder = folder_of_making(runner)
-        return folder is not None and (folder / name).exists()
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    return there
+
+async def die_after(result):
+    await result
+    die()
+
+
+def replacement(self, *args, **more):
+    if list(args[: len(words)]) != words:
+        return real(self, *args, **more)
+    if when == "before":
+        die()
+    result = real(self, *args, **more)
+    return die_after(result) if inspect.isawaitable(result) else die()
+
+
+setattr(pydoc.locate(owner), name, replacement)
+matrix.run(Project.load(), [kernel], Options(binaries=(Path(script),)))
+"""
+
+MACHINE, QMP = "bpfmatrix.vm.machine.Machine", "qemu.qmp.QMPClient"
+TEMPLATE = "bpfmatrix.vm.template.Template"
+
+
+def killed(runner: Runner, *moment: str) -> None:
+    """Run a script, in a process that is killed at this moment; see KILLS_ITSELF."""
+    words = (KERNEL, str(runner.script("sleep 20")), *moment)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS_ITSELF, *words],
+        cwd=runner.tool.root,
+        env={**plain_environment(), **runner.env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stdout
+    wait_until(lambda: not qemus_of(runner.tool), "QEMU ended", seconds=3)
 
 
 @pytest.mark.parametrize(
-    ("moment", "seconds"),
+    "moment",
     [
-        (file_of_making("memory"), 0.0),
-        (file_of_making("memory"), 0.7),
-        (file_of_making("state"), 0.0),
-        (file_of_making("state"), 0.015),
-        (file_of_making("state"), 0.03),
-        (file_of_making("template.json"), 0.0),
-        (lambda runner: bool(runner.templates()), 0.0),
+        ("before", MACHINE, "become_ready"),
+        ("after", MACHINE, "become_ready"),
+        ("before", QMP, "execute", "migrate"),
+        ("after", QMP, "execute", "migrate"),
+        ("after", MACHINE, "save"),
+        ("before", TEMPLATE, "describe"),
+        ("after", TEMPLATE, "describe"),
+        ("before", MACHINE, "load"),
     ],
-    ids=["boot", "boot later", "save", "save 15 ms", "save 30 ms", "describe", "done"],
+    ids=["boot", "booted", "save", "saving", "saved", "copied", "described", "done"],
 )
-def test_killed_while_a_template_is_made(
-    runner: Runner, moment: Callable[[Runner], bool], seconds: float
-) -> None:
-    # As fast as it goes: each of these files is there for some milliseconds.
-    process = runner.start("sleep 20")
-    deadline = time.monotonic() + 60
-    while not moment(runner) and time.monotonic() < deadline and process.poll() is None:
-        # A run that was faster than this loop is as good a moment as any.
-        if runner.templates():
-            break
-    time.sleep(seconds)
-    process.kill()
-    runner.tool.finish(process)
-    wait_until(lambda: not qemus_of(runner.tool), "QEMU ended", seconds=3)
-    # It is there as a whole or not at all.
-    assert [found.damage() for found in runner.templates()] in ([], [""])
-    with runner.cache.staging():  # whoever comes next sweeps
+def test_killed_while_a_template_is_made(runner: Runner, moment: tuple[str, ...]) -> None:
+    killed(runner, *moment)
+    # It is complete, or not there at all.
+    is_done = moment == ("before", MACHINE, "load")
+    assert [found.damage() for found in runner.templates()] == ([""] if is_done else [])
+    with runner.cache.staging():  # which removes what the killed process left
         assert len(list((runner.cache.root / "tmp").iterdir())) == 1
 
 
 def test_a_run_after_a_killed_one_is_right(runner: Runner) -> None:
-    process = runner.start("sleep 20")
-    wait_until(lambda: file_of_making("memory")(runner), "the template's guest boots")
-    process.kill()
-    runner.tool.finish(process)
+    killed(runner, "before", MACHINE, "become_ready")
     result, output = runner.run("echo fine")
     assert result.outcome is Outcome.PASSED
     assert lines_about_templates(output) == []
@@ -395,17 +430,21 @@ def test_a_run_after_a_killed_one_is_right(runner: Runner) -> None:
     assert list((runner.cache.root / "tmp").iterdir()) == []
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.04, 0.15], ids=["start", "load", "resume"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        ("before", MACHINE, "load"),
+        ("after", QMP, "execute", "migrate-incoming"),
+        ("before", MACHINE, "become_ready"),
+        ("after", MACHINE, "become_ready"),
+    ],
+    ids=["start", "load", "resume", "ready"],
+)
 def test_killed_while_a_template_is_restored(
-    runner: Runner, saved: Template, seconds: float
+    runner: Runner, saved: Template, moment: tuple[str, ...]
 ) -> None:
     content = checksums(saved)
-    process = runner.start("sleep 20")
-    wait_until(lambda: qemus_of(runner.tool), "QEMU runs")
-    time.sleep(seconds)
-    process.kill()
-    runner.tool.finish(process)
-    wait_until(lambda: not qemus_of(runner.tool), "QEMU ended", seconds=3)
+    killed(runner, *moment)
     assert saved.damage() == ""
     assert checksums(saved) == content
     result, output = runner.run("echo fine")
@@ -424,7 +463,7 @@ def checksums(found: Template) -> str:
 def test_a_disk_that_is_too_full_for_a_template(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(template, "_WANTED_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(template, "_NEEDED_FREE_BYTES", 1 << 60)
     is_cold_with_one_line(runner, r"the cache's disk has only")
 
 
@@ -441,12 +480,16 @@ def test_a_disk_that_fills_up_while_the_state_is_written(
     is_cold_with_one_line(runner, "No space left on device")
 
 
+def memory_of_making(cache: Cache) -> Path | None:
+    """Return the memory of a template that is being made, once QEMU has created it."""
+    return next(iter((cache.root / "tmp").glob("*/template/memory")), None)
+
+
 def test_a_disk_that_fills_up_while_the_memory_is_written(runner: Runner) -> None:
-    # What the kernel does to a process that writes to a page of a file, and there is no block.
+    # The kernel sends SIGBUS to a process that writes to a hole of a mapped file on a full disk.
     def hurt() -> None:
-        wait_until(lambda: file_of_making("memory")(runner), "the template's guest boots")
-        memory = str(folder_of_making(runner)).encode()
-        # Those that the library starts have this process's working directory.
+        wait_until(lambda: memory_of_making(runner.cache), "the template's guest boots")
+        memory = str(memory_of_making(runner.cache)).encode()
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
                 if memory in path.read_bytes():
@@ -469,7 +512,7 @@ def is_cold_with_one_line(runner: Runner, words: str) -> None:
 
 
 def test_no_file_of_the_memorys_size_can_be_written(runner: Runner) -> None:
-    # As on a file system, or with a quota, that takes no such file.
+    # As on a file system, or with a quota, that does not allow such a large file.
     script = runner.script("echo fine")
     process = runner.tool.start(
         *("run", "--kernel", KERNEL, "--binary", str(script)),
@@ -488,13 +531,12 @@ def test_no_file_of_the_memorys_size_can_be_written(runner: Runner) -> None:
 
 
 def test_a_template_that_is_pruned_while_in_use(runner: Runner, saved: Template) -> None:
-    # The guest first waits, then reads memory that it had when it was saved: its file system.
-    process = runner.start(
-        "echo begun; sleep 1.5; cat /bin/busybox /init /etc/* | md5sum; uname -r"
-    )
+    # After the pruning, the guest reads memory that it had when it was saved: its root file system.
+    process = runner.start("echo begun; sleep 3; cat /bin/busybox /init /etc/* | md5sum; uname -r")
     log = runner.tool.root / f".bpfmatrix/results/{KERNEL}/script.log"
     wait_until(lambda: log.exists() and "begun" in log.read_text(), "the test runs")
     [removed] = template.prune(runner.cache)
+    assert log.read_text() == "begun\n"
     assert removed.size_bytes > 10 << 20
     assert runner.templates() == []
     assert list((runner.cache.root / "tmp").iterdir()) == []
@@ -518,11 +560,26 @@ def test_a_template_that_is_pruned_just_before_it_is_restored(
     assert len(lines_about_templates(output)) == 1
 
 
+def opened(pid: int, path: Path) -> bool:
+    """Tell whether a process has a file open."""
+    found = False
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found |= link.readlink() == path
+    return found
+
+
 def test_two_processes_that_need_the_same_template_make_one(runner: Runner, tmp_path: Path) -> None:
     other = ToolProject(tmp_path / "other")
     other.configure([KERNEL])
     both = [runner, dataclasses.replace(runner, tool=other)]
-    processes = [one.start("echo fine") for one in both]
+    prepared = prepared_run(runner)
+    name = template._folder(runner.cache, prepared.spec, prepared.image.label).name
+    # Both come to the lock before either can have it.
+    with runner.cache.lock(f"template-{name}"):
+        processes = [one.start("echo fine") for one in both]
+        lock = runner.cache.root / f"locks/template-{name}"
+        wait_until(lambda: all(opened(process.pid, lock) for process in processes), "both wait")
     done = [one.tool.finish(process) for one, process in zip(both, processes, strict=True)]
     assert [one.status for one in done] == [0, 0], done
     said = sorted(one.output.partition("boot    ")[2].partition(",")[0] for one in done)
@@ -540,7 +597,7 @@ def test_thirty_runs_in_a_row(runner: Runner, saved: Template) -> None:
 
 
 def test_ten_side_by_side(runner: Runner) -> None:
-    """Ten kernels that are one, so they make one template; each has a name and random bits."""
+    """Ten ids of one kernel use one template; each guest has its own name and random bits."""
     folder = next((runner.cache.root / "kernels/x86_64").glob("5.10*"))
     ids = [f"k{number}" for number in range(10)]
     config = {

@@ -19,7 +19,7 @@ def written(root: Path, **contents: str) -> None:
         path.write_text(content)
 
 
-def test_a_file_and_a_tree(tmp_path: Path) -> None:
+def test_a_file_and_a_folder(tmp_path: Path) -> None:
     written(tmp_path, one="1", tree__a="a", tree__deep__b="b")
     (tmp_path / "tree/empty").mkdir()
     files = {"x/first": Path("one"), "data": Path("tree"), "absolute": tmp_path / "one"}
@@ -31,7 +31,7 @@ def test_a_file_and_a_tree(tmp_path: Path) -> None:
     }
 
 
-def test_links_are_what_they_lead_to(tmp_path: Path) -> None:
+def test_links_are_followed(tmp_path: Path) -> None:
     written(tmp_path, tree__a="a", other__b="b")
     (tmp_path / "tree/to_file").symlink_to("a")
     (tmp_path / "tree/to_folder").symlink_to("../other")
@@ -49,7 +49,7 @@ def test_a_tree_that_leads_back_to_itself(tmp_path: Path) -> None:
         extra_files.named(tmp_path, {"t": Path("tree")})
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
+def test_what_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(PayloadError, match="missing can't be read: No such file"):
         extra_files.named(tmp_path, {"t": Path("missing")})
     os.mkfifo(tmp_path / "pipe")
@@ -61,14 +61,14 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         extra_files.named(tmp_path, {"t": Path("tree")})
 
 
-def test_two_files_of_one_place(tmp_path: Path) -> None:
+def test_two_files_with_the_same_path(tmp_path: Path) -> None:
     written(tmp_path, tree__a="a", one="1")
     with pytest.raises(PayloadError, match="would both be t/a in the payload"):
         extra_files.named(tmp_path, {"t": Path("tree"), "t/a": Path("one")})
 
 
 @pytest.mark.parametrize("place", ["", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b"])
-def test_places_that_are_none(place: str) -> None:
+def test_places_that_are_refused(place: str) -> None:
     assert not is_place(place)
     with pytest.raises(ValueError, match="expected a relative path"):
         Payload(files={place: Path("x")})
@@ -83,7 +83,7 @@ def test_a_place_stays_in_its_tree(text: str) -> None:
 
 
 class Commands:
-    """A command that a project lists files with, and how often it was run."""
+    """A project's command that lists files, and how often it was run."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -114,7 +114,7 @@ def test_a_command_lists_files(commands: Commands) -> None:
     assert commands.listed() == {"tree/bin/a": Path("/bin/sh"), "tree/b": root / "here"}
 
 
-def test_it_is_run_again_only_where_something_changed(commands: Commands) -> None:
+def test_it_is_only_run_again_if_something_changed(commands: Commands) -> None:
     written(commands.project.root, here="1")
     commands.prints("a\\there")
     first = commands.listed()
@@ -142,7 +142,7 @@ def test_the_command_knows_the_architecture(commands: Commands) -> None:
     "line",
     ["a", "\\t/bin/sh", "../a\\t/bin/sh", "a\\t", "a\\t/bin/nothing-of-that-name", "a\\t/bin"],
 )
-def test_lines_that_name_no_file(commands: Commands, line: str) -> None:
+def test_lines_that_do_not_name_a_file(commands: Commands, line: str) -> None:
     commands.prints(line)
     with pytest.raises(PayloadError, match=r"sh list\.sh printed "):
         commands.listed()

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bpfmatrix.payload.go import run_arguments
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite import gotest
-from bpfmatrix.suite.gotest import GoOutput, Throttle, arguments, said
+from bpfmatrix.suite.gotest import GoOutput, Throttle, said
 from tests.goproject import GoModule
 
 
@@ -87,7 +88,7 @@ def test_what_a_test_prints_is_its_output_and_no_result(recorded: bytes) -> None
 
 
 def test_no_test_is_no_result(go_module: GoModule) -> None:
-    status, output = go_module.run(*arguments("NoSuchTest")[2:])
+    status, output = go_module.run(*run_arguments("NoSuchTest")[2:])
     assert status == 0
     found, go = read(output)
     assert found == {}
@@ -95,7 +96,7 @@ def test_no_test_is_no_result(go_module: GoModule) -> None:
 
 
 def test_a_pattern_chooses(go_module: GoModule) -> None:
-    _, output = go_module.run(*arguments("TestSubtests/good")[2:])
+    _, output = go_module.run(*run_arguments("TestSubtests/good")[2:])
     assert outcomes(read(output)[0]) == {"TestSubtests/good": "passed"}
 
 

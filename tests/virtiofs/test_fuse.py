@@ -1,4 +1,4 @@
-"""A folder as a guest's FUSE client sees it, and as one that is up to no good does."""
+"""The FUSE server, asked by a well-behaved client and by a malicious one."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bpfmatrix.virtiofs.fuse import Folder
+from bpfmatrix.virtiofs.fuse import FuseServer
 
 ROOT = 1
 LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK = 1, 2, 3, 4, 5, 6
@@ -23,20 +23,20 @@ WRITING = (4, 6, 8, 9, 10, 11, 12, 13, 16, 35, 43, 45)
 
 @dataclass
 class Client:
-    """Asks as the kernel does."""
+    """Sends requests as the kernel does."""
 
-    folder: Folder
+    server: FuseServer
     unique: int = 0
     reply: bytearray = field(default_factory=lambda: bytearray(1 << 17))
 
     def ask(self, opcode: int, node: int, body: bytes = b"") -> bytes:
-        """Return the reply's body; raises the OSError that the reply tells of."""
+        """Return the body of the reply; raises OSError with the error in the reply."""
         self.unique += 1
         header = struct.pack("<IIQQIIII", 40 + len(body), opcode, self.unique, node, 0, 0, 0, 0)
         whole = memoryview(self.reply)
-        # In pieces, as the guest gives pages.
+        # In several buffers, since a guest gives pages.
         pieces = [whole[:16], whole[16:100], whole[100:]]
-        size = self.folder.answer(header + body, pieces)
+        size = self.server.answer(header + body, pieces)
         if opcode == FORGET:
             assert size == 0
             return b""
@@ -60,7 +60,7 @@ class Client:
         return self.ask(READ, 0, struct.pack("<QQIIQII", handle, offset, size, 0, 0, 0, 0))
 
     def names(self, node: int = ROOT) -> dict[bytes, int]:
-        """List a folder as many small readings, name to type."""
+        """List a folder by many small READDIRs: the type of each name."""
         handle = struct.unpack_from("<Q", self.ask(OPENDIR, node, bytes(8)))[0]
         found, offset = {}, 0
         while content := self.ask(
@@ -76,7 +76,7 @@ class Client:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A folder with a few things in it, beside a secret."""
+    """A folder with a few files, and a secret beside it."""
     (tmp_path / "secret").write_text("of nobody's business")
     root = tmp_path / "root"
     (root / "folder").mkdir(parents=True)
@@ -88,7 +88,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def client(tree: Path, writable: bool = False) -> Client:
-    return Client(Folder(tree, writable, 1.0))
+    return Client(FuseServer(tree, writable, 1.0))
 
 
 def refused(number: int) -> "pytest.RaisesExc[OSError]":
@@ -112,7 +112,7 @@ def test_reading(tree: Path) -> None:
     assert asked.ask(READLINK, asked.lookup(b"link")) == b"../secret"
     folder, file, link = stat.S_IFDIR >> 12, stat.S_IFREG >> 12, stat.S_IFLNK >> 12
     assert asked.names() == {b"folder": folder, b"file": file, b"link": link, b"away": link}
-    # What is not there may be remembered as such.
+    # The client may remember that the name does not exist.
     assert asked.lookup(b"nothing") == 0
     with refused(errno.ENOSYS):
         asked.ask(GETXATTR, ROOT, struct.pack("<II", 0, 0) + b"user.a\0")
@@ -127,7 +127,7 @@ def test_a_file_of_several_buffers(tree: Path) -> None:
 
 @pytest.mark.parametrize("name", [b"..", b".", b"", b"folder/inner", b"/etc", b"../secret"])
 @pytest.mark.parametrize("opcode", [LOOKUP, UNLINK])
-def test_a_name_that_leads_elsewhere_is_none(tree: Path, name: bytes, opcode: int) -> None:
+def test_a_name_that_leads_elsewhere_is_refused(tree: Path, name: bytes, opcode: int) -> None:
     with refused(errno.EINVAL):
         client(tree, writable=True).ask(opcode, ROOT, name + b"\0")
 
@@ -142,7 +142,7 @@ def test_symbolic_links_are_not_followed(tree: Path) -> None:
             asked.open(node)
         with refused(errno.ELOOP):
             asked.ask(CREATE, ROOT, struct.pack("<4I", os.O_WRONLY, 0o644, 0, 0) + name + b"\0")
-    # A folder that the guest knows stays that folder, whatever takes its name.
+    # A node stays the same folder, whatever takes the name of the folder.
     folder = asked.lookup(b"folder")
     (tree / "folder").rename(tree / "moved")
     (tree / "folder").symlink_to("..")
@@ -179,7 +179,7 @@ def test_writing(tree: Path) -> None:
     assert (tree / "folder/older").exists()
     asked.ask(LINK, ROOT, struct.pack("<Q", asked.lookup(b"link")) + b"same link\0")
     assert (tree / "same link").is_symlink()
-    # Its owner is who runs this, which the guest has as root; it can be nobody else.
+    # The user who runs the server is root to the client, and no other owner can be set.
     own = setattr_body(uid=0, valid=1 << 1)
     attributes = asked.ask(SETATTR, asked.lookup(b"file"), own)[16:]
     assert struct.unpack_from("<2I", attributes, 68) == (0, 0)
@@ -200,7 +200,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_what_is_forgotten_takes_no_descriptor(tree: Path) -> None:
+def test_a_forgotten_node_has_no_descriptor(tree: Path) -> None:
     asked = client(tree)
     before = descriptors()
     node = asked.lookup(b"file")
@@ -231,13 +231,13 @@ BODIES = st.one_of(
     st.builds(lambda n, rest: struct.pack("<Q", n) + rest, st.integers(0, 6),
               st.binary(max_size=88)),
 )  # fmt: skip
-# Not FALLOCATE, which may well fill the disk.
+# No FALLOCATE, which could fill the disk.
 REQUESTS = st.lists(st.tuples(st.integers(0, 42), st.integers(0, 6), BODIES), max_size=30)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests=REQUESTS, writable=st.booleans())
-def test_whatever_a_guest_asks_stays_in_the_folder(
+def test_no_request_leaves_the_folder(
     tree: Path, requests: list[tuple[int, int, bytes]], writable: bool
 ) -> None:
     outside, before = tree.parent / "secret", dict(state(tree))
@@ -249,11 +249,11 @@ def test_whatever_a_guest_asks_stays_in_the_folder(
         header = struct.pack("<IIQQIIII", 40 + len(body), opcode, 1, node, 0, 0, 0, 0)
         buffer = bytearray(1 << 17)
         try:
-            size = asked.folder.answer(header + body, [memoryview(buffer)])
-        except (ValueError, struct.error):  # such as a FORGET without a number: no FUSE client's
+            size = asked.server.answer(header + body, [memoryview(buffer)])
+        except (ValueError, struct.error):  # such as a FORGET without a body
             continue
         replies.append(bytes(buffer[:size]))
-    asked.folder.close()
+    asked.server.close()
     assert outside.read_text() == "of nobody's business"
     assert sorted(path.name for path in tree.parent.iterdir()) == ["root", "secret"]
     assert not any(b"nobody's business" in reply for reply in replies)

@@ -1,4 +1,4 @@
-"""What is typed behind --rootfs and --share."""
+"""The options --rootfs and --share."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.virtiofs import shares
-from bpfmatrix.virtiofs.shares import HostFiles, Share
+from bpfmatrix.virtiofs.shares import HostFiles, SharedFolder
 from tests.kernels import synthetic
 
 
@@ -19,22 +19,22 @@ def test_shares_are_absolute_and_the_outer_ones_come_first(
     (tmp_path / "outer/inner:rw").mkdir(parents=True)
     (tmp_path / "link").symlink_to("outer")
     monkeypatch.chdir(tmp_path)
-    found = shares.asked(None, ["link/inner:rw:ro", "outer:rw"])
-    outer, inner = Share(tmp_path / "outer", True), Share(tmp_path / "outer/inner:rw")
+    found = shares.parse_options(None, ["link/inner:rw:ro", "outer:rw"])
+    outer, inner = SharedFolder(tmp_path / "outer", True), SharedFolder(tmp_path / "outer/inner:rw")
     assert found == HostFiles(None, (outer, inner), tmp_path)
-    assert shares.asked("host", []).is_host
-    assert not shares.asked(None, [])
-    assert shares.asked("outer", []).root == tmp_path / "outer"
+    assert shares.parse_options("host", []).is_host
+    assert not shares.parse_options(None, [])
+    assert shares.parse_options("outer", []).root == tmp_path / "outer"
 
 
 @pytest.mark.parametrize(
     ("rootfs", "share", "words"),
     [
         ("missing", [], "--rootfs missing: no such folder"),
-        ("file", [], "--rootfs file: no folder"),
+        ("file", [], "--rootfs file: not a folder"),
         ("empty", [], "--rootfs empty: the folder is empty"),
         (None, ["missing:rw"], "--share missing: no such folder"),
-        (None, ["file"], "--share file: no folder"),
+        (None, ["file"], "--share file: not a folder"),
         (None, ["loop"], "--share loop: "),
         (None, ["empty:rwx"], "--share empty:rwx: no such folder"),
         (None, ["a\0b"], "no such folder"),
@@ -45,7 +45,7 @@ def test_shares_are_absolute_and_the_outer_ones_come_first(
         ("host", ["/run"], "--share /run: the guest has its own /run"),
     ],
 )
-def test_what_can_not_be_is_said(
+def test_values_that_are_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     rootfs: str | None,
@@ -57,16 +57,16 @@ def test_what_can_not_be_is_said(
     (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as caught:
-        shares.asked(rootfs, share)
+        shares.parse_options(rootfs, share)
     assert words in caught.value.what
     assert caught.value.advice
 
 
-def test_what_lies_below_a_share_of_usr_is_fine_with_a_root_of_the_hosts() -> None:
-    assert shares.asked("host", ["/usr"]).shares == (Share(Path("/usr")),)
+def test_usr_can_be_shared_with_a_root_of_the_hosts() -> None:
+    assert shares.parse_options("host", ["/usr"]).shares == (SharedFolder(Path("/usr")),)
 
 
-def test_secrets_stay_here() -> None:
+def test_secrets_are_not_passed_on() -> None:
     ours = {
         "PATH": "/home/me/bin:/usr/bin",
         "LC_ALL": "C",
@@ -105,7 +105,7 @@ NINE_P = "CONFIG_9P_FS=y\nCONFIG_NET_9P_VIRTIO=y\n"
     [(VIRTIOFS + OVERLAY + NINE_P, "virtiofs"), (NINE_P + OVERLAY, "9p")],
 )
 def test_virtiofs_comes_before_9p(tmp_path: Path, config: str, transport: str) -> None:
-    files = HostFiles(Path("/"), (Share(tmp_path, True),), tmp_path)
+    files = HostFiles(Path("/"), (SharedFolder(tmp_path, True),), tmp_path)
     found = plan(files, image(tmp_path, config), "6.1")
     assert {folder.transport for folder in found.folders} == {transport}
     assert [folder.writable for folder in found.folders] == [False, True]
@@ -118,17 +118,17 @@ def test_virtiofs_comes_before_9p(tmp_path: Path, config: str, transport: str) -
     assert plan(HostFiles(), image(tmp_path, ""), "6.1") == HostFilesPlan()
 
 
-def test_a_kernel_of_which_nothing_is_known_but_its_code(tmp_path: Path) -> None:
-    files, known = HostFiles(None, (Share(tmp_path),)), image(tmp_path, "")
+def test_a_kernel_without_modules_and_configuration_is_searched(tmp_path: Path) -> None:
+    files, known = HostFiles(None, (SharedFolder(tmp_path),)), image(tmp_path, "")
     (tmp_path / "config").unlink()
     known.boot.write_bytes(b"\x7fELF...\0virtiofs\0...")
     found = plan(files, known, "6.1")
-    # Whether a device could be plugged in is not known.
+    # It is not known whether the kernel can hot-plug a device.
     assert (found.folders[0].transport, found.slots) == ("virtiofs", 0)
     known.boot.write_bytes(b"\x7fELF...\0virtio_fs_device\0...")
     with pytest.raises(BpfmatrixError, match="has neither"):
         plan(files, known, "6.1")
-    # A compressed one is left to try.
+    # A compressed kernel can't be searched, and is tried.
     known.boot.write_bytes(synthetic.bzimage())
     assert plan(files, known, "6.1").folders
 
@@ -147,4 +147,6 @@ def test_a_kernel_without_them(tmp_path: Path, config: str, words: str) -> None:
     assert caught.value.advice
     # A share needs no overlay.
     if config == VIRTIOFS:
-        assert plan(HostFiles(None, (Share(tmp_path),)), image(tmp_path, config), "6.1").folders
+        assert plan(
+            HostFiles(None, (SharedFolder(tmp_path),)), image(tmp_path, config), "6.1"
+        ).folders

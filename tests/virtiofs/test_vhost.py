@@ -1,4 +1,4 @@
-"""The queues in a guest's memory, of which nothing is taken for granted."""
+"""The vhost-user server, with queues as good and as bad as a guest can make them."""
 
 import mmap
 import os
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bpfmatrix.virtiofs import vhost
-from bpfmatrix.virtiofs.fuse import Folder
+from bpfmatrix.virtiofs.fuse import FuseServer
 
 GUEST, USER = 0x10_0000, 0x7F00_0000_0000
 SIZE = 1 << 16
@@ -26,7 +26,7 @@ GETATTR = struct.pack("<IIQQIIII", 56, 3, 7, 1, 0, 0, 0, 0) + bytes(16)
 
 @dataclass
 class Guest:
-    """QEMU and a guest in one: memory, and the socket that tells of it."""
+    """QEMU and its guest: the guest's memory, and QEMU's end of the vhost-user socket."""
 
     memory: mmap.mmap
     socket: socket.socket
@@ -44,7 +44,7 @@ class Guest:
         self.memory[TABLE + 16 * number : TABLE + 16 * (number + 1)] = entry
 
     def offer(self, heads: list[int]) -> None:
-        """Make requests available and tell of them."""
+        """Make requests available, and kick the queue."""
         for number, head in enumerate(heads):
             struct.pack_into("<H", self.memory, AVAIL + 4 + 2 * number, head)
         struct.pack_into("<H", self.memory, AVAIL + 2, len(heads))
@@ -59,13 +59,13 @@ def guest(tmp_path: Path) -> Iterator[Guest]:
     raised: list[BaseException] = []
 
     def serve() -> None:
-        folder = Folder(tmp_path, False, 1.0)
+        files = FuseServer(tmp_path, False, 1.0)
         try:
-            vhost.serve(theirs, folder)
+            vhost.serve(theirs, files)
         except BaseException as error:
             raised.append(error)
         finally:
-            folder.close()
+            files.close()
 
     made = Guest(
         mmap.mmap(fd, SIZE),
@@ -126,10 +126,10 @@ def test_an_indirect_table(guest: Guest) -> None:
         ((GUEST + REQUEST, 8, 0, 0), "shorter than a FUSE header"),
         ((GUEST + REQUEST, 56, 0, 0), "no space for a reply"),
         ((GUEST + 0x5000, 0, INDIRECT, 0), "an empty table"),
-        ((GUEST + TABLE, 16, INDIRECT, 0), "or another one"),
+        ((GUEST + TABLE, 16, INDIRECT, 0), "or within another one"),
     ],
 )
-def test_nonsense_ends_the_device(
+def test_a_broken_queue_ends_the_server(
     guest: Guest, descriptor: tuple[int, int, int, int], words: str
 ) -> None:
     put_request(guest)
@@ -156,7 +156,7 @@ def test_nonsense_ends_the_device(
     heads=st.lists(st.integers(0, 70), min_size=1, max_size=4),
     content=st.binary(max_size=200),
 )
-def test_no_table_makes_it_fail_otherwise(
+def test_any_other_table_is_served_or_refused(
     tmp_path: Path, table: list[tuple[int, int, int, int]], heads: list[int], content: bytes
 ) -> None:
     fd = os.memfd_create("guest")
@@ -172,11 +172,11 @@ def test_no_table_makes_it_fail_otherwise(
     os.close(fd)
     queue = vhost._Queue(memory)
     queue.size, queue.addresses = ENTRIES, (USER + TABLE, USER + USED, USER + AVAIL)
-    folder = Folder(tmp_path, False, 1.0)
+    files = FuseServer(tmp_path, False, 1.0)
     try:
-        queue.serve(folder)
+        queue.serve(files)
     except vhost._GuestError:
         return
     finally:
-        folder.close()
+        files.close()
     assert queue.next == len(heads)

@@ -1,6 +1,6 @@
-"""What a machine makes of its channels, without QEMU: the other ends are the test's.
+"""`Machine` without QEMU: the tests have the other ends of its channels.
 
-Machines that end, hang or never start are made to on real kernels, in integration/.
+Machines that end, hang or never start are tested with real kernels, in tests/integration.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class Guest:
 
 
 def events_of(tmp_path: Path, script: Callable[[Guest], object]) -> list[Event]:
-    """Give the events of a job in which the guest does what the script says, in that order."""
+    """Return the events of a job, in which the guest does what the script does."""
 
     async def collect() -> list[Event]:
         guest = Guest(tmp_path)
@@ -82,15 +82,17 @@ def test_all_output_comes_before_the_end_of_its_test(tmp_path: Path) -> None:
             async for event in made.run(JOB):
                 events.append(event)
                 if isinstance(event, Started):
-                    # The control port was faster; its words are held until the boundary came.
-                    await asyncio.sleep(0.1)
+                    # The control port was read to its end, and the machine now has as many turns of
+                    # the event loop as it could need to pass on, wrongly, that the test ended.
+                    for _ in range(100):
+                        await asyncio.sleep(0)
                     guest.print(b"late" + BOUNDARY)
         return events
 
     assert asyncio.run(late()) == [Started(1), Output(1, b"late"), Exited(1, 0), Done()]
 
 
-def test_a_verdict_in_the_output_is_none(tmp_path: Path) -> None:
+def test_a_verdict_in_the_output_is_ignored(tmp_path: Path) -> None:
     def lies(guest: Guest) -> None:
         guest.say(b"started 1\n")
         guest.print(EXITED + b"done\n" + BOUNDARY)
@@ -101,7 +103,7 @@ def test_a_verdict_in_the_output_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", [b"hello\n", EXITED.replace(b"=0", b"=x"), b"started 9\n"])
-def test_a_guest_that_talks_nonsense_is_not_waited_for(tmp_path: Path, line: bytes) -> None:
+def test_a_guest_that_breaks_the_protocol_ends_the_run(tmp_path: Path, line: bytes) -> None:
     with pytest.raises(ProtocolError, match="the guest's init"):
         events_of(tmp_path, lambda guest: guest.say(b"started 1\n" + line))
 

@@ -8,7 +8,6 @@ from bpfmatrix.vm.channels import CHANNELS
 from bpfmatrix.vm.launch import MachineSpec, machine_parts
 from bpfmatrix.vm.machine import panic_message
 from bpfmatrix.vm.parts import (
-    Accelerator,
     Board,
     Console,
     ExtraArguments,
@@ -19,6 +18,7 @@ from bpfmatrix.vm.parts import (
     Part,
     PayloadDisk,
     Ports,
+    Processor,
     command,
     shown,
 )
@@ -39,7 +39,7 @@ FDS = {name: number for number, name in enumerate(CHANNELS, start=10)}
 
 
 def options(words: list[str]) -> dict[str, list[str]]:
-    """Return what stands behind each option that takes a value."""
+    """Return the values of each option that has some."""
     found: dict[str, list[str]] = {}
     for option, value in itertools.pairwise(words):
         if option.startswith("-"):
@@ -69,20 +69,20 @@ def test_a_whole_machine() -> None:
 
 def test_a_part_by_itself_adds_nothing() -> None:
     assert command("qemu", [Part()]) == ["qemu", "-append", ""]
-    for part in (Accelerator("x86_64", "kvm"), Monitor(3), Ports(()), PayloadDisk(Path("x"))):
+    for part in (Processor("x86_64", "kvm"), Monitor(3), Ports(()), PayloadDisk(Path("x"))):
         assert part.kernel_args() == []
     assert ExtraArguments(("-s",)).kernel_args() == []
 
 
 def test_an_emulated_guest_does_not_trust_its_processors_clock() -> None:
-    assert Accelerator("x86_64", "tcg").kernel_args() == ["tsc=unstable"]
-    assert Accelerator("x86_64", "kvm").kernel_args() == []
-    assert Accelerator("aarch64", "tcg").kernel_args() == []
+    assert Processor("x86_64", "tcg").kernel_args() == ["tsc=unstable"]
+    assert Processor("x86_64", "kvm").kernel_args() == []
+    assert Processor("aarch64", "tcg").kernel_args() == []
 
 
 def test_the_processor_suits_the_accelerator() -> None:
-    assert options(Accelerator("x86_64", "kvm").qemu_args())["-cpu"] == ["host"]
-    assert options(Accelerator("x86_64", "tcg").qemu_args())["-cpu"] == ["max"]
+    assert options(Processor("x86_64", "kvm").qemu_args())["-cpu"] == ["host"]
+    assert options(Processor("x86_64", "tcg").qemu_args())["-cpu"] == ["max"]
 
 
 def test_a_panic_ends_the_machine_at_once() -> None:
@@ -98,7 +98,7 @@ def test_a_port_has_its_name() -> None:
     ]
 
 
-def test_memory_is_nobody_elses_or_a_files() -> None:
+def test_memory_is_anonymous_or_a_file() -> None:
     size = 64 << 20
     assert Memory(size).qemu_args() == ["-m", "64M"]
     own = options(Memory(size, Path("/t/memory"), shared=True).qemu_args())
@@ -121,7 +121,7 @@ def test_a_comma_in_the_memorys_name_stays_part_of_it(name: str) -> None:
 def test_a_comma_in_an_images_name_stays_part_of_it(name: str) -> None:
     [drive] = options(PayloadDisk(Path("/x") / name).qemu_args())["-drive"]
     _, _, file = drive.partition("file=")
-    # QEMU's rule: two commas are one, a single one ends the value.
+    # In QEMU's options, two commas are one, and a single comma ends the value.
     assert "," not in file.replace(",,", "")
     assert file.replace(",,", ",") == f"/x/{name}"
 
@@ -171,7 +171,7 @@ def test_parameters_with_spaces() -> None:
     assert line("a=b c") == 'rdinit=/init a="b c"'
     # The user's own quotes are left as they are.
     assert line('dyndbg="file x.c +p"') == 'rdinit=/init dyndbg="file x.c +p"'
-    # Words without a value: as many parameters as there are words.
+    # A word without a value is a parameter, and so are two.
     assert line("quiet nokaslr") == "rdinit=/init quiet nokaslr"
 
 

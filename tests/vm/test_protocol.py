@@ -96,7 +96,7 @@ def test_the_reason_of_an_exit(event: Exited, reason: str) -> None:
     assert event.reason == reason
 
 
-def test_a_boundary_can_not_be_known() -> None:
+def test_each_boundary_is_another_one() -> None:
     made = [TestCommand(n, ("x",), 1).boundary for n in range(100)]
     assert len(set(made)) == 100
     assert all(len(boundary) == 32 for boundary in made)
@@ -107,12 +107,12 @@ BOUNDARIES = (b"abcabcabd", b"abcabcabcabd")
 
 @st.composite
 def outputs_with_parts_of_boundaries(draw: st.DrawFn) -> list[bytes]:
-    """Outputs that hold any part of a boundary but no whole one."""
+    """Outputs that have parts of boundaries, but not a whole one."""
     part = st.sampled_from([b[:n] for b in BOUNDARIES for n in range(1, len(b))])
     piece = st.one_of(st.binary(max_size=6), part)
     outputs = [b"".join(draw(st.lists(piece, max_size=6))) for _ in BOUNDARIES]
-    # A part at an output's end and the boundary's own begin could make a boundary that begins
-    # earlier. A real one, of 128 random bits, is not in what a test printed.
+    # The end of an output and the beginning of its boundary may together be a boundary that begins
+    # earlier. No output has a real boundary, which is 128 random bits.
     whole = [
         (output + b).find(b) == len(output) for output, b in zip(outputs, BOUNDARIES, strict=True)
     ]
@@ -148,7 +148,8 @@ def test_output_is_passed_on_before_its_end() -> None:
 
 
 CORE_BOUNDARY = b"0123456789abcdef"
-# Hypothesis tries constants of this file too. A real one, of 128 random bits, is in no core file.
+# Hypothesis also tries the constants of this file. No core file has a real boundary, which is
+# 128 random bits.
 CORES = st.binary(max_size=40).filter(lambda core: CORE_BOUNDARY not in core)
 
 
@@ -177,12 +178,12 @@ def test_core_files_are_told_apart(contents: list[bytes], sizes: list[int]) -> N
 
 
 @pytest.mark.parametrize("line", [b"\n", b"1 2\n", b"x 11 sh\n"])
-def test_a_core_file_without_its_begin(line: bytes) -> None:
+def test_a_core_file_without_its_first_line(line: bytes) -> None:
     with pytest.raises(ProtocolError, match="a core file began with"):
         CoreSplitter(b"0123").feed(line)
 
 
-# What guest/init defines before it takes lines, and a `run` that shows what it was given.
+# What guest/init defines before it reads lines, with a `run` that prints its arguments.
 GUEST = r"""
 NL='
 '
@@ -196,7 +197,7 @@ while IFS= read -r line; do
 done
 """
 
-# What can be an argument at all: any text without NUL that can be encoded.
+# Any text that can be encoded, without NUL, can be an argument.
 ARGUMENT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 NASTY = st.sampled_from(["", " ", "\n", "'", '"', "$HOME", "`id`", "\\", "$(id)", "'\n'", "é", "*"])
 

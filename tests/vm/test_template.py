@@ -1,4 +1,4 @@
-"""Templates without a machine: what makes their names, what damage is seen, what is removed."""
+"""Templates without a machine: their keys, how damage is found, and what is removed."""
 
 import os
 import shutil
@@ -60,17 +60,17 @@ def test_of_the_payload_only_the_size_counts(spec: MachineSpec, tmp_path: Path) 
     assert template.key(replace(spec, payload=other)) != template.key(spec)
 
 
-def test_how_long_a_boot_may_take_shapes_nothing(spec: MachineSpec) -> None:
+def test_the_limit_of_a_boot_does_not_change_the_key(spec: MachineSpec) -> None:
     assert template.key(replace(spec, boot_limit_seconds=1)) == template.key(spec)
 
 
 def test_another_qemu_has_another_key(spec: MachineSpec, tmp_path: Path) -> None:
     before = template.key(spec)
-    # An upgrade puts another file in its place; here even of the same size.
+    # An upgrade replaces the file; here by one of the same size.
     os.utime(spec.qemu, (0, 0))
     upgraded = template.key(spec)
     assert upgraded != before
-    # A name that leads to it, as in /etc/alternatives, does not change it, but where it leads does.
+    # A link to it, as in /etc/alternatives, does not change the key, but another target does.
     link, other = tmp_path / "link", tmp_path / "other-qemu"
     shutil.copy(spec.qemu, other)
     link.symlink_to(spec.qemu)
@@ -92,7 +92,7 @@ def test_under_kvm_the_hosts_processor_counts(
 
 @pytest.fixture
 def saved(cache: Cache, spec: MachineSpec) -> Template:
-    """A template of three small files."""
+    """A template whose memory, state and console are small files."""
     return make(cache, f"x86_64-6.1-{template.key(spec)}")
 
 
@@ -168,7 +168,7 @@ def test_prune_removes_what_was_not_used(cache: Cache, spec: MachineSpec, saved:
     old = make(cache, "old")
     for one in (old, saved):
         os.utime(one.folder, (time.time() - 7200,) * 2)
-    assert find(cache, spec) == saved  # which is a use
+    assert find(cache, spec) == saved  # it counts as used now
     [removed] = template.prune(cache, older_than_seconds=3600)
     assert removed.name == "template old"
     assert removed.size_bytes > 0

@@ -15,10 +15,11 @@ from bpfmatrix import kernels
 from bpfmatrix.cli.console import make_console
 from bpfmatrix.cli.doctor import Check
 from bpfmatrix.config.project import Project
-from bpfmatrix.guest.initramfs import unpack
+from bpfmatrix.guest.cpio import unpack
 from bpfmatrix.kernels.build import Built
 from bpfmatrix.kernels.catalogue import Offer
-from bpfmatrix.payload import build
+from bpfmatrix.payload import ebpf
+from bpfmatrix.payload.incremental import BuiltFiles
 from bpfmatrix.vm import template
 
 __all__ = [
@@ -141,18 +142,18 @@ def print_offers(offers: Sequence[Offer], as_json: bool) -> None:
     make_console().print(table if offers else "nothing found")
 
 
-def print_objects(project: Project, built: build.Built) -> None:
+def print_objects(project: Project, built: BuiltFiles) -> None:
     """Print the eBPF objects and what each needs."""
     table = _table("object", "needs")
     for path in built.files:
-        release, _, feature = build.requirement(path).partition(" ")
+        release, _, feature = ebpf.requirement(path).partition(" ")
         needs = f"{release} ({feature})" if feature else release
         table.add_row(project.relative(path), needs)
     make_console().print(table)
     print("built" if built.changed else "up to date")
 
 
-def print_built(project: Project, built: build.Built) -> None:
+def print_built(project: Project, built: BuiltFiles) -> None:
     """Print the test binaries."""
     for path in built.files:
         print(f"{project.relative(path)}  {path.stat().st_size / 1e6:.1f} MB")

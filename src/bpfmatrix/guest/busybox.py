@@ -1,7 +1,8 @@
-"""busybox, which the guest is made of: the host's own, or Debian's package of another architecture.
+"""busybox, which provides the guest's commands.
 
-`executable` gives the file for an architecture; `applets` reads the names of its commands out of
-it, for that of another architecture can't be asked.
+`executable` gives the host's own busybox, or the one of Debian's package for another architecture.
+`applets` reads the names of its commands from the file, since the host can't run `busybox --list`
+for another architecture.
 """
 
 import functools
@@ -19,16 +20,17 @@ from bpfmatrix.host.progress import Progress, silent
 __all__ = ["applets", "executable"]
 
 PACKAGE = "busybox-static"
-# busybox keeps its commands' names as one sorted block of strings (libbb's applet_names), which
-# begins with these; an empty string ends it. Before it is another table, which ends with any byte.
+# busybox has the names of its commands as one sorted block of strings (applet_names in
+# libbb/appletlib.c). It begins with these two commands, and an empty string ends it. Another table,
+# which may end with any byte, stands before it.
 _FIRST_APPLETS = b"[\0[[\0"
 
 
 def executable(arch: str, cache: Cache, progress: Progress = silent) -> Path:
-    """Return a static busybox for an architecture, fetched if it is not the host's.
+    """Return a static busybox for an architecture; if it is not the host's, it is fetched by apt.
 
-    ToolMissingError where the host has none of its own, KernelUnavailableError where there is no
-    package of the other architecture's.
+    ToolMissingError if the host has no busybox, KernelUnavailableError if Debian's suite has no
+    package of it for the other architecture.
     """
     if arch == os.uname().machine:
         return tools.require("busybox", PACKAGE)
@@ -57,7 +59,7 @@ def _fetch(arch: str, cache: Cache, path: Path, progress: Progress) -> None:
 
 
 def _suite() -> str:
-    """Return the host's own suite if it is Debian, whose mirror is then known to have it."""
+    """Return the host's own suite if the host is a Debian; its apt sources then have that suite."""
     known: dict[str, str] = {}
     with Path("/etc/os-release").open() as file:
         for line in file:
@@ -68,7 +70,7 @@ def _suite() -> str:
 
 @functools.cache
 def applets(busybox: Path) -> tuple[str, ...]:
-    """Return the names of its commands; BpfmatrixError where the guest could not use it."""
+    """Return the names of its commands; BpfmatrixError if the guest could not run it."""
     content = busybox.read_bytes()
     if _is_dynamic(content):
         raise BpfmatrixError(
@@ -76,9 +78,9 @@ def applets(busybox: Path) -> tuple[str, ...]:
             f"Install {PACKAGE} in place of busybox, or run ./bootstrap.",
         )
     start = content.find(_FIRST_APPLETS)
-    if start < 0:
+    names = content[start : content.index(b"\0\0", start)].decode() if start >= 0 else ""
+    if not names:
         raise BpfmatrixError(f"{busybox} has no commands", f"Install {PACKAGE} again.")
-    names = content[start : content.index(b"\0\0", start)].decode()
     return tuple(name for name in names.split("\0") if name != "busybox")
 
 

@@ -89,9 +89,10 @@ X86_64 = Architecture(
     elf_machine=62,
     boots_vmlinux=True,
     image_magic=None,
-    # A kernel measures its processor's clock while it boots. Emulated, on a host that is busy,
-    # 7.3 measured 78 MHz of 2593: its time then ran 33 times too fast, in each machine that
-    # was restored from that one, and limits ran out at once. The HPET is QEMU's own time.
+    # A kernel measures the frequency of the TSC while it boots. Under emulation on a busy host,
+    # Linux 7.3 measured 78 MHz instead of 2593: time ran 33 times too fast, also in each machine
+    # that was restored from this one, and limits ran out at once. With an unstable TSC the kernel
+    # uses the HPET, which QEMU keeps right.
     emulation_parameters=("tsc=unstable",),
     hotplug_option="CONFIG_HOTPLUG_PCI_ACPI",
 )
@@ -101,7 +102,7 @@ AARCH64 = Architecture(
     qemu="qemu-system-aarch64",
     qemu_package="qemu-system-arm",
     board="virt",
-    # `max` has pointer authentication, whose emulation is slow.
+    # `max` has pointer authentication, which is slow to emulate.
     emulated_cpu="cortex-a72",
     panic_device="pvpanic-pci",
     serial_console="ttyAMA0",

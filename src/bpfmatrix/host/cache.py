@@ -1,6 +1,6 @@
-"""The folder that all checkouts of a machine share: kernels, probes, prepared images.
+"""The folder that all checkouts of a user share: kernels, templates, payload images, and so on.
 
-Nothing appears in it half-written: what is made is made under `tmp/` and then renamed into place.
+No file in it is ever incomplete: each is made below `tmp/`, and then renamed into place.
 """
 
 import contextlib
@@ -17,14 +17,13 @@ from bpfmatrix.host import locks
 
 __all__ = ["Cache", "Pruned"]
 
-
-# What is made from other things of the cache, and again when it is missing.
-_MADE = ("guest-programs", "initramfs", "payloads", "pylines")
+# Folders of files that are derived from others, and are made again when they are missing.
+_DERIVED = ("guest-programs", "initramfs", "payloads", "pylines")
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """Something of the cache's that was removed."""
+    """Something that was removed from the cache."""
 
     name: str
     size_bytes: int
@@ -32,7 +31,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Cache:
-    """A cache folder; made on first use."""
+    """A cache folder, which is made when it is first used."""
 
     root: Path
 
@@ -41,7 +40,7 @@ class Cache:
         """Return the cache of this user: `$BPFMATRIX_CACHE`, or `bpfmatrix` in the XDG cache."""
         if own := os.environ.get("BPFMATRIX_CACHE"):
             return cls(Path(own).absolute())
-        # An empty or relative XDG_CACHE_HOME is to be ignored (XDG Base Directory specification).
+        # The XDG Base Directory specification: ignore XDG_CACHE_HOME if it is empty or relative.
         xdg = Path(os.environ.get("XDG_CACHE_HOME") or "")
         return cls((xdg if xdg.is_absolute() else Path.home() / ".cache") / "bpfmatrix")
 
@@ -60,13 +59,14 @@ class Cache:
                 ) from error
             yield
 
-    def prune_made(self, unused_seconds: float = 7 * 24 * 3600) -> list[Pruned]:
-        """Remove prepared images that nobody used for so long (`os.utime` says that one is used).
+    def prune_derived(self, unused_seconds: float = 7 * 24 * 3600) -> list[Pruned]:
+        """Remove initramfs archives, payload images and the like that were not used for so long.
 
-        A machine that has one open keeps it.
+        Whoever uses one sets its modification time by `os.utime`. A machine that has one open can
+        still read it.
         """
         removed, oldest = [], time.time() - unused_seconds
-        for path in (path for name in _MADE for path in (self.root / name).glob("*")):
+        for path in (path for name in _DERIVED for path in (self.root / name).glob("*")):
             with contextlib.suppress(OSError):
                 known = path.stat()
                 if known.st_mtime < oldest:
@@ -76,15 +76,15 @@ class Cache:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """Give an empty folder on the cache's own file system, removed at the end if still there.
+        """Give an empty folder on the cache's file system; it is removed in the end.
 
-        Folders that a killed process left are removed by the next one to come here: each is
-        locked for as long as its maker lives.
+        A process that is killed leaves its folder behind, and the next call removes it: a folder
+        that is in use is locked, and the lock ends with its process.
         """
         parent = self.root / "tmp"
         parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as held:
-            # Under a lock, so that nobody sweeps a folder between its making and its locking.
+            # The lock keeps others from removing the folder before it is locked itself.
             with self.lock("tmp"):
                 for stale in parent.iterdir():
                     with contextlib.suppress(OSError), locks.folder_locked_if_free(stale) as ours:

@@ -1,10 +1,10 @@
-"""A text of any length, of which the begin and the end are kept."""
+"""An excerpt of a text that may be too long to keep: its beginning and its end."""
 
-__all__ = ["Clip"]
+__all__ = ["Excerpt"]
 
 
-class Clip:
-    """Takes a text in pieces; `str()` gives its first and last half of `limit` characters."""
+class Excerpt:
+    """Keeps the first and the last `limit // 2` characters of a text that comes in pieces."""
 
     def __init__(self, limit: int) -> None:
         self._half = limit // 2
@@ -13,17 +13,18 @@ class Clip:
         self._size = 0
 
     def append(self, text: str) -> None:
-        """Take the next piece."""
+        """Add the next piece of the text."""
         self._size += len(text)
         room = self._half - len(self._head)
         self._head += text[:room]
-        # Cut only once in a while: cutting for each line would copy the tail each time.
+        # The tail may grow to twice its size before it is cut: to cut it at each piece would copy
+        # it each time.
         self._tail += text[room:]
         if len(self._tail) > 2 * self._half:
             self._tail = self._tail[-self._half :]
 
     def __str__(self) -> str:
-        """Return what is kept, with a note of how much is not."""
+        """Return the excerpt, with a line that tells how many characters are left out."""
         tail = self._tail[-self._half :]
         missing = self._size - len(self._head) - len(tail)
         note = f"\n... {missing} characters left out ...\n" if missing else ""

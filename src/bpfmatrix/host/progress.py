@@ -1,4 +1,4 @@
-"""How a step that takes a while tells what it is doing, without knowing who listens."""
+"""Progress of a long step: the callback by which it is reported."""
 
 from typing import Protocol
 
@@ -6,11 +6,11 @@ __all__ = ["Progress", "silent"]
 
 
 class Progress(Protocol):
-    """Called with what is being done, and how much of it is done where that is known."""
+    """A callback that is told what a step is doing, and how much of that is done, if known."""
 
     def __call__(self, text: str, fraction: float | None = None) -> None:
-        """`fraction` is between 0 and 1."""
+        """Take a report. `fraction` is between 0 and 1, or None if it is not known."""
 
 
 def silent(text: str, fraction: float | None = None) -> None:
-    """Listen to nothing."""
+    """Ignore the report."""

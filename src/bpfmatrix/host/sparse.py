@@ -1,4 +1,4 @@
-"""Copies files that are mostly holes, such as images of disks and memory, with their holes."""
+"""Copies of sparse files, such as images of disks and memory."""
 
 import os
 
@@ -6,7 +6,10 @@ __all__ = ["copy"]
 
 
 def copy(source: int, target: int) -> None:
-    """Give a file, by its descriptor, the content of another one, with its holes."""
+    """Copy the content of one open file to another, leaving holes where the source has them.
+
+    Both are descriptors; what the target had before is lost. OSError if the disk is full.
+    """
     size = os.fstat(source).st_size
     os.truncate(target, 0)
     os.truncate(target, size)
@@ -14,7 +17,7 @@ def copy(source: int, target: int) -> None:
     while start < size:
         try:
             start = os.lseek(source, start, os.SEEK_DATA)
-        except OSError:  # ENXIO: only a hole is left
+        except OSError:  # ENXIO: only a hole follows
             return
         end = os.lseek(source, start, os.SEEK_HOLE)
         os.lseek(target, start, os.SEEK_SET)

@@ -1,4 +1,4 @@
-"""Programs of the host: where they are, and what to do where one is missing."""
+"""Programs of the host: where they are, and what to install if one is missing."""
 
 import functools
 import os
@@ -10,14 +10,15 @@ from bpfmatrix.errors import ToolMissingError
 
 __all__ = ["find", "require"]
 
-# Debian keeps mkfs and depmod where the PATH of an ordinary user does not lead.
+# Debian has mkfs and depmod in these folders, which are not in the PATH of ordinary users.
 _ADMIN_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 @functools.cache
 def find(name: str) -> Path | None:
     """Return the path of a program, or None."""
-    # First beside this Python: a virtual environment need not be activated, and may have a Go.
+    # The folder of this Python comes first: a virtual environment that is not activated may have a
+    # Go, and other tools.
     folders = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
     path = os.pathsep.join((*folders, *_ADMIN_FOLDERS))
     found = shutil.which(name, path=path)

@@ -1,6 +1,6 @@
-"""Trees of files that the payload has beside tests and objects: `payload.files` and `.listed`.
+"""The extra files of the payload, beside tests and objects: `payload.files` and `payload.listed`.
 
-Both functions give each file's place below the payload's mount point, and its path on the host.
+Both functions give the path of each file on the host, by its path below the payload's mount point.
 """
 
 import contextlib
@@ -22,9 +22,10 @@ __all__ = ["listed", "named"]
 
 
 def named(root: Path, files: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the files that these paths, relative to `root`, lead to, folders with all below them.
+    """Return the files at these paths, which are relative to `root`, and all files below folders.
 
-    A link is what it leads to. An empty folder is left out. PayloadError for what is no file.
+    Symbolic links are followed. Empty folders are left out. PayloadError if a path is neither a
+    file nor a folder, or can't be read, or if a link leads to a folder that it is in.
     """
     found: dict[str, Path] = {}
     for place, path in files.items():
@@ -67,35 +68,36 @@ def listed(
 ) -> dict[str, Path]:
     """Return the files that these commands list for a guest of this architecture.
 
-    A command is not run again as long as neither it, nor a file that it was given or listed,
-    changed. BuildError shows what one said that failed.
+    A command is only run again if its words, its environment (PATH and BPFMATRIX_*), a file among
+    its words or a file that it listed has changed. BuildError if a command fails, with what it
+    wrote to standard error; PayloadError if what it prints is not a list of files.
     """
     found: dict[str, Path] = {}
-    for tree, command in commands.items():
+    for folder, command in commands.items():
         for place, path in _listing(project, command, arch, progress):
-            _put(found, f"{tree}/{place}", path)
+            _put(found, f"{folder}/{place}", path)
     return found
 
 
 def _listing(
     project: Project, command: Sequence[str], arch: str, progress: Progress
 ) -> list[tuple[str, Path]]:
-    own = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("BPFMATRIX_")}
-    asked = [list(command), arch, sorted(own.items())]
-    name = key_of(asked)[:16]
+    env = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("BPFMATRIX_")}
+    key = [list(command), arch, sorted(env.items())]
+    name = key_of(key)[:16]
     record = project.state / "build" / "listed" / f"{name}.json"
-    given = [project.root / word for word in command]
+    words = [project.root / word for word in command]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(record.read_text())
         files = [(place, Path(path)) for place, path in known["files"]]
-        if known["stamps"] == _stamps(given, files):
+        if known["stamps"] == _stamps(words, files):
             return files
     progress(" ".join(command))
     files = list(_run(project.root, command, arch))
     record.parent.mkdir(parents=True, exist_ok=True)
     known = {"files": [(place, str(path)) for place, path in files]}
     try:
-        text = json.dumps({**known, "stamps": _stamps(given, files)})
+        text = json.dumps({**known, "stamps": _stamps(words, files)})
     except OSError as error:
         raise PayloadError(
             f"{command[0]} listed {error.filename}, which can't be read: {error.strerror}"
@@ -106,9 +108,9 @@ def _listing(
     return files
 
 
-def _stamps(given: Sequence[Path], files: Sequence[tuple[str, Path]]) -> list[Any]:
-    words = [path.stat() for path in given if path.is_file()]
-    return [[s.st_size, s.st_mtime_ns] for s in (*words, *(path.stat() for _, path in files))]
+def _stamps(words: Sequence[Path], files: Sequence[tuple[str, Path]]) -> list[Any]:
+    scripts = [path.stat() for path in words if path.is_file()]
+    return [[s.st_size, s.st_mtime_ns] for s in (*scripts, *(path.stat() for _, path in files))]
 
 
 def _run(root: Path, command: Sequence[str], arch: str) -> Iterator[tuple[str, Path]]:
@@ -133,6 +135,6 @@ def _run(root: Path, command: Sequence[str], arch: str) -> Iterator[tuple[str, P
         if not tab or not is_place(place) or not (root / path).is_file():
             raise PayloadError(
                 f"{' '.join(command)} printed {line!r}",
-                "It has to print a place in the tree, a tab, and the path of a file in each line.",
+                "Each line must be a path in the payload, a tab, and the path of a file here.",
             )
         yield place, root / path

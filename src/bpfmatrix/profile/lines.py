@@ -115,7 +115,7 @@ def _library_index(recording: Recording, cache: Cache) -> Path:
     id = key_of([stamps, source])[:32]
     target = cache.root / "pylines" / f"{id}.index"
     if target.exists():
-        os.utime(target)  # still in use: see Cache.prune_made
+        os.utime(target)  # still in use: see Cache.prune_derived
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with cache.staging() as folder:

@@ -15,8 +15,9 @@ from typing import Any
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
-from bpfmatrix.payload import build, extra_files
-from bpfmatrix.payload.model import Payload, executable
+from bpfmatrix.payload import extra_files, shipped
+from bpfmatrix.payload.executables import executable
+from bpfmatrix.payload.model import Payload
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
 from bpfmatrix.session.observer import Observer
@@ -116,21 +117,21 @@ class ProfileWorkload(Workload[Recording]):
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See Workload. BpfmatrixError where the host has no Python that the guest could run."""
         project, progress = self._project, observer.progress("", "build")
-        command = ["python3", str(build.python_lister()), "--whole"]
+        command = ["python3", str(shipped.python_lister()), "--whole"]
         python = extra_files.listed(project, {PYTHON_FOLDER: command}, arch, progress)
         if not python:
             raise BpfmatrixError(
                 f"this machine has no CPython 3.11, 3.12 or 3.13 for {arch}",
                 "Install one, or let BPFMATRIX_PYTHON name it.",
             )
-        tracer = build.guest_program(project, "python-tracer", arch, progress)
+        tracer = shipped.guest_program(project, "python-tracer", arch, progress)
         extra = {
             **extra_files.named(project.root, project.config.payload.files),
             **python,
             **{f"{SCRIPTS_FOLDER}/{place}": path for place, path in self._script.files.items()},
         }
         tests = (executable(tracer, arch),)
-        objects = (build.tracer_object(project, progress),)
+        objects = (shipped.tracer_object(project, progress),)
         return Payload(tests, objects, dict(project.config.payload.env), extra)
 
     def work(self, prepared: Prepared, observer: Observer) -> "ProfileWork":

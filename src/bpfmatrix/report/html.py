@@ -23,7 +23,7 @@ from markupsafe import Markup
 
 from bpfmatrix import __version__
 from bpfmatrix.host.checksum import sha256
-from bpfmatrix.host.excerpt import Clip
+from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.report.collect import read_log
 from bpfmatrix.report.model import Column, Kind, Matrix, Row
 from bpfmatrix.report.text import headline, plain
@@ -127,9 +127,9 @@ class _Texts:
 
     def add(self, text: str) -> int | None:
         """Return a text's number; None of an empty one."""
-        clip = Clip(self.limit)
-        clip.append(text)
-        shown = plain(str(clip)).rstrip()
+        excerpt = Excerpt(self.limit)
+        excerpt.append(text)
+        shown = plain(str(excerpt)).rstrip()
         return self._numbers.setdefault(shown, len(self._numbers)) if shown else None
 
     def blocks(self) -> Iterator[list[str]]:

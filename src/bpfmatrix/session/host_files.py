@@ -8,7 +8,7 @@ import platform
 from dataclasses import dataclass
 
 from bpfmatrix.errors import BpfmatrixError, UsageError
-from bpfmatrix.guest.initramfs import has_module
+from bpfmatrix.guest.modules import has_module
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.virtiofs.shares import HostFiles, HostFolder, Transport

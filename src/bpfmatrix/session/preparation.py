@@ -14,11 +14,12 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.guest import busybox, initramfs
+from bpfmatrix.guest.modules import has_module
 from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
-from bpfmatrix.payload import model as payloads
+from bpfmatrix.payload import disk as payload_disk
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
@@ -112,7 +113,7 @@ def _assemble(
     qemu = tools.require(architecture.qemu, architecture.qemu_package)
     host_files = plan(options.files, image, kernel.id)
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
-    disk = payloads.image(payload, project.cache)
+    disk = payload_disk.image(payload, project.cache)
     guest_busybox = busybox.executable(kernel.arch, project.cache, progress)
     wanted = (*kernel.modules, *host_files.modules, *_network_modules(kernel, image, options))
     spec = launch.MachineSpec(
@@ -142,7 +143,7 @@ def _network_modules(
 ) -> tuple[str, ...]:
     if not options.network:
         return ()
-    if not initramfs.has_module(image, "virtio_net"):
+    if not has_module(image, "virtio_net"):
         raise BpfmatrixError(
             f"{kernel.id} ({image.version}) has no virtio_net, so it can't have a network",
             "Use a kernel with CONFIG_VIRTIO_NET, or run without --net user.",

@@ -13,11 +13,11 @@ import signal
 from collections.abc import Callable
 
 from bpfmatrix.host import tools
-from bpfmatrix.host.excerpt import Clip
+from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
 
-__all__ = ["GoOutput", "Throttle", "arguments", "said"]
+__all__ = ["GoOutput", "Throttle", "said"]
 
 _OUTCOMES = {"pass": Outcome.PASSED, "fail": Outcome.FAILED, "skip": Outcome.SKIPPED}
 # How much of a test's output its result keeps, at the begin and at the end; the log has it all.
@@ -29,13 +29,6 @@ _MARK = re.compile(rb"(?=\x16)")
 # Lines by which the testing package frames the output of a test.
 _FRAME = re.compile(r"\s*(=== (RUN|PAUSE|CONT|NAME)|--- (PASS|FAIL|SKIP):)")
 _WHERE = re.compile(r"^[\w./-]+\.go:\d+: ")
-
-
-def arguments(pattern: str | None) -> list[str]:
-    """Return the arguments that make a test binary (Go 1.20 or newer) say what test2json reads."""
-    # paniconexit0 is what `go test` passes too: os.Exit(0) in a test is then no pass.
-    chosen = [f"-test.run={pattern}"] if pattern is not None else []
-    return ["-test.v=test2json", "-test.paniconexit0", *chosen]
 
 
 class Throttle:
@@ -66,8 +59,8 @@ class GoOutput:
         self._binary = binary
         self._report = report
         self._throttle = Throttle()
-        self._running: dict[str, Clip] = {}
-        self._package = Clip(KEPT_CHARACTERS)
+        self._running: dict[str, Excerpt] = {}
+        self._package = Excerpt(KEPT_CHARACTERS)
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self.results: list[TestResult] = []
@@ -110,7 +103,7 @@ class GoOutput:
         """End test2json if it still runs."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)  # not Process.kill: see Machine._end
+                os.kill(self._process.pid, signal.SIGKILL)  # not Process.kill: see Machine._kill
         if self._reader is not None:
             self._reader.cancel()
 
@@ -138,7 +131,7 @@ class GoOutput:
             test = self._running.get(name, self._package)
             test.append(str(event["Output"]))
         elif name and action == "run":
-            self._running[name] = Clip(KEPT_CHARACTERS)
+            self._running[name] = Excerpt(KEPT_CHARACTERS)
         elif name and action in _OUTCOMES:
             self._end(name, _OUTCOMES[action], float(str(event.get("Elapsed", 0))))
 

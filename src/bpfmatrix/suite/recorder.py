@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from bpfmatrix.host.excerpt import Clip
+from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.payload.model import Executable
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
@@ -41,7 +41,7 @@ class Recorder:
         self._report = report
         as_go = test.kind == "go-test" and GoOutput.available()
         self._go = GoOutput(test.name, report) if as_go else None
-        self._output = Clip(KEPT_CHARACTERS)
+        self._output = Excerpt(KEPT_CHARACTERS)
         # A letter may come in two pieces.
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._file: IO[bytes] | None = None

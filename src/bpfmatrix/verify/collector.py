@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix.host.excerpt import Clip
+from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.results import files
 from bpfmatrix.results.expectations import Expected
 from bpfmatrix.results.outcome import Outcome
@@ -95,7 +95,7 @@ class Collector:
         self._report = report
         self._buffer = bytearray()
         self._skipping = False
-        self._said = Clip(_KEPT_WORDS)
+        self._said = Excerpt(_KEPT_WORDS)
         self._started: dict[tuple[str, str], None] = {}
         self._results: dict[tuple[str, str], ProgramResult] = {}
         self.maps: list[MapResult] = []

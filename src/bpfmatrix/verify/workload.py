@@ -12,7 +12,7 @@ from pathlib import Path
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
-from bpfmatrix.payload import build
+from bpfmatrix.payload import ebpf, shipped
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
 from bpfmatrix.results.expectations import Expected
@@ -89,7 +89,7 @@ class VerifyWorkload(MatrixWorkload[Verification]):
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See Workload."""
-        loader = build.loader(self._project, arch, observer.progress("", "build"))
+        loader = shipped.loader(self._project, arch, observer.progress("", "build"))
         return self._plan.payload(loader)
 
     def work(self, prepared: Prepared, observer: Observer) -> "VerifyWork":
@@ -119,7 +119,7 @@ def _objects(project: Project, options: VerifyOptions, observer: Observer) -> li
     if folder is not None and (
         not options.objects or _names_one_of(project.root / folder, options)
     ):
-        built = build.objects(project, observer.progress("", "build")).files
+        built = ebpf.objects(project, observer.progress("", "build")).files
     return find(project, options.objects, built)
 
 

@@ -1,18 +1,19 @@
-"""A folder of the host, as what answers the requests of a guest's FUSE client.
+"""A FUSE server that gives a guest one folder of the host.
 
-`Folder.answer` takes one request and gives its reply; where the bytes come from is no matter here
-(see `vhost`). The messages are those of the kernel's include/uapi/linux/fuse.h, version 7.31, which
-newer kernels still speak.
+`FuseServer.answer` takes one request of the guest's FUSE client and writes the reply. `vhost` moves
+requests and replies between the guest's memory and this module. The messages are those of the
+kernel's include/uapi/linux/fuse.h, protocol version 7.31, which newer kernels still speak.
 
 The guest is not trusted. Each node that it knows is a descriptor (O_PATH) that was opened within
-the folder, without following symbolic links, and every name is looked up from such a descriptor:
-what lies outside of the folder can't be reached. A folder that is not writable has no code path
-that writes.
+the folder, without following symbolic links, and every name is looked up relative to such a
+descriptor, so nothing outside of the folder can be reached. If the folder is not writable, requests
+that write are refused by their opcode.
 
-Files of the user who runs this are root's in the guest: there the tests are root, and what they
-make is to be the user's here.
+Files of the user who runs this server belong to root in the guest, where the tests are root; files
+that the tests make belong to that user on the host.
 """
 
+import enum
 import errno
 import os
 import stat
@@ -22,24 +23,62 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Folder"]
+__all__ = ["FuseServer"]
 
 _IN_HEADER = struct.Struct("<IIQQIIII")  # length, opcode, unique, node, uid, gid, pid, padding
 _OUT_HEADER = struct.Struct("<IiQ")  # length, error, unique
 _ATTR = struct.Struct("<6Q10I")
-_ENTRY = struct.Struct("<4Q2I")  # node, generation, seconds valid: name, attributes; nanoseconds
-_READ = struct.Struct("<QQII")  # handle, offset, size, flags; WRITE begins with the same
+# Node, generation, then for how long the name and the attributes are valid: seconds of each, and
+# nanoseconds of each.
+_ENTRY = struct.Struct("<4Q2I")
+_READ = struct.Struct("<QQII")  # handle, offset, size, flags; WRITE begins with the same fields
 _WRITE_BYTES = 40
 _SETATTR = struct.Struct("<IIQQQQQQ8I")
 _DIRENT = struct.Struct("<QQII")
 _VERSION = (7, 31)
 _ROOT = 1
 
-# Flags of INIT.
+
+class _Opcode(enum.IntEnum):
+    """The requests that are answered (enum fuse_opcode)."""
+
+    LOOKUP = 1
+    FORGET = 2
+    GETATTR = 3
+    SETATTR = 4
+    READLINK = 5
+    SYMLINK = 6
+    MKNOD = 8
+    MKDIR = 9
+    UNLINK = 10
+    RMDIR = 11
+    RENAME = 12
+    LINK = 13
+    OPEN = 14
+    READ = 15
+    WRITE = 16
+    STATFS = 17
+    RELEASE = 18
+    FSYNC = 20
+    FLUSH = 25
+    INIT = 26
+    OPENDIR = 27
+    READDIR = 28
+    RELEASEDIR = 29
+    FSYNCDIR = 30
+    CREATE = 35
+    INTERRUPT = 36
+    DESTROY = 38
+    BATCH_FORGET = 42
+    FALLOCATE = 43
+    RENAME2 = 45
+
+
+# Flags of INIT (FUSE_ASYNC_READ and so on).
 _ASYNC_READ, _ATOMIC_O_TRUNC, _BIG_WRITES = 1 << 0, 1 << 3, 1 << 5
 _AUTO_INVAL_DATA, _PARALLEL_DIROPS, _MAX_PAGES = 1 << 12, 1 << 18, 1 << 22
 _CACHE_SYMLINKS = 1 << 23
-_WANTED = (
+_INIT_FLAGS = (
     _ASYNC_READ
     | _ATOMIC_O_TRUNC
     | _BIG_WRITES
@@ -50,38 +89,42 @@ _WANTED = (
 )
 _PAGES = 256
 _PAGE_BYTES = 4096
-_KEEP_CACHE = 1 << 1  # of an open file: its pages stay until its time or size changes
+# FOPEN_KEEP_CACHE: the guest keeps the pages of a file until its time or size changes.
+_KEEP_CACHE = 1 << 1
 
-# Bits of SETATTR.
+# Bits of SETATTR (FATTR_MODE and so on).
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME = (1 << bit for bit in range(6))
-_ATIME_NOW, _MTIME_NOW = 1 << 7, 1 << 8
+_HANDLE, _ATIME_NOW, _MTIME_NOW = 1 << 6, 1 << 7, 1 << 8
 
-_FORGET, _BATCH_FORGET, _INTERRUPT = 2, 42, 36
-# Both architectures that are run have these values; the others of open(2) differ, and are not kept.
+# Of the flags of open(2), only those that have one value on x86_64 and arm64 are passed on.
 _O_TRUNC = 0o1000
 
 
 @dataclass
 class _Node:
-    """Something that the guest knows by number."""
+    """A file, folder or other inode that the guest knows by a number."""
 
     number: int
     fd: int
     key: tuple[int, int]
+    """The device and the inode number on the host."""
     kind: int
     lookups: int = 0
 
 
 @dataclass
 class _Handle:
-    """An open file or folder."""
+    """An open file (its descriptor) or folder (its entries: inode number, type, name)."""
 
     fd: int = -1
     entries: list[tuple[int, int, bytes]] = field(default_factory=list)
 
 
-class Folder:
-    """A folder that a guest may read, and write where it is `writable`."""
+class FuseServer:
+    """Serves a folder, which the guest may only change if it is `writable`.
+
+    For `valid_seconds`, the guest may use what it was told of a file without asking again.
+    """
 
     def __init__(self, path: Path, writable: bool, valid_seconds: float) -> None:
         self._writable = writable
@@ -96,34 +139,34 @@ class Folder:
         self._next_node, self._next_handle = _ROOT + 1, 1
         self._uid, self._gid = os.getuid(), os.getgid()
         reading: dict[int, Callable[[int, memoryview], bytes]] = {
-            1: self._lookup,
-            3: self._getattr,
-            5: self._readlink,
-            14: self._open,
-            17: self._statfs,
-            18: self._release,
-            20: self._fsync,
-            25: self._flush,
-            26: self._init,
-            27: self._opendir,
-            28: self._readdir,
-            29: self._release,
-            30: self._flush,
-            38: self._flush,
+            _Opcode.LOOKUP: self._lookup,
+            _Opcode.GETATTR: self._getattr,
+            _Opcode.READLINK: self._readlink,
+            _Opcode.OPEN: self._open,
+            _Opcode.STATFS: self._statfs,
+            _Opcode.RELEASE: self._release,
+            _Opcode.FSYNC: self._fsync,
+            _Opcode.FLUSH: self._flush,
+            _Opcode.INIT: self._init,
+            _Opcode.OPENDIR: self._opendir,
+            _Opcode.READDIR: self._readdir,
+            _Opcode.RELEASEDIR: self._release,
+            _Opcode.FSYNCDIR: self._flush,
+            _Opcode.DESTROY: self._flush,
         }
         writing: dict[int, Callable[[int, memoryview], bytes]] = {
-            4: self._setattr,
-            6: self._symlink,
-            8: self._mknod,
-            9: self._mkdir,
-            10: self._unlink,
-            11: self._rmdir,
-            12: self._rename,
-            13: self._link,
-            16: self._write,
-            35: self._create,
-            43: self._fallocate,
-            45: self._rename2,
+            _Opcode.SETATTR: self._setattr,
+            _Opcode.SYMLINK: self._symlink,
+            _Opcode.MKNOD: self._mknod,
+            _Opcode.MKDIR: self._mkdir,
+            _Opcode.UNLINK: self._unlink,
+            _Opcode.RMDIR: self._rmdir,
+            _Opcode.RENAME: self._rename,
+            _Opcode.LINK: self._link,
+            _Opcode.WRITE: self._write,
+            _Opcode.CREATE: self._create,
+            _Opcode.FALLOCATE: self._fallocate,
+            _Opcode.RENAME2: self._rename2,
         }
         self._calls = reading | (writing if writable else {})
         self._refused = frozenset() if writable else frozenset(writing)
@@ -137,28 +180,29 @@ class Folder:
             os.close(fd)
 
     def answer(self, request: bytes | bytearray, reply: Sequence[memoryview]) -> int:
-        """Answer a request into the buffers of its reply; returns how many bytes were written.
+        """Write the reply of a request into these buffers, and return its length in bytes.
 
-        A request that has no reply gives 0. What is no request at all is a ValueError.
+        The length is 0 for a request that has no reply. ValueError if the request has no FUSE
+        header, or if the reply does not fit.
         """
         if len(request) < _IN_HEADER.size:
             raise ValueError("shorter than a FUSE header")
         _, opcode, unique, node, *_ = _IN_HEADER.unpack_from(request)
         body = memoryview(request)[_IN_HEADER.size :]
-        if opcode == _FORGET:
+        if opcode == _Opcode.FORGET:
             self._forget(node, struct.unpack_from("<Q", body)[0])
             return 0
-        if opcode == _BATCH_FORGET:
+        if opcode == _Opcode.BATCH_FORGET:
             for at in range(8, 8 + 16 * struct.unpack_from("<I", body)[0], 16):
                 self._forget(*struct.unpack_from("<QQ", body, at))
             return 0
-        if opcode == _INTERRUPT:
+        if opcode == _Opcode.INTERRUPT:
             return 0
         error, content = 0, b""
         length = _OUT_HEADER.size
         try:
-            if opcode == 15:
-                length += self._read(body, _behind(reply, _OUT_HEADER.size))
+            if opcode == _Opcode.READ:
+                length += self._read(body, _without_first(reply, _OUT_HEADER.size))
             elif opcode in self._calls:
                 content = self._calls[opcode](node, body)
             else:
@@ -178,7 +222,7 @@ class Folder:
     def _name(self, text: memoryview | bytes) -> bytes:
         name, nul, _ = bytes(text).partition(b"\0")
         if not nul or not name or b"/" in name or name in (b".", b".."):
-            raise OSError(errno.EINVAL, "no name")
+            raise OSError(errno.EINVAL, "not a name")
         return name
 
     def _names(self, text: memoryview) -> tuple[bytes, bytes]:
@@ -189,15 +233,15 @@ class Folder:
         """Return the descriptor of a node that is a folder."""
         node = self._nodes[number]
         if node.kind != stat.S_IFDIR:
-            raise OSError(errno.ENOTDIR, "no folder")
+            raise OSError(errno.ENOTDIR, "not a folder")
         return node.fd
 
     def _path(self, number: int) -> str:
-        """Return a path that is this very node, for calls that take no descriptor."""
+        """Return a path that leads to this node, for calls that take no descriptor."""
         return f"/proc/self/fd/{self._nodes[number].fd}"
 
     def _entry(self, parent: int, name: bytes) -> bytes:
-        """Look up a name and return what the guest learns of it, which counts as one lookup."""
+        """Look up a name, count that as one lookup of its node, and return a `fuse_entry_out`."""
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder(parent))
         try:
             found = os.fstat(fd)
@@ -212,9 +256,9 @@ class Folder:
             if fd >= 0:
                 os.close(fd)
         node.lookups += 1
-        return self._described(node, found)
+        return self._entry_of(node, found)
 
-    def _described(self, node: _Node, found: os.stat_result) -> bytes:
+    def _entry_of(self, node: _Node, found: os.stat_result) -> bytes:
         seconds, nanoseconds = self._valid
         head = _ENTRY.pack(node.number, 0, seconds, seconds, nanoseconds, nanoseconds)
         return head + self._attributes(node, found)
@@ -222,9 +266,9 @@ class Folder:
     def _attributes(self, node: _Node, found: os.stat_result) -> bytes:
         times = (found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns)
         return _ATTR.pack(
-            # Of files from several file systems, inode numbers may be the same.
+            # Files of several file systems may have the same inode number.
             *(node.number, found.st_size, found.st_blocks),
-            # Times before 1970 are negative, and are sent as they lie in memory.
+            # A time before 1970 is negative; it is sent as the two's complement.
             *(at // 10**9 & 0xFFFFFFFFFFFFFFFF for at in times),
             *(at % 10**9 for at in times),
             *(found.st_mode, found.st_nlink),
@@ -247,11 +291,11 @@ class Folder:
     def _init(self, _: int, body: memoryview) -> bytes:
         major, _minor, readahead, flags = struct.unpack_from("<IIII", body)
         if major != _VERSION[0]:
-            raise OSError(errno.EPROTO, "another FUSE")
+            raise OSError(errno.EPROTO, "another major version of FUSE")
         return struct.pack(
             "<IIIIHHIIHHI7I",
-            *(*_VERSION, readahead, flags & _WANTED),
-            *(64, 48),  # requests in the background, and from when on that is a congestion
+            *(*_VERSION, readahead, flags & _INIT_FLAGS),
+            *(64, 48),  # max_background, congestion_threshold
             *(_PAGES * _PAGE_BYTES, 1, _PAGES, 0, 0),
             *([0] * 7),
         )
@@ -260,7 +304,7 @@ class Folder:
         try:
             return self._entry(node, self._name(body))
         except FileNotFoundError:
-            # An entry without a node: the guest may remember that there is none.
+            # Node 0: the guest may remember that this name does not exist.
             seconds, nanoseconds = self._valid
             return _ENTRY.pack(0, 0, seconds, seconds, nanoseconds, nanoseconds) + bytes(_ATTR.size)
 
@@ -287,13 +331,13 @@ class Folder:
         return struct.pack("<QII", number, flags, 0)
 
     def _open(self, node: int, body: memoryview) -> bytes:
-        wanted = struct.unpack_from("<I", body)[0]
-        flags = wanted & (os.O_ACCMODE | _O_TRUNC)
+        asked = struct.unpack_from("<I", body)[0]
+        flags = asked & (os.O_ACCMODE | _O_TRUNC)
         if flags != os.O_RDONLY and not self._writable:
             raise OSError(errno.EROFS, "read-only")
-        # A device or FIFO of the host is not the guest's: it has its own behind the same name.
+        # The guest's kernel opens devices and FIFOs itself, and must not reach those of the host.
         if self._nodes[node].kind != stat.S_IFREG:
-            raise OSError(errno.EACCES, "no regular file")
+            raise OSError(errno.EACCES, "not a regular file")
         fd = os.open(self._path(node), flags | os.O_CLOEXEC | os.O_NONBLOCK)
         return self._handle(_Handle(fd), _KEEP_CACHE)
 
@@ -346,18 +390,18 @@ class Folder:
         )
         (atime, mtime, _) = times
         path, node = self._path(number), self._nodes[number]
-        # Whose they are is not the guest's to say; to give them to whom they belong is no change.
+        # The guest can't give files away. 0 is the owner that it sees already, and changes nothing.
         for bit, id in ((_UID, uid), (_GID, gid)):
             if valid & bit and id != 0:
-                raise OSError(errno.EPERM, "root's only")
+                raise OSError(errno.EPERM, "another owner")
         if valid & _MODE:
             if node.kind == stat.S_IFLNK:
                 raise OSError(errno.EOPNOTSUPP, "a symbolic link")
             Path(path).chmod(stat.S_IMODE(mode))
         if valid & _SIZE:
             if node.kind != stat.S_IFREG:
-                raise OSError(errno.EINVAL, "no regular file")
-            open_file = self._handles.get(handle) if valid & 1 << 6 else None
+                raise OSError(errno.EINVAL, "not a regular file")
+            open_file = self._handles.get(handle) if valid & _HANDLE else None
             os.truncate(open_file.fd if open_file else path, size)
         if valid & (_ATIME | _MTIME):
             before = os.fstat(node.fd)
@@ -381,7 +425,7 @@ class Folder:
         mode, *_ = struct.unpack_from("<4I", body)
         name = self._name(body[16:])
         if stat.S_IFMT(mode) not in (stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK):
-            raise OSError(errno.EPERM, "no devices")
+            raise OSError(errno.EPERM, "a device")
         os.mknod(name, mode, dir_fd=self._folder(parent))
         return self._entry(parent, name)
 
@@ -404,8 +448,8 @@ class Folder:
 
     def _rename2(self, parent: int, body: memoryview) -> bytes:
         target, flags, _ = struct.unpack_from("<QII", body)
-        if flags:  # to exchange two, or not to replace
-            raise OSError(errno.EINVAL, "a plain rename only")
+        if flags:  # RENAME_NOREPLACE, RENAME_EXCHANGE
+            raise OSError(errno.EINVAL, "flags of rename")
         return self._move(parent, target, body[16:])
 
     def _move(self, parent: int, target: int, names: memoryview) -> bytes:
@@ -425,9 +469,9 @@ class Folder:
         return struct.pack("<II", written, 0)
 
     def _create(self, parent: int, body: memoryview) -> bytes:
-        wanted, mode, _, _ = struct.unpack_from("<4I", body)
+        asked, mode, _, _ = struct.unpack_from("<4I", body)
         name = self._name(body[16:])
-        flags = wanted & (os.O_ACCMODE | _O_TRUNC | os.O_EXCL) | os.O_CREAT
+        flags = asked & (os.O_ACCMODE | _O_TRUNC | os.O_EXCL) | os.O_CREAT
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         fd = os.open(name, flags, stat.S_IMODE(mode), dir_fd=self._folder(parent))
         try:
@@ -440,26 +484,26 @@ class Folder:
     def _fallocate(self, _: int, body: memoryview) -> bytes:
         handle, offset, length, mode, _ = struct.unpack_from("<QQQII", body)
         if mode:
-            raise OSError(errno.EOPNOTSUPP, "plain allocation only")
+            raise OSError(errno.EOPNOTSUPP, "a mode of fallocate")
         os.posix_fallocate(self._handles[handle].fd, offset, length)
         return b""
 
 
 def _time(valid: int, given: int, is_now: int, now: int, seconds: int, part: int, old: int) -> int:
-    """Return the time that SETATTR asks for, in nanoseconds, or the old one."""
+    """Return the time that SETATTR sets, in nanoseconds: the current, the given or the old one."""
     if valid & is_now:
         return now
     return seconds * 10**9 + part if valid & given else old
 
 
 def _device(number: int) -> int:
-    # As new_encode_dev() of the kernel packs it into 32 bits.
+    # The layout of new_encode_dev() in the kernel's include/linux/kdev_t.h.
     major, minor = os.major(number), os.minor(number)
     return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
 
 
 def _type(entry: "os.DirEntry[str]") -> int:
-    """Return the type of a folder's entry, as readdir(3) has it; 0 where it takes asking."""
+    """Return the type of a folder's entry: DT_LNK, DT_DIR, DT_REG or DT_UNKNOWN of readdir(3)."""
     if entry.is_symlink():
         return stat.S_IFLNK >> 12
     if entry.is_dir(follow_symlinks=False):
@@ -467,7 +511,7 @@ def _type(entry: "os.DirEntry[str]") -> int:
     return stat.S_IFREG >> 12 if entry.is_file(follow_symlinks=False) else 0
 
 
-def _behind(buffers: Sequence[memoryview], size: int) -> list[memoryview]:
+def _without_first(buffers: Sequence[memoryview], size: int) -> list[memoryview]:
     """Return the buffers without their first bytes."""
     left = []
     for buffer in buffers:
@@ -490,7 +534,7 @@ def _first(buffers: Sequence[memoryview], size: int) -> list[memoryview]:
 
 
 def _put(buffers: Sequence[memoryview], content: bytes) -> None:
-    """Write a content into buffers; ValueError where it does not fit."""
+    """Write a content into buffers; ValueError if it does not fit."""
     if sum(map(len, buffers)) < len(content):
         raise ValueError(f"no space for a reply of {len(content)} bytes")
     at = 0

@@ -1,7 +1,6 @@
-"""The process that serves one folder to one machine: `python -m bpfmatrix.virtiofs.server`.
+"""The process that serves one folder of the host to one machine, over virtiofs.
 
-Its arguments are the descriptor of its socket, `ro` or `rw`, for how many seconds the guest may
-trust what it was told, and the folder. It ends with its machine. It needs no rights of its own.
+`command` gives the command that starts it. It ends with its machine, and needs no privileges.
 """
 
 import os
@@ -10,19 +9,32 @@ import socket
 import sys
 from pathlib import Path
 
-from bpfmatrix.virtiofs.fuse import Folder
+from bpfmatrix.virtiofs.fuse import FuseServer
+from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.virtiofs.vhost import serve
 
+__all__ = ["command"]
 
-def main(fd: str, mode: str, valid_seconds: str, folder: str) -> None:
-    """Serve until the machine ends."""
+
+def command(folder: HostFolder, fd: int) -> list[str]:
+    """Return the command that serves a folder to the QEMU at the other end of a socket.
+
+    The process must inherit the socket, as this descriptor.
+    """
+    mode = "rw" if folder.writable else "ro"
+    words = (str(fd), mode, str(folder.valid_seconds), str(folder.path))
+    return [sys.executable, "-m", "bpfmatrix.virtiofs.server", *words]
+
+
+def _main(fd: str, mode: str, valid_seconds: str, folder: str) -> None:
+    """Serve until the machine ends. The arguments are those of `command`."""
     # Each file that the guest knows takes a descriptor.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    os.umask(0)  # the guest has applied its own
-    shared = Folder(Path(folder), mode == "rw", float(valid_seconds))
-    serve(socket.socket(fileno=int(fd)), shared)
+    os.umask(0)  # the guest has applied the umask of its process
+    files = FuseServer(Path(folder), mode == "rw", float(valid_seconds))
+    serve(socket.socket(fileno=int(fd)), files)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    _main(*sys.argv[1:])

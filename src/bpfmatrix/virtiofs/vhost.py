@@ -1,8 +1,8 @@
-"""The device behind a guest's virtiofs: queues in its memory, served by a process of the host.
+"""The virtiofs device of a guest: a vhost-user server, which a process of the host runs.
 
-`serve` speaks vhost-user with QEMU (docs/interop/vhost-user.rst of QEMU) on a socket, takes
-requests from the device's queues (virtio 1.2: section 2.7 for split virtqueues, section 5.11 for
-what a file system's are), has a `Folder` answer them, and ends when QEMU does.
+`serve` speaks vhost-user with QEMU on a socket (docs/interop/vhost-user.rst of QEMU). It takes the
+guest's requests from the device's queues (virtio 1.2: section 2.7 for split virtqueues, section
+5.11 for the queues of a file system), has a `FuseServer` answer them, and returns when QEMU ends.
 """
 
 import array
@@ -16,26 +16,26 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bpfmatrix.virtiofs.fuse import Folder
+from bpfmatrix.virtiofs.fuse import FuseServer
 
 __all__ = ["serve"]
 
 _HEADER = struct.Struct("<III")  # request, flags, size
 _VERSION, _REPLY = 1, 1 << 2
-_NO_FD = 1 << 8  # in the number that comes with a vring's descriptor
+_NO_FD = 1 << 8  # VHOST_USER_VRING_NOFD_MASK: no descriptor comes with SET_VRING_KICK or _CALL
 _MOST_FDS = 8
 
 _INDIRECT_DESC, _PROTOCOL_FEATURES, _VERSION_1 = 1 << 28, 1 << 30, 1 << 32
 _PROTOCOL_MQ = 1 << 0
-_QUEUES = 2  # for what is urgent, such as FORGET, and for requests
+_QUEUES = 2  # hiprio (such as FORGET), and one request queue
 
 _DESCRIPTOR = struct.Struct("<QIHH")  # address, length, flags, next
 _NEXT, _WRITE, _INDIRECT = 1, 2, 4
-_LARGEST_REQUEST = 4 << 20
+_LARGEST_REQUEST_BYTES = 4 << 20
 
 
 class _Request(enum.IntEnum):
-    """What QEMU says, as far as it matters here."""
+    """The messages of QEMU that need an action or a reply."""
 
     GET_FEATURES = 1
     SET_MEM_TABLE = 5
@@ -50,29 +50,29 @@ class _Request(enum.IntEnum):
 
 
 class _GuestError(Exception):
-    """The guest's driver put nonsense into its queues."""
+    """The guest's driver broke the rules of virtqueues."""
 
 
 @dataclass(frozen=True)
 class _Region:
-    """A piece of the guest's memory."""
+    """A region of the guest's memory."""
 
     guest: int
-    """Its address, as the guest has it."""
+    """Its physical address in the guest."""
     user: int
-    """Its address, as QEMU has it."""
+    """Its virtual address in QEMU, by which QEMU gives the addresses of the queues."""
     size: int
     view: memoryview
 
 
 class _Memory:
-    """The guest's memory, as this process has it mapped."""
+    """The guest's memory, mapped into this process."""
 
     def __init__(self) -> None:
         self._regions: list[_Region] = []
 
     def map(self, payload: bytes, fds: list[int]) -> None:
-        """Map what SET_MEM_TABLE describes. The descriptors are closed."""
+        """Map the regions that SET_MEM_TABLE describes, and close their descriptors."""
         regions = []
         for number, fd in enumerate(fds):
             guest, size, user, offset = struct.unpack_from("<QQQQ", payload, 8 + 32 * number)
@@ -82,7 +82,7 @@ class _Memory:
         self._regions = regions
 
     def guest(self, address: int, size: int) -> memoryview:
-        """Return a piece of the memory by the guest's address of it."""
+        """Return a piece of the memory by its physical address in the guest."""
         for region in self._regions:
             at = address - region.guest
             if at >= 0 and at + size <= region.size:
@@ -90,7 +90,7 @@ class _Memory:
         raise _GuestError(f"no memory at {address:#x}")
 
     def user(self, address: int, size: int) -> memoryview:
-        """Return a piece of the memory by QEMU's address of it."""
+        """Return a piece of the memory by its virtual address in QEMU."""
         for region in self._regions:
             at = address - region.user
             if at >= 0 and at + size <= region.size:
@@ -107,17 +107,18 @@ class _Queue:
         self._fence_lock.acquire()
         self.size = 0
         self.next = 0
-        """The next entry of the available ring that is to be looked at."""
+        """The number of the next entry of the available ring to look at."""
         self.addresses: tuple[int, int, int] | None = None
         self.kick = self.call = -1
 
     def _fence(self) -> None:
-        # Both are atomic operations: no access to memory is moved over the pair of them.
+        # The order of accesses to the rings matters (virtio 1.2, 2.7.13), and Python has no memory
+        # barrier. Releasing and taking a lock are atomic operations, which act as one.
         self._fence_lock.release()
         self._fence_lock.acquire()
 
-    def serve(self, folder: Folder) -> None:
-        """Answer all requests that the guest has put there."""
+    def serve(self, files: FuseServer) -> None:
+        """Answer all requests in the queue."""
         if self.addresses is None or not self.size:
             return
         descriptors, used, available = self.addresses
@@ -132,7 +133,7 @@ class _Queue:
             [head] = struct.unpack_from("<H", avail, 4 + 2 * (self.next % self.size))
             request, buffers = self._gather(table, head)
             try:
-                written = folder.answer(request, buffers)
+                written = files.answer(request, buffers)
             except (ValueError, struct.error) as error:
                 raise _GuestError(str(error)) from error
             struct.pack_into("<II", ring, 4 + 8 * (self.next % self.size), head, written)
@@ -150,8 +151,8 @@ class _Queue:
             piece = self._memory.guest(address, length)
             if flags & _WRITE:
                 buffers.append(piece)
-            elif len(request) + length > _LARGEST_REQUEST:
-                raise _GuestError("a request that is too large")
+            elif len(request) + length > _LARGEST_REQUEST_BYTES:
+                raise _GuestError(f"a request over {_LARGEST_REQUEST_BYTES >> 20} MiB")
             else:
                 request += piece
         return request, buffers
@@ -161,11 +162,11 @@ class _Queue:
         seen, index, indirect = 0, head, False
         while True:
             if 16 * index >= len(table) or 16 * seen >= len(table):
-                raise _GuestError("a chain that leaves its table, or has no end")
+                raise _GuestError("a chain of descriptors that leaves its table, or has no end")
             address, length, flags, following = _DESCRIPTOR.unpack_from(table, 16 * index)
             if flags & _INDIRECT:
                 if seen or indirect:
-                    raise _GuestError("an indirect table within a chain or another one")
+                    raise _GuestError("an indirect table within a chain or within another one")
                 table, index, indirect = self._memory.guest(address, length), 0, True
                 if not length:
                     raise _GuestError("an empty table")
@@ -179,9 +180,9 @@ class _Queue:
 class _Device:
     """The vhost-user side of one device."""
 
-    def __init__(self, connection: socket.socket, folder: Folder) -> None:
+    def __init__(self, connection: socket.socket, files: FuseServer) -> None:
         self._connection = connection
-        self._folder = folder
+        self._files = files
         self._memory = _Memory()
         self._queues = [_Queue(self._memory) for _ in range(_QUEUES)]
         self._selector = selectors.DefaultSelector()
@@ -196,10 +197,10 @@ class _Device:
                         return
                 elif key.data.kick == key.fd:  # not closed by a message just now
                     os.eventfd_read(key.fd)
-                    key.data.serve(self._folder)
+                    key.data.serve(self._files)
 
     def _take_message(self) -> bool:
-        """Do what QEMU says next; returns whether it said anything."""
+        """Act on the next message of QEMU; returns false if QEMU closed the socket."""
         header, fds = self._receive(_HEADER.size)
         if not header:
             return False
@@ -225,8 +226,8 @@ class _Device:
         return data, list(fds)
 
     def _do(self, request: int, payload: bytes, fds: list[int]) -> bytes | None:
-        """Do what one message says; gives the reply of those that have one."""
-        # Of the vrings' messages, the first number is that of the queue, or ends in it.
+        """Act on one message, and return its reply if it has one."""
+        # The messages about a vring begin with its index, or with its index and flags.
         numbers = struct.unpack_from("<II", payload) if len(payload) >= 8 else (0, 0)
         match request:
             case _Request.GET_FEATURES:
@@ -244,7 +245,7 @@ class _Device:
                 self._queues[numbers[0]].addresses = (descriptors, used, available)
             case _Request.SET_VRING_BASE:
                 self._queues[numbers[0]].next = numbers[1]
-            case _Request.GET_VRING_BASE:  # which also stops the queue
+            case _Request.GET_VRING_BASE:  # it also stops the queue
                 queue = self._queues[numbers[0]]
                 self._take_kick(queue, -1)
                 queue.addresses = None
@@ -252,7 +253,7 @@ class _Device:
             case _Request.SET_VRING_KICK | _Request.SET_VRING_CALL:
                 fd = -1 if numbers[0] & _NO_FD else fds.pop()
                 self._take_descriptor(_Request(request), self._queues[numbers[0] & 0xFF], fd)
-        # Others, such as SET_OWNER, ask for nothing here.
+        # Other messages, such as SET_OWNER, need no action.
         if request != _Request.SET_MEM_TABLE:
             for fd in fds:
                 os.close(fd)
@@ -261,7 +262,7 @@ class _Device:
     def _take_descriptor(self, request: _Request, queue: _Queue, fd: int) -> None:
         if request == _Request.SET_VRING_KICK:
             self._take_kick(queue, fd)
-            queue.serve(self._folder)  # what came before the descriptor did
+            queue.serve(self._files)  # requests that came before this descriptor
             return
         if queue.call >= 0:
             os.close(queue.call)
@@ -276,14 +277,14 @@ class _Device:
             self._selector.register(fd, selectors.EVENT_READ, queue)
 
 
-def serve(connection: socket.socket, folder: Folder) -> None:
-    """Be the device at QEMU's end of a socket until that is closed.
+def serve(connection: socket.socket, files: FuseServer) -> None:
+    """Serve the device of the QEMU at the other end of this socket, until QEMU closes it.
 
-    A guest that does not keep to the rules of its queues ends it, and gets no more answers.
+    SystemExit if the guest's driver breaks the rules of virtqueues.
     """
     try:
-        _Device(connection, folder).run()
+        _Device(connection, files).run()
     except ConnectionError:
-        return  # QEMU is gone
+        return  # QEMU has ended
     except (_GuestError, IndexError, struct.error) as error:
-        raise SystemExit(f"the guest's driver is not to be trusted: {error}") from None
+        raise SystemExit(f"the guest's virtiofs driver broke the protocol: {error}") from None

@@ -1,8 +1,8 @@
-"""Which accelerator runs a guest: KVM where it really does, emulation elsewhere.
+"""The accelerator of a guest: KVM if a guest really runs under it, or else emulation.
 
-That `/dev/kvm` opens, and even that a VM can be created, does not mean that a guest runs: on some
-nested hosts it spins for ever, or QEMU aborts. So `choose` lets a tiny guest say a word under KVM,
-and keeps that verdict until the host is booted again.
+That `/dev/kvm` can be opened, and even that a VM can be created, does not mean that a guest runs:
+on some hosts that are virtual machines themselves, the guest hangs or QEMU aborts. So `choose` runs
+a tiny guest under KVM, and remembers the result until the host is booted again.
 """
 
 import contextlib
@@ -24,10 +24,11 @@ _PROBE_SECONDS = 5.0
 _PROBED = (X86_64.name,)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
-# A boot sector, 16-bit real mode: write 'K' to the port of the debug console (0xe9), then 0 to
-# that of isa-debug-exit (0xf4), by which QEMU ends with status 1; halt if it did not.
-_GUEST = bytes.fromhex("b04b e6e9 31c0 e6f4 f4 ebfd")
-_GUEST_EXIT_STATUS = 1
+# The code of a boot sector, which runs in 16-bit real mode. It writes 'K' to the port of
+# isa-debugcon, and then 0 to that of isa-debug-exit, which ends QEMU with status (0 << 1) | 1
+# (hw/misc/debugexit.c). If QEMU goes on, the code halts for ever.
+_BOOT_CODE = bytes.fromhex("b04b e6e9 31c0 e6f4 f4 ebfd")
+_EXIT_STATUS = 1
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,17 @@ class Accelerator:
     name: str
     reason: str = ""
     detail: str = ""
-    """What exactly a probe saw."""
+    """What the probe saw."""
 
     def __str__(self) -> str:
-        """Return what a person reads."""
+        """Return the name, and the reason in brackets."""
         return f"{self.name} ({self.reason})" if self.reason else self.name
 
 
 def choose(wanted: str, arch: str, qemu: str, cache: Cache) -> Accelerator:
-    """Return the accelerator for `auto`, `kvm` or `tcg`.
+    """Return the accelerator for the value of `qemu.accel`: `auto`, `kvm` or `tcg`.
 
-    MachineError where KVM is demanded and does not run a guest.
+    MachineError if the value is `kvm`, and KVM does not run a guest.
     """
     if wanted == "tcg":
         return Accelerator("tcg", "asked for")
@@ -88,10 +89,10 @@ def _boot_id() -> str:
 
 
 def _probe(qemu: str, arch: str) -> Accelerator:
-    """Boot the guest of a few bytes under KVM, with the processor that real guests get."""
+    """Boot the boot sector under KVM, with the CPU model that real guests get."""
     if arch not in _PROBED:
         return Accelerator("tcg", f"KVM: no probe for {arch} yet")
-    sector = _GUEST.ljust(510, b"\0") + b"\x55\xaa"
+    sector = _BOOT_CODE.ljust(510, b"\0") + b"\x55\xaa"
     floppy = os.memfd_create("bpfmatrix-probe")
     os.write(floppy, sector.ljust(1440 << 10, b"\0"))
     command = [
@@ -116,7 +117,7 @@ def _probe(qemu: str, arch: str) -> Accelerator:
         return _not_run(f"QEMU could not be started: {error.strerror}")
     finally:
         os.close(floppy)
-    if done.returncode == _GUEST_EXIT_STATUS and b"K" in done.stdout:
+    if done.returncode == _EXIT_STATUS and b"K" in done.stdout:
         return Accelerator("kvm")
     if done.returncode < 0:
         return _not_run(f"QEMU died of signal {-done.returncode}")

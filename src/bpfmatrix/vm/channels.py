@@ -1,4 +1,8 @@
-"""The channels of a machine: a socket pair for each, of which QEMU has the other end."""
+"""The channels of a machine: a socket pair for each, of which QEMU has the other end.
+
+`qmp` is QEMU's monitor and `console` the kernel's console. The others are virtio ports of the guest
+(see `protocol`): `control`, and the streams `output`, `input` and `error`.
+"""
 
 import asyncio
 import contextlib
@@ -7,13 +11,12 @@ from collections.abc import Iterator
 
 __all__ = ["CHANNELS", "PORTS", "Channels", "socket_pairs"]
 
-CHANNELS = ("qmp", "console", "control", "output", "input", "error")
-
 PORTS = ("control", "output", "input", "error")
+CHANNELS = ("qmp", "console", *PORTS)
 
 
 class Channels:
-    """Our ends of QEMU's sockets."""
+    """Our ends of the sockets."""
 
     def __init__(self, ours: dict[str, socket.socket]) -> None:
         self.qmp = ours["qmp"]
@@ -21,25 +24,25 @@ class Channels:
         self._writers: list[asyncio.StreamWriter] = []
 
     async def open(self) -> None:
-        """Turn the sockets into streams of the running loop."""
+        """Open the console and the control port as streams of the running event loop."""
         self.console, writer = await asyncio.open_connection(sock=self.ours["console"])
         self._writers.append(writer)
         self.control, self.control_writer = await asyncio.open_connection(sock=self.ours["control"])
         self._writers.append(self.control_writer)
 
     async def open_output(self) -> None:
-        """Turn the socket of the tests' output into a stream."""
+        """Open the port of the tests' output as a stream."""
         self.output, writer = await asyncio.open_connection(sock=self.ours["output"])
         self._writers.append(writer)
 
     async def open_error(self) -> asyncio.StreamReader:
-        """Turn the socket of the core files into a stream, and return it."""
+        """Open the port of the core files as a stream, and return it."""
         reader, writer = await asyncio.open_connection(sock=self.ours["error"])
         self._writers.append(writer)
         return reader
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all sockets."""
         for writer in self._writers:
             writer.close()
         for name in ("qmp", "output", "input", "error"):
@@ -48,7 +51,10 @@ class Channels:
 
 @contextlib.contextmanager
 def socket_pairs() -> Iterator[tuple[dict[str, socket.socket], dict[str, socket.socket]]]:
-    """Give our ends and QEMU's. Sockets without a name leave no file behind, whoever dies."""
+    """Give our ends of new sockets and QEMU's ends, and close the latter in the end.
+
+    Socket pairs have no names, so they leave no file behind if a process is killed.
+    """
     pairs = {name: socket.socketpair() for name in CHANNELS}
     try:
         yield (

@@ -1,13 +1,13 @@
-"""The host's folders that a guest sees, as devices, with the processes that serve them."""
+"""Folders of the host as devices of a machine, with the processes that serve them."""
 
 import asyncio
 import contextlib
 import socket
-import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from bpfmatrix.host.process import tied
+from bpfmatrix.virtiofs import server
 from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.vm import parts
 
@@ -16,7 +16,11 @@ __all__ = ["FolderDevice", "served"]
 
 @dataclass(frozen=True)
 class FolderDevice:
-    """A folder of the host's, as a device; `end` is QEMU's of the socket to what serves it."""
+    """A folder of the host, as a device of a machine.
+
+    With virtiofs, a process of its own serves the folder, and `end` is QEMU's end of the socket
+    between the two.
+    """
 
     part: parts.VirtioFs | parts.NineP
     folder: HostFolder
@@ -26,9 +30,9 @@ class FolderDevice:
 
 @contextlib.asynccontextmanager
 async def served(folders: Sequence[HostFolder]) -> AsyncIterator[tuple[FolderDevice, ...]]:
-    """Give the devices of the folders that the guest sees.
+    """Give the devices of these folders, and run the servers of those that use virtiofs.
 
-    A process serves each that is not QEMU's own to serve.
+    QEMU itself serves folders over 9p.
     """
     devices: list[FolderDevice] = []
     try:
@@ -39,27 +43,25 @@ async def served(folders: Sequence[HostFolder]) -> AsyncIterator[tuple[FolderDev
                 continue
             ours, theirs = socket.socketpair()
             with ours:
-                server = await _serve(folder, ours)
+                process = await _serve(folder, ours)
             virtiofs = parts.VirtioFs(folder.tag, theirs.fileno())
-            devices.append(FolderDevice(virtiofs, folder, theirs, server))
+            devices.append(FolderDevice(virtiofs, folder, theirs, process))
         yield tuple(devices)
     finally:
         for device in devices:
             if device.end is not None:
                 device.end.close()
             if device.server is not None:
-                # It would end by itself, if not a file system of the host's holds it up.
+                # It ends with QEMU, unless it hangs in a file system of the host.
                 with contextlib.suppress(ProcessLookupError):
                     device.server.kill()
                 await device.server.wait()
 
 
 async def _serve(folder: HostFolder, connection: socket.socket) -> asyncio.subprocess.Process:
-    """Start the process that serves a folder."""
-    fd, mode = str(connection.fileno()), "rw" if folder.writable else "ro"
-    words = (fd, mode, str(folder.valid_seconds), str(folder.path))
+    """Start the process that serves a folder to QEMU, at the other end of a connection."""
     return await asyncio.create_subprocess_exec(
-        *tied([sys.executable, "-m", "bpfmatrix.virtiofs.server", *words]),
+        *tied(server.command(folder, connection.fileno())),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

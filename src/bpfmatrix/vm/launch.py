@@ -1,7 +1,7 @@
-"""The ways to a running machine: `start` boots one, `restore` brings back one that was saved, and
-`debugged` lets gdb hold one from its first instruction on.
+"""How a machine is started: `start` boots one, `restore` resumes one that was saved, and `debugged`
+starts one that waits for gdb before its first instruction.
 
-Each gives a `Machine`, and ends it when it is left, however that happens.
+Each gives a `Machine`, and ends it when the context is left.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from bpfmatrix.vm.protocol import ProtocolError
 
 __all__ = ["MachineSpec", "RestoreError", "debugged", "machine_parts", "restore", "start"]
 
-# A restored guest answers within 0.1 s; this is for a host that is very busy.
+# A restored guest answers within 0.1 s; the rest is for hosts that are very busy.
 _RESTORE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """All that a machine is made from."""
+    """Everything that describes a machine."""
 
     qemu: str
     arch: str
@@ -47,25 +47,29 @@ class MachineSpec:
     extra_args: tuple[str, ...] = ()
     boot_limit_seconds: float = 60.0
     folders: tuple[HostFolder, ...] = ()
-    """What the guest sees of the host's files."""
+    """Folders of the host that the guest sees."""
     network: bool = False
-    """Whether it has QEMU's user network."""
+    """Whether it has a network card with QEMU's user-mode network."""
     slots: int = 0
-    """For how many folders there is a slot, so that a restored machine can be given them. A saved
-    machine can't have them: they are connections."""
+    """How many slots there are for devices of folders. These devices are connections to a server,
+    so a machine that has one can't be saved; a restored machine gets them by hot-plug."""
 
 
 class RestoreError(Exception):
-    """A saved machine did not come back; nothing was run in it."""
+    """A saved machine could not be restored; nothing was run in it."""
 
 
 def machine_parts(
     spec: MachineSpec, fds: dict[str, int], *variant: parts.Part
 ) -> tuple[parts.Part, ...]:
-    """Return the parts of a machine; `variant` says what memory it has and how it begins."""
+    """Return the parts of a machine.
+
+    `fds` are QEMU's ends of the channels. `variant` are the parts that depend on how the machine is
+    started: its memory, and devices of folders.
+    """
     return (
         parts.Board(spec.arch, spec.cpus),
-        parts.Accelerator(spec.arch, spec.accelerator),
+        parts.Processor(spec.arch, spec.accelerator),
         *variant,
         parts.Monitor(fds["qmp"]),
         parts.Console(spec.arch, fds["console"]),
@@ -87,19 +91,19 @@ async def _launched(
     inherited: Sequence[int] = (),
     limited: bool = True,
 ) -> AsyncIterator[Machine]:
-    """Start QEMU, which inherits some descriptors, and end it whatever happens.
+    """Start QEMU, which inherits further descriptors, and end it when the context is left.
 
-    A machine that is to be restored is given its devices by `Machine.load`.
+    If `variant` has `Incoming`, QEMU is started without the devices: `Machine.load` plugs them in.
     """
     if shutil.which(spec.qemu) is None:
         raise ToolMissingError(f"{spec.qemu} is not installed", "Run ./bootstrap.")
-    later = any(isinstance(part, parts.Incoming) for part in variant)
-    at_once = () if later else devices
-    ends = [device.end for device in at_once if device.end is not None]
-    variant += tuple(device.part for device in at_once)
-    with socket_pairs() as (ours, theirs), contextlib.ExitStack() as ours_no_more:
+    restored = any(isinstance(part, parts.Incoming) for part in variant)
+    present = () if restored else devices
+    ends = [device.end for device in present if device.end is not None]
+    variant += tuple(device.part for device in present)
+    with socket_pairs() as (ours, theirs), contextlib.ExitStack() as closing:
         for end in ends:
-            ours_no_more.enter_context(end)
+            closing.enter_context(end)
         fds = {name: end.fileno() for name, end in theirs.items()}
         command = parts.command(spec.qemu, machine_parts(spec, fds, *variant))
         process = await asyncio.create_subprocess_exec(
@@ -108,7 +112,7 @@ async def _launched(
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             pass_fds=(*fds.values(), *inherited, *(end.fileno() for end in ends)),
-            # Ctrl-C at the terminal is ours to handle.
+            # A Ctrl-C at the terminal must reach this process only, which then ends QEMU.
             start_new_session=True,
         )
     channels = Channels(ours)
@@ -125,10 +129,10 @@ async def _launched(
 async def start(
     spec: MachineSpec, console: Path, memory: Path | None = None
 ) -> AsyncIterator[Machine]:
-    """Boot a machine and give it once it is ready; its kernel's console is written to a file.
+    """Boot a machine, and give it when it is ready. The kernel's console is appended to a file.
 
-    With `memory`, the guest's memory is that file, made here: see `Machine.save`.
-    MachineEndedError where the guest does not get that far, MachineError where QEMU does not.
+    With `memory`, the guest's memory is that file, which QEMU creates: see `Machine.save`.
+    MachineEndedError if the guest does not become ready, MachineError if QEMU does not start.
     """
     shared = memory is not None or bool(spec.folders)
     part = parts.Memory(spec.memory_bytes, memory, shared)
@@ -147,14 +151,14 @@ async def start(
 async def restore(
     spec: MachineSpec, console: Path, memory: Path, state: Path, host_name: str
 ) -> AsyncIterator[Machine]:
-    """Restore a machine that `Machine.save` saved, and give it once it is ready again.
+    """Restore a machine that `Machine.save` saved, and give it when it is ready again.
 
-    Any number of machines may be restored from the same files, which none of them changes; what
-    they write to the console is appended to its file. RestoreError where it does not come back.
+    Any number of machines may be restored from the same files; none of them changes the files. The
+    kernel's console is appended to a file. RestoreError if the machine does not become ready.
     """
     async with contextlib.AsyncExitStack() as stack:
         if spec.folders:
-            # What serves the folders maps the memory too, and so can't have it copied on write.
+            # The servers of the folders map the memory too, so it can't be mapped copy-on-write.
             copy = stack.enter_context(_copy_in_memory(memory))
             inherited = [copy]
             part = parts.Memory(spec.memory_bytes, Path(f"/proc/self/fd/{copy}"), shared=True)
@@ -178,7 +182,7 @@ async def restore(
 
 @contextlib.contextmanager
 def _copy_in_memory(path: Path) -> Iterator[int]:
-    """Give a file without a name that has the content of another one."""
+    """Give the descriptor of a file in memory that has the content of another one."""
     copy = os.memfd_create("bpfmatrix", os.MFD_CLOEXEC)
     try:
         with path.open("rb") as file:
@@ -190,10 +194,10 @@ def _copy_in_memory(path: Path) -> Iterator[int]:
 
 @contextlib.asynccontextmanager
 async def debugged(spec: MachineSpec, console: Path, gdb: socket.socket) -> AsyncIterator[Machine]:
-    """Give a machine that stands before its first instruction until gdb lets it go.
+    """Give a machine that waits before its first instruction until gdb continues it.
 
-    `gdb` is a socket that listens; QEMU takes it over. `Machine.become_ready` comes before
-    `Machine.run`. No limit holds: a person may look at the guest for as long as they like.
+    `gdb` is a listening socket; QEMU takes it over. Call `Machine.become_ready` before
+    `Machine.run`. No limits apply, since a person may stop the guest for as long as they like.
     """
     memory = parts.Memory(spec.memory_bytes, shared=bool(spec.folders))
     variant, inherited = (memory, parts.Debugger(gdb.fileno())), [gdb.fileno()]
@@ -202,6 +206,6 @@ async def debugged(spec: MachineSpec, console: Path, gdb: socket.socket) -> Asyn
         machine = await stack.enter_async_context(
             _launched(spec, console, devices, *variant, inherited=inherited, limited=False)
         )
-        # Only QEMU is to have it: with QEMU, the port is gone.
+        # QEMU alone has the socket now, so the port is closed when QEMU ends.
         gdb.close()
         yield machine

@@ -1,8 +1,7 @@
-"""One throw-away machine: QEMU's process, its channels, and what comes out of them.
+"""One throw-away machine: QEMU's process, its channels, and the events of its one job.
 
-`bpfmatrix.vm.launch` makes it. `Machine.run` hands it its one job and gives the events. A machine
-that ends before its job does raises `MachineEndedError`, which tells a panic, a limit that was
-passed and a lost machine apart.
+`bpfmatrix.vm.launch` starts it. `Machine.run` gives it a job, and yields the events. If the machine
+ends before the job does, `MachineEndedError` says why: a panic, a time limit, or a lost machine.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -40,23 +39,27 @@ from bpfmatrix.vm.protocol import (
 
 __all__ = ["Machine", "MachineEndedError", "panic_message"]
 
-# It logs each message, which nox, whose root logger takes everything, would print.
+# It logs each message of QMP, and the root logger of nox would print them.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
-# How much longer than the guest's own limit the host waits for word of a test: the guest first
-# asks the test to end, then kills it, and may be slow.
+# How much longer than the limit of a test the host waits for the guest's report: the guest first
+# sends SIGQUIT, later SIGKILL, and may be slow.
 _GRACE_SECONDS = 15.0
-# With core files, it also waits for these (`patience` in guest/init).
+# If core files are kept, the guest also waits for them (`patience` in guest/init).
 _CORE_SECONDS = 20.0
-# A console that is flooded must not fill the disk.
+# How much of the console is kept, so that a kernel that floods it does not fill the disk.
 _CONSOLE_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 16
-_POLL_SECONDS = 0.002
+# How long to wait for the last bytes on the channels of a QEMU that has ended.
+_LAST_WORDS_SECONDS = 2.0
 _STATE_FD = "state"
+
+# What the readers of a job's channels pass on; None is the end of the control port.
+_JobQueue = asyncio.Queue[Event | ProtocolError | None]
 
 
 class MachineEndedError(Exception):
-    """The machine ended, or had to be given up, before its job was done."""
+    """The machine ended, or passed a limit, before its job was done."""
 
     def __init__(self, kind: Literal["panic", "lost", "timeout"], reason: str) -> None:
         super().__init__(reason)
@@ -65,9 +68,9 @@ class MachineEndedError(Exception):
 
 
 class Machine:
-    """A running machine, whose kernel's console is written to a file.
+    """A running machine. The console of its kernel is appended to the file `console`.
 
-    `limited` says whether its limits hold: while a person holds the guest in a debugger, none does.
+    Without `limited` no time limits apply, because a person may stop the guest in a debugger.
     """
 
     def __init__(
@@ -83,36 +86,43 @@ class Machine:
         self._console = console
         self._limited = limited
         self._qmp = QMPClient("bpfmatrix")
-        self._qmp_tried = asyncio.Event()
+        self._qmp_connected = asyncio.Event()
+        """Set when the connection to the monitor was tried, even if that failed."""
+        self._migration: asyncio.Queue[str] = asyncio.Queue()
+        """The status in each MIGRATION event of QEMU; `lost` when the monitor is closed."""
         self._panicked = False
         self._shutdown = ""
+        """The reason in QEMU's SHUTDOWN event."""
         self._stderr = b""
-        self._cores, self._core_came, self._cores_closed = 0, asyncio.Event(), False
+        self._core_files, self._core_files_closed = 0, False
+        self._core_files_changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._unserved = ""
+        self._last_words: list[asyncio.Task[None]] = []
+        """The tasks that read what tells why a machine ended."""
+        self._server_failure = ""
         self.release = ""
-        """What the guest's kernel calls itself; known from READY on."""
+        """The kernel's release, as `uname -r` prints it; known when the guest is ready."""
 
     async def run(self, job: Job) -> AsyncIterator[Event]:
-        """Hand over the job; give its events as they come, each test's output before its end."""
+        """Give the guest its job, and yield the events. A test's output comes before its Exited."""
         self._write_lines(job.lines())
-        events: asyncio.Queue[Event | ProtocolError | None] = asyncio.Queue(maxsize=64)
+        events: _JobQueue = asyncio.Queue(maxsize=64)
         await self._channels.open_output()
         if job.core_boundary:
-            self._spawn(self._read_cores(CoreSplitter(job.core_boundary), events))
+            self._spawn(self._read_core_files(CoreSplitter(job.core_boundary), events))
         limits = {test.id: test.limit_seconds for test in job.tests}
         begun = {test.id: asyncio.Event() for test in job.tests}
         closed = {test.id: asyncio.Event() for test in job.tests}
         self._spawn(self._read_output(OutputSplitter(job.tests), events, begun, closed))
         self._spawn(self._read_control(events, begun, closed))
         grace = _GRACE_SECONDS + (_CORE_SECONDS if job.core_boundary else 0.0)
-        limit, running = grace, "the job's start"
+        limit, doing = grace, "the job's start"
         while True:
             try:
                 event = await asyncio.wait_for(events.get(), limit if self._limited else None)
             except TimeoutError:
                 raise MachineEndedError(
-                    "lost", f"the guest gave no sign of life for {limit:g} s ({running})"
+                    "lost", f"the guest gave no sign of life for {limit:g} s ({doing})"
                 ) from None
             match event:
                 case None:
@@ -123,15 +133,15 @@ class Machine:
                     yield event
                     return
                 case Started(id=id):
-                    limit, running = limits[id] + grace, f"test {id} was running"
+                    limit, doing = limits[id] + grace, f"test {id} was running"
                 case Exited():
-                    limit, running = _GRACE_SECONDS, "between two tests"
+                    limit, doing = _GRACE_SECONDS, "between two tests"
             yield event
 
     async def attend(self, session: Session) -> Exited:
-        """Hand over a session and wait until its command ended, for as long as that takes.
+        """Start a session, and wait until its command ends, without a limit.
 
-        Its streams are the sockets of `streams`, which are the caller's to read and to write.
+        The caller reads and writes the command's streams, which are the sockets of `streams`.
         """
         self.tell(*session.lines())
         async for event in self._control_events():
@@ -156,13 +166,13 @@ class Machine:
     async def _read_output(
         self,
         splitter: OutputSplitter,
-        events: "asyncio.Queue[Event | ProtocolError | None]",
+        events: _JobQueue,
         begun: dict[int, asyncio.Event],
         closed: dict[int, asyncio.Event],
     ) -> None:
         while data := await self._channels.output.read(_CHUNK_BYTES):
             for id, chunk, last in splitter.feed(data):
-                await begun[id].wait()  # the word of that may still be on its way
+                await begun[id].wait()  # `started` may come later, on the control port
                 if chunk:
                     await events.put(Output(id, chunk))
                 if last:
@@ -170,25 +180,23 @@ class Machine:
         for event in closed.values():
             event.set()
 
-    async def _read_cores(
-        self, splitter: CoreSplitter, events: "asyncio.Queue[Event | ProtocolError | None]"
-    ) -> None:
+    async def _read_core_files(self, splitter: CoreSplitter, events: _JobQueue) -> None:
         reader = await self._channels.open_error()
         try:
             while data := await reader.read(_CHUNK_BYTES):
                 for part in splitter.feed(data):
                     await events.put(part)
-                    self._cores += part.last
-                self._core_came.set()
+                    self._core_files += part.last
+                self._core_files_changed.set()
         except ProtocolError as error:
             await events.put(error)
         finally:
-            self._cores_closed = True
-            self._core_came.set()
+            self._core_files_closed = True
+            self._core_files_changed.set()
 
     async def _read_control(
         self,
-        events: "asyncio.Queue[Event | ProtocolError | None]",
+        events: _JobQueue,
         begun: dict[int, asyncio.Event],
         closed: dict[int, asyncio.Event],
     ) -> None:
@@ -198,9 +206,9 @@ class Machine:
                     raise ProtocolError(f"the guest's init spoke of a test {event.id}")
                 if isinstance(event, Exited):
                     await closed[event.id].wait()
-                    while self._cores < event.cores and not self._cores_closed:
-                        self._core_came.clear()
-                        await self._core_came.wait()
+                    while self._core_files < event.core_files and not self._core_files_closed:
+                        self._core_files_changed.clear()
+                        await self._core_files_changed.wait()
                 await events.put(event)
                 if isinstance(event, Started):
                     begun[event.id].set()
@@ -210,7 +218,7 @@ class Machine:
             await events.put(None)
 
     async def _control_events(self) -> AsyncIterator[Event]:
-        """Give what the guest says until the channel ends."""
+        """Yield the events of the control port until it is closed."""
         while line := await self._channels.control.readline():
             if not line.endswith(b"\n"):
                 return
@@ -219,39 +227,39 @@ class Machine:
     async def save(self, state: Path) -> None:
         """Save a machine that was started with a file for its memory, and is ready.
 
-        The memory stays where it is; all else is written to `state`. The machine then stands
-        still and is only good for being left. MachineError where QEMU can't save it.
+        The memory stays in that file; everything else is written to `state`. After that the machine
+        is stopped, and can only be ended. MachineError if QEMU can't save it.
         """
-        status: dict[str, object] = {}
         try:
-            await self._set_capabilities()
+            # Its status then comes as MIGRATION events.
+            await self._set_capabilities("x-ignore-shared", "events")
             await self._send_file(state, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             await self._qmp.execute("migrate", {"uri": f"fd:{_STATE_FD}"})
-            while status.get("status") not in ("completed", "failed"):
-                await asyncio.sleep(_POLL_SECONDS)
-                status = cast(dict[str, object], await self._qmp.execute("query-migrate"))
+            while (status := await self._migration.get()) not in ("completed", "failed", "lost"):
+                pass
+            if status == "completed":
+                return
+            answer = cast(dict[str, object], await self._qmp.execute("query-migrate"))
         except (QMPError, OSError, EOFError) as error:
             raise MachineError(f"QEMU could not save the machine: {error}") from error
-        if status["status"] == "failed":
-            reason = status.get("error-desc", "it gave no reason")
-            raise MachineError(f"QEMU could not save the machine: {reason}")
+        reason = answer.get("error-desc", "it gave no reason")
+        raise MachineError(f"QEMU could not save the machine: {reason}")
 
     async def load(self, state: Path, host_name: str, devices: Sequence[FolderDevice]) -> None:
-        """Let a machine that was launched with `Incoming` begin with a saved state, and be ready.
-
-        It is then given the devices, which no saved machine can have.
+        """Load a saved state into a machine that was launched with `Incoming`, and wait until it is
+        ready. Then plug in the devices of folders, which no saved machine has.
         """
-        await self._set_capabilities()
+        await self._set_capabilities("x-ignore-shared")
         await self._send_file(state, os.O_RDONLY)
         await self._qmp.execute("migrate-incoming", {"uri": f"fd:{_STATE_FD}"})
-        # The guest goes on by itself, where it waited for a line.
+        # The guest runs as soon as the state is loaded; its init then waits for this line.
         self._write_lines([resume_line(time.time(), host_name)])
         await self.become_ready()
         for number, device in enumerate(devices):
             await self._plug(device, f"slot{number}")
 
     async def _plug(self, device: FolderDevice, slot: str) -> None:
-        """Give a running machine a device, in one of its slots."""
+        """Plug a device into a slot of the running machine."""
         assert isinstance(device.part, parts.VirtioFs)
         assert device.end is not None
         with device.end as end:
@@ -260,11 +268,14 @@ class Machine:
         await self._qmp.execute("chardev-add", device.part.chardev)
         await self._qmp.execute("device_add", {**device.part.device, "bus": slot})
 
-    async def _set_capabilities(self) -> None:
-        # The memory is a file already; without this, QEMU would write it into the state as well.
-        await self._qmp_tried.wait()
-        capability = {"capability": "x-ignore-shared", "state": True}
-        await self._qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
+    async def _set_capabilities(self, *names: str) -> None:
+        """Set capabilities of QEMU's migration, when the monitor is connected.
+
+        With `x-ignore-shared`, the state does not have the memory, which is a shared file already.
+        """
+        await self._qmp_connected.wait()
+        capabilities = [{"capability": name, "state": True} for name in names]
+        await self._qmp.execute("migrate-set-capabilities", {"capabilities": capabilities})
 
     async def _send_file(self, path: Path, flags: int) -> None:
         descriptor = os.open(path, flags, 0o644)
@@ -278,10 +289,12 @@ class Machine:
         self._channels.control_writer.write("".join(f"{line}\n" for line in lines).encode())
 
     def watch(self, devices: Iterable[FolderDevice]) -> None:
-        """Begin to read what comes from the machine, and to look after what serves it folders."""
-        self._spawn(self._read_console())
-        self._spawn(self._read_stderr())
-        self._spawn(self._follow_qmp())
+        """Start to read the machine's channels, and to watch the servers of its folders."""
+        self._last_words = [
+            self._spawn(self._read_console()),
+            self._spawn(self._read_stderr()),
+            self._spawn(self._follow_qmp()),
+        ]
         for device in devices:
             self._spawn(self._follow_server(device))
 
@@ -296,22 +309,39 @@ class Machine:
                 raise ProtocolError(f"the guest began with {event}")
 
     async def _follow_qmp(self) -> None:
+        """Note the events of QEMU until it closes its monitor."""
         with contextlib.suppress(QMPError, OSError, EOFError):
             try:
                 await self._qmp.connect(self._channels.qmp)
             finally:
-                self._qmp_tried.set()
-            async for event in self._qmp.events:
-                if event["event"] == "GUEST_PANICKED":
-                    self._panicked = True
-                elif event["event"] == "SHUTDOWN":
-                    self._shutdown = str(cast(dict[str, object], event["data"])["reason"])
+                self._qmp_connected.set()
+            # The listener of events never ends by itself, not even when QEMU is gone.
+            closed = asyncio.create_task(self._qmp.runstate_changed())
+            while not closed.done() or not self._qmp.events.empty():
+                event = asyncio.create_task(self._qmp.events.get())
+                try:
+                    await asyncio.wait({closed, event}, return_when=asyncio.FIRST_COMPLETED)
+                    if event.done():
+                        self._note(event.result())
+                finally:
+                    event.cancel()
+        self._migration.put_nowait("lost")
+
+    def _note(self, event: Mapping[str, object]) -> None:
+        data = cast(dict[str, object], event.get("data", {}))
+        match event["event"]:
+            case "GUEST_PANICKED":
+                self._panicked = True
+            case "SHUTDOWN":
+                self._shutdown = str(data["reason"])
+            case "MIGRATION":
+                self._migration.put_nowait(str(data["status"]))
 
     async def _read_console(self) -> None:
         size = 0
         with self._console.open("ab", buffering=0) as file:
             while data := await self._channels.console.read(_CHUNK_BYTES):
-                # Without space for it the console goes on all the same: the guest waits for it.
+                # If the disk is full, go on reading: the guest would wait for the reader.
                 with contextlib.suppress(OSError):
                     file.write(data[: max(0, _CONSOLE_BYTES - size)])
                 size += len(data)
@@ -322,20 +352,21 @@ class Machine:
             self._stderr = (self._stderr + data)[-_CHUNK_BYTES:]
 
     async def _why_it_ended(self) -> Exception:
-        """Tell what ended a machine whose channels closed."""
+        """Return the error that says why a machine ended whose channels are closed."""
         try:
             status = await asyncio.wait_for(self._process.wait(), _GRACE_SECONDS)
         except TimeoutError:
             return MachineEndedError("lost", "QEMU closed its channels and did not end")
-        # The last bytes of each channel may still be on their way through the loop.
+        # The event loop may not have read the last bytes yet.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*self._tasks[:3], return_exceptions=True), 2.0)
+            last_words = asyncio.gather(*self._last_words, return_exceptions=True)
+            await asyncio.wait_for(last_words, _LAST_WORDS_SECONDS)
         words = panic_message(self._console.read_text(errors="replace"))
         if self._panicked or (self._shutdown == "guest-reset" and words):
             return MachineEndedError("panic", words or "the kernel panicked")
         said = self._stderr.decode(errors="replace").strip().splitlines()
-        if self._unserved:
-            return MachineError(self._unserved)
+        if self._server_failure:
+            return MachineError(self._server_failure)
         if self._shutdown:
             return MachineEndedError("lost", f"the guest ended its machine ({self._shutdown})")
         if status > 0:
@@ -344,39 +375,40 @@ class Machine:
         return MachineEndedError("lost", f"QEMU died of signal {-status}")
 
     async def _follow_server(self, device: FolderDevice) -> None:
-        """End the machine if what serves a folder ended: the guest would wait for ever."""
+        """End the machine if the server of a folder ends, since the guest would wait for ever."""
         if device.server is None:
             return
         assert device.server.stderr is not None
         said = (await device.server.stderr.read()).decode(errors="replace").strip().splitlines()
         if status := await device.server.wait():
             why = said[-1] if said else f"exit status {status}"
-            self._unserved = f"{device.folder.path} is no longer served to the guest: {why}"
+            self._server_failure = f"{device.folder.path} is no longer served to the guest: {why}"
             await self._kill()
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         self._tasks.append(asyncio.create_task(work))
+        return self._tasks[-1]
 
     async def _kill(self) -> None:
-        # Not by Process.kill, which looks first whether it ended, and so takes its status away from
-        # the loop, which waits for it (Python 3.11).
+        # Process.kill of Python 3.11 polls the process first. If it has ended, that reaps it, and
+        # the event loop, which waits for it too, does not get its exit status.
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
     async def end(self) -> None:
-        """End QEMU, and all that reads from it."""
+        """End QEMU, and the tasks that read from it."""
         await self._kill()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(Exception):  # the other end is gone, which is an error to it
+        with contextlib.suppress(Exception):  # QEMU has closed its end, which is an error here
             await self._qmp.disconnect()
         self._channels.close()
 
 
 def panic_message(console: str) -> str:
-    """Return the reason of the last panic that a console's text tells of, or nothing."""
+    """Return the reason of the last panic in the text of a console, or `""`."""
     _, found, rest = console.rpartition("Kernel panic - not syncing: ")
     return rest.splitlines()[0].strip() if found and rest else ""

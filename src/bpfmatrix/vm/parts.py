@@ -1,7 +1,7 @@
-"""The parts of a machine. Each says its arguments for QEMU and its parameters for the kernel.
+"""The parts of a machine: each gives its arguments for QEMU, and its parameters for the kernel.
 
-A machine is a tuple of parts; `command` and `kernel_command_line` put them together, and nothing
-else does. File descriptors are those of sockets that the process of QEMU inherits.
+A machine is a tuple of parts, and `command` makes QEMU's command line of them. File descriptors are
+those of sockets that the process of QEMU inherits.
 """
 
 import shlex
@@ -12,7 +12,6 @@ from pathlib import Path
 from bpfmatrix.host.architecture import ARCHITECTURES
 
 __all__ = [
-    "Accelerator",
     "Board",
     "Console",
     "Debugger",
@@ -25,6 +24,7 @@ __all__ = [
     "Part",
     "PayloadDisk",
     "Ports",
+    "Processor",
     "Slots",
     "UserNetwork",
     "VirtioFs",
@@ -46,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Board(Part):
-    """The board, its processors, and nothing that was not asked for."""
+    """The board with this number of processors, and without any default device."""
 
     arch: str
     cpus: int
@@ -54,12 +54,12 @@ class Board(Part):
     def qemu_args(self) -> list[str]:
         """See Part."""
         return [
-            # Without its default devices and option ROMs a machine starts faster.
+            # A machine starts faster without default devices and option ROMs.
             *("-nodefaults", "-no-user-config", "-display", "none"),
             *("-machine", ARCHITECTURES[self.arch].board),
             *("-smp", str(self.cpus)),
-            # A reboot of the guest, which a panic ends in, ends QEMU; a panic alone does not,
-            # for QEMU would then end before the kernel has printed its last words.
+            # A panic ends in a reboot (panic=-1), and a reboot ends QEMU (-no-reboot). QEMU must
+            # not end at pvpanic's event, because the kernel prints its stack after that.
             *("-no-reboot", "-action", "panic=none"),
             *("-device", ARCHITECTURES[self.arch].panic_device),
         ]
@@ -71,11 +71,11 @@ class Board(Part):
 
 @dataclass(frozen=True)
 class Memory(Part):
-    """The guest's memory: nobody else's, or a file's.
+    """The guest's memory: anonymous memory, or a file that is mapped.
 
-    A `shared` file takes what the guest writes; one that is not is mapped copy-on-write, so that
-    any number of machines can begin with its content and none changes it. `shared` without a file
-    is memory that a process which serves a device may map too.
+    If it is `shared`, the guest's writes go to the file. If it is not, the file is mapped
+    copy-on-write: any number of machines can start with its content, and none changes it. Memory
+    that is `shared` without a file can be mapped by the server of a device.
     """
 
     size_bytes: int
@@ -98,7 +98,7 @@ class Memory(Part):
 
 @dataclass(frozen=True)
 class Incoming(Part):
-    """Makes QEMU wait for a saved state instead of starting the guest."""
+    """Makes QEMU wait for a saved state (QMP's migrate-incoming) instead of starting the guest."""
 
     def qemu_args(self) -> list[str]:
         """See Part."""
@@ -106,29 +106,32 @@ class Incoming(Part):
 
 
 @dataclass(frozen=True)
-class Accelerator(Part):
-    """What runs the guest's instructions: `kvm` or `tcg` (emulation)."""
+class Processor(Part):
+    """The model of the processors, and the accelerator that runs them: `kvm` or `tcg`."""
 
     arch: str
-    name: str
+    accelerator: str
 
     def qemu_args(self) -> list[str]:
         """See Part."""
-        # With a thread for each processor, one may still run what another has just patched: the
-        # kernel then dies of an int3 that it had put there for that moment, or hangs. Seen in 2 of
-        # 60 boots of 7.3 by QEMU 7.2, in none of 80 with one thread, which took no longer.
-        accel = "tcg,thread=single" if self.name == "tcg" else self.name
-        cpu = "host" if self.name == "kvm" else ARCHITECTURES[self.arch].emulated_cpu
+        # With one thread for each processor, a processor may still run code that another one has
+        # just patched. The kernel then dies of the int3 that it had put there during the patching,
+        # or hangs. This happened in 2 of 60 boots of Linux 7.3 under QEMU 7.2, and in none of 80
+        # boots with a single thread, which took no longer.
+        accel = "tcg,thread=single" if self.accelerator == "tcg" else self.accelerator
+        cpu = "host" if self.accelerator == "kvm" else ARCHITECTURES[self.arch].emulated_cpu
         return ["-accel", accel, "-cpu", cpu]
 
     def kernel_args(self) -> list[str]:
         """See Part."""
-        return [*ARCHITECTURES[self.arch].emulation_parameters] if self.name == "tcg" else []
+        if self.accelerator != "tcg":
+            return []
+        return list(ARCHITECTURES[self.arch].emulation_parameters)
 
 
 @dataclass(frozen=True)
 class Kernel(Part):
-    """The kernel, what it starts from, and parameters of the user's."""
+    """The kernel, its initramfs, and the user's parameters."""
 
     boot: Path
     initramfs: Path
@@ -145,7 +148,7 @@ class Kernel(Part):
 
 @dataclass(frozen=True)
 class Console(Part):
-    """The kernel's console, on a serial port."""
+    """The kernel's console, on the first serial port."""
 
     arch: str
     fd: int
@@ -161,7 +164,7 @@ class Console(Part):
 
 @dataclass(frozen=True)
 class Ports(Part):
-    """Named channels between host and guest, which the guest has as `/dev/vport*`."""
+    """Named virtio ports between host and guest, which the guest has as `/dev/vport*`."""
 
     fds: tuple[tuple[str, int], ...]
 
@@ -176,7 +179,7 @@ class Ports(Part):
 
 @dataclass(frozen=True)
 class PayloadDisk(Part):
-    """A read-only disk."""
+    """The read-only disk of the payload."""
 
     image: Path
 
@@ -191,9 +194,9 @@ class PayloadDisk(Part):
 
 @dataclass(frozen=True)
 class VirtioFs(Part):
-    """A folder of the host, which a process at the other end of a socket serves.
+    """A folder of the host, served over virtiofs by the process at the other end of a socket.
 
-    That process maps the guest's memory, which has to be `shared`.
+    That process maps the guest's memory, so the memory must be `shared`.
     """
 
     tag: str
@@ -207,7 +210,7 @@ class VirtioFs(Part):
 
     @property
     def device(self) -> dict[str, object]:
-        """What QMP's device_add takes, but for the place; see also `chardev`."""
+        """The arguments of QMP's device_add, without the bus; `chardev` must be added before."""
         return {
             "driver": "vhost-user-fs-pci",
             "id": f"{self.tag}-device",
@@ -218,7 +221,7 @@ class VirtioFs(Part):
 
     @property
     def chardev(self) -> dict[str, object]:
-        """What QMP's chardev-add takes, after a getfd by the name of the tag."""
+        """The arguments of QMP's chardev-add, after a getfd whose name is the tag."""
         address = {"type": "fd", "data": {"str": self.tag}}
         return {
             "id": self.tag,
@@ -228,7 +231,7 @@ class VirtioFs(Part):
 
 @dataclass(frozen=True)
 class Slots(Part):
-    """Slots for devices that come while the guest runs, `slot0` and so on."""
+    """Slots into which devices can be plugged while the guest runs: `slot0`, `slot1`, ..."""
 
     count: int
 
@@ -240,7 +243,7 @@ class Slots(Part):
 
 @dataclass(frozen=True)
 class NineP(Part):
-    """A folder of the host, which QEMU itself serves over 9p."""
+    """A folder of the host, served over 9p by QEMU itself."""
 
     tag: str
     path: Path
@@ -248,8 +251,8 @@ class NineP(Part):
 
     def qemu_args(self) -> list[str]:
         """See Part."""
-        # `none`: what the guest makes belongs to the user who runs QEMU, and that it can't be given
-        # to others is no error. `remap`: files of several file systems may have one inode number.
+        # `none`: files that the guest creates belong to the user who runs QEMU, and a failing chown
+        # is ignored. `remap`: files of several file systems may have the same inode number.
         mode = "off" if self.writable else "on"
         shared = f"local,id={self.tag},path={_value(self.path)},security_model=none"
         return [
@@ -260,22 +263,22 @@ class NineP(Part):
 
 @dataclass(frozen=True)
 class UserNetwork(Part):
-    """A network card behind which QEMU itself makes the guest's connections, without rights.
+    """A network card with QEMU's user-mode network, which needs no privileges.
 
-    The guest has 10.0.2.15, the host is 10.0.2.2 and answers as its loopback, a name server is
-    10.0.2.3 (QEMU's documentation of `-netdev user`).
+    The guest has the address 10.0.2.15. 10.0.2.2 leads to the host's loopback interface, and
+    10.0.2.3 is a name server (QEMU's documentation of `-netdev user`).
     """
 
     def qemu_args(self) -> list[str]:
         """See Part."""
-        # Without the option ROM, which is for booting from the network.
+        # No option ROM: it is only needed to boot from the network.
         card = "virtio-net-pci,netdev=net,romfile="
         return ["-netdev", "user,id=net,ipv6=off", "-device", card]
 
 
 @dataclass(frozen=True)
 class Monitor(Part):
-    """QEMU's own control channel, which speaks QMP."""
+    """QEMU's monitor, which speaks QMP."""
 
     fd: int
 
@@ -286,9 +289,9 @@ class Monitor(Part):
 
 @dataclass(frozen=True)
 class Debugger(Part):
-    """Lets gdb in, by a socket that listens already; the guest stands still until gdb lets it go.
+    """Lets gdb connect to a listening socket; the guest does not start until gdb continues it.
 
-    The kernel then lies where its symbols say, and not at random.
+    KASLR is off, so that the kernel's addresses are those of its symbols.
     """
 
     fd: int
@@ -305,7 +308,7 @@ class Debugger(Part):
 
 @dataclass(frozen=True)
 class ExtraArguments(Part):
-    """What the user adds to QEMU's command line."""
+    """The arguments that the user adds to QEMU's command line."""
 
     arguments: tuple[str, ...]
 
@@ -315,12 +318,12 @@ class ExtraArguments(Part):
 
 
 def _value(path: Path) -> str:
-    # In the value of one of QEMU's options a comma stands for itself when it is doubled.
+    # In the value of an option, QEMU takes a doubled comma as one comma.
     return str(path).replace(",", ",,")
 
 
 def command(qemu: str, parts: Sequence[Part]) -> list[str]:
-    """Return the whole command line of a machine."""
+    """Return QEMU's command line for a machine."""
     words = [argument for part in parts for argument in part.qemu_args()]
     return [qemu, *words, "-append", _kernel_command_line(parts)]
 
@@ -330,8 +333,8 @@ def _kernel_command_line(parts: Iterable[Part]) -> str:
 
 
 def _kernel_word(argument: str) -> str:
-    # The kernel splits at spaces, and takes double quotes around a value that has some
-    # (next_arg() in lib/cmdline.c). There is nothing that would quote a quote.
+    # The kernel splits its command line at spaces, unless they are in double quotes (next_arg() in
+    # lib/cmdline.c). A double quote itself can't be quoted.
     name, equals, value = argument.partition("=")
     if " " in value and " " not in name and '"' not in value:
         return f'{name}{equals}"{value}"'
@@ -339,5 +342,5 @@ def _kernel_word(argument: str) -> str:
 
 
 def shown(words: Sequence[str]) -> str:
-    """Return a command line as one would type it."""
+    """Return a command line quoted for a shell."""
     return shlex.join(words)

@@ -1,20 +1,21 @@
-"""What host and guest say to each other, as data: no socket and no process in here.
+"""The protocol between host and guest, as data: nothing here needs a socket or a process.
 
-The other side is `guest/init`. On the port `bpfmatrix.control` the guest says `ready RELEASE`, then
-takes lines that are words quoted for its shell, and answers `started ID`, `exited ID key=value...`
-and `done`. On the port `bpfmatrix.output` come the tests' outputs, one after another, each closed
-by the boundary that the host gave with the test: 128 random bits, which no test knows. A verdict is
-what `exited` says; nothing on the other port can be one.
+The guest's side is `guest/init`. On the port `bpfmatrix.control` the guest says `ready RELEASE`.
+The host then writes lines that the guest's shell evaluates, each with quoted words; the guest
+answers `started ID`, `exited ID key=value...` and `done`. The port `bpfmatrix.output` carries the
+outputs of the tests, one after another. Each ends with the boundary that the host gave with the
+test: 128 random bits, which no test knows. A verdict only ever comes from an `exited` line; nothing
+on another port can be one.
 
-In place of tests, a machine can be given one command with the host's own streams or terminal, a
-`Session`: its output comes on `bpfmatrix.output`, its standard error on `bpfmatrix.error` where the
-host has them apart, each closed by the boundary, and what it reads is what the host writes to
-`bpfmatrix.input`. While it runs, the guest takes the lines of `resize_line`, `interrupt_line` and
-`hung_up_line`.
+Instead of tests, a machine can be given a `Session`: one command that is connected to the host's
+own streams or terminal. Its output comes on `bpfmatrix.output`, and its standard error on
+`bpfmatrix.error` if the host has the two apart; each ends with the boundary. It reads what the host
+writes to `bpfmatrix.input`. While it runs, the guest takes the lines of `resize_line`,
+`interrupt_line` and `hung_up_line`.
 
-With tests, `bpfmatrix.error` is for the core files of processes that died by a signal, if the job
-asks for them: each is a line with its process's id, the signal and the process's name, its content,
-and a boundary.
+If a job of tests asks for core files, those of processes that die by a signal come on
+`bpfmatrix.error`: for each a line with the process id, the signal and the name of the process, then
+the content of the file, and a boundary.
 """
 
 import secrets
@@ -52,23 +53,23 @@ _TAINT_DIED = 1 << 7  # "kernel died recently, i.e. there was an OOPS or BUG"
 
 
 def new_boundary() -> bytes:
-    """Return 128 random bits, in letters, which nobody can guess."""
+    """Return 128 random bits as 32 hexadecimal digits."""
     return secrets.token_hex(16).encode()
 
 
 class ProtocolError(Exception):
-    """The guest said what its init never says."""
+    """The guest sent something that does not belong to the protocol."""
 
 
 class GuestError(ProtocolError):
-    """The guest's init could not do what it was told, and says why."""
+    """The guest's init could not do what the host told it to; the message says why."""
 
 
 @dataclass(frozen=True)
 class TestCommand:
-    """One test: an executable with its arguments, and the limit after which it is ended."""
+    """One test: an executable with its arguments, and its time limit."""
 
-    __test__ = False  # for pytest, to which the name says that it is one of its own
+    __test__ = False  # pytest would collect it, because of its name
 
     id: int
     argv: tuple[str, ...]
@@ -78,20 +79,20 @@ class TestCommand:
 
 @dataclass(frozen=True)
 class Job:
-    """All that one machine is given to do."""
+    """The tests that one machine is given to run, and how."""
 
     tests: tuple[TestCommand, ...]
     payload_id: str
-    """What the payload's file `.id` holds, by which the guest knows that it is the right one."""
+    """The content of the payload's file `.id`, which the guest compares."""
     env: Mapping[str, str] = field(default_factory=dict)
     setup: tuple[tuple[str, ...], ...] = ()
-    """Calls of functions of the guest's init, with their arguments, that come before the tests."""
+    """Functions of the guest's init to call before the tests, with their arguments."""
     core_boundary: bytes | None = None
-    """Closes each core file on the port `bpfmatrix.error`; with None there are none."""
+    """The boundary after each core file; None if core files are not kept."""
 
     def lines(self) -> Iterator[str]:
-        """Give the lines for the control port, each without its line break."""
-        yield from _preparing(self.payload_id, self.setup, self.env)
+        """Give the lines for the control port, without line breaks."""
+        yield from _preparation(self.payload_id, self.setup, self.env)
         if self.core_boundary:
             yield _quoted(["cores", self.core_boundary.decode()])
         for test in self.tests:
@@ -102,42 +103,42 @@ class Job:
 
 @dataclass(frozen=True)
 class Session:
-    """A command that the host is attached to."""
+    """A command that is connected to the host's streams or terminal."""
 
     argv: tuple[str, ...]
     payload_id: str
     env: Mapping[str, str] = field(default_factory=dict)
     setup: tuple[tuple[str, ...], ...] = ()
-    """Calls of functions of the guest's init, with their arguments, that come before it."""
+    """Functions of the guest's init to call before the command, with their arguments."""
     size: tuple[int, int] | None = None
-    """The rows and columns of a terminal; with None the command has pipes."""
+    """The rows and columns of the terminal; None if the command has pipes."""
     errors_apart: bool = False
-    """Its standard error has a port of its own, and does not go where its output goes."""
+    """Whether its standard error has a port of its own, or goes where its output goes."""
     boundary: bytes = field(default_factory=new_boundary)
 
     def lines(self) -> Iterator[str]:
-        """Give the lines for the control port, each without its line break."""
-        yield from _preparing(self.payload_id, self.setup, self.env)
+        """Give the lines for the control port, without line breaks."""
+        yield from _preparation(self.payload_id, self.setup, self.env)
         size = "{} {}".format(*self.size) if self.size else ""
         errors = "apart" if self.errors_apart else "joined"
         yield _quoted(["session", self.boundary.decode(), size, errors, *self.argv])
 
 
-def _preparing(
+def _preparation(
     payload_id: str, setup: Iterable[Sequence[str]], env: Mapping[str, str]
 ) -> Iterator[str]:
     yield _quoted(["payload", payload_id])
     for call in setup:
         yield _quoted(call)
     if env:
-        # A function, which the guest calls in the test's own process: its init keeps what it
-        # needs in variables too.
+        # The guest calls this function in the process of the test, so that the variables do not
+        # overwrite those that its init needs.
         variables = _quoted([f"{name}={value}" for name, value in env.items()])
         yield f"environment() {{ export {variables}; }}"
 
 
 def resize_line(rows: int, columns: int) -> str:
-    """Return the line that gives the terminal of a session another size."""
+    """Return the line that changes the size of a session's terminal."""
     return f"resize {rows} {columns}"
 
 
@@ -147,28 +148,28 @@ def interrupt_line(signal_name: Literal["INT", "TERM", "QUIT"]) -> str:
 
 
 def hung_up_line(stream: Literal["output", "error"]) -> str:
-    """Return the line that tells a session's command that nobody reads a stream any more."""
+    """Return the line that tells a session's command that nobody reads this stream any more."""
     return f"hung_up {stream}"
 
 
 def resume_line(now: float, host_name: str) -> str:
-    """Return the line for a guest that was restored: the time (seconds since 1970) and its name."""
+    """Return the line that resumes a restored guest: the time (Unix), a host name, and entropy."""
     return _quoted(["resume", f"{now:.0f}", host_name, secrets.token_hex(64)])
 
 
 def _quoted(words: Sequence[str]) -> str:
-    # The guest reads line by line; it has a variable for a line break within a word.
+    # The guest reads its lines one by one, and has a variable for a line break within a word.
     return shlex.join(words).replace("\n", "'\"$NL\"'")
 
 
 def _seconds(limit: float) -> str:
-    # busybox's sleep reads digits and a point, and no exponent.
+    # The sleep of busybox takes digits and a point, but no exponent.
     return f"{max(limit, 0.001):.3f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The guest is up. `release` is what its kernel calls itself."""
+    """The guest is up. `release` is what `uname -r` prints there."""
 
     release: str
 
@@ -182,7 +183,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Output:
-    """Some bytes that a test printed, standard output and error as they came."""
+    """Some bytes that a test printed to standard output or standard error, in their order."""
 
     id: int
     data: bytes
@@ -190,25 +191,25 @@ class Output:
 
 @dataclass(frozen=True)
 class Exited:
-    """A test ended; all of its output came before this."""
+    """A test ended. All of its output came before this event."""
 
     id: int
     status: int
-    """The exit status, or 128 and a signal's number, as a shell has it."""
+    """The exit status; 128 plus the number of the signal that killed it, as in a shell."""
     limit: bool = False
-    """It ran into its limit and was ended."""
+    """Whether it was ended because of its time limit."""
     oom_kills: int = 0
-    """Processes that the kernel killed for want of memory while it ran."""
+    """How many processes the kernel's OOM killer killed while it ran."""
     oops: bool = False
-    """The kernel had an oops, in this test or in one before it."""
+    """Whether the kernel had an oops, in this test or in an earlier one."""
     full: str = ""
-    """A file system of the guest that had no space left when it failed."""
-    cores: int = 0
-    """Core files so far, in all, which came before this."""
+    """The mount point of a file system of the guest that was full when the test failed, or `""`."""
+    core_files: int = 0
+    """How many core files the machine has sent so far; they came before this event."""
 
     @property
     def reason(self) -> str:
-        """Say how it ended, in a few words."""
+        """How it ended, in a few words."""
         if self.oom_kills:
             return "killed by the kernel: the guest's memory was full"
         if self.status > 128:
@@ -218,25 +219,25 @@ class Exited:
             except ValueError:
                 return f"exit status {self.status}"
         also = f"; {self.full} of the guest was full" if self.full else ""
-        # Of a shell's own statuses; whether it speaks of the executable or of a command that a
-        # script calls, its output tells.
+        # A shell exits with these if it can't run a command. The output tells whether that was
+        # the executable itself or a command of the script.
         known = {126: ": it, or a command of it, can't be run", 127: ": a command was not found"}
         return f"exit status {self.status}{known.get(self.status, '')}{also}"
 
 
 @dataclass(frozen=True)
 class Done:
-    """The guest has done its job."""
+    """The guest has finished its job."""
 
 
 @dataclass(frozen=True)
 class CorePart:
-    """Some bytes of the core file of a process that died by a signal."""
+    """A part of the core file of a process that died by a signal."""
 
     pid: int
     signal: int
     name: str
-    """What the kernel calls the process: the first 15 characters of its executable's name."""
+    """The process's name (`comm`): the first 15 bytes of its executable's name."""
     data: bytes
     last: bool = False
 
@@ -245,7 +246,10 @@ Event = Ready | Started | Output | CorePart | Exited | Done
 
 
 def parse(line: str) -> Event:
-    """Read one line of the control port; ProtocolError if it is not one."""
+    """Read a line of the control port.
+
+    ProtocolError if it is not a line of the protocol, GuestError if it reports a failure.
+    """
     try:
         match line.split():
             case ["ready", release]:
@@ -261,7 +265,7 @@ def parse(line: str) -> Event:
                     oom_kills=int(values["oom_kills"]),
                     oops=bool(int(values["tainted"]) & _TAINT_DIED),
                     full=values["full"],
-                    cores=int(values.get("cores", "0")),
+                    core_files=int(values.get("cores", "0")),
                 )
             case ["done"]:
                 return Done()
@@ -275,16 +279,17 @@ def parse(line: str) -> Event:
 
 
 class OutputSplitter:
-    """Splits the stream of the output port into the outputs of the tests, in their order."""
+    """Splits the stream of the output port into the outputs of the tests, in the job's order."""
 
     def __init__(self, tests: Sequence[TestCommand]) -> None:
         self._waiting = list(tests)
         self._held = b""
 
     def feed(self, data: bytes) -> list[tuple[int, bytes, bool]]:
-        """Take the next bytes; give (test's id, its bytes, whether that was its last) as known.
+        """Take the next bytes. For each part of an output: the test's id, the part, and whether it
+        is the last one.
 
-        What may be the begin of a boundary is held back until the next call.
+        Bytes that may be the beginning of a boundary are held back until the next call.
         """
         self._held += data
         found: list[tuple[int, bytes, bool]] = []
@@ -306,36 +311,36 @@ class OutputSplitter:
 
 
 class CoreSplitter:
-    """Splits the stream of core files: of each a line of words, its bytes, and the boundary."""
+    """Splits the stream of core files: each is a line of words, the content, and the boundary."""
 
     def __init__(self, boundary: bytes) -> None:
         self._boundary = boundary
         self._held = b""
-        self._head: tuple[int, int, str] | None = None
+        self._header: tuple[int, int, str] | None = None
 
     def feed(self, data: bytes) -> list[CorePart]:
-        """Take the next bytes; ProtocolError where a file does not begin as it should."""
+        """Take the next bytes, and return the parts; ProtocolError if a first line is not valid."""
         self._held += data
         found: list[CorePart] = []
         while True:
-            if self._head is None:
+            if self._header is None:
                 line, end, rest = self._held.partition(b"\n")
                 if not end:
                     return found
-                self._head, self._held = _core_head(line), rest
+                self._header, self._held = _core_header(line), rest
             content, last, rest = self._held.partition(self._boundary)
             if not last:
                 keep = _overlap(content, self._boundary)
                 content, rest = content[: len(content) - keep], content[len(content) - keep :]
             if content or last:
-                found.append(CorePart(*self._head, content, bool(last)))
+                found.append(CorePart(*self._header, content, bool(last)))
             self._held = rest
             if not last:
                 return found
-            self._head = None
+            self._header = None
 
 
-def _core_head(line: bytes) -> tuple[int, int, str]:
+def _core_header(line: bytes) -> tuple[int, int, str]:
     try:
         pid, signal_number, name = line.decode(errors="replace").split(" ", 2)
         return int(pid), int(signal_number), name
@@ -344,7 +349,7 @@ def _core_head(line: bytes) -> tuple[int, int, str]:
 
 
 def _overlap(data: bytes, boundary: bytes) -> int:
-    """Return how many of the last bytes of `data` are the first of `boundary`."""
+    """Return how many bytes at the end of `data` may be the beginning of `boundary`."""
     for length in range(min(len(data), len(boundary) - 1), 0, -1):
         if data.endswith(boundary[:length]):
             return length

@@ -1,9 +1,9 @@
-"""Warm templates: machines that were booted once, and are restored for each run.
+"""Warm templates: machines that are booted once, saved, and restored for each run.
 
-A template is a folder of the cache: the guest's memory, the state of its devices, and what its
-kernel said while it booted. Its name is made of the content of everything that shaped it, so a
-template of another kernel, QEMU or machine option is never found. `get` gives one, made if there
-is none; `discard` is for one that did not come back.
+A template is a folder of the cache with the guest's memory, the state of its devices, and the text
+of the kernel's console. Its name has a checksum of everything that shapes the machine, so a
+template of another kernel, another QEMU or other options is never found. `get` gives a template,
+and makes it if there is none; `discard` removes one that could not be restored.
 """
 
 import contextlib
@@ -29,16 +29,16 @@ from bpfmatrix.vm.launch import MachineSpec
 
 __all__ = ["Template", "TemplateError", "discard", "find", "get", "of_kernel", "prune", "restored"]
 
-# Counts changes of what a template holds or of how it is made.
+# To be increased when the content of templates, or the way in which they are made, changes.
 _FORMAT = 1
 _DESCRIPTION = "template.json"
-# What a booted guest of 512 MB has been seen to fill is 69 to 131 MB.
-_WANTED_FREE_BYTES = 512 << 20
+# Booted guests with 512 MB of memory took 69 to 131 MB of it.
+_NEEDED_FREE_BYTES = 512 << 20
 _KEPT_SECONDS = 14 * 24 * 3600
 
 
 class TemplateError(Exception):
-    """A template could not be made; a cold boot may still work."""
+    """A template could not be made. A cold boot may still work."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +49,29 @@ class Template:
 
     @property
     def memory(self) -> Path:
-        """The guest's memory. It is sparse."""
+        """The guest's memory, a sparse file."""
         return self.folder / "memory"
 
     @property
     def state(self) -> Path:
-        """The state of the devices, as QEMU saves it."""
+        """The state of the devices, in QEMU's migration format."""
         return self.folder / "state"
 
     @property
     def console(self) -> Path:
-        """What the kernel said while it booted."""
+        """What the kernel wrote to its console while it booted."""
         return self.folder / "console.log"
 
     @property
     def bytes_on_disk(self) -> int:
-        """What it really takes."""
+        """How much of the disk it takes."""
         return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
 
     def damage(self) -> str:
-        """Say what is not as it was when it was made; empty where it is whole.
+        """Return what changed since the template was made, or `""` if nothing did.
 
-        The memory is not read for that, which would take longer than a run: it is known by its
-        size and time, and the state by its checksum.
+        The memory is compared by its size and modification time, since to read it would take longer
+        than a run. The state is compared by its checksum.
         """
         try:
             known = json.loads((self.folder / _DESCRIPTION).read_bytes())
@@ -84,7 +84,7 @@ class Template:
         return f"its {' and '.join(changed)} changed" if changed else ""
 
     def describe(self) -> None:
-        """Write down what its files are; that makes it whole."""
+        """Write template.json, with which `damage` compares; a template is complete with it."""
         (self.folder / _DESCRIPTION).write_text(json.dumps(self._description()))
 
     def _description(self) -> dict[str, object]:
@@ -97,10 +97,10 @@ class Template:
 
 
 def key(spec: MachineSpec) -> str:
-    """Return what a template is known by: a checksum of all that shapes a machine.
+    """Return the key of a template: a checksum of everything that shapes the machine.
 
-    The kernel and the initramfs are in their paths, which are made of their contents; of the
-    payload only the size counts, for the disk is not read before the job.
+    The kernel and the initramfs count by their paths, which contain checksums of their contents.
+    The payload only counts by its size, since the guest does not read the disk before the job.
     """
     fds = dict.fromkeys(CHANNELS, 0)
     shape = dataclasses.replace(spec, payload=Path("payload"))
@@ -112,7 +112,7 @@ def key(spec: MachineSpec) -> str:
         [qemu.st_size, qemu.st_mtime_ns],
         spec.memory_bytes,
         spec.payload.stat().st_size,
-        # Under KVM the guest sees the host's processor.
+        # Under KVM, the guest has the processor of the host.
         _host_cpu() if spec.accelerator == "kvm" else "",
     )
     return key_of(known)[:24]
@@ -127,18 +127,18 @@ def _host_cpu() -> str:
 
 
 def find(spec: MachineSpec, cache: Cache, label: str) -> Template | None:
-    """Return the template of such a machine if there is one that is whole."""
+    """Return the template of such a machine, if there is one without damage."""
     template = Template(_folder(cache, spec, label))
     if template.damage():
         return None
     with contextlib.suppress(OSError):
-        os.utime(template.folder)  # still in use: see prune
+        os.utime(template.folder)  # it is still in use: see prune
     return template
 
 
 def of_kernel(cache: Cache, label: str) -> list[Template]:
-    """Return the templates that are kept of one kernel: one for each shape of its machine."""
-    # The rest of the name is the key, without a dash.
+    """Return the templates of one kernel: one for each different machine that booted it."""
+    # After the label, the name has only the key, which has no dash.
     folders = (cache.root / "templates").glob(f"{glob.escape(label)}-*")
     return [
         Template(folder) for folder in sorted(folders) if "-" not in folder.name[len(label) + 1 :]
@@ -148,11 +148,11 @@ def of_kernel(cache: Cache, label: str) -> list[Template]:
 async def get(
     spec: MachineSpec, cache: Cache, label: str, console: Path, discarded: Progress = silent
 ) -> tuple[Template, bool]:
-    """Return the template of such a machine, and whether it had to be made for that.
+    """Return the template of such a machine, and whether it was made just now.
 
-    `label` is the begin of its name, for people; `console` takes what the kernel says if it is
-    booted; `discarded` hears what was wrong with one that was there. TemplateError where it can't
-    be made; MachineEndedError where the guest does not come up.
+    `label` is the readable beginning of its name. If the kernel is booted, its console goes to
+    `console`. `discarded` is told what was wrong with a damaged template. TemplateError if the
+    template can't be made; MachineEndedError if the guest does not become ready.
     """
     if found := find(spec, cache, label):
         return found, False
@@ -177,10 +177,10 @@ async def _make(spec: MachineSpec, cache: Cache, target: Path, console: Path) ->
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
-        if free < _WANTED_FREE_BYTES:
+        if free < _NEEDED_FREE_BYTES:
             raise TemplateError(f"the cache's disk has only {free >> 20} MB left")
         with cache.staging() as staging:
-            # A disk without content, so that nothing of a payload can be in the guest's caches.
+            # The disk is empty, so that the guest has nothing of a payload in its page cache.
             empty = staging / "empty"
             with empty.open("wb") as file:
                 file.truncate(spec.payload.stat().st_size)
@@ -197,7 +197,7 @@ async def _make(spec: MachineSpec, cache: Cache, target: Path, console: Path) ->
     except MachineError as error:
         raise TemplateError(error.what) from error
     except machine.MachineEndedError as ended:
-        # On a full disk, QEMU dies where the guest writes to a page that has no block yet.
+        # On a full disk, QEMU is killed by SIGBUS when the guest writes to a hole of the memory.
         if ended.kind == "lost":
             raise TemplateError(ended.reason) from ended
         raise
@@ -208,27 +208,27 @@ async def _make(spec: MachineSpec, cache: Cache, target: Path, console: Path) ->
 async def restored(
     template: Template, spec: MachineSpec, console: Path, host_name: str
 ) -> AsyncIterator[machine.Machine]:
-    """Give a machine that was restored from a template and is ready; RestoreError if none is.
+    """Give a machine that was restored from a template and is ready, or raise RestoreError.
 
-    `console` begins with what the kernel said when the template was booted.
+    `console` begins with the console of the template's boot.
     """
     try:
         shutil.copyfile(template.console, console)
-    except OSError as error:  # pruned by another process just now
+    except OSError as error:  # another process has removed the template
         raise launch.RestoreError(error.strerror or str(error)) from error
     async with launch.restore(spec, console, template.memory, template.state, host_name) as guest:
         yield guest
 
 
 def discard(template: Template, cache: Cache) -> None:
-    """Remove a template. Machines that were restored from it keep their files open."""
-    # Away by one rename first, so that no other process finds half of it.
+    """Remove a template. Machines that were restored from it still have its files open."""
+    # It is moved away first, so that no other process finds a part of it.
     with contextlib.suppress(OSError), cache.staging() as staging:
         template.folder.replace(staging / "discarded")
 
 
 def prune(cache: Cache, older_than_seconds: float = 0.0) -> list[Pruned]:
-    """Remove templates that were not used for so long."""
+    """Remove the templates that were not used for so long, and return what was removed."""
     removed = []
     for folder in sorted((cache.root / "templates").glob("*")):
         with contextlib.suppress(OSError):

@@ -17,22 +17,22 @@ __all__ = ["clean", "ebpf", "hooks_install", "initramfs", "test_binaries"]
 def ebpf(c: Context) -> None:
     """Build the eBPF objects."""
     from bpfmatrix.cli.listings import print_objects  # noqa: PLC0415
-    from bpfmatrix.payload import build  # noqa: PLC0415
+    from bpfmatrix.payload import ebpf as ebpf_build  # noqa: PLC0415
 
     project = Project.load()
-    print_objects(project, build.objects(project, ask_make=True))
+    print_objects(project, ebpf_build.objects(project, ask_make=True))
 
 
 @bpfmatrix_task()
 def test_binaries(c: Context, arch: str = "") -> None:  # noqa: PT028 - no test
     """Build the test binaries, static, one for each Go package."""
     from bpfmatrix.cli.listings import print_built  # noqa: PLC0415
-    from bpfmatrix.payload import build  # noqa: PLC0415
+    from bpfmatrix.payload import go  # noqa: PLC0415
 
     project = Project.load()
     if arch and arch not in ARCHITECTURES:
         raise UsageError(f"--arch {arch}: expected one of {', '.join(ARCHITECTURES)}")
-    built = build.go_tests(project, arch or project.config.defaults.arch, progress)
+    built = go.build_tests(project, arch or project.config.defaults.arch, progress)
     print_built(project, built)
 
 
@@ -48,7 +48,7 @@ def initramfs(c: Context, kernel: str, output: str = "") -> None:
     settings = project.config.kernel(kernel)
     image, _ = kernels.provide(settings, project.cache, progress)
     program = busybox.executable(settings.arch, project.cache, progress)
-    archive = archives.base(image, program, settings.modules, project.cache)
+    archive = archives.build(image, program, settings.modules, project.cache)
     path = Path(output) if output else project.state / f"initramfs-{kernel}.cpio"
     path.write_bytes(archive)
     print_archive(project, path, archive)
@@ -57,10 +57,10 @@ def initramfs(c: Context, kernel: str, output: str = "") -> None:
 @bpfmatrix_task()
 def clean(c: Context) -> None:
     """Remove what was built and what came of runs; fetched kernels stay (kernels.prune)."""
-    from bpfmatrix.payload.build import clean as clean_build  # noqa: PLC0415
+    from bpfmatrix.payload import ebpf as ebpf_build  # noqa: PLC0415
 
     project = Project.load()
-    clean_build(project)
+    ebpf_build.clean(project)
     shutil.rmtree(project.state, ignore_errors=True)
     print("removed .bpfmatrix and the eBPF objects")
 

@@ -11,7 +11,7 @@ from bpfmatrix.cli.options import options
 from bpfmatrix.cli.tasks.common import behind_dashes, bpfmatrix_task
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
-from bpfmatrix.virtiofs.shares import asked as files
+from bpfmatrix.virtiofs.shares import parse_options as files
 
 __all__ = ["debug"]
 

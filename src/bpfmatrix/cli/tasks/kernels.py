@@ -127,7 +127,7 @@ def kernels_prune(c: Context, all: bool = False) -> None:
     pruned = [
         *kernels.prune(project.cache, everything=all),
         *template.prune(project.cache, unused),
-        *project.cache.prune_made(unused),
+        *project.cache.prune_derived(unused),
         *symbols.prune(project.cache, 0 if all else _UNUSED_SYMBOLS_SECONDS),
     ]
     for item in pruned:

@@ -11,7 +11,7 @@ from bpfmatrix.cli.tasks.common import behind_dashes, bpfmatrix_task
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
 from bpfmatrix.suite.options import RunOptions
-from bpfmatrix.virtiofs.shares import asked as asked_files
+from bpfmatrix.virtiofs.shares import parse_options as asked_files
 
 __all__ = ["doctor", "matrix", "run", "watch"]
 

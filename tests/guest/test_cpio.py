@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.guest.initramfs import Entry, pack, unpack
+from bpfmatrix.guest.cpio import Entry, pack, unpack
 
-# What Linux takes as the name of a file.
+# Linux allows any bytes but NUL and / in the name of a file.
 PART = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1)
 NAME = st.lists(PART.filter(lambda p: p not in (".", "..")), min_size=1, max_size=3).map("/".join)
 ENTRY = st.one_of(
@@ -47,15 +47,15 @@ def test_a_damaged_archive_is_refused_or_read(entries: list[Entry], data: st.Dat
     assert sum(len(entry.content) for entry in found) <= len(archive)
 
 
-def test_a_negative_size_is_no_size() -> None:
+def test_a_negative_size_is_refused() -> None:
     archive = bytearray(pack([Entry.file("a", b"12345678")]))
-    archive[6 + 6 * 8 : 6 + 7 * 8] = b"-0000070"  # filesize: back to the archive's begin
+    archive[6 + 6 * 8 : 6 + 7 * 8] = b"-0000070"  # filesize: back to the beginning of the archive
     with pytest.raises(ValueError, match="newc header"):
         unpack(bytes(archive))
 
 
 @given(st.binary(max_size=300))
-def test_bytes_that_are_no_archive_are_refused(data: bytes) -> None:
+def test_bytes_that_are_not_an_archive_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="newc"):
         unpack(data)
 
@@ -63,20 +63,20 @@ def test_bytes_that_are_no_archive_are_refused(data: bytes) -> None:
 @given(ENTRIES.filter(bool), st.integers(1, 400))
 def test_an_archive_without_its_end_is_refused(entries: list[Entry], missing: int) -> None:
     archive = pack(entries)
-    with pytest.raises(ValueError):  # noqa: PT011 - of a name that is cut, or with its place
+    with pytest.raises(ValueError):  # noqa: PT011 - from the decoding of a cut name, or with its place
         unpack(archive[: max(0, len(archive) - missing)])
 
 
 @pytest.mark.parametrize(
     "name", ["", "/etc", "a\0b", "TRAILER!!!", "\ud800", "..", "a/../b", "./a"]
 )
-def test_a_name_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - of encoding, or with the name in it
+def test_a_name_that_is_not_a_relative_path_is_refused(name: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - from the encoding, or with the name in it
         pack([Entry.file(name, b"")])
 
 
 def test_a_name_that_is_taken_is_refused() -> None:
-    with pytest.raises(ValueError, match="twice in one archive: 'a'"):
+    with pytest.raises(ValueError, match="two entries with the name 'a'"):
         pack([Entry.folder("a"), Entry.file("a", b"")])
 
 
@@ -91,7 +91,7 @@ EXAMPLE = [
 
 
 def cpio(archive: bytes, *options: str, folder: Path | None = None) -> str:
-    """Let GNU cpio read an archive; returns what it lists."""
+    """Let GNU cpio read an archive, and return what it prints."""
     done = subprocess.run(
         ["cpio", *options],
         input=archive,

@@ -1,0 +1,130 @@
+"""The kernel's modules in the guest.
+
+`entries` gives the part of an initramfs that holds those that the machine needs; `has_module` tells
+whether a kernel has one at all.
+"""
+
+from pathlib import Path
+
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.guest.cpio import Entry
+from bpfmatrix.kernels.image import KernelImage
+from bpfmatrix.kernels.vmlinuz import is_bzimage
+
+__all__ = ["entries", "has_module"]
+
+# The drivers of the machine's devices. The kernel must have each of these, as a module or built in.
+_REQUIRED = ("virtio_pci", "virtio_blk", "virtio_console", "ext4")
+_OPTIONAL = (
+    # ext4 requests this checksum by the name of the algorithm, so modules.dep does not list it.
+    "crc32c_generic",
+    # The drivers of QEMU's pvpanic device. Up to Linux 5.12 there is one, `pvpanic`, for ISA. Since
+    # 5.13 `pvpanic-mmio` drives the ISA device (x86_64) and `pvpanic-pci` the PCI device (arm64).
+    "pvpanic",
+    "pvpanic-mmio",
+    "pvpanic-pci",
+)
+
+# What `has_module` looks for if a kernel's source gave no modules: the option in the kernel's
+# configuration, or a string that only a kernel with the module built in contains.
+_OPTIONS = {
+    "virtiofs": "CONFIG_VIRTIO_FS",
+    "9p": "CONFIG_9P_FS",
+    "9pnet_virtio": "CONFIG_NET_9P_VIRTIO",
+    "overlay": "CONFIG_OVERLAY_FS",
+    "virtio_net": "CONFIG_VIRTIO_NET",
+}
+_STRINGS = {
+    "virtiofs": b"\0virtiofs\0",
+    "9p": b"9p: Installing v9fs",
+    "9pnet_virtio": b"9pnet_virtio",
+    "overlay": b"overlayfs: ",
+    "virtio_net": b"\0virtio_net\0",
+}
+
+
+def entries(image: KernelImage, modules: Path, wanted: tuple[str, ...]) -> list[Entry]:
+    """Return the files of an initramfs that modprobe needs to load these and the machine's modules.
+
+    `modules` is the kernel's `lib/modules/<release>`. The files are the modules, the modules that
+    they depend on, a modules.dep, and etc/modules, which tells the guest's init what to load.
+    BpfmatrixError names a module that the kernel does not have.
+    """
+    depends, builtin = _lists(image)
+    paths: dict[str, None] = {}  # an ordered set
+    loaded: list[str] = []
+    for name in (*_REQUIRED, *_OPTIONAL, *wanted):
+        key = _key(name)
+        if key in depends:
+            path, needs = depends[key]
+            paths.update(dict.fromkeys((path, *needs)))
+            loaded.append(name)
+        elif key not in builtin and name not in _OPTIONAL:
+            raise BpfmatrixError(
+                f"the kernel {modules.name} has no module {name!r}, neither loadable nor built in",
+                "Remove it from `modules:` in kernels.yaml." if name in wanted else "",
+            )
+    folder = f"lib/modules/{modules.name}"
+    # busybox's modprobe reads all of modules.dep, and slowly: so it only lists these.
+    lines = (f"{path}: {' '.join(depends[_key_of_path(path)][1])}\n" for path in sorted(paths))
+    return [
+        Entry.folder("lib/modules"),
+        Entry.folder(folder),
+        *_files(folder, image.read_modules(paths)),
+        Entry.file(f"{folder}/modules.dep", "".join(lines).encode()),
+        Entry.file("etc/modules", "".join(f"{name}\n" for name in loaded).encode()),
+    ]
+
+
+def _files(folder: str, contents: dict[str, bytes]) -> list[Entry]:
+    """Return the files, by their paths below the folder, and the folders that they are in."""
+    found: list[Entry] = []
+    made: set[str] = set()
+    for path in sorted(contents):
+        for parent in reversed(Path(path).parents[:-1]):
+            if str(parent) not in made:
+                made.add(str(parent))
+                found.append(Entry.folder(f"{folder}/{parent}"))
+        found.append(Entry.file(f"{folder}/{path}", contents[path]))
+    return found
+
+
+def has_module(image: KernelImage, name: str) -> bool:
+    """Tell whether a kernel has a module, loadable or built in.
+
+    If the kernel's source gave neither modules nor a configuration, the kernel's image is searched
+    for a string of the module. A compressed image can't be searched, and gives true.
+    """
+    key = _key(name)
+    if image.modules is not None:
+        depends, builtin = _lists(image)
+        return key in depends or key in builtin
+    if image.config is not None:
+        return image.has_option(_OPTIONS[key])
+    code = image.boot.read_bytes()
+    if is_bzimage(code):
+        return True  # compressed; the guest says so if it can't load the module
+    return _STRINGS[key] in code
+
+
+def _lists(image: KernelImage) -> tuple[dict[str, tuple[str, tuple[str, ...]]], set[str]]:
+    """Return the loadable modules and those that are built in, as depmod(8) lists them.
+
+    For each loadable one: its path, and the paths of those that it depends on.
+    """
+    lists = image.read_modules(("modules.dep", "modules.builtin"))
+    depends = {}
+    for line in lists["modules.dep"].decode().splitlines():
+        path, _, needs = line.partition(":")
+        depends[_key_of_path(path)] = (path, tuple(needs.split()))
+    builtin = {_key_of_path(line) for line in lists["modules.builtin"].decode().splitlines()}
+    return depends, builtin
+
+
+def _key_of_path(path: str) -> str:
+    return _key(Path(path).name.split(".")[0])
+
+
+def _key(name: str) -> str:
+    # In the name of a module, the kernel does not distinguish - and _.
+    return name.replace("-", "_")

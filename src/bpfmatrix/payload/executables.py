@@ -1,0 +1,101 @@
+"""Checks of the executables that the guest is to run, before a machine is started for them."""
+
+import mmap
+import os
+from pathlib import Path, PurePosixPath
+
+from bpfmatrix.errors import PayloadError
+from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.payload.model import Executable
+
+__all__ = ["executable"]
+
+# e_machine (System V ABI; the kernel's include/uapi/linux/elf-em.h).
+
+
+def executable(path: Path, arch: str, root: Path | None = None) -> Executable:
+    """Return a file as an `Executable`; PayloadError says why the guest could not run it.
+
+    `root` is the folder of the host that is the root of the tests. Without one, the guest has no
+    interpreters but busybox's shell, and no libraries.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(256)
+    except OSError as error:
+        raise PayloadError(f"{path} can't be read: {error.strerror}") from error
+    if head.startswith(b"#!"):
+        _check_interpreter(path, head, root)
+        return Executable(path, "program")
+    if not head.startswith(b"\x7fELF"):
+        raise PayloadError(
+            f"{path} is neither an ELF executable nor a script",
+            "Give a static executable, or a script that begins with #!/bin/sh.",
+        )
+    _check_elf(path, arch, root)
+    return Executable(path, "go-test" if _is_go_test(path) else "program")
+
+
+def _check_interpreter(path: Path, head: bytes, root: Path | None) -> None:
+    line = head.splitlines()[0][2:].decode(errors="replace").split()
+    if root is not None:
+        if line:
+            _check_needed(path, line[0], root)
+        return
+    if line and PurePosixPath(line[0]).name == "env":
+        line = [word for word in line[1:] if not word.startswith("-")]
+    # The guest only has the commands of busybox; /bin, /sbin, /usr/bin and /usr/sbin are the same.
+    if line and PurePosixPath(line[0]).name not in ("sh", "ash", "busybox"):
+        raise PayloadError(
+            f"{path} needs {line[0]}, which the guest does not have",
+            "Write it for /bin/sh, build a static executable, or run with --rootfs host.",
+        )
+
+
+def _check_needed(path: Path, needed: str, root: Path) -> None:
+    # Not exists(): an absolute link may only resolve below that root.
+    if not os.path.lexists(root / needed.lstrip("/")):
+        raise PayloadError(
+            f"{path} needs {needed}, which {root} does not have",
+            "Install it there, or build a static executable.",
+        )
+
+
+def _check_elf(path: Path, arch: str, root: Path | None) -> None:
+    from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
+    from elftools.elf.elffile import ELFFile  # noqa: PLC0415
+    from elftools.elf.enums import ENUM_E_MACHINE  # noqa: PLC0415
+    from elftools.elf.segments import InterpSegment  # noqa: PLC0415
+
+    try:
+        with path.open("rb") as file:
+            elf = ELFFile(file)
+            machine, type_ = elf["e_machine"], elf["e_type"]
+            loaders = [s for s in elf.iter_segments() if isinstance(s, InterpSegment)]
+            loader = loaders[0].get_interp_name() if loaders else None
+    except (ELFError, OSError, ValueError) as error:  # OSError: a seek to an impossible offset
+        raise PayloadError(f"{path} is a damaged ELF file: {error}", "Build it again.") from error
+    if type_ == "ET_REL":
+        raise PayloadError(f"{path} is an object file and can't be run", "Link it first.")
+    if ENUM_E_MACHINE.get(machine, machine) != ARCHITECTURES[arch].elf_machine:
+        # pyelftools gives a number for a machine whose name it does not know.
+        built_for = str(machine).removeprefix("EM_").lower()
+        raise PayloadError(
+            f"{path} is built for {built_for}, the guest is {arch}",
+            f"Build it for {arch}.",
+        )
+    if loader is not None and root is not None:
+        _check_needed(path, loader, root)
+    elif loader is not None:
+        raise PayloadError(
+            f"{path} is dynamically linked (needs {loader}) and the guest has no libraries",
+            "Build it with CGO_ENABLED=0 (Go) or -static (C), or run with --rootfs host.",
+        )
+
+
+def _is_go_test(path: Path) -> bool:
+    """Tell whether `go test -c` made a file: Go did, and it has the entry point of `testing`."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        # A stripped executable still has the names of functions, in Go's line table. The second
+        # string is the magic of Go's build information (debug/buildinfo).
+        return data.find(b"testing.MainStart") >= 0 and data.find(b"\xff Go buildinf:") >= 0

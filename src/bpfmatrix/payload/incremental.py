@@ -1,0 +1,75 @@
+"""What the builds of the payload share: each runs only if what it reads has changed.
+
+A build leaves a record of what it read (`stamp`); the next one compares. A lock keeps two runs in
+one checkout from building at the same time.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bpfmatrix.config.project import Project
+from bpfmatrix.errors import BuildError
+from bpfmatrix.host.locks import locked
+
+__all__ = ["BuiltFiles", "build_lock", "read_record", "run", "stamp"]
+
+_SHOWN_LINES = 40
+
+
+@dataclass(frozen=True)
+class BuiltFiles:
+    """Files that are now up to date, and whether anything had to be done for that."""
+
+    files: tuple[Path, ...]
+    changed: bool
+
+
+def build_lock(project: Project) -> contextlib.AbstractContextManager[None]:
+    """Return a lock that keeps two runs in one checkout from building at once."""
+    return locked(project.state / "build.lock")
+
+
+def run(command: Sequence[str], folder: Path, env: dict[str, str] | None = None) -> None:
+    """Run a compiler in a folder, with further environment variables.
+
+    BuildError has the first lines of what a command that fails prints.
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = done.stdout.strip().splitlines()
+        more = [f"... {len(lines) - _SHOWN_LINES} lines more"] if len(lines) > _SHOWN_LINES else []
+        name = Path(command[0]).name
+        raise BuildError(
+            "\n  ".join((f"{name} failed in {folder.name}:", *lines[:_SHOWN_LINES], *more))
+        )
+
+
+def stamp(files: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Return the path, size in bytes and modification time in nanoseconds of each file, sorted."""
+    stats = ((str(path), path.stat()) for path in sorted(files))
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return what an earlier build recorded; empty if there is no record that can be read."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,53 @@
+import shutil
+
+import pytest
+
+from bpfmatrix.config.project import Project
+from bpfmatrix.errors import BuildError, ConfigError
+from bpfmatrix.payload import go
+from bpfmatrix.payload.incremental import BuiltFiles
+from tests.goproject import GoModule
+from tests.payload.projects import configured
+
+
+def with_module(project: Project, go_module: GoModule, place: str = "support") -> Project:
+    module = project.root / place
+    module.mkdir(parents=True, exist_ok=True)
+    for name in ("go.mod", "sample_test.go"):
+        shutil.copy(go_module.root / name, module)
+    return configured(project, ebpf=None, go={"module": place, "tags": []})
+
+
+@pytest.mark.parametrize("place", ["support", "."])
+def test_go_tests_are_built_and_then_left_alone(
+    library_project: Project, go_module: GoModule, place: str
+) -> None:
+    project = with_module(library_project, go_module, place)
+    first = go.build_tests(project, "x86_64")
+    [binary] = first.files
+    assert (first.changed, binary.name) == (True, "sample.test")
+    stamp = binary.stat().st_mtime_ns
+    # The files that a run writes are not a change of the module, wherever it is.
+    project.results.mkdir(parents=True)
+    (project.results / "6.1.json").write_text("{}")
+    (project.root / place / "scripts/__pycache__").mkdir(parents=True)
+    (project.root / place / "scripts/__pycache__/x.pyc").touch()
+    assert go.build_tests(project, "x86_64") == BuiltFiles((binary,), changed=False)
+    assert binary.stat().st_mtime_ns == stamp
+    (project.root / place / "extra_test.go").write_text("package sample\n")
+    assert go.build_tests(project, "x86_64").changed
+
+
+def test_the_error_has_the_words_of_go(library_project: Project, go_module: GoModule) -> None:
+    project = with_module(library_project, go_module)
+    (project.root / "support/bad_test.go").write_text("package sample\nvar x int = nothing\n")
+    with pytest.raises(BuildError, match=r"bad_test\.go:2:13: undefined: nothing"):
+        go.build_tests(project, "x86_64")
+
+
+def test_a_module_without_tests_is_an_error(library_project: Project, go_module: GoModule) -> None:
+    project = with_module(library_project, go_module)
+    (project.root / "support/sample_test.go").unlink()
+    (project.root / "support/a.go").write_text("package sample\n")
+    with pytest.raises(ConfigError, match="support has no tests with the build tags"):
+        go.build_tests(project, "x86_64")
