@@ -1,7 +1,6 @@
 """A container registry: Debian's docker-registry on loopback, and images pushed into it."""
 
 import base64
-import contextlib
 import gzip
 import hashlib
 import io
@@ -217,40 +216,6 @@ class Registry:
         """Return the file that the registry keeps a blob in."""
         name = digest.removeprefix("sha256:")
         return self.root / "storage/docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
-
-
-class CuttingProxy:
-    """Passes connections on to a registry, and closes each after so many bytes of its answers."""
-
-    def __init__(self, target_port: int, limit_bytes: int) -> None:
-        self._target, self.limit_bytes = target_port, limit_bytes
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._target))
-            threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
-            threading.Thread(
-                target=self._pass, args=(server, client, self.limit_bytes), daemon=True
-            ).start()
-
-    def _pass(self, source: socket.socket, sink: socket.socket, limit_bytes: int = 1 << 60) -> None:
-        with contextlib.suppress(OSError):
-            while limit_bytes > 0 and (data := source.recv(min(limit_bytes, 1 << 16))):
-                sink.sendall(data)
-                limit_bytes -= len(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._listener.close()
 
 
 class TokenServer:

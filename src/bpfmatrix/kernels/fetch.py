@@ -61,8 +61,9 @@ def _from_source(kernel: KernelConfig, store: Store, progress: Progress, same: b
         return fetch_file(kernel, store, progress)
     if source.oci is not None:
         from bpfmatrix.kernels.oci import pull  # noqa: PLC0415 - oras takes a quarter of a second
+        from bpfmatrix.kernels.oci.reference import Reference  # noqa: PLC0415
 
-        return pull.fetch_image(kernel, pull.Reference.parse(source.oci), store, progress, same)
+        return pull.fetch_image(kernel, Reference.parse(source.oci), store, progress, same)
     assert source.build is not None
     return _from_build(kernel, source.build, store, progress, same)
 

@@ -28,7 +28,7 @@ def org(tmp_path: Path, keyring: Path) -> Iterator[KernelOrg]:
     apt = BuildSource.model_validate({"version": "6.1", "from": "apt"})
     origin = source_trees.locate(apt, "x86_64", tmp_path, cache, silent)
     assert isinstance(origin, source_trees.Debian)
-    served = KernelOrg(tmp_path / "org", keyring.parent)
+    served = KernelOrg(tmp_path / "org", key_home=keyring.parent)
     origin.fetch_tarball(tmp_path / "linux.tar.xz", cache, silent)
     served.put(origin.version, tmp_path / "linux.tar.xz")
     served.publish()

@@ -6,17 +6,19 @@ the checksum of each. A server with this layout may be anywhere.
 
 import base64
 import binascii
+import contextlib
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
 from bpfmatrix.host import tools
-from bpfmatrix.kernels.build import download
+from bpfmatrix.host.progress import Progress, silent
 
-__all__ = ["Release", "newest", "parse_sums", "resolve", "url_of", "verified"]
+__all__ = ["Release", "fetch_tarball", "newest", "parse_sums", "resolve", "url_of", "verified"]
 
 SUMS = "sha256sums.asc"
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
@@ -51,7 +53,7 @@ def resolve(base: str, version: str, keyring: Path | None, pinned: str | None) -
             )
         return Release(version, url_of(base, version), pinned, "checksum pinned")
     url = f"{_folder(base, version)}/{SUMS}"
-    signed = download.text(url)
+    signed = _sums(url)
     if keyring is None:
         text, checked = signed.decode(errors="replace"), "signature not checked"
     else:
@@ -66,6 +68,36 @@ def resolve(base: str, version: str, keyring: Path | None, pinned: str | None) -
             f"Near it are {', '.join(known[-4:])}." if known else "Is the version right?",
         )
     return Release(found, url_of(base, found), sums[found], checked)
+
+
+def fetch_tarball(url: str, target: Path, sha256: str, progress: Progress = silent) -> None:
+    """Download a release's tarball to `target`; an interrupted download is resumed."""
+    from bpfmatrix.host import download  # noqa: PLC0415 - off the start-up path
+
+    shown = download.shown_by(progress, url.rsplit("/", 1)[-1])
+    with _advised():
+        download.fetch(url, target, sha256, progress=shown)
+
+
+def _sums(url: str) -> bytes:
+    from bpfmatrix.host import download  # noqa: PLC0415 - off the start-up path
+
+    with _advised():
+        return download.read(url)
+
+
+@contextlib.contextmanager
+def _advised() -> Iterator[None]:
+    """Let an error of a download say where else the sources may come from."""
+    try:
+        yield
+    except UnreachableError as error:
+        advice = (
+            f"{error.advice} Try again with a network: what has come is kept. Or name another "
+            "server with this layout (url), Debian's sources (from: apt), or a folder with a "
+            "source tree."
+        )
+        raise type(error)(error.what, advice.strip()) from error
 
 
 def is_series(version: str) -> bool:

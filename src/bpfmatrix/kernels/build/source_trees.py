@@ -21,7 +21,7 @@ from bpfmatrix.config.models import BuildSource
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels.build import download, kernelorg
+from bpfmatrix.kernels.build import kernelorg
 from bpfmatrix.kernels.image import Package, sha256_of
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class _Release(Origin):
         with cache.lock(f"source-{self.package.name}"):
             # One that is there was fetched whole, and its unpacking interrupted.
             if not tarball.exists() or sha256_of(tarball) != self.package.sha256:
-                download.download(self.url, tarball, self.package.sha256, progress)
+                kernelorg.fetch_tarball(self.url, tarball, self.package.sha256, progress)
             progress(f"unpacking {tarball.name}")
             try:
                 _unpack(

@@ -29,7 +29,6 @@ from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Provenance, sha256_of
 from bpfmatrix.kernels.sources import package as packages
 from bpfmatrix.kernels.sources.debian import nearest
-from bpfmatrix.kernels.sources.download import download
 from bpfmatrix.kernels.sources.package_manager import run_logged
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 
@@ -332,7 +331,9 @@ class Repository:
         with self.cache.staging() as staging:
             new = staging / "key.asc"
             if is_url(self.key):
-                download(self.key, new, progress)
+                from bpfmatrix.host import download  # noqa: PLC0415 - off the start-up path
+
+                download.fetch(self.key, new, progress=download.shown_by(progress, "the key"))
             else:
                 shutil.copyfile(self.key, new)
             done = subprocess.run(

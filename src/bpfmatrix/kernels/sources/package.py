@@ -16,7 +16,6 @@ from bpfmatrix.config.value_types import is_url
 from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, ToolMissingError
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance, sha256_of
-from bpfmatrix.kernels.sources.download import download
 from bpfmatrix.kernels.staging import depmod, write
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 
@@ -206,17 +205,29 @@ def _stored(kernel: KernelConfig, store: Store, checksums: Iterable[str]) -> Ker
 
 
 def _obtain(kernel: KernelConfig, name: str, sha256: str, folder: Path, progress: Progress) -> Path:
-    """Return a file that has the checksum: fetched into a new folder if it is an address."""
-    if not is_url(name):
-        path = _file(kernel, name)
-    else:
-        folder.mkdir()
-        path = folder / (PurePosixPath(name.partition("?")[0]).name or "package")
-        download(name, path, progress)
+    """Return a file that has the checksum: downloaded into a new folder if `name` is a URL."""
+    if is_url(name):
+        return _downloaded(name, sha256, folder, progress)
+    path = _file(kernel, name)
     found = sha256_of(path)
     if found != sha256:
-        raise KernelUnavailableError(
-            f"{name} has the SHA-256 {found}, not that of kernels.yaml",
-            f"Expected is {sha256}: either the file is another one now, or that is mistyped.",
-        )
+        raise _other_checksum(f"{name} has the SHA-256 {found}", sha256)
     return path
+
+
+def _downloaded(url: str, sha256: str, folder: Path, progress: Progress) -> Path:
+    from bpfmatrix.host import download  # noqa: PLC0415 - off the start-up path
+
+    path = folder / (PurePosixPath(url.partition("?")[0]).name or "package")
+    try:
+        download.fetch(url, path, sha256, progress=download.shown_by(progress, path.name))
+    except download.ContentError as error:
+        raise _other_checksum(error.what, sha256) from error
+    return path
+
+
+def _other_checksum(what: str, expected: str) -> KernelUnavailableError:
+    return KernelUnavailableError(
+        f"{what}, not that of kernels.yaml",
+        f"Expected is {expected}: either the file was replaced, or the checksum is mistyped.",
+    )

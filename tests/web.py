@@ -1,4 +1,4 @@
-"""A folder on loopback, by a real web server."""
+"""A folder on loopback, served by a real web server that can be told to fail."""
 
 import functools
 import threading
@@ -9,10 +9,15 @@ from typing import Any
 
 class _Handler(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
-        web = self.server.web  # type: ignore[attr-defined]
+        web: Web = self.server.web  # type: ignore[attr-defined]
         web.requests.append(self.path)
-        if web.status:
-            self.send_error(web.status)
+        status = web.next_statuses.pop(0) if web.next_statuses else web.status
+        if status:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            if web.retry_after_seconds:
+                self.send_header("Retry-After", str(web.retry_after_seconds))
+            self.end_headers()
         elif web.cut_after is not None:
             data = Path(self.translate_path(self.path)).read_bytes()
             self.send_response(200)
@@ -27,7 +32,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 class Web:
-    """Serves `root` from its making until `stop`."""
+    """Serves `root` from its making until `stop`. It knows no ranges."""
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -35,6 +40,10 @@ class Web:
         self.requests: list[str] = []
         self.status = 0
         """An HTTP status that answers everything, if it is not 0."""
+        self.next_statuses: list[int] = []
+        """HTTP statuses that answer the next requests, one each."""
+        self.retry_after_seconds = 0
+        """What `Retry-After` says beside such a status, if it is not 0."""
         self.cut_after: int | None = None
         """How many bytes of a file are sent before the connection is closed."""
         handler = functools.partial(_Handler, directory=str(root))
