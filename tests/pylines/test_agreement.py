@@ -16,7 +16,7 @@ import pytest
 import xdis.unmarshal
 
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.kernels.sources.apt import Archive
+from bpfmatrix.kernels.sources.apt_archive import Archive
 from pylines import lines_of, pyc, walk
 from tests.pylines import agreement
 

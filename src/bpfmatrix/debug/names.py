@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.kernels.elf import Symbol
+from bpfmatrix.kernels.symbols.elf import Symbol
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.vm import launch, machine
 from bpfmatrix.vm.protocol import Exited, Job, Output, TestCommand

@@ -1,40 +1,28 @@
-"""What the sources of kernels.yaml offer: the newest of a series, and all that a suite has.
+"""What the sources of kernels.yaml offer.
 
-`newest` is what a kernel would resolve to, `search` lists packages, and `available` makes an entry
-for each series and each release that the declared apt suites have, so that all of them can run
-without being declared one by one.
+`newest_available` tells what one kernel would resolve to, `search` lists packages, and `available`
+makes an entry for each series and each release that the declared apt suites have, so that all of
+them can run without being declared one by one.
 """
 
-import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bpfmatrix.config.models import AptSource, Arch, Config, KernelConfig, KernelEntry
-from bpfmatrix.errors import KernelUnavailableError, ToolMissingError, UnreachableError
+from bpfmatrix.errors import KernelUnavailableError, ToolMissingError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.kernels.fetch import apt_pattern
-from bpfmatrix.kernels.sources import debian, dnf
-from bpfmatrix.kernels.sources.apt import Archive
-from bpfmatrix.kernels.sources.debian import DEB_ARCH, Deb
+from bpfmatrix.kernels import sources
+from bpfmatrix.kernels.sources import IndexedSource, Offer, apt_packages
+from bpfmatrix.kernels.sources.apt import AptKernel
+from bpfmatrix.kernels.sources.apt_packages import DEB_ARCH, Deb
 
-__all__ = ["Available", "Offer", "available", "newest", "refresh", "search"]
+__all__ = ["Available", "LeftOut", "Offer", "available", "newest_available", "refresh", "search"]
 
 _Key = tuple[Arch, tuple[int, ...]]
 # The release in a pattern of packages: `6.8.*` of `linux-image-6.8.*-generic`.
 _SERIES_OF_PATTERN = re.compile(r"\d+\.\d+(?:\.\*)?")
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A package that a source offers."""
-
-    package: str
-    version: str
-    suite: str
-    arch: str
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -67,41 +55,38 @@ class _Found:
     entry: KernelEntry
 
 
-def newest(kernel: KernelConfig, cache: Cache) -> str | None:
-    """Return the package version that a kernel would resolve to, by the index that is there."""
+def newest_available(kernel: KernelConfig, cache: Cache) -> str | None:
+    """Return the package version that a kernel would resolve to, or None if it is not known.
+
+    It is that of the index in the cache: no network is used (`refresh` fetches the index).
+    """
+    source = sources.of(kernel)
     try:
-        if kernel.source.apt is not None:
-            pattern = apt_pattern(kernel, kernel.source.apt)
-            debs = _index(cache, kernel, kernel.source.apt)
-            return debian.resolve(debs, pattern, kernel.source.apt.suite)[0].version
-        if kernel.source.dnf is not None:
-            repository = dnf.Repository.of(cache, kernel, kernel.source.dnf)
-            with repository.locked():
-                return repository.newest(dnf.pattern(kernel, kernel.source.dnf)).version
+        return source.newest(cache) if isinstance(source, IndexedSource) else None
     except (KernelUnavailableError, ToolMissingError):
-        pass
-    return None
+        return None
 
 
 def search(config: Config, cache: Cache, text: str, progress: Progress = silent) -> list[Offer]:
     """Return the kernel packages with `text` in their name or version, of all suites declared."""
     return [
-        Offer(deb.name, deb.version, source.suite, kernel.arch, deb.size_bytes)
-        for kernel, source in _suites(config)
-        for deb in _index(cache, kernel, source, refresh=True, progress=progress)
-        if deb.name.startswith("linux-image-") and (text in deb.name or text in deb.version)
+        offer
+        for source in _indexed_sources(config)
+        for offer in source.offers(cache, progress)
+        if text in offer.package or text in offer.version
     ]
 
 
 def refresh(config: Config, cache: Cache, progress: Progress = silent) -> None:
     """Fetch the indexes of all apt suites and dnf repositories that are declared."""
-    for kernel, source in _suites(config):
-        _index(cache, kernel, source, refresh=True, progress=progress)
-    for kernel in (config.kernel(id) for id in config.kernels):
-        if kernel.source.dnf is not None:
-            repository = dnf.Repository.of(cache, kernel, kernel.source.dnf)
-            with repository.locked(), contextlib.suppress(UnreachableError):
-                repository.update(progress)
+    for source in _indexed_sources(config):
+        source.refresh(cache, progress)
+
+
+def _indexed_sources(config: Config) -> list[IndexedSource]:
+    """Return one source for each index of packages that is declared."""
+    found = (sources.of(config.kernel(id)) for id in config.kernels)
+    return list({each.index: each for each in found if isinstance(each, IndexedSource)}.values())
 
 
 def available(config: Config, cache: Cache, progress: Progress = silent) -> Available:
@@ -119,12 +104,14 @@ def available(config: Config, cache: Cache, progress: Progress = silent) -> Avai
         flavour = _flavour(source, kernel.arch)
         if flavour is None:
             continue
-        debs = _index(cache, kernel, source, refresh=True, progress=progress)
+        debs = AptKernel(kernel).debs(cache, refresh=True, progress=progress)
         # The newest of a series comes last, so that it is the one that is said to be incomplete.
-        for deb in sorted(debian.matching(debs, flavour), key=lambda deb: Version(deb.version)):
+        for deb in sorted(
+            apt_packages.matching(debs, flavour), key=lambda deb: Version(deb.version)
+        ):
             key = (kernel.arch, _numbers(deb.upstream_version))
             series = (kernel.arch, key[1][:2])
-            gone = debian.closure(debs, deb)[1]
+            gone = apt_packages.closure(debs, deb)[1]
             if gone:
                 why = f"{source.suite} has {deb.name} but no longer {gone}, which it needs"
                 missing[series] = why
@@ -205,22 +192,3 @@ def _declared_series(config: Config) -> Iterator[tuple[_Key, str]]:
         match = re.fullmatch(r"(\d+)\.(\d+)(?:-[a-z][a-z0-9]*)?", id)
         if match and kernel.source.apt:
             yield (kernel.arch, (int(match[1]), int(match[2]))), id
-
-
-def _index(
-    cache: Cache,
-    kernel: KernelConfig,
-    source: AptSource,
-    refresh: bool = False,
-    progress: Progress = silent,
-) -> list[Deb]:
-    archive = Archive.of(cache, kernel, source)
-    with archive.locked():
-        if refresh:
-            try:
-                archive.update(progress)
-            except UnreachableError as error:
-                if not archive.debs():
-                    raise
-                progress(f"{error.what}; this is from the index that was fetched last")
-        return archive.debs()

@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import IO
 
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError
-from bpfmatrix.kernels.compression import BadDataError, decompress, format_of
-from bpfmatrix.kernels.vmlinuz import Vmlinuz, inspect
+from bpfmatrix.kernels.formats.compression import BadDataError, decompress, format_of
+from bpfmatrix.kernels.formats.vmlinuz import Vmlinuz, inspect
 
-__all__ = ["BOOT_NAMES", "depmod", "install", "upstream_version", "write"]
-
-# What a kernel's file is called where its folder says which kernel it is; the first one that is
-# there is taken. A vmlinux comes last: it is often there for debuggers, beside what is booted.
-BOOT_NAMES = ("vmlinuz", "bzImage", "Image.gz", "Image", "vmlinux")
+__all__ = ["depmod", "install", "upstream_version", "write"]
 
 
 def install(

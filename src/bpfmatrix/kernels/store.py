@@ -13,15 +13,15 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.kernels.formats.vmlinuz import inspect
 from bpfmatrix.kernels.image import MODULE_CHECKSUMS, KernelImage, Package, Provenance, sha256_of
-from bpfmatrix.kernels.vmlinuz import inspect
 
 __all__ = ["Store"]
 
@@ -81,22 +81,16 @@ class Store:
         with self.cache.lock(_LOCK):
             return image.folder.exists() and self._point(kernel, image)
 
-    def with_packages(self, arch: str, packages: tuple[Package, ...]) -> KernelImage | None:
-        """Return the image that was taken from exactly these packages, if there is one."""
+    def intact(self, arch: str, is_wanted: Callable[[Provenance], bool]) -> KernelImage | None:
+        """Return the undamaged image of a provenance, if there is one."""
         for image in self.images():
-            if image.arch == arch and image.provenance.packages == packages:
+            if image.arch == arch and is_wanted(image.provenance):
+                try:
+                    image.verify()
+                except DamagedError:
+                    return None
                 return image
         return None
-
-    def intact(self, arch: str, packages: tuple[Package, ...]) -> KernelImage | None:
-        """Return the image that was taken from exactly these packages, if there is a sound one."""
-        image = self.with_packages(arch, packages)
-        try:
-            if image:
-                image.verify()
-        except DamagedError:
-            return None
-        return image
 
     def add(
         self,

@@ -150,7 +150,8 @@ class _Run:
 
     def _trace(self) -> tuple[str, ...]:
         """Return the call trace of what broke the kernel while tests ran."""
-        from bpfmatrix.kernels import call_trace, symbols  # noqa: PLC0415 - seldom needed
+        from bpfmatrix.kernels import symbols  # noqa: PLC0415 - seldom needed
+        from bpfmatrix.kernels.symbols import call_trace  # noqa: PLC0415
 
         try:
             said = self._stay.console.read_bytes()[self._console_bytes :]

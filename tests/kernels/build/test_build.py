@@ -18,7 +18,7 @@ from bpfmatrix.errors import BpfmatrixError, ToolMissingError, UsageError
 from bpfmatrix.host import tools
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels import build
-from bpfmatrix.kernels.build import Built, configuration, kconfig, make
+from bpfmatrix.kernels.build import BuiltKernel, configuration, kconfig, make
 from bpfmatrix.kernels.build.make import Make
 from tests.tool import REPOSITORY
 
@@ -435,7 +435,9 @@ def test_the_command_line_goes_over_kernels_yaml() -> None:
     config = Config.model_validate(
         {"kernels": {"6.1": {"arch": "aarch64", "source": {"build": declared}}}}
     )
-    source, arch = build.asked(config, "6.1", {"suite": "sid", "from": "", "debug": False}, "")
+    source, arch = build.build_source(
+        config, "6.1", {"suite": "sid", "from": "", "debug": False}, ""
+    )
     assert (source.version, source.origin, source.suite, source.debug) == (
         "6.1.9",
         "apt",
@@ -443,11 +445,11 @@ def test_the_command_line_goes_over_kernels_yaml() -> None:
         True,
     )
     assert arch == "aarch64"
-    assert build.asked(config, "5.4.276", {}, "")[0].origin == "kernel.org"
+    assert build.build_source(config, "5.4.276", {}, "")[0].origin == "kernel.org"
     with pytest.raises(UsageError, match="--sha256: expected a SHA-256"):
-        build.asked(config, "5.4.276", {"sha256": "12"}, "")
+        build.build_source(config, "5.4.276", {"sha256": "12"}, "")
     with pytest.raises(UsageError, match="--arch mips"):
-        build.asked(config, "5.4.276", {}, "mips")
+        build.build_source(config, "5.4.276", {}, "mips")
 
 
 def test_what_was_built_is_taken_only_for_the_same_request(
@@ -475,6 +477,6 @@ def test_what_to_do_with_a_kernel_that_was_built(
     made.mkdir(parents=True)
     for name in ("vmlinuz", "vmlinux", "config", "System.map"):
         (made / name).touch()
-    built = Built(made, "6.1.192", "6.1.192", "a tree", (), (), 1.0, "key")
+    built = BuiltKernel(made, "6.1.192", "6.1.192", "a tree", (), (), 1.0, "key")
     print_kernel_build(library_project, built, version)
     assert capsys.readouterr().out.endswith(words)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix.errors import KernelUnavailableError
-from bpfmatrix.kernels.sources.apt import host_acquire_options
+from bpfmatrix.kernels.sources.apt_archive import host_acquire_options
 from bpfmatrix.kernels.sources.apt_sources import Mirror, _signed_by, pick
 
 MAIN = Mirror("http://a.example/debian/", "bookworm", "x:1")

@@ -16,7 +16,7 @@ from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels import KernelImage
-from bpfmatrix.kernels.sources.directory import add_to
+from bpfmatrix.kernels.image_option import add_image
 from tests.kernels import synthetic
 from tests.kernels.conftest import apt_kernel
 from tests.tool import REPOSITORY, ToolProject, by_name
@@ -292,17 +292,17 @@ def test_a_kernel_that_no_file_declares(
         ("out/vmlinuz-6.2.0-mine", "vmlinuz-6.2.0-mine", "6.2.0-mine"),
         ("kern/6.1.7", "6.1.7", "6.1.7-other"),
     ):
-        more, named = add_to(config, Path(path))
+        more, named = add_image(config, Path(path))
         assert named == id
         assert kernels.provide(more.kernel(id), cache)[0].release == release
         assert list(config.kernels) == ["6.1"]
     put(root / "6.1", "6.1.7")
-    assert add_to(config, Path("6.1"))[1] == "6.1-image"
+    assert add_image(config, Path("6.1"))[1] == "6.1-image"
     with pytest.raises(UsageError, match="--image nowhere: no such file"):
-        add_to(config, Path("nowhere"))
+        add_image(config, Path("nowhere"))
     put(root / "text", "", b"text")
     with pytest.raises(UsageError, match="--image text is no kernel"):
-        add_to(config, Path("text"))
+        add_image(config, Path("text"))
 
 
 @pytest.fixture(scope="session")

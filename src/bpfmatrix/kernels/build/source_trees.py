@@ -25,8 +25,8 @@ from bpfmatrix.kernels.build import kernelorg
 from bpfmatrix.kernels.image import Package, sha256_of
 
 if TYPE_CHECKING:
-    from bpfmatrix.kernels.sources.apt import Archive
-    from bpfmatrix.kernels.sources.debian import Deb
+    from bpfmatrix.kernels.sources.apt_archive import Archive
+    from bpfmatrix.kernels.sources.apt_packages import Deb
 
 __all__ = ["Debian", "Origin", "Tree", "at_hand", "locate", "version_of"]
 
@@ -248,7 +248,7 @@ def _offers(
     problems: list[KernelUnavailableError],
 ) -> Iterator[tuple[str, "Archive", "list[Deb]"]]:
     """Give the packages of each suite that can be reached; why one can't goes into `problems`."""
-    from bpfmatrix.kernels.sources.apt import Archive  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415 - off the start-up path
 
     for suite in suites:
         try:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.kernels.compression import format_of
-from bpfmatrix.kernels.staging import BOOT_NAMES
+from bpfmatrix.kernels.formats.compression import format_of
+from bpfmatrix.kernels.image_files import BOOT_NAMES
 
 __all__ = ["Folder", "ImageKernel", "find_kernel", "merge", "printable"]
 

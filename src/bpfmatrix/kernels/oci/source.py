@@ -1,7 +1,7 @@
 """The `oci` source: kernels in images of container registries.
 
 `resolve` asks a registry for the image of one architecture, `OciImage.download` fetches its layers,
-and `fetch_image` stores the kernel that is in them. Everything that is fetched has the digest
+and `OciKernel.fetch` stores the kernel that is in them. Everything that is fetched has the digest
 that names it: the manifest has that of a pinned reference or of the index, a layer has that of the
 manifest.
 """
@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.oci import manifests
@@ -19,10 +18,11 @@ from bpfmatrix.kernels.oci.layers import find_kernel, merge
 from bpfmatrix.kernels.oci.manifests import Descriptor
 from bpfmatrix.kernels.oci.reference import Reference
 from bpfmatrix.kernels.oci.registry import GoneError, RegistryClient
+from bpfmatrix.kernels.sources.source import KernelSource
 from bpfmatrix.kernels.staging import install, upstream_version
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 
-__all__ = ["OciImage", "fetch_image", "resolve", "resolve_again"]
+__all__ = ["OciImage", "OciKernel", "resolve", "resolve_again"]
 
 # A layer is on the disk as it is fetched, once unpacked, and once more with uncompressed modules.
 # Compressed kernels and modules, which such images consist of, get about three times as large.
@@ -107,32 +107,41 @@ def resolve_again(
     return replace(same, reference=reference)
 
 
-def fetch_image(
-    kernel: KernelConfig, reference: Reference, store: Store, progress: Progress, same: bool
-) -> KernelImage:
-    """Resolve an image, store its kernel unless it is there, and let `kernel` point at it.
+class OciKernel(KernelSource):
+    """A kernel in an image of a container registry."""
 
-    `same` asks for the manifest that it was taken from before, if the registry still has it.
-    """
-    before = store.resolved_packages(kernel) if same else ()
-    if before:
-        image = resolve_again(reference, f"sha256:{before[0].sha256}", kernel.arch, progress)
-    else:
-        image = resolve(reference, kernel.arch, progress)
-    sha256 = image.digest.removeprefix("sha256:")
-    packages = (Package(reference.name, reference.tag, sha256),)
-    stored = store.intact(kernel.arch, packages)
-    if stored and store.point(kernel, stored):
-        return stored
-    require_space(store.cache.root, UNPACKED_KERNEL_BYTES + _TIMES_UNPACKED * image.size_bytes)
-    with store.cache.staging() as staging:
-        for name in ("layers", "files", "root"):
-            (staging / name).mkdir()
-        paths = image.download(staging / "layers", progress)
-        progress(f"{kernel.id}: unpacking {reference}")
-        found = find_kernel(merge(paths, staging / "files"), kernel.id)
-        name = f"{found.name} of {reference}"
-        vmlinuz = install(found.vmlinuz, name, found.modules, found.config, staging / "root")
-        source = f"oci {replace(reference, digest=image.digest)}"
-        provenance = Provenance(source, packages)
-        return store.add(kernel, staging, upstream_version(vmlinuz), provenance)
+    def fetch(self, store: Store, progress: Progress, same: bool) -> KernelImage:
+        """See KernelSource."""
+        kernel = self.kernel
+        assert kernel.source.oci is not None
+        reference = Reference.parse(kernel.source.oci)
+        before = store.resolved_packages(kernel) if same else ()
+        if before:
+            image = resolve_again(reference, f"sha256:{before[0].sha256}", kernel.arch, progress)
+        else:
+            image = resolve(reference, kernel.arch, progress)
+        sha256 = image.digest.removeprefix("sha256:")
+        packages = (Package(reference.name, reference.tag, sha256),)
+        stored = store.intact(kernel.arch, lambda provenance: provenance.packages == packages)
+        if stored and store.point(kernel, stored):
+            return stored
+        require_space(store.cache.root, UNPACKED_KERNEL_BYTES + _TIMES_UNPACKED * image.size_bytes)
+        with store.cache.staging() as staging:
+            for name in ("layers", "files", "root"):
+                (staging / name).mkdir()
+            paths = image.download(staging / "layers", progress)
+            progress(f"{kernel.id}: unpacking {reference}")
+            found = find_kernel(merge(paths, staging / "files"), kernel.id)
+            name = f"{found.name} of {reference}"
+            vmlinuz = install(found.vmlinuz, name, found.modules, found.config, staging / "root")
+            source = f"oci {replace(reference, digest=image.digest)}"
+            provenance = Provenance(source, packages)
+            return store.add(kernel, staging, upstream_version(vmlinuz), provenance)
+
+    def other_ways(self, place: str) -> str:
+        """See KernelSource."""
+        return (
+            "or get it in one of three other ways: name an apt source for it in kernels.yaml, run "
+            f"`invoke kernels.build {self.kernel.id}`, or put an image into {place} or below "
+            "KERN_DIR."
+        )

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from bpfmatrix.debug import insn, names
 from bpfmatrix.debug.gdb import nearest
 from bpfmatrix.errors import KernelUnavailableError, UsageError
-from bpfmatrix.kernels import elf
-from bpfmatrix.kernels.elf import Symbol
+from bpfmatrix.kernels.symbols import elf
+from bpfmatrix.kernels.symbols.elf import Symbol
 
 
 @pytest.fixture(scope="module")

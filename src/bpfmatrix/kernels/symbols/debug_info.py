@@ -21,8 +21,8 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
 from bpfmatrix.host.cache import Cache, Pruned
 from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.kernels import elf
 from bpfmatrix.kernels.image import KernelImage, Package
+from bpfmatrix.kernels.symbols import elf
 
 __all__ = ["Symbols", "at_hand", "fetchable", "get", "names_file", "prune"]
 
@@ -217,7 +217,7 @@ def _fetched(
             "Name it with --vmlinux, and its source tree with --source; or debug a kernel that "
             "`invoke kernels.build` built, or one of Debian's.",
         )
-    from bpfmatrix.kernels.sources.apt import Archive  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415 - off the start-up path
     from bpfmatrix.kernels.store import require_space  # noqa: PLC0415
 
     names = re.compile(r"Package: linux-(?:image-[^\n]*-dbg|source-[^\n]*)\n")

@@ -1,7 +1,7 @@
 import pytest
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.kernels.sources.debian import Deb, default_pattern, parse_index, resolve
+from bpfmatrix.kernels.sources.apt_packages import Deb, default_pattern, parse_index, resolve
 
 
 def stanza(name: str, version: str, depends: str = "") -> str:

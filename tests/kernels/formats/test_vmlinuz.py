@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.kernels.compression import BadDataError, decompress
-from bpfmatrix.kernels.vmlinuz import has_pvh_entry, inspect
+from bpfmatrix.kernels.formats.compression import BadDataError, decompress
+from bpfmatrix.kernels.formats.vmlinuz import has_pvh_entry, inspect
 from tests.kernels.synthetic import RELEASE, arm64_image, bzimage, vmlinux
 
 

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.kernels.compression import BadDataError, decompress, format_of
+from bpfmatrix.kernels.formats.compression import BadDataError, decompress, format_of
 
 __all__ = ["Vmlinuz", "inspect"]
 

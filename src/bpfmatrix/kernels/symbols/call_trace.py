@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.host import tools
-from bpfmatrix.kernels import elf
-from bpfmatrix.kernels.symbols import Symbols
+from bpfmatrix.kernels.symbols import Symbols, elf
 
 __all__ = ["Frame", "find", "located", "shown"]
 

@@ -1,7 +1,7 @@
 """A whole kernel, from a tarball in kernel.org's layout to a guest that runs it.
 
-It takes as long as compiling a kernel does, so its file's name keeps it out of every other session:
-`nox -s kernel-build` runs it. The sources are Debian's, and signed by a key made for the test.
+`nox -s kernel-build` runs it: see README.md. The sources are Debian's, and signed by a key made for
+the test.
 """
 
 import shutil
@@ -16,8 +16,8 @@ from bpfmatrix.config.models import BuildSource
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import silent
 from bpfmatrix.kernels.build import existing, source_trees
-from tests.debug.with_source import stops_in_the_verifier
 from tests.kernels.kernelorg import KernelOrg
+from tests.long.debug_with_source import stops_in_the_verifier
 from tests.tool import ToolProject
 
 
@@ -35,7 +35,7 @@ def org(tmp_path: Path, keyring: Path) -> Iterator[KernelOrg]:
     served.start()
     yield served
     served.stop()
-    # What is left is some 4 GB, which pytest would keep for three sessions.
+    # The source tree and the objects, some 4 GB: pytest would keep them if the test failed.
     shutil.rmtree(tmp_path / "project/ci-kernels")
 
 

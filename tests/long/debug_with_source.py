@@ -1,18 +1,15 @@
 """gdb in the verifier, with source and lines, and a panic's trace with them.
 
-The symbols of Debian's kernel are 420 MB to fetch, so this file's name keeps it out of every other
-session: `nox -s debug` runs it. What is here for any kernel, `nox -s kernel-build` uses too.
+`nox -s debug` runs it: see README.md. `kernel_build.py` uses `stops_in_the_verifier` too.
 """
 
 import json
-import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.tool import REPOSITORY, Finished, ToolProject
+from tests.tool import Finished, ToolProject
 
 # The bpf(2) system call with BPF_PROG_LOAD, without a library: r0 = 0; exit.
 LOADER = """
@@ -113,12 +110,3 @@ def test_a_line_and_an_editor(project: ToolProject) -> None:
     assert re.search(
         r"^Breakpoint 1 at .*: file \S*kernel/bpf/verifier\.c, line \d+\.$", gdb.stdout, re.M
     )
-
-
-def test_a_kernel_that_was_built(project: ToolProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    built = Path(os.environ.get("KERN_DIR", REPOSITORY / "ci-kernels")).absolute()
-    if not (built / "6.1/build.json").exists():
-        pytest.skip(f"no 6.1 in {built}: invoke kernels.build 6.1 --from apt")
-    monkeypatch.setenv("KERN_DIR", str(built))
-    done = stops_in_the_verifier(project, "6.1")
-    assert "built from" in done.output

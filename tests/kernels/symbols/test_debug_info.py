@@ -12,9 +12,9 @@ from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.kernels import elf, symbols
+from bpfmatrix.kernels import symbols
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance, sha256_of
-from bpfmatrix.kernels.symbols import Symbols
+from bpfmatrix.kernels.symbols import Symbols, elf
 
 # Compiled into its only caller, and not at the begin of it: as gcc does it with do_check.
 SOURCE = """\
@@ -42,7 +42,7 @@ void _start(void)
 
 
 @dataclasses.dataclass
-class Built:
+class BuiltProject:
     """A kernel as `kernels.build` leaves it, but for what is in it."""
 
     root: Path
@@ -57,7 +57,7 @@ def compiled(source: Path, target: Path) -> None:
 
 
 @pytest.fixture
-def built(tmp_path: Path) -> Built:
+def built(tmp_path: Path) -> BuiltProject:
     root = tmp_path / "project"
     folder, build = root / "ci-kernels/6.1", root / "ci-kernels/_build"
     tree, objects = build / "linux-6.1.192", build / "objects-6.1.192-x86_64"
@@ -91,14 +91,14 @@ def built(tmp_path: Path) -> Built:
         modules=None,
         provenance=Provenance("built from a test", ()),
     )
-    return Built(root, image, tree, objects)
+    return BuiltProject(root, image, tree, objects)
 
 
 def kernel(source: dict[str, object]) -> KernelConfig:
     return Config.model_validate({"kernels": {"6.1": {"source": source}}}).kernel("6.1")
 
 
-def test_a_kernel_that_was_built(built: Built, cache: Cache) -> None:
+def test_a_kernel_that_was_built(built: BuiltProject, cache: Cache) -> None:
     found = symbols.at_hand(built.root, built.image, cache)
     assert found == Symbols(
         built.objects / "vmlinux", built.tree, origin="built from a test", scripts=None
@@ -107,7 +107,7 @@ def test_a_kernel_that_was_built(built: Built, cache: Cache) -> None:
     found = symbols.at_hand(built.root, built.image, cache)
     assert found is not None
     assert found.scripts == built.objects / "vmlinux-gdb.py"
-    # Built again since: neither its digest nor its build id is that of what boots.
+    # BuiltProject again since: neither its digest nor its build id is that of what boots.
     other = dataclasses.replace(built.image, digest="sha256:0")
     assert symbols.at_hand(built.root, other, cache) is None
     source = built.tree / "kernel/bpf/verifier.c"
@@ -116,7 +116,7 @@ def test_a_kernel_that_was_built(built: Built, cache: Cache) -> None:
     assert symbols.at_hand(built.root, built.image, cache) is None
 
 
-def test_a_project_that_was_moved(built: Built, cache: Cache, tmp_path: Path) -> None:
+def test_a_project_that_was_moved(built: BuiltProject, cache: Cache, tmp_path: Path) -> None:
     there = tmp_path / "moved"
     built.root.rename(there)
     found = symbols.at_hand(there, built.image, cache)
@@ -141,7 +141,7 @@ def test_a_project_that_was_moved(built: Built, cache: Cache, tmp_path: Path) ->
     assert "void note(int x) { total += x; }" in said.stdout
 
 
-def test_where_a_function_begins_that_is_part_of_another(built: Built, cache: Cache) -> None:
+def test_where_a_function_begins_that_is_part_of_another(built: BuiltProject, cache: Cache) -> None:
     found = symbols.at_hand(built.root, built.image, cache)
     assert found is not None
     gdb = Gdb.find("x86_64", found, cache, built.root / "debug")
@@ -161,7 +161,7 @@ def test_where_a_function_begins_that_is_part_of_another(built: Built, cache: Ca
     assert "kernel/bpf/verifier.c:12345" in error.value.advice
 
 
-def test_what_a_user_names(built: Built, cache: Cache, tmp_path: Path) -> None:
+def test_what_a_user_names(built: BuiltProject, cache: Cache, tmp_path: Path) -> None:
     mine = tmp_path / "vmlinux"
     mine.write_bytes((built.objects / "vmlinux").read_bytes())
     elsewhere = kernel({"oci": "example/6.1"})
@@ -182,7 +182,9 @@ def test_what_a_user_names(built: Built, cache: Cache, tmp_path: Path) -> None:
         symbols.get(tmp_path, elsewhere, built.image, cache)
 
 
-def test_those_of_packages_are_kept_for_a_while(built: Built, cache: Cache, tmp_path: Path) -> None:
+def test_those_of_packages_are_kept_for_a_while(
+    built: BuiltProject, cache: Cache, tmp_path: Path
+) -> None:
     packages = (Package("linux-image-6.1.192", "6.1.192-2", "0" * 64),)
     image = dataclasses.replace(
         built.image, digest="sha256:1", provenance=Provenance("apt bookworm-security", packages)

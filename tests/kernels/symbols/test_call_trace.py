@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.kernels import call_trace, elf
-from bpfmatrix.kernels.call_trace import Frame
-from bpfmatrix.kernels.symbols import Symbols
+from bpfmatrix.kernels.symbols import Symbols, call_trace, elf
+from bpfmatrix.kernels.symbols.call_trace import Frame
 
 # As Debian's 6.1, 5.10 and an arm64 kernel print them; shortened.
 PANIC = """\
