@@ -11,6 +11,7 @@ from bpfmatrix import kernels
 from bpfmatrix.config.models import Config, KernelConfig, Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.kernels import series
 from tests.kernels import synthetic
 from tests.kernels.archive import Archive, make_key
 from tests.kernels.conftest import use_host_settings
@@ -114,7 +115,7 @@ def test_every_series_of_a_mirror_is_available(
     declared = {"noble": {"source": source.model_dump(exclude_unset=True)}}
     config = Config.model_validate({"kernels": declared})
     config._root = ubuntu_kernel().root
-    found = kernels.available(config, cache)
+    found = series.available(config, cache)
     assert found.ids == ("6.8", "6.11")
     image, _ = kernels.provide(found.config.kernel("6.11"), cache)
     assert image.release == "6.11.0-9-generic"

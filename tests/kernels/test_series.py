@@ -10,7 +10,8 @@ from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.kernels.catalogue import Available, LeftOut
+from bpfmatrix.kernels import series
+from bpfmatrix.kernels.series import Available, LeftOut
 from tests.kernels.archive import Archive
 from tests.kernels.conftest import add_kernel, use_host_settings
 
@@ -103,7 +104,7 @@ def test_another_architecture_is_taken_where_it_is_asked_for(
             LeftOut("7.0-arm64", "aarch64", "7.0-arm64 is"),
         ),
     )
-    monkeypatch.setattr(kernels, "available", lambda config, cache: found)
+    monkeypatch.setattr(series, "available", lambda config, cache: found)
     project = Project(tmp_path, config, cache)
 
     def taken(patterns: str) -> tuple[list[str], str]:
