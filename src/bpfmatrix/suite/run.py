@@ -161,7 +161,7 @@ class _Run:
         project, image = self._project, self._prepared.image
         if known := symbols.at_hand(project.root, image, project.cache):
             frames = call_trace.located(frames, known)
-        return tuple(call_trace.shown(frames))
+        return tuple(call_trace.formatted(frames))
 
     def _keep_executables(self) -> None:
         """Put beside core files what they are read with: a later build replaces it."""

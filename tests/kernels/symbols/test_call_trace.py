@@ -142,4 +142,4 @@ def test_files_and_lines(vmlinux: Path, tmp_path: Path) -> None:
     assert others == ["kernel/bpf/thing.c:9", "", ""]
     # Without knowing where the tree is or was.
     assert call_trace.located(frames, Symbols(vmlinux, None))[1].location == "kernel/bpf/thing.c:9"
-    assert call_trace.shown(known)[0].startswith("inner+0x0/")
+    assert call_trace.formatted(known)[0].startswith("inner+0x0/")

@@ -1,7 +1,8 @@
-"""The kernel's call traces: found in a console, and with a file and a line for each function.
+"""The kernel's call traces: found in a console's output, and with a file and a line for each frame.
 
-A trace names its places as `function+offset/size`, wherever the kernel lies; with a vmlinux of the
-same build these become addresses in it, and those lines, by binutils' addr2line or LLVM's.
+A trace names each place as `function+offset/size`, wherever in memory the kernel is. A vmlinux of
+the same build gives the address of the function, and `llvm-symbolizer` or binutils' `addr2line`
+gives the line of an address.
 """
 
 import re
@@ -13,20 +14,22 @@ from pathlib import Path
 from bpfmatrix.host import tools
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["Frame", "find", "located", "shown"]
+__all__ = ["Frame", "find", "formatted", "located"]
 
-# What printk may put before each line: time, and with CONFIG_PRINTK_CALLER who said it.
+# What printk may put before a line: the level, the time, and the caller (CONFIG_PRINTK_CALLER).
 _PREFIX = re.compile(r"^(?:<\d+>)?(?:\[ *\d+\.\d+\])?(?:\[ *[CT]\d+\])? ?")
-# How a kernel begins to tell that it is broken, on x86_64 and on arm64.
+# The first line of an oops or a panic, on x86_64 and on arm64.
 _BEGIN = re.compile(
     r"Kernel panic - not syncing|^BUG: |^Oops|^Unable to handle kernel|^general protection fault"
     r"|^invalid opcode|^kernel BUG at|^divide error|^stack segment|^Internal error: "
 )
 _PLACE = r"(?P<function>[A-Za-z_][\w.]*)\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)"
 _FRAME = re.compile(rf"^ *{_PLACE}(?: \[(?P<module>[\w-]+)[^\]]*\])?(?: \(P\))?$")
-# Where the processor was: `RIP: 0010:f+0x1/0x2`, `pc : f+0x1/0x2`.
-_WHERE = re.compile(rf"^(?:RIP: \w+:|pc : ){_PLACE}(?: \[(?P<module>[\w-]+)[^\]]*\])?$")
-_MOST_FRAMES = 24
+# The instruction pointer: `RIP: 0010:f+0x1/0x2` on x86_64, `pc : f+0x1/0x2` on arm64.
+_INSTRUCTION_POINTER = re.compile(
+    rf"^(?:RIP: \w+:|pc : ){_PLACE}(?: \[(?P<module>[\w-]+)[^\]]*\])?$"
+)
+_FRAMES_LIMIT = 24
 # The folders at the top of a source tree.
 _TOP = re.compile(
     r"(?:^|/)((?:arch|block|certs|crypto|drivers|fs|include|init|io_uring|ipc|kernel|lib|mm|net"
@@ -44,13 +47,13 @@ class Frame:
     size: int
     module: str = ""
     interrupted: bool = False
-    """Whether the processor was there; in the other frames, it was to come back there."""
+    """Whether the processor was at this place. Other frames are places that it would return to."""
     location: str = ""
-    """`kernel/bpf/verifier.c:12472`; empty where it is not known."""
+    """File and line: `kernel/bpf/verifier.c:12472`; empty if they are not known."""
 
     @property
     def place(self) -> str:
-        """As the kernel writes it."""
+        """The place as the kernel writes it."""
         module = f" [{self.module}]" if self.module else ""
         return f"{self.function}+{self.offset:#x}/{self.size:#x}{module}"
 
@@ -58,7 +61,7 @@ class Frame:
 def find(console: str) -> list[Frame]:
     """Return the first call trace of an oops or a panic, the innermost function first.
 
-    What the kernel is not sure of, which it marks with a `?`, is left out.
+    Frames that the kernel marks as unreliable, with a `?`, are left out.
     """
     frames: list[Frame] = []
     lines = [_PREFIX.sub("", line.rstrip("\r")) for line in console.splitlines()]
@@ -67,9 +70,8 @@ def find(console: str) -> list[Frame]:
         return []
     in_trace = False
     for line in lines[begin:]:
-        if match := _WHERE.match(line):
-            # It is printed again behind the trace.
-            if not frames:
+        if match := _INSTRUCTION_POINTER.match(line):
+            if not frames:  # it is printed again behind the trace
                 frames.append(_frame(match, interrupted=True))
         elif line.strip().lower() == "call trace:":
             if in_trace:
@@ -80,11 +82,11 @@ def find(console: str) -> list[Frame]:
                 frames.append(_frame(match))
             elif frames and not _goes_on(line):
                 break
-    return frames[:_MOST_FRAMES]
+    return frames[:_FRAMES_LIMIT]
 
 
 def _goes_on(line: str) -> bool:
-    """Whether a line that names no place stands within a trace: `<TASK>`, `? f+0x1/0x2`, RIP."""
+    """Whether a line that is no frame may be within a trace: `<TASK>`, `? f+0x1/0x2`, an empty line."""
     return line.strip().startswith(("<", "?")) or not line.strip()
 
 
@@ -99,9 +101,9 @@ def _frame(match: re.Match[str], interrupted: bool = False) -> Frame:
 
 
 def located(frames: Sequence[Frame], symbols: Symbols) -> list[Frame]:
-    """Return the frames with what `vmlinux` knows of where they are.
+    """Return the frames with their locations, as far as the vmlinux has them.
 
-    As they were where no tool is installed that reads its lines.
+    If no tool is installed that reads its table of lines, the frames are returned as they are.
     """
     tool = next(filter(None, map(tools.find, _TOOLS)), None)
     if tool is None or not frames:
@@ -113,10 +115,10 @@ def located(frames: Sequence[Frame], symbols: Symbols) -> list[Frame]:
     for number, frame in enumerate(frames):
         found = by_name.get(frame.function, []) if not frame.module else []
         if found:
-            # Of static functions there may be several of one name. The kernel counts the bytes up
-            # to the next function, so sizes need not be the same.
+            # Static functions of different files may have the same name. Their size tells them
+            # apart, but not exactly: the kernel counts all bytes up to the next function.
             best = min(found, key=lambda symbol: abs(symbol.size - frame.size))
-            # A return address may be that of the next line.
+            # A return address may be of the next line: one byte before it is still in the call.
             addresses[number] = best.address + frame.offset - (not frame.interrupted)
     lines = _lines(tool, symbols.vmlinux, list(addresses.values()))
     known = dict(zip(addresses, lines, strict=False))
@@ -134,7 +136,7 @@ def located(frames: Sequence[Frame], symbols: Symbols) -> list[Frame]:
 
 
 def _lines(tool: Path, vmlinux: Path, addresses: Sequence[int]) -> list[str]:
-    """Return file and line of each address, where it is known, else an empty text."""
+    """Return file and line of each address; an empty text if they are not known."""
     if not addresses:
         return []
     options = (
@@ -149,7 +151,7 @@ def _lines(tool: Path, vmlinux: Path, addresses: Sequence[int]) -> list[str]:
         errors="replace",
         check=False,
     )
-    # "file:12", perhaps with " (discriminator 3)" behind it; "??:0" or "??:?" where it is unknown.
+    # "file:12", perhaps followed by " (discriminator 3)"; "??:0" or "??:?" if it is unknown.
     said = [
         re.sub(r" \(discriminator \d+\)$", "", line) for line in done.stdout.splitlines() if line
     ]
@@ -157,7 +159,7 @@ def _lines(tool: Path, vmlinux: Path, addresses: Sequence[int]) -> list[str]:
 
 
 def _shortened(location: str, symbols: Symbols) -> str:
-    """Return a location as it is in the source tree."""
+    """Return a location with its path relative to the source tree."""
     for tree in filter(None, (symbols.moved_from, str(symbols.source or ""))):
         if location.startswith(f"{tree}/"):
             return location.removeprefix(f"{tree}/")
@@ -165,7 +167,7 @@ def _shortened(location: str, symbols: Symbols) -> str:
     return match[1] if match else location
 
 
-def shown(frames: Sequence[Frame]) -> list[str]:
+def formatted(frames: Sequence[Frame]) -> list[str]:
     """Return a line for each frame."""
     width = max((len(frame.place) for frame in frames), default=0)
     return [f"{frame.place:<{width}}  {frame.location}".rstrip() for frame in frames]

@@ -1,24 +1,21 @@
 """Which vmlinux and which source tree belong to a kernel.
 
-A kernel of `kernels.build` has both where it was built. For one of Debian's packages they come from
-the archive: of its `-dbg` package the vmlinux is kept, of `linux-source` what a debugger may come
-upon. Both stay in the cache. For any other kernel they are named by hand.
+A kernel that `invoke kernels.build` built has both where it was built. For a kernel in Debian's
+packages, both are fetched from the archive (see `debian`), and stay in the cache. For any other
+kernel, the user names them.
 """
 
 import contextlib
 import json
 import os
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from bpfmatrix.config.models import KernelConfig
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.host.cache import Cache, Pruned
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package
@@ -26,34 +23,25 @@ from bpfmatrix.kernels.symbols import elf
 
 __all__ = ["Symbols", "at_hand", "fetchable", "get", "names_file", "prune"]
 
-# What is left out of linux-source: two thirds of it, where nobody who debugs eBPF comes to stand.
-_LEFT_OUT = (
-    *("*/Documentation/*", "*/sound/*", "*/tools/*", "*/samples/*", "*/LICENSES/*"),
-    *("*/drivers/gpu/*", "*/drivers/media/*", "*/drivers/staging/*", "*/drivers/infiniband/*"),
-    *("*/drivers/net/ethernet/*", "*/drivers/net/wireless/*", "*/drivers/scsi/*"),
-    *("*/drivers/accel/*", "*/drivers/usb/*", "*/drivers/iio/*", "*/drivers/input/*"),
-    *("*/arch/*/boot/dts/*", "*/drivers/clk/*", "*/drivers/pinctrl/*", "*/drivers/hwmon/*"),
-)
-_ARCH_FOLDER = {"x86_64": "x86", "aarch64": "arm64"}
-_TREE_BYTES = 700 << 20
+# A file beside a fetched vmlinux that says where its sources were when it was built.
 _BUILT_IN = "built-in"
 
 
 @dataclass(frozen=True)
 class Symbols:
-    """What a debugger is given for one kernel."""
+    """The files of one kernel that a debugger reads."""
 
     vmlinux: Path
     source: Path | None
-    """The source tree, or None where there is none."""
+    """The source tree, or None if there is none."""
     moved_from: str = ""
-    """Where the source tree was when the kernel was built, if it is somewhere else now."""
+    """The folder of the source tree when the kernel was built, if it is another one now."""
     scripts: Path | None = None
-    """The kernel's own scripts for gdb (`vmlinux-gdb.py`), where it was built with them."""
+    """The kernel's own scripts for gdb (`vmlinux-gdb.py`), if it was built with them."""
     origin: str = ""
-    """Where they are from, for people."""
+    """Where the files are from, for people."""
     has_types: bool = True
-    """Whether there is DWARF, and not just names."""
+    """Whether `vmlinux` has DWARF, and not only the names of functions."""
 
 
 def get(
@@ -66,11 +54,11 @@ def get(
     progress: Progress = silent,
     announce: Callable[[str], None] = lambda text: None,
 ) -> Symbols:
-    """Return what belongs to a kernel, fetched where it is not at hand.
+    """Return the symbols of a kernel, and fetch them if they are not on this host.
 
-    `vmlinux` and `source` are what the user names; `announce` is told, before anything is
-    fetched, how much that is. UsageError for a vmlinux of another build, and
-    KernelUnavailableError where there is none to be had.
+    `vmlinux` and `source` are what the user names. `announce` is called with the size of the
+    download before it begins. UsageError for a vmlinux of another build, KernelUnavailableError if
+    there is no vmlinux.
     """
     if source is not None and not (source / "kernel/bpf").is_dir():
         raise UsageError(
@@ -91,35 +79,35 @@ def get(
 
 
 def at_hand(project_root: Path, image: KernelImage, cache: Cache) -> Symbols | None:
-    """Return what belongs to a kernel if nothing must be fetched for it, else None."""
+    """Return the symbols of a kernel if nothing must be fetched for them, else None."""
     if built := _of_build(project_root, image):
         return built
     folder = _folder(cache, image)
     if folder and (folder / "vmlinux").exists():
         with contextlib.suppress(OSError):
-            os.utime(folder)  # still in use: see prune
+            os.utime(folder)  # `prune` goes by the time of the last use
         tree = folder / "source"
         said = " ".join(folder.name.split("_")[:2])
         moved = (folder / _BUILT_IN).read_text() if (folder / _BUILT_IN).exists() else ""
         return Symbols(folder / "vmlinux", tree if tree.is_dir() else None, moved, origin=said)
-    # A kernel that is booted as the vmlinux of its build.
+    # The kernel may be booted as the vmlinux of its build, with all of its sections.
     if elf.has_lines(image.boot):
         return Symbols(image.boot, None, origin="the kernel's own file")
     return None
 
 
 def fetchable(kernel: KernelConfig, image: KernelImage) -> bool:
-    """Whether it is known where the symbols of a kernel can be fetched from."""
+    """Whether `get` knows where to fetch the symbols of a kernel from."""
     return kernel.source.apt is not None and _package(image) is not None
 
 
 def names_file(cache: Cache, image: KernelImage) -> Path:
-    """Return where an ELF file with no more than the functions' names is kept."""
+    """Return the path for an ELF file that has the names of functions and nothing else."""
     return cache.root / "symbols" / f"names_{image.digest.removeprefix('sha256:')[:32]}" / "vmlinux"
 
 
 def _of_build(root: Path, image: KernelImage) -> Symbols | None:
-    """Return those of a kernel that was built: found by its digest, or by where its file lay."""
+    """Return the symbols of a kernel that was built here; None for any other kernel."""
     for folder in _built_folders(root, image):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             about = json.loads((folder / "build.json").read_bytes())
@@ -127,12 +115,12 @@ def _of_build(root: Path, image: KernelImage) -> Symbols | None:
                 continue
             tree, objects = Path(about["tree"]), Path(about["objects"])
             here = folder.parent / "_build" / tree.name
-            # Both may have been moved along with the project.
+            # The project may have been moved, with the source tree and the objects in it.
             moved = "" if tree.is_dir() or not here.is_dir() else str(tree)
             source = here if moved else tree
             if not objects.is_dir():
                 objects = folder.parent / "_build" / objects.name
-            # Without --debug, the lines are only in what make left.
+            # A build without --debug has the lines only in the vmlinux that make left.
             for vmlinux in (folder / "vmlinux", objects / "vmlinux"):
                 if elf.has_lines(vmlinux) and elf.holds_build_id(image.boot, elf.build_id(vmlinux)):
                     scripts = objects / "vmlinux-gdb.py"
@@ -147,17 +135,17 @@ def _of_build(root: Path, image: KernelImage) -> Symbols | None:
 
 
 def _built_folders(root: Path, image: KernelImage) -> list[Path]:
-    """Return where a kernel that was built may lie: ci-kernels/, or beside the file it is from."""
+    """Return the folders of builds: those that the image was copied from, and `ci-kernels/*`."""
     named = [Path(package.name).parent for package in image.provenance.packages]
     beside = [root / folder for folder in named if folder != Path()]
     return [*beside, *(path.parent for path in sorted(root.glob("ci-kernels/*/build.json")))]
 
 
 def _built_in(vmlinux: Path) -> str:
-    """Return where the sources were when a vmlinux was built, as DWARF has it; "" if it does not.
+    """Return the folder of the sources when a vmlinux was built, or "" if DWARF does not have it.
 
-    Paths that are relative need no such thing. Debian's kernels have both: those of C files are
-    relative, those of assembly are not.
+    It is needed for absolute paths only. Debian's kernels have relative paths of C files, and
+    absolute paths of assembly files.
     """
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415 - slow to import
 
@@ -169,7 +157,7 @@ def _built_in(vmlinux: Path) -> str:
             return ""
         name = unit.get_top_DIE().attributes.get("DW_AT_name")
         path = name.value.decode(errors="replace") if name else ""
-    # The first unit is of the code at the kernel's begin: /tree/arch/x86/kernel/head_64.S
+    # The first unit is the code at the start of the kernel: /tree/arch/x86/kernel/head_64.S
     head, arch, _ = path.rpartition("/arch/")
     return head if arch and path.startswith("/") else ""
 
@@ -179,7 +167,7 @@ def _require_same_build(vmlinux: Path, image: KernelImage) -> None:
         raise UsageError(
             f"{vmlinux} is of another build than the kernel that boots ({image.description}): "
             "their build ids differ",
-            "Take the vmlinux that was made along with it.",
+            "Name the vmlinux of the same build.",
         )
 
 
@@ -195,7 +183,7 @@ def _package(image: KernelImage) -> Package | None:
 
 
 def _folder(cache: Cache, image: KernelImage) -> Path | None:
-    """Return where the symbols of a packaged kernel are kept, or None for another kernel."""
+    """Return the folder of the cache for the symbols of a packaged kernel; None for another."""
     package = _package(image)
     if package is None:
         return None
@@ -210,6 +198,7 @@ def _fetched(
     progress: Progress,
     announce: Callable[[str], None],
 ) -> Symbols:
+    """Fetch what belongs to a packaged kernel into the cache."""
     folder, package = _folder(cache, image), _package(image)
     if kernel.source.apt is None or folder is None or package is None:
         raise KernelUnavailableError(
@@ -217,116 +206,28 @@ def _fetched(
             "Name it with --vmlinux, and its source tree with --source; or debug a kernel that "
             "`invoke kernels.build` built, or one of Debian's.",
         )
-    from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415 - off the start-up path
-    from bpfmatrix.kernels.store import require_space  # noqa: PLC0415
+    from bpfmatrix.kernels.symbols import debian  # noqa: PLC0415 - off the start-up path
 
-    names = re.compile(r"Package: linux-(?:image-[^\n]*-dbg|source-[^\n]*)\n")
     with cache.lock(f"symbols-{folder.name}"):
         if known := at_hand(kernel.root, image, cache):  # another process fetched them
             return known
-        archive = Archive.of(cache, kernel, kernel.source.apt)
-        with archive.locked(), cache.staging() as staging:
-            archive.update(progress)
-            debs = {(deb.name, deb.version): deb for deb in archive.debs(names)}
-            wanted = f"linux-image-{image.release}-dbg"
-            deb = debs.get((wanted, package.version))
-            if deb is None:
-                raise KernelUnavailableError(
-                    f"{archive.suite} no longer has {wanted} {package.version}, which has the "
-                    f"symbols of {image.description}",
-                    f"`invoke kernels.update --kernel {kernel.id}` gets the release that it has "
-                    "now; or name a vmlinux with --vmlinux.",
-                )
-            series = re.match(r"\d+\.\d+", image.version)
-            source = debs.get((f"linux-source-{series[0] if series else ''}", package.version))
-            sizes = deb.size_bytes + (source.size_bytes if source else 0)
-            what = f"{wanted}{f' and {source.name}' if source else ''}"
-            announce(f"{image.release}: {sizes / 1e6:.0f} MB to fetch once ({what})")
-            require_space(cache.root, sizes + deb.installed_bytes + _TREE_BYTES)
-            made = staging / "made"
-            made.mkdir()
-            for each in filter(None, (deb, source)):
-                (place := staging / each.name).mkdir()
-                (file,) = archive.download([each], place, progress)
-                progress(f"{each.name}: unpacking")
-                if each is deb:
-                    _take_vmlinux(file, place, made / "vmlinux")
-                else:
-                    _take_tree(file, made / "source", image.arch)
-                shutil.rmtree(place)
-            _require_same_build(made / "vmlinux", image)
-            (made / _BUILT_IN).write_text(_built_in(made / "vmlinux"))
+        with cache.staging() as staging:
+            new = staging / "new"
+            new.mkdir()
+            debian.fetch(kernel, image, package.version, new, cache, progress, announce)
+            _require_same_build(new / "vmlinux", image)
+            (new / _BUILT_IN).write_text(_built_in(new / "vmlinux"))
             folder.parent.mkdir(exist_ok=True)
-            made.rename(folder)
+            new.rename(folder)
     known = at_hand(kernel.root, image, cache)
     assert known is not None, "what was just fetched is there"
     return known
 
 
-def _take_vmlinux(deb: Path, folder: Path, target: Path) -> None:
-    """Take the vmlinux out of a -dbg package, and nothing else of it.
-
-    It is /usr/lib/debug/boot/vmlinux-RELEASE, to which others of that name are links; newer
-    packages have it below /usr/lib/debug/usr/lib/modules.
-    """
-    _unpack(deb, ["-C", folder, "--wildcards", "*/vmlinux*"])
-    found = [path for path in folder.rglob("vmlinux*") if path.is_file() and not path.is_symlink()]
-    if not found:
-        raise KernelUnavailableError(f"{deb.name} holds no vmlinux")
-    max(found, key=lambda path: path.stat().st_size).rename(target)
-
-
-def _take_tree(deb: Path, target: Path, arch: str) -> None:
-    """Unpack the source tree in a package linux-source-X, without what is of no use here."""
-    target.mkdir()
-    inner = deb.parent / "tree.tar"
-    with inner.open("wb") as file:
-        _unpack(deb, ["--to-stdout", "--wildcards", "./usr/src/linux-source-*.tar.*"], file)
-    left_out = [f"--exclude={name}" for name in (*_LEFT_OUT, *_other_architectures(arch))]
-    _tar(["-f", inner, "-C", target, "--strip-components=1", "--wildcards", *left_out])
-
-
-def _other_architectures(arch: str) -> list[str]:
-    # tar has no pattern for "all but": names of folders in arch/ begin with these letters.
-    own = _ARCH_FOLDER[arch]
-    folders = (
-        *("alpha", "arc", "arm", "arm64", "csky", "hexagon", "ia64", "loongarch", "m68k"),
-        *("microblaze", "mips", "nios2", "openrisc", "parisc", "powerpc", "riscv", "s390"),
-        *("sh", "sparc", "um", "x86", "xtensa"),
-    )
-    return [f"*/arch/{name}/*" for name in folders if name != own]
-
-
-def _unpack(deb: Path, words: list[str | Path], output: IO[bytes] | None = None) -> None:
-    """Let tar read the files of a package."""
-    # dpkg-deb knows every compression that a package's data may have.
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as reader:
-        _tar(words, reader.stdout, output)
-
-
-def _tar(
-    words: list[str | Path], stdin: IO[bytes] | None = None, output: IO[bytes] | None = None
-) -> None:
-    done = subprocess.run(
-        ["tar", "--extract", *words],
-        stdin=stdin or subprocess.DEVNULL,
-        stdout=output or subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").splitlines()
-        raise BpfmatrixError(
-            f"the symbols can't be unpacked: {said[0] if said else 'tar gave no reason'}",
-            "Free some space." if "No space left" in "".join(said) else "Try again.",
-        )
-
-
 def prune(cache: Cache, unused_seconds: float) -> list[Pruned]:
-    """Remove the symbols that nobody used for so long."""
+    """Remove the symbols that were not used for this time; return what was removed."""
     removed = []
     for folder in sorted((cache.root / "symbols").glob("*")):
-        # That of gdb's indexes is always in use.
         if time.time() - folder.stat().st_mtime < unused_seconds:
             continue
         with cache.staging() as staging:

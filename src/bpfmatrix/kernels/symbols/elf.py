@@ -1,4 +1,4 @@
-"""What a kernel's files tell a debugger: the build id, and the symbols with their addresses.
+"""ELF files of kernels: the build id, and the symbols with their addresses.
 
 The symbols are read here and not by pyelftools, which takes seconds for the 150,000 of a kernel.
 """
@@ -32,7 +32,10 @@ class Symbol:
 
 
 def build_id(vmlinux: Path) -> str:
-    """Return the build id of an ELF file, in hexadecimal; UsageError if it is none or has none."""
+    """Return the build id of an ELF file, in hexadecimal.
+
+    UsageError if the file is no ELF file, or has no build id.
+    """
     from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
     from elftools.elf.sections import NoteSection  # noqa: PLC0415
@@ -54,15 +57,15 @@ _WHAT_IT_IS = "Expected is the vmlinux that the kernel's build leaves beside its
 
 
 def holds_build_id(image: Path, id: str) -> bool:
-    """Whether a kernel that boots, an ELF or a raw Image, holds this build id.
+    """Whether a kernel that boots, an ELF file or a raw Image, holds this build id.
 
-    It may hold several, for its vDSO is a program of its own.
+    A kernel may hold several build ids: its vDSO is a program with one of its own.
     """
     return _NOTE_HEAD + bytes.fromhex(id) in image.read_bytes()
 
 
 def has_lines(vmlinux: Path) -> bool:
-    """Whether an ELF file has DWARF's table of lines."""
+    """Whether a file is an ELF file with DWARF's table of lines."""
     from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
 
@@ -74,7 +77,7 @@ def has_lines(vmlinux: Path) -> bool:
 
 
 def symbols(vmlinux: Path) -> list[Symbol]:
-    """Return the functions of an ELF file, and what else has a name within its code."""
+    """Return the functions of an ELF file, and the other symbols of its code."""
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415 - slow to import
 
     with vmlinux.open("rb") as file:
