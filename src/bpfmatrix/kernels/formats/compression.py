@@ -1,7 +1,7 @@
-"""Decompression of what kernels and their modules are packed with, recognised by its magic.
+"""Decompression of kernels and modules; the format is recognised by its magic number.
 
-`decompress` takes bytes and gives bytes. Whatever the input is, the only error is
-`BadDataError`: the callers know the file's name and turn it into a sentence.
+`decompress` takes bytes and returns bytes. Whatever the input is, the only error is
+`BadDataError`: callers know the name of the file, and make a sentence of it.
 """
 
 import bz2
@@ -12,13 +12,13 @@ from typing import Protocol
 
 __all__ = ["BadDataError", "decompress", "format_of"]
 
-# A vmlinux without debug information is 20 to 80 MB, with KASAN up to 200: what says that it is
-# larger than this is damaged or hostile.
+# A vmlinux without debug information has 20 to 80 MB, with KASAN up to 200. Data that unpacks to
+# more than this limit is damaged or hostile.
 LIMIT_BYTES = 512 << 20
 
-# The magics are those of the kernel's lib/decompress.c (`compressed_formats`), but for lzma, of
-# which that table knows the first two bytes only; the three that follow are zero in each
-# dictionary size that the kernel's build and xz(1) use.
+# The magic numbers of the kernel's lib/decompress.c (`compressed_formats`). That table has only the
+# first two bytes of lzma; the third is zero for each dictionary size that the kernel's build and
+# xz(1) use.
 _MAGICS = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -28,13 +28,13 @@ _MAGICS = {
     b"\x02!L\x18": "lz4",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
-# Of lz4's legacy format: the most that one block unpacks to
+# The largest unpacked size of a block in lz4's legacy format
 # (https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md, "Legacy frame").
 _LZ4_BLOCK_BYTES = 8 << 20
 
 
 class BadDataError(ValueError):
-    """Bytes that are not what they should be; says in which way."""
+    """The data is malformed; the text says how, and its subject is "it" or "its ... data"."""
 
 
 class _Decompressor(Protocol):
@@ -45,15 +45,15 @@ class _Decompressor(Protocol):
 
 
 def format_of(data: bytes) -> str | None:
-    """Return the name of the compression that these bytes begin with, or None."""
+    """Return the format of compressed data, by its first bytes; None if it is not compressed."""
     return next((name for magic, name in _MAGICS.items() if data.startswith(magic)), None)
 
 
 def decompress(data: bytes, limit_bytes: int = LIMIT_BYTES) -> bytes:
-    """Unpack one stream; bytes after its end are ignored. Raises BadDataError, never MemoryError.
+    """Decompress one stream; bytes behind its end are ignored. Raises BadDataError, no MemoryError.
 
-    x86 appends the unpacked size, as four bytes, to every format but gzip
-    (arch/x86/boot/compressed/Makefile, `size_append`); that is such a rest.
+    On x86, such bytes are the unpacked size, which the kernel's build appends to every format but
+    gzip (arch/x86/boot/compressed/Makefile, `size_append`).
     """
     name = format_of(data)
     try:
@@ -80,7 +80,7 @@ def decompress(data: bytes, limit_bytes: int = LIMIT_BYTES) -> bytes:
 
 
 class _Gzip:
-    """`zlib.decompressobj` with the interface that bz2's and lzma's objects have."""
+    """`zlib.decompressobj` with the interface of the decompressors of bz2 and lzma."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(wbits=31)
@@ -106,7 +106,7 @@ def _lz4(data: bytes, limit_bytes: int) -> bytes:
     import lz4.block  # type: ignore[import-untyped]  # noqa: PLC0415 - off the start-up path
 
     parts, total, at = [], 0, 4
-    # The rest of four bytes is the size that x86 appends. lz4's legacy format has no end mark.
+    # lz4's legacy format has no end mark. Four bytes that are left are the size that x86 appends.
     while len(data) - at > 4:
         (packed,) = struct.unpack_from("<I", data, at)
         at += 4
@@ -132,9 +132,10 @@ def _zstd(data: bytes, limit_bytes: int) -> bytes:
 
     stream, parts, total = zstandard.ZstdDecompressor().decompressobj(), [], 0
     try:
-        # The stream's reader has a limit of output but does not tell a truncated frame; this
-        # object tells it, and has no limit. In pieces this small, one gives 32 MiB at most: a
-        # block of 4 bytes stands for up to 128 KiB (RFC 8878, 3.1.1.2.3).
+        # zstandard's stream reader limits its output, but does not notice a truncated frame. A
+        # decompressobj notices it, but has no limit, so it is given little input at a time: 1024
+        # bytes unpack to 32 MiB at most, as a block of 4 bytes stands for up to 128 KiB (RFC 8878,
+        # 3.1.1.2.3).
         for at in range(0, len(data), 1024):
             parts.append(stream.decompress(data[at : at + 1024]))
             total += len(parts[-1])

@@ -1,7 +1,7 @@
-"""What a kernel image says about itself: format, release, and the ELF that boots through PVH.
+"""Formats of kernel images: architecture, release, and the ELF file that boots through PVH.
 
-`inspect` takes the bytes of a bzImage, an arm64 Image, Image.gz or EFI zboot image, or a vmlinux;
-it gives a `Vmlinuz`. Bytes that are no kernel are a BpfmatrixError with a sentence.
+`inspect` takes the bytes of a bzImage, of an arm64 Image, Image.gz or EFI zboot image, or of a
+vmlinux, and returns a `Vmlinuz`. BpfmatrixError for bytes that are no kernel.
 """
 
 import re
@@ -30,10 +30,10 @@ class Vmlinuz:
     release: str
     """What `uname -r` will say."""
     unpacked: bytes | None
-    """What QEMU boots sooner than the image itself: x86's vmlinux if it can boot through PVH,
-    aarch64's Image if the image was compressed; else None."""
+    """What QEMU boots faster than the image itself: on x86_64 the vmlinux, if it can boot through
+    PVH, on aarch64 the Image, if the image was compressed. Otherwise None."""
     banner: str = ""
-    """What follows the release there: who built it, when, and for Debian which version."""
+    """The text behind the release: who built the kernel and when, and Debian's version."""
 
     @property
     def pvh(self) -> bool:
@@ -42,7 +42,7 @@ class Vmlinuz:
 
 
 def inspect(data: bytes, name: str) -> Vmlinuz:
-    """Recognise a kernel image. `name` is what an error calls it."""
+    """Recognise a kernel image. `name` is its name in an error."""
     try:
         if data[0x202:0x206] == b"HdrS":
             return _bzimage(data)
@@ -76,7 +76,7 @@ def _bzimage(data: bytes) -> Vmlinuz:
     # xloadflags (protocol 2.12, Linux 3.8), bit 0: there is a 64-bit entry point.
     if protocol < 0x020C or not struct.unpack_from("<H", data, 0x236)[0] & 1:
         raise BadDataError("it is a 32-bit kernel")
-    # "If the setup_sects field contains 0, the real value is 4": an old boot loader's tale.
+    # "For backwards compatibility, if the setup_sects field contains 0, the real value is 4."
     setup_bytes = ((data[0x1F1] or 4) + 1) * 512
     offset, length = struct.unpack_from("<II", data, 0x248)
     start = setup_bytes + offset
@@ -96,7 +96,10 @@ def _bzimage(data: bytes) -> Vmlinuz:
 
 
 def _zboot_payload(data: bytes) -> bytes:
-    """Read the header of drivers/firmware/efi/libstub/zboot-header.S: offset and size of it."""
+    """Return the compressed Image, which the header of an EFI zboot image locates.
+
+    The header is in drivers/firmware/efi/libstub/zboot-header.S.
+    """
     if len(data) < 16:
         raise BadDataError("it ends within its header")
     offset, size = struct.unpack_from("<II", data, 8)
@@ -135,9 +138,9 @@ def _bannered(arch: str, image: bytes, unpacked: bytes | None) -> Vmlinuz:
 
 
 def has_pvh_entry(elf: bytes) -> bool:
-    """Whether a 64-bit ELF has the note by which QEMU's -kernel boots it (hw/i386/x86.c).
+    """Whether a 64-bit ELF file has the note that QEMU's -kernel needs (hw/i386/x86.c).
 
-    By hand, as the file may be anything; the layout is that of elf(5).
+    It is parsed here, by elf(5), and not by a library, as the bytes may be anything.
     """
     if len(elf) < 64 or elf[4:6] != b"\x02\x01":
         return False

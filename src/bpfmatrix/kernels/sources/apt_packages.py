@@ -1,7 +1,7 @@
-"""Debian's packages: which one a kernel means, and what it needs.
+"""Packages of an apt index: which one a kernel means, and which others it needs.
 
-`parse_index` reads a Packages index, `resolve` picks the package and follows its dependencies to
-those that hold files.
+`parse_index` reads a Packages index. `resolve` picks the package, and follows its dependencies to
+the packages with the kernel's files.
 """
 
 import fnmatch
@@ -19,11 +19,11 @@ __all__ = ["DEB_ARCH", "Deb", "closure", "default_pattern", "matching", "parse_i
 
 DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
-# From 6.19 on, linux-image-X is empty; it depends on the others, of which linux-binary-X holds the
-# kernel, linux-modules-X the modules, and linux-base-X the lists of what is built in. The last can
-# be done without: 6.18 depends on one that holds no file of the kernel.
+# From 6.19 on, Debian's linux-image-X is empty and depends on the others: linux-binary-X has the
+# kernel, linux-modules-X the modules, linux-base-X the lists of what is built in. linux-base-X may
+# be missing: the one on which 6.18 depends has no files of the kernel.
 _PARTS = ("linux-image-", "linux-binary-", "linux-modules-", "linux-base-")
-# What a pattern does not mean unless it says so: debug symbols, the unsigned twin of a signed
+# What a pattern matches only if it contains this: debug symbols, the unsigned variant of a signed
 # image, real-time kernels.
 _VARIANTS = ("-dbg", "-unsigned", "-rt")
 KERNEL_STANZA = re.compile(r"Package: (linux-(?:image|binary|modules|base)-[^\n]*)\n")
@@ -47,17 +47,17 @@ class Deb:
         return match[1] if match else self.version
 
 
-def parse_index(text: str, wanted: re.Pattern[str] = KERNEL_STANZA) -> list[Deb]:
-    """Read packages of a Packages index (deb-control(5) stanzas), in its order.
+def parse_index(text: str, stanzas: re.Pattern[str] = KERNEL_STANZA) -> list[Deb]:
+    """Read the packages of a Packages index (deb-control(5) stanzas), in its order.
 
-    `wanted` matches the begin of their stanzas; by default it takes kernels.
+    `stanzas` is a pattern for the start of a stanza; by default it is that of kernel packages.
     """
     from debian.deb822 import Packages  # noqa: PLC0415 - off the start-up path
 
     debs = []
     for stanza in text.split("\n\n"):
-        # An index has up to 60,000 stanzas, of which some hundred are kernels'.
-        if not wanted.match(stanza.lstrip("\n")):
+        # Checked before it is parsed: of up to 60,000 stanzas, some hundred are of kernels.
+        if not stanzas.match(stanza.lstrip("\n")):
             continue
         fields = Packages(stanza)
         try:
@@ -78,7 +78,7 @@ def parse_index(text: str, wanted: re.Pattern[str] = KERNEL_STANZA) -> list[Deb]
 
 
 def default_pattern(id: str, arch: str) -> str:
-    """Return the package pattern of a kernel that names none."""
+    """Return the pattern of packages for a kernel whose source names no package."""
     series = re.match(r"\d+(?:\.\d+)+", id)
     if series is None:
         raise BpfmatrixError(
@@ -89,10 +89,10 @@ def default_pattern(id: str, arch: str) -> str:
 
 
 def resolve(debs: Sequence[Deb], pattern: str, where: str) -> tuple[Deb, ...]:
-    """Return the newest package that the pattern means, and the packages that it depends on.
+    """Return the newest package of a pattern, and the packages with kernel files that it needs.
 
-    One whose dependencies are not in the index is passed over: an archive drops the parts of an
-    old release at different times. `where` is what an error calls the index.
+    A package whose dependencies are not in the index is passed over: an archive drops the packages
+    of an old release at different times. `where` is the name of the index in an error.
     """
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
@@ -103,7 +103,7 @@ def resolve(debs: Sequence[Deb], pattern: str, where: str) -> tuple[Deb, ...]:
             f"{where} has no package {pattern}",
             f"It has {', '.join(near)}." if near else "It has no kernel packages at all.",
         )
-    # "Newest" is by Debian's order of versions; of one version, the later name.
+    # The newest by Debian's order of versions; of two with the same version, the later name.
     found.sort(key=lambda deb: (Version(deb.version), deb.name), reverse=True)
     closures = [closure(debs, deb) for deb in found]
     for packages, missing in closures:
@@ -116,7 +116,7 @@ def resolve(debs: Sequence[Deb], pattern: str, where: str) -> tuple[Deb, ...]:
 
 
 def matching(debs: Sequence[Deb], pattern: str) -> list[Deb]:
-    """Return the packages that a pattern means, in the index's order."""
+    """Return the packages that a pattern matches, in the order of the index."""
     if "*" not in pattern:
         return [deb for deb in debs if deb.name == pattern]
     unwanted = [part for part in _VARIANTS if part not in pattern]
@@ -129,7 +129,7 @@ def matching(debs: Sequence[Deb], pattern: str) -> list[Deb]:
 
 
 def nearest(pattern: str, names: Iterable[str], count: int = 4) -> list[str]:
-    """Return the names that somebody may have meant; those of the same flavour first."""
+    """Return the names that are most like a pattern, for an error's advice."""
     import difflib  # noqa: PLC0415 - off the start-up path
 
     plain = [name for name in names if not any(part in name for part in _VARIANTS)]
@@ -138,15 +138,15 @@ def nearest(pattern: str, names: Iterable[str], count: int = 4) -> list[str]:
 
 
 def closure(debs: Sequence[Deb], first: Deb) -> tuple[tuple[Deb, ...], str]:
-    """Return the package and those that it depends on, as far as they may hold a kernel's files.
+    """Return a package and its dependencies, as far as they may have a kernel's files.
 
-    The text names a dependency that the index does not have; it is empty if all are there.
+    The text is the name of a dependency that the index does not have, or "" if it has all.
     """
     from debian.deb822 import PkgRelation  # noqa: PLC0415 - off the start-up path
 
-    result, open_ends, missing = [first], [first], ""
-    while open_ends:
-        depends = open_ends.pop().depends
+    result, pending, missing = [first], [first], ""
+    while pending:
+        depends = pending.pop().depends
         # python-debian logs a warning about an empty field.
         for alternatives in PkgRelation.parse_relations(depends) if depends else ():
             parts = [relation for relation in alternatives if relation["name"].startswith(_PARTS)]
@@ -157,12 +157,12 @@ def closure(debs: Sequence[Deb], first: Deb) -> tuple[tuple[Deb, ...], str]:
                 missing = parts[0]["name"]
             if found and found[0] not in result:
                 result.append(found[0])
-                open_ends.append(found[0])
+                pending.append(found[0])
     return tuple(result), missing
 
 
 def _satisfying(debs: Sequence[Deb], relation: "PkgRelation.ParsedRelation") -> Deb | None:
-    """Return the newest package that a dependency takes; of versions, only `=` is looked at."""
+    """Return the newest package that satisfies a dependency; only the relation `=` counts."""
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
     operator, version = relation.get("version") or ("", "")

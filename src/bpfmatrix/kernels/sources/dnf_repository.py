@@ -1,8 +1,8 @@
-"""The `dnf` source: kernels from repositories of RPM packages, fetched by dnf itself.
+"""A repository of RPM packages, as a private dnf sees it.
 
-Each (repository, key, architecture) has private folders in the cache: settings, metadata, a
-keyring, an empty rpm database. dnf checks the metadata's signature and every checksum; `dnf
-download` does not look at the packages' own signatures, so rpmkeys does, with that keyring.
+Each repository, for each key and architecture, has private folders in the cache: settings,
+metadata, a keyring, and an empty rpm database. dnf checks the signature of the metadata and every checksum.
+`dnf download` does not check the packages' own signatures, so rpmkeys does, with that keyring.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import sha256_of
 from bpfmatrix.kernels.sources import package_files
 from bpfmatrix.kernels.sources.apt_packages import nearest
-from bpfmatrix.kernels.sources.package_manager import run_logged
+from bpfmatrix.kernels.sources.package_manager import Failure, explained, run_logged
 
 __all__ = ["Repository", "Rpm"]
 
@@ -43,7 +43,7 @@ _FIELDS = (
     "downloadsize",
     "installsize",
 )
-# Fields are set apart by what none of them has; dnf 5 adds no newline of its own, dnf 4 does.
+# No field contains the separator. The newline is for dnf 5; dnf 4 adds one of its own.
 _FORMAT = "|".join(f"%{{{field}}}" for field in _FIELDS) + "\\n"
 
 
@@ -57,7 +57,7 @@ class Rpm:
     """Version and release: `5.14.0-427.el9`."""
     arch: str
     source: str
-    """The source package, which the packages of one build have in common."""
+    """The source package, which all packages of one build have in common."""
     size_bytes: int
     installed_bytes: int
 
@@ -68,23 +68,26 @@ class Rpm:
 
     @property
     def spec(self) -> str:
-        """What names exactly this package to dnf."""
+        """The name by which dnf finds exactly this package."""
         return f"{self.name}-{self.epoch}:{self.build}.{self.arch}"
 
 
 @dataclass(frozen=True)
 class Repository:
-    """One repository, for one architecture, as a private dnf sees it."""
+    """One repository, for one architecture."""
 
     cache: Cache
     source: DnfSource
     key: str
-    """A file or an address."""
+    """The path or the URL of the keys."""
     arch: str
 
     @classmethod
     def of(cls, cache: Cache, kernel: KernelConfig, source: DnfSource) -> "Repository":
-        """Return the repository of a kernel; ToolMissingError, or that there is no such key."""
+        """Return the repository of a kernel.
+
+        ToolMissingError if dnf or rpm is missing, KernelUnavailableError if the key is.
+        """
         for tool, package in _NEEDED.items():
             if shutil.which(tool) is None:
                 raise ToolMissingError(
@@ -105,7 +108,7 @@ class Repository:
 
     @property
     def folder(self) -> Path:
-        """Where this dnf keeps its settings, its metadata, its keys and its log."""
+        """The folder of this dnf: its settings, its metadata, its keys and its log."""
         key = self.key if is_url(self.key) else sha256_of(Path(self.key))
         identity = f"{self.source.repository} {key} {self.source.signed_metadata} {self.arch}"
         digest = hashlib.sha256(identity.encode()).hexdigest()
@@ -114,17 +117,17 @@ class Repository:
 
     @property
     def log(self) -> Path:
-        """What dnf said last."""
+        """The output of the last dnf command."""
         return self.folder / "log"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from changing the metadata."""
+        """Hold the lock on the metadata, so that no other process changes it."""
         with self.cache.lock(f"dnf-{self.folder.name}"):
             yield
 
     def update(self, progress: Progress = silent) -> None:
-        """Fetch the metadata, if it changed, and check it; the caller holds the lock."""
+        """Fetch the metadata, if it changed, and check it. The caller holds the lock."""
         progress(f"{self.source.repository}: looking for kernels")
         self._write_settings(progress)
         if self._run("makecache", "--refresh") != 0:
@@ -132,7 +135,7 @@ class Repository:
         self._refuse_older()
 
     def newest(self, wanted: str) -> Rpm:
-        """Return the newest package that the pattern means, by rpm's order."""
+        """Return the newest package that a pattern matches, by rpm's order of versions."""
         found = self._query("--latest-limit=1", wanted)
         if not found:
             raise self._no_package(wanted)
@@ -145,21 +148,21 @@ class Repository:
         return found[0]
 
     def resolve(self, wanted: str) -> tuple[Rpm, ...]:
-        """Return the newest package that the pattern means, by rpm's order, and its companions.
+        """Return the newest package that a pattern matches, and further packages of its build.
 
-        These are the packages of the same build that it needs, the one with the modules that
-        machines need, and `extra_packages`.
+        These are the packages that it needs, the one with the modules that a machine needs, and
+        those of `extra_packages`.
         """
         first = self.newest(wanted)
         build = {rpm.name: rpm for rpm in self._query(f"*-{first.build}.{self.arch}")}
         build = {name: rpm for name, rpm in build.items() if rpm.source == first.source}
-        result, open_ends = {first.name: first}, [first]
-        while open_ends:
-            specs = [rpm.spec for rpm in open_ends]
-            # Of all that a kernel needs, only what was built with it can hold files of it.
+        result, pending = {first.name: first}, [first]
+        while pending:
+            specs = [rpm.spec for rpm in pending]
+            # Only packages of its own build can have files of the kernel.
             needed = {rpm.name for rpm in self._query("--requires", "--resolve", *specs)}
-            open_ends = [build[name] for name in sorted((needed & build.keys()) - result.keys())]
-            result.update({rpm.name: rpm for rpm in open_ends})
+            pending = [build[name] for name in sorted((needed & build.keys()) - result.keys())]
+            result.update({rpm.name: rpm for rpm in pending})
         for name in (*_with_modules(first.name, build), *self.source.extra_packages):
             if name not in build:
                 raise KernelUnavailableError(
@@ -170,7 +173,7 @@ class Repository:
         return tuple(result.values())
 
     def again(self, names: Sequence[tuple[str, str]]) -> tuple[Rpm, ...]:
-        """Return these very packages (name, version), or nothing if one of them is gone."""
+        """Return exactly these packages (name, version), or nothing if one of them is gone."""
         found = []
         for name, version in names:
             rpms = self._query(f"{name}-{version}.{self.arch}")
@@ -180,16 +183,16 @@ class Repository:
     def download(
         self, rpms: Sequence[Rpm], folder: Path, progress: Progress = silent
     ) -> list[Path]:
-        """Fetch packages into an empty folder, and check their signatures."""
+        """Download packages into an empty folder, and check their signatures."""
         total = sum(rpm.size_bytes for rpm in rpms)
         text = f"{rpms[0].name} {rpms[0].version}: fetching {total / 1e6:.0f} MB"
 
-        def tell() -> None:
+        def show() -> None:
             there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             progress(text, min(there / total, 1.0) if total else None)
 
         specs = [rpm.spec for rpm in rpms]
-        if self._run("download", "--destdir", str(folder), *specs, tell=tell) != 0:
+        if self._run("download", "--destdir", str(folder), *specs, show=show) != 0:
             raise self._error()
         found = {}
         for path in folder.glob("*.rpm"):
@@ -204,7 +207,7 @@ class Repository:
             ) from None
 
     def _check_signature(self, path: Path) -> None:
-        # Without the level, a package with no signature at all is as good as a signed one.
+        # Without the level, rpmkeys accepts a package without any signature.
         strict = ["--define", "_pkgverify_level all", "--define", "_pkgverify_flags 0x0"]
         done = subprocess.run(
             ["rpmkeys", "--dbpath", self.folder / "keys", *strict, "--checksig", path],
@@ -219,13 +222,13 @@ class Repository:
                 f"rpmkeys said: {(done.stdout + done.stderr).strip()[-200:]}",
             )
 
-    def _query(self, *words: str) -> list[Rpm]:
+    def _query(self, *arguments: str) -> list[Rpm]:
         if not (self.folder / "dnf.conf").exists():
             return []
-        # What `update` fetched, and no network.
+        # From what `update` fetched: without any network.
         command = self._command("repoquery", "--cacheonly", "--quiet", "--queryformat", _FORMAT)
         done = subprocess.run(
-            [*command, "--arch", f"{self.arch},noarch", *words],
+            [*command, "--arch", f"{self.arch},noarch", *arguments],
             env=self._environment(),
             capture_output=True,
             text=True,
@@ -249,9 +252,9 @@ class Repository:
         )
 
     def _refuse_older(self) -> None:
-        """Refuse metadata older than what was seen before: it may be replayed, and hide updates.
+        """Refuse metadata that is older than what was seen before: an attacker may replay it.
 
-        A signature never expires here: rpm's metadata has no counterpart of apt's Valid-Until.
+        The signature of old metadata stays valid: there is no counterpart of apt's Valid-Until.
         """
         found = (self.folder / "root").rglob("kernels-*/repodata/repomd.xml")
         text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in found)
@@ -266,20 +269,20 @@ class Repository:
             )
         seen.write_text(f"{made}")
 
-    def _run(self, *words: str, tell: Callable[[], None] = lambda: None) -> int:
-        return run_logged(self._command(*words), self.log, self._environment(), tell=tell)
+    def _run(self, *arguments: str, show: Callable[[], None] = lambda: None) -> int:
+        return run_logged(self._command(*arguments), self.log, self._environment(), show=show)
 
-    def _command(self, *words: str) -> list[str]:
+    def _command(self, *arguments: str) -> list[str]:
         settings = ["--config", str(self.folder / "dnf.conf"), "--releasever", "/"]
-        return ["dnf", *settings, "--disableplugin=*", "--enableplugin=download", *words]
+        return ["dnf", *settings, "--disableplugin=*", "--enableplugin=download", *arguments]
 
     def _environment(self) -> dict[str, str]:
-        # On Debian, rpm's database is in the home folder.
+        # On Debian, rpm has its database in the home folder.
         return {**os.environ, "HOME": str(self.folder), "LC_ALL": "C"}
 
     def _error(self) -> BpfmatrixError:
         log = self.log.read_text(encoding="utf-8", errors="replace")
-        return explain(log, self.source.repository, self.key, self.log)
+        return explained_log(log, self.source.repository, self.key, self.log)
 
     def _write_settings(self, progress: Progress) -> None:
         here = self.folder
@@ -295,7 +298,7 @@ class Repository:
                     ("reposdir", "repos"),
                     ("varsdir", "vars"),
                     ("pluginconfpath", "vars"),
-                    # These are below installroot, whatever they say.
+                    # dnf takes these as relative to installroot.
                     ("cachedir", "cache"),
                     ("persistdir", "persist"),
                     ("logdir", "logs"),
@@ -312,7 +315,7 @@ class Repository:
         )
 
     def _import_key(self, progress: Progress) -> None:
-        """Make the private keyring, once: a folder belongs to one key."""
+        """Create the private keyring, unless it exists: `folder` is of one key."""
         own = self.folder / "key.asc"
         if own.exists():
             return
@@ -340,10 +343,10 @@ class Repository:
 
 
 def _with_modules(name: str, build: dict[str, Rpm]) -> tuple[str, ...]:
-    """Return the package of a build with the modules that a machine needs, beside `kernel-core`.
+    """Return the package of a build with the modules that a machine needs, if there is one.
 
-    RHEL 9 and Fedora have virtio and file systems in kernel-modules-core; RHEL 8 has those in
-    kernel-core itself, where kernel-modules does no harm; Amazon's and SUSE's kernels are whole.
+    RHEL 9 and Fedora have virtio and file systems in kernel-modules-core. RHEL 8 has them in
+    kernel-core, where kernel-modules does no harm. Amazon's and SUSE's kernels are one package.
     """
     base = name.removesuffix("-core")
     found = [f"{base}-{part}" for part in ("modules-core", "modules") if f"{base}-{part}" in build]
@@ -361,29 +364,28 @@ def _parse(text: str) -> list[Rpm]:
     return result
 
 
-# dnf has one exit status for every failure, so its words are all there is to tell them apart:
-# (pattern, error, what is the case, what to do), the first that fits.
-_FAILURES: tuple[tuple[str, type[BpfmatrixError], str, str], ...] = (
-    (
+# The first one that fits counts.
+_FAILURES = (
+    Failure(
         r"No space left on device|not enough free space",
         BpfmatrixError,
         "{repository}: no space was left in the cache while dnf fetched",
         "Free some space, or let BPFMATRIX_CACHE name a folder on a larger disk.",
     ),
-    (
+    Failure(
         r"GPG signature is not available",
         KernelUnavailableError,
         "the metadata of {repository} is not signed",
         "If its vendor signs packages only (they are checked in any case), say so in kernels.yaml: "
         "`signed_metadata: false`.",
     ),
-    (
+    Failure(
         r"GPG signature verification error|Bad GPG signature|Failed to retrieve GPG key",
         KernelUnavailableError,
         "the metadata of {repository} is signed by no key of {key}, or changed since",
         "Give `key` the keys that the vendor publishes. {said}",
     ),
-    (
+    Failure(
         r"Could ?n.t resolve|Could not resolve|Connection (refused|reset|timed out)"
         r"|Couldn't connect|Timeout was reached|Curl error \((5|6|7|28|35|52|55|56|60|77|92)\)"
         r"|Status code: (407|5\d\d)",
@@ -391,36 +393,32 @@ _FAILURES: tuple[tuple[str, type[BpfmatrixError], str, str], ...] = (
         "{repository} can't be reached",
         "{said}",
     ),
-    (
+    Failure(
         r"Status code: 4\d\d for \S*repomd\.xml|Curl error \(37\)",
         KernelUnavailableError,
         "there is no repository at {repository}",
         "Expected is the folder that holds `repodata`. {said}",
     ),
-    (
+    Failure(
         r"checksum doesn't match|[Cc]hecksum mismatch|Parsing|Status code: 4\d\d",
         KernelUnavailableError,
         "{repository}: what the mirror sent is not what its metadata says",
         "The mirror may just be changing: try again in a few minutes. {said}",
     ),
-    (
+    Failure(
         r"No such command: download",
         ToolMissingError,
         "dnf has no `download` command",
         "Install the package dnf-plugins-core.",
     ),
-    (r"", KernelUnavailableError, "{repository}: dnf could not fetch the kernel", "{said}"),
+    Failure(r"", KernelUnavailableError, "{repository}: dnf could not fetch the kernel", "{said}"),
 )
 
 
-def explain(log: str, repository: str, key: str, log_path: Path) -> BpfmatrixError:
-    """Turn what dnf said into one sentence; the log's path is the way to the rest."""
+def explained_log(log: str, repository: str, key: str, log_path: Path) -> BpfmatrixError:
+    """Return the error for a failed dnf, by its log; the error names the path of the log."""
     lines = [line.removeprefix("Error: ") for line in log.splitlines() if line.startswith("Error:")]
-    # What curl said is more than that all mirrors were tried.
+    # curl's own words say more than dnf's, that all mirrors were tried.
     lines = [line.strip(" -") for line in log.splitlines() if line.startswith("  - ")] or lines
     said = f"dnf said: {lines[0] if lines else 'nothing'} (all of it: {log_path})"
-    kind, what, advice = next(row[1:] for row in _FAILURES if re.search(row[0], log))
-    return kind(
-        what.replace("{repository}", repository).replace("{key}", key),
-        advice.replace("{said}", said),
-    )
+    return explained(_FAILURES, log, repository=repository, key=key, said=said)

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, ToolMissingError
@@ -62,24 +63,24 @@ def describe(path: Path) -> tuple[Package, str]:
         name, version = text.split("\t")
         return Package(name, version, sha256), ""
     query = "%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t%{VENDOR}"
-    # Whoever asks has checked the signature, or a checksum; rpm would only warn of an unknown key.
+    # The caller has checked the signature or a checksum. rpm would only warn of an unknown key.
     text = _output(["rpm", "--query", "--nosignature", "--queryformat", query, "--package", path])
     name, version, vendor = text.split("\t")
-    # `SUSE LLC <https://www.suse.com/>`; a package without a vendor has the text "(none)".
+    # `SUSE LLC <https://www.suse.com/>`, or "(none)" for a package without a vendor.
     vendor = re.sub(r"\s*<.*|^\(none\)$", "", vendor.strip())
     return Package(name, version, sha256), vendor
 
 
 def upstream_version(version: str) -> str:
-    """Return `6.1.192` of `6.1.192-2`, `5.14.0` of `5.14.0-427.el9`, with or without an epoch."""
+    """Return `6.1.192` for the version `6.1.192-2`, `5.14.0` for `1:5.14.0-427.el9`."""
     match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
     return match[1] if match else version
 
 
 def unpack(packages: Sequence[Path], root: Path) -> None:
-    """Take `vmlinuz`, `config` and `lib/modules/<release>` out of packages, and run depmod."""
+    """Extract `vmlinuz`, `config` and `lib/modules/<release>` from packages, and run depmod."""
     for path in packages:
-        # These know every compression that a package's data may have; tarfile does not.
+        # These programs know every compression that a package's data may have; tarfile does not.
         if _kind(path) == _DEB:
             _take(["dpkg-deb", "--fsys-tarfile", str(path)], path, root)
         else:
@@ -102,7 +103,7 @@ def _kind(path: Path) -> bytes:
             return magic
     raise BpfmatrixError(
         f"{path.name} is no package: it begins like neither a .deb nor an .rpm",
-        "A download may have ended at a page that says so; look into the file.",
+        "A download may have ended at an error page: look into the file.",
     )
 
 
@@ -128,7 +129,7 @@ def _require(tool: str) -> None:
 
 
 def _take(command: Sequence[str], path: Path, root: Path) -> None:
-    """Write what is needed of the tar archive that a command makes of a package."""
+    """Extract what is needed from the tar archive that a command makes of a package."""
     _require(command[0])
     with (
         path.open("rb") as package,
@@ -139,12 +140,7 @@ def _take(command: Sequence[str], path: Path, root: Path) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
-            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                for member in archive:
-                    if member.isreg() and (target := _target(member.name)):
-                        file = archive.extractfile(member)
-                        assert file is not None
-                        write(root / target, file)
+            _extract(process.stdout, root)
             process.stdout.read()  # the archive's padding
         except (tarfile.TarError, EOFError) as error:
             process.kill()
@@ -155,8 +151,18 @@ def _take(command: Sequence[str], path: Path, root: Path) -> None:
         raise _unreadable(path, said)
 
 
+def _extract(stream: IO[bytes], root: Path) -> None:
+    """Extract what is needed from a tar archive into the staging root."""
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            if member.isreg() and (target := _target(member.name)):
+                file = archive.extractfile(member)
+                assert file is not None
+                write(root / target, file)
+
+
 def _target(name: str) -> str | None:
-    """Return where a package's file belongs in an image, or None for one that is not needed."""
+    """Return the path of a package's file in the staging root, or None if it is not needed."""
     parts = PurePosixPath(name).parts  # a leading "./" is dropped by PurePosixPath
     if parts[:1] == ("usr",):
         parts = parts[1:]
@@ -167,7 +173,7 @@ def _target(name: str) -> str | None:
             return "config"
         case ("lib", "modules", _, "vmlinuz" | "config" as file):
             return file
-        # Device trees are for boards, which no machine here is.
+        # Device trees are for boards, and QEMU's machine is none of them.
         case ("lib", "modules", _, first, *_) if first not in {"System.map", "dtb"}:
             return None if ".." in parts else str(PurePosixPath(*parts))
     return None

@@ -80,13 +80,13 @@ def find(console: str) -> list[Frame]:
         elif in_trace:
             if match := _FRAME.match(line):
                 frames.append(_frame(match))
-            elif frames and not _goes_on(line):
+            elif frames and not _may_be_within(line):
                 break
     return frames[:_FRAMES_LIMIT]
 
 
-def _goes_on(line: str) -> bool:
-    """Whether a line that is no frame may be within a trace: `<TASK>`, `? f+0x1/0x2`, an empty line."""
+def _may_be_within(line: str) -> bool:
+    """Whether a line that is no frame may be part of a trace: `<TASK>`, `? f+0x1/0x2`, ""."""
     return line.strip().startswith(("<", "?")) or not line.strip()
 
 
