@@ -1,7 +1,7 @@
-"""The layout of kernel.org: where a release's tarball is, and what its checksum is.
+"""Releases on a server with kernel.org's layout: their tarballs, and the checksums of these.
 
-A folder `v6.x` holds `linux-6.1.192.tar.xz` and its like, and a clear-signed `sha256sums.asc` with
-the checksum of each. A server with this layout may be anywhere.
+A folder such as `v6.x` has `linux-6.1.192.tar.xz` and other tarballs, and a clear-signed
+`sha256sums.asc` with the checksum of each. Mirrors of kernel.org have this layout.
 """
 
 import base64
@@ -36,14 +36,14 @@ class Release:
     url: str
     sha256: str
     checked: str
-    """What vouches for the checksum, for people."""
+    """How the checksum was verified, for people."""
 
 
 def resolve(base: str, version: str, keyring: Path | None, pinned: str | None) -> Release:
-    """Return the release that `version` means: itself, or the newest of the series `6.1`.
+    """Return the release that `version` means: that version, or the newest one of a series.
 
-    `pinned` is the SHA-256 of an exact release, and stands for every other check; else
-    `sha256sums.asc` is fetched, and its signature checked if there is a keyring.
+    `pinned` is the SHA-256 of an exact release, which replaces every other check. Otherwise
+    `sha256sums.asc` is fetched, and its signature is checked if there is a keyring.
     """
     if pinned is not None:
         if is_series(version):
@@ -101,13 +101,13 @@ def _advised() -> Iterator[None]:
 
 
 def is_series(version: str) -> bool:
-    """Whether a version is of two numbers, of which the newest release is meant."""
+    """Whether a version has two numbers, and so means the newest release of a series."""
     return _numbers(version)[2] is None
 
 
 def url_of(base: str, version: str) -> str:
-    """Return the address of a release's tarball."""
-    # The first release of a series has two numbers there, which here is the name of the series.
+    """Return the URL of a release's tarball."""
+    # The first release of a series is linux-6.1 there, and 6.1.0 here, where 6.1 is the series.
     name = version.removesuffix(".0") if version.count(".") == 2 else version
     return f"{_folder(base, version)}/linux-{name}.tar.xz"
 
@@ -121,7 +121,7 @@ def parse_sums(text: str) -> dict[str, str]:
 
 
 def newest(sums: dict[str, str], version: str) -> str | None:
-    """Return which of the releases a version means, if it is there."""
+    """Return the release that a version means, or None if it is not among `sums`."""
     if not is_series(version):
         return version if version in sums else None
     found = [known for known in sums if known.startswith(f"{version}.")]
@@ -129,7 +129,11 @@ def newest(sums: dict[str, str], version: str) -> str | None:
 
 
 def verified(signed: bytes, keyring: Path, name: str) -> tuple[str, str]:
-    """Return the text that a signature of this keyring covers, and the key's fingerprint."""
+    """Return the text that a key of the keyring signed, and the fingerprint of that key.
+
+    `name` is the name of the signed file in an error. KernelUnavailableError if no key of the
+    keyring made a valid signature.
+    """
     gpgv = tools.require("gpgv", "gpgv")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "signed").write_bytes(signed)
@@ -162,7 +166,7 @@ def verified(signed: bytes, keyring: Path, name: str) -> tuple[str, str]:
 
 
 def _binary(keyring: Path) -> bytes:
-    """Return a keyring as gpgv takes it: it reads no armored one."""
+    """Return a keyring in binary form: gpgv reads no armored keyring."""
     try:
         data = keyring.read_bytes()
     except OSError as error:

@@ -1,8 +1,9 @@
 """A repository of RPM packages, as a private dnf sees it.
 
 Each repository, for each key and architecture, has private folders in the cache: settings,
-metadata, a keyring, and an empty rpm database. dnf checks the signature of the metadata and every checksum.
-`dnf download` does not check the packages' own signatures, so rpmkeys does, with that keyring.
+metadata, a keyring, and an empty rpm database. dnf checks the signature of the metadata and every
+checksum. `dnf download` does not check the packages' own signatures, so rpmkeys does, with that
+keyring.
 """
 
 import contextlib
