@@ -26,6 +26,18 @@ def _short_pauses_between_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_BACKOFF_SECONDS", 0.01)
 
 
+@pytest.fixture(autouse=True)
+def _no_kern_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KERN_DIR", raising=False)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project's folder."""
+    (tmp_path / "project").mkdir()
+    return tmp_path / "project"
+
+
 def apt_kernel(id: str = "6.1", suite: str = "bookworm-security", **apt: str) -> KernelConfig:
     source = Source.model_validate({"apt": {"suite": suite, **apt}})
     return KernelConfig.model_validate({"id": id, "source": source})

@@ -95,6 +95,7 @@ class Registry:
     root: Path
     login: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    log: str = ""
 
     def __enter__(self) -> "Registry":
         self.root.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,7 @@ class Registry:
         """Start it, on the port that it had before."""
         config: dict[str, Any] = {
             "version": 0.1,
-            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "log": {"level": "info", "accesslog": {"disabled": True}},
             "storage": {"filesystem": {"rootdirectory": str(self.root / "storage")}},
             "http": {"addr": f"127.0.0.1:{self.port}"},
             **self.settings,
@@ -119,20 +120,20 @@ class Registry:
         (self.root / "config.json").write_text(json.dumps(config))  # JSON is YAML
         self._process = subprocess.Popen(
             ["docker-registry", "serve", str(self.root / "config.json")],
-            stdout=(self.root / "log").open("wb"),
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            text=True,
         )
-        deadline = time.monotonic() + 30
-        while not self._answers():
-            assert self._process.poll() is None, (self.root / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        self._is_listening = threading.Event()
+        threading.Thread(target=self._read_log, daemon=True).start()
+        assert self._is_listening.wait(30), self.log
 
-    def _answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/v2/", timeout=5).status_code in (200, 401)
-        except requests.ConnectionError:
-            return False
+    def _read_log(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.log += line
+            if "listening on" in line:
+                self._is_listening.set()
 
     def stop(self) -> None:
         """End it: from here on nothing listens on its port."""

@@ -3,9 +3,9 @@
 import errno
 import fcntl
 import os
+import queue
 import shutil
-import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +20,7 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels import build
 from bpfmatrix.kernels.build import BuiltKernel, configuration, kconfig, make
 from bpfmatrix.kernels.build.make import Make
+from tests.processes import Watched
 from tests.tool import REPOSITORY
 
 KCONFIG = """\
@@ -295,17 +296,16 @@ def test_an_interrupt_ends_make_and_its_children(tmp_path: Path) -> None:
         tmp_path, "all:\n\t@sleep 1000 & echo $$! >pid; echo '  CC      a.o'; wait\n"
     )
 
+    children: list[Watched] = []
+
     def interrupt(text: str, fraction: float | None = None) -> None:
+        children.append(Watched(int((maker.tree / "pid").read_text())))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         maker.run(["all"], interrupt)
-    pid = int((maker.tree / "pid").read_text())
-    for _ in range(100):
-        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text():
-            return
-        time.sleep(0.05)
-    raise AssertionError("the child of make lives on")
+    [child] = children
+    assert child.ends_within(10)
 
 
 def test_foreign_settings_do_not_reach_the_kernel_s_make(
@@ -408,26 +408,21 @@ def test_the_second_build_says_that_it_waits(
 ) -> None:
     monkeypatch.setattr(make, "require_tools", lambda arch: None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
-    said: list[str] = []
+    told: queue.Queue[str] = queue.Queue()
 
     def refused() -> None:
         with pytest.raises(BpfmatrixError, match="GB left"):
-            build.build(source, "x86_64", tmp_path, cache, lambda text, _=None: said.append(text))
+            build.build(source, "x86_64", tmp_path, cache, lambda text, _=None: told.put(text))
 
     refused()
     (lock,) = (tmp_path / "ci-kernels/_build").glob("lock-*")
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        second = threading.Thread(target=refused)
-        second.start()
-        for _ in range(100):
-            if said:
-                break
-            time.sleep(0.02)
-        assert said == ["6.1.9: waiting for another build of it to end"]
-        assert second.is_alive()
-    second.join(10)
-    assert not second.is_alive()
+    with ThreadPoolExecutor() as pool:
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            second = pool.submit(refused)
+            assert told.get(timeout=10) == "6.1.9: waiting for another build of it to end"
+            assert not second.done()
+        second.result(10)
 
 
 def test_the_command_line_goes_over_kernels_yaml() -> None:
