@@ -1,6 +1,6 @@
 """One checkout: where its kernels.yaml is, what that says, and where its state lies."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.config import kernels_yaml, models
@@ -32,16 +32,6 @@ class Project:
                 here,
             )
         return cls(root, kernels_yaml.load(root / models.FILE_NAME), Cache.default())
-
-    def with_image(self, path: Path) -> tuple["Project", str]:
-        """Return the project with one more kernel, that in `path`, and the id of it.
-
-        UsageError if that is no kernel.
-        """
-        from bpfmatrix.kernels.sources import directory  # noqa: PLC0415 - off the start-up path
-
-        config, id = directory.add_to(self.config, path)
-        return replace(self, config=config), id
 
     @property
     def state(self) -> Path:
