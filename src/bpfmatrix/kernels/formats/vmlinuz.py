@@ -56,12 +56,12 @@ def inspect(data: bytes, name: str) -> Vmlinuz:
             return _compressed_image(data)
     except BadDataError as error:
         raise BpfmatrixError(
-            f"{name} is no kernel that can be booted: {error}",
-            "Expected is a bzImage, an arm64 Image or Image.gz, or a vmlinux.",
+            f"{name} is not a kernel that can be booted: {error}",
+            "Expected: a bzImage, an arm64 Image or Image.gz, or a vmlinux.",
         ) from error
     raise BpfmatrixError(
-        f"{name} is no kernel: it begins like none of bzImage, Image, Image.gz and vmlinux",
-        "Expected is what a kernel's build or package calls vmlinuz.",
+        f"{name} is not a kernel: it does not begin like a bzImage, Image, Image.gz or vmlinux",
+        "Expected: the file that a kernel's build or package calls vmlinuz.",
     )
 
 
@@ -91,7 +91,7 @@ def _bzimage(data: bytes) -> Vmlinuz:
     banner = text[len(release) :].strip()
     vmlinux = decompress(data[start : start + length])
     if vmlinux[:4] != b"\x7fELF":
-        raise BadDataError("what it unpacks to is no ELF file")
+        raise BadDataError("its decompressed data is not an ELF file")
     return Vmlinuz("x86_64", release, vmlinux if has_pvh_entry(vmlinux) else None, banner)
 
 
@@ -112,13 +112,13 @@ def _compressed_image(data: bytes) -> Vmlinuz:
     image = decompress(data)
     # Documentation/arch/arm64/booting.rst: magic number "ARM\x64" at offset 56.
     if image[0x38:0x3C] != b"ARMd":
-        raise BadDataError("what it unpacks to is no arm64 Image")
+        raise BadDataError("its decompressed data is not an arm64 Image")
     return _bannered("aarch64", image, image)
 
 
 def _vmlinux(data: bytes) -> Vmlinuz:
     if len(data) < 64 or data[4:6] != b"\x02\x01":
-        raise BadDataError("it is no 64-bit little-endian ELF file")
+        raise BadDataError("it is not a 64-bit little-endian ELF file")
     (machine,) = struct.unpack_from("<H", data, 18)
     if machine == _EM_AARCH64:
         raise BadDataError("QEMU does not boot an arm64 vmlinux, only its Image")
@@ -134,7 +134,7 @@ def _bannered(arch: str, image: bytes, unpacked: bytes | None) -> Vmlinuz:
     if match := _BANNER.search(image):
         release, rest = (text.decode("ascii", "replace") for text in match.groups())
         return Vmlinuz(arch, release, unpacked, rest)
-    raise BadDataError("there is no Linux banner in it")
+    raise BadDataError("it contains no Linux banner")
 
 
 def has_pvh_entry(elf: bytes) -> bool:
