@@ -16,9 +16,8 @@ ROOT = Path(__file__).parent
 @task(help={"check": "Write nothing: fail if a file is out of date."})
 def docs(c: Context, check: bool = False) -> None:
     """Write what is generated from the source: schema and page of kernels.yaml, source tree."""
-    from docs import source_tree  # noqa: PLC0415
-
     from bpfmatrix.config import reference  # noqa: PLC0415 - `invoke -l` stays fast
+    from docs import source_tree  # noqa: PLC0415
 
     texts = {**reference.outputs(ROOT), **source_tree.outputs(ROOT)}
     stale = [path for path, text in texts.items() if not _has_text(path, text)]

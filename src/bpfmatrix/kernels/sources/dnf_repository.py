@@ -143,7 +143,7 @@ class Repository:
         if len(found) > 1:
             names = ", ".join(rpm.name for rpm in found[:4])
             raise KernelUnavailableError(
-                f"{wanted} means several packages of {self.source.repository}: {names}",
+                f"{wanted} matches several packages of {self.source.repository}: {names}",
                 "Name one of them in kernels.yaml.",
             )
         return found[0]
@@ -329,8 +329,8 @@ class Repository:
             )
             if done.returncode:
                 raise KernelUnavailableError(
-                    f"{self.key} holds no key that rpm can read",
-                    "Expected is an armored public key: -----BEGIN PGP PUBLIC KEY BLOCK-----.",
+                    f"{self.key} has no key that rpm can read",
+                    "Expected: an armored public key: -----BEGIN PGP PUBLIC KEY BLOCK-----.",
                 )
             new.replace(own)
 
@@ -390,7 +390,7 @@ _FAILURES = (
         r"Status code: 4\d\d for \S*repomd\.xml|Curl error \(37\)",
         KernelUnavailableError,
         "there is no repository at {repository}",
-        "Expected is the folder that holds `repodata`. {said}",
+        "Expected: the folder that holds `repodata`. {said}",
     ),
     Failure(
         r"checksum doesn't match|[Cc]hecksum mismatch|Parsing|Status code: 4\d\d",
