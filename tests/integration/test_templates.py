@@ -398,8 +398,8 @@ def killed(runner: Runner, *moment: str) -> None:
 @pytest.mark.parametrize(
     "moment",
     [
-        ("before", MACHINE, "become_ready"),
-        ("after", MACHINE, "become_ready"),
+        ("before", MACHINE, "wait_until_ready"),
+        ("after", MACHINE, "wait_until_ready"),
         ("before", QMP, "execute", "migrate"),
         ("after", QMP, "execute", "migrate"),
         ("after", MACHINE, "save"),
@@ -419,7 +419,7 @@ def test_killed_while_a_template_is_made(runner: Runner, moment: tuple[str, ...]
 
 
 def test_a_run_after_a_killed_one_is_right(runner: Runner) -> None:
-    killed(runner, "before", MACHINE, "become_ready")
+    killed(runner, "before", MACHINE, "wait_until_ready")
     result, output = runner.run("echo fine")
     assert result.outcome is Outcome.PASSED
     assert lines_about_templates(output) == []
@@ -432,8 +432,8 @@ def test_a_run_after_a_killed_one_is_right(runner: Runner) -> None:
     [
         ("before", MACHINE, "load"),
         ("after", QMP, "execute", "migrate-incoming"),
-        ("before", MACHINE, "become_ready"),
-        ("after", MACHINE, "become_ready"),
+        ("before", MACHINE, "wait_until_ready"),
+        ("after", MACHINE, "wait_until_ready"),
     ],
     ids=["start", "load", "resume", "ready"],
 )

@@ -259,7 +259,7 @@ class _Session:
             for test, command in prepared.tests
         }
         try:
-            await guest.become_ready()
+            await guest.wait_until_ready()
             async for event in guest.run(prepared.job):
                 match event:
                     case Started():
