@@ -48,7 +48,8 @@ def on_this_machine() -> list[str]:
 
 
 def test_a_part_of_this_python_s_library(tmp_path: Path) -> None:
-    check([sys.executable], tmp_path, least=500, every=40)
+    # Of Debian 12's Python 3.11 it is 773 functions, of Debian 13's 3.13 it is 396.
+    check([sys.executable], tmp_path, least=300, every=40)
 
 
 @pytest.mark.integration
