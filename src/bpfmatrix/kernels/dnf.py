@@ -36,6 +36,9 @@ from bpfmatrix.values import is_url
 __all__ = ["Repository", "Rpm", "fetch_rpms", "pattern"]
 
 _NEEDED = {"dnf": "dnf", "rpmkeys": "rpm", "rpm2archive": "rpm"}
+# Where rpm keeps its database, and what the three formats that it had are named there.
+_DATABASES = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
+_DATABASE_FILES = ("rpmdb.sqlite", "Packages.db", "Packages")
 # A plain name and not a pattern: no version in it, and none of a pattern's characters.
 _PLAIN_NAME = re.compile(r"(?!.*-\d+\.\d)[^*?\[\]]+")
 _FIELDS = (
@@ -283,7 +286,7 @@ class Repository:
         return run_logged(self._command(*words), self.log, self._environment(), tell=tell)
 
     def _command(self, *words: str) -> list[str]:
-        settings = ["--config", str(self.folder / "dnf.conf"), "--releasever", "/"]
+        settings = ["--config", str(self.folder / "dnf.conf"), *_release_of_host()]
         return ["dnf", *settings, "--disableplugin=*", "--enableplugin=download", *words]
 
     def _environment(self) -> dict[str, str]:
@@ -348,6 +351,16 @@ class Repository:
                     "Expected is an armored public key: -----BEGIN PGP PUBLIC KEY BLOCK-----.",
                 )
             new.replace(own)
+
+
+def _release_of_host() -> tuple[str, ...]:
+    """Return the option by which `$releasever` in an address is this host's release.
+
+    For that, dnf opens the host's own database of packages. A distribution without RPM packages
+    has none, and from Debian 13 on an ordinary user can't make one there.
+    """
+    there = any(Path(folder, name).exists() for folder in _DATABASES for name in _DATABASE_FILES)
+    return ("--releasever", "/") if there else ()
 
 
 def _with_modules(name: str, build: dict[str, Rpm]) -> tuple[str, ...]:
