@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bpfmatrix.config.models import AptSource, Config, KernelConfig, KernelEntry
+from bpfmatrix.config.models import Config, KernelConfig, KernelEntry
+from bpfmatrix.config.sources import AptSource
 from bpfmatrix.errors import KernelUnavailableError, ToolMissingError, UnreachableError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache

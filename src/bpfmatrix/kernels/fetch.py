@@ -6,7 +6,8 @@ One function for each kind of source; `fetch` chooses by the source's kind.
 import contextlib
 from functools import partial
 
-from bpfmatrix.config.models import AptSource, BuildSource, KernelConfig
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import AptSource, BuildSource
 from bpfmatrix.errors import BpfmatrixError, DamagedError, UnreachableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress

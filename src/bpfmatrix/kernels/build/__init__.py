@@ -20,7 +20,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bpfmatrix.config.models import BuildSource, Config, KernelConfig
+from bpfmatrix.config.models import Config, KernelConfig
+from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.errors import BpfmatrixError, UnreachableError, UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT
 from bpfmatrix.host.cache import Cache

@@ -22,7 +22,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from bpfmatrix.config.models import Config, KernelConfig, KernelEntry, Source
+from bpfmatrix.config.models import Config, KernelConfig, KernelEntry
+from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
 from bpfmatrix.host import versions
 from bpfmatrix.host.checksum import RunningSha256, sha256_of

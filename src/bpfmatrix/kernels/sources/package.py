@@ -11,7 +11,8 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from bpfmatrix.config.models import KernelConfig, PackageSource
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import PackageSource
 from bpfmatrix.config.value_types import is_url
 from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, ToolMissingError
 from bpfmatrix.host.checksum import sha256_of
