@@ -17,7 +17,7 @@ import xdis.unmarshal
 
 from bpfmatrix.errors import KernelUnavailableError
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.kernels.sources.apt import Archive
+from bpfmatrix.kernels.sources.apt_archive import Archive
 from pylines import lines_of, pyc, walk
 from tests.pylines import agreement
 

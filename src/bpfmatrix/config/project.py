@@ -1,6 +1,6 @@
 """A project: the folder of a kernels.yaml, its content, and the folder of the project's state."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.config import kernels_yaml, models
@@ -37,16 +37,6 @@ class Project:
                 here,
             )
         return cls(root, kernels_yaml.load(root / models.FILE_NAME), Cache.default())
-
-    def with_image(self, path: Path) -> tuple["Project", str]:
-        """Add the kernel image in `path`; return the project with it, and the new kernel's id.
-
-        UsageError if there is no kernel image in `path`.
-        """
-        from bpfmatrix.kernels.sources import directory  # noqa: PLC0415 - off the start-up path
-
-        config, id = directory.add_to(self.config, path)
-        return replace(self, config=config), id
 
     @property
     def state(self) -> Path:

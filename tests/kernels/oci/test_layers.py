@@ -8,13 +8,13 @@ import pytest
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.kernels.oci import layers as library
-from bpfmatrix.kernels.oci.layers import Folder, find_kernel, merge
+from bpfmatrix.kernels.oci.layers import ImageFolder, find_kernel, merge
 from tests.kernels.registry import Descriptor, Entry, layer, special
 
 MODULE = "lib/modules/6.1.0/kernel/a.ko"
 
 
-def merged(folder: Path, *parts: Sequence[Entry] | Descriptor) -> Folder:
+def merged(folder: Path, *parts: Sequence[Entry] | Descriptor) -> ImageFolder:
     """Write layers to files, and read them."""
     for name in ("layers", "files"):
         (folder / name).mkdir(parents=True)
@@ -26,7 +26,7 @@ def merged(folder: Path, *parts: Sequence[Entry] | Descriptor) -> Folder:
     return merge(paths, folder / "files")
 
 
-def files(tree: Folder) -> dict[str, bytes]:
+def files(tree: ImageFolder) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in tree.files()}
 
 

@@ -15,7 +15,7 @@ from tests.kernels import synthetic
 from tests.kernels.archive import Archive
 from tests.kernels.conftest import add_kernel, kernel_parts
 from tests.kernels.rpms import build_rpms
-from tests.kernels.web import Web
+from tests.web import Web
 
 pytestmark = pytest.mark.integration
 
