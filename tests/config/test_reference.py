@@ -126,12 +126,28 @@ def test_schema_and_models_refuse_the_same(data: object, tmp_path: Path) -> None
     assert not models_take(data, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "type"),
+    [
+        ("accel", "`auto`, `kvm` or `tcg`"),
+        ("ebpf", "path or `null`"),
+        ("kernels", "mapping of mappings"),
+        ("listed", "mapping of lists of strings"),
+        ("set", "mapping, each value a string, a whole number, `true` or `false`"),
+        ("sha256", "list, each item a string or `null`"),
+        ("sha256", "string"),
+    ],
+)
+def test_page_has_types_in_words(key: str, type: str) -> None:
+    assert f"\n| `{key}` | {type} |" in reference.page()
+
+
 def test_page_has_every_key_of_every_model() -> None:
     page = reference.page()
     for _, one in reference._models("", Config):
         for name, field in one.model_fields.items():
             assert f"| `{field.alias or name}` |" in page
-            assert reference._meaning(one, name), f"{one.__name__}.{name} has no docstring"
+            assert reference._description(one, name), f"{one.__name__}.{name} has no docstring"
 
 
 def test_page_shows_defaults_as_they_are_written() -> None:

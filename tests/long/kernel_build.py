@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bpfmatrix.config.models import BuildSource
+from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import silent
 from bpfmatrix.kernels.build import existing, source_trees

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bpfmatrix.config.models import AptSource, Config, KernelConfig, KernelEntry
+from bpfmatrix.config.models import Config, KernelConfig, KernelEntry
+from bpfmatrix.config.sources import AptSource
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from bpfmatrix.cli.listings import print_kernel_build
-from bpfmatrix.config.models import BuildSource, Config
+from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
+from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError, UsageError
 from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.config.models import BuildSource
+from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import silent

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix import kernels
-from bpfmatrix.config.models import KernelConfig, Source
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels import KernelImage

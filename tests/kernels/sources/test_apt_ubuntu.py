@@ -8,7 +8,8 @@ import pytest
 import zstandard
 
 from bpfmatrix import kernels
-from bpfmatrix.config.models import Config, KernelConfig, Source
+from bpfmatrix.config.models import Config, KernelConfig
+from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels import series

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix import kernels
-from bpfmatrix.config.models import KernelConfig, Source
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256_of

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.config.models import KernelConfig, Source
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import Source
 from bpfmatrix.kernels import sources
 from bpfmatrix.kernels.sources import IndexedSource, KernelSource
 

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix.config.models import BuildSource
+from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.errors import BpfmatrixError, UnreachableError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.config.models import BuildSource
+from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.host.architecture import DEFAULT
 from bpfmatrix.host.checksum import sha256, sha256_of
 from bpfmatrix.kernels.build import configuration

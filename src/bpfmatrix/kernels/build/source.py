@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bpfmatrix.config.models import BuildSource, Config
+from bpfmatrix.config.models import Config
+from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.progress import Progress

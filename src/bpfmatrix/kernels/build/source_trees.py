@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bpfmatrix.config.models import BuildSource
+from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
 from bpfmatrix.host import versions
 from bpfmatrix.host.architecture import ARCHITECTURES

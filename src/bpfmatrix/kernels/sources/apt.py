@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-from bpfmatrix.config.models import AptSource
+from bpfmatrix.config.sources import AptSource
 from bpfmatrix.errors import UnreachableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent

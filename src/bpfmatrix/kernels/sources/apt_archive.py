@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bpfmatrix.config.models import AptSource, KernelConfig
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import AptSource
 from bpfmatrix.errors import (
     BpfmatrixError,
     KernelUnavailableError,

@@ -6,7 +6,8 @@ The image is copied into the store, and copied again when one of its files chang
 from functools import partial
 from pathlib import Path
 
-from bpfmatrix.config.models import KernelConfig, Source
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host import versions
 from bpfmatrix.host.checksum import RunningSha256, sha256_of

@@ -5,7 +5,7 @@ import re
 from collections.abc import Hashable
 from pathlib import Path
 
-from bpfmatrix.config.models import DnfSource
+from bpfmatrix.config.sources import DnfSource
 from bpfmatrix.errors import UnreachableError
 from bpfmatrix.host import versions
 from bpfmatrix.host.cache import Cache

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.config.models import DnfSource, KernelConfig
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import DnfSource
 from bpfmatrix.config.value_types import is_url
 from bpfmatrix.errors import (
     BpfmatrixError,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from bpfmatrix.config.models import PackageSource
+from bpfmatrix.config.sources import PackageSource
 from bpfmatrix.config.value_types import is_url
 from bpfmatrix.errors import KernelUnavailableError
 from bpfmatrix.host import versions
