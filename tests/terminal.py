@@ -1,4 +1,4 @@
-"""A terminal for tests: a pseudo-terminal whose keys are pressed, and whose output is read, here."""
+"""A terminal for tests: they press the keys of a pseudo-terminal, and read its output."""
 
 import fcntl
 import os

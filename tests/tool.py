@@ -1,7 +1,7 @@
 """Helpers to run bpfmatrix as a user does: in a project's folder, by `invoke` in a subprocess.
 
-Tests get a `ToolProject` from the fixture `project`. Limits in seconds here are for tests that fail:
-they are long, since a busy machine is no failure.
+Tests get a `ToolProject` from the fixture `project`. Limits in seconds here are for tests that
+fail: they are long, since a busy machine is no failure.
 """
 
 import os
@@ -43,7 +43,7 @@ class ToolProject:
         payload: Mapping[str, Any] = NO_PAYLOAD,
         **defaults: Any,
     ) -> None:
-        """Write kernels.yaml, tasks.py and noxfile.py; the sources of kernels are this repository's.
+        """Write kernels.yaml, tasks.py and noxfile.py; kernels have this repository's sources.
 
         Further keywords are keys of `defaults:`.
         """
