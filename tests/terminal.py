@@ -14,6 +14,8 @@ from pathlib import Path
 
 # Colours, moves of the cursor, and busybox's question for the cursor's position.
 _SEQUENCE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+# As much as the kernel keeps readable: N_TTY_BUF_SIZE (drivers/tty/n_tty.c), less one.
+_BUFFER_BYTES = 4095
 
 
 class Terminal:
@@ -62,10 +64,11 @@ class Terminal:
         self.type("\x03")
 
     def is_full(self) -> bool:
-        """Whether a program that writes more output has to wait until some of it is read here."""
+        """Whether output is unread, and a program that writes more has to wait until it is read."""
+        unread = struct.unpack("i", fcntl.ioctl(self._master, termios.FIONREAD, bytes(4)))[0]
         other = os.open(self._name, os.O_WRONLY | os.O_NOCTTY)
         try:
-            return not select.select([], [other], [], 0)[1]
+            return unread >= _BUFFER_BYTES and not select.select([], [other], [], 0)[1]
         finally:
             os.close(other)
 
