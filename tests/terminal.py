@@ -1,4 +1,4 @@
-"""A terminal for tests: a pseudo-terminal whose keys are pressed, and whose output is read, here."""
+"""A pseudo-terminal for tests, which press its keys and wait for what a program prints on it."""
 
 import fcntl
 import os
@@ -11,6 +11,7 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 # Colours, moves of the cursor, and busybox's question for the cursor's position.
 _SEQUENCE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
@@ -119,7 +120,7 @@ class Terminal:
         os.close(self._master)
         self._is_open = False
 
-    def __enter__(self) -> "Terminal":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -25,7 +25,7 @@ KERNEL = "5.10"
 
 
 class Watch(Terminal):
-    """`invoke watch` at a terminal, in a project whose Makefile copies x.txt into an object file."""
+    """`invoke watch` at a terminal. The project's Makefile copies x.txt into an object file."""
 
     def __init__(self, project: ToolProject) -> None:
         self.project = project
