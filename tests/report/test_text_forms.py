@@ -10,9 +10,10 @@ from hypothesis import given
 from junitparser import JUnitXml
 from markdown_it import MarkdownIt
 
-from bpfmatrix.report import collect, junit, markdown, render, summary, table
-from bpfmatrix.report.model import Kind, Matrix, Result
-from bpfmatrix.report.text import plain
+from bpfmatrix.report import formats, inputs, junit, markdown, summary, table
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Kind, Result
+from bpfmatrix.report.wording import plain
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from tests.report.samples import WILD, several
@@ -78,7 +79,7 @@ def test_junit_is_xml_and_has_every_row(results: list[Result]) -> None:
     text = junit.render(matrix)
     root = ET.fromstring(text)
     cases = root.findall("./testsuite/testcase")
-    bad = sum(cell.bad for column in matrix.columns for cell in column.cells.values())
+    bad = sum(cell.is_failure for column in matrix.columns for cell in column.cells.values())
     rows = sum(len(column.cells) for column in matrix.columns)
     kernels = [case for case in cases if "kernel " in case.attrib["name"]]
     assert rows <= len(cases) <= rows + len(results)
@@ -89,20 +90,20 @@ def test_junit_is_xml_and_has_every_row(results: list[Result]) -> None:
     parsed = JUnitXml.fromstring(text)
     assert parsed.tests == len(cases)
     # A CI that reads only this must not show a pass where there is none.
-    worse = [r for r in results if r.found.outcome not in (Outcome.PASSED, Outcome.SKIPPED)]
+    worse = [r for r in results if r.run.outcome not in (Outcome.PASSED, Outcome.SKIPPED)]
     assert (parsed.failures + parsed.errors > 0) or not worse
 
 
 @given(several)
 def test_json_is_read_back(tmp_path_factory: pytest.TempPathFactory, results: list[Result]) -> None:
     path = tmp_path_factory.getbasetemp() / "merged.json"
-    path.write_text(render.text("json", results))
+    path.write_text(formats.render("json", results))
     if not results:
         return
-    again = collect.collect([path])
-    found = {kind: [r.found for r in results if r.kind is kind] for kind in Kind}
-    assert [result.found for result in again] == [*found[Kind.TEST], *found[Kind.PROGRAM]]
-    assert json.loads(render.text("json", again)) == json.loads(path.read_text())
+    again = inputs.read([path])
+    found = {kind: [r.run for r in results if r.kind is kind] for kind in Kind}
+    assert [result.run for result in again] == [*found[Kind.TEST], *found[Kind.PROGRAM]]
+    assert json.loads(formats.render("json", again)) == json.loads(path.read_text())
 
 
 @given(several)
