@@ -175,6 +175,10 @@ def test_links_between_the_pages_lead_somewhere() -> None:
 def test_task_says_what_is_out_of_date(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text((REPOSITORY / "tasks.py").read_text())
     (tmp_path / "kernels.yaml").write_text((REPOSITORY / "kernels.yaml").read_text())
+    (tmp_path / "docs").mkdir()
+    for name in ("source_tree.py", "how-it-works.md"):
+        (tmp_path / "docs" / name).write_text((REPOSITORY / "docs" / name).read_text())
+    (tmp_path / "src").symlink_to(REPOSITORY / "src")
 
     def invoke(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "invoke", "docs", *words]
@@ -182,6 +186,6 @@ def test_task_says_what_is_out_of_date(tmp_path: Path) -> None:
 
     missing = invoke("--check")
     assert missing.returncode == 1
-    assert "kernels.schema.json, docs/kernels-yaml.md" in missing.stderr
+    assert "kernels.schema.json, docs/kernels-yaml.md, docs/source-tree.md" in missing.stderr
     assert invoke().returncode == 0
     assert invoke("--check").returncode == 0

@@ -35,5 +35,5 @@ def test_a_kernel_that_no_file_declares(
     with pytest.raises(UsageError, match="--image nowhere: no such file"):
         add_image(config, Path("nowhere"))
     put(root / "text", "", b"text")
-    with pytest.raises(UsageError, match="--image text is no kernel"):
+    with pytest.raises(UsageError, match="--image text is not a kernel"):
         add_image(config, Path("text"))

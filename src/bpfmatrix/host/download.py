@@ -103,7 +103,7 @@ def fetch(
             if not has_pieces:
                 raise ContentError(
                     f"{url} has the SHA-256 {found}",
-                    f"Expected is {sha256}: the server sends another file than was announced. "
+                    f"Expected: {sha256}. The server sends another file than was announced. "
                     "Try again later, or name another server.",
                 )
     part.path.replace(target)

@@ -33,7 +33,7 @@ def add_image(config: Config, path: Path) -> tuple[Config, str]:
     if file is None:
         raise UsageError(
             f"--image {path}: no such file",
-            f"Expected is a kernel's file, or a folder with one of {', '.join(BOOT_NAMES)}.",
+            f"Expected: a kernel's file, or a folder with one of {', '.join(BOOT_NAMES)}.",
         )
     try:
         found = inspect(file.read_bytes(), str(path))

@@ -106,7 +106,7 @@ def test_symbols_of_a_tree(known: kconfig.Kconfig) -> None:
             "it needs INET (INET is n) and !SMALL (SMALL is y)",
         ),
         ("HIDDEN", {}, "it can't be asked for; it is selected by ASKS"),
-        ("OTHER", {"ONE": "y"}, "another one of its choice was taken"),
+        ("OTHER", {"ONE": "y"}, "another option of its choice is set"),
     ],
 )
 def test_why_an_option_did_not_stick(
@@ -202,7 +202,7 @@ def test_a_near_name_is_suggested(known: kconfig.Kconfig, tmp_path: Path) -> Non
     ["BPF=y", "CONFIG_BPF", "CONFIG_BPF=yes", "CONFIG_BPF = y", 'CONFIG_LSM="bpf', "CONFIG-BPF=y"],
 )
 def test_a_line_that_is_no_option(tmp_path: Path, line: str) -> None:
-    with pytest.raises(UsageError, match=r"own\.config:2: .* is no option"):
+    with pytest.raises(UsageError, match=r"own\.config:2: .* is not an option"):
         configuration.read([fragment(tmp_path, f"CONFIG_NET=y\n{line}\n")])
 
 

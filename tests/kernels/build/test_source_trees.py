@@ -228,7 +228,7 @@ def test_a_tarball_of_something_else(org: KernelOrg, tmp_path: Path, cache: Cach
     subprocess.run(["tar", "-cJf", tarball, "-C", tmp_path / "else", "linux"], check=True)
     org.put("5.4.276", tarball)
     org.publish()
-    with pytest.raises(BpfmatrixError, match="holds no source tree"):
+    with pytest.raises(BpfmatrixError, match="is not a source tree of Linux"):
         provide(source(org), tmp_path, cache)
 
 
@@ -317,5 +317,5 @@ def test_a_tree_that_was_built_in(tmp_path: Path, cache: Cache) -> None:
 
 
 def test_no_tree(tmp_path: Path, cache: Cache) -> None:
-    with pytest.raises(BpfmatrixError, match="holds no source tree"):
+    with pytest.raises(BpfmatrixError, match="is not a source tree of Linux"):
         source_trees.locate(local(tmp_path), "x86_64", tmp_path, cache, silent)

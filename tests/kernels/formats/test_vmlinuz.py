@@ -85,14 +85,14 @@ def test_vmlinux() -> None:
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"", "begins like none"),
-        (b"#!/bin/sh\n" * 100, "begins like none"),
+        (b"", "does not begin like"),
+        (b"#!/bin/sh\n" * 100, "does not begin like"),
         (bzimage()[:-1], "shorter than its header says"),
         (bzimage()[:0x220], "ends within its header"),
         (bzimage(b"\x89LZO" + b"\0" * 100), "lzo, which is not supported"),
         (bzimage(b"\x5d\x00\x00" + b"\xff" * 100), "lzma data"),
-        (bzimage(gzip.compress(b"text")), "no ELF file"),
-        (gzip.compress(b"text"), "is no Image"),
+        (bzimage(gzip.compress(b"text")), "not an ELF file"),
+        (gzip.compress(b"text"), "is not an Image"),
         (vmlinux(pvh=False), "no PVH entry"),
         (vmlinux(machine=183), "not boot a vmlinux of aarch64"),
     ],
@@ -100,7 +100,7 @@ def test_vmlinux() -> None:
 def test_what_is_no_kernel_is_said_in_one_sentence(data: bytes, sentence: str) -> None:
     with pytest.raises(BpfmatrixError, match=sentence) as raised:
         inspect(data, "ci-kernels/6.1/vmlinuz")
-    assert raised.value.what.startswith("ci-kernels/6.1/vmlinuz is no kernel")
+    assert raised.value.what.startswith("ci-kernels/6.1/vmlinuz is not a kernel")
 
 
 SEEDS = [

@@ -107,7 +107,7 @@ EVIL: dict[str, tuple[list[list[Entry]], str]] = {
                 special("boot/vmlinuz", tarfile.LNKTYPE, "a/shadow"),
             ]
         ],
-        "boot/vmlinuz is a hard link to a/shadow, which is no file of the image",
+        "boot/vmlinuz is a hard link to a/shadow, which is not a file of the image",
     ),
     "hard link to a link": (
         [
@@ -116,13 +116,13 @@ EVIL: dict[str, tuple[list[list[Entry]], str]] = {
                 special("boot/vmlinuz", tarfile.LNKTYPE, "a"),
             ]
         ],
-        "boot/vmlinuz is a hard link to a, which is no file of the image",
+        "boot/vmlinuz is a hard link to a, which is not a file of the image",
     ),
     "deep": ([[("a/" * 3000 + "x", b"")]], "has a path that no file system"),
     "terminal": ([[("../\x1b[31m\udcff", b"")]], r"\.\./\?\[31m\? leads out"),
     "below a file": (
         [[("boot", b""), ("boot/vmlinuz", b"")]],
-        "lies below boot, which is no folder",
+        "lies below boot, which is not a folder",
     ),
 }
 

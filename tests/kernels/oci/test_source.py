@@ -204,7 +204,7 @@ def test_what_the_registry_does_not_have(registry: Registry, cache: Cache) -> No
     ("entries", "sentence"),
     [
         ([("etc/hostname", b"x")], "there is no kernel in the image"),
-        ([("boot/vmlinuz", b"text")], "boot/vmlinuz of .* is no kernel: it begins like none"),
+        ([("boot/vmlinuz", b"text")], "boot/vmlinuz of .* is not a kernel: it does not begin like"),
         ([("boot/vmlinuz", synthetic.arm64_image())], "is for aarch64, not for x86_64"),
         ([("boot/vmlinuz", synthetic.bzimage()[:1100])], "is shorter than its header says"),
         ([("../vmlinuz", b"x")], r"the image is refused: its entry \.\./vmlinuz leads out"),
@@ -331,7 +331,7 @@ def login_file(path: Path, key: str, password: str = PASSWORD) -> Path:
 
 def test_a_registry_that_wants_a_login(private: Registry, cache: Cache) -> None:
     error = refused(f"{private.host}/k:1", cache)
-    assert f"6.1: {private.host} gives k only to those who are logged in" in error.what
+    assert f"6.1: {private.host} requires a login for k" in error.what
     assert f"`docker login {private.host}` or `podman login {private.host}`" in error.advice
     path = login_file(Path.home() / ".docker/config.json", private.host, "wrong")
     error = refused(f"{private.host}/k:1", cache)
@@ -377,7 +377,7 @@ def test_tokens(tmp_path: Path, cache: Cache) -> None:
     tokens = TokenServer(tmp_path / "tokens")
     with Registry(tmp_path / "registry", settings=tokens.settings) as registry:
         error = refused(f"{registry.host}/private/k:1", cache)
-        assert "gives private/k only to those who are logged in" in error.what
+        assert "requires a login for private/k" in error.what
         assert f"`docker login {registry.host}`" in error.advice
         tokens.asked.clear()
         kernels.provide(oci_kernel(f"{registry.host}/public/k:1"), cache)

@@ -101,7 +101,7 @@ def test_search_lists_what_the_suites_offer(cache: Cache, archive: Archive) -> N
     heard: list[str] = []
     offers = kernels.search(config, cache, "6.1", lambda text, fraction=None: heard.append(text))
     assert offers == [offer]
-    assert heard[-1].startswith("bookworm-security can't be reached; this is from the index")
+    assert heard[-1].startswith("bookworm-security can't be reached; using the index")
 
 
 def test_split_packages_are_followed(cache: Cache, archive: Archive) -> None:
@@ -195,7 +195,9 @@ def test_a_package_that_is_no_kernel(cache: Cache, archive: Archive) -> None:
     archive.publish()
     with pytest.raises(KernelUnavailableError, match=r"6\.1: linux-image-empty.*no kernel in it"):
         kernels.provide(apt_kernel(package="linux-image-empty"), cache)
-    with pytest.raises(BpfmatrixError, match=r"6\.1: the kernel of linux-image-text is no kernel"):
+    with pytest.raises(
+        BpfmatrixError, match=r"6\.1: the kernel of linux-image-text is not a kernel"
+    ):
         kernels.provide(apt_kernel(package="linux-image-text"), cache)
     assert kernels.cached(apt_kernel(), cache) is None
 

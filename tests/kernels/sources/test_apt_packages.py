@@ -134,5 +134,5 @@ def test_the_default_pattern(id: str, arch: str, pattern: str) -> None:
 
 
 def test_an_id_without_a_release_needs_a_package() -> None:
-    with pytest.raises(BpfmatrixError, match="begins with no release"):
+    with pytest.raises(BpfmatrixError, match="does not begin with a release"):
         default_pattern("newest", "x86_64")

@@ -124,7 +124,9 @@ def test_debians_releases_do_not_say_the_version(cache: Cache, root: Path) -> No
 
 def test_what_is_no_kernel(cache: Cache, root: Path) -> None:
     put(root / "images/6.1/vmlinuz", "", b"#!/bin/sh\n")
-    with pytest.raises(BpfmatrixError, match=r"^6\.1: images/6\.1/vmlinuz is no kernel: it begins"):
+    with pytest.raises(
+        BpfmatrixError, match=r"^6\.1: images/6\.1/vmlinuz is not a kernel: it does not begin"
+    ):
         kernels.provide(declared(root, "6.1"), cache)
     put(root / "images/6.1/vmlinuz", "6.1.2")
     with pytest.raises(BpfmatrixError, match=r"6\.1/vmlinuz is for x86_64, not for aarch64"):

@@ -134,8 +134,8 @@ def test_what_is_no_package_or_no_kernel(cache: Cache, rpms: list[Path], tmp_pat
         return raised.value.what
 
     whole = rpms[0].read_bytes()
-    assert "a.rpm is no package" in said(b"<html>")
-    assert "a.rpm is no package" in said(b"")
+    assert "a.rpm is not a package" in said(b"<html>")
+    assert "a.rpm is not a package" in said(b"")
     assert "the package a.rpm can't be read" in said(whole[:400])
     assert "the package a.rpm can't be read" in said(whole[:-200])
     assert "the package a.rpm can't be read" in said(b"!<arch>\n" + whole)

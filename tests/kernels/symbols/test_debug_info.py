@@ -179,7 +179,7 @@ def test_what_a_user_names(built: BuiltProject, cache: Cache, tmp_path: Path) ->
     with pytest.raises(UsageError, match="is of another build than the kernel that boots"):
         symbols.get(tmp_path, elsewhere, built.image, cache, vmlinux=tmp_path / "other")
     assert not symbols.fetchable(elsewhere, built.image)
-    with pytest.raises(KernelUnavailableError, match="nobody knows where the vmlinux of"):
+    with pytest.raises(KernelUnavailableError, match=r"the vmlinux of .* is not known"):
         symbols.get(tmp_path, elsewhere, built.image, cache)
 
 

@@ -119,8 +119,8 @@ def parse(text: str, name: str) -> list[Option]:
             options.append(Option(match[1], "n", where))
         elif line and not line.startswith("#"):
             raise UsageError(
-                f"{where}: {line[:60]!r} is no option",
-                'Expected is CONFIG_NAME=y (or m, n, a number, a "text"), or '
+                f"{where}: {line[:60]!r} is not an option",
+                'Expected: CONFIG_NAME=y (or m, n, a number, a "text"), or '
                 "# CONFIG_NAME is not set.",
             )
     return options

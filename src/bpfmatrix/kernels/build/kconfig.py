@@ -56,7 +56,7 @@ class Kconfig:
             by = ", ".join(self.selects.get(name, [])[:6])
             return f"it can't be asked for; it is selected by {by or 'no other option'}"
         if any(each.in_choice for each in self.symbols[name]):
-            return "another one of its choice was taken"
+            return "another option of its choice is set"
         return "what it needs could not be found out; see its `depends on` in Kconfig"
 
     def is_possible(self, name: str, result: Mapping[str, str], depth: int = 8) -> bool:

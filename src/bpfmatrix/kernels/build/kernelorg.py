@@ -48,7 +48,7 @@ def resolve(base: str, version: str, keyring: Path | None, pinned: str | None) -
     if pinned is not None:
         if is_series(version):
             raise UsageError(
-                f"a `sha256` is one release's, and {version} is a series",
+                f"a `sha256` is for one release, and {version} is a series",
                 f"Name the release, such as {version}.1, or remove the `sha256`.",
             )
         return Release(version, url_of(base, version), pinned, "checksum pinned")
@@ -161,7 +161,7 @@ def verified(signed: bytes, keyring: Path, name: str) -> tuple[str, str]:
     else:
         what = f"{name} has no signature that {keyring} could check"
     raise KernelUnavailableError(
-        what, "Name the keyring of who signs there, or pin the tarball's `sha256`."
+        what, "Name the keyring of the server's signer, or pin the tarball's `sha256`."
     )
 
 
@@ -189,6 +189,6 @@ def _numbers(version: str) -> tuple[str, str, str | None]:
     if match is None:
         raise UsageError(
             f"kernel.org has no release called {version!r}",
-            "Expected is a version such as 5.4.276, or a series such as 6.1.",
+            "Expected: a version such as 5.4.276, or a series such as 6.1.",
         )
     return match[1], match[2], match[3]

@@ -203,8 +203,8 @@ def version_of(tree: Path) -> str:
     parts = dict(_MAKEFILE.findall(text))
     if not {"VERSION", "PATCHLEVEL"} <= parts.keys() or not (tree / "Kconfig").exists():
         raise BpfmatrixError(
-            f"{tree} holds no source tree of Linux",
-            "Expected is a folder with the Makefile and the Kconfig of a kernel.",
+            f"{tree} is not a source tree of Linux",
+            "Expected: a folder with the Makefile and the Kconfig of a kernel.",
         )
     numbers = (parts["VERSION"], parts["PATCHLEVEL"], parts.get("SUBLEVEL") or "0")
     extra = parts.get("EXTRAVERSION", "").strip()
@@ -216,7 +216,7 @@ def _debian(source: BuildSource, arch: str, cache: Cache, progress: Progress) ->
     if not series:
         raise UsageError(
             f"Debian has no sources of a kernel {source.version!r}",
-            "Expected is a series such as 6.1, or a release such as 6.1.192.",
+            "Expected: a series such as 6.1, or a release such as 6.1.192.",
         )
     problems: list[KernelUnavailableError] = []
     seen: list[str] = []

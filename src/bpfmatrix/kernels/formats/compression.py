@@ -75,8 +75,8 @@ def decompress(data: bytes, limit_bytes: int = LIMIT_BYTES) -> bytes:
             raise
         raise BadDataError(f"its {name} data is damaged ({error})") from error
     if name == "lzo":
-        raise BadDataError("it is packed with lzo, which is not supported")
-    raise BadDataError("it is packed in no known format")
+        raise BadDataError("it is compressed with lzo, which is not supported")
+    raise BadDataError("its compression format is unknown")
 
 
 class _Gzip:
@@ -123,7 +123,7 @@ def _lz4(data: bytes, limit_bytes: int) -> bytes:
     if not parts:
         raise BadDataError("its lz4 data ends too early")
     if len(data) - at == 4 and struct.unpack_from("<I", data, at)[0] != total & 0xFFFFFFFF:
-        raise BadDataError("its lz4 data does not have the size that it says")
+        raise BadDataError("its lz4 data does not have the size that it declares")
     return b"".join(parts)
 
 

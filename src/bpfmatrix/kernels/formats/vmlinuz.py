@@ -56,12 +56,12 @@ def inspect(data: bytes, name: str) -> Vmlinuz:
             return _compressed_image(data)
     except BadDataError as error:
         raise BpfmatrixError(
-            f"{name} is no kernel that can be booted: {error}",
-            "Expected is a bzImage, an Image or Image.gz, or a vmlinux.",
+            f"{name} is not a kernel that can be booted: {error}",
+            "Expected: a bzImage, an Image or Image.gz, or a vmlinux.",
         ) from error
     raise BpfmatrixError(
-        f"{name} is no kernel: it begins like none of bzImage, Image, Image.gz and vmlinux",
-        "Expected is what a kernel's build or package calls vmlinuz.",
+        f"{name} is not a kernel: it does not begin like a bzImage, Image, Image.gz or vmlinux",
+        "Expected: the file that a kernel's build or package calls vmlinuz.",
     )
 
 
@@ -102,7 +102,7 @@ def _bzimage(data: bytes) -> Vmlinuz:
     banner = text[len(release) :].strip()
     vmlinux = decompress(data[start : start + length])
     if vmlinux[:4] != b"\x7fELF":
-        raise BadDataError("what it unpacks to is no ELF file")
+        raise BadDataError("its decompressed data is not an ELF file")
     return Vmlinuz(X86_64.name, release, vmlinux if has_pvh_entry(vmlinux) else None, banner)
 
 
@@ -123,13 +123,13 @@ def _compressed_image(data: bytes) -> Vmlinuz:
     image = decompress(data)
     arch = _architecture_of_image(image)
     if arch is None:
-        raise BadDataError("what it unpacks to is no Image")
+        raise BadDataError("its decompressed data is not an Image")
     return _bannered(arch, image, image)
 
 
 def _vmlinux(data: bytes) -> Vmlinuz:
     if len(data) < 64 or data[4:6] != b"\x02\x01":
-        raise BadDataError("it is no 64-bit little-endian ELF file")
+        raise BadDataError("it is not a 64-bit little-endian ELF file")
     (machine,) = struct.unpack_from("<H", data, 18)
     arch = next((one for one in ARCHITECTURES.values() if one.elf_machine == machine), None)
     if arch is None:
@@ -146,7 +146,7 @@ def _bannered(arch: Architecture, image: bytes, unpacked: bytes | None) -> Vmlin
     if match := _BANNER.search(image):
         release, rest = (text.decode("ascii", "replace") for text in match.groups())
         return Vmlinuz(arch.name, release, unpacked, rest)
-    raise BadDataError("there is no Linux banner in it")
+    raise BadDataError("it contains no Linux banner")
 
 
 def has_pvh_entry(elf: bytes) -> bool:

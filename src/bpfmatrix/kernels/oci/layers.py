@@ -209,7 +209,7 @@ def _parent(layer: ImageFolder, path: tuple[str, ...], entry: str) -> ImageFolde
                 entry, f"is written through the link {'/'.join(path[:depth])} -> {node.target}"
             )
         if not isinstance(node, ImageFolder):
-            raise _refused(entry, f"lies below {'/'.join(path[:depth])}, which is no folder")
+            raise _refused(entry, f"lies below {'/'.join(path[:depth])}, which is not a folder")
         folder = node
     return folder
 
@@ -225,7 +225,7 @@ def _linked(entry: tarfile.TarInfo, layer: ImageFolder, image: ImageFolder) -> P
             break
     else:
         raise _refused(
-            entry.name, f"is a hard link to {entry.linkname}, which is no file of the image"
+            entry.name, f"is a hard link to {entry.linkname}, which is not a file of the image"
         )
     if isinstance(node, _Ignored) and _WANTED.fullmatch("/".join(_checked(entry.name, entry.name))):
         raise _refused(
@@ -279,7 +279,7 @@ def find_kernel(image: ImageFolder, wanted: str) -> ImageKernel:
     if not found:
         raise KernelUnavailableError(
             "there is no kernel in the image",
-            "Expected is boot/vmlinuz, boot/vmlinux, or data/kernels/NAME/boot/vmlinuz-RELEASE.",
+            "Expected: boot/vmlinuz, boot/vmlinux, or data/kernels/NAME/boot/vmlinuz-RELEASE.",
         )
     if len(found) > 1:
         found = [

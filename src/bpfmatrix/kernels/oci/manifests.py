@@ -71,7 +71,9 @@ class Descriptor:
         except (KeyError, TypeError, ValueError, AttributeError):
             raise unreadable(reference) from None
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", made.digest):
-            raise KernelUnavailableError(f"{reference}: {made.digest[:80]!r} is no sha256 digest")
+            raise KernelUnavailableError(
+                f"{reference}: {made.digest[:80]!r} is not a sha256 digest"
+            )
         return made
 
 
@@ -128,7 +130,7 @@ def unknown_media_type(reference: Reference, found: str) -> KernelUnavailableErr
     """Return the error for an object that is not part of a container image."""
     return KernelUnavailableError(
         f"{reference} holds something of the unknown media type {printable(found, 100)}",
-        "Expected are container images of Docker's or OCI's format, with tar layers that are "
+        "Expected: container images of Docker's or OCI's format, with tar layers that are "
         "plain, gzip or zstd.",
     )
 

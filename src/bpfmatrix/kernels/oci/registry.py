@@ -112,7 +112,7 @@ class RegistryClient:
                 response = self._send(path, {**headers, **login})
         except requests.exceptions.SSLError as error:
             raise KernelUnavailableError(
-                f"{host} does not show a certificate that this host trusts", download.reason(error)
+                f"{host} has a certificate that this host does not trust", download.reason(error)
             ) from error
         except requests.RequestException as error:
             raise UnreachableError(f"{host} can't be reached", download.reason(error)) from error
@@ -161,7 +161,8 @@ class RegistryClient:
             )
         if status == 429:
             return KernelUnavailableError(
-                f"{host} has had too many requests from here", f"Try again later. {said}".strip()
+                f"{host} has had too many requests from this host",
+                f"Try again later. {said}".strip(),
             )
         return UnreachableError(f"{host} answered with HTTP status {status}", said)
 
@@ -175,8 +176,7 @@ class RegistryClient:
             )
         problem = f" {login.problem}." if login is not None and login.problem else ""
         return KernelUnavailableError(
-            f"{host} gives {self._reference.repository} only to those who are logged in, or does "
-            "not have it",
+            f"{host} requires a login for {self._reference.repository}, or does not have it",
             f"{how}.{problem} {said}".strip(),
         )
 
@@ -193,7 +193,7 @@ class RegistryClient:
     def _wrong_digest(self, what: str, found: str, expected: str) -> KernelUnavailableError:
         return KernelUnavailableError(
             f"{self._reference}: {what} that {self._reference.host} sent does not have its digest",
-            f"Expected was {expected}, but {found}. Nothing of it is kept.",
+            f"Expected: {expected}; but {found}. Nothing of it is kept.",
         )
 
 

@@ -101,7 +101,7 @@ class AptKernel(IndexedSource):
                 except UnreachableError as error:
                     if not archive.debs():
                         raise
-                    progress(f"{error.what}; this is from the index that was fetched last")
+                    progress(f"{error.what}; using the index that was fetched last")
             return archive.debs()
 
     def _archive(self, cache: Cache) -> Archive:

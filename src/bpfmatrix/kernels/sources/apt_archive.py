@@ -313,6 +313,6 @@ def explained_log(
             "of": f"of {entry.keyring}",
             "keyring": "A newer keyring package of the distribution",
             "archive": entry.uri,
-            "suites": "Look which folders there are in its `dists`.",
+            "suites": "The folders in its `dists` are its suites.",
         }
     return explained(_FAILURES, log, **values)

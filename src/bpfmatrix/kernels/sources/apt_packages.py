@@ -82,7 +82,7 @@ def default_pattern(id: str, arch: str) -> str:
     series = versions.leading_version(id)
     if not series:
         raise BpfmatrixError(
-            "an id that begins with no release does not tell its package",
+            "there is no default package for an id that does not begin with a release",
             f"Name the package in kernels.yaml: kernels.{id}.source.apt.package.",
         )
     return f"linux-image-{series}.*-cloud-{ARCHITECTURES[arch].debian}"

@@ -82,7 +82,7 @@ def with_file_of_source(kernel: KernelConfig) -> KernelConfig:
         what = f"there is no kernel for it in {place}" if place.is_dir() else f"there is no {place}"
         raise KernelUnavailableError(
             f"{kernel.id}: {what}",
-            f"Expected is {kernel.id}/vmlinuz, linux-{kernel.id}.bz, vmlinuz-RELEASE, or one of "
+            f"Expected: {kernel.id}/vmlinuz, linux-{kernel.id}.bz, vmlinuz-RELEASE, or one of "
             f"{', '.join(BOOT_NAMES)}.",
         )
     return found

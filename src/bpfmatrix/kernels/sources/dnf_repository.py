@@ -35,6 +35,9 @@ from bpfmatrix.kernels.sources.package_manager import Failure, explained, run_lo
 __all__ = ["Repository", "Rpm"]
 
 _NEEDED = {"dnf": "dnf", "rpmkeys": "rpm", "rpm2archive": "rpm"}
+# The folders in which rpm keeps its database, and the file names of its three formats there.
+_DATABASES = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
+_DATABASE_FILES = ("rpmdb.sqlite", "Packages.db", "Packages")
 _FIELDS = (
     "name",
     "epoch",
@@ -144,7 +147,7 @@ class Repository:
         if len(found) > 1:
             names = ", ".join(rpm.name for rpm in found[:4])
             raise KernelUnavailableError(
-                f"{wanted} means several packages of {self.source.repository}: {names}",
+                f"{wanted} matches several packages of {self.source.repository}: {names}",
                 "Name one of them in kernels.yaml.",
             )
         return found[0]
@@ -267,7 +270,7 @@ class Repository:
         return run_logged(self._command(*arguments), self.log, self._environment(), show=show)
 
     def _command(self, *arguments: str) -> list[str]:
-        settings = ["--config", str(self.folder / "dnf.conf"), "--releasever", "/"]
+        settings = ["--config", str(self.folder / "dnf.conf"), *_release_of_host()]
         return ["dnf", *settings, "--disableplugin=*", "--enableplugin=download", *arguments]
 
     def _environment(self) -> dict[str, str]:
@@ -330,10 +333,20 @@ class Repository:
             )
             if done.returncode:
                 raise KernelUnavailableError(
-                    f"{self.key} holds no key that rpm can read",
-                    "Expected is an armored public key: -----BEGIN PGP PUBLIC KEY BLOCK-----.",
+                    f"{self.key} has no key that rpm can read",
+                    "Expected: an armored public key: -----BEGIN PGP PUBLIC KEY BLOCK-----.",
                 )
             new.replace(own)
+
+
+def _release_of_host() -> tuple[str, ...]:
+    """Return the option that makes `$releasever` in a URL this host's release.
+
+    dnf reads the release from the host's own database of packages. A distribution without RPM
+    packages has no database, and an ordinary user of Debian 13 can't make one.
+    """
+    there = any(Path(folder, name).exists() for folder in _DATABASES for name in _DATABASE_FILES)
+    return ("--releasever", "/") if there else ()
 
 
 def _with_modules(name: str, build: dict[str, Rpm]) -> tuple[str, ...]:
@@ -391,7 +404,7 @@ _FAILURES = (
         r"Status code: 4\d\d for \S*repomd\.xml|Curl error \(37\)",
         KernelUnavailableError,
         "there is no repository at {repository}",
-        "Expected is the folder that holds `repodata`. {said}",
+        "Expected: the folder that holds `repodata`. {said}",
     ),
     Failure(
         r"checksum doesn't match|[Cc]hecksum mismatch|Parsing|Status code: 4\d\d",

@@ -109,5 +109,5 @@ def _downloaded(url: str, sha256: str, folder: Path, progress: Progress) -> Path
 def _other_checksum(what: str, expected: str) -> KernelUnavailableError:
     return KernelUnavailableError(
         f"{what}, not that of kernels.yaml",
-        f"Expected is {expected}: either the file was replaced, or the checksum is mistyped.",
+        f"Expected: {expected}. Either the file was replaced, or the checksum is mistyped.",
     )

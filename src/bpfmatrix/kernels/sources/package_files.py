@@ -97,7 +97,7 @@ def _kind(path: Path) -> bytes:
         if head.startswith(magic):
             return magic
     raise BpfmatrixError(
-        f"{path.name} is no package: it begins like neither a .deb nor an .rpm",
+        f"{path.name} is not a package: it begins neither like a .deb nor like an .rpm",
         "A download may have ended at an error page: look into the file.",
     )
 

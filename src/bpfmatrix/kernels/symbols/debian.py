@@ -114,7 +114,7 @@ def _take_vmlinux(deb: Path, folder: Path, target: Path) -> None:
     _unpack(deb, ["-C", folder, "--wildcards", "*/vmlinux*"])
     found = [path for path in folder.rglob("vmlinux*") if path.is_file() and not path.is_symlink()]
     if not found:
-        raise KernelUnavailableError(f"{deb.name} holds no vmlinux")
+        raise KernelUnavailableError(f"{deb.name} has no vmlinux")
     max(found, key=lambda path: path.stat().st_size).rename(target)
 
 

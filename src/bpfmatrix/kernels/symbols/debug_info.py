@@ -202,7 +202,7 @@ def _fetched(
     folder, package = _folder(cache, image), _package(image)
     if kernel.source.apt is None or folder is None or package is None:
         raise KernelUnavailableError(
-            f"{kernel.id}: nobody knows where the vmlinux of {image.description} is",
+            f"{kernel.id}: the vmlinux of {image.description} is not known",
             "Name it with --vmlinux, and its source tree with --source; or debug a kernel that "
             "`invoke kernels.build` built, or one of Debian's.",
         )

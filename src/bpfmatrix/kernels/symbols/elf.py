@@ -49,11 +49,11 @@ def build_id(vmlinux: Path) -> str:
     except OSError as error:
         raise UsageError(f"{vmlinux} can't be read: {error.strerror}") from error
     except (ELFError, ValueError) as error:
-        raise UsageError(f"{vmlinux} is no ELF file: {error}", _WHAT_IT_IS) from error
+        raise UsageError(f"{vmlinux} is not an ELF file: {error}", _WHAT_IT_IS) from error
     raise UsageError(f"{vmlinux} has no build id", _WHAT_IT_IS)
 
 
-_WHAT_IT_IS = "Expected is the vmlinux that the kernel's build leaves beside its bzImage."
+_WHAT_IT_IS = "Expected: the vmlinux that the kernel's build leaves beside its bzImage."
 
 
 def holds_build_id(image: Path, id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Files and trees of the payload, as a test in the guest finds them."""
+"""The extra files of the payload, as a test in the guest finds them."""
 
 import pytest
 
@@ -17,7 +17,7 @@ set -e
 """
 
 
-def test_the_guest_has_files_and_trees(project: ToolProject) -> None:
+def test_the_guest_has_the_extra_files(project: ToolProject) -> None:
     deep = project.root / "tree/deep"
     deep.mkdir(parents=True)
     (deep / "text").write_text("deep\n")
@@ -36,6 +36,6 @@ def test_the_guest_has_files_and_trees(project: ToolProject) -> None:
     assert done.status == 0, done.output
     assert project.result().outcome is Outcome.PASSED
 
-    # One file of the tree is another one: so is the payload.
+    # A changed file makes another payload.
     (deep / "text").write_text("changed\n")
     assert project.invoke("run", "--kernel", "6.1").status == 1
