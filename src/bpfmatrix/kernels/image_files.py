@@ -50,7 +50,7 @@ def _released(folder: Path, id: str | None) -> Iterator[Path]:
 
 def is_release_of(id: str, release: str) -> bool:
     """Whether an id means a release: `6.1` means 6.1.x and not 6.12; a word means itself."""
-    version = versions.begin(id)
+    version = versions.leading_version(id)
     if not version:
         return id == release
     return bool(re.match(rf"{re.escape(version)}(?!\d)", release))

@@ -14,7 +14,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.payload.model import Executable, Payload
 from bpfmatrix.results import cache, files
-from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.kernel_run import KernelRun, TestResult, verdict
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.fingerprint import fingerprint
@@ -131,7 +131,7 @@ class SuiteWork(Work[KernelRun]):
         self._oops = False
         self._console_bytes = 0
         self._core_files = CoreFiles(folder)
-        self._expected = Expected.of(prepared.kernel.expect, prepared.image.version)
+        self._expected = Expectations.of(prepared.kernel.expect, prepared.image.version)
         limit = limit_name or ("--timeout" if options.test_seconds else "timeout.test")
         self._recorders = {
             command.id: Recorder(test, command, folder / f"{test.name}.log", limit, self._report)

@@ -79,7 +79,7 @@ def parse_index(text: str, stanzas: re.Pattern[str] = KERNEL_STANZA) -> list[Deb
 
 def default_pattern(id: str, arch: str) -> str:
     """Return the pattern of packages for a kernel whose source names no package."""
-    series = versions.begin(id)
+    series = versions.leading_version(id)
     if not series:
         raise BpfmatrixError(
             "there is no default package for an id that does not begin with a release",

@@ -94,7 +94,7 @@ def _require_release(id: str, found: Vmlinuz, name: str) -> None:
     The upstream version counts as well as the release, which does not always contain it.
     """
     said = (found.release, upstream_version(found))
-    if versions.begin(id) and not any(is_release_of(id, each) for each in said):
+    if versions.leading_version(id) and not any(is_release_of(id, each) for each in said):
         raise BpfmatrixError(
             f"{name} is release {found.release}, and not {id}",
             "Put it where its own release is looked for, or give the kernel another id.",

@@ -34,7 +34,7 @@ class DnfKernel(IndexedSource):
     @property
     def pattern(self) -> str:
         """What dnf is asked for: a name, or a pattern of name and version."""
-        series = versions.begin(self.kernel.id)
+        series = versions.leading_version(self.kernel.id)
         if series and _PLAIN_NAME.fullmatch(self.source.package):
             return f"{self.source.package}-{series}.*"
         return self.source.package

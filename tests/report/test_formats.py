@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given
 
-from bpfmatrix.report import collect, render
+from bpfmatrix.report import formats, inputs
 from bpfmatrix.report.model import Kind, Result
 from tests.report.samples import several
 
@@ -15,8 +15,8 @@ def test_merged_results_are_read_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, results: list[Result]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "merged.json"
-    path.write_text(render.text("json", results))
-    again = collect.collect([path])
-    found = {kind: [r.found for r in results if r.kind is kind] for kind in Kind}
-    assert [result.found for result in again] == [*found[Kind.TEST], *found[Kind.PROGRAM]]
-    assert json.loads(render.text("json", again)) == json.loads(path.read_text())
+    path.write_text(formats.render("json", results))
+    again = inputs.read([path])
+    found = {kind: [r.run for r in results if r.kind is kind] for kind in Kind}
+    assert [result.run for result in again] == [*found[Kind.TEST], *found[Kind.PROGRAM]]
+    assert json.loads(formats.render("json", again)) == json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""The forms of a report by their names: which one is meant, and what it comes to."""
+"""The formats of a report: which one the user asks for, and the report in that format."""
 
 import dataclasses
 import json
@@ -7,27 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
-from bpfmatrix.report.collect import MERGED_SCHEMA
-from bpfmatrix.report.model import Kind, Matrix, Result
+from bpfmatrix.report.inputs import MERGED_SCHEMA
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Kind, Result
 
-__all__ = ["FORMATS", "merged", "named", "text", "write"]
+__all__ = ["FORMATS", "choose", "merged", "render", "write"]
 
 FORMATS = ("table", "json", "junit", "markdown", "html")
 _SUFFIXES = {".json": "json", ".xml": "junit", ".md": "markdown", ".html": "html", ".htm": "html"}
 
 
-def named(format: str, output: str) -> str:
-    """Return the form that is asked for, or that the file's name says; UsageError if none is."""
+def choose(format: str, output: str) -> str:
+    """Return the requested format, by default that of the output file's suffix, else `table`.
+
+    UsageError for an unknown format.
+    """
     if not format:
         return _SUFFIXES.get(PurePath(output).suffix.lower(), "table")
     if format not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise UsageError(f"--format {format}: no such format{suggestion(format, FORMATS)}", known)
+        advice = f"The formats are {', '.join(FORMATS)}."
+        raise UsageError(f"--format {format}: no such format{suggestion(format, FORMATS)}", advice)
     return format
 
 
-def text(format: str, results: Sequence[Result], title: str = "") -> str:
-    """Return the report. `title` is what an HTML page is about, such as the project's name."""
+def render(format: str, results: Sequence[Result], title: str = "") -> str:
+    """Return the report in a format. `title` is for HTML only, such as the name of the project."""
     from bpfmatrix.report import junit, markdown, table  # noqa: PLC0415 - `invoke -l` stays fast
 
     if format == "json":
@@ -46,17 +50,20 @@ def text(format: str, results: Sequence[Result], title: str = "") -> str:
 
 
 def merged(results: Sequence[Result]) -> dict[str, object]:
-    """Return all results as one object, which `collect` reads again."""
+    """Return all results as one JSON object, which `inputs.read` can read."""
     parts = {Kind.TEST: "runs", Kind.PROGRAM: "verifications"}
     return {"schema": MERGED_SCHEMA} | {
-        name: [dataclasses.asdict(result.found) for result in results if result.kind is kind]
+        name: [dataclasses.asdict(result.run) for result in results if result.kind is kind]
         for kind, name in parts.items()
     }
 
 
 def write(format: str, results: Sequence[Result], path: Path, title: str = "") -> int:
-    """Write a report, as a whole or not at all; returns its size in bytes."""
-    data = text(format, results, title).encode("utf-8", errors="backslashreplace")
+    """Write a report to a file and return its size in bytes.
+
+    BpfmatrixError if the file can't be written; an existing file then stays as it is.
+    """
+    data = render(format, results, title).encode("utf-8", errors="backslashreplace")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

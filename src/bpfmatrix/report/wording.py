@@ -1,11 +1,12 @@
-"""What several forms of a report say in the same words."""
+"""Words and signs that several formats of a report share."""
 
 import re
 
-from bpfmatrix.report.model import Cell, Column, Kind, Matrix
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Cell, Column, Kind
 from bpfmatrix.results.outcome import Outcome
 
-__all__ = ["MARKS", "counts", "duration", "headline", "mark", "plain", "said"]
+__all__ = ["MARKS", "counts", "duration", "headline", "mark", "plain", "verdict"]
 
 MARKS = {
     Outcome.PASSED: "✓",
@@ -17,22 +18,24 @@ MARKS = {
     Outcome.ERROR: "E",
     Outcome.INTERRUPTED: "I",
 }
-_NAMED = 6
+_MOST_NAMED_KERNELS = 6
 _WORDS = {Kind.TEST: ("test", "tests"), Kind.PROGRAM: ("program", "programs")}
-# Of a terminal: colours and cursor movements (ECMA-48), and titles of windows.
+# Escape sequences of a terminal: colours and cursor movements (ECMA-48), and window titles.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+# The characters that `plain` replaces.
+_FORBIDDEN = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def mark(cell: Cell | None) -> str:
-    """Return the sign of a cell; nothing where the row was not run."""
+    """Return the sign for a cell; empty if the row was not run."""
     if cell is None:
         return ""
     return MARKS[cell.outcome] + ("*" if cell.expected else "")
 
 
-def said(cell: Cell) -> str:
-    """Return how a cell ended and why, in one line."""
-    if cell.surprising:
+def verdict(cell: Cell) -> str:
+    """Return the outcome of a cell and its reason, in one line."""
+    if cell.is_unexpected_pass:
         return f"passed, not as expected: {cell.expected}"
     word = f"{cell.outcome} as expected" if cell.expected else str(cell.outcome)
     reason = cell.expected or cell.reason
@@ -41,21 +44,26 @@ def said(cell: Cell) -> str:
 
 
 def counts(column: Column, kind: Kind) -> str:
-    """Return how many rows of a kind passed, and how many did what else; empty without any."""
+    """Return how many rows of a kind passed, failed, were skipped, and failed as expected.
+
+    Counts of zero are left out.
+    """
     cells = [cell for row, cell in column.cells.items() if row.kind is kind]
     parts = [f"✓ {passed}"] if (passed := column.count(kind, Outcome.PASSED)) else []
-    if bad := sum(cell.bad for cell in cells):
-        parts.append(f"✗ {bad}")
+    if failed := sum(cell.is_failure for cell in cells):
+        parts.append(f"✗ {failed}")
     if skipped := column.count(kind, Outcome.SKIPPED):
         parts.append(f"- {skipped}")
-    known = sum(c.outcome not in (Outcome.PASSED, Outcome.SKIPPED) and not c.bad for c in cells)
-    if known:
-        parts.append(f"✗* {known}")
+    expected = sum(
+        c.outcome not in (Outcome.PASSED, Outcome.SKIPPED) and not c.is_failure for c in cells
+    )
+    if expected:
+        parts.append(f"✗* {expected}")
     return "  ".join(parts)
 
 
 def headline(matrix: Matrix) -> str:
-    """Return what it all comes to, in one line."""
+    """Return a summary of the whole matrix, in one line."""
     parts = [f"{len(matrix.columns)} kernel{'s' if len(matrix.columns) != 1 else ''}"]
     for kind, words in _WORDS.items():
         if number := sum(row.kind is kind for row in matrix.rows):
@@ -63,7 +71,7 @@ def headline(matrix: Matrix) -> str:
     bad = [column for column in matrix.columns if column.outcome is not Outcome.PASSED]
     if not matrix.columns:
         return "nothing was run"
-    if len(bad) > _NAMED:
+    if len(bad) > _MOST_NAMED_KERNELS:
         parts.append(f"{len(bad)} kernels did not pass")
     elif bad:
         parts.append(f"not passed: {', '.join(column.label for column in bad)}")
@@ -73,8 +81,8 @@ def headline(matrix: Matrix) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person reads them."""
-    if not 0 <= seconds < 1e9:  # a result may say anything
+    """Return a duration for people, such as `1.5 s` or `3 min 20 s`; empty if it is absurd."""
+    if not 0 <= seconds < 1e9:  # a result from elsewhere may have any number
         return ""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -83,12 +91,9 @@ def duration(seconds: float) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text without a terminal's escape sequences, and without other control characters.
+    """Return a text without escape sequences of a terminal and other control characters.
 
-    What is left may stand in XML 1.0 (its production 2, Char).
+    The result has only characters that XML 1.0 allows (its production 2, Char).
     """
     text = _ESCAPES.sub("", text).replace("\r\n", "\n")
     return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-_FORBIDDEN = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix.errors import UsageError
-from bpfmatrix.report import collect
+from bpfmatrix.report import inputs
+from bpfmatrix.report.logs import read_log
 from bpfmatrix.report.model import Kind
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
@@ -34,9 +35,9 @@ def artifact(folder: Path) -> Path:
 
 
 def test_results_are_found_in_all_subfolders(tmp_path: Path) -> None:
-    found = collect.collect([artifact(tmp_path / "of/ci")])
+    found = inputs.read([artifact(tmp_path / "of/ci")])
     assert [result.kind for result in found] == [Kind.TEST, Kind.PROGRAM]
-    assert [result.found for result in found] == [RUN, VERIFIED]
+    assert [result.run for result in found] == [RUN, VERIFIED]
 
 
 def test_other_json_files_in_a_folder_are_ignored(tmp_path: Path) -> None:
@@ -44,13 +45,13 @@ def test_other_json_files_in_a_folder_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "package.json").write_text('{"name": "x"}')
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
-    assert len(collect.collect([tmp_path])) == 2
+    assert len(inputs.read([tmp_path])) == 2
 
 
 def test_logs_are_read_from_beside_their_result(tmp_path: Path) -> None:
-    [run, _] = collect.collect([artifact(tmp_path)])
-    assert collect.read_log(run, RUN.console, 100) == b"booting"
-    assert collect.read_log(run, ".bpfmatrix/results/6.1/gone.log", 100) is None
+    [run, _] = inputs.read([artifact(tmp_path)])
+    assert read_log(run, RUN.console, 100) == b"booting"
+    assert read_log(run, ".bpfmatrix/results/6.1/gone.log", 100) is None
 
 
 @pytest.mark.parametrize(
@@ -75,15 +76,15 @@ def test_a_result_can_not_name_other_files_of_the_machine(tmp_path: Path, name: 
     folder = artifact(tmp_path / "artifact")
     (folder / "results/6.1/link").symlink_to(tmp_path / "secret")
     (folder / "results/6.1/loop").symlink_to("loop")
-    [run, _] = collect.collect([folder])
-    assert collect.read_log(run, name, 100) is None
+    [run, _] = inputs.read([folder])
+    assert read_log(run, name, 100) is None
 
 
 def test_the_middle_of_a_long_log_is_left_out(tmp_path: Path) -> None:
-    [run, _] = collect.collect([artifact(tmp_path)])
+    [run, _] = inputs.read([artifact(tmp_path)])
     (tmp_path / "results/6.1/console.log").write_bytes(b"A" * 50 + b"m" * 1000 + b"Z" * 50)
     expected = b"A" * 50 + b"\n... 1000 bytes left out ...\n" + b"Z" * 50
-    assert collect.read_log(run, RUN.console, 100) == expected
+    assert read_log(run, RUN.console, 100) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,26 +109,26 @@ def test_a_file_that_is_no_result_is_named(tmp_path: Path, text: str, why: str) 
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
-        collect.collect([path])
+        inputs.read([path])
     assert str(path) in caught.value.what
     assert why in caught.value.what
 
 
 def test_a_missing_file_and_an_empty_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no\.json: No such file"):
-        collect.collect([tmp_path / "no.json"])
+        inputs.read([tmp_path / "no.json"])
     with pytest.raises(UsageError, match="no results in this folder"):
-        collect.collect([tmp_path])
+        inputs.read([tmp_path])
 
 
 def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "6.1.json"
     files.write(RUN, path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"new": 1}))
-    [run] = collect.collect([path])
-    assert run.found == RUN
+    [run] = inputs.read([path])
+    assert run.run == RUN
 
 
 def test_a_saved_file_of_several_kernels_is_read(tmp_path: Path) -> None:
     files.save([VERIFIED, VERIFIED], tmp_path / "base.json")
-    assert len(collect.collect([tmp_path / "base.json"])) == 2
+    assert len(inputs.read([tmp_path / "base.json"])) == 2
