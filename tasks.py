@@ -13,7 +13,7 @@ __all__ = ["docs", "namespace"]
 ROOT = Path(__file__).parent
 
 
-@task(help={"check": "Write nothing: fail if a file is out of date."})
+@task(auto_shortflags=False, help={"check": "Write nothing, and fail if a file is out of date."})
 def docs(c: Context, check: bool = False) -> None:
     """Write what is generated from the models of kernels.yaml: JSON schema, documentation."""
     from bpfmatrix.config import reference as generated  # noqa: PLC0415 - `invoke -l` stays fast

@@ -11,13 +11,14 @@ from typing import Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
+from rich.table import Table
 from rich.text import Text
 
 from bpfmatrix.cli.github import GithubLog
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.observer import Observer
 
-__all__ = ["STYLES", "LiveConsole", "make_console"]
+__all__ = ["STYLES", "LiveConsole", "make_console", "make_table"]
 
 STYLES = {
     Outcome.PASSED: "green",
@@ -34,6 +35,14 @@ def make_console(stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = 200
     return console
+
+
+def make_table(*columns: str, gap: int = 3, header: bool = True) -> Table:
+    """Return a table without lines, whose columns have `gap` spaces between them."""
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=header)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 class LiveConsole(Observer):

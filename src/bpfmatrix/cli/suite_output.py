@@ -5,10 +5,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
-from bpfmatrix.cli.console import STYLES, LiveConsole
+from bpfmatrix.cli.console import STYLES, LiveConsole, make_table
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
@@ -81,8 +80,7 @@ class SuiteConsole(LiveConsole):
 
     def matrix(self, runs: Sequence[KernelRun], seconds: float) -> None:
         """Print the table of all kernels, and then what did not pass."""
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        table.add_column("")
+        table = make_table("")
         for run in runs:
             table.add_column(_shown_release(run), justify="left")
         table.add_row("tests", *(self._cell(run) for run in runs))
