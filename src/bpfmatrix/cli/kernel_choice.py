@@ -29,7 +29,11 @@ def one_kernel(values: Values) -> tuple["Project", str]:
     if bool(kernel) == bool(image):
         raise UsageError("name the kernel, either by --kernel or by --image")
     project = Project.load()
-    return project.with_image(image) if image else (project, kernel or "")
+    if image is None:
+        return project, kernel or ""
+    from bpfmatrix.kernels.image_option import with_image
+
+    return with_image(project, image)
 
 
 def several_kernels(
@@ -77,9 +81,9 @@ def with_available(project: "Project", patterns: str | None) -> tuple["Project",
     `*-arm64`. The ids are those to run if there are no patterns. Prints which series are left out,
     and why.
     """
-    from bpfmatrix import kernels
+    from bpfmatrix.kernels.series import available
 
-    found = kernels.available(project.config, project.cache)
+    found = available(project.config, project.cache)
     parts = [part.strip() for part in patterns.split(",")] if patterns is not None else []
     # Without this, `7.*` would match each series twice as soon as one entry is for arm64.
     other_architectures = any("-" in re.sub(r"\[.*?\]", "", part) for part in parts)

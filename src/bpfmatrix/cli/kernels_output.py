@@ -9,7 +9,7 @@ from typing import Any
 from bpfmatrix import kernels
 from bpfmatrix.cli.console import make_console, make_table
 from bpfmatrix.config.project import Project
-from bpfmatrix.kernels.build import Built
+from bpfmatrix.kernels.build import BuiltKernel
 from bpfmatrix.kernels.catalogue import Offer
 from bpfmatrix.vm import template
 
@@ -65,7 +65,7 @@ def _age(seconds: int | None) -> str:
     return f"{seconds} s"
 
 
-def print_kernel_build(project: Project, built: Built, version: str) -> None:
+def print_kernel_build(project: Project, built: BuiltKernel, version: str) -> None:
     """Print the files of a kernel that was built, and how to run it."""
     console = make_console()
     folder = project.relative(built.folder)

@@ -93,10 +93,10 @@ def _duration(text: str) -> float:
     return parse_duration(text)
 
 
-def _share(text: str) -> str:
-    from bpfmatrix.config.value_types import parse_share
+def _max_insns(text: str) -> str:
+    from bpfmatrix.config.value_types import parse_max_insns
 
-    return parse_share(text)
+    return parse_max_insns(text)
 
 
 def _growth(text: str) -> float:
@@ -216,7 +216,7 @@ MAX_INSNS = _value(
     "max-insns",
     "SHARE",
     "Fail a program that takes more of the verifier's instruction limit: 80%, or a number.",
-    _share,
+    _max_insns,
 )
 LIMIT = _value(
     "limit", "DURATION", "The time limit for loading one program, such as 30s.", _duration

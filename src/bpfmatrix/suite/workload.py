@@ -207,7 +207,7 @@ class SuiteWork(Work[KernelRun]):
 
     def _trace(self, session: GuestSession) -> tuple[str, ...]:
         """Return the call trace of what broke the kernel while tests ran."""
-        from bpfmatrix.kernels import call_trace, symbols  # noqa: PLC0415 - seldom needed
+        from bpfmatrix.kernels.symbols import call_trace, debug_info  # noqa: PLC0415 - seldom needed
 
         try:
             text = session.console.read_bytes()[self._console_bytes :]
@@ -215,9 +215,9 @@ class SuiteWork(Work[KernelRun]):
             return ()
         frames = call_trace.find(text.decode(errors="replace"))
         project, image = self._project, self._prepared.image
-        if known := symbols.at_hand(project.root, image, project.cache):
+        if known := debug_info.at_hand(project.root, image, project.cache):
             frames = call_trace.located(frames, known)
-        return tuple(call_trace.shown(frames))
+        return tuple(call_trace.formatted(frames))
 
     def _keep_executables(self) -> None:
         """Copy the executables beside their core files: a later build replaces the originals."""

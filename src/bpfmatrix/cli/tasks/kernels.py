@@ -124,9 +124,9 @@ def build(values: Values) -> None:
         "sha256": values[options.SHA256],
         "suite": values[options.SUITE],
     }
-    asked, arch = build.asked(project.config, version, given, values[options.ARCH] or "")
+    chosen, arch = build.build_source(project.config, version, given, values[options.ARCH] or "")
     with shown() as report:
-        built = build.build(asked, arch, project.root, project.cache, report)
+        built = build.build(chosen, arch, project.root, project.cache, report)
     print_kernel_build(project, built, version)
 
 

@@ -21,7 +21,7 @@ def profile_python(values: Values) -> int:
     """
     from bpfmatrix.cli import profile
     from bpfmatrix.config.project import Project
-    from bpfmatrix.profile.recording import ProfileOptions
+    from bpfmatrix.profile.workload import ProfileOptions
 
     return profile.profile(
         Project.load(),
