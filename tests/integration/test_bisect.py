@@ -65,7 +65,7 @@ def test_an_end_that_is_not_what_was_said(three: ToolProject) -> None:
         "bisect", "--good", "5.10", "--bad", "6.1", "--", "test", "-e", "/sys/fs/bpf"
     )
     assert done.status == 1
-    assert "error: 6.1 was said to be bad, but it is good" in done.output
+    assert "error: 6.1 was given as bad, but it is good" in done.output
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def mark(cell: Cell | None) -> str:
 def said(cell: Cell) -> str:
     """Return how a cell ended and why, in one line."""
     if cell.surprising:
-        return f"passed, not as expected: {cell.expected}"
+        return f"passed unexpectedly: {cell.expected}"
     word = f"{cell.outcome} as expected" if cell.expected else str(cell.outcome)
     reason = cell.expected or cell.reason
     code = f" ({cell.code})" if cell.code else ""
