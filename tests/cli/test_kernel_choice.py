@@ -1,3 +1,5 @@
+"""Kernels by id and pattern: --kernels."""
+
 import pytest
 
 from bpfmatrix.cli.kernel_choice import kernel_ids

@@ -1,3 +1,5 @@
+"""The console of a verification: tables, explanations and comparisons, in a pipe."""
+
 import io
 
 import pytest
@@ -76,7 +78,7 @@ def test_several_kernels_are_one_table(library_project: Project, shown: io.Strin
     assert not any(line.startswith("since when") for line in lines)
 
 
-def test_what_loads_on_another_kernel_can_be_bisected(
+def test_a_failure_of_a_program_that_loads_elsewhere_names_the_bisection(
     library_project: Project, shown: io.StringIO
 ) -> None:
     show(library_project, on("5.10", rejected("two")), on("6.1", loaded("two")))
@@ -91,7 +93,7 @@ def test_one_kernel_has_its_statistics(library_project: Project, shown: io.Strin
     assert "6.1.9       passed  1 of 1 program loaded" in shown.getvalue()
 
 
-def test_a_large_table_has_what_is_worth_saying(
+def test_a_large_table_leaves_out_what_loaded_on_every_kernel(
     library_project: Project, shown: io.StringIO
 ) -> None:
     fine = [loaded(f"program_{number}") for number in range(100)]
@@ -120,7 +122,7 @@ def test_each_column_is_in_one_table(widths: list[int], room: int) -> None:
         assert len(table) == 1 or sum(widths[number] + 3 for number in table) <= room
 
 
-def test_a_kernel_that_died_is_told_with_its_console(
+def test_a_kernel_that_panicked_has_its_console_and_one_explanation(
     library_project: Project, shown: io.StringIO
 ) -> None:
     died = ProgramResult("a.o", "one", Outcome.PANIC, code=Code.KERNEL_DIED, reason="sysrq")

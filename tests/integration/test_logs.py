@@ -22,7 +22,7 @@ def test_the_logs_of_the_last_run(project: ToolProject) -> None:
     done = project.invoke("logs", "--kernel", "6.1", "--test", "on")
     assert done.status == 2
     assert "has no log of 'on' (did you mean \"one\"?)" in done.output
-    assert "There is: console, one." in done.output
+    assert "It has: console, one." in done.output
 
 
 def test_a_run_is_followed_to_its_end(project: ToolProject) -> None:

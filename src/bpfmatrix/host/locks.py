@@ -4,7 +4,6 @@ A lock is one of flock(2), always exclusive. It ends with its holder, however th
 file stays: removing it would let two processes hold locks on two files of one name.
 """
 
-import asyncio
 import contextlib
 import fcntl
 import os
@@ -49,6 +48,8 @@ def folder_locked_if_free(path: Path) -> Iterator[bool]:
 @contextlib.asynccontextmanager
 async def locked_in_loop(path: Path) -> AsyncIterator[None]:
     """Hold the lock as `locked` does; the event loop goes on while this waits."""
+    import asyncio  # noqa: PLC0415 - off the start-up path
+
     with _opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
         # flock(2) can only block or fail, and tells nobody when a lock becomes free.
         while not _taken(descriptor):
