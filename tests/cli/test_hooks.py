@@ -34,7 +34,7 @@ class Checkout:
         return self.root.parent / "calls"
 
     def git(self, *words: str, status: int = 0) -> str:
-        # Without the configuration of host and user, and without the variables of a hook that runs this.
+        # Without the configuration of host and user, and without the variables of a running hook.
         own = {k: v for k, v in plain_environment().items() if not k.startswith("GIT_")}
         own |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         for who in ("AUTHOR", "COMMITTER"):
@@ -151,7 +151,7 @@ def test_a_hook_that_exists_can_still_stop_a_push(checkout: Checkout) -> None:
 
 
 def test_a_hook_that_exists_need_not_read_its_input(checkout: Checkout) -> None:
-    # git ignores the broken pipe of such a hook, and ours must too. These refs do not fit into a pipe.
+    # git ignores the broken pipe of such a hook, and ours must too. The refs do not fit in it.
     path = checkout.hook("")
     path.write_text("#!/bin/sh\nexit 0\n")
     refs = [f"HEAD:refs/heads/branch-with-a-long-name-{number:060}" for number in range(500)]
