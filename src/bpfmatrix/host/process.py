@@ -9,7 +9,7 @@ from typing import Literal
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import tools
 
-__all__ = ["output", "tied"]
+__all__ = ["output", "run_merged", "tied"]
 
 _REASON_CHARACTERS = 200
 
@@ -28,6 +28,26 @@ def tied(command: Sequence[str | Path], by: Literal["KILL", "TERM"] = "KILL") ->
         *(str(tools.require("setpriv", "util-linux")), "--pdeathsig", by, "--"),
         *("sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', ours, *map(str, command)),
     ]
+
+
+def run_merged(
+    command: Sequence[str | Path], cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with its standard error merged into its standard output.
+
+    `env` has further environment variables.
+    """
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
 
 
 def output(
