@@ -20,9 +20,9 @@ from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import cache, files
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.session import fingerprint
 from bpfmatrix.session.host_files import HostFilesPlan
 from bpfmatrix.session.preparation import Prepared
+from bpfmatrix.suite import fingerprint
 from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.vm.accelerator import Accelerator
 from bpfmatrix.vm.launch import MachineSpec

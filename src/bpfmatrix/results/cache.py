@@ -1,6 +1,6 @@
 """The cache of results: runs that passed and would pass again, as nothing changed since.
 
-A run is known by its fingerprint (`bpfmatrix.session.fingerprint`). `remember` keeps a run that
+A run is known by its fingerprint (`bpfmatrix.suite.fingerprint`). `remember` keeps a run that
 passed; `recall` returns it. Failures are never kept: a failure may have been an accident, and what
 people do about it is to run the tests again.
 """

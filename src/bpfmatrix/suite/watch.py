@@ -19,8 +19,7 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import sparse
 from bpfmatrix.session.guest_session import enter
 from bpfmatrix.session.observer import Observer
-from bpfmatrix.session.pipeline import run_prepared
-from bpfmatrix.session.preparation import Prepared, prepare
+from bpfmatrix.session.pipeline import prepare_one, run_prepared
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.workload import SuiteWorkload
 
@@ -84,37 +83,29 @@ async def _once(
     saves: "_Saves | None",
 ) -> None:
     """Restore a machine, wait for a save if there are `saves`, build and run."""
-    waiting = _prepare(project, id, workload, observer if saves is None else Observer())
+    waiting = prepare_one(project, id, workload, observer if saves is None else Observer())
     disk = project.state / "watch" / "payload.ext4"
     disk.parent.mkdir(parents=True, exist_ok=True)
     with disk.open("wb") as file:
         file.truncate(waiting.spec.payload.stat().st_size)
     spec = dataclasses.replace(waiting.spec, payload=disk)
     waiting = dataclasses.replace(waiting, spec=spec)
-    console, cold = disk.with_name("console.log"), workload.options.cold
-    async with enter(project, waiting, console, cold, observer) as entered:
+    console = disk.with_name("console.log")
+    async with enter(project, waiting, console, observer) as entered:
         if saves is not None:
             observer.doing(id, "watch", _folders_text(project))
             observer.note(f"saved   {await saves.next()}")
         saved = time.monotonic()
-        prepared = _prepare(project, id, workload, observer)
+        prepared = prepare_one(project, id, workload, observer)
         if prepared.spec.payload.stat().st_size != disk.stat().st_size:
             raise BpfmatrixError("the payload outgrew its disk", "It runs at the next save.")
         # The same file, which QEMU has open.
         with prepared.spec.payload.open("rb") as made, disk.open("r+b") as ours:
             sparse.copy(made.fileno(), ours.fileno())
         prepared = dataclasses.replace(prepared, spec=spec)
-        work = workload.work(prepared, observer)
-        workload.begin(prepared.kernel)
-        await run_prepared(project, prepared, work, observer, entered=entered)
+        await run_prepared(project, prepared, workload, observer, entered=entered)
         if saves is not None:
             observer.note(f"{time.monotonic() - saved:.2f} s from save to verdict")
-
-
-def _prepare(project: Project, id: str, workload: SuiteWorkload, observer: Observer) -> Prepared:
-    kernel = project.config.kernel(id)
-    payload = workload.payload(kernel.arch, observer)
-    return prepare(project, kernel, payload, workload.options, observer)
 
 
 def _folders(project: Project) -> list[Path]:

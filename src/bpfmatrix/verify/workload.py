@@ -1,7 +1,7 @@
 """Loading every program of eBPF objects: the workload of `verify`, and of a bisection by program.
 
-The loader in the guest prints what happens; a `Collector` turns that into the `Verification` of the
-kernel, which is written to `.bpfmatrix/verify/<kernel>.json`.
+The loader in the guest prints events; a `Collector` turns them into the `Verification` of the
+kernel, which is kept in `.bpfmatrix/verify/<kernel>.json`.
 """
 
 import os
@@ -18,14 +18,8 @@ from bpfmatrix.results import files
 from bpfmatrix.results.expectations import Expected
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, Verification, verdict
-from bpfmatrix.session.guest_session import (
-    EnteredGuest,
-    GuestSession,
-    cleared,
-    unprepared_facts,
-)
+from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepared_facts
 from bpfmatrix.session.observer import Observer
-from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import MatrixWorkload, Work
 from bpfmatrix.verify.collector import Collector, Judge
@@ -58,14 +52,14 @@ class Details:
 class VerifyWorkload(MatrixWorkload[Verification]):
     """The objects that are to be loaded, and how."""
 
+    options: VerifyOptions
+
     def __init__(
         self, project: Project, plan: LoadPlan, options: VerifyOptions, folder: Path
     ) -> None:
-        super().__init__(SessionOptions(cold=options.cold))
+        super().__init__(options, folder)
         self._project = project
         self._plan = plan
-        self._verify_options = options
-        self._folder = folder
         self.details: dict[str, Details] = {}
         """By the kernel's id, once its verification is finished."""
 
@@ -77,9 +71,9 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         observer: Observer,
         folder: Path | None = None,
     ) -> "VerifyWorkload":
-        """Build and read the objects; UsageError where one of them can't be loaded anywhere.
+        """Build and read the objects; UsageError if one of them can't be loaded on any kernel.
 
-        `folder` is where verifications and logs are written (default: `.bpfmatrix/verify`).
+        Verifications and logs are written to `folder` (default: `.bpfmatrix/verify`).
         """
         plan = LoadPlan.make(project, _objects(project, options, observer), options)
         programs = sum(len(object.programs) for object in plan.by_place.values())
@@ -94,23 +88,15 @@ class VerifyWorkload(MatrixWorkload[Verification]):
 
     def work(self, prepared: Prepared, observer: Observer) -> "VerifyWork":
         """See Workload."""
+        folder = self.folder / prepared.kernel.id
         return VerifyWork(
-            *(self._project, prepared, self._plan, self._verify_options, observer),
-            *(self._folder, self.details),
+            *(self._project, prepared, self._plan, self.options, observer), folder, self.details
         )
 
-    def unprepared(self, kernel: KernelConfig, reason: str, observer: Observer) -> Verification:
-        """See Workload."""
-        facts = unprepared_facts(kernel)
-        verification = Verification(kernel.id, Outcome.ERROR, reason, **facts)
-        files.write(verification, self._folder / f"{kernel.id}.json")
+    def unprepared(self, kernel: KernelConfig, reason: str) -> Verification:
+        """See MatrixWorkload."""
         self.details[kernel.id] = Details()
-        observer.finished(verification)
-        return verification
-
-    def begin(self, kernel: KernelConfig) -> None:
-        """See Workload."""
-        cleared(self._folder, kernel.id)
+        return Verification(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
 
 
 def _objects(project: Project, options: VerifyOptions, observer: Observer) -> list[ObjectFile]:
@@ -143,13 +129,12 @@ class VerifyWork(Work[Verification]):
         details: dict[str, Details],
     ) -> None:
         kernel, version = prepared.kernel, prepared.image.version or prepared.image.release
-        super().__init__(folder / kernel.id)
+        super().__init__(folder)
         self.limit_seconds = kernel.timeout.run
         self._project = project
         self._prepared = prepared
         self._plan = plan
         self._observer = observer
-        self._file = folder / f"{kernel.id}.json"
         self._details = details
         self._failure: tuple[Outcome, str] | None = None
         self._oops = False
@@ -158,7 +143,7 @@ class VerifyWork(Work[Verification]):
             Expected.of(kernel.expect, version),
         )
         self._collector = Collector(
-            *(plan.by_place, folder / kernel.id, project.relative, judge),
+            *(plan.by_place, folder, project.relative, judge),
             partial(observer.result, kernel.id),
         )
         self._too_old = plan.too_old(version)
@@ -237,6 +222,4 @@ class VerifyWork(Work[Verification]):
             console=self._project.relative(console) if console.exists() else "",
         )
         self._details[verification.kernel] = Details(collector.lines, collector.left_out)
-        files.write(verification, self._file)
-        self._observer.finished(verification)
         return verification

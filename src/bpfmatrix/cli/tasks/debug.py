@@ -39,7 +39,7 @@ def debug(
 ) -> None:
     """Run the tests of one kernel under gdb, which stops in the verifier."""
     from bpfmatrix.cli.debug import debug as run_in_gdb  # noqa: PLC0415 - `invoke -l` stays fast
-    from bpfmatrix.debug.session import DebugOptions  # noqa: PLC0415
+    from bpfmatrix.debug.options import DebugOptions  # noqa: PLC0415
 
     if bool(kernel) == bool(image):
         raise UsageError("name the kernel, either by --kernel or by --image")
