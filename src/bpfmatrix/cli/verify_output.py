@@ -15,7 +15,7 @@ from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 from bpfmatrix.verify.compare import Change, Cost
-from bpfmatrix.verify.source import Annotated
+from bpfmatrix.verify.source import AnnotatedProgram
 
 __all__ = ["VerifyConsole", "print_annotated"]
 
@@ -357,7 +357,7 @@ def _bytes(value: int | None) -> str:
     return f"{value} B"
 
 
-def print_annotated(program: str, release: str, found: Annotated) -> None:
+def print_annotated(program: str, release: str, found: AnnotatedProgram) -> None:
     """Print the source of a program with what each line costs."""
     console = make_console()
     console.print(

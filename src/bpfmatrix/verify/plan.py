@@ -1,8 +1,8 @@
-"""What `invoke verify` gives to a machine: the loader, the objects, and the loader's words.
+"""What `invoke verify` gives to a guest: the loader, the objects, and the loader's options.
 
-`LoadPlan.make` reads the objects, and refuses what no kernel could load. `LoadPlan.commands` gives
-the commands for one kernel, and `LoadPlan.too_old` the objects that it is too old for. The guest
-sees the objects under numbers, so that their own names may be anything.
+`LoadPlan.make` reads the objects, and refuses those that no kernel can load. `LoadPlan.commands`
+returns the commands for one kernel, and `LoadPlan.too_old` the objects that it is too old for. In
+the guest, the objects are numbered, so that their own names may be anything.
 """
 
 import dataclasses
@@ -16,50 +16,49 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError, suggestion
 from bpfmatrix.host.versions import numbers
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
-from bpfmatrix.verify.collector import LoadedObject
-from bpfmatrix.verify.objects import Inspected, ObjectFile, inspect
+from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect
 from bpfmatrix.verify.options import VerifyOptions
 
-__all__ = ["Group", "LoadPlan"]
+__all__ = ["LoadPlan", "ObjectGroup"]
 
 _FOLDER = "objects"
-# The tests of ebpf/ know it too (support/internal/requirement).
+# Also read by the loader, and by the tests of ebpf/ (support/internal/requirement).
 _IGNORED = "BPFMATRIX_IGNORE_REQUIREMENTS"
 
 
 @dataclass(frozen=True)
-class Group:
-    """Objects that one call of the loader loads, for they have the same settings."""
+class ObjectGroup:
+    """Objects with the same settings, which one call of the loader loads."""
 
     words: tuple[str, ...]
     """The loader's options."""
     places: tuple[str, ...]
-    """The objects' paths in the payload, by which the loader calls them."""
+    """The paths of the objects in the payload: their names in the loader's events, too."""
 
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """All that is to be loaded."""
+    """All objects that are to be loaded. A `place` is an object's path in the payload."""
 
     by_place: Mapping[str, LoadedObject]
-    """The objects, by their places."""
-    groups: tuple[Group, ...]
+    groups: tuple[ObjectGroup, ...]
     requires: Mapping[str, str]
     """What objects need, such as `5.17 bpf_loop`, by their places."""
     files: Mapping[str, Path]
+    """The object files on the host, by their places."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """The loader's environment."""
+    """The loader's environment variables."""
 
     @classmethod
     def make(
         cls, project: Project, objects: Sequence[ObjectFile], options: VerifyOptions
     ) -> "LoadPlan":
-        """Read the objects; UsageError says what can't be loaded, or means nothing."""
+        """Read the objects; UsageError if one can't be loaded, or an option names nothing."""
         read = [(one, inspect(one.path, one.name)) for one in objects]
         _check_names(read, options)
         by_place, files, requires = {}, {}, {}
         ignored = _ignored(project)
-        grouped: dict[str, list[tuple[str, ObjectFile, Inspected]]] = {}
+        grouped: dict[str, list[tuple[str, ObjectFile, ObjectContents]]] = {}
         for number, (one, found) in enumerate(read, start=1):
             programs = tuple(n for n in found.programs if not options.only or n in options.only)
             if not programs:
@@ -80,18 +79,21 @@ class LoadPlan:
             *("--log-level", "full" if options.full_log else "stats", "--limit", f"{limit:g}"),
         )
         groups = tuple(
-            Group((*common, *_words(members, options)), tuple(place for place, *_ in members))
+            ObjectGroup((*common, *_words(members, options)), tuple(place for place, *_ in members))
             for members in grouped.values()
         )
-        # The loader reads what an object requires too.
+        # The loader reads the requirements too, so it has to be told to ignore them.
         return cls(by_place, groups, requires, files, {_IGNORED: "1"} if ignored else {})
 
     def payload(self, loader: Path) -> Payload:
-        """Return what the guest gets."""
+        """Return the payload: the loader, and the objects."""
         return Payload((Executable(loader, "program"),), env=dict(self.env), extra=dict(self.files))
 
     def too_old(self, version: str) -> dict[str, str]:
-        """Return why a kernel of this release can't have some of the objects, by their places."""
+        """Return the reasons for which objects need a newer kernel, by their places.
+
+        `version` is the upstream release of the kernel, such as `6.1.192`.
+        """
         release, found = numbers(version), {}
         for place, text in self.requires.items():
             needed, _, feature = text.partition(" ")
@@ -101,8 +103,11 @@ class LoadPlan:
 
     def commands(
         self, loader: Path, left_out: Iterable[str], cpus: int
-    ) -> list[tuple[Group, tuple[str, ...]]]:
-        """Return the groups without what is left out, each with its command in the guest."""
+    ) -> list[tuple[ObjectGroup, tuple[str, ...]]]:
+        """Return the groups, each with its command in the guest.
+
+        `left_out` are the places of objects that are not to be loaded.
+        """
         out = set(left_out)
         found = []
         for group in self.groups:
@@ -116,18 +121,18 @@ class LoadPlan:
 
 
 def _ignored(project: Project) -> bool:
-    """Whether objects are loaded whatever they require, as vendors' kernels may have it."""
+    """Whether requirements are ignored: a vendor's kernel may have features of newer ones."""
     given = (os.environ, project.config.payload.env)
     return any(environment.get(_IGNORED) == "1" for environment in given)
 
 
 def _words(
-    members: Sequence[tuple[str, ObjectFile, Inspected]], options: VerifyOptions
+    members: Sequence[tuple[str, ObjectFile, ObjectContents]], options: VerifyOptions
 ) -> list[str]:
     settings: VerifyObjects = members[0][1].settings
     symbols = frozenset[str]().union(*(found.symbols for _, _, found in members))
     programs = {name for _, _, found in members for name in found.programs}
-    # What the command line says of a constant is for the objects that have it.
+    # A constant or a map size of the command line is only for the objects that have it.
     constants = {
         **{name: _text(value) for name, value in settings.set.items()},
         **{name: value for name, value in options.set.items() if name in symbols},
@@ -153,8 +158,8 @@ def _text(value: str | int | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_names(read: Sequence[tuple[ObjectFile, Inspected]], options: VerifyOptions) -> None:
-    """Refuse names that none of the objects has."""
+def _check_names(read: Sequence[tuple[ObjectFile, ObjectContents]], options: VerifyOptions) -> None:
+    """Raise a UsageError for a name on the command line that none of the objects has."""
     symbols = sorted(frozenset[str]().union(*(found.symbols for _, found in read)))
     programs = sorted({name for _, found in read for name in found.programs})
     for option, names, known, what in (

@@ -22,17 +22,18 @@ from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepar
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import MatrixWorkload, Work
-from bpfmatrix.verify.collector import Collector, Judge
+from bpfmatrix.verify.collector import Collector
+from bpfmatrix.verify.judge import Judge
 from bpfmatrix.verify.objects import ObjectFile, find
 from bpfmatrix.verify.options import VerifyOptions
-from bpfmatrix.verify.plan import Group, LoadPlan
-from bpfmatrix.verify.verifierlog import Line
+from bpfmatrix.verify.plan import LoadPlan, ObjectGroup
+from bpfmatrix.verify.verifierlog import LineInfo
 from bpfmatrix.vm.protocol import Exited, Output, Started, TestCommand
 
 __all__ = ["Details", "VerifyWork", "VerifyWorkload"]
 
-# What becomes of the program that was being loaded when its machine ended.
-_FATES = {
+# The outcome and the code of a program that was being loaded when its machine ended.
+_ENDED = {
     Outcome.PANIC: (Outcome.PANIC, Code.KERNEL_DIED),
     Outcome.LOST: (Outcome.LOST, Code.KERNEL_DIED),
     Outcome.TIMEOUT: (Outcome.TIMEOUT, Code.TIMEOUT),
@@ -41,12 +42,12 @@ _FATES = {
 
 @dataclass(frozen=True)
 class Details:
-    """What is known right after a verification, and not kept in its file."""
+    """What is known right after a verification, but not kept in its file."""
 
-    lines: dict[tuple[str, str], list[Line]] = field(default_factory=dict)
-    """The source of programs, by object and program, as their BTF tells."""
+    lines: dict[tuple[str, str], list[LineInfo]] = field(default_factory=dict)
+    """The source lines in the BTF of programs, by object and program."""
     left_out: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Why a program has no log that should have one."""
+    """Why a program that should have a log has none, by object and program."""
 
 
 class VerifyWorkload(MatrixWorkload[Verification]):
@@ -149,7 +150,7 @@ class VerifyWork(Work[Verification]):
         self._too_old = plan.too_old(version)
         loader = prepared.payload.tests[0].path
         commands = plan.commands(loader, self._too_old, kernel.qemu.cpus)
-        self._commands: list[tuple[Group, TestCommand]] = [
+        self._commands: list[tuple[ObjectGroup, TestCommand]] = [
             (group, TestCommand(number, argv, kernel.timeout.run))
             for number, (group, argv) in enumerate(commands, start=1)
         ]
@@ -176,15 +177,15 @@ class VerifyWork(Work[Verification]):
             place, reason = self._too_old.popitem()
             self._collector.skip(self._plan.by_place[place], reason)
 
-    def _close_loader(self, group: Group, exited: Exited) -> None:
-        """Take note of how a loader ended."""
+    def _close_loader(self, group: ObjectGroup, exited: Exited) -> None:
+        """Take the end of a loader: programs of its group without a result get one."""
         self._collector.close()
         if exited.oops:
             self._oops = True
-        said = self._collector.said.splitlines()
-        reason, outcome, code = "", Outcome.ERROR, Code.LOADER_CRASHED
+        messages = self._collector.messages.splitlines()
+        outcome = Outcome.TIMEOUT if exited.limit else Outcome.ERROR
         if exited.limit:
-            outcome, reason = Outcome.TIMEOUT, "the loader ran into timeout.run"
+            reason = "the loader ran into timeout.run"
         elif exited.status != 0:
             reason = f"the loader ended: {exited.reason}"
         elif self._collector.ended == 0:
@@ -192,10 +193,10 @@ class VerifyWork(Work[Verification]):
         else:
             self._collector.ended = 0
             reason = "the loader did not say what came of it"
-        if said and exited.status != 0:
-            reason = f"{reason}: {said[0]}"
+        if messages and exited.status != 0:
+            reason = f"{reason}: {messages[0]}"
         objects = [self._plan.by_place[place] for place in group.places]
-        self._collector.abandon(outcome, code, reason, objects)
+        self._collector.abandon(outcome, Code.LOADER_CRASHED, reason, objects)
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """See Work."""
@@ -210,7 +211,7 @@ class VerifyWork(Work[Verification]):
             collector.oops()
         if failure is not None:
             outcome, reason = failure
-            collector.abandon(*_FATES.get(outcome, (Outcome.ERROR, Code.NOT_RUN)), reason)
+            collector.abandon(*_ENDED.get(outcome, (Outcome.ERROR, Code.NOT_RUN)), reason)
         outcome, reason = failure or verdict(collector.programs)
         if self._oops and outcome in FINE:
             outcome, reason = Outcome.FAILED, "the kernel had an oops while programs were loaded"
