@@ -30,7 +30,13 @@ def profile_python(
 
     limit = None if timeout is None else duration("--timeout", timeout)
     status = profile.profile(
-        *(Project.load(), kernel, Path(script), behind_dashes(), ProfileOptions(limit, cold)),
+        *(
+            Project.load(),
+            kernel,
+            Path(script),
+            behind_dashes(),
+            ProfileOptions(cold=cold, limit_seconds=limit),
+        ),
         Path(flamegraph) if flamegraph else None,
     )
     if status:
