@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from bpfmatrix.shell.streams import Input, Output, are_one
+from bpfmatrix.shell.streams import InputStream, OutputStream, are_one
 
 BOUNDARY = b"0123456789abcdef"
 
@@ -18,7 +18,7 @@ def test_an_input_passes_on_its_end_after_all_of_it() -> None:
         ours, guests = socket.socketpair()
         with ours, guests:
             guests.settimeout(10)
-            Input(reading, ours).start()
+            InputStream(reading, ours).start()
             content = os.urandom(1 << 20)
             writer = threading.Thread(target=_write, args=(writing, content))
             writer.start()
@@ -46,7 +46,7 @@ def test_an_output_ends_at_its_boundary() -> None:
         reading, writing = os.pipe()
         ours, guests = socket.socketpair()
         with ours, guests:
-            output = Output(writing, ours, BOUNDARY, lambda: None)
+            output = OutputStream(writing, ours, BOUNDARY, lambda: None)
             output.start()
             guests.sendall(b"hello " + BOUNDARY[:5] + b" there" + BOUNDARY[:9])
             guests.sendall(BOUNDARY[9:])
@@ -66,7 +66,7 @@ def test_an_output_that_nobody_reads_is_told_once_and_does_not_hold_up_the_guest
         told: list[None] = []
         with ours, guests:
             guests.settimeout(10)
-            output = Output(writing, ours, BOUNDARY, lambda: told.append(None))
+            output = OutputStream(writing, ours, BOUNDARY, lambda: told.append(None))
             output.start()
             await asyncio.to_thread(guests.sendall, bytes(4 << 20) + BOUNDARY)
             await asyncio.wait_for(output.done.wait(), 10)
@@ -86,7 +86,7 @@ def test_three_times_the_escape_key_ends_a_terminal(typed: bytes, ends: bool) ->
         ours, guests = socket.socketpair()
         called = asyncio.Event()
         with ours, guests:
-            Input(reading, ours, called.set).start()
+            InputStream(reading, ours, called.set).start()
             os.write(writing, typed)
             try:
                 await asyncio.wait_for(called.wait(), 0.3)

@@ -12,7 +12,7 @@ from rich.text import Text
 from bpfmatrix import kernels
 from bpfmatrix.bisect import candidates, search, trial
 from bpfmatrix.bisect.candidates import Candidates
-from bpfmatrix.bisect.search import Answer, Found
+from bpfmatrix.bisect.search import Answer, SearchResult
 from bpfmatrix.bisect.trial import Trial
 from bpfmatrix.cli.console import make_console
 from bpfmatrix.config.project import Project
@@ -137,7 +137,7 @@ def _end_error(asker: _Asker, id: str, said: Answer, answer: Answer) -> Bpfmatri
     )
 
 
-def _print(console: Console, found: Found, chosen: Candidates, asker: _Asker) -> None:
+def _print(console: Console, found: SearchResult, chosen: Candidates, asker: _Asker) -> None:
     after = asker.trials[found.after].answer
     console.print()
     console.print(
@@ -155,7 +155,7 @@ def _print(console: Console, found: Found, chosen: Candidates, asker: _Asker) ->
     )
 
 
-def _as_json(found: Found, chosen: Candidates, asker: _Asker) -> dict[str, object]:
+def _as_json(found: SearchResult, chosen: Candidates, asker: _Asker) -> dict[str, object]:
     return {
         "first": {"kernel": found.after, "answer": asker.trials[found.after].answer},
         "last": {"kernel": found.before, "answer": asker.trials[found.before].answer},

@@ -19,11 +19,12 @@ from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
 from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect
 from bpfmatrix.verify.options import VerifyOptions
 
-__all__ = ["LoadPlan", "ObjectGroup"]
+__all__ = ["IGNORE_REQUIREMENTS", "LoadPlan", "ObjectGroup"]
 
 _FOLDER = "objects"
 # Also read by the loader, and by the tests of ebpf/ (support/internal/requirement).
-_IGNORED = "BPFMATRIX_IGNORE_REQUIREMENTS"
+IGNORE_REQUIREMENTS = "BPFMATRIX_IGNORE_REQUIREMENTS"
+"""The environment variable that has objects loaded on kernels that they declare to be too old."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class LoadPlan:
             for members in grouped.values()
         )
         # The loader reads the requirements too, so it has to be told to ignore them.
-        return cls(by_place, groups, requires, files, {_IGNORED: "1"} if ignored else {})
+        env = {IGNORE_REQUIREMENTS: "1"} if ignored else {}
+        return cls(by_place, groups, requires, files, env)
 
     def payload(self, loader: Path) -> Payload:
         """Return the payload: the loader, and the objects."""
@@ -123,7 +125,7 @@ class LoadPlan:
 def _ignored(project: Project) -> bool:
     """Whether requirements are ignored: a vendor's kernel may have features of newer ones."""
     given = (os.environ, project.config.payload.env)
-    return any(environment.get(_IGNORED) == "1" for environment in given)
+    return any(environment.get(IGNORE_REQUIREMENTS) == "1" for environment in given)
 
 
 def _words(

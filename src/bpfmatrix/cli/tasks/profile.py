@@ -29,14 +29,9 @@ def profile_python(
     from bpfmatrix.profile.recording import ProfileOptions  # noqa: PLC0415
 
     limit = None if timeout is None else duration("--timeout", timeout)
+    options = ProfileOptions(cold=cold, limit_seconds=limit)
     status = profile.profile(
-        *(
-            Project.load(),
-            kernel,
-            Path(script),
-            behind_dashes(),
-            ProfileOptions(cold=cold, limit_seconds=limit),
-        ),
+        *(Project.load(), kernel, Path(script), behind_dashes(), options),
         Path(flamegraph) if flamegraph else None,
     )
     if status:
