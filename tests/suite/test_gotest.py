@@ -9,7 +9,7 @@ from bpfmatrix.payload.go import run_arguments
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite import gotest
-from bpfmatrix.suite.gotest import GoOutput, Throttle, said
+from bpfmatrix.suite.gotest import GoOutput, Throttle, failure_reason
 from tests.goproject import GoModule
 
 
@@ -171,4 +171,4 @@ def test_the_throttle_cuts_a_flood_and_says_so() -> None:
     ],
 )
 def test_what_a_test_said(output: str, line: str) -> None:
-    assert said(output) == line
+    assert failure_reason(output) == line

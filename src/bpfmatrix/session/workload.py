@@ -109,7 +109,7 @@ class MatrixWorkload(Workload[Run]):
         """See Workload. BpfmatrixError if the folder can't be written."""
         logs = self.folder / kernel.id
         shutil.rmtree(logs, ignore_errors=True)
-        with _writing(logs):
+        with _writing(self.folder):
             (self.folder / f"{kernel.id}.json").unlink(missing_ok=True)
             logs.mkdir(parents=True, exist_ok=True)
 

@@ -62,8 +62,8 @@ class ShellWorkload(Workload[int]):
         folder: Path,
         on_ready: Callable[[EnteredGuest, Prepared, bool], None],
     ) -> None:
-        """`on_ready` is called before the command gets our streams. Its bool is true for a shell on a
-        terminal. The kernel's console is written into `folder`.
+        """`on_ready` is called before the command gets our streams. Its bool is true for a shell on
+        a terminal. The kernel's console is written into `folder`.
         """
         super().__init__(options)
         self._project = project
