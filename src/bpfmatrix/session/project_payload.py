@@ -28,7 +28,11 @@ def project_payload(
     can't be built, or if there is no test although `tests_needed`.
     """
     payload, changed = build.payload(
-        *(project, arch, tuple(binaries), observer.progress("", "build"), options.files.root),
+        project,
+        arch,
+        tuple(binaries),
+        observer.progress("", "build"),
+        options.files.root,
         tests_needed=tests_needed,
         symbols=options.core,
     )

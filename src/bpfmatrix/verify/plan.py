@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError, suggestion
 from bpfmatrix.host.versions import numbers
@@ -38,6 +37,15 @@ class ObjectGroup:
 
 
 @dataclass(frozen=True)
+class _ReadObject:
+    """An object file that was read, and its path in the payload."""
+
+    file: ObjectFile
+    contents: ObjectContents
+    place: str
+
+
+@dataclass(frozen=True)
 class LoadPlan:
     """All objects that are to be loaded. A `place` is an object's path in the payload."""
 
@@ -55,37 +63,42 @@ class LoadPlan:
         cls, project: Project, objects: Sequence[ObjectFile], options: VerifyOptions
     ) -> "LoadPlan":
         """Read the objects; UsageError if one can't be loaded, or an option names nothing."""
-        read = [(one, inspect(one.path, one.name)) for one in objects]
+        read = [
+            _ReadObject(one, inspect(one.path, one.name), f"{_FOLDER}/{number}.o")
+            for number, one in enumerate(objects, start=1)
+        ]
         _check_names(read, options)
-        by_place, files, requires = {}, {}, {}
         ignored = _ignored(project)
-        grouped: dict[str, list[tuple[str, ObjectFile, ObjectContents]]] = {}
-        for number, (one, found) in enumerate(read, start=1):
-            programs = tuple(n for n in found.programs if not options.only or n in options.only)
+        by_place, files, requires = {}, {}, {}
+        groups: dict[str, list[_ReadObject]] = {}
+        for one in read:
+            programs = tuple(
+                name for name in one.contents.programs if not options.only or name in options.only
+            )
             if not programs:
                 continue
-            place = f"{_FOLDER}/{number}.o"
-            folders = (project.root, one.path.parent, one.path.parent.parent)
-            by_place[place] = LoadedObject(one.name, programs, folders)
-            files[place] = one.path
-            needed = one.settings.requires or found.requires
+            path, settings = one.file.path, one.file.settings
+            folders = (project.root, path.parent, path.parent.parent)
+            by_place[one.place] = LoadedObject(one.file.name, programs, folders)
+            files[one.place] = path
+            needed = settings.requires or one.contents.requires
             if needed and not ignored:
-                requires[place] = needed
-            key = one.settings.model_dump_json(exclude={"path", "requires"})
-            grouped.setdefault(key, []).append((place, one, found))
-        attach = options.attach or project.config.verify.attach
-        limit = options.limit_seconds or project.config.verify.limit
-        common = (
-            *(("--attach",) if attach else ()),
-            *("--log-level", "full" if options.full_log else "stats", "--limit", f"{limit:g}"),
-        )
-        groups = tuple(
-            ObjectGroup((*common, *_words(members, options)), tuple(place for place, *_ in members))
-            for members in grouped.values()
-        )
+                requires[one.place] = needed
+            key = settings.model_dump_json(exclude={"path", "requires"})
+            groups.setdefault(key, []).append(one)
+        common = _common_words(project, options)
         # The loader reads the requirements too, so it has to be told to ignore them.
         env = {IGNORE_REQUIREMENTS: "1"} if ignored else {}
-        return cls(by_place, groups, requires, files, env)
+        return cls(
+            by_place,
+            tuple(
+                ObjectGroup((*common, *_words(group, options)), tuple(one.place for one in group))
+                for group in groups.values()
+            ),
+            requires,
+            files,
+            env,
+        )
 
     def payload(self, loader: Path) -> Payload:
         """Return the payload: the loader, and the objects."""
@@ -128,12 +141,19 @@ def _ignored(project: Project) -> bool:
     return any(environment.get(IGNORE_REQUIREMENTS) == "1" for environment in given)
 
 
-def _words(
-    members: Sequence[tuple[str, ObjectFile, ObjectContents]], options: VerifyOptions
-) -> list[str]:
-    settings: VerifyObjects = members[0][1].settings
-    symbols = frozenset[str]().union(*(found.symbols for _, _, found in members))
-    programs = {name for _, _, found in members for name in found.programs}
+def _common_words(project: Project, options: VerifyOptions) -> list[str]:
+    """Return the loader's options that are the same for all objects."""
+    declared = project.config.verify
+    words = ["--attach"] if options.attach or declared.attach else []
+    words += ["--log-level", "full" if options.full_log else "stats"]
+    return [*words, "--limit", f"{options.limit_seconds or declared.limit:g}"]
+
+
+def _words(group: Sequence[_ReadObject], options: VerifyOptions) -> list[str]:
+    """Return the loader's options for objects with the same settings."""
+    settings = group[0].file.settings
+    symbols = frozenset[str]().union(*(one.contents.symbols for one in group))
+    programs = {name for one in group for name in one.contents.programs}
     # A constant or a map size of the command line is only for the objects that have it.
     constants = {
         **{name: _text(value) for name, value in settings.set.items()},
@@ -160,10 +180,10 @@ def _text(value: str | int | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_names(read: Sequence[tuple[ObjectFile, ObjectContents]], options: VerifyOptions) -> None:
+def _check_names(read: Sequence[_ReadObject], options: VerifyOptions) -> None:
     """Raise a UsageError for a name on the command line that none of the objects has."""
-    symbols = sorted(frozenset[str]().union(*(found.symbols for _, found in read)))
-    programs = sorted({name for _, found in read for name in found.programs})
+    symbols = sorted(frozenset[str]().union(*(one.contents.symbols for one in read)))
+    programs = sorted({name for one in read for name in one.contents.programs})
     for option, names, known, what in (
         ("--set", options.set, symbols, "variable"),
         ("--map-size", options.map_sizes, symbols, "map"),

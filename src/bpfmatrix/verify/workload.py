@@ -89,9 +89,14 @@ class VerifyWorkload(MatrixWorkload[Verification]):
 
     def work(self, prepared: Prepared, observer: Observer) -> "VerifyWork":
         """See Workload."""
-        folder = self.folder / prepared.kernel.id
         return VerifyWork(
-            *(self._project, prepared, self._plan, self.options, observer), folder, self.details
+            self._project,
+            prepared,
+            self._plan,
+            self.options,
+            observer,
+            self.folder / prepared.kernel.id,
+            self.details,
         )
 
     def unprepared(self, kernel: KernelConfig, reason: str) -> Verification:
@@ -143,10 +148,8 @@ class VerifyWork(Work[Verification]):
             options.max_insns or project.config.verify.max_insns,
             Expected.of(kernel.expect, version),
         )
-        self._collector = Collector(
-            *(plan.by_place, folder, project.relative, judge),
-            partial(observer.result, kernel.id),
-        )
+        report = partial(observer.result, kernel.id)
+        self._collector = Collector(plan.by_place, folder, project.relative, judge, report)
         self._too_old = plan.too_old(version)
         loader = prepared.payload.tests[0].path
         commands = plan.commands(loader, self._too_old, kernel.qemu.cpus)
@@ -165,7 +168,7 @@ class VerifyWork(Work[Verification]):
         async for event in entered.machine.run(job):
             match event:
                 case Started():
-                    text = f"{len(groups[event.id].places)} objects"
+                    text = counted(len(groups[event.id].places), "object")
                     self._observer.doing(id, "load", text)
                 case Output():
                     self._collector.feed(event.data)
@@ -216,7 +219,9 @@ class VerifyWork(Work[Verification]):
         if self._oops and outcome in FINE:
             outcome, reason = Outcome.FAILED, "the kernel had an oops while programs were loaded"
         verification = Verification(
-            *(self._prepared.kernel.id, outcome, reason),
+            self._prepared.kernel.id,
+            outcome,
+            reason,
             **session.facts(),
             programs=collector.programs,
             maps=tuple(collector.maps),
