@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bpfmatrix.cli.console import make_console
-from bpfmatrix.verify.source import Annotated, AnnotatedLine
+from bpfmatrix.verify.source import AnnotatedLine, AnnotatedProgram
 
 __all__ = ["print_annotated"]
 
@@ -15,7 +15,7 @@ _BAR_CHARACTERS = 8
 _HOT = 1 / 4
 
 
-def print_annotated(program: str, release: str, found: Annotated) -> None:
+def print_annotated(program: str, release: str, found: AnnotatedProgram) -> None:
     """Print the source of a program: for each line its instructions, and the verifier's walks."""
     console = make_console()
     console.print(

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bpfmatrix.bisect import candidates, search, trial
 from bpfmatrix.bisect.candidates import Candidates
-from bpfmatrix.bisect.search import Answer, Found
+from bpfmatrix.bisect.search import Answer, SearchResult
 from bpfmatrix.bisect.trial import Trial
 from bpfmatrix.cli.console import make_console
 from bpfmatrix.config.project import Project
@@ -141,7 +141,7 @@ def _end_error(trials: _Trials, id: str, given: Answer, answer: Answer) -> Bpfma
     )
 
 
-def _print(console: Console, found: Found, chosen: Candidates, trials: _Trials) -> None:
+def _print(console: Console, found: SearchResult, chosen: Candidates, trials: _Trials) -> None:
     after = trials.by_id[found.after].answer
     console.print()
     console.print(
@@ -159,7 +159,7 @@ def _print(console: Console, found: Found, chosen: Candidates, trials: _Trials) 
     )
 
 
-def _as_json(found: Found, chosen: Candidates, trials: _Trials) -> dict[str, object]:
+def _as_json(found: SearchResult, chosen: Candidates, trials: _Trials) -> dict[str, object]:
     return {
         "first": {"kernel": found.after, "answer": trials.by_id[found.after].answer},
         "last": {"kernel": found.before, "answer": trials.by_id[found.before].answer},

@@ -4,7 +4,7 @@ from bpfmatrix.cli.progress_bar import shown
 from bpfmatrix.cli.suite_output import SuiteConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.debug import session
-from bpfmatrix.debug.session import DebugOptions
+from bpfmatrix.debug.options import DebugOptions
 from bpfmatrix.suite.options import RunOptions
 
 __all__ = ["debug"]

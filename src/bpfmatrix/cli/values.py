@@ -12,7 +12,7 @@ from bpfmatrix.cli.options import AnyOption, Kind, Option
 from bpfmatrix.errors import UsageError
 
 if TYPE_CHECKING:
-    from bpfmatrix.debug.session import DebugOptions
+    from bpfmatrix.debug.options import DebugOptions
     from bpfmatrix.session.options import SessionOptions
     from bpfmatrix.suite.options import RunOptions
     from bpfmatrix.verify.options import VerifyOptions
@@ -121,7 +121,7 @@ def verify_options(values: Values) -> "VerifyOptions":
 
 def debug_options(values: Values) -> "DebugOptions":
     """Return what is asked of a debugger; --json-port includes --attach-later."""
-    from bpfmatrix.debug.session import DebugOptions
+    from bpfmatrix.debug.options import DebugOptions
 
     return DebugOptions(
         breakpoints=values[options.BREAK],

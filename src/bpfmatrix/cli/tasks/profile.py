@@ -23,11 +23,12 @@ def profile_python(values: Values) -> int:
     from bpfmatrix.config.project import Project
     from bpfmatrix.profile.workload import ProfileOptions
 
+    limit = values[options.TIMEOUT]
     return profile.profile(
         Project.load(),
         values[options.ONE_KERNEL],
         values[options.SCRIPT],
         values.arguments,
-        ProfileOptions(values[options.TIMEOUT], values[options.COLD]),
+        ProfileOptions(cold=values[options.COLD], limit_seconds=limit),
         values[options.FLAMEGRAPH],
     )
