@@ -5,7 +5,7 @@ import pytest
 from bpfmatrix.bisect.candidates import between
 from bpfmatrix.config.models import Config
 from bpfmatrix.errors import UsageError
-from bpfmatrix.kernels.catalogue import Available, LeftOut
+from bpfmatrix.kernels.series import Available, LeftOut
 
 APT = {"source": {"apt": {"suite": "bookworm-security"}}}
 DECLARED = {

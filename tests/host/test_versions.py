@@ -2,7 +2,7 @@ import pytest
 
 from bpfmatrix.host.versions import (
     all_numbers,
-    begin,
+    leading_version,
     neighbour,
     numbers,
     of_tool,
@@ -46,7 +46,7 @@ def test_what_is_no_release_has_no_neighbour() -> None:
 
 
 def test_what_a_text_begins_with() -> None:
-    assert [begin(text) for text in ("6.1", "6.1.192-arm64", "6", "newest")] == [
+    assert [leading_version(text) for text in ("6.1", "6.1.192-arm64", "6", "newest")] == [
         *("6.1", "6.1.192", "", "")
     ]
     assert [series(text) for text in ("6.1.192", "6.12", "7", "")] == ["6.1", "6.12", "", ""]

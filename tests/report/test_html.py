@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 
 from bpfmatrix.report import html
-from bpfmatrix.report.model import Matrix, Result
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Result
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Statistics, Verification

@@ -6,8 +6,9 @@ from hypothesis import given
 from markdown_it import MarkdownIt
 
 from bpfmatrix.report import markdown
-from bpfmatrix.report.model import Matrix, Result
-from bpfmatrix.report.text import plain
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Result
+from bpfmatrix.report.wording import plain
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from tests.report.samples import WILD, several

@@ -2,7 +2,8 @@
 
 from hypothesis import given
 
-from bpfmatrix.report.model import Kind, Matrix, Result, Row
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Kind, Result, Row
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
@@ -28,7 +29,7 @@ def test_no_result_is_lost_and_each_column_has_its_own_label(results: list[Resul
     kept = [result for column in matrix.columns for result in column.results]
     assert sorted(map(id, kept)) == sorted(map(id, results))
     count = sum(
-        len(r.found.tests if isinstance(r.found, KernelRun) else r.found.programs) for r in results
+        len(r.run.tests if isinstance(r.run, KernelRun) else r.run.programs) for r in results
     )
     assert sum(len(column.cells) for column in matrix.columns) == count
     names = [column.label for column in matrix.columns]
@@ -37,7 +38,7 @@ def test_no_result_is_lost_and_each_column_has_its_own_label(results: list[Resul
     assert list(matrix.rows) == sorted(
         matrix.rows, key=lambda r: (r.kind is Kind.PROGRAM, r.group, r.name)
     )
-    bad = [result for result in results if result.found.outcome is not Outcome.PASSED]
+    bad = [result for result in results if result.run.outcome is not Outcome.PASSED]
     assert matrix.passed is (bool(results) and not bad)
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from importlib import resources
 
 from bpfmatrix.report import html
-from bpfmatrix.report.model import Matrix
+from bpfmatrix.report.matrix import Matrix
 
 PAGE = resources.files("bpfmatrix.report") / "page"
 MODULES = {

@@ -3,7 +3,8 @@
 from hypothesis import given
 
 from bpfmatrix.report import table
-from bpfmatrix.report.model import Matrix, Result
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Result
 from tests.report.samples import several
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bpfmatrix.config.models import Config, Expectation
 from bpfmatrix.results import kernel_run
-from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 
@@ -17,9 +17,9 @@ TODAY = date(2026, 11, 23)
 BAD = sorted(set(Outcome) - {Outcome.PASSED, Outcome.SKIPPED})
 
 
-def expected(release: str = "6.1.192", **keys: Any) -> Expected:
+def expected(release: str = "6.1.192", **keys: Any) -> Expectations:
     declared = Expectation.model_validate({"reason": "known", **keys})
-    return Expected.of([declared], release, TODAY)
+    return Expectations.of([declared], release, TODAY)
 
 
 @pytest.mark.parametrize(

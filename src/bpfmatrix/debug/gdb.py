@@ -12,8 +12,7 @@ from pathlib import Path
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host import tools
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.kernels import elf
-from bpfmatrix.kernels.symbols import Symbols
+from bpfmatrix.kernels.symbols import Symbols, elf
 
 __all__ = ["Gdb", "nearest"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.kernels.elf import Symbol
+from bpfmatrix.kernels.symbols.elf import Symbol
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
 from bpfmatrix.session.observer import Observer

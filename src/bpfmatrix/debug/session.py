@@ -286,7 +286,7 @@ class _Session:
         """Run the tests, and take note of how they ended."""
 
         async def attend() -> None:
-            await guest.become_ready()
+            await guest.wait_until_ready()
             await self._tests.attend(EnteredGuest(guest, "cold", console))
 
         try:

@@ -21,7 +21,7 @@ from typing import Any
 
 from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.results import files
-from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, MapResult, ProgramResult, Statistics
 from bpfmatrix.verify import source
@@ -53,7 +53,7 @@ class Judge:
     """What turns a load that worked into a failure, and a failure into an expected one."""
 
     max_insns: str = "100%"
-    expected: Expected = field(default_factory=Expected)
+    expected: Expectations = field(default_factory=Expectations)
 
     def judge(self, result: ProgramResult) -> ProgramResult:
         """Return the result as it counts."""
