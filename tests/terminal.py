@@ -1,4 +1,4 @@
-"""A terminal for tests: they press the keys of a pseudo-terminal, and read its output."""
+"""A pseudo-terminal for tests, which press its keys and wait for what a program prints on it."""
 
 import fcntl
 import os
@@ -11,9 +11,12 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 # Colours, moves of the cursor, and busybox's question for the cursor's position.
 _SEQUENCE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+# As much as the kernel keeps readable: N_TTY_BUF_SIZE (drivers/tty/n_tty.c), less one.
+_BUFFER_BYTES = 4095
 
 
 class Terminal:
@@ -62,10 +65,11 @@ class Terminal:
         self.type("\x03")
 
     def is_full(self) -> bool:
-        """Whether a program that writes more output has to wait until some of it is read here."""
+        """Whether output is unread, and a program that writes more has to wait until it is read."""
+        unread = struct.unpack("i", fcntl.ioctl(self._master, termios.FIONREAD, bytes(4)))[0]
         other = os.open(self._name, os.O_WRONLY | os.O_NOCTTY)
         try:
-            return not select.select([], [other], [], 0)[1]
+            return unread >= _BUFFER_BYTES and not select.select([], [other], [], 0)[1]
         finally:
             os.close(other)
 
@@ -116,7 +120,7 @@ class Terminal:
         os.close(self._master)
         self._is_open = False
 
-    def __enter__(self) -> "Terminal":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,7 @@
 """Helpers to run bpfmatrix as a user does: in a project's folder, by `invoke` in a subprocess.
 
-Tests get a `ToolProject` from the fixture `project`. Limits in seconds here are for tests that
-fail: they are long, since a busy machine is no failure.
+Tests get a `ToolProject` from the fixture `project`. Limits in seconds only end tests that fail.
+They are long, since a slow machine must not fail a test.
 """
 
 import os
@@ -43,9 +43,10 @@ class ToolProject:
         payload: Mapping[str, Any] = NO_PAYLOAD,
         **defaults: Any,
     ) -> None:
-        """Write kernels.yaml, tasks.py and noxfile.py; kernels have this repository's sources.
+        """Write kernels.yaml, tasks.py and noxfile.py.
 
-        Further keywords are keys of `defaults:`.
+        Kernels have the sources of this repository's kernels.yaml. Further keywords are keys of
+        `defaults:`.
         """
         ours = yaml.safe_load((REPOSITORY / "kernels.yaml").read_text())["kernels"]
         data = {

@@ -17,8 +17,11 @@ from bpfmatrix.host.versions import (
         ("6.1", (6, 1)),
         ("6.1.192", (6, 1, 192)),
         ("6.1.0-56-cloud-amd64", (6, 1, 0)),
+        ("5.10.262+deb11", (5, 10, 262)),
+        ("7.3-rc1", (7, 3)),
         ("6", ()),
         ("rhel9", ()),
+        ("", ()),
     ],
 )
 def test_the_numbers_of_a_release(text: str, found: tuple[int, ...]) -> None:

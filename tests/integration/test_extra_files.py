@@ -1,4 +1,4 @@
-"""The extra files of the payload, as a test in the guest finds them."""
+"""The payload's extra files, as a test in the guest finds them."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.tool import ToolProject
 
 pytestmark = pytest.mark.integration
 
-LOOKS = """
+CHECKS = """
 set -e
 [ "$(cat data/deep/text)" = deep ]
 [ "$(cat one)" = deep ]
@@ -17,7 +17,7 @@ set -e
 """
 
 
-def test_the_guest_has_the_extra_files(project: ToolProject) -> None:
+def test_the_guest_has_single_files_folders_and_listed_files(project: ToolProject) -> None:
     deep = project.root / "tree/deep"
     deep.mkdir(parents=True)
     (deep / "text").write_text("deep\n")
@@ -27,7 +27,7 @@ def test_the_guest_has_the_extra_files(project: ToolProject) -> None:
         payload={
             "ebpf": None,
             "go": None,
-            "binaries": [project.script("looks", LOOKS)],
+            "binaries": [project.script("checks", CHECKS)],
             "files": {"data": "tree", "one": "tree/deep/text"},
             "listed": {"listed": ["./list"]},
         }
@@ -36,6 +36,6 @@ def test_the_guest_has_the_extra_files(project: ToolProject) -> None:
     assert done.status == 0, done.output
     assert project.result().outcome is Outcome.PASSED
 
-    # A changed file makes another payload.
+    # A file of the folder changes, and so does the payload.
     (deep / "text").write_text("changed\n")
     assert project.invoke("run", "--kernel", "6.1").status == 1

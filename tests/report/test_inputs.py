@@ -1,3 +1,5 @@
+"""Results read from files and folders, and the logs beside them."""
+
 import json
 from pathlib import Path
 
@@ -24,6 +26,7 @@ VERIFIED = Verification(
 
 
 def artifact(folder: Path) -> Path:
+    """Write results and a log as CI uploads them; return the folder."""
     files.write(RUN, folder / "results/6.1.json")
     files.write(VERIFIED, folder / "verify/6.1.json")
     (folder / "results/6.1").mkdir()
@@ -31,13 +34,13 @@ def artifact(folder: Path) -> Path:
     return folder
 
 
-def test_a_folder_is_looked_through(tmp_path: Path) -> None:
+def test_results_are_found_in_all_subfolders(tmp_path: Path) -> None:
     found = inputs.read([artifact(tmp_path / "of/ci")])
     assert [result.kind for result in found] == [Kind.TEST, Kind.PROGRAM]
     assert [result.run for result in found] == [RUN, VERIFIED]
 
 
-def test_in_a_folder_what_is_no_result_is_passed_over(tmp_path: Path) -> None:
+def test_other_json_files_in_a_folder_are_ignored(tmp_path: Path) -> None:
     artifact(tmp_path)
     (tmp_path / "package.json").write_text('{"name": "x"}')
     (tmp_path / "broken.json").write_text("{")
@@ -45,7 +48,7 @@ def test_in_a_folder_what_is_no_result_is_passed_over(tmp_path: Path) -> None:
     assert len(inputs.read([tmp_path])) == 2
 
 
-def test_logs_lie_beside_their_result_wherever_that_is(tmp_path: Path) -> None:
+def test_logs_are_read_from_beside_their_result(tmp_path: Path) -> None:
     [run, _] = inputs.read([artifact(tmp_path)])
     assert read_log(run, RUN.console, 100) == b"booting"
     assert read_log(run, ".bpfmatrix/results/6.1/gone.log", 100) is None
@@ -68,7 +71,7 @@ def test_logs_lie_beside_their_result_wherever_that_is(tmp_path: Path) -> None:
         "a/b/" + "x" * 5000,
     ],
 )
-def test_a_result_names_no_other_file_of_this_machine(tmp_path: Path, name: str) -> None:
+def test_a_result_can_not_name_other_files_of_the_machine(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret").write_text("secret")
     folder = artifact(tmp_path / "artifact")
     (folder / "results/6.1/link").symlink_to(tmp_path / "secret")
@@ -77,7 +80,7 @@ def test_a_result_names_no_other_file_of_this_machine(tmp_path: Path, name: str)
     assert read_log(run, name, 100) is None
 
 
-def test_of_a_long_log_begin_and_end_are_read(tmp_path: Path) -> None:
+def test_the_middle_of_a_long_log_is_left_out(tmp_path: Path) -> None:
     [run, _] = inputs.read([artifact(tmp_path)])
     (tmp_path / "results/6.1/console.log").write_bytes(b"A" * 50 + b"m" * 1000 + b"Z" * 50)
     expected = b"A" * 50 + b"\n... 1000 bytes left out ...\n" + b"Z" * 50
@@ -111,14 +114,14 @@ def test_a_file_that_is_no_result_is_named(tmp_path: Path, text: str, why: str) 
     assert why in caught.value.what
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_empty_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no\.json: No such file"):
         inputs.read([tmp_path / "no.json"])
     with pytest.raises(UsageError, match="no results in this folder"):
         inputs.read([tmp_path])
 
 
-def test_keys_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
+def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "6.1.json"
     files.write(RUN, path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"new": 1}))

@@ -1,4 +1,4 @@
-"""`--core`: what a process that died by a signal leaves on the host."""
+"""`--core`: the core files of processes that died by a signal, on the host."""
 
 import subprocess
 from pathlib import Path
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 
 def note(core: Path, kind: str) -> Any:
-    """Return a note of a core file, which is looked at whether it is whole."""
+    """Return a note of a core file, after a check that no segment is cut off."""
     with core.open("rb") as file:
         elf = ELFFile(file)
         assert elf["e_type"] == "ET_CORE"
@@ -27,11 +27,19 @@ def note(core: Path, kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kernel", ["5.10", "7.3"])
-def test_each_process_that_dies_leaves_its_core(project: ToolProject, kernel: str) -> None:
+def test_each_process_that_dies_leaves_a_core_file(project: ToolProject, kernel: str) -> None:
     project.configure(kernels=[kernel])
     fine = project.script("fine", "true")
     dies = project.script(
-        "dies", "sleep 60 & sleep 0.5; kill -SEGV $!; wait $!; cd /tmp; kill -ABRT $$"
+        "dies",
+        """
+        sleep 60 &
+        until grep -q sleep /proc/$!/cmdline; do :; done
+        kill -SEGV $!
+        wait $!
+        cd /tmp
+        kill -ABRT $$
+        """,
     )
     done, run = project.run(fine, dies, kernel=kernel, options=["--core"])
     assert by_name(run)["fine"].outcome is Outcome.PASSED
@@ -46,7 +54,7 @@ def test_each_process_that_dies_leaves_its_core(project: ToolProject, kernel: st
         assert f"core file     {core}" in done.output
 
 
-def test_gdb_reads_the_core_of_a_go_test(project: ToolProject, go_module: GoModule) -> None:
+def test_gdb_reads_the_core_file_of_a_go_test(project: ToolProject, go_module: GoModule) -> None:
     project.configure(payload={"ebpf": None, "go": None, "env": {"SAMPLE": "panic"}})
     options = ["--core", "--run", "TestPanics"]
     done, run = project.run(str(go_module.binary()), options=options)
@@ -58,11 +66,11 @@ def test_gdb_reads_the_core_of_a_go_test(project: ToolProject, go_module: GoModu
     shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert "SIGABRT" in shown
     assert "sample.TestPanics.func1" in shown
-    # Zeros take no space.
+    # The file has holes where the memory is zero.
     assert core.stat().st_blocks * 512 < core.stat().st_size / 2
 
 
-def test_none_where_they_are_not_asked_for(project: ToolProject) -> None:
+def test_without_the_option_there_is_no_core_file(project: ToolProject) -> None:
     script = project.script("dies", "cat /proc/sys/kernel/core_pattern; kill -ABRT $$")
     _, run = project.run(script)
     assert run.outcome is Outcome.FAILED

@@ -1,0 +1,209 @@
+"""How a session ends, and what its work is told; and kernels that can't even be prepared.
+
+Sessions have no QEMU here: the guest that they enter is one that does nothing but have a release.
+Sessions of real guests are in tests/integration.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from bpfmatrix.config.models import Config, KernelConfig
+from bpfmatrix.config.project import Project
+from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.payload.model import Payload
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.session import pipeline
+from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.options import SessionOptions
+from bpfmatrix.session.preparation import Prepared
+from bpfmatrix.session.workload import MatrixWorkload, Work
+from bpfmatrix.vm.machine import Machine, MachineEndedError
+from bpfmatrix.vm.protocol import GuestError, ProtocolError
+
+# What happened to a work, in order; its result is all of it.
+Calls = list[tuple[str, ...]]
+
+
+class RecordedWork(Work[Calls]):
+    """A work that records its calls. Its job is a function that it is given."""
+
+    def __init__(self, folder: Path, job: Callable[[], Awaitable[object]] | None = None) -> None:
+        super().__init__(folder)
+        self.calls: Calls = []
+        self._job = job
+
+    async def attend(self, entered: EnteredGuest) -> None:
+        self.calls.append(("attend", entered.machine.release))
+        if self._job:
+            await self._job()
+
+    async def fail(self, outcome: Outcome, reason: str) -> None:
+        self.calls.append(("fail", outcome, reason))
+
+    def close(self) -> None:
+        self.calls.append(("close",))
+
+    def result(self, session: GuestSession) -> Calls:
+        self.calls.append(("result",))
+        return self.calls
+
+
+def prepared(project: Project) -> Prepared:
+    """A prepared kernel, as far as a session that does not start a machine looks at it."""
+    found: Any = SimpleNamespace(kernel=project.config.kernel("6.1"), accelerator="tcg")
+    return cast(Prepared, found)
+
+
+async def session(project: Project, work: RecordedWork) -> Calls:
+    machine = cast(Machine, SimpleNamespace(release="6.1.192"))
+    entered = EnteredGuest(machine, "cold", work.console)
+    return await pipeline.run_prepared(
+        project, prepared(project), work, Observer(), entered=entered
+    )
+
+
+def test_a_session_ends_with_the_result_of_its_work(
+    library_project: Project, tmp_path: Path
+) -> None:
+    calls = asyncio.run(session(library_project, RecordedWork(tmp_path)))
+    assert calls == [("attend", "6.1.192"), ("close",), ("result",)]
+
+
+def test_a_work_that_needs_no_guest_is_not_attended(
+    library_project: Project, tmp_path: Path
+) -> None:
+    work = RecordedWork(tmp_path)
+    work.needs_guest = False
+    # Without a guest that is entered already: none is started.
+    calls = asyncio.run(
+        pipeline.run_prepared(library_project, prepared(library_project), work, Observer())
+    )
+    assert calls == [("close",), ("result",)]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "reason"),
+    [
+        (MachineEndedError("panic", "it broke"), Outcome.PANIC, "it broke"),
+        (MachineEndedError("lost", "QEMU died"), Outcome.LOST, "QEMU died"),
+        (MachineEndedError("timeout", "not up"), Outcome.TIMEOUT, "not up"),
+        (GuestError("no such disk"), Outcome.ERROR, "no such disk"),
+        (ProtocolError("what?"), Outcome.LOST, "what?"),
+        (BpfmatrixError("no QEMU"), Outcome.ERROR, "no QEMU"),
+    ],
+)
+def test_what_ends_a_session_early_is_told_to_its_work(
+    library_project: Project, tmp_path: Path, error: Exception, outcome: Outcome, reason: str
+) -> None:
+    async def job() -> None:
+        raise error
+
+    calls = asyncio.run(session(library_project, RecordedWork(tmp_path, job)))
+    assert calls[1:] == [("fail", outcome, reason), ("close",), ("result",)]
+
+
+def test_a_session_over_its_limit_is_a_timeout(library_project: Project, tmp_path: Path) -> None:
+    work = RecordedWork(tmp_path, asyncio.Event().wait)  # which nobody sets
+    work.limit_seconds = 0.01
+    calls = asyncio.run(session(library_project, work))
+    reason = "the run took over 0.01 s (timeout.run)"
+    assert calls[1:] == [("fail", Outcome.TIMEOUT, reason), ("close",), ("result",)]
+
+
+def test_a_cancelled_session_has_a_result_and_stays_cancelled(
+    library_project: Project, tmp_path: Path
+) -> None:
+    async def cancelled() -> Calls:
+        at_work = asyncio.Event()
+
+        async def job() -> None:
+            at_work.set()
+            await asyncio.Event().wait()
+
+        work = RecordedWork(tmp_path, job)
+        task = asyncio.create_task(session(library_project, work))
+        await at_work.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return work.calls
+
+    calls = asyncio.run(cancelled())
+    assert calls[1:] == [("fail", Outcome.INTERRUPTED, "interrupted"), ("result",), ("close",)]
+
+
+def test_an_error_of_ours_passes_and_the_work_is_closed(
+    library_project: Project, tmp_path: Path
+) -> None:
+    async def job() -> None:
+        raise ZeroDivisionError
+
+    work = RecordedWork(tmp_path, job)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(session(library_project, work))
+    assert work.calls[1:] == [("close",)]
+
+
+class Unprepared(MatrixWorkload[str]):
+    """A workload whose kernels can't be provided. A result is the reason."""
+
+    def __init__(self) -> None:
+        super().__init__(SessionOptions())
+        self.built: list[str] = []
+        self.begun: list[str] = []
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        self.built.append(arch)
+        return Payload(())
+
+    def work(self, prepared: Prepared, observer: Observer) -> Work[str]:
+        raise AssertionError(f"{prepared.kernel.id} is not there, but was prepared")
+
+    def begin(self, kernel: KernelConfig) -> None:
+        self.begun.append(kernel.id)
+
+    def unprepared(self, kernel: KernelConfig, reason: str, observer: Observer) -> str:
+        assert self.begun[-1] == kernel.id, "an earlier result was not cleared"
+        return f"{kernel.id}: {reason}"
+
+
+@pytest.fixture
+def without_kernels(library_project: Project) -> Project:
+    """A project whose kernels lie in folders that do not exist."""
+    kernels: dict[str, Any] = {
+        id: {"source": {"directory": f"missing-{id}"}} for id in ("5.10", "6.1", "6.12")
+    }
+    kernels["6.1-arm64"] = {"arch": "aarch64", **kernels["6.1"]}
+    config = Config.model_validate({"kernels": kernels}).at(library_project.root)
+    return dataclasses.replace(library_project, config=config)
+
+
+def test_each_kernel_that_can_not_be_provided_has_its_result(without_kernels: Project) -> None:
+    ids = ["6.12", "5.10", "6.12", "6.1-arm64", "6.1"]
+    workload = Unprepared()
+    results = pipeline.run_side_by_side(without_kernels, ids, workload, Observer())
+    assert [result.split(":")[0] for result in results] == ["6.12", "5.10", "6.1-arm64", "6.1"]
+    assert "missing-5.10" in results[1]
+    # Once for each architecture.
+    assert workload.built == ["x86_64", "aarch64"]
+
+
+def test_an_unknown_kernel_is_refused_before_anything_is_built(without_kernels: Project) -> None:
+    workload = Unprepared()
+    with pytest.raises(UsageError, match=r"no kernel '6\.2'"):
+        pipeline.run_side_by_side(without_kernels, ["6.1", "6.2"], workload, Observer())
+    assert workload.built == []
+
+
+def test_a_single_kernel_that_can_not_be_provided_is_an_error(without_kernels: Project) -> None:
+    workload = Unprepared()
+    with pytest.raises(BpfmatrixError, match=r"missing-6\.1"):
+        pipeline.run_one(without_kernels, "6.1", workload, Observer())
+    assert workload.begun == []
