@@ -65,7 +65,7 @@ def bisect(
             f"{first.opposite} on {chosen.ids[-1]}, {count} kernels",
             markup=False,
         )
-        trials = _Trials(_trial(project, options, status), console, status)
+        trials = _Trials(_trial_of(project, options, status), console, status)
         try:
             found = search.search(chosen.ids, first, trials)
         except search.EndError as error:
@@ -78,7 +78,7 @@ def bisect(
         _print(console, found, chosen, trials)
 
 
-def _trial(project: Project, options: BisectOptions, status: Status) -> Callable[[str], Trial]:
+def _trial_of(project: Project, options: BisectOptions, status: Status) -> Callable[[str], Trial]:
     observer = _StatusLine(status)
     if options.program:
         return trial.of_program(project, options.verify, options.program, observer)

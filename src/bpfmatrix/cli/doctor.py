@@ -55,9 +55,7 @@ _TOOLS = (
     _Tool(("setpriv",), "util-linux"),
     _Tool(("make",), "make"),
     _Tool(("clang-19", "clang"), "clang-19"),
-    _Tool(
-        ("ld.lld-19", "ld.lld"), "lld-19", optional_for="another architecture than this machine's"
-    ),
+    _Tool(("ld.lld-19", "ld.lld"), "lld-19", optional_for="kernels of another architecture"),
     _Tool(("go",), "golang-go", ("version",)),
     _Tool(("apt-get",), "apt", optional_for="kernels of Debian"),
     _Tool(("dpkg-deb",), "dpkg", optional_for="kernels of Debian"),
@@ -84,7 +82,9 @@ def _tool(tool: _Tool) -> Check:
     path = next((path for name in tool.names if (path := tools.find(name))), None)
     if path is not None:
         return Check(path.name, f"{_version(path, tool.version)} ({path})".strip())
-    found = f"missing, needed for {tool.optional_for}" if tool.optional_for else "missing"
+    found = (
+        f"not installed, needed only for {tool.optional_for}" if tool.optional_for else "missing"
+    )
     fix = f"{_INSTALL}{tool.package}"
     return Check(tool.names[0], found, fine=bool(tool.optional_for), fix=fix)
 

@@ -134,7 +134,7 @@ class SuiteConsole(LiveConsole):
         for test in run.failures[:_SHOWN_FAILURES]:
             mark = self.mark(test.outcome)
             shown(Text.assemble("  ", (mark, "red"), " ", (test.name, "bold")))
-            for line in last_lines(_folded(test.output), _SHOWN_OUTPUT_LINES):
+            for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
                 shown(f"      {line}", markup=False)
         if len(run.failures) > _SHOWN_FAILURES:
             shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
@@ -149,17 +149,22 @@ class SuiteConsole(LiveConsole):
         if run.console:
             shown(f"  console       {run.console}", markup=False)
         if run.failures:
-            top = run.failures[0].name.split("/")[0]
-            declared = run.kernel in self._project.config.kernels
-            session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
-            given = "".join(f" --binary {path}" for path in self._binaries)
-            shown(f"  run it alone  nox -s {session} --run {top}{given}", markup=False)
-            if declared:
-                words = f"--kernel {run.kernel} --run {top}{given}"
-                shown(f"  look inside   invoke debug {words}", markup=False)
-            if good := self._passed_elsewhere(run, top):
-                words = f"--run {top}{given} --good {good} --bad {run.kernel}"
-                shown(f"  since when    invoke bisect {words}", markup=False)
+            self._suggest(run)
+
+    def _suggest(self, run: KernelRun) -> None:
+        """Print what to type next to look into the first failure of a run."""
+        shown = self.console.print
+        top = run.failures[0].name.split("/")[0]
+        declared = run.kernel in self._project.config.kernels
+        session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
+        given = "".join(f" --binary {path}" for path in self._binaries)
+        shown(f"  run it alone  nox -s {session} --run {top}{given}", markup=False)
+        if declared:
+            words = f"--kernel {run.kernel} --run {top}{given}"
+            shown(f"  look inside   invoke debug {words}", markup=False)
+        if good := self._passed_elsewhere(run, top):
+            words = f"--run {top}{given} --good {good} --bad {run.kernel}"
+            shown(f"  since when    invoke bisect {words}", markup=False)
 
     def _passed_elsewhere(self, bad: KernelRun, test: str) -> str:
         """Return the nearest kernel on which a test and its subtests passed; nothing if none."""
@@ -191,7 +196,7 @@ def _shown_release(run: KernelRun) -> str:
     return run.version or run.kernel
 
 
-def _folded(output: str) -> str:
+def _without_verifier_logs(output: str) -> str:
     """Replace verifier logs by their lengths: the verdict stands before, the whole is in a file."""
     return _VERIFIER_LOG.sub(
         lambda log: f"(the verifier's log of {log[1]}: {log[0].count(chr(10)) - 1} lines)", output
