@@ -1,10 +1,12 @@
-"""What hatch does when it makes a wheel: it has bpfmatrix's own programs for guests built.
+"""A build hook of hatch: it builds bpfmatrix's own guest programs into a wheel.
 
-Those are the loader of `invoke verify` and the tracer of `invoke profile-python`, by Go and for
-all architectures, the tracer's eBPF object, by clang, and the guest's small programs in C, by
-clang and for all architectures. The wheel then serves projects that have neither Go nor clang.
-Where a compiler is missing here too, it is made without, and the task that needs it says so. Only
-the programs in C are then built where the wheel is used: it has their sources.
+Go builds the loader of `invoke verify` and the tracer of `invoke profile-python`; clang builds the
+tracer's eBPF object and the guest's small programs in C. All but the object are built once for each
+architecture. The wheel then works on machines that have neither Go nor clang.
+
+If a compiler is missing where the wheel is made, the wheel lacks these programs, and a task that
+needs one says so. The programs in C are an exception: the wheel has their sources, and they are
+built where it is used.
 """
 
 import itertools
@@ -20,36 +22,42 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# Run as a file: where a wheel is made, the package may not be installed, nor what it depends on.
+# This runs the file instead of importing it: where a wheel is made, neither bpfmatrix nor its
+# dependencies may be installed.
 _ARCHITECTURE_FILE = Path(__file__).parent / "src/bpfmatrix/host/architecture.py"
 ARCHITECTURES = runpy.run_path(str(_ARCHITECTURE_FILE))["ARCHITECTURES"]
-PROGRAMS = ("bpfload", "python-tracer")
-OBJECT = "python_tracer.bpf.o"
+GO_PROGRAMS = ("bpfload", "python-tracer")
+TRACER_OBJECT = "python_tracer.bpf.o"
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
-    """Adds `bpfmatrix/loader/<program>-<arch>`, and what the tracer needs, to a wheel."""
+    """Adds `bpfmatrix/loader` to a wheel: the guest programs, and the files of the tracer."""
 
     _folder: str | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build all; `version` is `editable` where the checkout itself is installed."""
+        """Build the programs, unless `version` is `editable`: a checkout builds its own."""
         if version == "editable":
             return
         self._folder = tempfile.mkdtemp()
         lister = Path(self.root) / "support/host_python.py"
         folder = Path(self._folder)
-        for made in (*self._programs(folder), *self._small(folder), *self._object(), lister):
-            build_data["force_include"][str(made)] = f"bpfmatrix/loader/{made.name}"
+        for file in (
+            *self._go_programs(folder),
+            *self._c_programs(folder),
+            *self._tracer_object(),
+            lister,
+        ):
+            build_data["force_include"][str(file)] = f"bpfmatrix/loader/{file.name}"
 
-    def _programs(self, folder: Path) -> Iterator[Path]:
+    def _go_programs(self, folder: Path) -> Iterator[Path]:
         go = shutil.which("go")
         if go is None:
             self.app.display_warning("no Go: this wheel lacks what `invoke verify` needs")
             return
-        # As src/bpfmatrix/payload/shipped.py builds them.
+        # The same command as in src/bpfmatrix/payload/shipped.py.
         command = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
-        for name, arch in itertools.product(PROGRAMS, ARCHITECTURES.values()):
+        for name, arch in itertools.product(GO_PROGRAMS, ARCHITECTURES.values()):
             target = folder / f"{name}-{arch.name}"
             subprocess.run(
                 [*command, "-o", target, f"./cmd/{name}"],
@@ -59,11 +67,11 @@ class CustomBuildHook(BuildHookInterface[Any]):
             )
             yield target
 
-    def _small(self, folder: Path) -> Iterator[Path]:
-        """Build the guest's programs in C by the code of a checkout; it needs no other package."""
+    def _c_programs(self, folder: Path) -> Iterator[Path]:
+        """Build the guest's programs in C, with the package's own code."""
         sys.path.insert(0, str(Path(self.root) / "src"))
         from bpfmatrix.errors import BpfmatrixError  # noqa: PLC0415
-        from bpfmatrix.guest import programs  # noqa: PLC0415 - not before it can be found
+        from bpfmatrix.guest import programs  # noqa: PLC0415 - after the path above
 
         for source, arch in itertools.product(programs.sources(), ARCHITECTURES):
             target = folder / f"{source.stem}-{arch}"
@@ -74,18 +82,18 @@ class CustomBuildHook(BuildHookInterface[Any]):
             else:
                 yield target
 
-    def _object(self) -> Iterator[Path]:
+    def _tracer_object(self) -> Iterator[Path]:
         folder = Path(self.root) / "ebpf"
         try:
-            subprocess.run(["make", "-C", folder, OBJECT], check=True, capture_output=True)
+            subprocess.run(["make", "-C", folder, TRACER_OBJECT], check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):
             self.app.display_warning(
                 "no clang: this wheel lacks what `invoke profile-python` needs"
             )
             return
-        yield folder / OBJECT
+        yield folder / TRACER_OBJECT
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove what is in the wheel now."""
+        """Remove the built programs, which are in the wheel now."""
         if self._folder is not None:
             shutil.rmtree(self._folder)

@@ -31,14 +31,14 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(name="kernel-build", default=False)
 def kernel_build(session: nox.Session) -> None:
-    """Build a whole kernel from a server with kernel.org's layout: too long for each CI run."""
-    session.run("pytest", "tests/kernels/build/whole_build.py", *session.posargs)
+    """Build a whole kernel from a server with kernel.org's layout (tests/long)."""
+    session.run("pytest", "tests/long/kernel_build.py", *session.posargs)
 
 
 @nox.session(default=False)
 def debug(session: nox.Session) -> None:
-    """Stop in the verifier of a Debian kernel, with its source: 420 MB to fetch, once."""
-    session.run("pytest", "tests/debug/with_source.py", *session.posargs)
+    """Stop in a Debian kernel's verifier, with its source; fetches 420 MB (tests/long)."""
+    session.run("pytest", "tests/long/debug_with_source.py", *session.posargs)
 
 
 @nox.session(default=False)

@@ -15,18 +15,23 @@ ROOT = Path(__file__).parent
 
 @task(help={"check": "Write nothing: fail if a file is out of date."})
 def docs(c: Context, check: bool = False) -> None:
-    """Write what is generated from the models of kernels.yaml: JSON schema, documentation."""
-    from bpfmatrix.config import reference as generated  # noqa: PLC0415 - `invoke -l` stays fast
+    """Write what is generated from the source: schema and page of kernels.yaml, source tree."""
+    from bpfmatrix.config import reference  # noqa: PLC0415 - `invoke -l` stays fast
+    from docs import source_tree  # noqa: PLC0415
 
-    stale = generated.stale(ROOT)
+    texts = {**reference.outputs(ROOT), **source_tree.outputs(ROOT)}
+    stale = [path for path, text in texts.items() if not _has_text(path, text)]
     names = [str(path.relative_to(ROOT)) for path in stale]
     if check and stale:
         raise Exit(f"out of date: {', '.join(names)}\nRun: invoke docs", code=1)
-    texts = generated.outputs(ROOT)
     for path in stale:
         path.parent.mkdir(exist_ok=True)
         path.write_text(texts[path], encoding="utf-8")
     print(f"wrote {', '.join(names)}" if names else "all up to date")
+
+
+def _has_text(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
 
 
 namespace.add_task(docs)

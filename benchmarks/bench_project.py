@@ -65,16 +65,15 @@ class BenchProject:
         data: dict[str, Any] = json.loads(text)
         return data
 
-    def start(self, words: Sequence[str]) -> "subprocess.Popen[str]":
-        """Start an invoke task in a process group of its own, its output in a pipe."""
+    def start(self, words: Sequence[str], terminal: int) -> "subprocess.Popen[bytes]":
+        """Start an invoke task in a process group of its own, its output on a terminal."""
         return subprocess.Popen(
             [sys.executable, "-m", "invoke", *words],
             cwd=self.root,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "TERM": "xterm"},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            stdout=terminal,
+            stderr=terminal,
             start_new_session=True,
         )
 

@@ -2,13 +2,13 @@
 
 import json
 import os
-import queue
+import pty
+import select
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -155,39 +155,57 @@ def _save_to_verdict(bench: BenchProject) -> float:
     """Change a line of one eBPF program while `invoke watch` waits; wait for the verdict."""
     source = bench.root / "ebpf/sched_monitor.bpf.c"
     before = source.read_text()
-    process = bench.start(("watch", "--kernel", ONE, "--run", GO_TEST))
-    lines: queue.Queue[str] = queue.Queue()
-    assert process.stdout is not None
-    threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
+    # Only on a terminal does `invoke watch` show that the next machine is restored, and waits.
+    ours, its = pty.openpty()
+    process = bench.start(("watch", "--kernel", ONE, "--run", GO_TEST), its)
+    os.close(its)
+    output = _Output(ours)
     try:
-        _until(lines, "passed")
-        time.sleep(2.0)  # the next machine is restored in this time
+        output.until("passed")
+        output.until("waiting for a save")
         # This changes each line number, and thereby the object.
         source.write_text(f"// Saved at {time.time()}.\n{before}")
         saved = time.monotonic()
-        _until(lines, "passed")
+        output.until("passed")
         return time.monotonic() - saved
     finally:
         os.killpg(process.pid, signal.SIGINT)
+        output.until_end()
         try:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+        os.close(ours)
         source.write_text(before)
 
 
-def _pump(lines: Iterator[str], into: "queue.Queue[str]") -> None:
-    for line in lines:
-        into.put(line)
+class _Output:
+    """What a command prints on a terminal; SystemExit if it prints nothing for two minutes."""
 
+    def __init__(self, terminal: int) -> None:
+        self._terminal = terminal
+        self._unread = ""
 
-def _until(lines: "queue.Queue[str]", word: str) -> None:
-    seen = ""
-    try:
-        while word not in (line := lines.get(timeout=120)):
-            seen += line
-    except queue.Empty:
-        raise SystemExit(f"invoke watch never printed {word!r}:\n{seen}") from None
+    def until(self, word: str) -> None:
+        """Read up to a word."""
+        while word not in self._unread:
+            if not (text := self._read()):
+                raise SystemExit(f"invoke watch never printed {word!r}:\n{self._unread}")
+            self._unread += text
+        self._unread = self._unread.partition(word)[2]
+
+    def until_end(self) -> None:
+        """Read until the command ends."""
+        while self._read():
+            pass
+
+    def _read(self) -> str:
+        if not select.select([self._terminal], [], [], 120)[0]:
+            return ""
+        try:
+            return os.read(self._terminal, 1 << 16).decode(errors="replace")
+        except OSError:  # EIO: the command ended
+            return ""
 
 
 def _virtme_ng() -> str | None:

@@ -118,18 +118,17 @@ def tests_seconds(project: Project, kernel: str, options: RunOptions) -> float:
 def memory_bytes(project: Project, kernel: str, count: int, script: Path) -> int:
     """Return the peak memory of `count` machines at once: the sum of proportional set sizes."""
 
-    async def machine(ready: Prepared, number: int) -> None:
+    async def machine(ready: Prepared, number: int, all_run: asyncio.Barrier) -> None:
         console = project.state / f"bench-console-{number}.log"
         async with enter(project, ready, console, Observer()) as entered:
-            # Wait until all machines run, so that their memory is measured at the same time.
-            started.append(number)
-            while len(started) < count:
-                await asyncio.sleep(0.05)
+            # All machines run at the same time while their memory is measured.
+            await all_run.wait()
             await run_suite(project, ready, RunOptions(binaries=(script,)), Observer(), entered)
 
     async def largest() -> int:
+        all_run = asyncio.Barrier(count)
         ready = prepared(project, kernel, RunOptions(binaries=(script,)))
-        tasks = [asyncio.create_task(machine(ready, number)) for number in range(count)]
+        tasks = [asyncio.create_task(machine(ready, number, all_run)) for number in range(count)]
         found = 0
         while not all(task.done() for task in tasks):
             found = max(found, sum(map(_pss_bytes, _children())))
@@ -137,7 +136,6 @@ def memory_bytes(project: Project, kernel: str, count: int, script: Path) -> int
         await asyncio.gather(*tasks)
         return found
 
-    started: list[int] = []
     return asyncio.run(largest())
 
 

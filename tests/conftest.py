@@ -1,3 +1,5 @@
+"""Fixtures of all tests: a cache, a project of each kind, and a Go module with tests."""
+
 from pathlib import Path
 
 import hypothesis
@@ -9,7 +11,7 @@ from bpfmatrix.host.cache import Cache
 from tests.goproject import GoModule
 from tests.tool import ToolProject
 
-# How long an example takes says nothing on a machine that boots others at the same time.
+# Without a time limit for each example, since other tests may keep the machine busy.
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.load_profile("here")
 
@@ -22,7 +24,7 @@ def cache(tmp_path: Path) -> Cache:
 
 @pytest.fixture
 def library_project(tmp_path: Path, cache: Cache) -> Project:
-    """A project for the library alone, in a folder with nothing but what the test puts there."""
+    """A project for calls of the library, in an empty folder. Its kernels can't be fetched."""
     root = tmp_path / "project"
     root.mkdir()
     kernels = {id: {"source": {"oci": f"example/{id}"}} for id in ("5.10", "6.1")}
@@ -32,10 +34,10 @@ def library_project(tmp_path: Path, cache: Cache) -> Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> ToolProject:
-    """A folder with a kernels.yaml and a tasks.py, in which the tool is run as a user runs it.
+    """A project with the kernel 6.1, in which nox and invoke run in processes of their own.
 
-    Its kernels have the sources of this repository's kernels.yaml, and the cache is the user's, so
-    a kernel is fetched once. It declares no eBPF and no Go tests: tests give it executables.
+    The kernel has the source of this repository's kernels.yaml, and the cache is the user's, so it
+    is fetched once. The project declares no eBPF and no Go tests: tests give it executables.
     """
     made = ToolProject(tmp_path / "project")
     made.configure()
@@ -44,7 +46,7 @@ def project(tmp_path: Path) -> ToolProject:
 
 @pytest.fixture(scope="session")
 def go_module(tmp_path_factory: pytest.TempPathFactory) -> GoModule:
-    """A Go module with tests, which are built when a test asks for them."""
+    """A Go module whose tests are built when they are first needed."""
     module = GoModule(tmp_path_factory.mktemp("go") / "sample")
     module.write()
     return module

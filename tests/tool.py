@@ -1,4 +1,8 @@
-"""The tool as a user has it: a project's folder, and subprocesses that run its front ends."""
+"""Helpers to run bpfmatrix as a user does: in a project's folder, by `invoke` in a subprocess.
+
+Tests get a `ToolProject` from the fixture `project`. Limits in seconds only end tests that fail.
+They are long, since a slow machine must not fail a test.
+"""
 
 import os
 import subprocess
@@ -20,7 +24,7 @@ NO_PAYLOAD: Mapping[str, Any] = {"ebpf": None, "go": None}
 
 @dataclass(frozen=True)
 class Finished:
-    """What came of a command. `output` is what it printed on both streams, as it came."""
+    """A command that ended. `output` is its standard output and standard error, in one."""
 
     status: int
     output: str
@@ -29,7 +33,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class ToolProject:
-    """A project's folder."""
+    """A project's folder with a kernels.yaml, a tasks.py and a noxfile.py."""
 
     root: Path
 
@@ -39,7 +43,11 @@ class ToolProject:
         payload: Mapping[str, Any] = NO_PAYLOAD,
         **defaults: Any,
     ) -> None:
-        """Write kernels.yaml and the front ends."""
+        """Write kernels.yaml, tasks.py and noxfile.py.
+
+        Kernels have the sources of this repository's kernels.yaml. Further keywords are keys of
+        `defaults:`.
+        """
         ours = yaml.safe_load((REPOSITORY / "kernels.yaml").read_text())["kernels"]
         data = {
             "defaults": defaults,
@@ -54,10 +62,12 @@ class ToolProject:
         )
 
     def script(self, name: str, text: str) -> str:
-        """Write an executable script for the guest's shell; returns its name."""
+        """Write an executable script for the guest's shell, as a whole; return its name."""
         path = self.root / name
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
+        new = path.with_name(f".{path.name}.new")
+        new.write_text(f"#!/bin/sh\n{text}\n")
+        new.chmod(0o755)
+        new.replace(path)
         return name
 
     def command(self, *words: str) -> list[str]:
@@ -65,14 +75,18 @@ class ToolProject:
         return [sys.executable, "-m", "invoke", *words]
 
     def start(
-        self, *words: str, env: Mapping[str, str] | None = None, **more: Any
+        self,
+        *words: str,
+        env: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+        **more: Any,
     ) -> "subprocess.Popen[str]":
         """Start an invoke task, its output in a pipe."""
         return subprocess.Popen(
             self.command(*words),
             cwd=self.root,
             env={**plain_environment(), **(env or {})},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -84,7 +98,7 @@ class ToolProject:
         return self.finish(self.start(*words, env=env))
 
     def finish(self, process: "subprocess.Popen[str]") -> Finished:
-        """Wait for a started task. One that never ends fails the test."""
+        """Wait until a started task ends. If it never does, the test fails."""
         started = time.monotonic()
         with process:
             try:
@@ -96,18 +110,18 @@ class ToolProject:
     def run(
         self, *binaries: str, kernel: str = "6.1", options: Sequence[str] = ()
     ) -> tuple[Finished, KernelRun]:
-        """Run executables on a kernel; returns what was printed and what was recorded."""
+        """Run executables on a kernel; return the ended command and the recorded result."""
         chosen = [word for name in binaries for word in ("--binary", name)]
         done = self.invoke("run", "--kernel", kernel, *chosen, *options)
         return done, self.result(kernel)
 
     def result(self, kernel: str = "6.1") -> KernelRun:
-        """Return what the last run on a kernel recorded."""
+        """Return the result of the last run on a kernel."""
         return files.read_run(self.root / f".bpfmatrix/results/{kernel}.json")
 
 
 def plain_environment() -> dict[str, str]:
-    """Return this process's environment without what would change how the tool prints."""
+    """Return this process's environment without the variables that change how the tool prints."""
     changing = (
         "NO_COLOR",
         "FORCE_COLOR",
@@ -116,23 +130,26 @@ def plain_environment() -> dict[str, str]:
         "COLUMNS",
         "TTY_COMPATIBLE",
     )
-    # So that a pipe does not hold back what was printed, wherever a test waits for a line.
+    # Unbuffered, since tests wait for lines in a pipe.
     return {k: v for k, v in os.environ.items() if k not in changing} | {"PYTHONUNBUFFERED": "1"}
 
 
 def by_name(run: KernelRun) -> dict[str, TestResult]:
-    """Return a run's tests by their names."""
+    """Return the tests of a run by their names."""
     return {test.name: test for test in run.tests}
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> float:
-    """Wait for something to be so; returns how long that took. It fails the test if it never is."""
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    """Wait until a condition of another process holds; the test fails if it never does.
+
+    It is for conditions that nothing announces, such as a file that appears. `what` names the
+    condition.
+    """
     started = time.monotonic()
     while not condition():
         took = time.monotonic() - started
         assert took < seconds, f"after {took:.1f} s still not: {what}"
         time.sleep(0.02)
-    return time.monotonic() - started
 
 
 def qemus_of(project: ToolProject) -> list[int]:

@@ -1,7 +1,7 @@
-"""The errors that a user can cause or mend.
+"""The errors that a user can cause or correct.
 
-Each carries two sentences: what is the case, and what to do. A front end prints them as they
-are, without a traceback; a traceback is for mistakes in bpfmatrix itself.
+Each has two sentences: what happened, and what to do about it. The command line prints them without
+a traceback. A traceback appears only for a mistake in bpfmatrix itself.
 """
 
 import difflib
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 
 class BpfmatrixError(Exception):
-    """One sentence for what is the case, one for what to do about it.
+    """The base of all errors: `what` happened, and `advice` on what to do about it.
 
-    `exit_status` is 2 for wrong usage (command line, kernels.yaml) and 1 for everything else.
+    `exit_status` is 2 for wrong usage (the command line or kernels.yaml), and 1 for all else.
     """
 
     exit_status = 1
@@ -26,44 +26,44 @@ class BpfmatrixError(Exception):
 
 
 class UsageError(BpfmatrixError):
-    """The command line, or a file that the user wrote, asks for what does not exist."""
+    """The command line, or a file that the user wrote, asks for something that does not exist."""
 
     exit_status = 2
 
 
 class ConfigError(UsageError):
-    """kernels.yaml says something that it can't mean."""
+    """kernels.yaml is missing, can't be read, or has a wrong key or value."""
 
 
 class KernelUnavailableError(BpfmatrixError):
-    """A kernel is neither cached nor to be had from its source."""
+    """A kernel is not in the cache, and its source does not have it."""
 
 
 class UnreachableError(KernelUnavailableError):
-    """The network, a proxy or a server did not answer; says nothing about the kernel."""
+    """The network, a proxy or a server did not answer. The source may well have the kernel."""
 
 
 class DamagedError(BpfmatrixError):
-    """A file in the cache no longer has the checksum that it was stored with."""
+    """A file in the cache does not have the checksum that it had when it was stored."""
 
 
 class ToolMissingError(BpfmatrixError):
-    """A program of the host that this step needs is not installed."""
+    """A program that is needed on the host is not installed."""
 
 
 class BuildError(BpfmatrixError):
-    """The project's own eBPF or tests do not build."""
+    """The project's eBPF programs or tests do not build."""
 
 
 class PayloadError(BpfmatrixError):
-    """A file that the guest should run could not run there."""
+    """A file of the payload can't be used in the guest."""
 
 
 class MachineError(BpfmatrixError):
-    """QEMU could not be started or driven; says nothing about the kernel in it."""
+    """QEMU could not be started or controlled. The kernel in it is not the cause."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean "...")?` for the closest known word, or nothing."""
+    """Return ` (did you mean "...?")` with the closest known word; empty if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f' (did you mean "{close[0]}"?)' if close else ""

@@ -157,7 +157,7 @@ def build(
             raise PylinesError(
                 f"no code{version} was found{problem}",
                 "Name a folder with .py or .pyc files. For another Python, compile them with it: "
-                "python3.13 -m compileall DIR",
+                f"python{python or '3.13'} -m compileall DIR",
             )
         partial.replace(output)
     finally:

@@ -1,11 +1,11 @@
-"""Which kernels may be tried between two ends, and which releases no source has."""
+"""Which kernels bisect may try between two ends, and which releases no source offers."""
 
 import pytest
 
 from bpfmatrix.bisect.candidates import between
 from bpfmatrix.config.models import Config
 from bpfmatrix.errors import UsageError
-from bpfmatrix.kernels.catalogue import Available, LeftOut
+from bpfmatrix.kernels.series import Available, LeftOut
 
 APT = {"source": {"apt": {"suite": "bookworm-security"}}}
 DECLARED = {
@@ -29,22 +29,22 @@ def available() -> Available:
     return Available(config, SERIES, releases, (gone,))
 
 
-def test_one_kernel_for_each_series_by_number(available: Available) -> None:
-    # The series before a release of it, and the newest release where no entry stands for it.
+def test_each_series_has_one_candidate_in_the_order_of_releases(available: Available) -> None:
+    # The entry for a series comes before its releases, and the newest release before older ones.
     expected = ("5.10", "6.1", "6.12", "6.16", "6.17.13", "6.18", "7.3")
     assert between(available, "5.10", "7.3").ids == expected
     assert between(available, "7.3", "5.10").ids == expected
 
 
-def test_an_end_stands_for_its_series(available: Available) -> None:
+def test_the_end_is_the_only_candidate_of_its_series(available: Available) -> None:
     assert between(available, "6.12.16", "6.18").ids == ("6.12.16", "6.16", "6.17.13", "6.18")
 
 
-def test_releases_of_one_series(available: Available) -> None:
+def test_between_two_releases_of_a_series_lie_its_releases(available: Available) -> None:
     assert between(available, "6.1.192", "6.1.187").ids == ("6.1.187", "6.1.190", "6.1.192")
 
 
-def test_what_no_source_has(available: Available) -> None:
+def test_releases_that_no_source_offers_are_listed(available: Available) -> None:
     found = between(available, "5.10", "7.3")
     assert found.never_offered("5.10", "6.1") == [*(f"5.{n}" for n in range(11, 20)), "6.0"]
     assert found.never_offered("7.3", "6.18") == ["7.0", "7.1", "7.2"]
@@ -62,6 +62,8 @@ def test_what_no_source_has(available: Available) -> None:
         ("5.10", "6.13", "no kernel '6.13'"),
     ],
 )
-def test_no_two_ends(available: Available, one: str, other: str, said: str) -> None:
+def test_ends_that_can_not_be_compared_are_refused(
+    available: Available, one: str, other: str, said: str
+) -> None:
     with pytest.raises(UsageError, match=said):
         between(available, one, other)

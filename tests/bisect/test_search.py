@@ -1,4 +1,4 @@
-"""Where an answer changes, and with how many questions."""
+"""The search for the kernel on which the answer changes, and the number of its questions."""
 
 import math
 
@@ -16,7 +16,9 @@ def letters(answers: str) -> list[Answer]:
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([GOOD, BAD]))
-def test_one_change_is_found_with_few_questions(before: int, behind: int, first: Answer) -> None:
+def test_a_single_change_is_found_by_a_binary_search(
+    before: int, behind: int, first: Answer
+) -> None:
     kernels = [str(number) for number in range(before + behind)]
 
     def ask(kernel: str) -> Answer:
@@ -24,14 +26,14 @@ def test_one_change_is_found_with_few_questions(before: int, behind: int, first:
 
     found = search(kernels, first, ask)
     assert (found.before, found.after, found.unknown) == (str(before - 1), str(before), ())
-    # The ends are asked only where the change is beside them.
+    # An end is tried only if the change lies beside it.
     inner = len(kernels) - 2
     most = math.ceil(math.log2(inner + 1)) if inner else 0
     assert len(found.answers) <= most + (before == 1) + (behind == 1)
 
 
 @given(st.text("gb?", max_size=40))
-def test_the_change_lies_between_two_that_were_asked(middle: str) -> None:
+def test_the_change_lies_between_a_bad_and_a_good_kernel_that_were_tried(middle: str) -> None:
     told = [BAD, *letters(middle), GOOD]
     kernels = [str(number) for number in range(len(told))]
     asked: list[str] = []
@@ -61,7 +63,7 @@ def test_the_change_lies_between_two_that_were_asked(middle: str) -> None:
         ("gggg", "0", BAD, GOOD),
     ],
 )
-def test_an_end_that_is_not_what_was_said(
+def test_an_end_with_another_answer_than_the_user_said_is_an_error(
     told: str, kernel: str, said: Answer, answer: Answer
 ) -> None:
     answers = letters(told)

@@ -126,12 +126,28 @@ def test_schema_and_models_refuse_the_same(data: object, tmp_path: Path) -> None
     assert not models_take(data, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "type"),
+    [
+        ("accel", "`auto`, `kvm` or `tcg`"),
+        ("ebpf", "path or `null`"),
+        ("kernels", "mapping of mappings"),
+        ("listed", "mapping of lists of strings"),
+        ("set", "mapping, each value a string, a whole number, `true` or `false`"),
+        ("sha256", "list, each item a string or `null`"),
+        ("sha256", "string"),
+    ],
+)
+def test_page_has_types_in_words(key: str, type: str) -> None:
+    assert f"\n| `{key}` | {type} |" in reference.page()
+
+
 def test_page_has_every_key_of_every_model() -> None:
     page = reference.page()
     for _, one in reference._models("", Config):
         for name, field in one.model_fields.items():
             assert f"| `{field.alias or name}` |" in page
-            assert reference._meaning(one, name), f"{one.__name__}.{name} has no docstring"
+            assert reference._description(one, name), f"{one.__name__}.{name} has no docstring"
 
 
 def test_page_shows_defaults_as_they_are_written() -> None:
@@ -159,6 +175,10 @@ def test_links_between_the_pages_lead_somewhere() -> None:
 def test_task_says_what_is_out_of_date(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text((REPOSITORY / "tasks.py").read_text())
     (tmp_path / "kernels.yaml").write_text((REPOSITORY / "kernels.yaml").read_text())
+    (tmp_path / "docs").mkdir()
+    for name in ("source_tree.py", "how-it-works.md"):
+        (tmp_path / "docs" / name).write_text((REPOSITORY / "docs" / name).read_text())
+    (tmp_path / "src").symlink_to(REPOSITORY / "src")
 
     def invoke(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "invoke", "docs", *words]
@@ -166,6 +186,6 @@ def test_task_says_what_is_out_of_date(tmp_path: Path) -> None:
 
     missing = invoke("--check")
     assert missing.returncode == 1
-    assert "kernels.schema.json, docs/kernels-yaml.md" in missing.stderr
+    assert "kernels.schema.json, docs/kernels-yaml.md, docs/source-tree.md" in missing.stderr
     assert invoke().returncode == 0
     assert invoke("--check").returncode == 0

@@ -89,7 +89,7 @@ def test_certificates_that_only_the_host_has() -> None:
 
 def test_apt_uses_the_mirrors_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        apt_sources, "find", lambda suite: apt_sources.Mirror(f"http://{suite}/", suite)
+        apt_sources, "find", lambda suite: apt_sources.AptEntry(f"http://{suite}/", suite)
     )
     assert host.sources_list("trixie") == (
         "deb http://trixie/ trixie main\n"

@@ -14,7 +14,7 @@ from bpfmatrix.errors import PayloadError
 from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT, Architecture
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.build.make import Make
-from bpfmatrix.kernels.sources.debian import default_pattern
+from bpfmatrix.kernels.sources.apt_packages import default_pattern
 from bpfmatrix.payload import go
 from bpfmatrix.payload.executables import executable
 from bpfmatrix.vm import accelerator

@@ -57,6 +57,6 @@ def test_what_a_tool_said_last_is_its_reason() -> None:
     with pytest.raises(PayloadError) as caught:
         output(failing, "it failed", error=PayloadError)
     assert caught.value.what == "it failed: the reason"
-    with pytest.raises(BpfmatrixError, match="it gave no reason"):
+    with pytest.raises(BpfmatrixError, match="the command gave no reason"):
         output(["false"], "it failed")
     assert output(["sh", "-c", "echo $A"], "it failed", env={"A": "given"}) == "given\n"

@@ -2,7 +2,7 @@ import pytest
 
 from bpfmatrix.host.versions import (
     all_numbers,
-    begin,
+    leading_version,
     neighbour,
     numbers,
     of_tool,
@@ -17,8 +17,11 @@ from bpfmatrix.host.versions import (
         ("6.1", (6, 1)),
         ("6.1.192", (6, 1, 192)),
         ("6.1.0-56-cloud-amd64", (6, 1, 0)),
+        ("5.10.262+deb11", (5, 10, 262)),
+        ("7.3-rc1", (7, 3)),
         ("6", ()),
         ("rhel9", ()),
+        ("", ()),
     ],
 )
 def test_the_numbers_of_a_release(text: str, found: tuple[int, ...]) -> None:
@@ -43,7 +46,7 @@ def test_what_is_no_release_has_no_neighbour() -> None:
 
 
 def test_what_a_text_begins_with() -> None:
-    assert [begin(text) for text in ("6.1", "6.1.192-arm64", "6", "newest")] == [
+    assert [leading_version(text) for text in ("6.1", "6.1.192-arm64", "6", "newest")] == [
         *("6.1", "6.1.192", "", "")
     ]
     assert [series(text) for text in ("6.1.192", "6.12", "7", "")] == ["6.1", "6.12", "", ""]

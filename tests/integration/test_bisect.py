@@ -1,4 +1,4 @@
-"""`invoke bisect` on real kernels, over what the suites of kernels.yaml have now."""
+"""`invoke bisect` on real kernels: those that the suites of kernels.yaml have now."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def three(project: ToolProject) -> ToolProject:
 
 @pytest.fixture(scope="module")
 def bounded_loops() -> str:
-    """Our own object, built."""
+    """The path of this repository's object bounded_loops, built."""
     objects = {path.name: path for path in ebpf.objects(Project.load(REPOSITORY)).files}
     return str(objects["bounded_loops.bpf.o"])
 
@@ -42,8 +42,10 @@ def bisected(project: ToolProject, *words: str) -> dict[str, Any]:
     return told
 
 
-def test_the_first_release_with_bpf_loop(three: ToolProject, bounded_loops: str) -> None:
-    # The object says that it needs 5.17, which is not what is to answer here.
+def test_bisect_finds_the_first_release_with_bpf_loop(
+    three: ToolProject, bounded_loops: str
+) -> None:
+    # The object declares that it needs 5.17. Bisect must find that out by itself.
     found = bisected(three, "--program", "sum_range", bounded_loops)
     assert found["first"] == {"kernel": "6.1", "answer": "good"}
     assert found["last"] == {"kernel": "5.10", "answer": "bad"}
@@ -54,13 +56,13 @@ def test_the_first_release_with_bpf_loop(three: ToolProject, bounded_loops: str)
     assert found["not_offered"][-1] == "6.0"
 
 
-def test_the_first_release_on_which_a_command_works(three: ToolProject) -> None:
-    # Not there before 5.18.
+def test_bisect_finds_the_first_release_on_which_a_command_works(three: ToolProject) -> None:
+    # Linux has it since 5.19.
     found = bisected(three, "--", "grep", "-w", "bpf_kptr_xchg", "/proc/kallsyms")
     assert (found["first"]["kernel"], found["last"]["kernel"]) == ("6.1", "5.10")
 
 
-def test_an_end_that_is_not_what_was_said(three: ToolProject) -> None:
+def test_an_end_that_is_good_but_was_called_bad_is_an_error(three: ToolProject) -> None:
     done = three.invoke(
         "bisect", "--good", "5.10", "--bad", "6.1", "--", "test", "-e", "/sys/fs/bpf"
     )
@@ -76,13 +78,15 @@ def test_an_end_that_is_not_what_was_said(three: ToolProject) -> None:
         (("--skipped", "maybe"), "--skipped maybe: expected one of good, bad, unknown"),
     ],
 )
-def test_wrong_words(three: ToolProject, words: tuple[str, ...], said: str) -> None:
+def test_options_that_do_not_fit_are_refused(
+    three: ToolProject, words: tuple[str, ...], said: str
+) -> None:
     done = three.invoke("bisect", "--good", "6.1", "--bad", "5.10", *words)
     assert done.status == 2
     assert f"error: {said}" in done.output
 
 
-def test_a_program_that_no_object_has(three: ToolProject, bounded_loops: str) -> None:
+def test_a_program_that_no_object_has_is_refused(three: ToolProject, bounded_loops: str) -> None:
     words = ("--program", "sum_rang", bounded_loops)
     done = three.invoke("bisect", "--good", "6.1", "--bad", "5.10", *words)
     assert done.status == 2

@@ -65,10 +65,13 @@ case_of() {
 # A worker process of the loader is started through /proc/self/exe, and so its name is "exe".
 CRASH = """\
 echo "case crash"
-/payload/bpfload --limit 60 $objects/slow.bpf.o &
-until kill -SEGV $(pidof exe) 2>/dev/null; do usleep 200000; done
+/payload/bpfload --limit 60 $objects/slow.bpf.o >/tmp/crash &
+until grep -q '"program":"slow_to_verify","step":"load"' /tmp/crash; do usleep 20000; done
+kill -SEGV $(pidof exe)
 wait $!
-echo "status $?"
+status=$?
+cat /tmp/crash
+echo "status $status"
 """
 
 Event = dict[str, Any]

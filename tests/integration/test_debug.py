@@ -1,103 +1,99 @@
-"""gdb in a real kernel. Of Debian's kernel these tests take the functions' names alone, which needs
-no 280 MB of DWARF: those with source and lines are `nox -s debug` and `nox -s kernel-build`.
+"""gdb in a real kernel, with nothing but the names of its functions.
+
+That needs none of the 280 MB of DWARF of Debian's kernel. Tests with source and lines are run by
+`nox -s debug` and `nox -s kernel-build`.
 """
 
-import contextlib
 import json
 import os
-import pty
 import re
-import select
-import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.terminal import Terminal
 from tests.tool import ToolProject, plain_environment, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
 
-LOADS_NOTHING = "true"
-CRASHES = "echo c >/proc/sysrq-trigger; sleep 60"
+# The script's name goes behind.
+DEBUG = ("debug", "--kernel", "6.1", "--binary")
+BATCH = ("--batch", "backtrace")
 
 
-def test_gdb_stops_where_it_was_asked_to(tmp_path: Path) -> None:
+def test_gdb_stops_at_the_given_function(tmp_path: Path) -> None:
     project = ToolProject(tmp_path / "a project's folder")
     project.configure()
-    script = project.script("opens", "cat /proc/version")
     done = project.invoke(
-        *(
-            "debug",
-            "--kernel",
-            "6.1",
-            "--names",
-            "--binary",
-            script,
-            "--break",
-            "version_proc_show",
-        ),
-        *("--batch", "backtrace 2; print $rip"),
+        *(*DEBUG, project.script("opens", "cat /proc/version"), "--names"),
+        *("--break", "version_proc_show", "--batch", "backtrace 2; print $rip"),
     )
     assert done.status == 0, done.output
     assert re.search(r"hit Breakpoint 1, .* in version_proc_show \(\)", done.output)
     assert re.search(r"#1 .* in seq_read_iter \(\)", done.output)
-    # Where the symbols say that it lies: nokaslr.
+    # At the address of the symbol table, because of nokaslr.
     assert re.search(r"\$1 = .*0xffffffff81\w+ <version_proc_show", done.output)
     assert qemus_of(project) == []
 
 
-def test_a_panic_stops_in_gdb(project: ToolProject) -> None:
-    script = project.script("crashes", CRASHES)
-    done = project.invoke(
-        *("debug", "--kernel", "6.1", "--names", "--binary", script, "--batch", "backtrace")
-    )
+def test_gdb_stops_at_a_panic(project: ToolProject) -> None:
+    script = project.script("crashes", "echo c >/proc/sysrq-trigger; sleep 60")
+    done = project.invoke(*DEBUG, script, "--names", *BATCH)
     assert "The kernel panics." in done.output
     assert re.search(r"#0 .* in panic \(\)\n#1 .* in sysrq_handle_crash", done.output)
 
 
-def test_a_breakpoint_that_nothing_comes_to(project: ToolProject) -> None:
-    script = project.script("quiet", LOADS_NOTHING)
-    done = project.invoke(
-        *("debug", "--kernel", "6.1", "--names", "--binary", script, "--batch", "backtrace")
-    )
+def test_a_breakpoint_that_is_never_reached_is_an_error(project: ToolProject) -> None:
+    done = project.invoke(*DEBUG, loads_nothing(project), "--names", *BATCH)
     assert done.status == 1
     assert "✓ quiet" in done.output
     assert "error: no breakpoint was reached (do_check_common): the tests ended" in done.output
 
 
-def test_what_can_be_told_before_the_machine_is_started(project: ToolProject) -> None:
-    script = project.script("quiet", LOADS_NOTHING)
-    words = ("debug", "--kernel", "6.1", "--binary", script, "--batch", "backtrace")
-    done = project.invoke(*words, "--names", "--break", "do_check_comon")
+def loads_nothing(project: ToolProject) -> str:
+    """Write a test that never comes to the verifier; return its name."""
+    return project.script("quiet", "true")
+
+
+def test_a_function_that_the_kernel_does_not_have_is_refused(project: ToolProject) -> None:
+    words = (*DEBUG, loads_nothing(project), "--names", *BATCH)
+    done = project.invoke(*words, "--break", "do_check_comon")
     assert done.status == 2
     assert 'error: --break do_check_comon: Function "do_check_comon" not defined' in done.output
     assert "This kernel has do_check_common" in done.output
 
-    other = project.root / "vmlinux"
+
+def test_symbols_and_source_of_something_else_are_refused(project: ToolProject) -> None:
     subprocess.run(
-        ["gcc", "-x", "c", "-", "-nostdlib", "-static", "-Wl,--build-id", "-o", other],
+        ["gcc", "-x", "c", "-", "-nostdlib", "-static", "-Wl,--build-id", "-o", "vmlinux"],
+        cwd=project.root,
         input="void _start(void) {}",
         text=True,
         check=True,
     )
-    done = project.invoke(*words, "--vmlinux", "vmlinux")
+    words = (*DEBUG, loads_nothing(project), "--vmlinux", "vmlinux", *BATCH)
+    done = project.invoke(*words)
     assert done.status == 2
     assert "error: vmlinux is of another build than the kernel that boots" in done.output
-
-    done = project.invoke(*words, "--source", ".", "--vmlinux", "vmlinux")
+    done = project.invoke(*words, "--source", ".")
+    assert done.status == 2
     assert "error: --source .: there is no kernel/bpf in it" in done.output
 
+
+def test_a_port_that_is_in_use_is_refused(project: ToolProject) -> None:
+    words = (*DEBUG, loads_nothing(project), "--names", *BATCH)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = project.invoke(*words, "--names", "--port", str(port))
+        done = project.invoke(*words, "--port", str(port))
     assert done.status == 2
     assert f"error: --port {port}: Address already in use" in done.output
 
-    # A machine without gdb: what stands beside Python is looked at first, then PATH.
-    done = project.invoke(*words, "--names", env={"PATH": without_gdb(project.root / "bin")})
+
+def test_a_missing_gdb_is_named_with_its_package(project: ToolProject) -> None:
+    env = {"PATH": without_gdb(project.root / "bin")}
+    done = project.invoke(*DEBUG, loads_nothing(project), "--names", *BATCH, env=env)
     assert done.status == 1
     assert "is not installed" in done.output
     assert "Install gdb" in done.output
@@ -116,8 +112,7 @@ def without_gdb(folder: Path) -> str:
 def test_gdb_in_another_terminal(project: ToolProject) -> None:
     script = project.script("opens", "cat /proc/version")
     process = project.start(
-        *("debug", "--kernel", "6.1", "--names", "--binary", script, "--json-port"),
-        *("--break", "version_proc_show"),
+        *DEBUG, script, "--names", "--json-port", "--break", "version_proc_show"
     )
     assert process.stdout is not None
     line = next(line for line in process.stdout if line.startswith("{"))
@@ -127,7 +122,7 @@ def test_gdb_in_another_terminal(project: ToolProject) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     assert "in version_proc_show ()" in done.stdout, done.stdout + done.stderr
     finished = project.finish(process)
@@ -135,34 +130,14 @@ def test_gdb_in_another_terminal(project: ToolProject) -> None:
     assert qemus_of(project) == []
 
 
-def test_the_terminal_is_closed(project: ToolProject) -> None:
+def test_a_terminal_that_is_closed_ends_gdb_and_the_machine(project: ToolProject) -> None:
     script = project.script("opens", "cat /proc/version")
-    words = ("debug", "--kernel", "6.1", "--names", "--binary", script)
-    pid, terminal = pty.fork()
-    if pid == 0:  # the child, which must not come back into pytest
-        try:
-            os.chdir(project.root)
-            command = project.command(*words, "--break", "version_proc_show")
-            os.execve(command[0], command, plain_environment() | {"TERM": "dumb"})
-        finally:
-            os._exit(70)
-    try:
-        read_until(terminal, b"in version_proc_show ()")
-        assert qemus_of(project)
-        os.write(terminal, b"echo still here\\n\n")
-        read_until(terminal, b"still here\r\n")
-        os.close(terminal)
+    command = project.command(*DEBUG, script, "--names", "--break", "version_proc_show")
+    with Terminal(command, project.root, {**plain_environment(), "TERM": "dumb"}) as terminal:
+        terminal.expect("in version_proc_show ()", 120)
+        assert len(qemus_of(project)) == 1
+        terminal.type("echo still here\\n\n")
+        terminal.expect("still here\r\n")
+        terminal.close()
         wait_until(lambda: not qemus_of(project), "QEMU ended")
-        os.waitpid(pid, 0)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def read_until(terminal: int, wanted: bytes, seconds: float = 90.0) -> bytes:
-    said, end = b"", time.monotonic() + seconds
-    while wanted not in said:
-        ready, _, _ = select.select([terminal], [], [], max(0.0, end - time.monotonic()))
-        assert ready, f"{wanted!r} never came: {said.decode(errors='replace')}"
-        said += os.read(terminal, 1 << 16)
-    return said
+        terminal.process.wait(60)

@@ -1,4 +1,4 @@
-"""What a user can cause, said in a sentence: before a boot where that is possible."""
+"""Mistakes of a user, each answered by one clear sentence, and before the boot if possible."""
 
 import shutil
 from pathlib import Path
@@ -23,21 +23,21 @@ def test_a_dynamic_binary_is_refused_before_the_boot(project: ToolProject) -> No
     assert "boot" not in done.output
 
 
-def test_a_pattern_that_matches_nothing_is_no_pass(
+def test_a_pattern_that_matches_nothing_is_an_error(
     project: ToolProject, go_module: GoModule
 ) -> None:
     done, run = project.run(project.script("x", "true"), options=["--run", "nothing"])
     assert done.status == 1
     assert run.outcome is Outcome.ERROR
     assert "--run 'nothing' matches none of: x" in done.output
-    # What a Go binary has, only the guest can tell.
+    # The tests of a Go binary are known only in the guest.
     done, run = project.run(str(go_module.binary()), options=["--run", "TestNothing"])
     assert done.status == 1
     assert run.outcome is Outcome.ERROR
     assert "no test ran: --run 'TestNothing' matches none" in done.output
 
 
-def test_qemu_is_quoted_where_it_refuses(project: ToolProject) -> None:
+def test_the_message_of_qemu_is_quoted(project: ToolProject) -> None:
     project.configure(qemu={"extra_args": ["-device", "no-such-device"]})
     done, run = project.run(project.script("x", "true"))
     assert done.status == 1
@@ -46,7 +46,7 @@ def test_qemu_is_quoted_where_it_refuses(project: ToolProject) -> None:
     assert "qemu: in kernels.yaml" in done.output
 
 
-def test_a_module_that_does_not_exist(project: ToolProject) -> None:
+def test_a_module_that_the_kernel_lacks_is_named(project: ToolProject) -> None:
     project.configure(modules=["no_such_module"])
     done, run = project.run(project.script("x", "true"))
     assert done.status == 1
@@ -55,7 +55,7 @@ def test_a_module_that_does_not_exist(project: ToolProject) -> None:
     assert "Remove it from `modules:` in kernels.yaml." in done.output
 
 
-def test_a_module_that_exists_is_loaded(project: ToolProject) -> None:
+def test_modules_are_loaded_and_kernel_arguments_passed(project: ToolProject) -> None:
     project.configure(modules=["xt_pkttype"], kernel_args=["bpfmatrix.word=a b"])
     script = project.script("x", "cat /proc/cmdline; grep -q ^xt_pkttype /proc/modules")
     done, run = project.run(script)

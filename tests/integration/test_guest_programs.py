@@ -1,4 +1,4 @@
-"""The guest's small programs in C, run by the kernels that they are for."""
+"""The guest's small programs in C, run on real kernels."""
 
 import errno
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 SCRIPT = f"""
 set -e
 reseed-random
-# Another user is refused what the kernel knows: it says EINVAL of a request that it does not know.
+# EPERM for another user: the kernel knows the request. It answers an unknown one with EINVAL.
 echo nobody:x:65534:65534::/:/bin/sh >>/etc/passwd
 su -s /bin/true nobody
 status=0
@@ -33,7 +33,7 @@ echo all is well
 
 
 @pytest.mark.parametrize("kernel", ["5.10", "7.3", "6.1-arm64"])
-def test_a_guest_has_the_programs_in_c(project: ToolProject, kernel: str) -> None:
+def test_the_programs_in_c_do_their_work(project: ToolProject, kernel: str) -> None:
     ours = yaml.safe_load((REPOSITORY / "kernels.yaml").read_text())["kernels"]
     project.configure([kernel], arch=ours[kernel].get("arch", "x86_64"))
     project.script("programs", SCRIPT)

@@ -33,31 +33,31 @@ def test_tests_use_the_hosts_files_and_leave_them_alone(
     for folder in (kept, shared, given):
         folder.mkdir()
         (folder / "file").write_text("as it was")
-    # Where /usr/bin comes first: what a user has in front of it may be slow scripts.
+    # /usr/bin comes first, since a user may have slow wrapper scripts in other folders of the PATH.
     script = project.script(
         "uses-python",
         f"""
         set -ex
         PATH=/usr/bin:$PATH
-        # Another process, with shared libraries, and the working directory.
+        # A dynamically linked program, and the working directory.
         [ "$(python3 -c 'import json; print(json.dumps([1]))')" = "[1]" ]
         [ "$PWD" = {project.root} ]
         [ -z "$SECRET_TOKEN" ]
-        # The root can be written, and everything in it, for the guest.
+        # In the guest, everything below the root can be written.
         echo other >{kept}/file
         [ "$(cat {kept}/file)" = other ]
         touch /usr/bin/new-in-the-guest
-        # A share that is not to be written.
+        # The read-only share.
         [ "$(cat {given}/file)" = "as it was" ]
         ! touch {given}/new
         ! rm {given}/file
-        # And one that is.
+        # The writable share.
         mkdir -m 750 {shared}/folder
         echo "from $(uname -r)" >{shared}/folder/first
         mv {shared}/folder/first {shared}/folder/second
         ln -s second {shared}/folder/link
         rm {shared}/file
-        # The guest's own.
+        # File systems of the guest itself.
         [ -d /sys/fs/bpf ] && [ -d /sys/kernel/tracing/events ] && [ -d /proc/$$ ]
         [ -x /payload/uses-python ]
         """,
@@ -84,7 +84,7 @@ def test_tests_use_the_hosts_files_and_leave_them_alone(
 def test_a_share_without_the_hosts_root(project: ToolProject, tmp_path: Path) -> None:
     shared = tmp_path / "a folder"
     shared.mkdir()
-    # Booted, and twice restored: each sees what is there now.
+    # Booted, and restored twice: each guest sees the current content.
     for number, options in enumerate([["--cold"], [], []]):
         (shared / "given").write_text(f"{number}\n")
         project.script("script", f'cat "{shared}/given" >"{shared}/file"; ! [ -e /usr/lib ]')
@@ -95,7 +95,7 @@ def test_a_share_without_the_hosts_root(project: ToolProject, tmp_path: Path) ->
         assert servers_of(shared) == []
 
 
-def test_what_serves_a_folder_ends_with_its_machine(project: ToolProject, tmp_path: Path) -> None:
+def test_the_server_of_a_folder_ends_with_its_machine(project: ToolProject, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     script = project.script("script", f"touch {shared}/begun; sleep 100")
@@ -123,18 +123,18 @@ def test_a_folder_that_is_no_longer_served_ends_the_run(
     done = project.finish(process)
     assert done.status == 1
     assert f"{shared} is no longer served to the guest: exit status -9" in done.output
-    assert done.seconds < 30  # and not the limit of the test
+    assert done.seconds < 30  # it does not wait for the limit of the test
     assert project.result().outcome is Outcome.ERROR
 
 
 def fill(folder: str) -> str:
-    """Return the words for a shell that fill a file system, which is faster than to write zeros."""
+    """Return shell commands that fill a file system, by fallocate, which is faster than writing."""
     size = f"$(($(stat -f -c %a {folder}) * $(stat -f -c %S {folder})))"
     return f"fallocate -l {size} {folder}/large; echo more >{folder}/more"
 
 
 def servers_of(folder: Path) -> list[int]:
-    """Return the ids of the processes that serve a folder."""
+    """Return the process ids of the servers of a folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -145,7 +145,7 @@ def servers_of(folder: Path) -> list[int]:
 
 
 def test_a_full_tmp_is_not_emptied_where_a_share_is_below(project: ToolProject) -> None:
-    # A share at its own path, which is in /tmp, where the guest has a file system in memory.
+    # The share is mounted at its own path, below /tmp, where the guest has a tmpfs.
     with TemporaryDirectory(dir="/tmp") as folder:
         kept = Path(folder) / "kept"
         kept.write_text("of the host")
@@ -157,7 +157,7 @@ def test_a_full_tmp_is_not_emptied_where_a_share_is_below(project: ToolProject) 
         assert kept.read_text() == "of the host"
 
 
-def test_a_tree_of_ones_own(project: ToolProject, tmp_path: Path) -> None:
+def test_a_root_of_ones_own(project: ToolProject, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "bin").mkdir(parents=True)
     shutil.copy2(busybox.executable("x86_64", Cache.default()), tree / "bin/busybox")
@@ -170,7 +170,7 @@ def test_a_tree_of_ones_own(project: ToolProject, tmp_path: Path) -> None:
     done, run = project.run("script", options=("--rootfs", str(tree)))
     assert run.outcome is Outcome.PASSED, done.output
     assert (tree / "only-here").read_text() == "yes"
-    # What it lacks is said before anything boots.
+    # What the root lacks is reported before anything boots.
     done = project.invoke(*("run", "--kernel", "6.1", "--binary", "/bin/ls", "--rootfs", str(tree)))
     assert done.status == 1
     assert f"/bin/ls needs /lib64/ld-linux-x86-64.so.2, which {tree} does not have" in done.output
@@ -198,7 +198,7 @@ def test_a_dynamically_linked_executable(project: ToolProject) -> None:
 def test_a_kernel_that_has_9p_alone(
     project: ToolProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Debian's kernels with 9p, those that are not for clouds, have virtiofs too.
+    # Every Debian kernel that has 9p (not the cloud kernels) also has virtiofs.
     monkeypatch.setattr(host_files, "_MODULES", {"9p": host_files._MODULES["9p"]})
     project.configure()
     data = yaml.safe_load((project.root / "kernels.yaml").read_text())

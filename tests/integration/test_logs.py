@@ -1,4 +1,4 @@
-"""`invoke logs`: what a run left, and what one that goes on writes."""
+"""`invoke logs`: the logs of the last run, and of a run that goes on."""
 
 import subprocess
 
@@ -25,11 +25,14 @@ def test_the_logs_of_the_last_run(project: ToolProject) -> None:
     assert "There is: console, one." in done.output
 
 
-def test_a_run_is_followed_to_its_end(project: ToolProject) -> None:
-    script = project.script("slow", "for n in 1 2 3; do echo line $n; sleep 1.5; done")
-    # The log of the run before is not that of this one.
+def test_the_log_of_a_test_is_followed_to_its_end(project: ToolProject) -> None:
+    # The logs of an earlier run are not those of this one.
     project.run(project.script("other", "true"))
-    run = project.start("run", "--kernel", "6.1", "--binary", script)
+    shared = project.root / "shared"
+    shared.mkdir()
+    waits = f"until [ -e {shared}/seen ]; do sleep 0.1; done"
+    script = project.script("slow", f"echo line 1; {waits}; echo line 2; echo line 3")
+    run = project.start("run", "--kernel", "6.1", "--binary", script, "--share", str(shared))
     log = project.root / ".bpfmatrix/results/6.1/slow.log"
     wait_until(log.exists, "the test runs")
     follower = subprocess.Popen(
@@ -42,7 +45,8 @@ def test_a_run_is_followed_to_its_end(project: ToolProject) -> None:
     with follower:
         assert follower.stdout is not None
         assert follower.stdout.readline() == "line 1\n"
-        assert run.poll() is None, "it was printed before the run ended"
+        # The test goes on only now, when its first line was printed.
+        (shared / "seen").touch()
         assert follower.stdout.read() == "line 2\nline 3\n"
-        assert follower.wait(10) == 0
+        assert follower.wait(60) == 0
     assert project.finish(run).status == 0

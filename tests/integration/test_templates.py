@@ -332,11 +332,9 @@ def test_a_qemu_that_never_answers_is_given_up(
     asleep = dataclasses.replace(X86_64, qemu=str(qemu))
     monkeypatch.setitem(ARCHITECTURES, X86_64.name, asleep)
     monkeypatch.setattr(launch, "_RESTORE_SECONDS", 1.5)
-    started = time.monotonic()
     result, output = runner.run("echo fine")
     assert (result.outcome, result.start) == (Outcome.PASSED, "cold"), output
     assert "discarded: no sign of life within 1.5 s" in lines_about_templates(output)[0]
-    assert time.monotonic() - started < 60
     assert saved.damage() == ""  # the wrapper has a key of its own
 
 
@@ -348,9 +346,9 @@ def test_a_qemu_that_never_answers_is_given_up(
 KILLS_ITSELF = """
 import inspect, os, pydoc, signal, sys
 from pathlib import Path
+from bpfmatrix.cli.run import run_tests
 from bpfmatrix.config.project import Project
-from bpfmatrix.session.options import Options
-from bpfmatrix.suite import matrix
+from bpfmatrix.suite.options import RunOptions
 
 kernel, script, when, owner, name, *words = sys.argv[1:]
 real = getattr(pydoc.locate(owner), name)
@@ -375,7 +373,7 @@ def replacement(self, *args, **more):
 
 
 setattr(pydoc.locate(owner), name, replacement)
-matrix.run(Project.load(), [kernel], Options(binaries=(Path(script),)))
+run_tests(Project.load(), [kernel], RunOptions(binaries=(Path(script),)))
 """
 
 MACHINE, QMP = "bpfmatrix.vm.machine.Machine", "qemu.qmp.QMPClient"
@@ -395,14 +393,14 @@ def killed(runner: Runner, *moment: str) -> None:
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stdout
-    wait_until(lambda: not qemus_of(runner.tool), "QEMU ended", seconds=3)
+    wait_until(lambda: not qemus_of(runner.tool), "QEMU ended")
 
 
 @pytest.mark.parametrize(
     "moment",
     [
-        ("before", MACHINE, "become_ready"),
-        ("after", MACHINE, "become_ready"),
+        ("before", MACHINE, "wait_until_ready"),
+        ("after", MACHINE, "wait_until_ready"),
         ("before", QMP, "execute", "migrate"),
         ("after", QMP, "execute", "migrate"),
         ("after", MACHINE, "save"),
@@ -422,7 +420,7 @@ def test_killed_while_a_template_is_made(runner: Runner, moment: tuple[str, ...]
 
 
 def test_a_run_after_a_killed_one_is_right(runner: Runner) -> None:
-    killed(runner, "before", MACHINE, "become_ready")
+    killed(runner, "before", MACHINE, "wait_until_ready")
     result, output = runner.run("echo fine")
     assert result.outcome is Outcome.PASSED
     assert lines_about_templates(output) == []
@@ -435,8 +433,8 @@ def test_a_run_after_a_killed_one_is_right(runner: Runner) -> None:
     [
         ("before", MACHINE, "load"),
         ("after", QMP, "execute", "migrate-incoming"),
-        ("before", MACHINE, "become_ready"),
-        ("after", MACHINE, "become_ready"),
+        ("before", MACHINE, "wait_until_ready"),
+        ("after", MACHINE, "wait_until_ready"),
     ],
     ids=["start", "load", "resume", "ready"],
 )
@@ -485,7 +483,13 @@ def memory_of_making(cache: Cache) -> Path | None:
     return next(iter((cache.root / "tmp").glob("*/template/memory")), None)
 
 
-def test_a_disk_that_fills_up_while_the_memory_is_written(runner: Runner) -> None:
+def test_a_disk_that_fills_up_while_the_memory_is_written(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The end of QEMU's monitor is an event: this limit must not be what ends the wait for it.
+    monkeypatch.setattr(machine, "_LAST_WORDS_SECONDS", 1000.0)
+    started = time.monotonic()
+
     # The kernel sends SIGBUS to a process that writes to a hole of a mapped file on a full disk.
     def hurt() -> None:
         wait_until(lambda: memory_of_making(runner.cache), "the template's guest boots")
@@ -499,6 +503,7 @@ def test_a_disk_that_fills_up_while_the_memory_is_written(runner: Runner) -> Non
     thread.start()
     is_cold_with_one_line(runner, "QEMU died of signal 7")
     thread.join()
+    assert time.monotonic() - started < 500
 
 
 def is_cold_with_one_line(runner: Runner, words: str) -> None:
@@ -532,17 +537,25 @@ def test_no_file_of_the_memorys_size_can_be_written(runner: Runner) -> None:
 
 def test_a_template_that_is_pruned_while_in_use(runner: Runner, saved: Template) -> None:
     # After the pruning, the guest reads memory that it had when it was saved: its root file system.
-    process = runner.start("echo begun; sleep 3; cat /bin/busybox /init /etc/* | md5sum; uname -r")
-    log = runner.tool.root / f".bpfmatrix/results/{KERNEL}/script.log"
-    wait_until(lambda: log.exists() and "begun" in log.read_text(), "the test runs")
+    # The command waits for a line from here, which a test can't.
+    command = "echo begun; read -r line; cat /bin/busybox /init /etc/* | md5sum; uname -r"
+    process = runner.tool.start(
+        *("shell", "--kernel", KERNEL, "--", command), env=runner.env, stdin=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
     [removed] = template.prune(runner.cache)
-    assert log.read_text() == "begun\n"
     assert removed.size_bytes > 10 << 20
     assert runner.templates() == []
     assert list((runner.cache.root / "tmp").iterdir()) == []
+    process.stdin.write("go on\n")
+    process.stdin.flush()
     done = runner.tool.finish(process)
     assert done.status == 0, done.output
-    assert runner.tool.result(KERNEL).release in log.read_text()
+    [checksum, release] = done.output.splitlines()
+    assert checksum.endswith("  -")
+    assert release.startswith(f"{KERNEL}.")
 
 
 def test_a_template_that_is_pruned_just_before_it_is_restored(

@@ -1,16 +1,13 @@
-"""`invoke watch` as a real process: saves, what the compiler says, and its end."""
+"""`invoke watch` at a terminal: saves, errors of the compiler, and the ways to end it."""
 
 import os
-import queue
-import re
 import signal
-import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.tool import ToolProject, qemus_of, wait_until
+from tests.terminal import Terminal
+from tests.tool import ToolProject, plain_environment, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -22,66 +19,39 @@ x.o: x.txt
 clean:
 \trm -f x.o
 """
-# What is saved is data of the guest's test, which prints it and fails if it says so.
+# The test in the guest prints the saved text, and fails if that is "bad".
 SCRIPT = 'cat "$BPFMATRIX_OBJECTS/x.o"; grep -q bad "$BPFMATRIX_OBJECTS/x.o" && exit 3; true'
+KERNEL = "5.10"
 
 
-class Watch:
-    """A process that watches, and what it has printed."""
+class Watch(Terminal):
+    """`invoke watch` at a terminal. The project's Makefile copies x.txt into an object file."""
 
     def __init__(self, project: ToolProject) -> None:
         self.project = project
-        self.process = project.start("watch", "--kernel", "5.10", start_new_session=True)
-        self.lines: list[str] = []
-        self._ended: set[int] = set()
-        self._queue: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.results = project.root / ".bpfmatrix/results"
+        super().__init__(
+            project.command("watch", "--kernel", KERNEL),
+            project.root,
+            {**plain_environment(), "TERM": "xterm"},
+            (24, 120),
+        )
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._queue.put(line)
-
-    def until(self, pattern: str, seconds: float = 60.0) -> str:
-        """Wait for a line; returns it."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                line = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise AssertionError(
-                    f"never printed {pattern!r}, but:\n{''.join(self.lines)}"
-                ) from None
-            self.lines.append(line)
-            if re.search(pattern, line):
-                return line
-
-    def waiting(self) -> None:
-        """Wait until a machine is restored, and does nothing but wait."""
-        pids = self._ended
-
-        def idle() -> bool:
-            new = set(qemus_of(self.project)) - pids
-            if not new:
-                return False
-            self._ended = pids | new
-            return True
-
-        wait_until(idle, "another machine waits")
-        time.sleep(0.5)  # it is being restored, which nothing tells of
+    def until_it_waits(self) -> None:
+        """Wait until a restored machine waits for a save."""
+        self.expect("waiting for a save in ebpf, reads", 120)
 
     def save(self, text: str) -> None:
-        """Save as an editor does: another file, put in the place of the first."""
+        """Save x.txt as an editor does: replace it by another file."""
         new = self.project.root / "ebpf/x.txt.tmp"
-        new.write_text(text)
+        new.write_text(f"{text}\n")
         new.replace(self.project.root / "ebpf/x.txt")
 
-    def end(self, number: int) -> int:
-        os.killpg(self.process.pid, number)
-        try:
-            return self.process.wait(timeout=20)
-        finally:
-            self.process.kill()
+    @property
+    def log(self) -> str:
+        """What the test in the guest printed last; empty while there is no log."""
+        path = self.results / KERNEL / "reads.log"
+        return path.read_text() if path.exists() else ""
 
 
 @pytest.fixture
@@ -90,86 +60,82 @@ def watch(project: ToolProject) -> Iterator[Watch]:
     (project.root / "ebpf/Makefile").write_text(MAKEFILE)
     (project.root / "ebpf/x.txt").write_text("first\n")
     project.script("reads", SCRIPT)
-    project.configure(["5.10"], {"ebpf": "ebpf", "go": None, "binaries": ["reads"]})
-    made = Watch(project)
-    yield made
-    if made.process.poll() is None:
-        os.killpg(made.process.pid, signal.SIGKILL)
-        made.process.wait()
+    project.configure([KERNEL], {"ebpf": "ebpf", "go": None, "binaries": ["reads"]})
+    with Watch(project) as watch:
+        yield watch
 
 
-def log(project: ToolProject) -> str:
-    return (project.root / ".bpfmatrix/results/5.10/reads.log").read_text()
-
-
-def test_from_save_to_verdict(watch: Watch) -> None:
-    watch.until(r"passed")
-    assert log(watch.project) == "first\n"
+def test_each_save_is_followed_by_its_verdict(watch: Watch) -> None:
+    watch.expect("passed", 120)
+    watch.until_it_waits()
+    assert watch.log == "first\n"
 
     for text, verdict in (("second", "passed"), ("bad", "failed"), ("third", "passed")):
-        watch.waiting()
-        watch.save(f"{text}\n")
-        watch.until("saved   ebpf/x.txt")
-        watch.until(verdict)
-        watch.until(r"s from save to verdict")
-        assert log(watch.project) == f"{text}\n"
-        assert watch.project.result("5.10").start == "warm"
+        watch.save(text)
+        watch.expect("saved   ebpf/x.txt")
+        watch.expect(verdict)
+        watch.expect("s from save to verdict")
+        assert watch.log == f"{text}\n"
+        assert watch.project.result(KERNEL).start == "warm"
+        watch.until_it_waits()
 
-    watch.waiting()
-    assert watch.end(signal.SIGINT) in (0, 130)
+    watch.interrupt()
+    assert watch.end() == 0
     assert qemus_of(watch.project) == []
-    assert "Traceback" not in "".join(watch.lines)
+    assert "Traceback" not in watch.transcript
 
 
-def test_what_does_not_compile_is_said_and_the_next_save_mends_it(watch: Watch) -> None:
-    watch.until(r"passed")
-    watch.waiting()
-    watch.save("SYNTAX\n")
-    watch.until("x.txt:1: error: no such thing")
-    time.sleep(1)
-    watch.save("mended\n")
-    watch.until("passed")
-    assert log(watch.project) == "mended\n"
-    watch.waiting()
-    watch.save("again\n")
-    watch.until("passed")
-    assert log(watch.project) == "again\n"
+def test_an_error_of_the_compiler_is_shown_and_the_next_save_runs(watch: Watch) -> None:
+    watch.until_it_waits()
+    watch.save("SYNTAX")
+    watch.expect("x.txt:1: error: no such thing")
+    watch.save("mended")
+    watch.expect("passed")
+    watch.until_it_waits()
+    assert watch.log == "mended\n"
+    watch.save("again")
+    watch.expect("s from save to verdict")
+    assert watch.log == "again\n"
+
+
+def test_a_save_during_the_first_start_is_not_lost(watch: Watch) -> None:
+    wait_until(lambda: qemus_of(watch.project), "the first machine starts")
+    watch.save("early")
+    # It depends on the moment whether the first run has this text, or the second one.
+    wait_until(lambda: watch.log == "early\n", "a run has the saved text")
 
 
 def test_a_save_while_the_tests_run_is_not_lost(watch: Watch) -> None:
-    watch.save("early\n")  # while it starts
-    watch.until("passed")
-    if log(watch.project) == "first\n":
-        watch.until("passed")
-    assert log(watch.project) == "early\n"
-    watch.project.script("reads", f"sleep 1; {SCRIPT}")
-    watch.until("saved   reads")
-    time.sleep(0.5)
-    watch.save("meanwhile\n")
-    watch.until("passed")
-    watch.until("saved   ebpf/x.txt")
-    watch.until("passed")
-    assert log(watch.project) == "meanwhile\n"
+    watch.until_it_waits()
+    watch.project.script("reads", f"echo begun; sleep 3; {SCRIPT}")
+    watch.expect("saved   reads")
+    wait_until(lambda: watch.log == "begun\n", "the test runs")
+    # The test can't end before the save.
+    [qemu] = qemus_of(watch.project)
+    os.kill(qemu, signal.SIGSTOP)
+    assert not (watch.results / f"{KERNEL}.json").exists(), "the run ended before it was stopped"
+    watch.save("meanwhile")
+    os.kill(qemu, signal.SIGCONT)
+    watch.expect("s from save to verdict")
+    assert watch.log == "begun\nfirst\n"
+    watch.expect("saved   ebpf/x.txt")
+    watch.expect("s from save to verdict")
+    assert watch.log == "begun\nmeanwhile\n"
 
 
 def test_no_qemu_outlives_a_watch_that_is_killed(watch: Watch) -> None:
-    watch.until(r"passed")
-    watch.waiting()
-    assert watch.end(signal.SIGKILL) == -signal.SIGKILL
-    wait_until(lambda: not qemus_of(watch.project), "QEMU ended", seconds=3)
+    watch.until_it_waits()
+    assert len(qemus_of(watch.project)) == 1
+    watch.process.kill()
+    wait_until(lambda: not qemus_of(watch.project), "QEMU ended")
 
 
-def test_ctrl_c_while_a_test_runs(watch: Watch) -> None:
-    watch.until(r"passed")
-    watch.waiting()
-    # As a linker does.
-    (watch.project.root / "reads").unlink()
-    watch.project.script("reads", "echo begun; sleep 60")
-    path = watch.project.root / ".bpfmatrix/results/5.10/reads.log"
-    watch.until("saved   reads")
-    wait_until(lambda: path.exists() and "begun" in path.read_text(), "the test runs")
-    started = time.monotonic()
-    assert watch.end(signal.SIGINT) in (0, 130)
-    assert time.monotonic() - started < 10
+def test_ctrl_c_ends_a_watch_while_a_test_runs(watch: Watch) -> None:
+    watch.until_it_waits()
+    watch.project.script("reads", "echo begun; sleep 600")
+    watch.expect("saved   reads")
+    wait_until(lambda: watch.log == "begun\n", "the test runs")
+    watch.interrupt()
+    assert watch.end() == 0
     assert qemus_of(watch.project) == []
-    assert "Traceback" not in "".join(watch.lines)
+    assert "Traceback" not in watch.transcript

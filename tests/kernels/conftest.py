@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.config.models import KernelConfig, Source
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import Source
+from bpfmatrix.host import download
 from bpfmatrix.host.cache import Cache
 from tests.kernels import synthetic
 from tests.kernels.archive import Archive, make_key
@@ -18,6 +20,23 @@ from tests.kernels.rpms import Part, RpmRepository, make_rpm_key
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses_between_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_BACKOFF_SECONDS", 0.01)
+
+
+@pytest.fixture(autouse=True)
+def _no_kern_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KERN_DIR", raising=False)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project's folder."""
+    (tmp_path / "project").mkdir()
+    return tmp_path / "project"
 
 
 def apt_kernel(id: str = "6.1", suite: str = "bookworm-security", **apt: str) -> KernelConfig:

@@ -1,7 +1,6 @@
 """A container registry: Debian's docker-registry on loopback, and images pushed into it."""
 
 import base64
-import contextlib
 import gzip
 import hashlib
 import io
@@ -96,6 +95,7 @@ class Registry:
     root: Path
     login: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    log: str = ""
 
     def __enter__(self) -> "Registry":
         self.root.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ class Registry:
         """Start it, on the port that it had before."""
         config: dict[str, Any] = {
             "version": 0.1,
-            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "log": {"level": "info", "accesslog": {"disabled": True}},
             "storage": {"filesystem": {"rootdirectory": str(self.root / "storage")}},
             "http": {"addr": f"127.0.0.1:{self.port}"},
             **self.settings,
@@ -120,20 +120,20 @@ class Registry:
         (self.root / "config.json").write_text(json.dumps(config))  # JSON is YAML
         self._process = subprocess.Popen(
             ["docker-registry", "serve", str(self.root / "config.json")],
-            stdout=(self.root / "log").open("wb"),
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            text=True,
         )
-        deadline = time.monotonic() + 30
-        while not self._answers():
-            assert self._process.poll() is None, (self.root / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        self._is_listening = threading.Event()
+        threading.Thread(target=self._read_log, daemon=True).start()
+        assert self._is_listening.wait(30), self.log
 
-    def _answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/v2/", timeout=5).status_code in (200, 401)
-        except requests.ConnectionError:
-            return False
+    def _read_log(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.log += line
+            if "listening on" in line:
+                self._is_listening.set()
 
     def stop(self) -> None:
         """End it: from here on nothing listens on its port."""
@@ -217,40 +217,6 @@ class Registry:
         """Return the file that the registry keeps a blob in."""
         name = digest.removeprefix("sha256:")
         return self.root / "storage/docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
-
-
-class CuttingProxy:
-    """Passes connections on to a registry, and closes each after so many bytes of its answers."""
-
-    def __init__(self, target_port: int, limit_bytes: int) -> None:
-        self._target, self.limit_bytes = target_port, limit_bytes
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._target))
-            threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
-            threading.Thread(
-                target=self._pass, args=(server, client, self.limit_bytes), daemon=True
-            ).start()
-
-    def _pass(self, source: socket.socket, sink: socket.socket, limit_bytes: int = 1 << 60) -> None:
-        with contextlib.suppress(OSError):
-            while limit_bytes > 0 and (data := source.recv(min(limit_bytes, 1 << 16))):
-                sink.sendall(data)
-                limit_bytes -= len(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._listener.close()
 
 
 class TokenServer:

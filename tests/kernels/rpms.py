@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.kernels.archive import gpg
-from tests.kernels.web import Web
+from tests.web import Web
 
 OWNER = "packages@example.org"
 

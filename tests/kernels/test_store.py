@@ -20,14 +20,23 @@ from tests.tool import REPOSITORY
 
 PROVENANCE = Provenance("apt here", (Package("linux-image-x", "6.1.5-1", "00"),), "Debian")
 
-ADD = """
-import sys
+# Stores a kernel some times, and then kills itself just before a rename of the next time.
+KILLED = """
+import os, signal, sys
 from pathlib import Path
 from bpfmatrix.host.cache import Cache
 from tests.kernels.test_store import add
-while True:
-    add(Cache(Path(sys.argv[1])))
-    print("stored", flush=True)
+cache, times, renames = Cache(Path(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
+for _ in range(times):
+    add(cache)
+def hook(event, arguments):
+    global renames
+    if event == "os.rename":
+        renames -= 1
+        if renames == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+add(cache)
 """
 
 
@@ -75,22 +84,30 @@ def test_an_image_without_a_checksum_is_damaged(cache: Cache) -> None:
         image.verify_boot()
 
 
-def test_a_process_that_is_killed_while_it_stores(cache: Cache) -> None:
-    for moment in range(8):
-        process = subprocess.Popen(
-            [sys.executable, "-c", ADD, str(cache.root)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=REPOSITORY,  # where `tests` is found
-        )
-        assert process.stdout is not None
-        for _ in range(moment + 1):
-            assert process.stdout.readline() == "stored\n"
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        # There is always a whole image, or none at all.
-        if image := kernels.cached(apt_kernel(), cache):
-            image.verify()
+@pytest.mark.parametrize(
+    ("times", "rename", "is_cached"),
+    [
+        (0, 1, False),  # before the image appears
+        (0, 2, False),  # before its ref appears
+        (1, 1, True),  # before the image of the first time is moved away
+        (1, 2, False),  # before the image of the second time appears
+        (1, 3, True),  # before its ref appears
+    ],
+)
+def test_a_process_that_is_killed_while_it_stores(
+    cache: Cache, times: int, rename: int, is_cached: bool
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(cache.root), str(times), str(rename)],
+        cwd=REPOSITORY,  # where `tests` is found
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    # There is always a complete image, or none at all.
+    image = kernels.cached(apt_kernel(), cache)
+    assert (image is not None) == is_cached
+    if image:
+        image.verify()
     add(cache).verify()
     assert len(Store(cache).folders()) == 1
     assert list((cache.root / "tmp").iterdir()) == []

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.config.models import Payload
+from bpfmatrix.config.models import PayloadConfig
 from bpfmatrix.config.project import Project
-from bpfmatrix.config.value_types import is_place
+from bpfmatrix.config.value_types import is_relative_path
 from bpfmatrix.errors import BuildError, PayloadError
 from bpfmatrix.payload import extra_files
 
@@ -69,14 +69,14 @@ def test_two_files_with_the_same_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b"])
 def test_places_that_are_refused(place: str) -> None:
-    assert not is_place(place)
+    assert not is_relative_path(place)
     with pytest.raises(ValueError, match="expected a relative path"):
-        Payload(files={place: Path("x")})
+        PayloadConfig(files={place: Path("x")})
 
 
 @given(st.text("ab./\n\t\0", max_size=8))
 def test_a_place_stays_in_its_tree(text: str) -> None:
-    if is_place(text):
+    if is_relative_path(text):
         assert os.path.normpath(text) == text
         assert not text.startswith(("/", "../"))
         assert text != ".."
@@ -159,4 +159,4 @@ def test_a_command_that_fails_is_quoted(commands: Commands) -> None:
 
 def test_an_empty_command_is_refused() -> None:
     with pytest.raises(ValueError, match=r"listed\.a\n"):
-        Payload.model_validate({"listed": {"a": []}})
+        PayloadConfig.model_validate({"listed": {"a": []}})

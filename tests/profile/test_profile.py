@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.profile import flamegraph
-from bpfmatrix.profile.lines import Line, Stack, hottest, stacks
-from bpfmatrix.profile.recording import Recording, Script
+from bpfmatrix.profile.recording import Recording
+from bpfmatrix.profile.script import Script
+from bpfmatrix.profile.stacks import SourceLine, Stack, hottest
+from bpfmatrix.profile.symbolization import symbolize
 from tests.tool import REPOSITORY
 
-LINES = [Line(f"/x/{file}.py", number, "f") for file in "ab" for number in (0, 1, 2)]
+LINES = [SourceLine(f"/x/{file}.py", number, "f") for file in "ab" for number in (0, 1, 2)]
 STACKS = st.lists(
     st.builds(
         Stack,
@@ -33,10 +35,10 @@ STACKS = st.lists(
 @given(STACKS)
 def test_each_sample_is_in_one_innermost_line(found: list[Stack]) -> None:
     samples = sum(stack.count for stack in found)
-    heats = hottest(found)
-    assert sum(heat.own for heat in heats) == samples
-    assert all(heat.own <= heat.total <= samples for heat in heats)
-    assert [heat.own for heat in heats] == sorted((heat.own for heat in heats), reverse=True)
+    hot_lines = hottest(found)
+    assert sum(hot.own for hot in hot_lines) == samples
+    assert all(hot.own <= hot.total <= samples for hot in hot_lines)
+    assert [hot.own for hot in hot_lines] == sorted((hot.own for hot in hot_lines), reverse=True)
 
 
 def test_a_recursion_counts_once() -> None:
@@ -71,8 +73,8 @@ def test_a_flame_graph_is_as_wide_as_its_samples(
 
 
 def test_a_flame_graph_of_names_that_xml_reserves_and_of_a_deep_stack(tmp_path: Path) -> None:
-    odd = Line('/x/<&>".py', 1, "f.<locals>.<lambda>")
-    deep = tuple(Line("/x/a.py", number, "f") for number in range(1, 2000))
+    odd = SourceLine('/x/<&>".py', 1, "f.<locals>.<lambda>")
+    deep = tuple(SourceLine("/x/a.py", number, "f") for number in range(1, 2000))
     flamegraph.draw([Stack((odd,), 1, 1), Stack(deep, 1, 1)], "a < b & c", tmp_path / "f.svg")
     text = "".join(ElementTree.parse(tmp_path / "f.svg").getroot().itertext())
     assert "a < b & c" in text
@@ -145,12 +147,12 @@ def test_samples_become_lines_of_script_and_library(tmp_path: Path, cache: Cache
         },
     )
     for _ in range(2):  # the second time, the library's index is there
-        [stack] = stacks(recording, Script.find(tmp_path / "main.py"), cache)
+        [stack] = symbolize(recording, Script.find(tmp_path / "main.py"), cache)
         assert (stack.count, stack.thread) == (3, 5)
         dumps, own, missing = stack.lines
         assert (Path(dumps.file).name, dumps.function) == ("__init__.py", "dumps")
-        assert own == Line(str(tmp_path / "main.py"), 1, "f")
-        assert missing == Line("", 0, "")
+        assert own == SourceLine(str(tmp_path / "main.py"), 1, "f")
+        assert missing == SourceLine("", 0, "")
     assert len(list((cache.root / "pylines").iterdir())) == 1
 
 
@@ -167,7 +169,7 @@ def test_what_pylines_says_is_told(tmp_path: Path, cache: Cache) -> None:
     (tmp_path / "main.py").write_text("pass\n")
     recording = recording_of(tmp_path, "no sample")
     with pytest.raises(BpfmatrixError, match=r"pylines resolve failed: .* no samples: line 1"):
-        stacks(recording, Script.find(tmp_path / "main.py"), cache)
+        symbolize(recording, Script.find(tmp_path / "main.py"), cache)
 
 
 def listed(*words: str, **env: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ import xdis.unmarshal
 
 from bpfmatrix.errors import KernelUnavailableError
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.kernels.sources.apt import Archive
+from bpfmatrix.kernels.sources.apt_archive import Archive
 from pylines import lines_of, pyc, walk
 from tests.pylines import agreement
 
@@ -47,7 +47,8 @@ def on_this_machine() -> list[str]:
 
 
 def test_a_part_of_the_library_of_this_python(tmp_path: Path) -> None:
-    check([sys.executable], tmp_path, least=500, every=40)
+    # It has 773 functions in Debian 12's Python 3.11, and 396 in Debian 13's 3.13.
+    check([sys.executable], tmp_path, least=300, every=40)
 
 
 @pytest.mark.integration

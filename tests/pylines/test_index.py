@@ -1,5 +1,6 @@
 import os
 import py_compile
+import re
 import shutil
 import sqlite3
 import struct
@@ -42,7 +43,9 @@ def identity(path: Path, name: str) -> str:
 def test_a_function_is_found_by_its_identity(index: Index, tree: Path) -> None:
     (entry,) = index.entries(identity(tree / "other.py", "two"))
     assert (entry.path, entry.name, entry.python) == (str(tree / "other.py"), "two", OURS)
-    assert [line for _, line in entry.lines.starts()] == [3, 4]
+    # From Python 3.12 on, the comprehension is part of the function, and the clean-up after it has
+    # no line.
+    assert {line for _, line in entry.lines.starts()} - {None} == {3, 4}
     assert index.entries(str(Identity(1, 2, 3, 4, 5))) == []
 
 
@@ -190,9 +193,12 @@ def test_nothing_to_index_is_an_error_and_keeps_the_old_index(tree: Path, tmp_pa
     output = tmp_path / "index"
     build([tree], output)
     before = output.read_bytes()
-    with pytest.raises(PylinesError, match=r"no code of Python 3\.13 was found") as caught:
-        build([tree], output, "3.13" if OURS != "3.13" else "3.14")
-    assert ADVICE.replace("python ", "python3.13 ") in caught.value.advice
+    other = "3.13" if OURS != "3.13" else "3.14"
+    with pytest.raises(
+        PylinesError, match=f"no code of Python {re.escape(other)} was found"
+    ) as caught:
+        build([tree], output, other)
+    assert ADVICE.replace("python ", f"python{other} ") in caught.value.advice
     with pytest.raises(PylinesError, match="no such folder"):
         build([tree / "none"], output)
     assert output.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Results of any content, for hypothesis, and some that were thought of."""
+"""Strategies for results with any content, and names that look like markup."""
 
 from hypothesis import strategies as st
 
@@ -7,7 +7,7 @@ from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from tests.verify import strategies as verify
 
-# What could be taken for syntax by what reads a report.
+# Text that a reader of a report could take for markup.
 WILD = (
     "</script><script>alert(1)</script>",
     "<!--<script>",

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - the browser runs scripts that read better in one line
-"""The page, as text and in a real browser: Debian's Chromium, with no window."""
+"""The HTML report, as text and in a real browser: Debian's Chromium, without a window."""
 
 import base64
 import gzip
@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 
 from bpfmatrix.report import html
-from bpfmatrix.report.model import Matrix, Result
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Result
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Statistics, Verification
@@ -26,6 +27,7 @@ VERSIONS = ("5.10.262", "6.1.192", "6.12.117", "7.3.4")
 
 
 def unpacked(page: str) -> dict[str, Any]:
+    """Return the data that the page holds in compressed form."""
     text = page[page.index('id="data">') + 10 :]
     whole = json.loads(gzip.decompress(base64.b64decode(text[: text.index("<")])))
     assert isinstance(whole, dict)
@@ -34,7 +36,7 @@ def unpacked(page: str) -> dict[str, Any]:
 
 @settings(max_examples=50)
 @given(several)
-def test_nothing_in_a_result_is_html(results: list[Result]) -> None:
+def test_nothing_in_a_result_becomes_html(results: list[Result]) -> None:
     page = html.render(Matrix.of(results), results[0].name if results else "")
     clean = html.render(Matrix.of([]), "")
     assert page.count("<script") == clean.count("<script") + page.count('class="block"')
@@ -47,7 +49,7 @@ def test_nothing_in_a_result_is_html(results: list[Result]) -> None:
 
 
 def sample(folder: Path) -> Matrix:
-    """A small project: tests and programs on four kernels, with logs, and one wild name."""
+    """A small project: tests and programs on four kernels, with logs, and all WILD names."""
     found: list[Result] = []
     for number, version in enumerate(VERSIONS):
         id = ".".join(version.split(".")[:2])
@@ -171,9 +173,15 @@ def large() -> Matrix:
     return Matrix.of(found)
 
 
-def test_a_page_of_50_kernels_and_1000_programs_is_under_2_mb() -> None:
-    size = len(html.render(large()).encode())
-    assert size < 2_000_000, size
+@pytest.fixture(scope="module")
+def large_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "large.html"
+    path.write_text(html.render(large()))
+    return path
+
+
+def test_a_page_of_50_kernels_and_1000_programs_is_under_2_mb(large_page: Path) -> None:
+    assert large_page.stat().st_size < 2_000_000
 
 
 # ---- in the browser -------------------------------------------------------------------------
@@ -185,7 +193,7 @@ def browser() -> Iterator[Any]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or "chromium"
-    # A container's root has no user namespaces of his own, and its /dev/shm is small.
+    # In a container, root may make no user namespaces, and /dev/shm is small.
     for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -256,7 +264,9 @@ return [...document.querySelectorAll("button,input,select,a,[role=grid],[role=gr
 @pytest.mark.integration
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_page_is_readable_and_named(browser: Any, page: Path, scheme: str, width: int) -> None:
+def test_text_has_contrast_and_controls_have_names(
+    browser: Any, page: Path, scheme: str, width: int
+) -> None:
     metrics = {"width": width, "height": 860, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     colours(browser, scheme)
@@ -284,7 +294,7 @@ def test_page_is_readable_and_named(browser: Any, page: Path, scheme: str, width
 
 
 @pytest.mark.integration
-def test_a_link_opens_a_cell_with_its_logs(browser: Any, page: Path) -> None:
+def test_the_address_of_a_cell_opens_it_with_its_logs(browser: Any, page: Path) -> None:
     open_page(
         browser,
         page,
@@ -333,7 +343,7 @@ def test_filters_by_text_outcome_and_kernel_are_in_the_address(browser: Any, pag
 
 
 @pytest.mark.integration
-def test_instructions_are_of_programs_and_are_counted(browser: Any, page: Path) -> None:
+def test_the_view_of_instructions_shows_only_programs(browser: Any, page: Path) -> None:
     open_page(browser, page, view="insns")
     cells = browser.execute_script(
         "return [...document.querySelectorAll('.cell')].map(e => e.textContent)"
@@ -361,7 +371,7 @@ def test_keyboard_alone_reaches_and_opens_a_cell(browser: Any, page: Path) -> No
 
 
 @pytest.mark.integration
-def test_wild_names_are_shown_as_they_are(browser: Any, page: Path) -> None:
+def test_names_that_look_like_html_are_shown_unchanged(browser: Any, page: Path) -> None:
     open_page(browser, page, q="script")
     names = browser.execute_script(
         "return [...document.querySelectorAll('.row .name:not(.group)')].map(e => e.textContent)"
@@ -372,30 +382,29 @@ def test_wild_names_are_shown_as_they_are(browser: Any, page: Path) -> None:
 
 
 @pytest.mark.integration
-def test_a_large_page_opens_and_filters_without_delay(browser: Any, tmp_path: Path) -> None:
-    path = tmp_path / "large.html"
-    path.write_text(html.render(large()))
-    open_page(browser, path)
-    opened = browser.execute_script(
-        "return performance.timing.domContentLoadedEventEnd - performance.timing.navigationStart"
-    )
-    ready = browser.execute_script("return performance.now()")
-    took = browser.execute_script(
-        "const box = document.getElementById('text'), began = performance.now();"
+def test_a_large_page_draws_few_rows_and_filters_fast(browser: Any, large_page: Path) -> None:
+    # Seconds of the page's thread on a processor, which do not count what else the machine does.
+    browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    open_page(browser, large_page)
+    before = busy_seconds(browser)
+    browser.execute_script(
+        "const box = document.getElementById('text');"
         "box.value = 'event_77'; box.dispatchEvent(new Event('input')); box.offsetHeight;"
-        "return performance.now() - began"
     )
-    drawn = browser.execute_script("return document.querySelectorAll('.row').length")
+    took = busy_seconds(browser) - before
+    browser.execute_cdp_cmd("Performance.disable", {})
+    assert browser.execute_script("return document.querySelectorAll('.row').length") < 100
     browser.save_screenshot(str(screenshots() / "large.png"))
-    print(
-        f"large page: {path.stat().st_size} bytes, {opened} ms to load, {ready:.0f} ms to ready, {took:.0f} ms to filter"
-    )
-    assert drawn < 100
-    assert took < 1500  # a machine with other work; alone it is some 50 ms
+    assert 0 < took < 0.5
+
+
+def busy_seconds(browser: Any) -> float:
+    metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
 
 
 @pytest.mark.integration
-def test_data_that_does_not_unpack_is_said_on_the_page(browser: Any, tmp_path: Path) -> None:
+def test_the_page_says_that_its_data_is_damaged(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "damaged.html"
     whole = html.render(Matrix.of([]))
     path.write_text(whole.replace('id="data">', 'id="data">AAAA'))

@@ -1,6 +1,9 @@
+"""The matrix of a report: its rows, its columns and their labels."""
+
 from hypothesis import given
 
-from bpfmatrix.report.model import Kind, Matrix, Result, Row
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Kind, Result, Row
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
@@ -21,12 +24,12 @@ def labels(*results: Result) -> list[str]:
 
 
 @given(several)
-def test_nothing_is_lost_and_columns_have_their_own_names(results: list[Result]) -> None:
+def test_no_result_is_lost_and_each_column_has_its_own_label(results: list[Result]) -> None:
     matrix = Matrix.of(results)
     kept = [result for column in matrix.columns for result in column.results]
     assert sorted(map(id, kept)) == sorted(map(id, results))
     count = sum(
-        len(r.found.tests if isinstance(r.found, KernelRun) else r.found.programs) for r in results
+        len(r.run.tests if isinstance(r.run, KernelRun) else r.run.programs) for r in results
     )
     assert sum(len(column.cells) for column in matrix.columns) == count
     names = [column.label for column in matrix.columns]
@@ -35,11 +38,11 @@ def test_nothing_is_lost_and_columns_have_their_own_names(results: list[Result])
     assert list(matrix.rows) == sorted(
         matrix.rows, key=lambda r: (r.kind is Kind.PROGRAM, r.group, r.name)
     )
-    bad = [result for result in results if result.found.outcome is not Outcome.PASSED]
+    bad = [result for result in results if result.run.outcome is not Outcome.PASSED]
     assert matrix.passed is (bool(results) and not bad)
 
 
-def test_kernels_stand_in_the_order_of_their_releases() -> None:
+def test_columns_are_in_the_order_of_releases() -> None:
     found = [
         run(id, "a", version=v)
         for id, v in [
@@ -65,7 +68,7 @@ def test_tests_and_programs_of_a_kernel_share_its_column() -> None:
     assert column.cells[matrix.rows[1]].code == "too-complex"
 
 
-def test_parts_of_a_divided_run_share_a_column_and_two_runs_do_not() -> None:
+def test_shards_of_a_run_share_a_column_but_two_runs_do_not() -> None:
     one, two = run("6.1", "a", name="x/6.1.json"), run("6.1", "b", name="y/6.1.json")
     assert labels(one, two) == ["6.1"]
     assert labels(one, two, one) == ["6.1 x86_64 6.1 x/6.1.json", "6.1 x86_64 6.1 x/6.1.json #2"]
@@ -73,7 +76,7 @@ def test_parts_of_a_divided_run_share_a_column_and_two_runs_do_not() -> None:
     assert labels(one, again) == ["6.1 x86_64 6.1 x/6.1.json", "6.1 x86_64 6.1 z/6.1.json"]
 
 
-def test_of_two_architectures_each_is_named() -> None:
+def test_columns_of_two_architectures_name_them() -> None:
     found = [
         run("6.1", "a", version="6.1.9"),
         run("6.1-arm64", "a", version="6.1.9", arch="aarch64"),

@@ -1,7 +1,7 @@
 """The modules of the HTML report's script, and how html.py joins them.
 
-What needs a look at all modules at once and is no rule of Biome: unused exports, modules that
-nothing imports, and names that would clash in the joined script.
+These checks need all modules at once, so Biome can't make them: unused exports, modules that
+nothing imports, and names that clash in the joined script.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections import Counter
 from importlib import resources
 
 from bpfmatrix.report import html
-from bpfmatrix.report.model import Matrix
+from bpfmatrix.report.matrix import Matrix
 
 PAGE = resources.files("bpfmatrix.report") / "page"
 MODULES = {

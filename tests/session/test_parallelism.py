@@ -19,7 +19,7 @@ RUN = KernelRun("x", Outcome.PASSED)
 
 
 def machines(**memory_mb: int) -> list[Prepared]:
-    """Machines of these ids and sizes, with what schedule looks at and nothing else."""
+    """Return machines with these ids and sizes, as far as `parallelism` looks at them."""
     found: list[Any] = [
         SimpleNamespace(
             kernel=SimpleNamespace(id=id), spec=SimpleNamespace(memory_bytes=size << 20)
@@ -31,7 +31,7 @@ def machines(**memory_mb: int) -> list[Prepared]:
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A host with so many cores and so much memory."""
+    """A function that sets the number of cores and the available memory of the host."""
 
     def has(cores: int, available_mb: int) -> None:
         meminfo = tmp_path / "meminfo"
@@ -51,23 +51,23 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (16, 24_000, 16),
         (16, 2_000, 3),  # (512 + 100) MB each
         (4, 1_000, 1),
-        (4, 100, 1),  # at least one, come what may
+        (4, 100, 1),  # always at least one
     ],
 )
-def test_as_many_as_cores_and_memory_allow(
+def test_cores_and_memory_limit_the_number_of_machines(
     host: Any, cores: int, available_mb: int, expected: int
 ) -> None:
     host(cores, available_mb)
     assert parallelism.machines_at_once(machines(a=512, b=512, c=256)) == expected
 
 
-def test_the_largest_machine_decides(host: Any) -> None:
+def test_the_largest_machine_counts(host: Any) -> None:
     host(8, 4_500)
     assert parallelism.machines_at_once(machines(a=512, b=2048)) == 2
     assert parallelism.machines_at_once(machines(a=512, b=512)) == 7
 
 
-def test_a_host_that_does_not_tell_its_memory(
+def test_without_proc_meminfo_only_cores_count(
     host: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     host(3, 1)
@@ -85,19 +85,19 @@ def took(project: Project, id: str, seconds: float) -> None:
     files.write(replace(RUN, kernel=id, seconds=seconds), project.results / f"{id}.json")
 
 
-def test_the_slowest_of_last_time_starts_first(library_project: Project) -> None:
+def test_the_slowest_kernel_of_the_last_runs_starts_first(library_project: Project) -> None:
     for id, seconds in {"a": 1.0, "b": 5.0, "c": 3.0}.items():
         took(library_project, id, seconds)
     assert order(library_project, "a", "b", "c") == ["b", "c", "a"]
 
 
-def test_one_that_never_ran_may_be_slow(library_project: Project) -> None:
+def test_kernels_that_never_ran_start_before_all_others(library_project: Project) -> None:
     took(library_project, "a", 100.0)
     assert order(library_project, "a", "new", "newer") == ["new", "newer", "a"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 1}', '{"schema": 99}'])
-def test_a_result_that_can_not_be_read_says_nothing(library_project: Project, text: str) -> None:
+def test_an_unreadable_result_counts_as_none(library_project: Project, text: str) -> None:
     took(library_project, "a", 1.0)
     (library_project.results / "b.json").write_text(text)
     assert order(library_project, "a", "b") == ["b", "a"]

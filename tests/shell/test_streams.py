@@ -1,4 +1,4 @@
-"""Our streams, tied to sockets whose other ends are the test's."""
+"""Standard streams that are connected to sockets; the other ends belong to the test."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from bpfmatrix.shell.streams import InputStream, OutputStream, are_one
 BOUNDARY = b"0123456789abcdef"
 
 
-def test_an_input_passes_on_its_end_after_all_of_it() -> None:
+def test_an_input_is_passed_on_up_to_its_end() -> None:
     async def pass_on() -> bytes:
         reading, writing = os.pipe()
         ours, guests = socket.socketpair()
@@ -26,7 +26,7 @@ def test_an_input_passes_on_its_end_after_all_of_it() -> None:
             while data := await asyncio.to_thread(guests.recv, 1 << 16):
                 got += data
             writer.join()
-            # Only that direction ended.
+            # The other direction is still open.
             guests.sendall(b"still here")
             assert ours.recv(100) == b"still here"
             os.close(reading)
@@ -58,7 +58,7 @@ def test_an_output_ends_at_its_boundary() -> None:
     assert asyncio.run(pass_on()) == b"hello " + BOUNDARY[:5] + b" there"
 
 
-def test_an_output_that_nobody_reads_is_told_once_and_does_not_hold_up_the_guest() -> None:
+def test_a_closed_output_is_reported_once_and_the_guest_can_write_on() -> None:
     async def pass_on() -> int:
         reading, writing = os.pipe()
         os.close(reading)
@@ -80,26 +80,33 @@ def test_an_output_that_nobody_reads_is_told_once_and_does_not_hold_up_the_guest
     ("typed", "ends"),
     [(b"\x1d\x1d\x1d", True), (b"\x1d\x1d", False), (b"a\x1d\x1db\x1d", True), (b"abc", False)],
 )
-def test_three_times_the_escape_key_ends_a_terminal(typed: bytes, ends: bool) -> None:
-    async def ended() -> bool:
+def test_ctrl_bracket_three_times_ends_a_terminal(typed: bytes, ends: bool) -> None:
+    async def type_and_hang_up() -> bool:
+        """Return whether the keys ended it. If not, they are passed on, and hanging up ends it."""
         reading, writing = os.pipe()  # which stays open, as a terminal does
         ours, guests = socket.socketpair()
         called = asyncio.Event()
         with ours, guests:
+            guests.setblocking(False)
             InputStream(reading, ours, called.set).start()
             os.write(writing, typed)
-            try:
-                await asyncio.wait_for(called.wait(), 0.3)
-            except TimeoutError:
-                guests.settimeout(10)
-                assert guests.recv(100) == typed
-            os.close(writing)
-        return called.is_set()
+            passed_on = asyncio.create_task(asyncio.get_running_loop().sock_recv(guests, 100))
+            waiting = asyncio.create_task(called.wait())
+            async with asyncio.timeout(10):
+                await asyncio.wait({passed_on, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                ended = waiting.done()
+                os.close(writing)
+                await waiting
+            if ended:
+                passed_on.cancel()
+            else:
+                assert await passed_on == typed
+        return ended
 
-    assert asyncio.run(ended()) is ends
+    assert asyncio.run(type_and_hang_up()) is ends
 
 
-def test_what_is_one_stream() -> None:
+def test_two_descriptors_of_one_pipe_are_one_stream() -> None:
     reading, writing = os.pipe()
     copy = os.dup(writing)
     assert are_one(writing, copy)

@@ -1,3 +1,5 @@
+"""The results of Go tests, read from the output of a real test binary."""
+
 import asyncio
 from collections.abc import Sequence
 
@@ -16,7 +18,7 @@ from tests.goproject import GoModule
 def read(
     output: bytes, chunk_bytes: int = 1000, unfinished: Outcome = Outcome.TIMEOUT
 ) -> tuple[dict[str, TestResult], GoOutput]:
-    """Feed an output; return each test's result, also of those that did not end."""
+    """Feed an output; return the result of each test, including those that did not end."""
     reported: list[TestResult] = []
 
     async def feed() -> GoOutput:
@@ -87,7 +89,7 @@ def test_what_a_test_prints_is_its_output_and_no_result(recorded: bytes) -> None
     assert "half a line" in printed
 
 
-def test_no_test_is_no_result(go_module: GoModule) -> None:
+def test_a_pattern_without_a_match_gives_no_result(go_module: GoModule) -> None:
     status, output = go_module.run(*run_arguments("NoSuchTest")[2:])
     assert status == 0
     found, go = read(output)
@@ -95,12 +97,12 @@ def test_no_test_is_no_result(go_module: GoModule) -> None:
     assert "no tests to run" in go.output
 
 
-def test_a_pattern_chooses(go_module: GoModule) -> None:
+def test_a_pattern_chooses_a_subtest(go_module: GoModule) -> None:
     _, output = go_module.run(*run_arguments("TestSubtests/good")[2:])
     assert outcomes(read(output)[0]) == {"TestSubtests/good": "passed"}
 
 
-def test_a_panic_is_of_the_test_that_panicked(go_module: GoModule) -> None:
+def test_a_panic_belongs_to_the_test_that_panicked(go_module: GoModule) -> None:
     status, output = go_module.run("-test.run=TestPass|TestPanics", sample="panic")
     assert status == 2
     found, _ = read(output, unfinished=Outcome.FAILED)
@@ -119,14 +121,14 @@ def test_a_test_that_exits_did_not_pass(go_module: GoModule, sample: str, status
     assert outcomes(found) == {"TestPass": "passed", "TestExits": "failed"}
 
 
-def test_an_output_that_ends_anywhere_leaves_no_test_out(recorded: bytes) -> None:
+def test_a_test_that_began_has_a_result_wherever_the_output_ends(recorded: bytes) -> None:
     for end in range(0, len(recorded), 997):
         found, _ = read(recorded[:end])
         begun = recorded[:end].count(b"\x16=== RUN   TestPass\n")
         assert ("TestPass" in found) == bool(begun)
 
 
-def test_lines_that_are_long(go_module: GoModule) -> None:
+def test_a_long_line_is_cut_and_the_result_kept(go_module: GoModule) -> None:
     _, output = go_module.run("-test.run=TestPass")
     where = output.index(b"    sample_test.go")
     long = output[:where] + b"x" * (1 << 20) + b"\n" + output[where:]
@@ -136,7 +138,7 @@ def test_lines_that_are_long(go_module: GoModule) -> None:
 
 
 @given(st.lists(st.binary(max_size=8).map(lambda data: data.replace(b"\x16", b""))))
-def test_little_output_passes_the_throttle_as_it_is(chunks: Sequence[bytes]) -> None:
+def test_little_output_passes_the_throttle_unchanged(chunks: Sequence[bytes]) -> None:
     throttle = Throttle()
     assert b"".join(throttle.feed(chunk) for chunk in chunks) == b"".join(chunks)
 
@@ -168,7 +170,9 @@ def test_the_throttle_cuts_a_flood_and_says_so() -> None:
         ("=== RUN   TestX\n    x_test.go:12: needs 5.17\n--- SKIP: TestX\n", "needs 5.17"),
         ("=== RUN   TestX\n\n  plain\n", "plain"),
         ("    a/b-c_test.go:1: x: y\n", "x: y"),
+        ("    x_test.go:1: logged before\n    x_test.go:2: failed\n", "failed"),
+        ("    x_test.go:1: logged\npanic: boom\n\ngoroutine 1:\n", "panic: boom"),
     ],
 )
-def test_what_a_test_said(output: str, line: str) -> None:
+def test_the_reason_is_a_panic_or_the_last_line_of_the_test(output: str, line: str) -> None:
     assert failure_reason(output) == line

@@ -1,3 +1,5 @@
+"""The results of test executables, from their output and from how they ended."""
+
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ End = Exited | tuple[Outcome, str]
 
 
 def record(log: Path, chunks: Sequence[bytes], end: End, kind: str = "program") -> list[TestResult]:
-    """Let an executable print and end like this; return what was reported."""
+    """Record an executable that prints these chunks and ends like this; return its results."""
     reported: list[TestResult] = []
 
     async def take() -> None:
@@ -32,7 +34,7 @@ def record(log: Path, chunks: Sequence[bytes], end: End, kind: str = "program") 
             await it.close(end)
         else:
             await it.abandon(*end)
-        await it.abandon(Outcome.LOST, "later")  # has no meaning for one that ended
+        await it.abandon(Outcome.LOST, "later")  # has no effect after the end
         it.kill()
 
     asyncio.run(take())
@@ -51,7 +53,7 @@ def log(tmp_path: Path) -> Path:
         (Exited(1, 1), Outcome.FAILED, "exit status 1"),
         (Exited(1, 139), Outcome.FAILED, "killed by SIGSEGV"),
         (Exited(1, 137, limit=True), Outcome.TIMEOUT, "ran into its limit of 2 s (timeout.test)"),
-        # It came to its end in time, or not: the limit decides.
+        # The limit decides, even if the executable ended with 0.
         (Exited(1, 0, limit=True), Outcome.TIMEOUT, "ran into its limit of 2 s (timeout.test)"),
         (
             Exited(1, 137, oom_kills=1),
@@ -62,7 +64,9 @@ def log(tmp_path: Path) -> Path:
         ((Outcome.PANIC, "sysrq"), Outcome.PANIC, "sysrq"),
     ],
 )
-def test_how_it_ended_decides(log: Path, end: End, outcome: Outcome, reason: str) -> None:
+def test_the_end_of_an_executable_decides_its_outcome(
+    log: Path, end: End, outcome: Outcome, reason: str
+) -> None:
     [result] = record(log, [b"PASS\nok\n"], end)
     assert (result.name, result.outcome, result.reason) == ("sample", outcome, reason)
     assert result.output == "PASS\nok\n"
@@ -70,7 +74,7 @@ def test_how_it_ended_decides(log: Path, end: End, outcome: Outcome, reason: str
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 3))
-def test_output_is_text_however_it_arrives(
+def test_characters_may_be_split_between_chunks(
     tmp_path_factory: pytest.TempPathFactory, text: str, size: int
 ) -> None:
     data = text.encode()
@@ -81,13 +85,13 @@ def test_output_is_text_however_it_arrives(
     assert log.read_bytes() == data
 
 
-def test_bytes_that_are_no_text_are_kept_in_the_log(log: Path) -> None:
+def test_bytes_that_are_not_utf_8_are_kept_in_the_log(log: Path) -> None:
     [result] = record(log, [b"a\xff\xc3"], Exited(1, 0))
     assert log.read_bytes() == b"a\xff\xc3"
     assert result.output == "a��"
 
 
-def test_a_flood_is_cut(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_output_is_cut(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "_LOG_BYTES", 3 << 20)
     [result] = record(log, [b"x" * (1 << 20)] * 10, Exited(1, 1))
     assert log.stat().st_size < (3 << 20) + 100
@@ -101,7 +105,7 @@ def outcomes(results: Sequence[TestResult]) -> dict[str, tuple[str, str]]:
     return {r.name: (str(r.outcome), r.reason) for r in results}
 
 
-def test_go_tests_are_results_of_their_own(log: Path, go_module: GoModule) -> None:
+def test_each_go_test_is_a_result(log: Path, go_module: GoModule) -> None:
     status, output = go_module.run("-test.run=TestPass|TestFail")
     found = outcomes(record(log, [output], Exited(1, status), "go-test"))
     assert found == {"TestPass": ("passed", ""), "TestFail": ("failed", "want 1, got 2")}
@@ -118,7 +122,9 @@ def test_a_go_test_that_ran_into_the_limit(log: Path, go_module: GoModule) -> No
     }
 
 
-def test_a_go_test_in_which_the_machine_ended(log: Path, go_module: GoModule) -> None:
+def test_the_go_test_that_was_running_gets_the_end_of_the_machine(
+    log: Path, go_module: GoModule
+) -> None:
     _, output = go_module.run("-test.run=TestPass|TestFail")
     cut = output[: output.index(b"\x16=== RUN   TestFail\n") + 21]
     found = outcomes(record(log, [cut], (Outcome.PANIC, "sysrq"), "go-test"))
@@ -140,13 +146,15 @@ def test_a_go_binary_that_passes_with_a_test_that_did_not_end(
     assert found == {"TestPass": ("failed", "did not end")}
 
 
-def test_an_oops_is_said_even_if_all_tests_passed(log: Path, go_module: GoModule) -> None:
+def test_an_oops_fails_the_binary_even_if_all_its_tests_passed(
+    log: Path, go_module: GoModule
+) -> None:
     _, output = go_module.run("-test.run=TestPass")
     found = outcomes(record(log, [output], Exited(1, 0, oops=True), "go-test"))
     assert found["sample"] == ("failed", "the kernel had an oops while it ran")
 
 
-def test_without_go_a_binary_is_one_result(
+def test_without_go_a_test_binary_is_a_single_result(
     log: Path, go_module: GoModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bpfmatrix.suite.gotest.GoOutput.available", lambda: False)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.config.models import Expectation
-from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult
 from bpfmatrix.verify.collector import Collector
@@ -179,7 +179,7 @@ def test_no_log_is_written_elsewhere(tmp_path: Path, name: str) -> None:
 
 def judged(max_insns: str, count: int | None, **keys: Any) -> ProgramResult:
     declared: Sequence[Expectation] = (Expectation.model_validate(keys),) if keys else ()
-    found = collector(judge=Judge(max_insns, Expected.of(declared, "6.1.192")))
+    found = collector(judge=Judge(max_insns, Expectations.of(declared, "6.1.192")))
     statistics = {"instructions_processed": count, "instructions_limit": 1000}
     found.feed(passed("objects/1.o", "one", statistics=statistics))
     return found.programs[0]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bpfmatrix.config.models import Config
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host.versions import numbers
-from bpfmatrix.kernels.catalogue import Available, LeftOut
+from bpfmatrix.kernels.series import Available, LeftOut
 
 __all__ = ["Candidates", "between"]
 

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from bpfmatrix import kernels
 from bpfmatrix.bisect import candidates, search, trial
 from bpfmatrix.bisect.candidates import Candidates
 from bpfmatrix.bisect.search import Answer, SearchResult
@@ -17,6 +16,7 @@ from bpfmatrix.bisect.trial import Trial
 from bpfmatrix.cli.console import make_console
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.kernels import series
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.verify.options import VerifyOptions
@@ -51,7 +51,7 @@ def bisect(
     if console.is_terminal:
         status.start()
     try:
-        available = kernels.available(
+        available = series.available(
             project.config, project.cache, lambda text, _=None: status.update(text)
         )
         chosen = candidates.between(available, good, bad)

@@ -16,7 +16,7 @@ from bpfmatrix.cli.console import make_console
 from bpfmatrix.cli.doctor import Check
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest.cpio import unpack
-from bpfmatrix.kernels.build import Built
+from bpfmatrix.kernels.build import BuiltKernel
 from bpfmatrix.kernels.catalogue import Offer
 from bpfmatrix.payload import ebpf
 from bpfmatrix.payload.incremental import BuiltFiles
@@ -111,7 +111,7 @@ def _age(seconds: int | None) -> str:
     return f"{seconds} s"
 
 
-def print_kernel_build(project: Project, built: Built, version: str) -> None:
+def print_kernel_build(project: Project, built: BuiltKernel, version: str) -> None:
     """Print what a build gave, and what to do with it."""
     console = make_console()
     folder = project.relative(built.folder)

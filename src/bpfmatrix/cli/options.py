@@ -127,9 +127,9 @@ def with_available(project: Project, patterns: str | None) -> tuple[Project, lis
     of another architecture are where a pattern has a `-`, as `*-arm64`. The ids are those that run
     where no patterns are given. Says what is left out, and why.
     """
-    from bpfmatrix import kernels  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.series import available  # noqa: PLC0415 - off the start-up path
 
-    found = kernels.available(project.config, project.cache)
+    found = available(project.config, project.cache)
     parts = [part.strip() for part in patterns.split(",")] if patterns is not None else []
     # So that `7.*` does not mean each series twice, for the sake of one arm64 entry.
     elsewhere = any("-" in re.sub(r"\[.*?\]", "", part) for part in parts)

@@ -13,8 +13,11 @@ from bpfmatrix.cli.console import LiveConsole, make_console
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.profile import flamegraph
-from bpfmatrix.profile.lines import Stack, hottest, stacks
-from bpfmatrix.profile.recording import ProfileOptions, ProfileWorkload, Recording, Script
+from bpfmatrix.profile.recording import Recording
+from bpfmatrix.profile.script import Script
+from bpfmatrix.profile.stacks import Stack, hottest
+from bpfmatrix.profile.symbolization import symbolize
+from bpfmatrix.profile.workload import ProfileOptions, ProfileWorkload
 from bpfmatrix.session.pipeline import run_one
 
 __all__ = ["profile"]
@@ -42,7 +45,7 @@ def profile(
         workload = ProfileWorkload(project, found, arguments, options, say)
         recording = run_one(project, kernel, workload, console)
         console.doing(kernel, "lines", "of the samples")
-        resolved = stacks(recording, found, project.cache)
+        resolved = symbolize(recording, found, project.cache)
     _show(project, recording, resolved)
     if flame_graph:
         title = f"{script.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
@@ -77,16 +80,16 @@ def _table(
         table.add_column(name, justify="right")
     for name in ("line", "source"):
         table.add_column(name, no_wrap=True)
-    for heat in hottest(resolved)[:_SHOWN_LINES]:
-        line = heat.line
+    for hot in hottest(resolved)[:_SHOWN_LINES]:
+        line = hot.line
         source = linecache.getline(line.file, line.number).strip() if line.number else ""
         # As people know it: json/encoder.py of python3.11.
         inside = Path(line.file).is_relative_to(recording.library)
         root = recording.library.parent if inside else project.root
         file = line.file.removeprefix(f"{root}{os.sep}")
         table.add_row(
-            f"{100 * heat.own / samples:.1f}%",
-            f"{100 * heat.total / samples:.1f}%",
+            f"{100 * hot.own / samples:.1f}%",
+            f"{100 * hot.total / samples:.1f}%",
             Text(line.shown(file)),
             Text(source[:_SHOWN_SOURCE], style="dim"),
         )

@@ -1,0 +1,1 @@
+"""`kernels.yaml`: its models, its reading, and the generated reference of its keys."""

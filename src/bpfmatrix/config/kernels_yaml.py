@@ -1,4 +1,7 @@
-"""Reads kernels.yaml; what is wrong with it is said by line, or by key."""
+"""The file kernels.yaml: `load` reads it into a `Config`.
+
+Each error names the line or the key that is wrong.
+"""
 
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -14,7 +17,7 @@ __all__ = ["load", "model_in"]
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also refuses a key that a mapping has twice."""
+    """PyYAML's safe loader, which also rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
@@ -26,14 +29,14 @@ class _Loader(yaml.SafeLoader):
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key!r} stands there twice", problem_mark=key_node.start_mark
+                    problem=f"duplicate key {key!r}", problem_mark=key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def load(path: Path) -> Config:
-    """Read kernels.yaml; ConfigError names the file, the key's path and what was expected."""
+    """Read kernels.yaml; ConfigError names the file, the path of the key, and what was expected."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -49,13 +52,13 @@ def load(path: Path) -> Config:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
         place = f" line {mark.line + 1}:" if mark else ""
         raise ConfigError(f"{path.name}:{place} {problem}") from error
-    except (ValueError, TypeError, LookupError, RecursionError) as error:  # PyYAML lets these pass
+    except (ValueError, TypeError, LookupError, RecursionError) as error:  # from PyYAML's own code
         raise ConfigError(f"{path.name}: can't be read as YAML: {error}") from error
     _require_text_ids(path, data)
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentences(path, error))) from error
+        raise ConfigError("\n".join(_messages(path, error))) from error
     return config.at(path.parent.absolute())
 
 
@@ -70,7 +73,7 @@ def _require_text_ids(path: Path, data: object) -> None:
             )
 
 
-def _sentences(path: Path, error: ValidationError) -> Iterable[str]:
+def _messages(path: Path, error: ValidationError) -> Iterable[str]:
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
         what = problem["msg"].removeprefix("Value error, ")
@@ -80,11 +83,11 @@ def _sentences(path: Path, error: ValidationError) -> Iterable[str]:
 
 
 def _keys_at(location: tuple[str | int, ...]) -> list[str]:
-    """Return the keys that the mapping takes in which an unknown key was found."""
+    """Return the keys that are allowed at the location of an unknown key."""
     model: type[BaseModel] = Config
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
-        if field is None:  # a kernel's id: the model of its value stays
+        if field is None:  # a kernel's id, which is no field of a model
             continue
         found = model_in(field.annotation)
         if found is None:

@@ -1,6 +1,6 @@
-"""One checkout: where its kernels.yaml is, what that says, and where its state lies."""
+"""A project: the folder of a kernels.yaml, its content, and the folder of the project's state."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.config import kernels_yaml, models
@@ -12,15 +12,20 @@ __all__ = ["Project"]
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with a kernels.yaml."""
+    """A project that is tested, such as a checkout of an eBPF project."""
 
     root: Path
+    """The folder of kernels.yaml."""
     config: Config
     cache: Cache
+    """The cache that all projects of this user share."""
 
     @classmethod
     def load(cls, root: Path | None = None) -> "Project":
-        """Read the project in `root`, or the one that the working directory lies in."""
+        """Read the project in `root`; ConfigError if its kernels.yaml is missing or wrong.
+
+        Without `root`, search the working directory and the folders above it for a kernels.yaml.
+        """
         if root is None:
             here = Path.cwd()
             root = next(
@@ -33,19 +38,9 @@ class Project:
             )
         return cls(root, kernels_yaml.load(root / models.FILE_NAME), Cache.default())
 
-    def with_image(self, path: Path) -> tuple["Project", str]:
-        """Return the project with one more kernel, that in `path`, and the id of it.
-
-        UsageError if that is no kernel.
-        """
-        from bpfmatrix.kernels.sources import directory  # noqa: PLC0415 - off the start-up path
-
-        config, id = directory.add_to(self.config, path)
-        return replace(self, config=config), id
-
     @property
     def state(self) -> Path:
-        """The folder of results, logs and built files; git ignores it."""
+        """The folder of results, logs and built files, which is made here; git ignores it."""
         folder = self.root / ".bpfmatrix"
         if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -54,9 +49,9 @@ class Project:
 
     @property
     def results(self) -> Path:
-        """The folder with a JSON file for each kernel."""
+        """The folder with the results of the tests, a JSON file for each kernel."""
         return self.state / "results"
 
     def relative(self, path: Path) -> str:
-        """Return a path as it is shown: relative to the project where it lies in it."""
+        """Return a path for messages: relative to the project if it is in the project."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)

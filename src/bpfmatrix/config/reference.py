@@ -1,7 +1,7 @@
-"""The files generated from the models of kernels.yaml: its JSON schema, and the page of its keys.
+"""The reference of kernels.yaml: its JSON schema, and the page of its keys in docs/.
 
-`outputs` returns the text of each file; the task `invoke docs` writes them, or says which one is
-out of date. Types, defaults and descriptions come only from the models.
+Types, defaults and descriptions come from the models. `outputs` returns the text of each file. The
+task `invoke docs` writes the files, or names those that are out of date.
 """
 
 import ast
@@ -12,15 +12,16 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from bpfmatrix.config import kernels_yaml, models, value_types
-from bpfmatrix.config.models import Config, Defaults, Expectation, KernelEntry, Source
+from bpfmatrix.config import kernels_yaml, value_types
+from bpfmatrix.config.models import KERNEL_ID, Config, Defaults, Expectation, KernelEntry
+from bpfmatrix.config.sources import Source
 from bpfmatrix.host.architecture import ARCHITECTURES
 
 __all__ = ["outputs", "stale"]
@@ -28,7 +29,7 @@ __all__ = ["outputs", "stale"]
 _INTRODUCTION = """\
 # kernels.yaml
 
-<!-- Generated from src/bpfmatrix/config/models.py by `invoke docs`; change it there. -->
+<!-- Generated from src/bpfmatrix/config/ by `invoke docs`: change the models there. -->
 
 `kernels.yaml`, in the project's root, declares the kernels, their machines, and what runs there.
 The smallest useful one is
@@ -76,33 +77,33 @@ def stale(root: Path) -> list[Path]:
 def schema() -> dict[str, Any]:
     """Return the JSON schema of kernels.yaml."""
     made = Config.model_json_schema(mode="validation")
-    for name, description in made["$defs"].items():
-        model = getattr(models, name)
-        _write_defaults(description["properties"], model)
-    _write_defaults(made["properties"], Config)
+    by_name = {model.__name__: model for _, model in _models("", Config)}
+    for name, definition in made["$defs"].items():
+        _describe(definition["properties"], by_name[name])
+    _describe(made["properties"], Config)
     # Rules of the models' validators that pydantic does not put into the schema.
     made["$defs"][Source.__name__] |= {"minProperties": 1, "maxProperties": 1}
     made["$defs"][Expectation.__name__]["oneOf"] = [
         {"required": ["program"]},
         {"required": ["test"]},
     ]
-    made["properties"]["kernels"]["propertyNames"] = {"pattern": f"^{models._KERNEL_ID.pattern}$"}
+    made["properties"]["kernels"]["propertyNames"] = {"pattern": f"^{KERNEL_ID.pattern}$"}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "kernels.yaml"}
     return head | {key: value for key, value in made.items() if key not in head}
 
 
-def _write_defaults(properties: dict[str, Any], model: type[BaseModel]) -> None:
-    """Write defaults as in YAML, add descriptions, and drop pydantic's meaningless titles."""
+def _describe(properties: dict[str, Any], model: type[BaseModel]) -> None:
+    """Add descriptions, write defaults as in YAML, and drop the titles, which repeat the names."""
     for name, field in model.model_fields.items():
-        described = properties[field.alias or name]
-        described.pop("title", None)
-        described["description"] = _meaning(model, name)
-        if _kind(field) in (_SIZE, _DURATION) and "default" in described:
-            described["default"] = _value(field)
+        key = properties[field.alias or name]
+        key.pop("title", None)
+        key["description"] = _description(model, name)
+        if _kind(field) in (_SIZE, _DURATION) and "default" in key:
+            key["default"] = _default(field)
         elif isinstance(field.default, BaseModel):
-            described.pop("default", None)
+            key.pop("default", None)
         if _kind(field) == _DURATION:
-            described["exclusiveMinimum"] = 0
+            key["exclusiveMinimum"] = 0
 
 
 def page() -> str:
@@ -132,11 +133,11 @@ def _models(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseM
         waiting = within + waiting
 
 
-def _meaning(model: type[BaseModel], name: str) -> str:
+def _description(model: type[BaseModel], name: str) -> str:
     """Return the docstring below a model's field, in one line.
 
-    pydantic can read these itself, but at each import of the models, and that takes longer than the
-    rest of the import.
+    pydantic can read these docstrings (`use_attribute_docstrings`). It would do so each time that
+    the models are imported, which takes longer than the rest of the import.
     """
     for base in model.__mro__:
         if base is not BaseModel and name in (found := _docstrings(base)):
@@ -155,9 +156,9 @@ def _docstrings(model: type) -> dict[str, str]:
         match field, text:
             case (
                 ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(meaning))),
+                ast.Expr(value=ast.Constant(value=str(docstring))),
             ):
-                found[name] = meaning
+                found[name] = docstring
     return found
 
 
@@ -177,56 +178,77 @@ def _section(path: str, model: type[BaseModel]) -> str:
 
 def _row(model: type[BaseModel], name: str) -> tuple[str, str, str]:
     field = model.model_fields[name]
-    meaning = _meaning(model, name)
-    described, _, default = meaning.partition(" Default: ")
+    description, _, default = _description(model, name).partition(" Default: ")
     if model is KernelEntry and name in Defaults.model_fields:
         default = "that of `defaults`"
-    elif default:  # the field's description has defaults that are determined at run time
+    elif default:  # one that is determined at run time, so that only the description has it
         default = default.removesuffix(".")
     elif field.is_required():
         default = "required"
     elif isinstance(field.default, BaseModel):
         default = "that of its keys"
     else:
-        default = f"`{_yaml(_value(field))}`" if field.default is not None else "none"
-    return tuple(text.replace("|", "\\|") for text in (_kind(field), default, described))  # type: ignore[return-value]
+        default = f"`{_yaml(_default(field))}`" if field.default is not None else "none"
+    return tuple(text.replace("|", "\\|") for text in (_kind(field), default, description))  # type: ignore[return-value]
 
 
 def _kind(field: FieldInfo) -> str:
+    """Return the type of a key's value, in words."""
     parsers = [extra.func for extra in field.metadata if isinstance(extra, BeforeValidator)]
     if value_types.parse_size in parsers:
         return _SIZE
     if value_types.parse_duration in parsers:
         return _DURATION
     if value_types.parse_architecture in parsers:
-        return " or ".join(f"`{name}`" for name in ARCHITECTURES)
-    said = _type(field.annotation)
+        return _either(f"`{name}`" for name in ARCHITECTURES)
     # If the default is None, null means the same as leaving the key out.
-    return said.removesuffix(", or `null`") if field.default is None else said
+    omitted = "`null`" if field.default is None else ""
+    return _either(word for word in _alternatives(field.annotation) if word != omitted)
 
 
-def _type(annotation: Any) -> str:
-    """Return the type of a key's value, in words."""
+_WORDS = {
+    str: ["string"],
+    int: ["whole number"],
+    float: ["number"],
+    bool: ["`true`", "`false`"],
+    Path: ["path"],
+    types.NoneType: ["`null`"],
+}
+
+
+def _alternatives(annotation: Any) -> list[str]:
+    """Return the types that an annotation allows, in words without an article."""
     inner = typing.get_args(annotation)
     match typing.get_origin(annotation):
         case typing.Annotated:
-            return _type(inner[0])
+            return _alternatives(inner[0])
         case typing.Literal:
-            return " or ".join(f"`{choice}`" for choice in inner)
+            return [f"`{choice}`" for choice in inner]
         case types.UnionType | typing.Union:
-            return ", or ".join(_type(choice) for choice in inner)
+            return [word for choice in inner for word in _alternatives(choice)]
         case origin if origin is list:
-            first, *rest = _type(inner[0]).split(" of ", 1)
-            return " of ".join(("list", f"{first}s", *rest))
+            return [_container("list", "item", _alternatives(inner[0]))]
         case origin if origin is dict:
-            return f"mapping, each value a {_type(inner[1])}"
-    words = {str: "string", int: "whole number", float: "number", bool: "`true` or `false`"}
-    words |= {Path: "path", type(None): "`null`"}
-    return words.get(annotation, "mapping")
+            return [_container("mapping", "value", _alternatives(inner[1]))]
+    return _WORDS.get(annotation, ["mapping"])
 
 
-def _value(field: FieldInfo) -> Any:
-    """Return a default as it would be written in kernels.yaml."""
+def _container(container: str, element: str, alternatives: list[str]) -> str:
+    """Return such as `list of paths`, or `list, each item a string or null`."""
+    if len(alternatives) == 1:
+        first, *rest = alternatives[0].split(" of ", 1)
+        return " of ".join((container, f"{first}s", *rest))
+    each = _either(word if word.startswith("`") else f"a {word}" for word in alternatives)
+    return f"{container}, each {element} {each}"
+
+
+def _either(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _default(field: FieldInfo) -> Any:
+    """Return a field's default as it would be written in kernels.yaml."""
     value = field.get_default(call_default_factory=True)
     kind = _kind(field)
     if kind == _SIZE:
@@ -242,7 +264,7 @@ def _size(value: int) -> str:
 
 
 def _duration(value: float) -> str:
-    # As people write it: 120s, but 30m and not 1800s.
+    # People write 120s rather than 2m, but 30m rather than 1800s.
     return f"{value / 60:g}m" if value >= 600 and value % 60 == 0 else f"{value:g}s"
 
 

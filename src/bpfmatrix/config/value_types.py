@@ -1,6 +1,6 @@
-"""The kinds of values that kernels.yaml has: how each is written, checked, and what is made of it.
+"""The types of values in kernels.yaml: how each is written, checked and converted.
 
-The parsers raise ValueError, whose words say what was expected.
+The parsers take a value as YAML gives it. ValueError says what was expected.
 """
 
 import re
@@ -14,17 +14,17 @@ __all__ = [
     "OCI_REFERENCE",
     "Arch",
     "Bytes",
-    "Place",
+    "MaxInsns",
+    "RelativePath",
     "Seconds",
     "Sha256",
-    "Share",
     "Url",
-    "is_place",
+    "is_relative_path",
     "is_url",
-    "like",
+    "matching",
     "parse_architecture",
     "parse_duration",
-    "parse_share",
+    "parse_max_insns",
     "parse_size",
 ]
 
@@ -39,11 +39,14 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
 _SIZE = re.compile(r"(\d+)\s*([KMG])(?:i?B)?")
 _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_SHARE = r"(?:100|[1-9]\d?)%|[1-9]\d*"
+_MAX_INSNS = r"(?:100|[1-9]\d?)%|[1-9]\d*"
 
 
 def parse_duration(value: object) -> float:
-    """Turn `90`, `"90s"`, `"1.5m"`, `"500ms"` or `"2h"` into seconds; ValueError for the rest."""
+    """Turn such as `90`, `"90s"`, `"1.5m"`, `"500ms"` or `"2h"` into seconds.
+
+    ValueError for anything else.
+    """
     match = _DURATION.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
     if match is None:
         raise ValueError('expected a duration such as "90s", "2m" or "500ms"')
@@ -54,7 +57,7 @@ def parse_duration(value: object) -> float:
 
 
 def parse_size(value: object) -> int:
-    """Turn `"512M"` or `"2G"` into bytes (powers of 1024); ValueError for anything else."""
+    """Turn such as `"512M"` or `"2G"` into bytes (powers of 1024); ValueError for anything else."""
     match = _SIZE.fullmatch(str(value).strip())
     if match is None:
         raise ValueError('expected a size such as "512M" or "2G"')
@@ -73,23 +76,26 @@ Bytes = Annotated[
 ]
 
 
-def parse_share(value: object) -> str:
-    """Check a share such as `"80%"`, or a number, and return it as text; ValueError else."""
+def parse_max_insns(value: object) -> str:
+    """Check a number of instructions, or a share such as `"80%"` of the kernel's limit.
+
+    Return the value as text; ValueError for anything else.
+    """
     text = str(value).strip()
-    if isinstance(value, bool) or not re.fullmatch(_SHARE, text):
+    if isinstance(value, bool) or not re.fullmatch(_MAX_INSNS, text):
         raise ValueError('expected a share such as "80%", or a number')
     return text
 
 
-Share = Annotated[
+MaxInsns = Annotated[
     str,
-    BeforeValidator(parse_share),
-    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^(?:{_SHARE})$"}),
+    BeforeValidator(parse_max_insns),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^(?:{_MAX_INSNS})$"}),
 ]
 
 
 def parse_architecture(value: object) -> str:
-    """Check the name of an architecture and return it; ValueError names those that there are."""
+    """Check the name of an architecture and return it; ValueError lists the known ones."""
     if not isinstance(value, str) or value not in ARCHITECTURES:
         raise ValueError(f"expected {' or '.join(ARCHITECTURES)}")
     return value
@@ -102,18 +108,11 @@ Arch = Annotated[
 ]
 
 
-def is_url(text: str) -> bool:
-    """Whether this is an address, and not a path."""
-    return re.match(r"(https?|file)://", text) is not None
+def matching(pattern: str, expected: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """Return the annotations of a string that must match a pattern as a whole.
 
-
-def is_place(text: str) -> bool:
-    """Whether this can be a file's place in a tree."""
-    return re.fullmatch(PLACE, text) is not None
-
-
-def like(pattern: str, expected: str) -> tuple[AfterValidator, WithJsonSchema]:
-    """Return what makes a text in a model match a pattern; `expected` is for the error."""
+    The error says `expected` and then this text.
+    """
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -123,13 +122,27 @@ def like(pattern: str, expected: str) -> tuple[AfterValidator, WithJsonSchema]:
     return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
 
 
-# What apt and dnf read out of their settings has no escape for quotes and white space.
+# The settings of apt and dnf have no escapes for quotes and white space.
 Url = Annotated[
-    str, *like(r"(https?|file)://[^\s\"\\]+", "an address such as https://example.org/repository")
+    str, *matching(r"(https?|file)://[^\s\"\\]+", "a URL such as https://example.org/repository")
 ]
-Sha256 = Annotated[str, *like(r"[0-9a-f]{64}", "a SHA-256: 64 digits of 0-9 and a-f, in quotes")]
 
 
-# Where a file stands in a tree: no `..`, nothing empty, nothing that a line of text can't hold.
-PLACE = r"(?!\.{1,2}(?:/|$))[^/\0\t\n]+(?:/(?!\.{1,2}(?:/|$))[^/\0\t\n]+)*"
-Place = Annotated[str, *like(PLACE, "a relative path without . and .. in it")]
+def is_url(text: str) -> bool:
+    """Whether this is a URL rather than a path."""
+    return re.match(r"(https?|file)://", text) is not None
+
+
+Sha256 = Annotated[
+    str, *matching(r"[0-9a-f]{64}", "a SHA-256: 64 digits of 0-9 and a-f, in quotes")
+]
+
+
+# No `..`, no empty component, no NUL, and nothing that separates fields or lines of `listed`.
+_RELATIVE_PATH = r"(?!\.{1,2}(?:/|$))[^/\0\t\n]+(?:/(?!\.{1,2}(?:/|$))[^/\0\t\n]+)*"
+RelativePath = Annotated[str, *matching(_RELATIVE_PATH, "a relative path without . and .. in it")]
+
+
+def is_relative_path(text: str) -> bool:
+    """Whether this is a path of the type `RelativePath`."""
+    return re.fullmatch(_RELATIVE_PATH, text) is not None

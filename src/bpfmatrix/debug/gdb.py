@@ -17,8 +17,7 @@ from bpfmatrix.errors import UsageError
 from bpfmatrix.host import tools
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.process import tied
-from bpfmatrix.kernels import elf
-from bpfmatrix.kernels.symbols import Symbols
+from bpfmatrix.kernels.symbols import Symbols, elf
 
 __all__ = ["Gdb", "nearest"]
 

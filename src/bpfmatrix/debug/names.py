@@ -16,8 +16,8 @@ from pathlib import Path
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.kernels import symbols
-from bpfmatrix.kernels.elf import Symbol
 from bpfmatrix.kernels.symbols import Symbols
+from bpfmatrix.kernels.symbols.elf import Symbol
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession

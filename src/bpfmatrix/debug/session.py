@@ -252,7 +252,7 @@ class _DebugSession:
         """Run the tests, and record how they ended."""
 
         async def attend() -> None:
-            await guest.become_ready()
+            await guest.wait_until_ready()
             await self._tests.attend(EnteredGuest(guest, "cold", console))
 
         try:

@@ -43,7 +43,7 @@ def executable(arch: str, cache: Cache, progress: Progress = silent) -> Path:
 
 
 def _fetch(arch: str, cache: Cache, path: Path, progress: Progress) -> None:
-    from bpfmatrix.kernels.sources.apt import Archive  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415 - off the start-up path
 
     archive = Archive.of_host(cache, _suite(), arch)
     with archive.locked(), cache.staging() as staging:

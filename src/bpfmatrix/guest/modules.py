@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.guest.cpio import Entry
+from bpfmatrix.kernels.formats.vmlinuz import is_bzimage
 from bpfmatrix.kernels.image import KernelImage
-from bpfmatrix.kernels.vmlinuz import is_bzimage
 
 __all__ = ["entries", "has_module"]
 

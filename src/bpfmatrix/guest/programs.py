@@ -13,6 +13,7 @@ from bpfmatrix.host import tools
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.installation import PACKAGE
+from bpfmatrix.host.process import run_merged
 
 __all__ = ["compile_program", "digest", "executables", "sources"]
 
@@ -82,14 +83,8 @@ def compile_program(source: Path, arch: str, target: Path) -> None:
     """Build one program for an architecture; the errors are those of `executables`."""
     compiler = _compiler()
     linker = _linker(compiler, arch)
-    done = subprocess.run(
-        [compiler, f"--target={arch}-linux-gnu", *_FLAGS, *linker, "-o", target, source],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
+    done = run_merged(
+        [compiler, f"--target={arch}-linux-gnu", *_FLAGS, *linker, "-o", target, source]
     )
     if done.returncode != 0:
         raise BuildError(

@@ -1,0 +1,1 @@
+"""The host: tools, child processes, locks, the cache, checksums, versions, architectures."""

@@ -1,15 +1,15 @@
 """The architectures of kernels and guests: one `Architecture` for each, and `ARCHITECTURES`.
 
-A further architecture is one more value here. Nothing else holds a name that differs by
-architecture, but for three parts of code that a value can't describe:
+To add an architecture, add a value here, and `ci-kernels/arch-<name>.config` with the options that
+a kernel's build needs on it. Other code depends on the architecture in three places only, where
+values are not enough:
 
-- `bpfmatrix.kernels.vmlinuz` parses the bzImage, which x86 alone has.
-- `bpfmatrix.vm.accelerator` has a probe of KVM for each architecture that KVM is used for. One
-  without a probe is emulated.
-- `guest/c/guest.h` has the system calls of the guest's small programs for each.
+- `bpfmatrix.kernels.formats.vmlinuz` parses the bzImage, a format that only x86 has.
+- `bpfmatrix.vm.accelerator` has a guest that probes KVM for each architecture. Without a probe,
+  guests are emulated.
+- `guest/c/guest.h` has the system calls that the guest's small programs need.
 
-`ci-kernels/arch-<name>.config` holds the options that a kernel's build needs on an architecture.
-hatch_build.py runs this file outside of the package, so it imports the standard library alone.
+hatch_build.py runs this file outside the package, so it imports only the standard library.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ __all__ = ["AARCH64", "ARCHITECTURES", "DEFAULT", "X86_64", "Architecture"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """What programs, packages and file formats call one architecture, and what its guests need."""
+    """The names of one architecture in programs, packages and file formats, and its machine."""
 
     name: str
     """What `uname -m` prints. kernels.yaml, RPM packages and results use this name."""
 
     qemu: str
-    """QEMU's program that runs guests of it."""
+    """QEMU's program for guests of this architecture."""
     qemu_package: str
     """The Debian package of that program."""
     board: str
@@ -33,12 +33,12 @@ class Architecture:
     emulated_cpu: str
     """The value of QEMU's `-cpu` under emulation; KVM takes `host`."""
     panic_device: str
-    """QEMU's device by which a kernel reports its panic (docs/specs/pvpanic.rst of QEMU)."""
+    """QEMU's device through which a kernel reports a panic (docs/specs/pvpanic.rst of QEMU)."""
     serial_console: str
     """The value of the kernel's parameter `console=` for the board's first serial port."""
 
     debian: str
-    """Debian's name, which its packages have (`dpkg --print-architecture`)."""
+    """The name in Debian's packages (`dpkg --print-architecture`)."""
     go: str
     """Go's GOARCH, which OCI images use too."""
 
@@ -50,21 +50,21 @@ class Architecture:
     """The variable CROSS_COMPILE of the kernel's make: the GNU triplet, with a `-`."""
     kernel_image: str
     """The image that the kernel's make builds by default, relative to its output folder. `make
-    image_name` would tell, but not before the tree is configured."""
+    image_name` prints it only after the tree is configured."""
 
     elf_machine: int
     """`e_machine` of ELF files (the kernel's include/uapi/linux/elf-em.h)."""
     boots_vmlinux: bool
     """Whether QEMU's `-kernel` takes the ELF file vmlinux, through its PVH entry."""
     image_magic: bytes | None
-    """The bytes at offset 0x38 of an uncompressed Image; None if a kernel is no Image there
+    """The bytes at offset 0x38 of an uncompressed Image; None if kernels do not have that format
     (Documentation/arch/arm64/booting.rst and Documentation/arch/riscv/boot-image-header.rst)."""
 
     emulation_parameters: tuple[str, ...] = ()
-    """The kernel's parameters under emulation."""
+    """The kernel parameters that emulation needs."""
     hotplug_option: str | None = None
-    """The option of a kernel that learns from the firmware when a PCI device is plugged in, which
-    takes it milliseconds. With None or without the option, PCI's own way takes seconds."""
+    """The kernel option with which the firmware reports a hot-plugged PCI device, which takes
+    milliseconds. If it is None, or the kernel lacks it, PCI's own hotplug takes seconds."""
 
     @property
     def oci_platform(self) -> str:
@@ -90,9 +90,9 @@ X86_64 = Architecture(
     boots_vmlinux=True,
     image_magic=None,
     # A kernel measures the frequency of the TSC while it boots. Under emulation on a busy host,
-    # Linux 7.3 measured 78 MHz instead of 2593: time ran 33 times too fast, also in each machine
-    # that was restored from this one, and limits ran out at once. With an unstable TSC the kernel
-    # uses the HPET, which QEMU keeps right.
+    # Linux 7.3 measured 78 MHz instead of 2593 MHz. Time then ran 33 times too fast in that machine
+    # and in each one restored from it, and time limits expired at once. With `tsc=unstable`, the
+    # kernel uses the HPET instead, which QEMU emulates correctly.
     emulation_parameters=("tsc=unstable",),
     hotplug_option="CONFIG_HOTPLUG_PCI_ACPI",
 )
@@ -118,7 +118,7 @@ AARCH64 = Architecture(
 )
 
 DEFAULT = X86_64
-"""The architecture of kernels for which kernels.yaml names none."""
+"""The architecture of kernels that have no `arch` in kernels.yaml."""
 
 ARCHITECTURES = {known.name: known for known in (X86_64, AARCH64)}
 """All architectures, by their names."""

@@ -87,12 +87,16 @@ class Cache:
             # The lock keeps others from removing the folder before it is locked itself.
             with self.lock("tmp"):
                 for stale in parent.iterdir():
-                    with contextlib.suppress(OSError), locks.folder_locked_if_free(stale) as ours:
-                        if ours:
-                            shutil.rmtree(stale)
+                    _remove_unless_in_use(stale)
                 folder = Path(tempfile.mkdtemp(dir=parent))
                 held.enter_context(locks.folder_locked_if_free(folder))
             try:
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_unless_in_use(folder: Path) -> None:
+    with contextlib.suppress(OSError), locks.folder_locked_if_free(folder) as ours:
+        if ours:
+            shutil.rmtree(folder)

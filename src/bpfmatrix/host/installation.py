@@ -1,4 +1,4 @@
-"""Where this package lies on the host, and the checkout that it may be part of."""
+"""The folder of this package on the host, and the checkout that it may be part of."""
 
 from pathlib import Path
 
@@ -9,5 +9,5 @@ __all__ = ["CHECKOUT", "PACKAGE"]
 PACKAGE = Path(bpfmatrix.__file__).parent
 """The folder of the package `bpfmatrix`."""
 CHECKOUT = PACKAGE.parents[1]
-"""The root of a checkout, if the package lies in one: `support/`, `ebpf/` and `ci-kernels/` are
-there. In an installed wheel, the folder exists and has none of them."""
+"""The root of the checkout that the package is in, with `support/`, `ebpf/` and `ci-kernels/`. If
+the package was installed from a wheel, this folder exists but has none of them."""

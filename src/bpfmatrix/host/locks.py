@@ -1,7 +1,8 @@
-"""Locks on files and folders, against other processes and other threads of this one.
+"""Exclusive locks on files and folders, against other processes and other threads.
 
-A lock is one of flock(2), always exclusive. It ends with its holder, however that ends, and the
-file stays: removing it would let two processes hold locks on two files of one name.
+The locks are those of flock(2). The kernel releases a lock when its holder ends, even if that is
+killed. The file of a lock is never removed: otherwise two processes could hold locks on two
+different files with the same name.
 """
 
 import asyncio
@@ -18,9 +19,9 @@ _POLL_SECONDS = 0.02
 
 @contextlib.contextmanager
 def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock of a file, which is made if it is missing; OSError if it can't be made.
+    """Hold the lock of a file, which is created if it is missing; OSError if that fails.
 
-    `waiting` is called once if somebody else holds the lock.
+    `waiting` is called once if another holder must be waited for.
     """
     with _opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
         if not _taken(descriptor):
@@ -31,14 +32,17 @@ def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[N
 
 @contextlib.contextmanager
 def locked_if_free(path: Path) -> Iterator[bool]:
-    """Hold the lock as `locked` does, but do not wait; gives whether it is held."""
+    """Try to hold the lock of a file without waiting; yield whether it is held.
+
+    The file is created if it is missing; OSError if that fails.
+    """
     with _opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
         yield _taken(descriptor)
 
 
 @contextlib.contextmanager
 def folder_locked_if_free(path: Path) -> Iterator[bool]:
-    """Hold the lock of a folder, but do not wait; gives whether it is held.
+    """Try to hold the lock of a folder without waiting; yield whether it is held.
 
     OSError if the path is no folder.
     """
@@ -48,9 +52,9 @@ def folder_locked_if_free(path: Path) -> Iterator[bool]:
 
 @contextlib.asynccontextmanager
 async def locked_in_loop(path: Path) -> AsyncIterator[None]:
-    """Hold the lock as `locked` does; the event loop goes on while this waits."""
+    """Hold the lock of a file as `locked` does, without blocking the event loop."""
     with _opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
-        # flock(2) can only block or fail, and tells nobody when a lock becomes free.
+        # flock(2) has no call that reports when a lock becomes free without blocking the thread.
         while not _taken(descriptor):
             await asyncio.sleep(_POLL_SECONDS)
         yield
@@ -58,7 +62,7 @@ async def locked_in_loop(path: Path) -> AsyncIterator[None]:
 
 @contextlib.contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
-    # A file is opened for writing, without which NFS gives no exclusive lock (flock(2)).
+    # On NFS, an exclusive lock needs a file that is open for writing (flock(2)).
     descriptor = os.open(path, flags, 0o666)
     try:
         yield descriptor

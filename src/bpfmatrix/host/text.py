@@ -1,8 +1,8 @@
-"""Small pieces of text that all messages share."""
+"""Words of messages: a number and its noun."""
 
 __all__ = ["counted"]
 
 
 def counted(count: int, one: str, more: str = "") -> str:
-    """Return a number of things, such as `1 test` or `2 tests`; `more` is an irregular plural."""
+    """Return a count with its noun, such as `2 tests`; `more` is an irregular plural."""
     return f"{count} {one if count == 1 else more or one + 's'}"

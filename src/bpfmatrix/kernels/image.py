@@ -1,8 +1,8 @@
 """A kernel that is ready to boot: what it is, where its files are, and where they came from.
 
-It lies in a folder of its own, beside a `kernel.json` that describes it and holds its files'
-checksums, and a `modules.json` that holds those of its modules. `KernelImage.load` reads only the
-former, so that listing kernels is fast.
+It is in a folder of its own, with a `kernel.json` that describes it and has the checksums of its
+files, and a `modules.json` with the checksums of its modules. `KernelImage.load` reads only
+`kernel.json`, so that listing kernels is fast.
 """
 
 import json
@@ -29,7 +29,7 @@ class Package:
     name: str
     version: str
     sha256: str
-    """Of the file: as its source's signed index says, and as it was found to be."""
+    """The checksum of the file, as the source's signed index has it and as it was verified."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Provenance:
     source: str
     """Such as `apt bookworm-security`."""
     packages: tuple[Package, ...]
-    """The one that was asked for comes first."""
+    """The package that was asked for comes first."""
     vendor: str = ""
-    """Whose packages they are, as the source says: `Debian`."""
+    """The distributor of the packages, as the source names it: `Debian`."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class KernelImage:
     """The folder `.../lib/modules/<release>`: uncompressed `*.ko` and depmod's files."""
     provenance: Provenance
     size_bytes: int = 0
-    """What all of it takes on disk, about."""
+    """About how much disk space all of its files take."""
     stored_at: float = 0.0
     """When it was stored, in seconds since 1970."""
 
     @property
     def label(self) -> str:
-        """What templates of it are called, for people: `x86_64-6.1.0-53-cloud-amd64`."""
+        """The name of its templates, for people: `x86_64-6.1.0-53-cloud-amd64`."""
         return f"{self.arch}-{self.release}"
 
     @property
@@ -80,7 +80,8 @@ class KernelImage:
         """One line for people: `6.1.192 (Debian 6.1.192-2, apt bookworm-security)`."""
         packages = self.provenance.packages
         built = f"{self.provenance.vendor} {packages[0].version}".strip() if packages else ""
-        if built == self.version or built in self.provenance.source:  # as an image's tag is
+        # The version of an OCI image is its tag, which the source contains.
+        if built == self.version or built in self.provenance.source:
             built = ""
         return f"{self.version} ({', '.join(filter(None, (built, self.provenance.source)))})"
 
@@ -91,17 +92,17 @@ class KernelImage:
 
     @property
     def config(self) -> Path | None:
-        """What it was configured with (`CONFIG_...=y`), where its source tells."""
+        """The file with its configuration (`CONFIG_...=y`), if its source has one."""
         path = self.folder / "config"
         return path if path.exists() else None
 
     def has_option(self, name: str) -> bool:
-        """Whether it is known to have been configured with an option, such as `CONFIG_SMP`."""
+        """Whether its configuration is known and has an option, such as `CONFIG_SMP`, built in."""
         return self.config is not None and f"\n{name}=y\n" in f"\n{self.config.read_text()}"
 
     @classmethod
     def load(cls, folder: Path) -> "KernelImage":
-        """Read a kernel's description; DamagedError where there is none or it is no such thing."""
+        """Read a kernel's description; DamagedError if it is missing or can't be understood."""
         try:
             data = json.loads((folder / DESCRIPTION).read_bytes())
             if data["format"] != FORMAT:
@@ -128,7 +129,7 @@ class KernelImage:
             raise _unreadable(folder / DESCRIPTION) from error
 
     def describe(self) -> None:
-        """Write both JSON files into the folder; `kernel.json` last, as it makes it a kernel."""
+        """Write both JSON files; `kernel.json` last, as a folder with that file is a kernel."""
         here = self.folder
         names = {self.vmlinuz.name, self.boot.name}
         if self.modules is not None:
@@ -154,24 +155,24 @@ class KernelImage:
         (here / DESCRIPTION).write_text(json.dumps(data, indent=1))
 
     def verify_boot(self) -> None:
-        """Compare what is booted with its checksum: some 40 ms. Raises DamagedError.
+        """Verify the file that is booted, which takes some 40 ms. Raises DamagedError.
 
-        The list of the modules' checksums is compared as well, so `read_modules` can trust it.
+        The list of the modules' checksums is verified as well, so `read_modules` can trust it.
         """
         checksums = self._checksums()
         needed = {self.boot.name, MODULE_CHECKSUMS} & checksums.keys()
         _verify(self.folder, {name: checksums[name] for name in needed})
 
     def verify(self) -> None:
-        """Compare every file of the kernel with its checksum. Raises DamagedError."""
+        """Verify every file of the kernel by its checksum. Raises DamagedError."""
         _verify(self.folder, self._checksums())
         if self.modules is not None:
             _verify(self.modules, _load_checksums(self.folder / MODULE_CHECKSUMS))
 
     def read_modules(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Read files of `modules` by their paths in there; DamagedError unless they are as stored.
+        """Read files by their paths below `modules`, and verify them.
 
-        A name that the kernel does not have is a KeyError.
+        KeyError for a file that the kernel does not have, DamagedError for one that changed.
         """
         if self.modules is None:
             raise KeyError(f"{self.release} has no modules")
@@ -189,7 +190,7 @@ class KernelImage:
     def _checksums(self) -> dict[str, str]:
         try:
             data = json.loads((self.folder / DESCRIPTION).read_bytes())
-            # What has no checksum in there fails with that of nothing.
+            # A file without a checksum fails the comparison with "".
             return {**dict.fromkeys((self.vmlinuz.name, self.boot.name), ""), **data["sha256"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unreadable(self.folder / DESCRIPTION) from error

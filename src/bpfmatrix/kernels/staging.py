@@ -1,7 +1,7 @@
-"""The folder that a kernel is put together in, before the store takes it.
+"""The staging root: the folder in which a kernel is put together before it is stored.
 
-It holds `vmlinuz`, perhaps `config`, and perhaps `lib/modules/<release>`. The modules are stored
-uncompressed, as busybox's insmod reads nothing else.
+It has `vmlinuz`, perhaps `config`, and perhaps `lib/modules/<release>`. Modules are uncompressed,
+as busybox's insmod reads no others.
 """
 
 import re
@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import IO
 
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError
-from bpfmatrix.kernels.compression import BadDataError, decompress, format_of
-from bpfmatrix.kernels.vmlinuz import Vmlinuz, inspect
+from bpfmatrix.kernels.formats.compression import BadDataError, decompress, format_of
+from bpfmatrix.kernels.formats.vmlinuz import Vmlinuz, inspect
 
-__all__ = ["BOOT_NAMES", "depmod", "install", "upstream_version", "write"]
-
-# What a kernel's file is called where its folder says which kernel it is; the first one that is
-# there is taken. A vmlinux comes last: it is often there for debuggers, beside what is booted.
-BOOT_NAMES = ("vmlinuz", "bzImage", "Image.gz", "Image", "vmlinux")
+__all__ = ["depmod", "install", "upstream_version", "write"]
 
 
 def install(
@@ -29,10 +25,10 @@ def install(
     config: Path | None,
     root: Path,
 ) -> Vmlinuz:
-    """Put a kernel, its configuration and its modules from somewhere into `root`, by copying.
+    """Copy a kernel, its configuration and its modules into the staging root `root`.
 
-    `modules` is asked for those of the kernel's release: files by their paths relative to
-    `lib/modules/<release>`. `name` is what an error calls the kernel if it is none.
+    `modules` returns the module files of a release, by their paths below `lib/modules/<release>`.
+    `name` is the name of the kernel in an error.
     """
     found = inspect(kernel.read_bytes(), name)
     shutil.copyfile(kernel, root / "vmlinuz")
@@ -50,10 +46,10 @@ def install(
 def upstream_version(found: Vmlinuz) -> str:
     """Return `6.1.192` for the release `6.1.192-generic`, and for Debian's `6.1.0-56-cloud-amd64`.
 
-    Debian's releases have the number of the ABI in place of the upstream one, which their banner
-    ends with: `... #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)`.
+    Debian's releases contain an ABI number and not the upstream version, but their banners contain
+    it: `... #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)`.
     """
-    # Behind the build's number, which may be missing: its compiler may be Debian's as well.
+    # Only behind the number of the build (`#1`): before it, the compiler's version may say Debian.
     if match := re.search(r"#.* Debian (\d+\.\d+(?:\.\d+)?)", found.banner):
         return match[1]
     match = re.match(r"\d+\.\d+(?:\.\d+)*(?:-rc\d+)?", found.release)
@@ -61,7 +57,7 @@ def upstream_version(found: Vmlinuz) -> str:
 
 
 def write(target: Path, file: IO[bytes]) -> None:
-    """Write a file; a compressed module (`*.ko.xz`) is written uncompressed (`*.ko`)."""
+    """Write a file of a kernel; a compressed module (`*.ko.xz`) is decompressed (`*.ko`)."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix in (".xz", ".zst", ".gz") and target.with_suffix("").suffix == ".ko":
         data = file.read()
@@ -76,12 +72,12 @@ def write(target: Path, file: IO[bytes]) -> None:
 
 
 def depmod(root: Path, release: str) -> None:
-    """Write `modules.dep` and its like for `root/lib/modules/<release>`."""
-    # Debian keeps it in /usr/sbin, which is not on an ordinary user's PATH.
+    """Write `modules.dep` and the other files of depmod into `root/lib/modules/<release>`."""
+    # Debian has it in /usr/sbin, which is not on the PATH of an ordinary user.
     tool = shutil.which("depmod") or shutil.which("depmod", path="/usr/sbin:/sbin")
     if tool is None:
         raise ToolMissingError("depmod is not installed", "Install the package kmod.")
-    # A depmod may be built for /lib/modules or for /usr/lib/modules below the base folder.
+    # Some depmods look for /lib/modules below the base folder, others for /usr/lib/modules.
     link = root / "usr"
     link.symlink_to(".")
     try:

@@ -1,10 +1,10 @@
-"""Where kernels are kept: once per machine, by their content, for all checkouts.
+"""The store of kernel images in the cache: one for all checkouts of a host.
 
     kernels/<arch>/<release>-<digest>/   a KernelImage: `kernel.json` and its files
-    refs/<arch>/<id>-<source>.json       which of them a kernel of kernels.yaml resolved to
+    refs/<arch>/<id>-<source>.json       a ref: the image that a kernel of kernels.yaml resolved to
 
-An image appears by one rename when it is complete. A ref is what makes a series stay on its
-release until it is updated, with no network at all.
+An image appears by one rename when it is complete. Refs keep a series on its release until it is
+updated, without any network.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import errno
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,15 +20,15 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import RunningSha256, sha256, sha256_of
+from bpfmatrix.kernels.formats.vmlinuz import inspect
 from bpfmatrix.kernels.image import MODULE_CHECKSUMS, KernelImage, Package, Provenance
-from bpfmatrix.kernels.vmlinuz import inspect
 
 __all__ = ["Store"]
 
-# Only to tell early that it will not fit: an unpacked vmlinux, and what depmod writes.
+# The space for an unpacked vmlinux and depmod's files: an estimate, to refuse early.
 UNPACKED_KERNEL_BYTES = 100 << 20
 
-# Held while images and refs appear or go, so that no image goes between its coming and its ref's.
+# The lock for adding and removing: nobody may remove a new image before its ref is written.
 _LOCK = "store"
 
 
@@ -55,9 +55,10 @@ class Store:
                 yield KernelImage.load(folder)
 
     def resolved(self, kernel: KernelConfig) -> KernelImage | None:
-        """Return what this kernel last resolved to; None where it never did, or it was removed.
+        """Return the image that this kernel resolved to last, unverified.
 
-        The image is not verified; DamagedError only if it can't even be described.
+        None if it never resolved to one, or that image was removed. DamagedError if the image's
+        description can't be read.
         """
         ref = self._read_ref(kernel)
         if ref is None or not ref[0].exists():
@@ -65,38 +66,32 @@ class Store:
         return KernelImage.load(ref[0])
 
     def resolved_packages(self, kernel: KernelConfig) -> tuple[Package, ...]:
-        """Return the packages that this kernel was last taken from, however its image is now."""
+        """Return the packages that this kernel resolved to last, even if the image is damaged."""
         ref = self._read_ref(kernel)
         return ref[1] if ref else ()
 
     def stamp(self, kernel: KernelConfig) -> str:
-        """Return what the source said that tells whether it changed since; empty if nothing."""
+        """Return the `stamp` that was given to `add`, or "" if there was none."""
         try:
             return str(json.loads(self._ref(kernel).read_bytes()).get("stamp", ""))
         except (OSError, ValueError, AttributeError):
             return ""
 
     def point(self, kernel: KernelConfig, image: KernelImage) -> bool:
-        """Let this kernel resolve to that image from now on; False if it was just removed."""
+        """Let this kernel resolve to that image; False if the image was removed in the meantime."""
         with self.cache.lock(_LOCK):
             return image.folder.exists() and self._point(kernel, image)
 
-    def with_packages(self, arch: str, packages: tuple[Package, ...]) -> KernelImage | None:
-        """Return the image that was taken from exactly these packages, if there is one."""
+    def intact(self, arch: str, is_wanted: Callable[[Provenance], bool]) -> KernelImage | None:
+        """Return the undamaged image of a provenance, if there is one."""
         for image in self.images():
-            if image.arch == arch and image.provenance.packages == packages:
+            if image.arch == arch and is_wanted(image.provenance):
+                try:
+                    image.verify()
+                except DamagedError:
+                    return None
                 return image
         return None
-
-    def intact(self, arch: str, packages: tuple[Package, ...]) -> KernelImage | None:
-        """Return the image that was taken from exactly these packages, if there is a sound one."""
-        image = self.with_packages(arch, packages)
-        try:
-            if image:
-                image.verify()
-        except DamagedError:
-            return None
-        return image
 
     def add(
         self,
@@ -106,16 +101,16 @@ class Store:
         provenance: Provenance,
         stamp: str = "",
     ) -> KernelImage:
-        """Store a kernel, and let `kernel` point at it.
+        """Store a kernel, and let `kernel` resolve to it.
 
-        `staging` is a folder that holds `root`, which holds `vmlinuz` and perhaps
-        `lib/modules/<release>`, and is moved away. A (damaged) image of the same content and
-        provenance is replaced. `stamp` is what `stamp()` is to return. BpfmatrixError if `vmlinuz`
-        is no kernel of the right architecture.
+        `staging` is a folder with a staging root: a folder `root` with `vmlinuz` and perhaps
+        `lib/modules/<release>`, which is moved into the store. A (damaged) image of the same
+        content and provenance is replaced. `stamp` is kept for the source, which can tell by it
+        whether its files changed. BpfmatrixError if `vmlinuz` is no kernel of the architecture.
         """
         root = staging / "root"
         image = _described(root, kernel.arch, version, provenance)
-        # With the provenance: the same kernel from elsewhere must not say that it is this one.
+        # Two images with the same files and different provenances are different images.
         digest = RunningSha256(f"{image.digest} {provenance}".encode())
         if image.modules:
             digest.update((root / MODULE_CHECKSUMS).read_bytes())
@@ -131,7 +126,7 @@ class Store:
         return image
 
     def prune(self, everything: bool) -> list[tuple[Path, int]]:
-        """Remove the images that no ref points at, or all; returns their folders and sizes."""
+        """Remove the images without a ref, or all; return their folders and sizes in bytes."""
         with self.cache.lock(_LOCK), self.cache.staging() as staging:
             if everything:
                 shutil.rmtree(self._folder("refs"), ignore_errors=True)
@@ -172,7 +167,7 @@ class Store:
             folder = self.cache.root / ref["image"]
             return folder, tuple(Package(**package) for package in ref["packages"])
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # a ref that lost its meaning is as good as none
+            return None  # a damaged ref counts as none
 
     def _folder(self, name: str) -> Path:
         return self.cache.root / name
@@ -194,7 +189,7 @@ def require_space(folder: Path, needed_bytes: int) -> None:
 
 
 def _described(root: Path, arch: str, version: str, provenance: Provenance) -> KernelImage:
-    """Make `root` a described image in place."""
+    """Turn the staging root into an image: unpack the kernel, write the description."""
     vmlinuz = root / "vmlinuz"
     found = inspect(vmlinuz.read_bytes(), f"the kernel of {provenance.packages[0].name}")
     if found.arch != arch:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.config.value_types import is_place
+from bpfmatrix.config.value_types import is_relative_path
 from bpfmatrix.errors import BuildError, PayloadError
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.progress import Progress, silent
@@ -53,7 +53,7 @@ def _below(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
 
 
 def _put(found: dict[str, Path], place: str, path: Path) -> None:
-    if not is_place(place):
+    if not is_relative_path(place):
         raise PayloadError(
             f"{path}: {place!r} can't be a file's place in the payload", "Rename it."
         )
@@ -132,7 +132,7 @@ def _run(root: Path, command: Sequence[str], arch: str) -> Iterator[tuple[str, P
         raise BuildError(said)
     for line in done.stdout.splitlines():
         place, tab, path = line.partition("\t")
-        if not tab or not is_place(place) or not (root / path).is_file():
+        if not tab or not is_relative_path(place) or not (root / path).is_file():
             raise PayloadError(
                 f"{' '.join(command)} printed {line!r}",
                 "Each line must be a path in the payload, a tab, and the path of a file here.",

@@ -6,8 +6,6 @@ one checkout from building at the same time.
 
 import contextlib
 import json
-import os
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError
 from bpfmatrix.host.locks import locked
+from bpfmatrix.host.process import run_merged
 
 __all__ = ["BuiltFiles", "build_lock", "read_record", "run", "stamp"]
 
@@ -40,17 +39,7 @@ def run(command: Sequence[str], folder: Path, env: dict[str, str] | None = None)
 
     BuildError has the first lines of what a command that fails prints.
     """
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **(env or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    done = run_merged(command, folder, env)
     if done.returncode != 0:
         lines = done.stdout.strip().splitlines()
         more = [f"... {len(lines) - _SHOWN_LINES} lines more"] if len(lines) > _SHOWN_LINES else []

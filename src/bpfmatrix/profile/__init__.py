@@ -1,1 +1,1 @@
-"""Where a Python script spends its time in a guest: `invoke profile-python`."""
+"""A profile of a Python script that runs in a guest: `invoke profile-python`."""

@@ -1,213 +1,39 @@
-"""A Python script run in a guest, and its stacks sampled there by eBPF.
+"""What the tracer recorded of one run of a script in a guest.
 
-`ProfileWorkload` runs a script and gives a `Recording`: the stacks as the tracer saw them, which
-`lines` turns into lines of source. What runs in the guest is support/cmd/python-tracer.
+`workload` makes a `Recording`, and `symbolization` turns its samples into lines of source.
 """
 
-import modulefinder
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix.config.models import KernelConfig
-from bpfmatrix.config.project import Project
-from bpfmatrix.errors import BpfmatrixError, UsageError
-from bpfmatrix.payload import extra_files, shipped
-from bpfmatrix.payload.executables import executable
-from bpfmatrix.payload.model import Payload
-from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
-from bpfmatrix.session.json_lines import JsonLines
-from bpfmatrix.session.observer import Observer
-from bpfmatrix.session.options import SessionOptions
-from bpfmatrix.session.preparation import Prepared
-from bpfmatrix.session.workload import Work, Workload
-from bpfmatrix.vm.protocol import Exited, Output, TestCommand
-
-__all__ = ["ProfileOptions", "ProfileWork", "ProfileWorkload", "Recording", "Script"]
-
-# Folders of the payload.
-PYTHON_FOLDER, SCRIPTS_FOLDER = "python", "script"
-
-
-@dataclass(frozen=True)
-class Script:
-    """A script and the modules beside it that it imports."""
-
-    path: Path
-    files: Mapping[str, Path]
-    """The script and these modules, by their paths below the script's folder."""
-
-    @classmethod
-    def find(cls, path: Path) -> "Script":
-        """Look at a script; UsageError if there is none."""
-        if not path.is_file():
-            raise UsageError(f"{path}: no such script")
-        path = path.absolute()
-        # Only that folder is searched: what is not found there is the standard library's.
-        finder = modulefinder.ModuleFinder(path=[str(path.parent)])
-        found = [path]
-        try:
-            finder.run_script(str(path))
-        except (SyntaxError, ValueError):
-            pass  # which the guest's Python will say
-        else:
-            files = (getattr(module, "__file__", None) for module in finder.modules.values())
-            found += [Path(file) for file in files if file]
-        return cls(path, {str(file.relative_to(path.parent)): file for file in found})
+__all__ = ["Recording"]
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What came of a run."""
+    """The samples of one run, and what is needed to read them."""
 
     samples: Path
-    """JSON lines, as pylines reads them: each different stack, with its count."""
+    """A file of JSON lines, as pylines reads them: each distinct stack, with its count."""
     python: Mapping[str, Path]
-    """The guest's Python, as a tree of files of the host's."""
+    """The files of the guest's Python on the host, by their paths in its installation, such as
+    `bin/python3`."""
     summary: Mapping[str, Any] = field(default_factory=dict)
-    """What the tracer says of itself: `python`, `status`, `counters`; empty if it could not."""
+    """The tracer's summary: `python`, `status`, `counters`, and `ended` if a signal ended the
+    script. Empty if the tracer did not finish."""
     trouble: str = ""
-    """Why it did not end by itself; empty if it did."""
+    """Why the run did not end by itself; empty if it did."""
 
     @property
     def interpreter(self) -> Path:
-        """The Python itself."""
+        """The Python interpreter."""
         return self.python["bin/python3"]
 
     @property
     def library(self) -> Path:
-        """The folder of its standard library."""
-        modules = {place.split("/", 2)[-1]: path for place, path in self.python.items()}
+        """The folder of the standard library."""
+        modules = {name.split("/", 2)[-1]: path for name, path in self.python.items()}
         found = modules.get("os.pyc") or modules["os.py"]
         return found.parent.parent if found.parent.name == "__pycache__" else found.parent
-
-
-@dataclass(frozen=True)
-class ProfileOptions(SessionOptions):
-    """What a user asks of `invoke profile-python`, beyond the script."""
-
-    limit_seconds: float | None = None
-    """How long the script may run, in place of timeout.test."""
-
-
-class ProfileWorkload(Workload[Recording]):
-    """A Python script that runs under the tracer."""
-
-    options: ProfileOptions
-
-    def __init__(
-        self,
-        project: Project,
-        script: Script,
-        arguments: Sequence[str],
-        options: ProfileOptions,
-        say: Callable[[str], None],
-    ) -> None:
-        """`say` is given what the script prints."""
-        super().__init__(options)
-        self._project = project
-        self._script = script
-        self._arguments = tuple(arguments)
-        self._say = say
-
-    def payload(self, arch: str, observer: Observer) -> Payload:
-        """See Workload. BpfmatrixError where the host has no Python that the guest could run."""
-        project, progress = self._project, observer.progress("", "build")
-        command = ["python3", str(shipped.python_lister()), "--whole"]
-        python = extra_files.listed(project, {PYTHON_FOLDER: command}, arch, progress)
-        if not python:
-            raise BpfmatrixError(
-                f"this machine has no CPython 3.11, 3.12 or 3.13 for {arch}",
-                "Install one, or let BPFMATRIX_PYTHON name it.",
-            )
-        tracer = shipped.guest_program(project, "python-tracer", arch, progress)
-        extra = {
-            **extra_files.named(project.root, project.config.payload.files),
-            **python,
-            **{f"{SCRIPTS_FOLDER}/{place}": path for place, path in self._script.files.items()},
-        }
-        tests = (executable(tracer, arch),)
-        objects = (shipped.tracer_object(project, progress),)
-        return Payload(tests, objects, dict(project.config.payload.env), extra)
-
-    def work(self, prepared: Prepared, observer: Observer) -> "ProfileWork":
-        """See Workload."""
-        words = (f"{SCRIPTS_FOLDER}/{self._script.path.name}", *self._arguments)
-        [(_, argv)] = prepared.payload.commands(None, words)
-        limit = self.options.limit_seconds or prepared.kernel.timeout.test
-        folder = self._folder(prepared.kernel)
-        return ProfileWork(prepared, TestCommand(1, argv, limit), folder, self._say)
-
-    def begin(self, kernel: KernelConfig) -> None:
-        """See Workload."""
-        shutil.rmtree(self._folder(kernel), ignore_errors=True)
-        self._folder(kernel).mkdir(parents=True)
-
-    def _folder(self, kernel: KernelConfig) -> Path:
-        return self._project.state / "profile" / kernel.id
-
-
-class ProfileWork(Work[Recording]):
-    """The recording of one script on one kernel."""
-
-    def __init__(
-        self, prepared: Prepared, command: TestCommand, folder: Path, say: Callable[[str], None]
-    ) -> None:
-        super().__init__(folder)
-        self.limit_seconds = prepared.kernel.timeout.run
-        self._prepared = prepared
-        self._command = command
-        self._folder = folder
-        self._say = say
-        self._output = JsonLines()
-        self._samples: list[bytes] = []
-        self._summary: dict[str, Any] = {}
-        self._messages: list[str] = []
-        self._exited: Exited | None = None
-        self._trouble = ""
-
-    async def attend(self, entered: EnteredGuest) -> None:
-        """See Work."""
-        async for event in entered.machine.run(self._prepared.job([self._command])):
-            match event:
-                case Output():
-                    self._feed(event.data)
-                case Exited():
-                    self._exited = event
-
-    def _feed(self, data: bytes) -> None:
-        for line, event in self._output.feed(data):
-            if event is None:
-                self._messages.append(line.decode(errors="replace"))
-            elif "output" in event:
-                self._say(event["output"])
-            elif "summary" in event:
-                self._summary = event["summary"]
-            else:
-                self._samples.append(line)
-
-    async def fail(self, outcome: Outcome, reason: str) -> None:
-        """See Work."""
-        self._trouble = reason
-
-    def result(self, session: GuestSession) -> Recording:
-        """See Work. BpfmatrixError where no sample was taken and nothing was summed up."""
-        path, trouble, exited = self._folder / "samples.jsonl", self._trouble, self._exited
-        path.write_bytes(b"".join(line + b"\n" for line in self._samples))
-        if exited and exited.limit:
-            trouble = f"it was ended after {self._command.limit_seconds:g} s"
-        elif exited and not self._summary:
-            last = self._messages[-1] if self._messages else exited.reason
-            trouble = last.removeprefix("python-tracer: ")
-            trouble = trouble or "the tracer did not say what came of it"
-        if not self._summary and not self._samples:
-            raise BpfmatrixError(f"no sample was taken: {trouble}")
-        python = {
-            place.removeprefix(f"{PYTHON_FOLDER}/"): file
-            for place, file in self._prepared.payload.extra.items()
-            if place.startswith(f"{PYTHON_FOLDER}/")
-        }
-        return Recording(path, python, self._summary, trouble)

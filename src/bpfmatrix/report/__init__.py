@@ -1,5 +1,5 @@
-"""Results of `matrix` and `verify`, of one or many files, in a form that somebody reads.
+"""Reports: the results of `matrix` and `verify`, from one or many files, for people and for CI.
 
-`collect` reads the files, `model` is what all forms are made from, and each form is a module:
-`table`, `junit`, `markdown`, `html`.
+`inputs` reads the files, `matrix` puts their results side by side, and each format of a report is a
+module: `table`, `junit`, `markdown`, `html`.
 """

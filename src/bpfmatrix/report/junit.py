@@ -1,16 +1,17 @@
-"""JUnit's XML, which CI systems list tests from: a suite for each kernel and kind."""
+"""JUnit XML, from which CI systems list tests: a suite for each kernel and kind of row."""
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from bpfmatrix.report.model import Cell, Column, Kind, Matrix, Row
-from bpfmatrix.report.text import plain, said
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Cell, Column, Kind, Row
+from bpfmatrix.report.wording import plain, verdict
 from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["render"]
 
 
 def render(matrix: Matrix) -> str:
-    """Return the XML."""
+    """Return the XML as text."""
     xml = JUnitXml("bpfmatrix")
     for column in matrix.columns:
         for kind in dict.fromkeys(result.kind for result in column.results):
@@ -21,7 +22,7 @@ def render(matrix: Matrix) -> str:
 
 
 def _suite(column: Column, kind: Kind) -> TestSuite:
-    runs = [result.found for result in column.results if result.kind is kind]
+    runs = [result.run for result in column.results if result.kind is kind]
     suite = TestSuite(plain(f"{column.label} {kind}s"))
     suite.timestamp = plain(runs[0].started_at)
     suite.hostname = plain(column.label)
@@ -30,25 +31,25 @@ def _suite(column: Column, kind: Kind) -> TestSuite:
             suite.add_property(name, plain(value))
     rows = [(row, cell) for row, cell in column.cells.items() if row.kind is kind]
     suite.add_testcases([_case(column, row, cell) for row, cell in rows])
-    failed = any(cell.bad for _, cell in rows)
-    for found in runs:
-        if found.outcome is Outcome.PASSED or failed:
+    failed = any(cell.is_failure for _, cell in rows)
+    for run in runs:
+        if run.outcome is Outcome.PASSED or failed:
             continue
-        # Such as a kernel that could not be booted: no row says so.
+        # No row shows this failure: for example, the kernel could not be booted.
         case = TestCase(plain(f"kernel {column.label}"), _class(column, ""), 0.0)
-        word = Skipped if found.outcome is Outcome.SKIPPED else Error
-        case.result = [word(plain(found.reason), str(found.outcome))]
+        type = Skipped if run.outcome is Outcome.SKIPPED else Error
+        case.result = [type(plain(run.reason), str(run.outcome))]
         suite.add_testcase(case)
     suite.update_statistics()  # type: ignore[no-untyped-call]
-    # Of the whole run: its tests' times are not all of it.
-    suite.time = round(sum(found.seconds for found in runs), 3)
+    # The times of the tests do not add up to the time of the whole run.
+    suite.time = round(sum(run.seconds for run in runs), 3)
     return suite
 
 
 def _case(column: Column, row: Row, cell: Cell) -> TestCase:
     case = TestCase(plain(row.name), _class(column, row.group), round(cell.seconds, 3))
-    message = plain(said(cell))
-    if cell.bad:
+    message = plain(verdict(cell))
+    if cell.is_failure:
         type = Failure if cell.outcome in (Outcome.FAILED, Outcome.TIMEOUT) else Error
         result = type(message, cell.code or str(cell.outcome))
         if row.kind is Kind.PROGRAM:
@@ -56,8 +57,8 @@ def _case(column: Column, row: Row, cell: Cell) -> TestCase:
         case.result = [result]
     elif cell.outcome is not Outcome.PASSED:
         case.result = [Skipped(message, cell.code or str(cell.outcome))]
-    output = "" if row.kind is Kind.PROGRAM and cell.bad else cell.output
-    if cell.surprising:
+    output = "" if row.kind is Kind.PROGRAM and cell.is_failure else cell.output
+    if cell.is_unexpected_pass:
         output = f"{message}\n{output}"
     if output:
         case.system_out = plain(output)
@@ -65,5 +66,5 @@ def _case(column: Column, row: Row, cell: Cell) -> TestCase:
 
 
 def _class(column: Column, group: str) -> str:
-    # Where a CI shows a tree of packages, a kernel is one: its dots are not levels of it.
+    # CI systems read a dot as a level of packages, so a kernel's version gets underscores instead.
     return plain(".".join(part for part in (column.label.replace(".", "_"), group) if part))

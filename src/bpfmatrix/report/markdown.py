@@ -1,38 +1,40 @@
-"""Markdown for a pull request's comment or a CI's summary: GitHub's flavour of it.
+"""GitHub Flavored Markdown, for comments on pull requests and for job summaries.
 
-Every text of a result stands in HTML's `<code>` or `<pre>`, with all that Markdown or HTML could
-read as its own written as a character reference; so nothing that a test is called or prints makes
-a link, a mention or a row.
+Every text of a result is inside the HTML elements `<code>` or `<pre>`, and each character with a
+meaning in Markdown or HTML is written as a character reference. So no name or output of a test can
+make a link, a mention or a row of a table.
 """
 
 import html
 import re
 from collections.abc import Iterable
 
-from bpfmatrix.report.model import Cell, Column, Kind, Matrix, Row
-from bpfmatrix.report.text import counts, duration, headline, mark, plain, said
+from bpfmatrix.host.text import counted
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Cell, Column, Kind, Row
+from bpfmatrix.report.wording import counts, duration, headline, mark, plain, verdict
 from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["render"]
 
-# GitHub takes 65,536 characters in a comment, and 1 MiB in a step's summary.
+# GitHub allows 65,536 characters in a comment, and 1 MiB in the summary of a step.
 LIMIT_CHARACTERS = 60_000
-_ROWS = 200
-_OUTPUT_LINES = 30
-_OUTPUT_CHARACTERS = 4_000
-# By CommonMark, a numeric character reference never counts as syntax.
-_SYNTAX = re.compile(r"[^a-zA-Z0-9 /,;=+%]")
+_MOST_ROWS = 200
+_MOST_OUTPUT_LINES = 30
+_MOST_OUTPUT_CHARACTERS = 4_000
+# The characters that are never syntax. CommonMark never reads a character reference as syntax.
+_PLAIN = re.compile(r"[a-zA-Z0-9 /,;=+%]")
 
 
 def render(matrix: Matrix, limit: int = LIMIT_CHARACTERS) -> str:
-    """Return the page, of at most about `limit` characters: what does not fit is counted."""
+    """Return the report in about `limit` characters; failures that do not fit are only counted."""
     sign = "✅" if matrix.passed else "❌"
     parts = [f"### {sign} {_inline(headline(matrix))}\n"]
     if matrix.columns:
         parts.append(_kernels(matrix))
-    telling = matrix.telling
-    if telling and len(matrix.columns) > 1:
-        parts.append(_rows(matrix, telling))
+    rows = matrix.notable_rows
+    if rows and len(matrix.columns) > 1:
+        parts.append(_rows(matrix, rows))
     size, left_out = sum(map(len, parts)), 0
     for part in _failures(matrix):
         if size + len(part) > limit:
@@ -41,7 +43,7 @@ def render(matrix: Matrix, limit: int = LIMIT_CHARACTERS) -> str:
             parts.append(part)
             size += len(part)
     if left_out:
-        parts.append(f"And {left_out} more, which are left out here.\n")
+        parts.append(f"{counted(left_out, 'more failure')} left out.\n")
     return "\n".join(parts)
 
 
@@ -50,15 +52,15 @@ def _kernels(matrix: Matrix) -> str:
     lines = [_line(["kernel", "release", *(f"{kind}s" for kind in kinds), "time", ""])]
     lines.append(_line(["---"] * (4 + len(kinds))))
     for column in matrix.columns:
-        found = column.results[0].found
-        reasons = [result.found.reason for result in column.results if result.found.reason]
+        release = column.results[0].run.release
+        reasons = [result.run.reason for result in column.results if result.run.reason]
         note = _code("; ".join(reasons)) if column.outcome is not Outcome.PASSED else ""
         passed = column.outcome is Outcome.PASSED
         lines.append(
             _line(
                 [
                     f"{'✅' if passed else '❌'} {_code(column.label)}",
-                    _code(found.release),
+                    _code(release),
                     *(_inline(counts(column, kind)) for kind in kinds),
                     duration(column.seconds),
                     note,
@@ -68,38 +70,38 @@ def _kernels(matrix: Matrix) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(matrix: Matrix, telling: list[Row]) -> str:
-    """List the rows that did not pass everywhere, as a matrix."""
+def _rows(matrix: Matrix, rows: list[Row]) -> str:
+    """Return a table of the given rows, with a column for each kernel."""
     lines = [
         _line(["not passed everywhere", *(_code(column.label) for column in matrix.columns)]),
         _line(["---", *([":-:"] * len(matrix.columns))]),
     ]
-    for row in telling[:_ROWS]:
+    for row in rows[:_MOST_ROWS]:
         name = f"{_code(row.group)} {_code(row.name)}"
         lines.append(_line([name, *(_inline(mark(cell)) for cell in matrix.row(row))]))
-    more = len(telling) - _ROWS
-    known = any(cell.expected for column in matrix.columns for cell in column.cells.values())
-    note = "\n✗ failed, - skipped, \\* as kernels.yaml expects it\n" if known else ""
+    more = len(rows) - _MOST_ROWS
+    any_expected = any(cell.expected for column in matrix.columns for cell in column.cells.values())
+    note = "\n✗ failed, - skipped, \\* as kernels.yaml expects it\n" if any_expected else ""
     return "\n".join(lines) + "\n" + (f"\nAnd {more} more.\n" if more > 0 else "") + note
 
 
 def _failures(matrix: Matrix) -> Iterable[str]:
     for column in matrix.columns:
-        for row, cell in column.bad():
+        for row, cell in column.failures():
             yield _failure(column, row, cell)
 
 
 def _failure(column: Column, row: Row, cell: Cell) -> str:
-    title = f"{_code(column.label)} {_code(row.name)} {_code(said(cell), 300)}"
-    body = "\n".join(part for part in (cell.source, _clipped(cell.output)) if part)
-    # A blank line would end the block of HTML.
+    title = f"{_code(column.label)} {_code(row.name)} {_code(verdict(cell), 300)}"
+    body = "\n".join(part for part in (cell.source, _last_lines(cell.output)) if part)
+    # A blank line would end the HTML block.
     text = _escaped(plain(body)).replace("\n", "&#10;")
     return f"<details><summary>{title}</summary><pre>{text}</pre></details>\n"
 
 
-def _clipped(output: str) -> str:
+def _last_lines(output: str) -> str:
     lines = output.rstrip().splitlines()
-    text = "\n".join(lines[-_OUTPUT_LINES:])[-_OUTPUT_CHARACTERS:]
+    text = "\n".join(lines[-_MOST_OUTPUT_LINES:])[-_MOST_OUTPUT_CHARACTERS:]
     return f"...\n{text}" if len(text) < len(output.rstrip()) else text
 
 
@@ -118,7 +120,7 @@ def _inline(text: str) -> str:
 
 def _escaped(text: str) -> str:
     safe = html.escape(text, quote=False)
-    # What html.escape has made is already a reference.
+    # The results of html.escape are character references already.
     return re.sub(
         r"(&(?:amp|lt|gt);)|(.)",
         lambda found: found[1] or _reference(found[2]),
@@ -128,6 +130,6 @@ def _escaped(text: str) -> str:
 
 
 def _reference(character: str) -> str:
-    if character == "\n" or not character.isascii() or not _SYNTAX.match(character):
+    if character == "\n" or not character.isascii() or _PLAIN.match(character):
         return character
     return f"&#{ord(character)};"

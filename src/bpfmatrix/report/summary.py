@@ -1,4 +1,4 @@
-"""A run's report on the page of a CI job: GitHub shows what is appended to a file as Markdown."""
+"""The job summary of GitHub Actions: a report in Markdown on the page of a CI job."""
 
 import contextlib
 import os
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 
-def write(found: "Sequence[KernelRun | Verification]") -> None:
+def write(runs: "Sequence[KernelRun | Verification]") -> None:
     """Append the report to the file that GITHUB_STEP_SUMMARY names; without it, do nothing.
 
-    A summary that can't be written fails no run.
+    If the file can't be written, there is no summary, and the run goes on.
     """
     target = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not target or not found:
+    if not target or not runs:
         return
-    from bpfmatrix.report import markdown  # noqa: PLC0415 - only where it is asked for
-    from bpfmatrix.report.model import Matrix, Result  # noqa: PLC0415
+    from bpfmatrix.report import markdown  # noqa: PLC0415 - needed in CI only
+    from bpfmatrix.report.matrix import Matrix  # noqa: PLC0415
+    from bpfmatrix.report.model import Result  # noqa: PLC0415
 
-    page = markdown.render(Matrix.of([Result(one) for one in found]))
+    page = markdown.render(Matrix.of([Result(run) for run in runs]))
     with contextlib.suppress(OSError), Path(target).open("a", encoding="utf-8") as file:
         file.write(page + "\n")

@@ -1,11 +1,12 @@
-"""The matrix on a terminal: the kernels with their counts, and the rows that did not all pass."""
+"""The table of a matrix for a terminal: counts for each kernel, and the rows that did not pass."""
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bpfmatrix.report.model import Kind, Matrix
-from bpfmatrix.report.text import counts, duration, headline, mark, plain
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Kind
+from bpfmatrix.report.wording import counts, duration, headline, mark, plain
 from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["render"]
@@ -14,7 +15,7 @@ _STYLES = {Outcome.PASSED: "green", Outcome.SKIPPED: "yellow"}
 
 
 def render(matrix: Matrix) -> RenderableType:
-    """Return what rich prints."""
+    """Return the table, for rich to print."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("")
     for column in matrix.columns:
@@ -24,7 +25,7 @@ def render(matrix: Matrix) -> RenderableType:
         if any(row.kind is kind for row in matrix.rows):
             table.add_row(f"{kind}s", *(counts(column, kind) for column in matrix.columns))
     table.add_row("time", *(duration(column.seconds) for column in matrix.columns))
-    for row in matrix.telling:
+    for row in matrix.notable_rows:
         cells = [
             _styled(c.outcome, mark(c), bool(c.expected)) if c else Text("")
             for c in matrix.row(row)
@@ -35,7 +36,7 @@ def render(matrix: Matrix) -> RenderableType:
 
 
 def to_text(matrix: Matrix) -> str:
-    """Return it as a file has it: without colours, and lines of any length."""
+    """Return the table as plain text, without colours and without a limit of its width."""
     console = Console(
         width=10_000, no_color=True, highlight=False, soft_wrap=True, force_terminal=False
     )

@@ -1,8 +1,8 @@
-"""The cache of results: runs that passed and would pass again, as nothing changed since.
+"""The cache of results: runs that passed, and need not be repeated while nothing changes.
 
-A run is known by its fingerprint (`bpfmatrix.suite.fingerprint`). `remember` keeps a run that
-passed; `recall` returns it. Failures are never kept: a failure may have been an accident, and what
-people do about it is to run the tests again.
+The key of a run is its fingerprint (`bpfmatrix.suite.fingerprint`). `remember` keeps a run that
+passed, and `recall` returns it. A failure is never kept, because people repeat a failed run to see
+whether it fails again.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ _KEPT_FILES = 200
 
 
 def recall(project: Project, fingerprint: str) -> KernelRun | None:
-    """Return the run with this fingerprint, marked as cached; None if there is none that passed.
+    """Return the run with this fingerprint, marked as cached; None if the cache has none.
 
-    It becomes the kernel's last result.
+    The run also becomes the kernel's last result.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         run = files.read_run(_path(project, fingerprint))
@@ -33,7 +33,7 @@ def recall(project: Project, fingerprint: str) -> KernelRun | None:
 
 
 def _as_last_result(project: Project, run: KernelRun) -> KernelRun:
-    """Make this run the kernel's last result, in place of what may have been another run."""
+    """Write this run as the kernel's last result, which may have been another run."""
     path, logs = project.results / f"{run.kernel}.json", project.results / run.kernel
     last = None
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -47,7 +47,7 @@ def _as_last_result(project: Project, run: KernelRun) -> KernelRun:
 
 
 def remember(project: Project, fingerprint: str, run: KernelRun) -> None:
-    """Keep a run for `recall`, if it passed."""
+    """Keep a run for `recall` if it passed."""
     if run.outcome is not Outcome.PASSED:
         return
     path = _path(project, fingerprint)

@@ -1,8 +1,8 @@
-"""What kernels.yaml expects to fail or to be skipped, and whether a result is that.
+"""Expected failures and skips: which entries of `expect` in kernels.yaml apply to a result.
 
-`Expected` is made for one kernel, and asked about each of its tests and eBPF programs. Its answer
-is the reason that kernels.yaml gives, which then stands in the result's `expected`: with an outcome
-that did not pass, it was expected; with `passed`, it was expected not to.
+`Expectations.of` selects the entries for one kernel. `of_test` and `of_program` then return the
+reason of the entry that applies to a test or an eBPF program, which becomes `expected` in its
+result. A result that has both `expected` and the outcome `passed` has passed unexpectedly.
 """
 
 import fnmatch
@@ -14,59 +14,59 @@ from bpfmatrix.config.models import Expectation
 from bpfmatrix.host.versions import numbers
 from bpfmatrix.results.outcome import Outcome
 
-__all__ = ["Expected"]
+__all__ = ["Expectations"]
 
 _FAILURES = (Outcome.FAILED, Outcome.TIMEOUT)
 
 
 @dataclass(frozen=True)
-class Expected:
-    """The expectations that hold for one kernel now."""
+class Expectations:
+    """The expectations that are active for one kernel."""
 
     active: tuple[Expectation, ...] = ()
 
     @classmethod
     def of(
         cls, declared: Iterable[Expectation], release: str, today: date | None = None
-    ) -> "Expected":
-        """Choose those that hold for a kernel of this release, such as `6.1.192`, today."""
+    ) -> "Expectations":
+        """Select those that are active today, for a kernel of this release, such as `6.1.192`."""
         day, version = today or date.today(), numbers(release)
 
-        def holds(expectation: Expectation) -> bool:
+        def is_active(expectation: Expectation) -> bool:
             if expectation.until_date is not None:
                 return day <= expectation.until_date
-            # Of a kernel that does not say its release, nobody knows that it is past it.
+            # If the kernel's release is unknown, the expectation stays active.
             end = expectation.until_release
             return not end or not version or version < end
 
-        return cls(tuple(filter(holds, declared)))
+        return cls(tuple(filter(is_active, declared)))
 
     def of_test(self, name: str, outcome: Outcome) -> str:
-        """Return the reason for a test's outcome, or nothing."""
+        """Return the reason for the outcome of a test; empty if no expectation applies."""
         parts = name.split("/")
         names = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
         return self._reason(
             outcome,
-            lambda wanted: (
-                wanted.test is not None
-                and any(fnmatch.fnmatchcase(known, wanted.test) for known in names)
+            lambda expectation: (
+                expectation.test is not None
+                and any(fnmatch.fnmatchcase(known, expectation.test) for known in names)
             ),
         )
 
     def of_program(self, object: str, name: str, outcome: Outcome) -> str:
-        """Return the reason for the outcome of a program of an object, or nothing."""
+        """Return the reason for the outcome of a program; empty if no expectation applies."""
         return self._reason(
             outcome,
-            lambda wanted: (
-                wanted.program is not None
-                and fnmatch.fnmatchcase(name, wanted.program)
-                and (wanted.object is None or fnmatch.fnmatchcase(object, wanted.object))
+            lambda expectation: (
+                expectation.program is not None
+                and fnmatch.fnmatchcase(name, expectation.program)
+                and (expectation.object is None or fnmatch.fnmatchcase(object, expectation.object))
             ),
         )
 
-    def _reason(self, outcome: Outcome, is_about: Callable[[Expectation], bool]) -> str:
-        for wanted in filter(is_about, self.active):
-            accepted = _FAILURES if wanted.outcome == "failed" else (Outcome.SKIPPED,)
+    def _reason(self, outcome: Outcome, applies: Callable[[Expectation], bool]) -> str:
+        for expectation in filter(applies, self.active):
+            accepted = _FAILURES if expectation.outcome == "failed" else (Outcome.SKIPPED,)
             if outcome is Outcome.PASSED or outcome in accepted:
-                return wanted.reason
+                return expectation.reason
         return ""

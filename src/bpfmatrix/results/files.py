@@ -1,8 +1,8 @@
-"""The files that results are kept in: one for each kernel, and the one that `--save` names.
+"""The JSON files of results: one file for each kernel, and the file of `verify --save`.
 
-`.bpfmatrix/results/<kernel>.json` holds one `KernelRun`, `.bpfmatrix/verify/<kernel>.json` one
-`Verification`; a saved file is an object with `schema` and `verifications`, a list of them. Each
-file is there as a whole or not at all.
+`.bpfmatrix/results/<kernel>.json` holds a `KernelRun`, and `.bpfmatrix/verify/<kernel>.json` a
+`Verification`. A saved file is an object with the keys `schema` and `verifications`, a list. A file
+is renamed into place when it is complete, so nobody reads half a file.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def verification_folder(project: Project) -> Path:
-    """Return the folder of the verifications; each kernel's logs are in one below it."""
+    """Return the folder of the verifications, with a folder for the logs of each kernel."""
     return project.state / "verify"
 
 
@@ -48,12 +48,16 @@ def verification_path(project: Project, kernel: str) -> Path:
 
 
 def write(result: GuestRun, path: Path) -> None:
-    """Write the result of one kernel."""
+    """Write the result of one kernel to a file, whose folder is made if it is missing."""
     _write(dataclasses.asdict(result), path)
 
 
 def read_run(path: Path) -> KernelRun:
-    """Read a run of the tests; ValueError where it is of another schema or no result at all."""
+    """Read a run of the tests.
+
+    OSError if the file can't be read. ValueError, KeyError or TypeError if it has another schema or
+    is no result.
+    """
     data = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(data, dict) or data.get("schema") != kernel_run.SCHEMA:
         raise ValueError(f"{path.name}: no result of schema {kernel_run.SCHEMA}")
@@ -66,7 +70,10 @@ def read_run(path: Path) -> KernelRun:
 
 
 def read_verification(path: Path) -> Verification:
-    """Read one kernel's verification; ValueError where it is of another schema or none at all."""
+    """Read the verification of one kernel.
+
+    OSError if the file can't be read. ValueError if it has another schema or is no verification.
+    """
     return parse_verification(json.loads(path.read_text(encoding="utf-8")), path.name)
 
 
@@ -77,7 +84,10 @@ def save(verifications: Iterable[Verification], path: Path) -> None:
 
 
 def read_saved(path: Path) -> list[Verification]:
-    """Read what `save` wrote, or one kernel's file; ValueError where it is neither."""
+    """Read a file that `save` wrote, or the file of one kernel.
+
+    OSError if the file can't be read. ValueError if it is neither.
+    """
     data = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(data, dict) and isinstance(data.get("verifications"), list):
         return [parse_verification(one, path.name) for one in data["verifications"]]
@@ -85,7 +95,7 @@ def read_saved(path: Path) -> list[Verification]:
 
 
 def parse_verification(data: Any, name: str) -> Verification:
-    """Make a verification of its JSON; ValueError, with the file's name, where it is none."""
+    """Make a verification from its JSON; ValueError, with the file's name, if it is none."""
     if not isinstance(data, dict) or data.get("schema") != verification.SCHEMA:
         raise ValueError(f"{name}: no verification of schema {verification.SCHEMA}")
     try:
@@ -102,7 +112,10 @@ def parse_verification(data: Any, name: str) -> Verification:
 
 
 def parse_program(data: dict[str, Any]) -> ProgramResult:
-    """Make a program's result of its JSON; ValueError, KeyError or TypeError where it is none."""
+    """Make the result of a program from its JSON.
+
+    ValueError, KeyError or TypeError if it is none.
+    """
     code = data.get("code")
     return ProgramResult(
         **{

@@ -1,7 +1,7 @@
-"""What came of one run of the tests on one kernel.
+"""The result of one run of the tests on one kernel.
 
-The file `.bpfmatrix/results/<kernel>.json` is a `KernelRun` as it stands here; `schema` counts its
-incompatible changes. It is described in `docs/results.md`.
+The file `.bpfmatrix/results/<kernel>.json` has the fields of a `KernelRun` as its keys. Each
+incompatible change increments `schema`. docs/results.md describes the file.
 """
 
 from collections.abc import Iterable
@@ -19,49 +19,49 @@ SCHEMA = 1
 class TestResult:
     """One test: a Go test or subtest, or an executable that is a test by itself."""
 
-    __test__ = False  # for pytest, to which the name says that it is one of its own
+    __test__ = False  # keeps pytest from collecting this class because of its name
 
     binary: str
-    """The executable that it belongs to."""
+    """The executable that the test belongs to."""
     name: str
-    """`TestName/subtest`; the executable's name where that is the test."""
+    """Such as `TestName/subtest`; the executable's name if the executable is the test."""
     outcome: Outcome
     seconds: float = 0.0
     reason: str = ""
-    """Why it did not pass, in one line; empty if it passed."""
+    """Why the test did not pass, in one line; empty if it passed."""
     output: str = ""
-    """What it printed, cut to its first and last part where it is long."""
+    """The test's output; if it is long, only its beginning and its end."""
     expected: str = ""
-    """The reason that kernels.yaml gives (`expect`) for its outcome; where it passed all the same,
-    for the one that was expected."""
+    """The reason that `expect` in kernels.yaml gives for a failure or skip; empty if none was
+    expected. A test that passed unexpectedly has it too."""
 
 
 @dataclass(frozen=True)
 class KernelRun(GuestRun):
-    """All that is known of one run of the tests on one kernel."""
+    """The result of one run of the tests on one kernel."""
 
     tests: tuple[TestResult, ...] = ()
     console_bytes_before_tests: int = 0
-    """How much of the console is older than the first test."""
+    """How many bytes the kernel's console had when the first test started."""
     trace: tuple[str, ...] = ()
-    """The call trace of a panic or an oops, the innermost function first; each with its file and
-    line where a vmlinux of the kernel with DWARF is at hand."""
+    """The call trace of a panic or an oops, the innermost function first. Functions have their
+    files and lines if the kernel's vmlinux with DWARF is available."""
     logs: tuple[str, ...] = ()
-    """The tests' whole outputs, paths relative to kernels.yaml."""
+    """The files with the complete output of the tests, as paths relative to kernels.yaml."""
     cores: tuple[str, ...] = ()
-    """Core files of processes that died by a signal, paths relative to kernels.yaml; the tests'
-    executables are beside them."""
+    """The core files of processes that a signal killed, as paths relative to kernels.yaml. The
+    executables of the tests are in the same folder."""
     cached: bool = False
-    """Nothing was run: all that shaped an earlier run, which passed, is the same."""
+    """Whether this is an earlier run that passed, shown again because nothing has changed."""
     schema: int = SCHEMA
 
     def count(self, outcome: Outcome) -> int:
-        """Return how many tests ended like this."""
+        """Return the number of tests with this outcome."""
         return sum(test.outcome is outcome for test in self.tests)
 
     @property
     def age(self) -> str:
-        """How long ago it was, such as `3 min`."""
+        """How long ago the run started, such as `3 min`."""
         seconds = (datetime.now(UTC) - datetime.fromisoformat(self.started_at)).total_seconds()
         for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
             if seconds >= size:
@@ -70,12 +70,12 @@ class KernelRun(GuestRun):
 
     @property
     def failures(self) -> list[TestResult]:
-        """The tests that neither passed nor were skipped, nor are expected to fail."""
+        """The tests that failed, and that kernels.yaml does not expect to fail."""
         return [test for test in self.tests if test.outcome not in FINE and not test.expected]
 
     @property
     def expected_failures(self) -> list[TestResult]:
-        """The tests that failed as kernels.yaml says."""
+        """The tests that failed, as kernels.yaml expects."""
         return [test for test in self.tests if test.outcome not in FINE and test.expected]
 
     @property
@@ -85,7 +85,10 @@ class KernelRun(GuestRun):
 
 
 def verdict(tests: Iterable[TestResult]) -> tuple[Outcome, str]:
-    """Return the outcome of a run whose machine did its job, and why it did not pass."""
+    """Return the outcome of a run by its tests, and why it did not pass.
+
+    Use this for a run in which the machine itself did not fail.
+    """
     tests = list(tests)
     others = (outcome for outcome in Outcome if outcome not in FINE)
     for bad in dict.fromkeys((Outcome.TIMEOUT, Outcome.FAILED, *others)):
@@ -101,6 +104,6 @@ def verdict(tests: Iterable[TestResult]) -> tuple[Outcome, str]:
 
 
 def exit_status(runs: Iterable[KernelRun]) -> int:
-    """Return 0 if every kernel passed, else 1; nothing run is not a pass either."""
+    """Return 0 if there is a run and every run passed, else 1."""
     runs = list(runs)
     return 0 if runs and all(run.outcome is Outcome.PASSED for run in runs) else 1

@@ -1,4 +1,4 @@
-"""How a test, an eBPF program or a whole run ended, and what is known of any run on one kernel."""
+"""Outcomes, and what the results of all runs on one kernel have in common."""
 
 import enum
 from dataclasses import dataclass, field
@@ -8,41 +8,42 @@ __all__ = ["FINE", "GuestRun", "Outcome"]
 
 
 class Outcome(enum.StrEnum):
-    """How a test, or the run of a kernel, ended."""
+    """How a test, an eBPF program or a whole run ended."""
 
     PASSED = "passed"
     FAILED = "failed"
     SKIPPED = "skipped"
     TIMEOUT = "timeout"
-    """It ran into its limit."""
+    """It reached its time limit."""
     PANIC = "panic"
     """The kernel panicked."""
     LOST = "lost"
-    """The machine ended, or fell silent, without having said how the test ended."""
+    """The machine ended, or stopped answering, before it reported how the test ended."""
     ERROR = "error"
-    """Ours: the kernel, the payload or the machine could not be had, or no test ran."""
+    """A failure of ours: no kernel, no payload or no machine, or no test ran."""
     INTERRUPTED = "interrupted"
-    """Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
 
 FINE = (Outcome.PASSED, Outcome.SKIPPED)
-"""The outcomes that fail no run."""
+"""The outcomes that do not make a run fail."""
 
 
 @dataclass(frozen=True)
 class GuestRun:
-    """What is known of any run on one kernel, whatever was done there."""
+    """What the result of any run on one kernel says: of tests, or of loading programs."""
 
     kernel: str
-    """The id of kernels.yaml."""
+    """The kernel's id in kernels.yaml."""
     outcome: Outcome
     reason: str = ""
     """Why it did not pass, in one line; empty if it passed."""
     release: str = ""
-    """What the guest's kernel called itself (`uname -r`)."""
+    """The release of the guest's kernel (`uname -r`), such as `6.1.0-56-cloud-amd64`."""
     version: str = ""
-    """The upstream release that it is made from."""
+    """The upstream release that the kernel is made from, such as `6.1.192`."""
     arch: str = ""
+    """The architecture, as `uname -m` prints it."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the kernel's image came from, with its digest."""
     accelerator: str = ""
@@ -50,11 +51,12 @@ class GuestRun:
     start: str = "cold"
     """`cold` (booted) or `warm` (restored from a template)."""
     seconds_to_ready: float = 0.0
-    """From QEMU's start until the guest was ready."""
+    """The time from QEMU's start until the guest was ready."""
     seconds: float = 0.0
-    """The whole run of this kernel, from QEMU's start to its end."""
+    """The duration of the whole run, from QEMU's start to its end."""
     started_at: str = ""
-    """ISO 8601, UTC."""
+    """The time of the start, in ISO 8601 and UTC."""
     console: str = ""
-    """The kernel's console, a path relative to kernels.yaml."""
+    """The file of the kernel's console, a path relative to kernels.yaml."""
     tool_version: str = ""
+    """The version of bpfmatrix."""

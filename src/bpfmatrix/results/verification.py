@@ -1,25 +1,33 @@
-"""What `invoke verify` knows of each program on each kernel, and the file that it is kept in.
+"""The result of `invoke verify` on one kernel: what loading each eBPF program gave.
 
-`.bpfmatrix/verify/<kernel>.json` is a `Verification` as it stands here; `schema` counts its
-incompatible changes. The loader in the guest (`support/cmd/bpfload`) prints one JSON object to a
-line, `{"event": "program", ...}`, whose other keys are the fields of `ProgramResult` below; what
-is not there has its default, and which never is about another `object` than a path that it was
-given. Three of its keys are not kept in the file as they are:
+The file `.bpfmatrix/verify/<kernel>.json` has the fields of a `Verification` as its keys. Each
+incompatible change increments `schema`.
 
-- `log`: the verifier's log, as base64 of gzip: for each program that was rejected, and for those
-  that loaded with `--log-level full`, where it is that of level 2;
-- `log_left_out`: why there is none, such as one that the guest has no memory for;
-- `line_info`: `{"insn": 3, "file": "a.bpf.c", "line": 12, "text": "int x = *p;"}` for each
-  instruction at which a line of the source begins, along with a log.
+The loader in the guest (`support/cmd/bpfload`) prints one JSON object on each line. Its key `event`
+is one of these:
 
-`statistics` is an object. The loader's other events are `kernel`, the first line (`release`,
-`arch`, `features`); `start` (`object`, `program`, `step`: `open`, `load` or `attach`), before each
-step, so that the host knows which one crashed the loader or the kernel (`open` is of the whole
-object, with an empty `program`); `map`, the fields of `MapResult`; `object`, one that could not
-even be read (`object`, `code`, `reason`); and `end`, the last line (`seconds`), without which it
-did not finish. A program has one `program` event; where the loader died with it, `loader-crashed`
-tells. Words of the command line that can't be meant (a `--set` of what no object has) make it exit
-with 2, with one line on stderr.
+- `kernel`, the first line: `release`, `arch` and `features`.
+- `start`, before each step: `object`, `program` and `step`, which is `open`, `load` or `attach`. It
+  tells the host which step crashed the loader or the kernel. `open` concerns the whole object, so
+  its `program` is empty.
+- `program`, once for each program: the fields of `ProgramResult`. A missing key stands for the
+  field's default. If the loader dies while it loads a program, there is no such line, and the host
+  gives the program the code `loader-crashed`.
+- `map`: the fields of `MapResult`.
+- `object`, for an object that could not be read: `object`, `code` and `reason`.
+- `end`, the last line: `seconds`. Without it, the loader did not finish.
+
+`object` is always one of the paths that the loader was given. Three keys of a `program` are not
+kept in the file as they are:
+
+- `log`: the verifier's log, compressed with gzip and written as base64. Each rejected program has
+  one. With `--log-level full`, each program that loaded has one too, of log level 2.
+- `log_left_out`: why there is no log, for example because the guest has too little memory for it.
+- `line_info`, only with a log: for each instruction at which a line of source begins, an object
+  such as `{"insn": 3, "file": "a.bpf.c", "line": 12, "text": "int x = *p;"}`.
+
+If the loader's arguments can't be right, such as a `--set` of a constant that no object has, it
+prints one line on stderr and exits with status 2.
 """
 
 import enum
@@ -42,69 +50,71 @@ SCHEMA = 1
 
 
 class Code(enum.StrEnum):
-    """Why a program did not load. Stable: scripts may compare these."""
+    """Why a program did not load. The codes are stable, so that scripts can compare them."""
 
     VERIFIER_REJECTED = "verifier-rejected"
     TOO_COMPLEX = "too-complex"
-    """The verifier gave up at its limit of instructions, states or jumps."""
+    """The verifier reached its limit of instructions, states or jumps."""
     UNSUPPORTED_PROGRAM_TYPE = "unsupported-program-type"
     UNSUPPORTED_MAP_TYPE = "unsupported-map-type"
     UNSUPPORTED_HELPER = "unsupported-helper"
     UNSUPPORTED_KFUNC = "unsupported-kfunc"
     UNKNOWN_SECTION = "unknown-section"
-    """Its section's name says no program type, and no tail call tells one either."""
+    """Neither the name of the program's section nor a tail call tells the program type."""
     MISSING_BTF = "missing-btf"
-    """The program needs the kernel's BTF, or its own, and there is none."""
+    """The program needs BTF that the kernel or the object does not have."""
     BAD_BTF = "bad-btf"
     RELOCATION_FAILED = "relocation-failed"
-    """A type, field, symbol or option that it reads of the kernel, and this one does not have."""
+    """The program needs a type, field, symbol or option that this kernel does not have."""
     ATTACH_TARGET_MISSING = "attach-target-missing"
     ATTACH_FAILED = "attach-failed"
-    """It loaded; attaching it did not work."""
+    """The program loaded, but could not be attached."""
     MAP_CREATE_FAILED = "map-create-failed"
     NO_MEMORY = "no-memory"
     TOO_CLOSE = "too-close"
-    """It loaded, with more instructions processed than `--max-insns` allows."""
+    """The program loaded, but the verifier processed more instructions than `--max-insns`."""
     TIMEOUT = "timeout"
     LOADER_CRASHED = "loader-crashed"
     KERNEL_DIED = "kernel-died"
-    """The kernel panicked, had an oops or fell silent while it loaded this."""
+    """The kernel panicked, had an oops or stopped answering while it loaded the program."""
     NOT_RUN = "not-run"
-    """The machine ended before its turn came."""
+    """The machine ended before the loader came to this program."""
     BAD_OBJECT = "bad-object"
-    """No ELF, no eBPF, another byte order, no program, or broken."""
+    """The file is no ELF file, no eBPF, of another byte order, damaged, or has no program."""
     DECLARED = "declared"
     """Skipped, because the object or kernels.yaml says that this kernel is too old for it."""
     OPTIONAL = "optional"
-    """Skipped: it failed and may (`?` in its section), or a variant of it was loaded."""
+    """Skipped: the program may fail (`?` in its section) and did, or a variant of it loaded."""
     LOAD_FAILED = "load-failed"
-    """None of the above: the reason has the kernel's error."""
+    """Any other failure: the reason has the kernel's error."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a load cost, as far as this kernel tells; None where it does not.
+    """What loading a program cost. None stands for what this kernel does not report.
 
-    From the verifier's log at BPF_LOG_STATS (4), which 5.2 and later print, and from
-    `bpf_prog_info`.
+    The sources are the verifier's log with BPF_LOG_STATS (4), which Linux 5.2 and later have,
+    `bpf_prog_info`, and the program's fdinfo.
     """
 
     verifier_us: int | None = None
-    """Verification time, in microseconds."""
+    """The time of verification, in microseconds."""
     instructions_processed: int | None = None
     instructions_limit: int | None = None
+    """The kernel's limit of processed instructions."""
     peak_states: int | None = None
     total_states: int | None = None
     max_states_per_instruction: int | None = None
     stack_depth: int | None = None
-    """The deepest stack of its functions and those that they call, in bytes."""
+    """The depth of the deepest chain of calls, in bytes of stack."""
     program_instructions: int | None = None
-    """As in the object, after relocation and linking, before the verifier."""
+    """The program's instructions after relocation and linking, before verification."""
     translated_bytes: int | None = None
-    """After the verifier's rewriting (`xlated_prog_len`)."""
+    """The program's size after the verifier rewrote it (`xlated_prog_len`)."""
     jited_bytes: int | None = None
+    """The size of the machine code (`jited_prog_len`)."""
     memory_bytes: int | None = None
-    """Locked memory that the kernel accounts to the program (`memlock` of its fdinfo)."""
+    """The locked memory that the kernel accounts to the program (`memlock` of its fdinfo)."""
 
 
 @dataclass(frozen=True)
@@ -112,34 +122,36 @@ class ProgramResult:
     """One program of one object on one kernel."""
 
     object: str
-    """The object's path as it was given."""
+    """The path of the object file, as the user gave it."""
     program: str
-    """The C function's name."""
+    """The name of the C function."""
     outcome: Outcome
     """`passed` (loaded), `failed`, `skipped`, `timeout`, `panic`, `lost` or `error`."""
     section: str = ""
+    """The name of the program's ELF section."""
     type: str = ""
-    """As libbpf names it: `kprobe`, `perf_event`, `sched_cls`."""
+    """The program type, as libbpf names it: `kprobe`, `perf_event`, `sched_cls`."""
     attach_to: str = ""
+    """The attach target, such as a kernel function."""
     attached: bool | None = None
-    """None where attaching was not asked for, or is not possible in a test."""
+    """Whether attaching worked; None if it was not requested, or is not possible in a test."""
     code: Code | None = None
-    """None if it loaded."""
+    """The reason's code; None if the program loaded."""
     reason: str = ""
-    """Why it did not load, in one line; if it did, what was left out for that."""
+    """Why the program did not load, in one line. If it loaded, what was left out to load it."""
     errno: str = ""
-    """Such as `EACCES`."""
+    """The name of the error, such as `EACCES`."""
     verifier_tail: str = ""
-    """The verifier's last lines that explain a rejection."""
+    """The last lines of the verifier's log, which explain a rejection."""
     source: str = ""
-    """`file:line` of the C source that the rejection speaks of, where the object's BTF has it."""
+    """The line of C source that was rejected, as `file:line`; empty if BTF does not tell."""
     log: str = ""
-    """The verifier's whole log, a path relative to kernels.yaml; empty where there is none."""
+    """The file with the complete verifier log, a path relative to kernels.yaml; empty if none."""
     seconds: float = 0.0
-    """The whole load, as the loader saw it."""
+    """The duration of the load, as the loader measured it."""
     statistics: Statistics = field(default_factory=Statistics)
     expected: str = ""
-    """The reason that kernels.yaml gives for a failure that is expected; empty where none is."""
+    """The reason that kernels.yaml gives for an expected failure; empty if none is expected."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +162,12 @@ class MapResult:
     name: str
     type: str
     memory_bytes: int | None = None
-    """What the kernel accounts for it (`memlock` of its fdinfo)."""
+    """The memory that the kernel accounts to the map (`memlock` of its fdinfo)."""
 
 
 @dataclass(frozen=True)
 class Verification(GuestRun):
-    """All that is known of one kernel's loads."""
+    """The result of loading all programs on one kernel."""
 
     programs: tuple[ProgramResult, ...] = ()
     maps: tuple[MapResult, ...] = ()
@@ -163,7 +175,10 @@ class Verification(GuestRun):
 
 
 def verdict(programs: Iterable[ProgramResult]) -> tuple[Outcome, str]:
-    """Return the outcome of a verification whose machine did its job, and why it did not pass."""
+    """Return the outcome of a verification by its programs, and why it did not pass.
+
+    Use this for a run in which the machine itself did not fail.
+    """
     programs = list(programs)
     bad = [one for one in programs if one.outcome not in FINE and not one.expected]
     if bad:
@@ -177,10 +192,7 @@ def verdict(programs: Iterable[ProgramResult]) -> tuple[Outcome, str]:
 
 
 def exit_status(verifications: Iterable[Verification]) -> int:
-    """Return 0 if something loaded and nothing failed that should not; else 1.
-
-    A kernel on which everything was skipped, as declared, is fine beside one that passed.
-    """
+    """Return 0 if a kernel passed and every other one passed or was skipped, else 1."""
     outcomes = [one.outcome for one in verifications]
     fine = Outcome.PASSED in outcomes and all(outcome in FINE for outcome in outcomes)
     return 0 if fine else 1

@@ -172,7 +172,7 @@ class _Attached:
         if self._session.errors_apart:
             outputs.append(self._output(2, "error"))
         with raw_terminal(0) if terminal else contextlib.nullcontext(), self._signals():
-            command = asyncio.create_task(guest.attend(self._session))
+            command = asyncio.create_task(guest.run_session(self._session))
             for stream in (*outputs, InputStream(0, ends["input"], hang_up)):
                 stream.start()
             try:
@@ -194,7 +194,7 @@ class _Attached:
     def _output(self, fd: int, name: str) -> OutputStream:
         line = hung_up_line("output" if name == "output" else "error")
         end, boundary = self._guest.streams[name], self._session.boundary
-        return OutputStream(fd, end, boundary, partial(self._guest.tell, line))
+        return OutputStream(fd, end, boundary, partial(self._guest.send, line))
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -223,8 +223,8 @@ class _Attached:
         if self._interrupted:
             self._end(signal.SIGINT)
         self._interrupted = True
-        self._guest.tell(interrupt_line("INT"))
+        self._guest.send(interrupt_line("INT"))
 
     def _resize(self) -> None:
         with contextlib.suppress(OSError):  # the terminal hung up
-            self._guest.tell(resize_line(*_size()))
+            self._guest.send(resize_line(*_size()))

@@ -1,0 +1,1 @@
+"""Running the tests: the workload of `run`, `matrix`, `watch` and the nox sessions."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from bpfmatrix import __version__
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.installation import PACKAGE
-from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.vm import template
 from bpfmatrix.vm.protocol import TestCommand
@@ -21,7 +21,7 @@ def fingerprint(prepared: Prepared, commands: Iterable[tuple[str, TestCommand]])
     """
     if prepared.spec.folders or prepared.spec.network:
         return None
-    expected = Expected.of(prepared.kernel.expect, prepared.image.version)
+    expected = Expectations.of(prepared.kernel.expect, prepared.image.version)
     known = (
         prepared.kernel.id,
         # The kernel, the initramfs, QEMU and all of its options.

@@ -14,7 +14,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.payload.model import Executable, Payload
 from bpfmatrix.results import cache
-from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.kernel_run import KernelRun, TestResult, verdict
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepared_facts
@@ -119,7 +119,7 @@ class SuiteWork(Work[KernelRun]):
         self._oops = False
         self._console_bytes = 0
         self._core_files = CoreFiles(folder)
-        self._expected = Expected.of(prepared.kernel.expect, prepared.image.version)
+        self._expected = Expectations.of(prepared.kernel.expect, prepared.image.version)
         limit = limit_name or ("--timeout" if options.test_seconds else "timeout.test")
         self._recorders = {
             command.id: Recorder(test, command, folder / f"{test.name}.log", limit, self._report)
@@ -193,7 +193,7 @@ class SuiteWork(Work[KernelRun]):
 
     def _trace(self, session: GuestSession) -> tuple[str, ...]:
         """Return the call trace of a panic or an oops while the tests ran."""
-        from bpfmatrix.kernels import call_trace, symbols  # noqa: PLC0415 - seldom needed
+        from bpfmatrix.kernels.symbols import call_trace, debug_info  # noqa: PLC0415 - seldom needed
 
         try:
             text = session.console.read_bytes()[self._console_bytes :]
@@ -201,9 +201,9 @@ class SuiteWork(Work[KernelRun]):
             return ()
         frames = call_trace.find(text.decode(errors="replace"))
         project, image = self._project, self._prepared.image
-        if known := symbols.at_hand(project.root, image, project.cache):
+        if known := debug_info.at_hand(project.root, image, project.cache):
             frames = call_trace.located(frames, known)
-        return tuple(call_trace.shown(frames))
+        return tuple(call_trace.formatted(frames))
 
     def _keep_executables(self) -> None:
         """Copy the executables beside their core files: a later build replaces the originals."""

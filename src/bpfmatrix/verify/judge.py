@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 
-from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Statistics
 
@@ -16,7 +16,7 @@ class Judge:
 
     max_insns: str = "100%"
     """A percentage of the verifier's limit, or a number of instructions."""
-    expected: Expected = field(default_factory=Expected)
+    expected: Expectations = field(default_factory=Expectations)
 
     def judge(self, result: ProgramResult) -> ProgramResult:
         """Return the result as it counts."""

@@ -15,7 +15,7 @@ from bpfmatrix.host.text import counted
 from bpfmatrix.payload import ebpf, shipped
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
-from bpfmatrix.results.expectations import Expected
+from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, Verification, verdict
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepared_facts
@@ -146,7 +146,7 @@ class VerifyWork(Work[Verification]):
         self._oops = False
         judge = Judge(
             options.max_insns or project.config.verify.max_insns,
-            Expected.of(kernel.expect, version),
+            Expectations.of(kernel.expect, version),
         )
         report = partial(observer.result, kernel.id)
         self._collector = Collector(plan.by_place, folder, project.relative, judge, report)

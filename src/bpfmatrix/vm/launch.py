@@ -139,7 +139,7 @@ async def start(
     limit = spec.boot_limit_seconds
     async with served(spec.folders) as devices, _launched(spec, console, devices, part) as machine:
         try:
-            await asyncio.wait_for(machine.become_ready(), limit)
+            await asyncio.wait_for(machine.wait_until_ready(), limit)
         except TimeoutError:
             raise MachineEndedError(
                 "timeout", f"the kernel was not up after {limit:g} s (timeout.boot)"
@@ -196,7 +196,7 @@ def _copy_in_memory(path: Path) -> Iterator[int]:
 async def debugged(spec: MachineSpec, console: Path, gdb: socket.socket) -> AsyncIterator[Machine]:
     """Give a machine that waits before its first instruction until gdb continues it.
 
-    `gdb` is a listening socket; QEMU takes it over. Call `Machine.become_ready` before
+    `gdb` is a listening socket; QEMU takes it over. Call `Machine.wait_until_ready` before
     `Machine.run`. No limits apply, since a person may stop the guest for as long as they like.
     """
     memory = parts.Memory(spec.memory_bytes, shared=bool(spec.folders))

@@ -105,7 +105,7 @@ class Machine:
 
     async def run(self, job: Job) -> AsyncIterator[Event]:
         """Give the guest its job, and yield the events. A test's output comes before its Exited."""
-        self._write_lines(job.lines())
+        self.send(*job.lines())
         events: _JobQueue = asyncio.Queue(maxsize=64)
         await self._channels.open_output()
         if job.core_boundary:
@@ -138,12 +138,12 @@ class Machine:
                     limit, doing = _GRACE_SECONDS, "between two tests"
             yield event
 
-    async def attend(self, session: Session) -> Exited:
+    async def run_session(self, session: Session) -> Exited:
         """Start a session, and wait until its command ends, without a limit.
 
         The caller reads and writes the command's streams, which are the sockets of `streams`.
         """
-        self.tell(*session.lines())
+        self.send(*session.lines())
         async for event in self._control_events():
             match event:
                 case Exited():
@@ -159,9 +159,10 @@ class Machine:
         """The streams of a session: blocking sockets `input`, `output` and `error`."""
         return {name: self._channels.ours[name] for name in ("input", "output", "error")}
 
-    def tell(self, *lines: str) -> None:
+    def send(self, *lines: str) -> None:
         """Write lines to the control port."""
-        self._write_lines(lines)
+        text = "".join(f"{line}\n" for line in lines)
+        self._channels.control_writer.write(text.encode())
 
     async def _read_output(
         self,
@@ -253,8 +254,8 @@ class Machine:
         await self._send_file(state, os.O_RDONLY)
         await self._qmp.execute("migrate-incoming", {"uri": f"fd:{_STATE_FD}"})
         # The guest runs as soon as the state is loaded; its init then waits for this line.
-        self._write_lines([resume_line(time.time(), host_name)])
-        await self.become_ready()
+        self.send(resume_line(time.time(), host_name))
+        await self.wait_until_ready()
         for number, device in enumerate(devices):
             await self._plug(device, f"slot{number}")
 
@@ -285,9 +286,6 @@ class Machine:
         finally:
             os.close(descriptor)
 
-    def _write_lines(self, lines: Iterable[str]) -> None:
-        self._channels.control_writer.write("".join(f"{line}\n" for line in lines).encode())
-
     def watch(self, devices: Iterable[FolderDevice]) -> None:
         """Start to read the machine's channels, and to watch the servers of its folders."""
         self._last_words = [
@@ -298,7 +296,7 @@ class Machine:
         for device in devices:
             self._spawn(self._follow_server(device))
 
-    async def become_ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until the guest says that it is up."""
         match event := await anext(self._control_events(), None):
             case Ready(release=release):

@@ -72,7 +72,7 @@ var (
 
 // classify says why a program did not load. It looks at the library's error, at the kernel's error
 // number and at the verifier's log, and it probes the kernel if these have several possible causes.
-func classify(o *object, spec *ebpf.ProgramSpec, err error) *loadFailure {
+func classify(spec *ebpf.ProgramSpec, err error) *loadFailure {
 	f := &loadFailure{reason: err.Error(), errno: errnoName(err)}
 	text := err.Error()
 	switch {

@@ -92,7 +92,7 @@ func (w *worker) reportFailure(result *programEvent, spec *ebpf.ProgramSpec, loa
 	if errors.As(loadErr, &rejection) {
 		result.Statistics.readLog(strings.Join(rejection.Log, "\n"), spec)
 	}
-	classify(w.object, spec, loadErr).copyTo(result)
+	classify(spec, loadErr).copyTo(result)
 	if rejection != nil && len(rejection.Log) > 0 {
 		if err := w.addRejectionLog(result, spec, loadErr); err != nil {
 			return err
@@ -288,7 +288,7 @@ func (w *worker) loadTarget(
 	}
 	loaded, err := w.tryLoad(spec, logStats)
 	if err != nil {
-		return nil, classify(o, spec, err), nil
+		return nil, classify(spec, err), nil
 	}
 	o.targets[program.Name] = loaded
 	return loaded, nil, nil

@@ -1,26 +1,28 @@
 """What a build asks for and what came of it; make's progress and errors. No kernel is built."""
 
 import errno
+import fcntl
 import os
+import queue
 import shutil
-import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from bpfmatrix.cli.listings import print_kernel_build
-from bpfmatrix.config.models import BuildSource, Config
+from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
+from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError, UsageError
 from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.host.locks import locked
 from bpfmatrix.kernels import build
-from bpfmatrix.kernels.build import Built, configuration, kconfig, make
+from bpfmatrix.kernels.build import BuiltKernel, configuration, kconfig, make
 from bpfmatrix.kernels.build.make import Make
+from tests.processes import Watched
 from tests.tool import REPOSITORY
 
 KCONFIG = """\
@@ -104,7 +106,7 @@ def test_symbols_of_a_tree(known: kconfig.Kconfig) -> None:
             "it needs INET (INET is n) and !SMALL (SMALL is y)",
         ),
         ("HIDDEN", {}, "it can't be asked for; it is selected by ASKS"),
-        ("OTHER", {"ONE": "y"}, "another one of its choice was taken"),
+        ("OTHER", {"ONE": "y"}, "another option of its choice is set"),
     ],
 )
 def test_why_an_option_did_not_stick(
@@ -200,7 +202,7 @@ def test_a_near_name_is_suggested(known: kconfig.Kconfig, tmp_path: Path) -> Non
     ["BPF=y", "CONFIG_BPF", "CONFIG_BPF=yes", "CONFIG_BPF = y", 'CONFIG_LSM="bpf', "CONFIG-BPF=y"],
 )
 def test_a_line_that_is_no_option(tmp_path: Path, line: str) -> None:
-    with pytest.raises(UsageError, match=r"own\.config:2: .* is no option"):
+    with pytest.raises(UsageError, match=r"own\.config:2: .* is not an option"):
         configuration.read([fragment(tmp_path, f"CONFIG_NET=y\n{line}\n")])
 
 
@@ -296,17 +298,16 @@ def test_an_interrupt_ends_make_and_its_children(tmp_path: Path) -> None:
         tmp_path, "all:\n\t@sleep 1000 & echo $$! >pid; echo '  CC      a.o'; wait\n"
     )
 
+    children: list[Watched] = []
+
     def interrupt(text: str, fraction: float | None = None) -> None:
+        children.append(Watched(int((maker.tree / "pid").read_text())))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         maker.run(["all"], interrupt)
-    pid = int((maker.tree / "pid").read_text())
-    for _ in range(100):
-        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text():
-            return
-        time.sleep(0.05)
-    raise AssertionError("the child of make lives on")
+    [child] = children
+    assert child.ends_within(10)
 
 
 def test_foreign_settings_do_not_reach_the_kernel_s_make(
@@ -409,25 +410,21 @@ def test_the_second_build_says_that_it_waits(
 ) -> None:
     monkeypatch.setattr(make, "require_tools", lambda arch: None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
-    said: list[str] = []
+    told: queue.Queue[str] = queue.Queue()
 
     def refused() -> None:
         with pytest.raises(BpfmatrixError, match="GB left"):
-            build.build(source, "x86_64", tmp_path, cache, lambda text, _=None: said.append(text))
+            build.build(source, "x86_64", tmp_path, cache, lambda text, _=None: told.put(text))
 
     refused()
     (lock,) = (tmp_path / "ci-kernels/_build").glob("lock-*")
-    with locked(lock):
-        second = threading.Thread(target=refused)
-        second.start()
-        for _ in range(100):
-            if said:
-                break
-            time.sleep(0.02)
-        assert said == ["6.1.9: waiting for another build of it to end"]
-        assert second.is_alive()
-    second.join(10)
-    assert not second.is_alive()
+    with ThreadPoolExecutor() as pool:
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            second = pool.submit(refused)
+            assert told.get(timeout=10) == "6.1.9: waiting for another build of it to end"
+            assert not second.done()
+        second.result(10)
 
 
 def test_the_command_line_goes_over_kernels_yaml() -> None:
@@ -435,7 +432,9 @@ def test_the_command_line_goes_over_kernels_yaml() -> None:
     config = Config.model_validate(
         {"kernels": {"6.1": {"arch": "aarch64", "source": {"build": declared}}}}
     )
-    source, arch = build.asked(config, "6.1", {"suite": "sid", "from": "", "debug": False}, "")
+    source, arch = build.build_source(
+        config, "6.1", {"suite": "sid", "from": "", "debug": False}, ""
+    )
     assert (source.version, source.origin, source.suite, source.debug) == (
         "6.1.9",
         "apt",
@@ -443,11 +442,11 @@ def test_the_command_line_goes_over_kernels_yaml() -> None:
         True,
     )
     assert arch == "aarch64"
-    assert build.asked(config, "5.4.276", {}, "")[0].origin == "kernel.org"
+    assert build.build_source(config, "5.4.276", {}, "")[0].origin == "kernel.org"
     with pytest.raises(UsageError, match="--sha256: expected a SHA-256"):
-        build.asked(config, "5.4.276", {"sha256": "12"}, "")
+        build.build_source(config, "5.4.276", {"sha256": "12"}, "")
     with pytest.raises(UsageError, match="--arch mips"):
-        build.asked(config, "5.4.276", {}, "mips")
+        build.build_source(config, "5.4.276", {}, "mips")
 
 
 def test_what_was_built_is_taken_only_for_the_same_request(
@@ -475,6 +474,6 @@ def test_what_to_do_with_a_kernel_that_was_built(
     made.mkdir(parents=True)
     for name in ("vmlinuz", "vmlinux", "config", "System.map"):
         (made / name).touch()
-    built = Built(made, "6.1.192", "6.1.192", "a tree", (), (), 1.0, "key")
+    built = BuiltKernel(made, "6.1.192", "6.1.192", "a tree", (), (), 1.0, "key")
     print_kernel_build(library_project, built, version)
     assert capsys.readouterr().out.endswith(words)

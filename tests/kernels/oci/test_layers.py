@@ -8,13 +8,13 @@ import pytest
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.kernels.oci import layers as library
-from bpfmatrix.kernels.oci.layers import Folder, find_kernel, merge
+from bpfmatrix.kernels.oci.layers import ImageFolder, find_kernel, merge
 from tests.kernels.registry import Descriptor, Entry, layer, special
 
 MODULE = "lib/modules/6.1.0/kernel/a.ko"
 
 
-def merged(folder: Path, *parts: Sequence[Entry] | Descriptor) -> Folder:
+def merged(folder: Path, *parts: Sequence[Entry] | Descriptor) -> ImageFolder:
     """Write layers to files, and read them."""
     for name in ("layers", "files"):
         (folder / name).mkdir(parents=True)
@@ -26,7 +26,7 @@ def merged(folder: Path, *parts: Sequence[Entry] | Descriptor) -> Folder:
     return merge(paths, folder / "files")
 
 
-def files(tree: Folder) -> dict[str, bytes]:
+def files(tree: ImageFolder) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in tree.files()}
 
 
@@ -107,7 +107,7 @@ EVIL: dict[str, tuple[list[list[Entry]], str]] = {
                 special("boot/vmlinuz", tarfile.LNKTYPE, "a/shadow"),
             ]
         ],
-        "boot/vmlinuz is a hard link to a/shadow, which is no file of the image",
+        "boot/vmlinuz is a hard link to a/shadow, which is not a file of the image",
     ),
     "hard link to a link": (
         [
@@ -116,13 +116,13 @@ EVIL: dict[str, tuple[list[list[Entry]], str]] = {
                 special("boot/vmlinuz", tarfile.LNKTYPE, "a"),
             ]
         ],
-        "boot/vmlinuz is a hard link to a, which is no file of the image",
+        "boot/vmlinuz is a hard link to a, which is not a file of the image",
     ),
     "deep": ([[("a/" * 3000 + "x", b"")]], "has a path that no file system"),
     "terminal": ([[("../\x1b[31m\udcff", b"")]], r"\.\./\?\[31m\? leads out"),
     "below a file": (
         [[("boot", b""), ("boot/vmlinuz", b"")]],
-        "lies below boot, which is no folder",
+        "lies below boot, which is not a folder",
     ),
 }
 

@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix.errors import KernelUnavailableError
-from bpfmatrix.kernels.sources.apt import host_acquire_options
-from bpfmatrix.kernels.sources.apt_sources import Mirror, _signed_by, pick
+from bpfmatrix.kernels.sources.apt_archive import host_acquire_options
+from bpfmatrix.kernels.sources.apt_sources import AptEntry, _signed_by, pick
 
-MAIN = Mirror("http://a.example/debian/", "bookworm", "x:1")
-UPDATES = Mirror("http://a.example/debian/", "bookworm-updates", "x:1")
-SECURITY = Mirror("http://b.example/debian-security/", "bookworm-security", "x:2")
-OTHER = Mirror("https://c.example/tool/", "tool-bookworm", "x:3")
+MAIN = AptEntry("http://a.example/debian/", "bookworm", "x:1")
+UPDATES = AptEntry("http://a.example/debian/", "bookworm-updates", "x:1")
+SECURITY = AptEntry("http://b.example/debian-security/", "bookworm-security", "x:2")
+OTHER = AptEntry("https://c.example/tool/", "tool-bookworm", "x:3")
 HOST = [OTHER, MAIN, UPDATES, SECURITY]
 
 
@@ -24,17 +24,17 @@ HOST = [OTHER, MAIN, UPDATES, SECURITY]
         ("tool-bookworm", OTHER),
     ],
 )
-def test_the_archive_of_a_suite(suite: str, mirror: Mirror) -> None:
+def test_the_archive_of_a_suite(suite: str, mirror: AptEntry) -> None:
     assert pick(HOST, suite) == mirror
 
 
 def test_a_host_without_a_security_archive() -> None:
-    found = pick([Mirror("http://a.example/debian", "sid", "x:1")], "bookworm-security")
+    found = pick([AptEntry("http://a.example/debian", "sid", "x:1")], "bookworm-security")
     assert found.uri == "http://a.example/debian-security/"
 
 
 def test_a_mirror_list_is_a_uri_as_any() -> None:
-    listed = Mirror("mirror+file:/etc/apt/mirrors/debian.list", "trixie", "x:1")
+    listed = AptEntry("mirror+file:/etc/apt/mirrors/debian.list", "trixie", "x:1")
     assert pick([listed], "trixie-backports") == listed
     with pytest.raises(KernelUnavailableError, match="no mirror of Debian's security archive"):
         pick([listed], "trixie-security")

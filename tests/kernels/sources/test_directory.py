@@ -1,58 +1,19 @@
-"""Kernels that lie in folders: where they are looked for, and what is checked of them."""
+"""The directory source: which file of a folder is the kernel, and what is checked of it."""
 
 import gzip
 import lzma
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bpfmatrix import kernels
 from bpfmatrix.config.kernels_yaml import load
-from bpfmatrix.config.models import Config, KernelConfig
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.kernels import KernelImage
-from bpfmatrix.kernels.sources.directory import add_to
 from tests.kernels import synthetic
-from tests.kernels.conftest import apt_kernel
-from tests.tool import REPOSITORY, ToolProject, by_name
-
-
-@pytest.fixture(autouse=True)
-def _no_kern_dir(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KERN_DIR", raising=False)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A project's folder."""
-    (tmp_path / "project").mkdir()
-    return tmp_path / "project"
-
-
-def put(path: Path, release: str, data: bytes | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data if data is not None else synthetic.bzimage(release=release))
-    return path
-
-
-def put_module(folder: Path, release: str, name: str = "a.ko", data: bytes | None = None) -> Path:
-    path = folder / "lib/modules" / release / "kernel" / name
-    return put(path, "", synthetic.module() if data is None else data)
-
-
-def declared(root: Path, id: str, directory: str = "images", arch: str = "x86_64") -> KernelConfig:
-    source = {"directory": directory}
-    return KernelConfig.model_validate({"id": id, "arch": arch, "source": source, "root": root})
-
-
-def unreachable(root: Path, id: str) -> KernelConfig:
-    source = {"oci": "127.0.0.1:9/k:1"}  # the port of "discard", where nothing listens
-    return KernelConfig.model_validate({"id": id, "source": source, "root": root})
+from tests.kernels.image_folders import declared, put, put_module
 
 
 @pytest.mark.parametrize(
@@ -163,7 +124,9 @@ def test_debians_releases_do_not_say_the_version(cache: Cache, root: Path) -> No
 
 def test_what_is_no_kernel(cache: Cache, root: Path) -> None:
     put(root / "images/6.1/vmlinuz", "", b"#!/bin/sh\n")
-    with pytest.raises(BpfmatrixError, match=r"^6\.1: images/6\.1/vmlinuz is no kernel: it begins"):
+    with pytest.raises(
+        BpfmatrixError, match=r"^6\.1: images/6\.1/vmlinuz is not a kernel: it does not begin"
+    ):
         kernels.provide(declared(root, "6.1"), cache)
     put(root / "images/6.1/vmlinuz", "6.1.2")
     with pytest.raises(BpfmatrixError, match=r"6\.1/vmlinuz is for x86_64, not for aarch64"):
@@ -209,52 +172,6 @@ def test_an_exchanged_file_is_noticed(cache: Cache, root: Path) -> None:
     assert kernels.repair(kernel, cache) == again
 
 
-def test_kern_dir_goes_first(
-    cache: Cache, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(root / "images/6.1/vmlinuz", "6.1.1")
-    put(tmp_path / "others/6.1/vmlinuz", "6.1.99")
-    kernel, remote = declared(root, "6.1"), unreachable(root, "6.1")
-    assert kernels.provide(kernel, cache)[0].release == "6.1.1"
-    monkeypatch.setenv("KERN_DIR", str(tmp_path / "others"))
-    for each in (kernel, remote):
-        image, _ = kernels.provide(each, cache)
-        assert image.release == "6.1.99"
-        assert image.provenance.source == f"directory {tmp_path}/others/6.1/vmlinuz"
-        assert kernels.cached(each, cache) == image
-        assert kernels.update(each, cache).release == "6.1.99"
-    # What it does not have comes from where it comes from otherwise.
-    put(root / "images/6.2/vmlinuz", "6.2.1")
-    assert kernels.provide(declared(root, "6.2"), cache)[0].release == "6.2.1"
-    # Relative to the working directory, with a file that is for any kernel.
-    monkeypatch.chdir(tmp_path)
-    put(tmp_path / "build/bzImage", "6.2.7")
-    monkeypatch.setenv("KERN_DIR", "build/")
-    assert kernels.provide(declared(root, "6.2"), cache)[0].release == "6.2.7"
-    with pytest.raises(BpfmatrixError, match=r"build/bzImage is release 6\.2\.7, and not 6\.1"):
-        kernels.provide(remote, cache)
-    monkeypatch.setenv("KERN_DIR", "nowhere")
-    with pytest.raises(UsageError, match="KERN_DIR names nowhere, which does not exist"):
-        kernels.provide(kernel, cache)
-    monkeypatch.setenv("KERN_DIR", "")
-    assert kernels.provide(kernel, cache)[0].release == "6.1.1"
-
-
-def test_a_hand_placed_image_needs_no_network(cache: Cache, root: Path) -> None:
-    kernel = unreachable(root, "6.1")
-    put(root / "ci-kernels/vmlinuz", "6.1.5")  # for no kernel in particular
-    with pytest.raises(KernelUnavailableError, match="can't be reached and no kernel"):
-        kernels.provide(kernel, cache)
-    put(root / "ci-kernels/6.1/vmlinuz", "6.1.6")
-    image, _ = kernels.provide(kernel, cache)
-    assert image.release == "6.1.6"
-    assert image.provenance.source == "directory ci-kernels/6.1/vmlinuz"
-    assert kernels.provide(kernel, cache) == (image, True)
-    # Asked for the newest, the source is asked.
-    with pytest.raises(KernelUnavailableError, match="can't be reached"):
-        kernels.update(kernel, cache)
-
-
 def test_the_same_kernel_from_elsewhere_says_so(cache: Cache, root: Path, tmp_path: Path) -> None:
     put(root / "images/6.1/vmlinuz", "6.1.1")
     put(root / "more/6.1/vmlinuz", "6.1.1")
@@ -276,85 +193,3 @@ def test_kernels_yaml_names_a_folder(cache: Cache, root: Path) -> None:
     (root / "kernels.yaml").write_text('kernels: {"6.1": {source: {directory: images}}}\n')
     kernel = load(root / "kernels.yaml").kernel("6.1")
     assert kernels.provide(kernel, cache)[0].release == "6.1.1"
-
-
-def test_a_kernel_that_no_file_declares(
-    cache: Cache, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = Config.model_validate({"kernels": {"6.1": {"source": {"directory": "images"}}}})
-    put(root / "out/bzImage", "6.1.7")
-    put(root / "out/vmlinuz-6.2.0-mine", "6.2.0-mine")
-    put(root / "kern/6.1.7/vmlinuz", "6.1.7-other")
-    monkeypatch.setenv("KERN_DIR", str(root / "kern"))
-    monkeypatch.chdir(root)
-    for path, id, release in (
-        ("out/bzImage", "6.1.7", "6.1.7"),
-        ("out/vmlinuz-6.2.0-mine", "vmlinuz-6.2.0-mine", "6.2.0-mine"),
-        ("kern/6.1.7", "6.1.7", "6.1.7-other"),
-    ):
-        more, named = add_to(config, Path(path))
-        assert named == id
-        assert kernels.provide(more.kernel(id), cache)[0].release == release
-        assert list(config.kernels) == ["6.1"]
-    put(root / "6.1", "6.1.7")
-    assert add_to(config, Path("6.1"))[1] == "6.1-image"
-    with pytest.raises(UsageError, match="--image nowhere: no such file"):
-        add_to(config, Path("nowhere"))
-    put(root / "text", "", b"text")
-    with pytest.raises(UsageError, match="--image text is no kernel"):
-        add_to(config, Path("text"))
-
-
-@pytest.fixture(scope="session")
-def real() -> KernelImage:
-    """Debian's 6.1, from the user's own cache."""
-    return kernels.provide(apt_kernel("6.1", "bookworm-security"), Cache.default())[0]
-
-
-def put_real(real: KernelImage, folder: Path) -> Path:
-    assert real.modules is not None
-    folder.mkdir(parents=True)
-    shutil.copytree(real.modules, folder / "lib/modules" / real.release)
-    return Path(shutil.copy(real.vmlinuz, folder / "vmlinuz"))
-
-
-@pytest.mark.integration
-def test_run_image_and_kern_dir(real: KernelImage, project: ToolProject, tmp_path: Path) -> None:
-    file = put_real(real, tmp_path / "others/6.1")
-    script = project.script("release", "uname -r")
-    own = {"BPFMATRIX_CACHE": str(tmp_path / "cache")}
-    done = project.invoke("run", "--image", str(file), "--binary", script, env=own)
-    assert done.status == 0, done.output
-    run = project.result(real.version)
-    assert run.release == real.release
-    assert by_name(run)["release"].outcome == "passed"
-    assert f"directory {file}" in done.output
-    done = project.invoke(
-        *("run", "--kernel", "6.1", "--binary", script),
-        env={**own, "KERN_DIR": str(tmp_path / "others")},
-    )
-    assert done.status == 0, done.output
-    assert run.provenance == project.result("6.1").provenance
-    done = project.invoke("run", "--binary", script)
-    assert done.status == 2
-    assert "error: name the kernel, either by --kernel or by --image" in done.output
-
-
-@pytest.mark.integration
-def test_the_older_command(real: KernelImage, project: ToolProject, tmp_path: Path) -> None:
-    put_real(real, tmp_path / "others/6.1")
-    script = project.script("release", "uname -r")
-    (project.root / "support").mkdir()
-    command = Path(shutil.copy(REPOSITORY / "support/run-tests.sh", project.root / "support"))
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        [command, "6.1", "--binary", script],
-        cwd=tmp_path,
-        env={**os.environ, "KERN_DIR": "others", "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "directory " in done.stdout
-    assert project.result("6.1").release == real.release

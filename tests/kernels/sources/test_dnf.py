@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix import kernels
-from bpfmatrix.config.models import KernelConfig, Source
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, ToolMissingError
 from bpfmatrix.host.cache import Cache
 from tests.kernels import synthetic
@@ -216,12 +217,12 @@ def test_what_there_is_not(cache: Cache, repository: RpmRepository, dnf_kernel: 
         "has no kernel-modules-exta of the build"
         in said(extra_packages=["kernel-modules-exta"]).what
     )
-    assert "means several packages" in said(package="kernel-*").what
+    assert "matches several packages" in said(package="kernel-*").what
     assert (
         "kernel-empty-6.1.190-7.x86_64.rpm: there is no kernel in it"
         in said(package="kernel-empty").what
     )
-    assert "the kernel of kernel-text is no kernel" in said(package="kernel-text").what
+    assert "the kernel of kernel-text is not a kernel" in said(package="kernel-text").what
     assert "there is no repository at" in said(repository=f"{repository.uri}nowhere").what
     assert "no such file" in said(key="/nowhere/key.asc").what
     repository.web.status = 503
@@ -245,7 +246,7 @@ def test_a_key_by_its_address_is_fetched_once(
     kernels.update(kernel, cache)
     assert repository.web.requests.count("/KEY") == 1
     (repository.root / "PAGE").write_text("<html>")
-    with pytest.raises(KernelUnavailableError, match="/PAGE holds no key that rpm can read"):
+    with pytest.raises(KernelUnavailableError, match="/PAGE has no key that rpm can read"):
         kernels.provide(dnf_kernel("x", key=f"{repository.uri}PAGE"), cache)
     with pytest.raises(KernelUnavailableError, match="/NONE answers HTTP 404"):
         kernels.provide(dnf_kernel("x", key=f"{repository.uri}NONE"), cache)

@@ -9,7 +9,8 @@ import yaml
 import zstandard
 
 from bpfmatrix import kernels
-from bpfmatrix.config.models import KernelConfig, Source
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import Source
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.results.outcome import Outcome

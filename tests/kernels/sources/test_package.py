@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix import kernels
-from bpfmatrix.config.models import KernelConfig, Source
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256_of
@@ -14,7 +15,7 @@ from tests.kernels import synthetic
 from tests.kernels.archive import Archive
 from tests.kernels.conftest import add_kernel, kernel_parts
 from tests.kernels.rpms import build_rpms
-from tests.kernels.web import Web
+from tests.web import Web
 
 pytestmark = pytest.mark.integration
 
@@ -133,8 +134,8 @@ def test_what_is_no_package_or_no_kernel(cache: Cache, rpms: list[Path], tmp_pat
         return raised.value.what
 
     whole = rpms[0].read_bytes()
-    assert "a.rpm is no package" in said(b"<html>")
-    assert "a.rpm is no package" in said(b"")
+    assert "a.rpm is not a package" in said(b"<html>")
+    assert "a.rpm is not a package" in said(b"")
     assert "the package a.rpm can't be read" in said(whole[:400])
     assert "the package a.rpm can't be read" in said(whole[:-200])
     assert "the package a.rpm can't be read" in said(b"!<arch>\n" + whole)

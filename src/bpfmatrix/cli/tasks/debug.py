@@ -63,6 +63,8 @@ def debug(
     )
     project, id = Project.load(), kernel
     if image:
-        project, id = project.with_image(Path(image))
+        from bpfmatrix.kernels.image_option import with_image  # noqa: PLC0415
+
+        project, id = with_image(project, Path(image))
     if status := run_in_gdb(project, id, tests, asked):
         raise Exit(code=status)

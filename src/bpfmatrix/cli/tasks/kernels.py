@@ -109,7 +109,7 @@ def kernels_build(
         "sha256": sha256,
         "suite": suite,
     }
-    source, for_arch = build.asked(project.config, version, given, arch)
+    source, for_arch = build.build_source(project.config, version, given, arch)
     with shown() as progress:
         built = build.build(source, for_arch, project.root, project.cache, progress)
     print_kernel_build(project, built, version)

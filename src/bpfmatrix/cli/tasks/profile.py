@@ -26,7 +26,7 @@ def profile_python(
     Words behind -- go to the script.
     """
     from bpfmatrix.cli import profile  # noqa: PLC0415 - `invoke -l` stays fast
-    from bpfmatrix.profile.recording import ProfileOptions  # noqa: PLC0415
+    from bpfmatrix.profile.workload import ProfileOptions  # noqa: PLC0415
 
     limit = None if timeout is None else duration("--timeout", timeout)
     options = ProfileOptions(cold=cold, limit_seconds=limit)

@@ -51,7 +51,9 @@ def run(
     )
     project, id = Project.load(), kernel
     if image:
-        project, id = project.with_image(Path(image))
+        from bpfmatrix.kernels.image_option import with_image  # noqa: PLC0415
+
+        project, id = with_image(project, Path(image))
     _run_on(project, [id], asked)
 
 

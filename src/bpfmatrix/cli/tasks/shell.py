@@ -34,7 +34,9 @@ def shell(
     asked = options(None, (), None, (), cold, files=asked_files(rootfs, share or ()), net=net)
     project, id = Project.load(), kernel
     if image:
-        project, id = project.with_image(Path(image))
+        from bpfmatrix.kernels.image_option import with_image  # noqa: PLC0415
+
+        project, id = with_image(project, Path(image))
     if status := attach(project, id, behind_dashes(), asked):
         raise Exit(code=status)
 

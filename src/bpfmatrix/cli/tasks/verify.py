@@ -11,7 +11,7 @@ from bpfmatrix.cli.options import kernel_ids, with_available
 from bpfmatrix.cli.tasks import words
 from bpfmatrix.cli.tasks.common import bpfmatrix_task
 from bpfmatrix.config.project import Project
-from bpfmatrix.config.value_types import parse_duration, parse_share
+from bpfmatrix.config.value_types import parse_duration, parse_max_insns
 from bpfmatrix.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def verify(
         set=_pairs("--set", set or ()),
         map_sizes=_pairs("--map-size", map_size or ()),
         attach=attach,
-        max_insns=None if max_insns is None else _checked("--max-insns", max_insns, parse_share),
+        max_insns=None
+        if max_insns is None
+        else _checked("--max-insns", max_insns, parse_max_insns),
         limit_seconds=None if limit is None else _checked("--limit", limit, parse_duration),
         cold=cold,
     )

@@ -1,8 +1,8 @@
-"""What a kernel is configured with: fragments, what they ask for together, and what came of it.
+"""The configuration of a kernel: fragments, the options that they ask for, and the resulting ones.
 
-A fragment holds lines such as `CONFIG_BPF=y` and `# CONFIG_BPF is not set`, as a kernel's `.config`
-does. `read` takes fragments, of which the last one has the last word, and `compare` tells what make
-left of them.
+A fragment has lines such as `CONFIG_BPF=y` and `# CONFIG_BPF is not set`, like a kernel's
+`.config`. `read` reads fragments, of which a later one overrides an earlier one. `compare` tells
+which of the options are not in the resulting configuration.
 """
 
 import difflib
@@ -42,33 +42,33 @@ class Option:
 
 @dataclass(frozen=True)
 class Requested:
-    """What some fragments ask for together."""
+    """The options that some fragments ask for together."""
 
     options: Mapping[str, Option]
     fragments: tuple[tuple[str, str], ...]
-    """Name and SHA-256 of each."""
+    """The name and the SHA-256 of each fragment."""
 
     @property
     def text(self) -> str:
-        """What make takes as `KCONFIG_ALLCONFIG`."""
+        """The options as make takes them by `KCONFIG_ALLCONFIG`."""
         return "".join(f"{option}\n" for option in self.options.values())
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An option that the version knows, and that came out other than was asked for."""
+    """An option that the version has, whose resulting value is not the one that was asked for."""
 
     option: Option
     found: str
     reason: str
-    """What it needs, as far as that could be found."""
+    """What the option needs, as far as that could be found."""
 
 
 def find(root: Path, arch: str, debug: bool, further: Iterable[Path]) -> list[Path]:
     """Return the fragments of a build, in order.
 
-    A file in the project's own `ci-kernels` takes the place of the one of that name that bpfmatrix
-    has. UsageError names a file that is missing.
+    A file in the project's own `ci-kernels` replaces bpfmatrix's file of the same name. UsageError
+    names a file that is missing.
     """
     names = ["base", "ebpf", f"arch-{arch}", *(["debug"] if debug else [])]
     found = []
@@ -86,13 +86,13 @@ def find(root: Path, arch: str, debug: bool, further: Iterable[Path]) -> list[Pa
 
 
 def _shipped() -> Path:
-    # In a wheel they are package data; an editable install uses the checkout's.
+    # A wheel has them as package data; an editable install uses those of the checkout.
     packaged = PACKAGE / "ci-kernels"
     return packaged if packaged.exists() else CHECKOUT / "ci-kernels"
 
 
 def read(fragments: Sequence[Path]) -> Requested:
-    """Read fragments; of an option that several name, the last one counts."""
+    """Read fragments; for an option that several fragments name, the last one counts."""
     options: dict[str, Option] = {}
     digests = []
     for path in fragments:
@@ -119,15 +119,15 @@ def parse(text: str, name: str) -> list[Option]:
             options.append(Option(match[1], "n", where))
         elif line and not line.startswith("#"):
             raise UsageError(
-                f"{where}: {line[:60]!r} is no option",
-                'Expected is CONFIG_NAME=y (or m, n, a number, a "text"), or '
+                f"{where}: {line[:60]!r} is not an option",
+                'Expected: CONFIG_NAME=y (or m, n, a number, a "text"), or '
                 "# CONFIG_NAME is not set.",
             )
     return options
 
 
 def parse_result(text: str) -> dict[str, str]:
-    """Read a `.config`: the options that are set, by name without `CONFIG_`."""
+    """Return the options that are set in a `.config`, by their names without `CONFIG_`."""
     return {
         name: value
         for line in text.splitlines()
@@ -139,15 +139,15 @@ def parse_result(text: str) -> dict[str, str]:
 def compare(
     requested: Requested, result: Mapping[str, str], kconfig: Kconfig
 ) -> tuple[list[Difference], list[str]]:
-    """Return what did not stick, and the options that the version does not have.
+    """Return the options with other values than asked for, and those that the version lacks.
 
-    Among the latter are those that it has on other architectures only. One that is spelt much like
-    a known one has that one's name behind it.
+    An option that exists on other architectures only counts as one that the version does not have.
+    If an option that it has is spelt almost the same, its name is added as a suggestion.
     """
     differences, unknown = [], []
     for option in requested.options.values():
         found = result.get(option.name, "n")
-        # A module that something built in needs comes out built in, which serves as well.
+        # A module is built in if something that is built in needs it, which is fine.
         if found == option.value or (option.value, found) == ("m", "y"):
             continue
         if option.name not in kconfig.symbols:
@@ -161,7 +161,7 @@ def compare(
 
 
 def refuse(differences: Sequence[Difference], version: str) -> None:
-    """Raise a BpfmatrixError if an option did not stick."""
+    """Raise a BpfmatrixError if there are differences."""
     if not differences:
         return
     lines = [
@@ -176,7 +176,7 @@ def refuse(differences: Sequence[Difference], version: str) -> None:
 
 
 def _suggestion(name: str, kconfig: Kconfig) -> str:
-    # Only what can be asked for, and only the very near: FPROBE is no misspelt KPROBE.
+    # Only options that can be asked for, and only very similar names: FPROBE is no misspelt KPROBE.
     known = [known for known, defined in kconfig.symbols.items() if any(d.prompt for d in defined)]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.95)
     return f" (did you mean {close[0]}?)" if close else ""

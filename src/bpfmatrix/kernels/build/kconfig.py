@@ -1,8 +1,8 @@
-"""Which options a kernel's tree knows, and why one of them did not come out as asked.
+"""The Kconfig files of a source tree: its options, and why an option can't have a value.
 
-A reader of Kconfig files (Documentation/kbuild/kconfig-language.rst) for these two questions only;
-what an option becomes is decided by the tree's own `conf`. kconfiglib, which would answer them as
-well, can't read trees from 6.1 on (`modules`, `transitional`).
+This reader of Kconfig files (Documentation/kbuild/kconfig-language.rst) answers these two questions
+only. The source tree's own `conf` decides on the configuration. kconfiglib would answer them too,
+but can't read source trees from 6.1 on (`modules`, `transitional`).
 """
 
 import re
@@ -29,7 +29,7 @@ class Definition:
     """One place that defines an option."""
 
     depends: list[str]
-    """Expressions, all of which must hold: its own and those of the menus around it."""
+    """Expressions that must all be true: its own, and those of the menus around it."""
     prompt: bool = False
     prompt_if: str = ""
     in_choice: bool = False
@@ -37,14 +37,14 @@ class Definition:
 
 @dataclass
 class Kconfig:
-    """The options of a tree, for one architecture."""
+    """The options of a source tree, for one architecture."""
 
     symbols: dict[str, list[Definition]] = field(default_factory=dict)
     selects: dict[str, list[str]] = field(default_factory=dict)
-    """By what is selected: the options that select it."""
+    """The options that select an option, by the name of the selected one."""
 
     def why_not(self, name: str, wanted: str, result: Mapping[str, str]) -> str:
-        """Say what keeps a known option from a value, given what the others are."""
+        """Say why an option does not have a value, given the values of all options."""
         selecting = [by for by in self.selects.get(name, []) if result.get(by, "n") != "n"]
         if wanted == "n" and selecting:
             return f"{', '.join(selecting)} selects it"
@@ -56,14 +56,14 @@ class Kconfig:
             by = ", ".join(self.selects.get(name, [])[:6])
             return f"it can't be asked for; it is selected by {by or 'no other option'}"
         if any(each.in_choice for each in self.symbols[name]):
-            return "another one of its choice was taken"
+            return "another option of its choice is set"
         return "what it needs could not be found out; see its `depends on` in Kconfig"
 
     def is_possible(self, name: str, result: Mapping[str, str], depth: int = 8) -> bool:
         """Whether some configuration of this version and architecture could have the option.
 
-        By the kernel's convention, an option named HAVE_ or ARCH_ is what an architecture can do,
-        and nobody can ask for it.
+        By the kernel's convention, options named HAVE_* and ARCH_* say what an architecture can do,
+        and can't be asked for. `depth` limits how far dependencies are followed.
         """
         for definition in self.symbols.get(name, []):
             terms = _unmet_terms(definition, result)
@@ -85,7 +85,7 @@ class Kconfig:
 
 
 def _unmet(definition: Definition, result: Mapping[str, str]) -> list[str]:
-    """Return the conditions that do not hold, with the values of what they name."""
+    """Return the conditions that are not met, each with the values of its options."""
     return [_described(term, result) for term in _unmet_terms(definition, result)]
 
 
@@ -105,7 +105,7 @@ def _described(term: str, result: Mapping[str, str]) -> str:
 
 
 def _terms(expression: str) -> Iterator[str]:
-    """Split an expression at the `&&` that stand in no parentheses."""
+    """Split an expression at each `&&` that is not in parentheses."""
     words, depth, term = _TOKEN.findall(expression), 0, list[str]()
     if "||" in _outermost(words):
         yield expression.strip()
@@ -132,13 +132,13 @@ def _outermost(words: list[str]) -> list[str]:
 def evaluate(expression: str, result: Mapping[str, str]) -> int:
     """Return the value of an expression: 0, 1 or 2 for n, m or y.
 
-    What a macro (`$(cc-option,...)`) gives is not known here, and taken for y.
+    A macro (`$(cc-option,...)`) is not evaluated, and counts as y.
     """
     return _Evaluation(_TOKEN.findall(expression), result).value()
 
 
 class _Evaluation:
-    """A recursive descent over: or := and {|| and}; and := not {&& not}; not := [!] term."""
+    """A recursive descent parser of: or := and {|| and}; and := not {&& not}; not := [!] term."""
 
     def __init__(self, words: list[str], result: Mapping[str, str]) -> None:
         self._words, self._at, self._result = words, 0, result
@@ -200,7 +200,7 @@ class _Evaluation:
 
 
 def load(tree: Path, srcarch: str) -> Kconfig:
-    """Read the tree's Kconfig files for one architecture (`x86`, `arm64`)."""
+    """Read a source tree's Kconfig files for an architecture as in `arch/` (`x86`, `arm64`)."""
     kconfig = Kconfig()
     _Reader(tree, srcarch, kconfig).read("Kconfig", [])
     return kconfig
@@ -215,8 +215,8 @@ class _Reader:
         name = name.replace("$(SRCARCH)", self._srcarch).replace("$SRCARCH", self._srcarch)
         path = self._tree / name
         if "$" in name or not path.is_file():
-            return  # an `osource`, or a variable that names nothing here
-        # One list for each open menu, `if` or choice: the conditions on all that is in it.
+            return  # an optional file (`osource`), or a path with an unknown variable
+        # For each open menu, `if` or choice, the conditions for all that is in it.
         open_blocks: list[list[str]] = [context]
         current: Definition | None = None
         of_block = False
@@ -270,7 +270,7 @@ class _Reader:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Give a file's statements: lines joined at a final backslash, without comments and help."""
+    """Give the statements of a file: lines joined at backslashes, no comments, no help texts."""
     text = path.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ")
     help_indent: int | None = None
     in_help = False

@@ -1,22 +1,24 @@
-"""The layout of kernel.org: where a release's tarball is, and what its checksum is.
+"""Releases on a server with kernel.org's layout: their tarballs, and the checksums of these.
 
-A folder `v6.x` holds `linux-6.1.192.tar.xz` and its like, and a clear-signed `sha256sums.asc` with
-the checksum of each. A server with this layout may be anywhere.
+A folder such as `v6.x` has `linux-6.1.192.tar.xz` and other tarballs, and a clear-signed
+`sha256sums.asc` with the checksum of each. Mirrors of kernel.org have this layout.
 """
 
 import base64
 import binascii
+import contextlib
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
 from bpfmatrix.host import tools
-from bpfmatrix.kernels.build import download
+from bpfmatrix.host.progress import Progress, silent
 
-__all__ = ["Release", "newest", "parse_sums", "resolve", "url_of", "verified"]
+__all__ = ["Release", "fetch_tarball", "newest", "parse_sums", "resolve", "url_of", "verified"]
 
 SUMS = "sha256sums.asc"
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
@@ -34,24 +36,24 @@ class Release:
     url: str
     sha256: str
     checked: str
-    """What vouches for the checksum, for people."""
+    """How the checksum was verified, for people."""
 
 
 def resolve(base: str, version: str, keyring: Path | None, pinned: str | None) -> Release:
-    """Return the release that `version` means: itself, or the newest of the series `6.1`.
+    """Return the release that `version` means: that version, or the newest one of a series.
 
-    `pinned` is the SHA-256 of an exact release, and stands for every other check; else
-    `sha256sums.asc` is fetched, and its signature checked if there is a keyring.
+    `pinned` is the SHA-256 of an exact release, which replaces every other check. Otherwise
+    `sha256sums.asc` is fetched, and its signature is checked if there is a keyring.
     """
     if pinned is not None:
         if is_series(version):
             raise UsageError(
-                f"a `sha256` is one release's, and {version} is a series",
+                f"a `sha256` is for one release, and {version} is a series",
                 f"Name the release, such as {version}.1, or remove the `sha256`.",
             )
         return Release(version, url_of(base, version), pinned, "checksum pinned")
     url = f"{_folder(base, version)}/{SUMS}"
-    signed = download.text(url)
+    signed = _sums(url)
     if keyring is None:
         text, checked = signed.decode(errors="replace"), "signature not checked"
     else:
@@ -68,14 +70,44 @@ def resolve(base: str, version: str, keyring: Path | None, pinned: str | None) -
     return Release(found, url_of(base, found), sums[found], checked)
 
 
+def fetch_tarball(url: str, target: Path, sha256: str, progress: Progress = silent) -> None:
+    """Download a release's tarball to `target`; an interrupted download is resumed."""
+    from bpfmatrix.host import download  # noqa: PLC0415 - off the start-up path
+
+    shown = download.shown_by(progress, url.rsplit("/", 1)[-1])
+    with _advised():
+        download.fetch(url, target, sha256, progress=shown)
+
+
+def _sums(url: str) -> bytes:
+    from bpfmatrix.host import download  # noqa: PLC0415 - off the start-up path
+
+    with _advised():
+        return download.read(url)
+
+
+@contextlib.contextmanager
+def _advised() -> Iterator[None]:
+    """Let an error of a download say where else the sources may come from."""
+    try:
+        yield
+    except UnreachableError as error:
+        advice = (
+            f"{error.advice} Try again with a network: what has come is kept. Or name another "
+            "server with this layout (url), Debian's sources (from: apt), or a folder with a "
+            "source tree."
+        )
+        raise type(error)(error.what, advice.strip()) from error
+
+
 def is_series(version: str) -> bool:
-    """Whether a version is of two numbers, of which the newest release is meant."""
+    """Whether a version has two numbers, and so means the newest release of a series."""
     return _numbers(version)[2] is None
 
 
 def url_of(base: str, version: str) -> str:
-    """Return the address of a release's tarball."""
-    # The first release of a series has two numbers there, which here is the name of the series.
+    """Return the URL of a release's tarball."""
+    # The first release of a series is linux-6.1 there, and 6.1.0 here, where 6.1 is the series.
     name = version.removesuffix(".0") if version.count(".") == 2 else version
     return f"{_folder(base, version)}/linux-{name}.tar.xz"
 
@@ -89,7 +121,7 @@ def parse_sums(text: str) -> dict[str, str]:
 
 
 def newest(sums: dict[str, str], version: str) -> str | None:
-    """Return which of the releases a version means, if it is there."""
+    """Return the release that a version means, or None if it is not among `sums`."""
     if not is_series(version):
         return version if version in sums else None
     found = [known for known in sums if known.startswith(f"{version}.")]
@@ -97,7 +129,11 @@ def newest(sums: dict[str, str], version: str) -> str | None:
 
 
 def verified(signed: bytes, keyring: Path, name: str) -> tuple[str, str]:
-    """Return the text that a signature of this keyring covers, and the key's fingerprint."""
+    """Return the text that a key of the keyring signed, and the fingerprint of that key.
+
+    `name` is the name of the signed file in an error. KernelUnavailableError if no key of the
+    keyring made a valid signature.
+    """
     gpgv = tools.require("gpgv", "gpgv")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "signed").write_bytes(signed)
@@ -125,12 +161,12 @@ def verified(signed: bytes, keyring: Path, name: str) -> tuple[str, str]:
     else:
         what = f"{name} has no signature that {keyring} could check"
     raise KernelUnavailableError(
-        what, "Name the keyring of who signs there, or pin the tarball's `sha256`."
+        what, "Name the keyring of the server's signer, or pin the tarball's `sha256`."
     )
 
 
 def _binary(keyring: Path) -> bytes:
-    """Return a keyring as gpgv takes it: it reads no armored one."""
+    """Return a keyring in binary form: gpgv reads no armored keyring."""
     try:
         data = keyring.read_bytes()
     except OSError as error:
@@ -153,6 +189,6 @@ def _numbers(version: str) -> tuple[str, str, str | None]:
     if match is None:
         raise UsageError(
             f"kernel.org has no release called {version!r}",
-            "Expected is a version such as 5.4.276, or a series such as 6.1.",
+            "Expected: a version such as 5.4.276, or a series such as 6.1.",
         )
     return match[1], match[2], match[3]

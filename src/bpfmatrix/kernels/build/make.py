@@ -1,7 +1,7 @@
-"""One kernel's make: its programs and variables, how far it is, and what it stumbled over.
+"""Runs make for one kernel: its tools and variables, its progress, and its first error.
 
-Everything that make prints is kept in a log. It is ended with bpfmatrix, however that ends, and
-goes on where it was when it is run again: it works in a folder of its own that stays.
+Everything that make prints is in a log. make ends with bpfmatrix, however that ends. Run again, it
+continues where it was, as the folder that it works in stays.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _PROGRAMS = (
     ("tar", "tar"),
     ("xz", "xz-utils"),
 )
-# What the tree's own host programs include: objtool libelf, extract-cert OpenSSL.
+# Headers that the source tree's own host programs need: objtool libelf, extract-cert OpenSSL.
 _HEADERS = (
     ("stdlib.h", "libc6-dev"),
     ("libelf.h", "libelf-dev"),
@@ -42,7 +42,7 @@ _HEADERS = (
 )
 # `  CC      kernel/bpf/verifier.o`, `  CC [M]  lib/test_bpf.o`: one step each.
 _STEP = re.compile(r"  ([A-Z][A-Z0-9_]+)(?: \[M\])?\s+(\S+)")
-# What is done, by the first step that belongs to it; linking, BTF and packing take a while each.
+# The phases behind the compilation, by the first step of each. Each of them takes a while.
 _PHASES = (
     (re.compile(r"  (LD|AR|KSYMS?|NM)\s+(vmlinux|\.tmp_vmlinux|\S*vmlinux\.o)"), "linking"),
     (re.compile(r"  BTF(IDS)?\s"), "making BTF"),
@@ -56,7 +56,7 @@ _CONSEQUENCE = re.compile(r"make(\[\d+\])?: \*\*\* .*(Error \d+|Waiting for unfi
 
 
 def require_tools(arch: str) -> None:
-    """ToolMissingError names all that a build needs and this host does not have, at once."""
+    """Raise a ToolMissingError that names all tools and headers of a build that this host lacks."""
     compiler = f"{_prefix(arch)}gcc"
     wanted = [*_PROGRAMS, (compiler, "gcc" if not _prefix(arch) else f"gcc-{_prefix(arch)[:-1]}")]
     missing = {name: package for name, package in wanted if not tools.find(name)}
@@ -76,14 +76,14 @@ def require_tools(arch: str) -> None:
     if missing:
         packages = " ".join(dict.fromkeys(missing.values()))
         raise ToolMissingError(
-            f"a kernel's build needs {', '.join(missing)}, not to be found here",
+            f"a kernel's build needs {', '.join(missing)}, which this host does not have",
             f"Run: sudo apt-get install {packages}",
         )
 
 
 @dataclass(frozen=True)
 class Make:
-    """How one kernel is made."""
+    """make for one kernel."""
 
     tree: Path
     version: str
@@ -93,26 +93,26 @@ class Make:
 
     @property
     def log(self) -> Path:
-        """What make printed last."""
+        """The output of the last run of make."""
         return self.objects / "make.log"
 
     @property
     def image(self) -> Path:
-        """What is booted, once it is made."""
+        """The image that is booted, once it is built."""
         return self.objects / ARCHITECTURES[self.arch].kernel_image
 
     @property
     def has_ccache(self) -> bool:
-        """Whether compilers are called through ccache."""
+        """Whether the compiler is run by ccache."""
         return tools.find("ccache") is not None
 
     @property
     def cross(self) -> str:
-        """What stands in front of the names of compiler and linker; nothing for the host's own."""
+        """The prefix of a cross compiler and its tools; empty for the host's own architecture."""
         return _prefix(self.arch)
 
     def configure(self, requested: str) -> None:
-        """Make `.config` out of options; all that is not among them is off."""
+        """Make a `.config` of the requested options; all other options are off."""
         fragment = self.objects / "requested.config"
         fragment.write_text(requested)
         self.run(["allnoconfig"], extra=[f"KCONFIG_ALLCONFIG={fragment}"])
@@ -125,20 +125,20 @@ class Make:
         expected: int = 0,
         extra: Iterable[str] = (),
     ) -> int:
-        """Run make; returns how many steps it took. BpfmatrixError with the first error.
+        """Run make; return the number of its steps. BpfmatrixError with the first error in its log.
 
-        The fraction of the progress is that of `expected` steps, of which `done` lie behind.
+        The progress is the fraction of `expected` steps, of which `done` were done before.
         """
         phase, steps = "compiling", 0
         command = ["make", "--no-print-directory", "-C", str(self.tree), f"-j{processors()}"]
         command += [*self._variables(), *extra]
-        log = self.log.open("w", encoding="utf-8", buffering=1)  # by line, for who looks on
+        log = self.log.open("w", encoding="utf-8", buffering=1)  # line by line, for `tail -f`
         with log, _started([*command, *targets]) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 log.write(line)
                 steps += bool(_STEP.match(line))
-                phase = next((name for form, name in _PHASES if form.match(line)), phase)
+                phase = next((name for pattern, name in _PHASES if pattern.match(line)), phase)
                 progress(phase, min((done + steps) / expected, 0.99) if expected else None)
         if process.returncode:
             raise self._failure(targets)
@@ -161,7 +161,7 @@ class Make:
     def _needs_old_btf(self) -> bool:
         """Whether pahole must be told not to write ENUM64, which kernels before 6.0 can't read.
 
-        Stable releases of 5.15 and 5.10 got a script that does so, 5.4 did not.
+        Stable releases of 5.15 and 5.10 have a script that tells it; 5.4 has not.
         """
         major = int(self.version.split(".")[0])
         script = self.tree / "scripts/pahole-flags.sh"
@@ -169,7 +169,7 @@ class Make:
 
     def _pahole_without_enum64(self) -> Path:
         wrapper = self.objects / "pahole-without-enum64"
-        # Trees ask it for its version; with a flag it does not know, an older pahole would fail.
+        # The source tree also runs it with --version. An older pahole fails for an unknown flag.
         wrapper.write_text(
             "#!/bin/sh\n"
             'case "$*" in *--version*) exec pahole "$@" ;; esac\n'
@@ -185,12 +185,12 @@ class Make:
         what = "\n".join(["", *first_error(lines)])
         return BpfmatrixError(
             f"make {' '.join(targets)} failed:{what}",
-            f"All that it said: {self.log}. Run again, it goes on where it was.",
+            f"All of its output is in {self.log}. Run again, it goes on where it was.",
         )
 
 
 def first_error(lines: Sequence[str]) -> list[str]:
-    """Return the line of a make's log that says what went wrong first, and a few behind it."""
+    """Return the first line with an error in a log of make, and the four lines behind it."""
     for number, line in enumerate(lines):
         if _ERROR.search(line) and not _CONSEQUENCE.match(line):
             return list(lines[number : number + 5])
@@ -202,23 +202,23 @@ def _prefix(arch: str) -> str:
 
 
 def processors() -> int:
-    """Return how many processors make may use."""
+    """Return the number of processors that make may use."""
     return len(os.sched_getaffinity(0))
 
 
 def _environment() -> dict[str, str]:
-    # What a make or a shell around this one has set is not meant for the kernel's.
+    # Variables of a make, or of a shell, that runs bpfmatrix are not meant for the kernel's build.
     foreign = ("MAKE", "MFLAGS", "KCONFIG_", "KBUILD_", "ARCH", "CROSS_COMPILE", "LOCALVERSION")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    # The banner is part of the kernel: with these, the same sources give the same bytes.
+    # These are in the kernel's banner. Fixed, they let the same sources give the same bytes.
     fixed = {
         "KBUILD_BUILD_USER": "bpfmatrix",
         "KBUILD_BUILD_HOST": "bpfmatrix",
         "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
         "KBUILD_BUILD_VERSION": "1",
-        # ccache takes what a file depends on from the compiler instead of running a preprocessor
-        # before it, which makes a first build a quarter cheaper. The compiler's list has no headers
-        # of the system, of which a kernel uses none; the tools for the build do, and go without.
+        # ccache takes the dependencies of a file from the compiler, and does not run a preprocessor
+        # first: a first build takes a quarter less time. The compiler's list has no system headers.
+        # The kernel includes none; for the build's own tools, ccache does not notice their changes.
         "CCACHE_DEPEND": "1",
     }
     return {**kept, **fixed, "LC_ALL": "C"}
@@ -226,7 +226,7 @@ def _environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _started(command: Sequence[str]) -> "Iterator[subprocess.Popen[str]]":
-    """Run a program in a process group of its own, which ends with this block."""
+    """Run a program in a process group of its own, and end the group if this block raises."""
     # A make that outlived a killed bpfmatrix would go on compiling.
     with subprocess.Popen(
         tied(command, by="TERM"),
@@ -241,7 +241,7 @@ def _started(command: Sequence[str]) -> "Iterator[subprocess.Popen[str]]":
         try:
             yield process
         except BaseException:
-            # make removes what it was just writing when it is told to end.
+            # At SIGTERM, make removes the file that it was writing.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,9 +1,9 @@
-"""A kernel's source tree: which one is meant, and how it comes into `ci-kernels/_build`.
+"""Source trees of kernels: which one a build means, and how it gets into `ci-kernels/_build`.
 
-`locate` finds out which release a build's source means and where it comes from: kernel.org's
-layout, Debian's package `linux-source-X`, or a folder of the user's. `Origin.provide` gives the
-tree; it appears by one rename when it is complete. A folder of the user's is used where it is, and
-never written to.
+`locate` finds the release that a build's source means, and where it comes from: a server with
+kernel.org's layout, Debian's package `linux-source-SERIES`, or a folder of the user.
+`Origin.provide` returns the source tree, which appears by one rename when it is complete. A folder
+of the user is used where it is, and is never written to.
 """
 
 import contextlib
@@ -12,32 +12,33 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bpfmatrix.config.models import BuildSource
+from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
 from bpfmatrix.host import versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels.build import download, kernelorg
+from bpfmatrix.kernels.build import kernelorg
 from bpfmatrix.kernels.image import Package
 
 if TYPE_CHECKING:
-    from bpfmatrix.kernels.sources.apt import Archive
-    from bpfmatrix.kernels.sources.debian import Deb
+    from bpfmatrix.kernels.sources.apt_archive import Archive
+    from bpfmatrix.kernels.sources.apt_packages import Deb
 
 __all__ = ["Debian", "Origin", "Tree", "at_hand", "locate", "version_of"]
 
-# Where linux-source-X of a series is looked for; the first suite that has it is taken.
-_SOURCES = re.compile(r"Package: linux-source-[^\n]*\n")
-# Where linux-source-X of a series is looked for; the first suite that has it is taken.
+_STANZAS = re.compile(r"Package: linux-source-[^\n]*\n")
+# Where linux-source-SERIES is looked for; the first suite that has it is taken.
 _SUITES = ("bookworm-security", "bullseye-security", "trixie-security", "trixie-backports")
-# What a kernel's own Makefile refuses to build out of tree because of (its rule `outputmakefile`).
+# With one of these in the source tree, its Makefile refuses to build in another folder (the rule
+# `outputmakefile`).
 _UNCLEAN = (
     *(".config", "include/config"),
     *(f"arch/{known.kernel_folder}/include/generated" for known in ARCHITECTURES.values()),
@@ -49,29 +50,29 @@ _MAKEFILE = re.compile(
 
 @dataclass(frozen=True)
 class Tree:
-    """A source tree that is there."""
+    """A complete source tree."""
 
     path: Path
     version: str
-    """What its Makefile says: `6.1.192`, `6.18.0-rc3`."""
+    """The version in its Makefile: `6.1.192`, `6.18.0-rc3`."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a source tree comes from, exactly."""
+    """Where one release of the sources comes from."""
 
     version: str
     source: str
     """For people: `kernel.org, signature not checked`, `apt bookworm-security`."""
     package: Package
-    """Name, version and checksum of what it is unpacked from."""
+    """Name, version and checksum of the file that the source tree is unpacked from."""
 
     def folder(self, build: Path) -> Path:
-        """Return where the tree is, or will be."""
+        """Return the folder of the source tree; `build` is `ci-kernels/_build`."""
         return build / f"linux-{self.version}"
 
     def provide(self, build: Path, cache: Cache, progress: Progress) -> Tree:
-        """Return the tree, unpacked if it is not there yet; the caller holds the build's lock."""
+        """Return the source tree, fetched and unpacked. The caller holds the build's lock."""
         folder, note = self.folder(build), build / f"linux-{self.version}.json"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             known = Package(**json.loads(note.read_bytes())["package"])
@@ -103,11 +104,11 @@ class _Release(Origin):
 
     def _unpack(self, tree: Path, cache: Cache, progress: Progress) -> None:
         tarball = cache.root / "sources" / self.package.name
-        # Its name may be that of another download, of another server.
+        # The download of another server's release may have the same name.
         with cache.lock(f"source-{self.package.name}"):
-            # One that is there was fetched whole, and its unpacking interrupted.
+            # A tarball that exists is complete: its unpacking was interrupted.
             if not tarball.exists() or sha256_of(tarball) != self.package.sha256:
-                download.download(self.url, tarball, self.package.sha256, progress)
+                kernelorg.fetch_tarball(self.url, tarball, self.package.sha256, progress)
             progress(f"unpacking {tarball.name}")
             try:
                 _unpack(
@@ -121,13 +122,13 @@ class _Release(Origin):
 
 @dataclass(frozen=True)
 class Debian(Origin):
-    """Debian's package of the sources, which holds a tarball."""
+    """Debian's package of the sources, which contains a tarball."""
 
     archive: "Archive"
     deb: "Deb"
 
     def fetch_tarball(self, target: Path, cache: Cache, progress: Progress) -> None:
-        """Fetch the package, and take the sources' tarball out of it."""
+        """Fetch the package, and extract the tarball."""
         with cache.staging() as staging:
             with self.archive.locked():
                 (file,) = self.archive.download([self.deb], staging, progress)
@@ -145,7 +146,7 @@ class Debian(Origin):
 
 @dataclass(frozen=True)
 class _Folder(Origin):
-    """A tree of the user's."""
+    """A source tree of the user."""
 
     path: Path
 
@@ -159,10 +160,10 @@ class _Folder(Origin):
 
 
 def locate(source: BuildSource, arch: str, root: Path, cache: Cache, progress: Progress) -> Origin:
-    """Find out which tree a build's source means; `root` is the folder of kernels.yaml.
+    """Find the release that a build's source means; `root` is the folder of kernels.yaml.
 
-    A network is used where the source is one's, and KernelUnavailableError raised where it has no
-    such release.
+    For kernel.org and apt, this uses the network. KernelUnavailableError if there is no such
+    release.
     """
     if source.origin == "kernel.org":
         keyring = root / source.keyring if source.keyring else None
@@ -178,7 +179,7 @@ def locate(source: BuildSource, arch: str, root: Path, cache: Cache, progress: P
 
 
 def at_hand(source: BuildSource, build: Path) -> Origin | None:
-    """Return the newest tree in `ci-kernels/_build` that fits, for where no network is."""
+    """Return the newest release in `ci-kernels/_build` that a source means, without a network."""
     found: list[Origin] = []
     for note in build.glob("linux-*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -194,7 +195,7 @@ def at_hand(source: BuildSource, build: Path) -> Origin | None:
 
 
 def version_of(tree: Path) -> str:
-    """Return what a tree's Makefile calls its version; BpfmatrixError if it is no kernel's."""
+    """Return the version in a source tree's Makefile; BpfmatrixError if it is no kernel's tree."""
     try:
         text = (tree / "Makefile").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -202,8 +203,8 @@ def version_of(tree: Path) -> str:
     parts = dict(_MAKEFILE.findall(text))
     if not {"VERSION", "PATCHLEVEL"} <= parts.keys() or not (tree / "Kconfig").exists():
         raise BpfmatrixError(
-            f"{tree} holds no source tree of Linux",
-            "Expected is a folder with the Makefile and the Kconfig of a kernel.",
+            f"{tree} is not a source tree of Linux",
+            "Expected: a folder with the Makefile and the Kconfig of a kernel.",
         )
     numbers = (parts["VERSION"], parts["PATCHLEVEL"], parts.get("SUBLEVEL") or "0")
     extra = parts.get("EXTRAVERSION", "").strip()
@@ -215,11 +216,11 @@ def _debian(source: BuildSource, arch: str, cache: Cache, progress: Progress) ->
     if not series:
         raise UsageError(
             f"Debian has no sources of a kernel {source.version!r}",
-            "Expected is a series such as 6.1, or a release such as 6.1.192.",
+            "Expected: a series such as 6.1, or a release such as 6.1.192.",
         )
     problems: list[KernelUnavailableError] = []
     seen: list[str] = []
-    for suite, archive, debs in _offers(
+    for suite, archive, debs in _packages_of(
         (source.suite,) if source.suite else _SUITES, arch, cache, progress, problems
     ):
         there = [deb for deb in debs if deb.name == f"linux-source-{series}"]
@@ -242,22 +243,22 @@ def _debian(source: BuildSource, arch: str, cache: Cache, progress: Progress) ->
     )
 
 
-def _offers(
+def _packages_of(
     suites: tuple[str, ...],
     arch: str,
     cache: Cache,
     progress: Progress,
     problems: list[KernelUnavailableError],
 ) -> Iterator[tuple[str, "Archive", "list[Deb]"]]:
-    """Give the packages of each suite that can be reached; why one can't goes into `problems`."""
-    from bpfmatrix.kernels.sources.apt import Archive  # noqa: PLC0415 - off the start-up path
+    """Give the packages of each suite; add the error for one that can't be had to `problems`."""
+    from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415 - off the start-up path
 
     for suite in suites:
         try:
             archive = Archive.of_host(cache, suite, arch)
             with archive.locked():
                 archive.update(progress)
-                debs = archive.debs(_SOURCES)
+                debs = archive.debs(_STANZAS)
         except KernelUnavailableError as error:
             problems.append(error)
         else:
@@ -274,7 +275,7 @@ def _local(path: Path, version: str) -> Origin:
         )
     if unclean := [name for name in _UNCLEAN if (path / name).exists()]:
         raise UsageError(
-            f"the tree {path} was built in ({unclean[0]} is there), and make refuses such a one",
+            f"the tree {path} was built in ({unclean[0]} is there), and make refuses such a tree",
             f"Clean it (make -C {path} mrproper), or name a fresh one: "
             f"git -C {path} worktree add ../linux-clean",
         )
@@ -288,7 +289,7 @@ def _git_describe(tree: Path) -> str:
         return ""
     done = subprocess.run(
         ["git", "-C", tree, "describe", "--always", "--dirty", "--abbrev=12"],
-        # Without it, git would refresh the index of a tree that is not to be written to.
+        # Without this, git would write to the tree: it refreshes the index.
         env={"GIT_OPTIONAL_LOCKS": "0", "PATH": "/usr/local/bin:/usr/bin:/bin"},
         capture_output=True,
         text=True,
@@ -298,7 +299,7 @@ def _git_describe(tree: Path) -> str:
 
 
 def _unpack(command: list[str | Path], folder: Path, output: Path | None = None) -> None:
-    """Run a program that unpacks, in a folder; its output may go into a file."""
+    """Run a program that unpacks, in a folder, with its output in the file `output`."""
     with contextlib.ExitStack() as stack:
         stdout = stack.enter_context(output.open("wb")) if output else subprocess.DEVNULL
         done = subprocess.run(
@@ -321,10 +322,8 @@ def _unpack(command: list[str | Path], folder: Path, output: Path | None = None)
 
 
 def _sweep(build: Path) -> None:
-    """Remove what a killed process left half-unpacked; the caller holds the lock on the build."""
-    # Another version may be unpacked right now, so only what nobody touched for a day goes.
-    import time  # noqa: PLC0415
-
+    """Remove incomplete source trees that killed processes left."""
+    # Only those that are a day old: another process may be unpacking another version.
     for stale in build.glob(".unpacking-*"):
         with contextlib.suppress(OSError):
             if time.time() - stale.stat().st_mtime > 86400:

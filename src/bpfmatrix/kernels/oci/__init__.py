@@ -1,0 +1,1 @@
+"""The `oci` source: kernels from images of container registries."""

@@ -1,7 +1,7 @@
-"""Logins for container registries, from where docker and podman keep them.
+"""Logins for container registries, from the files of docker and podman.
 
-`find` reads their files as config.json of docker and containers-auth.json(5) of podman describe
-them, and asks credential helpers. Nothing of this is ever printed.
+`find` reads docker's config.json and the files of containers-auth.json(5), and asks credential
+helpers. Secrets are never printed.
 """
 
 import base64
@@ -17,20 +17,20 @@ from typing import Any
 __all__ = ["Login", "find"]
 
 _HELPER_LIMIT_SECONDS = 30
-# docker keeps the login of Docker Hub under this key only.
+# The only key under which docker keeps the login of Docker Hub.
 _DOCKER_HUB_KEY = "index.docker.io"
 
 
 @dataclass(frozen=True)
 class Login:
-    """What is known about how to log in to a registry."""
+    """A user and a secret for a registry; false if there is no secret."""
 
     user: str = ""
     secret: str = ""
     origin: str = ""
-    """The file that has it."""
+    """The file that the login is from."""
     problem: str = ""
-    """Why a login that a file names could not be had."""
+    """Why a login could not be read, if a file names one."""
 
     def __repr__(self) -> str:  # pytest and tracebacks show it
         return f"Login({self.user!r}, origin={self.origin!r}, problem={self.problem!r})"
@@ -40,9 +40,9 @@ class Login:
 
 
 def find(host: str, repository: str) -> Login:
-    """Return the login for a repository, from the first file that has one; an empty one if none.
+    """Return the login for a repository, from the first file that has one, or else an empty login.
 
-    A key such as `ghcr.io/cilium` is for the repositories below it and goes before `ghcr.io`.
+    A key such as `ghcr.io/cilium` is for the repositories below it, and precedes `ghcr.io`.
     """
     problems = []
     for path in _files():
@@ -85,7 +85,7 @@ def _in_file(data: Mapping[str, Any], host: str, repository: str, origin: str) -
 
 
 def _keys(host: str, repository: str) -> Iterator[str]:
-    """Give the keys under which a repository's login may lie, the most specific one first."""
+    """Give the keys that a repository's login may have, the most specific one first."""
     parts = repository.split("/")
     for count in range(len(parts), 0, -1):
         yield "/".join([host, *parts[:count]])
@@ -101,7 +101,7 @@ def _plain(key: str) -> str:
 
 
 def _from_helper(name: str, key: str, origin: str) -> Login:
-    """Ask a program as docker does: github.com/docker/docker-credential-helpers."""
+    """Ask a credential helper (github.com/docker/docker-credential-helpers) for a login."""
     program = f"docker-credential-{name}"
     server = f"https://{key}/v1/" if key in ("docker.io", _DOCKER_HUB_KEY) else key
     try:
@@ -117,7 +117,7 @@ def _from_helper(name: str, key: str, origin: str) -> Login:
         return Login(problem=f"{program} (named by {origin}) did not work: {_reason(error)}")
     if done.returncode:
         said = (done.stdout or done.stderr).strip()
-        if "not found" in said:  # the helpers' common word for "has none"
+        if "not found" in said:  # helpers say so if they have no login
             return Login()
         return Login(problem=f"{program} (named by {origin}) failed: {said[:200]}")
     try:

@@ -1,13 +1,38 @@
-"""Package managers as subprocesses: their words in a log, and they end with their parent."""
+"""Package managers as subprocesses: their output in a log, and one sentence for what went wrong."""
 
 import contextlib
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.process import tied
 
-__all__ = ["run_logged"]
+__all__ = ["Failure", "explained", "run_logged"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a log means that contains a pattern.
+
+    A package manager has one exit status for every failure, so only its log tells failures apart.
+    """
+
+    pattern: str
+    """A regular expression."""
+    error: type[BpfmatrixError]
+    what: str
+    """The sentence for what happened; `{NAME}` stands for a value that `explained` is given."""
+    advice: str
+    """The sentence for what to do, in the same way."""
+
+
+def explained(failures: Sequence[Failure], log: str, **values: str) -> BpfmatrixError:
+    """Return the error for the first failure whose pattern is in the log; the last fits any log."""
+    failure = next(each for each in failures if re.search(each.pattern, log))
+    return failure.error(failure.what.format(**values), failure.advice.format(**values))
 
 
 def run_logged(
@@ -15,27 +40,27 @@ def run_logged(
     log: Path,
     env: Mapping[str, str],
     cwd: Path | None = None,
-    tell: Callable[[], None] = lambda: None,
+    show: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run a command with all that it says in `log`; returns its exit status.
+    """Run a command with all of its output in `log`; return its exit status.
 
-    `tell` is called ten times a second meanwhile.
+    `show` is called ten times a second meanwhile.
     """
     # One that outlived a killed bpfmatrix would keep the locks of its folders.
     with (
-        log.open("wb") as said,
+        log.open("wb") as output,
         subprocess.Popen(
             tied(command, by="TERM"),
             cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
         ) as process,
     ):
         try:
             while process.poll() is None:
-                tell()
+                show()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.1)
         except BaseException:

@@ -2,7 +2,7 @@
 
 import { columns, detailAt } from "./report.js";
 
-/** By the letter that html.py packs an outcome as. The word is also its class in report.css. */
+/** By the outcome's letter in page_data.py. The word is also its class in report.css. */
 export const OUTCOMES = {
   p: { word: "passed", mark: "✓" },
   f: { word: "failed", mark: "✗" },

@@ -1,4 +1,4 @@
-// The report's data, as html.py packs it: JSON, compressed with gzip, in base64.
+// The report's data, as page_data.py and html.py pack it: JSON, compressed with gzip, in base64.
 //
 // `columns` are kernels and `rows` are tests and programs. Everywhere in these modules, `column` and
 // `row` are indexes into them. One cell is one test or program on one kernel.

@@ -1,0 +1,79 @@
+"""The `build` source: a kernel made from source with the fragments of `ci-kernels`."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from bpfmatrix.config.models import Config
+from bpfmatrix.config.sources import BuildSource
+from bpfmatrix.errors import UsageError
+from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.progress import Progress
+from bpfmatrix.kernels.build import builder, result
+from bpfmatrix.kernels.image import KernelImage, Provenance
+from bpfmatrix.kernels.image_files import modules_of
+from bpfmatrix.kernels.sources.source import KernelSource
+from bpfmatrix.kernels.staging import install
+from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
+
+__all__ = ["BuildKernel", "build_source"]
+
+
+class BuildKernel(KernelSource):
+    """A kernel that is built here."""
+
+    @property
+    def source(self) -> BuildSource:
+        """What kernels.yaml says."""
+        assert self.kernel.source.build is not None
+        return self.kernel.source.build
+
+    def fetch(self, store: Store, progress: Progress, same: bool) -> KernelImage:
+        """See KernelSource. `same` takes the kernel as it was built, if nothing changed since."""
+        arch, root = self.kernel.arch, self.kernel.root
+        built = result.existing(self.source, arch, root) if same else None
+        if built is None:
+            built = builder.build(self.source, arch, root, store.cache, progress)
+        vmlinuz = built.folder / "vmlinuz"
+        require_space(store.cache.root, UNPACKED_KERNEL_BYTES)
+        with store.cache.staging() as staging:
+            (staging / "root").mkdir()
+            install(
+                vmlinuz,
+                f"the kernel in {built.folder}",
+                partial(modules_of, vmlinuz),
+                built.folder / "config",
+                staging / "root",
+            )
+            provenance = Provenance(f"built from {built.source}", built.packages)
+            return store.add(self.kernel, staging, built.version, provenance)
+
+    def is_current(self, store: Store, image: KernelImage) -> bool:
+        """Whether the image is of the last build, and the fragments did not change since."""
+        return result.is_current(self.source, self.kernel.arch, self.kernel.root, image.digest)
+
+
+def build_source(
+    config: Config, version: str, given: Mapping[str, Any], arch: str
+) -> tuple[BuildSource, str]:
+    """Return the source and the architecture that a command line means.
+
+    `given` has values by the keys of BuildSource; an empty value was not given. The rest is that of
+    the kernel with the id `version`, if kernels.yaml has one with the source `build`. UsageError
+    for a value that its key does not take.
+    """
+    entry = config.kernels.get(version)
+    declared = entry.source.build if entry else None
+    known = declared.model_dump(by_alias=True, exclude_unset=True) if declared else {}
+    values = {**known, **{key: value for key, value in given.items() if value}}
+    if arch not in ("", *ARCHITECTURES):
+        raise UsageError(f"--arch {arch}: expected one of {', '.join(ARCHITECTURES)}")
+    for_arch = arch or (config.kernel(version).arch if entry else config.defaults.arch)
+    try:
+        return BuildSource.model_validate({"version": version, **values}), for_arch
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--{first['loc'][0]}: {what}") from error

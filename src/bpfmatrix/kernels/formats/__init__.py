@@ -1,0 +1,1 @@
+"""The file formats of kernel images: how they are recognised, unpacked and read."""

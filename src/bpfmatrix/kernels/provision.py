@@ -1,0 +1,139 @@
+"""The kernels of kernels.yaml as files that boot: cached, fetched, repaired, updated, pruned.
+
+`provide` returns the image of a kernel: the cached one, verified, or else a freshly fetched one.
+`placed_images` says where else an image may come from. A series stays on the release that it
+resolved to until `update`.
+"""
+
+import contextlib
+import shutil
+
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.errors import DamagedError, KernelUnavailableError, UnreachableError
+from bpfmatrix.host.cache import Cache, Pruned
+from bpfmatrix.host.progress import Progress, silent
+from bpfmatrix.kernels import sources
+from bpfmatrix.kernels.fetch import fetch
+from bpfmatrix.kernels.image import KernelImage
+from bpfmatrix.kernels.placed_images import in_kern_dir, in_project
+from bpfmatrix.kernels.sources.directory import with_file_of_source
+from bpfmatrix.kernels.store import Store
+
+__all__ = ["cached", "provide", "prune", "repair", "update"]
+
+
+def cached(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
+    """Return the image that this kernel last resolved to, unverified, or None.
+
+    Reads two small files. For a kernel in a folder, it also looks at the files there.
+    """
+    with contextlib.suppress(DamagedError, KernelUnavailableError):
+        return _resolved(_with_local_source(kernel, cache), cache)
+    return None
+
+
+def provide(
+    kernel: KernelConfig, cache: Cache, progress: Progress = silent
+) -> tuple[KernelImage, bool]:
+    """Return the kernel's image, and whether it was cached.
+
+    The file that is booted is verified each time; a damaged image is fetched again. Raises
+    KernelUnavailableError if there is none and it can't be fetched.
+    """
+    kernel = _with_local_source(kernel, cache)
+    # Without the lock, as most calls end here and several machines may start at once.
+    if image := _verified(kernel, cache):
+        return image, True
+    with Store(cache).locked(kernel):
+        if image := _verified(kernel, cache, progress):  # another process fetched it
+            return image, True
+        try:
+            return fetch(kernel, cache, progress, same=True), False
+        except UnreachableError:
+            # The kernel is cached, so that `ci-kernels/` was not looked at, but it is damaged.
+            placed = in_project(kernel)
+            if placed is None:
+                raise
+    return provide(placed, cache, progress)
+
+
+def repair(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> KernelImage:
+    """Verify every file of the kernel, and fetch the same packages again if one is damaged.
+
+    This is for a DamagedError of `KernelImage.read_modules`: `provide` verifies the file that is
+    booted, and not each module.
+    """
+    store, kernel = Store(cache), _with_local_source(kernel, cache)
+    with store.locked(kernel):
+        try:
+            if image := _resolved(kernel, cache):
+                image.verify()
+                return image
+        except DamagedError as error:
+            _announce_damage(kernel, error, progress)
+        return fetch(kernel, cache, progress, same=True)
+
+
+def update(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> KernelImage:
+    """Resolve the kernel again, and fetch it if its source has another one than what is cached."""
+    kernel = _in_folder(kernel) or kernel
+    with Store(cache).locked(kernel):
+        return fetch(kernel, cache, progress)
+
+
+def prune(cache: Cache, everything: bool = False) -> list[Pruned]:
+    """Remove the images that no kernel of any checkout resolves to (those that `update` replaced).
+
+    The cache is shared, so a kernel of another checkout's kernels.yaml counts as well.
+    `everything` removes all images and the indexes of apt and dnf: the next use fetches them again.
+    """
+    pruned = [
+        Pruned(f"{folder.parent.name}/{folder.name}", size_bytes)
+        for folder, size_bytes in Store(cache).prune(everything)
+    ]
+    if everything:
+        for name in ("apt", "dnf"):
+            shutil.rmtree(cache.root / name, ignore_errors=True)
+    return pruned
+
+
+def _in_folder(kernel: KernelConfig) -> KernelConfig | None:
+    """Return the kernel with its file as its source, if KERN_DIR has it or its source is a folder.
+
+    Otherwise None.
+    """
+    if placed := in_kern_dir(kernel):
+        return placed
+    return with_file_of_source(kernel) if kernel.source.directory else None
+
+
+def _with_local_source(kernel: KernelConfig, cache: Cache) -> KernelConfig:
+    """Return the kernel with the source that it is taken from, in the order of `placed_images`."""
+    if placed := _in_folder(kernel):
+        return placed
+    if Store(cache).resolved_packages(kernel):
+        return kernel
+    return in_project(kernel) or kernel
+
+
+def _resolved(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
+    """Return the image that the kernel resolved to, if it is still what its source has."""
+    store = Store(cache)
+    image = store.resolved(kernel)
+    return image if image and sources.of(kernel).is_current(store, image) else None
+
+
+def _verified(
+    kernel: KernelConfig, cache: Cache, progress: Progress = silent
+) -> KernelImage | None:
+    try:
+        if image := _resolved(kernel, cache):
+            image.verify_boot()
+        return image
+    except DamagedError as error:
+        _announce_damage(kernel, error, progress)
+        return None
+
+
+def _announce_damage(kernel: KernelConfig, error: DamagedError, progress: Progress) -> None:
+    progress(f"{kernel.id}: the cached kernel is damaged ({error.what}); fetching it again")

@@ -1,0 +1,169 @@
+"""All series and releases of the declared apt suites, so that they can run without declaring each.
+
+`available` reads the index of every apt suite in kernels.yaml, and makes an entry for each series
+(`6.1`) and for each single release (`6.1.187`) that is in one of them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bpfmatrix.config.models import Config, KernelConfig, KernelEntry
+from bpfmatrix.config.sources import AptSource
+from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.progress import Progress, silent
+from bpfmatrix.host.versions import all_numbers
+from bpfmatrix.kernels.sources import apt_packages
+from bpfmatrix.kernels.sources.apt import AptKernel
+from bpfmatrix.kernels.sources.apt_packages import Deb
+
+__all__ = ["Available", "LeftOut", "available"]
+
+# An architecture, and the numbers of a series (6, 1) or of a release (6, 1, 187).
+_Key = tuple[str, tuple[int, ...]]
+# The release in a pattern of packages: `6.8.*` of `linux-image-6.8.*-generic`.
+_SERIES_OF_PATTERN = re.compile(r"\d+\.\d+(?:\.\*)?")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A series that can't run, as the suite no longer has all of its packages."""
+
+    id: str
+    arch: str
+    why: str
+    """A sentence."""
+
+
+@dataclass(frozen=True)
+class Available:
+    """Every series, and every release, that the suites have."""
+
+    config: Config
+    """The declared kernels, and an entry for each series that none of them stands for."""
+    ids: tuple[str, ...]
+    """The series of the default architecture, oldest first, by their (declared or new) ids."""
+    releases: Mapping[str, KernelEntry]
+    """An entry for each release, such as `6.1.187`, of which a suite has all packages."""
+    left_out: tuple[LeftOut, ...]
+    """The series of which no suite has all packages."""
+
+
+@dataclass(frozen=True)
+class _Newest:
+    """The entry of the newest package that was found for a key."""
+
+    package_version: str
+    entry: KernelEntry
+
+
+def available(config: Config, cache: Cache, progress: Progress = silent) -> Available:
+    """Find what the declared apt suites have now; fetches their indexes.
+
+    A declared kernel stands for its series, whichever suites have it too. Of the others, the suite
+    with the newest release is taken.
+    """
+    from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
+
+    series: dict[_Key, _Newest] = {}
+    releases: dict[_Key, _Newest] = {}
+    incomplete: dict[_Key, str] = {}
+    for kernel, source in _suites(config):
+        pattern = _any_series(source, kernel.arch)
+        if pattern is None:
+            continue
+        debs = AptKernel(kernel).debs(cache, refresh=True, progress=progress)
+        # By version, so that the newest incomplete package of a series is the one that is named.
+        found = sorted(apt_packages.matching(debs, pattern), key=lambda deb: Version(deb.version))
+        for deb in found:
+            release_key = (kernel.arch, all_numbers(deb.upstream_version))
+            series_key = (kernel.arch, release_key[1][:2])
+            if missing := apt_packages.closure(debs, deb)[1]:
+                why = f"{source.suite} has {deb.name} but no longer {missing}, which it needs"
+                incomplete[series_key] = why
+                continue
+            _keep_newest(series, series_key, deb, _entry(config, kernel, source, series_key))
+            entry = _entry(config, kernel, source, release_key, deb.name)
+            _keep_newest(releases, release_key, deb, entry)
+    return _with_declared(config, series, releases, incomplete)
+
+
+def _with_declared(
+    config: Config,
+    series: Mapping[_Key, _Newest],
+    releases: Mapping[_Key, _Newest],
+    incomplete: Mapping[_Key, str],
+) -> Available:
+    """Add what was found to the declared kernels."""
+    declared = dict(_declared_series(config))
+    kernels, ids, left_out = dict(config.kernels), [], []
+    for key in sorted(series.keys() | (incomplete.keys() - declared.keys())):
+        id = declared.get(key) or _id(config, key)
+        if key not in series:
+            left_out.append(LeftOut(id, key[0], f"{id} is left out: {incomplete[key]}"))
+            continue
+        kernels.setdefault(id, series[key].entry)
+        ids += [id] if key[0] == config.defaults.arch else []
+    entries = {_id(config, key): releases[key].entry for key in sorted(releases)}
+    extended = config.model_copy(update={"kernels": kernels})
+    return Available(extended, tuple(ids), entries, tuple(left_out))
+
+
+def _suites(config: Config) -> Iterator[tuple[KernelConfig, AptSource]]:
+    """Give each apt suite that is declared, once for each architecture and pattern of packages."""
+    seen = set()
+    for kernel in (config.kernel(id) for id in config.kernels):
+        if (source := kernel.source.apt) is not None:
+            key = (source.suite, source.mirror, kernel.arch, _any_series(source, kernel.arch))
+            if key not in seen:
+                seen.add(key)
+                yield kernel, source
+
+
+def _any_series(source: AptSource, arch: str) -> str | None:
+    """Return a source's pattern of packages for any series; None if it names a single package."""
+    if source.package is None:
+        return f"linux-image-*-cloud-{ARCHITECTURES[arch].debian}"
+    if "*" not in source.package:
+        return None
+    return _SERIES_OF_PATTERN.sub("*", source.package, count=1)
+
+
+def _id(config: Config, key: _Key) -> str:
+    """Return the id of an entry: `6.1`, or `6.1-arm64` if arm64 is not the default."""
+    arch, numbers = key
+    name = ".".join(str(number) for number in numbers)
+    return name if arch == config.defaults.arch else f"{name}-{ARCHITECTURES[arch].debian}"
+
+
+def _keep_newest(found: dict[_Key, _Newest], key: _Key, deb: Deb, entry: KernelEntry) -> None:
+    from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
+
+    if key not in found or Version(found[key].package_version) < Version(deb.version):
+        found[key] = _Newest(deb.version, entry)
+
+
+def _entry(
+    config: Config, kernel: KernelConfig, source: AptSource, key: _Key, package: str | None = None
+) -> KernelEntry:
+    """Return an entry for a series of a declared kernel's suite, or for one `package` of it."""
+    given = source.model_dump(exclude_unset=True)
+    if package is not None:
+        given["package"] = package
+    elif source.package is not None:
+        series = ".".join(str(number) for number in key[1])
+        given["package"] = _SERIES_OF_PATTERN.sub(f"{series}.*", source.package, count=1)
+    entry: dict[str, object] = {"source": {"apt": given}}
+    if kernel.arch != config.defaults.arch:
+        entry["arch"] = kernel.arch
+    return KernelEntry.model_validate(entry)
+
+
+def _declared_series(config: Config) -> Iterator[tuple[_Key, str]]:
+    """Give the declared kernels that stand for a whole series, as `6.1` and `6.1-arm64` do."""
+    for id in reversed(config.kernels):
+        kernel = config.kernel(id)
+        match = re.fullmatch(r"(\d+)\.(\d+)(?:-[a-z][a-z0-9]*)?", id)
+        if match and kernel.source.apt:
+            yield (kernel.arch, (int(match[1]), int(match[2]))), id

@@ -1,0 +1,72 @@
+"""What every source of kernels can do: the interface that the rest of `kernels` works with."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.progress import Progress
+from bpfmatrix.kernels.image import KernelImage
+from bpfmatrix.kernels.store import Store
+
+__all__ = ["IndexedSource", "KernelSource", "Offer"]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A kernel package that a source offers."""
+
+    package: str
+    version: str
+    suite: str
+    arch: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class KernelSource(ABC):
+    """Where one kernel of kernels.yaml comes from."""
+
+    kernel: KernelConfig
+
+    @abstractmethod
+    def fetch(self, store: Store, progress: Progress, same: bool) -> KernelImage:
+        """Resolve the kernel, store its image unless it is there, and let the kernel point at it.
+
+        `same` asks for the packages that the kernel resolved to before, if the source still has
+        them. BpfmatrixError or OSError if that fails; UnreachableError if only the network is to
+        blame.
+        """
+
+    def is_current(self, store: Store, image: KernelImage) -> bool:
+        """Whether a stored image is still what the source has, as far as no network tells."""
+        return True
+
+    def other_ways(self, place: str) -> str:
+        """Say how else the kernel may be had; an image that is put into `place` is one way."""
+        return f"or put an image into {place}."
+
+
+class IndexedSource(KernelSource):
+    """A source that has an index of packages, of which a copy is kept in the cache."""
+
+    @property
+    @abstractmethod
+    def index(self) -> Hashable:
+        """What identifies the index: kernels of which this is the same share one."""
+
+    @abstractmethod
+    def refresh(self, cache: Cache, progress: Progress) -> None:
+        """Fetch the index."""
+
+    @abstractmethod
+    def newest(self, cache: Cache) -> str:
+        """Return the package version that the kernel would resolve to, by the cached index.
+
+        KernelUnavailableError if the index has no such package.
+        """
+
+    def offers(self, cache: Cache, progress: Progress) -> list[Offer]:
+        """Return the kernel packages of the index, which is fetched first; none if not known."""
+        return []

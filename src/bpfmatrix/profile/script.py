@@ -1,0 +1,37 @@
+"""The Python script to profile, and the modules beside it that it imports."""
+
+import modulefinder
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpfmatrix.errors import UsageError
+
+__all__ = ["Script"]
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script and the modules beside it that it imports."""
+
+    path: Path
+    files: Mapping[str, Path]
+    """The script and these modules, by their paths relative to the script's folder."""
+
+    @classmethod
+    def find(cls, path: Path) -> "Script":
+        """Find the modules of a script; UsageError if the script does not exist."""
+        if not path.is_file():
+            raise UsageError(f"{path}: no such script")
+        path = path.absolute()
+        # This searches the script's folder only. The guest's Python has the standard library.
+        finder = modulefinder.ModuleFinder(path=[str(path.parent)])
+        found = [path]
+        try:
+            finder.run_script(str(path))
+        except (SyntaxError, ValueError):
+            pass  # the guest's Python will report the error
+        else:
+            files = (getattr(module, "__file__", None) for module in finder.modules.values())
+            found += [Path(file) for file in files if file]
+        return cls(path, {str(file.relative_to(path.parent)): file for file in found})

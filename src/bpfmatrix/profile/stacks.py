@@ -1,0 +1,64 @@
+"""Stacks of a profiled script, and the hottest lines in them."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["HotLine", "SourceLine", "Stack", "hottest"]
+
+
+@dataclass(frozen=True, order=True)
+class SourceLine:
+    """A line of source code, and the function that it belongs to."""
+
+    file: str
+    """The path of the source file; empty if no index has the code."""
+    number: int
+    """The number of the line, from 1; 0 if the instruction belongs to no line."""
+    function: str
+
+    def __str__(self) -> str:
+        """Return `file:line function`."""
+        return self.shown(self.file)
+
+    def shown(self, file: str) -> str:
+        """Return `file:line function` with another name for the file."""
+        if not self.file:
+            # For example, code from exec(), or code that Python runs before it can read files.
+            return "(code of no file)"
+        return f"{file}:{self.number or '?'} {self.function}"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack of one thread, and how many samples have it."""
+
+    lines: tuple[SourceLine, ...]
+    """The innermost line first."""
+    count: int
+    thread: int
+    """The thread's id (TID) in the guest."""
+
+
+@dataclass(frozen=True)
+class HotLine:
+    """A line, and the number of samples in which it was running."""
+
+    line: SourceLine
+    own: int
+    """Samples in which this line is the innermost."""
+    total: int
+    """Samples in which this line is anywhere in the stack."""
+
+
+def hottest(stacks: Iterable[Stack]) -> list[HotLine]:
+    """Return every line, the one with the most own samples first."""
+    own: Counter[SourceLine] = Counter()
+    total: Counter[SourceLine] = Counter()
+    for stack in stacks:
+        own[stack.lines[0]] += stack.count
+        # In a recursion, one sample has the same line several times.
+        for line in set(stack.lines):
+            total[line] += stack.count
+    hot_lines = [HotLine(line, own[line], count) for line, count in total.items()]
+    return sorted(hot_lines, key=lambda hot: (-hot.own, -hot.total, hot.line))

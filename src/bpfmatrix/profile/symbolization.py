@@ -1,0 +1,105 @@
+"""Symbolization: pylines turns the instructions in a recording's stacks into lines of source.
+
+pylines runs under the same Python that ran in the guest, so that it compiles the sources to the
+same bytecode.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import key_of
+from bpfmatrix.profile.recording import Recording
+from bpfmatrix.profile.script import Script
+from bpfmatrix.profile.stacks import SourceLine, Stack
+
+__all__ = ["symbolize"]
+
+
+def symbolize(recording: Recording, script: Script, cache: Cache) -> list[Stack]:
+    """Return the stacks of a recording, with their lines; BpfmatrixError if pylines fails."""
+    library = _library_index(recording, cache)
+    with cache.staging() as folder:
+        tree = folder / "script"
+        for name, path in script.files.items():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, tree / name)
+        _pylines(recording.interpreter, "index", str(tree), "-o", str(folder / "index"))
+        resolved = _pylines(
+            *(recording.interpreter, "resolve", "--json", str(recording.samples)),
+            *("-i", str(folder / "index"), "-i", str(library)),
+        )
+    prefix = f"{tree}{os.sep}"
+    return [_stack(json.loads(line), prefix, script) for line in resolved.splitlines()]
+
+
+def _stack(sample: dict[str, Any], prefix: str, script: Script) -> Stack:
+    def path(file: str) -> str:
+        return str(script.path.parent / file.removeprefix(prefix)) if prefix in file else file
+
+    lines = tuple(
+        SourceLine(path(frame["file"]), frame["line"] or 0, frame["function"])
+        for frame in sample["frames"]
+    )
+    return Stack(lines, sample["count"], sample["tid"])
+
+
+def _library_index(recording: Recording, cache: Cache) -> Path:
+    """Return pylines' index of the standard library, made anew only if its files have changed."""
+    files = {
+        name: path
+        for name, path in recording.python.items()
+        if name.endswith((".py", ".pyc")) and name.startswith("lib/")
+    }
+    stamps = [(name, str(path), path.stat().st_mtime_ns) for name, path in sorted(files.items())]
+    source = [(p.name, p.stat().st_mtime_ns) for p in sorted(_pylines_folder().glob("*.py"))]
+    id = key_of([stamps, source])[:32]
+    target = cache.root / "pylines" / f"{id}.index"
+    if target.exists():
+        os.utime(target)  # marks it as used, for Cache.prune_derived
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with cache.staging() as folder:
+        for name, path in files.items():
+            (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "tree" / name).symlink_to(path)
+        made = folder / "index"
+        _pylines(recording.interpreter, "index", str(folder / "tree"), "-o", str(made))
+        made.replace(target)
+    return target
+
+
+def _pylines_folder() -> Path:
+    found = importlib.util.find_spec("pylines")
+    if found is None or found.origin is None:
+        raise BpfmatrixError(
+            "this installation of bpfmatrix lacks the package pylines", "Install bpfmatrix again."
+        )
+    return Path(found.origin).parent
+
+
+def _pylines(python: Path, *words: str) -> str:
+    # This interpreter may have no packages installed. pylines needs only the standard library.
+    done = subprocess.run(
+        [python, "-X", "utf8", "-m", "pylines", *words],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(_pylines_folder().parent),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["pylines gave no reason"]
+        said = next((line for line in lines if line.startswith("error: ")), lines[-1])
+        raise BpfmatrixError(f"pylines {words[0]} failed: {said.removeprefix('error: ')}")
+    return done.stdout

@@ -1,0 +1,161 @@
+"""The workload that runs a Python script in a guest and samples its stacks there by eBPF.
+
+`ProfileWorkload` takes a `Script` and gives a `Recording`. The tracer in the guest is
+support/cmd/python-tracer.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.project import Project
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.payload import extra_files, shipped
+from bpfmatrix.payload.executables import executable
+from bpfmatrix.payload.model import Payload
+from bpfmatrix.profile.recording import Recording
+from bpfmatrix.profile.script import Script
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
+from bpfmatrix.session.json_lines import JsonLines
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.options import SessionOptions
+from bpfmatrix.session.preparation import Prepared
+from bpfmatrix.session.workload import Work, Workload
+from bpfmatrix.vm.protocol import Exited, Output, TestCommand
+
+__all__ = ["ProfileOptions", "ProfileWork", "ProfileWorkload"]
+
+# Folders of the payload.
+PYTHON_FOLDER, SCRIPTS_FOLDER = "python", "script"
+
+
+@dataclass(frozen=True)
+class ProfileOptions(SessionOptions):
+    """The options of `invoke profile-python`."""
+
+    limit_seconds: float | None = None
+    """The time limit of the script; None for the kernel's `timeout.test`."""
+
+
+class ProfileWorkload(Workload[Recording]):
+    """One Python script, to be run under the tracer."""
+
+    options: ProfileOptions
+
+    def __init__(
+        self,
+        project: Project,
+        script: Script,
+        arguments: Sequence[str],
+        options: ProfileOptions,
+        say: Callable[[str], None],
+    ) -> None:
+        """`say` is called with each piece of the script's output."""
+        super().__init__(options)
+        self._project = project
+        self._script = script
+        self._arguments = tuple(arguments)
+        self._say = say
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        """See Workload; BpfmatrixError if the host has no Python that the guest can run."""
+        project, progress = self._project, observer.progress("", "build")
+        command = ["python3", str(shipped.python_lister()), "--whole"]
+        python = extra_files.listed(project, {PYTHON_FOLDER: command}, arch, progress)
+        if not python:
+            raise BpfmatrixError(
+                f"this machine has no CPython 3.11, 3.12 or 3.13 for {arch}",
+                "Install one, or set BPFMATRIX_PYTHON to the path of one.",
+            )
+        tracer = shipped.guest_program(project, "python-tracer", arch, progress)
+        extra = {
+            **extra_files.named(project.root, project.config.payload.files),
+            **python,
+            **{f"{SCRIPTS_FOLDER}/{name}": path for name, path in self._script.files.items()},
+        }
+        tests = (executable(tracer, arch),)
+        objects = (shipped.tracer_object(project, progress),)
+        return Payload(tests, objects, dict(project.config.payload.env), extra)
+
+    def work(self, prepared: Prepared, observer: Observer) -> "ProfileWork":
+        """See Workload."""
+        words = (f"{SCRIPTS_FOLDER}/{self._script.path.name}", *self._arguments)
+        [(_, argv)] = prepared.payload.commands(None, words)
+        limit = self.options.limit_seconds or prepared.kernel.timeout.test
+        folder = self._folder(prepared.kernel)
+        return ProfileWork(prepared, TestCommand(1, argv, limit), folder, self._say)
+
+    def begin(self, kernel: KernelConfig) -> None:
+        """See Workload."""
+        shutil.rmtree(self._folder(kernel), ignore_errors=True)
+        self._folder(kernel).mkdir(parents=True)
+
+    def _folder(self, kernel: KernelConfig) -> Path:
+        return self._project.state / "profile" / kernel.id
+
+
+class ProfileWork(Work[Recording]):
+    """The run of one script on one kernel."""
+
+    def __init__(
+        self, prepared: Prepared, command: TestCommand, folder: Path, say: Callable[[str], None]
+    ) -> None:
+        super().__init__(folder)
+        self.limit_seconds = prepared.kernel.timeout.run
+        self._prepared = prepared
+        self._command = command
+        self._folder = folder
+        self._say = say
+        self._output = JsonLines()
+        self._samples: list[bytes] = []
+        self._summary: dict[str, Any] = {}
+        self._messages: list[str] = []
+        self._exited: Exited | None = None
+        self._trouble = ""
+
+    async def attend(self, entered: EnteredGuest) -> None:
+        """See Work."""
+        async for event in entered.machine.run(self._prepared.job([self._command])):
+            match event:
+                case Output():
+                    self._feed(event.data)
+                case Exited():
+                    self._exited = event
+
+    def _feed(self, data: bytes) -> None:
+        for line, event in self._output.feed(data):
+            if event is None:
+                self._messages.append(line.decode(errors="replace"))
+            elif "output" in event:
+                self._say(event["output"])
+            elif "summary" in event:
+                self._summary = event["summary"]
+            else:
+                self._samples.append(line)
+
+    async def fail(self, outcome: Outcome, reason: str) -> None:
+        """See Work."""
+        self._trouble = reason
+
+    def result(self, session: GuestSession) -> Recording:
+        """See Work; BpfmatrixError if there is neither a sample nor a summary."""
+        path, trouble, exited = self._folder / "samples.jsonl", self._trouble, self._exited
+        path.write_bytes(b"".join(line + b"\n" for line in self._samples))
+        if exited and exited.limit:
+            trouble = f"the script was stopped after its limit of {self._command.limit_seconds:g} s"
+        elif exited and not self._summary:
+            last = self._messages[-1] if self._messages else exited.reason
+            trouble = last.removeprefix("python-tracer: ")
+            trouble = trouble or "the tracer ended without a summary"
+        if not self._summary and not self._samples:
+            raise BpfmatrixError(f"no sample was taken: {trouble}")
+        python = {
+            name.removeprefix(f"{PYTHON_FOLDER}/"): file
+            for name, file in self._prepared.payload.extra.items()
+            if name.startswith(f"{PYTHON_FOLDER}/")
+        }
+        return Recording(path, python, self._summary, trouble)

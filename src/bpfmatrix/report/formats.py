@@ -1,0 +1,75 @@
+"""The formats of a report: which one the user asks for, and the report in that format."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
+from bpfmatrix.report.inputs import MERGED_SCHEMA
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Kind, Result
+
+__all__ = ["FORMATS", "choose", "merged", "render", "write"]
+
+FORMATS = ("table", "json", "junit", "markdown", "html")
+_SUFFIXES = {".json": "json", ".xml": "junit", ".md": "markdown", ".html": "html", ".htm": "html"}
+
+
+def choose(format: str, output: str) -> str:
+    """Return the requested format, by default that of the output file's suffix, else `table`.
+
+    UsageError for an unknown format.
+    """
+    if not format:
+        return _SUFFIXES.get(PurePath(output).suffix.lower(), "table")
+    if format not in FORMATS:
+        advice = f"The formats are {', '.join(FORMATS)}."
+        raise UsageError(f"--format {format}: no such format{suggestion(format, FORMATS)}", advice)
+    return format
+
+
+def render(format: str, results: Sequence[Result], title: str = "") -> str:
+    """Return the report in a format. `title` is for HTML only, such as the name of the project."""
+    from bpfmatrix.report import junit, markdown, table  # noqa: PLC0415 - `invoke -l` stays fast
+
+    if format == "json":
+        return json.dumps(merged(results), indent=1) + "\n"
+    matrix = Matrix.of(results)
+    match format:
+        case "junit":
+            return junit.render(matrix)
+        case "markdown":
+            return markdown.render(matrix)
+        case "html":
+            from bpfmatrix.report import html  # noqa: PLC0415 - as above
+
+            return html.render(matrix, title)
+    return table.to_text(matrix)
+
+
+def merged(results: Sequence[Result]) -> dict[str, object]:
+    """Return all results as one JSON object, which `inputs.read` can read."""
+    parts = {Kind.TEST: "runs", Kind.PROGRAM: "verifications"}
+    return {"schema": MERGED_SCHEMA} | {
+        name: [dataclasses.asdict(result.run) for result in results if result.kind is kind]
+        for kind, name in parts.items()
+    }
+
+
+def write(format: str, results: Sequence[Result], path: Path, title: str = "") -> int:
+    """Write a report to a file and return its size in bytes.
+
+    BpfmatrixError if the file can't be written; an existing file then stays as it is.
+    """
+    data = render(format, results, title).encode("utf-8", errors="backslashreplace")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise BpfmatrixError(f"--output {path}: {error.strerror}") from None
+    return len(data)

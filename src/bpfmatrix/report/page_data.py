@@ -1,0 +1,192 @@
+"""The data of the HTML report, as the page's script reads it (`page/report.js`).
+
+`page_data` takes a matrix and gives what JSON can hold. Outputs and logs are long, and many cells
+share them, so a `TextTable` collects them, and the data has only their numbers.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from typing import Any
+
+from bpfmatrix.host.excerpt import Excerpt
+from bpfmatrix.report.logs import read_log
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Column, Kind, Row
+from bpfmatrix.report.wording import plain
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import Statistics
+
+__all__ = ["LETTERS", "TextTable", "page_data"]
+
+LETTERS = {
+    Outcome.PASSED: "p",
+    Outcome.FAILED: "f",
+    Outcome.SKIPPED: "s",
+    Outcome.TIMEOUT: "t",
+    Outcome.PANIC: "k",
+    Outcome.LOST: "l",
+    Outcome.ERROR: "e",
+    Outcome.INTERRUPTED: "i",
+}
+"""The letter of each outcome in the data; `page/outcomes.js` has the same."""
+_NOT_RUN = "."
+_STATISTICS = tuple(field.name for field in fields(Statistics))
+# To show one text, the page unpacks its whole block, which takes some milliseconds.
+_BLOCK_CHARACTERS = 400_000
+
+
+class TextTable:
+    """The outputs and logs of a page, each distinct text once, by its number.
+
+    `limit` is the number of characters to which `add` shortens a text.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._numbers: dict[str, int] = {}
+
+    def add(self, text: str) -> int | None:
+        """Add a text, if it is new, and return its number; None if it is empty."""
+        excerpt = Excerpt(self.limit)
+        excerpt.append(text)
+        shown = plain(str(excerpt)).rstrip()
+        return self._numbers.setdefault(shown, len(self._numbers)) if shown else None
+
+    def blocks(self) -> tuple[list[int], list[list[str]]]:
+        """Return all texts in blocks, and the number of the first text of each block."""
+        starts: list[int] = []
+        blocks: list[list[str]] = []
+        size = 0
+        for text, number in self._numbers.items():
+            if not blocks or size > _BLOCK_CHARACTERS:
+                starts.append(number)
+                blocks.append([])
+                size = 0
+            blocks[-1].append(text)
+            size += len(text)
+        return starts, blocks
+
+
+def page_data(matrix: Matrix, texts: TextTable) -> dict[str, Any]:
+    """Return the data of the page, and add its long texts to `texts`.
+
+    Rows and columns are known by their numbers, and short strings by their numbers in `strings`.
+    The value of a key that few cells have is a dictionary by the number of the row.
+    """
+    groups = {(row.kind, row.group): None for row in matrix.rows}
+    group_numbers = {group: number for number, group in enumerate(groups)}
+    strings: dict[str, int] = {"": 0}
+    return {
+        "groups": [[int(kind is Kind.PROGRAM), plain(name)] for kind, name in groups],
+        "rows": [[group_numbers[row.kind, row.group], plain(row.name)] for row in matrix.rows],
+        "facts": [_facts(matrix, row) for row in matrix.rows],
+        "columns": [_column(column, matrix.rows, texts, strings) for column in matrix.columns],
+        "statistics": _statistics(matrix),
+        "strings": list(strings),
+    }
+
+
+def _facts(matrix: Matrix, row: Row) -> list[list[str]]:
+    for cell in matrix.row(row):
+        if cell and cell.facts:
+            return [[name, plain(value)] for name, value in cell.facts if name != "attached"]
+    return []
+
+
+def _column(
+    column: Column, rows: Iterable[Row], texts: TextTable, strings: dict[str, int]
+) -> dict[str, Any]:
+    rows = list(rows)
+    cells = [column.cells.get(row) for row in rows]
+    present = [(number, cell) for number, cell in enumerate(cells) if cell]
+
+    def sparse(name: str) -> dict[int, int]:
+        given = ((number, plain(getattr(cell, name))) for number, cell in present)
+        return {n: strings.setdefault(text, len(strings)) for n, text in given if text}
+
+    logs = {row: _log(column, cell.log, texts) for row, cell in _programs_with_logs(column)}
+    return {
+        "label": plain(column.label),
+        "outcome": LETTERS[column.outcome],
+        # The results of tests and of programs mostly have the same facts.
+        "facts": [[n, plain(value)] for n, value in dict.fromkeys(_column_facts(column)) if value],
+        "reasons": [plain(result.run.reason) for result in column.results if result.run.reason],
+        "consoles": [
+            number
+            for result in column.results
+            if (number := _log(column, result.run.console, texts)) is not None
+        ],
+        "cells": "".join(LETTERS[cell.outcome] if cell else _NOT_RUN for cell in cells),
+        "ms": [_ms(cell.seconds) if cell else None for cell in cells],
+        "reason": sparse("reason"),
+        "expected": sparse("expected"),
+        "code": sparse("code"),
+        "errno": sparse("errno"),
+        "source": sparse("source"),
+        "output": {n: t for n, cell in present if (t := texts.add(cell.output)) is not None},
+        "log": {n: t for n, _ in present if (t := logs.get(rows[n])) is not None},
+        "paths": {
+            n: strings.setdefault(p, len(strings)) for n, c in present if (p := plain(c.log))
+        },
+    }
+
+
+def _programs_with_logs(column: Column) -> Iterator[tuple[Row, Any]]:
+    # The log of a test is that of its whole executable, and its cell has the test's own output.
+    return (
+        (row, cell) for row, cell in column.cells.items() if row.kind is Kind.PROGRAM and cell.log
+    )
+
+
+def _log(column: Column, name: str, texts: TextTable) -> int | None:
+    for result in column.results:
+        data = read_log(result, name, 4 * texts.limit) if name else None
+        if data is not None:
+            return texts.add(data.decode("utf-8", errors="replace"))
+    return None
+
+
+def _column_facts(column: Column) -> Iterator[tuple[str, str]]:
+    for result in column.results:
+        run = result.run
+        source = run.provenance.get("source", "")
+        yield "kernel", run.kernel
+        yield "release", run.release
+        yield "arch", run.arch
+        yield "source", source if isinstance(source, str) else ""
+        yield "start", f"{run.start}, {run.accelerator}" if run.accelerator else ""
+        yield "began", run.started_at
+        if (ms := _ms(run.seconds)) is not None:
+            yield f"{result.kind}s took", f"{ms / 1000:.1f} s"
+
+
+def _ms(seconds: float) -> int | None:
+    # A result from elsewhere may have any number, also infinity.
+    return round(seconds * 1000) if 0 <= seconds < 1e9 else None
+
+
+def _statistics(matrix: Matrix) -> dict[str, list[list[int | None]]]:
+    differences = {name: _differences(matrix, name) for name in _STATISTICS}
+    return {
+        name: columns
+        for name, columns in differences.items()
+        if any(value is not None for column in columns for value in column)
+    }
+
+
+def _differences(matrix: Matrix, name: str) -> list[list[int | None]]:
+    """Return a statistic of each column and row, as its difference to the column before.
+
+    Most statistics differ little between kernels, so that the differences compress well.
+    """
+    last = [0] * len(matrix.rows)
+    columns = []
+    for column in matrix.columns:
+        differences: list[int | None] = []
+        for number, row in enumerate(matrix.rows):
+            cell = column.cells.get(row)
+            value = getattr(cell.statistics, name) if cell and cell.statistics else None
+            differences.append(None if value is None else value - last[number])
+            last[number] = last[number] if value is None else value
+        columns.append(differences)
+    return columns

@@ -1,0 +1,3 @@
+from tests.kernels.conftest import keyring
+
+__all__ = ["keyring"]

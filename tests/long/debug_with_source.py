@@ -1,0 +1,112 @@
+"""gdb in the verifier, with source and lines, and a panic's trace with them.
+
+`nox -s debug` runs it: see README.md. `kernel_build.py` uses `stops_in_the_verifier` too.
+"""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from tests.tool import Finished, ToolProject
+
+# The bpf(2) system call with BPF_PROG_LOAD, without a library: r0 = 0; exit.
+LOADER = """
+#include <linux/bpf.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(void)
+{
+	struct bpf_insn insns[] = {{.code = 0xb7}, {.code = 0x95}};
+	union bpf_attr attr;
+	int fd;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
+	attr.insns = (unsigned long)insns;
+	attr.insn_cnt = 2;
+	attr.license = (unsigned long)"GPL";
+	fd = syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr)); /* as a library probes */
+	if (fd < 0)
+		return 1;
+	strcpy(attr.prog_name, "returns_0");
+	return syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr)) < 0;
+}
+"""
+
+
+def loader(project: ToolProject) -> str:
+    """Build an executable that loads a program without a name, and then one with a name."""
+    command = ["gcc", "-x", "c", "-", "-static", "-O1", "-o", f"{project.root}/loads"]
+    subprocess.run(command, input=LOADER, text=True, check=True)
+    return "loads"
+
+
+def stops_in_the_verifier(project: ToolProject, kernel: str) -> Finished:
+    """Let gdb stop at the verifier's entry, and look at what it shows there."""
+    done = project.invoke(
+        *("debug", "--kernel", kernel, "--binary", loader(project)),
+        *("--batch", "bpf-insn; bpf-insn 1; bpf-maps; frame function bpf_check; up; bpf-progs"),
+    )
+    assert done.status == 0, done.output
+    assert re.search(
+        r"hit Breakpoint 1, do_check \(env=0xffff\w+\) at \S*kernel/bpf/verifier\.c:\d+\n",
+        done.output,
+    )
+    # A source line, and those around it.
+    assert re.search(
+        r"^\d+\tstatic int do_check\(struct bpf_verifier_env \*env\)$", done.output, re.M
+    )
+    assert "program returns_0, instruction 0 of 2\n=>    0: (b7) r0 = 0\n" in done.output
+    assert "program returns_0, instruction 1 of 2\n" in done.output
+    assert "there is no map" in done.output
+    # The one without a name is loaded, and its file is still open.
+    assert re.search(
+        r"^id +type +name +insns +address\n\d+ +socket_filter +- +2 +0xffff", done.output, re.M
+    )
+    return done
+
+
+@pytest.mark.parametrize("kernel", ["6.1"])
+def test_debians_kernel(project: ToolProject, kernel: str) -> None:
+    project.configure([kernel])
+    stops_in_the_verifier(project, kernel)
+    again = stops_in_the_verifier(project, kernel)
+    # On a machine that has nothing else to do it is 5 s.
+    assert again.seconds < 40, again.output
+
+    done, run = project.run(
+        project.script("crashes", "echo c >/proc/sysrq-trigger; sleep 60"), kernel=kernel
+    )
+    lines = [line for line in run.trace if line.startswith("sysrq_handle_crash+0x")]
+    assert re.search(r"  drivers/tty/sysrq\.c:\d+$", lines[0])
+    assert lines[0] in done.output
+
+
+def test_a_line_and_an_editor(project: ToolProject) -> None:
+    binary = loader(project)
+    words = ("debug", "--kernel", "6.1", "--binary", binary)
+    wrong = project.invoke(*words, "--break", "verifyer.c:1", "--batch", "backtrace")
+    assert wrong.status == 2
+    assert "error: --break verifyer.c:1: No source file named verifyer.c" in wrong.output
+    wrong = project.invoke(*words, "--break", "do_chek", "--batch", "backtrace")
+    assert "This kernel has do_check, do_check_common" in wrong.output
+
+    done = project.invoke(*words, "--vscode")
+    assert done.status == 0
+    [wanted] = json.loads((project.root / ".vscode/launch.json").read_text())["configurations"]
+    # Its words are gdb's.
+    lines = [
+        each["text"] for key in ("setup", "postRemoteConnect") for each in wanted[f"{key}Commands"]
+    ]
+    gdb = subprocess.run(
+        ["gdb", "-nx", "-batch", *(word for line in lines for word in ("-ex", line))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.search(
+        r"^Breakpoint 1 at .*: file \S*kernel/bpf/verifier\.c, line \d+\.$", gdb.stdout, re.M
+    )

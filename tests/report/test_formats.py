@@ -1,0 +1,22 @@
+"""Reports by the names of their formats: the JSON of merged results."""
+
+import json
+
+import pytest
+from hypothesis import given
+
+from bpfmatrix.report import formats, inputs
+from bpfmatrix.report.model import Kind, Result
+from tests.report.samples import several
+
+
+@given(several.filter(bool))
+def test_merged_results_are_read_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, results: list[Result]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "merged.json"
+    path.write_text(formats.render("json", results))
+    again = inputs.read([path])
+    found = {kind: [r.run for r in results if r.kind is kind] for kind in Kind}
+    assert [result.run for result in again] == [*found[Kind.TEST], *found[Kind.PROGRAM]]
+    assert json.loads(formats.render("json", again)) == json.loads(path.read_text())

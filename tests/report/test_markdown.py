@@ -1,0 +1,68 @@
+"""The Markdown report, read by a parser of GitHub's dialect."""
+
+import html
+
+from hypothesis import given
+from markdown_it import MarkdownIt
+
+from bpfmatrix.report import markdown
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Result
+from bpfmatrix.report.wording import plain
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
+from tests.report.samples import WILD, several
+
+
+def read_as_github_does(text: str) -> list[str]:
+    """Return the types of the page's tokens. HTML is passed through, as GitHub does it."""
+    tokens = MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(text)
+    inline = [child for token in tokens for child in token.children or ()]
+    return [token.type for token in (*tokens, *inline)]
+
+
+@given(several)
+def test_nothing_in_a_result_becomes_markdown(results: list[Result]) -> None:
+    page = markdown.render(Matrix.of(results))
+    kinds = set(read_as_github_does(page))
+    assert not kinds & {
+        "link_open",
+        "em_open",
+        "strong_open",
+        "s_open",
+        "code_inline",
+        "fence",
+        "image",
+    }
+    assert not kinds & {"bullet_list_open", "blockquote_open", "code_block", "hr"}
+    assert "@" not in page
+    for tag in ("script", "!--"):
+        assert f"<{tag}" not in page
+
+
+@given(several)
+def test_the_table_of_kernels_has_a_row_for_each(results: list[Result]) -> None:
+    matrix = Matrix.of(results)
+    lines = markdown.render(matrix).split("\n\n")[1].splitlines() if results else []
+    assert len(lines) == (len(matrix.columns) + 2 if results else 0)
+    assert len({line.count("|") for line in lines}) <= 1
+
+
+@given(several)
+def test_a_page_over_the_limit_has_no_details(results: list[Result]) -> None:
+    whole = markdown.render(Matrix.of(results))
+    cut = markdown.render(Matrix.of(results), limit=0)
+    assert len(cut) <= len(whole) + 60
+    assert "<details>" not in cut
+
+
+def test_a_failure_shows_its_output_as_it_was() -> None:
+    for wild in WILD:
+        run = KernelRun(
+            "6.1", Outcome.FAILED, tests=(TestResult("t", wild, Outcome.FAILED, 0, wild, wild),)
+        )
+        page = markdown.render(Matrix.of([Result(run)]))
+        details = page[page.index("<details>") :]
+        # As a browser shows it.
+        inside = details[details.index("<pre>") + 5 : details.rindex("</pre>")]
+        assert html.unescape(inside).rstrip() == plain(wild).rstrip()
