@@ -1,8 +1,13 @@
-"""The pipeline around a guest: what is kept of a session, however it ends."""
+"""How a session ends, and what its work is told; and kernels that can't even be prepared.
+
+Sessions have no QEMU here: the guest that they enter is one that does nothing but have a release.
+Sessions of real guests are in tests/integration.
+"""
 
 import asyncio
 import dataclasses
 import errno
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,21 +17,200 @@ import pytest
 from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
-from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Verification
-from bpfmatrix.session import pipeline
-from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, failure_of
-from bpfmatrix.session.host_files import HostFilesPlan
+from bpfmatrix.session import parallelism, pipeline
+from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
-from bpfmatrix.session.workload import MatrixWorkload, Work
-from bpfmatrix.vm.accelerator import Accelerator
+from bpfmatrix.session.workload import MatrixWorkload, Work, Workload
+from bpfmatrix.vm.machine import Machine, MachineEndedError
 from bpfmatrix.vm.protocol import GuestError, ProtocolError
+
+# What happened to a work, in order; its result is all of it.
+Calls = list[tuple[str, ...]]
+
+
+class RecordedWork(Work[Calls]):
+    """A work that records its calls. Its job is a function that it is given."""
+
+    def __init__(self, folder: Path, job: Callable[[], Awaitable[object]] | None = None) -> None:
+        super().__init__(folder)
+        self.calls: Calls = []
+        self._job = job
+
+    async def attend(self, entered: EnteredGuest) -> None:
+        self.calls.append(("attend", entered.machine.release))
+        if self._job:
+            await self._job()
+
+    async def fail(self, outcome: Outcome, reason: str) -> None:
+        self.calls.append(("fail", outcome, reason))
+
+    def close(self) -> None:
+        self.calls.append(("close",))
+
+    def result(self, session: GuestSession) -> Calls:
+        self.calls.append(("result",))
+        return self.calls
+
+
+class RecordedWorkload(Workload[Calls]):
+    """A workload of one work, in which it records its own calls too."""
+
+    def __init__(self, work: RecordedWork) -> None:
+        super().__init__(SessionOptions())
+        self._work = work
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        return Payload(())
+
+    def work(self, prepared: Prepared, observer: Observer) -> RecordedWork:
+        return self._work
+
+    def begin(self, kernel: KernelConfig) -> None:
+        self._work.calls.append(("begin", kernel.id))
+
+    def keep(self, result: Calls, observer: Observer) -> None:
+        self._work.calls.append(("keep",))
+
+
+def prepared(project: Project) -> Prepared:
+    """A prepared kernel, as far as a session that does not start a machine looks at it."""
+    found: Any = SimpleNamespace(kernel=project.config.kernel("6.1"), accelerator="tcg")
+    return cast(Prepared, found)
+
+
+async def session(project: Project, work: RecordedWork) -> Calls:
+    machine = cast(Machine, SimpleNamespace(release="6.1.192"))
+    entered = EnteredGuest(machine, "cold", work.console)
+    return await pipeline.run_prepared(
+        project, prepared(project), RecordedWorkload(work), Observer(), entered=entered
+    )
+
+
+def test_a_session_ends_with_the_result_of_its_work(
+    library_project: Project, tmp_path: Path
+) -> None:
+    calls = asyncio.run(session(library_project, RecordedWork(tmp_path)))
+    assert calls == [
+        ("begin", "6.1"),
+        ("attend", "6.1.192"),
+        ("close",),
+        ("result",),
+        ("keep",),
+    ]
+
+
+def test_a_work_that_needs_no_guest_is_not_attended(
+    library_project: Project, tmp_path: Path
+) -> None:
+    work = RecordedWork(tmp_path)
+    work.needs_guest = False
+    # Without a guest that is entered already: none is started.
+    calls = asyncio.run(
+        pipeline.run_prepared(
+            library_project, prepared(library_project), RecordedWorkload(work), Observer()
+        )
+    )
+    assert calls == [("begin", "6.1"), ("close",), ("result",), ("keep",)]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "reason"),
+    [
+        (MachineEndedError("panic", "it broke"), Outcome.PANIC, "it broke"),
+        (MachineEndedError("lost", "QEMU died"), Outcome.LOST, "QEMU died"),
+        (MachineEndedError("timeout", "not up"), Outcome.TIMEOUT, "not up"),
+        (GuestError("no such disk"), Outcome.ERROR, "no such disk"),
+        (ProtocolError("what?"), Outcome.LOST, "what?"),
+        (BpfmatrixError("no QEMU"), Outcome.ERROR, "no QEMU"),
+        # A log on a full disk, and one that may not be written.
+        (OSError(errno.ENOSPC, "No space left"), Outcome.ERROR, "a log: No space left"),
+        (PermissionError(errno.EACCES, "Denied", "x.log"), Outcome.ERROR, "x.log: Denied"),
+    ],
+)
+def test_what_ends_a_session_early_is_told_to_its_work(
+    library_project: Project, tmp_path: Path, error: Exception, outcome: Outcome, reason: str
+) -> None:
+    async def job() -> None:
+        raise error
+
+    calls = asyncio.run(session(library_project, RecordedWork(tmp_path, job)))
+    assert calls[2:] == [("fail", outcome, reason), ("close",), ("result",), ("keep",)]
+
+
+def test_a_session_over_its_limit_is_a_timeout(library_project: Project, tmp_path: Path) -> None:
+    work = RecordedWork(tmp_path, asyncio.Event().wait)  # which nobody sets
+    work.limit_seconds = 0.01
+    calls = asyncio.run(session(library_project, work))
+    reason = "the run took over 0.01 s (timeout.run)"
+    assert calls[2:] == [("fail", Outcome.TIMEOUT, reason), ("close",), ("result",), ("keep",)]
+
+
+def test_a_cancelled_session_has_a_result_and_stays_cancelled(
+    library_project: Project, tmp_path: Path
+) -> None:
+    async def cancelled() -> Calls:
+        at_work = asyncio.Event()
+
+        async def job() -> None:
+            at_work.set()
+            await asyncio.Event().wait()
+
+        work = RecordedWork(tmp_path, job)
+        task = asyncio.create_task(session(library_project, work))
+        await at_work.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return work.calls
+
+    calls = asyncio.run(cancelled())
+    assert calls[2:] == [
+        ("fail", Outcome.INTERRUPTED, "interrupted"),
+        ("result",),
+        ("keep",),
+        ("close",),
+    ]
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), TimeoutError(), BrokenPipeError(errno.EPIPE, "Broken pipe")]
+)
+def test_an_error_of_ours_passes_and_the_work_is_closed(
+    library_project: Project, tmp_path: Path, error: Exception
+) -> None:
+    async def job() -> None:
+        raise error
+
+    work = RecordedWork(tmp_path, job)
+    work.limit_seconds = 60.0
+    with pytest.raises(type(error)):
+        asyncio.run(session(library_project, work))
+    assert work.calls[2:] == [("close",)]
+
+
+class Unprepared(MatrixWorkload[KernelRun]):
+    """A workload whose kernels can't be provided."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(SessionOptions(), folder)
+        self.built: list[str] = []
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        self.built.append(arch)
+        return Payload(())
+
+    def work(self, prepared: Prepared, observer: Observer) -> Work[KernelRun]:
+        raise AssertionError(f"{prepared.kernel.id} is not there, but was prepared")
+
+    def unprepared(self, kernel: KernelConfig, reason: str) -> KernelRun:
+        return KernelRun(kernel.id, Outcome.ERROR, reason)
 
 
 class Finished(Observer):
@@ -36,244 +220,95 @@ class Finished(Observer):
         self.runs: list[KernelRun | Verification] = []
 
     def finished(self, run: KernelRun | Verification) -> None:
-        """See Observer."""
         self.runs.append(run)
 
 
-class Waiting(Work[KernelRun]):
-    """Attends its guest until it is cancelled, or fails with an error."""
-
-    def __init__(self, folder: Path, error: Exception | None = None) -> None:
-        super().__init__(folder)
-        self.needs_guest = True
-        self.attended = asyncio.Event()
-        self.closed = False
-        self._error = error
-        self._outcome, self._reason = Outcome.PASSED, ""
-
-    async def attend(self, entered: EnteredGuest) -> None:
-        """See Work."""
-        self.attended.set()
-        if self._error is not None:
-            raise self._error
-        await asyncio.Event().wait()
-
-    async def fail(self, outcome: Outcome, reason: str) -> None:
-        """See Work."""
-        self._outcome, self._reason = outcome, reason
-
-    def close(self) -> None:
-        """See Work."""
-        self.closed = True
-
-    def result(self, session: GuestSession) -> KernelRun:
-        """See Work."""
-        return KernelRun("6.1", self._outcome, self._reason)
-
-
-class WaitingWorkload(MatrixWorkload[KernelRun]):
-    """A workload whose works are `Waiting`."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(SessionOptions(), folder)
-
-    def payload(self, arch: str, observer: Observer) -> Payload:
-        """See Workload."""
-        return Payload(())
-
-    def work(self, prepared: Prepared, observer: Observer) -> Waiting:
-        """See Workload."""
-        work = Waiting(self.folder)
-        work.needs_guest = False
-        return work
-
-    def unprepared(self, kernel: KernelConfig, reason: str) -> KernelRun:
-        """See MatrixWorkload."""
-        return KernelRun(kernel.id, Outcome.ERROR, reason)
-
-
 @pytest.fixture
-def prepared(library_project: Project) -> Prepared:
-    image = KernelImage(
-        arch="x86_64",
-        release="6.1.0-56-cloud-amd64",
-        version="6.1.192",
-        digest="sha256:00",
-        boot=Path("/kernels/6.1/vmlinux"),
-        pvh=True,
-        vmlinuz=Path("/kernels/6.1/vmlinuz"),
-        modules=None,
-        provenance=Provenance("apt bookworm-security", ()),
-    )
-    return Prepared(
-        library_project.config.kernel("6.1"),
-        image,
-        Accelerator("tcg"),
-        cast(Any, SimpleNamespace(memory_bytes=512 << 20)),
-        payload=Payload(()),
-        payload_id="0123",
-        env={},
-        host_files=HostFilesPlan(),
-    )
+def without_kernels(library_project: Project) -> Project:
+    """A project whose kernels lie in folders that do not exist."""
+    kernels: dict[str, Any] = {
+        id: {"source": {"directory": f"missing-{id}"}} for id in ("5.10", "6.1", "6.12")
+    }
+    kernels["6.1-arm64"] = {"arch": "aarch64", **kernels["6.1"]}
+    config = Config.model_validate({"kernels": kernels}).at(library_project.root)
+    return dataclasses.replace(library_project, config=config)
 
 
-def guest(folder: Path) -> EnteredGuest:
-    """A guest of which only the kernel's release is known."""
-    return EnteredGuest(cast(Any, SimpleNamespace(release="6.1.0")), "cold", folder / "console")
-
-
-def test_a_cancelled_session_is_kept_as_interrupted(
-    library_project: Project, prepared: Prepared, tmp_path: Path
+def test_each_kernel_that_can_not_be_provided_has_its_result(
+    without_kernels: Project, tmp_path: Path
 ) -> None:
-    workload, observer, work = WaitingWorkload(tmp_path), Finished(), Waiting(tmp_path)
-
-    async def cancelled() -> None:
-        session = asyncio.create_task(
-            pipeline.run_prepared(
-                *(library_project, prepared, workload, observer),
-                work=work,
-                entered=guest(tmp_path),
-            )
-        )
-        await work.attended.wait()
-        session.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await session
-
-    asyncio.run(cancelled())
-    [run] = observer.runs
-    assert (run.outcome, run.reason) == (Outcome.INTERRUPTED, "interrupted")
-    assert files.read_run(tmp_path / "6.1.json") == run
-    assert work.closed
-
-
-def test_a_kernel_that_can_not_be_prepared_has_a_result_and_the_others_go_on(
-    library_project: Project, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def prepare(project: Project, kernel: KernelConfig, *_: object) -> Prepared:
-        if kernel.id != "6.1":
-            raise BpfmatrixError("no such kernel", "Name another.")
-        return prepared
-
-    monkeypatch.setattr(pipeline, "prepare", prepare)
+    ids = ["6.12", "5.10", "6.12", "6.1-arm64", "6.1"]
+    workload, observer = Unprepared(tmp_path), Finished()
     (tmp_path / "5.10").mkdir()
     (tmp_path / "5.10/old.log").touch()
-    observer = Finished()
-    runs = pipeline.run_side_by_side(
-        library_project, ["6.1", "5.10", "6.1"], WaitingWorkload(tmp_path), observer
-    )
-    assert [(run.kernel, run.outcome) for run in runs] == [
-        ("6.1", Outcome.PASSED),
-        ("5.10", Outcome.ERROR),
-    ]
-    assert runs[1].reason == "no such kernel\nName another."
-    assert files.read_run(tmp_path / "5.10.json") == runs[1]
+    results = pipeline.run_side_by_side(without_kernels, ids, workload, observer)
+    assert [result.kernel for result in results] == ["6.12", "5.10", "6.1-arm64", "6.1"]
+    assert "missing-5.10" in results[1].reason
+    assert files.read_run(tmp_path / "5.10.json") == results[1]
     assert not (tmp_path / "5.10/old.log").exists()
-    assert sorted(run.kernel for run in observer.runs) == ["5.10", "6.1"]
-
-
-def test_a_result_that_can_not_be_written_is_one_error_with_its_path(
-    library_project: Project, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Obstructed(WaitingWorkload):
-        def begin(self, kernel: KernelConfig) -> None:
-            (tmp_path / "6.1.json").mkdir()  # a folder in place of the file
-
-    monkeypatch.setattr(pipeline, "prepare", lambda *_: prepared)
-    with pytest.raises(BpfmatrixError, match=r"6\.1\.json can't be written: Is a directory"):
-        pipeline.run_side_by_side(library_project, ["6.1"], Obstructed(tmp_path), Observer())
-
-
-def test_logs_that_can_not_be_written_are_one_error_with_their_folder(
-    library_project: Project, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "prepare", lambda *_: prepared)
-    (tmp_path / "results").touch()
-    workload = WaitingWorkload(tmp_path / "results")
-    with pytest.raises(BpfmatrixError, match="results can't be written: Not a directory"):
-        pipeline.run_side_by_side(library_project, ["6.1"], workload, Observer())
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (BpfmatrixError("no QEMU"), (Outcome.ERROR, "no QEMU")),
-        (GuestError("no payload"), (Outcome.ERROR, "no payload")),
-        (ProtocolError("nonsense"), (Outcome.LOST, "nonsense")),
-        (
-            OSError(errno.ENOSPC, "No space left on device"),
-            (Outcome.ERROR, "a log: No space left on device"),
-        ),
-        (
-            PermissionError(errno.EACCES, "Permission denied", "a.log"),
-            (Outcome.ERROR, "a.log: Permission denied"),
-        ),
-    ],
-)
-def test_what_ends_a_session_early(error: Exception, expected: tuple[Outcome, str]) -> None:
-    async def work() -> None:
-        raise error
-
-    assert asyncio.run(failure_of(work(), None)) == expected
-
-
-def test_the_limit_of_a_run() -> None:
-    async def long() -> None:
-        await asyncio.Event().wait()
-
-    failure = asyncio.run(failure_of(long(), 0.01))
-    assert failure == (Outcome.TIMEOUT, "the run took over 0.01 s (timeout.run)")
-
-
-@pytest.mark.parametrize("error", [TimeoutError(), BrokenPipeError(errno.EPIPE, "Broken pipe")])
-def test_a_bug_is_not_taken_for_a_failure(error: Exception) -> None:
-    async def work() -> None:
-        raise error
-
-    with pytest.raises(type(error)):
-        asyncio.run(failure_of(work(), 60.0))
-
-
-def test_a_work_that_needs_no_guest_is_not_attended(
-    library_project: Project, prepared: Prepared, tmp_path: Path
-) -> None:
-    workload, work = WaitingWorkload(tmp_path), Waiting(tmp_path)
-    work.needs_guest = False
-    session = pipeline.run_prepared(library_project, prepared, workload, Observer(), work=work)
-    assert asyncio.run(session).outcome is Outcome.PASSED
-    assert work.closed
-    assert not work.attended.is_set()
-
-
-def test_an_error_of_ours_passes_and_the_work_is_closed(
-    library_project: Project, prepared: Prepared, tmp_path: Path
-) -> None:
-    workload, work = WaitingWorkload(tmp_path), Waiting(tmp_path, ZeroDivisionError())
-    session = pipeline.run_prepared(
-        *(library_project, prepared, workload, Observer()), work=work, entered=guest(tmp_path)
-    )
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(session)
-    assert work.closed
+    assert observer.runs == results
+    # Once for each architecture.
+    assert workload.built == ["x86_64", "aarch64"]
 
 
 def test_an_unknown_kernel_is_refused_before_anything_is_built(
-    library_project: Project, tmp_path: Path
+    without_kernels: Project, tmp_path: Path
 ) -> None:
-    class Built(WaitingWorkload):
-        def payload(self, arch: str, observer: Observer) -> Payload:
-            raise AssertionError("a payload was built")
-
+    workload = Unprepared(tmp_path)
     with pytest.raises(UsageError, match=r"no kernel '6\.2'"):
-        pipeline.run_side_by_side(library_project, ["6.1", "6.2"], Built(tmp_path), Observer())
+        pipeline.run_side_by_side(without_kernels, ["6.1", "6.2"], workload, Observer())
+    assert workload.built == []
 
 
-def test_a_single_kernel_that_can_not_be_prepared_is_an_error(
-    library_project: Project, tmp_path: Path
+def test_a_single_kernel_that_can_not_be_provided_is_an_error(
+    without_kernels: Project, tmp_path: Path
 ) -> None:
-    kernels = {"6.1": {"source": {"directory": "missing"}}}
-    config = Config.model_validate({"kernels": kernels}).at(library_project.root)
-    project = dataclasses.replace(library_project, config=config)
-    with pytest.raises(BpfmatrixError, match="missing"):
-        pipeline.run_one(project, "6.1", WaitingWorkload(tmp_path / "results"), Observer())
-    assert not (tmp_path / "results").exists()
+    workload = Unprepared(tmp_path)
+    with pytest.raises(BpfmatrixError, match=r"missing-6\.1"):
+        pipeline.run_one(without_kernels, "6.1", workload, Observer())
+    assert not list(tmp_path.glob("6.1*"))
+
+
+def test_logs_that_can_not_be_written_are_one_error_with_their_folder(
+    without_kernels: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "results").touch()
+    workload = Unprepared(tmp_path / "results")
+    with pytest.raises(BpfmatrixError, match="results can't be written: Not a directory"):
+        pipeline.run_side_by_side(without_kernels, ["6.1"], workload, Observer())
+
+
+class Obstructed(MatrixWorkload[KernelRun]):
+    """A workload without a guest, with a folder in place of its result's file."""
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        return Payload(())
+
+    def begin(self, kernel: KernelConfig) -> None:
+        (self.folder / f"{kernel.id}.json").mkdir()
+
+    def work(self, prepared: Prepared, observer: Observer) -> Work[KernelRun]:
+        class Passes(Work[KernelRun]):
+            needs_guest = False
+
+            async def attend(self, entered: EnteredGuest) -> None:
+                raise AssertionError
+
+            def result(self, session: GuestSession) -> KernelRun:
+                return KernelRun(prepared.kernel.id, Outcome.PASSED)
+
+        return Passes(self.folder)
+
+    def unprepared(self, kernel: KernelConfig, reason: str) -> KernelRun:
+        raise AssertionError(reason)
+
+
+def test_a_result_that_can_not_be_written_is_one_error_with_its_path(
+    library_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "prepare", lambda project, *_: prepared(project))
+    monkeypatch.setattr(parallelism, "machines_at_once", lambda prepared: 1)
+    workload = Obstructed(SessionOptions(), tmp_path)
+    # One error, and not the group of errors of the kernels that ran side by side.
+    with pytest.raises(BpfmatrixError, match=r"6\.1\.json can't be written: Is a directory"):
+        pipeline.run_side_by_side(library_project, ["6.1"], workload, Observer())
