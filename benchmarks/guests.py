@@ -26,7 +26,7 @@ from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.verification import ProgramResult, Verification
 from bpfmatrix.session.guest_session import EnteredGuest, enter
 from bpfmatrix.session.observer import Observer
-from bpfmatrix.session.pipeline import run_prepared
+from bpfmatrix.session.pipeline import prepare_one, run_prepared
 from bpfmatrix.session.preparation import Prepared, prepare
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.workload import SuiteWorkload
@@ -87,9 +87,7 @@ def bare_boot_seconds(project: Project, kernel: str, elf: bool, folder: Path) ->
 
 def prepared(project: Project, kernel: str, options: RunOptions) -> Prepared:
     """Prepare a machine for its start."""
-    settings = project.config.kernel(kernel)
-    payload = SuiteWorkload(project, options).payload(settings.arch, Observer())
-    return prepare(project, settings, payload, options, Observer())
+    return prepare_one(project, kernel, SuiteWorkload(project, options), Observer())
 
 
 async def run_suite(
@@ -101,9 +99,7 @@ async def run_suite(
 ) -> None:
     """Run the tests in a guest that is ready."""
     workload = SuiteWorkload(project, options)
-    work = workload.work(ready, observer)
-    workload.begin(ready.kernel)
-    await run_prepared(project, ready, work, observer, entered=entered)
+    await run_prepared(project, ready, workload, observer, entered=entered)
 
 
 def tests_seconds(project: Project, kernel: str, options: RunOptions) -> float:
@@ -112,7 +108,7 @@ def tests_seconds(project: Project, kernel: str, options: RunOptions) -> float:
     async def once() -> float:
         ready, watch = prepared(project, kernel, options), Stopwatch()
         console = project.state / "bench-console.log"
-        async with enter(project, ready, console, False, Observer()) as entered:
+        async with enter(project, ready, console, Observer()) as entered:
             await run_suite(project, ready, options, watch, entered)
         return watch.ended - watch.begun
 
@@ -124,7 +120,7 @@ def memory_bytes(project: Project, kernel: str, count: int, script: Path) -> int
 
     async def machine(ready: Prepared, number: int, all_run: asyncio.Barrier) -> None:
         console = project.state / f"bench-console-{number}.log"
-        async with enter(project, ready, console, False, Observer()) as entered:
+        async with enter(project, ready, console, Observer()) as entered:
             # All machines run at the same time while their memory is measured.
             await all_run.wait()
             await run_suite(project, ready, RunOptions(binaries=(script,)), Observer(), entered)
@@ -183,7 +179,7 @@ def parts_of_a_run(begun: float, kernel: str, binary: Path) -> dict[str, float]:
     async def machine() -> None:
         console = project.state / "bench-console.log"
         watch = Stopwatch()
-        async with enter(project, ready, console, False, Observer()) as entered:
+        async with enter(project, ready, console, Observer()) as entered:
             mark("QEMU starts and restores the guest")
             handed_over = time.monotonic()
             await run_suite(project, ready, options, watch, entered)

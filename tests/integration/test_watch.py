@@ -139,3 +139,22 @@ def test_ctrl_c_ends_a_watch_while_a_test_runs(watch: Watch) -> None:
     assert watch.end() == 0
     assert qemus_of(watch.project) == []
     assert "Traceback" not in watch.transcript
+
+
+def test_a_kernel_that_does_not_boot_is_one_sentence_and_the_next_save_tries_again(
+    project: ToolProject,
+) -> None:
+    project.script("reads", "true")
+    project.configure(
+        [KERNEL],
+        {"ebpf": None, "go": None, "binaries": ["reads"]},
+        kernel_args=["rdinit=/nonexistent"],
+    )
+    message = f"{KERNEL}: the guest did not become ready: VFS: Unable to mount root fs"
+    with Watch(project) as watch:
+        watch.expect(message, 120)
+        project.script("reads", "true # saved")
+        watch.expect(message, 120)
+        watch.interrupt()
+        assert watch.end() == 0
+    assert "Traceback" not in watch.transcript

@@ -6,6 +6,7 @@ Sessions of real guests are in tests/integration.
 
 import asyncio
 import dataclasses
+import errno
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +18,16 @@ from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.payload.model import Payload
+from bpfmatrix.results import files
+from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.session import pipeline
+from bpfmatrix.results.verification import Verification
+from bpfmatrix.session import parallelism, pipeline
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
-from bpfmatrix.session.workload import MatrixWorkload, Work
+from bpfmatrix.session.workload import MatrixWorkload, Work, Workload
 from bpfmatrix.vm.machine import Machine, MachineEndedError
 from bpfmatrix.vm.protocol import GuestError, ProtocolError
 
@@ -55,6 +59,26 @@ class RecordedWork(Work[Calls]):
         return self.calls
 
 
+class RecordedWorkload(Workload[Calls]):
+    """A workload of one work, in which it records its own calls too."""
+
+    def __init__(self, work: RecordedWork) -> None:
+        super().__init__(SessionOptions())
+        self._work = work
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        return Payload(())
+
+    def work(self, prepared: Prepared, observer: Observer) -> RecordedWork:
+        return self._work
+
+    def begin(self, kernel: KernelConfig) -> None:
+        self._work.calls.append(("begin", kernel.id))
+
+    def keep(self, result: Calls, observer: Observer) -> None:
+        self._work.calls.append(("keep",))
+
+
 def prepared(project: Project) -> Prepared:
     """A prepared kernel, as far as a session that does not start a machine looks at it."""
     found: Any = SimpleNamespace(kernel=project.config.kernel("6.1"), accelerator="tcg")
@@ -65,7 +89,7 @@ async def session(project: Project, work: RecordedWork) -> Calls:
     machine = cast(Machine, SimpleNamespace(release="6.1.192"))
     entered = EnteredGuest(machine, "cold", work.console)
     return await pipeline.run_prepared(
-        project, prepared(project), work, Observer(), entered=entered
+        project, prepared(project), RecordedWorkload(work), Observer(), entered=entered
     )
 
 
@@ -73,7 +97,13 @@ def test_a_session_ends_with_the_result_of_its_work(
     library_project: Project, tmp_path: Path
 ) -> None:
     calls = asyncio.run(session(library_project, RecordedWork(tmp_path)))
-    assert calls == [("attend", "6.1.192"), ("close",), ("result",)]
+    assert calls == [
+        ("begin", "6.1"),
+        ("attend", "6.1.192"),
+        ("close",),
+        ("result",),
+        ("keep",),
+    ]
 
 
 def test_a_work_that_needs_no_guest_is_not_attended(
@@ -83,9 +113,11 @@ def test_a_work_that_needs_no_guest_is_not_attended(
     work.needs_guest = False
     # Without a guest that is entered already: none is started.
     calls = asyncio.run(
-        pipeline.run_prepared(library_project, prepared(library_project), work, Observer())
+        pipeline.run_prepared(
+            library_project, prepared(library_project), RecordedWorkload(work), Observer()
+        )
     )
-    assert calls == [("close",), ("result",)]
+    assert calls == [("begin", "6.1"), ("close",), ("result",), ("keep",)]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +129,9 @@ def test_a_work_that_needs_no_guest_is_not_attended(
         (GuestError("no such disk"), Outcome.ERROR, "no such disk"),
         (ProtocolError("what?"), Outcome.LOST, "what?"),
         (BpfmatrixError("no QEMU"), Outcome.ERROR, "no QEMU"),
+        # A log on a full disk, and one that may not be written.
+        (OSError(errno.ENOSPC, "No space left"), Outcome.ERROR, "a log: No space left"),
+        (PermissionError(errno.EACCES, "Denied", "x.log"), Outcome.ERROR, "x.log: Denied"),
     ],
 )
 def test_what_ends_a_session_early_is_told_to_its_work(
@@ -106,7 +141,7 @@ def test_what_ends_a_session_early_is_told_to_its_work(
         raise error
 
     calls = asyncio.run(session(library_project, RecordedWork(tmp_path, job)))
-    assert calls[1:] == [("fail", outcome, reason), ("close",), ("result",)]
+    assert calls[2:] == [("fail", outcome, reason), ("close",), ("result",), ("keep",)]
 
 
 def test_a_session_over_its_limit_is_a_timeout(library_project: Project, tmp_path: Path) -> None:
@@ -114,7 +149,7 @@ def test_a_session_over_its_limit_is_a_timeout(library_project: Project, tmp_pat
     work.limit_seconds = 0.01
     calls = asyncio.run(session(library_project, work))
     reason = "the run took over 0.01 s (timeout.run)"
-    assert calls[1:] == [("fail", Outcome.TIMEOUT, reason), ("close",), ("result",)]
+    assert calls[2:] == [("fail", Outcome.TIMEOUT, reason), ("close",), ("result",), ("keep",)]
 
 
 def test_a_cancelled_session_has_a_result_and_stays_cancelled(
@@ -136,42 +171,56 @@ def test_a_cancelled_session_has_a_result_and_stays_cancelled(
         return work.calls
 
     calls = asyncio.run(cancelled())
-    assert calls[1:] == [("fail", Outcome.INTERRUPTED, "interrupted"), ("result",), ("close",)]
+    assert calls[2:] == [
+        ("fail", Outcome.INTERRUPTED, "interrupted"),
+        ("result",),
+        ("keep",),
+        ("close",),
+    ]
 
 
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), TimeoutError(), BrokenPipeError(errno.EPIPE, "Broken pipe")]
+)
 def test_an_error_of_ours_passes_and_the_work_is_closed(
-    library_project: Project, tmp_path: Path
+    library_project: Project, tmp_path: Path, error: Exception
 ) -> None:
     async def job() -> None:
-        raise ZeroDivisionError
+        raise error
 
     work = RecordedWork(tmp_path, job)
-    with pytest.raises(ZeroDivisionError):
+    work.limit_seconds = 60.0
+    with pytest.raises(type(error)):
         asyncio.run(session(library_project, work))
-    assert work.calls[1:] == [("close",)]
+    assert work.calls[2:] == [("close",)]
 
 
-class Unprepared(MatrixWorkload[str]):
-    """A workload whose kernels can't be provided. A result is the reason."""
+class Unprepared(MatrixWorkload[KernelRun]):
+    """A workload whose kernels can't be provided."""
 
-    def __init__(self) -> None:
-        super().__init__(SessionOptions())
+    def __init__(self, folder: Path) -> None:
+        super().__init__(SessionOptions(), folder)
         self.built: list[str] = []
-        self.begun: list[str] = []
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         self.built.append(arch)
         return Payload(())
 
-    def work(self, prepared: Prepared, observer: Observer) -> Work[str]:
+    def work(self, prepared: Prepared, observer: Observer) -> Work[KernelRun]:
         raise AssertionError(f"{prepared.kernel.id} is not there, but was prepared")
 
-    def begin(self, kernel: KernelConfig) -> None:
-        self.begun.append(kernel.id)
+    def unprepared(self, kernel: KernelConfig, reason: str) -> KernelRun:
+        return KernelRun(kernel.id, Outcome.ERROR, reason)
 
-    def unprepared(self, kernel: KernelConfig, reason: str, observer: Observer) -> str:
-        assert self.begun[-1] == kernel.id, "an earlier result was not cleared"
-        return f"{kernel.id}: {reason}"
+
+class Finished(Observer):
+    """Records the results that are reported."""
+
+    def __init__(self) -> None:
+        self.runs: list[KernelRun | Verification] = []
+
+    def finished(self, run: KernelRun | Verification) -> None:
+        self.runs.append(run)
 
 
 @pytest.fixture
@@ -185,25 +234,81 @@ def without_kernels(library_project: Project) -> Project:
     return dataclasses.replace(library_project, config=config)
 
 
-def test_each_kernel_that_can_not_be_provided_has_its_result(without_kernels: Project) -> None:
+def test_each_kernel_that_can_not_be_provided_has_its_result(
+    without_kernels: Project, tmp_path: Path
+) -> None:
     ids = ["6.12", "5.10", "6.12", "6.1-arm64", "6.1"]
-    workload = Unprepared()
-    results = pipeline.run_side_by_side(without_kernels, ids, workload, Observer())
-    assert [result.split(":")[0] for result in results] == ["6.12", "5.10", "6.1-arm64", "6.1"]
-    assert "missing-5.10" in results[1]
+    workload, observer = Unprepared(tmp_path), Finished()
+    (tmp_path / "5.10").mkdir()
+    (tmp_path / "5.10/old.log").touch()
+    results = pipeline.run_side_by_side(without_kernels, ids, workload, observer)
+    assert [result.kernel for result in results] == ["6.12", "5.10", "6.1-arm64", "6.1"]
+    assert "missing-5.10" in results[1].reason
+    assert files.read_run(tmp_path / "5.10.json") == results[1]
+    assert not (tmp_path / "5.10/old.log").exists()
+    assert observer.runs == results
     # Once for each architecture.
     assert workload.built == ["x86_64", "aarch64"]
 
 
-def test_an_unknown_kernel_is_refused_before_anything_is_built(without_kernels: Project) -> None:
-    workload = Unprepared()
+def test_an_unknown_kernel_is_refused_before_anything_is_built(
+    without_kernels: Project, tmp_path: Path
+) -> None:
+    workload = Unprepared(tmp_path)
     with pytest.raises(UsageError, match=r"no kernel '6\.2'"):
         pipeline.run_side_by_side(without_kernels, ["6.1", "6.2"], workload, Observer())
     assert workload.built == []
 
 
-def test_a_single_kernel_that_can_not_be_provided_is_an_error(without_kernels: Project) -> None:
-    workload = Unprepared()
+def test_a_single_kernel_that_can_not_be_provided_is_an_error(
+    without_kernels: Project, tmp_path: Path
+) -> None:
+    workload = Unprepared(tmp_path)
     with pytest.raises(BpfmatrixError, match=r"missing-6\.1"):
         pipeline.run_one(without_kernels, "6.1", workload, Observer())
-    assert workload.begun == []
+    assert not list(tmp_path.glob("6.1*"))
+
+
+def test_logs_that_can_not_be_written_are_one_error_with_their_folder(
+    without_kernels: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "results").touch()
+    workload = Unprepared(tmp_path / "results")
+    with pytest.raises(BpfmatrixError, match="results can't be written: Not a directory"):
+        pipeline.run_side_by_side(without_kernels, ["6.1"], workload, Observer())
+
+
+class Obstructed(MatrixWorkload[KernelRun]):
+    """A workload without a guest, with a folder in place of its result's file."""
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        return Payload(())
+
+    def begin(self, kernel: KernelConfig) -> None:
+        (self.folder / f"{kernel.id}.json").mkdir()
+
+    def work(self, prepared: Prepared, observer: Observer) -> Work[KernelRun]:
+        class Passes(Work[KernelRun]):
+            needs_guest = False
+
+            async def attend(self, entered: EnteredGuest) -> None:
+                raise AssertionError
+
+            def result(self, session: GuestSession) -> KernelRun:
+                return KernelRun(prepared.kernel.id, Outcome.PASSED)
+
+        return Passes(self.folder)
+
+    def unprepared(self, kernel: KernelConfig, reason: str) -> KernelRun:
+        raise AssertionError(reason)
+
+
+def test_a_result_that_can_not_be_written_is_one_error_with_its_path(
+    library_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "prepare", lambda project, *_: prepared(project))
+    monkeypatch.setattr(parallelism, "machines_at_once", lambda prepared: 1)
+    workload = Obstructed(SessionOptions(), tmp_path)
+    # One error, and not the group of errors of the kernels that ran side by side.
+    with pytest.raises(BpfmatrixError, match=r"6\.1\.json can't be written: Is a directory"):
+        pipeline.run_side_by_side(library_project, ["6.1"], workload, Observer())

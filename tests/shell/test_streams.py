@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from bpfmatrix.shell.streams import Input, Output, are_one
+from bpfmatrix.shell.streams import InputStream, OutputStream, are_one
 
 BOUNDARY = b"0123456789abcdef"
 
@@ -18,7 +18,7 @@ def test_an_input_is_passed_on_up_to_its_end() -> None:
         ours, guests = socket.socketpair()
         with ours, guests:
             guests.settimeout(10)
-            Input(reading, ours).start()
+            InputStream(reading, ours).start()
             content = os.urandom(1 << 20)
             writer = threading.Thread(target=_write, args=(writing, content))
             writer.start()
@@ -46,7 +46,7 @@ def test_an_output_ends_at_its_boundary() -> None:
         reading, writing = os.pipe()
         ours, guests = socket.socketpair()
         with ours, guests:
-            output = Output(writing, ours, BOUNDARY, lambda: None)
+            output = OutputStream(writing, ours, BOUNDARY, lambda: None)
             output.start()
             guests.sendall(b"hello " + BOUNDARY[:5] + b" there" + BOUNDARY[:9])
             guests.sendall(BOUNDARY[9:])
@@ -66,7 +66,7 @@ def test_a_closed_output_is_reported_once_and_the_guest_can_write_on() -> None:
         told: list[None] = []
         with ours, guests:
             guests.settimeout(10)
-            output = Output(writing, ours, BOUNDARY, lambda: told.append(None))
+            output = OutputStream(writing, ours, BOUNDARY, lambda: told.append(None))
             output.start()
             await asyncio.to_thread(guests.sendall, bytes(4 << 20) + BOUNDARY)
             await asyncio.wait_for(output.done.wait(), 10)
@@ -88,7 +88,7 @@ def test_ctrl_bracket_three_times_ends_a_terminal(typed: bytes, ends: bool) -> N
         called = asyncio.Event()
         with ours, guests:
             guests.setblocking(False)
-            Input(reading, ours, called.set).start()
+            InputStream(reading, ours, called.set).start()
             os.write(writing, typed)
             passed_on = asyncio.create_task(asyncio.get_running_loop().sock_recv(guests, 100))
             waiting = asyncio.create_task(called.wait())

@@ -11,7 +11,7 @@ from bpfmatrix.payload.go import run_arguments
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite import gotest
-from bpfmatrix.suite.gotest import GoOutput, Throttle, said
+from bpfmatrix.suite.gotest import GoOutput, Throttle, failure_reason
 from tests.goproject import GoModule
 
 
@@ -175,4 +175,4 @@ def test_the_throttle_cuts_a_flood_and_says_so() -> None:
     ],
 )
 def test_the_reason_is_a_panic_or_the_last_line_of_the_test(output: str, line: str) -> None:
-    assert said(output) == line
+    assert failure_reason(output) == line

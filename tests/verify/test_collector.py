@@ -13,7 +13,9 @@ from bpfmatrix.config.models import Expectation
 from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult
-from bpfmatrix.verify.collector import Collector, Judge, LoadedObject
+from bpfmatrix.verify.collector import Collector
+from bpfmatrix.verify.judge import Judge
+from bpfmatrix.verify.objects import LoadedObject
 from tests.verify.test_verifierlog import OLD
 
 SUBJECTS = {
@@ -67,7 +69,7 @@ def test_events_come_in_pieces(cuts: list[int]) -> None:
     assert found.programs[0].statistics.instructions_processed == 9
     assert [one.object for one in found.maps] == ["ebpf/a.o"]
     assert found.ended == 1
-    assert not found.said
+    assert not found.messages
 
 
 @given(st.integers(0, len(WHOLE)), st.sampled_from((Outcome.PANIC, Outcome.LOST)))
@@ -132,7 +134,7 @@ def test_what_is_no_event_is_what_the_loader_said(line: bytes) -> None:
     found.feed(line)
     found.close()
     assert not found.programs
-    assert found.said
+    assert found.messages
 
 
 @given(st.binary(max_size=300))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.verify.source import annotate, explain
-from bpfmatrix.verify.verifierlog import Line, lines_of, rejection, walks
+from bpfmatrix.verify.verifierlog import LineInfo, lines_of, rejection, walks
 
 # What 5.10 and 7.3 say of the same program: a lookup's result used without a check.
 OLD = """\
@@ -40,9 +40,9 @@ stack depth 4
 processed 4 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
 """
 LINES = [
-    Line(0, "../ebpf/sample.bpf.c", 10, "int on_sample(void *ctx)"),
-    Line(2, "../ebpf/sample.bpf.c", 12, "\t__u64 *count = bpf_map_lookup_elem(&counts, &key);"),
-    Line(3, "../ebpf/sample.bpf.c", 13, "\t*count += 1;"),
+    LineInfo(0, "../ebpf/sample.bpf.c", 10, "int on_sample(void *ctx)"),
+    LineInfo(2, "../ebpf/sample.bpf.c", 12, "\t__u64 *count = bpf_map_lookup_elem(&counts, &key);"),
+    LineInfo(3, "../ebpf/sample.bpf.c", 13, "\t*count += 1;"),
 ]
 
 
@@ -153,7 +153,7 @@ def test_the_explanation_of_new_kernels_is_left_to_the_log() -> None:
     st.dictionaries(st.integers(0, 40), st.integers(1, 9), max_size=10),
 )
 def test_no_walk_and_no_instruction_is_lost(path: list[int], begins: dict[int, int]) -> None:
-    lines = [Line(begin, "a.c", number, f"line {number}") for begin, number in begins.items()]
+    lines = [LineInfo(begin, "a.c", number, f"line {number}") for begin, number in begins.items()]
     log = [f"{number}: (bf) r1 = r2" for number in path]
     found = annotate(log, lines, 50)
     whole = [line for file in found.files.values() for line in file]

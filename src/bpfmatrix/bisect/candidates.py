@@ -1,7 +1,7 @@
-"""The kernels between two ends that may be tried, and the releases that no source has.
+"""The kernels that a bisection may try, and the releases between them that no source has.
 
-One kernel stands for each series (`6.1`). Releases of one series are only told apart where both
-ends are of that series: stable series go on side by side, so that their releases have no order.
+There is one kernel for each series (`6.1`). Single releases are only tried if both ends are of the
+same series: stable series are maintained side by side, so the releases of several have no order.
 """
 
 from collections.abc import Iterable
@@ -14,23 +14,23 @@ from bpfmatrix.kernels.series import Available, LeftOut
 
 __all__ = ["Candidates", "between"]
 
-# The last series of a major release, as kernel.org has them; the newest major has none yet.
+# The last minor number of each major release (kernel.org); the newest major has none yet.
 _LAST_MINOR = {3: 19, 4: 20, 5: 19, 6: 19}
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What lies between two ends, and the ends themselves."""
+    """The two ends of a bisection, and the kernels between them."""
 
     config: Config
-    """With an entry for each kernel."""
+    """A configuration with an entry for each kernel."""
     ids: tuple[str, ...]
-    """Oldest first. The first and the last one are the ends."""
+    """The ids of the kernels, oldest first. The first and the last one are the ends."""
     missing: tuple[LeftOut, ...]
-    """Series between the ends that a source has only in part."""
+    """The series between the ends that a source has only in part."""
 
     def missing_between(self, one: str, other: str) -> list[LeftOut]:
-        """Return those of the missing series that lie between two kernels."""
+        """Return the missing series that lie between two kernels."""
         low, high = sorted(_release(id)[:2] for id in (one, other))
         return [gone for gone in self.missing if low < _release(gone.id)[:2] < high]
 
@@ -41,7 +41,11 @@ class Candidates:
 
 
 def between(available: Available, one: str, other: str) -> Candidates:
-    """Return the kernels from one end to the other; UsageError where these are no two ends."""
+    """Return the kernels from one end to the other, which are ids in any order.
+
+    UsageError if an id does not begin with a release, if both are the same release, or if they are
+    of different architectures.
+    """
     kernels = {**available.releases, **available.config.kernels}
     config = available.config.model_copy(update={"kernels": kernels})
     ends = sorted((one, other), key=_release)
@@ -91,7 +95,11 @@ def _release(id: str) -> tuple[int, ...]:
 
 
 def _one_of_each_series(ids: Iterable[str], preferred: set[str]) -> list[str]:
-    """Choose a series' own entry before single releases of it, and of these the newest."""
+    """Return one id for each series.
+
+    An id in `preferred` is taken before others, a series before its releases, and a newer release
+    before an older one.
+    """
     best: dict[tuple[int, ...], str] = {}
     for id in sorted(ids, key=lambda id: (id in preferred, len(_release(id)) == 2, _release(id))):
         best[_release(id)[:2]] = id

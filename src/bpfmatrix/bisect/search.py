@@ -1,49 +1,52 @@
-"""The search itself: where between two ends an answer changes, with as few questions as may be."""
+"""The search of a bisection: between which two kernels the answer changes, in few trials."""
 
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Answer", "EndError", "Found", "search"]
+__all__ = ["Answer", "EndError", "SearchResult", "search"]
 
 
 class Answer(enum.StrEnum):
-    """What one kernel says."""
+    """The answer of one kernel's trial."""
 
     GOOD = "good"
     BAD = "bad"
     UNKNOWN = "unknown"
-    """It can't be tried, or does not tell."""
+    """The kernel could not be tried, or its trial decides nothing."""
 
     @property
     def opposite(self) -> "Answer":
-        """The other one of good and bad."""
+        """Bad for good, and good for bad."""
         return {Answer.GOOD: Answer.BAD, Answer.BAD: Answer.GOOD}.get(self, self)
 
 
 class EndError(Exception):
-    """An end is not what it was said to be. `args` are the kernel, what was said, what it is."""
+    """The answer of an end is not what the user said.
+
+    `args` are the kernel, the answer that the user named, and the answer of its trial.
+    """
 
 
 @dataclass(frozen=True)
-class Found:
-    """Where the answer changes: between `before` and `after`, both of which were tried."""
+class SearchResult:
+    """The answer changes between `before` and `after`, both of which were tried."""
 
     before: str
     after: str
     unknown: tuple[str, ...] = ()
-    """Kernels between the two, of which nothing is known."""
+    """The kernels between the two, whose answers are unknown."""
     answers: dict[str, Answer] = field(default_factory=dict)
-    """All that were tried, in that order."""
+    """The answers of all kernels that were tried, in the order of the trials."""
 
 
-def search(kernels: Sequence[str], first: Answer, ask: Callable[[str], Answer]) -> Found:
-    """Find where along `kernels`, in order, the answer changes from `first` to its opposite.
+def search(kernels: Sequence[str], first: Answer, ask: Callable[[str], Answer]) -> SearchResult:
+    """Find where in `kernels`, which are in order, the answer changes from `first` to its opposite.
 
-    The first and the last kernel are believed to be what they were said to be, until the change
-    was found next to one of them; then it is asked too. Each kernel is asked once at most. If the
-    answer changes several times, one of the changes is found. A kernel that does not tell is passed
-    over for the nearest to it. EndError where an end is not what was said, or does not tell.
+    Each kernel is tried at most once. The two ends are tried last, and only if the change is next
+    to them. If the answer changes several times, one of the changes is found. In place of a kernel
+    whose answer is unknown, the one nearest to the middle is tried. EndError if the answer of an
+    end is not what the user said, or unknown.
     """
     answers: dict[str, Answer] = {}
     low, high = 0, len(kernels) - 1
@@ -65,4 +68,4 @@ def search(kernels: Sequence[str], first: Answer, ask: Callable[[str], Answer]) 
     for index, said in ((low, first), (high, first.opposite)):
         if (answer := asked(index)) is not said:
             raise EndError(kernels[index], said, answer)
-    return Found(kernels[low], kernels[high], tuple(kernels[low + 1 : high]), answers)
+    return SearchResult(kernels[low], kernels[high], tuple(kernels[low + 1 : high]), answers)

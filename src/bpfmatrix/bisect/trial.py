@@ -1,4 +1,4 @@
-"""What one kernel is asked: whether a program loads there, or whether tests pass there."""
+"""A trial of a bisection: whether a program loads, or whether tests pass, on one kernel."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,31 +14,32 @@ from bpfmatrix.session.pipeline import run_one, run_side_by_side
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.workload import SuiteWorkload
 from bpfmatrix.verify.options import VerifyOptions
+from bpfmatrix.verify.plan import IGNORE_REQUIREMENTS
 from bpfmatrix.verify.workload import VerifyWorkload
 
 __all__ = ["Trial", "of_program", "of_tests"]
 
-# What objects declare that they need would answer in the kernel's place.
-_IGNORE = "BPFMATRIX_IGNORE_REQUIREMENTS"
-
 
 @dataclass(frozen=True)
 class Trial:
-    """What one kernel said."""
+    """The result of one kernel's trial."""
 
     answer: Answer
     reason: str = ""
-    """Why it is not good."""
+    """Why the answer is not good, or empty."""
     version: str = ""
-    """The upstream release that ran; empty where none did."""
+    """The upstream release that ran, such as `6.1.192`; empty if none ran."""
     seconds: float = 0.0
+    """How long the kernel's run took."""
 
 
 def _for_trials(project: Project) -> Project:
-    """Return the project with nothing in it that answers in a kernel's place."""
+    """Return the project without anything that decides a trial before the kernel does.
+
+    That is what objects declare to need, and what kernels.yaml expects to fail.
+    """
     payload = project.config.payload
-    payload = payload.model_copy(update={"env": {**payload.env, _IGNORE: "1"}})
-    # What is expected to fail somewhere is what is looked for here.
+    payload = payload.model_copy(update={"env": {**payload.env, IGNORE_REQUIREMENTS: "1"}})
     config = project.config.model_copy(update={"payload": payload, "expect": []})
     return dataclasses.replace(project, config=config)
 
@@ -46,7 +47,10 @@ def _for_trials(project: Project) -> Project:
 def of_program(
     project: Project, options: VerifyOptions, program: str, observer: Observer
 ) -> Callable[[str], Trial]:
-    """Return what loads one program on a kernel. UsageError, at once, where no object has it."""
+    """Return the function that tries to load one program on the kernel with an id.
+
+    UsageError, before any trial, if no object has the program.
+    """
     project = _for_trials(project)
     options = dataclasses.replace(options, only=(program,))
     workload = VerifyWorkload.make(project, options, observer, project.state / "bisect")
@@ -71,7 +75,10 @@ def of_program(
 def of_tests(
     project: Project, options: RunOptions, skipped: Answer, observer: Observer
 ) -> Callable[[str], Trial]:
-    """Return what runs tests on a kernel; `skipped` is the answer of one that skips all of them."""
+    """Return the function that runs the tests on the kernel with an id.
+
+    `skipped` is the answer of a kernel on which all tests are skipped.
+    """
     project = _for_trials(project)
     workload = SuiteWorkload(project, options)
 
@@ -95,6 +102,6 @@ def _answer(run: KernelRun, skipped: Answer) -> Answer:
             return skipped
         case Outcome.ERROR | Outcome.LOST | Outcome.INTERRUPTED:
             return Answer.UNKNOWN
-        case Outcome.TIMEOUT if not run.tests:  # of the boot
+        case Outcome.TIMEOUT if not run.tests:  # the boot took too long
             return Answer.UNKNOWN
     return Answer.BAD

@@ -1,16 +1,16 @@
-"""`invoke debug` on the console."""
+"""What the task `debug` does: run the tests under gdb, with the console of a run."""
 
 from bpfmatrix.cli.progress_bar import shown
 from bpfmatrix.cli.suite_output import SuiteConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.debug import session
-from bpfmatrix.debug.session import DebugOptions
+from bpfmatrix.debug.options import DebugOptions
 from bpfmatrix.suite.options import RunOptions
 
 __all__ = ["debug"]
 
 
 def debug(project: Project, id: str, tests: RunOptions, options: DebugOptions) -> int:
-    """Run the tests on one kernel under gdb; returns the exit status."""
+    """Run the tests on one kernel under gdb, and return the exit status."""
     console = SuiteConsole(project, [id], tests.binaries)
     return session.debug(project, id, tests, options, console, shown)

@@ -1,10 +1,14 @@
-"""gdb as a program: which one debugs an architecture, and the files that it is started with."""
+"""gdb as a program: which one debugs an architecture, the files it is started with, its process."""
 
+import asyncio
+import contextlib
 import json
+import os
 import platform
 import shlex
+import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,23 +16,26 @@ from pathlib import Path
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host import tools
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
 __all__ = ["Gdb", "nearest"]
 
 DEFAULT_BREAKPOINTS = ("do_check", "do_check_common", "bpf_check")
-"""The verifier's entry: the first of these that a kernel has. gcc puts `do_check`, a static
-function with one caller, into `do_check_common`; without DWARF its name is then gone."""
+"""The entry of the verifier is the first of these functions that a kernel has. gcc inlines
+`do_check`, a static function with one caller, into `do_check_common`; without DWARF, its name is
+then lost."""
 
-# What a library loads to find out what the kernel can do has no name.
+# The programs that libraries load to probe the kernel's features have no name.
 _NAMED = "env->prog->aux->name[0] != 0"
 _STOPPED = "stopped"
+# The beginning of the line in which in_gdb.py prints its answer.
 _MARK = "bpfmatrix:"
 
 
 @dataclass(frozen=True)
 class Gdb:
-    """A gdb for one kernel, and the folder in which its files are written."""
+    """A gdb for one kernel, and the folder that its files are written to."""
 
     program: Path
     symbols: Symbols
@@ -37,19 +44,19 @@ class Gdb:
 
     @classmethod
     def find(cls, arch: str, symbols: Symbols, cache: Cache, folder: Path) -> "Gdb":
-        """Return one that knows the architecture; ToolMissingError where there is none."""
+        """Return a gdb that knows the architecture; ToolMissingError if there is none."""
         if platform.machine() == arch:
             program = tools.find("gdb") or tools.require("gdb-multiarch", "gdb")
         else:
             program = tools.require("gdb-multiarch", "gdb-multiarch")
         return cls(program, symbols, cache, folder)
 
-    def resolve(self, wanted: Sequence[str]) -> tuple[str, ...]:
-        """Return where to set the breakpoints, or the default one if none is wanted.
+    def resolve(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the locations of these breakpoints, or of the default one if `names` is empty.
 
-        UsageError for one that this kernel does not have, with the names nearest to it.
+        UsageError if the kernel has no such function or line, with the names most similar to it.
         """
-        candidates = list(dict.fromkeys([*wanted, *DEFAULT_BREAKPOINTS]))
+        candidates = list(dict.fromkeys([*names, *DEFAULT_BREAKPOINTS]))
         done = self._ask(f"bpfmatrix_resolve({json.dumps(candidates)})")
         answers: dict[str, dict[str, str]] = {}
         for line in done.stdout.splitlines():
@@ -58,7 +65,7 @@ class Gdb:
         if not answers:
             said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
             raise UsageError(f"gdb can't read {self.symbols.vmlinux}: {said[-1]}")
-        if not wanted:
+        if not names:
             there = [answers[n]["location"] for n in candidates if "location" in answers[n]]
             if not there:
                 raise UsageError(
@@ -66,17 +73,17 @@ class Gdb:
                     "Name a breakpoint with --break.",
                 )
             return (f"{there[0]} if {_NAMED}",) if self.symbols.has_types else (there[0],)
-        for name in wanted:
+        for name in names:
             if wrong := answers[name].get("error"):
                 known = [n for n in DEFAULT_BREAKPOINTS if "location" in answers[n]]
                 raise UsageError(f"--break {name}: {wrong.rstrip('.')}", self._advice(name, known))
-        return tuple(answers[name]["location"] for name in wanted)
+        return tuple(answers[name]["location"] for name in names)
 
-    def _advice(self, name: str, there: Sequence[str]) -> str:
+    def _advice(self, name: str, known: Sequence[str]) -> str:
         if ":" in name:
             return "Files are named as in the source tree: --break kernel/bpf/verifier.c:12345."
-        # Of those that are no function of their own, as do_check, the symbols do not tell.
-        names = {symbol.name for symbol in elf.symbols(self.symbols.vmlinux)} | {*there}
+        # An inlined function, such as do_check, is not among the symbols.
+        names = {symbol.name for symbol in elf.symbols(self.symbols.vmlinux)} | {*known}
         near = nearest(name, names)
         return f"This kernel has {', '.join(near)}." if near else ""
 
@@ -93,7 +100,10 @@ class Gdb:
         )
 
     def write(self, port: int, breakpoints: Sequence[str], paged: bool) -> Path:
-        """Write the file of commands that connects and runs to the first breakpoint."""
+        """Write the file of gdb commands that connects, and runs to the first breakpoint.
+
+        With `paged`, gdb stops after each screenful of output.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _STOPPED).unlink(missing_ok=True)
         lines = [
@@ -101,8 +111,8 @@ class Gdb:
             *self._reading(),
             *(f"break {name}" for name in breakpoints),
             f"python bpfmatrix_begin({json.dumps(str(self.folder / _STOPPED))})",
-            # The code can't be read from the guest before its kernel mapped it, and gdb looks at
-            # it when it connects.
+            # gdb reads code when it connects. The guest has none before its kernel has mapped it,
+            # so gdb is told to read it from the vmlinux.
             "set trust-readonly-sections on",
             f"python bpfmatrix_connect({port})",
             "continue",
@@ -115,32 +125,58 @@ class Gdb:
         return path
 
     def setup_commands(self) -> list[str]:
-        """Return what an editor's gdb is to do before it connects."""
+        """Return the commands for an editor's gdb before it connects."""
         return [*self._reading(), "set trust-readonly-sections on"]
 
     @property
     def stopped(self) -> bool:
-        """Whether the guest was seen at a breakpoint."""
+        """Whether a breakpoint was reached."""
         return (self.folder / _STOPPED).exists()
 
-    def command(
-        self, commands: Path, more: Sequence[str], batch: Sequence[str] | None
+    @contextlib.asynccontextmanager
+    async def running(
+        self, commands: Path, arguments: Sequence[str], batch: Sequence[str] | None
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Start gdb with a file of commands, and end it when the context is left.
+
+        With `batch`, gdb runs these commands and ends. Otherwise it reads from the terminal, and
+        Ctrl-C is for gdb, which then stops the guest.
+        """
+        process = await asyncio.create_subprocess_exec(
+            # It stays in our process group, so that it may read from the terminal.
+            *tied(self._command(commands, arguments, batch)),
+            stdin=asyncio.subprocess.DEVNULL if batch is not None else None,
+        )
+        loop = asyncio.get_running_loop()
+        if batch is None:
+            loop.add_signal_handler(signal.SIGINT, lambda: None)
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)  # not Process.kill: see Machine._kill
+            await process.wait()
+            if batch is None:
+                loop.remove_signal_handler(signal.SIGINT)
+
+    def _command(
+        self, commands: Path, arguments: Sequence[str], batch: Sequence[str] | None
     ) -> list[str]:
-        """Return the command line; with `batch`, gdb does these commands and ends."""
         words = [str(self.program), "-q"]
         if batch is not None:
             words += ["-nx", "-nh", "-batch"]
-        words += [*more, "-x", str(commands)]
+        words += [*arguments, "-x", str(commands)]
         for line in batch or ():
             words += ["-ex", line]
         return words
 
     def shown(self, commands: Path) -> str:
-        """Return what one types in another terminal."""
+        """Return the command to type in another terminal."""
         return shlex.join([str(self.program), "-q", "-x", str(commands)])
 
     def _reading(self) -> list[str]:
-        """Return the commands that make gdb know the kernel."""
+        """Return the commands that load the kernel's symbols, its scripts, and ours."""
         index = self.cache.root / "symbols/index"
         index.mkdir(parents=True, exist_ok=True)
         symbols, helper = self.symbols, resources.files("bpfmatrix") / "debug/in_gdb.py"
@@ -149,10 +185,10 @@ class Gdb:
             "set debuginfod enabled off",
             "set breakpoint pending off",
             "set print thread-events off",
-            # The kernel's scripts, which lie beside a vmlinux that was built, are loaded below; by
-            # itself gdb takes them from folders only that its user named.
+            # The kernel's scripts, which are beside a vmlinux that was built, are loaded below. By
+            # itself, gdb only loads those in folders that its user has declared safe.
             "set auto-load python-scripts off",
-            # Read without it, a kernel's symbols take gdb some seconds, each time.
+            # Without the index, gdb takes some seconds to read a kernel's symbols, each time.
             f"set index-cache directory {index}",
             "set index-cache enabled on",
             f"file {_quoted(symbols.vmlinux)}",
@@ -168,15 +204,15 @@ class Gdb:
 
 
 def _quoted(path: Path) -> str:
-    # gdb splits the words of these commands as a shell does, and takes that of the others as it is.
+    # gdb splits the arguments of these commands into words as a shell does.
     return shlex.quote(str(path))
 
 
 def nearest(name: str, names: set[str], count: int = 5) -> list[str]:
-    """Return the functions that somebody may have meant."""
+    """Return the functions that somebody may have meant by `name`, at most `count`."""
     import difflib  # noqa: PLC0415 - off the start-up path
 
-    # What the compiler made of a function is called like do_check.constprop.0.
+    # A clone that the compiler made of a function is called, for example, do_check.constprop.0.
     plain = {each.partition(".")[0] for each in names} - {""}
     similar = difflib.get_close_matches(name, sorted(plain), n=count, cutoff=0.7)
     longer = [each for each in plain if name in each or each.startswith(tuple(similar))]

@@ -1,8 +1,8 @@
-"""A kernel's functions by name alone, for where no vmlinux with DWARF is to be had.
+"""The names of a kernel's functions, for a kernel of which there is no vmlinux with DWARF.
 
-The kernel knows their names itself (`/proc/kallsyms`). `read` boots it once and asks; `write` gives
-the ELF file that is booted with those names as its symbol table. gdb then stops at functions and
-names those of a call trace; it knows no source, no line and no variable.
+The kernel itself has them (`/proc/kallsyms`). `provide` boots it once to read them, and makes a
+copy of the kernel's ELF file with these names as its symbol table. With that, gdb can stop at
+functions and name those of a call trace; it knows no source, no lines and no variables.
 """
 
 import asyncio
@@ -15,16 +15,19 @@ from pathlib import Path
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
+from bpfmatrix.kernels.symbols import Symbols, debug_info
 from bpfmatrix.kernels.symbols.elf import Symbol
+from bpfmatrix.payload.model import Payload
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
 from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.pipeline import run_prepared
 from bpfmatrix.session.preparation import Prepared
-from bpfmatrix.session.workload import Work
+from bpfmatrix.session.workload import Work, Workload
 from bpfmatrix.vm.protocol import Exited, Output, TestCommand
 
-__all__ = ["parse", "read", "write"]
+__all__ = ["parse", "provide", "write"]
 
 _LINE = re.compile(rb"([0-9a-f]+) ([A-Za-z]) (\S+)$", re.MULTILINE)
 _LIMIT_SECONDS = 60.0
@@ -37,14 +40,33 @@ _SHT_SYMTAB, _SHT_STRTAB, _SHF_ALLOC = 2, 3, 2
 _GLOBAL_FUNCTION = 0x12  # STB_GLOBAL, STT_FUNC
 
 
-def read(project: Project, prepared: Prepared) -> list[Symbol]:
-    """Boot the kernel where its symbols say that it lies; return the names of its functions."""
+def provide(project: Project, prepared: Prepared) -> Symbols:
+    """Return symbols that are only the names of functions.
+
+    They are kept in the cache. KernelUnavailableError if the kernel has no names, or is no ELF
+    file; BpfmatrixError if it can't be booted.
+    """
+    image, cache = prepared.image, project.cache
+    target = debug_info.names_file(cache, image)
+    if not target.exists():
+        with cache.staging() as staging:
+            write(image.boot, _read(project, prepared), staging / "vmlinux")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (staging / "vmlinux").replace(target)
+    return Symbols(target, None, origin="the kernel's own names", has_types=False)
+
+
+def _read(project: Project, prepared: Prepared) -> list[Symbol]:
+    """Boot the kernel at the address that it was linked for; return its functions."""
     spec = prepared.spec
-    spec = dataclasses.replace(spec, kernel_args=(*spec.kernel_args, "nokaslr"))
-    prepared = dataclasses.replace(prepared, spec=spec)
+    prepared = dataclasses.replace(
+        prepared,
+        spec=dataclasses.replace(spec, kernel_args=(*spec.kernel_args, "nokaslr")),
+        options=dataclasses.replace(prepared.options, cold=True),
+    )
     with tempfile.TemporaryDirectory() as folder:
-        work = _ReadKallsyms(prepared, Path(folder))
-        text = asyncio.run(run_prepared(project, prepared, work, Observer(), cold=True))
+        workload = _KallsymsWorkload(prepared.payload, Path(folder))
+        text = asyncio.run(run_prepared(project, prepared, workload, Observer()))
     found = parse(text)
     if not found:
         raise KernelUnavailableError(
@@ -54,8 +76,26 @@ def read(project: Project, prepared: Prepared) -> list[Symbol]:
     return found
 
 
-class _ReadKallsyms(Work[bytes]):
-    """Prints a file of the guest; the result is its content."""
+class _KallsymsWorkload(Workload[bytes]):
+    """Reading /proc/kallsyms in a guest."""
+
+    def __init__(self, payload: Payload, folder: Path) -> None:
+        """The guest is given `payload`, of which it uses nothing; `folder` is for the console."""
+        super().__init__(SessionOptions(cold=True))
+        self._payload = payload
+        self._folder = folder
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        """See Workload."""
+        return self._payload
+
+    def work(self, prepared: Prepared, observer: Observer) -> "_KallsymsWork":
+        """See Workload."""
+        return _KallsymsWork(prepared, self._folder)
+
+
+class _KallsymsWork(Work[bytes]):
+    """The result is the content of /proc/kallsyms."""
 
     def __init__(self, prepared: Prepared, folder: Path) -> None:
         super().__init__(folder)

@@ -1,8 +1,9 @@
 """`invoke debug`: a kernel that waits for gdb, gdb, and the tests, side by side.
 
-The machine stands before its first instruction. gdb, which is at the terminal, sets the
-breakpoints, lets it go, and stops where the test's load comes to one of them. When gdb ends, the
-machine does.
+The machine is held before its first instruction. gdb, which has the terminal, sets the breakpoints,
+lets the machine go, and stops it where the tests reach one of them. gdb decides how long the
+machine lives: it stays when the tests end or the kernel panics, and ends when gdb does. So this is
+not a session of `bpfmatrix.session.pipeline`, which ends the machine with its job.
 """
 
 import asyncio
@@ -15,17 +16,16 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.debug import names, vscode
 from bpfmatrix.debug.gdb import Gdb
+from bpfmatrix.debug.options import DebugOptions
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
 from bpfmatrix.host import locks
-from bpfmatrix.host.process import tied
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import symbols
 from bpfmatrix.kernels.symbols import Symbols
@@ -39,35 +39,12 @@ from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.workload import SuiteWork, SuiteWorkload, test_commands
 from bpfmatrix.vm import launch, machine
 
-__all__ = ["DebugOptions", "debug"]
+__all__ = ["debug"]
 
-# The guest's clock stands while gdb holds it, but a person also steps.
+# The guest's clock stands still while gdb holds the guest, but a person also steps.
 _LIMIT_SECONDS = 24 * 3600.0
-# What gdb takes to let go of a machine that has ended.
+# How long gdb may take to notice that its machine has ended.
 _PATIENCE_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class DebugOptions:
-    """What a user asks of a debug run, beyond the tests."""
-
-    breakpoints: tuple[str, ...] = ()
-    """Functions, and FILE:LINE; the verifier's entry if there is none."""
-    batch: tuple[str, ...] | None = None
-    """Commands that gdb does at the first stop, in place of a person; it then ends."""
-    gdb_args: tuple[str, ...] = ()
-    attach_later: bool = False
-    """Start no gdb; say how to."""
-    port: int = 0
-    """Of the gdb stub, on the loopback interface; 0 for a free one."""
-    vscode: bool = False
-    """Start nothing; write a launch configuration for the editor."""
-    json_port: bool = False
-    """With `attach_later`, say it as a line of JSON."""
-    vmlinux: Path | None = None
-    source: Path | None = None
-    names: bool = False
-    """Do with the functions' names, even where a vmlinux could be fetched."""
 
 
 def debug(
@@ -78,12 +55,12 @@ def debug(
     observer: Observer,
     progress_bar: Callable[[], contextlib.AbstractContextManager[Progress]],
 ) -> int:
-    """Run the tests on one kernel under gdb; returns the exit status.
+    """Run the tests on one kernel under gdb, and return gdb's exit status.
 
-    That is gdb's; with `batch`, it is 1 as well where no breakpoint was reached. BpfmatrixError for
-    all that can be told before the machine is started. `progress_bar` shows how far symbols are.
+    `progress_bar` shows the progress of fetching symbols. BpfmatrixError for everything that can be
+    found out before the machine is started and, with `batch`, if no breakpoint was reached.
     """
-    # Emulation: breakpoints there need no memory that is mapped yet, nor registers of a processor.
+    # Under emulation, a breakpoint needs no mapped memory and no debug register of a processor.
     kernel = _under_emulation(project.config.kernel(id))
     tests = dataclasses.replace(tests, cold=True, test_seconds=_LIMIT_SECONDS)
     with contextlib.ExitStack() as held:
@@ -107,12 +84,12 @@ def debug(
             return 0
         shown = _WithoutInterrupted(observer)
         work = SuiteWork(project, prepared, commands, tests, shown, folder, "invoke debug")
-        session = _Session(project, prepared, options, gdb, breakpoints, observer, work)
-        return asyncio.run(session.go(gdb_socket))
+        session = _DebugSession(project, prepared, options, gdb, breakpoints, observer, work)
+        return asyncio.run(session.run(gdb_socket))
 
 
 class _WithoutInterrupted(Observer):
-    """Passes on results, but for those of tests that were interrupted: whoever left gdb knows."""
+    """Passes on the results of tests, except of interrupted ones: whoever quit gdb knows those."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
@@ -147,7 +124,7 @@ def _under_emulation(kernel: KernelConfig) -> KernelConfig:
 
 @contextlib.contextmanager
 def _own_folder(project: Project, id: str) -> Iterator[Path]:
-    """Give the empty folder of this session: the kernel's, or another if that one is in use."""
+    """Give the folder of this session, which does not exist yet: another one if it is in use."""
     parent = project.state / "debug"
     parent.mkdir(exist_ok=True)
     with locks.locked_if_free(parent / f".{id}.lock") as ours:
@@ -160,7 +137,7 @@ def _own_folder(project: Project, id: str) -> Iterator[Path]:
 def _listening(port: int) -> Iterator[socket.socket]:
     """Give a socket that listens on a port of the loopback interface."""
     with socket.socket() as listening:
-        # A port that was just in use by another session may be used again.
+        # A port that another session has just closed can be used again at once.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", port))
@@ -182,17 +159,11 @@ def _symbols(
     observer: Observer,
     progress_bar: Callable[[], contextlib.AbstractContextManager[Progress]],
 ) -> Symbols:
-    """Get the symbols; the functions' names where that is all there is, or all that is options."""
+    """Return the kernel's symbols: only names if that is asked for, or if there is nothing else."""
     kernel, image, cache = prepared.kernel, prepared.image, project.cache
     known = options.vmlinux or symbols.at_hand(project.root, image, cache)
     if options.names or not (known or symbols.fetchable(kernel, image)):
-        target = symbols.names_file(cache, image)
-        if not target.exists():
-            with cache.staging() as staging:
-                names.write(image.boot, names.read(project, prepared), staging / "vmlinux")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                (staging / "vmlinux").replace(target)
-        return Symbols(target, None, origin="the kernel's own names", has_types=False)
+        return names.provide(project, prepared)
     try:
         with progress_bar() as progress:
             return symbols.get(
@@ -210,8 +181,8 @@ def _symbols(
         raise type(error)(error.what, advice.strip()) from error
 
 
-class _Session:
-    """One debug run, once all that it needs is there."""
+class _DebugSession:
+    """The machine, gdb and the tests, once everything that they need is there."""
 
     def __init__(
         self,
@@ -231,9 +202,10 @@ class _Session:
         self._observer = observer
         self._tests = tests
         self._ended = ""
+        """How the tests ended; empty while they run."""
 
-    async def go(self, listening: socket.socket) -> int:
-        """Start machine and gdb; whichever way this is left, both end."""
+    async def run(self, listening: socket.socket) -> int:
+        """Start the machine and gdb, and return gdb's exit status. Both end in any case."""
         port = listening.getsockname()[1]
         paged = self._options.batch is None
         commands = self._gdb.write(port, self._breakpoints, paged)
@@ -242,22 +214,16 @@ class _Session:
             tests = asyncio.create_task(self._run_tests(guest, console))
             try:
                 if self._options.attach_later:
-                    self._tell(commands, port)
+                    self._print_how_to_attach(commands, port)
                     await tests
                     self._observer.note(self._ended)
                     status = 0
                 else:
-                    async with self._running_gdb(commands) as gdb:
-                        status = await self._until_gdb_ends(gdb, tests)
+                    status = await self._run_gdb(commands, tests)
             finally:
                 tests.cancel()
                 await asyncio.gather(tests, return_exceptions=True)
-        return self._judged(status)
-
-    def _judged(self, status: int) -> int:
-        if self._options.batch is None:
-            return status
-        if not self._gdb.stopped:
+        if self._options.batch is not None and not self._gdb.stopped:
             ended = f": {self._ended}" if self._ended else ""
             raise BpfmatrixError(
                 f"no breakpoint was reached ({', '.join(self._breakpoints)}){ended}",
@@ -265,7 +231,7 @@ class _Session:
             )
         return status
 
-    def _tell(self, commands: Path, port: int) -> None:
+    def _print_how_to_attach(self, commands: Path, port: int) -> None:
         symbols = self._gdb.symbols
         if self._options.json_port:
             about = {
@@ -283,7 +249,7 @@ class _Session:
         print("Ctrl-C ends the machine", flush=True)
 
     async def _run_tests(self, guest: machine.Machine, console: Path) -> None:
-        """Run the tests, and take note of how they ended."""
+        """Run the tests, and record how they ended."""
 
         async def attend() -> None:
             await guest.wait_until_ready()
@@ -300,43 +266,24 @@ class _Session:
             await self._tests.fail(Outcome.INTERRUPTED, reason)
             self._tests.close()
 
-    @contextlib.asynccontextmanager
-    async def _running_gdb(self, commands: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-        batch = self._options.batch
-        words = self._gdb.command(commands, self._options.gdb_args, batch)
-        # In our process group, so that it may read from the terminal.
-        process = await asyncio.create_subprocess_exec(
-            *tied(words),
-            stdin=asyncio.subprocess.DEVNULL if batch is not None else None,
-        )
-        loop = asyncio.get_running_loop()
-        if batch is None:
-            # Ctrl-C is for gdb, which stops the guest by it.
-            loop.add_signal_handler(signal.SIGINT, lambda: None)
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
-            await process.wait()
-            if batch is None:
-                loop.remove_signal_handler(signal.SIGINT)
+    async def _run_gdb(self, commands: Path, tests: "asyncio.Task[None]") -> int:
+        """Run gdb, and return its exit status.
 
-    async def _until_gdb_ends(
-        self, gdb: asyncio.subprocess.Process, tests: "asyncio.Task[None]"
-    ) -> int:
-        """Wait for gdb. With nobody at it, it does not wait for a guest that has no more to do."""
-        ended = asyncio.create_task(gdb.wait())
-        started = time.monotonic()
-        await asyncio.wait((ended, tests), return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done():
+        With `batch` there is nobody to quit gdb, so it is ended after the tests.
+        """
+        batch = self._options.batch
+        async with self._gdb.running(commands, self._options.gdb_args, batch) as gdb:
+            ended = asyncio.create_task(gdb.wait())
+            started = time.monotonic()
+            await asyncio.wait((ended, tests), return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return ended.result()
             seconds = time.monotonic() - started
-            hint = "" if self._options.batch else "; Ctrl-C stops the guest, `quit` ends it"
+            hint = "" if batch else "; Ctrl-C stops the guest, `quit` ends it"
             self._observer.note(f"{self._ended} after {seconds:.0f} s{hint}")
-            if self._options.batch is not None:
+            if batch is not None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.shield(ended), _PATIENCE_SECONDS)
                 if not ended.done():
                     gdb.send_signal(signal.SIGTERM)
-        return await ended
+            return await ended

@@ -15,7 +15,7 @@ from bpfmatrix.errors import UsageError
 __all__ = ["PORT", "configuration", "write"]
 
 PORT = 4711
-"""Where none is named: a launch configuration can't hold one that is only free today."""
+"""The default port: in a launch configuration, it has to be the same each time."""
 
 
 def configuration(id: str, gdb: Gdb, port: int, breakpoints: Sequence[str]) -> dict[str, Any]:
@@ -30,30 +30,30 @@ def configuration(id: str, gdb: Gdb, port: int, breakpoints: Sequence[str]) -> d
         "program": str(gdb.symbols.vmlinux),
         "cwd": "${workspaceFolder}",
         "setupCommands": [{"text": line} for line in gdb.setup_commands()],
-        # Once connected; the guest then stands before its first instruction.
+        # gdb has connected then, and the guest is held before its first instruction.
         "postRemoteConnectCommands": [{"text": f"break {name}"} for name in breakpoints],
     }
 
 
-def write(root: Path, wanted: dict[str, Any]) -> Path:
-    """Put a configuration into `.vscode/launch.json`, in place of one of its name.
+def write(root: Path, configuration: dict[str, Any]) -> Path:
+    """Add a configuration to `.vscode/launch.json`, or replace the one with its name.
 
-    UsageError where what is there can't be read, as one with comments can't.
+    Return the path of the file. UsageError if it can't be read, for example if it has comments.
     """
     path = root / ".vscode/launch.json"
     data: dict[str, Any] = {"version": "0.2.0", "configurations": []}
     if path.exists():
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            others = [c for c in data["configurations"] if c.get("name") != wanted["name"]]
+            others = [c for c in data["configurations"] if c.get("name") != configuration["name"]]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
                 f"{path} can't be added to: {error}",
-                "Its comments, which JSON has not, may be why. Move it away, and take over from "
-                "the new one what you need.",
+                "JSON has no comments: remove them, or move the file away, and copy what you need "
+                "into the new one.",
             ) from error
         data["configurations"] = others
-    data["configurations"].append(wanted)
+    data["configurations"].append(configuration)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     return path

@@ -4,7 +4,6 @@
 support/cmd/python-tracer.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.script import Script
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
+from bpfmatrix.session.json_lines import JsonLines
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
@@ -34,17 +34,17 @@ PYTHON_FOLDER, SCRIPTS_FOLDER = "python", "script"
 
 
 @dataclass(frozen=True)
-class ProfileOptions:
+class ProfileOptions(SessionOptions):
     """The options of `invoke profile-python`."""
 
     limit_seconds: float | None = None
     """The time limit of the script; None for the kernel's `timeout.test`."""
-    cold: bool = False
-    """Whether to boot the kernel even if there is a template."""
 
 
 class ProfileWorkload(Workload[Recording]):
     """One Python script, to be run under the tracer."""
+
+    options: ProfileOptions
 
     def __init__(
         self,
@@ -55,11 +55,10 @@ class ProfileWorkload(Workload[Recording]):
         say: Callable[[str], None],
     ) -> None:
         """`say` is called with each piece of the script's output."""
-        super().__init__(SessionOptions(cold=options.cold))
+        super().__init__(options)
         self._project = project
         self._script = script
         self._arguments = tuple(arguments)
-        self._limit_seconds = options.limit_seconds
         self._say = say
 
     def payload(self, arch: str, observer: Observer) -> Payload:
@@ -86,7 +85,7 @@ class ProfileWorkload(Workload[Recording]):
         """See Workload."""
         words = (f"{SCRIPTS_FOLDER}/{self._script.path.name}", *self._arguments)
         [(_, argv)] = prepared.payload.commands(None, words)
-        limit = self._limit_seconds or prepared.kernel.timeout.test
+        limit = self.options.limit_seconds or prepared.kernel.timeout.test
         folder = self._folder(prepared.kernel)
         return ProfileWork(prepared, TestCommand(1, argv, limit), folder, self._say)
 
@@ -111,7 +110,7 @@ class ProfileWork(Work[Recording]):
         self._command = command
         self._folder = folder
         self._say = say
-        self._rest = b""
+        self._output = JsonLines()
         self._samples: list[bytes] = []
         self._summary: dict[str, Any] = {}
         self._messages: list[str] = []
@@ -128,14 +127,10 @@ class ProfileWork(Work[Recording]):
                     self._exited = event
 
     def _feed(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
+        for line, event in self._output.feed(data):
+            if event is None:
                 self._messages.append(line.decode(errors="replace"))
-                continue
-            if "output" in event:
+            elif "output" in event:
                 self._say(event["output"])
             elif "summary" in event:
                 self._summary = event["summary"]

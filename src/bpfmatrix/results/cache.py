@@ -1,6 +1,6 @@
 """The cache of results: runs that passed, and need not be repeated while nothing changes.
 
-The key of a run is its fingerprint (`bpfmatrix.session.fingerprint`). `remember` keeps a run that
+The key of a run is its fingerprint (`bpfmatrix.suite.fingerprint`). `remember` keeps a run that
 passed, and `recall` returns it. A failure is never kept, because people repeat a failed run to see
 whether it fails again.
 """

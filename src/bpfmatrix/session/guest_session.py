@@ -1,18 +1,18 @@
-"""The session of one guest: how it is entered, what ends it early, and the facts of it.
+"""The session of one guest: how it begins, what can end it early, and what is known of it.
 
-`enter` gives a guest that is ready, restored from a template or booted. A `GuestSession` notes when
-and how that happened, for the result.
+`enter` gives a guest that is ready for its job, restored from a template or booted. A
+`GuestSession` records when and how that happened, for the result. `failure_of` turns whatever ended
+the session early into an outcome and a reason.
 """
 
 import asyncio
 import contextlib
 import dataclasses
-import shutil
+import errno
 import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.vm import launch, machine, template
 from bpfmatrix.vm.protocol import GuestError, ProtocolError
 
-__all__ = ["EnteredGuest", "GuestSession", "cleared", "enter", "failure_of", "unprepared_facts"]
+__all__ = ["EnteredGuest", "GuestSession", "enter", "failure_of", "unprepared_facts"]
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -37,48 +39,72 @@ class EnteredGuest:
     start: str
     """How it became ready; the first word is `cold` or `warm`."""
     console: Path
+    """The file that the kernel's console is written to."""
 
 
 @contextlib.asynccontextmanager
 async def enter(
-    project: Project, prepared: Prepared, console: Path, cold: bool, observer: Observer
+    project: Project, prepared: Prepared, console: Path, observer: Observer
 ) -> AsyncIterator[EnteredGuest]:
-    """Restore a machine from its template, or boot one where no template can be used."""
-    spec, damaged = prepared.spec, partial(observer.step, prepared.kernel.id, "template")
+    """Give a guest that is ready for its job, and end its machine when the context is left.
+
+    The guest is restored from its template, which is made first if there is none. The kernel is
+    booted instead if the options ask for that, or if no template can be used; the observer is told
+    why not. MachineEndedError, MachineError or ProtocolError if the guest does not become ready.
+    """
+    spec = prepared.spec
     async with contextlib.AsyncExitStack() as stack:
-        if not cold and spec.slots >= len(spec.folders):
-            try:
-                saved, made = await template.get(
-                    *(spec, project.cache, prepared.image.label, console),
-                    lambda why, _=None: damaged(f"discarded: {why}", "made again"),
-                )
-                try:
-                    guest = await stack.enter_async_context(
-                        template.restored(saved, spec, console, prepared.host_name)
-                    )
-                    start = "warm, template made" if made else "warm template"
-                    yield EnteredGuest(guest, start, console)
-                    return
-                except launch.RestoreError as error:
-                    template.discard(saved, project.cache)
-                    damaged(f"discarded: {error}", "booting")
-            except template.TemplateError as error:
-                damaged(f"can't be made: {error}", "booting")
-        console.unlink(missing_ok=True)
-        guest = await stack.enter_async_context(launch.start(spec, console))
-        yield EnteredGuest(guest, "cold", console)
+        entered = None
+        # Folders of the host are plugged into the slots of a restored machine.
+        if not prepared.options.cold and spec.slots >= len(spec.folders):
+            entered = await _restore(stack, project, prepared, console, observer)
+        if entered is None:
+            console.unlink(missing_ok=True)
+            guest = await stack.enter_async_context(launch.start(spec, console))
+            entered = EnteredGuest(guest, "cold", console)
+        yield entered
+
+
+async def _restore(
+    stack: contextlib.AsyncExitStack,
+    project: Project,
+    prepared: Prepared,
+    console: Path,
+    observer: Observer,
+) -> EnteredGuest | None:
+    """Restore a guest from its template; None if that is not possible."""
+    spec, cache, label = prepared.spec, project.cache, prepared.image.label
+
+    def report(detail: str, result: str = "booting") -> None:
+        observer.step(prepared.kernel.id, "template", detail, result)
+
+    def report_discarded(text: str, fraction: float | None = None) -> None:
+        report(f"discarded: {text}", "made again")
+
+    try:
+        saved, made = await template.get(spec, cache, label, console, report_discarded)
+    except template.TemplateError as error:
+        report(f"can't be made: {error}")
+        return None
+    restored = template.restored(saved, spec, console, prepared.host_name)
+    try:
+        guest = await stack.enter_async_context(restored)
+    except launch.RestoreError as error:
+        template.discard(saved, cache)
+        report(f"discarded: {error}")
+        return None
+    return EnteredGuest(guest, "warm, template made" if made else "warm template", console)
 
 
 class GuestSession:
-    """What is known of one guest session, from its begin on."""
+    """What is known of one guest session, from its beginning on."""
 
     def __init__(
-        self, project: Project, prepared: Prepared, console: Path, observer: Observer, *, cold: bool
+        self, project: Project, prepared: Prepared, console: Path, observer: Observer
     ) -> None:
         self._project = project
         self._prepared = prepared
         self._observer = observer
-        self._cold = cold
         self._began, self._started_at = time.monotonic(), _now()
         self._start = ""
         self._seconds_to_ready = 0.0
@@ -88,13 +114,13 @@ class GuestSession:
 
     @contextlib.asynccontextmanager
     async def begin(self, entered: EnteredGuest | None = None) -> AsyncIterator[EnteredGuest]:
-        """Give a guest that is ready for its job: `entered`, or one that is started now."""
+        """Give a guest that is ready for its job: `entered`, or else one that is started now."""
         prepared, id = self._prepared, self._prepared.kernel.id
         entrance: contextlib.AbstractAsyncContextManager[EnteredGuest]
         if entered:
             entrance = contextlib.nullcontext(entered)
         else:
-            entrance = enter(self._project, prepared, self.console, self._cold, self._observer)
+            entrance = enter(self._project, prepared, self.console, self._observer)
         self._observer.doing(id, "boot", "waiting for the guest")
         started = time.monotonic()
         async with entrance as ready:
@@ -105,7 +131,7 @@ class GuestSession:
             yield ready
 
     def facts(self) -> dict[str, Any]:
-        """Return the fields of a `GuestRun` that tell of the session, which ends now."""
+        """Return the fields of a `GuestRun` that describe the session, which ends now."""
         image = self._prepared.image
         return {
             "release": self._release or image.release,
@@ -122,39 +148,38 @@ class GuestSession:
 
 
 def unprepared_facts(kernel: KernelConfig) -> dict[str, Any]:
-    """Return the fields of a `GuestRun` for a kernel that could not even be booted."""
+    """Return the fields of a `GuestRun` for a kernel that could not be prepared."""
     return {"arch": kernel.arch, "started_at": _now(), "tool_version": __version__}
 
 
 async def failure_of(
     work: Coroutine[None, None, None], limit_seconds: float | None
 ) -> tuple[Outcome, str] | None:
-    """Await `work`; return what ended it early, as an outcome and a reason, or None."""
+    """Await `work`; return the outcome and the reason if it ended early, else None.
+
+    `limit_seconds` is the value of timeout.run, or None for no limit.
+    """
     try:
-        async with asyncio.timeout(limit_seconds):
+        async with asyncio.timeout(limit_seconds) as limit:
             await work
     except TimeoutError:
+        if not limit.expired():
+            raise
         return Outcome.TIMEOUT, f"the run took over {limit_seconds:g} s (timeout.run)"
     except machine.MachineEndedError as ended:
         return Outcome(ended.kind), ended.reason
-    except GuestError as error:
+    except (BpfmatrixError, GuestError) as error:
         return Outcome.ERROR, str(error)
     except ProtocolError as error:
         return Outcome.LOST, str(error)
-    except BpfmatrixError as error:
-        return Outcome.ERROR, str(error)
+    except OSError as error:
+        # A user can cause this with a file, such as a log on a full disk; all else is a bug.
+        if not error.filename and error.errno not in _DISK_FULL:
+            raise
+        return Outcome.ERROR, f"{error.filename or 'a log'}: {error.strerror}"
     return None
 
 
-def cleared(results: Path, id: str) -> Path:
-    """Return a kernel's empty folder for logs; the result of an earlier run is removed, too."""
-    folder = results / id
-    shutil.rmtree(folder, ignore_errors=True)
-    (results / f"{id}.json").unlink(missing_ok=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
 def _now() -> str:
-    """Return the time as results have it: ISO 8601, UTC."""
+    """Return the time in the format of results: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,6 +1,6 @@
-"""How one kernel gets at the host's files: over virtiofs, or 9p where it has only that.
+"""How the guest of one kernel sees files of the host: over virtiofs, or over 9p.
 
-virtiofs comes first: it is in every kernel of distributions from 5.4 on, also in those for clouds,
+virtiofs is preferred: from 5.4 on, all kernels of distributions have it, even the cloud kernels,
 which lack 9p.
 """
 
@@ -20,28 +20,29 @@ _MODULES: dict[Transport, tuple[str, ...]] = {
     "9p": ("9p", "9pnet_virtio"),
 }
 _ROOT_TAG = "host0"
-# For how long the guest trusts what it was told of a file. Tests write into shares, and so may
-# somebody on the host; the root changes rarely, and is asked for a lot.
+# How long the guest caches attributes and names of files. Both the tests and somebody on the host
+# may write to a share; the root changes rarely, and is read a lot.
 _SHARE_SECONDS, _ROOT_SECONDS = 1.0, 5.0
-# One template is to do for most runs.
+# The number of slots is a multiple of this, so that most runs can use the same template.
 _SLOTS = 4
 
 
 @dataclass(frozen=True)
 class HostFilesPlan:
-    """What the files of the host take; by itself, nothing."""
+    """What a machine needs to see files of the host; by default, it sees none."""
 
     folders: tuple[HostFolder, ...] = ()
     modules: tuple[str, ...] = ()
-    """Modules of the kernel that the guest loads."""
+    """The kernel modules that the guest has to load."""
     slots: int = 0
-    """For how many folders a restored machine has a place; else they are there from the start."""
+    """How many folders can be plugged into a restored machine. If it is less than the number of
+    folders, the machine can't be restored, and has the folders from its start."""
     commands: tuple[tuple[str, ...], ...] = ()
-    """What the guest's init does before the tests."""
+    """Functions of the guest's init to call before the tests, with their arguments."""
 
     @property
     def description(self) -> str:
-        """Say what the guest sees, for people; empty where that is nothing."""
+        """What the guest sees, for people; empty if it sees nothing."""
         shown = []
         for folder in self.folders:
             mode = ", which can be written" if folder.writable else ""
@@ -51,7 +52,10 @@ class HostFilesPlan:
 
 
 def plan(files: HostFiles, image: KernelImage, name: str) -> HostFilesPlan:
-    """Say how this kernel sees these files; BpfmatrixError where it can't."""
+    """Return how this kernel sees these files; BpfmatrixError if it can't.
+
+    `name` is the kernel's id, for messages.
+    """
     if not files:
         return HostFilesPlan()
     if files.is_host and image.arch != platform.machine():
@@ -62,7 +66,7 @@ def plan(files: HostFiles, image: KernelImage, name: str) -> HostFilesPlan:
         )
     transport = _transport(image, name)
     modules, overlay = list(_MODULES[transport]), has_module(image, "overlay")
-    if overlay:  # a share alone needs none, but may then have the same template
+    if overlay:  # for shares alone, too, so that they can use the same template
         modules.append("overlay")
     folders: list[HostFolder] = []
     commands: list[tuple[str, ...]] = []
@@ -80,8 +84,8 @@ def plan(files: HostFiles, image: KernelImage, name: str) -> HostFilesPlan:
         folders.append(HostFolder(tag, share.path, share.writable, transport, _SHARE_SECONDS))
         mode = "rw" if share.writable else "ro"
         commands.append(("host_share", transport, tag, mode, str(share.path)))
-    # Where the firmware tells the kernel of a device that comes, that takes milliseconds; PCI's own
-    # way takes seconds. QEMU's 9p can only be had from the start.
+    # Hotplug takes milliseconds if the firmware reports a new device to the kernel (ACPI), and
+    # seconds with the native hotplug of PCI. QEMU can't hotplug a 9p device.
     slots = 0
     option = ARCHITECTURES[image.arch].hotplug_option
     has_slots = option is not None and image.has_option(option)

@@ -1,4 +1,4 @@
-"""The interface by which a session tells what goes on, to whoever shows it."""
+"""The interface through which a session reports its progress and its results."""
 
 from typing import Self
 
@@ -10,36 +10,36 @@ __all__ = ["Observer"]
 
 
 class Observer:
-    """Is told what goes on. This one ignores all of it; others override what they show.
+    """Is told about the steps and results of sessions. This one ignores them all.
 
-    `kernel` is always an id of kernels.yaml, or empty for what concerns all kernels. Inside of
-    `with observer:`, an observer may use the terminal for what goes on.
+    In all methods, `kernel` is an id of kernels.yaml, or empty for a step that concerns all
+    kernels. An observer may show live progress on the terminal while it is entered as a context.
     """
 
     def __enter__(self) -> Self:
-        """Begin to show what goes on."""
+        """Begin to show live progress."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Show no more of what goes on; single messages may still come."""
+        """End the live progress. Steps, notes and results may still be reported."""
 
     def step(self, kernel: str, name: str, detail: str, result: str) -> None:
-        """A step is done: its name, what it was about, and what came of it."""
+        """A step is done. `detail` says what it was about, `result` how it ended."""
 
     def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
-        """A step goes on. `fraction` (0 to 1) is the part that is done, or None if not known."""
+        """A step is going on. `fraction` (0 to 1) is the part that is done, None if not known."""
 
     def note(self, text: str) -> None:
-        """Something that belongs to no step."""
+        """A message that belongs to no step."""
 
     def result(self, kernel: str, result: TestResult | ProgramResult) -> None:
         """A test, or an eBPF program, has its result."""
 
     def finished(self, run: KernelRun | Verification) -> None:
-        """A kernel's run ended, and its result is written."""
+        """The run of a kernel has ended, and its result is written."""
 
     def progress(self, kernel: str, name: str) -> Progress:
-        """Return what a lower package reports the progress of one step to."""
+        """Return a function that reports the progress of one step, for a lower package."""
 
         def report(text: str, fraction: float | None = None) -> None:
             self.doing(kernel, name, text, fraction)

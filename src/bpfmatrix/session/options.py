@@ -1,4 +1,7 @@
-"""What a user asks of any guest session, beyond kernels.yaml. Light: `nox -l` imports it too."""
+"""What a user asks of any guest session, beyond kernels.yaml.
+
+This module is light, since `nox -l` imports it.
+"""
 
 from dataclasses import dataclass, field
 
@@ -9,12 +12,12 @@ __all__ = ["SessionOptions"]
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """The options of a guest session, whatever its workload is."""
+    """The options that are the same for all workloads."""
 
     cold: bool = False
     """Boot the kernel, even if there is a template."""
     files: HostFiles = field(default_factory=HostFiles)
-    """What the guest sees of the host."""
+    """The files of the host that the guest sees."""
     network: bool = False
     """The guest has QEMU's user network."""
     core: bool = False

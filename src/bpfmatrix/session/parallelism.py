@@ -1,4 +1,4 @@
-"""How many machines run at once, and which of them first."""
+"""How many machines run at once, and which of them start first."""
 
 import contextlib
 import os
@@ -12,15 +12,16 @@ from bpfmatrix.session.preparation import Prepared
 __all__ = ["machines_at_once", "start_order"]
 
 _MEMINFO = Path("/proc/meminfo")
-# What QEMU itself takes beside the guest's memory: seen were 65 to 100 MB.
+# The memory of QEMU itself, in addition to the guest's: 65 to 100 MB were measured.
 _QEMU_BYTES = 100 << 20
 
 
 def machines_at_once(prepared: Sequence[Prepared]) -> int:
     """Return how many of these machines this host can run side by side, at least one.
 
-    One for each core: under emulation more only share what there is, and time-outs come nearer.
-    Fewer where memory would not do if each guest used all of its own.
+    That is one for each core, since under emulation more machines only slow each other down, until
+    they reach their time limits. It is fewer if the host's memory is not enough for guests that use
+    all of theirs.
     """
     cores = len(os.sched_getaffinity(0))
     largest = max((p.spec.memory_bytes for p in prepared), default=0) + _QEMU_BYTES
@@ -37,9 +38,10 @@ def _available_bytes() -> int:
 
 
 def start_order(project: Project, prepared: Prepared) -> float:
-    """Return a sort key: machines that took longest last time start first, unknown ones before.
+    """Return a sort key by which the machines that took longest last time start first.
 
-    Otherwise a slow machine could begin when all others are done.
+    Otherwise a slow machine might start when all others are done. Machines without an earlier
+    result come before all others.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return -files.read_run(project.results / f"{prepared.kernel.id}.json").seconds

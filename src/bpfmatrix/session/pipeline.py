@@ -1,8 +1,8 @@
-"""The one way from kernels' ids to results: prepare, enter a guest, give it its job, end, write.
+"""The one way from the ids of kernels to results: prepare, enter a guest, do the work, keep.
 
 `run_side_by_side` is for workloads with a result for each kernel, whatever goes wrong there.
-`run_one` is for one kernel, and raises where it can't even be prepared. `run_prepared` is what both
-of them do once a kernel is prepared.
+`run_one` is for one kernel, and raises if that can't be prepared. Both use `run_prepared` for each
+kernel that is prepared.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from bpfmatrix.session import parallelism
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, failure_of
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared, prepare
-from bpfmatrix.session.workload import MatrixWorkload, Work, Workload
+from bpfmatrix.session.workload import MatrixWorkload, Run, Work, Workload
 
-__all__ = ["run_one", "run_prepared", "run_side_by_side"]
+__all__ = ["prepare_one", "run_one", "run_prepared", "run_side_by_side"]
 
 Result = TypeVar("Result")
 
@@ -36,95 +36,110 @@ class _Ready(Generic[Result]):
 def run_side_by_side(
     project: Project,
     ids: Sequence[str],
-    workload: MatrixWorkload[Result],
+    workload: MatrixWorkload[Run],
     observer: Observer,
     jobs: int | None = None,
-) -> list[Result]:
-    """Run a workload on these kernels, at most `jobs` at once, and return each one's result.
+) -> list[Run]:
+    """Run a workload on these kernels, at most `jobs` at once, and return the result of each.
 
-    `jobs` defaults to what the host can bear. The results are in the order of the ids, each id
-    once. BpfmatrixError says why nothing could be begun; what goes wrong on one kernel is its
-    result. KeyboardInterrupt passes, after all machines ended and their results were written.
+    `jobs` defaults to the number of machines that this host can run at once. The results are in the
+    order of the ids, each id once. A kernel that can't be prepared or booted has a result that says
+    so. BpfmatrixError if nothing can run at all, or if a result can't be written.
+
+    On KeyboardInterrupt, all machines are ended and their results (`interrupted`) are written
+    before it is raised again. A kernel whose session had not begun keeps its earlier result.
     """
     kernels = [project.config.kernel(id) for id in dict.fromkeys(ids)]
     payloads = {
         arch: workload.payload(arch, observer)
         for arch in dict.fromkeys(kernel.arch for kernel in kernels)
     }
-    done: dict[str, Result] = {}
-    ready: list[_Ready[Result]] = []
+    done: dict[str, Run] = {}
+    ready: list[_Ready[Run]] = []
     for kernel in kernels:
         try:
             prepared = prepare(project, kernel, payloads[kernel.arch], workload.options, observer)
             work = workload.work(prepared, observer)
         except BpfmatrixError as error:
             workload.begin(kernel)
-            done[kernel.id] = workload.unprepared(kernel, str(error), observer)
+            done[kernel.id] = workload.unprepared(kernel, str(error))
+            workload.keep(done[kernel.id], observer)
             continue
-        known = workload.recall(prepared, observer)
+        known = workload.recall(prepared)
         if known is not None:
             done[kernel.id] = known
+            observer.finished(known)
         else:
             ready.append(_Ready(prepared, work))
     if ready:
         limit = jobs or parallelism.machines_at_once([one.prepared for one in ready])
         ready.sort(key=lambda one: parallelism.start_order(project, one.prepared))
-        for id, result in asyncio.run(_run_all(project, ready, workload, observer, limit)):
-            done[id] = result
+        done |= asyncio.run(_run_all(project, ready, workload, observer, limit))
     return [done[kernel.id] for kernel in kernels]
 
 
 async def _run_all(
     project: Project,
-    ready: Sequence[_Ready[Result]],
-    workload: MatrixWorkload[Result],
+    ready: Sequence[_Ready[Run]],
+    workload: MatrixWorkload[Run],
     observer: Observer,
     limit: int,
-) -> list[tuple[str, Result]]:
+) -> dict[str, Run]:
+    """Run the kernels that are ready, at most `limit` at once; return their results by id."""
     machines = asyncio.Semaphore(limit)
+    results: dict[str, Run] = {}
 
-    async def run(one: _Ready[Result]) -> tuple[str, Result]:
+    async def run(one: _Ready[Run]) -> None:
         async with machines:
-            workload.begin(one.prepared.kernel)
-            result = await run_prepared(
-                project, one.prepared, one.work, observer, cold=workload.options.cold
-            )
-            workload.remember(one.prepared, result)
-            return one.prepared.kernel.id, result
+            result = await run_prepared(project, one.prepared, workload, observer, work=one.work)
+        workload.remember(one.prepared, result)
+        results[one.prepared.kernel.id] = result
 
-    # A cancelled group waits until each machine is gone and its result is written.
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run(one)) for one in ready]
-    return [task.result() for task in tasks]
+    try:
+        # A group that is cancelled waits until each machine has ended and its result is written.
+        async with asyncio.TaskGroup() as group:
+            for one in ready:
+                group.create_task(run(one))
+    except ExceptionGroup as errors:
+        # The first error ended the group; the others would only repeat it.
+        raise errors.exceptions[0] from None
+    return results
 
 
 def run_one(project: Project, id: str, workload: Workload[Result], observer: Observer) -> Result:
-    """Run a workload on one kernel; BpfmatrixError where the kernel can't be prepared."""
+    """Run a workload on one kernel; BpfmatrixError if the kernel can't be prepared."""
+    prepared = prepare_one(project, id, workload, observer)
+    return asyncio.run(run_prepared(project, prepared, workload, observer))
+
+
+def prepare_one(
+    project: Project, id: str, workload: Workload[Result], observer: Observer
+) -> Prepared:
+    """Build a workload's payload, and prepare one kernel for it; BpfmatrixError if that fails."""
     kernel = project.config.kernel(id)
     payload = workload.payload(kernel.arch, observer)
-    prepared = prepare(project, kernel, payload, workload.options, observer)
-    work = workload.work(prepared, observer)
-    workload.begin(kernel)
-    cold = workload.options.cold
-    return asyncio.run(run_prepared(project, prepared, work, observer, cold=cold))
+    return prepare(project, kernel, payload, workload.options, observer)
 
 
 async def run_prepared(
     project: Project,
     prepared: Prepared,
-    work: Work[Result],
+    workload: Workload[Result],
     observer: Observer,
     *,
-    cold: bool = False,
+    work: Work[Result] | None = None,
     entered: EnteredGuest | None = None,
 ) -> Result:
-    """Enter a guest, or take the one that is `entered` already, do the work, return its result.
+    """Run one kernel's session: begin, enter a guest, do the work, end, keep the result.
 
-    A cancelled session has a result too, if its workload keeps one: `interrupted`, which is written
-    before the cancellation goes on.
+    `work` is the workload's part if it was made before. `entered` is a guest to use in place of one
+    that is started now. If the session is cancelled, its result (`interrupted`) is kept before the
+    cancellation goes on. BpfmatrixError if there is no result, or if it can't be written.
     """
+    work = work or workload.work(prepared, observer)
+    workload.begin(prepared.kernel)
     console = entered.console if entered else work.console
-    session = GuestSession(project, prepared, console, observer, cold=cold)
+    session = GuestSession(project, prepared, console, observer)
 
     async def attend() -> None:
         async with session.begin(entered) as guest:
@@ -136,8 +151,10 @@ async def run_prepared(
     except asyncio.CancelledError:
         await work.fail(Outcome.INTERRUPTED, "interrupted")
         with contextlib.suppress(BpfmatrixError):
-            work.result(session)
+            workload.keep(work.result(session), observer)
         raise
     finally:
         work.close()
-    return work.result(session)
+    result = work.result(session)
+    workload.keep(result, observer)
+    return result

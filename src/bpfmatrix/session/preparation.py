@@ -1,13 +1,13 @@
-"""What a machine needs, provided before it is started.
+"""The preparation of a kernel for a guest session.
 
-`prepare` does what may take long and needs no machine: it fetches the kernel, checks it, and packs
-the initramfs and the payload's disk.
+`prepare` does what needs no machine and may take long: it fetches the kernel, checks it, and packs
+the initramfs and the payload's disk. Its result, a `Prepared`, is all that a machine needs.
 """
 
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bpfmatrix import kernels
 from bpfmatrix.config.models import KernelConfig
@@ -41,23 +41,22 @@ class Prepared:
     spec: launch.MachineSpec
     payload: Payload
     payload_id: str
-    """The checksum of the payload, by which the guest knows that it got the right disk."""
+    """The checksum of the payload, with which the guest checks that it got the right disk."""
     env: dict[str, str]
-    """The environment variables of what runs in the guest."""
+    """The environment variables of the programs that run in the guest."""
     host_files: HostFilesPlan
     """How the guest sees files of the host."""
-    core: bool = False
-    """Whether core files are kept."""
+    options: SessionOptions = field(default_factory=SessionOptions)
 
     def job(self, commands: Sequence[TestCommand]) -> Job:
-        """Return what the guest is given to do: these commands, one after the other."""
-        boundary = new_boundary() if self.core else None
+        """Return the job of running these commands, one after another."""
+        boundary = new_boundary() if self.options.core else None
         setup = self.host_files.commands
         return Job(tuple(commands), self.payload_id, self.env, setup, boundary)
 
     @property
     def host_name(self) -> str:
-        """What a restored guest calls itself (RFC 1123: letters, digits and hyphens)."""
+        """The host name of a restored guest (RFC 1123: letters, digits and hyphens)."""
         return "kernel-" + re.sub(r"[^A-Za-z0-9]+", "-", self.kernel.id)
 
 
@@ -68,9 +67,10 @@ def prepare(
     options: SessionOptions,
     observer: Observer,
 ) -> Prepared:
-    """Provide everything that a machine needs; BpfmatrixError says what can't be provided.
+    """Prepare one kernel for a guest session.
 
-    Where the machine has a template, the kernel's image is not read: it was booted before.
+    If the machine has a template, the kernel's image is not checked again: it was booted before.
+    BpfmatrixError if the kernel, or something else that the machine needs, can't be provided.
     """
     progress = observer.progress(kernel.id, "kernel")
     image = None if options.cold else kernels.cached(kernel, project.cache)
@@ -78,7 +78,7 @@ def prepare(
         prepared = _assemble(project, kernel, image, payload, options, progress)
         if template.find(prepared.spec, project.cache, prepared.image.label):
             observer.step(kernel.id, "kernel", image.description, "cached")
-            _tell_of_host_files(prepared, observer)
+            _report_host_files(prepared, observer)
             return prepared
     image, cached = kernels.provide(kernel, project.cache, progress)
     observer.step(kernel.id, "kernel", image.description, "cached" if cached else "fetched")
@@ -91,11 +91,11 @@ def prepare(
     if not initramfs.is_intact(prepared.spec.initramfs):
         prepared.spec.initramfs.unlink()
         prepared = _assemble(project, kernel, image, payload, options, progress)
-    _tell_of_host_files(prepared, observer)
+    _report_host_files(prepared, observer)
     return prepared
 
 
-def _tell_of_host_files(prepared: Prepared, observer: Observer) -> None:
+def _report_host_files(prepared: Prepared, observer: Observer) -> None:
     if folders := prepared.spec.folders:
         id, what = prepared.kernel.id, prepared.host_files.description
         observer.step(id, "files", f"the host's {what}", folders[0].transport)
@@ -135,7 +135,7 @@ def _assemble(
     env = {**environment(options.files, os.environ), **payload.guest_env()}
     if options.core:
         env = {"GOTRACEBACK": "crash", **env}
-    return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, options.core)
+    return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, options)
 
 
 def _network_modules(

@@ -22,13 +22,17 @@ def project_payload(
     *,
     tests_needed: bool = True,
 ) -> Payload:
-    """Build all that runs in a project's guests, and tell the observer.
+    """Build what runs in a project's guests, and report it as the step `build`.
 
-    `binaries` are executables to run in place of the declared ones. BpfmatrixError where nothing
-    is there to run although `tests_needed`, or where something can't be built.
+    `binaries` are executables to run in place of the declared ones. BpfmatrixError if something
+    can't be built, or if there is no test although `tests_needed`.
     """
     payload, changed = build.payload(
-        *(project, arch, tuple(binaries), observer.progress("", "build"), options.files.root),
+        project,
+        arch,
+        tuple(binaries),
+        observer.progress("", "build"),
+        options.files.root,
         tests_needed=tests_needed,
         symbols=options.core,
     )

@@ -1,4 +1,4 @@
-"""Making the warm templates of kernels ahead of the first run."""
+"""Making a kernel's warm template before its first run."""
 
 import asyncio
 from pathlib import Path
@@ -12,13 +12,17 @@ from bpfmatrix.session.preparation import prepare
 from bpfmatrix.session.project_payload import project_payload
 from bpfmatrix.vm import template
 from bpfmatrix.vm.machine import MachineEndedError
+from bpfmatrix.vm.protocol import ProtocolError
 from bpfmatrix.vm.template import Template
 
 __all__ = ["warm"]
 
 
 def warm(project: Project, id: str, observer: Observer) -> tuple[Template, bool]:
-    """Make the template of a kernel, if it has none; the bool tells whether it was made now."""
+    """Return the template of a kernel, and whether it was made just now.
+
+    BpfmatrixError if the kernel can't be prepared, or no template of it can be made.
+    """
     kernel, options = project.config.kernel(id), SessionOptions()
     payload = project_payload(project, kernel.arch, (), options, observer)
     prepared = prepare(project, kernel, payload, options, observer)
@@ -28,5 +32,5 @@ def warm(project: Project, id: str, observer: Observer) -> tuple[Template, bool]
         making = template.get(prepared.spec, project.cache, prepared.image.label, console)
         try:
             return asyncio.run(making)
-        except (template.TemplateError, MachineEndedError) as error:
+        except (template.TemplateError, MachineEndedError, ProtocolError) as error:
             raise BpfmatrixError(f"{id}: no template could be made: {error}") from error

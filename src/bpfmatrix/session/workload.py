@@ -1,17 +1,24 @@
 """What differs from one guest session to another: the workload.
 
-Running the tests, verifying objects, a command of `invoke shell`, a profile and a bisection's trial
-are each a `Workload`. All else (preparing kernels, entering a guest, limits, cancellation, running
-side by side) is `bpfmatrix.session.pipeline`, once for all of them.
+Running the tests, verifying objects, a command of `invoke shell`, a profile and a trial of a
+bisection are each a `Workload`. Everything else (preparing kernels, entering a guest, limits,
+cancellation, running side by side) is in `bpfmatrix.session.pipeline`, once for all of them.
 """
 
+import contextlib
+import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.payload.model import Payload
+from bpfmatrix.results import files
+from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import Verification
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
@@ -20,6 +27,7 @@ from bpfmatrix.session.preparation import Prepared
 __all__ = ["MatrixWorkload", "Work", "Workload"]
 
 Result = TypeVar("Result")
+Run = TypeVar("Run", KernelRun, Verification)
 
 
 class Work(ABC, Generic[Result]):
@@ -28,58 +36,98 @@ class Work(ABC, Generic[Result]):
     limit_seconds: float | None = None
     """The limit of the whole session, from the start of QEMU; None for no limit."""
     needs_guest = True
-    """Whether a guest is needed at all; without one, `result` is asked for at once."""
+    """Whether a guest is needed at all. If not, the pipeline only asks for the result."""
 
     def __init__(self, folder: Path) -> None:
         self.console = folder / "console.log"
-        """Where the kernel's console is written."""
+        """The file that the kernel's console is written to."""
 
     @abstractmethod
     async def attend(self, entered: EnteredGuest) -> None:
         """Give the guest its job, and take in its events until the job is done."""
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
-        """Take note that the session ended before the job was done."""
+        """Record that the session ended before the job was done."""
 
     def close(self) -> None:
         """Release what `attend` opened, however the session ended."""
 
     @abstractmethod
     def result(self, session: GuestSession) -> Result:
-        """Return what came of it, and write it where this workload's results are kept.
+        """Return the result. It is called exactly once, also after `fail`.
 
-        It is called exactly once, also after `fail`.
+        A workload without a result for a session that failed raises BpfmatrixError instead.
         """
 
 
 class Workload(ABC, Generic[Result]):
-    """What is to be done in the guests of one or several kernels."""
+    """The work to be done in the guests of one or several kernels."""
 
     def __init__(self, options: SessionOptions) -> None:
         self.options = options
 
     @abstractmethod
     def payload(self, arch: str, observer: Observer) -> Payload:
-        """Build what the guests of an architecture are given; BpfmatrixError says what failed."""
+        """Build the payload for guests of an architecture; BpfmatrixError if that fails."""
 
     @abstractmethod
     def work(self, prepared: Prepared, observer: Observer) -> Work[Result]:
-        """Return the part in one kernel's session. It touches no file before it is attended."""
+        """Return the part in one kernel's session. It touches no file before the session begins.
+
+        BpfmatrixError if there is nothing to do on this kernel.
+        """
 
     def begin(self, kernel: KernelConfig) -> None:
-        """Clear what an earlier session of this kernel left behind: the session begins now."""
+        """Remove what an earlier session of this kernel left behind; a session begins now."""
+
+    def keep(self, result: Result, observer: Observer) -> None:
+        """Write a result to where this workload's results are kept, and report it."""
 
 
-class MatrixWorkload(Workload[Result]):
-    """A workload that can run on many kernels, with a result also for one that can't be booted."""
+class MatrixWorkload(Workload[Run]):
+    """A workload for many kernels, which has a result even for a kernel that can't be booted.
+
+    A kernel's result is written to `<kernel>.json` in `folder`, and its logs are in `<kernel>/`.
+    """
+
+    def __init__(self, options: SessionOptions, folder: Path) -> None:
+        super().__init__(options)
+        self.folder = folder
 
     @abstractmethod
-    def unprepared(self, kernel: KernelConfig, reason: str, observer: Observer) -> Result:
-        """Return, and write, the result of a kernel that could not even be booted."""
+    def unprepared(self, kernel: KernelConfig, reason: str) -> Run:
+        """Return the result of a kernel that could not be prepared."""
 
-    def recall(self, prepared: Prepared, observer: Observer) -> Result | None:
-        """Return a result that is still true, so that nothing needs to run; else None."""
+    def recall(self, prepared: Prepared) -> Run | None:
+        """Return an earlier result that still holds, so that nothing needs to run; else None."""
         return None
 
-    def remember(self, prepared: Prepared, result: Result) -> None:
+    def remember(self, prepared: Prepared, result: Run) -> None:
         """Keep a result for `recall`."""
+
+    def begin(self, kernel: KernelConfig) -> None:
+        """See Workload. BpfmatrixError if the folder can't be written."""
+        logs = self.folder / kernel.id
+        shutil.rmtree(logs, ignore_errors=True)
+        with _writing(self.folder):
+            (self.folder / f"{kernel.id}.json").unlink(missing_ok=True)
+            logs.mkdir(parents=True, exist_ok=True)
+
+    def keep(self, result: Run, observer: Observer) -> None:
+        """See Workload. BpfmatrixError if the result can't be written."""
+        path = self.folder / f"{result.kernel}.json"
+        with _writing(path):
+            files.write(result, path)
+        observer.finished(result)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into a BpfmatrixError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise BpfmatrixError(
+            f"{path} can't be written: {error.strerror or error}",
+            "Make room on its disk, or make its folder writable.",
+        ) from error

@@ -1,8 +1,8 @@
-"""Our standard streams, or our terminal, tied to a command that runs elsewhere.
+"""Our standard streams, or our terminal, connected to a command that runs in a guest.
 
-Each stream has a thread of its own, which waits where the other side is slow, and so makes the
-command wait as a pipe would. A command sees the end of its input, and a stream that nobody reads
-any more, as it would see them here.
+Each stream has a thread of its own. It waits if the other side is slow, so that the command has to
+wait as well, as with a pipe. The command sees the end of its input, and a closed output, as it
+would on the host.
 """
 
 import abc
@@ -19,27 +19,27 @@ from collections.abc import Callable, Iterator
 
 from bpfmatrix.vm.protocol import OutputSplitter, TestCommand
 
-__all__ = ["Input", "Output", "are_one", "raw_terminal"]
+__all__ = ["InputStream", "OutputStream", "are_one", "raw_terminal"]
 
 _CHUNK_BYTES = 1 << 16
-# Three times within a second: what other tools that give a terminal to a machine end it by.
-_ESCAPE = b"\x1d"  # Ctrl-]
+# Ctrl-] three times within a second ends the session, as in other tools with a guest's terminal.
+_ESCAPE = b"\x1d"
 _ESCAPES = 3
 _ESCAPE_SECONDS = 1.0
 
 
 def are_one(first: int, second: int) -> bool:
-    """Whether two descriptors are the same file, pipe or terminal."""
+    """Return whether two descriptors are of the same file, pipe or terminal."""
     try:
         one, other = os.fstat(first), os.fstat(second)
-    except OSError:  # closed
+    except OSError:  # one is closed
         return False
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
 
 @contextlib.contextmanager
 def raw_terminal(fd: int) -> Iterator[None]:
-    """Have each key passed on as it is, Ctrl-C included; what was typed before is kept."""
+    """Pass on each key as it is typed, even Ctrl-C. Keys that were typed before are not lost."""
     before = termios.tcgetattr(fd)
     tty.setraw(fd, termios.TCSADRAIN)
     try:
@@ -50,7 +50,7 @@ def raw_terminal(fd: int) -> Iterator[None]:
 
 
 class _Stream(abc.ABC):
-    """One direction, in a thread that does not keep the process from ending."""
+    """One direction, copied by a thread that does not keep the process from ending."""
 
     def __init__(self, fd: int, end: socket.socket) -> None:
         self._fd = fd
@@ -59,25 +59,27 @@ class _Stream(abc.ABC):
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start to copy."""
         self._thread.start()
 
     @abc.abstractmethod
     def _work(self) -> None:
-        """Pass on what there is until the end."""
+        """Copy until the end of the stream."""
 
     def _call(self, function: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(function)
 
 
-class Input(_Stream):
-    """Passes on what can be read from a descriptor, and its end."""
+class InputStream(_Stream):
+    """Copies from a descriptor to the guest, and passes on its end."""
 
     def __init__(
         self, fd: int, end: socket.socket, on_end: Callable[[], object] | None = None
     ) -> None:
-        """`on_end` is for a terminal: it hung up, or somebody typed Ctrl-] three times."""
+        """`on_end` is given for a terminal: it is called when the terminal hangs up, or when Ctrl-]
+        is typed three times.
+        """
         super().__init__(fd, end)
         self._on_end = on_end
         self._escapes: list[float] = []
@@ -89,14 +91,14 @@ class Input(_Stream):
             if self._on_end:
                 self._call(self._on_end)
             else:
-                # Not closed: QEMU would not read what is still on its way.
+                # If it were closed, QEMU would not read the rest.
                 self._end.shutdown(socket.SHUT_WR)
 
     def _read(self) -> bytes:
         while True:
             try:
                 return os.read(self._fd, _CHUNK_BYTES)
-            except BlockingIOError:  # whoever else has this file made it so
+            except BlockingIOError:  # another process that has this file made it non-blocking
                 select.select([self._fd], [], [])
             except OSError:  # a terminal that hung up (EIO), a descriptor that is closed (EBADF)
                 return b""
@@ -110,8 +112,8 @@ class Input(_Stream):
         return len(self._escapes) >= _ESCAPES
 
 
-class Output(_Stream):
-    """Writes what comes, up to a boundary, to a descriptor; `done` is set after the last byte."""
+class OutputStream(_Stream):
+    """Copies from the guest, up to a boundary, to a descriptor; then it sets `done`."""
 
     def __init__(
         self, fd: int, end: socket.socket, boundary: bytes, on_hung_up: Callable[[], object]
@@ -138,6 +140,6 @@ class Output(_Stream):
                 left = left[os.write(self._fd, left) :]
             except BlockingIOError:
                 select.select([], [self._fd], [])
-            except OSError:  # whoever read it is gone; what comes further is thrown away
+            except OSError:  # nobody reads it any more, so the rest is thrown away
                 self._open = False
                 self._call(self._on_hung_up)

@@ -1,8 +1,8 @@
-"""A shell, or one command, in a kernel's guest, as if it ran here: the workload of `shell`.
+"""A shell, or one command, in the guest of a kernel: the workload of `shell`.
 
-With a terminal on both sides the guest has one too, of our terminal's type and size, and what is
-typed goes there, Ctrl-C included. Without a terminal, the command has our standard streams, each of
-them separately. The result is the command's exit status.
+If our standard input and output are a terminal, the command has a terminal too, of the same type
+and size, and gets every key, even Ctrl-C. Otherwise it has our standard streams, each of them
+separately. The result is the command's exit status.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.project_payload import project_payload
 from bpfmatrix.session.workload import Work, Workload
-from bpfmatrix.shell.streams import Input, Output, are_one, raw_terminal
+from bpfmatrix.shell.streams import InputStream, OutputStream, are_one, raw_terminal
 from bpfmatrix.vm.machine import Machine
 from bpfmatrix.vm.protocol import (
     Session,
@@ -36,21 +36,22 @@ from bpfmatrix.vm.protocol import (
 
 __all__ = ["SessionEndedError", "ShellWork", "ShellWorkload"]
 
-# The variables of our environment that a program in the guest is given: the terminal, the language
-# and whether to colour.
+# The variables of our environment that the command is given: the terminal's type, the language, and
+# whether to use colours.
 _PASSED_ON = ("TERM", "COLORTERM", "LANG", "LC_ALL", "LC_CTYPE", "NO_COLOR")
 
 
 class SessionEndedError(BpfmatrixError):
-    """The machine ended before the command did, whose exit status is then not known."""
+    """The machine ended before the command did, so the command's exit status is not known."""
 
-    # As ssh has it, so that a script can tell it from what commands usually end with.
+    # That of ssh for a lost connection, which commands rarely use.
     exit_status = 255
 
 
 class ShellWorkload(Workload[int]):
-    """A command, or else a shell. One word is a line for the guest's shell; several are a program
-    and its arguments.
+    """A command, or a shell if `command` is empty.
+
+    One word is a line for the guest's shell; several words are a program and its arguments.
     """
 
     def __init__(
@@ -61,8 +62,8 @@ class ShellWorkload(Workload[int]):
         folder: Path,
         on_ready: Callable[[EnteredGuest, Prepared, bool], None],
     ) -> None:
-        """`on_ready` is called before our streams are the command's; the bool tells whether what
-        runs is a shell on a terminal. The console is written into `folder`.
+        """`on_ready` is called before the command gets our streams. Its bool is true for a shell on
+        a terminal. The kernel's console is written into `folder`.
         """
         super().__init__(options)
         self._project = project
@@ -71,7 +72,7 @@ class ShellWorkload(Workload[int]):
         self._on_ready = on_ready
 
     def payload(self, arch: str, observer: Observer) -> Payload:
-        """See Workload. A project without tests has a shell, too."""
+        """See Workload. It may have no tests: a shell needs none."""
         return project_payload(self._project, arch, (), self.options, observer, tests_needed=False)
 
     def work(self, prepared: Prepared, observer: Observer) -> "ShellWork":
@@ -109,8 +110,10 @@ def _size() -> tuple[int, int]:
 
 
 class ShellWork(Work[int]):
-    """One command in one guest. Its result is the command's exit status, or 128 and the number of
-    the signal that ended us; SessionEndedError where the machine ended before the command did.
+    """One command in one guest.
+
+    The result is the command's exit status, or 128 plus the number of the signal that ended us.
+    SessionEndedError if the machine ended before the command did.
     """
 
     def __init__(
@@ -153,7 +156,7 @@ class ShellWork(Work[int]):
 
 
 class _Attached:
-    """A session that goes on, with the threads of its streams and the signals that we get."""
+    """A command that runs, with the threads of its streams and the handlers of our signals."""
 
     def __init__(self, guest: Machine, session: Session) -> None:
         self._guest = guest
@@ -162,7 +165,7 @@ class _Attached:
         self._interrupted = False
 
     async def run(self) -> int:
-        """Wait until the command ended and all its output is written, or we have to end."""
+        """Wait until the command has ended and its output is written, or until a signal ends us."""
         guest, ends, terminal = self._guest, self._guest.streams, self._session.size is not None
         hang_up = partial(self._end, signal.SIGHUP) if terminal else None
         outputs = [self._output(1, "output")]
@@ -170,7 +173,7 @@ class _Attached:
             outputs.append(self._output(2, "error"))
         with raw_terminal(0) if terminal else contextlib.nullcontext(), self._signals():
             command = asyncio.create_task(guest.run_session(self._session))
-            for stream in (*outputs, Input(0, ends["input"], hang_up)):
+            for stream in (*outputs, InputStream(0, ends["input"], hang_up)):
                 stream.start()
             try:
                 await self._either(command)
@@ -184,14 +187,14 @@ class _Attached:
                 command.cancel()
 
     async def _either(self, work: "asyncio.Future[Any]") -> None:
-        """Wait for something, or for a signal that ends us."""
+        """Wait for `work`, or for a signal that ends us."""
         both: list[asyncio.Future[Any]] = [work, self._signal]
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
 
-    def _output(self, fd: int, name: str) -> Output:
+    def _output(self, fd: int, name: str) -> OutputStream:
         line = hung_up_line("output" if name == "output" else "error")
         end, boundary = self._guest.streams[name], self._session.boundary
-        return Output(fd, end, boundary, partial(self._guest.send, line))
+        return OutputStream(fd, end, boundary, partial(self._guest.send, line))
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -216,12 +219,12 @@ class _Attached:
             self._signal.set_result(number)
 
     def _interrupt(self) -> None:
-        # As here: the command may do something about it. For one that does not, a second time.
+        # The command may handle the first one. The second one ends us.
         if self._interrupted:
             self._end(signal.SIGINT)
         self._interrupted = True
         self._guest.send(interrupt_line("INT"))
 
     def _resize(self) -> None:
-        with contextlib.suppress(OSError):  # it hung up
+        with contextlib.suppress(OSError):  # the terminal hung up
             self._guest.send(resize_line(*_size()))

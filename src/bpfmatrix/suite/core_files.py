@@ -1,4 +1,4 @@
-"""Core files of processes that died by a signal, as they come from the guest."""
+"""The core files of processes that died by a signal, written while they come from the guest."""
 
 import contextlib
 import re
@@ -9,12 +9,12 @@ from bpfmatrix.vm.protocol import CorePart
 
 __all__ = ["CoreFiles"]
 
-# A test that forks and dies again and again must not fill the disk.
+# All core files of a run together, so that a test whose processes keep dying can't fill the disk.
 _ALL_BYTES = 8 << 30
 
 
 class CoreFiles:
-    """Writes core files into a folder, with holes where they hold zeros."""
+    """Writes core files into a folder. They are sparse: zeros become holes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -22,10 +22,10 @@ class CoreFiles:
         self._size = 0
         self._all = 0
         self.found: list[Path] = []
-        """The files that are whole, or as much of them as the guest could tell."""
+        """The paths of the core files; one may be cut short if the machine ended."""
 
     def feed(self, part: CorePart) -> None:
-        """Take the next bytes. What can't be written, as on a full disk, is left out."""
+        """Take the next bytes. They are dropped if they can't be written, as on a full disk."""
         with contextlib.suppress(OSError):
             self._write(part.data, self._path(part))
         if part.last:
@@ -49,7 +49,7 @@ class CoreFiles:
         self._size += len(data)
 
     def close(self) -> None:
-        """End the file that is open, which may also be cut short by the end of the machine."""
+        """Close the file that is open, even if the machine ended within it."""
         if self._file is not None:
             with contextlib.suppress(OSError), self._file:
                 self._file.truncate(self._size)

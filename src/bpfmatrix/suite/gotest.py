@@ -1,7 +1,7 @@
-"""Go's test output, read by Go's own `go tool test2json`.
+"""The output of Go tests, read by Go's own `go tool test2json`.
 
-A `GoOutput` is fed what a test binary prints and gives a `TestResult` for each test and subtest as
-it ends. What it gives is detail: whether the binary passed is for its exit status to say.
+A `GoOutput` is fed the output of a test binary, and reports a `TestResult` for each test and
+subtest as it ends. These are only details: whether the binary passed is decided by its exit status.
 """
 
 import asyncio
@@ -17,28 +17,29 @@ from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
 
-__all__ = ["GoOutput", "Throttle", "said"]
+__all__ = ["KEPT_CHARACTERS", "GoOutput", "Throttle", "failure_reason"]
 
 _OUTCOMES = {"pass": Outcome.PASSED, "fail": Outcome.FAILED, "skip": Outcome.SKIPPED}
-# How much of a test's output its result keeps, at the begin and at the end; the log has it all.
 KEPT_CHARACTERS = 64 << 10
-# How much output in a row test2json is given. It makes 150 bytes of JSON of a line of two.
+"""How much of a test's output is kept in its result: its beginning and its end. The log has all."""
+# How much output test2json is given between two lines of the testing package: it makes 150 bytes of
+# JSON from a line of two bytes.
 _THROTTLED_BYTES = 256 << 10
-# The testing package puts this before what it says itself (Go's cmd/test2json, since 1.20).
+# The testing package begins its own lines with this byte (Go's cmd/test2json, since 1.20).
 _MARK = re.compile(rb"(?=\x16)")
-# Lines by which the testing package frames the output of a test.
+# The lines of the testing package around the output of a test.
 _FRAME = re.compile(r"\s*(=== (RUN|PAUSE|CONT|NAME)|--- (PASS|FAIL|SKIP):)")
 _WHERE = re.compile(r"^[\w./-]+\.go:\d+: ")
 
 
 class Throttle:
-    """Passes what the testing package says, and only so much of what a test prints in between."""
+    """Passes the lines of the testing package, and a limited part of the output between them."""
 
     def __init__(self) -> None:
         self._passed = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes, give those that pass."""
+        """Take the next bytes, and return those that pass."""
         passing = []
         for piece in _MARK.split(data):
             if piece.startswith(b"\x16"):
@@ -53,7 +54,7 @@ class Throttle:
 
 
 class GoOutput:
-    """The output of one test binary on its way through test2json."""
+    """Passes the output of one test binary through test2json, and reports its tests."""
 
     def __init__(self, binary: str, report: Callable[[TestResult], None]) -> None:
         self._binary = binary
@@ -64,11 +65,11 @@ class GoOutput:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self.results: list[TestResult] = []
-        """The tests that ended, in the order in which they did."""
+        """The tests that have ended, in that order."""
 
     @staticmethod
     def available() -> bool:
-        """Tell whether there is a Go that could read the output."""
+        """Return whether Go is installed, which reads the output."""
         return tools.find("go") is not None
 
     async def start(self) -> None:
@@ -77,22 +78,22 @@ class GoOutput:
             *(str(tools.require("go", "golang-go")), "tool", "test2json", "-t", "-p", self._binary),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            # An event is a line, and holds a line of output as JSON.
+            # Each event is a line, and has a line of output as JSON.
             limit=64 << 20,
-            # Ctrl-C at the terminal must not end it before what it still holds was read.
+            # Ctrl-C at the terminal must not end it before all of its output was read.
             start_new_session=True,
         )
         self._reader = asyncio.create_task(self._read())
 
     async def feed(self, data: bytes) -> None:
-        """Take the next bytes that the binary printed."""
+        """Take the next bytes of the binary's output."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(self._throttle.feed(data))
         await self._process.stdin.drain()
 
     async def close(self) -> None:
-        """Take the end of the output, and wait until all of it was read."""
+        """Take the end of the output, and wait until all tests in it are reported."""
         if self._process is None or self._reader is None or self._process.stdin is None:
             return
         self._process.stdin.close()
@@ -108,7 +109,7 @@ class GoOutput:
             self._reader.cancel()
 
     def unfinished(self, outcome: Outcome, reason: str) -> list[TestResult]:
-        """Give the tests that began and did not end, the innermost ones first, as such results."""
+        """Return a result for each test that began and did not end, subtests first."""
         return [
             TestResult(self._binary, name, outcome, 0.0, reason, str(self._running[name]))
             for name in sorted(self._running, reverse=True)
@@ -116,7 +117,7 @@ class GoOutput:
 
     @property
     def output(self) -> str:
-        """What the binary printed outside of its tests."""
+        """The output of the binary outside of its tests."""
         return str(self._package)
 
     async def _read(self) -> None:
@@ -137,26 +138,21 @@ class GoOutput:
 
     def _end(self, name: str, outcome: Outcome, seconds: float) -> None:
         output = str(self._running.pop(name, ""))
-        reason = "" if outcome is Outcome.PASSED else said(output)
+        reason = "" if outcome is Outcome.PASSED else failure_reason(output)
         subtests = [test for test in self.results if test.name.startswith(f"{name}/")]
-        if (
-            subtests
-            and not reason
-            and (
-                outcome is not Outcome.FAILED or any(t.outcome is Outcome.FAILED for t in subtests)
-            )
-        ):
-            return  # its subtests have said it all
+        failed = any(test.outcome is Outcome.FAILED for test in subtests)
+        if subtests and not reason and (failed or outcome is not Outcome.FAILED):
+            return  # its subtests say everything
         result = TestResult(self._binary, name, outcome, seconds, reason, output)
         self.results.append(result)
         self._report(result)
 
 
-def said(output: str) -> str:
-    """Return the line that tells most of why a test did not pass, or nothing.
+def failure_reason(output: str) -> str:
+    """Return the line of a test's output that best says why it did not pass, or `""`.
 
-    That is a panic's first line; or else the last thing that the test itself wrote, for what fails
-    or skips a test comes after what it only logs; or else the first line of all.
+    That is the first line of a panic, or else the last message of the test itself, since a message
+    that fails or skips the test comes after those that it only logs, or else the first line.
     """
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     own = [line for line in lines if not _FRAME.match(line)]

@@ -1,4 +1,7 @@
-"""What a user asks of a run of the tests, beyond kernels.yaml. Light: `nox -l` imports it too."""
+"""What a user asks of a run of the tests, beyond kernels.yaml.
+
+This module is light, since `nox -l` imports it.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +16,12 @@ class RunOptions(SessionOptions):
     """The options of a run of the tests. Paths are relative to the working directory."""
 
     run: str | None = None
-    """A regular expression: the tests to run."""
+    """A regular expression that selects the tests to run; None for all."""
     binaries: tuple[Path, ...] = ()
     """Executables to run in place of the declared ones."""
     test_seconds: float | None = None
-    """The limit of each executable, in place of timeout.test."""
+    """The time limit of each executable, in place of timeout.test."""
     arguments: tuple[str, ...] = ()
     """Further arguments of each executable."""
     cached: bool = False
-    """Take the result of an earlier run that passed, if nothing changed since."""
+    """Use the result of an earlier run that passed, if nothing has changed since."""

@@ -1,7 +1,7 @@
-"""What one executable does in the guest, turned into its log and its test results.
+"""The log and the test results of one executable that runs in the guest.
 
-A Go test binary's output becomes a result for each test; any other executable is one result. What
-decides between passed and not is how the executable ended; its output only tells more.
+A Go test binary has a result for each of its tests; any other executable has one result. Whether it
+passed is decided by how the executable ended; its output only gives details.
 """
 
 import codecs
@@ -24,7 +24,7 @@ _LOG_BYTES = 64 << 20
 
 
 class Recorder:
-    """Takes the events of one executable; reports results as they come."""
+    """Takes the events of one executable, and reports its results as they come."""
 
     def __init__(
         self,
@@ -42,22 +42,22 @@ class Recorder:
         as_go = test.kind == "go-test" and GoOutput.available()
         self._go = GoOutput(test.name, report) if as_go else None
         self._output = Excerpt(KEPT_CHARACTERS)
-        # A letter may come in two pieces.
+        # The bytes of a character may come in two pieces.
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._file: IO[bytes] | None = None
         self._size = 0
         self._started = 0.0
 
     async def start(self) -> None:
-        """The executable was started."""
+        """Take note that the executable was started."""
         self._started = time.monotonic()
-        # At once, for those who look at it while the test runs.
+        # It is unbuffered for those who read it while the test runs.
         self._file = self.log.open("wb", buffering=0)
         if self._go:
             await self._go.start()
 
     async def feed(self, data: bytes) -> None:
-        """It printed this."""
+        """Take the next bytes of its output."""
         assert self._file is not None
         room = _LOG_BYTES - self._size
         self._size += len(data)
@@ -70,7 +70,7 @@ class Recorder:
             self._output.append(self._decoder.decode(data))
 
     async def close(self, exited: Exited) -> None:
-        """It ended like this, and all that it printed was fed."""
+        """Take its end, after all of its output."""
         if self._file:
             self._file.close()
         self._output.append(self._decoder.decode(b"", final=True))
@@ -94,12 +94,12 @@ class Recorder:
         unfinished = self._go.unfinished(cut_short, reason or "did not end")
         for result in unfinished:
             self._report(result)
-        # A test that failed is why its binary did, and says more than an exit status.
+        # A result of the binary itself is only needed if no test explains why it failed.
         if outcome is not Outcome.PASSED and (exited.oops or not (bad or unfinished)):
             self._report_whole(outcome, reason, self._go.output)
 
     async def abandon(self, outcome: Outcome, reason: str) -> None:
-        """The machine ended: while this ran, or before it, which is nothing to report."""
+        """Take the end of the machine. There is nothing to report if this does not run then."""
         if self._file is None or self._file.closed:
             return
         self._file.close()
@@ -117,7 +117,7 @@ class Recorder:
         self._report(TestResult(self.name, self.name, outcome, seconds, reason, output))
 
     def kill(self) -> None:
-        """End what reads the output, however the run ended."""
+        """End test2json, and close the log, however the run ended."""
         if self._go:
             self._go.kill()
         if self._file:

@@ -1,7 +1,7 @@
 """Running the tests: the workload of `run`, `matrix`, `watch` and of every nox session.
 
 Each test executable has a `Recorder`, which turns its output into results. The whole run becomes a
-`KernelRun`, written to `.bpfmatrix/results/<kernel>.json`.
+`KernelRun`, which is kept in `.bpfmatrix/results/<kernel>.json`.
 """
 
 import contextlib
@@ -13,22 +13,17 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.payload.model import Executable, Payload
-from bpfmatrix.results import cache, files
+from bpfmatrix.results import cache
 from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.kernel_run import KernelRun, TestResult, verdict
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.session.fingerprint import fingerprint
-from bpfmatrix.session.guest_session import (
-    EnteredGuest,
-    GuestSession,
-    cleared,
-    unprepared_facts,
-)
+from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepared_facts
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.project_payload import project_payload
 from bpfmatrix.session.workload import MatrixWorkload, Work
 from bpfmatrix.suite.core_files import CoreFiles
+from bpfmatrix.suite.fingerprint import fingerprint
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.recorder import Recorder
 from bpfmatrix.vm.protocol import CorePart, Exited, Output, Started, TestCommand
@@ -39,7 +34,7 @@ TestCommands = tuple[tuple[Executable, TestCommand], ...]
 
 
 def test_commands(payload: Payload, options: RunOptions, kernel: KernelConfig) -> TestCommands:
-    """Return what the guest runs, test by test; BpfmatrixError where `--run` matches nothing."""
+    """Return the command of each test that is to run; BpfmatrixError if `--run` matches none."""
     limit = options.test_seconds or kernel.timeout.test
     commands = payload.commands(options.run, options.arguments)
     if not commands:
@@ -59,7 +54,7 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
     options: RunOptions
 
     def __init__(self, project: Project, options: RunOptions) -> None:
-        super().__init__(options)
+        super().__init__(options, project.results)
         self._project = project
 
     def payload(self, arch: str, observer: Observer) -> Payload:
@@ -70,33 +65,23 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
     def work(self, prepared: Prepared, observer: Observer) -> "SuiteWork":
         """See Workload."""
         commands = self._commands(prepared)
-        folder = self._project.results / prepared.kernel.id
+        folder = self.folder / prepared.kernel.id
         return SuiteWork(self._project, prepared, commands, self.options, observer, folder)
 
     def _commands(self, prepared: Prepared) -> TestCommands:
         return test_commands(prepared.payload, self.options, prepared.kernel)
 
-    def unprepared(self, kernel: KernelConfig, reason: str, observer: Observer) -> KernelRun:
-        """See Workload."""
-        run = KernelRun(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
-        files.write(run, self._project.results / f"{kernel.id}.json")
-        observer.finished(run)
-        return run
+    def unprepared(self, kernel: KernelConfig, reason: str) -> KernelRun:
+        """See MatrixWorkload."""
+        return KernelRun(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
 
-    def begin(self, kernel: KernelConfig) -> None:
-        """See Workload."""
-        cleared(self._project.results, kernel.id)
-
-    def recall(self, prepared: Prepared, observer: Observer) -> KernelRun | None:
-        """See Workload."""
+    def recall(self, prepared: Prepared) -> KernelRun | None:
+        """See MatrixWorkload."""
         key = self._fingerprint(prepared) if self.options.cached else None
-        run = cache.recall(self._project, key) if key else None
-        if run is not None:
-            observer.finished(run)
-        return run
+        return cache.recall(self._project, key) if key else None
 
     def remember(self, prepared: Prepared, result: KernelRun) -> None:
-        """See Workload."""
+        """See MatrixWorkload."""
         if result.outcome is Outcome.PASSED and (key := self._fingerprint(prepared)):
             cache.remember(self._project, key, result)
 
@@ -117,7 +102,10 @@ class SuiteWork(Work[KernelRun]):
         folder: Path,
         limit_name: str = "",
     ) -> None:
-        """`limit_name` is what a test that runs into its limit names; default: key or option."""
+        """`limit_name` is named in the reason of a test that runs into its time limit.
+
+        By default, it is the option or the key of kernels.yaml that sets the limit.
+        """
         super().__init__(folder)
         self.limit_seconds = prepared.kernel.timeout.run
         self._project = project
@@ -170,11 +158,11 @@ class SuiteWork(Work[KernelRun]):
         for recorder in self._recorders.values():
             await recorder.abandon(outcome, reason)
         after = f" after {done} test{'s' if done != 1 else ''}" if self._entered else ""
-        told = {
+        reasons = {
             Outcome.PANIC: f"panic{after}: {reason}",
             Outcome.LOST: f"machine lost{after}: {reason}",
         }
-        self._failure = (outcome, told.get(outcome, reason))
+        self._failure = (outcome, reasons.get(outcome, reason))
 
     def close(self) -> None:
         """See Work."""
@@ -185,7 +173,7 @@ class SuiteWork(Work[KernelRun]):
     def result(self, session: GuestSession) -> KernelRun:
         """See Work."""
         outcome, reason = self._failure or verdict(self._tests)
-        if outcome is Outcome.ERROR and self._options.run and not self._tests:
+        if self._options.run and not self._failure and not self._tests:
             reason = f"no test ran: --run {self._options.run!r} matches none"
         relative, logs = self._project.relative, [r.log for r in self._recorders.values()]
         run = KernelRun(
@@ -201,12 +189,10 @@ class SuiteWork(Work[KernelRun]):
             cores=tuple(map(relative, self._core_files.found)),
         )
         self._keep_executables()
-        files.write(run, self._project.results / f"{run.kernel}.json")
-        self._observer.finished(run)
         return run
 
     def _trace(self, session: GuestSession) -> tuple[str, ...]:
-        """Return the call trace of what broke the kernel while tests ran."""
+        """Return the call trace of a panic or an oops while the tests ran."""
         from bpfmatrix.kernels.symbols import call_trace, debug_info  # noqa: PLC0415 - seldom needed
 
         try:

@@ -1,84 +1,45 @@
-"""What the loader in the guest prints, turned into results: a `Collector` for each kernel.
+"""The events of the loader in the guest, turned into results: a `Collector` for each kernel.
 
-It is fed bytes as they come, and knows beforehand which programs there are: each has exactly one
-result at the end, whatever became of the loader, of its machine, or of a line on its way.
+It is fed bytes as they come. It knows beforehand which programs there are, so that each has exactly
+one result at the end, whatever happened to the loader, to its machine, or to a line of its output.
+The events are described in `bpfmatrix.results.verification`.
 """
 
 import base64
 import binascii
-import contextlib
 import dataclasses
 import gzip
 import io
-import json
 import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.results import files
-from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import Code, MapResult, ProgramResult, Statistics
+from bpfmatrix.results.verification import Code, MapResult, ProgramResult
+from bpfmatrix.session.json_lines import JsonLines
 from bpfmatrix.verify import source
-from bpfmatrix.verify.verifierlog import Line
+from bpfmatrix.verify.judge import Judge
+from bpfmatrix.verify.objects import LoadedObject
+from bpfmatrix.verify.verifierlog import LineInfo
 
-__all__ = ["Collector", "Judge", "LoadedObject"]
+__all__ = ["Collector"]
 
-# The lines of a log that explain a rejection are its last ones.
+# A rejection is explained from the end of its log; at most this much of it is read.
 _EXPLAINED_BYTES = 2 << 20
 _UNSAFE = re.compile(r"[/\0]|^\.+$")
-_KEPT_WORDS = 4 << 10
-# A line is one event, and may hold a verifier's log of tens of megabytes.
-_LINE_BYTES = 512 << 20
+_MESSAGE_CHARACTERS = 4 << 10
 
-
-@dataclass(frozen=True)
-class LoadedObject:
-    """An object as the loader is given it: what is called so in its events."""
-
-    name: str
-    """As results call it."""
-    programs: tuple[str, ...]
-    folders: tuple[Path, ...] = ()
-    """Where the sources of its BTF may be found; the first one is the project's."""
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What turns a load that worked into a failure, and a failure into an expected one."""
-
-    max_insns: str = "100%"
-    expected: Expectations = field(default_factory=Expectations)
-
-    def judge(self, result: ProgramResult) -> ProgramResult:
-        """Return the result as it counts."""
-        count, limit = result.statistics.instructions_processed, self._limit(result.statistics)
-        if result.outcome is Outcome.PASSED and count is not None and limit and count > limit:
-            whole = result.statistics.instructions_limit
-            share = f" of {whole:,} ({count / whole:.0%})" if whole else ""
-            result = dataclasses.replace(
-                result,
-                outcome=Outcome.FAILED,
-                code=Code.TOO_CLOSE,
-                reason=f"{count:,}{share} instructions processed, more than {self.max_insns}",
-            )
-        reason = self.expected.of_program(result.object, result.program, result.outcome)
-        return dataclasses.replace(result, expected=reason)
-
-    def _limit(self, statistics: Statistics) -> float | None:
-        if not self.max_insns.endswith("%"):
-            return int(self.max_insns)
-        whole = statistics.instructions_limit
-        return whole * int(self.max_insns[:-1]) / 100 if whole else None
+ProgramKey = tuple[str, str]
+"""The name of an object and the name of a program of it."""
 
 
 class Collector:
-    """Takes what the loader prints on one kernel; reports each program's result as it comes."""
+    """Takes what the loader prints on one kernel, and reports each program's result as it comes."""
 
     def __init__(
         self,
@@ -88,82 +49,71 @@ class Collector:
         judge: Judge,
         report: Callable[[ProgramResult], None],
     ) -> None:
+        """`objects` are by the names that the loader has for them. `logs` is the folder for the
+        verifier's logs; results have the path that `relative` makes of a log's.
+        """
         self._objects = objects
         self._logs = logs
         self._relative = relative
         self._judge = judge
         self._report = report
-        self._buffer = bytearray()
-        self._skipping = False
-        self._said = Excerpt(_KEPT_WORDS)
-        self._started: dict[tuple[str, str], None] = {}
-        self._results: dict[tuple[str, str], ProgramResult] = {}
+        # The log of a program is a part of its event, and may have tens of megabytes.
+        self._output = JsonLines()
+        self._messages = Excerpt(_MESSAGE_CHARACTERS)
+        self._started: set[ProgramKey] = set()
+        self._results: dict[ProgramKey, ProgramResult] = {}
         self.maps: list[MapResult] = []
-        self.lines: dict[tuple[str, str], list[Line]] = {}
-        """The lines of the source, of the programs for which they came."""
-        self.left_out: dict[tuple[str, str], str] = {}
-        """Why there is no log, of the programs that should have one."""
+        self.lines: dict[ProgramKey, list[LineInfo]] = {}
+        """The source lines of the programs for which the loader printed them."""
+        self.left_out: dict[ProgramKey, str] = {}
+        """Why a program that should have a log has none."""
         self.ended = 0
-        """How many loaders said that they are done."""
+        """How many calls of the loader said that they finished."""
 
     @property
-    def said(self) -> str:
-        """What was printed beside events: a loader's complaint, or how it crashed."""
-        return str(self._said).strip()
+    def messages(self) -> str:
+        """What was printed besides events, such as a complaint of the loader, or its crash."""
+        return str(self._messages).strip()
 
     @property
     def programs(self) -> tuple[ProgramResult, ...]:
-        """The results, in the order in which the programs stand in the objects."""
+        """The results, in the order of the objects and of the programs in them."""
         order = {key: number for number, key in enumerate(self._known())}
         last = len(order)
         return tuple(sorted(self._results.values(), key=lambda r: order.get(_key(r), last)))
 
-    def _known(self) -> Iterable[tuple[str, str]]:
+    def _known(self) -> Iterable[ProgramKey]:
         for object in self._objects.values():
             for program in object.programs:
                 yield object.name, program
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
-        *lines, rest = data.split(b"\n")
-        for part in lines:
-            self._buffer += part
-            if not self._skipping:
-                self._take(bytes(self._buffer))
-            self._buffer.clear()
-            self._skipping = False
-        self._buffer += rest
-        if len(self._buffer) > _LINE_BYTES:
-            self._buffer.clear()
-            self._skipping = True
+        for line, event in self._output.feed(data):
+            self._take(line, event)
 
     def close(self) -> None:
         """Take the end of the output, which may be in the middle of a line."""
-        if self._buffer and not self._skipping:
-            self._take(bytes(self._buffer))
-        self._buffer.clear()
+        for line, event in self._output.close():
+            self._take(line, event)
 
-    def _take(self, line: bytes) -> None:
-        event: Any = None
-        if line.startswith(b"{"):
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
-        known = isinstance(event, dict) and self._take_event(event)
-        if not known and line.strip():
-            self._said.append(line[:_KEPT_WORDS].decode(errors="replace") + "\n")
+    def _take(self, line: bytes, event: dict[str, Any] | None) -> None:
+        if event is None or not self._take_event(event):
+            self._messages.append(line[:_MESSAGE_CHARACTERS].decode(errors="replace") + "\n")
 
     def _take_event(self, event: dict[str, Any]) -> bool:
-        """Take one event; tell whether it was one."""
+        """Take one event; return whether it is a valid one."""
         object = self._objects.get(str(event.pop("object", "")))
         kind = event.pop("event", None)
         try:
             match kind:
                 case "start" if object:
-                    self._started[object.name, str(event.get("program", ""))] = None
+                    self._started.add((object.name, str(event.get("program", ""))))
                 case "program" if object:
                     self._take_program(object, event)
                 case "object" if object:
-                    self._take_object(object, Code(event["code"]), str(event["reason"]))
+                    code, reason = Code(event["code"]), str(event["reason"])
+                    self._add_all(object, Outcome.FAILED, code, reason)
                 case "map" if object:
                     self.maps.append(MapResult(object=object.name, **event))
                 case "end":
@@ -181,19 +131,19 @@ class Collector:
         left_out = str(event.pop("log_left_out", ""))
         result = files.parse_program({**event, "object": object.name})
         key = _key(result)
-        found = [
-            Line(int(one["insn"]), str(one["file"]), int(one["line"]), str(one.get("text", "")))
+        infos = [
+            LineInfo(int(one["insn"]), str(one["file"]), int(one["line"]), str(one.get("text", "")))
             for one in lines
         ]
-        if found:
-            self.lines[key] = found
+        if infos:
+            self.lines[key] = infos
         if left_out:
             self.left_out[key] = left_out
         path, text = self._write_log(result, log) if log else (None, "")
         if path is not None:
             result = dataclasses.replace(result, log=self._relative(path))
         if result.outcome is Outcome.FAILED and text:
-            explained = source.explain(text, found, object.folders)
+            explained = source.explain(text, infos, object.folders)
             result = dataclasses.replace(
                 result,
                 verifier_tail=explained.text or result.verifier_tail,
@@ -204,12 +154,11 @@ class Collector:
             reason = f"{reason} (no verifier log: {left_out})"
         self._add(dataclasses.replace(result, reason=reason))
 
-    def _take_object(self, object: LoadedObject, code: Code, reason: str) -> None:
-        for program in object.programs:
-            self._add(ProgramResult(object.name, program, Outcome.FAILED, code=code, reason=reason))
-
     def _write_log(self, result: ProgramResult, packed: str) -> tuple[Path | None, str]:
-        """Write a log to its file; give that, and the log's last part."""
+        """Write a log, which is base64 of gzip, to its file; return the path and its last part.
+
+        If it is damaged or can't be written, there is no file: None and an empty string.
+        """
         names = [part for part in Path(result.object).parts if part not in ("/", "..")]
         folder = self._logs.joinpath(*names)
         path = folder / f"{_UNSAFE.sub('_', result.program)[:200]}.log"
@@ -225,23 +174,24 @@ class Collector:
             return None, ""
 
     def _add(self, result: ProgramResult) -> None:
+        """Add the result of a program, unless it has one already."""
         if _key(result) in self._results:
             return
         result = self._judge.judge(result)
         self._results[_key(result)] = result
         self._report(result)
 
-    def skip(self, object: LoadedObject, reason: str) -> None:
-        """All programs of an object are not even tried, as was declared."""
+    def _add_all(self, object: LoadedObject, outcome: Outcome, code: Code, reason: str) -> None:
+        """Add the same result for all programs of an object."""
         for program in object.programs:
-            self._add(
-                ProgramResult(
-                    object.name, program, Outcome.SKIPPED, code=Code.DECLARED, reason=reason
-                )
-            )
+            self._add(ProgramResult(object.name, program, outcome, code=code, reason=reason))
+
+    def skip(self, object: LoadedObject, reason: str) -> None:
+        """Add `skipped` for all programs of an object, which says that it needs another kernel."""
+        self._add_all(object, Outcome.SKIPPED, Code.DECLARED, reason)
 
     def oops(self) -> None:
-        """The kernel had an oops: that is what the loader's processes crashed of."""
+        """Blame the kernel for the crashes of the loader's processes, since it had an oops."""
         for key, result in self._results.items():
             if result.code is Code.LOADER_CRASHED:
                 reason = f"the kernel had an oops while it loaded this; {result.reason}"
@@ -256,7 +206,11 @@ class Collector:
         reason: str,
         objects: Sequence[LoadedObject] | None = None,
     ) -> None:
-        """The loader is no more. What it was about has this outcome, the rest was not run."""
+        """Add a result for each program that has none, since the loader has ended.
+
+        Programs that it was loading have this outcome and code; the others were not run. `objects`
+        are those that the loader was given, by default all of them.
+        """
         for object in objects if objects is not None else self._objects.values():
             opening = (object.name, "") in self._started
             begun = any((object.name, program) in self._started for program in object.programs)
@@ -264,12 +218,12 @@ class Collector:
                 if (object.name, program) in self._started or (opening and not begun):
                     result = ProgramResult(object.name, program, outcome, code=code, reason=reason)
                 else:
-                    said = f"not run: {reason}"
+                    not_run = f"not run: {reason}"
                     result = ProgramResult(
-                        object.name, program, Outcome.ERROR, code=Code.NOT_RUN, reason=said
+                        object.name, program, Outcome.ERROR, code=Code.NOT_RUN, reason=not_run
                     )
                 self._add(result)
 
 
-def _key(result: ProgramResult) -> tuple[str, str]:
+def _key(result: ProgramResult) -> ProgramKey:
     return result.object, result.program

@@ -1,4 +1,4 @@
-"""Verifications compared: with saved ones, and those of several kernels with each other."""
+"""Comparisons of verifications: with saved ones, and between kernels."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,47 +8,59 @@ from bpfmatrix.results.verification import ProgramResult, Verification
 
 __all__ = ["Change", "Cost", "against", "costs"]
 
-# A program that grows by less has not become dearer in a way that anybody would notice.
+# All in instructions that the verifier processes. Smaller growth is not reported.
 _LEAST_GROWTH = 50
+# Between two kernels, a program is reported if its cost differs by this factor, and is not small.
 _FACTOR = 2.0
 _LEAST_COST = 100
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is different from the base, of one program on one kernel."""
+    """A difference from the base: of one program on one kernel, or of a whole kernel."""
 
     kernel: str
     object: str
+    """Empty for a whole kernel."""
     program: str
+    """`(kernel)` for a whole kernel."""
     text: str
+    """What has changed, for people."""
     regression: bool = False
+    """Whether it fails the comparison."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A program that takes the verifier of one kernel much longer than that of another."""
+    """A program that costs the verifier of one kernel much more than that of another.
+
+    A cost is the number of instructions that the verifier processes.
+    """
 
     object: str
     program: str
     dear: str
+    """The kernel with the highest cost."""
     most: int
+    """The highest cost."""
     cheap: str
+    """The kernel with the lowest cost."""
     least: int
+    """The lowest cost."""
 
     @property
     def factor(self) -> float:
-        """How many times as many instructions are processed there."""
+        """The highest cost divided by the lowest."""
         return self.most / self.least
 
 
 def against(
     base: Iterable[Verification], now: Iterable[Verification], threshold: float
 ) -> list[Change]:
-    """Return what changed, kernel by kernel.
+    """Return the changes since the base, kernel by kernel.
 
-    `threshold` is by how much the instructions that the verifier processes may grow, as a share:
-    0.1 for 10%. Kernels are matched by their ids, programs by object and name.
+    `threshold` is the growth of a program's cost that is not a change: 0.1 for 10%. Kernels are
+    matched by their ids, programs by object and name.
     """
     before = {one.kernel: one for one in base}
     found: list[Change] = []
@@ -65,7 +77,7 @@ def _changes(base: Verification, now: Verification, threshold: float) -> Iterato
     before = {(p.object, p.program): p for p in base.programs}
     after = {(p.object, p.program): p for p in now.programs}
     if not after and before:
-        # Nothing could be tried there.
+        # The kernel could not be booted, or no program was loaded.
         yield Change(now.kernel, "", "(kernel)", f"{now.outcome}: {now.reason}", True)
         return
     for key, result in after.items():
@@ -128,7 +140,10 @@ def _is_skipped(result: ProgramResult) -> bool:
 
 
 def costs(verifications: Sequence[Verification]) -> list[Cost]:
-    """Return the programs that cost at least twice as much on some kernel, the dearest first."""
+    """Return the programs that cost at least twice as much on one kernel as on another.
+
+    The program with the largest factor is first.
+    """
     by_program: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for one in verifications:
         for result in one.programs:

@@ -1,8 +1,8 @@
-"""eBPF objects: which ones are asked for, and what can be told of one before a kernel is booted.
+"""eBPF object files: which ones are to be loaded, and what is in them.
 
-`find` gives the files that the command line or kernels.yaml names, each with its settings;
-`inspect` reads one. What is wrong with a file that a user can mend is an `ObjectError`, and no
-kernel is booted for it.
+`find` returns the files that the command line or kernels.yaml names, each with its settings;
+`inspect` reads one. Both raise a `UsageError` for a file that can't be used, so that no kernel is
+booted for it.
 """
 
 import fnmatch
@@ -21,43 +21,59 @@ if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
     from elftools.elf.sections import Symbol
 
-__all__ = ["Inspected", "ObjectError", "ObjectFile", "find", "inspect"]
+__all__ = ["LoadedObject", "ObjectContents", "ObjectError", "ObjectFile", "find", "inspect"]
 
 _REQUIRES = ".bpfmatrix.requires"
-# Sections of subprograms: what is in there is called by programs, and loaded along with them.
+# Functions in these sections are subprograms: they are loaded along with the programs that call
+# them.
 _SUBPROGRAMS = (".text",)
+_SHF_EXECINSTR = 0x4  # System V ABI, "Section Attribute Flags"
 
 
 class ObjectError(UsageError):
-    """A file that is no object of eBPF programs."""
+    """A file that is not an object file with eBPF programs."""
 
 
 @dataclass(frozen=True)
 class ObjectFile:
-    """A file, as it is called in results, and what kernels.yaml says of it."""
+    """An object file, and its settings in kernels.yaml."""
 
     name: str
+    """The name in results: the path relative to kernels.yaml."""
     path: Path
     settings: VerifyObjects
 
 
 @dataclass(frozen=True)
-class Inspected:
-    """What an object tells of itself."""
+class ObjectContents:
+    """What is in an object file."""
 
     programs: tuple[str, ...]
-    """The C functions that are programs, in the file's order."""
+    """The names of the C functions that are programs, in the order of the symbol table."""
     symbols: frozenset[str]
     """The names of its variables and maps."""
     requires: str
-    """What it says that it needs, such as `5.17 bpf_loop`."""
+    """The release that it declares to need, and why, such as `5.17 bpf_loop`; or `""`."""
+
+
+@dataclass(frozen=True)
+class LoadedObject:
+    """An object file that a loader is given."""
+
+    name: str
+    """The name in results."""
+    programs: tuple[str, ...]
+    """The names of the programs that are to be loaded."""
+    folders: tuple[Path, ...] = ()
+    """Where the source files that its BTF names may be; the first is the project's root."""
 
 
 def find(project: Project, given: Sequence[str], built: Sequence[Path] = ()) -> list[ObjectFile]:
-    """Return the objects that are asked for, each once; UsageError where there are none.
+    """Return the object files to load, each once; UsageError if there are none.
 
-    `given` are paths and patterns relative to the working directory. Without them it is those of
-    `verify:`, and without these the ones that the project `built`.
+    `given` are paths and patterns relative to the working directory. If it is empty, the objects
+    under `verify:` in kernels.yaml are taken; if there are none either, those that the project
+    `built`.
     """
     declared = project.config.verify.objects
     if given:
@@ -81,12 +97,12 @@ def find(project: Project, given: Sequence[str], built: Sequence[Path] = ()) -> 
 def _matching(patterns: Iterable[str], folder: Path, complaint: str) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in patterns:
-        # The file itself first: brackets may be in its name.
+        # A file may have brackets in its name, so it is looked for before a pattern is tried.
         whole = folder / pattern
         names = [str(whole)] if whole.exists() else _globbed(whole)
         if not names:
             raise UsageError(f"{pattern}: {complaint}", "Build it first, or correct the name.")
-        # Not resolved: a link is known by its own name.
+        # Symbolic links are not resolved, since an object is known by the name that was given.
         found.update(dict.fromkeys(Path(os.path.normpath(name)) for name in names))
     return list(found)
 
@@ -96,7 +112,7 @@ def _globbed(pattern: Path) -> list[str]:
 
 
 def _settings(project: Project, path: Path) -> VerifyObjects:
-    """Return what kernels.yaml says of an object: the first entry that it matches."""
+    """Return the settings of an object: the first entry in kernels.yaml that it matches."""
     for entry in project.config.verify.objects:
         whole = os.path.normpath(project.root / entry.path)
         if str(path) == whole or fnmatch.fnmatchcase(str(path), whole):
@@ -104,8 +120,8 @@ def _settings(project: Project, path: Path) -> VerifyObjects:
     return VerifyObjects(path=str(path))
 
 
-def inspect(path: Path, name: str) -> Inspected:
-    """Read an object; ObjectError, with its name, says why its programs can't be loaded."""
+def inspect(path: Path, name: str) -> ObjectContents:
+    """Read an object file; ObjectError, with its name, if its programs can't be loaded."""
     from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
     from elftools.construct import ConstructError  # noqa: PLC0415
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
@@ -124,20 +140,20 @@ def inspect(path: Path, name: str) -> Inspected:
     except OSError as error:
         raise ObjectError(f"{name} can't be read: {error.strerror or error}") from error
     except (ELFError, ConstructError, ValueError, KeyError, AttributeError, IndexError) as error:
-        # What pyelftools lets pass of an ELF file whose tables lead to nowhere.
+        # pyelftools raises these if a table of the file points outside of it.
         reason = str(error) or type(error).__name__
         raise ObjectError(f"{name} is a damaged ELF file: {reason}", "Build it again.") from error
     if not programs:
         raise ObjectError(
             f'{name} has no eBPF program: no function in a section such as SEC("kprobe")'
         )
-    return Inspected(programs, symbols, requires)
+    return ObjectContents(programs, symbols, requires)
 
 
 def _check_kind(name: str, elf: "ELFFile") -> None:
     machine, kind = elf["e_machine"], elf["e_type"]
     if machine != "EM_BPF":
-        # pyelftools gives the number of a machine that it has no name for.
+        # For a machine that pyelftools has no name for, this is its number.
         raise ObjectError(
             f"{name} is no eBPF object: it is built for {str(machine).removeprefix('EM_').lower()}",
             "Compile it with clang -target bpf.",
@@ -152,11 +168,11 @@ def _check_kind(name: str, elf: "ELFFile") -> None:
 
 
 def _programs(elf: "ELFFile") -> Iterator[str]:
-    """Give the functions in sections of code, as libbpf takes them for programs."""
+    """Yield the functions in sections of code, which libbpf takes for programs, too."""
     sections = {
         index: section.name
         for index, section in enumerate(elf.iter_sections())
-        if section["sh_flags"] & 0x4 and section["sh_size"]  # SHF_EXECINSTR
+        if section["sh_flags"] & _SHF_EXECINSTR and section["sh_size"]
     }
     for symbol in _symbol_table(elf):
         section = sections.get(symbol["st_shndx"])

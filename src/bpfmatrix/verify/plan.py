@@ -1,8 +1,8 @@
-"""What `invoke verify` gives to a machine: the loader, the objects, and the loader's words.
+"""What `invoke verify` gives to a guest: the loader, the objects, and the loader's options.
 
-`LoadPlan.make` reads the objects, and refuses what no kernel could load. `LoadPlan.commands` gives
-the commands for one kernel, and `LoadPlan.too_old` the objects that it is too old for. The guest
-sees the objects under numbers, so that their own names may be anything.
+`LoadPlan.make` reads the objects, and refuses those that no kernel can load. `LoadPlan.commands`
+returns the commands for one kernel, and `LoadPlan.too_old` the objects that it is too old for. In
+the guest, the objects are numbered, so that their own names may be anything.
 """
 
 import dataclasses
@@ -11,87 +11,104 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError, suggestion
 from bpfmatrix.host.versions import numbers
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
-from bpfmatrix.verify.collector import LoadedObject
-from bpfmatrix.verify.objects import Inspected, ObjectFile, inspect
+from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect
 from bpfmatrix.verify.options import VerifyOptions
 
-__all__ = ["Group", "LoadPlan"]
+__all__ = ["IGNORE_REQUIREMENTS", "LoadPlan", "ObjectGroup"]
 
 _FOLDER = "objects"
-# The tests of ebpf/ know it too (support/internal/requirement).
-_IGNORED = "BPFMATRIX_IGNORE_REQUIREMENTS"
+# Also read by the loader, and by the tests of ebpf/ (support/internal/requirement).
+IGNORE_REQUIREMENTS = "BPFMATRIX_IGNORE_REQUIREMENTS"
+"""The environment variable that has objects loaded on kernels that they declare to be too old."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Objects that one call of the loader loads, for they have the same settings."""
+class ObjectGroup:
+    """Objects with the same settings, which one call of the loader loads."""
 
     words: tuple[str, ...]
     """The loader's options."""
     places: tuple[str, ...]
-    """The objects' paths in the payload, by which the loader calls them."""
+    """The paths of the objects in the payload: their names in the loader's events, too."""
+
+
+@dataclass(frozen=True)
+class _ReadObject:
+    """An object file that was read, and its path in the payload."""
+
+    file: ObjectFile
+    contents: ObjectContents
+    place: str
 
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """All that is to be loaded."""
+    """All objects that are to be loaded. A `place` is an object's path in the payload."""
 
     by_place: Mapping[str, LoadedObject]
-    """The objects, by their places."""
-    groups: tuple[Group, ...]
+    groups: tuple[ObjectGroup, ...]
     requires: Mapping[str, str]
     """What objects need, such as `5.17 bpf_loop`, by their places."""
     files: Mapping[str, Path]
+    """The object files on the host, by their places."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """The loader's environment."""
+    """The loader's environment variables."""
 
     @classmethod
     def make(
         cls, project: Project, objects: Sequence[ObjectFile], options: VerifyOptions
     ) -> "LoadPlan":
-        """Read the objects; UsageError says what can't be loaded, or means nothing."""
-        read = [(one, inspect(one.path, one.name)) for one in objects]
+        """Read the objects; UsageError if one can't be loaded, or an option names nothing."""
+        read = [
+            _ReadObject(one, inspect(one.path, one.name), f"{_FOLDER}/{number}.o")
+            for number, one in enumerate(objects, start=1)
+        ]
         _check_names(read, options)
-        by_place, files, requires = {}, {}, {}
         ignored = _ignored(project)
-        grouped: dict[str, list[tuple[str, ObjectFile, Inspected]]] = {}
-        for number, (one, found) in enumerate(read, start=1):
-            programs = tuple(n for n in found.programs if not options.only or n in options.only)
+        by_place, files, requires = {}, {}, {}
+        groups: dict[str, list[_ReadObject]] = {}
+        for one in read:
+            programs = tuple(
+                name for name in one.contents.programs if not options.only or name in options.only
+            )
             if not programs:
                 continue
-            place = f"{_FOLDER}/{number}.o"
-            folders = (project.root, one.path.parent, one.path.parent.parent)
-            by_place[place] = LoadedObject(one.name, programs, folders)
-            files[place] = one.path
-            needed = one.settings.requires or found.requires
+            path, settings = one.file.path, one.file.settings
+            folders = (project.root, path.parent, path.parent.parent)
+            by_place[one.place] = LoadedObject(one.file.name, programs, folders)
+            files[one.place] = path
+            needed = settings.requires or one.contents.requires
             if needed and not ignored:
-                requires[place] = needed
-            key = one.settings.model_dump_json(exclude={"path", "requires"})
-            grouped.setdefault(key, []).append((place, one, found))
-        attach = options.attach or project.config.verify.attach
-        limit = options.limit_seconds or project.config.verify.limit
-        common = (
-            *(("--attach",) if attach else ()),
-            *("--log-level", "full" if options.full_log else "stats", "--limit", f"{limit:g}"),
+                requires[one.place] = needed
+            key = settings.model_dump_json(exclude={"path", "requires"})
+            groups.setdefault(key, []).append(one)
+        common = _common_words(project, options)
+        # The loader reads the requirements too, so it has to be told to ignore them.
+        env = {IGNORE_REQUIREMENTS: "1"} if ignored else {}
+        return cls(
+            by_place,
+            tuple(
+                ObjectGroup((*common, *_words(group, options)), tuple(one.place for one in group))
+                for group in groups.values()
+            ),
+            requires,
+            files,
+            env,
         )
-        groups = tuple(
-            Group((*common, *_words(members, options)), tuple(place for place, *_ in members))
-            for members in grouped.values()
-        )
-        # The loader reads what an object requires too.
-        return cls(by_place, groups, requires, files, {_IGNORED: "1"} if ignored else {})
 
     def payload(self, loader: Path) -> Payload:
-        """Return what the guest gets."""
+        """Return the payload: the loader, and the objects."""
         return Payload((Executable(loader, "program"),), env=dict(self.env), extra=dict(self.files))
 
     def too_old(self, version: str) -> dict[str, str]:
-        """Return why a kernel of this release can't have some of the objects, by their places."""
+        """Return the reasons for which objects need a newer kernel, by their places.
+
+        `version` is the upstream release of the kernel, such as `6.1.192`.
+        """
         release, found = numbers(version), {}
         for place, text in self.requires.items():
             needed, _, feature = text.partition(" ")
@@ -101,8 +118,11 @@ class LoadPlan:
 
     def commands(
         self, loader: Path, left_out: Iterable[str], cpus: int
-    ) -> list[tuple[Group, tuple[str, ...]]]:
-        """Return the groups without what is left out, each with its command in the guest."""
+    ) -> list[tuple[ObjectGroup, tuple[str, ...]]]:
+        """Return the groups, each with its command in the guest.
+
+        `left_out` are the places of objects that are not to be loaded.
+        """
         out = set(left_out)
         found = []
         for group in self.groups:
@@ -116,18 +136,25 @@ class LoadPlan:
 
 
 def _ignored(project: Project) -> bool:
-    """Whether objects are loaded whatever they require, as vendors' kernels may have it."""
+    """Whether requirements are ignored: a vendor's kernel may have features of newer ones."""
     given = (os.environ, project.config.payload.env)
-    return any(environment.get(_IGNORED) == "1" for environment in given)
+    return any(environment.get(IGNORE_REQUIREMENTS) == "1" for environment in given)
 
 
-def _words(
-    members: Sequence[tuple[str, ObjectFile, Inspected]], options: VerifyOptions
-) -> list[str]:
-    settings: VerifyObjects = members[0][1].settings
-    symbols = frozenset[str]().union(*(found.symbols for _, _, found in members))
-    programs = {name for _, _, found in members for name in found.programs}
-    # What the command line says of a constant is for the objects that have it.
+def _common_words(project: Project, options: VerifyOptions) -> list[str]:
+    """Return the loader's options that are the same for all objects."""
+    declared = project.config.verify
+    words = ["--attach"] if options.attach or declared.attach else []
+    words += ["--log-level", "full" if options.full_log else "stats"]
+    return [*words, "--limit", f"{options.limit_seconds or declared.limit:g}"]
+
+
+def _words(group: Sequence[_ReadObject], options: VerifyOptions) -> list[str]:
+    """Return the loader's options for objects with the same settings."""
+    settings = group[0].file.settings
+    symbols = frozenset[str]().union(*(one.contents.symbols for one in group))
+    programs = {name for one in group for name in one.contents.programs}
+    # A constant or a map size of the command line is only for the objects that have it.
     constants = {
         **{name: _text(value) for name, value in settings.set.items()},
         **{name: value for name, value in options.set.items() if name in symbols},
@@ -153,10 +180,10 @@ def _text(value: str | int | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_names(read: Sequence[tuple[ObjectFile, Inspected]], options: VerifyOptions) -> None:
-    """Refuse names that none of the objects has."""
-    symbols = sorted(frozenset[str]().union(*(found.symbols for _, found in read)))
-    programs = sorted({name for _, found in read for name in found.programs})
+def _check_names(read: Sequence[_ReadObject], options: VerifyOptions) -> None:
+    """Raise a UsageError for a name on the command line that none of the objects has."""
+    symbols = sorted(frozenset[str]().union(*(one.contents.symbols for one in read)))
+    programs = sorted({name for one in read for name in one.contents.programs})
     for option, names, known, what in (
         ("--set", options.set, symbols, "variable"),
         ("--map-size", options.map_sizes, symbols, "map"),

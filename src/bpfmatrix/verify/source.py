@@ -1,7 +1,7 @@
-"""C lines beside what the verifier says of them: a rejection explained, a program annotated.
+"""The verifier's log beside the lines of C source: a rejection explained, a program annotated.
 
-Both take a log, and the lines of the source as the object's BTF has them: each with the first of
-the instructions that it became.
+Both functions take a log, and the line information of the object's BTF: the source lines, each with
+the first of the instructions that were compiled from it.
 """
 
 from bisect import bisect_right
@@ -10,44 +10,48 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpfmatrix.verify import verifierlog
-from bpfmatrix.verify.verifierlog import Line
+from bpfmatrix.verify.verifierlog import LineInfo
 
-__all__ = ["Annotated", "AnnotatedLine", "Explanation", "annotate", "explain", "shown_file"]
+__all__ = ["AnnotatedLine", "AnnotatedProgram", "Explanation", "annotate", "explain", "shown_file"]
 
 _SHOWN_LINES = 4
-# Lines between two that became instructions are shown too, if there are no more than this.
+# Up to so many lines without instructions are shown between two lines that have some.
 _GAP = 6
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A rejection in a few lines, and the `file:line` that it speaks of."""
+    """A rejection in a few lines."""
 
     text: str
     source: str
+    """The `file:line` of the instruction that was rejected; empty if it is not known."""
 
 
-def explain(log: str, lines: Sequence[Line], folders: Sequence[Path] = ()) -> Explanation:
-    """Put the verifier's last words beside the source; `folders` are where its files may be."""
+def explain(log: str, lines: Sequence[LineInfo], folders: Sequence[Path] = ()) -> Explanation:
+    """Explain a rejection: the last source lines, the instruction, its registers, the message.
+
+    `folders` are where the source files may be. Without `lines`, those of the log are used.
+    """
     found = verifierlog.rejection(log)
     known = sorted(lines or verifierlog.lines_of(log.splitlines()), key=lambda one: one.instruction)
     walked = [line for line in (_at(known, number) for number in found.walked) if line]
-    # Each line once, the one that is to blame at the end.
+    # Each line is shown once, in the order in which the verifier last walked it.
     last = list(dict.fromkeys(reversed([(one.file, one.line, one.text) for one in walked])))
     shown = [
         (_place(shown_file(file, folders), number), text)
         for file, number, text in reversed(last[:_SHOWN_LINES])
     ]
     width = max((len(place) for place, _ in shown), default=0)
-    said = [f"{place:<{width}}  {text.strip()}".strip() for place, text in shown]
+    output = [f"{place:<{width}}  {text.strip()}".strip() for place, text in shown]
     if found.instruction is not None:
-        said.append(f"  {found.instruction}: {found.disassembly}")
-    said += [f"  {name}={state}" for name, state in (found.registers or {}).items()]
-    said += found.message
-    return Explanation("\n".join(said), shown[-1][0] if shown else "")
+        output.append(f"  {found.instruction}: {found.disassembly}")
+    output += [f"  {name}={state}" for name, state in (found.registers or {}).items()]
+    output += found.message
+    return Explanation("\n".join(output), shown[-1][0] if shown else "")
 
 
-def _at(lines: Sequence[Line], instruction: int) -> Line | None:
+def _at(lines: Sequence[LineInfo], instruction: int) -> LineInfo | None:
     position = bisect_right(lines, instruction, key=lambda one: one.instruction)
     return lines[position - 1] if position else None
 
@@ -57,9 +61,10 @@ def _place(file: str, line: int) -> str:
 
 
 def shown_file(file: str, folders: Sequence[Path]) -> str:
-    """Return a file of BTF as people call it: relative to the first of the folders, if it is there.
+    """Return the path of a source file to show, relative to the first of the folders if possible.
 
-    BTF has it as the compiler was told it, relative to a folder that nobody wrote down.
+    `file` is the path in the BTF, which may be relative to the folder of the compiler. The BTF does
+    not say which folder that was, so the file is looked for in `folders`.
     """
     found = _on_disk(file, folders)
     if found is None:
@@ -76,36 +81,40 @@ def _on_disk(file: str, folders: Sequence[Path]) -> Path | None:
 
 @dataclass(frozen=True)
 class AnnotatedLine:
-    """A line of the source. `instructions` and `walks` are None of one that became none."""
+    """A line of the source, with what it costs the verifier."""
 
     number: int
     text: str
     instructions: int | None = None
-    """How many instructions it became."""
+    """How many instructions were compiled from it; None if there is none."""
     walks: int | None = None
-    """How often the verifier walked these, in all."""
+    """How often the verifier walked these instructions, in all; None if there is none."""
 
 
 @dataclass(frozen=True)
-class Annotated:
-    """The source of a program with what each line costs; by files, each with its lines in order."""
+class AnnotatedProgram:
+    """The source of a program, with what each line costs the verifier."""
 
     files: dict[str, list[AnnotatedLine]] = field(default_factory=dict)
+    """The lines in their order, by the paths of their files."""
     instructions: int = 0
+    """How many instructions the program has."""
     walks: int = 0
+    """How many instructions the verifier walked."""
     unknown_walks: int = 0
-    """Of those, the ones of instructions that no line is known for."""
+    """How many of these have no known source line."""
 
 
 def annotate(
     log: Iterable[str],
-    lines: Sequence[Line],
+    lines: Sequence[LineInfo],
     instructions: int | None = None,
     folders: Sequence[Path] = (),
-) -> Annotated:
+) -> AnnotatedProgram:
     """Count, for each line of the source, its instructions and how often they were walked.
 
-    The log is one of level 2; `instructions` is how many the program has, where that is known.
+    `log` are the lines of a log of level 2. `instructions` is the number of instructions that the
+    program has, if it is known.
     """
     counts = verifierlog.walks(log)
     known = sorted(lines, key=lambda one: one.instruction)
@@ -134,11 +143,11 @@ def annotate(
             for number in numbers
         }
         files[shown_file(file, folders)] = _filled(own, _on_disk(file, folders))
-    return Annotated(files, end, sum(counts.values()), unknown)
+    return AnnotatedProgram(files, end, sum(counts.values()), unknown)
 
 
 def _filled(own: dict[int, AnnotatedLine], path: Path | None) -> list[AnnotatedLine]:
-    """Add the lines between, where the file is there and still the one that was compiled."""
+    """Add the lines between those of the program, if the file is the one that was compiled."""
     text: list[str] = []
     if path is not None:
         text = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -156,7 +165,7 @@ def _filled(own: dict[int, AnnotatedLine], path: Path | None) -> list[AnnotatedL
             filled += [
                 AnnotatedLine(between, text[between - 1]) for between in range(before + 1, number)
             ]
-        # With its indentation, which BTF mostly has too.
+        # The line of the file has its indentation, which BTF does not always have.
         whole = text[number - 1] if text and 0 < number <= len(text) else line.text
         filled.append(AnnotatedLine(number, whole, line.instructions, line.walks))
         before = number

@@ -1,17 +1,18 @@
-"""The verifier's log, read: which instructions it walked, where it stopped, and what it knew there.
+"""Reads the verifier's log: which instructions it walked, where it stopped, what it knew there.
 
-Its form is nobody's interface (print_verifier_state and verbose_linfo of kernel/bpf/verifier.c, and
-disasm.c); what is taken from it here is the same from 5.4 to 7.3:
+The format is not a stable interface of the kernel (print_verifier_state and verbose_linfo in
+kernel/bpf/verifier.c, and kernel/bpf/disasm.c). What is read here is the same from 5.4 to 7.3:
 
-- `12: (79) r1 = *(u64 *)(r0 +0)` is an instruction, each time that it is walked. From 5.19 on the
-  registers that changed stand behind it: `; R1_w=scalar()`.
-- `12: R0=map_value_or_null(id=1) R10=fp0` and `from 5 to 12: R0=...` are states; newer kernels
-  write a state behind the instruction alone.
-- `; int x = *p;` is the source that comes next, from 6.8 on with ` @ file.c:12`.
-- `12: safe` and `from 5 to 12: safe` are a walk to where nothing new was to be found.
-- What follows the last instruction is why it stopped; then come statistics. From 7.3 on there is an
-  explanation between them, which begins with `Verification failed:`.
-- Newer kernels list the whole program before, each instruction once, in nearly the same form.
+- `12: (79) r1 = *(u64 *)(r0 +0)` is an instruction, each time that it is walked. From 5.19 on, the
+  registers that changed follow it: `; R1_w=scalar()`.
+- `12: R0=map_value_or_null(id=1) R10=fp0` and `from 5 to 12: R0=...` are states of registers. Newer
+  kernels write most states after an instruction.
+- `; int x = *p;` is the source line of the next instruction; from 6.8 on, ` @ file.c:12` follows.
+- `12: safe` and `from 5 to 12: safe` mean that the verifier pruned the path: it had seen an
+  equivalent state at that instruction.
+- The lines after the last instruction say why the verifier stopped; then come statistics. From 7.3
+  on there is an explanation between the two, which begins with `Verification failed:`.
+- Newer kernels first list the whole program, each instruction once, in nearly the same format.
 
 Level 2 has each instruction as often as it was walked; level 1 has those of the failing path only.
 """
@@ -22,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Line", "Rejection", "lines_of", "rejection", "walks"]
+__all__ = ["LineInfo", "Rejection", "lines_of", "rejection", "walks"]
 
 _INSTRUCTION = re.compile(r"(\d+): \(([0-9a-f]{2})\) (.*)")
 _STATE = re.compile(r"(?:from \d+ to )?\d+(?: \([^)]*\))?: (?=R\d|frame\d)")
@@ -44,12 +45,14 @@ _MESSAGE_LINES = 6
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of the source, and the instruction that begins it."""
+class LineInfo:
+    """A line of the source, and the first instruction of it (`struct bpf_line_info`)."""
 
     instruction: int
     file: str
+    """The path in the BTF, or empty if it is not known."""
     line: int
+    """The number, from 1 on; 0 if it is not known."""
     text: str
 
 
@@ -58,18 +61,18 @@ class Rejection:
     """Where the verifier stopped, and why."""
 
     instruction: int | None = None
-    """The instruction's number; None where it did not get to any."""
+    """The instruction's number; None if the verifier did not get to any."""
     disassembly: str = ""
     registers: Mapping[str, str] | None = None
-    """What it knew of the registers that the instruction uses, or that the message names."""
+    """The states of the registers that the instruction reads, or that the message names."""
     message: tuple[str, ...] = ()
-    """Its last lines."""
+    """The verifier's message, at most its last six lines."""
     walked: tuple[int, ...] = ()
-    """The instructions on its way there, the last ones."""
+    """The numbers of the last instructions of the path that was rejected."""
 
 
 def walks(lines: Iterable[str]) -> Counter[int]:
-    """Count how often each instruction was walked to: in all, those that were processed."""
+    """Count how often the verifier came to each instruction; the sum is its `processed` count."""
     found: Counter[int] = Counter()
     for line in _trace(lines):
         # This is called for each of millions of lines.
@@ -82,7 +85,7 @@ _BEGINS = frozenset("0123456789f")
 
 
 def _trace(lines: Iterable[str]) -> Iterator[str]:
-    """Give the lines of a log without the listings of the program."""
+    """Yield the lines of a log without the listings of the program."""
     listing = False
     for line in lines:
         if listing and _LISTED.match(line):
@@ -93,7 +96,7 @@ def _trace(lines: Iterable[str]) -> Iterator[str]:
 
 
 def rejection(log: str) -> Rejection:
-    """Read the end of a log: the last instruction, what was known, and what was said then."""
+    """Read the end of a log: the last instruction, the states of its registers, and the message."""
     lines = log.splitlines()
     last = next(
         (number for number in range(len(lines) - 1, -1, -1) if _INSTRUCTION.match(lines[number])),
@@ -105,7 +108,7 @@ def rejection(log: str) -> Rejection:
     match = _INSTRUCTION.match(lines[last])
     assert match
     disassembly = re.split(r"\s+; (?=R\d|frame\d)", match[3])[0].strip()
-    # Not the one that is only written to.
+    # The register that the instruction only writes is not of interest.
     read = _TARGET.sub("", disassembly)
     numbers = [*_NAMED.findall(" ".join(message)), *_USED.findall(read)]
     wanted = [f"R{number}" for number in numbers]
@@ -119,21 +122,17 @@ def rejection(log: str) -> Rejection:
 
 
 def _message(lines: Sequence[str]) -> list[str]:
-    said = [
-        line.strip()
-        for line in itertools.takewhile(lambda line: not line.startswith(_EXPLANATION), lines)
-        if line.strip()
-    ]
-    said = [
+    before = itertools.takewhile(lambda line: not line.startswith(_EXPLANATION), lines)
+    message = [
         line
-        for line in said
-        if not (_STATISTICS.match(line) or _STATE.match(line) or line[0] == ";")
+        for line in map(str.strip, before)
+        if line and not (_STATISTICS.match(line) or _STATE.match(line) or line[0] == ";")
     ]
-    return said[-_MESSAGE_LINES:]
+    return message[-_MESSAGE_LINES:]
 
 
 def _known(lines: Sequence[str], wanted: Iterable[str]) -> dict[str, str]:
-    """Return the newest state of registers before the end of the path that led there."""
+    """Return the last state of each wanted register, in the order in which they are wanted."""
     waiting, found = list(wanted), {}
     for line in reversed(lines):
         if not waiting:
@@ -146,7 +145,7 @@ def _known(lines: Sequence[str], wanted: Iterable[str]) -> dict[str, str]:
 
 
 def _state_of(line: str) -> str:
-    """Return the part of a line that tells of registers, or nothing."""
+    """Return the part of a line that has states of registers, or `""`."""
     if match := _STATE.match(line):
         return line[match.end() :]
     if _INSTRUCTION.match(line):
@@ -159,7 +158,7 @@ _PATH_LENGTH = 200
 
 
 def _path(lines: Sequence[str]) -> Iterator[int]:
-    """Give the last instructions of the path, in their order."""
+    """Yield the last instructions of the path that the lines end with, in their order."""
     found: list[int] = []
     for line in reversed(lines):
         if match := _INSTRUCTION.match(line):
@@ -169,19 +168,19 @@ def _path(lines: Sequence[str]) -> Iterator[int]:
     yield from reversed(found)
 
 
-def lines_of(log: Iterable[str]) -> list[Line]:
-    """Return the lines of the source as a log itself tells them, in the order of instructions.
+def lines_of(log: Iterable[str]) -> list[LineInfo]:
+    """Return the source lines in a log, in the order of instructions.
 
-    For where nothing better tells: kernels before 6.8 give no file and no number, which are empty
-    and 0 then.
+    They are for objects without line information of their own. Kernels before 6.8 give neither the
+    file nor the number of a line.
     """
-    found: dict[int, Line] = {}
+    found: dict[int, LineInfo] = {}
     comment: tuple[str, str, int] | None = None
     for line in _trace(log):
         if line.startswith("; ") and (source := _SOURCE.fullmatch(line)):
             comment = (source[2] or "", source[1], int(source[3] or 0))
         elif comment and (instruction := _INSTRUCTION.match(line)):
             number = int(instruction[1])
-            found.setdefault(number, Line(number, comment[0], comment[2], comment[1].strip()))
+            found.setdefault(number, LineInfo(number, comment[0], comment[2], comment[1].strip()))
             comment = None
     return [found[number] for number in sorted(found)]

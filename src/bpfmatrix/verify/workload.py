@@ -1,7 +1,7 @@
 """Loading every program of eBPF objects: the workload of `verify`, and of a bisection by program.
 
-The loader in the guest prints what happens; a `Collector` turns that into the `Verification` of the
-kernel, which is written to `.bpfmatrix/verify/<kernel>.json`.
+The loader in the guest prints events; a `Collector` turns them into the `Verification` of the
+kernel, which is kept in `.bpfmatrix/verify/<kernel>.json`.
 """
 
 import os
@@ -18,27 +18,22 @@ from bpfmatrix.results import files
 from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, Verification, verdict
-from bpfmatrix.session.guest_session import (
-    EnteredGuest,
-    GuestSession,
-    cleared,
-    unprepared_facts,
-)
+from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepared_facts
 from bpfmatrix.session.observer import Observer
-from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import MatrixWorkload, Work
-from bpfmatrix.verify.collector import Collector, Judge
+from bpfmatrix.verify.collector import Collector
+from bpfmatrix.verify.judge import Judge
 from bpfmatrix.verify.objects import ObjectFile, find
 from bpfmatrix.verify.options import VerifyOptions
-from bpfmatrix.verify.plan import Group, LoadPlan
-from bpfmatrix.verify.verifierlog import Line
+from bpfmatrix.verify.plan import LoadPlan, ObjectGroup
+from bpfmatrix.verify.verifierlog import LineInfo
 from bpfmatrix.vm.protocol import Exited, Output, Started, TestCommand
 
 __all__ = ["Details", "VerifyWork", "VerifyWorkload"]
 
-# What becomes of the program that was being loaded when its machine ended.
-_FATES = {
+# The outcome and the code of a program that was being loaded when its machine ended.
+_ENDED = {
     Outcome.PANIC: (Outcome.PANIC, Code.KERNEL_DIED),
     Outcome.LOST: (Outcome.LOST, Code.KERNEL_DIED),
     Outcome.TIMEOUT: (Outcome.TIMEOUT, Code.TIMEOUT),
@@ -47,25 +42,25 @@ _FATES = {
 
 @dataclass(frozen=True)
 class Details:
-    """What is known right after a verification, and not kept in its file."""
+    """What is known right after a verification, but not kept in its file."""
 
-    lines: dict[tuple[str, str], list[Line]] = field(default_factory=dict)
-    """The source of programs, by object and program, as their BTF tells."""
+    lines: dict[tuple[str, str], list[LineInfo]] = field(default_factory=dict)
+    """The source lines in the BTF of programs, by object and program."""
     left_out: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Why a program has no log that should have one."""
+    """Why a program that should have a log has none, by object and program."""
 
 
 class VerifyWorkload(MatrixWorkload[Verification]):
     """The objects that are to be loaded, and how."""
 
+    options: VerifyOptions
+
     def __init__(
         self, project: Project, plan: LoadPlan, options: VerifyOptions, folder: Path
     ) -> None:
-        super().__init__(SessionOptions(cold=options.cold))
+        super().__init__(options, folder)
         self._project = project
         self._plan = plan
-        self._verify_options = options
-        self._folder = folder
         self.details: dict[str, Details] = {}
         """By the kernel's id, once its verification is finished."""
 
@@ -77,9 +72,9 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         observer: Observer,
         folder: Path | None = None,
     ) -> "VerifyWorkload":
-        """Build and read the objects; UsageError where one of them can't be loaded anywhere.
+        """Build and read the objects; UsageError if one of them can't be loaded on any kernel.
 
-        `folder` is where verifications and logs are written (default: `.bpfmatrix/verify`).
+        Verifications and logs are written to `folder` (default: `.bpfmatrix/verify`).
         """
         plan = LoadPlan.make(project, _objects(project, options, observer), options)
         programs = sum(len(object.programs) for object in plan.by_place.values())
@@ -95,22 +90,19 @@ class VerifyWorkload(MatrixWorkload[Verification]):
     def work(self, prepared: Prepared, observer: Observer) -> "VerifyWork":
         """See Workload."""
         return VerifyWork(
-            *(self._project, prepared, self._plan, self._verify_options, observer),
-            *(self._folder, self.details),
+            self._project,
+            prepared,
+            self._plan,
+            self.options,
+            observer,
+            self.folder / prepared.kernel.id,
+            self.details,
         )
 
-    def unprepared(self, kernel: KernelConfig, reason: str, observer: Observer) -> Verification:
-        """See Workload."""
-        facts = unprepared_facts(kernel)
-        verification = Verification(kernel.id, Outcome.ERROR, reason, **facts)
-        files.write(verification, self._folder / f"{kernel.id}.json")
+    def unprepared(self, kernel: KernelConfig, reason: str) -> Verification:
+        """See MatrixWorkload."""
         self.details[kernel.id] = Details()
-        observer.finished(verification)
-        return verification
-
-    def begin(self, kernel: KernelConfig) -> None:
-        """See Workload."""
-        cleared(self._folder, kernel.id)
+        return Verification(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
 
 
 def _objects(project: Project, options: VerifyOptions, observer: Observer) -> list[ObjectFile]:
@@ -143,13 +135,12 @@ class VerifyWork(Work[Verification]):
         details: dict[str, Details],
     ) -> None:
         kernel, version = prepared.kernel, prepared.image.version or prepared.image.release
-        super().__init__(folder / kernel.id)
+        super().__init__(folder)
         self.limit_seconds = kernel.timeout.run
         self._project = project
         self._prepared = prepared
         self._plan = plan
         self._observer = observer
-        self._file = folder / f"{kernel.id}.json"
         self._details = details
         self._failure: tuple[Outcome, str] | None = None
         self._oops = False
@@ -157,14 +148,12 @@ class VerifyWork(Work[Verification]):
             options.max_insns or project.config.verify.max_insns,
             Expectations.of(kernel.expect, version),
         )
-        self._collector = Collector(
-            *(plan.by_place, folder / kernel.id, project.relative, judge),
-            partial(observer.result, kernel.id),
-        )
+        report = partial(observer.result, kernel.id)
+        self._collector = Collector(plan.by_place, folder, project.relative, judge, report)
         self._too_old = plan.too_old(version)
         loader = prepared.payload.tests[0].path
         commands = plan.commands(loader, self._too_old, kernel.qemu.cpus)
-        self._commands: list[tuple[Group, TestCommand]] = [
+        self._commands: list[tuple[ObjectGroup, TestCommand]] = [
             (group, TestCommand(number, argv, kernel.timeout.run))
             for number, (group, argv) in enumerate(commands, start=1)
         ]
@@ -179,7 +168,7 @@ class VerifyWork(Work[Verification]):
         async for event in entered.machine.run(job):
             match event:
                 case Started():
-                    text = f"{len(groups[event.id].places)} objects"
+                    text = counted(len(groups[event.id].places), "object")
                     self._observer.doing(id, "load", text)
                 case Output():
                     self._collector.feed(event.data)
@@ -191,15 +180,15 @@ class VerifyWork(Work[Verification]):
             place, reason = self._too_old.popitem()
             self._collector.skip(self._plan.by_place[place], reason)
 
-    def _close_loader(self, group: Group, exited: Exited) -> None:
-        """Take note of how a loader ended."""
+    def _close_loader(self, group: ObjectGroup, exited: Exited) -> None:
+        """Take the end of a loader: programs of its group without a result get one."""
         self._collector.close()
         if exited.oops:
             self._oops = True
-        said = self._collector.said.splitlines()
-        reason, outcome, code = "", Outcome.ERROR, Code.LOADER_CRASHED
+        messages = self._collector.messages.splitlines()
+        outcome = Outcome.TIMEOUT if exited.limit else Outcome.ERROR
         if exited.limit:
-            outcome, reason = Outcome.TIMEOUT, "the loader ran into timeout.run"
+            reason = "the loader ran into timeout.run"
         elif exited.status != 0:
             reason = f"the loader ended: {exited.reason}"
         elif self._collector.ended == 0:
@@ -207,10 +196,10 @@ class VerifyWork(Work[Verification]):
         else:
             self._collector.ended = 0
             reason = "the loader did not say what came of it"
-        if said and exited.status != 0:
-            reason = f"{reason}: {said[0]}"
+        if messages and exited.status != 0:
+            reason = f"{reason}: {messages[0]}"
         objects = [self._plan.by_place[place] for place in group.places]
-        self._collector.abandon(outcome, code, reason, objects)
+        self._collector.abandon(outcome, Code.LOADER_CRASHED, reason, objects)
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """See Work."""
@@ -225,18 +214,18 @@ class VerifyWork(Work[Verification]):
             collector.oops()
         if failure is not None:
             outcome, reason = failure
-            collector.abandon(*_FATES.get(outcome, (Outcome.ERROR, Code.NOT_RUN)), reason)
+            collector.abandon(*_ENDED.get(outcome, (Outcome.ERROR, Code.NOT_RUN)), reason)
         outcome, reason = failure or verdict(collector.programs)
         if self._oops and outcome in FINE:
             outcome, reason = Outcome.FAILED, "the kernel had an oops while programs were loaded"
         verification = Verification(
-            *(self._prepared.kernel.id, outcome, reason),
+            self._prepared.kernel.id,
+            outcome,
+            reason,
             **session.facts(),
             programs=collector.programs,
             maps=tuple(collector.maps),
             console=self._project.relative(console) if console.exists() else "",
         )
         self._details[verification.kernel] = Details(collector.lines, collector.left_out)
-        files.write(verification, self._file)
-        self._observer.finished(verification)
         return verification

@@ -1,4 +1,4 @@
-"""The fingerprint of a run of the tests: a checksum of everything that could change its outcome."""
+"""The fingerprint of a run of the tests: a checksum of everything that can change its outcome."""
 
 from collections.abc import Iterable
 
@@ -14,9 +14,10 @@ __all__ = ["fingerprint"]
 
 
 def fingerprint(prepared: Prepared, commands: Iterable[tuple[str, TestCommand]]) -> str | None:
-    """Return the fingerprint of these commands, each with its test's name, on a prepared kernel.
+    """Return the fingerprint of a run of these commands on a prepared kernel.
 
-    None where the tests see what no checksum covers: the host's files, or a network.
+    Each command comes with the name of its test. The result is 32 hexadecimal digits, or None if
+    the tests see something that no checksum covers: the host's files, or a network.
     """
     if prepared.spec.folders or prepared.spec.network:
         return None
@@ -29,10 +30,10 @@ def fingerprint(prepared: Prepared, commands: Iterable[tuple[str, TestCommand]])
         [(name, command.argv, command.limit_seconds) for name, command in commands],
         sorted(prepared.env.items()),
         prepared.kernel.timeout.model_dump(),
-        # An expectation that expires, or is removed, changes what passes.
+        # A failure is no longer expected when its expectation expires or is removed.
         [expectation.model_dump(mode="json") for expectation in expected.active],
         __version__,
-        # In a checkout of bpfmatrix itself, the version does not change with the code.
+        # In a checkout of bpfmatrix, the code changes without the version.
         [(path.name, path.stat().st_mtime_ns) for path in sorted(PACKAGE.rglob("*.py"))],
     )
     return key_of(known)[:32]

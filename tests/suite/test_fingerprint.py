@@ -12,9 +12,9 @@ from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.payload.model import Payload
-from bpfmatrix.session import fingerprint
 from bpfmatrix.session.host_files import HostFilesPlan
 from bpfmatrix.session.preparation import Prepared
+from bpfmatrix.suite import fingerprint
 from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.vm.accelerator import Accelerator
 from bpfmatrix.vm.launch import MachineSpec
