@@ -62,17 +62,7 @@ def write(boot: Path, symbols: Iterable[Symbol], target: Path) -> None:
     A symbol in none of the file's sections is left out. KernelUnavailableError if `boot` is no
     64-bit ELF file.
     """
-    data = bytearray(boot.read_bytes())
-    if data[:5] != b"\x7fELF\x02":
-        raise KernelUnavailableError(
-            f"{boot.name} is no ELF file, to which names could be added",
-            "Name the kernel's vmlinux with --vmlinux.",
-        )
-    header = _Header(*_HEADER.unpack_from(data))
-    sections = [
-        _Section(*_SECTION.unpack_from(data, header.shoff + header.shentsize * number))
-        for number in range(header.shnum)
-    ]
+    data, header, sections = _read(boot)
 
     def append(content: bytes) -> tuple[int, int]:
         """Append to the file; return the offset and the size."""
@@ -115,6 +105,21 @@ def write(boot: Path, symbols: Iterable[Symbol], target: Path) -> None:
     offset, _ = append(b"".join(_SECTION.pack(*each) for each in (*sections, symtab, strtab)))
     _HEADER.pack_into(data, 0, *header._replace(shoff=offset, shnum=header.shnum + 2))
     target.write_bytes(data)
+
+
+def _read(boot: Path) -> tuple[bytearray, _Header, list[_Section]]:
+    data = bytearray(boot.read_bytes())
+    if data[:5] != b"\x7fELF\x02":
+        raise KernelUnavailableError(
+            f"{boot.name} is no ELF file, to which names could be added",
+            "Name the kernel's vmlinux with --vmlinux.",
+        )
+    header = _Header(*_HEADER.unpack_from(data))
+    sections = [
+        _Section(*_SECTION.unpack_from(data, header.shoff + header.shentsize * number))
+        for number in range(header.shnum)
+    ]
+    return data, header, sections
 
 
 def _table(sections: Sequence[_Section], symbols: Iterable[Symbol]) -> tuple[bytes, bytes]:
