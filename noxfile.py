@@ -1,7 +1,7 @@
 """bpfmatrix: load and test eBPF on many kernels, each in a throw-away QEMU machine.
 
-Run one with `nox -s kernel-6.1`, with words for it behind `--`: `--run REGEX`, `--timeout 30s`,
-`--binary PATH`. Further tasks: `invoke -l`.
+Test one kernel with `nox -s kernel-6.1`. Options follow after `--`, such as `-- --run REGEX`;
+`nox -s kernel-6.1 -- --help` lists them. `invoke -l` lists tasks for everything else.
 """
 
 import shutil

@@ -13,7 +13,7 @@ __all__ = ["docs", "namespace"]
 ROOT = Path(__file__).parent
 
 
-@task(help={"check": "Write nothing: fail if a file is out of date."})
+@task(auto_shortflags=False, help={"check": "Write nothing, and fail if a file is out of date."})
 def docs(c: Context, check: bool = False) -> None:
     """Write what is generated from the source: schema and page of kernels.yaml, source tree."""
     from bpfmatrix.config import reference  # noqa: PLC0415 - `invoke -l` stays fast

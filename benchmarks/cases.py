@@ -27,6 +27,7 @@ ONE = "6.1"
 GO_TEST = "TestSchedMonitor"
 VNG_WORDS = ("--disable-kvm", "--memory", "1G", "--", "uname", "-r")
 _VNG_LIMIT_SECONDS = 120
+_WATCH_LIMIT_SECONDS = 300
 VNG_FAILED = "virtme-ng, which failed"
 LARGE_BYTES = 12 << 20
 MACHINES = 10
@@ -170,41 +171,44 @@ def _save_to_verdict(bench: BenchProject) -> float:
         return time.monotonic() - saved
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        output.until_end()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
+        if not output.until_end(20):
             os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         os.close(ours)
         source.write_text(before)
 
 
 class _Output:
-    """What a command prints on a terminal; SystemExit if it prints nothing for two minutes."""
+    """What a command prints on a terminal."""
 
     def __init__(self, terminal: int) -> None:
         self._terminal = terminal
         self._unread = ""
 
     def until(self, word: str) -> None:
-        """Read up to a word."""
+        """Read up to a word; SystemExit if it does not come."""
+        deadline = time.monotonic() + _WATCH_LIMIT_SECONDS
         while word not in self._unread:
-            if not (text := self._read()):
+            if not (text := self._read(deadline)):
                 raise SystemExit(f"invoke watch never printed {word!r}:\n{self._unread}")
             self._unread += text
         self._unread = self._unread.partition(word)[2]
 
-    def until_end(self) -> None:
-        """Read until the command ends."""
-        while self._read():
+    def until_end(self, seconds: float) -> bool:
+        """Read until the command closes its terminal; return False if it takes longer."""
+        deadline = time.monotonic() + seconds
+        while self._read(deadline):
             pass
+        return time.monotonic() < deadline
 
-    def _read(self) -> str:
-        if not select.select([self._terminal], [], [], 120)[0]:
+    def _read(self, deadline: float) -> str:
+        """Return some output; empty at the deadline, or if the command closed its terminal."""
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([self._terminal], [], [], left)[0]:
             return ""
         try:
             return os.read(self._terminal, 1 << 16).decode(errors="replace")
-        except OSError:  # EIO: the command ended
+        except OSError:  # EIO
             return ""
 
 

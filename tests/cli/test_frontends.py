@@ -1,4 +1,4 @@
-"""The front ends that need no machine, as subprocesses."""
+"""nox and invoke as a user runs them, in subprocesses, as far as no machine is needed."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def test_nox_lists_the_kernels_with_their_sources(three: ToolProject) -> None:
     assert "matrix -> " in listed
 
 
-def test_nox_says_which_kernel_was_meant(three: ToolProject) -> None:
+def test_nox_suggests_the_kernel_that_was_meant(three: ToolProject) -> None:
     done = nox(three, "-s", "kernel-5.1")
     assert done.status == 2
     assert "error: no kernel '5.1' in kernels.yaml (did you mean \"5.10\"?)" in done.output
@@ -45,7 +45,7 @@ def test_nox_says_which_kernel_was_meant(three: ToolProject) -> None:
     assert "Traceback" not in done.output
 
 
-def test_a_session_of_the_project_may_begin_as_those_of_kernels_do(three: ToolProject) -> None:
+def test_a_noxfile_can_have_a_session_of_its_own_named_kernel_something(three: ToolProject) -> None:
     with (three.root / "noxfile.py").open("a") as noxfile:
         noxfile.write(
             "import nox\n"
@@ -65,21 +65,23 @@ def test_invoke_lists_tasks_in_the_order_in_which_people_meet_them(three: ToolPr
 
 
 @pytest.mark.parametrize("task", [("run",), ("initramfs",), ("kernels.fetch",)])
-def test_invoke_says_which_kernel_was_meant(three: ToolProject, task: tuple[str, ...]) -> None:
+def test_invoke_suggests_the_kernel_that_was_meant(
+    three: ToolProject, task: tuple[str, ...]
+) -> None:
     done = three.invoke(*task, "--kernel", "5.1")
     assert done.status == 2, done.output
     assert "no kernel '5.1' in kernels.yaml (did you mean \"5.10\"?)" in done.output
     assert "Traceback" not in done.output
 
 
-def test_invoke_matrix_says_which_kernel_was_meant(three: ToolProject) -> None:
+def test_invoke_matrix_names_the_pattern_that_matches_no_kernel(three: ToolProject) -> None:
     done = three.invoke("matrix", "--kernels", "5.1")
     assert done.status == 2
     assert "--kernels 5.1: no such kernel" in done.output
 
 
 @pytest.mark.parametrize("program", ["nox", "invoke"])
-def test_a_wrong_kernels_yaml_is_said_by_both(three: ToolProject, program: str) -> None:
+def test_both_report_an_error_in_kernels_yaml(three: ToolProject, program: str) -> None:
     path = three.root / "kernels.yaml"
     path.write_text(path.read_text().replace("payload:", "payloda:"))
     done = nox(three, "-l") if program == "nox" else three.invoke("kernels.list")
@@ -88,7 +90,7 @@ def test_a_wrong_kernels_yaml_is_said_by_both(three: ToolProject, program: str) 
     assert "Traceback" not in done.output
 
 
-def test_a_folder_below_the_project_is_in_it(three: ToolProject) -> None:
+def test_invoke_finds_the_project_from_a_folder_below_it(three: ToolProject) -> None:
     below = three.root / "some/where"
     below.mkdir(parents=True)
     done = subprocess.run(
@@ -102,13 +104,13 @@ def test_a_folder_below_the_project_is_in_it(three: ToolProject) -> None:
     assert '"kernel": "7.3"' in done.stdout
 
 
-def test_nothing_to_run_is_said(three: ToolProject) -> None:
+def test_a_run_without_tests_is_refused(three: ToolProject) -> None:
     done = three.invoke("run", "--kernel", "6.1")
     assert done.status == 2
     assert "there is nothing to run: no Go tests and no binaries" in done.output
 
 
-def test_a_cache_that_can_not_be_written_is_no_traceback(
+def test_a_cache_that_can_not_be_written_causes_no_traceback(
     three: ToolProject, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -137,7 +139,7 @@ def test_a_cache_that_can_not_be_written_is_no_traceback(
         (("text.o", "--limit", "soon"), "--limit soon: expected a duration"),
     ],
 )
-def test_verify_refuses_what_can_not_be_meant(
+def test_verify_refuses_wrong_options(
     three: ToolProject, words: tuple[str, ...], sentence: str
 ) -> None:
     (three.root / "text.o").write_text("int x;")
@@ -147,9 +149,9 @@ def test_verify_refuses_what_can_not_be_meant(
     assert "Traceback" not in done.output
 
 
-def test_who_has_read_enough_sees_no_traceback(project: ToolProject) -> None:
+def test_a_reader_that_stops_early_causes_no_traceback(project: ToolProject) -> None:
     reader, writer = os.pipe()
-    os.close(reader)  # as `head` does once it has its lines
+    os.close(reader)  # as `head` does when it has read enough
     done = subprocess.run(
         project.command("kernels.list", "--json"),
         cwd=project.root,

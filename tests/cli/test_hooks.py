@@ -1,4 +1,4 @@
-"""git's pre-push hook: real pushes into a bare repository, with a stand-in for nox."""
+"""git's pre-push hook: real pushes into a bare repository, with a script in place of nox."""
 
 import os
 import subprocess
@@ -30,11 +30,11 @@ class Checkout:
 
     @property
     def calls(self) -> Path:
-        """What the stand-in for nox wrote about its calls."""
+        """The file into which the hooks and the script write their calls."""
         return self.root.parent / "calls"
 
     def git(self, *words: str, status: int = 0) -> str:
-        # Nothing of the host's or the user's configuration, and of a hook that runs these tests.
+        # Without the configuration of host and user, and without the variables of a running hook.
         own = {k: v for k, v in plain_environment().items() if not k.startswith("GIT_")}
         own |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         for who in ("AUTHOR", "COMMITTER"):
@@ -54,19 +54,19 @@ class Checkout:
         return done.stdout
 
     def commit(self) -> str:
-        """Commit something; returns what the commit is called."""
+        """Commit something, and return the digest of the commit."""
         self.git("commit", "--allow-empty", "-qm", "more")
         return self.git("rev-parse", "HEAD").strip()
 
     def pushed(self) -> str:
-        """Return the remote's newest commit, or nothing."""
+        """Return the newest commit of the remote, or nothing if it has none."""
         return self.git("ls-remote", "origin", "refs/heads/main").split("\t")[0]
 
     def install(self) -> tuple[Path, Path | None]:
         return hooks.install(Project.load(self.root))
 
     def hook(self, text: str) -> Path:
-        """Write a hook of somebody else's, which notes its arguments and its input."""
+        """Write a hook of another tool, which writes down its arguments and its input."""
         path = self.root / ".git/hooks/pre-push"
         path.parent.mkdir(exist_ok=True)
         path.write_text(f'#!/bin/sh\necho "other $*" >>{self.calls}\ncat >>{self.calls}\n{text}\n')
@@ -105,7 +105,7 @@ def nox_call(checkout: Checkout) -> str:
     return f"nox -s pre-push, in {checkout.root}, GIT_DIR=, input="
 
 
-def test_a_push_asks_nox(checkout: Checkout) -> None:
+def test_a_push_runs_nox(checkout: Checkout) -> None:
     hook, kept = checkout.install()
     assert hook == checkout.root / ".git/hooks/pre-push"
     assert kept is None
@@ -114,19 +114,19 @@ def test_a_push_asks_nox(checkout: Checkout) -> None:
     assert checkout.pushed() == checkout.git("rev-parse", "HEAD").strip()
 
 
-def test_a_push_of_what_fails_does_not_happen(
+def test_a_push_fails_if_nox_fails(
     checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(checkout, tmp_path, monkeypatch, 1)
     checkout.install()
     checkout.git("push", "-q", "origin", "main", status=1)
     assert checkout.pushed() == ""
-    # git's own way around it stays.
+    # git's own option to skip hooks still works.
     checkout.git("push", "-q", "--no-verify", "origin", "main")
     assert checkout.pushed() != ""
 
 
-def test_a_hook_that_was_there_is_called_first_with_all_that_git_gave(
+def test_a_hook_that_exists_is_called_first_with_the_arguments_and_input_of_git(
     checkout: Checkout,
 ) -> None:
     checkout.hook("")
@@ -142,7 +142,7 @@ def test_a_hook_that_was_there_is_called_first_with_all_that_git_gave(
     ]
 
 
-def test_a_hook_that_was_there_can_still_forbid_a_push(checkout: Checkout) -> None:
+def test_a_hook_that_exists_can_still_stop_a_push(checkout: Checkout) -> None:
     checkout.hook("exit 7")
     checkout.install()
     checkout.git("push", "-q", "origin", "main", status=1)
@@ -150,8 +150,8 @@ def test_a_hook_that_was_there_can_still_forbid_a_push(checkout: Checkout) -> No
     assert "nox" not in checkout.calls.read_text()
 
 
-def test_a_hook_that_does_not_read_its_input(checkout: Checkout) -> None:
-    # git ignores the broken pipe of such a hook, and so must we: with far more refs than fit.
+def test_a_hook_that_exists_need_not_read_its_input(checkout: Checkout) -> None:
+    # git ignores the broken pipe of such a hook, and ours must too. The refs do not fit in it.
     path = checkout.hook("")
     path.write_text("#!/bin/sh\nexit 0\n")
     refs = [f"HEAD:refs/heads/branch-with-a-long-name-{number:060}" for number in range(500)]
@@ -161,14 +161,14 @@ def test_a_hook_that_does_not_read_its_input(checkout: Checkout) -> None:
     assert checkout.pushed() != ""
 
 
-def test_a_hook_that_was_there_and_is_no_executable_stays_what_it_is(checkout: Checkout) -> None:
+def test_a_hook_that_is_not_executable_is_not_called(checkout: Checkout) -> None:
     checkout.hook("exit 7").chmod(0o644)  # git ignores it
     checkout.install()
     checkout.git("push", "-q", "origin", "main")
     assert checkout.pushed() != ""
 
 
-def test_installing_twice_is_fine(checkout: Checkout) -> None:
+def test_installing_twice_changes_nothing(checkout: Checkout) -> None:
     checkout.hook("")
     first, second = checkout.install(), checkout.install()
     assert first == second
@@ -177,15 +177,18 @@ def test_installing_twice_is_fine(checkout: Checkout) -> None:
     assert called == ["other", "refs/heads/main", "nox"]
 
 
-def test_two_hooks_of_others_are_too_many(checkout: Checkout) -> None:
+def test_two_hooks_of_others_are_refused(checkout: Checkout) -> None:
     checkout.hook("")
     checkout.install()
     checkout.hook("exit 0")  # another tool that installs itself
-    with pytest.raises(BpfmatrixError, match=r"pre-push.before-bpfmatrix are hooks of others"):
+    with pytest.raises(
+        BpfmatrixError,
+        match=r"two other hooks, .*pre-push and pre-push.before-bpf",
+    ):
         checkout.install()
 
 
-def test_a_hook_of_many_lines_without_a_text(checkout: Checkout) -> None:
+def test_a_hook_that_exists_can_be_a_binary(checkout: Checkout) -> None:
     path = checkout.root / ".git/hooks/pre-push"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(Path("/bin/true").read_bytes())
@@ -195,7 +198,7 @@ def test_a_hook_of_many_lines_without_a_text(checkout: Checkout) -> None:
     assert checkout.pushed() != ""
 
 
-def test_where_git_looks_for_hooks(checkout: Checkout) -> None:
+def test_core_hooks_path_is_respected(checkout: Checkout) -> None:
     checkout.git("config", "core.hooksPath", "tools/hooks")
     hook, _ = checkout.install()
     assert hook == checkout.root / "tools/hooks/pre-push"
@@ -209,7 +212,7 @@ def test_a_worktree_shares_its_repositorys_hook(checkout: Checkout) -> None:
     hook, _ = worktree.install()
     assert hook.resolve() == checkout.root / ".git/hooks/pre-push"
     worktree.git("push", "-q", "origin", "side")
-    # What is pushed from a worktree is tested there.
+    # The tests run in the worktree that pushes.
     assert checkout.calls.read_text().splitlines() == [nox_call(worktree)]
     checkout.git("push", "-q", "origin", "main")
     assert checkout.calls.read_text().splitlines()[1:] == [nox_call(checkout)]
@@ -225,7 +228,7 @@ def test_a_project_in_a_subfolder(checkout: Checkout) -> None:
     assert f"in {sub}," in checkout.calls.read_text()
 
 
-def test_a_branch_without_the_project(checkout: Checkout) -> None:
+def test_a_branch_without_the_project_is_pushed_untested(checkout: Checkout) -> None:
     checkout.install()
     checkout.git("rm", "-q", "kernels.yaml")
     checkout.git("commit", "-qm", "gone")
@@ -233,19 +236,19 @@ def test_a_branch_without_the_project(checkout: Checkout) -> None:
     assert not checkout.calls.exists()
 
 
-def test_a_push_of_nothing(checkout: Checkout) -> None:
+def test_a_push_of_nothing_runs_no_tests(checkout: Checkout) -> None:
     checkout.git("push", "-q", "origin", "main")
     checkout.hook("")
     checkout.install()
     checkout.git("push", "-q", "origin", "main")
-    # The other hook hears of it, as it did before; there is nothing to test.
+    # The other hook is called as before. There is nothing to test.
     assert checkout.calls.read_text() == f"other origin {checkout.remote}\n"
 
 
-def test_no_checkout(tmp_path: Path) -> None:
+def test_a_folder_outside_of_a_checkout_is_refused(tmp_path: Path) -> None:
     (tmp_path / "kernels.yaml").write_text(CONFIG)
     project = Project.load(tmp_path)
-    with pytest.raises(BpfmatrixError, match="is no checkout of git"):
+    with pytest.raises(BpfmatrixError, match="is not in a git checkout"):
         hooks.install(project)
 
 

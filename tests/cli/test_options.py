@@ -1,76 +1,190 @@
+"""The options of all commands: a name and a letter have one meaning, for nox and for invoke."""
+
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from invoke.collection import Collection
+from invoke.program import Program
 
-from bpfmatrix.cli.options import kernel_ids, options, parse, reported
-from bpfmatrix.config.models import Config
+from bpfmatrix.cli import options
+from bpfmatrix.cli.errors import exit_with_message
+from bpfmatrix.cli.options import AnyOption, Kind
+from bpfmatrix.cli.sessions import KERNEL_OPTIONS, MATRIX_OPTIONS, parse
+from bpfmatrix.cli.tasks import namespace
+from bpfmatrix.cli.tasks.declaration import OptionTask
+from bpfmatrix.cli.values import debug_options, read, run_options, verify_options
 from bpfmatrix.errors import BpfmatrixError, ConfigError, PayloadError, UsageError
 
-IDS = ["5.10", "6.1", "6.12", "6.18", "7.3"]
-CONFIG = Config.model_validate(
-    {
-        "kernels": {id: {"source": {"apt": {"suite": "x"}}} for id in IDS},
-        "matrix": ["6.1", "7.3"],
+RUN = (*options.TESTS, *options.HOST_FILES, options.CORE, options.COLD)
+
+
+def tasks(collection: Collection) -> Iterator[tuple[str, OptionTask]]:
+    for name in collection.task_names:
+        task = collection[name]
+        assert isinstance(task, OptionTask), f"{name} has options that are not in the table"
+        yield name, task
+
+
+COMMANDS: Mapping[str, tuple[AnyOption, ...]] = {
+    "nox -s kernel-6.1": KERNEL_OPTIONS,
+    "nox -s matrix": MATRIX_OPTIONS,
+    **{f"invoke {name}": task.options for name, task in tasks(namespace)},
+}
+
+
+def test_a_letter_has_one_meaning_in_all_commands() -> None:
+    meanings: dict[str, set[str]] = {}
+    for declared in COMMANDS.values():
+        for option in declared:
+            if option.letter:
+                meanings.setdefault(option.letter, set()).add(option.name)
+    assert {letter: sorted(names) for letter, names in meanings.items()} == {
+        "b": ["binary"],
+        "j": ["jobs"],
+        "k": ["kernel"],
+        "o": ["output"],
+        "t": ["timeout"],
     }
-)
+
+
+def test_an_option_has_its_letter_in_all_commands() -> None:
+    for command, declared in COMMANDS.items():
+        for option in declared:
+            others = [one for all in COMMANDS.values() for one in all if one.name == option.name]
+            assert {other.letter for other in others} == {option.letter}, (command, option.name)
+
+
+def test_no_letter_is_one_of_invokes_own() -> None:
+    program = Program()
+    own = {name for one in (*program.core_args(), *program.task_args()) for name in one.names}
+    letters = {option.letter for declared in COMMANDS.values() for option in declared}
+    assert "h" in own
+    assert letters & own == set()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_means_the_same_in_all_commands(command: str) -> None:
+    names = [option.name for option in COMMANDS[command]]
+    assert len(names) == len(set(names))
+    known = [value for value in vars(options).values() if isinstance(value, options.Option)]
+    for option in COMMANDS[command]:
+        same = [one for one in known if one.name == option.name]
+        assert same, option.name
+        for one in same:
+            assert (one.kind, one.parse, one.metavar) == (option.kind, option.parse, option.metavar)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_help_text_is_one_or_more_sentences(command: str) -> None:
+    for option in COMMANDS[command]:
+        assert option.help.endswith("."), option.name
+        assert bool(option.metavar) == (option.kind is not Kind.FLAG), option.name
+
+
+@pytest.mark.parametrize(("name", "task"), list(tasks(namespace)))
+def test_invoke_has_the_letters_of_the_table_and_no_others(name: str, task: OptionTask) -> None:
+    letters = {n for argument in task.get_arguments() for n in argument.names if len(n) == 1}
+    assert letters == {option.letter for option in task.options if option.letter}
+
+
+def test_the_session_of_a_kernel_reads_its_options(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    (tmp_path / "y").touch()
+    x, y = str(tmp_path / "x"), str(tmp_path / "y")
+    words = ["--run", "A", "--binary", x, "-b", y, "-t", "2m", "--", "-v", "a b"]
+    values = parse("kernel-6.1", KERNEL_OPTIONS, words)
+    assert values[options.RUN] == "A"
+    assert values[options.BINARY] == (Path(x), Path(y))
+    assert values[options.TIMEOUT] == 120
+    assert values.arguments == ("-v", "a b")
+
+
+def test_the_session_of_the_matrix_reads_its_options() -> None:
+    values = parse("matrix", MATRIX_OPTIONS, ["--kernels", "6.*", "-j", "3", "--cached"])
+    assert (values[options.KERNELS], values[options.JOBS]) == ("6.*", 3)
+    assert (values[options.CACHED], values[options.FRESH]) == (True, False)
 
 
 @pytest.mark.parametrize(
-    ("patterns", "ids"),
-    [
-        (None, ["6.1", "7.3"]),
-        ("5.10", ["5.10"]),
-        ("6.*", ["6.1", "6.12", "6.18"]),
-        ("7.3, 6.1?,7.3", ["7.3", "6.12", "6.18"]),
-        ("*", IDS),
-    ],
+    "words", [["--nonsense"], ["--run"], ["--kernels", "6.1"], ["--net", "x"], ["--timeout", "x"]]
 )
-def test_kernels_by_pattern(patterns: str | None, ids: list[str]) -> None:
-    assert kernel_ids(CONFIG, patterns) == ids
-
-
-@pytest.mark.parametrize("patterns", ["5.1", "6.1,nothing", "", "6.1,"])
-def test_a_pattern_without_a_kernel_is_refused(patterns: str) -> None:
-    with pytest.raises(UsageError, match=r"no such kernel in kernels\.yaml") as caught:
-        kernel_ids(CONFIG, patterns)
-    assert caught.value.advice == "It has: 5.10, 6.1, 6.12, 6.18, 7.3."
-
-
-def test_a_hint_for_a_kernel_that_is_nearly_there() -> None:
-    with pytest.raises(UsageError, match=r'did you mean "5\.10"'):
-        kernel_ids(CONFIG, "5.1")
-
-
-def test_words_of_a_session() -> None:
-    words = parse(
-        "kernel-6.1",
-        ["--run", "A", "--binary", "x", "--binary", "y", "--timeout", "2m", "--", "-v", "a b"],
-    )
-    assert (words.run, words.binary, words.timeout) == ("A", ["x", "y"], "2m")
-    assert words.arguments == ["-v", "a b"]
-    matrix = parse("matrix", ["--kernels", "6.*", "--jobs", "3"])
-    assert (matrix.kernels, matrix.jobs) == ("6.*", 3)
-
-
-@pytest.mark.parametrize("words", [["--nonsense"], ["--run"], ["--kernels", "6.1"]])
-def test_words_that_are_none_end_with_2(
+def test_a_mistake_in_the_options_of_a_session_ends_with_2(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        parse("kernel-6.1", words)
+        parse("kernel-6.1", KERNEL_OPTIONS, words)
     assert caught.value.code == 2
-    assert "nox -s kernel-6.1 --" in capsys.readouterr().err
+    assert words[0] in capsys.readouterr().err
 
 
-def test_options_are_checked(tmp_path: Path) -> None:
-    (tmp_path / "x").touch()
-    asked = options("A", [str(tmp_path / "x")], "1.5m", ["-v"])
-    assert (asked.run, asked.binaries, asked.test_seconds) == ("A", (tmp_path / "x",), 90)
+@pytest.mark.parametrize("declared", [KERNEL_OPTIONS, MATRIX_OPTIONS])
+def test_the_help_of_a_session_has_the_tables_texts(
+    declared: tuple[AnyOption, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse("matrix", declared, ["--help"])
+    assert caught.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for option in declared:
+        assert f"--{option.name}" in printed
+        assert option.help in printed
+
+
+def test_what_is_not_given_has_its_default() -> None:
+    values = read(COMMANDS["invoke verify"], {"attach": False, "objects": []})
+    assert values[options.THRESHOLD] == 0.1
+    assert values[options.OBJECTS] == ()
+    assert values[options.MAX_INSNS] is None
+    assert values[options.ATTACH] is False
+    # An option of other tasks.
+    assert values[options.CORE] is False
+
+
+def test_the_options_of_a_run(tmp_path: Path) -> None:
+    binary = tmp_path / "x"
+    binary.touch()
+    typed = {"run": "A", "binary": [str(binary)], "timeout": "1.5m", "net": "user", "cold": True}
+    asked = run_options(read(RUN, typed, ["-v"]))
+    assert (asked.run, asked.binaries, asked.test_seconds) == ("A", (binary,), 90)
+    assert (asked.network, asked.cold, asked.core, asked.cached) == (True, True, False, False)
     assert asked.arguments == ("-v",)
-    with pytest.raises(UsageError, match=r"--timeout soon: expected a duration such as"):
-        options(None, [], "soon", [])
-    with pytest.raises(UsageError, match=r"--binary .*/nothing: no such file"):
-        options(None, [str(tmp_path / "nothing")], None, [])
+
+
+def test_the_options_of_a_verification() -> None:
+    typed = {"set": ["a=1", "b=x=y"], "limit": "2m", "max-insns": "80%", "objects": ["a.o"]}
+    asked = verify_options(read(COMMANDS["invoke verify"], typed))
+    assert (asked.set, asked.map_sizes) == ({"a": "1", "b": "x=y"}, {})
+    assert (asked.limit_seconds, asked.max_insns, asked.objects) == (120, "80%", ("a.o",))
+
+
+def test_the_options_of_a_debugger() -> None:
+    typed = {"batch": "bt; ;info locals", "gdb-args": "-q -ex 'p 1'", "json-port": True}
+    asked = debug_options(read(COMMANDS["invoke debug"], typed))
+    assert asked.batch == ("bt", "info locals")
+    assert asked.gdb_args == ("-q", "-ex", "p 1")
+    assert asked.attach_later
+    assert debug_options(read(COMMANDS["invoke debug"], {})).batch is None
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "sentence"),
+    [
+        ("run", {"timeout": "soon"}, "--timeout soon: expected a duration such as"),
+        ("run", {"binary": ["none/x"]}, "--binary none/x: no such file"),
+        ("run", {"net": "x"}, "--net x: expected one of user, none"),
+        ("matrix", {"jobs": "x"}, "--jobs x: expected a whole number"),
+        ("debug", {"port": "x"}, "--port x: expected a whole number"),
+        ("verify", {"map-size": ["=1"]}, "--map-size =1: expected NAME=VALUE"),
+        ("bisect", {"good": "6.1"}, "--bad is missing"),
+        ("test-binaries", {"arch": "x86"}, "--arch x86: expected one of "),
+    ],
+)
+def test_a_wrong_value_names_its_option(command: str, typed: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(COMMANDS[f"invoke {command}"], typed)
+    assert sentence in caught.value.what
 
 
 @pytest.mark.parametrize(
@@ -80,7 +194,7 @@ def test_options_are_checked(tmp_path: Path) -> None:
 def test_an_error_is_its_sentences_and_its_status(
     error: BpfmatrixError, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught, reported():
+    with pytest.raises(SystemExit) as caught, exit_with_message():
         raise error
     assert caught.value.code == status
     printed = capsys.readouterr()
@@ -89,5 +203,5 @@ def test_an_error_is_its_sentences_and_its_status(
 
 
 def test_a_mistake_of_ours_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), reported():
+    with pytest.raises(ZeroDivisionError), exit_with_message():
         raise ZeroDivisionError

@@ -1,3 +1,5 @@
+"""The console of a run of the tests, in a pipe: lines, summaries, explanations, the matrix."""
+
 import io
 import re
 
@@ -30,7 +32,7 @@ BAD = KernelRun(
 
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What a report prints where there is no terminal."""
+    """What the console prints if there is no terminal."""
     for name in ("GITHUB_ACTIONS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     written = io.StringIO()
@@ -67,7 +69,7 @@ def test_in_a_pipe_each_line_comes_once(library_project: Project, pipe: io.Strin
     assert "\x1b" not in pipe.getvalue()
 
 
-def test_a_failure_says_what_why_where_and_what_to_type(
+def test_a_failure_has_its_reason_output_files_and_next_commands(
     library_project: Project, pipe: io.StringIO
 ) -> None:
     one_kernel(library_project, BAD)
@@ -86,7 +88,7 @@ def test_a_failure_says_what_why_where_and_what_to_type(
     assert places == sorted(places)
 
 
-def test_many_failures_are_not_all_shown(library_project: Project, pipe: io.StringIO) -> None:
+def test_of_many_failures_ten_are_shown(library_project: Project, pipe: io.StringIO) -> None:
     tests = tuple(
         TestResult("b", f"T{n}", Outcome.FAILED, 0, "why", "x\n" * 200) for n in range(40)
     )
@@ -97,7 +99,7 @@ def test_many_failures_are_not_all_shown(library_project: Project, pipe: io.Stri
     assert len(text.splitlines()) < 40 + 10 * 70
 
 
-def test_a_panic_shows_the_console_from_its_reason_on(
+def test_a_panic_shows_the_console_from_the_panic_message_on(
     library_project: Project, pipe: io.StringIO
 ) -> None:
     log = library_project.root / "console.log"
@@ -112,7 +114,7 @@ def test_a_panic_shows_the_console_from_its_reason_on(
     assert "frame 30" not in text
 
 
-def test_a_machine_that_fell_silent_shows_the_end_of_the_console(
+def test_a_lost_machine_shows_the_end_of_the_console(
     library_project: Project, pipe: io.StringIO
 ) -> None:
     (library_project.root / "c").write_text("".join(f"line {n}\n" for n in range(40)))
@@ -139,7 +141,8 @@ def test_any_name_and_reason_are_shown_as_they_are(text: str) -> None:
     assert written.getvalue().count(text) >= 4
 
 
-ANY_PROJECT: Project = None  # type: ignore[assignment]  # which printing of a line needs not
+# Printing a line uses nothing of the project.
+ANY_PROJECT: Project = None  # type: ignore[assignment]
 
 
 def test_github_gets_groups_and_an_annotation(
@@ -164,7 +167,7 @@ def test_a_group_is_closed_whatever_happens(
     assert pipe.getvalue().splitlines()[-1] == "::endgroup::"
 
 
-def test_several_kernels_name_theirs_and_end_in_a_table(
+def test_with_several_kernels_a_line_names_its_kernel_and_a_table_follows(
     library_project: Project, pipe: io.StringIO
 ) -> None:
     with SuiteConsole(library_project, ["5.10", "6.1"]) as report:
@@ -175,16 +178,16 @@ def test_several_kernels_name_theirs_and_end_in_a_table(
             report.finished(run)
         report.matrix([BAD, GOOD], 4.6)
     text = pipe.getvalue()
-    assert "TestA" not in text  # what passed is not news
+    assert "TestA" not in text  # it passed
     assert re.search(r"^5\.10 .*TestC/sub +failed: no such map$", text, re.MULTILINE)
     assert re.search(r"^ +5\.10\.262 +6\.1\.192$", text.replace("  \n", "\n"), re.MULTILINE)
     assert "4.6 s" in text
     assert text.count("run it alone") == 1
-    # Its one failure passed nowhere.
+    # The test that failed passed on no other kernel.
     assert "invoke bisect" not in text
 
 
-def test_what_passed_on_another_kernel_can_be_bisected(
+def test_a_failure_of_a_test_that_passed_elsewhere_names_the_bisection(
     library_project: Project, pipe: io.StringIO
 ) -> None:
     passed = TestResult("b", "TestC/sub", Outcome.PASSED)

@@ -1,3 +1,5 @@
+"""The console of a verification: tables, explanations and comparisons, in a pipe."""
+
 import io
 
 import pytest
@@ -6,7 +8,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bpfmatrix.cli import console
-from bpfmatrix.cli.verify_output import VerifyConsole, _in_width
+from bpfmatrix.cli.verify_output import VerifyConsole
+from bpfmatrix.cli.verify_tables import in_width
 from bpfmatrix.config.project import Project
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import (
@@ -75,7 +78,7 @@ def test_several_kernels_are_one_table(library_project: Project, shown: io.Strin
     assert not any(line.startswith("since when") for line in lines)
 
 
-def test_what_loads_on_another_kernel_can_be_bisected(
+def test_a_failure_of_a_program_that_loads_elsewhere_names_the_bisection(
     library_project: Project, shown: io.StringIO
 ) -> None:
     show(library_project, on("5.10", rejected("two")), on("6.1", loaded("two")))
@@ -90,14 +93,14 @@ def test_one_kernel_has_its_statistics(library_project: Project, shown: io.Strin
     assert "6.1.9       passed  1 of 1 program loaded" in shown.getvalue()
 
 
-def test_a_large_table_has_what_is_worth_saying(
+def test_a_large_table_leaves_out_what_loaded_on_every_kernel(
     library_project: Project, shown: io.StringIO
 ) -> None:
     fine = [loaded(f"program_{number}") for number in range(100)]
     show(library_project, on("5.10", *fine, rejected("odd")), on("6.1", *fine, loaded("odd")))
     assert "program_1" not in shown.getvalue()
     assert "odd" in shown.getvalue()
-    assert "100 programs more, loaded everywhere" in shown.getvalue()
+    assert "100 more programs, loaded on every kernel" in shown.getvalue()
 
 
 def test_fifty_kernels_are_in_tables_of_the_terminals_width(
@@ -113,13 +116,13 @@ def test_fifty_kernels_are_in_tables_of_the_terminals_width(
 
 @given(st.lists(st.integers(1, 60), max_size=30), st.integers(-10, 200))
 def test_each_column_is_in_one_table(widths: list[int], room: int) -> None:
-    tables = list(_in_width(widths, room))
+    tables = list(in_width(widths, room))
     assert [number for table in tables for number in table] == list(range(len(widths)))
     for table in tables:
         assert len(table) == 1 or sum(widths[number] + 3 for number in table) <= room
 
 
-def test_a_kernel_that_died_is_told_with_its_console(
+def test_a_kernel_that_panicked_has_its_console_and_one_explanation(
     library_project: Project, shown: io.StringIO
 ) -> None:
     died = ProgramResult("a.o", "one", Outcome.PANIC, code=Code.KERNEL_DIED, reason="sysrq")
@@ -143,6 +146,6 @@ def test_regressions_come_first(library_project: Project, shown: io.StringIO) ->
         )
         report.changes("base.json", against([], [], 0.1))
     lines = shown.getvalue().splitlines()
-    assert lines[1] == "against base.json: 1 regression, 1 other change"
+    assert lines[1] == "compared with base.json: 1 regression, 1 other change"
     assert [line.split()[0] for line in lines[2:4]] == ["✗", "✓"]
-    assert lines[-1] == "nothing changed against base.json"
+    assert lines[-1] == "compared with base.json: no changes"

@@ -1,6 +1,6 @@
-import dataclasses
+"""The JSON schema and the page of kernels.yaml, generated from the models."""
+
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +13,6 @@ import yaml
 from bpfmatrix.config import kernels_yaml, reference
 from bpfmatrix.config.models import Config
 from bpfmatrix.errors import ConfigError
-from bpfmatrix.results import kernel_run, outcome
 from tests.tool import REPOSITORY
 
 KERNEL = {"source": {"apt": {"suite": "bookworm-security"}}}
@@ -23,11 +22,11 @@ def with_kernel(**more: Any) -> dict[str, Any]:
     return {"kernels": {"6.1": {**KERNEL, **more}}}
 
 
-def schema_takes(data: object) -> bool:
+def schema_accepts(data: object) -> bool:
     return bool(jsonschema.Draft202012Validator(reference.schema()).is_valid(data))
 
 
-def models_take(data: object, folder: Path) -> bool:
+def models_accept(data: object, folder: Path) -> bool:
     path = folder / "kernels.yaml"
     path.write_text(yaml.safe_dump(data))
     try:
@@ -54,7 +53,7 @@ def test_stale_names_what_is_missing_or_different(tmp_path: Path) -> None:
     }
 
 
-def test_schema_is_a_schema_that_takes_this_repository_s_kernels_yaml() -> None:
+def test_the_committed_schema_is_valid_and_accepts_this_repositorys_file() -> None:
     schema = json.loads((REPOSITORY / "kernels.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(yaml.safe_load((REPOSITORY / "kernels.yaml").read_text()), schema)
@@ -65,7 +64,7 @@ def test_kernels_yaml_names_the_schema() -> None:
     assert first == "# yaml-language-server: $schema=kernels.schema.json"
 
 
-def test_defaults_of_the_schema_are_valid_by_it() -> None:
+def test_the_schema_accepts_its_own_defaults() -> None:
     def check(node: dict[str, Any], whole: dict[str, Any]) -> int:
         count = 0
         for described in node.get("properties", {}).values():
@@ -93,9 +92,9 @@ def test_defaults_of_the_schema_are_valid_by_it() -> None:
         {**with_kernel(), "expect": [{"test": "TestA", "reason": "known", "outcome": "skipped"}]},
     ],
 )
-def test_schema_and_models_take_the_same(data: object, tmp_path: Path) -> None:
-    assert schema_takes(data)
-    assert models_take(data, tmp_path)
+def test_schema_and_models_accept_the_same(data: object, tmp_path: Path) -> None:
+    assert schema_accepts(data)
+    assert models_accept(data, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +121,8 @@ def test_schema_and_models_take_the_same(data: object, tmp_path: Path) -> None:
     ],
 )
 def test_schema_and_models_refuse_the_same(data: object, tmp_path: Path) -> None:
-    assert not schema_takes(data)
-    assert not models_take(data, tmp_path)
+    assert not schema_accepts(data)
+    assert not models_accept(data, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -157,22 +156,7 @@ def test_page_shows_defaults_as_they_are_written() -> None:
     assert "| `matrix` | list of strings | all |" in page
 
 
-def test_results_page_has_every_key_and_outcome() -> None:
-    page = (REPOSITORY / "docs/results.md").read_text()
-    for keys in (kernel_run.KernelRun, kernel_run.TestResult):
-        for field in dataclasses.fields(keys):
-            assert f"| `{field.name}` |" in page
-    for one in outcome.Outcome:
-        assert f"| `{one}` |" in page
-
-
-def test_links_between_the_pages_lead_somewhere() -> None:
-    for page in (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-def test_task_says_what_is_out_of_date(tmp_path: Path) -> None:
+def test_the_task_names_the_files_that_are_out_of_date(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text((REPOSITORY / "tasks.py").read_text())
     (tmp_path / "kernels.yaml").write_text((REPOSITORY / "kernels.yaml").read_text())
     (tmp_path / "docs").mkdir()

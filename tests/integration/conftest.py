@@ -1,3 +1,5 @@
+"""Fixtures of the tests that boot kernels."""
+
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +11,7 @@ from bpfmatrix.host.cache import Cache
 
 @pytest.fixture
 def own_cache(tmp_path: Path) -> Path:
-    """A cache of this test alone, which has the kernels of the user's."""
+    """The folder of a cache for this test alone, with the kernels of the user's cache."""
     users, own = Cache.default().root, tmp_path / "own-cache"
     own.mkdir()
     for name in ("kernels", "refs"):

@@ -67,7 +67,7 @@ def test_an_end_that_is_good_but_was_called_bad_is_an_error(three: ToolProject) 
         "bisect", "--good", "5.10", "--bad", "6.1", "--", "test", "-e", "/sys/fs/bpf"
     )
     assert done.status == 1
-    assert "error: 6.1 was said to be bad, but it is good" in done.output
+    assert "error: 6.1 was given as bad, but it is good" in done.output
 
 
 @pytest.mark.parametrize(

@@ -79,12 +79,11 @@ def test_a_missing_tool_is_named_with_its_package(project: ToolProject, tmp_path
 
 def test_a_damaged_image_is_found_and_fetched_again(project: ToolProject, own_cache: Path) -> None:
     kernel = Project.load(project.root).config.kernel("6.1")
-    image = kernels.cached(kernel, Cache(own_cache))
-    assert image is not None, "an earlier test fetched it"
+    image, _ = kernels.provide(kernel, Cache(own_cache))
     boot = image.boot
     damaged = bytearray(boot.read_bytes())
     damaged[len(damaged) // 2] ^= 0xFF
-    boot.unlink()  # it is a hard link to the user's
+    boot.unlink()  # a hard link to a file of the user's cache
     boot.write_bytes(damaged)
     script = project.script("x", "true")
     words = ("run", "--kernel", "6.1", "--binary", script)

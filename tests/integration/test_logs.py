@@ -12,7 +12,7 @@ pytestmark = pytest.mark.integration
 def test_the_logs_of_the_last_run(project: ToolProject) -> None:
     done = project.invoke("logs", "--kernel", "6.1")
     assert done.status == 1
-    assert "6.1 was not run here yet\n       Type: invoke run --kernel 6.1\n" in done.output
+    assert "there is no run of 6.1 yet\n       Run: invoke run --kernel 6.1\n" in done.output
     project.run(project.script("one", "echo from one; echo to the console >/dev/kmsg"))
     done = project.invoke("logs", "--kernel", "6.1")
     assert done.status == 0
@@ -21,8 +21,8 @@ def test_the_logs_of_the_last_run(project: ToolProject) -> None:
     assert project.invoke("logs", "--kernel", "6.1", "--test", "one").output == "from one\n"
     done = project.invoke("logs", "--kernel", "6.1", "--test", "on")
     assert done.status == 2
-    assert "left no log of 'on' (did you mean \"one\"?)" in done.output
-    assert "There is: console, one." in done.output
+    assert "has no log of 'on' (did you mean \"one\"?)" in done.output
+    assert "It has: console, one." in done.output
 
 
 def test_the_log_of_a_test_is_followed_to_its_end(project: ToolProject) -> None:

@@ -31,7 +31,7 @@ done
     ],
     ids=["init", "reboot", "poweroff"],
 )
-def test_a_test_that_ends_the_machine(
+def test_a_test_that_ends_the_machine_gets_the_machines_outcome(
     project: ToolProject, script: str, outcome: Outcome, reason: str
 ) -> None:
     done, run = project.run(project.script("before", "true"), project.script("ends_it", script))
@@ -100,7 +100,7 @@ def started(project: ToolProject, name: str) -> bool:
     return (project.root / f".bpfmatrix/results/6.1/{name}.log").exists()
 
 
-def test_a_qemu_that_is_killed(project: ToolProject) -> None:
+def test_a_killed_qemu_is_a_lost_machine(project: ToolProject) -> None:
     words = (
         "--binary",
         project.script("before", "true"),

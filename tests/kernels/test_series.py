@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix import kernels
-from bpfmatrix.cli.options import kernel_ids, with_available
+from bpfmatrix.cli.kernel_choice import kernel_ids, with_available
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError

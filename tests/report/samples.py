@@ -1,10 +1,18 @@
-"""Strategies for results with any content, and names that look like markup."""
+"""Results for the tests of reports.
+
+There are strategies for results with any content, names that look like markup, and the files of two
+results.
+"""
+
+from pathlib import Path
 
 from hypothesis import strategies as st
 
 from bpfmatrix.report.model import Result
+from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import ProgramResult, Verification
 from tests.verify import strategies as verify
 
 # Text that a reader of a report could take for markup.
@@ -55,3 +63,22 @@ runs = st.builds(
 )
 results = st.builds(Result, runs | verify.verifications, name=texts)
 several = st.lists(results, max_size=4)
+
+RUN = KernelRun(
+    "6.1",
+    Outcome.PASSED,
+    tests=(TestResult("t", "a", Outcome.PASSED),),
+    console=".bpfmatrix/results/6.1/console.log",
+)
+VERIFIED = Verification(
+    "6.1", Outcome.PASSED, programs=(ProgramResult("a.o", "p", Outcome.PASSED),)
+)
+
+
+def artifact(folder: Path) -> Path:
+    """Write results and a log as CI uploads them; return the folder."""
+    files.write(RUN, folder / "results/6.1.json")
+    files.write(VERIFIED, folder / "verify/6.1.json")
+    (folder / "results/6.1").mkdir()
+    (folder / "results/6.1/console.log").write_text("booting")
+    return folder

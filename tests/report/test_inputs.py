@@ -1,4 +1,4 @@
-"""Results read from files and folders, and the logs beside them."""
+"""Results read from files and folders."""
 
 import json
 from pathlib import Path
@@ -7,31 +7,9 @@ import pytest
 
 from bpfmatrix.errors import UsageError
 from bpfmatrix.report import inputs
-from bpfmatrix.report.logs import read_log
 from bpfmatrix.report.model import Kind
 from bpfmatrix.results import files
-from bpfmatrix.results.kernel_run import KernelRun, TestResult
-from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import ProgramResult, Verification
-
-RUN = KernelRun(
-    "6.1",
-    Outcome.PASSED,
-    tests=(TestResult("t", "a", Outcome.PASSED),),
-    console=".bpfmatrix/results/6.1/console.log",
-)
-VERIFIED = Verification(
-    "6.1", Outcome.PASSED, programs=(ProgramResult("a.o", "p", Outcome.PASSED),)
-)
-
-
-def artifact(folder: Path) -> Path:
-    """Write results and a log as CI uploads them; return the folder."""
-    files.write(RUN, folder / "results/6.1.json")
-    files.write(VERIFIED, folder / "verify/6.1.json")
-    (folder / "results/6.1").mkdir()
-    (folder / "results/6.1/console.log").write_text("booting")
-    return folder
+from tests.report.samples import RUN, VERIFIED, artifact
 
 
 def test_results_are_found_in_all_subfolders(tmp_path: Path) -> None:
@@ -46,45 +24,6 @@ def test_other_json_files_in_a_folder_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
     assert len(inputs.read([tmp_path])) == 2
-
-
-def test_logs_are_read_from_beside_their_result(tmp_path: Path) -> None:
-    [run, _] = inputs.read([artifact(tmp_path)])
-    assert read_log(run, RUN.console, 100) == b"booting"
-    assert read_log(run, ".bpfmatrix/results/6.1/gone.log", 100) is None
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "/etc/passwd",
-        "a/b//etc/passwd",
-        ".bpfmatrix/results/../../secret",
-        ".bpfmatrix/results/6.1/../../../secret",
-        "../secret",
-        "secret",
-        "",
-        ".bpfmatrix/results/6.1/link",
-        ".bpfmatrix/results/6.1/loop",
-        ".bpfmatrix/results/6.1",
-        "a/b/\0",
-        "a/b/" + "x" * 5000,
-    ],
-)
-def test_a_result_can_not_name_other_files_of_the_machine(tmp_path: Path, name: str) -> None:
-    (tmp_path / "secret").write_text("secret")
-    folder = artifact(tmp_path / "artifact")
-    (folder / "results/6.1/link").symlink_to(tmp_path / "secret")
-    (folder / "results/6.1/loop").symlink_to("loop")
-    [run, _] = inputs.read([folder])
-    assert read_log(run, name, 100) is None
-
-
-def test_the_middle_of_a_long_log_is_left_out(tmp_path: Path) -> None:
-    [run, _] = inputs.read([artifact(tmp_path)])
-    (tmp_path / "results/6.1/console.log").write_bytes(b"A" * 50 + b"m" * 1000 + b"Z" * 50)
-    expected = b"A" * 50 + b"\n... 1000 bytes left out ...\n" + b"Z" * 50
-    assert read_log(run, RUN.console, 100) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the task `bisect` does: choose the kernels, ask them, and say what came of it."""
+"""What the task `bisect` does: choose the kernels, try them, and print the first that differs."""
 
 import dataclasses
 import json
@@ -29,22 +29,24 @@ _REASON_CHARACTERS = 110
 
 @dataclass(frozen=True)
 class BisectOptions:
-    """What a user asks a bisection about: one program of objects, or tests."""
+    """What a user wants to find: since when one program loads, or tests pass."""
 
     title: str
+    """The question, as it is printed."""
     program: str = ""
+    """The program to load, with `verify`. Without one, the tests of `run` are run."""
     verify: VerifyOptions = field(default_factory=VerifyOptions)
     run: RunOptions = field(default_factory=RunOptions)
     skipped: Answer = Answer.UNKNOWN
-    """What a kernel says on which every test is skipped."""
+    """The answer of a kernel on which every test is skipped."""
 
 
 def bisect(
     project: Project, options: BisectOptions, good: str, bad: str, as_json: bool = False
 ) -> None:
-    """Find the first release at which the answer changes, and print it and what was tried.
+    """Find the kernel at which the answer changes, and print it and the kernels that were tried.
 
-    BpfmatrixError where an end is not what it was said to be, or where nothing can be said.
+    BpfmatrixError if `good` is not good, if `bad` is not bad, or if one of them gives no answer.
     """
     console = make_console(stderr=as_json)
     status = Status("looking for kernels", console=console)
@@ -63,20 +65,20 @@ def bisect(
             f"{first.opposite} on {chosen.ids[-1]}, {count} kernels",
             markup=False,
         )
-        asker = _Asker(_question(project, options, status), console, status)
+        trials = _Trials(_trial_of(project, options, status), console, status)
         try:
-            found = search.search(chosen.ids, first, asker)
+            found = search.search(chosen.ids, first, trials)
         except search.EndError as error:
-            raise _end_error(asker, *error.args) from None
+            raise _end_error(trials, *error.args) from None
     finally:
         status.stop()
     if as_json:
-        print(json.dumps(_as_json(found, chosen, asker), indent=1))
+        print(json.dumps(_as_json(found, chosen, trials), indent=1))
     else:
-        _print(console, found, chosen, asker)
+        _print(console, found, chosen, trials)
 
 
-def _question(project: Project, options: BisectOptions, status: Status) -> Callable[[str], Trial]:
+def _trial_of(project: Project, options: BisectOptions, status: Status) -> Callable[[str], Trial]:
     observer = _StatusLine(status)
     if options.program:
         return trial.of_program(project, options.verify, options.program, observer)
@@ -84,7 +86,7 @@ def _question(project: Project, options: BisectOptions, status: Status) -> Calla
 
 
 class _StatusLine(Observer):
-    """Shows what goes on, such as a kernel that is fetched, in one line."""
+    """Shows progress, such as that of a kernel being fetched, in one line."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -95,27 +97,29 @@ class _StatusLine(Observer):
         self._status.update(f"{name} {text}{percent}")
 
 
-class _Asker:
-    """Asks a kernel, says what it answers, and remembers that."""
+class _Trials:
+    """Tries a kernel, prints its answer, and keeps it."""
 
-    def __init__(self, ask: Callable[[str], Trial], console: Console, status: Status) -> None:
-        self._ask = ask
+    def __init__(
+        self, try_kernel: Callable[[str], Trial], console: Console, status: Status
+    ) -> None:
+        self._try = try_kernel
         self._console = console
         self._status = status
-        self.trials: dict[str, Trial] = {}
+        self.by_id: dict[str, Trial] = {}
 
     def __call__(self, id: str) -> Answer:
         self._status.update(f"{id}: booting")
-        told = self.trials[id] = self._ask(id)
-        line = Text(f"  {id:<9} {told.version:<10} ")
-        line.append(f"{told.answer:<8}", _STYLES[told.answer])
-        line.append(f"{told.seconds:6.1f} s  {_short(told.reason)}")
+        tried = self.by_id[id] = self._try(id)
+        line = Text(f"  {id:<9} {tried.version:<10} ")
+        line.append(f"{tried.answer:<8}", _STYLES[tried.answer])
+        line.append(f"{tried.seconds:6.1f} s  {_short(tried.reason)}")
         self._console.print(line)
-        return told.answer
+        return tried.answer
 
     def named(self, id: str) -> str:
-        """The kernel and the release of it that ran."""
-        version = self.trials[id].version
+        """Return a kernel's id, and the release of it that ran."""
+        version = self.by_id[id].version
         return id if version in ("", id) else f"{id} ({version})"
 
 
@@ -124,30 +128,30 @@ def _short(reason: str) -> str:
     return line if len(line) <= _REASON_CHARACTERS else f"{line[:_REASON_CHARACTERS]}..."
 
 
-def _end_error(asker: _Asker, id: str, said: Answer, answer: Answer) -> BpfmatrixError:
-    why = f": {_short(asker.trials[id].reason)}" if asker.trials[id].reason else ""
+def _end_error(trials: _Trials, id: str, given: Answer, answer: Answer) -> BpfmatrixError:
+    why = f": {_short(trials.by_id[id].reason)}" if trials.by_id[id].reason else ""
     if answer is Answer.UNKNOWN:
         return BpfmatrixError(
-            f"{id} was said to be {said}, but it does not tell{why}",
-            f"Name another kernel with --{said}.",
+            f"{id} was given as {given}, but its answer is unknown{why}",
+            f"Name another kernel with --{given}.",
         )
     return BpfmatrixError(
-        f"{id} was said to be {said}, but it is {answer}{why}",
-        f"Name a kernel that is {said} with --{said}.",
+        f"{id} was given as {given}, but it is {answer}{why}",
+        f"Name a kernel that is {given} with --{given}.",
     )
 
 
-def _print(console: Console, found: SearchResult, chosen: Candidates, asker: _Asker) -> None:
-    after = asker.trials[found.after].answer
+def _print(console: Console, found: SearchResult, chosen: Candidates, trials: _Trials) -> None:
+    after = trials.by_id[found.after].answer
     console.print()
     console.print(
-        Text("first ").append(str(after), _STYLES[after]).append(f"  {asker.named(found.after)}")
+        Text("first ").append(str(after), _STYLES[after]).append(f"  {trials.named(found.after)}")
     )
-    console.print(Text(f"last {after.opposite:<6} {asker.named(found.before)}"))
-    notes = [f"{id} could not be tried: {_short(asker.trials[id].reason)}" for id in found.unknown]
+    console.print(Text(f"last {after.opposite:<6} {trials.named(found.before)}"))
+    notes = [f"{id} could not be tried: {_short(trials.by_id[id].reason)}" for id in found.unknown]
     notes += [gone.why for gone in chosen.missing_between(found.before, found.after)]
     if gap := chosen.never_offered(found.before, found.after):
-        notes.append(f"between them no source of kernels.yaml has {', '.join(gap)}")
+        notes.append(f"no source of kernels.yaml has the series between them: {', '.join(gap)}")
     for note in notes:
         console.print(note, markup=False)
     console.print(
@@ -155,13 +159,13 @@ def _print(console: Console, found: SearchResult, chosen: Candidates, asker: _As
     )
 
 
-def _as_json(found: SearchResult, chosen: Candidates, asker: _Asker) -> dict[str, object]:
+def _as_json(found: SearchResult, chosen: Candidates, trials: _Trials) -> dict[str, object]:
     return {
-        "first": {"kernel": found.after, "answer": asker.trials[found.after].answer},
-        "last": {"kernel": found.before, "answer": asker.trials[found.before].answer},
+        "first": {"kernel": found.after, "answer": trials.by_id[found.after].answer},
+        "last": {"kernel": found.before, "answer": trials.by_id[found.before].answer},
         "unknown": list(found.unknown),
         "not_offered": chosen.never_offered(found.before, found.after),
         "left_out": [dataclasses.asdict(gone) for gone in chosen.missing],
         "kernels": list(chosen.ids),
-        "trials": {id: dataclasses.asdict(one) for id, one in asker.trials.items()},
+        "trials": {id: dataclasses.asdict(one) for id, one in trials.by_id.items()},
     }

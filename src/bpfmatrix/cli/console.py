@@ -1,4 +1,4 @@
-"""The live console: what goes on, in place on a terminal, and each line once in a pipe.
+"""The live console: on a terminal, progress is updated in place; in a pipe, each line comes once.
 
 `LiveConsole` shows what all workloads have in common. `suite_output` and `verify_output` add the
 results of their workloads.
@@ -11,13 +11,14 @@ from typing import Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
+from rich.table import Table
 from rich.text import Text
 
 from bpfmatrix.cli.github import GithubLog
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.observer import Observer
 
-__all__ = ["STYLES", "LiveConsole", "make_console"]
+__all__ = ["STYLES", "LiveConsole", "make_console", "make_table"]
 
 STYLES = {
     Outcome.PASSED: "green",
@@ -29,15 +30,23 @@ _RIGHT_COLUMN = 64
 
 
 def make_console(stderr: bool = False) -> Console:
-    """Return a console that breaks no line of a pipe."""
+    """Return a console that does not wrap the lines that it writes into a pipe."""
     console = Console(highlight=False, soft_wrap=True, emoji=False, stderr=stderr)
     if not console.is_terminal:
         console.width = 200
     return console
 
 
+def make_table(*columns: str, gap: int = 3, header: bool = True) -> Table:
+    """Return a table without lines, whose columns have `gap` spaces between them."""
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=header)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
 class LiveConsole(Observer):
-    """An observer that prints. With several kernels side by side, each line names its kernel."""
+    """An observer that prints. If several kernels run side by side, each line names its kernel."""
 
     def __init__(self, kernels: Sequence[str], stderr: bool = False) -> None:
         self.several = len(kernels) > 1
@@ -49,7 +58,7 @@ class LiveConsole(Observer):
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        """Begin to show what goes on, if there is a terminal."""
+        """Begin to show progress, if there is a terminal."""
         if self.console.is_terminal:
             self._live = Live(
                 console=self.console,
@@ -68,7 +77,7 @@ class LiveConsole(Observer):
         self.github.end_group()
 
     def stop(self) -> None:
-        """Show no progress from here on."""
+        """Stop showing progress."""
         if self._live:
             self._live.stop()
             self._live = None
@@ -93,7 +102,7 @@ class LiveConsole(Observer):
         self._in_progress[kernel] = (name, text, fraction, since)
 
     def done(self, kernel: str) -> None:
-        """Show no progress of this kernel until its next step."""
+        """Stop showing progress of this kernel, until its next step."""
         self._in_progress.pop(kernel, None)
 
     def note(self, text: str) -> None:
@@ -104,16 +113,16 @@ class LiveConsole(Observer):
         """See Observer."""
         self.done(kernel)
         prefix = self._prefix(kernel)
-        # Of several kernels, only what went wrong with a template, which is in no result.
+        # Steps of several kernels are not printed, except that a template failed: no result has it.
         if not prefix or name == "template":
             self.line(Text(f"{prefix}{name:<7} {detail}"), result)
 
     def mark(self, outcome: Outcome) -> str:
-        """Return the sign of an outcome, such as `✓`, or a word where the terminal has no signs."""
+        """Return the sign of an outcome, such as `✓`, or a word if the terminal has no signs."""
         return _MARKS.get(outcome, ("✗", "FAIL"))[self._ascii]
 
     def line(self, left: Text, right: str, style: str = "dim") -> None:
         """Print a line with a second column."""
-        # No markup: text in brackets may be a test's, and rich's escape() loses a backslash.
+        # A Text, not markup: a test may print brackets, and rich's escape() loses a backslash.
         gap = " " * max(2, _RIGHT_COLUMN - left.cell_len)
         self.console.print(Text.assemble(left, gap, (right, style)) if right else left)

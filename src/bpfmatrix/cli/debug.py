@@ -1,4 +1,4 @@
-"""`invoke debug` on the console."""
+"""What the task `debug` does: run the tests under gdb, with the console of a run."""
 
 from bpfmatrix.cli.progress_bar import shown
 from bpfmatrix.cli.suite_output import SuiteConsole
@@ -11,6 +11,6 @@ __all__ = ["debug"]
 
 
 def debug(project: Project, id: str, tests: RunOptions, options: DebugOptions) -> int:
-    """Run the tests on one kernel under gdb; returns the exit status."""
+    """Run the tests on one kernel under gdb, and return the exit status."""
     console = SuiteConsole(project, [id], tests.binaries)
     return session.debug(project, id, tests, options, console, shown)

@@ -1,6 +1,5 @@
-"""What this machine has of what bpfmatrix needs, and what to type where something is missing."""
+"""What this machine has of what bpfmatrix needs, and the command that installs what it lacks."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -8,34 +7,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.text import Text
+
 from bpfmatrix import kernels
+from bpfmatrix.cli.console import make_console, make_table
 from bpfmatrix.config.project import Project
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.vm import accelerator
 
-__all__ = ["Check", "checks"]
+__all__ = ["Check", "checks", "print_checks"]
 
 # A kernel takes 20 to 60 MB to fetch and up to 250 MB unpacked.
 _WANTED_BYTES = 1 << 30
+_INSTALL = "sudo apt-get install "
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. `fix` is what to type where it is not `fine`."""
+    """One thing that was looked at."""
 
     name: str
     found: str
     fine: bool = True
     fix: str = ""
+    """If it is not fine: the command that mends it, or what to do."""
 
 
 @dataclass(frozen=True)
 class _Tool:
+    """A program that bpfmatrix calls."""
+
     names: tuple[str, ...]
+    """The first of these that is installed is used."""
     package: str
+    """Debian's package that has it."""
     version: tuple[str, ...] = ("--version",)
+    """The arguments that make it print its version; none if it has no such option."""
     optional_for: str = ""
+    """What can't be done without it; nothing if bpfmatrix needs it always."""
 
 
 _TOOLS = (
@@ -45,9 +55,7 @@ _TOOLS = (
     _Tool(("setpriv",), "util-linux"),
     _Tool(("make",), "make"),
     _Tool(("clang-19", "clang"), "clang-19"),
-    _Tool(
-        ("ld.lld-19", "ld.lld"), "lld-19", optional_for="another architecture than this machine's"
-    ),
+    _Tool(("ld.lld-19", "ld.lld"), "lld-19", optional_for="kernels of another architecture"),
     _Tool(("go",), "golang-go", ("version",)),
     _Tool(("apt-get",), "apt", optional_for="kernels of Debian"),
     _Tool(("dpkg-deb",), "dpkg", optional_for="kernels of Debian"),
@@ -56,7 +64,7 @@ _TOOLS = (
 
 
 def checks(project: Project) -> list[Check]:
-    """Look at everything; nothing is fetched or changed, but KVM is probed once for each boot."""
+    """Look at everything. Nothing is fetched or changed; KVM is probed, once for each boot."""
     found = [_tool(tool) for tool in _tools(project)]
     found += _accelerators(project)
     found.append(_space(project))
@@ -74,8 +82,10 @@ def _tool(tool: _Tool) -> Check:
     path = next((path for name in tool.names if (path := tools.find(name))), None)
     if path is not None:
         return Check(path.name, f"{_version(path, tool.version)} ({path})".strip())
-    found = f"missing, needed for {tool.optional_for}" if tool.optional_for else "missing"
-    fix = f"sudo apt-get install {tool.package}"
+    found = (
+        f"not installed, needed only for {tool.optional_for}" if tool.optional_for else "missing"
+    )
+    fix = f"{_INSTALL}{tool.package}"
     return Check(tool.names[0], found, fine=bool(tool.optional_for), fix=fix)
 
 
@@ -126,6 +136,24 @@ def _kernel(project: Project, id: str) -> Check:
     return Check(f"kernel {id}", f"cached, {image.description}")
 
 
-def as_json(found: Sequence[Check]) -> str:
-    """Return the checks for other programs."""
-    return json.dumps([vars(check) for check in found], indent=1)
+def print_checks(found: Sequence[Check]) -> bool:
+    """Print the checks and what to do, or `ready`; return whether all are fine.
+
+    Missing packages are one command, so that it can be copied as it stands.
+    """
+    table, console = make_table("", "", "", header=False), make_console()
+    for check in found:
+        mark = Text("ok", "green") if check.fine else Text("missing", "red")
+        table.add_row(mark, check.name, check.found)
+    console.print(table)
+    broken = [check for check in found if not check.fine]
+    packages = [c.fix.removeprefix(_INSTALL) for c in broken if c.fix.startswith(_INSTALL)]
+    console.print()
+    for check in broken:
+        if not check.fix.startswith(_INSTALL):
+            console.print(f"{check.name}: {check.fix}", markup=False)
+    if packages:
+        console.print(_INSTALL + " ".join(packages), markup=False)
+    elif not broken:
+        console.print("ready")
+    return not broken

@@ -1,7 +1,7 @@
-"""What GitHub Actions makes of a job's output: groups that fold, and errors beside the workflow.
+"""Commands for GitHub Actions in a job's output: groups that fold, and annotations of errors.
 
-The format is that of GitHub's "Workflow commands"; without GITHUB_ACTIONS in the environment,
-nothing of it is printed.
+Their format is in GitHub's documentation, "Workflow commands for GitHub Actions". None is printed
+unless the environment has GITHUB_ACTIONS=true.
 """
 
 import os
@@ -12,7 +12,7 @@ __all__ = ["GithubLog"]
 
 
 class GithubLog:
-    """Groups and annotations in the log of a job; at most one group is open."""
+    """Writes groups and annotations into the log of a job. At most one group is open."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -20,7 +20,7 @@ class GithubLog:
         self.active = os.environ.get("GITHUB_ACTIONS") == "true"
 
     def begin_group(self, name: str) -> None:
-        """Begin a group of lines, which the page shows folded."""
+        """Begin a group of lines, which GitHub shows folded."""
         if self.active:
             self._grouped = True
             self._console.print(f"::group::{name}", markup=False)
@@ -32,8 +32,8 @@ class GithubLog:
             self._console.print("::endgroup::", markup=False)
 
     def annotate(self, error: str) -> None:
-        """Show an error beside the workflow."""
+        """Add an error to the annotations of the workflow run."""
         if self.active:
-            # A workflow command is one line; GitHub's runner decodes these three escapes.
+            # A workflow command is one line. GitHub's runner decodes these three escape sequences.
             text = error.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
             self._console.print(f"::error::{text}", markup=False)

@@ -1,6 +1,6 @@
-"""git's pre-push hook, which runs `nox -s pre-push` and lets a push go that passed.
+"""git's pre-push hook: it runs `nox -s pre-push`, and stops the push if that fails.
 
-A hook that was there before is kept, under another name, and called first.
+A hook that exists already is kept under another name, and called first.
 """
 
 import shlex
@@ -13,38 +13,42 @@ from bpfmatrix.errors import BpfmatrixError
 
 __all__ = ["install"]
 
-# By this a hook of ours is known, and may be written again.
+# A hook with this line was written by `install`, which may overwrite it.
 _MARK = "# Installed by `invoke hooks.install` of bpfmatrix."
 _KEPT = "pre-push.before-bpfmatrix"
 
 _HOOK = """\
 #!/bin/sh
-{mark} Remove this file to be rid of it.
+{mark} To uninstall it, remove this file.
 hooks=$(dirname "$0")
 refs=$(cat)
 if [ -x "$hooks/{kept}" ]; then
 	{{ [ -z "$refs" ] || printf '%s\\n' "$refs"; }} | "$hooks/{kept}" "$@" || exit
 fi
-# git calls this at the top of the checkout that is pushed from: one of several worktrees, perhaps.
-# Nothing to do where all is up to date, or where the project is not on this branch.
+# git calls this in the top folder of the checkout that pushes, which may be one of many worktrees.
+# There is nothing to do if nothing is pushed, or if this branch does not have the project.
 project={folder}
 [ -n "$refs" ] && [ -e "$project/kernels.yaml" ] || exit 0
 cd "$project" || exit
-# git sets these for its hooks; a git that a build calls would take them for its own.
+# git sets these variables for its hooks. A build that calls git elsewhere must not inherit them.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
 exec {nox} -s pre-push </dev/null
 """
 
 
 def install(project: Project) -> tuple[Path, Path | None]:
-    """Write the hook; return its path, and that of the hook that was kept, if there was one."""
+    """Write the hook; return its path, and the path of the hook that was kept, if there was one.
+
+    BpfmatrixError outside of a git checkout, or if there are two hooks of others.
+    """
     hook = _hook_path(project)
     hook.parent.mkdir(parents=True, exist_ok=True)
     kept = hook.with_name(_KEPT)
     if hook.exists() and _MARK not in hook.read_text(errors="replace"):
         if kept.exists():
             raise BpfmatrixError(
-                f"both {hook} and {kept.name} are hooks of others", "Keep one of them."
+                f"there are two other hooks, {hook} and {kept.name}",
+                "Merge them into one file, and install the hook again.",
             )
         hook.replace(kept)
     inside = _git(project, "--show-prefix") or "."
@@ -57,7 +61,7 @@ def install(project: Project) -> tuple[Path, Path | None]:
 
 
 def _hook_path(project: Project) -> Path:
-    """Ask git, which knows of worktrees and of core.hooksPath."""
+    """Ask git for the path, since worktrees and core.hooksPath change it."""
     return project.root / _git(project, "--git-path", "hooks/pre-push")
 
 
@@ -71,12 +75,12 @@ def _git(project: Project, *question: str) -> str:
     )
     if done.returncode != 0:
         raise BpfmatrixError(
-            f"{project.root} is no checkout of git", "Run this in the project's checkout."
+            f"{project.root} is not in a git checkout", "Run this in the checkout of the project."
         )
     return done.stdout.strip()
 
 
 def _nox() -> str:
-    """Return the nox beside this Python, which has bpfmatrix; it need not be on the PATH."""
+    """Return the nox beside this Python: it has bpfmatrix, and need not be on the PATH."""
     beside = Path(sys.executable).with_name("nox")
     return str(beside) if beside.exists() else "nox"

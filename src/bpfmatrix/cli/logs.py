@@ -1,6 +1,6 @@
-"""`invoke logs`: the console, or the output of a test executable, of a kernel's last run.
+"""What the task `logs` does: print the console, or a test binary's output, of the last run.
 
-Followed, it is printed as it grows, until the run ends: its result is then there as a file.
+With `follow`, a log is printed as it grows, until the run ends, which writes its result file.
 """
 
 import os
@@ -19,17 +19,18 @@ _CHUNK_BYTES = 1 << 16
 
 
 def show(project: Project, id: str, test: str, output: BinaryIO, *, follow: bool = False) -> None:
-    """Write a log to `output`: the kernel's console, or the log of the executable `test`.
+    """Write a log to `output`: the kernel's console, or the output of the test binary `test`.
 
-    Followed, one that is not there yet is waited for while the run goes on. UsageError for an
-    unknown kernel, or a test that the last run did not have; BpfmatrixError where there was no run.
+    With `follow`, wait for a log that does not exist yet, as long as the run lasts. UsageError for
+    an unknown kernel, or for a test binary that the last run did not have; BpfmatrixError if there
+    was no run.
     """
     project.config.kernel(id)
     folder, name = project.results / id, f"{test or _CONSOLE}.log"
     result = project.results / f"{id}.json"
     if not (folder.is_dir() or result.exists()):
-        raise BpfmatrixError(f"{id} was not run here yet", f"Type: invoke run --kernel {id}")
-    # A result is removed when the next run begins, and there again when that ends.
+        raise BpfmatrixError(f"there is no run of {id} yet", f"Run: invoke run --kernel {id}")
+    # A run removes the result of the run before when it begins, and writes its own when it ends.
     if not follow or result.exists():
         with _opened(folder, name) as file:
             _copy(file, output)
@@ -42,14 +43,14 @@ def _follow(folder: Path, name: str, result: Path, output: BinaryIO) -> None:
     ended = False
     while not ended:
         ended = result.exists()
-        # Another file where a warm machine was given up for a cold one.
+        # A cold machine that replaces a failed warm one writes another file.
         if (folder / name).exists() and (log is None or not _is_same(log, folder / name)):
             log = _opened(folder, name)
         if log is not None:
             _copy(log, output)
         time.sleep(0 if ended else _POLL_SECONDS)
     if log is None:
-        _opened(folder, name)  # which says what there is
+        _opened(folder, name)  # raises, and names the logs that exist
 
 
 def _is_same(log: BinaryIO, path: Path) -> bool:
@@ -61,10 +62,10 @@ def _opened(folder: Path, name: str) -> BinaryIO:
         return (folder / name).open("rb")
     except OSError as error:
         known = sorted(path.stem for path in folder.glob("*.log"))
-        asked = name.removesuffix(".log")
+        wanted = name.removesuffix(".log")
         raise UsageError(
-            f"the last run of {folder.name} left no log of {asked!r}{suggestion(asked, known)}",
-            f"There is: {', '.join(known)}." if known else "It ended before there was any.",
+            f"the last run of {folder.name} has no log of {wanted!r}{suggestion(wanted, known)}",
+            f"It has: {', '.join(known)}." if known else "It ended before it wrote one.",
         ) from error
 
 

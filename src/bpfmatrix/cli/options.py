@@ -1,170 +1,372 @@
-"""The words behind `nox -s kernel-6.1 --`, and how an error becomes an exit status.
+"""The options of the command line: name, letter, value and help of each, for nox and for invoke.
 
-nox sessions parse their words here; invoke has its own parser and only shares the rest.
+`values` reads what was typed. Another module builds the parser of a nox session (`sessions`) or of
+an invoke task (`tasks.declaration`) from these options. A letter has one meaning in all sessions
+and tasks, and is none of invoke's own letters.
 """
 
-import argparse
-import contextlib
 import dataclasses
-import fnmatch
-import re
-import sys
-from collections.abc import Iterator, Sequence
+import enum
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
-from bpfmatrix.config.models import Config
-from bpfmatrix.config.project import Project
-from bpfmatrix.config.value_types import parse_duration
-from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
-from bpfmatrix.suite.options import RunOptions
-from bpfmatrix.virtiofs.shares import HostFiles
+from bpfmatrix.host.architecture import ARCHITECTURES
 
-__all__ = ["complain", "duration", "kernel_ids", "options", "parse", "reported", "with_available"]
+__all__ = ["AnyOption", "Kind", "Option"]
 
+S = TypeVar("S")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 NETWORKS = ("user", "none")
 
 
-def parse(session: str, words: Sequence[str]) -> argparse.Namespace:
-    """Read the words of a session; argparse says what is wrong with them, and exits with 2."""
-    parser = argparse.ArgumentParser(prog=f"nox -s {session} --")
-    parser.add_argument("--run", metavar="REGEX", help="run only the tests that match")
-    parser.add_argument(
-        "--binary", metavar="PATH", action="append", default=[], help="run this executable instead"
-    )
-    parser.add_argument("--timeout", metavar="DURATION", help="limit of each executable: 30s, 2m")
-    if session in ("matrix", "pre-push"):
-        parser.add_argument("--kernels", metavar="IDS", help='such as 5.10,6.1 or "6.*"')
-        parser.add_argument(
-            "--available", action="store_true", help="also all series that the apt suites have now"
-        )
-        parser.add_argument("--jobs", metavar="N", type=int, help="machines at once")
-        parser.add_argument(
-            "--cached", action="store_true", help="take results that are still true"
-        )
-        parser.add_argument("--fresh", action="store_true", help="run everything again")
-    parser.add_argument(
-        "--rootfs", metavar="host|DIR", help="let the tests see the host's files, or those of DIR"
-    )
-    parser.add_argument(
-        "--share", metavar="DIR[:rw]", action="append", default=[], help="a folder of the host"
-    )
-    parser.add_argument("--net", choices=NETWORKS, help="user: let the tests reach the network")
-    parser.add_argument(
-        "--core", action="store_true", help="keep the core file of a test that dies by a signal"
-    )
-    parser.add_argument("--cold", action="store_true", help="boot, even if there is a template")
-    parser.add_argument("arguments", nargs="*", help="arguments of the executables, behind --")
-    return parser.parse_args(words)
+class Kind(enum.Enum):
+    """How often an option takes a value."""
+
+    FLAG = enum.auto()
+    """Never: it is given or not."""
+    VALUE = enum.auto()
+    REPEATED = enum.auto()
+    """Each time that it is given."""
 
 
-def options(
-    run: str | None,
-    binary: Sequence[str],
-    timeout: str | None,
-    arguments: Sequence[str],
-    cold: bool = False,
-    cached: bool = False,
-    files: HostFiles | None = None,
-    net: str | None = None,
-    core: bool = False,
-) -> RunOptions:
-    """Check what was typed; UsageError names the option."""
-    seconds = None if timeout is None else duration("--timeout", timeout)
-    paths = tuple(Path(name) for name in binary)
-    for path in paths:
-        if not path.is_file():
-            raise UsageError(f"--binary {path}: no such file")
-    if net is not None and net not in NETWORKS:
-        raise UsageError(f"--net {net}: expected one of {', '.join(NETWORKS)}")
-    given = tuple(arguments)
-    return RunOptions(
-        cold=cold,
-        files=files or HostFiles(),
-        network=net == "user",
-        core=core,
-        run=run,
-        binaries=paths,
-        test_seconds=seconds,
-        arguments=given,
-        cached=cached,
-    )
+@dataclass(frozen=True)
+class Option(Generic[T_co]):
+    """One option. `T_co` is the type of what `values` returns for it."""
+
+    name: str
+    """Without the dashes, such as `max-insns`."""
+    help: str
+    kind: Kind
+    default: T_co
+    """What an option means that is not given."""
+    metavar: str = ""
+    """What stands for the value in a help text; nothing for a flag."""
+    parse: Callable[[str], Any] = str
+    """Turns one value's text into the value, or says in a ValueError what was expected."""
+    letter: str = ""
+    required: bool = False
+    """Whether a command needs it; invoke then also takes the value without the option's name."""
+
+    def with_help(self, help: str) -> "Option[T_co]":
+        """Return the option with the help text of a command for which it means more or less."""
+        return dataclasses.replace(self, help=help)
+
+    def as_required(self: "Option[S | None]") -> "Option[S]":
+        """Return the option as one that always has a value."""
+        return dataclasses.replace(cast("Option[S]", self), required=True)
 
 
-def duration(option: str, text: str) -> float:
-    """Return a duration in seconds; UsageError names the option."""
+AnyOption = Option[Any]
+
+
+def _flag(name: str, help: str) -> Option[bool]:
+    return Option(name, help, Kind.FLAG, default=False)
+
+
+def _text(name: str, metavar: str, help: str, letter: str = "") -> Option[str | None]:
+    return Option(name, help, Kind.VALUE, None, metavar, letter=letter)
+
+
+def _value(
+    name: str, metavar: str, help: str, parse: Callable[[str], T], letter: str = ""
+) -> Option[T | None]:
+    return Option(name, help, Kind.VALUE, None, metavar, parse, letter)
+
+
+def _repeated(
+    name: str, metavar: str, help: str, parse: Callable[[str], T], letter: str = ""
+) -> Option[tuple[T, ...]]:
+    nothing: tuple[T, ...] = ()
+    return Option(name, help, Kind.REPEATED, nothing, metavar, parse, letter)
+
+
+# The parse functions. Imports of what is slow are inside them: `nox -l` and `invoke -l` need none.
+
+
+def _duration(text: str) -> float:
+    from bpfmatrix.config.value_types import parse_duration
+
+    return parse_duration(text)
+
+
+def _max_insns(text: str) -> str:
+    from bpfmatrix.config.value_types import parse_max_insns
+
+    return parse_max_insns(text)
+
+
+def _growth(text: str) -> float:
+    number = text.removesuffix("%")
+    if not text.endswith("%") or not number.isdecimal():
+        raise ValueError("expected a share such as 10%")
+    return int(number) / 100
+
+
+def _number(text: str) -> int:
     try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: {error}") from None
+        return int(text)
+    except ValueError:
+        raise ValueError("expected a whole number") from None
 
 
-def kernel_ids(
-    config: Config, patterns: str | None, default: Sequence[str] | None = None
-) -> list[str]:
-    """Return the ids that a list such as `5.10,6.*` names; where it is None, the default ones.
-
-    The default's default is the matrix.
-    """
-    if patterns is None:
-        return config.matrix_ids if default is None else list(default)
-    found: dict[str, None] = {}
-    for pattern in patterns.split(","):
-        matching = fnmatch.filter(config.kernels, pattern.strip())
-        if not matching:
-            hint = suggestion(pattern, config.kernels)
-            raise UsageError(
-                f"--kernels {pattern}: no such kernel in kernels.yaml{hint}",
-                f"It has: {', '.join(config.kernels)}.",
-            )
-        found.update(dict.fromkeys(matching))
-    return list(found)
+def _existing_file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError("no such file")
+    return path
 
 
-def with_available(project: Project, patterns: str | None) -> tuple[Project, list[str]]:
-    """Return the project with an entry for each series of its apt suites, and their ids.
-
-    Patterns with two dots, such as `6.1.*`, name single releases, which are added as well; series
-    of another architecture are where a pattern has a `-`, as `*-arm64`. The ids are those that run
-    where no patterns are given. Says what is left out, and why.
-    """
-    from bpfmatrix.kernels.series import available  # noqa: PLC0415 - off the start-up path
-
-    found = available(project.config, project.cache)
-    parts = [part.strip() for part in patterns.split(",")] if patterns is not None else []
-    # So that `7.*` does not mean each series twice, for the sake of one arm64 entry.
-    elsewhere = any("-" in re.sub(r"\[.*?\]", "", part) for part in parts)
-    for gone in found.left_out:
-        own = gone.arch == project.config.defaults.arch
-        asked = patterns is None or any(fnmatch.fnmatch(gone.id, part) for part in parts)
-        if asked and (own or elsewhere):
-            print(gone.why, file=sys.stderr)
-    single = [part for part in parts if part.count(".") > 1]
-    releases = {
-        id: entry
-        for id, entry in found.releases.items()
-        if any(fnmatch.fnmatch(id, part) for part in single)
-    }
-    series = {
-        id: entry
-        for id, entry in found.config.kernels.items()
-        if elsewhere or id in project.config.kernels or id in found.ids
-    }
-    config = found.config.model_copy(update={"kernels": {**releases, **series}})
-    return dataclasses.replace(project, config=config), list(found.ids)
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError("expected NAME=VALUE")
+    return name, value
 
 
-def complain(error: BpfmatrixError) -> None:
-    """Print an error as a person should see it."""
-    print(f"error: {error.what}", file=sys.stderr)
-    if error.advice:
-        print(f"       {error.advice}", file=sys.stderr)
+def _gdb_commands(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, text.split(";"))))
 
 
-@contextlib.contextmanager
-def reported() -> Iterator[None]:
-    """Turn an error that a user can mend into its sentences and its exit status."""
-    try:
-        yield
-    except BpfmatrixError as error:
-        complain(error)
-        raise SystemExit(error.exit_status) from None
+def _shell_words(text: str) -> tuple[str, ...]:
+    return tuple(shlex.split(text))
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+# Kernels
+KERNEL = _text("kernel", "ID", "The id of a kernel in kernels.yaml, such as 6.1.", "k")
+ONE_KERNEL = KERNEL.as_required()
+IMAGE = _value(
+    "image",
+    "FILE",
+    "A kernel that kernels.yaml does not declare: a vmlinuz, bzImage, Image or vmlinux.",
+    Path,
+)
+KERNELS = _text(
+    "kernels",
+    "IDS",
+    'Ids or patterns of kernels in kernels.yaml, such as 5.10,6.1 or "6.*". Default: the matrix.',
+)
+AVAILABLE = _flag("available", "Also every series that the apt suites of kernels.yaml have now.")
+JOBS = _value(
+    "jobs",
+    "N",
+    "How many machines run at the same time. Default: what the host's cores and memory allow.",
+    _number,
+    "j",
+)
+
+# Guest sessions
+COLD = _flag("cold", "Boot the kernel, even if there is a template of it.")
+ROOTFS = _text(
+    "rootfs",
+    "host|DIR",
+    "host: the guest sees the host's files, but can't change them. DIR: it sees the root file "
+    "system in this folder.",
+)
+SHARE = _repeated(
+    "share",
+    "DIR[:rw]",
+    "A folder of the host that the guest sees too, and can change if :rw follows. Repeatable.",
+    str,
+)
+NET = _value(
+    "net",
+    "user|none",
+    "user: the guest has QEMU's user network. none, the default: it has no network.",
+    _one_of(*NETWORKS),
+)
+CORE = _flag("core", "Keep the core file, and the test binary, of a test that a signal kills.")
+
+# Tests
+RUN = _text("run", "REGEX", "Run only the tests whose names match this regular expression.")
+BINARY = _repeated(
+    "binary",
+    "PATH",
+    "A test binary to run instead of the declared tests. Repeatable.",
+    _existing_file,
+    "b",
+)
+TIMEOUT = _value(
+    "timeout", "DURATION", "The time limit of each test binary, such as 30s or 2m.", _duration, "t"
+)
+CACHED = _flag("cached", "Reuse the results of kernels for which nothing has changed.")
+FRESH = _flag("fresh", "Run every kernel again, whatever results there are.")
+
+# Object files
+OBJECTS = _repeated(
+    "objects",
+    "OBJECT",
+    "An eBPF object file, or a pattern. Repeatable; --objects itself can be left out.",
+    str,
+)
+ATTACH = _flag("attach", "Also attach each program that can be attached, and detach it.")
+MAX_INSNS = _value(
+    "max-insns",
+    "SHARE",
+    "Fail a program that takes more of the verifier's instruction limit: 80%, or a number.",
+    _max_insns,
+)
+LIMIT = _value(
+    "limit", "DURATION", "The time limit for loading one program, such as 30s.", _duration
+)
+SET = _repeated(
+    "set",
+    "NAME=VALUE",
+    "The value of a constant (const volatile) of the objects. Repeatable.",
+    _pair,
+)
+MAP_SIZE = _repeated(
+    "map-size",
+    "NAME=ENTRIES",
+    "The number of entries of a map that is sized at run time. Repeatable.",
+    _pair,
+)
+STATISTICS = _flag("statistics", "Show each kernel's statistics, also of several kernels.")
+ANNOTATE = _text(
+    "annotate",
+    "PROGRAM",
+    "Print the source of this program, with what each line costs the verifier.",
+)
+SAVE = _value("save", "FILE", "Write the results into this file, for --against.", Path)
+AGAINST = _value(
+    "against",
+    "FILE",
+    "Compare with the results in this file, and exit with 1 only if something got worse.",
+    Path,
+)
+THRESHOLD: Option[float] = Option(
+    "threshold",
+    "How much more a program may cost than in --against. Default: 10%.",
+    Kind.VALUE,
+    0.1,
+    "PERCENT",
+    _growth,
+)
+
+# Bisections
+GOOD = _text("good", "ID", "A kernel on which it works, such as 6.12.").as_required()
+BAD = _text("bad", "ID", "A kernel on which it does not work, such as 5.10.").as_required()
+PROGRAM = _text("program", "NAME", "The eBPF program that loads, or does not load.")
+SKIPPED: Option[str] = Option(
+    "skipped",
+    "What a kernel counts as that skips all of the tests: good, bad, or unknown (the default).",
+    Kind.VALUE,
+    "unknown",
+    "ANSWER",
+    _one_of("good", "bad", "unknown"),
+)
+
+# Debugging
+BREAK = _repeated(
+    "break",
+    "PLACE",
+    "Where gdb stops: a function, or FILE:LINE. Repeatable. Default: the verifier's entry.",
+    str,
+)
+BATCH = _value(
+    "batch",
+    "COMMANDS",
+    "gdb's commands at the first stop, with ; between them; gdb then ends.",
+    _gdb_commands,
+)
+GDB_ARGS: Option[tuple[str, ...]] = Option(
+    "gdb-args", "Further arguments of gdb.", Kind.VALUE, (), "ARGUMENTS", _shell_words
+)
+ATTACH_LATER = _flag(
+    "attach-later", "Start no gdb, and print the command that starts it in another terminal."
+)
+PORT: Option[int] = Option(
+    "port",
+    "The port for gdb on 127.0.0.1. Default: a free one.",
+    Kind.VALUE,
+    0,
+    "PORT",
+    _number,
+)
+JSON_PORT = _flag(
+    "json-port", "As --attach-later, and print port, vmlinux and commands as one line of JSON."
+)
+VMLINUX = _value(
+    "vmlinux", "FILE", "The kernel's vmlinux with DWARF, if it can't be found or fetched.", Path
+)
+SOURCE = _value("source", "DIR", "The kernel's source tree.", Path)
+NAMES = _flag(
+    "names", "Use only the names of functions: fetch no debug information, and show no source."
+)
+VSCODE = _flag("vscode", "Write a launch configuration for Visual Studio Code; start nothing.")
+
+# Profiles
+SCRIPT = _value(
+    "script",
+    "SCRIPT",
+    "The Python script. The modules beside it that it imports are in the guest too.",
+    Path,
+).as_required()
+FLAMEGRAPH = _value("flamegraph", "FILE", "Also write a flame graph (SVG) into this file.", Path)
+
+# Results
+FILES = _repeated(
+    "files",
+    "PATH",
+    "A file or folder of results. Repeatable; --files itself can be left out. Default: the last "
+    "results of this project.",
+    Path,
+)
+FORMAT = _text(
+    "format",
+    "FORMAT",
+    "table, json, junit, markdown or html. Default: by the name of --output, or else table.",
+)
+OUTPUT = _value("output", "FILE", "The file to write. Default: a file in .bpfmatrix.", Path, "o")
+JSON = _flag("json", "Print JSON.")
+TEST = _text("test", "NAME", "Print the output of this test binary, not the kernel's console.")
+FOLLOW = _flag("follow", "Print what comes, too, until the run ends.")
+
+# Building, fetching and removing
+ARCH = _value(
+    "arch",
+    "ARCH",
+    f"{' or '.join(ARCHITECTURES)}. Default: that of defaults in kernels.yaml.",
+    _one_of(*ARCHITECTURES),
+)
+VERSION = _text(
+    "version",
+    "VERSION",
+    "A release such as 5.4.276, or a series such as 6.1, which means its newest release.",
+).as_required()
+FROM = _text(
+    "from",
+    "SOURCE",
+    "kernel.org (the default), apt (Debian's linux-source), or a folder with a source tree.",
+)
+CONFIG = _repeated("config", "FILE", "A further fragment of kernel options. Repeatable.", Path)
+DEBUG = _flag("debug", "Add debug.config, and keep the debug information in vmlinux.")
+URL = _text("url", "URL", "A server with kernel.org's layout, to fetch from instead.")
+KEYRING = _value("keyring", "FILE", "The keys that may sign kernel.org's checksums.", Path)
+SHA256 = _text("sha256", "DIGEST", "The checksum of the tarball, instead of a signed checksum.")
+SUITE = _text(
+    "suite", "SUITE", "The suite of Debian. Default: the first suite that has the series."
+)
+REFRESH = _flag("refresh", "First fetch the indexes of the sources.")
+WARM = _flag("warm", "Also boot each kernel once, and keep it as the template of later runs.")
+TEXT = _text(
+    "text", "TEXT", "What to look for in the names and versions of packages."
+).as_required()
+ALL = _flag("all", "Also remove what is in use, and apt's indexes.")
+
+# Groups of options that one function of `values` reads.
+HOST_FILES: tuple[AnyOption, ...] = (ROOTFS, SHARE, NET)
+TESTS: tuple[AnyOption, ...] = (RUN, BINARY, TIMEOUT)
+SEVERAL_KERNELS: tuple[AnyOption, ...] = (KERNELS, AVAILABLE, JOBS)

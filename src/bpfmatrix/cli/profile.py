@@ -1,4 +1,4 @@
-"""`invoke profile-python`: record, resolve, print the hottest lines, draw."""
+"""What the task `profile-python` does: record, symbolize, print the hottest lines, draw."""
 
 import linecache
 import os
@@ -34,15 +34,18 @@ def profile(
     options: ProfileOptions,
     flame_graph: Path | None = None,
 ) -> int:
-    """Profile a script on a kernel, print what came of it, and return an exit status."""
+    """Profile a script on a kernel, print the result, and return the exit status.
+
+    The status is 1 if the script failed or could not be recorded to its end.
+    """
     found = Script.find(script)
 
-    def say(text: str) -> None:
+    def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
     with LiveConsole([kernel]) as console:
-        workload = ProfileWorkload(project, found, arguments, options, say)
+        workload = ProfileWorkload(project, found, arguments, options, write)
         recording = run_one(project, kernel, workload, console)
         console.doing(kernel, "lines", "of the samples")
         resolved = symbolize(recording, found, project.cache)
@@ -83,7 +86,7 @@ def _table(
     for hot in hottest(resolved)[:_SHOWN_LINES]:
         line = hot.line
         source = linecache.getline(line.file, line.number).strip() if line.number else ""
-        # As people know it: json/encoder.py of python3.11.
+        # A short path, as people know it: json/encoder.py of python3.11.
         inside = Path(line.file).is_relative_to(recording.library)
         root = recording.library.parent if inside else project.root
         file = line.file.removeprefix(f"{root}{os.sep}")
@@ -105,10 +108,10 @@ def _notes(recording: Recording) -> list[str]:
         why = f" ({summary['ended']})" if summary.get("ended") else ""
         notes.append(f"note: the script exited with {summary['status']}{why}")
     for name, what in (
-        ("lost", "were lost, as they came too fast"),
+        ("lost", "were lost, because they came too fast"),
         ("unreadable", "lack outer frames, which were not in memory"),
-        ("too_deep", "lack outer frames, as the stack was deeper than 1024"),
-        ("no_thread", "were of threads without Python, as before its start"),
+        ("too_deep", "lack outer frames, because the stack was deeper than 1024"),
+        ("no_thread", "are of threads that ran no Python, such as before the interpreter starts"),
     ):
         if counters.get(name):
             notes.append(f"note: {counted(counters[name], 'sample')} {what}")

@@ -15,7 +15,7 @@ __all__ = ["shown"]
 
 @contextlib.contextmanager
 def shown() -> Iterator[Progress]:
-    """Give a Progress that shows on standard error what it is told."""
+    """Yield a Progress that shows on standard error what is reported to it."""
     console = make_console(stderr=True)
     if not console.is_terminal:
         yield _Lines()
@@ -24,16 +24,16 @@ def shown() -> Iterator[Progress]:
     with Bar(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
 
-        def tell(text: str, fraction: float | None = None) -> None:
+        def report(text: str, fraction: float | None = None) -> None:
             bar.update(task, description=text, total=1.0, completed=fraction or 0.0)
             if fraction is None:
                 bar.update(task, total=None)
 
-        yield tell
+        yield report
 
 
 class _Lines:
-    """Prints each text once, and each tenth; a silent CI job would be taken for a hanging one."""
+    """Prints each text once, and each tenth, so that a CI job does not look as if it hung."""
 
     def __init__(self) -> None:
         self._last = ("", 0)

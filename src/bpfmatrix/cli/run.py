@@ -1,4 +1,4 @@
-"""What `run`, `matrix` and the nox sessions do: run the tests, and print what came of them."""
+"""What `run`, `matrix` and the nox sessions do: run the tests, and print the results."""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ __all__ = ["run_tests"]
 def run_tests(
     project: Project, ids: Sequence[str], options: RunOptions, jobs: int | None = None
 ) -> list[KernelRun]:
-    """Run the tests on these kernels and print all that a person wants to see.
+    """Run the tests on these kernels, and print progress, results and explanations.
 
     See `run_side_by_side` for `jobs`, the order of the results, and what is raised.
     """

@@ -1,4 +1,8 @@
-"""`invoke shell`: a command's streams are ours, and all else is only shown where nobody minds."""
+"""What the task `shell` does: run a shell, or one command, on a kernel.
+
+Standard input and output belong to the command. Everything else goes to standard error, progress
+only if that is a terminal.
+"""
 
 import os
 import sys
@@ -20,14 +24,14 @@ __all__ = ["shell"]
 def shell(project: Project, id: str, command: Sequence[str], options: SessionOptions) -> int:
     """Run a command, or else a shell, on a kernel; return its exit status.
 
-    BpfmatrixError where the kernel can't be provided or booted, SessionEndedError where its machine
-    ends before the command does.
+    BpfmatrixError if the kernel can't be provided or booted, SessionEndedError if its machine ends
+    before the command does.
     """
     _open_closed_streams()
     with _Progress(id) as console, TemporaryDirectory(prefix="bpfmatrix-") as folder:
 
         def attach(entered: EnteredGuest, prepared: Prepared, is_shell: bool) -> None:
-            console.stop()  # from here on the terminal is the command's
+            console.stop()  # from here on, the terminal belongs to the command
             if is_shell:
                 image = prepared.image.description
                 print(f"{image}; {entered.start}. `exit` ends it.", file=sys.stderr)
@@ -37,7 +41,7 @@ def shell(project: Project, id: str, command: Sequence[str], options: SessionOpt
 
 
 def _open_closed_streams() -> None:
-    """Keep the numbers of our standard streams from becoming those of other files."""
+    """Open the standard streams that are closed, so that no other file gets their numbers."""
     for fd in range(3):
         try:
             os.fstat(fd)
@@ -46,11 +50,11 @@ def _open_closed_streams() -> None:
 
 
 class _Progress(LiveConsole):
-    """Shows what goes on, only on a terminal. Of the steps, it prints what went wrong."""
+    """Shows progress on a terminal only, and of the steps, only that a template failed."""
 
     def __init__(self, id: str) -> None:
         super().__init__([id], stderr=True)
-        self.github.active = False  # its groups are for runs of tests
+        self.github.active = False  # a group is for the output of a run of tests
 
     def step(self, kernel: str, name: str, detail: str, result: str) -> None:
         """See Observer."""

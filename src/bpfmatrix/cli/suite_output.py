@@ -1,14 +1,13 @@
-"""What a person sees of a run of the tests: each test, each kernel's summary, and the matrix."""
+"""The console of a run of the tests: each test, each kernel's summary, the matrix, explanations."""
 
 import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
-from bpfmatrix.cli.console import STYLES, LiveConsole
+from bpfmatrix.cli.console import STYLES, LiveConsole, make_table
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
@@ -19,11 +18,11 @@ from bpfmatrix.results.verification import ProgramResult, Verification
 
 __all__ = ["SuiteConsole"]
 
-# As support/internal/bpftest writes it.
+# The format in which support/internal/bpftest prints a verifier log.
 _VERIFIER_LOG = re.compile(
     r"----- verifier log: (.*?) -----\n.*?----- end of verifier log -----", re.S
 )
-# A kernel that no entry of kernels.yaml declares has no session.
+# What to type for a kernel that kernels.yaml does not declare: it has no session of its own.
 _AVAILABLE = "matrix -- --available --kernels {}"
 _SHOWN_OUTPUT_LINES = 60
 _SHOWN_FAILURES = 10
@@ -43,22 +42,22 @@ class SuiteConsole(LiveConsole):
     def result(self, kernel: str, result: TestResult | ProgramResult) -> None:
         """See Observer."""
         assert isinstance(result, TestResult)
-        surprising = result.outcome is Outcome.PASSED and bool(result.expected)
+        unexpected = result.outcome is Outcome.PASSED and bool(result.expected)
         calm = result.outcome in (Outcome.PASSED, Outcome.SKIPPED) or bool(result.expected)
-        if self.several and calm and not surprising:
+        if self.several and calm and not unexpected:
             return
-        who = f"{kernel:<{self.width}}" if self.several else ""
+        prefix = f"{kernel:<{self.width}}" if self.several else ""
         style = "yellow" if result.expected else STYLES.get(result.outcome, "red")
-        text = Text.assemble(f"{who}  ", (self.mark(result.outcome), style), f" {result.name}")
-        if surprising:
-            self.line(text, f"passed, not as expected: {result.expected}", style)
+        text = Text.assemble(f"{prefix}  ", (self.mark(result.outcome), style), f" {result.name}")
+        if unexpected:
+            self.line(text, f"passed unexpectedly: {result.expected}", style)
         elif result.expected:
             self.line(text, f"{result.outcome} as expected: {result.expected}", style)
         elif result.outcome is Outcome.PASSED:
             self.line(text, f"{result.seconds:.2f} s")
         else:
-            said = f"{result.outcome}: {result.reason}" if result.reason else str(result.outcome)
-            self.line(text, said, style)
+            outcome = str(result.outcome)
+            self.line(text, f"{outcome}: {result.reason}" if result.reason else outcome, style)
 
     def finished(self, run: KernelRun | Verification) -> None:
         """See Observer."""
@@ -80,9 +79,8 @@ class SuiteConsole(LiveConsole):
             self.console.print(f"  {test.outcome:<8} {test.name}{reason}", markup=False)
 
     def matrix(self, runs: Sequence[KernelRun], seconds: float) -> None:
-        """Print the table of all kernels, and then what did not pass."""
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        table.add_column("")
+        """Print the table of all kernels, and then why kernels did not pass."""
+        table = make_table("")
         for run in runs:
             table.add_column(_shown_release(run), justify="left")
         table.add_row("tests", *(self._cell(run) for run in runs))
@@ -112,7 +110,7 @@ class SuiteConsole(LiveConsole):
         if run.expected_failures:
             counts.append(f"{len(run.expected_failures)} failed as expected")
         if run.unexpected_passes:
-            counts.append(f"{len(run.unexpected_passes)} passed, not as expected")
+            counts.append(f"{len(run.unexpected_passes)} passed unexpectedly")
         if skipped := run.count(Outcome.SKIPPED):
             counts.append(f"{skipped} skipped")
         name = f"{_shown_release(run):<10}"
@@ -127,7 +125,7 @@ class SuiteConsole(LiveConsole):
             self.github.annotate(f"{name.strip()} {run.outcome}: {run.reason}")
 
     def _explain(self, run: KernelRun) -> None:
-        """Say why a kernel did not pass: what, the lines that explain it, and where the rest is."""
+        """Print why a kernel did not pass: what failed, the lines that explain it, what to do."""
         if run.outcome is Outcome.PASSED:
             return
         who, shown = _shown_release(run), self.console.print
@@ -136,7 +134,7 @@ class SuiteConsole(LiveConsole):
         for test in run.failures[:_SHOWN_FAILURES]:
             mark = self.mark(test.outcome)
             shown(Text.assemble("  ", (mark, "red"), " ", (test.name, "bold")))
-            for line in last_lines(_folded(test.output), _SHOWN_OUTPUT_LINES):
+            for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
                 shown(f"      {line}", markup=False)
         if len(run.failures) > _SHOWN_FAILURES:
             shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
@@ -151,25 +149,30 @@ class SuiteConsole(LiveConsole):
         if run.console:
             shown(f"  console       {run.console}", markup=False)
         if run.failures:
-            top = run.failures[0].name.split("/")[0]
-            declared = run.kernel in self._project.config.kernels
-            session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
-            given = "".join(f" --binary {path}" for path in self._binaries)
-            shown(f"  run it alone  nox -s {session} --run {top}{given}", markup=False)
-            if declared:
-                words = f"--kernel {run.kernel} --run {top}{given}"
-                shown(f"  look inside   invoke debug {words}", markup=False)
-            if good := self._passed_elsewhere(run, top):
-                words = f"--run {top}{given} --good {good} --bad {run.kernel}"
-                shown(f"  since when    invoke bisect {words}", markup=False)
+            self._suggest(run)
+
+    def _suggest(self, run: KernelRun) -> None:
+        """Print what to type next to look into the first failure of a run."""
+        shown = self.console.print
+        top = run.failures[0].name.split("/")[0]
+        declared = run.kernel in self._project.config.kernels
+        session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
+        given = "".join(f" --binary {path}" for path in self._binaries)
+        shown(f"  run it alone  nox -s {session} --run {top}{given}", markup=False)
+        if declared:
+            words = f"--kernel {run.kernel} --run {top}{given}"
+            shown(f"  look inside   invoke debug {words}", markup=False)
+        if good := self._passed_elsewhere(run, top):
+            words = f"--run {top}{given} --good {good} --bad {run.kernel}"
+            shown(f"  since when    invoke bisect {words}", markup=False)
 
     def _passed_elsewhere(self, bad: KernelRun, test: str) -> str:
-        """Return a kernel on which a test passed, subtests included, that failed on another one."""
+        """Return the nearest kernel on which a test and its subtests passed; nothing if none."""
         good = [run.kernel for run in self._runs if run.arch == bad.arch and _passed(run, test)]
         return neighbour(bad.kernel, good)
 
     def _console_log(self, run: KernelRun) -> list[str]:
-        """Return the last lines of the console that came while tests ran, or of all if none did."""
+        """Return the last lines of the console since the tests began, or of all if none began."""
         if not run.console:
             return []
         with contextlib.suppress(OSError):
@@ -177,14 +180,14 @@ class SuiteConsole(LiveConsole):
             lines = telling_lines(text.decode(errors="replace"))
             if not run.trace:
                 return lines
-            # The trace follows, with files and lines.
+            # The call trace is printed below, with files and lines.
             trace = (n for n, line in enumerate(lines, 1) if line.lower().endswith("call trace:"))
             return lines[: next(trace, len(lines))]
         return []
 
 
 def _passed(run: KernelRun, test: str) -> bool:
-    """Whether a test passed; of one with subtests, only these are listed."""
+    """Return whether a test passed. A test with subtests is listed only by its subtests."""
     found = {one.outcome for one in run.tests if one.name.split("/")[0] == test}
     return Outcome.PASSED in found and found <= {Outcome.PASSED, Outcome.SKIPPED}
 
@@ -193,8 +196,8 @@ def _shown_release(run: KernelRun) -> str:
     return run.version or run.kernel
 
 
-def _folded(output: str) -> str:
-    """Leave out the verifier's logs: what they come to stands before them, all of it in a file."""
+def _without_verifier_logs(output: str) -> str:
+    """Replace verifier logs by their lengths: the verdict stands before, the whole is in a file."""
     return _VERIFIER_LOG.sub(
         lambda log: f"(the verifier's log of {log[1]}: {log[0].count(chr(10)) - 1} lines)", output
     )

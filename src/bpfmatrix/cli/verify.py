@@ -1,4 +1,4 @@
-"""What the task `verify` does: it loads the objects, and shows, saves and compares the results."""
+"""What the task `verify` does: load the objects, and print, save and compare the results."""
 
 import dataclasses
 import json
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.cli.verify_output import VerifyConsole, print_annotated
+from bpfmatrix.cli.annotated_output import print_annotated
+from bpfmatrix.cli.verify_output import VerifyConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.report import summary
@@ -19,7 +20,7 @@ from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.workload import Details, VerifyWorkload
 
 _ANNOTATE_SECONDS = 300.0
-# The log of a million instructions may be some 400 MB, which the loader holds three times.
+# The log of a million instructions may have 400 MB, of which the loader holds three copies.
 _ANNOTATE_BYTES = 2 << 30
 
 __all__ = ["OutputOptions", "annotate", "verify"]
@@ -27,21 +28,23 @@ __all__ = ["OutputOptions", "annotate", "verify"]
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What a user asks to be done with the results of a verification."""
+    """What a user wants to be done with the results of a verification."""
 
     jobs: int | None = None
     statistics: bool = False
-    """Whether to show them for each kernel, also where there are several."""
+    """Whether to print the statistics of each kernel even if there are several kernels."""
     save: Path | None = None
     against: Path | None = None
+    """Saved results to compare with. The exit status is then that of the comparison."""
     threshold: float = 0.1
+    """The growth of a program's cost from which on it is a regression."""
     as_json: bool = False
 
 
 def verify(
     project: Project, ids: Sequence[str], options: VerifyOptions, output: OutputOptions
 ) -> int:
-    """Verify on these kernels, print what came of it, and return the exit status."""
+    """Verify on these kernels, print the results, and return the exit status."""
     base = _base(output.against) if output.against else None
     with VerifyConsole(project, ids, stderr=output.as_json) as console:
         workload = VerifyWorkload.make(project, options, console)
@@ -80,7 +83,10 @@ def _save(found: Sequence[Verification], path: Path) -> None:
 
 
 def annotate(project: Project, id: str, options: VerifyOptions, program: str) -> int:
-    """Load one program on one kernel, and print its source with what each line costs there."""
+    """Load one program on one kernel, and print its source with what each line costs there.
+
+    The exit status is 0 if the source could be printed, also of a program that does not load.
+    """
     # Writing the log takes much longer than verifying.
     limit = options.limit_seconds or max(project.config.verify.limit, _ANNOTATE_SECONDS)
     options = dataclasses.replace(options, only=(program,), full_log=True, limit_seconds=limit)
@@ -97,7 +103,7 @@ def annotate(project: Project, id: str, options: VerifyOptions, program: str) ->
     for reason in details.left_out.values():
         raise BpfmatrixError(
             f"{program} can't be annotated: {reason}",
-            "Raise qemu.memory in kernels.yaml, or the --limit, whichever it is.",
+            "Raise qemu.memory in kernels.yaml, or --limit, whichever the reason names.",
         )
     return 1
 
@@ -112,7 +118,7 @@ def _verified(
 
 
 def _with_memory(project: Project, id: str) -> Project | None:
-    """Return the project with more memory for a kernel's machine; None if it has that already."""
+    """Return the project with more memory for a kernel's machine; None if it has enough already."""
     if project.config.kernel(id).qemu.memory >= _ANNOTATE_BYTES:
         return None
     entry = project.config.kernels[id]
@@ -125,7 +131,7 @@ def _with_memory(project: Project, id: str) -> Project | None:
 def _print_annotated(
     project: Project, one: Verification, details: Details, result: ProgramResult
 ) -> bool:
-    """Print one program's source, if there is a log of it; tell whether there is."""
+    """Print one program's source if there is a log of the program; return whether there is."""
     path = project.root / result.log if result.log else None
     if path is None or not path.is_file():
         return False
@@ -136,8 +142,8 @@ def _print_annotated(
         found = source.annotate(log, lines, count, (project.root, folder, folder.parent))
     print_annotated(f"{result.program} of {result.object}", one.version or one.kernel, found)
     if not lines:
-        print("its object has no line information: compile it with -g")
+        print("the object file has no line information: compile it with -g")
     if result.outcome is not Outcome.PASSED:
-        print(f"\nit does not load: {result.reason}")
+        print(f"\nthe program does not load: {result.reason}")
     print(f"\nfull verifier log  {result.log}")
     return True

@@ -1,13 +1,18 @@
-"""What a person sees of a verification: live on a terminal, then tables, failures, comparisons."""
+"""The console of `invoke verify`: progress while it runs, then tables, failures, comparisons."""
 
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich.table import Table
 from rich.text import Text
 
-from bpfmatrix.cli.console import LiveConsole, make_console
+from bpfmatrix.cli.console import LiveConsole
+from bpfmatrix.cli.verify_tables import (
+    matrix_tables,
+    shown_bytes,
+    shown_release,
+    statistics_table,
+)
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
@@ -15,16 +20,13 @@ from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 from bpfmatrix.verify.compare import Change, Cost
-from bpfmatrix.verify.source import AnnotatedProgram
 
-__all__ = ["VerifyConsole", "print_annotated"]
+__all__ = ["VerifyConsole"]
 
 _SHOWN_FAILURES = 10
 _SHOWN_TAIL_LINES = 14
-# A table of more programs shows only those that something is to be said of.
+# A table of more programs leaves out those that loaded on every kernel.
 _WHOLE_TABLE = 60
-# Between two columns.
-_GAP = 3
 
 
 class VerifyConsole(LiveConsole):
@@ -58,7 +60,7 @@ class VerifyConsole(LiveConsole):
             if one.programs and (statistics or not self.several):
                 self.console.print()
                 if self.several:
-                    self.console.print(Text(_release(one), "bold"))
+                    self.console.print(Text(shown_release(one), "bold"))
                 self._statistics(one)
         if not self.several:
             self.console.print()
@@ -77,139 +79,52 @@ class VerifyConsole(LiveConsole):
             "failed as expected": sum(
                 p.outcome not in FINE and bool(p.expected) for p in one.programs
             ),
-            "loaded, not as expected": sum(
+            "loaded unexpectedly": sum(
                 p.outcome is Outcome.PASSED and bool(p.expected) for p in one.programs
             ),
             "skipped": _count(one, Outcome.SKIPPED),
         }
         parts += [f"{count} {what}" for what, count in counts.items() if count]
-        said = ", ".join(parts) if one.programs else one.reason.splitlines()[0]
-        text = Text.assemble((f"{_release(one):<10}", "bold"), "  ", (str(one.outcome), style))
+        what = ", ".join(parts) if one.programs else one.reason.splitlines()[0]
+        head = Text.assemble((f"{shown_release(one):<10}", "bold"), "  ", (str(one.outcome), style))
         seconds = f"  {one.seconds:.1f} s" if one.seconds else ""
-        self.console.print(Text.assemble(text, f"  {said}{seconds}"))
+        self.console.print(Text.assemble(head, f"  {what}{seconds}"))
         if one.outcome not in FINE:
-            self.github.annotate(f"{_release(one)} {one.outcome}: {one.reason}")
+            self.github.annotate(f"{shown_release(one)} {one.outcome}: {one.reason}")
 
     def _matrix(self, verifications: Sequence[Verification]) -> None:
-        """Print programs by kernels, in as many tables as the kernels need to be side by side."""
-        keys = _keys(verifications)
+        """Print programs by kernels; a large table leaves out what loaded on every kernel."""
         known = [{(p.object, p.program): p for p in one.programs} for one in verifications]
-        rows = {key: [results.get(key) for results in known] for key in keys}
-        large = len(keys) > _WHOLE_TABLE
-        dull = {key for key, cells in rows.items() if large and _is_dull(cells)}
-        shown = {
-            key: [self._program_cell(cell) for cell in cells]
-            for key, cells in rows.items()
-            if key not in dull
-        }
-        first = max((len(program) + 2 for _, program in shown), default=0)
-        first = max(first, *(min(len(object), 40) for object, _ in shown), 7) if shown else 7
-        widths = [
-            max(len(_release(one)), 7, *(cells[number].cell_len for cells in shown.values()), 0)
-            for number, one in enumerate(verifications)
-        ]
-        for columns in _in_width(widths, self.console.width - first - _GAP):
-            table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-            table.add_column("program", overflow="fold")
-            for number in columns:
-                table.add_column(_release(verifications[number]), no_wrap=True)
-            object = ""
-            for key, cells in shown.items():
-                if key[0] != object:
-                    object = key[0]
-                    table.add_row(Text(object, "dim"))
-                table.add_row(f"  {key[1]}", *(cells[number] for number in columns))
-            seconds = [f"{verifications[number].seconds:.1f} s" for number in columns]
-            table.add_row("time", *seconds, style="dim")
-            self.console.print(table)
-            if columns[-1] != len(verifications) - 1:
+        rows = {key: [results.get(key) for results in known] for key in _keys(verifications)}
+        shown = rows
+        if len(rows) > _WHOLE_TABLE:
+            shown = {key: row for key, row in rows.items() if not _all_loaded(row)}
+        tables = matrix_tables(verifications, shown, self.console.width, self.mark)
+        for number, table in enumerate(tables):
+            if number:
                 self.console.print()
-        if dull:
-            said = f"{counted(len(dull), 'program')} more, loaded everywhere"
-            self.console.print(said, markup=False, style="dim")
-
-    def _program_cell(self, result: ProgramResult | None) -> Text:
-        if result is None:
-            return Text("")
-        mark = self.mark(result.outcome)
-        insns = result.statistics.instructions_processed
-        if result.outcome is Outcome.PASSED:
-            odd = " unexpected" if result.expected else ""
-            style = "yellow" if odd else "green"
-            return Text(f"{mark} {insns:,}{odd}" if insns is not None else f"{mark}{odd}", style)
-        if result.outcome is Outcome.SKIPPED:
-            return Text(f"{mark} {result.code or ''}".rstrip(), "yellow")
-        expected = " expected" if result.expected else ""
-        style = "yellow" if expected else "red"
-        return Text(
-            f"{mark} {_SHORT.get(result.code, result.code) or result.outcome}{expected}", style
-        )
+            self.console.print(table)
+        if left_out := len(rows) - len(shown):
+            text = f"{counted(left_out, 'more program')}, loaded on every kernel"
+            self.console.print(text, markup=False, style="dim")
 
     def _statistics(self, one: Verification) -> None:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in ("program", "type", ""):
-            table.add_column(name, overflow="fold")
-        for name in (
-            "processed",
-            "of limit",
-            "states",
-            "peak",
-            "stack",
-            "insns",
-            "jited",
-            "memory",
-            "time",
-        ):
-            table.add_column(name, justify="right", no_wrap=True)
-        object = ""
-        for result in one.programs:
-            if result.object != object:
-                object = result.object
-                table.add_row(Text(object, "dim"))
-            s = result.statistics
-            share = (
-                f"{s.instructions_processed / s.instructions_limit:.1%}"
-                if s.instructions_processed is not None and s.instructions_limit
-                else ""
-            )
-            mark = self._program_cell(result)
-            if result.outcome is Outcome.PASSED:
-                words = [self.mark(result.outcome)]
-                words += ["attached"] if result.attached else []
-                words += ["unexpected"] if result.expected else []
-                mark = Text(" ".join(words))
-                mark.style = "yellow" if result.expected else "green"
-            table.add_row(
-                f"  {result.program}",
-                result.type,
-                mark,
-                _number(s.instructions_processed),
-                share,
-                _number(s.total_states),
-                _number(s.peak_states),
-                _number(s.stack_depth),
-                _number(s.program_instructions),
-                _bytes(s.jited_bytes),
-                _bytes(s.memory_bytes),
-                f"{s.verifier_us / 1000:,.1f} ms" if s.verifier_us is not None else "",
-            )
-        self.console.print(table)
-        if one.maps:
-            memory = [m.memory_bytes for m in one.maps if m.memory_bytes is not None]
-            if memory:
-                said = f"{counted(len(one.maps), 'map')}, {_bytes(sum(memory))} of memory"
-                self.console.print(said, markup=False)
+        self.console.print(statistics_table(one.programs, self.mark))
+        memory = [m.memory_bytes for m in one.maps if m.memory_bytes is not None]
+        if memory:
+            text = f"{counted(len(one.maps), 'map')}, {shown_bytes(sum(memory))} of memory"
+            self.console.print(text, markup=False)
 
     def _explain_failures(self, verifications: Sequence[Verification]) -> None:
-        """Say why kernels and programs failed; what failed alike on several kernels, once."""
+        """Print why kernels and programs failed; equal failures on several kernels, once."""
         shown = self.console.print
         alike: dict[tuple[str, ...], list[tuple[Verification, ProgramResult]]] = {}
         for one in verifications:
             bad = _failures(one)
             if one.outcome not in FINE and (not bad or one.outcome is not Outcome.FAILED):
-                said = Text.assemble((_release(one), "bold"), "  ", (str(one.outcome), "red"))
+                head = Text.assemble((shown_release(one), "bold"), "  ", (str(one.outcome), "red"))
                 shown()
-                shown(Text.assemble(said, f": {one.reason}"))
+                shown(Text.assemble(head, f": {one.reason}"))
                 if one.console:
                     shown(f"  console            {one.console}", markup=False)
             for result in bad:
@@ -227,9 +142,9 @@ class VerifyConsole(LiveConsole):
         among: Sequence[Verification],
     ) -> None:
         shown = self.console.print
-        # Newer kernels tell more.
+        # The kernel with the longest log: newer kernels print more.
         one, result = max(failed, key=lambda pair: len(pair[1].verifier_tail))
-        who = ", ".join(_release(other) for other, _ in failed)
+        who = ", ".join(shown_release(other) for other, _ in failed)
         what = Text.assemble((who, "bold"), "  ", (result.program, "bold"))
         shown()
         shown(Text.assemble(what, f" of {result.object}: {result.reason or result.outcome}"))
@@ -254,7 +169,7 @@ class VerifyConsole(LiveConsole):
             shown(f"  since when         invoke bisect {words}", markup=False)
 
     def costs(self, found: Iterable[Cost]) -> None:
-        """Print which programs cost much more on one kernel than on another."""
+        """Print which programs cost the verifier much more on one kernel than on another."""
         lines = [
             f"  {cost.program} costs {cost.factor:.1f} times as much on {cost.dear} "
             f"({cost.most:,} instructions) as on {cost.cheap} ({cost.least:,})"
@@ -268,15 +183,15 @@ class VerifyConsole(LiveConsole):
             self.console.print(f"  ... and {len(lines) - _SHOWN_FAILURES} more", markup=False)
 
     def changes(self, base: str, found: Sequence[Change]) -> None:
-        """Print what is different from a saved verification, the regressions first."""
+        """Print the differences from a saved verification, the regressions first."""
         shown = self.console.print
         shown()
         if not found:
-            shown(f"nothing changed against {base}", markup=False)
+            shown(f"compared with {base}: no changes", markup=False)
             return
         worse = sum(change.regression for change in found)
         shown(
-            f"against {base}: {counted(worse, 'regression')}, "
+            f"compared with {base}: {counted(worse, 'regression')}, "
             f"{counted(len(found) - worse, 'other change')}",
             markup=False,
         )
@@ -285,21 +200,6 @@ class VerifyConsole(LiveConsole):
             style = "red" if change.regression else "green"
             who = f"{change.kernel:<{self.width}}  " if self.several else ""
             shown(Text.assemble("  ", (mark, style), f" {who}{change.program}: {change.text}"))
-
-
-# Codes that say it in fewer letters; the whole ones stand below the table.
-_SHORT: dict[Code | None, str] = {
-    Code.VERIFIER_REJECTED: "rejected",
-    Code.UNSUPPORTED_PROGRAM_TYPE: "no program type",
-    Code.UNSUPPORTED_MAP_TYPE: "no map type",
-    Code.UNSUPPORTED_HELPER: "no helper",
-    Code.UNSUPPORTED_KFUNC: "no kfunc",
-    Code.ATTACH_TARGET_MISSING: "no target",
-}
-
-
-def _release(one: Verification) -> str:
-    return one.version or one.kernel
 
 
 def _count(one: Verification, outcome: Outcome) -> int:
@@ -311,82 +211,20 @@ def _failures(one: Verification) -> list[ProgramResult]:
 
 
 def _loaded_on(among: Iterable[Verification], arch: str, bad: ProgramResult) -> Iterator[str]:
-    """Give the kernels of an architecture on which a program loaded that failed on another one."""
+    """Yield the kernels of an architecture on which a program loaded that failed elsewhere."""
     for one in among:
         for result in one.programs if one.arch == arch else ():
-            is_it = (result.object, result.program) == (bad.object, bad.program)
-            if is_it and result.outcome is Outcome.PASSED:
+            same = (result.object, result.program) == (bad.object, bad.program)
+            if same and result.outcome is Outcome.PASSED:
                 yield one.kernel
 
 
 def _keys(verifications: Iterable[Verification]) -> list[tuple[str, str]]:
-    """Return each program once, those of an object together."""
+    """Return the object and name of each program, once, the programs of an object together."""
     found = dict.fromkeys((p.object, p.program) for one in verifications for p in one.programs)
     objects = list(dict.fromkeys(object for object, _ in found))
     return sorted(found, key=lambda key: objects.index(key[0]))
 
 
-def _is_dull(cells: Sequence[ProgramResult | None]) -> bool:
-    return all(c is not None and c.outcome is Outcome.PASSED and not c.expected for c in cells)
-
-
-def _in_width(widths: Sequence[int], room: int) -> Iterator[list[int]]:
-    """Divide columns among tables: each gets the next ones that it has room for, at least one."""
-    columns: list[int] = []
-    used = 0
-    for number, width in enumerate(widths):
-        if columns and used + width + _GAP > room:
-            yield columns
-            columns, used = [], 0
-        columns.append(number)
-        used += width + _GAP
-    if columns:
-        yield columns
-
-
-def _number(value: int | None) -> str:
-    return f"{value:,}" if value is not None else ""
-
-
-def _bytes(value: int | None) -> str:
-    if value is None:
-        return ""
-    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if value >= size:
-            return f"{value / size:.1f} {unit}"
-    return f"{value} B"
-
-
-def print_annotated(program: str, release: str, found: AnnotatedProgram) -> None:
-    """Print the source of a program with what each line costs."""
-    console = make_console()
-    console.print(
-        f"{program} on {release}: {found.instructions:,} instructions, walked {found.walks:,} times"
-    )
-    most = max((line.walks or 0 for lines in found.files.values() for line in lines), default=0)
-    for file, lines in found.files.items():
-        console.print()
-        console.print(
-            Text.assemble((f"{'insns':>6} {'walked':>9} {'':>6}            ", "dim"), file)
-        )
-        before = None
-        for line in lines:
-            if before is not None and line.number > before + 1:
-                console.print(Text(f"{'':>23}       ...", "dim"))
-            before = line.number
-            if line.instructions is None:
-                cells = f"{'':>6} {'':>9} {'':>6} {'':<8}"
-            else:
-                walks = line.walks or 0
-                share = f"{walks / found.walks:.0%}" if found.walks else ""
-                bar = "█" * round(8 * walks / most) if most else ""
-                if not console.encoding.lower().startswith("utf"):
-                    bar = bar.replace("█", "#")
-                cells = f"{line.instructions:>6,} {walks:>9,} {share:>6} {bar:<8}"
-            hot = bool(line.walks) and (line.walks or 0) * 4 >= max(most, 1)
-            text = Text(cells, "red" if hot else "")
-            console.print(
-                Text.assemble(text, (f" {line.number:>5}", "dim"), f" {line.text}".expandtabs(4))
-            )
-    if found.unknown_walks:
-        console.print(f"{found.unknown_walks:,} walks of instructions without a line", markup=False)
+def _all_loaded(row: Sequence[ProgramResult | None]) -> bool:
+    return all(r is not None and r.outcome is Outcome.PASSED and not r.expected for r in row)

@@ -14,8 +14,7 @@ from pathlib import Path
 from bpfmatrix.config.project import Project
 from bpfmatrix.debug import symbol_table
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.kernels import symbols
-from bpfmatrix.kernels.symbols import Symbols
+from bpfmatrix.kernels.symbols import Symbols, debug_info
 from bpfmatrix.kernels.symbols.elf import Symbol
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results.outcome import Outcome
@@ -40,7 +39,7 @@ def provide(project: Project, prepared: Prepared) -> Symbols:
     file; BpfmatrixError if it can't be booted.
     """
     image, cache = prepared.image, project.cache
-    target = symbols.names_file(cache, image)
+    target = debug_info.names_file(cache, image)
     if not target.exists():
         with cache.staging() as staging:
             symbol_table.write(image.boot, _read(project, prepared), staging / "vmlinux")

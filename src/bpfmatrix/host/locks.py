@@ -5,7 +5,6 @@ killed. The file of a lock is never removed: otherwise two processes could hold 
 different files with the same name.
 """
 
-import asyncio
 import contextlib
 import fcntl
 import os
@@ -53,6 +52,8 @@ def folder_locked_if_free(path: Path) -> Iterator[bool]:
 @contextlib.asynccontextmanager
 async def locked_in_loop(path: Path) -> AsyncIterator[None]:
     """Hold the lock of a file as `locked` does, without blocking the event loop."""
+    import asyncio  # noqa: PLC0415 - off the start-up path
+
     with _opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
         # flock(2) has no call that reports when a lock becomes free without blocking the thread.
         while not _taken(descriptor):

@@ -4,14 +4,14 @@
 share them, so a `TextTable` collects them, and the data has only their numbers.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
 from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.report.logs import read_log
 from bpfmatrix.report.matrix import Matrix
-from bpfmatrix.report.model import Column, Kind, Row
+from bpfmatrix.report.model import Cell, Column, Kind, Row
 from bpfmatrix.report.wording import plain
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Statistics
@@ -94,9 +94,8 @@ def _facts(matrix: Matrix, row: Row) -> list[list[str]]:
 
 
 def _column(
-    column: Column, rows: Iterable[Row], texts: TextTable, strings: dict[str, int]
+    column: Column, rows: Sequence[Row], texts: TextTable, strings: dict[str, int]
 ) -> dict[str, Any]:
-    rows = list(rows)
     cells = [column.cells.get(row) for row in rows]
     present = [(number, cell) for number, cell in enumerate(cells) if cell]
 
@@ -125,13 +124,11 @@ def _column(
         "source": sparse("source"),
         "output": {n: t for n, cell in present if (t := texts.add(cell.output)) is not None},
         "log": {n: t for n, _ in present if (t := logs.get(rows[n])) is not None},
-        "paths": {
-            n: strings.setdefault(p, len(strings)) for n, c in present if (p := plain(c.log))
-        },
+        "paths": sparse("log"),
     }
 
 
-def _programs_with_logs(column: Column) -> Iterator[tuple[Row, Any]]:
+def _programs_with_logs(column: Column) -> Iterator[tuple[Row, Cell]]:
     # The log of a test is that of its whole executable, and its cell has the test's own output.
     return (
         (row, cell) for row, cell in column.cells.items() if row.kind is Kind.PROGRAM and cell.log

@@ -36,7 +36,7 @@ def mark(cell: Cell | None) -> str:
 def verdict(cell: Cell) -> str:
     """Return the outcome of a cell and its reason, in one line."""
     if cell.is_unexpected_pass:
-        return f"passed, not as expected: {cell.expected}"
+        return f"passed unexpectedly: {cell.expected}"
     word = f"{cell.outcome} as expected" if cell.expected else str(cell.outcome)
     reason = cell.expected or cell.reason
     code = f" ({cell.code})" if cell.code else ""

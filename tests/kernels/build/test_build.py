@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bpfmatrix.cli.listings import print_kernel_build
+from bpfmatrix.cli.kernels_output import print_kernel_build
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.config.sources import BuildSource

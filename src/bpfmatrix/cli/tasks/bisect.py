@@ -1,69 +1,86 @@
 """The task `bisect`: the release at which a program, or a test, begins or ceases to work."""
 
+import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from invoke.context import Context
-
-from bpfmatrix.cli.options import options
-from bpfmatrix.cli.tasks import words
-from bpfmatrix.cli.tasks.common import behind_dashes, bpfmatrix_task
-from bpfmatrix.config.project import Project
+from bpfmatrix.cli import options
+from bpfmatrix.cli.tasks.declaration import option_task
+from bpfmatrix.cli.tasks.invoke_changes import take_words
+from bpfmatrix.cli.values import Values, run_options, verify_options
 from bpfmatrix.errors import UsageError
+
+if TYPE_CHECKING:
+    from bpfmatrix.cli.bisect import BisectOptions
+    from bpfmatrix.config.project import Project
 
 __all__ = ["bisect"]
 
-words.take("bisect", "objects")
+take_words("bisect", options.OBJECTS)
 
 
-@bpfmatrix_task(iterable=["objects", "binary"], auto_shortflags=False)
-def bisect(
-    c: Context,
-    good: str,
-    bad: str,
-    program: str = "",
-    objects: Any = None,
-    run: str | None = None,
-    binary: Any = None,
-    timeout: str | None = None,
-    skipped: str = "unknown",
-    cold: bool = False,
-    json: bool = False,
-) -> None:
+@option_task(
+    options.GOOD,
+    options.BAD,
+    options.PROGRAM,
+    options.OBJECTS,
+    *options.TESTS,
+    options.SKIPPED,
+    options.JSON,
+    options.COLD,
+)
+def bisect(values: Values) -> None:
     """Find the first kernel on which a program loads (or not), or a test passes (or not).
 
     --program NAME OBJECT...: whether that program loads. --run REGEX, --binary PATH: whether these
-    tests pass. -- COMMAND: whether a command of the guest exits with 0.
+    tests pass. -- COMMAND: whether that command exits with 0 in the guest.
     """
-    from bpfmatrix.bisect.search import Answer  # noqa: PLC0415
-    from bpfmatrix.cli import bisect  # noqa: PLC0415 - `invoke -l` stays fast
-    from bpfmatrix.verify.options import VerifyOptions  # noqa: PLC0415
+    from bpfmatrix.cli import bisect
+    from bpfmatrix.config.project import Project
 
-    project, typed = Project.load(), behind_dashes()
-    if skipped not in list(Answer):
-        raise UsageError(f"--skipped {skipped}: expected one of {', '.join(Answer)}")
-    if program and (run is not None or binary or typed):
-        raise UsageError("--program goes with objects, and not with tests or a command")
-    if objects and not program:
-        raise UsageError(f"{objects[0]}: say which program of it, with --program NAME")
+    project = Project.load()
+    objects, program = values[options.OBJECTS], values[options.PROGRAM]
     if program:
-        named = f" of {', '.join(objects)}" if objects else ""
-        verify = VerifyOptions(objects=tuple(objects or ()), cold=cold)
-        question = bisect.BisectOptions(f"{program}{named}", program, verify=verify)
+        if values[options.RUN] is not None or values[options.BINARY] or values.arguments:
+            raise UsageError("--program goes with objects, and not with tests or a command")
+        question = _about_program(values, program)
+    elif objects:
+        raise UsageError(f"{objects[0]}: say which program of it, with --program NAME")
     else:
-        title = f"--run {run}" if run is not None else ", ".join(binary or ())
-        binaries, arguments = list(binary or ()), typed
-        if run is None and not binaries and typed:
-            script = project.state / "bisect" / "command.sh"
-            _write_script(script, typed)
-            binaries, arguments, title = [str(script)], (), shlex.join(typed)
-        asked = options(run, binaries, timeout, arguments, cold)
-        question = bisect.BisectOptions(title or "all tests", run=asked, skipped=Answer(skipped))
-    bisect.bisect(project, question, good, bad, json)
+        question = _about_tests(project, values)
+    good, bad = values[options.GOOD], values[options.BAD]
+    bisect.bisect(project, question, good, bad, values[options.JSON])
 
 
-def _write_script(path: Path, command: tuple[str, ...]) -> None:
+def _about_program(values: Values, program: str) -> "BisectOptions":
+    from bpfmatrix.cli.bisect import BisectOptions
+
+    objects = values[options.OBJECTS]
+    title = f"{program} of {', '.join(objects)}" if objects else program
+    return BisectOptions(title, program, verify=verify_options(values))
+
+
+def _about_tests(project: "Project", values: Values) -> "BisectOptions":
+    """Ask about tests; a command after `--` is made a test binary, unless there are tests."""
+    from bpfmatrix.bisect.search import Answer
+    from bpfmatrix.cli.bisect import BisectOptions
+
+    run = run_options(values)
+    if run.run is not None:
+        title = f"--run {run.run}"
+    elif run.arguments and not run.binaries:
+        title = shlex.join(run.arguments)
+        script = _write_script(project.state / "bisect" / "command.sh", run.arguments)
+        run = dataclasses.replace(run, binaries=(script,), arguments=())
+    else:
+        title = ", ".join(map(str, run.binaries)) or "all tests"
+    return BisectOptions(title, run=run, skipped=Answer(values[options.SKIPPED]))
+
+
+def _write_script(path: Path, command: Sequence[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{shlex.join(command)}\n")
     path.chmod(0o755)
+    return path

@@ -1,134 +1,150 @@
-"""The tasks `kernels.*`: what there is, fetching, building and removing it."""
+"""The tasks `kernels.*`: what kernels there are, fetching, building and removing them."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from invoke.context import Context
+from bpfmatrix.cli import options
+from bpfmatrix.cli.tasks.declaration import option_task, progress
+from bpfmatrix.cli.values import Values
 
-from bpfmatrix.cli.tasks.common import bpfmatrix_task, progress
-from bpfmatrix.config.project import Project
+if TYPE_CHECKING:
+    from bpfmatrix.config.project import Project
 
-__all__ = [
-    "kernels_build",
-    "kernels_fetch",
-    "kernels_list",
-    "kernels_prune",
-    "kernels_search",
-    "kernels_update",
-]
+__all__ = ["build", "fetch", "list_kernels", "prune", "search", "update"]
 
 _UNUSED_SECONDS = 24 * 3600
-# Those of one kernel are some 400 MB to fetch again.
+# The symbols of one kernel are some 400 MB to fetch again.
 _UNUSED_SYMBOLS_SECONDS = 14 * 24 * 3600
 
+_ONE_OR_MATRIX = options.KERNEL.with_help(
+    "The id of a kernel in kernels.yaml, such as 6.1. Default: each kernel of the matrix."
+)
 
-@bpfmatrix_task(name="list")
-def kernels_list(c: Context, refresh: bool = False, json: bool = False) -> None:
-    """List the kernels of kernels.yaml: source, newest available, what is cached."""
-    from bpfmatrix import kernels  # noqa: PLC0415
-    from bpfmatrix.cli.listings import print_kernels  # noqa: PLC0415
+
+@option_task(options.REFRESH, options.JSON, name="list")
+def list_kernels(values: Values) -> None:
+    """List the kernels of kernels.yaml: source, newest release, what is cached."""
+    from bpfmatrix import kernels
+    from bpfmatrix.cli.kernels_output import print_kernels
+    from bpfmatrix.config.project import Project
 
     project = Project.load()
-    if refresh:
+    if values[options.REFRESH]:
         kernels.refresh(project.config, project.cache, progress)
-    print_kernels(project, as_json=json)
+    print_kernels(project, as_json=values[options.JSON])
 
 
-@bpfmatrix_task(name="fetch")
-def kernels_fetch(c: Context, kernel: str = "", warm: bool = False) -> None:
-    """Fetch one kernel, or those of the matrix, if they are not cached."""
-    from bpfmatrix import kernels  # noqa: PLC0415
+@option_task(_ONE_OR_MATRIX, options.WARM)
+def fetch(values: Values) -> None:
+    """Fetch one kernel, or the kernels of the matrix, if they are not cached."""
+    from bpfmatrix import kernels
+    from bpfmatrix.config.project import Project
 
     project = Project.load()
-    for id in [kernel] if kernel else project.config.matrix_ids:
+    ids = _one_or_matrix(project, values)
+    for id in ids:
         image, cached = kernels.provide(project.config.kernel(id), project.cache, progress)
         print(f"{id:<10} {image.description}  {'cached' if cached else 'fetched'}")
-    if warm:
-        from bpfmatrix.cli.console import LiveConsole  # noqa: PLC0415
-        from bpfmatrix.session.templates import warm as make_template  # noqa: PLC0415
-
-        for id in [kernel] if kernel else project.config.matrix_ids:
-            with LiveConsole([id]) as console:
-                template, made = make_template(project, id, console)
-            size = template.bytes_on_disk / 1e6
-            print(f"{id:<10} template of {size:.0f} MB  {'made' if made else 'cached'}")
+    if values[options.WARM]:
+        for id in ids:
+            _make_template(project, id)
 
 
-@bpfmatrix_task(name="update")
-def kernels_update(c: Context, kernel: str = "") -> None:
-    """Fetch the newest release of one series, or of those of the matrix."""
-    from bpfmatrix import kernels  # noqa: PLC0415
+def _make_template(project: "Project", id: str) -> None:
+    from bpfmatrix.cli.console import LiveConsole
+    from bpfmatrix.session.templates import warm
+
+    with LiveConsole([id]) as console:
+        template, made = warm(project, id, console)
+    size = template.bytes_on_disk / 1e6
+    print(f"{id:<10} template of {size:.0f} MB  {'made' if made else 'cached'}")
+
+
+@option_task(_ONE_OR_MATRIX)
+def update(values: Values) -> None:
+    """Fetch the newest release of one series, or of each series of the matrix."""
+    from bpfmatrix import kernels
+    from bpfmatrix.config.project import Project
 
     project = Project.load()
-    for id in [kernel] if kernel else project.config.matrix_ids:
-        settings = project.config.kernel(id)
-        before = kernels.cached(settings, project.cache)
-        image = kernels.update(settings, project.cache, progress)
+    for id in _one_or_matrix(project, values):
+        kernel = project.config.kernel(id)
+        before = kernels.cached(kernel, project.cache)
+        image = kernels.update(kernel, project.cache, progress)
         same = before is not None and before.digest == image.digest
         print(f"{id:<10} {image.description}  {'still the newest' if same else 'new'}")
 
 
-@bpfmatrix_task(name="search", positional=["text"])
-def kernels_search(c: Context, text: str, json: bool = False) -> None:
+def _one_or_matrix(project: "Project", values: Values) -> list[str]:
+    kernel = values[options.KERNEL]
+    return [kernel] if kernel else project.config.matrix_ids
+
+
+@option_task(options.TEXT, options.JSON)
+def search(values: Values) -> None:
     """List the kernel packages that the sources offer, with TEXT in their name or version."""
-    from bpfmatrix import kernels  # noqa: PLC0415
-    from bpfmatrix.cli.listings import print_offers  # noqa: PLC0415
+    from bpfmatrix import kernels
+    from bpfmatrix.cli.kernels_output import print_offers
+    from bpfmatrix.config.project import Project
 
-    project = Project.load()
-    print_offers(kernels.search(project.config, project.cache, text, progress), as_json=json)
+    project, text = Project.load(), values[options.TEXT]
+    offers = kernels.search(project.config, project.cache, text, progress)
+    print_offers(offers, as_json=values[options.JSON])
 
 
-@bpfmatrix_task(name="build", positional=["version"], iterable=["config"])
-def kernels_build(
-    c: Context,
-    version: str,
-    from_: str = "",
-    config: Any = None,
-    debug: bool = False,
-    arch: str = "",
-    url: str = "",
-    keyring: str = "",
-    sha256: str = "",
-    suite: str = "",
-) -> None:
+@option_task(
+    options.VERSION,
+    options.FROM,
+    options.CONFIG,
+    options.DEBUG,
+    options.ARCH,
+    options.URL,
+    options.KEYRING,
+    options.SHA256,
+    options.SUITE,
+)
+def build(values: Values) -> None:
     """Build a kernel from source with the fragments of ci-kernels/, into ci-kernels/VERSION.
 
-    A kernel of kernels.yaml that is called so and has `source: build` gives the defaults.
+    If kernels.yaml has a kernel with this id and `source: build`, its keys are the defaults.
     """
-    from bpfmatrix.cli.listings import print_kernel_build  # noqa: PLC0415
-    from bpfmatrix.cli.progress_bar import shown  # noqa: PLC0415
-    from bpfmatrix.kernels import build  # noqa: PLC0415
+    from bpfmatrix.cli.kernels_output import print_kernel_build
+    from bpfmatrix.cli.progress_bar import shown
+    from bpfmatrix.config.project import Project
+    from bpfmatrix.kernels import build
 
-    project, here = Project.load(), Path.cwd()
+    project, here, version = Project.load(), Path.cwd(), values[options.VERSION]
+    source, keyring = values[options.FROM] or "", values[options.KEYRING]
     given = {
-        "from": from_ if from_ in ("", "apt", "kernel.org") else str(here / from_),
-        "config": [here / path for path in config or ()],
-        "debug": debug,
-        "url": url,
+        "from": source if source in ("", "apt", "kernel.org") else str(here / source),
+        "config": [here / path for path in values[options.CONFIG]],
+        "debug": values[options.DEBUG],
+        "url": values[options.URL],
         "keyring": here / keyring if keyring else None,
-        "sha256": sha256,
-        "suite": suite,
+        "sha256": values[options.SHA256],
+        "suite": values[options.SUITE],
     }
-    source, for_arch = build.build_source(project.config, version, given, arch)
-    with shown() as progress:
-        built = build.build(source, for_arch, project.root, project.cache, progress)
+    chosen, arch = build.build_source(project.config, version, given, values[options.ARCH] or "")
+    with shown() as report:
+        built = build.build(chosen, arch, project.root, project.cache, report)
     print_kernel_build(project, built, version)
 
 
-@bpfmatrix_task(name="prune")
-def kernels_prune(c: Context, all: bool = False) -> None:
-    """Remove kernels that nothing points at, and what was prepared and not used for a day."""
-    from bpfmatrix import kernels  # noqa: PLC0415
-    from bpfmatrix.kernels import symbols  # noqa: PLC0415
-    from bpfmatrix.vm import template  # noqa: PLC0415
+@option_task(options.ALL)
+def prune(values: Values) -> None:
+    """Remove kernels that nothing refers to, and derived files that were not used for a day."""
+    from bpfmatrix import kernels
+    from bpfmatrix.config.project import Project
+    from bpfmatrix.kernels import symbols
+    from bpfmatrix.vm import template
 
-    project = Project.load()
-    unused = 0 if all else _UNUSED_SECONDS
+    cache, everything = Project.load().cache, values[options.ALL]
+    unused = 0 if everything else _UNUSED_SECONDS
     pruned = [
-        *kernels.prune(project.cache, everything=all),
-        *template.prune(project.cache, unused),
-        *project.cache.prune_derived(unused),
-        *symbols.prune(project.cache, 0 if all else _UNUSED_SYMBOLS_SECONDS),
+        *kernels.prune(cache, everything=everything),
+        *template.prune(cache, unused),
+        *cache.prune_derived(unused),
+        *symbols.prune(cache, 0 if everything else _UNUSED_SYMBOLS_SECONDS),
     ]
     for item in pruned:
         print(f"removed {item.name} ({item.size_bytes / 1e6:.0f} MB)")

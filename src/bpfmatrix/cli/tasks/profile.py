@@ -1,38 +1,34 @@
 """The task `profile-python`: where a Python script spends its time, on a kernel."""
 
-from pathlib import Path
-
-from invoke.context import Context
-from invoke.exceptions import Exit
-
-from bpfmatrix.cli.options import duration
-from bpfmatrix.cli.tasks.common import behind_dashes, bpfmatrix_task
-from bpfmatrix.config.project import Project
+from bpfmatrix.cli import options
+from bpfmatrix.cli.tasks.declaration import option_task
+from bpfmatrix.cli.values import Values
 
 __all__ = ["profile_python"]
 
 
-@bpfmatrix_task(positional=["script"])
-def profile_python(
-    c: Context,
-    script: str,
-    kernel: str,
-    flamegraph: str = "",
-    timeout: str | None = None,
-    cold: bool = False,
-) -> None:
+@option_task(
+    options.SCRIPT,
+    options.ONE_KERNEL,
+    options.FLAMEGRAPH,
+    options.TIMEOUT.with_help("The time limit of the script, such as 30s or 2m."),
+    options.COLD,
+)
+def profile_python(values: Values) -> int:
     """Run a Python script on a kernel, sample it by eBPF, and print its hottest lines.
 
-    Words behind -- go to the script.
+    Words after -- are arguments of the script.
     """
-    from bpfmatrix.cli import profile  # noqa: PLC0415 - `invoke -l` stays fast
-    from bpfmatrix.profile.workload import ProfileOptions  # noqa: PLC0415
+    from bpfmatrix.cli import profile
+    from bpfmatrix.config.project import Project
+    from bpfmatrix.profile.workload import ProfileOptions
 
-    limit = None if timeout is None else duration("--timeout", timeout)
-    options = ProfileOptions(cold=cold, limit_seconds=limit)
-    status = profile.profile(
-        *(Project.load(), kernel, Path(script), behind_dashes(), options),
-        Path(flamegraph) if flamegraph else None,
+    limit = values[options.TIMEOUT]
+    return profile.profile(
+        Project.load(),
+        values[options.ONE_KERNEL],
+        values[options.SCRIPT],
+        values.arguments,
+        ProfileOptions(cold=values[options.COLD], limit_seconds=limit),
+        values[options.FLAMEGRAPH],
     )
-    if status:
-        raise Exit(code=status)

@@ -1,27 +1,23 @@
-"""The task that finds lines of Python source for what a tracer saw: pylines, in support/."""
+"""The task `pylines`: lines of Python source for what a tracer saw. The program is in support/."""
 
-import sys
-
-from invoke.context import Context
-from invoke.exceptions import Exit
-
-from bpfmatrix.cli.tasks.common import behind_dashes, bpfmatrix_task
+from bpfmatrix.cli.tasks.declaration import option_task
+from bpfmatrix.cli.values import Values
 from bpfmatrix.errors import BpfmatrixError
 
 __all__ = ["pylines"]
 
 
-@bpfmatrix_task()
-def pylines(c: Context) -> None:
+@option_task()
+def pylines(values: Values) -> int:
     """Find the lines of Python bytecode offsets: -- index DIR -o FILE, -- resolve, -- lines."""
-    from pylines.__main__ import run  # noqa: PLC0415 - `invoke -l` stays fast
-    from pylines.errors import PylinesError  # noqa: PLC0415
+    from pylines.__main__ import run
+    from pylines.errors import PylinesError
 
     try:
-        run(behind_dashes() or ("--help",), "invoke pylines --")
+        run(values.arguments or ("--help",), "invoke pylines --")
     except PylinesError as error:
         raise BpfmatrixError(error.what, error.advice) from None
     except SystemExit as end:
-        # argparse has said what is wrong with the words.
-        sys.stdout.flush()
-        raise Exit(code=int(end.code or 0)) from None
+        # argparse has printed a help text, or what is wrong with the arguments.
+        return int(end.code or 0)
+    return 0

@@ -1,15 +1,14 @@
-"""The task that shows results of earlier runs: report."""
+"""The task `report`: the results of earlier runs, in another form."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from invoke.context import Context
-
-from bpfmatrix.cli.tasks import words
-from bpfmatrix.cli.tasks.common import behind_dashes, bpfmatrix_task
-from bpfmatrix.config.project import Project
+from bpfmatrix.cli import options
+from bpfmatrix.cli.tasks.declaration import option_task
+from bpfmatrix.cli.tasks.invoke_changes import take_words
+from bpfmatrix.cli.values import Values
 from bpfmatrix.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,40 +16,43 @@ if TYPE_CHECKING:
 
 __all__ = ["report"]
 
-words.take("report", "files")
+take_words("report", options.FILES)
 
 
-@bpfmatrix_task(
-    iterable=["files"],
-    help={"output": "The file to write. Default: what is printed; .bpfmatrix/report.html."},
+@option_task(
+    options.FILES,
+    options.FORMAT,
+    options.OUTPUT.with_help(
+        "The file to write. Default: the report is printed; HTML goes into .bpfmatrix/report.html."
+    ),
 )
-def report(c: Context, files: Any = None, format: str = "", output: str = "") -> None:
-    """Show results of matrix and verify: as a table, JSON, JUnit, Markdown or HTML."""
-    from bpfmatrix.report import formats, inputs  # noqa: PLC0415 - `invoke -l` stays fast
+def report(values: Values) -> None:
+    """Show the results of runs and verifications: as a table, JSON, JUnit, Markdown or HTML."""
+    from bpfmatrix.config.project import Project
+    from bpfmatrix.report import formats, inputs
 
     project = Project.load()
-    given = [Path(name) for name in (*(files or ()), *behind_dashes())]
-    found = inputs.read(given or inputs.last_results(project))
-    if not found:
+    files = [*values[options.FILES], *map(Path, values.arguments)]
+    results = inputs.read(files or inputs.last_results(project))
+    if not results:
         raise UsageError("there are no results yet", "Run: nox -s matrix")
-    asked = formats.choose(format, output)
-    if asked == "html" and not output:
-        output = str(project.state / "report.html")
-    if not output:
-        _print(asked, found)
+    path = values[options.OUTPUT]
+    format = formats.choose(values[options.FORMAT] or "", str(path or ""))
+    if path is None and format == "html":
+        path = project.state / "report.html"
+    if path is None:
+        _print(format, results)
         return
-    size = formats.write(asked, found, Path(output), project.root.name)
-    print(f"{project.relative(Path(output).resolve())}  {size / 1e3:.0f} kB")
+    size = formats.write(format, results, path, project.root.name)
+    print(f"{project.relative(path.resolve())}  {size / 1e3:.0f} kB")
 
 
 def _print(format: str, results: "Sequence[Result]") -> None:
-    from bpfmatrix.report import formats  # noqa: PLC0415 - as above
+    from bpfmatrix.cli.console import make_console
+    from bpfmatrix.report import formats, table
+    from bpfmatrix.report.matrix import Matrix
 
-    if format != "table":
+    if format == "table":
+        make_console().print(table.render(Matrix.of(results)))
+    else:
         sys.stdout.write(formats.render(format, results))
-        return
-    from bpfmatrix.cli.console import make_console  # noqa: PLC0415
-    from bpfmatrix.report import table  # noqa: PLC0415
-    from bpfmatrix.report.matrix import Matrix  # noqa: PLC0415
-
-    make_console().print(table.render(Matrix.of(results)))

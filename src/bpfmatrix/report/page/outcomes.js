@@ -35,7 +35,7 @@ export function outcomeText(column, row) {
   if (!isRun(column, row)) return "not run";
   const { word } = OUTCOMES[outcomeAt(column, row)];
   if (!detailAt(column, row, "expected")) return word;
-  return word === "passed" ? "passed, not as expected" : `${word} as expected`;
+  return word === "passed" ? "passed unexpectedly" : `${word} as expected`;
 }
 
 /** How many cells of these columns have each outcome, as a map from its letter. */

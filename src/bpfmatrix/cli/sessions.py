@@ -1,0 +1,155 @@
+"""The nox sessions of a project: one for each kernel, `matrix`, and `pre-push`.
+
+A session parses the options after `--`, runs the tests, and fails if a kernel did not pass.
+"""
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nox
+
+from bpfmatrix.cli import options
+from bpfmatrix.cli.errors import exit_with_message
+from bpfmatrix.cli.kernel_choice import several_kernels
+from bpfmatrix.cli.options import AnyOption, Kind
+from bpfmatrix.cli.values import Values, read, run_options
+from bpfmatrix.config.models import Config, KernelConfig
+from bpfmatrix.config.project import Project
+
+__all__ = ["KERNEL_OPTIONS", "MATRIX_OPTIONS", "parse", "register"]
+
+_PREFIX = "kernel-"
+
+KERNEL_OPTIONS: tuple[AnyOption, ...] = (
+    *options.TESTS,
+    *options.HOST_FILES,
+    options.CORE,
+    options.COLD,
+)
+"""The options of the session of a kernel."""
+MATRIX_OPTIONS: tuple[AnyOption, ...] = (
+    *options.SEVERAL_KERNELS,
+    options.CACHED,
+    options.FRESH,
+    *KERNEL_OPTIONS,
+)
+"""The options of `matrix` and `pre-push`."""
+
+
+def register(root: Path | None = None) -> None:
+    """Make the sessions of the project in `root`; None means the working directory.
+
+    A noxfile calls this. An error in kernels.yaml, or a kernel on nox's command line that does not
+    exist, ends the process with a message and status 2.
+    """
+    # nox 2026.10 prints this in every run, even of sessions that have no environment.
+    logging.getLogger("nox").addFilter(lambda record: record.msg != "uv binary not found.")
+    with exit_with_message():
+        project = Project.load(root)
+        own = _sessions_of(sys._getframe(1).f_code.co_filename)
+        _refuse_unknown_kernels(project.config, [word for word in sys.argv[1:] if word not in own])
+    for id in project.config.kernels:
+        _register_kernel(project, project.config.kernel(id))
+    _register_matrix(project)
+
+
+def _sessions_of(noxfile: str) -> set[str]:
+    """Return the noxfile's own sessions that have the prefix of ours, such as `kernel-build`.
+
+    nox does not know them yet. A function's name has no hyphen, so the noxfile has such a name in
+    quotes.
+    """
+    text = Path(noxfile).read_text(encoding="utf-8", errors="replace")
+    return set(re.findall(rf"""["']({_PREFIX}[^"'\s]+)["']""", text))
+
+
+def _refuse_unknown_kernels(config: Config, words: Sequence[str]) -> None:
+    """Raise UsageError, which names the kernels; nox would only say that there is no session."""
+    for word in words:
+        if word.startswith(_PREFIX):
+            config.kernel(word.removeprefix(_PREFIX))
+
+
+def _register_kernel(project: Project, kernel: KernelConfig) -> None:
+    def session(session: nox.Session) -> None:
+        values = parse(session.name, KERNEL_OPTIONS, session.posargs)
+        _run(session, project, [kernel.id], values)
+
+    source = kernel.source.summary
+    session.__doc__ = f"Load and test the eBPF on {kernel.id} ({source}, {kernel.arch})"
+    name = f"{_PREFIX}{kernel.id}"
+    nox.session(name=name, venv_backend="none", default=False, allow_parallel=True)(session)
+
+
+def _register_matrix(project: Project) -> None:
+    config = project.config
+
+    @nox.session(venv_backend="none")
+    def matrix(session: nox.Session) -> None:
+        _run_several(session, project, config.matrix_ids)
+
+    @nox.session(name="pre-push", venv_backend="none", default=False)
+    def pre_push(session: nox.Session) -> None:
+        _run_several(session, project, config.pre_push_ids, cached=True)
+
+    matrix.__doc__ = f"Load and test the eBPF on {', '.join(config.matrix_ids)}, side by side"
+    ids = ", ".join(config.pre_push_ids)
+    pre_push.__doc__ = f"The same before a push, on {ids}: only where anything changed"
+
+
+def _run_several(
+    session: nox.Session, project: Project, default: Sequence[str], *, cached: bool = False
+) -> None:
+    values = parse(session.name, MATRIX_OPTIONS, session.posargs)
+    cached = (cached or values[options.CACHED]) and not values[options.FRESH]
+    with exit_with_message():
+        project, ids = several_kernels(project, values, default)
+    _run(session, project, ids, values, cached=cached)
+
+
+def _run(
+    session: nox.Session,
+    project: Project,
+    ids: Sequence[str],
+    values: Values,
+    *,
+    cached: bool = False,
+) -> None:
+    from bpfmatrix.cli.run import run_tests
+    from bpfmatrix.results.kernel_run import exit_status
+
+    with exit_with_message():
+        asked = run_options(values, cached=cached)
+        runs = run_tests(project, ids, asked, values[options.JOBS])
+    if exit_status(runs) != 0:
+        bad = [f"{run.kernel} {run.outcome}" for run in runs if run.outcome != "passed"]
+        session.error(", ".join(bad))
+
+
+def parse(session: str, declared: Sequence[AnyOption], words: Sequence[str]) -> Values:
+    """Read a session's options; a mistake is printed, and ends the process with status 2."""
+    parser = argparse.ArgumentParser(prog=f"nox -s {session} --")
+    for option in declared:
+        names = [f"-{option.letter}"] if option.letter else []
+        # argparse takes `%` in a help text for a format.
+        help = option.help.replace("%", "%%")
+        if option.kind is Kind.FLAG:
+            parser.add_argument(*names, f"--{option.name}", action="store_true", help=help)
+        else:
+            action = "append" if option.kind is Kind.REPEATED else "store"
+            parser.add_argument(
+                *names, f"--{option.name}", action=action, metavar=option.metavar, help=help
+            )
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="ARGUMENT",
+        help="After a further --: an argument of each test binary.",
+    )
+    typed = vars(parser.parse_args(words))
+    with exit_with_message():
+        return read(declared, typed, typed["arguments"])

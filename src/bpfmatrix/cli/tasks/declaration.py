@@ -1,0 +1,114 @@
+"""How a task of invoke is declared: from a function that takes `Values`, and from its options.
+
+invoke would read a task's options off the signature of a function, and make letters for them by
+itself, in each task others. Here they come from the table in `bpfmatrix.cli.options`.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.parser.argument import Argument
+from invoke.tasks import Task
+
+from bpfmatrix.cli.errors import print_error
+from bpfmatrix.cli.options import AnyOption, Kind
+from bpfmatrix.cli.values import Values, read
+from bpfmatrix.errors import BpfmatrixError
+
+__all__ = ["OptionArgument", "OptionTask", "option_task", "progress"]
+
+_INTERRUPTED = 128 + 2  # as a shell says of a command that SIGINT ended
+_BROKEN_PIPE = 128 + 13  # SIGPIPE
+
+
+class OptionArgument(Argument):
+    """An option, as invoke's parser sees it."""
+
+    def __init__(self, option: AnyOption) -> None:
+        # The values are parsed by `read`; a list collects those of a repeated option.
+        kinds = {Kind.FLAG: bool, Kind.VALUE: str, Kind.REPEATED: list}
+        super().__init__(
+            names=(option.name, option.letter) if option.letter else (option.name,),
+            kind=kinds[option.kind],
+            default=False if option.kind is Kind.FLAG else None,
+            help=option.help,
+            positional=option.required,
+        )
+        value = f"={option.metavar}" if option.metavar else ""
+        letter = f"-{option.letter}{value.replace('=', ' ')}, " if option.letter else ""
+        self.usage = f"{letter}--{option.name}{value}"
+        """How the option is typed, for the help text."""
+
+
+class OptionTask(Task[Callable[..., None]]):
+    """A task whose options are those of the table."""
+
+    def __init__(
+        self, name: str, function: Callable[[Values], int | None], options: tuple[AnyOption, ...]
+    ) -> None:
+        def body(_: Context, **typed: Any) -> None:
+            _run(function, options, typed)
+
+        body.__doc__ = function.__doc__
+        body.__module__ = function.__module__
+        super().__init__(body, name=name, positional=())
+        self.options = options
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return the options for invoke's parser; see Task."""
+        return [OptionArgument(option) for option in self.options]
+
+
+def option_task(
+    *options: AnyOption, name: str = ""
+) -> Callable[[Callable[[Values], int | None]], OptionTask]:
+    """Make a task of a function that returns an exit status, or None, which means 0.
+
+    The task is called as the function is, with hyphens, or else `name`. What the function's user
+    can mend is said without a traceback.
+    """
+
+    def decorate(function: Callable[[Values], int | None]) -> OptionTask:
+        return OptionTask(name or function.__name__.replace("_", "-"), function, options)
+
+    return decorate
+
+
+def _run(
+    function: Callable[[Values], int | None], options: tuple[AnyOption, ...], typed: dict[str, Any]
+) -> None:
+    try:
+        status = function(read(options, typed, _after_dashes()))
+        sys.stdout.flush()
+    except BpfmatrixError as error:
+        print_error(error)
+        raise Exit(code=error.exit_status) from None
+    except KeyboardInterrupt:
+        raise Exit(code=_INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader of our output has ended, as `head` does. The rest in the buffer must go
+        # somewhere when Python flushes it at its own end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Exit(code=_BROKEN_PIPE) from None
+    if status:
+        raise Exit(code=status)
+
+
+def _after_dashes() -> tuple[str, ...]:
+    """Return the words after `--`; invoke only has them joined to one text."""
+    words = sys.argv[1:]
+    return tuple(words[words.index("--") + 1 :]) if "--" in words else ()
+
+
+def progress(text: str, fraction: float | None = None) -> None:
+    """Print each new text of a step's progress on standard error; a `Progress`."""
+    if _printed[-1:] != [text]:
+        _printed.append(text)
+        print(text, file=sys.stderr, flush=True)
+
+
+_printed: list[str] = []

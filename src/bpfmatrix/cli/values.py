@@ -1,0 +1,137 @@
+"""The values of a command's options: read once, and made into what the library takes.
+
+`read` checks what was typed, for nox and invoke alike. Each function below it turns one group of
+options into the library's own value. An option that a command does not have, has its default.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bpfmatrix.cli import options
+from bpfmatrix.cli.options import AnyOption, Kind, Option
+from bpfmatrix.errors import UsageError
+
+if TYPE_CHECKING:
+    from bpfmatrix.debug.options import DebugOptions
+    from bpfmatrix.session.options import SessionOptions
+    from bpfmatrix.suite.options import RunOptions
+    from bpfmatrix.verify.options import VerifyOptions
+
+__all__ = [
+    "Values",
+    "debug_options",
+    "read",
+    "run_options",
+    "session_options",
+    "verify_options",
+]
+
+T = TypeVar("T")
+
+
+class Values:
+    """What a command's options mean, by option: `values[options.RUN]`."""
+
+    def __init__(self, known: Mapping[str, Any], arguments: Iterable[str] = ()) -> None:
+        self._known = known
+        self.arguments = tuple(arguments)
+        """The words after `--`."""
+
+    def __getitem__(self, option: Option[T]) -> T:
+        """Return the value of an option, or its default if it was not given."""
+        found: T = self._known.get(option.name, option.default)
+        return found
+
+
+def read(
+    declared: Iterable[AnyOption], typed: Mapping[str, Any], arguments: Iterable[str] = ()
+) -> Values:
+    """Check the options of a command.
+
+    `typed` has the texts by the options' names: a text, or a list of texts for a repeated option, a
+    truth value for a flag, and None for what was not given. UsageError names the option that is
+    wrong, or missing.
+    """
+    known = {}
+    for option in declared:
+        given = typed.get(option.name)
+        if option.required and not given:
+            raise UsageError(f"--{option.name} is missing: {option.help}")
+        if option.kind is Kind.REPEATED:
+            known[option.name] = tuple(_parsed(option, text) for text in given or ())
+        elif given is not None:
+            known[option.name] = given if option.kind is Kind.FLAG else _parsed(option, given)
+    return Values(known, arguments)
+
+
+def _parsed(option: AnyOption, text: str) -> Any:
+    try:
+        return option.parse(text)
+    except ValueError as error:
+        raise UsageError(f"--{option.name} {text}: {error}") from None
+
+
+def _guest(values: Values) -> dict[str, Any]:
+    """Return the fields of SessionOptions, which RunOptions has too."""
+    from bpfmatrix.virtiofs.shares import parse_options
+
+    return {
+        "cold": values[options.COLD],
+        "files": parse_options(values[options.ROOTFS], values[options.SHARE]),
+        "network": values[options.NET] == "user",
+        "core": values[options.CORE],
+    }
+
+
+def session_options(values: Values) -> "SessionOptions":
+    """Return what is asked of any guest session."""
+    from bpfmatrix.session.options import SessionOptions
+
+    return SessionOptions(**_guest(values))
+
+
+def run_options(values: Values, *, cached: bool = False) -> "RunOptions":
+    """Return what is asked of a run of the tests; `cached` allows the results of earlier runs."""
+    from bpfmatrix.suite.options import RunOptions
+
+    return RunOptions(
+        **_guest(values),
+        run=values[options.RUN],
+        binaries=values[options.BINARY],
+        test_seconds=values[options.TIMEOUT],
+        arguments=values.arguments,
+        cached=cached,
+    )
+
+
+def verify_options(values: Values) -> "VerifyOptions":
+    """Return what is asked of a verification."""
+    from bpfmatrix.verify.options import VerifyOptions
+
+    return VerifyOptions(
+        objects=values[options.OBJECTS],
+        set=dict(values[options.SET]),
+        map_sizes=dict(values[options.MAP_SIZE]),
+        attach=values[options.ATTACH],
+        max_insns=values[options.MAX_INSNS],
+        limit_seconds=values[options.LIMIT],
+        cold=values[options.COLD],
+    )
+
+
+def debug_options(values: Values) -> "DebugOptions":
+    """Return what is asked of a debugger; --json-port includes --attach-later."""
+    from bpfmatrix.debug.options import DebugOptions
+
+    return DebugOptions(
+        breakpoints=values[options.BREAK],
+        batch=values[options.BATCH],
+        gdb_args=values[options.GDB_ARGS],
+        attach_later=values[options.ATTACH_LATER] or values[options.JSON_PORT],
+        port=values[options.PORT],
+        json_port=values[options.JSON_PORT],
+        vmlinux=values[options.VMLINUX],
+        source=values[options.SOURCE],
+        names=values[options.NAMES],
+        vscode=values[options.VSCODE],
+    )

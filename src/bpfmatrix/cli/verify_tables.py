@@ -1,0 +1,163 @@
+"""The tables of `invoke verify`: programs by kernels, and statistics of one kernel's programs."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from bpfmatrix.cli.console import make_table
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import Code, ProgramResult, Verification
+
+__all__ = ["matrix_tables", "shown_bytes", "shown_release", "statistics_table"]
+
+Mark = Callable[[Outcome], str]
+"""Returns the sign of an outcome, such as `✓`."""
+Row = Sequence[ProgramResult | None]
+"""The results of one program, one for each kernel; None where the program was not tried."""
+
+# The spaces between two columns.
+_GAP = 3
+_LONGEST_SHOWN_PATH = 40
+# Shorter words for some codes. The whole code is in the explanation below the table.
+_SHORT_CODES: Mapping[Code, str] = {
+    Code.VERIFIER_REJECTED: "rejected",
+    Code.UNSUPPORTED_PROGRAM_TYPE: "no program type",
+    Code.UNSUPPORTED_MAP_TYPE: "no map type",
+    Code.UNSUPPORTED_HELPER: "no helper",
+    Code.UNSUPPORTED_KFUNC: "no kfunc",
+    Code.ATTACH_TARGET_MISSING: "no target",
+}
+
+
+def shown_release(one: Verification) -> str:
+    """Return the release of a kernel, such as 6.1.192, or its id if it was never booted."""
+    return one.version or one.kernel
+
+
+def matrix_tables(
+    verifications: Sequence[Verification],
+    rows: Mapping[tuple[str, str], Row],
+    width: int,
+    mark: Mark,
+) -> Iterator[Table]:
+    """Make tables of programs by kernels: as many as are needed for `width` characters.
+
+    `rows` has a program's results by its object and its name, the programs of an object together.
+    """
+    cells = {key: [_cell(result, mark) for result in row] for key, row in rows.items()}
+    names = [len(program) + 2 for _, program in cells]
+    names += [min(len(object), _LONGEST_SHOWN_PATH) for object, _ in cells]
+    first_column = max(names, default=0)
+    widths = [
+        max(len(shown_release(one)), 7, *(row[number].cell_len for row in cells.values()), 0)
+        for number, one in enumerate(verifications)
+    ]
+    for columns in in_width(widths, width - max(first_column, len("program")) - _GAP):
+        yield _matrix_table(verifications, cells, columns)
+
+
+def _matrix_table(
+    verifications: Sequence[Verification],
+    cells: Mapping[tuple[str, str], Sequence[Text]],
+    columns: Sequence[int],
+) -> Table:
+    table = make_table("program", gap=_GAP)
+    for number in columns:
+        table.add_column(shown_release(verifications[number]), no_wrap=True)
+    shown_object = ""
+    for (object, program), row in cells.items():
+        if object != shown_object:
+            shown_object = object
+            table.add_row(Text(object, "dim"))
+        table.add_row(f"  {program}", *(row[number] for number in columns))
+    seconds = [f"{verifications[number].seconds:.1f} s" for number in columns]
+    table.add_row("time", *seconds, style="dim")
+    return table
+
+
+def in_width(widths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """Divide columns among tables: each gets the next columns that fit, and at least one."""
+    columns: list[int] = []
+    used = 0
+    for number, width in enumerate(widths):
+        if columns and used + width + _GAP > room:
+            yield columns
+            columns, used = [], 0
+        columns.append(number)
+        used += width + _GAP
+    if columns:
+        yield columns
+
+
+def _cell(result: ProgramResult | None, mark: Mark) -> Text:
+    if result is None:
+        return Text("")
+    sign = mark(result.outcome)
+    if result.outcome is Outcome.PASSED:
+        instructions = result.statistics.instructions_processed
+        words = [sign, f"{instructions:,}"] if instructions is not None else [sign]
+        words += ["unexpected"] if result.expected else []
+        return Text(" ".join(words), "yellow" if result.expected else "green")
+    if result.outcome is Outcome.SKIPPED:
+        return Text(f"{sign} {result.code or ''}".rstrip(), "yellow")
+    code = _SHORT_CODES.get(result.code, result.code) if result.code else result.outcome
+    words = [sign, str(code)]
+    words += ["expected"] if result.expected else []
+    return Text(" ".join(words), "yellow" if result.expected else "red")
+
+
+def statistics_table(programs: Iterable[ProgramResult], mark: Mark) -> Table:
+    """Make a table of what each program of one kernel cost the verifier, and of its size."""
+    table = make_table("program", "type", "", gap=2)
+    for name in ("processed", "of limit", "states", "peak", "stack", "insns", "jited", "memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    shown_object = ""
+    for result in programs:
+        if result.object != shown_object:
+            shown_object = result.object
+            table.add_row(Text(result.object, "dim"))
+        first = (f"  {result.program}", result.type, _state(result, mark))
+        table.add_row(*first, *_statistics(result))
+    return table
+
+
+def _state(result: ProgramResult, mark: Mark) -> Text:
+    """Return whether a program loaded; its instructions have a column of their own."""
+    if result.outcome is not Outcome.PASSED:
+        return _cell(result, mark)
+    words = [mark(result.outcome)]
+    words += ["attached"] if result.attached else []
+    words += ["unexpected"] if result.expected else []
+    return Text(" ".join(words), "yellow" if result.expected else "green")
+
+
+def _statistics(result: ProgramResult) -> list[str]:
+    found = result.statistics
+    processed, limit = found.instructions_processed, found.instructions_limit
+    return [
+        _number(processed),
+        f"{processed / limit:.1%}" if processed is not None and limit else "",
+        _number(found.total_states),
+        _number(found.peak_states),
+        _number(found.stack_depth),
+        _number(found.program_instructions),
+        shown_bytes(found.jited_bytes),
+        shown_bytes(found.memory_bytes),
+        f"{found.verifier_us / 1000:,.1f} ms" if found.verifier_us is not None else "",
+    ]
+
+
+def _number(value: int | None) -> str:
+    return f"{value:,}" if value is not None else ""
+
+
+def shown_bytes(value: int | None) -> str:
+    """Return a size such as `3.2 KiB`, or nothing for None."""
+    if value is None:
+        return ""
+    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value} B"

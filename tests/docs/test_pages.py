@@ -1,0 +1,27 @@
+"""The pages in docs: their links, and the tables of results."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from bpfmatrix.results import kernel_run, outcome
+from tests.tool import REPOSITORY
+
+PAGES = (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"))
+
+
+def test_the_page_of_results_has_every_key_and_outcome() -> None:
+    page = (REPOSITORY / "docs/results.md").read_text()
+    for keys in (kernel_run.KernelRun, kernel_run.TestResult):
+        for field in dataclasses.fields(keys):
+            assert f"| `{field.name}` |" in page
+    for one in outcome.Outcome:
+        assert f"| `{one}` |" in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_link_leads_to_a_file(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
