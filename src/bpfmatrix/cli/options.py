@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from bpfmatrix.host.architecture import ARCHITECTURES
 
-__all__ = ["AnyOption", "OptionKind", "Option"]
+__all__ = ["AnyOption", "Option", "OptionKind"]
 
 S = TypeVar("S")
 T = TypeVar("T")

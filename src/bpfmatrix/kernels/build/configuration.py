@@ -17,8 +17,8 @@ from bpfmatrix.host.installation import CHECKOUT, PACKAGE
 from bpfmatrix.kernels.build.kconfig import Kconfig
 
 __all__ = [
-    "Difference",
     "ConfigOption",
+    "Difference",
     "Requested",
     "compare",
     "find",
