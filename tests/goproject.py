@@ -1,4 +1,7 @@
-"""A small Go module whose tests end in every way that Go tests can."""
+"""A small Go module whose tests end in every way in which Go tests can end.
+
+The variable `SAMPLE` of the environment makes one of them panic, exit or hang.
+"""
 
 import functools
 import os
@@ -86,21 +89,21 @@ func TestHangs(t *testing.T) {
 
 @dataclass(frozen=True)
 class GoModule:
-    """Its folder."""
+    """The folder of the module."""
 
     root: Path
 
     def write(self) -> None:
-        """Write its files."""
+        """Write the files of the module."""
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / "go.mod").write_text("module example.com/sample\n\ngo 1.20\n")
         (self.root / "sample_test.go").write_text(TESTS)
         (self.root / "cmd").mkdir(exist_ok=True)
         (self.root / "cmd/main.go").write_text('package main\n\nfunc main() { println("hi") }\n')
 
-    @functools.cache  # noqa: B019 - one module in a run of the tests
+    @functools.cache  # noqa: B019 - a run of pytest has one module
     def binary(self, *, stripped: bool = False) -> Path:
-        """Build the test binary, if that was not done, and return it."""
+        """Return the test binary, which is built by the first call."""
         target = self.root / ("stripped.test" if stripped else "sample.test")
         flags = ["-ldflags=-s -w", "-trimpath"] if stripped else []
         self._go("test", "-c", *flags, "-o", str(target), ".")
@@ -108,7 +111,7 @@ class GoModule:
 
     @functools.cache  # noqa: B019 - as above
     def program(self) -> Path:
-        """Build a program that is no test."""
+        """Return a program that is not a test binary, which is built by the first call."""
         self._go("build", "-o", str(self.root / "program"), "./cmd")
         return self.root / "program"
 
@@ -117,13 +120,13 @@ class GoModule:
         subprocess.run(["go", *words], cwd=self.root, env=env, check=True)
 
     def run(self, *words: str, sample: str = "") -> tuple[int, bytes]:
-        """Run the test binary here as it is run in a guest; returns its status and its output."""
+        """Run the test binary here as a guest runs it; return its exit status and its output."""
         done = subprocess.run(
             [self.binary(), "-test.v=test2json", "-test.paniconexit0", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, "SAMPLE": sample},
             check=False,
-            timeout=30,
+            timeout=120,
         )
         return done.returncode, done.stdout

@@ -1,4 +1,4 @@
-"""`nox -s fresh`: both commands of the README on machines that have nothing yet."""
+"""`nox -s fresh`: the README's two commands on machines without any of the programs they need."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ SUITES = ("bookworm", "trixie")
 USERS = ("root", "sudo")
 COMMANDS = {"first": "./bootstrap -s kernel-6.1", "tests": "./bootstrap -s tests"}
 LOGS = REPOSITORY / ".bpfmatrix/fresh"
-# Of each root that is in use, and of the pristine ones, as measured.
+# As measured: a root in use, and the pristine roots.
 _FREE_BYTES = 12 << 30
 _TAIL_LINES = 40
 # pytest's last line: "= 3 failed, 1718 passed in 702.11s =".
@@ -34,7 +34,7 @@ _SUMMARY = re.compile(r"(\d+ (?:passed|failed|error).*?) in [\d.]+s")
 
 @dataclass(frozen=True)
 class Case:
-    """A release, and who runs which of the commands there."""
+    """A release, a user, and the commands that the user runs there."""
 
     suite: str
     user: str
@@ -46,7 +46,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one command."""
+    """The result of one command."""
 
     case: Case
     command: str
@@ -57,13 +57,13 @@ class Result:
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
-    """Read what was asked for."""
+    """Parse the words of the command line."""
     parser = argparse.ArgumentParser(
         prog="nox -s fresh --",
         description="Run the README's two commands on machines that have nothing yet: minimal "
         "roots of Debian, made by debootstrap. All of it takes more than an hour.",
     )
-    only = "only this; may be given again (default: all)"
+    only = "only this one; may be repeated (default: all)"
     parser.add_argument("--suite", choices=SUITES, action="append", help=only)
     parser.add_argument("--user", choices=USERS, action="append", help=only)
     parser.add_argument("--command", choices=tuple(COMMANDS), action="append", help=only)
@@ -80,19 +80,19 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def cases(asked: argparse.Namespace) -> list[Case]:
+def cases(options: argparse.Namespace) -> list[Case]:
     """Return the machines to make, and what runs on each."""
-    commands = tuple(name for name in COMMANDS if name in (asked.command or COMMANDS))
+    commands = tuple(name for name in COMMANDS if name in (options.command or COMMANDS))
     return [
         Case(suite, user, commands)
         for suite in SUITES
         for user in USERS
-        if suite in (asked.suite or SUITES) and user in (asked.user or USERS)
+        if suite in (options.suite or SUITES) and user in (options.user or USERS)
     ]
 
 
-def hindrance(folder: Path) -> str:
-    """Say why this can't be done here; empty if it can."""
+def obstacle(folder: Path) -> str:
+    """Return why machines can't be made here; empty if they can."""
     if os.geteuid() != 0:
         return "nox -s fresh needs root: it makes root folders of Debian and mounts in them. Run "
         "it as root, or by sudo."
@@ -107,7 +107,7 @@ def hindrance(folder: Path) -> str:
 
 
 def try_case(
-    case: Case, workshop: Workshop, console: Console, asked: argparse.Namespace
+    case: Case, workshop: Workshop, console: Console, options: argparse.Namespace
 ) -> Iterator[Result]:
     """Make a machine, run the commands there in turn, and remove it."""
     started = time.monotonic()
@@ -124,14 +124,14 @@ def try_case(
         log = LOGS / f"{case.suite}-{case.user}-{name}.log"
         log.unlink(missing_ok=True)
         result = judge(
-            case, name, machine.run(shlex.split(COMMANDS[name]), log, asked.limit * 60), log
+            case, name, machine.run(shlex.split(COMMANDS[name]), log, options.limit * 60), log
         )
         if not result.passed:
             lines = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
             console.print(*(f"    {line}" for line in lines), sep="\n")
         console.print(f"    {result.verdict} after {result.seconds:.0f} s  {result.detail}")
         yield result
-    if asked.keep:
+    if options.keep:
         words = machine.command(["bash"], "root", machine.checkout)
         console.print(f"    kept; a shell there: {shlex.join(words)}")
     else:
@@ -139,7 +139,7 @@ def try_case(
 
 
 def judge(case: Case, command: str, done: Finished, log: Path) -> Result:
-    """Say what came of a command, with the counts of pytest where it came to that."""
+    """Return the result of a command, with the counts of pytest if pytest ran."""
     passed = done.status == 0
     verdict = "passed" if passed else f"failed ({done.status})"
     if done.status is None:
@@ -149,7 +149,7 @@ def judge(case: Case, command: str, done: Finished, log: Path) -> Result:
 
 
 def print_table(console: Console, results: Sequence[Result]) -> None:
-    """Print one line for each command that was run."""
+    """Print a line for each command."""
     table = Table("release", "user", "command", "result", "time", "tests", box=None)
     for each in results:
         command = COMMANDS.get(each.command, "")
@@ -160,32 +160,32 @@ def print_table(console: Console, results: Sequence[Result]) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Try all cases that were asked for; returns the exit status."""
-    asked = arguments(words)
-    # No colours: what is printed here goes into a note as it is.
+    """Run the chosen cases; return the exit status."""
+    options = arguments(words)
+    # Without colours, so that the output can be pasted into a note.
     console = Console(highlight=False, soft_wrap=True, markup=False, no_color=True)
-    if why := hindrance(asked.folder):
+    if why := obstacle(options.folder):
         console.print(f"error: {why}")
         return 1
-    # So that the temporary folder is removed then, too.
+    # An exception, so that the temporary folder is removed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     LOGS.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
-    folder = Path(tempfile.mkdtemp(prefix="bpfmatrix-fresh-", dir=asked.folder))
+    folder = Path(tempfile.mkdtemp(prefix="bpfmatrix-fresh-", dir=options.folder))
     try:
-        folder.chmod(0o755)  # a user has to come through
+        folder.chmod(0o755)  # so that the user `sudo` can enter it
         workshop = Workshop(folder, LOGS)
-        for case in cases(asked):
-            results += try_case(case, workshop, console, asked)
+        for case in cases(options):
+            results += try_case(case, workshop, console, options)
     except KeyboardInterrupt:
         console.print("interrupted")
     finally:
-        if not asked.keep:
+        if not options.keep:
             shutil.rmtree(folder)
     print_table(console, results)
     tried = {result.case for result in results}
-    return 0 if tried == {*cases(asked)} and all(result.passed for result in results) else 1
+    return 0 if tried == {*cases(options)} and all(result.passed for result in results) else 1
 
 
 if __name__ == "__main__":

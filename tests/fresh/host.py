@@ -1,4 +1,4 @@
-"""What this host has to know to reach package archives: a fresh machine needs to know it, too.
+"""The settings by which this host reaches package archives, for fresh machines.
 
 Mirrors, proxies, certificates and registries are read from the settings of apt, pip, Go and from
 the environment. None is written down here.
@@ -19,11 +19,11 @@ from bpfmatrix.kernels.sources.apt_archive import host_acquire_options
 __all__ = ["BUNDLE", "apt_settings", "certificates", "environment", "sources_list"]
 
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
-"""Where Debian's ca-certificates keeps all certificates, in one file."""
+"""The file in which Debian's ca-certificates keeps all certificates."""
 
 _PROXIES = re.compile(r"(https?|ftp|all|no)_proxy", re.IGNORECASE)
 _BUNDLES = re.compile(r"SSL_CERT_FILE|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|GIT_SSL_CAINFO|PIP_CERT")
-# Names of pip's options. Where a cache or a target is, is no business of another machine.
+# Options of pip that name registries. Those that name folders of this host are left out.
 _PIP = re.compile(
     r"(index-url|extra-index-url|find-links|trusted-host|cert|proxy|timeout|default-timeout|retries)"
 )
@@ -32,7 +32,7 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----\n.*?\n-----END CERTIFICATE-----\
 
 
 def environment(given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables by which pip, Go and others reach their registries from this host."""
+    """Return the environment variables by which pip, Go and others reach their registries."""
     found = {name: value for name, value in given.items() if _PROXIES.fullmatch(name)}
     found |= _of_go() | dict(_of_pip(_pip_config()))
     bundles = {*filter(_BUNDLES.fullmatch, given), *filter(_BUNDLES.fullmatch, found)}
@@ -52,9 +52,9 @@ def _pip_config() -> str:
 
 
 def _of_pip(listed: str) -> Iterator[tuple[str, str]]:
-    """Give variables for the lines of `pip config list`: `global.index-url='https://...'`.
+    """Yield variables for the lines of `pip config list`: `global.index-url='https://...'`.
 
-    They come in the order in which a later one has precedence.
+    If two lines set the same option, the later one has precedence.
     """
     for line in listed.splitlines():
         place, _, value = line.partition("=")
@@ -62,23 +62,23 @@ def _of_pip(listed: str) -> Iterator[tuple[str, str]]:
         if not _PIP.fullmatch(name):
             continue
         text = str(ast.literal_eval(value))
-        # A folder of this host is not there on a fresh machine.
+        # Folders of this host do not exist on a fresh machine.
         words = [word for word in text.split() if name == "cert" or not word.startswith("/")]
         if words:
             yield f"PIP_{name.upper().replace('-', '_')}", " ".join(words)
 
 
 def certificates(of_host: str, of_root: str) -> list[str]:
-    """Return the certificates of one bundle that another lacks, each as PEM."""
+    """Return the certificates of the host's bundle that the root's bundle lacks, each as PEM."""
     known = set(_PEM.findall(of_root))
     return [pem for pem in _PEM.findall(of_host) if pem not in known]
 
 
 def apt_settings(given: Mapping[str, str] = os.environ) -> str:
-    """Return settings by which apt reaches the mirrors as this host's apt does."""
+    """Return the settings by which this host's apt reaches its mirrors, as an apt.conf."""
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True)
     lines = list(host_acquire_options(dump.stdout))
-    # apt takes proxies from the environment, too, but sudo hands down none of it.
+    # apt also reads proxies from the environment, but sudo does not pass these variables on.
     for scheme in ("http", "https"):
         if proxy := given.get(f"{scheme}_proxy"):
             lines.append(f'Acquire::{scheme}::Proxy "{proxy}";')
@@ -86,6 +86,6 @@ def apt_settings(given: Mapping[str, str] = os.environ) -> str:
 
 
 def sources_list(suite: str) -> str:
-    """Return the sources of a Debian release on the mirrors that this host's apt uses."""
+    """Return a sources.list of a Debian release, with the mirrors of this host's apt."""
     pockets = (suite, f"{suite}-updates", f"{suite}-security")
     return "".join(f"deb {apt_sources.find(pocket).uri} {pocket} main\n" for pocket in pockets)

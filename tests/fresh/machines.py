@@ -30,7 +30,7 @@ _UID = 1000
 
 @dataclass(frozen=True)
 class Finished:
-    """What came of a command. Its status is None where it took longer than it may."""
+    """How a command ended. Its status is None if it ran into its limit."""
 
     status: int | None
     seconds: float
@@ -38,7 +38,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Machine:
-    """A root folder, and who works in it: `root`, or `sudo`, a user who may become root."""
+    """A root folder and its user: `root`, or `sudo`, a user who may become root."""
 
     root: Path
     user: str
@@ -53,23 +53,23 @@ class Machine:
         return f"{self.home}/bpfmatrix"
 
     def command(self, words: Sequence[str], user: str, folder: str) -> list[str]:
-        """Return the command line that runs something here."""
+        """Return the command line that runs a command in this root, as a user, in a folder."""
         apart = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
         return [*apart, "sh", str(_ENTER), str(self.root), user, folder, *words]
 
     def variables(self) -> dict[str, str]:
-        """Return the whole environment of what runs here: a login's, and what the host knows."""
+        """Return the environment of commands: that of a login, and the host's registries."""
         account = _ACCOUNTS[self.user]
         login = {"HOME": self.home, "USER": account, "LOGNAME": account, "SHELL": "/bin/bash"}
         return {**self.environment, **login, "PATH": _PATHS[self.user]}
 
     def run(self, words: Sequence[str], log: Path, limit_seconds: float) -> Finished:
-        """Run a command in the checkout; what it prints goes to the log."""
+        """Run a command in the checkout. Its output goes to the log."""
         command = self.command(words, _ACCOUNTS[self.user], self.checkout)
         return _run(command, log, self.variables(), limit_seconds)
 
     def administer(self, *words: str, log: Path) -> None:
-        """Run a command as root, before anything is tried here."""
+        """Run a command as root, to set the machine up."""
         env = {**self.environment, "HOME": "/root", "PATH": _PATHS["root"]}
         env["DEBIAN_FRONTEND"] = "noninteractive"
         done = _run(self.command(words, "root", "/"), log, env, 600)
@@ -77,7 +77,7 @@ class Machine:
             raise BpfmatrixError(f"{' '.join(words)} failed in {self.root}", f"Its output: {log}")
 
     def write(self, path: str, text: str) -> None:
-        """Write a file here."""
+        """Write a file of the machine; `path` is relative to its root."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -92,7 +92,7 @@ class Workshop:
     environment: Mapping[str, str] = field(default_factory=host.environment)
 
     def pristine(self, suite: str) -> Machine:
-        """Return a release's root, as debootstrap makes it, that knows the host's mirrors."""
+        """Return the root of a release, made by debootstrap, with the host's mirrors."""
         machine = Machine(self.folder / suite, "root", self.environment)
         if machine.root.exists():
             return machine
@@ -104,7 +104,7 @@ class Workshop:
         ]
         if _run(command, log, dict(os.environ), 1800).status != 0:
             raise BpfmatrixError(f"debootstrap could not make {suite}", f"Its output: {log}")
-        _tell_what_the_host_knows(Machine(half, "root", self.environment), suite, log)
+        _copy_host_settings(Machine(half, "root", self.environment), suite, log)
         half.rename(machine.root)
         return machine
 
@@ -139,7 +139,7 @@ class Workshop:
         shutil.rmtree(machine.root)
 
 
-def _tell_what_the_host_knows(machine: Machine, suite: str, log: Path) -> None:
+def _copy_host_settings(machine: Machine, suite: str, log: Path) -> None:
     machine.write("etc/apt/sources.list", host.sources_list(suite))
     machine.write("etc/apt/apt.conf.d/99host", host.apt_settings())
     for path in ("/etc/resolv.conf", "/etc/hosts"):
@@ -155,7 +155,7 @@ def _tell_what_the_host_knows(machine: Machine, suite: str, log: Path) -> None:
 def _run(
     command: Sequence[str], log: Path, env: Mapping[str, str], limit_seconds: float
 ) -> Finished:
-    """Run a command that ends with this process; what it prints is added to the log."""
+    """Run a command that ends with this process. Its output is appended to the log."""
     started = time.monotonic()
     with (
         log.open("ab") as output,
@@ -165,7 +165,7 @@ def _run(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=env,
-            # Ctrl-C is for this process, which then kills that one.
+            # Ctrl-C must reach only this process, which then kills the command.
             start_new_session=True,
         ) as process,
     ):

@@ -1,4 +1,4 @@
-"""What `nox -s fresh` decides. Machines are made by that session only."""
+"""The decisions of `nox -s fresh`. Only that session makes machines."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_the_commands_are_those_of_the_readme() -> None:
         assert f"\n\n    {command}\n\n" in readme
 
 
-def test_all_is_tried_or_what_is_named() -> None:
+def test_all_cases_run_unless_some_are_chosen() -> None:
     everything = cases(arguments([]))
     assert [str(case) for case in everything] == [
         *("bookworm, root", "bookworm, sudo", "trixie, root", "trixie, sudo"),
@@ -43,7 +43,7 @@ def test_all_is_tried_or_what_is_named() -> None:
         (None, "", False, "took too long", ""),
     ],
 )
-def test_what_came_of_a_command(
+def test_the_verdict_of_a_command_comes_from_its_status(
     tmp_path: Path, status: int | None, said: str, passed: bool, verdict: str, detail: str
 ) -> None:
     (tmp_path / "log").write_text(f"ran it\n{said}\nnox > Session tests ended.\n")
@@ -52,7 +52,7 @@ def test_what_came_of_a_command(
     assert (result.passed, result.verdict, result.detail) == (passed, verdict, detail)
 
 
-def test_what_the_environment_says_of_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_variables_about_registries_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "https://index.example/simple")
     monkeypatch.setenv("PIP_FIND_LINKS", "/a/folder https://links.example")
     monkeypatch.setenv("PIP_CACHE_DIR", "/a/cache")
@@ -72,14 +72,14 @@ def test_what_the_environment_says_of_registries(monkeypatch: pytest.MonkeyPatch
     assert not {"PIP_CACHE_DIR", "SECRET_TOKEN", "PATH"} & found.keys()
 
 
-def test_a_login_s_variables_are_not_the_host_s() -> None:
+def test_variables_of_a_login_replace_those_of_the_host() -> None:
     machine = Machine(Path("/r"), "sudo", {"HOME": "/of/the/host", "GOPROXY": "off"})
     variables = machine.variables()
     assert (variables["HOME"], variables["GOPROXY"]) == ("/home/developer", "off")
-    assert "/usr/sbin" not in variables["PATH"]  # as Debian gives it to a user
+    assert "/usr/sbin" not in variables["PATH"]  # as in the PATH of a user of Debian
 
 
-def test_certificates_that_only_the_host_has() -> None:
+def test_only_certificates_that_the_root_lacks_are_added() -> None:
     one, other = (
         f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n" for text in ("QQ", "Qg")
     )
@@ -99,7 +99,7 @@ def test_apt_uses_the_mirrors_of_the_host(monkeypatch: pytest.MonkeyPatch) -> No
     assert 'Acquire::http::Proxy "http://p:1";\n' in host.apt_settings({"http_proxy": "http://p:1"})
 
 
-def test_without_root_it_says_so(
+def test_without_root_it_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

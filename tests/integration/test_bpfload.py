@@ -194,7 +194,7 @@ def since(kernel: str, *release: int) -> bool:
     return RELEASES[kernel] >= release
 
 
-def test_the_first_and_the_last_line(on: dict[str, Called], kernel: str) -> None:
+def test_the_output_begins_and_ends_with_its_own_events(on: dict[str, Called], kernel: str) -> None:
     done = on["all"]
     assert (done.status, done.words) == (0, [])
     first, last = done.events[0], done.events[-1]
@@ -226,14 +226,14 @@ def test_a_rejection_has_its_source_and_its_log(on: dict[str, Called]) -> None:
     assert on["all"].program("checked")["outcome"] == "passed"
 
 
-def test_too_complex(on: dict[str, Called]) -> None:
+def test_a_program_over_the_verifiers_limit_is_too_complex(on: dict[str, Called]) -> None:
     event = on["all"].program("too_many_paths")
     assert (event["outcome"], event["code"]) == ("failed", "too-complex")
     assert "8193 jumps is too complex" in event["reason"]
     assert "8193 jumps is too complex" in log_of(event)
 
 
-def test_helpers(on: dict[str, Called], kernel: str) -> None:
+def test_an_unknown_helper_is_named(on: dict[str, Called], kernel: str) -> None:
     event = on["all"].program("with_loop")
     if since(kernel, 5, 17):
         assert event["outcome"] == "passed"
@@ -271,7 +271,7 @@ def test_a_map_of_a_newer_type_keeps_only_its_program_from_loading(
     assert [e["memory_bytes"] > 0 for e in shared] == [True]
 
 
-def test_types_of_programs(on: dict[str, Called], kernel: str) -> None:
+def test_an_unknown_type_of_program_is_named(on: dict[str, Called], kernel: str) -> None:
     for name, type, release in (
         ("type_syscall", "syscall", (5, 14)),
         ("type_netfilter", "netfilter", (6, 4)),
@@ -286,7 +286,7 @@ def test_types_of_programs(on: dict[str, Called], kernel: str) -> None:
     assert on["all"].program("unknown_type")["code"] == "unknown-section"
 
 
-def test_targets_that_are_missing(on: dict[str, Called]) -> None:
+def test_a_missing_target_is_named(on: dict[str, Called]) -> None:
     done = on["all"]
     assert done.program("existing_function", "targets.bpf.o")["outcome"] == "passed"
     for name, what in (
@@ -315,7 +315,7 @@ def test_relocations_name_the_type_and_the_field(on: dict[str, Called]) -> None:
     assert done.program("options")["outcome"] == "passed"
 
 
-def test_kfuncs(on: dict[str, Called], kernel: str) -> None:
+def test_a_missing_kfunc_is_named(on: dict[str, Called], kernel: str) -> None:
     event = on["all"].program("with_kfunc")
     if since(kernel, 6, 2):
         assert event["outcome"] == "passed"
@@ -326,7 +326,7 @@ def test_kfuncs(on: dict[str, Called], kernel: str) -> None:
     assert on["all"].program("unchecked_kfunc")["code"] == "unsupported-kfunc"
 
 
-def test_programs_that_may_fail(on: dict[str, Called]) -> None:
+def test_an_optional_program_that_fails_is_skipped(on: dict[str, Called]) -> None:
     done = on["all"]
     for name in ("optional_and_fails", "declared_optional"):
         event = done.program(name)
@@ -345,13 +345,13 @@ def test_the_first_variant_that_loads_counts(on: dict[str, Called], kernel: str)
         assert "unsupported-helper" in loop["reason"]
 
 
-def test_tail_calls_tell_the_type(on: dict[str, Called]) -> None:
+def test_the_type_of_a_tail_called_program_comes_from_its_map(on: dict[str, Called]) -> None:
     for name in ("first", "second", "third"):
         event = on["all"].program(name)
         assert (event["outcome"], event["type"]) == ("passed", "raw_tracepoint")
 
 
-def test_constants_and_sizes(on: dict[str, Called]) -> None:
+def test_constants_and_map_sizes_are_set(on: dict[str, Called]) -> None:
     assert on["all"].program("set")["outcome"] == "passed"
     assert on["all"].program("with_sized")["outcome"] == "passed"
     assert on["unset"].program("set")["code"] == "verifier-rejected"
@@ -360,7 +360,7 @@ def test_constants_and_sizes(on: dict[str, Called]) -> None:
     assert "--map-size sized=ENTRIES" in unsized["reason"]
 
 
-def test_words_that_no_object_has_a_use_for(on: dict[str, Called]) -> None:
+def test_settings_that_fit_no_object_are_refused(on: dict[str, Called]) -> None:
     for case, words in (
         ("typo", "--set nubmer=1: no object has a global variable of this name"),
         ("value", "--set number=many: expected an unsigned number"),
@@ -369,7 +369,7 @@ def test_words_that_no_object_has_a_use_for(on: dict[str, Called]) -> None:
         assert on[case].words == [f"bpfload: {words}"]
 
 
-def test_struct_ops_and_replaced_functions(on: dict[str, Called]) -> None:
+def test_struct_ops_and_extensions_load(on: dict[str, Called]) -> None:
     for object in ("/structops.bpf.o", "/plain_structops.bpf.o"):
         for name in ("ssthresh", "cong_avoid", "undo_cwnd"):
             event = on["all"].program(name, object)
@@ -381,20 +381,20 @@ def test_struct_ops_and_replaced_functions(on: dict[str, Called]) -> None:
     assert "there_is_no_such_function" in alone["reason"]
 
 
-def test_an_object_without_btf(on: dict[str, Called]) -> None:
+def test_an_object_without_btf_loads(on: dict[str, Called]) -> None:
     assert on["all"].program("counted")["outcome"] == "passed"
     event = on["all"].program("unchecked", "legacy.bpf.o")
     assert event["code"] == "verifier-rejected"
     assert "source" not in event
 
 
-def test_a_license(on: dict[str, Called]) -> None:
+def test_a_helper_that_needs_gpl_is_named(on: dict[str, Called]) -> None:
     event = on["all"].program("proprietary")
     assert event["code"] == "verifier-rejected"
     assert "GPL" in event["reason"]
 
 
-def test_odd_names(on: dict[str, Called]) -> None:
+def test_names_beyond_ascii_load(on: dict[str, Called]) -> None:
     for object in ("names.bpf.o", ODD_NAME):
         event = on["all"].program("grüße", object)
         assert event["outcome"] == "passed"
@@ -402,7 +402,7 @@ def test_odd_names(on: dict[str, Called]) -> None:
         assert "without the object's BTF" in event["reason"]
 
 
-def test_statistics(on: dict[str, Called], kernel: str) -> None:
+def test_a_loaded_program_has_statistics(on: dict[str, Called], kernel: str) -> None:
     event = on["full"].program("nested")
     assert event["outcome"] == "passed"
     found = event["statistics"]
@@ -436,18 +436,18 @@ def test_an_object_that_requires_a_newer_kernel(on: dict[str, Called], kernel: s
     assert on["declared-ignored"].program("declared")["outcome"] == "passed"
 
 
-def test_one_program_alone(on: dict[str, Called]) -> None:
+def test_only_the_chosen_program_is_loaded(on: dict[str, Called]) -> None:
     programs = [e["program"] for e in on["only"].events if e["event"] == "program"]
     assert programs == ["checked"]
 
 
-def test_a_map_that_there_is_no_memory_for(on: dict[str, Called]) -> None:
+def test_a_map_that_is_too_large_is_named(on: dict[str, Called]) -> None:
     event = on["huge"].program("with_sized")
     assert (event["outcome"], event["code"]) == ("failed", "no-memory")
     assert "map sized (hash, 2147483647 entries)" in event["reason"]
 
 
-def test_a_kernel_without_btf(on: dict[str, Called]) -> None:
+def test_without_btf_of_the_kernel_only_programs_that_need_it_fail(on: dict[str, Called]) -> None:
     done = on["no-btf"]
     for name, object in (
         ("existing_function", "targets.bpf.o"),
@@ -470,7 +470,7 @@ ATTACHED_SINCE = {
 }
 
 
-def test_what_can_be_attached_is(on: dict[str, Called], kernel: str) -> None:
+def test_programs_are_attached(on: dict[str, Called], kernel: str) -> None:
     done = on["attach"]
     for name in ATTACHED.split():
         event = done.program(name)
@@ -486,7 +486,7 @@ def test_what_can_be_attached_is(on: dict[str, Called], kernel: str) -> None:
 
 
 @pytest.mark.parametrize("name", ATTACHED_SINCE)
-def test_what_newer_kernels_attach(on: dict[str, Called], kernel: str, name: str) -> None:
+def test_newer_kernels_attach_newer_types(on: dict[str, Called], kernel: str, name: str) -> None:
     event = on["attach"].program(name)
     if name == "by_kprobe_multi" and kernel == "6.1":
         # Debian's cloud kernel of 6.1 has no fprobe.
@@ -497,7 +497,7 @@ def test_what_newer_kernels_attach(on: dict[str, Called], kernel: str, name: str
         assert event["code"] in ("attach-failed", "unsupported-program-type")
 
 
-def test_one_that_takes_too_long_is_ended_and_the_others_go_on(on: dict[str, Called]) -> None:
+def test_a_program_that_takes_too_long_is_ended_and_others_load(on: dict[str, Called]) -> None:
     event = on["limit"].program("slow_to_verify")
     assert (event["outcome"], event["code"]) == ("timeout", "timeout")
     assert event["reason"] == "it took longer than 1s"
@@ -515,7 +515,7 @@ def test_a_loader_that_crashes_costs_one_program(on: dict[str, Called]) -> None:
     assert done.status == 0
 
 
-def test_files_that_are_no_good_objects(on: dict[str, Called]) -> None:
+def test_broken_files_are_named_and_others_load(on: dict[str, Called]) -> None:
     done = on["bad"]
     for name, words in (
         ("bad-text.o", "is no ELF file"),
@@ -534,7 +534,9 @@ def test_files_that_are_no_good_objects(on: dict[str, Called]) -> None:
     assert done.status == 0
 
 
-def test_an_object_of_a_hundred_megabytes(called: dict[str, dict[str, Called]]) -> None:
+def test_an_object_of_a_hundred_megabytes_loads_or_needs_memory(
+    called: dict[str, dict[str, Called]],
+) -> None:
     done = called["6.1"]["large"]
     assert done.status == 0
     # The guest has 512 MB. It says that this is too little, or does load it.

@@ -81,7 +81,7 @@ def test_tests_use_the_hosts_files_and_leave_them_alone(
     assert made.stat().st_mode & 0o777 == 0o750
 
 
-def test_a_share_without_the_hosts_root(project: ToolProject, tmp_path: Path) -> None:
+def test_a_share_is_seen_without_the_hosts_root(project: ToolProject, tmp_path: Path) -> None:
     shared = tmp_path / "a folder"
     shared.mkdir()
     # Booted, and restored twice: each guest sees the current content.
@@ -157,7 +157,7 @@ def test_a_full_tmp_is_not_emptied_where_a_share_is_below(project: ToolProject) 
         assert kept.read_text() == "of the host"
 
 
-def test_a_root_of_ones_own(project: ToolProject, tmp_path: Path) -> None:
+def test_the_root_may_be_any_folder(project: ToolProject, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "bin").mkdir(parents=True)
     shutil.copy2(busybox.executable("x86_64", Cache.default()), tree / "bin/busybox")
@@ -186,7 +186,7 @@ def test_a_shell_has_the_hosts_programs_and_not_busyboxs(project: ToolProject) -
     assert (done.output, done.status) == ("no-such-program: not found\n", 127)
 
 
-def test_a_dynamically_linked_executable(project: ToolProject) -> None:
+def test_a_dynamically_linked_executable_runs_with_the_hosts_root(project: ToolProject) -> None:
     options = ("--rootfs", "host", "--", "-c", "import os; print(os.uname().release)")
     python = str(Path(sys.executable).resolve())
     done, run = project.run(python, options=options)
@@ -195,7 +195,7 @@ def test_a_dynamically_linked_executable(project: ToolProject) -> None:
     assert (project.root / run.logs[0]).read_text() == f"{run.release}\n", test
 
 
-def test_a_kernel_that_has_9p_alone(
+def test_a_kernel_that_has_only_9p_sees_the_hosts_files(
     project: ToolProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Every Debian kernel that has 9p (not the cloud kernels) also has virtiofs.

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bpfmatrix.results import files
+from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.results.outcome import Outcome
 from tests.tool import ToolProject
 
 pytestmark = pytest.mark.integration
@@ -40,6 +43,7 @@ def test_a_run_has_a_summary_in_ci_and_a_report_in_each_format(
 
 
 def test_a_missing_file_and_an_unknown_format_are_named(project: ToolProject) -> None:
+    files.write(KernelRun("6.1", Outcome.PASSED), project.root / ".bpfmatrix/results/6.1.json")
     done = project.invoke("report", "nothing.json")
     assert done.status == 2
     assert "nothing.json: No such file or directory" in done.output

@@ -140,7 +140,7 @@ def saved(runner: Runner, original: Path) -> Template:
 
 
 @pytest.mark.parametrize("kernel", [KERNEL, "7.3", "6.1-arm64"])
-def test_each_restored_guest_is_one_of_its_own(
+def test_each_restored_guest_has_its_own_random_numbers_clock_and_payload(
     project: ToolProject, cache: Cache, kernel: str
 ) -> None:
     ours = yaml.safe_load((REPOSITORY / "kernels.yaml").read_text())["kernels"]
@@ -187,7 +187,7 @@ def test_each_restored_guest_is_one_of_its_own(
     assert "boot    cold" in output
 
 
-def test_templates_are_listed_with_what_they_really_take(runner: Runner, saved: Template) -> None:
+def test_templates_are_listed_with_their_size_on_disk(runner: Runner, saved: Template) -> None:
     listed = runner.tool.invoke("kernels.list", "--json", env=runner.env)
     [row] = json.loads(listed.output)
     taken = subprocess.check_output(["du", "-s", "--block-size=1", str(saved.folder)], text=True)
@@ -287,7 +287,7 @@ def test_a_damaged_template_is_discarded(
     assert list((runner.cache.root / "tmp").iterdir()) == []
 
 
-def test_a_state_that_does_not_fit_its_memory(runner: Runner, saved: Template) -> None:
+def test_a_state_that_does_not_fit_its_memory_is_discarded(runner: Runner, saved: Template) -> None:
     # No check finds this damage: the processor resumes in memory that has no kernel.
     size = saved.memory.stat().st_size
     os.truncate(saved.memory, 0)
@@ -301,7 +301,7 @@ def test_a_state_that_does_not_fit_its_memory(runner: Runner, saved: Template) -
     assert runner.templates() == []
 
 
-def test_a_state_that_qemu_does_not_take(runner: Runner, saved: Template) -> None:
+def test_a_state_that_qemu_rejects_is_discarded(runner: Runner, saved: Template) -> None:
     empty(saved.state)
     saved.describe()
     result, output = runner.run("echo fine")
@@ -410,7 +410,9 @@ def killed(runner: Runner, *moment: str) -> None:
     ],
     ids=["boot", "booted", "save", "saving", "saved", "copied", "described", "done"],
 )
-def test_killed_while_a_template_is_made(runner: Runner, moment: tuple[str, ...]) -> None:
+def test_a_killed_process_leaves_a_complete_template_or_none(
+    runner: Runner, moment: tuple[str, ...]
+) -> None:
     killed(runner, *moment)
     # It is complete, or not there at all.
     is_done = moment == ("before", MACHINE, "load")
@@ -419,7 +421,7 @@ def test_killed_while_a_template_is_made(runner: Runner, moment: tuple[str, ...]
         assert len(list((runner.cache.root / "tmp").iterdir())) == 1
 
 
-def test_a_run_after_a_killed_one_is_right(runner: Runner) -> None:
+def test_a_run_after_a_killed_one_makes_the_template(runner: Runner) -> None:
     killed(runner, "before", MACHINE, "wait_until_ready")
     result, output = runner.run("echo fine")
     assert result.outcome is Outcome.PASSED
@@ -438,7 +440,7 @@ def test_a_run_after_a_killed_one_is_right(runner: Runner) -> None:
     ],
     ids=["start", "load", "resume", "ready"],
 )
-def test_killed_while_a_template_is_restored(
+def test_a_process_that_is_killed_while_it_restores_leaves_the_template_intact(
     runner: Runner, saved: Template, moment: tuple[str, ...]
 ) -> None:
     content = checksums(saved)
@@ -458,14 +460,14 @@ def checksums(found: Template) -> str:
 # A full disk
 
 
-def test_a_disk_that_is_too_full_for_a_template(
+def test_without_space_for_a_template_the_kernel_boots(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(template, "_NEEDED_FREE_BYTES", 1 << 60)
     is_cold_with_one_line(runner, r"the cache's disk has only")
 
 
-def test_a_disk_that_fills_up_while_the_state_is_written(
+def test_the_kernel_boots_if_the_disk_fills_up_with_the_state(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = machine.Machine.save
@@ -483,7 +485,7 @@ def memory_of_making(cache: Cache) -> Path | None:
     return next(iter((cache.root / "tmp").glob("*/template/memory")), None)
 
 
-def test_a_disk_that_fills_up_while_the_memory_is_written(
+def test_the_kernel_boots_if_the_disk_fills_up_with_the_memory(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The end of QEMU's monitor is an event: this limit must not be what ends the wait for it.
@@ -516,7 +518,7 @@ def is_cold_with_one_line(runner: Runner, words: str) -> None:
     assert list((runner.cache.root / "tmp").iterdir()) == []
 
 
-def test_no_file_of_the_memorys_size_can_be_written(runner: Runner) -> None:
+def test_the_kernel_boots_if_files_may_not_be_as_large_as_the_memory(runner: Runner) -> None:
     # As on a file system, or with a quota, that does not allow such a large file.
     script = runner.script("echo fine")
     process = runner.tool.start(
@@ -535,7 +537,7 @@ def test_no_file_of_the_memorys_size_can_be_written(runner: Runner) -> None:
 # Several at once
 
 
-def test_a_template_that_is_pruned_while_in_use(runner: Runner, saved: Template) -> None:
+def test_a_template_may_be_pruned_while_it_is_in_use(runner: Runner, saved: Template) -> None:
     # After the pruning, the guest reads memory that it had when it was saved: its root file system.
     # The command waits for a line from here, which a test can't.
     command = "echo begun; read -r line; cat /bin/busybox /init /etc/* | md5sum; uname -r"
@@ -558,7 +560,7 @@ def test_a_template_that_is_pruned_while_in_use(runner: Runner, saved: Template)
     assert release.startswith(f"{KERNEL}.")
 
 
-def test_a_template_that_is_pruned_just_before_it_is_restored(
+def test_the_kernel_boots_if_its_template_is_pruned_before_it_is_restored(
     runner: Runner, saved: Template, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restored = template.restored
@@ -600,7 +602,7 @@ def test_two_processes_that_need_the_same_template_make_one(runner: Runner, tmp_
     assert len(runner.templates()) == 1
 
 
-def test_thirty_runs_in_a_row(runner: Runner, saved: Template) -> None:
+def test_thirty_runs_in_a_row_have_their_own_outcomes(runner: Runner, saved: Template) -> None:
     for number in range(30):
         result, output = runner.run(f"echo {number}; exit $(({number} % 3))")
         assert result.outcome is (Outcome.FAILED if number % 3 else Outcome.PASSED), output
@@ -609,7 +611,7 @@ def test_thirty_runs_in_a_row(runner: Runner, saved: Template) -> None:
     assert saved.damage() == ""
 
 
-def test_ten_side_by_side(runner: Runner) -> None:
+def test_ten_guests_of_one_template_run_side_by_side(runner: Runner) -> None:
     """Ten ids of one kernel use one template; each guest has its own name and random bits."""
     folder = next((runner.cache.root / "kernels/x86_64").glob("5.10*"))
     ids = [f"k{number}" for number in range(10)]

@@ -154,7 +154,7 @@ def test_a_rejection_is_beside_its_source_on_each_kernel(everywhere: Everywhere)
     assert f"invoke verify '{ODD[1]}' --annotate unchecked --kernel" in output
 
 
-def test_what_is_expected_is_marked(everywhere: Everywhere) -> None:
+def test_expected_failures_and_unexpected_passes_are_marked(everywhere: Everywhere) -> None:
     _, _, output, found = everywhere
     results = {one.kernel: by_program(one) for one in found}
     assert results["7.3"][ODD[0], "unchecked"].expected == "seen before"
@@ -185,7 +185,7 @@ def test_each_walk_of_an_annotated_program_is_counted(everywhere: Everywhere, ke
     assert len(verification(project, kernel).programs) > 7
 
 
-def test_against_a_saved_run(project: ToolProject) -> None:
+def test_changes_against_a_saved_run_are_shown(project: ToolProject) -> None:
     loop = compiled(LOOP, project.root / "loop.o")
     assert project.invoke("verify", "loop.o", "--save", "base.json").status == 0
     same = project.invoke("verify", "loop.o", "--against", "base.json")
@@ -201,7 +201,7 @@ def test_against_a_saved_run(project: ToolProject) -> None:
     assert "fine: new, loads" in worse.output
 
 
-def test_limits(project: ToolProject) -> None:
+def test_a_program_over_a_limit_fails_with_its_own_code(project: ToolProject) -> None:
     compiled(SLOW, project.root / "slow.o")
     compiled(LOOP, project.root / "loop.o")
     done = project.invoke("verify", "slow.o", "loop.o", "--limit", "1s", "--max-insns", "1000")
@@ -213,7 +213,7 @@ def test_limits(project: ToolProject) -> None:
     assert "instructions processed, more than 1000" in done.output
 
 
-def test_an_object_of_100_mb(project: ToolProject) -> None:
+def test_an_object_of_100_mb_is_verified(project: ToolProject) -> None:
     filler = project.root / "filler"
     filler.write_bytes(os.urandom(1 << 20) * 100)
     section = f'asm(".section .debug_big\\n.incbin \\"{filler}\\"\\n.text");\n'
@@ -238,7 +238,7 @@ def test_an_object_without_sound_btf_does_not_keep_others_from_loading(
     assert results["good.o", "fine"].outcome is Outcome.PASSED
 
 
-def test_a_machine_that_dies_takes_only_what_it_was_loading(project: ToolProject) -> None:
+def test_a_killed_machine_costs_only_programs_without_a_result(project: ToolProject) -> None:
     for number in range(3):
         compiled(SLOW, project.root / f"slow{number}.o")
     process = project.start("verify", "slow0.o", "slow1.o", "slow2.o")
@@ -258,7 +258,7 @@ def test_a_machine_that_dies_takes_only_what_it_was_loading(project: ToolProject
     assert "lost: QEMU died of signal 9" in done.output
 
 
-def test_a_panic_is_of_what_was_being_loaded(project: ToolProject) -> None:
+def test_a_panic_belongs_to_the_program_that_was_being_loaded(project: ToolProject) -> None:
     # Its map alone takes more memory than the guest has, and the kernel panics of that.
     compiled(
         """#include "kernel_types.h"
@@ -292,7 +292,7 @@ def _threads_seconds(ids: list[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def test_json_is_all_that_stdout_has(project: ToolProject) -> None:
+def test_with_json_nothing_else_is_on_standard_output(project: ToolProject) -> None:
     compiled(REJECTED, project.root / "a.o")
     command = project.command("verify", "a.o", "--json")
     done = subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=False)
