@@ -60,7 +60,7 @@ class RecordedWork(Work[Calls]):
 
 
 class RecordedWorkload(Workload[Calls]):
-    """A workload of one work, in which it records its own calls too."""
+    """A workload with one work, which also records the calls of the workload."""
 
     def __init__(self, work: RecordedWork) -> None:
         super().__init__(SessionOptions())
