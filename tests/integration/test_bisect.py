@@ -45,7 +45,7 @@ def bisected(project: ToolProject, *words: str) -> dict[str, Any]:
 def test_bisect_finds_the_first_release_with_bpf_loop(
     three: ToolProject, bounded_loops: str
 ) -> None:
-    # The object declares that it needs 5.17. Bisect must find that out by itself.
+    # The object declares that it needs 5.17. Bisect must not rely on that.
     found = bisected(three, "--program", "sum_range", bounded_loops)
     assert found["first"] == {"kernel": "6.1", "answer": "good"}
     assert found["last"] == {"kernel": "5.10", "answer": "bad"}

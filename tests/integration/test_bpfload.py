@@ -28,7 +28,7 @@ SETTINGS = (
     "--set number=42 --set negative=-7 --set flag=true --set text=hi --set list=1,2,3"
     " --set hidden=0x1234567890 --map-size sized=100"
 )
-# Each is a call of the loader, whose output stands behind its name.
+# The words of each call of the loader. In the output, the name of the case comes first.
 CASES = {
     "all": "--optional declared_optional --variants sum_by_loop,sum_by_hand"
     f" {SETTINGS} $(ls $objects/*.bpf.o | grep -v -e attach -e slow -e declared)"
@@ -79,12 +79,12 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Called:
-    """What one call of the loader printed, and how it ended."""
+    """The output and the exit status of one call of the loader."""
 
     status: int
     events: list[Event]
     words: list[str]
-    """Lines that are no events."""
+    """The lines that are not events."""
 
     def program(self, name: str, object: str = "") -> Event:
         """Return the one event of a program."""
@@ -109,7 +109,7 @@ class Called:
 
 @pytest.fixture(scope="module")
 def called(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Called]]:
-    """What came of each case on each kernel."""
+    """The calls of all cases, by kernel and by the name of the case."""
     project = ToolProject(tmp_path_factory.mktemp("bpfload") / "project")
     # Emulated even where KVM is to be had: how long the verifier takes is part of a case.
     project.configure(KERNELS, payload={"ebpf": "ebpf", "go": None}, qemu={"accel": "tcg"})
@@ -136,7 +136,7 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Call
 
 
 def read(log: str) -> dict[str, Called]:
-    """Return what a run of the script printed, by case."""
+    """Return the calls of the loader in the script's log, by the names of their cases."""
     result = {}
     for part in log.split("case ")[1:]:
         name, *lines = part.splitlines()
@@ -148,7 +148,7 @@ def read(log: str) -> dict[str, Called]:
 
 
 def bad_objects(folder: Path) -> None:
-    """Write files that are no good objects, each in its own way."""
+    """Write files that are broken as objects, each in another way."""
     (folder / "bad-text.o").write_text("this is a text\n" * 10)
     (folder / "bad-empty.o").write_bytes(b"")
     whole = (folder / "rejected.bpf.o").read_bytes()
@@ -157,7 +157,7 @@ def bad_objects(folder: Path) -> None:
     compile_plain("-target", "bpfeb", "int x;", folder / "bad-order.o")
     compile_plain("-target", "x86_64-linux-gnu", "int x;", folder / "bad-machine.o")
     compile_plain("-target", "bpf", "int x;", folder / "bad-without-program.o")
-    # A hundred megabytes, which it could be loaded with all the same.
+    # A valid object of a hundred megabytes.
     compile_plain("-target", "bpf", LARGE, folder / "large.o")
 
 

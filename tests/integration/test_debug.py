@@ -53,7 +53,7 @@ def test_a_breakpoint_that_is_never_reached_is_an_error(project: ToolProject) ->
 
 
 def loads_nothing(project: ToolProject) -> str:
-    """Write a test that never comes to the verifier; return its name."""
+    """Write a test that never calls the verifier; return its name."""
     return project.script("quiet", "true")
 
 

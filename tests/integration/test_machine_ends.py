@@ -1,4 +1,4 @@
-"""Machines that end too early or never get ready: each is told apart, and leaves nothing."""
+"""Machines that end too early or never get ready: what their outcome is, and what they leave."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from tests.tool import ToolProject, by_name, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
 
-# Overwrites the code of process 1, which then dies of a signal.
+# Overwrites the code of process 1, which then dies by a signal.
 KILLS_INIT = """
 grep r-xp /proc/1/maps
 grep r-xp /proc/1/maps | grep -v -e vdso -e vsyscall | while IFS='- ' read -r from to rest; do
@@ -89,9 +89,9 @@ def test_a_boot_that_never_gets_ready_has_a_limit(project: ToolProject) -> None:
     assert run.outcome is Outcome.TIMEOUT
     assert run.reason == "the kernel was not up after 8 s (timeout.boot)"
     console = (project.root / run.console).read_text(errors="replace").splitlines()
-    # By its time: how a tab is printed is not what is tested here.
+    # Only the time stamp: tabs in the line are printed as spaces.
     assert console[-2].partition("]")[0] in done.output
-    assert done.seconds < 30
+    assert done.seconds < 60
     assert qemus_of(project) == []
 
 

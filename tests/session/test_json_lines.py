@@ -1,4 +1,4 @@
-"""Output that is read as JSON lines, in whatever pieces it comes."""
+"""Output of a guest, read as lines of JSON."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ LINES: list[tuple[bytes, dict[str, Any] | None]] = [
 
 
 @given(st.lists(st.integers(0, len(OUTPUT)), max_size=8))
-def test_pieces(cuts: list[int]) -> None:
+def test_lines_are_the_same_in_whatever_pieces_the_output_comes(cuts: list[int]) -> None:
     reader, found, begin = JsonLines(), [], 0
     for end in [*sorted(cuts), len(OUTPUT)]:
         found += reader.feed(OUTPUT[begin:end])

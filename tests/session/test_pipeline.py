@@ -1,7 +1,7 @@
-"""How a session ends, and what its work is told; and kernels that can't even be prepared.
+"""The ends of a session, the result of its work, and kernels that can't be prepared.
 
-Sessions have no QEMU here: the guest that they enter is one that does nothing but have a release.
-Sessions of real guests are in tests/integration.
+No QEMU is started here: sessions enter a guest of which only the release is known. Sessions of real
+guests are in tests/integration.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ from bpfmatrix.session.workload import MatrixWorkload, Work, Workload
 from bpfmatrix.vm.machine import Machine, MachineEndedError
 from bpfmatrix.vm.protocol import GuestError, ProtocolError
 
-# What happened to a work, in order; its result is all of it.
+# The calls of a work, in order. They are also its result.
 Calls = list[tuple[str, ...]]
 
 
 class RecordedWork(Work[Calls]):
-    """A work that records its calls. Its job is a function that it is given."""
+    """A work that records its calls. While it is attended, it calls `job`."""
 
     def __init__(self, folder: Path, job: Callable[[], Awaitable[object]] | None = None) -> None:
         super().__init__(folder)
@@ -60,7 +60,7 @@ class RecordedWork(Work[Calls]):
 
 
 class RecordedWorkload(Workload[Calls]):
-    """A workload of one work, in which it records its own calls too."""
+    """A workload with one work, which also records the calls of the workload."""
 
     def __init__(self, work: RecordedWork) -> None:
         super().__init__(SessionOptions())
@@ -134,7 +134,7 @@ def test_a_work_that_needs_no_guest_is_not_attended(
         (PermissionError(errno.EACCES, "Denied", "x.log"), Outcome.ERROR, "x.log: Denied"),
     ],
 )
-def test_what_ends_a_session_early_is_told_to_its_work(
+def test_the_work_gets_the_outcome_and_the_reason_of_an_early_end(
     library_project: Project, tmp_path: Path, error: Exception, outcome: Outcome, reason: str
 ) -> None:
     async def job() -> None:
@@ -182,7 +182,7 @@ def test_a_cancelled_session_has_a_result_and_stays_cancelled(
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError(), TimeoutError(), BrokenPipeError(errno.EPIPE, "Broken pipe")]
 )
-def test_an_error_of_ours_passes_and_the_work_is_closed(
+def test_any_other_exception_is_raised_after_the_work_is_closed(
     library_project: Project, tmp_path: Path, error: Exception
 ) -> None:
     async def job() -> None:
