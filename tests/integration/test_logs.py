@@ -45,7 +45,7 @@ def test_the_log_of_a_test_is_followed_to_its_end(project: ToolProject) -> None:
     with follower:
         assert follower.stdout is not None
         assert follower.stdout.readline() == "line 1\n"
-        # The test goes on only now, when its first line was printed.
+        # Only now, after its first line was printed, may the test go on.
         (shared / "seen").touch()
         assert follower.stdout.read() == "line 2\nline 3\n"
         assert follower.wait(60) == 0

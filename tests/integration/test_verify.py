@@ -49,7 +49,7 @@ int looping(struct bpf_raw_tracepoint_args *ctx)
 }
 """
 
-# Within the verifier's limit of a million instructions, which takes it many seconds here.
+# Within the verifier's limit of a million instructions, but verifying it takes many seconds here.
 SLOW = """\
 #include "kernel_types.h"
 
@@ -262,7 +262,7 @@ def test_a_killed_machine_costs_only_programs_without_a_result(project: ToolProj
 
 
 def test_a_panic_belongs_to_the_program_that_was_being_loaded(project: ToolProject) -> None:
-    # Its map alone takes more memory than the guest has, and the kernel panics of that.
+    # Its map alone takes more memory than the guest has, so the kernel panics.
     compiled(
         """#include "kernel_types.h"
 char LICENSE[] SEC("license") = "GPL";
@@ -274,7 +274,7 @@ int uses_data(struct bpf_raw_tracepoint_args *ctx) { return big[5]; }
     )
     compiled(REJECTED, project.root / "a.o")
     project.configure(qemu={"memory": "160M"}, kernel_args=["sysctl.vm.panic_on_oom=1"])
-    # Cold, as nothing else has such a machine.
+    # Cold, as no other run could use a template of this machine.
     done = project.invoke("verify", "data.o", "a.o", "--cold")
     assert done.status == 1
     found = verification(project)

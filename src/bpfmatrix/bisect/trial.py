@@ -27,7 +27,7 @@ class Trial:
 
     answer: Answer
     reason: str = ""
-    """Why the answer is not good, or empty."""
+    """Why the answer is not good; empty if it is."""
     version: str = ""
     """The upstream release that ran, such as `6.1.192`; empty if none ran."""
     seconds: float = 0.0
@@ -37,7 +37,7 @@ class Trial:
 def _for_trials(project: Project) -> Project:
     """Return the project without anything that decides a trial before the kernel does.
 
-    That is what objects declare to need, and what kernels.yaml expects to fail.
+    Left out are the needs that objects declare, and the failures that kernels.yaml expects.
     """
     payload = project.config.payload
     payload = payload.model_copy(update={"env": {**payload.env, IGNORE_REQUIREMENTS: "1"}})
@@ -48,7 +48,7 @@ def _for_trials(project: Project) -> Project:
 def of_program(
     project: Project, options: VerifyOptions, program: str, observer: Observer
 ) -> Callable[[str], Trial]:
-    """Return the function that tries to load one program on the kernel with an id.
+    """Return the function that tries to load one program on a kernel, given its id.
 
     UsageError, before any trial, if no object has the program.
     """
@@ -81,7 +81,7 @@ def _of_verification(verification: Verification, program: str) -> Trial:
 def of_tests(
     project: Project, options: RunOptions, skipped: Answer, observer: Observer
 ) -> Callable[[str], Trial]:
-    """Return the function that runs the tests on the kernel with an id.
+    """Return the function that runs the tests on a kernel, given its id.
 
     `skipped` is the answer of a kernel on which all tests are skipped.
     """

@@ -34,7 +34,7 @@ class BisectOptions:
     title: str
     """The question, as it is printed."""
     program: str = ""
-    """The program to load, with `verify`. Without one, the tests of `run` are run."""
+    """The program to load, as `verify` says. If it is empty, the tests are run, as `run` says."""
     verify: VerifyOptions = field(default_factory=VerifyOptions)
     run: RunOptions = field(default_factory=RunOptions)
     skipped: Answer = Answer.UNKNOWN

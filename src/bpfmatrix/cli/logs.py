@@ -1,6 +1,6 @@
 """What the task `logs` does: print the console, or a test binary's output, of the last run.
 
-With `follow`, a log is printed as it grows, until the run ends, which writes its result file.
+With `follow`, a log is printed as it grows, until the run ends and writes its result file.
 """
 
 import os
@@ -30,7 +30,7 @@ def show(project: Project, id: str, test: str, output: BinaryIO, *, follow: bool
     result = project.results / f"{id}.json"
     if not (folder.is_dir() or result.exists()):
         raise BpfmatrixError(f"there is no run of {id} yet", f"Run: invoke run --kernel {id}")
-    # A run removes the result of the run before when it begins, and writes its own when it ends.
+    # When a run begins, it removes the previous result; when it ends, it writes its own.
     if not follow or result.exists():
         with _opened(folder, name) as file:
             _copy(file, output)

@@ -42,7 +42,7 @@ class Option(Generic[T_co]):
     help: str
     kind: OptionKind
     default: T_co
-    """What an option means that is not given."""
+    """The value if the option is not given."""
     metavar: str = ""
     """What stands for the value in a help text; nothing for a flag."""
     parse: Callable[[str], Any] = str
@@ -52,7 +52,7 @@ class Option(Generic[T_co]):
     """Whether a command needs it; invoke then also takes the value without the option's name."""
 
     def with_help(self, help: str) -> "Option[T_co]":
-        """Return the option with the help text of a command for which it means more or less."""
+        """Return the option with another help text, for a command in which its meaning differs."""
         return dataclasses.replace(self, help=help)
 
     def as_required(self: "Option[S | None]") -> "Option[S]":
@@ -215,7 +215,8 @@ ATTACH = _flag("attach", "Also attach each program that can be attached, and det
 MAX_INSNS = _value(
     "max-insns",
     "SHARE",
-    "Fail a program that takes more of the verifier's instruction limit: 80%, or a number.",
+    "Fail a program that takes more than this share of the verifier's instruction limit, such as "
+    "80%, or more than this number.",
     _max_insns,
 )
 LIMIT = _value(
@@ -233,7 +234,7 @@ MAP_SIZE = _repeated(
     "The number of entries of a map that is sized at run time. Repeatable.",
     _pair,
 )
-STATISTICS = _flag("statistics", "Show each kernel's statistics, also of several kernels.")
+STATISTICS = _flag("statistics", "Show each kernel's statistics, even for several kernels.")
 ANNOTATE = _text(
     "annotate",
     "PROGRAM",
@@ -261,7 +262,7 @@ BAD = _text("bad", "ID", "A kernel on which it does not work, such as 5.10.").as
 PROGRAM = _text("program", "NAME", "The eBPF program that loads, or does not load.")
 SKIPPED: Option[str] = Option(
     "skipped",
-    "What a kernel counts as that skips all of the tests: good, bad, or unknown (the default).",
+    "How a kernel that skips all of the tests counts: good, bad, or unknown (the default).",
     OptionKind.VALUE,
     "unknown",
     "ANSWER",
@@ -285,7 +286,7 @@ GDB_ARGS: Option[tuple[str, ...]] = Option(
     "gdb-args", "Further arguments of gdb.", OptionKind.VALUE, (), "ARGUMENTS", _shell_words
 )
 ATTACH_LATER = _flag(
-    "attach-later", "Start no gdb, and print the command that starts it in another terminal."
+    "attach-later", "Do not start gdb, but print the command that starts it in another terminal."
 )
 PORT: Option[int] = Option(
     "port",
@@ -296,7 +297,7 @@ PORT: Option[int] = Option(
     _number,
 )
 JSON_PORT = _flag(
-    "json-port", "As --attach-later, and print port, vmlinux and commands as one line of JSON."
+    "json-port", "Like --attach-later, but print port, vmlinux and commands as one line of JSON."
 )
 VMLINUX = _value(
     "vmlinux", "FILE", "The kernel's vmlinux with DWARF, if it can't be found or fetched.", Path
@@ -332,7 +333,7 @@ FORMAT = _text(
 OUTPUT = _value("output", "FILE", "The file to write. Default: a file in .bpfmatrix.", Path, "o")
 JSON = _flag("json", "Print JSON.")
 TEST = _text("test", "NAME", "Print the output of this test binary, not the kernel's console.")
-FOLLOW = _flag("follow", "Print what comes, too, until the run ends.")
+FOLLOW = _flag("follow", "Keep printing what is added, until the run ends.")
 
 # Building, fetching and removing
 ARCH = _value(

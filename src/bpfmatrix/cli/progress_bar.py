@@ -33,7 +33,7 @@ def shown() -> Iterator[Progress]:
 
 
 class _Lines:
-    """Prints each text once, and each tenth, so that a CI job does not look as if it hung."""
+    """Prints a line for each new text and each tenth, so that a CI job does not seem to hang."""
 
     def __init__(self) -> None:
         self._last = ("", 0)

@@ -135,7 +135,7 @@ def parse(session: str, declared: Sequence[AnyOption], words: Sequence[str]) -> 
     parser = argparse.ArgumentParser(prog=f"nox -s {session} --")
     for option in declared:
         names = [f"-{option.letter}"] if option.letter else []
-        # argparse takes `%` in a help text for a format.
+        # argparse formats the help text with the operator `%`.
         help = option.help.replace("%", "%%")
         if option.kind is OptionKind.FLAG:
             parser.add_argument(*names, f"--{option.name}", action="store_true", help=help)

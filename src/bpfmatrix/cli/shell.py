@@ -50,7 +50,7 @@ def _open_closed_streams() -> None:
 
 
 class _Progress(LiveConsole):
-    """Shows progress on a terminal only, and of the steps, only that a template failed."""
+    """Shows progress on a terminal only. The only step that it shows is a failed template."""
 
     def __init__(self, id: str) -> None:
         super().__init__([id], stderr=True)

@@ -197,7 +197,7 @@ def _shown_release(run: KernelRun) -> str:
 
 
 def _without_verifier_logs(output: str) -> str:
-    """Replace verifier logs by their lengths: the verdict stands before, the whole is in a file."""
+    """Replace each verifier log by its length: the verdict precedes it, a file has all of it."""
     return _VERIFIER_LOG.sub(
         lambda log: f"(the verifier's log of {log[1]}: {log[0].count(chr(10)) - 1} lines)", output
     )

@@ -211,7 +211,7 @@ def _failures(one: Verification) -> list[ProgramResult]:
 
 
 def _loaded_on(among: Iterable[Verification], arch: str, bad: ProgramResult) -> Iterator[str]:
-    """Yield the kernels of an architecture on which a program loaded that failed elsewhere."""
+    """Yield the kernels of an architecture on which the program of `bad` loaded."""
     for one in among:
         for result in one.programs if one.arch == arch else ():
             same = (result.object, result.program) == (bad.object, bad.program)

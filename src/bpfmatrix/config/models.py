@@ -160,7 +160,7 @@ class VerifyObjects(_Model):
     variants: list[Annotated[list[str], Field(min_length=2)]] = []
     """Alternatives: of the programs in each list, the first that loads counts."""
     optional: list[str] = []
-    """Programs that may fail to load, which then counts as skipped."""
+    """Programs that may fail to load. One that fails counts as skipped."""
     requires: (
         Annotated[str, *matching(_REQUIREMENT, 'a release and a feature, such as "5.17 bpf_loop"')]
         | None

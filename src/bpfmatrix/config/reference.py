@@ -234,7 +234,7 @@ def _alternatives(annotation: Any) -> list[str]:
 
 
 def _container(container: str, element: str, alternatives: list[str]) -> str:
-    """Return such as `list of paths`, or `list, each item a string or null`."""
+    """Return words such as `list of paths`, or `list, each item a string or null`."""
     if len(alternatives) == 1:
         first, *rest = alternatives[0].split(" of ", 1)
         return " of ".join((container, f"{first}s", *rest))

@@ -43,7 +43,7 @@ _MAX_INSNS = r"(?:100|[1-9]\d?)%|[1-9]\d*"
 
 
 def parse_duration(value: object) -> float:
-    """Turn such as `90`, `"90s"`, `"1.5m"`, `"500ms"` or `"2h"` into seconds.
+    """Turn a duration such as `90`, `"90s"`, `"1.5m"`, `"500ms"` or `"2h"` into seconds.
 
     ValueError for anything else.
     """
@@ -57,7 +57,10 @@ def parse_duration(value: object) -> float:
 
 
 def parse_size(value: object) -> int:
-    """Turn such as `"512M"` or `"2G"` into bytes (powers of 1024); ValueError for anything else."""
+    """Turn a size such as `"512M"` or `"2G"` into bytes (powers of 1024).
+
+    ValueError for anything else.
+    """
     match = _SIZE.fullmatch(str(value).strip())
     if match is None:
         raise ValueError('expected a size such as "512M" or "2G"')

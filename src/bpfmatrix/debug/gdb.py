@@ -1,4 +1,4 @@
-"""gdb as a program: which one debugs an architecture, the files it is started with, its process."""
+"""gdb as a program: which one debugs an architecture, its breakpoints, its files, its process."""
 
 import asyncio
 import contextlib

@@ -13,7 +13,7 @@ class DebugOptions:
     breakpoints: tuple[str, ...] = ()
     """Functions, and FILE:LINE; the entry of the verifier if there is none."""
     batch: tuple[str, ...] | None = None
-    """Commands for gdb at the first stop, after which it ends; None for a person at gdb."""
+    """Commands that gdb runs at the first stop before it ends; None if a person uses gdb."""
     gdb_args: tuple[str, ...] = ()
     """Further arguments of gdb."""
     attach_later: bool = False

@@ -59,7 +59,7 @@ def _fetch(arch: str, cache: Cache, path: Path, progress: Progress) -> None:
 
 
 def _suite() -> str:
-    """Return the host's own suite if the host is a Debian; its apt sources then have that suite."""
+    """Return the host's suite, which its apt sources have, if it runs Debian; else `stable`."""
     known: dict[str, str] = {}
     with Path("/etc/os-release").open() as file:
         for line in file:

@@ -1,12 +1,14 @@
 """The architectures of kernels and guests: one `Architecture` for each, and `ARCHITECTURES`.
 
 To add an architecture, add a value here, and `ci-kernels/arch-<name>.config` with the options that
-a kernel's build needs on it. Other code depends on the architecture in three places only, where
+a kernel's build needs on it. Other code depends on the architecture in these places only, where
 values are not enough:
 
 - `bpfmatrix.kernels.formats.vmlinuz` parses the bzImage, a format that only x86 has.
 - `bpfmatrix.vm.accelerator` has a guest that probes KVM for each architecture. Without a probe,
   guests are emulated.
+- `bpfmatrix.kernels.symbols.call_trace` knows how a kernel prints its instruction pointer.
+- `bpfmatrix.virtiofs.fuse` passes on those flags of open(2) that all architectures share.
 - `guest/c/guest.h` has the system calls that the guest's small programs need.
 
 hatch_build.py runs this file outside the package, so it imports only the standard library.

@@ -284,7 +284,7 @@ def _get(session: requests.Session, url: str, headers: Mapping[str, str]) -> req
 
 
 def _copy(url: str, part: _Part) -> bool:
-    """Copy a file of this host into the part; returns that it is of one piece."""
+    """Copy a file of this host into the part; returns False, since it is not in pieces."""
     try:
         shutil.copyfile(url2pathname(urlsplit(url).path), part.path)
     except OSError as error:

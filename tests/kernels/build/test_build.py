@@ -376,7 +376,7 @@ def test_a_cross_compiler_is_named_by_its_package(monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def source(tmp_path: Path) -> BuildSource:
-    """A build of a folder that is no kernel that could be built, but for its version."""
+    """A build of a folder that has a kernel's version, but nothing that could be built."""
     tree = tmp_path / "linux"
     tree.mkdir()
     (tree / "Kconfig").touch()

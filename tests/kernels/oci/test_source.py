@@ -163,7 +163,7 @@ def test_a_tag_moves_only_with_update(registry: Registry, cache: Cache) -> None:
     newer = layer([("boot/vmlinuz", synthetic.bzimage(release="6.1.200"))])
     moved = registry.image("k", "6.1", [newer])
     assert kernels.provide(kernel, cache) == (first, True)
-    # One that is damaged comes again as what it was.
+    # A damaged image is fetched again as it was, although the tag has moved.
     os.truncate(first.boot, 7)
     again, cached = kernels.provide(kernel, cache)
     assert not cached

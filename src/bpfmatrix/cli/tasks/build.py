@@ -1,4 +1,4 @@
-"""The tasks that build what runs in the guest, or write it for a look, and remove it again."""
+"""The tasks that build what runs in the guest, write it to a file to look at, and remove it."""
 
 import shutil
 

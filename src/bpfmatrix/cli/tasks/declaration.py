@@ -1,7 +1,7 @@
 """How a task of invoke is declared: from a function that takes `Values`, and from its options.
 
-invoke would read a task's options off the signature of a function, and make letters for them by
-itself, in each task others. Here they come from the table in `bpfmatrix.cli.options`.
+By itself, invoke would read a task's options off the signature of its function, and choose their
+letters for each task anew. Here both come from the table in `bpfmatrix.cli.options`.
 """
 
 import os
@@ -68,8 +68,8 @@ def option_task(
 ) -> Callable[[Callable[[Values], int | None]], OptionTask]:
     """Make a task of a function that returns an exit status, or None, which means 0.
 
-    The task is called as the function is, with hyphens, or else `name`. What the function's user
-    can mend is said without a traceback.
+    The task has the name of the function, with hyphens, unless `name` is given. An error that the
+    user can correct is printed without a traceback.
     """
 
     def decorate(function: Callable[[Values], int | None]) -> OptionTask:

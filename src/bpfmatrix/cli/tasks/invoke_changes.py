@@ -1,4 +1,4 @@
-"""What these tasks need of invoke, and invoke (2.2 to 3.0) lacks. Importing this changes invoke.
+"""Changes to invoke (2.2 to 3.0), which lacks what these tasks need. Importing this makes them.
 
 - A task can take any number of words, as in `invoke verify a.o b.o`: invoke gives a positional
   argument one word, and takes the next word for a task. See `take_words`.
@@ -24,7 +24,7 @@ _word_options: dict[str, str] = {}
 
 
 def take_words(task: str, option: AnyOption) -> None:
-    """Give the words after a task, if they are no options and no tasks, to a repeated option."""
+    """Give the words after a task that are neither options nor tasks to a repeated option."""
     _word_options[task] = option.name
 
 

@@ -1,7 +1,7 @@
 """Where kernels come from: one class for each key of `source` in kernels.yaml.
 
-A further source is a key of `config.models.Source`, a module with a subclass of `KernelSource`, and
-a line in `_CLASSES`.
+A further source is a key of `config.sources.Source`, a module with a subclass of `KernelSource`,
+and a line in `_CLASSES`.
 """
 
 from importlib import import_module
@@ -12,7 +12,7 @@ from bpfmatrix.kernels.sources.source import IndexedSource, KernelSource, Offer
 
 __all__ = ["IndexedSource", "KernelSource", "Offer", "of"]
 
-# By name, as importing all of them takes longer than booting a cached kernel should wait.
+# By name, as importing all of them would delay the boot of a cached kernel.
 _CLASSES = {
     "apt": "bpfmatrix.kernels.sources.apt:AptKernel",
     "dnf": "bpfmatrix.kernels.sources.dnf:DnfKernel",

@@ -40,7 +40,7 @@ class KernelSource(ABC):
         """
 
     def is_current(self, store: Store, image: KernelImage) -> bool:
-        """Whether a stored image is still what the source has, as far as no network tells."""
+        """Whether a stored image is still what the source has, as far as can be told offline."""
         return True
 
     def other_ways(self, place: str) -> str:
