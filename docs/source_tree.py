@@ -125,6 +125,19 @@ def _rows(folder: Path, shown: str) -> Iterator[str]:
         elif path.suffix == ".py" and path.name != "__init__.py":
             place = f"../src/{PACKAGE}/{shown}/{path.name}"
             yield f"| [{shown}/{path.name}]({place}) | {_first_sentence(path)} |"
+    others = [path for path in sorted(folder.iterdir()) if _is_other(path)]
+    if others:
+        places = [f"[{path.name}](../src/{PACKAGE}/{shown}/{path.name})" for path in others]
+        yield f"| other files of {shown} | {', '.join(places)} |"
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not (path / "__init__.py").exists() and path.name != "__pycache__":
+            names = ", ".join(one.name for one in sorted(path.iterdir()))
+            yield f"| [{shown}/{path.name}](../src/{PACKAGE}/{shown}/{path.name}) | {names} |"
+
+
+def _is_other(path: Path) -> bool:
+    """Tell whether a file is none of Python's."""
+    return path.is_file() and path.suffix not in (".py", ".pyc", ".typed")
 
 
 def _first_sentence(path: Path) -> str:

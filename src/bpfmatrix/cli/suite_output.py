@@ -1,4 +1,4 @@
-"""The console of a run of the tests: each test, each kernel's summary, the matrix, explanations."""
+"""What a run prints while it goes on: tests, summaries, the matrix, explanations."""
 
 import contextlib
 import re

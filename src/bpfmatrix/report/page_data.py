@@ -1,4 +1,4 @@
-"""The data of the HTML report, as the page's script reads it (`page/report.js`).
+"""The data of the HTML report, as the scripts of the page (`page/`) read it.
 
 `page_data` takes a matrix and gives what JSON can hold. Outputs and logs are long, and many cells
 share them, so a `TextTable` collects them, and the data has only their numbers.

@@ -1,4 +1,4 @@
-"""The table of a matrix for a terminal: counts for each kernel, and the rows that did not pass."""
+"""The table that `invoke report` prints: counts for each kernel, and the rows that did not pass."""
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
