@@ -201,14 +201,19 @@ def test_changes_against_a_saved_run_are_shown(project: ToolProject) -> None:
     assert "fine: new, loads" in worse.output
 
 
-def test_a_program_over_a_limit_fails_with_its_own_code(project: ToolProject) -> None:
+def test_a_program_over_the_limit_of_time_is_a_timeout(project: ToolProject) -> None:
     compiled(SLOW, project.root / "slow.o")
-    compiled(LOOP, project.root / "loop.o")
-    done = project.invoke("verify", "slow.o", "loop.o", "--limit", "1s", "--max-insns", "1000")
+    done = project.invoke("verify", "slow.o", "--limit", "1s")
     assert done.status == 1
-    results = by_program(verification(project))
-    slow, close = results["slow.o", "long_way"], results["loop.o", "looping"]
+    slow = by_program(verification(project))["slow.o", "long_way"]
     assert (slow.outcome, slow.code) == (Outcome.TIMEOUT, Code.TIMEOUT)
+
+
+def test_a_program_over_the_limit_of_instructions_is_too_close(project: ToolProject) -> None:
+    compiled(LOOP, project.root / "loop.o")
+    done = project.invoke("verify", "loop.o", "--max-insns", "1000")
+    assert done.status == 1
+    close = by_program(verification(project))["loop.o", "looping"]
     assert (close.outcome, close.code) == (Outcome.FAILED, Code.TOO_CLOSE)
     assert "instructions processed, more than 1000" in done.output
 
