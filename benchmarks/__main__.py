@@ -31,14 +31,12 @@ def main() -> None:
         chosen = [case for case in cases(bench) if re.search(words.only, case.name)]
         # Round 0 does the work that is done only once. It is not counted.
         for number in range(words.runs + 1):
-            for case in chosen:
-                if number > case.most_rounds:
-                    continue
-                where = f"round {number} of {words.runs}" if number else "first time, not counted"
+            where = f"round {number} of {words.runs}" if number else "first time, not counted"
+            for case in (case for case in chosen if number <= case.most_rounds):
                 console.print(f"{where}: {case.name}", style="dim")
-                for name, value in case.measure().items():
-                    if number:
-                        samples.setdefault(name, []).append(value)
+                figures = case.measure()
+                for name, value in figures.items() if number else ():
+                    samples.setdefault(name, []).append(value)
     page.print_table(console, samples)
     if words.only:
         return

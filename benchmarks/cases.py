@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from benchmarks import guests
@@ -62,10 +61,26 @@ def cases(bench: BenchProject) -> Iterator[Case]:
     """Yield all cases. Builds, fetches and templates are made before the measurements."""
     project = Project.load(bench.root)
     ok = bench.script("ok.sh", "true")
+    yield from _boots(bench, project, ok)
+    yield Case("parts", lambda: _parts(bench, ok))
+    yield from _test_binaries(bench, project)
+    yield from _matrices(bench, project)
+    yield Case("save to verdict", lambda: {"save to verdict": _save_to_verdict(bench)})
     sleeps = bench.root / bench.script("sleeps.sh", "sleep 4")
-    trivial = ("run", "--binary", ok)
+    for count in (1, MACHINES):
+        yield Case(f"memory of {count}", _memory(project, count, sleeps))
+    yield _timed(bench, "nox -l", "nox", "-l")
+    yield _timed(bench, "invoke -l", "invoke", "-l")
+    if vng := _virtme_ng():
+        # virtme-ng needs 9p, which the cloud package lacks.
+        source = {"apt": {"suite": "bookworm-security", "package": "linux-image-amd64"}}
+        config = Config.model_validate({"kernels": {ONE: {"source": source}}})
+        image, _ = kernels.provide(config.kernel(ONE), project.cache)
+        yield Case("virtme-ng", lambda: _virtme_ng_run(vng, image.vmlinuz), most_rounds=3)
 
-    timed = partial(_timed, bench)
+
+def _boots(bench: BenchProject, project: Project, script: str) -> Iterator[Case]:
+    """Yield the cases of one machine: without bpfmatrix, cold and warm."""
 
     def bare(kernel: str, elf: bool) -> Case:
         name = f"bare {'ELF' if elf else 'bzImage'} {kernel}"
@@ -76,62 +91,46 @@ def cases(bench: BenchProject) -> Iterator[Case]:
     for kernel in BARE:
         yield bare(kernel, elf=False)
         yield bare(kernel, elf=True)
-        words = ("--kernel", kernel)
-        yield timed(f"cold {kernel}", "invoke", *trivial, *words, "--cold", kernel=kernel)
-        yield timed(f"warm {kernel}", "invoke", *trivial, *words, kernel=kernel)
+        words = ("run", "--binary", script, "--kernel", kernel)
+        yield _timed(bench, f"cold {kernel}", "invoke", *words, "--cold", kernel=kernel)
+        yield _timed(bench, f"warm {kernel}", "invoke", *words, kernel=kernel)
 
-    yield Case("parts", lambda: _parts(bench, ok))
+
+def _test_binaries(bench: BenchProject, project: Project) -> Iterator[Case]:
+    """Yield the cases of Go test binaries, small and large."""
     session = ("-s", f"kernel-{ONE}", "--", "--run", GO_TEST)
-    yield timed("Go test warm", "nox", *session, kernel=ONE)
-    yield timed("Go test cold", "nox", *session, "--cold", kernel=ONE)
-
+    yield _timed(bench, "Go test warm", "nox", *session, kernel=ONE)
+    yield _timed(bench, "Go test cold", "nox", *session, "--cold", kernel=ONE)
     one_test = f"{GO_TEST}/exec_exit"
     bench.seconds("invoke", "test-binaries")
     large = bench.padded_test_binary(LARGE_BYTES)
-    yield timed(
-        "large warm",
-        "invoke",
-        *("run", "--kernel", ONE, "--binary", large, "--run", one_test),
-        kernel=ONE,
-    )
+    words = ("run", "--kernel", ONE, "--binary", large, "--run", one_test)
+    yield _timed(bench, "large warm", "invoke", *words, kernel=ONE)
     options = RunOptions(run=one_test, binaries=(bench.root / large,))
     yield Case(
         "large in a running guest",
         lambda: {"large in a running guest": guests.tests_seconds(project, ONE, options)},
     )
 
-    ids = project.config.matrix_ids
-    yield Case(
-        "the tests' own time",
-        lambda: {
-            "the tests' own time": sum(
-                guests.tests_seconds(project, kernel, RunOptions()) for kernel in ids
-            )
-        },
-    )
-    yield timed("matrix, one after another", "nox", "-s", "matrix", "--", "--jobs", "1")
-    yield timed("matrix, side by side", "nox", "-s", "matrix")
-    # The first run tests whatever changed since; only the second one is measured.
-    yield Case(
-        "pre-push, nothing changed",
-        lambda: {
-            "pre-push, nothing changed": (
-                bench.seconds("nox", "-s", "pre-push"),
-                bench.seconds("nox", "-s", "pre-push"),
-            )[1]
-        },
-    )
-    yield Case("save to verdict", lambda: {"save to verdict": _save_to_verdict(bench)})
-    for count in (1, MACHINES):
-        yield Case(f"memory of {count}", _memory(project, count, sleeps))
-    yield timed("nox -l", "nox", "-l")
-    yield timed("invoke -l", "invoke", "-l")
-    if vng := _virtme_ng():
-        # virtme-ng needs 9p, which the cloud package lacks.
-        source = {"apt": {"suite": "bookworm-security", "package": "linux-image-amd64"}}
-        config = Config.model_validate({"kernels": {ONE: {"source": source}}})
-        image, _ = kernels.provide(config.kernel(ONE), project.cache)
-        yield Case("virtme-ng", lambda: _virtme_ng_run(vng, image.vmlinuz), most_rounds=3)
+
+def _matrices(bench: BenchProject, project: Project) -> Iterator[Case]:
+    """Yield the cases of all kernels of the matrix."""
+
+    def own_time() -> float:
+        ids = project.config.matrix_ids
+        return sum(guests.tests_seconds(project, kernel, RunOptions()) for kernel in ids)
+
+    def second_push() -> float:
+        # The first run tests whatever changed since; only the second one is measured.
+        bench.seconds("nox", "-s", "pre-push")
+        return bench.seconds("nox", "-s", "pre-push")
+
+    yield Case("the tests' own time", lambda: {"the tests' own time": own_time()})
+    one_by_one = ("-s", "matrix", "--", "--jobs", "1")
+    yield _timed(bench, "matrix, one after another", "nox", *one_by_one)
+    yield _timed(bench, "matrix, side by side", "nox", "-s", "matrix")
+    unchanged = "pre-push, nothing changed"
+    yield Case(unchanged, lambda: {unchanged: second_push()})
 
 
 def _memory(project: Project, count: int, script: Path) -> Callable[[], Figures]:

@@ -102,7 +102,7 @@ class ToolProject:
         started = time.monotonic()
         with process:
             try:
-                output, _ = process.communicate(timeout=240)
+                output, _ = process.communicate(timeout=1200)
             finally:
                 process.kill()
         return Finished(process.returncode, output, time.monotonic() - started)

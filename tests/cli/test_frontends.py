@@ -149,6 +149,24 @@ def test_verify_refuses_wrong_options(
     assert "Traceback" not in done.output
 
 
+@pytest.mark.parametrize("words", [("run", "-k", "6.1", "-r", "X"), ("logs", "-k", "6.1", "-f")])
+def test_a_letter_of_invokes_own_is_refused_after_a_task(
+    three: ToolProject, words: tuple[str, ...]
+) -> None:
+    done = three.invoke(*words)
+    assert done.status == 1
+    assert f"{words[3]} is not an option of {words[0]}, but of invoke itself" in done.output
+    assert f"invoke --help {words[0]}" in done.output
+
+
+def test_a_task_takes_words_and_invoke_further_tasks(three: ToolProject) -> None:
+    done = three.invoke("report", "none.json", "kernels.list")
+    assert "none.json" in done.output
+    listed = three.invoke("kernels.list", "--json", "kernels.list")
+    assert listed.output.count('"kernel": "7.3"') == 1
+    assert "newest known" in listed.output
+
+
 def test_a_reader_that_stops_early_causes_no_traceback(project: ToolProject) -> None:
     reader, writer = os.pipe()
     os.close(reader)  # as `head` does when it has read enough

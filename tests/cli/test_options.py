@@ -10,7 +10,7 @@ from invoke.program import Program
 
 from bpfmatrix.cli import options
 from bpfmatrix.cli.errors import exit_with_message
-from bpfmatrix.cli.options import AnyOption, Kind
+from bpfmatrix.cli.options import AnyOption, OptionKind
 from bpfmatrix.cli.sessions import KERNEL_OPTIONS, MATRIX_OPTIONS, parse
 from bpfmatrix.cli.tasks import namespace
 from bpfmatrix.cli.tasks.declaration import OptionTask
@@ -80,7 +80,7 @@ def test_an_option_means_the_same_in_all_commands(command: str) -> None:
 def test_a_help_text_is_one_or_more_sentences(command: str) -> None:
     for option in COMMANDS[command]:
         assert option.help.endswith("."), option.name
-        assert bool(option.metavar) == (option.kind is not Kind.FLAG), option.name
+        assert bool(option.metavar) == (option.kind is not OptionKind.FLAG), option.name
 
 
 @pytest.mark.parametrize(("name", "task"), list(tasks(namespace)))

@@ -127,7 +127,7 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Call
     project.script("cases", "".join((SCRIPT, *cases, CRASH)))
     loader = shipped.loader(Project.load(project.root), "x86_64")
     done = project.invoke(
-        *("matrix", "--kernels", ",".join(KERNELS), "--timeout", "180s"),
+        *("matrix", "--kernels", ",".join(KERNELS), "--timeout", "900s"),
         *("--binary", str(loader), "--binary", "cases"),
     )
     logs = {kernel: project.root / f".bpfmatrix/results/{kernel}/cases.log" for kernel in KERNELS}

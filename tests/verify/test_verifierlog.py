@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.verify.source import annotate, explain
+from bpfmatrix.verify.source_lines import annotate, explain
 from bpfmatrix.verify.verifierlog import LineInfo, lines_of, rejection, walks
 
 # What 5.10 and 7.3 say of the same program: a lookup's result used without a check.

@@ -9,6 +9,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import Verification
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.pipeline import run_one, run_side_by_side
 from bpfmatrix.suite.options import RunOptions
@@ -56,20 +57,25 @@ def of_program(
     workload = VerifyWorkload.make(project, options, observer, project.state / "bisect")
 
     def ask(id: str) -> Trial:
-        (one,) = run_side_by_side(project, [id], workload, observer)
-        results = [result for result in one.programs if result.program == program]
-        if one.outcome is Outcome.ERROR or not results:
-            return Trial(Answer.UNKNOWN, one.reason, seconds=one.seconds)
-        bad = [result for result in results if result.outcome is not Outcome.PASSED]
-        answer, reason = Answer.GOOD, ""
-        if bad:
-            code = f"{bad[0].code}: " if bad[0].code else ""
-            answer, reason = Answer.BAD, f"{code}{bad[0].reason}"
-        if any(result.outcome in (Outcome.SKIPPED, Outcome.LOST) for result in bad):
-            answer = Answer.UNKNOWN
-        return Trial(answer, reason, one.version, one.seconds)
+        (verification,) = run_side_by_side(project, [id], workload, observer)
+        return _of_verification(verification, program)
 
     return ask
+
+
+def _of_verification(verification: Verification, program: str) -> Trial:
+    """Return the trial of one program, which several objects may have: it must load in each."""
+    results = [result for result in verification.programs if result.program == program]
+    if verification.outcome is Outcome.ERROR or not results:
+        return Trial(Answer.UNKNOWN, verification.reason, seconds=verification.seconds)
+    bad = [result for result in results if result.outcome is not Outcome.PASSED]
+    answer, reason = Answer.GOOD, ""
+    if bad:
+        code = f"{bad[0].code}: " if bad[0].code else ""
+        answer, reason = Answer.BAD, f"{code}{bad[0].reason}"
+    if any(result.outcome in (Outcome.SKIPPED, Outcome.LOST) for result in bad):
+        answer = Answer.UNKNOWN
+    return Trial(answer, reason, verification.version, verification.seconds)
 
 
 def of_tests(

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bpfmatrix.cli.console import make_console
-from bpfmatrix.verify.source import AnnotatedLine, AnnotatedProgram
+from bpfmatrix.verify.source_lines import AnnotatedLine, AnnotatedProgram
 
 __all__ = ["print_annotated"]
 

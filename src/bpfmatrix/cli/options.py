@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from bpfmatrix.host.architecture import ARCHITECTURES
 
-__all__ = ["AnyOption", "Kind", "Option"]
+__all__ = ["AnyOption", "Option", "OptionKind"]
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -23,7 +23,7 @@ T_co = TypeVar("T_co", covariant=True)
 NETWORKS = ("user", "none")
 
 
-class Kind(enum.Enum):
+class OptionKind(enum.Enum):
     """How often an option takes a value."""
 
     FLAG = enum.auto()
@@ -40,7 +40,7 @@ class Option(Generic[T_co]):
     name: str
     """Without the dashes, such as `max-insns`."""
     help: str
-    kind: Kind
+    kind: OptionKind
     default: T_co
     """What an option means that is not given."""
     metavar: str = ""
@@ -64,24 +64,24 @@ AnyOption = Option[Any]
 
 
 def _flag(name: str, help: str) -> Option[bool]:
-    return Option(name, help, Kind.FLAG, default=False)
+    return Option(name, help, OptionKind.FLAG, default=False)
 
 
 def _text(name: str, metavar: str, help: str, letter: str = "") -> Option[str | None]:
-    return Option(name, help, Kind.VALUE, None, metavar, letter=letter)
+    return Option(name, help, OptionKind.VALUE, None, metavar, letter=letter)
 
 
 def _value(
     name: str, metavar: str, help: str, parse: Callable[[str], T], letter: str = ""
 ) -> Option[T | None]:
-    return Option(name, help, Kind.VALUE, None, metavar, parse, letter)
+    return Option(name, help, OptionKind.VALUE, None, metavar, parse, letter)
 
 
 def _repeated(
     name: str, metavar: str, help: str, parse: Callable[[str], T], letter: str = ""
 ) -> Option[tuple[T, ...]]:
     nothing: tuple[T, ...] = ()
-    return Option(name, help, Kind.REPEATED, nothing, metavar, parse, letter)
+    return Option(name, help, OptionKind.REPEATED, nothing, metavar, parse, letter)
 
 
 # The parse functions. Imports of what is slow are inside them: `nox -l` and `invoke -l` need none.
@@ -249,7 +249,7 @@ AGAINST = _value(
 THRESHOLD: Option[float] = Option(
     "threshold",
     "How much more a program may cost than in --against. Default: 10%.",
-    Kind.VALUE,
+    OptionKind.VALUE,
     0.1,
     "PERCENT",
     _growth,
@@ -262,7 +262,7 @@ PROGRAM = _text("program", "NAME", "The eBPF program that loads, or does not loa
 SKIPPED: Option[str] = Option(
     "skipped",
     "What a kernel counts as that skips all of the tests: good, bad, or unknown (the default).",
-    Kind.VALUE,
+    OptionKind.VALUE,
     "unknown",
     "ANSWER",
     _one_of("good", "bad", "unknown"),
@@ -282,7 +282,7 @@ BATCH = _value(
     _gdb_commands,
 )
 GDB_ARGS: Option[tuple[str, ...]] = Option(
-    "gdb-args", "Further arguments of gdb.", Kind.VALUE, (), "ARGUMENTS", _shell_words
+    "gdb-args", "Further arguments of gdb.", OptionKind.VALUE, (), "ARGUMENTS", _shell_words
 )
 ATTACH_LATER = _flag(
     "attach-later", "Start no gdb, and print the command that starts it in another terminal."
@@ -290,7 +290,7 @@ ATTACH_LATER = _flag(
 PORT: Option[int] = Option(
     "port",
     "The port for gdb on 127.0.0.1. Default: a free one.",
-    Kind.VALUE,
+    OptionKind.VALUE,
     0,
     "PORT",
     _number,

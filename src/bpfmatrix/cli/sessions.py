@@ -15,7 +15,7 @@ import nox
 from bpfmatrix.cli import options
 from bpfmatrix.cli.errors import exit_with_message
 from bpfmatrix.cli.kernel_choice import several_kernels
-from bpfmatrix.cli.options import AnyOption, Kind
+from bpfmatrix.cli.options import AnyOption, OptionKind
 from bpfmatrix.cli.values import Values, read, run_options
 from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.config.project import Project
@@ -137,10 +137,10 @@ def parse(session: str, declared: Sequence[AnyOption], words: Sequence[str]) -> 
         names = [f"-{option.letter}"] if option.letter else []
         # argparse takes `%` in a help text for a format.
         help = option.help.replace("%", "%%")
-        if option.kind is Kind.FLAG:
+        if option.kind is OptionKind.FLAG:
             parser.add_argument(*names, f"--{option.name}", action="store_true", help=help)
         else:
-            action = "append" if option.kind is Kind.REPEATED else "store"
+            action = "append" if option.kind is OptionKind.REPEATED else "store"
             parser.add_argument(
                 *names, f"--{option.name}", action=action, metavar=option.metavar, help=help
             )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bpfmatrix.cli import options
-from bpfmatrix.cli.options import AnyOption, Kind, Option
+from bpfmatrix.cli.options import AnyOption, Option, OptionKind
 from bpfmatrix.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def read(
         given = typed.get(option.name)
         if option.required and not given:
             raise UsageError(f"--{option.name} is missing: {option.help}")
-        if option.kind is Kind.REPEATED:
+        if option.kind is OptionKind.REPEATED:
             known[option.name] = tuple(_parsed(option, text) for text in given or ())
         elif given is not None:
-            known[option.name] = given if option.kind is Kind.FLAG else _parsed(option, given)
+            known[option.name] = given if option.kind is OptionKind.FLAG else _parsed(option, given)
     return Values(known, arguments)
 
 

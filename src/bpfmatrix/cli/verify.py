@@ -15,7 +15,7 @@ from bpfmatrix.results import files
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import ProgramResult, Verification, exit_status
 from bpfmatrix.session.pipeline import run_side_by_side
-from bpfmatrix.verify import compare, source
+from bpfmatrix.verify import compare, source_lines
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.workload import Details, VerifyWorkload
 
@@ -139,7 +139,7 @@ def _print_annotated(
     folder = (project.root / result.object).parent
     count = result.statistics.program_instructions
     with path.open(encoding="utf-8", errors="replace") as log:
-        found = source.annotate(log, lines, count, (project.root, folder, folder.parent))
+        found = source_lines.annotate(log, lines, count, (project.root, folder, folder.parent))
     print_annotated(f"{result.program} of {result.object}", one.version or one.kernel, found)
     if not lines:
         print("the object file has no line information: compile it with -g")

@@ -8,12 +8,11 @@ functions and name those of a call trace; it knows no source, no lines and no va
 import asyncio
 import dataclasses
 import re
-import struct
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
+from bpfmatrix.debug import symbol_table
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.kernels.symbols import Symbols, debug_info
 from bpfmatrix.kernels.symbols.elf import Symbol
@@ -27,17 +26,10 @@ from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import Work, Workload
 from bpfmatrix.vm.protocol import Exited, Output, TestCommand
 
-__all__ = ["parse", "provide", "write"]
+__all__ = ["parse", "provide"]
 
 _LINE = re.compile(rb"([0-9a-f]+) ([A-Za-z]) (\S+)$", re.MULTILINE)
 _LIMIT_SECONDS = 60.0
-
-# Elf64_Ehdr, Elf64_Shdr and Elf64_Sym (System V ABI, "ELF-64 Object File Format").
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
-_SHT_SYMTAB, _SHT_STRTAB, _SHF_ALLOC = 2, 3, 2
-_GLOBAL_FUNCTION = 0x12  # STB_GLOBAL, STT_FUNC
 
 
 def provide(project: Project, prepared: Prepared) -> Symbols:
@@ -50,7 +42,7 @@ def provide(project: Project, prepared: Prepared) -> Symbols:
     target = debug_info.names_file(cache, image)
     if not target.exists():
         with cache.staging() as staging:
-            write(image.boot, _read(project, prepared), staging / "vmlinux")
+            symbol_table.write(image.boot, _read(project, prepared), staging / "vmlinux")
             target.parent.mkdir(parents=True, exist_ok=True)
             (staging / "vmlinux").replace(target)
     return Symbols(target, None, origin="the kernel's own names", has_types=False)
@@ -80,7 +72,7 @@ class _KallsymsWorkload(Workload[bytes]):
     """Reading /proc/kallsyms in a guest."""
 
     def __init__(self, payload: Payload, folder: Path) -> None:
-        """The guest is given `payload`, of which it uses nothing; `folder` is for the console."""
+        """The guest has `payload`, but uses nothing of it. The console is written to `folder`."""
         super().__init__(SessionOptions(cold=True))
         self._payload = payload
         self._folder = folder
@@ -125,58 +117,10 @@ class _KallsymsWork(Work[bytes]):
 
 
 def parse(kallsyms: bytes) -> list[Symbol]:
-    """Return the functions in the text of /proc/kallsyms, but for those of modules."""
+    """Return the functions in the text of /proc/kallsyms, without those of modules."""
     return [
         Symbol(name.decode(errors="replace"), int(address, 16), 0)
-        # A module's name in brackets would stand behind them.
+        # The name of a module's function is followed by that of the module, so it does not match.
         for address, kind, name in _LINE.findall(kallsyms)
         if kind in b"tTwW" and int(address, 16)
     ]
-
-
-def write(boot: Path, symbols: Iterable[Symbol], target: Path) -> None:
-    """Write the ELF file `boot` with these symbols. KernelUnavailableError if it is none."""
-    data = bytearray(boot.read_bytes())
-    if data[:5] != b"\x7fELF\x02":
-        raise KernelUnavailableError(
-            f"{boot.name} is no ELF file, to which names could be added",
-            "Name the kernel's vmlinux with --vmlinux.",
-        )
-    header = list(_HEADER.unpack_from(data))
-    table, count, names_index = header[6], header[12], header[13]
-    sections = [list(_SECTION.unpack_from(data, table + _SECTION.size * n)) for n in range(count)]
-
-    def append(content: bytes) -> tuple[int, int]:
-        data.extend(b"\0" * (-len(data) % 8))
-        place = len(data)
-        data.extend(content)
-        return place, len(content)
-
-    strings, entries = bytearray(b"\0"), bytearray(_SYMBOL.size)
-    for symbol in sorted(symbols, key=lambda each: each.address):
-        index = _section_of(sections, symbol.address)
-        if index:
-            entries += _SYMBOL.pack(len(strings), _GLOBAL_FUNCTION, 0, index, symbol.address, 0)
-            strings += symbol.name.encode() + b"\0"
-    old = sections[names_index]
-    section_names = bytes(data[old[4] : old[4] + old[5]]) + b".symtab\0.strtab\0"
-    first_new = old[5]
-    sections[names_index][4:6] = append(section_names)
-    where, size = append(bytes(entries))
-    # Behind the index of the strings: that of the first symbol that is not local.
-    new = [first_new, _SHT_SYMTAB, 0, 0, where, size, count + 1, 1, 8, _SYMBOL.size]
-    where, size = append(bytes(strings))
-    more = [first_new + len(b".symtab\0"), _SHT_STRTAB, 0, 0, where, size, 0, 0, 1, 0]
-    place, _ = append(b"".join(_SECTION.pack(*each) for each in (*sections, new, more)))
-    header[6], header[12] = place, count + 2
-    _HEADER.pack_into(data, 0, *header)
-    target.write_bytes(data)
-
-
-def _section_of(sections: list[list[int]], address: int) -> int:
-    """Return the index of the section that holds an address; 0 if none does."""
-    for index, section in enumerate(sections):
-        _, _, flags, start, _, size, *_ = section
-        if flags & _SHF_ALLOC and start <= address < start + size:
-            return index
-    return 0

@@ -24,7 +24,7 @@ from bpfmatrix.session.json_lines import JsonLines
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
-from bpfmatrix.session.workload import Work, Workload
+from bpfmatrix.session.workload import Work, Workload, writing
 from bpfmatrix.vm.protocol import Exited, Output, TestCommand
 
 __all__ = ["ProfileOptions", "ProfileWork", "ProfileWorkload"]
@@ -91,8 +91,10 @@ class ProfileWorkload(Workload[Recording]):
 
     def begin(self, kernel: KernelConfig) -> None:
         """See Workload."""
-        shutil.rmtree(self._folder(kernel), ignore_errors=True)
-        self._folder(kernel).mkdir(parents=True)
+        folder = self._folder(kernel)
+        shutil.rmtree(folder, ignore_errors=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def _folder(self, kernel: KernelConfig) -> Path:
         return self._project.state / "profile" / kernel.id

@@ -24,7 +24,7 @@ from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
 
-__all__ = ["MatrixWorkload", "Work", "Workload"]
+__all__ = ["MatrixWorkload", "Work", "Workload", "writing"]
 
 Result = TypeVar("Result")
 Run = TypeVar("Run", KernelRun, Verification)
@@ -109,20 +109,20 @@ class MatrixWorkload(Workload[Run]):
         """See Workload. BpfmatrixError if the folder can't be written."""
         logs = self.folder / kernel.id
         shutil.rmtree(logs, ignore_errors=True)
-        with _writing(self.folder):
+        with writing(self.folder):
             (self.folder / f"{kernel.id}.json").unlink(missing_ok=True)
             logs.mkdir(parents=True, exist_ok=True)
 
     def keep(self, result: Run, observer: Observer) -> None:
         """See Workload. BpfmatrixError if the result can't be written."""
         path = self.folder / f"{result.kernel}.json"
-        with _writing(path):
+        with writing(path):
             files.write(result, path)
         observer.finished(result)
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn an OSError into a BpfmatrixError that names the path."""
     try:
         yield

@@ -22,7 +22,7 @@ from bpfmatrix.results import files
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, MapResult, ProgramResult
 from bpfmatrix.session.json_lines import JsonLines
-from bpfmatrix.verify import source
+from bpfmatrix.verify import source_lines
 from bpfmatrix.verify.judge import Judge
 from bpfmatrix.verify.objects import LoadedObject
 from bpfmatrix.verify.verifierlog import LineInfo
@@ -143,7 +143,7 @@ class Collector:
         if path is not None:
             result = dataclasses.replace(result, log=self._relative(path))
         if result.outcome is Outcome.FAILED and text:
-            explained = source.explain(text, infos, object.folders)
+            explained = source_lines.explain(text, infos, object.folders)
             result = dataclasses.replace(
                 result,
                 verifier_tail=explained.text or result.verifier_tail,

@@ -192,10 +192,10 @@ class VerifyWork(Work[Verification]):
         elif exited.status != 0:
             reason = f"the loader ended: {exited.reason}"
         elif self._collector.ended == 0:
-            reason = "the loader ended without a word"
+            reason = "the loader ended early, and said nothing"
         else:
             self._collector.ended = 0
-            reason = "the loader did not say what came of it"
+            reason = "the loader reported no result for this program"
         if messages and exited.status != 0:
             reason = f"{reason}: {messages[0]}"
         objects = [self._plan.by_place[place] for place in group.places]

@@ -4,14 +4,11 @@
 """
 
 import os
-import resource
 import socket
 import sys
 from pathlib import Path
 
-from bpfmatrix.virtiofs.fuse import FuseServer
 from bpfmatrix.virtiofs.shares import HostFolder
-from bpfmatrix.virtiofs.vhost import serve
 
 __all__ = ["command"]
 
@@ -28,6 +25,12 @@ def command(folder: HostFolder, fd: int) -> list[str]:
 
 def _main(fd: str, mode: str, valid_seconds: str, folder: str) -> None:
     """Serve until the machine ends. The arguments are those of `command`."""
+    # Every run imports `command`; only this process needs the server itself.
+    import resource  # noqa: PLC0415
+
+    from bpfmatrix.virtiofs.fuse import FuseServer  # noqa: PLC0415
+    from bpfmatrix.virtiofs.vhost import serve  # noqa: PLC0415
+
     # Each file that the guest knows takes a descriptor.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

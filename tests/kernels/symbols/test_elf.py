@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.debug import insn, names
+from bpfmatrix.debug import insn, names, symbol_table
 from bpfmatrix.debug.gdb import nearest
 from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.kernels.symbols import elf
@@ -67,7 +67,7 @@ def test_names_become_a_symbol_table(program: Path, tmp_path: Path) -> None:
     )
     found = names.parse(kallsyms.encode())
     assert [symbol.name for symbol in found] == ["_start", "inner.constprop.0", "elsewhere"]
-    names.write(stripped, found, made)
+    symbol_table.write(stripped, found, made)
     # As binutils and gdb read it.
     listed = subprocess.run(["nm", made], capture_output=True, text=True, check=True).stdout
     assert f"{known['inner'].address:016x} T inner.constprop.0" in listed
@@ -85,7 +85,7 @@ def test_names_become_a_symbol_table(program: Path, tmp_path: Path) -> None:
 
     (tmp_path / "Image").write_bytes(b"MZ" + bytes(100))
     with pytest.raises(KernelUnavailableError, match="Image is no ELF file"):
-        names.write(tmp_path / "Image", found, made)
+        symbol_table.write(tmp_path / "Image", found, made)
 
 
 @given(st.binary())

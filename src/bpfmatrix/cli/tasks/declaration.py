@@ -15,7 +15,7 @@ from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
 from bpfmatrix.cli.errors import print_error
-from bpfmatrix.cli.options import AnyOption, Kind
+from bpfmatrix.cli.options import AnyOption, OptionKind
 from bpfmatrix.cli.values import Values, read
 from bpfmatrix.errors import BpfmatrixError
 
@@ -30,11 +30,11 @@ class OptionArgument(Argument):
 
     def __init__(self, option: AnyOption) -> None:
         # The values are parsed by `read`; a list collects those of a repeated option.
-        kinds = {Kind.FLAG: bool, Kind.VALUE: str, Kind.REPEATED: list}
+        kinds = {OptionKind.FLAG: bool, OptionKind.VALUE: str, OptionKind.REPEATED: list}
         super().__init__(
             names=(option.name, option.letter) if option.letter else (option.name,),
             kind=kinds[option.kind],
-            default=False if option.kind is Kind.FLAG else None,
+            default=False if option.kind is OptionKind.FLAG else None,
             help=option.help,
             positional=option.required,
         )

@@ -32,12 +32,12 @@ def report(values: Values) -> None:
     from bpfmatrix.report import formats, inputs
 
     project = Project.load()
+    path = values[options.OUTPUT]
+    format = formats.choose(values[options.FORMAT] or "", str(path or ""))
     files = [*values[options.FILES], *map(Path, values.arguments)]
     results = inputs.read(files or inputs.last_results(project))
     if not results:
         raise UsageError("there are no results yet", "Run: nox -s matrix")
-    path = values[options.OUTPUT]
-    format = formats.choose(values[options.FORMAT] or "", str(path or ""))
     if path is None and format == "html":
         path = project.state / "report.html"
     if path is None:

@@ -16,14 +16,23 @@ from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.installation import CHECKOUT, PACKAGE
 from bpfmatrix.kernels.build.kconfig import Kconfig
 
-__all__ = ["Difference", "Option", "Requested", "compare", "find", "parse_result", "read", "refuse"]
+__all__ = [
+    "ConfigOption",
+    "Difference",
+    "Requested",
+    "compare",
+    "find",
+    "parse_result",
+    "read",
+    "refuse",
+]
 
 _SET = re.compile(r"CONFIG_(\w+)=(y|m|n|-?\d+|0[xX][0-9a-fA-F]+|\".*\")")
 _NOT_SET = re.compile(r"# CONFIG_(\w+) is not set")
 
 
 @dataclass(frozen=True)
-class Option:
+class ConfigOption:
     """An option that a fragment asks for."""
 
     name: str
@@ -44,7 +53,7 @@ class Option:
 class Requested:
     """The options that some fragments ask for together."""
 
-    options: Mapping[str, Option]
+    options: Mapping[str, ConfigOption]
     fragments: tuple[tuple[str, str], ...]
     """The name and the SHA-256 of each fragment."""
 
@@ -58,7 +67,7 @@ class Requested:
 class Difference:
     """An option that the version has, whose resulting value is not the one that was asked for."""
 
-    option: Option
+    option: ConfigOption
     found: str
     reason: str
     """What the option needs, as far as that could be found."""
@@ -93,7 +102,7 @@ def _shipped() -> Path:
 
 def read(fragments: Sequence[Path]) -> Requested:
     """Read fragments; for an option that several fragments name, the last one counts."""
-    options: dict[str, Option] = {}
+    options: dict[str, ConfigOption] = {}
     digests = []
     for path in fragments:
         try:
@@ -108,15 +117,15 @@ def read(fragments: Sequence[Path]) -> Requested:
     return Requested(options, tuple(digests))
 
 
-def parse(text: str, name: str) -> list[Option]:
+def parse(text: str, name: str) -> list[ConfigOption]:
     """Read a fragment; UsageError for a line that is neither an option nor a comment."""
     options = []
     for number, line in enumerate(text.splitlines(), start=1):
         line, where = line.strip(), f"{name}:{number}"  # noqa: PLW2901
         if match := _SET.fullmatch(line):
-            options.append(Option(match[1], match[2], where))
+            options.append(ConfigOption(match[1], match[2], where))
         elif match := _NOT_SET.fullmatch(line):
-            options.append(Option(match[1], "n", where))
+            options.append(ConfigOption(match[1], "n", where))
         elif line and not line.startswith("#"):
             raise UsageError(
                 f"{where}: {line[:60]!r} is not an option",

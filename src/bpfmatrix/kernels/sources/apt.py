@@ -3,17 +3,20 @@
 import contextlib
 from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bpfmatrix.config.sources import AptSource
 from bpfmatrix.errors import UnreachableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
-from bpfmatrix.kernels.sources import apt_packages, package_files
-from bpfmatrix.kernels.sources.apt_archive import Archive
+from bpfmatrix.kernels.sources import apt_packages
 from bpfmatrix.kernels.sources.apt_packages import Deb
 from bpfmatrix.kernels.sources.source import IndexedSource, Offer
 from bpfmatrix.kernels.store import Store
+
+if TYPE_CHECKING:
+    from bpfmatrix.kernels.sources.apt_archive import Archive
 
 __all__ = ["AptKernel"]
 
@@ -34,6 +37,8 @@ class AptKernel(IndexedSource):
 
     def fetch(self, store: Store, progress: Progress, same: bool) -> KernelImage:
         """See KernelSource."""
+        from bpfmatrix.kernels.sources import package_files  # noqa: PLC0415 - see _archive
+
         archive = self._archive(store.cache)
         with contextlib.ExitStack() as held:
             held.enter_context(archive.locked())
@@ -104,7 +109,10 @@ class AptKernel(IndexedSource):
                     progress(f"{error.what}; using the index that was fetched last")
             return archive.debs()
 
-    def _archive(self, cache: Cache) -> Archive:
+    def _archive(self, cache: Cache) -> "Archive":
+        # A run of a cached kernel makes an AptKernel, and needs no archive.
+        from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415
+
         return Archive.of(cache, self.kernel, self.source)
 
 
