@@ -64,7 +64,7 @@ def test_invoke_lists_tasks_in_the_order_in_which_people_meet_them(three: ToolPr
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("task", [("run",), ("initramfs",), ("kernels.fetch",)])
+@pytest.mark.parametrize("task", [("run",), ("watch",), ("initramfs",), ("kernels.fetch",)])
 def test_invoke_suggests_the_kernel_that_was_meant(
     three: ToolProject, task: tuple[str, ...]
 ) -> None:

@@ -175,6 +175,7 @@ def test_the_options_of_a_debugger() -> None:
         ("run", {"binary": ["none/x"]}, "--binary none/x: no such file"),
         ("run", {"net": "x"}, "--net x: expected one of user, none"),
         ("matrix", {"jobs": "x"}, "--jobs x: expected a whole number"),
+        ("matrix", {"jobs": "-1"}, "--jobs -1: expected a number of machines"),
         ("debug", {"port": "x"}, "--port x: expected a whole number"),
         ("verify", {"map-size": ["=1"]}, "--map-size =1: expected NAME=VALUE"),
         ("bisect", {"good": "6.1"}, "--bad is missing"),
@@ -185,6 +186,15 @@ def test_a_wrong_value_names_its_option(command: str, typed: dict[str, Any], sen
     with pytest.raises(UsageError) as caught:
         read(COMMANDS[f"invoke {command}"], typed)
     assert sentence in caught.value.what
+
+
+def test_invoke_names_an_option_without_its_value_as_it_is_typed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        Program(namespace=namespace).run(["invoke", "run", "--kernel"])
+    assert caught.value.code == 1
+    assert "Flag --kernel needed value" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

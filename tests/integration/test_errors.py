@@ -37,6 +37,15 @@ def test_a_pattern_that_matches_nothing_is_an_error(
     assert "no test ran: --run 'TestNothing' matches none" in done.output
 
 
+def test_an_initramfs_that_can_not_be_written_is_an_error(
+    project: ToolProject, tmp_path: Path
+) -> None:
+    done = project.invoke("initramfs", "6.1", "--output", str(tmp_path / "none" / "x"))
+    assert done.status == 1
+    assert f"error: --output {tmp_path / 'none' / 'x'}: No such file or directory" in done.output
+    assert "Traceback" not in done.output
+
+
 def test_the_message_of_qemu_is_quoted(project: ToolProject) -> None:
     project.configure(qemu={"extra_args": ["-device", "no-such-device"]})
     done, run = project.run(project.script("x", "true"))

@@ -32,6 +32,14 @@ def test_the_modules_beside_a_script_that_it_imports_are_found(tmp_path: Path) -
     }
 
 
+def test_a_package_without_init_is_a_missing_module(tmp_path: Path) -> None:
+    (tmp_path / "namespace").mkdir()
+    (tmp_path / "namespace" / "inner.py").touch()
+    (tmp_path / "beside.py").touch()
+    (tmp_path / "main.py").write_text("import namespace.inner\nimport beside\n")
+    assert set(Script.find(tmp_path / "main.py").files) == {"main.py", "beside.py"}
+
+
 def test_a_script_that_does_not_compile_has_no_modules(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("def (:\n")
     assert set(Script.find(tmp_path / "main.py").files) == {"main.py"}

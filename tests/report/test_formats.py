@@ -1,10 +1,12 @@
 """Reports by the names of their formats: the JSON of merged results."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.report import formats, inputs
 from bpfmatrix.report.model import Kind, Result
 from tests.report.samples import several
@@ -20,3 +22,13 @@ def test_merged_results_are_read_back_as_they_were(
     found = {kind: [r.run for r in results if r.kind is kind] for kind in Kind}
     assert [result.run for result in again] == [*found[Kind.TEST], *found[Kind.PROGRAM]]
     assert json.loads(formats.render("json", again)) == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("path", ["folder", "file/report.json"])
+def test_a_report_that_can_not_be_written_is_an_error(tmp_path: Path, path: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("as it was")
+    with pytest.raises(BpfmatrixError, match=f"--output {tmp_path / path}: "):
+        formats.write("json", [], tmp_path / path)
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "as it was"

@@ -113,6 +113,13 @@ def _number(text: str) -> int:
         raise ValueError("expected a whole number") from None
 
 
+def _number_of_machines(text: str) -> int:
+    number = _number(text)
+    if number < 0:
+        raise ValueError("expected a number of machines, such as 2")
+    return number
+
+
 def _existing_file(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
@@ -163,7 +170,7 @@ JOBS = _value(
     "jobs",
     "N",
     "How many machines run at the same time. Default: what the host's cores and memory allow.",
-    _number,
+    _number_of_machines,
     "j",
 )
 

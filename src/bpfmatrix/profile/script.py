@@ -4,10 +4,24 @@ import modulefinder
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bpfmatrix.errors import UsageError
 
 __all__ = ["Script"]
+
+
+class _Finder(modulefinder.ModuleFinder):
+    """A finder to which a namespace package, a folder without `__init__.py`, is a missing module.
+
+    The one of CPython (seen in 3.11, 3.12 and 3.13) ends with an AttributeError at such a package.
+    """
+
+    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
+        try:
+            return super().find_module(name, path, parent)
+        except AttributeError:
+            raise ImportError(name) from None
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,7 @@ class Script:
             raise UsageError(f"{path}: no such script")
         path = path.absolute()
         # This searches the script's folder only. The guest's Python has the standard library.
-        finder = modulefinder.ModuleFinder(path=[str(path.parent)])
+        finder = _Finder(path=[str(path.parent)])
         found = [path]
         try:
             finder.run_script(str(path))

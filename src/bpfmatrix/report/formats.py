@@ -1,5 +1,6 @@
 """The formats of a report: which one the user asks for, and the report in that format."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -70,6 +71,7 @@ def write(format: str, results: Sequence[Result], path: Path, title: str = "") -
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it was not made, such as below a file
+            temporary.unlink()
         raise BpfmatrixError(f"--output {path}: {error.strerror}") from None
     return len(data)

@@ -5,6 +5,7 @@ import shutil
 from bpfmatrix.cli import options
 from bpfmatrix.cli.tasks.declaration import option_task, progress
 from bpfmatrix.cli.values import Values
+from bpfmatrix.errors import BpfmatrixError
 
 __all__ = ["clean", "ebpf", "initramfs", "test_binaries"]
 
@@ -47,7 +48,10 @@ def initramfs(values: Values) -> None:
     program = busybox.executable(kernel.arch, project.cache, progress)
     archive = archives.build(image, program, kernel.modules, project.cache)
     path = values[options.OUTPUT] or project.state / f"initramfs-{id}.cpio"
-    path.write_bytes(archive)
+    try:
+        path.write_bytes(archive)
+    except OSError as error:
+        raise BpfmatrixError(f"--output {path}: {error.strerror}") from None
     print_initramfs(project, path, archive)
 
 

@@ -43,6 +43,10 @@ class OptionArgument(Argument):
         self.usage = f"{letter}--{option.name}{value}"
         """How the option is typed, for the help text."""
 
+    def __repr__(self) -> str:
+        # invoke's messages have it: "Flag --kernel needed value and was not given one!"
+        return f"--{self.name}"
+
 
 class OptionTask(Task[Callable[..., None]]):
     """A task whose options are those of the table."""

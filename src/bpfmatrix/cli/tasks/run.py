@@ -59,6 +59,7 @@ def watch(values: Values) -> None:
     from bpfmatrix.suite.watch import watch as run_at_each_save
 
     project, id = Project.load(), values[options.ONE_KERNEL]
+    project.config.kernel(id)  # no save would make an unknown kernel known
     run_at_each_save(
         project, id, run_options(values), lambda: SuiteConsole(project, [id]), print_error
     )
