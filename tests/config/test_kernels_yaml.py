@@ -43,6 +43,8 @@ def changed(path: str, value: Any) -> str:
             'kernels.6.1.qemu.memroy: unknown key (did you mean "memory"?)',
         ),
         (changed("defaults/tiemout", {}), 'tiemout: unknown key (did you mean "timeout"?)'),
+        (changed("payload", None), "payload: expected a mapping"),
+        (changed("kernels", []), "kernels: expected a mapping"),
         (changed("kernel", {}), 'kernel: unknown key (did you mean "kernels"?)'),
         (changed("payload/go/modul", "x"), 'payload.go.modul: unknown key (did you mean "module"'),
         (changed("kernels/6.1/source/atp", {}), 'source.atp: unknown key (did you mean "apt"?)'),

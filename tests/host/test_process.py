@@ -53,10 +53,16 @@ def test_a_tied_process_ends_with_its_parent(by: str, last: str) -> None:
 
 def test_what_a_tool_said_last_is_its_reason() -> None:
     assert output(["echo", "a b"], "echo failed") == "a b\n"
-    failing = ["sh", "-c", "echo first >&2; echo 'the reason' >&2; exit 3"]
+    failing = [
+        "sh",
+        "-c",
+        "printf '%0300d\\n' 0 >&2; echo 'the cause' >&2; echo failed >&2; exit 3",
+    ]
     with pytest.raises(PayloadError) as caught:
         output(failing, "it failed", error=PayloadError)
-    assert caught.value.what == "it failed: the reason"
+    assert caught.value.what.startswith("it failed: 0")
+    assert caught.value.what.endswith("0\nthe cause\nfailed")
+    assert len(caught.value.what) == len("it failed: ") + 200
     with pytest.raises(BpfmatrixError, match="the command gave no reason"):
         output(["false"], "it failed")
     assert output(["sh", "-c", "echo $A"], "it failed", env={"A": "given"}) == "given\n"

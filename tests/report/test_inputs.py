@@ -29,9 +29,9 @@ def test_other_json_files_in_a_folder_are_ignored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "no result"),
+        ("", "not a file of results"),
         ("[]", "it has no kernel"),
-        ("[" * 100_000, "no result"),
+        ("[" * 100_000, "not a file of results"),
         ("null", "it has no kernel"),
         ('{"schema": 1}', "it has no kernel"),
         ('{"schema": 1, "runs": 5}', "it has no kernel"),

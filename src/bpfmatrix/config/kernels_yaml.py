@@ -79,6 +79,8 @@ def _messages(path: Path, error: ValidationError) -> Iterable[str]:
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             what = f"unknown key{suggestion(str(problem['loc'][-1]), _keys_at(problem['loc']))}"
+        elif problem["type"] in ("model_type", "dict_type"):
+            what = "expected a mapping"
         yield f"{path.name}: {where}: {what}" if where else f"{path.name}: {what}"
 
 

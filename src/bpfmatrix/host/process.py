@@ -60,8 +60,8 @@ def output(
 ) -> str:
     """Run a command to its end and return its standard output.
 
-    If its exit status is not 0, raise `error` with the text `failure` and the last line of the
-    command's standard error.
+    If its exit status is not 0, raise `error` with the text `failure` and the last 200 characters
+    of the command's standard error, for apt and dnf name the cause before their last line.
     """
     done = subprocess.run(
         command,
@@ -73,6 +73,6 @@ def output(
         check=False,
     )
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["the command gave no reason"]
-        raise error(f"{failure}: {lines[-1][-_REASON_CHARACTERS:]}")
+        reason = done.stderr.strip()[-_REASON_CHARACTERS:] or "the command gave no reason"
+        raise error(f"{failure}: {reason}")
     return done.stdout

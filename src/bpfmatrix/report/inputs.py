@@ -65,7 +65,7 @@ def _read(path: Path, strict: bool) -> Iterator[Result]:
         if not strict:
             return
         advice = "Name a result of matrix or verify, such as .bpfmatrix/results/<kernel>.json."
-        raise UsageError(f"{path}: this file is no result: {error}", advice) from None
+        raise UsageError(f"{path} is not a file of results: {error}", advice) from None
     yield from results
 
 
