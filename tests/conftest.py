@@ -1,5 +1,6 @@
 """Fixtures of all tests: a cache, a project of each kind, and a Go module with tests."""
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +15,11 @@ from tests.tool import ToolProject
 # Without a time limit for each example, since other tests may keep the machine busy.
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.load_profile("here")
+
+# A shell without job control lets `command &` ignore SIGINT, as do all processes that this starts.
+# Tests of Ctrl-C need the default.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
