@@ -130,9 +130,13 @@ def _rows(folder: Path, shown: str) -> Iterator[str]:
         places = [f"[{path.name}](../src/{PACKAGE}/{shown}/{path.name})" for path in others]
         yield f"| other files of {shown} | {', '.join(places)} |"
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and not (path / "__init__.py").exists() and path.name != "__pycache__":
-            names = ", ".join(one.name for one in sorted(path.iterdir()))
-            yield f"| [{shown}/{path.name}](../src/{PACKAGE}/{shown}/{path.name}) | {names} |"
+        # A folder that git no longer has may still hold Python's __pycache__.
+        names = (
+            [one.name for one in sorted(path.iterdir()) if _is_other(one)] if path.is_dir() else []
+        )
+        if names and not (path / "__init__.py").exists():
+            place = f"../src/{PACKAGE}/{shown}/{path.name}"
+            yield f"| [{shown}/{path.name}]({place}) | {', '.join(names)} |"
 
 
 def _is_other(path: Path) -> bool:

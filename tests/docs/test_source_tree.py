@@ -38,3 +38,21 @@ def test_only_what_stands_between_the_marks_is_replaced() -> None:
     assert source_tree._with_picture(written, "new") == written
     with pytest.raises(ValueError, match="lacks the marks"):
         source_tree._with_picture("no mark", "new")
+
+
+def test_only_files_of_the_source_are_listed(tmp_path: Path) -> None:
+    for name in (
+        "__init__.py",
+        "page/a.js",
+        "page/b.css",
+        "gone/__pycache__/a.pyc",
+        "a.py",
+        "init",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('"""What it is."""\n')
+    assert list(source_tree._rows(tmp_path, "vm")) == [
+        "| [vm/a.py](../src/bpfmatrix/vm/a.py) | What it is. |",
+        "| other files of vm | [init](../src/bpfmatrix/vm/init) |",
+        "| [vm/page](../src/bpfmatrix/vm/page) | a.js, b.css |",
+    ]
