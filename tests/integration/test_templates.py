@@ -213,7 +213,11 @@ def test_the_console_of_a_restored_guest_begins_with_its_boot(
 
 @pytest.mark.parametrize(
     "other",
-    [{"qemu": {"memory": "448M"}}, {"qemu": {"cpus": 1}}, {"qemu": {"extra_args": ["-name", "another"]}}],
+    [
+        {"qemu": {"memory": "448M"}},
+        {"qemu": {"cpus": 1}},
+        {"qemu": {"extra_args": ["-name", "another"]}},
+    ],
     ids=["memory", "cpus", "extra_args"],
 )
 def test_a_template_of_another_machine_is_not_used(
