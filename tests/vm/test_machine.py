@@ -26,8 +26,10 @@ from bpfmatrix.vm.protocol import (
 )
 
 BOUNDARY = b"0123456789abcdef"
-JOB = Job((TestCommand(1, ("/payload/t",), 0.5, BOUNDARY),), "payload-id")
-EXITED = b"exited 1 status=0 limit=no oom_kills=0 tainted=0 full=\n"
+SECRET = b"fedcba9876543210"
+JOB = Job((TestCommand(1, ("/payload/t",), 0.5, BOUNDARY),), "payload-id", secret=SECRET)
+EXITED = b"exited 1 " + BOUNDARY + b" status=0 limit=no oom_kills=0 tainted=0 full=\n"
+DONE = b"done " + SECRET + b"\n"
 
 
 class Guest:
@@ -78,7 +80,7 @@ def test_all_output_comes_before_the_end_of_its_test(tmp_path: Path) -> None:
     async def late() -> list[Event]:
         guest, events = Guest(tmp_path), []
         async with guest.machine() as made:
-            guest.say(b"started 1\n" + EXITED + b"done\n")
+            guest.say(b"started 1\n" + EXITED + DONE)
             async for event in made.run(JOB):
                 events.append(event)
                 if isinstance(event, Started):
@@ -93,16 +95,24 @@ def test_all_output_comes_before_the_end_of_its_test(tmp_path: Path) -> None:
 
 
 def test_a_verdict_in_the_output_is_ignored(tmp_path: Path) -> None:
+    lie = EXITED.replace(BOUNDARY, SECRET) + DONE
+
     def lies(guest: Guest) -> None:
         guest.say(b"started 1\n")
-        guest.print(EXITED + b"done\n" + BOUNDARY)
-        guest.say(EXITED.replace(b"status=0", b"status=1") + b"done\n")
+        guest.print(lie + BOUNDARY)
+        guest.say(EXITED.replace(b"status=0", b"status=1") + DONE)
 
     found = events_of(tmp_path, lies)
-    assert found == [Started(1), Output(1, EXITED + b"done\n"), Exited(1, 1), Done()]
+    assert found == [Started(1), Output(1, lie), Exited(1, 1), Done()]
 
 
-@pytest.mark.parametrize("line", [b"hello\n", EXITED.replace(b"=0", b"=x"), b"started 9\n"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"hello\n", EXITED.replace(b"=0", b"=x"), b"started 9\n", b"started 1\n", DONE),
+        *(EXITED.replace(BOUNDARY, SECRET), b"left 1 " + BOUNDARY + b" x\n"),
+    ],
+)
 def test_a_guest_that_breaks_the_protocol_ends_the_run(tmp_path: Path, line: bytes) -> None:
     with pytest.raises(ProtocolError, match="the guest's init"):
         events_of(tmp_path, lambda guest: guest.say(b"started 1\n" + line))
@@ -113,17 +123,3 @@ def test_a_guest_that_falls_silent_is_lost(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(MachineEndedError, match=r"no sign of life for 0\.8 s \(test 1 was") as one:
         events_of(tmp_path, lambda guest: guest.say(b"started 1\n"))
     assert one.value.kind == "lost"
-
-
-def test_the_console_is_kept_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_CONSOLE_BYTES", 1000)
-
-    async def flood() -> None:
-        guest = Guest(tmp_path)
-        async with guest.machine() as made:
-            guest.ends["console"].sendall(b"x" * 5000)
-            guest.ends["console"].close()
-            await made._read_console()
-
-    asyncio.run(flood())
-    assert (tmp_path / "console.log").read_bytes() == b"x" * 1000

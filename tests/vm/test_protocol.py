@@ -1,35 +1,41 @@
 import subprocess
+from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from bpfmatrix.vm.protocol import (
     CoreSplitter,
     Done,
+    Event,
     Exited,
     Job,
+    Left,
     OutputSplitter,
     ProtocolError,
     Ready,
+    Referee,
     Started,
     TestCommand,
     parse,
 )
 
-EXITED = "exited 3 status=1 limit=no oom_kills=0 tainted=0 full="
+EXITED = "exited 3 abc status=1 limit=no oom_kills=0 tainted=0 full="
 
 
 def exited(**changes: str) -> str:
     values = {"status": "1", "limit": "no", "oom_kills": "0", "tainted": "0", "full": ""}
-    return "exited 3 " + " ".join(f"{k}={v}" for k, v in {**values, **changes}.items())
+    return "exited 3 abc " + " ".join(f"{k}={v}" for k, v in {**values, **changes}.items())
 
 
 def test_what_the_guest_says() -> None:
     assert parse("ready 6.1.0-56-cloud-amd64") == Ready("6.1.0-56-cloud-amd64")
     assert parse("started 3") == Started(3)
     assert parse(EXITED) == Exited(3, status=1)
-    assert parse("done") == Done()
+    assert parse("done abc") == Done()
+    assert parse("ready 6.1.0 pvpanic") == Ready("6.1.0", reports_panics=True)
+    assert parse("left 3 abc a module was loaded: x") == Left(3, "a module was loaded: x")
 
 
 @pytest.mark.parametrize(
@@ -39,8 +45,9 @@ def test_what_the_guest_says() -> None:
         (exited(limit="yes"), Exited(3, 1, limit=True)),
         (exited(oom_kills="2"), Exited(3, 1, oom_kills=2)),
         (exited(tainted="128"), Exited(3, 1, oops=True)),
-        (exited(tainted="12929"), Exited(3, 1, oops=True)),
-        (exited(tainted="12801"), Exited(3, 1)),  # other taints: unsigned modules, warnings
+        (exited(tainted="12417"), Exited(3, 1, oops=True)),
+        (exited(tainted="512"), Exited(3, 1, warned=True)),
+        (exited(tainted="12289"), Exited(3, 1)),  # other taints, such as unsigned modules
         (exited(full="/tmp"), Exited(3, 1, full="/tmp")),
     ],
 )
@@ -51,8 +58,8 @@ def test_how_a_test_exited(line: str, event: Exited) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        *("", "x", "done 1", "ready", "ready a b", "started", "started x", "exited 3"),
-        *("exited x status=0", "exited 3 status=0", exited(status="x"), exited() + " stray"),
+        *("", "x", "done", "ready", "ready a b", "started", "started x", "exited 3", "left 3"),
+        *("exited x status=0", "exited 3 abc status=0", exited(status="x"), exited() + " stray"),
     ],
 )
 def test_what_the_guest_never_says(line: str) -> None:
@@ -76,7 +83,7 @@ def test_any_line_is_an_event_or_a_protocol_error(line: str) -> None:
     except ProtocolError as error:
         assert len(str(error)) < 1000  # noqa: PT017 - some are events
     else:
-        assert isinstance(event, Ready | Started | Exited | Done)
+        assert isinstance(event, Ready | Started | Exited | Left | Done)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +198,7 @@ environment() { :; }
 mount() { :; }
 payload() { :; }
 finish() { :; }
+compare() { :; }
 run() { (environment; printf '%s\0' "$@"; printf 'END\0'; env -0); }
 while IFS= read -r line; do
 	eval "$line"
@@ -210,7 +218,7 @@ def in_guest_shell(job: Job) -> tuple[list[str], dict[str, str]]:
     """Let the guest's shell read a job of one test; return the words of `run` and the variables."""
     done = subprocess.run(
         ["busybox", "ash", "-c", GUEST],
-        input="".join(f"{line}\n" for line in job.lines()).encode(),
+        input=f"{job.line()}\n".encode(),
         capture_output=True,
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
         check=True,
@@ -245,6 +253,51 @@ def test_a_limit_is_written_so_that_the_guests_sleep_reads_it(seconds: float, wo
 
 
 def test_a_job_mounts_the_payload_first_and_ends_the_machine() -> None:
-    lines = list(job(TestCommand(1, ("x",), 1), TestCommand(2, ("y",), 1), A="b").lines())
-    assert lines[0] == "payload 'the id'"
-    assert [line.split()[0] for line in lines[-3:]] == ["run", "run", "finish"]
+    line = job(TestCommand(1, ("x",), 1), TestCommand(2, ("y",), 1), A="b").line()
+    calls = [call.split()[0] for call in line.split("; ") if call != "}"]
+    assert calls == ["payload", "environment()", "note", "run", "undo", "run", "compare", "finish"]
+
+
+ONE, TWO = (TestCommand(n, ("x",), 1, b"boundary%d" % n) for n in (1, 2))
+REAL = [
+    Started(1),
+    Exited(1, 0, secret=b"boundary1"),
+    Left(1, "a module", secret=b"boundary1"),
+    Started(2),
+    Exited(2, 1, secret=b"boundary2"),
+    Done(b"secret"),
+]
+
+
+def checked(events: Sequence[Event]) -> None:
+    referee = Referee(Job((ONE, TWO), "id", secret=b"secret"))
+    for event in events:
+        referee.check(event)
+
+
+def test_what_init_says_is_accepted() -> None:
+    checked(REAL)
+
+
+@given(
+    position=st.integers(0, len(REAL)),
+    event=st.one_of(
+        st.builds(Started, st.integers(0, 3)),
+        st.builds(Exited, st.integers(0, 3), st.just(0), secret=st.binary(max_size=9)),
+        st.builds(Left, st.integers(0, 3), st.just("x"), secret=st.binary(max_size=9)),
+        st.builds(Done, st.binary(max_size=9)),
+        st.just(Ready("6.1")),
+    ),
+)
+@example(position=1, event=Exited(1, 0, secret=b"boundary2"))
+@example(position=2, event=Exited(1, 0, secret=b"boundary1"))  # the same, said again
+@example(position=5, event=Done(b"boundary2"))
+@example(position=1, event=Done(b"secret"))  # too early
+def test_whatever_another_process_says_is_refused(position: int, event: Event) -> None:
+    """A test does not know a secret before init has used it."""
+    # In its place, `started` is as good as the real one, which is then refused.
+    assume(not isinstance(event, Started) or event not in REAL[position : position + 2])
+    unused = [getattr(real, "secret", None) for real in REAL[position:5]]
+    assume(getattr(event, "secret", b"") not in unused or isinstance(event, Done))
+    with pytest.raises(ProtocolError, match="other than the guest's init"):
+        checked([*REAL[:position], event])

@@ -89,6 +89,13 @@ class _MachineSettings(_Model):
     """Kernel modules to load before the tests, besides those that the machine needs."""
     kernel_args: list[str] = []
     """Parameters appended to the kernel's command line."""
+    kernel_warnings: Literal["fail", "report", "ignore"] = "report"
+    """What becomes of a kernel's warnings, and of its reports of bugs, stalls and hung tasks, that
+    come while tests run: `fail` fails the run, `report` shows them, `ignore` does neither. An oops
+    always fails the test."""
+    isolation: Literal["kernel", "test"] = "kernel"
+    """`kernel`: all test binaries run in one guest, one after another, and what a binary leaves
+    behind is removed before the next one begins. `test`: each has a guest of its own."""
 
 
 class Defaults(_MachineSettings):
@@ -192,6 +199,8 @@ class Expectation(_Model):
     """eBPF programs of `invoke verify`: a name, or a pattern such as `on_*`."""
     test: str | None = Field(default=None, min_length=1)
     """Tests: a name, or a pattern such as `TestRing*`. Subtests are included."""
+    warning: str | None = Field(default=None, min_length=1)
+    """Warnings of the kernel: a pattern for the first line, such as `*suspicious RCU usage*`."""
     object: str | None = Field(default=None, min_length=1)
     """With `program`: only programs of this object, a path or a pattern. Default: any."""
     outcome: Literal["failed", "skipped"] = "failed"
@@ -215,8 +224,8 @@ class Expectation(_Model):
 
     @model_validator(mode="after")
     def _complete(self) -> "Expectation":
-        if (self.program is None) == (self.test is None):
-            raise ValueError("expected exactly one of: program, test")
+        if [self.program, self.test, self.warning].count(None) != 2:  # noqa: PLR2004
+            raise ValueError("expected exactly one of: program, test, warning")
         if self.object and not self.program:
             raise ValueError("object: needs a `program`")
         if self.until is not None and self.until_date is None and not self.until_release:

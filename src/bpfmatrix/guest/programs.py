@@ -1,6 +1,6 @@
 """The guest's own small programs, for what busybox lacks: one C file of guest/c for each.
 
-`executables` gives them for an architecture, as static ELF executables of less than 1 KB. A wheel
+`executables` gives them for an architecture, as small static ELF executables. A wheel
 brings them along (hatch_build.py); elsewhere clang builds each once, into the cache.
 """
 
@@ -25,9 +25,9 @@ _FLAGS = (
     *("-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror"),
     # No C library, no dynamic linker, and nothing that either would have to set up.
     *("-ffreestanding", "-nostdlib", "-static", "-fno-pic", "-fno-stack-protector"),
-    # Small files: no symbols, no unwind tables, no padding to whole pages.
-    *("-s", "-fno-asynchronous-unwind-tables", "-fno-ident"),
-    "-Wl,--build-id=none,-z,noseparate-code,-z,norelro",
+    # Small files: no symbols, no unwind tables, no unused functions, no padding to whole pages.
+    *("-s", "-fno-asynchronous-unwind-tables", "-fno-ident", "-ffunction-sections"),
+    "-Wl,--gc-sections,--build-id=none,-z,noseparate-code,-z,norelro",
 )
 
 

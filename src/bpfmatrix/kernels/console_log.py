@@ -1,6 +1,11 @@
 """The lines of a kernel's console that tell most of how it ended."""
 
-__all__ = ["last_lines", "telling_lines"]
+import re
+
+__all__ = ["PREFIX", "last_lines", "telling_lines"]
+
+PREFIX = re.compile(r"^(?:<\d+>)?(?:\[ *\d+\.\d+\])?(?:\[ *[CT]\d+\])? ?")
+"""What printk may put before a line: the level, the time, and the caller (CONFIG_PRINTK_CALLER)."""
 
 _SHOWN_LINES = 12
 # How the kernel begins to tell of its end, before its registers and a call trace (kernel/panic.c).

@@ -1,7 +1,7 @@
 """Expected failures and skips: which entries of `expect` in kernels.yaml apply to a result.
 
-`Expectations.of` selects the entries for one kernel. `of_test` and `of_program` then return the
-reason of the entry that applies to a test or an eBPF program, which becomes `expected` in its
+`Expectations.of` selects the entries for one kernel. `of_test`, `of_program`
+and `of_warning` then return the reason of the entry that applies, which becomes `expected` in its
 result. A result that has both `expected` and the outcome `passed` has passed unexpectedly.
 """
 
@@ -63,6 +63,11 @@ class Expectations:
                 and (expectation.object is None or fnmatch.fnmatchcase(object, expectation.object))
             ),
         )
+
+    def of_warning(self, title: str) -> str:
+        """Return the reason for a warning of the kernel; empty if none is expected."""
+        patterns = [(one.warning, one.reason) for one in self.active if one.warning is not None]
+        return next((why for known, why in patterns if fnmatch.fnmatchcase(title, known)), "")
 
     def _reason(self, outcome: Outcome, applies: Callable[[Expectation], bool]) -> str:
         for expectation in filter(applies, self.active):

@@ -14,8 +14,8 @@ from typing import Any
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.results import kernel_run, verification
-from bpfmatrix.results.kernel_run import KernelRun, TestResult
-from bpfmatrix.results.outcome import GuestRun, Outcome
+from bpfmatrix.results.kernel_run import KernelRun, Leftover, TestResult
+from bpfmatrix.results.outcome import GuestRun, KernelWarning, Outcome
 from bpfmatrix.results.verification import (
     Code,
     MapResult,
@@ -66,7 +66,15 @@ def read_run(path: Path) -> KernelRun:
     )
     data |= {"tests": tests, "outcome": Outcome(data["outcome"])}
     data |= {name: tuple(data.get(name, ())) for name in ("logs", "cores", "trace")}
+    data["leftovers"] = tuple(Leftover(**one) for one in data.get("leftovers", ()))
+    data["warnings"] = _warnings(data)
     return KernelRun(**data)
+
+
+def _warnings(data: dict[str, Any]) -> tuple[KernelWarning, ...]:
+    return tuple(
+        KernelWarning(**{**one, "lines": tuple(one["lines"])}) for one in data.get("warnings", ())
+    )
 
 
 def read_verification(path: Path) -> Verification:
@@ -105,6 +113,7 @@ def parse_verification(data: Any, name: str) -> Verification:
                 "outcome": Outcome(data["outcome"]),
                 "programs": tuple(parse_program(one) for one in data["programs"]),
                 "maps": tuple(MapResult(**one) for one in data["maps"]),
+                "warnings": _warnings(data),
             }
         )
     except (KeyError, TypeError, AttributeError) as error:

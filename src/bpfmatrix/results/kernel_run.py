@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from bpfmatrix.results.outcome import FINE, GuestRun, Outcome
 
-__all__ = ["SCHEMA", "KernelRun", "TestResult", "exit_status", "verdict"]
+__all__ = ["SCHEMA", "KernelRun", "Leftover", "TestResult", "exit_status", "verdict"]
 
 SCHEMA = 1
 
@@ -37,6 +37,16 @@ class TestResult:
 
 
 @dataclass(frozen=True)
+class Leftover:
+    """Something that an executable left behind in the guest, and that could not be removed."""
+
+    binary: str
+    """The executable."""
+    what: str
+    """What it is, such as `a kernel module was loaded: veth`."""
+
+
+@dataclass(frozen=True)
 class KernelRun(GuestRun):
     """The result of one run of the tests on one kernel."""
 
@@ -46,6 +56,8 @@ class KernelRun(GuestRun):
     trace: tuple[str, ...] = ()
     """The call trace of a panic or an oops, the innermost function first. Functions have their
     files and lines if the kernel's vmlinux with DWARF is available."""
+    leftovers: tuple[Leftover, ...] = ()
+    """What executables left behind for those that ran after them in the same guest."""
     logs: tuple[str, ...] = ()
     """The files with the complete output of the tests, as paths relative to kernels.yaml."""
     cores: tuple[str, ...] = ()

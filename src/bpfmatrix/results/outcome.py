@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["FINE", "GuestRun", "Outcome"]
+__all__ = ["FINE", "GuestRun", "KernelWarning", "Outcome"]
 
 
 class Outcome(enum.StrEnum):
@@ -27,6 +27,20 @@ class Outcome(enum.StrEnum):
 
 FINE = (Outcome.PASSED, Outcome.SKIPPED)
 """The outcomes that do not make a run fail."""
+
+
+@dataclass(frozen=True)
+class KernelWarning:
+    """A complaint of the kernel on its console: a warning, a lockdep or KASAN report, a stall."""
+
+    title: str
+    """Its first line, without the time."""
+    lines: tuple[str, ...] = ()
+    """Its first lines, with the title."""
+    during: str = ""
+    """The test, or the tests, that ran when it came; or the object that was being loaded."""
+    expected: str = ""
+    """The reason that `expect` in kernels.yaml gives for it; empty if it was not expected."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,8 @@ class GuestRun:
     """The duration of the whole run, from QEMU's start to its end."""
     started_at: str = ""
     """The time of the start, in ISO 8601 and UTC."""
+    warnings: tuple[KernelWarning, ...] = ()
+    """What the kernel complained of while the tests ran, or programs were loaded."""
     console: str = ""
     """The file of the kernel's console, a path relative to kernels.yaml."""
     tool_version: str = ""

@@ -109,25 +109,34 @@ class GuestSession:
         self._start = ""
         self._seconds_to_ready = 0.0
         self._release = ""
+        self._guests = 0
         self.console = console
         """The file that the kernel's console is written to."""
 
     @contextlib.asynccontextmanager
     async def begin(self, entered: EnteredGuest | None = None) -> AsyncIterator[EnteredGuest]:
-        """Give a guest that is ready for its job: `entered`, or else one that is started now."""
+        """Give a guest that is ready for its job: `entered`, or else one that is started now.
+
+        The console of a second guest of the session is in `console-2.log`, and so on.
+        """
         prepared, id = self._prepared, self._prepared.kernel.id
+        self._guests += 1
+        console = self.console
+        if self._guests > 1:
+            console = console.with_stem(f"{console.stem}-{self._guests}")
         entrance: contextlib.AbstractAsyncContextManager[EnteredGuest]
         if entered:
             entrance = contextlib.nullcontext(entered)
         else:
-            entrance = enter(self._project, prepared, self.console, self._observer)
+            entrance = enter(self._project, prepared, console, self._observer)
         self._observer.doing(id, "boot", "waiting for the guest")
         started = time.monotonic()
         async with entrance as ready:
-            self._start, self._release = ready.start, ready.machine.release
-            self._seconds_to_ready = time.monotonic() - started
-            detail = f"{self._start}, {prepared.accelerator}"
-            self._observer.step(id, "boot", detail, f"{self._seconds_to_ready:.2f} s")
+            if self._guests == 1:
+                self._start, self._release = ready.start, ready.machine.release
+                self._seconds_to_ready = time.monotonic() - started
+                detail = f"{self._start}, {prepared.accelerator}"
+                self._observer.step(id, "boot", detail, f"{self._seconds_to_ready:.2f} s")
             yield ready
 
     def facts(self) -> dict[str, Any]:

@@ -144,6 +144,9 @@ async def run_prepared(
     async def attend() -> None:
         async with session.begin(entered) as guest:
             await work.attend(guest)
+        while work.needs_another_guest:
+            async with session.begin() as guest:
+                await work.attend(guest)
 
     try:
         if work.needs_guest and (failure := await failure_of(attend(), work.limit_seconds)):

@@ -42,6 +42,11 @@ class Work(ABC, Generic[Result]):
         self.console = folder / "console.log"
         """The file that the kernel's console is written to."""
 
+    @property
+    def needs_another_guest(self) -> bool:
+        """Whether `attend` is to be called again, with a new guest."""
+        return False
+
     @abstractmethod
     async def attend(self, entered: EnteredGuest) -> None:
         """Give the guest its job, and take in its events until the job is done."""

@@ -30,6 +30,7 @@ def fingerprint(prepared: Prepared, commands: Iterable[tuple[str, TestCommand]])
         [(name, command.argv, command.limit_seconds) for name, command in commands],
         sorted(prepared.env.items()),
         prepared.kernel.timeout.model_dump(),
+        (prepared.kernel.isolation, prepared.kernel.kernel_warnings),
         # A failure is no longer expected when its expectation expires or is removed.
         [expectation.model_dump(mode="json") for expectation in expected.active],
         __version__,

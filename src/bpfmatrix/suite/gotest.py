@@ -85,6 +85,16 @@ class GoOutput:
         )
         self._reader = asyncio.create_task(self._read())
 
+    @property
+    def running(self) -> str:
+        """The tests that have begun and not ended, without those whose subtests run."""
+        names = [
+            name
+            for name in self._running
+            if not any(other.startswith(f"{name}/") for other in self._running)
+        ]
+        return ", ".join(names)
+
     async def feed(self, data: bytes) -> None:
         """Take the next bytes of the binary's output."""
         assert self._process is not None

@@ -56,6 +56,11 @@ class Recorder:
         if self._go:
             await self._go.start()
 
+    @property
+    def running(self) -> str:
+        """What runs in it: its name, or those of the Go tests that have begun and not ended."""
+        return (self._go.running if self._go else "") or self.name
+
     async def feed(self, data: bytes) -> None:
         """Take the next bytes of its output."""
         assert self._file is not None

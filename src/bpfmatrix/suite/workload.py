@@ -15,9 +15,10 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.payload.model import Executable, Payload
 from bpfmatrix.results import cache
 from bpfmatrix.results.expectations import Expectations
-from bpfmatrix.results.kernel_run import KernelRun, TestResult, verdict
-from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.kernel_run import KernelRun, Leftover, TestResult, verdict
+from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepared_facts
+from bpfmatrix.session.kernel_warnings import WarningCollector
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.project_payload import project_payload
@@ -26,7 +27,8 @@ from bpfmatrix.suite.core_files import CoreFiles
 from bpfmatrix.suite.fingerprint import fingerprint
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.recorder import Recorder
-from bpfmatrix.vm.protocol import CorePart, Exited, Output, Started, TestCommand
+from bpfmatrix.vm.machine import MachineEndedError
+from bpfmatrix.vm.protocol import CorePart, Exited, Left, Output, Started, TestCommand
 
 __all__ = ["SuiteWork", "SuiteWorkload", "test_commands"]
 
@@ -114,10 +116,17 @@ class SuiteWork(Work[KernelRun]):
         self._options = options
         self._observer = observer
         self._tests: list[TestResult] = []
+        self._waiting = commands
+        self._warnings = WarningCollector(prepared.kernel, prepared.image.version)
+        self._leftovers: list[Leftover] = []
         self._failure: tuple[Outcome, str] | None = None
         self._entered = False
         self._oops = False
-        self._console_bytes = 0
+        """Whether the kernel of the present guest had an oops."""
+        self._oopsed = False
+        """Whether the kernel of any guest had an oops."""
+        self._console, self._console_bytes = self.console, 0
+        """The console of the guest that ended early, or else of the last one."""
         self._core_files = CoreFiles(folder)
         self._expected = Expectations.of(prepared.kernel.expect, prepared.image.version)
         limit = limit_name or ("--timeout" if options.test_seconds else "timeout.test")
@@ -134,23 +143,56 @@ class SuiteWork(Work[KernelRun]):
 
     async def attend(self, entered: EnteredGuest) -> None:
         """See Work."""
-        id, recorders = self._prepared.kernel.id, self._recorders
+        id, recorders, console = self._prepared.kernel.id, self._recorders, entered.machine.console
         self._entered = True
-        job = self._prepared.job([command for _, command in self._commands])
-        async for event in entered.machine.run(job):
-            match event:
-                case Started():
-                    self._console_bytes = self._console_bytes or _size(entered.console)
-                    self._observer.doing(id, "test", recorders[event.id].name)
-                    await recorders[event.id].start()
-                case Output():
-                    await recorders[event.id].feed(event.data)
-                case CorePart():
-                    self._core_files.feed(event)
-                case Exited():
-                    newly = event.oops and not self._oops
-                    self._oops = event.oops
-                    await recorders[event.id].close(dataclasses.replace(event, oops=newly))
+        commands, self._waiting = self._of_next_guest()
+        job = self._prepared.job([command for _, command in commands])
+        console.take()  # what the kernel printed while it booted
+        self._oops, running = False, ""
+        if not self._failure:
+            self._console, self._console_bytes = entered.console, _size(entered.console)
+        try:
+            async for event in entered.machine.run(job):
+                self._warnings.feed(console.take(), running)
+                match event:
+                    case Started():
+                        self._observer.doing(id, "test", recorders[event.id].name)
+                        await recorders[event.id].start()
+                        running = recorders[event.id].running
+                    case Output():
+                        await recorders[event.id].feed(event.data)
+                        running = recorders[event.id].running
+                    case CorePart():
+                        self._core_files.feed(event)
+                    case Exited():
+                        self._warnings.see_taint(event.warned, running)
+                        newly = event.oops and not self._oops
+                        self._oops = event.oops
+                        self._oopsed = self._oopsed or event.oops
+                        await recorders[event.id].close(dataclasses.replace(event, oops=newly))
+                        running = recorders[event.id].name
+                    case Left():
+                        self._leftovers.append(Leftover(recorders[event.id].name, event.what))
+        except MachineEndedError as ended:
+            if not self._isolated:
+                raise
+            await self.fail(Outcome(ended.kind), ended.reason)
+        finally:
+            self._warnings.feed(console.take(), running)
+
+    @property
+    def _isolated(self) -> bool:
+        return self._prepared.kernel.isolation == "test"
+
+    def _of_next_guest(self) -> tuple[TestCommands, TestCommands]:
+        """Return the commands that the next guest runs, and those that wait for another one."""
+        count = 1 if self._isolated else len(self._waiting)
+        return self._waiting[:count], self._waiting[count:]
+
+    @property
+    def needs_another_guest(self) -> bool:
+        """See Work."""
+        return bool(self._waiting)
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """See Work."""
@@ -162,7 +204,7 @@ class SuiteWork(Work[KernelRun]):
             Outcome.PANIC: f"panic{after}: {reason}",
             Outcome.LOST: f"machine lost{after}: {reason}",
         }
-        self._failure = (outcome, reasons.get(outcome, reason))
+        self._failure = self._failure or (outcome, reasons.get(outcome, reason))
 
     def close(self) -> None:
         """See Work."""
@@ -172,7 +214,10 @@ class SuiteWork(Work[KernelRun]):
 
     def result(self, session: GuestSession) -> KernelRun:
         """See Work."""
+        warnings = self._warnings.close()
         outcome, reason = self._failure or verdict(self._tests)
+        if outcome in FINE and (failure := self._warnings.failure()):
+            outcome, reason = Outcome.FAILED, failure
         if self._options.run and not self._failure and not self._tests:
             reason = f"no test ran: --run {self._options.run!r} matches none"
         relative, logs = self._project.relative, [r.log for r in self._recorders.values()]
@@ -182,8 +227,10 @@ class SuiteWork(Work[KernelRun]):
             reason,
             **session.facts(),
             tests=tuple(self._tests),
-            console=relative(session.console),
-            trace=self._trace(session) if outcome is Outcome.PANIC or self._oops else (),
+            warnings=warnings,
+            leftovers=tuple(self._leftovers),
+            console=relative(self._console),
+            trace=self._trace() if outcome is Outcome.PANIC or self._oopsed else (),
             console_bytes_before_tests=self._console_bytes,
             logs=tuple(relative(log) for log in logs if log.exists()),
             cores=tuple(map(relative, self._core_files.found)),
@@ -191,12 +238,12 @@ class SuiteWork(Work[KernelRun]):
         self._keep_executables()
         return run
 
-    def _trace(self, session: GuestSession) -> tuple[str, ...]:
+    def _trace(self) -> tuple[str, ...]:
         """Return the call trace of a panic or an oops while the tests ran."""
         from bpfmatrix.kernels.symbols import call_trace, debug_info  # noqa: PLC0415 - seldom needed
 
         try:
-            text = session.console.read_bytes()[self._console_bytes :]
+            text = self._console.read_bytes()[self._console_bytes :]
         except OSError:
             return ()
         frames = call_trace.find(text.decode(errors="replace"))

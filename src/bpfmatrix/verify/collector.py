@@ -76,6 +76,12 @@ class Collector:
         return str(self._messages).strip()
 
     @property
+    def loading(self) -> str:
+        """The programs that have begun to be loaded and have no result yet."""
+        keys = sorted(self._started - self._results.keys())
+        return ", ".join(f"{object}: {program}" for object, program in keys)
+
+    @property
     def programs(self) -> tuple[ProgramResult, ...]:
         """The results, in the order of the objects and of the programs in them."""
         order = {key: number for number, key in enumerate(self._known())}

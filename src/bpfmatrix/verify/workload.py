@@ -19,6 +19,7 @@ from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, Verification, verdict
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepared_facts
+from bpfmatrix.session.kernel_warnings import WarningCollector
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import MatrixWorkload, Work
@@ -144,6 +145,7 @@ class VerifyWork(Work[Verification]):
         self._details = details
         self._failure: tuple[Outcome, str] | None = None
         self._oops = False
+        self._warnings = WarningCollector(kernel, version)
         judge = Judge(
             options.max_insns or project.config.verify.max_insns,
             Expectations.of(kernel.expect, version),
@@ -165,15 +167,22 @@ class VerifyWork(Work[Verification]):
         id = self._prepared.kernel.id
         groups = {command.id: group for group, command in self._commands}
         job = self._prepared.job([command for _, command in self._commands])
-        async for event in entered.machine.run(job):
-            match event:
-                case Started():
-                    text = counted(len(groups[event.id].places), "object")
-                    self._observer.doing(id, "load", text)
-                case Output():
-                    self._collector.feed(event.data)
-                case Exited():
-                    self._close_loader(groups[event.id], event)
+        console = entered.machine.console
+        console.take()  # what the kernel printed while it booted
+        try:
+            async for event in entered.machine.run(job):
+                self._warnings.feed(console.take(), self._collector.loading)
+                match event:
+                    case Started():
+                        text = counted(len(groups[event.id].places), "object")
+                        self._observer.doing(id, "load", text)
+                    case Output():
+                        self._collector.feed(event.data)
+                    case Exited():
+                        self._warnings.see_taint(event.warned, "")
+                        self._close_loader(groups[event.id], event)
+        finally:
+            self._warnings.feed(console.take(), self._collector.loading)
 
     def _skip_too_old(self) -> None:
         while self._too_old:
@@ -216,6 +225,8 @@ class VerifyWork(Work[Verification]):
             outcome, reason = failure
             collector.abandon(*_ENDED.get(outcome, (Outcome.ERROR, Code.NOT_RUN)), reason)
         outcome, reason = failure or verdict(collector.programs)
+        if outcome in FINE and (warned := self._warnings.failure()):
+            outcome, reason = Outcome.FAILED, warned
         if self._oops and outcome in FINE:
             outcome, reason = Outcome.FAILED, "the kernel had an oops while programs were loaded"
         verification = Verification(
@@ -225,6 +236,7 @@ class VerifyWork(Work[Verification]):
             **session.facts(),
             programs=collector.programs,
             maps=tuple(collector.maps),
+            warnings=self._warnings.close(),
             console=self._project.relative(console) if console.exists() else "",
         )
         self._details[verification.kernel] = Details(collector.lines, collector.left_out)

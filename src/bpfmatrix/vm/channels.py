@@ -20,13 +20,12 @@ class Channels:
 
     def __init__(self, ours: dict[str, socket.socket]) -> None:
         self.qmp = ours["qmp"]
+        self.console = ours["console"]
         self.ours = ours
         self._writers: list[asyncio.StreamWriter] = []
 
     async def open(self) -> None:
-        """Open the console and the control port as streams of the running event loop."""
-        self.console, writer = await asyncio.open_connection(sock=self.ours["console"])
-        self._writers.append(writer)
+        """Open the control port as a stream of the running event loop."""
         self.control, self.control_writer = await asyncio.open_connection(sock=self.ours["control"])
         self._writers.append(self.control_writer)
 

@@ -20,6 +20,7 @@ from qemu.qmp import QMPClient, QMPError
 from bpfmatrix.errors import MachineError
 from bpfmatrix.vm import parts
 from bpfmatrix.vm.channels import Channels
+from bpfmatrix.vm.console import Console
 from bpfmatrix.vm.folders import FolderDevice
 from bpfmatrix.vm.protocol import (
     CoreSplitter,
@@ -31,6 +32,7 @@ from bpfmatrix.vm.protocol import (
     OutputSplitter,
     ProtocolError,
     Ready,
+    Referee,
     Session,
     Started,
     parse,
@@ -47,12 +49,20 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 _GRACE_SECONDS = 15.0
 # If core files are kept, the guest also waits for them (`patience` in guest/init).
 _CORE_SECONDS = 20.0
-# How much of the console is kept, so that a kernel that floods it does not fill the disk.
-_CONSOLE_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 16
 # How long to wait for the last bytes on the channels of a QEMU that has ended.
 _LAST_WORDS_SECONDS = 2.0
 _STATE_FD = "state"
+
+# The reasons of QEMU's SHUTDOWN event (ShutdownCause in qapi/run-state.json).
+_SHUTDOWNS = {
+    "guest-reset": "the guest ended its machine (guest-reset)",
+    "guest-shutdown": "the guest ended its machine (guest-shutdown)",
+    "guest-panic": "the guest ended its machine (guest-panic)",
+    "host-signal": "QEMU was ended by a signal (SIGTERM, SIGINT or SIGHUP)",
+    "host-qmp-quit": "QEMU was told to quit by its monitor",
+    "host-error": "QEMU ended because of an error of the host",
+}
 
 # What the readers of a job's channels pass on; None is the end of the control port.
 _JobQueue = asyncio.Queue[Event | ProtocolError | None]
@@ -83,7 +93,8 @@ class Machine:
     ) -> None:
         self._process = process
         self._channels = channels
-        self._console = console
+        self.console = Console(channels.console, console)
+        """The console of the kernel."""
         self._limited = limited
         self._qmp = QMPClient("bpfmatrix")
         self._qmp_connected = asyncio.Event()
@@ -91,6 +102,9 @@ class Machine:
         self._migration: asyncio.Queue[str] = asyncio.Queue()
         """The status in each MIGRATION event of QEMU; `lost` when the monitor is closed."""
         self._panicked = False
+        """Whether QEMU's pvpanic device was told of a panic."""
+        self._reports_panics = False
+        """Whether the guest's kernel has the driver of that device; known when it is ready."""
         self._shutdown = ""
         """The reason in QEMU's SHUTDOWN event."""
         self._stderr = b""
@@ -105,7 +119,7 @@ class Machine:
 
     async def run(self, job: Job) -> AsyncIterator[Event]:
         """Give the guest its job, and yield the events. A test's output comes before its Exited."""
-        self.send(*job.lines())
+        self.send(job.line())
         events: _JobQueue = asyncio.Queue(maxsize=64)
         await self._channels.open_output()
         if job.core_boundary:
@@ -114,7 +128,7 @@ class Machine:
         begun = {test.id: asyncio.Event() for test in job.tests}
         closed = {test.id: asyncio.Event() for test in job.tests}
         self._spawn(self._read_output(OutputSplitter(job.tests), events, begun, closed))
-        self._spawn(self._read_control(events, begun, closed))
+        self._spawn(self._read_control(Referee(job), events, begun, closed))
         grace = _GRACE_SECONDS + (_CORE_SECONDS if job.core_boundary else 0.0)
         limit, doing = grace, "the job's start"
         while True:
@@ -143,10 +157,10 @@ class Machine:
 
         The caller reads and writes the command's streams, which are the sockets of `streams`.
         """
-        self.send(*session.lines())
+        self.send(session.line())
         async for event in self._control_events():
             match event:
-                case Exited():
+                case Exited(secret=secret) if secret == session.boundary:
                     return event
                 case Started():
                     pass
@@ -197,14 +211,14 @@ class Machine:
 
     async def _read_control(
         self,
+        referee: Referee,
         events: _JobQueue,
         begun: dict[int, asyncio.Event],
         closed: dict[int, asyncio.Event],
     ) -> None:
         try:
             async for event in self._control_events():
-                if isinstance(event, Started | Exited) and event.id not in closed:
-                    raise ProtocolError(f"the guest's init spoke of a test {event.id}")
+                referee.check(event)
                 if isinstance(event, Exited):
                     await closed[event.id].wait()
                     while self._core_files < event.core_files and not self._core_files_closed:
@@ -288,8 +302,9 @@ class Machine:
 
     def watch(self, devices: Iterable[FolderDevice]) -> None:
         """Start to read the machine's channels, and to watch the servers of its folders."""
+        self.console.open()
         self._last_words = [
-            self._spawn(self._read_console()),
+            self._spawn(self._closed_console()),
             self._spawn(self._read_stderr()),
             self._spawn(self._follow_qmp()),
         ]
@@ -299,8 +314,9 @@ class Machine:
     async def wait_until_ready(self) -> None:
         """Wait until the guest says that it is up."""
         match event := await anext(self._control_events(), None):
-            case Ready(release=release):
+            case Ready(release=release, reports_panics=reports_panics):
                 self.release = release
+                self._reports_panics = reports_panics
             case None:
                 raise await self._why_it_ended()
             case _:
@@ -335,14 +351,8 @@ class Machine:
             case "MIGRATION":
                 self._migration.put_nowait(str(data["status"]))
 
-    async def _read_console(self) -> None:
-        size = 0
-        with self._console.open("ab", buffering=0) as file:
-            while data := await self._channels.console.read(_CHUNK_BYTES):
-                # If the disk is full, go on reading: the guest would wait for the reader.
-                with contextlib.suppress(OSError):
-                    file.write(data[: max(0, _CONSOLE_BYTES - size)])
-                size += len(data)
+    async def _closed_console(self) -> None:
+        await self.console.closed.wait()
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
@@ -359,18 +369,34 @@ class Machine:
         with contextlib.suppress(TimeoutError):
             last_words = asyncio.gather(*self._last_words, return_exceptions=True)
             await asyncio.wait_for(last_words, _LAST_WORDS_SECONDS)
-        words = panic_message(self._console.read_text(errors="replace"))
-        if self._panicked or (self._shutdown == "guest-reset" and words):
-            return MachineEndedError("panic", words or "the kernel panicked")
+        if self._panicked or self._panicked_by_its_words():
+            return MachineEndedError("panic", self._panic_reason())
         said = self._stderr.decode(errors="replace").strip().splitlines()
         if self._server_failure:
             return MachineError(self._server_failure)
         if self._shutdown:
-            return MachineEndedError("lost", f"the guest ended its machine ({self._shutdown})")
+            return MachineEndedError("lost", _SHUTDOWNS.get(self._shutdown, self._shutdown))
         if status > 0:
             last = said[-1] if said else f"exit status {status}"
             return MachineError(f"QEMU refused to run: {last}", "Check qemu: in kernels.yaml.")
+        if status == 0:
+            return MachineEndedError("lost", "QEMU ended without saying why (exit status 0)")
         return MachineEndedError("lost", f"QEMU died of signal {-status}")
+
+    def _panicked_by_its_words(self) -> bool:
+        """Tell whether the console has to decide, and says that the kernel panicked.
+
+        The console decides only for a kernel that can't report panics to QEMU, and before init has
+        loaded the driver that does. A test can write the words of a panic to /dev/kmsg.
+        """
+        reset = self._shutdown == "guest-reset" and not self._reports_panics
+        return reset and bool(panic_message(self.console.text()))
+
+    def _panic_reason(self) -> str:
+        words = panic_message(self.console.text()) or "the kernel panicked"
+        if self._panicked or not self.release:
+            return words
+        return f"{words} (a guess by the console: the kernel has no pvpanic driver)"
 
     async def _follow_server(self, device: FolderDevice) -> None:
         """End the machine if the server of a folder ends, since the guest would wait for ever."""
@@ -403,6 +429,7 @@ class Machine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(Exception):  # QEMU has closed its end, which is an error here
             await self._qmp.disconnect()
+        self.console.close()
         self._channels.close()
 
 

@@ -1,11 +1,18 @@
 """The protocol between host and guest, as data: nothing here needs a socket or a process.
 
-The guest's side is `guest/init`. On the port `bpfmatrix.control` the guest says `ready RELEASE`.
+The guest's side is `guest/init`. On the port `bpfmatrix.control` the guest says `ready RELEASE`,
+and `pvpanic` if the kernel reports its panics to QEMU.
 The host then writes lines that the guest's shell evaluates, each with quoted words; the guest
-answers `started ID`, `exited ID key=value...` and `done`. The port `bpfmatrix.output` carries the
-outputs of the tests, one after another. Each ends with the boundary that the host gave with the
-test: 128 random bits, which no test knows. A verdict only ever comes from an `exited` line; nothing
+answers `started ID`, `exited ID BOUNDARY key=value...`, `left ID BOUNDARY TEXT` and `done SECRET`.
+The port `bpfmatrix.output` carries the outputs of the tests, one after another. Each ends with the
+boundary that the host gave with the test. A verdict only ever comes from an `exited` line; nothing
 on another port can be one.
+
+Boundaries and secrets are 128 random bits, and no test knows them. Tests may be root, so they can
+write to the control port too. `Referee` therefore accepts a line that decides something only in its
+place, and only with the secret that the host gave for it: whoever else writes to the port makes the
+run `lost`. A job is a single line, so init has read all of it before the first test starts, and
+whoever reads from the port finds nothing there.
 
 Instead of tests, a machine can be given a `Session`: one command that is connected to the host's
 own streams or terminal. Its output comes on `bpfmatrix.output`, and its standard error on
@@ -33,10 +40,12 @@ __all__ = [
     "Exited",
     "GuestError",
     "Job",
+    "Left",
     "Output",
     "OutputSplitter",
     "ProtocolError",
     "Ready",
+    "Referee",
     "Session",
     "Started",
     "TestCommand",
@@ -50,6 +59,7 @@ __all__ = [
 
 # Bits of /proc/sys/kernel/tainted (Documentation/admin-guide/tainted-kernels.rst).
 _TAINT_DIED = 1 << 7  # "kernel died recently, i.e. there was an OOPS or BUG"
+_TAINT_WARNED = 1 << 9  # "kernel issued warning"
 
 
 def new_boundary() -> bytes:
@@ -89,16 +99,24 @@ class Job:
     """Functions of the guest's init to call before the tests, with their arguments."""
     core_boundary: bytes | None = None
     """The boundary after each core file; None if core files are not kept."""
+    secret: bytes = field(default_factory=new_boundary)
+    """What init says with its last word."""
 
-    def lines(self) -> Iterator[str]:
-        """Give the lines for the control port, without line breaks."""
+    def line(self) -> str:
+        """Return the line for the control port, without a line break."""
+        return "; ".join(self._calls())
+
+    def _calls(self) -> Iterator[str]:
         yield from _preparation(self.payload_id, self.setup, self.env)
         if self.core_boundary:
             yield _quoted(["cores", self.core_boundary.decode()])
+        if len(self.tests) > 1:
+            yield "note"
         for test in self.tests:
             words = ["run", str(test.id), _seconds(test.limit_seconds), test.boundary.decode()]
             yield _quoted([*words, *test.argv])
-        yield "finish"
+            yield "compare" if test is self.tests[-1] else "undo"
+        yield _quoted(["finish", self.secret.decode()])
 
 
 @dataclass(frozen=True)
@@ -116,12 +134,12 @@ class Session:
     """Whether its standard error has a port of its own, or goes where its output goes."""
     boundary: bytes = field(default_factory=new_boundary)
 
-    def lines(self) -> Iterator[str]:
-        """Give the lines for the control port, without line breaks."""
-        yield from _preparation(self.payload_id, self.setup, self.env)
+    def line(self) -> str:
+        """Return the line for the control port, without a line break."""
         size = "{} {}".format(*self.size) if self.size else ""
         errors = "apart" if self.errors_apart else "joined"
-        yield _quoted(["session", self.boundary.decode(), size, errors, *self.argv])
+        session = _quoted(["session", self.boundary.decode(), size, errors, *self.argv])
+        return "; ".join((*_preparation(self.payload_id, self.setup, self.env), session))
 
 
 def _preparation(
@@ -172,6 +190,8 @@ class Ready:
     """The guest is up. `release` is what `uname -r` prints there."""
 
     release: str
+    reports_panics: bool = False
+    """Whether its kernel has the driver of QEMU's pvpanic device."""
 
 
 @dataclass(frozen=True)
@@ -202,10 +222,14 @@ class Exited:
     """How many processes the kernel's OOM killer killed while it ran."""
     oops: bool = False
     """Whether the kernel had an oops, in this test or in an earlier one."""
+    warned: bool = False
+    """Whether the kernel printed a warning (WARN) since it was booted."""
     full: str = ""
     """The mount point of a file system of the guest that was full when the test failed, or `""`."""
     core_files: int = 0
     """How many core files the machine has sent so far; they came before this event."""
+    secret: bytes = field(default=b"", compare=False, repr=False)
+    """What only init knows: the boundary of the test."""
 
     @property
     def reason(self) -> str:
@@ -226,8 +250,21 @@ class Exited:
 
 
 @dataclass(frozen=True)
+class Left:
+    """Something that a test has left behind in the guest, and that could not be removed."""
+
+    id: int
+    what: str
+    secret: bytes = field(default=b"", compare=False, repr=False)
+    """What only init knows: the boundary of the test."""
+
+
+@dataclass(frozen=True)
 class Done:
     """The guest has finished its job."""
+
+    secret: bytes = field(default=b"", compare=False, repr=False)
+    """What only init knows: the secret of the job."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +279,7 @@ class CorePart:
     last: bool = False
 
 
-Event = Ready | Started | Output | CorePart | Exited | Done
+Event = Ready | Started | Output | CorePart | Exited | Left | Done
 
 
 def parse(line: str) -> Event:
@@ -254,21 +291,28 @@ def parse(line: str) -> Event:
         match line.split():
             case ["ready", release]:
                 return Ready(release)
+            case ["ready", release, "pvpanic"]:
+                return Ready(release, reports_panics=True)
             case ["started", id]:
                 return Started(int(id))
-            case ["exited", id, *pairs]:
+            case ["exited", id, secret, *pairs]:
                 values = dict(pair.split("=", 1) for pair in pairs)
+                taint = int(values["tainted"])
                 return Exited(
                     int(id),
                     status=int(values["status"]),
                     limit=values["limit"] == "yes",
                     oom_kills=int(values["oom_kills"]),
-                    oops=bool(int(values["tainted"]) & _TAINT_DIED),
+                    oops=bool(taint & _TAINT_DIED),
+                    warned=bool(taint & _TAINT_WARNED),
                     full=values["full"],
                     core_files=int(values.get("cores", "0")),
+                    secret=secret.encode(),
                 )
-            case ["done"]:
-                return Done()
+            case ["left", id, secret, *what]:
+                return Left(int(id), " ".join(what), secret.encode())
+            case ["done", secret]:
+                return Done(secret.encode())
             case ["wrong", *what]:
                 raise ProtocolError(" ".join(what))
             case ["unable", *what]:
@@ -276,6 +320,46 @@ def parse(line: str) -> Event:
     except (ValueError, KeyError):
         pass
     raise ProtocolError(f"the guest's init said {line[:200]!r}")
+
+
+class Referee:
+    """Checks that the events of a job come from init: in their order, and with their secrets."""
+
+    def __init__(self, job: Job) -> None:
+        self._waiting = list(job.tests)
+        self._running: TestCommand | None = None
+        self._ended: TestCommand | None = None
+        self._secret = job.secret
+
+    def check(self, event: Event) -> None:
+        """Take the next event of the control port; ProtocolError if init can't have said it."""
+        match event:
+            case Started(id=id) if self._running is None and self._next == id:
+                self._running = self._waiting.pop(0)
+            case Exited(id=id, secret=secret) if self._is(self._running, id, secret):
+                self._running, self._ended = None, self._running
+            case Left(id=id, secret=secret) if self._is(self._ended, id, secret):
+                pass
+            case Done(secret=secret) if not (self._waiting or self._running):
+                if not secrets.compare_digest(secret, self._secret):
+                    raise self._forged(event)
+            case _:
+                raise self._forged(event)
+
+    @property
+    def _next(self) -> int | None:
+        return self._waiting[0].id if self._waiting else None
+
+    @staticmethod
+    def _is(test: TestCommand | None, id: int, secret: bytes) -> bool:
+        if test is None or test.id != id:
+            return False
+        return secrets.compare_digest(secret, test.boundary)
+
+    def _forged(self, event: Event) -> ProtocolError:
+        return ProtocolError(
+            f"a process other than the guest's init wrote to the control port: {event}"
+        )
 
 
 class OutputSplitter:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the guest's small programs have in place of a C library: the entry point and system calls.
+ * What the guest's small programs have in place of a C library: the entry point, system calls, and
+ * the few functions on memory and text that they need.
  *
  * A program includes this header and defines main; what main returns is its exit status. Another
  * architecture needs one more block below: the numbers of its system calls (the kernel's
@@ -11,39 +12,73 @@
 
 #if defined(__x86_64__)
 
-enum { SYS_ioctl = 16, SYS_exit = 60, SYS_openat = 257 };
+enum {
+	SYS_read = 0,
+	SYS_write = 1,
+	SYS_close = 3,
+	SYS_ioctl = 16,
+	SYS_nanosleep = 35,
+	SYS_getpid = 39,
+	SYS_socket = 41,
+	SYS_exit = 60,
+	SYS_kill = 62,
+	SYS_umount2 = 166,
+	SYS_getdents64 = 217,
+	SYS_openat = 257,
+	SYS_mkdirat = 258,
+	SYS_unlinkat = 263,
+	SYS_bpf = 321
+};
 
-/* A C function expects a return address on the stack. At the entry point there is none, so
- * the stack is not aligned as the compiler assumes.
+/* The kernel leaves argc at the stack pointer, with the arguments above it, and the stack is aligned
+ * to 16 bytes there (System V ABI, Process Initialization). A call keeps that alignment.
  */
-#define ENTRY_POINT __attribute__((force_align_arg_pointer))
+#define START_CODE "mov %rsp, %rdi\n\tcall start_program\n"
 
 /* Makes a system call; returns its result, or an error number with a minus sign. */
-static inline long system_call(long number, long first, long second, long third)
+static inline long system_call(long number, long first, long second, long third, long fourth)
 {
+	register long r10 __asm__("r10") = fourth;
 	long result;
 
 	__asm__ volatile("syscall"
 			 : "=a"(result)
-			 : "a"(number), "D"(first), "S"(second), "d"(third)
+			 : "a"(number), "D"(first), "S"(second), "d"(third), "r"(r10)
 			 : "rcx", "r11", "memory");
 	return result;
 }
 
 #elif defined(__aarch64__)
 
-enum { SYS_ioctl = 29, SYS_openat = 56, SYS_exit = 93 };
+enum {
+	SYS_ioctl = 29,
+	SYS_mkdirat = 34,
+	SYS_unlinkat = 35,
+	SYS_umount2 = 39,
+	SYS_openat = 56,
+	SYS_close = 57,
+	SYS_getdents64 = 61,
+	SYS_read = 63,
+	SYS_write = 64,
+	SYS_exit = 93,
+	SYS_nanosleep = 101,
+	SYS_kill = 129,
+	SYS_getpid = 172,
+	SYS_socket = 198,
+	SYS_bpf = 280
+};
 
-#define ENTRY_POINT
+#define START_CODE "mov x0, sp\n\tbl start_program\n"
 
-static inline long system_call(long number, long first, long second, long third)
+static inline long system_call(long number, long first, long second, long third, long fourth)
 {
 	register long x8 __asm__("x8") = number;
 	register long x0 __asm__("x0") = first;
 	register long x1 __asm__("x1") = second;
 	register long x2 __asm__("x2") = third;
+	register long x3 __asm__("x3") = fourth;
 
-	__asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
+	__asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
 	return x0;
 }
 
@@ -51,12 +86,34 @@ static inline long system_call(long number, long first, long second, long third)
 #error "guest.h has no system calls of this architecture"
 #endif
 
-int main(void);
+/* The same values on all architectures: the kernel's include/uapi/linux/fcntl.h, and
+ * asm-generic/fcntl.h (O_DIRECTORY differs on arm64).
+ */
+enum { AT_FDCWD = -100, O_RDONLY = 0, O_WRONLY = 1, O_CREAT = 0100, O_TRUNC = 01000 };
 
-ENTRY_POINT __attribute__((noreturn)) void _start(void)
+int main(int count, char **words);
+
+__attribute__((used, noreturn)) void start_program(long *stack)
 {
-	system_call(SYS_exit, main(), 0, 0);
+	system_call(SYS_exit, main((int)stack[0], (char **)(stack + 1)), 0, 0, 0);
 	__builtin_unreachable();
+}
+
+__asm__(".globl _start\n_start:\n\t" START_CODE);
+
+/* The compiler may call these two for code that does not. */
+__attribute__((no_builtin, unused)) void *memcpy(void *to, const void *from, unsigned long size)
+{
+	for (unsigned long at = 0; at < size; at++)
+		((char *)to)[at] = ((const char *)from)[at];
+	return to;
+}
+
+__attribute__((no_builtin, unused)) void *memset(void *to, int byte, unsigned long size)
+{
+	for (unsigned long at = 0; at < size; at++)
+		((char *)to)[at] = (char)byte;
+	return to;
 }
 
 #endif

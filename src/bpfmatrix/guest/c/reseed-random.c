@@ -10,14 +10,16 @@
  */
 #include "guest.h"
 
-/* The kernel's include/uapi/linux/fcntl.h, and linux/random.h: _IO('R', 7), since Linux 4.14. */
-enum { AT_FDCWD = -100, O_RDONLY = 0, RNDRESEEDCRNG = 0x5207 };
+/* The kernel's include/uapi/linux/random.h: _IO('R', 7), since Linux 4.14. */
+enum { RNDRESEEDCRNG = 0x5207 };
 
-int main(void)
+int main(int count, char **words)
 {
-	long device = system_call(SYS_openat, AT_FDCWD, (long)"/dev/urandom", O_RDONLY);
+	long device = system_call(SYS_openat, AT_FDCWD, (long)"/dev/urandom", O_RDONLY, 0);
 
+	(void)count;
+	(void)words;
 	if (device < 0)
 		return -device;
-	return -system_call(SYS_ioctl, device, RNDRESEEDCRNG, 0);
+	return -system_call(SYS_ioctl, device, RNDRESEEDCRNG, 0, 0);
 }

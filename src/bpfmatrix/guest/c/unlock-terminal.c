@@ -10,9 +10,11 @@
 /* The kernel's include/uapi/asm-generic/ioctls.h: _IOW('T', 0x31, int). */
 enum { STDIN = 0, TIOCSPTLCK = 0x40045431 };
 
-int main(void)
+int main(int count, char **words)
 {
 	int locked = 0;
 
-	return -system_call(SYS_ioctl, STDIN, TIOCSPTLCK, (long)&locked);
+	(void)count;
+	(void)words;
+	return -system_call(SYS_ioctl, STDIN, TIOCSPTLCK, (long)&locked, 0);
 }

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.host import tools
+from bpfmatrix.kernels.console_log import PREFIX
 from bpfmatrix.kernels.symbols import Symbols, elf
 
 __all__ = ["Frame", "find", "formatted", "located"]
 
-# What printk may put before a line: the level, the time, and the caller (CONFIG_PRINTK_CALLER).
-_PREFIX = re.compile(r"^(?:<\d+>)?(?:\[ *\d+\.\d+\])?(?:\[ *[CT]\d+\])? ?")
 # The first line of an oops or a panic, on x86_64 and on arm64.
 _BEGIN = re.compile(
     r"Kernel panic - not syncing|^BUG: |^Oops|^Unable to handle kernel|^general protection fault"
@@ -64,7 +63,7 @@ def find(console: str) -> list[Frame]:
     Frames that the kernel marks as unreliable, with a `?`, are left out.
     """
     frames: list[Frame] = []
-    lines = [_PREFIX.sub("", line.rstrip("\r")) for line in console.splitlines()]
+    lines = [PREFIX.sub("", line.rstrip("\r")) for line in console.splitlines()]
     begin = next((number for number, line in enumerate(lines) if _BEGIN.search(line)), None)
     if begin is None:
         return []

@@ -1,0 +1,57 @@
+"""The warnings of a kernel while its guest works: collected, and judged by kernels.yaml."""
+
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.host.text import counted
+from bpfmatrix.kernels.console_reports import ConsoleReport, ReportScanner
+from bpfmatrix.results.expectations import Expectations
+from bpfmatrix.results.outcome import KernelWarning
+
+__all__ = ["WarningCollector"]
+
+_UNSEEN = "WARNING: the kernel is tainted by a warning that its console does not show"
+# So that a kernel that never stops to complain does not fill the results.
+_KEPT = 100
+
+
+class WarningCollector:
+    """Collects what one kernel complains of (`kernel_warnings` in kernels.yaml)."""
+
+    def __init__(self, kernel: KernelConfig, version: str) -> None:
+        """`version` is the kernel's upstream release, such as `6.1.192`."""
+        self._policy = kernel.kernel_warnings
+        self._expected = Expectations.of(kernel.expect, version)
+        self._scanner = ReportScanner()
+        self._found: list[ConsoleReport] = []
+        self._tainted: bool | None = None
+
+    def feed(self, console: bytes, during: str) -> None:
+        """Take what the kernel printed while `during` ran."""
+        self._found += self._scanner.feed(console, during)
+
+    def see_taint(self, warned: bool, during: str) -> None:
+        """Take whether the kernel is tainted by a warning, after `during` has ended.
+
+        The first time that it is, and the console has no warning, one is added: a process that is
+        root can silence the console.
+        """
+        self._found += self._scanner.close()
+        if warned and not self._tainted and not self._found:
+            self._found.append(ConsoleReport((_UNSEEN,), during))
+        self._tainted = warned
+
+    def close(self) -> tuple[KernelWarning, ...]:
+        """Return all of them, in their order; none if they are to be ignored."""
+        self._found += self._scanner.close()
+        if self._policy == "ignore":
+            return ()
+        return tuple(
+            KernelWarning(one.title, one.lines, one.during, self._expected.of_warning(one.title))
+            for one in self._found[:_KEPT]
+        )
+
+    def failure(self) -> str:
+        """Return why these warnings make the run fail; empty if they do not."""
+        unexpected = [one for one in self.close() if not one.expected]
+        if self._policy != "fail" or not unexpected:
+            return ""
+        return f"{counted(len(unexpected), 'kernel warning')}, the first: {unexpected[0].title}"
