@@ -61,6 +61,13 @@ class ToolProject:
             "from bpfmatrix.sessions import register\n\nregister()\n"
         )
 
+    def expect(self, **entry: str) -> None:
+        """Add an entry to `expect:` of kernels.yaml."""
+        path = self.root / "kernels.yaml"
+        data = yaml.safe_load(path.read_text())
+        data.setdefault("expect", []).append(entry)
+        path.write_text(yaml.safe_dump(data, sort_keys=False))
+
     def script(self, name: str, text: str) -> str:
         """Write an executable script for the guest's shell, as a whole; return its name."""
         path = self.root / name

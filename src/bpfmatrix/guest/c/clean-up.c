@@ -37,6 +37,7 @@ struct text {
 
 static struct text noted, found;
 static const char *prefix;
+static int reported;
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
@@ -212,13 +213,15 @@ static void pause(void)
 	system_call(SYS_nanosleep, (long)time, 0, 0, 0);
 }
 
-/* ---- what the host is told --------------------------------------------------------------------- */
+/* ---- what the host is told ---------------------------------------------------------------------
+ */
 
 /* Prints a line of up to three parts, whose control characters become spaces. */
 static void report(const char *first, const char *second, const char *third)
 {
 	static struct text line;
 
+	reported = 1;
 	line.size = 0;
 	append(&line, prefix);
 	append(&line, " ");
@@ -504,14 +507,16 @@ static void add_pin(const char *path, const struct entry *entry)
 
 /* sysctls that change by themselves, that do something when they are read, or that init sets. */
 static const char *const unsteady[] = {
-	"debug/",	   "dev/cdrom/",       "fs/aio-nr",	  "fs/dentry-state",
-	"fs/file-nr",	   "fs/inode-",	       "fs/mqueue/",	  "fs/quota/",
-	"kernel/core_p",   "kernel/hostname",  "kernel/keys/",	  "kernel/ns_last_pid",
-	"kernel/pty/",	   "kernel/random/",   "kernel/seccomp/", "kernel/tainted",
-	"kernel/unprivileged_userns_apparmor", "net/ipv4/conf/",  "net/ipv4/neigh/",
-	"net/ipv4/route/", "net/ipv6/conf/",   "net/ipv6/neigh/", "net/ipv6/route/",
-	"net/netfilter/",  "net/nf_conntrack", "vm/compact",	  "vm/drop_caches",
-	"vm/stat_refresh",
+	"debug/",	   "dev/cdrom/",       "fs/aio-nr",
+	"fs/dentry-state", "fs/file-nr",       "fs/inode-",
+	"fs/mqueue/",	   "fs/quota/",	       "kernel/core_p",
+	"kernel/hostname", "kernel/keys/",     "kernel/ns_last_pid",
+	"kernel/pty/",	   "kernel/random/",   "kernel/sched_domain/",
+	"kernel/seccomp/", "kernel/tainted",   "kernel/unprivileged_userns_apparmor",
+	"net/ipv4/conf/",  "net/ipv4/neigh/",  "net/ipv4/route/",
+	"net/ipv6/conf/",  "net/ipv6/neigh/",  "net/ipv6/route/",
+	"net/netfilter/",  "net/nf_conntrack", "vm/compact",
+	"vm/drop_caches",  "vm/stat_refresh",
 };
 
 static void add_sysctl(const char *path, const struct entry *entry)
@@ -776,7 +781,8 @@ static void end_processes(void)
 	report("a process can't be ended", "", "");
 }
 
-/* Removes eBPF programs that are attached without a process, until none newer than `after` is left. */
+/* Removes eBPF programs that are attached without a process, until none newer than `after` is left.
+ */
 static void detach_programs(unsigned int after, unsigned int maps_after)
 {
 	struct object_info info;
@@ -801,7 +807,8 @@ static void detach_programs(unsigned int after, unsigned int maps_after)
 		pause();
 	}
 	close_file(object_of(BPF_PROG_GET_FD_BY_ID, left, &info));
-	report("the eBPF program ", info.name[0] ? info.name : "without a name", " is still loaded");
+	report("the eBPF program ", info.name[0] ? info.name : "without a name",
+	       " is still loaded");
 }
 
 static void remove_probes(const char *path)
@@ -866,7 +873,7 @@ static void report_gone(char *line)
 
 static void undo(void)
 {
-	/* The last two lines of a state: the ids of the newest eBPF program and map. */
+	/* See note() for the last two lines of a state. */
 	const char *maps = noted.bytes + noted.size - 1, *programs;
 
 	while (maps[-1] != '\n')
@@ -889,26 +896,31 @@ static void undo(void)
 	detach_programs(number_of(programs + 2), number_of(maps + 2));
 }
 
+/* Writes the state as it is now, with two lines at its end: the newest eBPF program and map. */
+static int note(const char *path)
+{
+	look_at_removable();
+	look_at_settings();
+	add_last_id("i ", BPF_PROG_GET_NEXT_ID);
+	add_last_id("i ", BPF_MAP_GET_NEXT_ID);
+	return found.full || write_file(path, O_CREAT | O_TRUNC, found.bytes, found.size);
+}
+
 int main(int count, char **words)
 {
 	long size;
 
 	if (count < 3)
 		return 1;
-	netlink = system_call(SYS_socket, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE, 0);
-	if (equal(words[1], "note")) {
-		look_at_removable();
-		look_at_settings();
-		add_last_id("i ", BPF_PROG_GET_NEXT_ID);
-		add_last_id("i ", BPF_MAP_GET_NEXT_ID);
-		return found.full || write_file(words[2], O_CREAT | O_TRUNC, found.bytes, found.size);
-	}
+	if (equal(words[1], "note"))
+		return note(words[2]);
 	size = count < 4 ? -1 : read_file(words[2], noted.bytes, sizeof(noted.bytes));
 	if (size <= 0)
 		return 1;
 	noted.size = size;
 	prefix = words[3];
 	if (equal(words[1], "undo")) {
+		netlink = system_call(SYS_socket, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE, 0);
 		undo();
 		look_at_removable();
 		compares_all = 1;
@@ -918,5 +930,6 @@ int main(int count, char **words)
 	for_each_new(&noted, &found, report_gone);
 	if (compares_all)
 		for_each_new(&noted, &found, set_back);
-	return 0;
+	/* What stays is reported once, and not again after each test that follows. */
+	return compares_all && reported ? note(words[2]) : 0;
 }

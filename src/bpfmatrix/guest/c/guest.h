@@ -30,8 +30,8 @@ enum {
 	SYS_bpf = 321
 };
 
-/* The kernel leaves argc at the stack pointer, with the arguments above it, and the stack is aligned
- * to 16 bytes there (System V ABI, Process Initialization). A call keeps that alignment.
+/* The kernel leaves argc at the stack pointer, with the arguments above it, and the stack is
+ * aligned to 16 bytes there (System V ABI, Process Initialization). A call keeps that alignment.
  */
 #define START_CODE "mov %rsp, %rdi\n\tcall start_program\n"
 

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* A program that keeps its processor busy for four seconds. bpf_loop needs Linux 5.17. */
+#include "common.h"
+
+#define SECONDS 4
+#define MOST_ROUNDS (1 << 23) /* BPF_MAX_LOOPS of the kernel's kernel/bpf/bpf_iter.c */
+
+static long inner(__u32 index, void *until)
+{
+	return bpf_ktime_get_ns() > *(__u64 *)until;
+}
+
+static long outer(__u32 index, void *until)
+{
+	bpf_loop(MOST_ROUNDS, inner, until, 0);
+	return bpf_ktime_get_ns() > *(__u64 *)until;
+}
+
+SEC("socket")
+int busy(void *context)
+{
+	__u64 until = bpf_ktime_get_ns() + SECONDS * 1000000000ULL;
+
+	bpf_loop(MOST_ROUNDS, outer, &until, 0);
+	return 0;
+}
