@@ -97,6 +97,20 @@ def test_the_check_finds_what_is_there(project: ToolProject, hostile: Path) -> N
         assert f"a{'n' if what[0] == 'e' else ''} {what}" in test.output
 
 
+def test_what_struct_ops_registered_is_unregistered(project: ToolProject, hostile: Path) -> None:
+    target = project.root / "structops.bpf.o"
+    compile_object(HERE / "objects/structops.bpf.c", target)
+    files = {"hostile": str(hostile), "structops.bpf.o": target.name}
+    project.configure(payload={**NO_PAYLOAD, "files": files})
+    control = "/proc/sys/net/ipv4/tcp_available_congestion_control"
+    done, run = project.run(
+        project.script("registers", f"/payload/hostile register && grep calm {control}"),
+        project.script("sees_none", f"! grep calm {control}"),
+    )
+    assert run.outcome is Outcome.PASSED, done.output
+    assert run.leftovers == ()
+
+
 @pytest.mark.parametrize("kernel", ["5.10", "7.3"])
 def test_a_process_that_escapes_prints_nothing_into_the_next_log(
     project: ToolProject, kernel: str

@@ -5,6 +5,7 @@
 //	hostile check    exit with 1, and say why, if anything of that is there
 //	hostile forge    take the control port from init, and report a pass in init's name
 //	hostile listen   take the control port from init, and print what can be read from it
+//	hostile register register a congestion control that stays without a process (struct_ops)
 //	hostile lock-up  make the kernel complain of a processor that does not schedule
 package main
 
@@ -38,7 +39,8 @@ const (
 func main() {
 	log.SetFlags(0)
 	modes := map[string]func() error{
-		"leave": leave, "check": check, "forge": forge, "listen": listen, "lock-up": lockUp,
+		"leave": leave, "check": check, "forge": forge, "listen": listen,
+		"register": register, "lock-up": lockUp,
 		marker: func() error { time.Sleep(time.Hour); return nil },
 	}
 	if err := modes[os.Args[1]](); err != nil {
@@ -277,6 +279,23 @@ func listen() error {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return unix.SetNonblock(port, false)
+}
+
+func register() error {
+	spec := must(ebpf.LoadCollectionSpec("/payload/structops.bpf.o"))
+	// Without this flag, it is not registered by a link, which would end with this process, but as
+	// soon as it is in the map.
+	spec.Maps["calm"].Flags &^= unix.BPF_F_LINK
+	objects, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return err
+	}
+	defer objects.Close()
+	known := must(os.ReadFile("/proc/sys/net/ipv4/tcp_available_congestion_control"))
+	if !strings.Contains(string(known), "calm") {
+		return fmt.Errorf("it is not registered: %s", known)
+	}
+	return nil
 }
 
 // lockUp runs an eBPF program that keeps a processor busy for seconds, while the kernel watches for
