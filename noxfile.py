@@ -73,9 +73,10 @@ CHECKS = (
     ("invoke", "docs", "--check"),
     ("node_modules/.bin/biome", "ci", "--error-on-warnings"),
     ("make", "--no-print-directory", "-C", "ebpf", "check-format"),
-    ("gofmt", "-d", "support"),
+    ("gofmt", "-d", "support", "tests/integration/hostile"),
     ("go", "vet", "-C", "support", "./..."),
     ("go", "vet", "-C", "support", "-tags", "integration", "./..."),
+    ("go", "vet", "-C", "tests/integration/hostile", "./..."),
 )
 
 

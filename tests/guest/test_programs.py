@@ -153,7 +153,9 @@ def own_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_changed_source_is_built_again(own_sources: Path, cache: Cache, name: str) -> None:
     before, known = programs.executables(HERE, cache), programs.digest(HERE)
     path = own_sources / name
-    path.write_text(path.read_text().replace("TIOCSPTLCK,", "0,").replace("(stack + 1)), 0", "(stack + 1)), 7"))
+    path.write_text(
+        path.read_text().replace("TIOCSPTLCK,", "0,").replace("(stack + 1)), 0", "(stack + 1)), 7")
+    )
     assert programs.executables(HERE, cache)["unlock-terminal"] != before["unlock-terminal"]
     assert programs.digest(HERE) != known
 

@@ -1,4 +1,4 @@
-"""Tests that leave things behind, forge their verdict, or make the kernel complain, on real kernels.
+"""Tests that leave things behind, forge their verdict, or make a real kernel complain.
 
 What they do is in the Go program `hostile/`.
 """
@@ -200,9 +200,7 @@ def test_a_panic_that_only_the_console_tells_is_a_guess(project: ToolProject) ->
     for script in ("echo c >/proc/sysrq-trigger; sleep 600", FORGED_PANIC):
         _, run = project.run(project.script("ends_it", script))
         assert run.outcome is Outcome.PANIC
-        assert run.reason.endswith(
-            " (a guess by the console: the kernel has no pvpanic driver)"
-        )
+        assert run.reason.endswith(" (a guess by the console: the kernel has no pvpanic driver)")
 
 
 def test_a_hung_task_is_reported(project: ToolProject) -> None:

@@ -11,9 +11,7 @@ from bpfmatrix.vm import console
 from bpfmatrix.vm.console import Console
 
 
-def with_console(
-    path: Path, use: Callable[[Console, socket.socket], Awaitable[None]]
-) -> None:
+def with_console(path: Path, use: Callable[[Console, socket.socket], Awaitable[None]]) -> None:
     """Let `use` have a console and the other end of its socket."""
 
     async def run() -> None:

@@ -259,7 +259,7 @@ def test_a_job_mounts_the_payload_first_and_ends_the_machine() -> None:
 
 
 ONE, TWO = (TestCommand(n, ("x",), 1, b"boundary%d" % n) for n in (1, 2))
-REAL = [
+REAL: list[Event] = [
     Started(1),
     Exited(1, 0, secret=b"boundary1"),
     Left(1, "a module", secret=b"boundary1"),

@@ -224,7 +224,7 @@ class Expectation(_Model):
 
     @model_validator(mode="after")
     def _complete(self) -> "Expectation":
-        if [self.program, self.test, self.warning].count(None) != 2:  # noqa: PLR2004
+        if [self.program, self.test, self.warning].count(None) != 2:
             raise ValueError("expected exactly one of: program, test, warning")
         if self.object and not self.program:
             raise ValueError("object: needs a `program`")

@@ -1,4 +1,4 @@
-"""What the kernel complains of on its console: warnings, lockdep, KASAN, stalls, hung tasks, oopses.
+"""What the kernel complains of on its console: warnings, lockdep, KASAN, stalls, oopses.
 
 A `ReportScanner` is fed the console in pieces, and gives a `ConsoleReport` for each complaint. They
 are text, which a process that is root can write too (to /dev/kmsg), so they are never a verdict by

@@ -374,14 +374,14 @@ class Machine:
         said = self._stderr.decode(errors="replace").strip().splitlines()
         if self._server_failure:
             return MachineError(self._server_failure)
-        if self._shutdown:
-            return MachineEndedError("lost", _SHUTDOWNS.get(self._shutdown, self._shutdown))
-        if status > 0:
+        if not self._shutdown and status > 0:
             last = said[-1] if said else f"exit status {status}"
             return MachineError(f"QEMU refused to run: {last}", "Check qemu: in kernels.yaml.")
-        if status == 0:
-            return MachineEndedError("lost", "QEMU ended without saying why (exit status 0)")
-        return MachineEndedError("lost", f"QEMU died of signal {-status}")
+        if self._shutdown:
+            reason = _SHUTDOWNS.get(self._shutdown, f"QEMU ended ({self._shutdown})")
+        else:
+            reason = f"QEMU died of signal {-status}" if status else "QEMU ended without a reason"
+        return MachineEndedError("lost", reason)
 
     def _panicked_by_its_words(self) -> bool:
         """Tell whether the console has to decide, and says that the kernel panicked.
