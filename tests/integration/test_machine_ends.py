@@ -100,7 +100,18 @@ def started(project: ToolProject, name: str) -> bool:
     return (project.root / f".bpfmatrix/results/6.1/{name}.log").exists()
 
 
-def test_a_killed_qemu_is_a_lost_machine(project: ToolProject) -> None:
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (signal.SIGKILL, "QEMU died of signal 9"),
+        (signal.SIGSEGV, "QEMU died of signal 11"),
+        # QEMU ends in good order then, with the status 0.
+        (signal.SIGTERM, "QEMU was ended by a signal (SIGTERM, SIGINT or SIGHUP)"),
+    ],
+)
+def test_a_killed_qemu_is_a_lost_machine(
+    project: ToolProject, sent: signal.Signals, reason: str
+) -> None:
     words = (
         "--binary",
         project.script("before", "true"),
@@ -110,10 +121,10 @@ def test_a_killed_qemu_is_a_lost_machine(project: ToolProject) -> None:
     process = project.start("run", "--kernel", "6.1", *words)
     wait_until(lambda: started(project, "x"), "the test runs")
     [qemu] = qemus_of(project)
-    os.kill(qemu, signal.SIGKILL)
+    os.kill(qemu, sent)
     done, run = project.finish(process), project.result()
     assert run.outcome is Outcome.LOST
-    assert run.reason == "machine lost after 1 test: QEMU died of signal 9"
+    assert run.reason == f"machine lost after 1 test: {reason}"
     assert by_name(run)["x"].outcome is Outcome.LOST
     assert done.status == 1
 

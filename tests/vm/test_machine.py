@@ -123,3 +123,19 @@ def test_a_guest_that_falls_silent_is_lost(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(MachineEndedError, match=r"no sign of life for 0\.8 s \(test 1 was") as one:
         events_of(tmp_path, lambda guest: guest.say(b"started 1\n"))
     assert one.value.kind == "lost"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [("exit 0", "QEMU ended without a reason"), ("kill -BUS $$", "QEMU died of signal 7")],
+)
+def test_a_qemu_that_ends_without_a_word(tmp_path: Path, command: str, reason: str) -> None:
+    async def end() -> Exception:
+        guest = Guest(tmp_path)
+        async with guest.machine() as made:
+            made._process = await asyncio.create_subprocess_shell(command)
+            return await made._why_it_ended()
+
+    error = asyncio.run(end())
+    assert isinstance(error, MachineEndedError)
+    assert (error.kind, error.reason) == ("lost", reason)
