@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bpfmatrix.results import files
 from bpfmatrix.results.outcome import Outcome
 
 from ..tool import NO_PAYLOAD, ToolProject, by_name
@@ -259,3 +260,16 @@ def test_a_warning_that_the_console_does_not_show_is_still_reported(project: Too
     [warning] = run.warnings
     assert warning.title.startswith("WARNING: the kernel is tainted by a warning")
     assert warning.during == "taints"
+
+
+def test_a_warning_while_programs_are_loaded_is_in_the_verification(project: ToolProject) -> None:
+    compile_object(HERE / "objects/busy.bpf.c", project.root / "busy.bpf.o")
+    project.configure(kernel_args=["sysctl.kernel.watchdog_thresh=1"], kernel_warnings="fail")
+    done = project.invoke("verify", "busy.bpf.o", "--attach", "--kernels", "6.1")
+    verification = files.read_verification(project.root / ".bpfmatrix/verify/6.1.json")
+    assert [program.outcome for program in verification.programs] == [Outcome.PASSED] * 2
+    assert "BUG: soft lockup" in verification.warnings[0].title
+    assert "busy_once" in verification.warnings[0].during
+    assert verification.outcome is Outcome.FAILED
+    assert verification.warnings[0].title in done.output
+    assert done.status == 1

@@ -79,7 +79,7 @@ class Collector:
     def loading(self) -> str:
         """The programs that have begun to be loaded and have no result yet."""
         keys = sorted(self._started - self._results.keys())
-        return ", ".join(f"{object}: {program}" for object, program in keys)
+        return ", ".join(f"{object}: {program}" for object, program in keys if program)
 
     @property
     def programs(self) -> tuple[ProgramResult, ...]:

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* A program that keeps its processor busy for four seconds. bpf_loop needs Linux 5.17. */
+/* Programs that keep their processor busy for eight seconds. bpf_loop needs Linux 5.17. */
 #include "common.h"
 
-#define SECONDS 4
+#define SECONDS 8
 #define MOST_ROUNDS (1 << 23) /* BPF_MAX_LOOPS of the kernel's kernel/bpf/bpf_iter.c */
 
 static long inner(__u32 index, void *until)
@@ -16,11 +16,25 @@ static long outer(__u32 index, void *until)
 	return bpf_ktime_get_ns() > *(__u64 *)until;
 }
 
-SEC("socket")
-int busy(void *context)
+static int be_busy(void)
 {
 	__u64 until = bpf_ktime_get_ns() + SECONDS * 1000000000ULL;
 
 	bpf_loop(MOST_ROUNDS, outer, &until, 0);
 	return 0;
+}
+
+SEC("socket")
+int busy(void *context)
+{
+	return be_busy();
+}
+
+int calls;
+
+/* When it is attached, the first system call of any process takes that long. */
+SEC("raw_tp/sys_enter")
+int busy_once(void *context)
+{
+	return calls++ ? 0 : be_busy();
 }
