@@ -151,9 +151,9 @@ def print_checks(found: Sequence[Check]) -> bool:
     console.print()
     for check in broken:
         if not check.fix.startswith(_INSTALL):
-            console.print(f"{check.name}: {check.fix}", markup=False)
+            console.print(f"{check.name}: {check.fix}")
     if packages:
-        console.print(_INSTALL + " ".join(packages), markup=False)
+        console.print(_INSTALL + " ".join(packages))
     elif not broken:
         console.print("ready")
     return not broken

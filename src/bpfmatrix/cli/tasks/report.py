@@ -28,6 +28,7 @@ take_words("report", options.FILES)
 )
 def report(values: Values) -> None:
     """Show the results of runs and verifications: as a table, JSON, JUnit, Markdown or HTML."""
+    from bpfmatrix.cli.console import say
     from bpfmatrix.config.project import Project
     from bpfmatrix.report import formats, inputs
 
@@ -44,7 +45,7 @@ def report(values: Values) -> None:
         _print(format, results)
         return
     size = formats.write(format, results, path, project.root.name)
-    print(f"{project.relative(path.resolve())}  {size / 1e3:.0f} kB")
+    say(f"{project.relative(path.resolve())}  {size / 1e3:.0f} kB")
 
 
 def _print(format: str, results: "Sequence[Result]") -> None:
