@@ -144,7 +144,7 @@ def test_any_name_and_reason_are_shown_as_they_are(text: str) -> None:
 
 
 HOSTILE = (
-    "\x1b[2J\x1b]0;owned\x07",
+    "\x1b[2J\x1b]0;owned\x1b\\",
     "::error::boo",
     "##vso[task.complete]",
     "##teamcity[x]",

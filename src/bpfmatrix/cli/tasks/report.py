@@ -10,6 +10,7 @@ from bpfmatrix.cli.tasks.declaration import option_task
 from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.text import without_commands
 
 if TYPE_CHECKING:
     from bpfmatrix.report.model import Result
@@ -56,4 +57,7 @@ def _print(format: str, results: "Sequence[Result]") -> None:
     if format == "table":
         make_console().print(table.render(Matrix.of(results)))
     else:
-        sys.stdout.write(formats.render(format, results))
+        text = formats.render(format, results)
+        # Two `#` are only in strings of JSON, where the first one can be escaped.
+        is_json = format == "json"
+        sys.stdout.write(text.replace("##", "\\u0023#") if is_json else without_commands(text))

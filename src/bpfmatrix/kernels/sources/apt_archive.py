@@ -104,7 +104,7 @@ class Archive:
         if not (self.folder / "apt.conf").exists():
             return []
         text = [
-            self._output(["/usr/lib/apt/apt-helper", "cat-file", file])
+            self._output(["/usr/lib/apt/apt-helper", "cat-file", "--", file])
             for file in self._ask("$(FILENAME)")
             if Path(file).exists()
         ]
@@ -127,7 +127,7 @@ class Archive:
             progress(text, min(there / total, 1.0) if total else None)
 
         specs = [f"{deb.name}={deb.version}" for deb in debs]
-        if self._run(["apt-get", "download", "-q", *specs], cwd=folder, show=show) != 0:
+        if self._run(["apt-get", "download", "-q", "--", *specs], cwd=folder, show=show) != 0:
             raise self._error()
         # By content, as apt escapes characters such as ":" in the names of the files.
         found = {sha256_of(path): path for path in folder.glob("*.deb")}
