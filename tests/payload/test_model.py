@@ -92,9 +92,7 @@ def test_a_test_whose_name_can_not_be_used_is_refused(name: str, what: str) -> N
     assert len(caught.value.what) < 400
 
 
-@pytest.mark.parametrize(
-    "name", ["a b", "it's", 'say "x"', "-x", "a" * 251, "$(id)", "ä", "%s"]
-)
+@pytest.mark.parametrize("name", ["a b", "it's", 'say "x"', "-x", "a" * 251, "$(id)", "ä", "%s"])
 def test_any_other_name_can_be_used(name: str) -> None:
     assert list(Payload(programs(name)).files()) == [name]
 

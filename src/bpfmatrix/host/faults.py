@@ -26,6 +26,7 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # ours, where it was not asked for by a user.)
 _CLASHES = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY)
 _NAME_CHARACTERS = 120
+_LITTLE_BYTES = 1 << 30
 
 
 def explained(error: BaseException) -> BpfmatrixError | None:
@@ -82,8 +83,8 @@ def _of_file(error: OSError) -> BpfmatrixError | None:
         case number if number in _FULL:
             what = f"{name or _full_place()} can't be written: {said}"
             advice = (
-                "Free some space on that disk (`invoke kernels.prune` removes what the cache does "
-                "not need), or let BPFMATRIX_CACHE name a folder on another disk."
+                "Free some space there: `invoke kernels.prune` removes what the cache does not "
+                "need, and BPFMATRIX_CACHE can name a folder on another disk."
             )
         case errno.EFBIG:
             limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
@@ -126,10 +127,20 @@ def _name(error: OSError) -> str:
 
 
 def _full_place() -> str:
-    """Return which of the folders that are written to has no space left."""
-    for folder in (Path.cwd(), Cache.default().root, Path(tempfile.gettempdir())):
+    """Return what was probably written to: of the folders that are, the one with the least space.
+
+    The file that filled the disk is no longer there, mostly.
+    """
+    places: dict[Path, int] = {}
+    for folder in (
+        Path(".bpfmatrix").absolute(),
+        Cache.default().root,
+        Path(tempfile.gettempdir()),
+    ):
         with contextlib.suppress(OSError):
             found = os.statvfs(folder)
-            if not found.f_bavail or not found.f_favail:
-                return f"the disk of {folder}"
-    return "a file"
+            places[folder] = found.f_bavail * found.f_frsize if found.f_favail else 0
+    least = min(places, key=lambda folder: places[folder], default=None)
+    if least is None or places[least] > _LITTLE_BYTES:
+        return "a file"
+    return f"a file in {least} ({places[least] >> 20} MB left)"

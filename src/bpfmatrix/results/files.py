@@ -8,13 +8,13 @@ is renamed into place when it is complete, so nobody reads half a file.
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.results import kernel_run, verification
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import GuestRun, Outcome
@@ -164,13 +164,4 @@ def parse_program(data: dict[str, Any]) -> ProgramResult:
 
 
 def _write(data: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # a full disk has no use for half a file
-            temporary.unlink()
-        error.filename, error.filename2 = str(path), None
-        raise
+    write_whole(path, (json.dumps(data, indent=1) + "\n").encode())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host.process import tied
+from bpfmatrix.host.process import reason_of_end, tied
 
 __all__ = ["Failure", "explained", "run_logged"]
 
@@ -66,4 +66,7 @@ def run_logged(
         except BaseException:
             process.terminate()
             raise
+        if process.returncode < 0:  # a signal ended it, such as that of a limit on file sizes
+            with contextlib.suppress(OSError):
+                output.write(f"\n{reason_of_end(process.returncode, '')}\n".encode())
         return process.returncode
