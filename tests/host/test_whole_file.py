@@ -16,7 +16,7 @@ def test_a_file_and_its_folder_are_made(tmp_path: Path) -> None:
     write_whole(tmp_path / "a/b", b"one")
     write_whole(tmp_path / "a/b", b"two")
     assert (tmp_path / "a/b").read_bytes() == b"two"
-    assert os.listdir(tmp_path / "a") == ["b"]
+    assert list((tmp_path / "a").iterdir()) == [tmp_path / "a/b"]
 
 
 def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_standard_output_by_its_name_is_the_pipe() -> None:
         "from pathlib import Path; from bpfmatrix.host.whole_file import write_whole;"
         "write_whole(Path('/proc/self/fd/1'), b'text')"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).stdout == b"text"
+    assert subprocess.check_output([sys.executable, "-c", code]) == b"text"
 
 
 def test_a_file_that_can_not_be_written_stays_and_is_named(tmp_path: Path) -> None:
@@ -55,4 +55,4 @@ def test_a_file_that_can_not_be_written_stays_and_is_named(tmp_path: Path) -> No
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert list(tmp_path.iterdir()) == [path]

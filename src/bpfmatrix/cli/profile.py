@@ -11,6 +11,7 @@ from rich.text import Text
 
 from bpfmatrix.cli.console import LiveConsole, make_console, say
 from bpfmatrix.config.project import Project
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.text import counted
 from bpfmatrix.profile import flamegraph
 from bpfmatrix.profile.recording import Recording
@@ -52,7 +53,10 @@ def profile(
     _show(project, recording, resolved)
     if flame_graph:
         title = f"{script.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
-        flamegraph.draw(resolved, title, flame_graph)
+        try:
+            flamegraph.draw(resolved, title, flame_graph)
+        except OSError as error:
+            raise BpfmatrixError(f"--flamegraph {flame_graph}: {error.strerror}") from None
         say(f"flame graph   {flame_graph}")
     return 1 if recording.summary.get("status") or recording.trouble else 0
 

@@ -1,5 +1,6 @@
 """Child processes: one that can't outlive this process, and one that is run for its output."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -74,6 +75,9 @@ def output(
         check=False,
     )
     if done.returncode != 0:
+        full = os.strerror(errno.ENOSPC)
+        if full in done.stderr:
+            raise error(f"{failure}: {full}", "Free some space on its disk.")
         raise error(f"{failure}: {reason_of_end(done.returncode, done.stderr)}")
     return done.stdout
 
