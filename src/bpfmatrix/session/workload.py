@@ -7,6 +7,7 @@ cancellation, running side by side) is in `bpfmatrix.session.pipeline`, once for
 
 import contextlib
 import dataclasses
+import errno
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -180,6 +181,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        if error.errno in (errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG):
+            raise explained(error) or error from error
         raise BpfmatrixError(
             f"{path} can't be written: {error.strerror or error}",
             "Make room on its disk, or make its folder writable.",

@@ -30,7 +30,7 @@ from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.sources import apt_sources
 from bpfmatrix.kernels.sources.apt_packages import KERNEL_STANZA, Deb, parse_index
 from bpfmatrix.kernels.sources.apt_sources import AptEntry
-from bpfmatrix.kernels.sources.package_manager import Failure, explained, run_logged
+from bpfmatrix.kernels.sources.package_manager import Failure, explained, read_log, run_logged
 
 __all__ = ["Archive"]
 
@@ -158,7 +158,7 @@ class Archive:
         return run_logged(command, self.log, self._environment(), cwd, show)
 
     def _error(self) -> BpfmatrixError:
-        log = self.log.read_text(encoding="utf-8", errors="replace")
+        log = read_log(self.log)
         return explained_log(log, self.suite, self.log, self.entry)
 
     def _write_settings(self) -> None:

@@ -30,7 +30,7 @@ from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.sources import package_files
 from bpfmatrix.kernels.sources.apt_packages import nearest
-from bpfmatrix.kernels.sources.package_manager import Failure, explained, run_logged
+from bpfmatrix.kernels.sources.package_manager import Failure, explained, read_log, run_logged
 
 __all__ = ["Repository", "Rpm"]
 
@@ -278,7 +278,7 @@ class Repository:
         return {**os.environ, "HOME": str(self.folder), "LC_ALL": "C"}
 
     def _error(self) -> BpfmatrixError:
-        log = self.log.read_text(encoding="utf-8", errors="replace")
+        log = read_log(self.log)
         return explained_log(log, self.source.repository, self.key, self.log)
 
     def _write_settings(self, progress: Progress) -> None:
