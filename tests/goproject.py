@@ -12,6 +12,7 @@ from pathlib import Path
 TESTS = """package sample
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -65,8 +66,43 @@ func TestArguments(t *testing.T) {
 }
 
 func TestPanics(t *testing.T) {
-	if os.Getenv("SAMPLE") == "panic" {
+	switch os.Getenv("SAMPLE") {
+	case "panic":
 		t.Run("inner", func(t *testing.T) { panic("on purpose") })
+	case "panic-below":
+		t.Run("a", func(t *testing.T) {
+			t.Log("of a")
+			t.Run("b", func(t *testing.T) {
+				t.Log("of b")
+				panic(errors.New("below"))
+			})
+		})
+	case "panic-top":
+		t.Log("before")
+		panic("at the top")
+	case "panic-goroutine":
+		t.Run("inner", func(t *testing.T) {
+			t.Log("before")
+			go func() { panic("elsewhere") }()
+			time.Sleep(time.Hour)
+		})
+	case "panic-parallel":
+		for n := 0; n < 3; n++ {
+			n := n
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				t.Parallel()
+				t.Logf("of %d", n)
+				if n == 1 {
+					panic("one of three")
+				}
+			})
+		}
+	case "panic-words":
+		t.Run("inner", func(t *testing.T) {
+			fmt.Println("panic: only words")
+			t.Error("the real reason")
+		})
+		os.Exit(3)
 	}
 }
 

@@ -63,6 +63,10 @@ class MachineError(BpfmatrixError):
     """QEMU could not be started or controlled. The kernel in it is not the cause."""
 
 
+class HostError(BpfmatrixError):
+    """The host refused something: a full disk, a limit of this user, a folder of another user."""
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean "...?")` with the closest known word; empty if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1)

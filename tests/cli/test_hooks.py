@@ -252,6 +252,35 @@ def test_a_folder_outside_of_a_checkout_is_refused(tmp_path: Path) -> None:
         hooks.install(project)
 
 
+def refused(checkout: Checkout) -> str:
+    """Install the hook, which fails; return what it says."""
+    with pytest.raises(BpfmatrixError) as caught:
+        hooks.install(Project.load(checkout.root))
+    return caught.value.what
+
+
+def test_hooks_that_are_switched_off_are_one_sentence(checkout: Checkout) -> None:
+    checkout.git("config", "core.hooksPath", os.devnull)
+    assert refused(checkout) == "git looks for hooks in /dev/null, which is not a folder"
+
+
+@pytest.mark.parametrize("name", ["pre-push", "pre-push.before-bpfmatrix"])
+def test_a_folder_in_place_of_the_hook_is_one_sentence(checkout: Checkout, name: str) -> None:
+    folder = checkout.root / ".git/hooks" / name
+    folder.mkdir(parents=True)
+    assert refused(checkout) == f"{folder} is a folder, and no hook"
+
+
+def test_hooks_that_can_not_be_written_are_one_sentence(checkout: Checkout) -> None:
+    checkout.git("config", "core.hooksPath", "/proc/none")
+    assert refused(checkout) == (
+        "the hook /proc/none/pre-push can't be written: No such file or directory"
+    )
+    (checkout.root / ".git/hooks").mkdir(exist_ok=True)
+    checkout.git("config", "core.hooksPath", "a" * 300)
+    assert refused(checkout).endswith("can't be written: File name too long")
+
+
 @pytest.mark.integration
 def test_a_push_runs_the_tests(project: ToolProject) -> None:
     checkout = Checkout(project.root)

@@ -2,11 +2,13 @@
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Text
 
 from bpfmatrix.cli import console
 from bpfmatrix.cli.suite_output import SuiteConsole
@@ -36,14 +38,14 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     for name in ("GITHUB_ACTIONS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     written = io.StringIO()
-    monkeypatch.setattr(console, "make_console", lambda _=False: into(written))
+    monkeypatch.setattr(console, "make_console", lambda _=False, raw=False: into(written, raw))
     return written
 
 
-def into(written: io.StringIO) -> Console:
-    return Console(
-        file=written, highlight=False, soft_wrap=True, emoji=False, width=200, force_terminal=False
-    )
+def into(written: io.StringIO, raw: bool = False) -> Console:
+    made = console.SafeConsole(raw=raw)
+    made.file, made.width = written, 200
+    return made
 
 
 def one_kernel(project: Project, run: KernelRun) -> None:
@@ -133,12 +135,55 @@ def test_a_lost_machine_shows_the_end_of_the_console(
 def test_any_name_and_reason_are_shown_as_they_are(text: str) -> None:
     written = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(console, "make_console", lambda _=False: into(written))
+        patch.setattr(console, "make_console", lambda _=False, raw=False: into(written, raw))
         patch.delenv("GITHUB_ACTIONS", raising=False)
         report = SuiteConsole(ANY_PROJECT, ["6.1"])
         report.step("6.1", "kernel", text, text)
         report.result("6.1", TestResult("b", text, Outcome.FAILED, 0, text, text))
     assert written.getvalue().count(text) >= 4
+
+
+HOSTILE = (
+    "\x1b[2J\x1b]0;owned\x1b\\",
+    "::error::boo",
+    "##vso[task.complete]",
+    "##teamcity[x]",
+    "\u202eabc",
+)
+
+
+def test_nothing_that_a_test_says_is_a_command(library_project: Project, tmp_path: Path) -> None:
+    output = "\n".join(HOSTILE)
+    test = TestResult("b", "Test\x1b[2JX", Outcome.FAILED, 0, output, output)
+    run = KernelRun("6.1", Outcome.FAILED, f"{test.name}: {output}", tests=(test,))
+    shown = {}
+    for raw in (False, True):
+        written = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                console, "make_console", lambda _=False, raw=False, to=written: into(to, raw)
+            )
+            patch.setenv("GITHUB_ACTIONS", "true")
+            with SuiteConsole(library_project, ["6.1"], raw=raw) as report:
+                report.result("6.1", test)
+                report.finished(run)
+                report.matrix([run], 1.0)
+        shown[raw] = written.getvalue()
+    assert not re.search("[\x1b\x07\u202e]", shown[False])
+    assert not re.search(r"##[a-z]*\[", shown[False])
+    commands = [line for line in shown[False].splitlines() if line.lstrip().startswith("::")]
+    # Its own ones, which GitHub needs.
+    assert [line.split("::")[1] for line in commands] == ["group", "endgroup", "error"]
+    assert ": :error::boo" in shown[False]
+    assert all(text in shown[True] for text in HOSTILE)
+
+
+def test_a_command_in_pieces_of_different_styles_is_none() -> None:
+    written = io.StringIO()
+    made = into(written)
+    made.print(Text.assemble("  :", (":err", "red"), ("or::", "bold"), "x #", ("#[", "red"), "y]"))
+    made.print("a\n::warning::b")
+    assert written.getvalue() == "  : :error::x # #[y]\na\n: :warning::b\n"
 
 
 # Printing a line uses nothing of the project.

@@ -5,7 +5,6 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from bpfmatrix.cli import console
 from bpfmatrix.cli.verify_output import VerifyConsole
@@ -47,8 +46,9 @@ def on(kernel: str, *results: ProgramResult) -> Verification:
 def shown(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     written = io.StringIO()
-    made = Console(file=written, highlight=False, soft_wrap=True, width=120, force_terminal=False)
-    monkeypatch.setattr(console, "make_console", lambda _=False: made)
+    made = console.SafeConsole()
+    made.file, made.width = written, 120
+    monkeypatch.setattr(console, "make_console", lambda _=False, raw=False: made)
     return written
 
 

@@ -63,6 +63,6 @@ def test_what_a_tool_said_last_is_its_reason() -> None:
     assert caught.value.what.startswith("it failed: 0")
     assert caught.value.what.endswith("0\nthe cause\nfailed")
     assert len(caught.value.what) == len("it failed: ") + 200
-    with pytest.raises(BpfmatrixError, match="the command gave no reason"):
+    with pytest.raises(BpfmatrixError, match="it exited with 1 and gave no reason"):
         output(["false"], "it failed")
     assert output(["sh", "-c", "echo $A"], "it failed", env={"A": "given"}) == "given\n"

@@ -66,3 +66,49 @@ def test_two_files_can_not_have_the_same_path() -> None:
         Payload(script, extra={"a/b/c": Path("/y/f")}).files()
     with pytest.raises(PayloadError, match=r"would both be /payload/.id"):
         Payload(script, extra={".id": Path("/y/f")}).files()
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("console", "which is the kernel's"),
+        ("console.test", "which is the kernel's"),
+        ("console.log", "which is the kernel's"),
+        (".test", "it has no name"),
+        (".id", "would both be /payload/.id"),
+        ("lost+found", "which is ext4's own"),
+        ("a" * 255, "has a name of 255 bytes"),
+        ("ä" * 127, "has a name of 254 bytes"),
+        ("a\nb", r"'a\nb' has a character in its name that can't be printed"),
+        ("a\x1b[2J", "can't be printed"),
+        ("a\u202eb", "can't be printed"),
+        ("a\udcff", "can't be printed"),
+    ],
+)
+def test_a_test_whose_name_can_not_be_used_is_refused(name: str, what: str) -> None:
+    with pytest.raises(PayloadError) as caught:
+        Payload(programs(name)).files()
+    assert what in caught.value.what
+    assert len(caught.value.what) < 400
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'say "x"', "-x", "a" * 251, "$(id)", "ä", "%s"])
+def test_any_other_name_can_be_used(name: str) -> None:
+    assert list(Payload(programs(name)).files()) == [name]
+
+
+def test_a_test_can_not_have_the_name_of_another_ones_log() -> None:
+    with pytest.raises(PayloadError, match=r"/x/a\.log has the name of the log of /x/a"):
+        Payload(programs("a", "a.log")).files()
+
+
+@pytest.mark.parametrize("name", ["a\n.bpf.o", "\udcff.o", "a" * 256])
+def test_an_object_whose_name_can_not_be_used_is_refused(name: str) -> None:
+    with pytest.raises(PayloadError, match=r"Rename it|may have 255 bytes"):
+        Payload(programs("a"), (Path("/x") / name,)).files()
+
+
+@pytest.mark.parametrize("place", ["a" * 256, "a/" * 1200 + "b", "x/\udcff", "lost+found/x"])
+def test_an_extra_file_whose_place_can_not_be_used_is_refused(place: str) -> None:
+    with pytest.raises(PayloadError):
+        Payload(programs("a"), extra={place: Path("/y/f")}).files()

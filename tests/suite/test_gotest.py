@@ -113,6 +113,42 @@ def test_a_panic_belongs_to_the_test_that_panicked(go_module: GoModule) -> None:
     assert "sample_test.go" in told
 
 
+@pytest.mark.parametrize(
+    ("sample", "reasons"),
+    [
+        ("panic", {"": "panic: on purpose", "/inner": "panic: on purpose"}),
+        ("panic-below", dict.fromkeys(("", "/a", "/a/b"), "panic: below")),
+        ("panic-top", {"": "panic: at the top"}),
+        ("panic-goroutine", {"": "panic: elsewhere", "/inner": "panic: elsewhere"}),
+        ("panic-words", {"": "why", "/inner": "the real reason"}),
+    ],
+)
+def test_a_panic_is_the_reason_of_the_tests_that_it_ended(
+    go_module: GoModule, sample: str, reasons: dict[str, str]
+) -> None:
+    _, output = go_module.run("-test.run=TestPanics", sample=sample)
+    for chunk_bytes in (7, 1 << 20):
+        found, _ = read(output, chunk_bytes, unfinished=Outcome.FAILED)
+        assert {name: test.reason for name, test in found.items()} == {
+            f"TestPanics{name}": reason for name, reason in reasons.items()
+        }
+
+
+def test_a_panic_of_one_of_several_parallel_tests_is_the_reason_of_that_one(
+    go_module: GoModule,
+) -> None:
+    _, output = go_module.run("-test.run=TestPanics", "-test.parallel=1", sample="panic-parallel")
+    found, _ = read(output, unfinished=Outcome.FAILED)
+    assert found["TestPanics/1"].reason == "panic: one of three"
+    assert found["TestPanics"].reason == "panic: one of three"
+
+
+def test_a_panic_is_no_reason_of_a_machine_that_ended(go_module: GoModule) -> None:
+    _, output = go_module.run("-test.run=TestPanics", sample="panic-goroutine")
+    found, _ = read(output, unfinished=Outcome.LOST)
+    assert {test.reason for test in found.values()} == {"why"}
+
+
 @pytest.mark.parametrize(("sample", "status"), [("exit0", 2), ("exit3", 3)])
 def test_a_test_that_exits_did_not_pass(go_module: GoModule, sample: str, status: int) -> None:
     got, output = go_module.run("-test.run=TestPass|TestExits", sample=sample)
@@ -171,7 +207,8 @@ def test_the_throttle_cuts_a_flood_and_says_so() -> None:
         ("=== RUN   TestX\n\n  plain\n", "plain"),
         ("    a/b-c_test.go:1: x: y\n", "x: y"),
         ("    x_test.go:1: logged before\n    x_test.go:2: failed\n", "failed"),
-        ("    x_test.go:1: logged\npanic: boom\n\ngoroutine 1:\n", "panic: boom"),
+        ("    x_test.go:1: logged\npanic: boom\n\ngoroutine 1 [running]:\n", "panic: boom"),
+        ("panic: printed\n    x_test.go:1: failed\n", "failed"),
     ],
 )
 def test_the_reason_is_a_panic_or_the_last_line_of_the_test(output: str, line: str) -> None:

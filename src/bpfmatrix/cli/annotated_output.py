@@ -28,7 +28,7 @@ def print_annotated(program: str, release: str, found: AnnotatedProgram) -> None
         console.print(Text.assemble((header, "dim"), file))
         _print_lines(console, lines, found.walks, most)
     if found.unknown_walks:
-        console.print(f"{found.unknown_walks:,} walks of instructions without a line", markup=False)
+        console.print(f"{found.unknown_walks:,} walks of instructions without a line")
 
 
 def _print_lines(

@@ -1,7 +1,6 @@
 """What the task `bisect` does: choose the kernels, try them, and print the first that differs."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,7 +12,7 @@ from bpfmatrix.bisect import candidates, search, trial
 from bpfmatrix.bisect.candidates import Candidates
 from bpfmatrix.bisect.search import Answer, SearchResult
 from bpfmatrix.bisect.trial import Trial
-from bpfmatrix.cli.console import make_console
+from bpfmatrix.cli.console import make_console, say_json
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.kernels import series
@@ -54,7 +53,7 @@ def bisect(
         status.start()
     try:
         available = series.available(
-            project.config, project.cache, lambda text, _=None: status.update(text)
+            project.config, project.cache, lambda text, _=None: status.update(Text(text))
         )
         chosen = candidates.between(available, good, bad)
         project = dataclasses.replace(project, config=chosen.config)
@@ -63,7 +62,6 @@ def bisect(
         console.print(
             f"bisect  {options.title}: {first} on {chosen.ids[0]}, "
             f"{first.opposite} on {chosen.ids[-1]}, {count} kernels",
-            markup=False,
         )
         trials = _Trials(_trial_of(project, options, status), console, status)
         try:
@@ -73,7 +71,7 @@ def bisect(
     finally:
         status.stop()
     if as_json:
-        print(json.dumps(_as_json(found, chosen, trials), indent=1))
+        say_json(_as_json(found, chosen, trials))
     else:
         _print(console, found, chosen, trials)
 
@@ -94,7 +92,7 @@ class _StatusLine(Observer):
     def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
         """See Observer."""
         percent = "" if fraction is None else f" {fraction:.0%}"
-        self._status.update(f"{name} {text}{percent}")
+        self._status.update(Text(f"{name} {text}{percent}"))
 
 
 class _Trials:
@@ -109,7 +107,7 @@ class _Trials:
         self.by_id: dict[str, Trial] = {}
 
     def __call__(self, id: str) -> Answer:
-        self._status.update(f"{id}: booting")
+        self._status.update(Text(f"{id}: booting"))
         tried = self.by_id[id] = self._try(id)
         line = Text(f"  {id:<9} {tried.version:<10} ")
         line.append(f"{tried.answer:<8}", _STYLES[tried.answer])
@@ -153,10 +151,8 @@ def _print(console: Console, found: SearchResult, chosen: Candidates, trials: _T
     if gap := chosen.never_offered(found.before, found.after):
         notes.append(f"no source of kernels.yaml has the series between them: {', '.join(gap)}")
     for note in notes:
-        console.print(note, markup=False)
-    console.print(
-        f"tried {len(found.answers)} of {len(chosen.ids)}: {', '.join(found.answers)}", markup=False
-    )
+        console.print(note)
+    console.print(f"tried {len(found.answers)} of {len(chosen.ids)}: {', '.join(found.answers)}")
 
 
 def _as_json(found: SearchResult, chosen: Candidates, trials: _Trials) -> dict[str, object]:

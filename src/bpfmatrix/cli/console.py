@@ -2,23 +2,30 @@
 
 `LiveConsole` shows what all workloads have in common. `suite_output` and `verify_output` add the
 results of their workloads.
+
+Texts of guests, kernels and packages are printed by a `SafeConsole` or by `say`, which let nothing
+in them reach a terminal or a CI system as a command.
 """
 
+import json
+import sys
 import time
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
+from rich.segment import Segment
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from bpfmatrix.cli.github import GithubLog
+from bpfmatrix.host.text import command_positions, printable, without_commands
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.observer import Observer
 
-__all__ = ["STYLES", "LiveConsole", "make_console", "make_table"]
+__all__ = ["STYLES", "LiveConsole", "SafeConsole", "make_console", "make_table", "say", "say_json"]
 
 STYLES = {
     Outcome.PASSED: "green",
@@ -29,12 +36,66 @@ _MARKS = {Outcome.PASSED: ("✓", "ok"), Outcome.SKIPPED: ("-", "-")}
 _RIGHT_COLUMN = 64
 
 
-def make_console(stderr: bool = False) -> Console:
+class SafeConsole(Console):
+    """A console of rich whose texts are data: nothing in them is a command, and no markup.
+
+    With `raw`, texts are printed as they are, which the option --raw asks for.
+    """
+
+    def __init__(self, *, stderr: bool = False, raw: bool = False) -> None:
+        # Without markup: names of tests may have brackets. Styles are given by Text.
+        super().__init__(highlight=False, soft_wrap=True, emoji=False, markup=False, stderr=stderr)
+        self._raw = raw
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """See Console. All that is printed comes through here, also each part of a table."""
+        segments = super().render(renderable, options)
+        return segments if self._raw else _inert(segments)
+
+
+def _inert(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Make segments of text safe to print; segments of rich's own control codes stay.
+
+    A command of a CI system may be spread over the segments of a line.
+    """
+    found = [
+        each if each.control else Segment(printable(each.text), each.style) for each in segments
+    ]
+    positions = command_positions("".join(each.text for each in found if not each.control))
+    begin = 0
+    for each in found:
+        if each.control or not positions:
+            yield each
+            continue
+        end, parts, at = begin + len(each.text), [], 0
+        while positions and positions[0] <= end:
+            parts.append(each.text[at : positions[0] - begin])
+            at = positions.pop(0) - begin
+        yield Segment(" ".join([*parts, each.text[at:]]), each.style)
+        begin = end
+
+
+def make_console(stderr: bool = False, raw: bool = False) -> SafeConsole:
     """Return a console that does not wrap the lines that it writes into a pipe."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False, stderr=stderr)
+    console = SafeConsole(stderr=stderr, raw=raw)
     if not console.is_terminal:
         console.width = 200
     return console
+
+
+def say(text: str = "", *, stderr: bool = False) -> None:
+    """Print a line that may have texts of others in it, such as names of files and packages."""
+    print(
+        without_commands(printable(text)), file=sys.stderr if stderr else sys.stdout, flush=stderr
+    )
+
+
+def say_json(data: Any) -> None:
+    """Print data as JSON, which no CI system reads as its commands."""
+    # json.dumps() escapes control characters. Two `#` can only be in a string of the data.
+    print(json.dumps(data, indent=1).replace("##", "\\u0023#"))
 
 
 def make_table(*columns: str, gap: int = 3, header: bool = True) -> Table:
@@ -48,10 +109,10 @@ def make_table(*columns: str, gap: int = 3, header: bool = True) -> Table:
 class LiveConsole(Observer):
     """An observer that prints. If several kernels run side by side, each line names its kernel."""
 
-    def __init__(self, kernels: Sequence[str], stderr: bool = False) -> None:
+    def __init__(self, kernels: Sequence[str], stderr: bool = False, raw: bool = False) -> None:
         self.several = len(kernels) > 1
         self.width = max(len(kernel) for kernel in kernels) if kernels else 0
-        self.console = make_console(stderr)
+        self.console = make_console(stderr, raw)
         self.github = GithubLog(self.console)
         self._ascii = not self.console.encoding.lower().startswith("utf")
         self._in_progress: dict[str, tuple[str, str, float | None, float]] = {}
@@ -87,7 +148,8 @@ class LiveConsole(Observer):
         for kernel, (name, text, fraction, since) in list(self._in_progress.items()):
             part = f"  {fraction:4.0%}" if fraction is not None else ""
             seconds = f"{time.monotonic() - since:.0f} s"
-            line = Text(f"{self._prefix(kernel)}{name:<7} {text}{part}  {seconds}")
+            whole = f"{self._prefix(kernel)}{name:<7} {text}{part}  {seconds}"
+            line = Text(whole.replace("\n", " "))
             line.overflow, line.no_wrap = "ellipsis", True
             lines.append(Spinner("line" if self._ascii else "dots", line))
         return Group(*lines)
@@ -107,7 +169,7 @@ class LiveConsole(Observer):
 
     def note(self, text: str) -> None:
         """See Observer."""
-        self.console.print(text, style="dim", markup=False)
+        self.console.print(text, style="dim")
 
     def step(self, kernel: str, name: str, detail: str, result: str) -> None:
         """See Observer."""

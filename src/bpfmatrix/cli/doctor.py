@@ -12,6 +12,7 @@ from rich.text import Text
 from bpfmatrix import kernels
 from bpfmatrix.cli.console import make_console, make_table
 from bpfmatrix.config.project import Project
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.vm import accelerator
@@ -106,9 +107,13 @@ def _accelerators(project: Project) -> list[Check]:
         qemu = ARCHITECTURES[arch].qemu
         if tools.find(qemu) is None:
             continue
-        chosen = accelerator.choose(
-            "auto" if declared == "kvm" else declared, arch, qemu, project.cache
-        )
+        try:
+            chosen = accelerator.choose(
+                "auto" if declared == "kvm" else declared, arch, qemu, project.cache
+            )
+        except BpfmatrixError as error:
+            found.append(Check(f"accelerator {arch}", error.what, False, error.advice))
+            continue
         fine = declared != "kvm" or chosen.name == "kvm"
         fix = "" if fine else "set qemu.accel to auto in kernels.yaml"
         shown = f"{chosen}, {chosen.detail}" if chosen.detail else str(chosen)
@@ -118,7 +123,7 @@ def _accelerators(project: Project) -> list[Check]:
 
 def _space(project: Project) -> Check:
     folder = project.cache.root
-    while not folder.exists():
+    while not os.path.lexists(folder):
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     return Check(
@@ -130,7 +135,10 @@ def _space(project: Project) -> Check:
 
 
 def _kernel(project: Project, id: str) -> Check:
-    image = kernels.cached(project.config.kernel(id), project.cache)
+    try:
+        image = kernels.cached(project.config.kernel(id), project.cache)
+    except BpfmatrixError as error:
+        return Check(f"kernel {id}", error.what, False, error.advice)
     if image is None:
         return Check(f"kernel {id}", f"not fetched yet (invoke kernels.fetch --kernel {id})")
     return Check(f"kernel {id}", f"cached, {image.description}")
@@ -151,9 +159,9 @@ def print_checks(found: Sequence[Check]) -> bool:
     console.print()
     for check in broken:
         if not check.fix.startswith(_INSTALL):
-            console.print(f"{check.name}: {check.fix}", markup=False)
+            console.print(f"{check.name}: {check.fix}")
     if packages:
-        console.print(_INSTALL + " ".join(packages), markup=False)
+        console.print(_INSTALL + " ".join(packages))
     elif not broken:
         console.print("ready")
     return not broken

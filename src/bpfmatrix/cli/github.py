@@ -8,6 +8,8 @@ import os
 
 from rich.console import Console
 
+from bpfmatrix.host.text import printable, without_commands
+
 __all__ = ["GithubLog"]
 
 
@@ -23,17 +25,27 @@ class GithubLog:
         """Begin a group of lines, which GitHub shows folded."""
         if self.active:
             self._grouped = True
-            self._console.print(f"::group::{name}", markup=False)
+            self._command("group", " ".join(name.split()))
 
     def end_group(self) -> None:
         """End the group, if one is open."""
         if self._grouped:
             self._grouped = False
-            self._console.print("::endgroup::", markup=False)
+            self._command("endgroup", "")
 
     def annotate(self, error: str) -> None:
         """Add an error to the annotations of the workflow run."""
         if self.active:
-            # A workflow command is one line. GitHub's runner decodes these three escape sequences.
-            text = error.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-            self._console.print(f"::error::{text}", markup=False)
+            self._command("error", error)
+
+    def _command(self, name: str, data: str) -> None:
+        # A workflow command is one line. GitHub's runner decodes these three escape sequences.
+        text = (
+            without_commands(printable(data))
+            .replace("%", "%25")
+            .replace("\r", "%0D")
+            .replace("\n", "%0A")
+        )
+        # Not by `print`, which lets no commands pass.
+        self._console.file.write(f"::{name}::{text}\n")
+        self._console.file.flush()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host import tools
 
 __all__ = ["install"]
 
@@ -39,11 +40,30 @@ exec {nox} -s pre-push </dev/null
 def install(project: Project) -> tuple[Path, Path | None]:
     """Write the hook; return its path, and the path of the hook that was kept, if there was one.
 
-    BpfmatrixError outside of a git checkout, or if there are two hooks of others.
+    BpfmatrixError outside of a git checkout, if there are two hooks of others, or if the folder of
+    git's hooks can't be written.
     """
     hook = _hook_path(project)
-    hook.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _install(project, hook)
+    except OSError as error:
+        raise BpfmatrixError(
+            f"the hook {hook} can't be written: {error.strerror}",
+            "Make that folder writable, or name another one: git config core.hooksPath FOLDER.",
+        ) from error
+
+
+def _install(project: Project, hook: Path) -> tuple[Path, Path | None]:
     kept = hook.with_name(_KEPT)
+    if hook.parent.exists() and not hook.parent.is_dir():
+        raise BpfmatrixError(
+            f"git looks for hooks in {hook.parent}, which is not a folder",
+            "Run `git config --show-origin core.hooksPath`, and remove it there or name a folder.",
+        )
+    for path in (hook, kept):
+        if path.is_dir():
+            raise BpfmatrixError(f"{path} is a folder, and no hook", "Remove it, or rename it.")
+    hook.parent.mkdir(parents=True, exist_ok=True)
     if hook.exists() and _MARK not in hook.read_text(errors="replace"):
         if kept.exists():
             raise BpfmatrixError(
@@ -54,7 +74,7 @@ def install(project: Project) -> tuple[Path, Path | None]:
     inside = _git(project, "--show-prefix") or "."
     text = _HOOK.format(mark=_MARK, kept=_KEPT, folder=shlex.quote(inside), nox=shlex.quote(_nox()))
     new = hook.with_name(".pre-push.new")
-    new.write_text(text)
+    new.write_text(text, errors="surrogateescape")
     new.chmod(0o755)
     new.replace(hook)
     return hook, kept if kept.exists() else None
@@ -67,17 +87,20 @@ def _hook_path(project: Project) -> Path:
 
 def _git(project: Project, *question: str) -> str:
     done = subprocess.run(
-        ["git", "rev-parse", *question],
+        [tools.require("git", "git"), "rev-parse", *question],
         cwd=project.root,
         capture_output=True,
         text=True,
+        errors="surrogateescape",
         check=False,
     )
     if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["it gave no reason"])[0]
         raise BpfmatrixError(
-            f"{project.root} is not in a git checkout", "Run this in the checkout of the project."
+            f"{project.root} is not in a git checkout: git said: {said}",
+            "Run this in the checkout of the project.",
         )
-    return done.stdout.strip()
+    return done.stdout.removesuffix("\n")
 
 
 def _nox() -> str:

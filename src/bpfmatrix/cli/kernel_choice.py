@@ -3,7 +3,6 @@
 import dataclasses
 import fnmatch
 import re
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -81,6 +80,7 @@ def with_available(project: "Project", patterns: str | None) -> tuple["Project",
     `*-arm64`. The ids are those to run if there are no patterns. Prints which series are left out,
     and why.
     """
+    from bpfmatrix.cli.console import say
     from bpfmatrix.kernels.series import available
 
     found = available(project.config, project.cache)
@@ -90,7 +90,7 @@ def with_available(project: "Project", patterns: str | None) -> tuple["Project",
     for gone in found.left_out:
         named = patterns is None or any(fnmatch.fnmatch(gone.id, part) for part in parts)
         if named and (other_architectures or gone.arch == project.config.defaults.arch):
-            print(gone.why, file=sys.stderr)
+            say(gone.why, stderr=True)
     single = [part for part in parts if part.count(".") > 1]
     releases = {
         id: entry

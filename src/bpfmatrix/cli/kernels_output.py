@@ -1,13 +1,12 @@
 """What the tasks `kernels.*` print: the kernels of kernels.yaml, what sources offer, a build."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from bpfmatrix import kernels
-from bpfmatrix.cli.console import make_console, make_table
+from bpfmatrix.cli.console import make_console, make_table, say_json
 from bpfmatrix.config.project import Project
 from bpfmatrix.kernels.build import BuiltKernel
 from bpfmatrix.kernels.catalogue import Offer
@@ -20,7 +19,7 @@ def print_kernels(project: Project, as_json: bool) -> None:
     """Print the kernels of kernels.yaml."""
     rows = [_kernel_row(project, id) for id in project.config.kernels]
     if as_json:
-        print(json.dumps(rows, indent=1))
+        say_json(rows)
         return
     table = make_table(
         "kernel", "arch", "source", "newest known", "cached", "size", "age", "templates"
@@ -71,24 +70,22 @@ def print_kernel_build(project: Project, built: BuiltKernel, version: str) -> No
     folder = project.relative(built.folder)
     for name in ("vmlinuz", "vmlinux", "config", "System.map"):
         size = (built.folder / name).stat().st_size
-        console.print(f"{folder}/{name:<12} {size / 1e6:6.1f} MB", markup=False)
-    console.print(
-        f"{built.release} (built from {built.source}) in {built.seconds:.0f} s", markup=False
-    )
+        console.print(f"{folder}/{name:<12} {size / 1e6:6.1f} MB")
+    console.print(f"{built.release} (built from {built.source}) in {built.seconds:.0f} s")
     if built.unknown:
-        console.print(f"unknown to {built.version}: {', '.join(built.unknown)}", markup=False)
+        console.print(f"unknown to {built.version}: {', '.join(built.unknown)}")
     # KERN_DIR finds a kernel by its id; a build for another architecture has a folder of another
     # name.
     if built.folder.name == version and version in project.config.kernels:
-        console.print(f"run it: KERN_DIR=ci-kernels nox -s kernel-{version}", markup=False)
+        console.print(f"run it: KERN_DIR=ci-kernels nox -s kernel-{version}")
     else:
-        console.print(f"run it: invoke run --image {folder}/vmlinuz", markup=False)
+        console.print(f"run it: invoke run --image {folder}/vmlinuz")
 
 
 def print_offers(offers: Sequence[Offer], as_json: bool) -> None:
     """Print the kernel packages that the sources offer."""
     if as_json:
-        print(json.dumps([dataclasses.asdict(offer) for offer in offers], indent=1))
+        say_json([dataclasses.asdict(offer) for offer in offers])
         return
     table = make_table("suite", "package", "version", "arch", "size")
     for offer in offers:

@@ -3,27 +3,71 @@
 With `follow`, a log is printed as it grows, until the run ends and writes its result file.
 """
 
+import codecs
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
+from bpfmatrix.host.text import printable, without_commands
 
-__all__ = ["show"]
+__all__ = ["SafeWriter", "show"]
 
 _CONSOLE = "console"
 _POLL_SECONDS = 0.05
 _CHUNK_BYTES = 1 << 16
+# A line that is longer is made safe in pieces.
+_LINE_CHARACTERS = 1 << 20
+
+Write = Callable[[bytes], object]
+"""Takes the next bytes of a log."""
 
 
-def show(project: Project, id: str, test: str, output: BinaryIO, *, follow: bool = False) -> None:
-    """Write a log to `output`: the kernel's console, or the output of the test binary `test`.
+class SafeWriter:
+    """Writes a log line by line, without commands for a terminal or a CI system."""
 
-    With `follow`, wait for a log that does not exist yet, as long as the run lasts. UsageError for
-    an unknown kernel, or for a test binary that the last run did not have; BpfmatrixError if there
-    was no run.
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._line = ""
+
+    def __call__(self, data: bytes) -> None:
+        """Write the lines that the next bytes complete."""
+        self._line += self._decoder.decode(data)
+        if len(self._line) > _LINE_CHARACTERS:
+            self.close()
+            return
+        # Only whole lines: a command may come in two pieces.
+        whole, newline, self._line = self._line.rpartition("\n")
+        self._write(whole + newline)
+
+    def close(self) -> None:
+        """Write a last line without an end."""
+        self._write(self._line)
+        self._line = ""
+
+    def _write(self, text: str) -> None:
+        self._output.write(without_commands(printable(text)))
+        self._output.flush()
+
+
+def show(
+    project: Project,
+    id: str,
+    test: str,
+    write: Write,
+    *,
+    follow: bool = False,
+    stop: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a log by `write`: the kernel's console, or the output of the test binary `test`.
+
+    With `follow`, wait for a log that does not exist yet, as long as the run lasts. `stop` is then
+    called now and then, and may raise what ends this. UsageError for an unknown kernel, or for a
+    test binary that the last run did not have; BpfmatrixError if there was no run.
     """
     project.config.kernel(id)
     folder, name = project.results / id, f"{test or _CONSOLE}.log"
@@ -33,12 +77,12 @@ def show(project: Project, id: str, test: str, output: BinaryIO, *, follow: bool
     # When a run begins, it removes the previous result; when it ends, it writes its own.
     if not follow or result.exists():
         with _opened(folder, name) as file:
-            _copy(file, output)
+            _copy(file, write)
     else:
-        _follow(folder, name, result, output)
+        _follow(folder, name, result, write, stop)
 
 
-def _follow(folder: Path, name: str, result: Path, output: BinaryIO) -> None:
+def _follow(folder: Path, name: str, result: Path, write: Write, stop: Callable[[], None]) -> None:
     log: BinaryIO | None = None
     ended = False
     while not ended:
@@ -47,7 +91,8 @@ def _follow(folder: Path, name: str, result: Path, output: BinaryIO) -> None:
         if (folder / name).exists() and (log is None or not _is_same(log, folder / name)):
             log = _opened(folder, name)
         if log is not None:
-            _copy(log, output)
+            _copy(log, write)
+        stop()
         time.sleep(0 if ended else _POLL_SECONDS)
     if log is None:
         _opened(folder, name)  # raises, and names the logs that exist
@@ -69,7 +114,6 @@ def _opened(folder: Path, name: str) -> BinaryIO:
         ) from error
 
 
-def _copy(log: BinaryIO, output: BinaryIO) -> None:
+def _copy(log: BinaryIO, write: Write) -> None:
     while data := log.read(_CHUNK_BYTES):
-        output.write(data)
-    output.flush()
+        write(data)

@@ -338,6 +338,10 @@ FORMAT = _text(
     "table, json, junit, markdown or html. Default: by the name of --output, or else table.",
 )
 OUTPUT = _value("output", "FILE", "The file to write. Default: a file in .bpfmatrix.", Path, "o")
+RAW = _flag(
+    "raw",
+    "Print what tests and kernels say with its commands for terminals and CI systems.",
+)
 JSON = _flag("json", "Print JSON.")
 TEST = _text("test", "NAME", "Print the output of this test binary, not the kernel's console.")
 FOLLOW = _flag("follow", "Keep printing what is added, until the run ends.")

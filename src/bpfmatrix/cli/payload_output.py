@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from bpfmatrix.cli.console import make_console, make_table
+from bpfmatrix.cli.console import make_console, make_table, say
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest.cpio import unpack
 from bpfmatrix.payload import ebpf
@@ -20,20 +20,22 @@ def print_objects(project: Project, built: BuiltFiles) -> None:
         needs = f"{release} ({feature})" if feature else release
         table.add_row(project.relative(path), needs)
     make_console().print(table)
-    print("built" if built.changed else "up to date")
+    say("built" if built.changed else "up to date")
 
 
 def print_test_binaries(project: Project, built: BuiltFiles) -> None:
     """Print the test binaries and their sizes."""
     for path in built.files:
-        print(f"{project.relative(path)}  {path.stat().st_size / 1e6:.1f} MB")
-    print("built" if built.changed else "up to date")
+        say(f"{project.relative(path)}  {path.stat().st_size / 1e6:.1f} MB")
+    say("built" if built.changed else "up to date")
 
 
 def print_initramfs(project: Project, path: Path, archive: bytes) -> None:
     """Print the files of an initramfs: mode, size, name, and the target of a symbolic link."""
     for entry in unpack(archive):
-        link = f" -> {entry.content.decode()}" if stat.S_ISLNK(entry.mode) else ""
+        link = ""
+        if stat.S_ISLNK(entry.mode):
+            link = f" -> {entry.content.decode(errors='replace')}"
         size = 0 if link else len(entry.content)
-        print(f"{stat.filemode(entry.mode)} {size:>9} {entry.name}{link}")
-    print(f"{project.relative(path)}  {len(archive) / 1e6:.1f} MB")
+        say(f"{stat.filemode(entry.mode)} {size:>9} {entry.name}{link}")
+    say(f"{project.relative(path)}  {len(archive) / 1e6:.1f} MB")

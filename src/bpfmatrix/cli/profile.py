@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from bpfmatrix.cli.console import LiveConsole, make_console
+from bpfmatrix.cli.console import LiveConsole, make_console, say
 from bpfmatrix.config.project import Project
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.text import counted
 from bpfmatrix.profile import flamegraph
 from bpfmatrix.profile.recording import Recording
@@ -52,8 +53,11 @@ def profile(
     _show(project, recording, resolved)
     if flame_graph:
         title = f"{script.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
-        flamegraph.draw(resolved, title, flame_graph)
-        print(f"flame graph   {flame_graph}")
+        try:
+            flamegraph.draw(resolved, title, flame_graph)
+        except OSError as error:
+            raise BpfmatrixError(f"--flamegraph {flame_graph}: {error.strerror}") from None
+        say(f"flame graph   {flame_graph}")
     return 1 if recording.summary.get("status") or recording.trouble else 0
 
 
@@ -64,15 +68,14 @@ def _show(project: Project, recording: Recording, resolved: Sequence[Stack]) -> 
     console.print(
         f"\n{counted(samples, 'sample')} of {counted(threads, 'thread')}, "
         f"CPython {recording.summary.get('python', '?')}",
-        markup=False,
     )
     if not samples:
-        print("The script ended before it was sampled.")
+        say("The script ended before it was sampled.")
     else:
         console.print(_table(project, recording, resolved, samples))
     for text in _notes(recording):
-        print(text)
-    print(f"samples       {project.relative(recording.samples)}")
+        say(text)
+    say(f"samples       {project.relative(recording.samples)}")
 
 
 def _table(

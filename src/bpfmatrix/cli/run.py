@@ -15,14 +15,19 @@ __all__ = ["run_tests"]
 
 
 def run_tests(
-    project: Project, ids: Sequence[str], options: RunOptions, jobs: int | None = None
+    project: Project,
+    ids: Sequence[str],
+    options: RunOptions,
+    jobs: int | None = None,
+    raw: bool = False,
 ) -> list[KernelRun]:
     """Run the tests on these kernels, and print progress, results and explanations.
 
+    `raw` prints what tests say as it is: see `SafeConsole`.
     See `run_side_by_side` for `jobs`, the order of the results, and what is raised.
     """
     started = time.monotonic()
-    with SuiteConsole(project, ids, options.binaries) as console:
+    with SuiteConsole(project, ids, options.binaries, raw) as console:
         runs = run_side_by_side(project, ids, SuiteWorkload(project, options), console, jobs)
     if len(runs) > 1:
         console.matrix(runs, time.monotonic() - started)

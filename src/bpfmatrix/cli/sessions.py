@@ -9,16 +9,20 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nox
 
 from bpfmatrix.cli import options
-from bpfmatrix.cli.errors import exit_with_message
+from bpfmatrix.cli.errors import exit_status_of, exit_with_message
 from bpfmatrix.cli.kernel_choice import several_kernels
 from bpfmatrix.cli.options import AnyOption, OptionKind
 from bpfmatrix.cli.values import Values, read, run_options
 from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.config.project import Project
+
+if TYPE_CHECKING:
+    from bpfmatrix.results.kernel_run import KernelRun
 
 __all__ = ["KERNEL_OPTIONS", "MATRIX_OPTIONS", "parse", "register"]
 
@@ -29,6 +33,7 @@ KERNEL_OPTIONS: tuple[AnyOption, ...] = (
     *options.HOST_FILES,
     options.CORE,
     options.COLD,
+    options.RAW,
 )
 """The options of the session of a kernel."""
 MATRIX_OPTIONS: tuple[AnyOption, ...] = (
@@ -122,12 +127,19 @@ def _run(
     from bpfmatrix.cli.run import run_tests
     from bpfmatrix.results.kernel_run import exit_status
 
-    with exit_with_message():
+    runs: list[KernelRun] = []
+
+    def command() -> int:
         asked = run_options(values, cached=cached)
-        runs = run_tests(project, ids, asked, values[options.JOBS])
-    if exit_status(runs) != 0:
-        bad = [f"{run.kernel} {run.outcome}" for run in runs if run.outcome != "passed"]
+        runs.extend(run_tests(project, ids, asked, values[options.JOBS], values[options.RAW]))
+        return exit_status(runs)
+
+    status = exit_status_of(command)
+    bad = [f"{run.kernel} {run.outcome}" for run in runs if run.outcome != "passed"]
+    if status == 1 and bad:
         session.error(", ".join(bad))
+    if status:
+        raise SystemExit(status)
 
 
 def parse(session: str, declared: Sequence[AnyOption], words: Sequence[str]) -> Values:

@@ -4,13 +4,11 @@ Standard input and output belong to the command. Everything else goes to standar
 only if that is a terminal.
 """
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bpfmatrix.cli.console import LiveConsole
+from bpfmatrix.cli.console import LiveConsole, say
 from bpfmatrix.config.project import Project
 from bpfmatrix.session.guest_session import EnteredGuest
 from bpfmatrix.session.options import SessionOptions
@@ -27,26 +25,16 @@ def shell(project: Project, id: str, command: Sequence[str], options: SessionOpt
     BpfmatrixError if the kernel can't be provided or booted, SessionEndedError if its machine ends
     before the command does.
     """
-    _open_closed_streams()
     with _Progress(id) as console, TemporaryDirectory(prefix="bpfmatrix-") as folder:
 
         def attach(entered: EnteredGuest, prepared: Prepared, is_shell: bool) -> None:
             console.stop()  # from here on, the terminal belongs to the command
             if is_shell:
                 image = prepared.image.description
-                print(f"{image}; {entered.start}. `exit` ends it.", file=sys.stderr)
+                say(f"{image}; {entered.start}. `exit` ends it.", stderr=True)
 
         workload = ShellWorkload(project, command, options, Path(folder), attach)
         return run_one(project, id, workload, console)
-
-
-def _open_closed_streams() -> None:
-    """Open the standard streams that are closed, so that no other file gets their numbers."""
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
 
 
 class _Progress(LiveConsole):

@@ -33,9 +33,13 @@ class SuiteConsole(LiveConsole):
     """The console of a run of the tests on one or several kernels."""
 
     def __init__(
-        self, project: Project, kernels: Sequence[str], binaries: Sequence[Path] = ()
+        self,
+        project: Project,
+        kernels: Sequence[str],
+        binaries: Sequence[Path] = (),
+        raw: bool = False,
     ) -> None:
-        super().__init__(kernels)
+        super().__init__(kernels, raw=raw)
         self._project = project
         self._binaries = binaries
         self._runs: list[KernelRun] = []
@@ -78,7 +82,7 @@ class SuiteConsole(LiveConsole):
         self.github.begin_group(_shown_release(run))
         for test in run.tests:
             reason = f"  {test.reason}" if test.reason else ""
-            self.console.print(f"  {test.outcome:<8} {test.name}{reason}", markup=False)
+            self.console.print(f"  {test.outcome:<8} {test.name}{reason}")
 
     def matrix(self, runs: Sequence[KernelRun], seconds: float) -> None:
         """Print the table of all kernels, and then why kernels did not pass."""
@@ -116,13 +120,14 @@ class SuiteConsole(LiveConsole):
         if skipped := run.count(Outcome.SKIPPED):
             counts.append(f"{skipped} skipped")
         name = f"{_shown_release(run):<10}"
-        text = f"[bold]{name}[/]  [{style}]{run.outcome}[/]"
+        text = Text.assemble((name, "bold"), "  ", (str(run.outcome), style))
         if run.cached:
-            text += f" (cached, {run.age} ago)"
+            text.append(f" (cached, {run.age} ago)")
         if run.tests:
-            text += f"  {', '.join(counts)}"
-        ran = bool(run.seconds) and not run.cached
-        self.console.print(f"{text}  {run.seconds:.1f} s" if ran else text)
+            text.append(f"  {', '.join(counts)}")
+        if run.seconds and not run.cached:
+            text.append(f"  {run.seconds:.1f} s")
+        self.console.print(text)
         if run.outcome is not Outcome.PASSED:
             self.github.annotate(f"{name.strip()} {run.outcome}: {run.reason}")
 
@@ -153,19 +158,19 @@ class SuiteConsole(LiveConsole):
             mark = self.mark(test.outcome)
             shown(Text.assemble("  ", (mark, "red"), " ", (test.name, "bold")))
             for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
-                shown(f"      {line}", markup=False)
+                shown(f"      {line}")
         if len(run.failures) > _SHOWN_FAILURES:
             shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
         for line in self._console_log(run):
-            shown(f"      {line}", markup=False, style="dim")
+            shown(f"      {line}", style="dim")
         for line in run.trace:
-            shown(f"        {line}", markup=False)
+            shown(f"        {line}")
         for log in run.logs:
-            shown(f"  full output   {log}", markup=False)
+            shown(f"  full output   {log}")
         for core in run.cores:
-            shown(f"  core file     {core}", markup=False)
+            shown(f"  core file     {core}")
         if run.console:
-            shown(f"  console       {run.console}", markup=False)
+            shown(f"  console       {run.console}")
         if run.failures:
             self._suggest(run)
 
@@ -176,13 +181,13 @@ class SuiteConsole(LiveConsole):
         declared = run.kernel in self._project.config.kernels
         session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
         given = "".join(f" --binary {path}" for path in self._binaries)
-        shown(f"  run it alone  nox -s {session} --run {top}{given}", markup=False)
+        shown(f"  run it alone  nox -s {session} --run {top}{given}")
         if declared:
             words = f"--kernel {run.kernel} --run {top}{given}"
-            shown(f"  look inside   invoke debug {words}", markup=False)
+            shown(f"  look inside   invoke debug {words}")
         if good := self._passed_elsewhere(run, top):
             words = f"--run {top}{given} --good {good} --bad {run.kernel}"
-            shown(f"  since when    invoke bisect {words}", markup=False)
+            shown(f"  since when    invoke bisect {words}")
 
     def _passed_elsewhere(self, bad: KernelRun, test: str) -> str:
         """Return the nearest kernel on which a test and its subtests passed; nothing if none."""

@@ -1,12 +1,12 @@
 """What the task `verify` does: load the objects, and print, save and compare the results."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.cli.annotated_output import print_annotated
+from bpfmatrix.cli.console import say, say_json
 from bpfmatrix.cli.verify_output import VerifyConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
@@ -15,9 +15,10 @@ from bpfmatrix.results import files
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import ProgramResult, Verification, exit_status
 from bpfmatrix.session.pipeline import run_side_by_side
+from bpfmatrix.session.workload import asked_for
 from bpfmatrix.verify import compare, source_lines
 from bpfmatrix.verify.options import VerifyOptions
-from bpfmatrix.verify.workload import Details, VerifyWorkload
+from bpfmatrix.verify.workload import Details, VerifyWorkload, unprepared
 
 _ANNOTATE_SECONDS = 300.0
 # The log of a million instructions may have 400 MB, of which the loader holds three copies.
@@ -39,6 +40,8 @@ class OutputOptions:
     threshold: float = 0.1
     """The growth of a program's cost from which on it is a regression."""
     as_json: bool = False
+    raw: bool = False
+    """Whether what kernels and objects say is printed as it is: see `SafeConsole`."""
 
 
 def verify(
@@ -46,12 +49,17 @@ def verify(
 ) -> int:
     """Verify on these kernels, print the results, and return the exit status."""
     base = _base(output.against) if output.against else None
-    with VerifyConsole(project, ids, stderr=output.as_json) as console:
+    kernels = [project.config.kernel(id) for id in ids]
+    with (
+        # From here on, as the objects may not build.
+        asked_for(files.verification_folder(project), kernels, unprepared),
+        VerifyConsole(project, ids, stderr=output.as_json, raw=output.raw) as console,
+    ):
         workload = VerifyWorkload.make(project, options, console)
         found = run_side_by_side(project, ids, workload, console, output.jobs)
     summary.write(found)
     if output.as_json:
-        print(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+        say_json([dataclasses.asdict(one) for one in found])
     console.show(found, output.statistics)
     console.costs(compare.costs(found))
     if output.save:
@@ -142,8 +150,8 @@ def _print_annotated(
         found = source_lines.annotate(log, lines, count, (project.root, folder, folder.parent))
     print_annotated(f"{result.program} of {result.object}", one.version or one.kernel, found)
     if not lines:
-        print("the object file has no line information: compile it with -g")
+        say("the object file has no line information: compile it with -g")
     if result.outcome is not Outcome.PASSED:
-        print(f"\nthe program does not load: {result.reason}")
-    print(f"\nfull verifier log  {result.log}")
+        say(f"\nthe program does not load: {result.reason}")
+    say(f"\nfull verifier log  {result.log}")
     return True

@@ -32,8 +32,10 @@ _WHOLE_TABLE = 60
 class VerifyConsole(LiveConsole):
     """The console of a verification on one or several kernels."""
 
-    def __init__(self, project: Project, kernels: Sequence[str], stderr: bool = False) -> None:
-        super().__init__(kernels, stderr=stderr)
+    def __init__(
+        self, project: Project, kernels: Sequence[str], stderr: bool = False, raw: bool = False
+    ) -> None:
+        super().__init__(kernels, stderr=stderr, raw=raw)
         self._project = project
         self._counts: dict[str, int] = {}
         self._began = time.monotonic()
@@ -67,7 +69,7 @@ class VerifyConsole(LiveConsole):
             self._outcome(verifications[0])
         else:
             total = time.monotonic() - self._began
-            self.console.print(f"side by side {total:.1f} s", markup=False)
+            self.console.print(f"side by side {total:.1f} s")
         self._explain_failures(verifications)
 
     def _outcome(self, one: Verification) -> None:
@@ -106,14 +108,14 @@ class VerifyConsole(LiveConsole):
             self.console.print(table)
         if left_out := len(rows) - len(shown):
             text = f"{counted(left_out, 'more program')}, loaded on every kernel"
-            self.console.print(text, markup=False, style="dim")
+            self.console.print(text, style="dim")
 
     def _statistics(self, one: Verification) -> None:
         self.console.print(statistics_table(one.programs, self.mark))
         memory = [m.memory_bytes for m in one.maps if m.memory_bytes is not None]
         if memory:
             text = f"{counted(len(one.maps), 'map')}, {shown_bytes(sum(memory))} of memory"
-            self.console.print(text, markup=False)
+            self.console.print(text)
 
     def _explain_failures(self, verifications: Sequence[Verification]) -> None:
         """Print why kernels and programs failed; equal failures on several kernels, once."""
@@ -126,7 +128,7 @@ class VerifyConsole(LiveConsole):
                 shown()
                 shown(Text.assemble(head, f": {one.reason}"))
                 if one.console:
-                    shown(f"  console            {one.console}", markup=False)
+                    shown(f"  console            {one.console}")
             for result in bad:
                 if result.code is not Code.NOT_RUN:
                     key = (result.object, result.program, str(result.code), result.reason)
@@ -134,7 +136,7 @@ class VerifyConsole(LiveConsole):
         for failed in list(alike.values())[:_SHOWN_FAILURES]:
             self._explain_program(failed, verifications)
         if len(alike) > _SHOWN_FAILURES:
-            shown(f"\n... and {len(alike) - _SHOWN_FAILURES} more failures", markup=False)
+            shown(f"\n... and {len(alike) - _SHOWN_FAILURES} more failures")
 
     def _explain_program(
         self,
@@ -152,21 +154,21 @@ class VerifyConsole(LiveConsole):
         if len(lines) > _SHOWN_TAIL_LINES:
             lines = ["...", *lines[-_SHOWN_TAIL_LINES:]]
         for line in lines:
-            shown(f"    {line}", markup=False)
+            shown(f"    {line}")
         if result.code:
-            shown(f"  code               {result.code}", markup=False)
+            shown(f"  code               {result.code}")
         for log in [other.log for _, other in failed if other.log]:
-            shown(f"  full verifier log  {log}", markup=False)
+            shown(f"  full verifier log  {log}")
         if result.log:
             words = shlex.join(
                 [result.object, "--annotate", result.program, "--kernel", one.kernel]
             )
-            shown(f"  cost of its lines  invoke verify {words}", markup=False)
+            shown(f"  cost of its lines  invoke verify {words}")
         good = neighbour(one.kernel, _loaded_on(among, one.arch, result))
         if good:
             program = ("--program", result.program, result.object)
             words = shlex.join([*program, "--good", good, "--bad", one.kernel])
-            shown(f"  since when         invoke bisect {words}", markup=False)
+            shown(f"  since when         invoke bisect {words}")
 
     def costs(self, found: Iterable[Cost]) -> None:
         """Print which programs cost the verifier much more on one kernel than on another."""
@@ -178,22 +180,21 @@ class VerifyConsole(LiveConsole):
         if lines:
             self.console.print()
         for line in lines[:_SHOWN_FAILURES]:
-            self.console.print(line, markup=False)
+            self.console.print(line)
         if len(lines) > _SHOWN_FAILURES:
-            self.console.print(f"  ... and {len(lines) - _SHOWN_FAILURES} more", markup=False)
+            self.console.print(f"  ... and {len(lines) - _SHOWN_FAILURES} more")
 
     def changes(self, base: str, found: Sequence[Change]) -> None:
         """Print the differences from a saved verification, the regressions first."""
         shown = self.console.print
         shown()
         if not found:
-            shown(f"compared with {base}: no changes", markup=False)
+            shown(f"compared with {base}: no changes")
             return
         worse = sum(change.regression for change in found)
         shown(
             f"compared with {base}: {counted(worse, 'regression')}, "
             f"{counted(len(found) - worse, 'other change')}",
-            markup=False,
         )
         for change in sorted(found, key=lambda one: not one.regression):
             mark = self.mark(Outcome.FAILED if change.regression else Outcome.PASSED)

@@ -1,6 +1,8 @@
 """Child processes: one that can't outlive this process, and one that is run for its output."""
 
+import errno
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Literal
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import tools
 
-__all__ = ["output", "run_merged", "tied"]
+__all__ = ["output", "reason_of_end", "run_merged", "tied"]
 
 _REASON_CHARACTERS = 200
 
@@ -73,6 +75,19 @@ def output(
         check=False,
     )
     if done.returncode != 0:
-        reason = done.stderr.strip()[-_REASON_CHARACTERS:] or "the command gave no reason"
-        raise error(f"{failure}: {reason}")
+        full = os.strerror(errno.ENOSPC)
+        if full in done.stderr:
+            raise error(f"{failure}: {full}", "Free some space on its disk.")
+        raise error(f"{failure}: {reason_of_end(done.returncode, done.stderr)}")
     return done.stdout
+
+
+def reason_of_end(status: int, said: str) -> str:
+    """Return why a command failed: the end of what it said, or else its status or its signal."""
+    if said.strip():
+        return said.strip()[-_REASON_CHARACTERS:]
+    if -status == signal.SIGXFSZ:
+        return "a file would be larger than this user's files may be (ulimit -f)"
+    if status < 0:
+        return f"signal {-status} ended it ({signal.strsignal(-status)})"
+    return f"it exited with {status} and gave no reason"

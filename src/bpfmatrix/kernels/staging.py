@@ -4,6 +4,7 @@ It has `vmlinuz`, perhaps `config`, and perhaps `lib/modules/<release>`. Modules
 as busybox's insmod reads no others.
 """
 
+import errno
 import re
 import shutil
 import subprocess
@@ -12,10 +13,14 @@ from pathlib import Path
 from typing import IO
 
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError
+from bpfmatrix.host.process import reason_of_end
 from bpfmatrix.kernels.formats.compression import BadDataError, decompress, format_of
 from bpfmatrix.kernels.formats.vmlinuz import Vmlinuz, inspect
 
-__all__ = ["depmod", "install", "upstream_version", "write"]
+__all__ = ["depmod", "install", "require_release", "upstream_version", "write"]
+
+# The kernel's own limit is that of `struct new_utsname` (include/uapi/linux/utsname.h): 64 bytes.
+_RELEASE = re.compile(r"[0-9A-Za-z][\w.+~:-]{0,63}", re.ASCII)
 
 
 def install(
@@ -31,6 +36,7 @@ def install(
     `name` is the name of the kernel in an error.
     """
     found = inspect(kernel.read_bytes(), name)
+    require_release(found.release, name)
     shutil.copyfile(kernel, root / "vmlinuz")
     if config is not None:
         shutil.copyfile(config, root / "config")
@@ -41,6 +47,20 @@ def install(
     if files:
         depmod(root, found.release)
     return found
+
+
+def require_release(release: str, name: str) -> None:
+    """BpfmatrixError if `release` can't be one; it becomes a folder, and a word of commands.
+
+    `name` is the name of what has it.
+    """
+    if not _RELEASE.fullmatch(release):
+        shown = release if len(release) <= 80 else f"{release[:80]}..."
+        raise BpfmatrixError(
+            f"{name}: {shown!r} can't be the release of a kernel",
+            "A release begins with a digit or a letter, and has no slash, space or control "
+            "character, and at most 64 characters.",
+        )
 
 
 def upstream_version(found: Vmlinuz) -> str:
@@ -57,7 +77,28 @@ def upstream_version(found: Vmlinuz) -> str:
 
 
 def write(target: Path, file: IO[bytes]) -> None:
-    """Write a file of a kernel; a compressed module (`*.ko.xz`) is decompressed (`*.ko`)."""
+    """Write a file of a kernel; a compressed module (`*.ko.xz`) is decompressed (`*.ko`).
+
+    BpfmatrixError if no file can have its name, such as one below another file.
+    """
+    try:
+        _write(target, file)
+    except OSError as error:
+        if error.errno not in _NAMING:
+            raise
+        parts = target.parts[-3:]
+        shown = "/".join(part if len(part) <= 60 else f"{part[:60]}..." for part in parts)
+        raise BpfmatrixError(
+            f"a file of the kernel can't be unpacked: .../{shown}: {error.strerror}",
+            "Its package or image is damaged, or was made for another file system.",
+        ) from error
+
+
+# A name that is too long, a file where a folder is, and a folder where a file is.
+_NAMING = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EILSEQ)
+
+
+def _write(target: Path, file: IO[bytes]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix in (".xz", ".zst", ".gz") and target.with_suffix("").suffix == ".ko":
         data = file.read()
@@ -73,6 +114,7 @@ def write(target: Path, file: IO[bytes]) -> None:
 
 def depmod(root: Path, release: str) -> None:
     """Write `modules.dep` and the other files of depmod into `root/lib/modules/<release>`."""
+    require_release(release, "lib/modules")
     # Debian has it in /usr/sbin, which is not on the PATH of an ordinary user.
     tool = shutil.which("depmod") or shutil.which("depmod", path="/usr/sbin:/sbin")
     if tool is None:
@@ -82,9 +124,14 @@ def depmod(root: Path, release: str) -> None:
     link.symlink_to(".")
     try:
         done = subprocess.run(
-            [tool, "-b", root, release], capture_output=True, text=True, check=False
+            [tool, "-b", root, "--", release],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
     finally:
         link.unlink()
     if done.returncode or not (root / "lib/modules" / release / "modules.dep").exists():
-        raise BpfmatrixError(f"depmod failed for {release}: {done.stderr.strip()[-200:]}")
+        why = reason_of_end(done.returncode, done.stderr)
+        raise BpfmatrixError(f"depmod failed for {release}: {why}")

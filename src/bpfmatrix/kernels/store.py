@@ -22,6 +22,7 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import RunningSha256, sha256, sha256_of
 from bpfmatrix.kernels.formats.vmlinuz import inspect
 from bpfmatrix.kernels.image import MODULE_CHECKSUMS, KernelImage, Package, Provenance
+from bpfmatrix.kernels.staging import require_release
 
 __all__ = ["Store"]
 
@@ -191,7 +192,9 @@ def require_space(folder: Path, needed_bytes: int) -> None:
 def _described(root: Path, arch: str, version: str, provenance: Provenance) -> KernelImage:
     """Turn the staging root into an image: unpack the kernel, write the description."""
     vmlinuz = root / "vmlinuz"
-    found = inspect(vmlinuz.read_bytes(), f"the kernel of {provenance.packages[0].name}")
+    name = f"the kernel of {provenance.packages[0].name}"
+    found = inspect(vmlinuz.read_bytes(), name)
+    require_release(found.release, name)
     if found.arch != arch:
         raise BpfmatrixError(
             f"the kernel of {provenance.packages[0].name} is for {found.arch}, not for {arch}",

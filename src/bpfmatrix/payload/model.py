@@ -1,5 +1,6 @@
 """The payload: what one machine is given to run, and where each file stands in the guest."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,11 @@ __all__ = ["ID_FILE", "MOUNT_POINT", "Executable", "Payload"]
 MOUNT_POINT = PurePosixPath("/payload")
 OBJECTS_FOLDER = "ebpf"
 ID_FILE = ".id"  # read by guest/init
+# The file of the kernel's console, beside the logs of tests.
+_CONSOLE_LOG = "console.log"
+# NAME_MAX of Linux; and a path must be shorter than PATH_MAX below each mount point and folder.
+_NAME_BYTES = 255
+_PATH_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,21 @@ class Payload:
         """Return the files of the image by their paths in it; PayloadError if two have the same."""
         names: dict[str, Path] = {}
         for test in self.tests:
+            _require_test_name(test)
             if names.setdefault(test.name, test.path) != test.path:
                 raise PayloadError(
                     f"{test.path} and {names[test.name]} would both be {test.name!r} in results",
                     "Rename one of them.",
                 )
+        for test in self.tests:
+            # With --core, executables are kept beside the logs.
+            if (other := names.get(test.path.name.removesuffix(".log"))) not in (None, test.path):
+                raise PayloadError(
+                    f"{test.path} has the name of the log of {other}", "Rename one of them."
+                )
         found: dict[str, Path] = {}
+        for path in self.objects:
+            _require_printable(path)
         for place, path in (
             (ID_FILE, Path(ID_FILE)),
             *((test.path.name, test.path) for test in self.tests),
@@ -83,6 +98,8 @@ class Payload:
                     "Rename one of them.",
                 )
         del found[ID_FILE]
+        for place, path in found.items():
+            _require_place(place, path)
         for place, path in found.items():
             for folder in PurePosixPath(place).parents:
                 if str(folder) in found:
@@ -98,6 +115,47 @@ class Payload:
         if place in self.extra:
             return 0o755 if self.extra[place].stat().st_mode & 0o111 else 0o644
         return 0o644 if place.startswith(f"{OBJECTS_FOLDER}/") else 0o755
+
+
+def _require_test_name(test: Executable) -> None:
+    """PayloadError if a result, or the files with a test's logs, can't have the test's name."""
+    path, name = test.path, test.name
+    if not name or _CONSOLE_LOG in (f"{name}.log", path.name):
+        what = f"its output would be in {_CONSOLE_LOG}, which is the kernel's" if name else ""
+        raise PayloadError(f"{path} can't be a test: {what or 'it has no name'}", "Rename it.")
+    if len(os.fsencode(name)) > _NAME_BYTES - len(".log"):
+        raise PayloadError(
+            f"the test {path.name[:40]}... has a name of {len(os.fsencode(path.name))} bytes, "
+            "which is too long for the name of its log",
+            f"Rename it: {_NAME_BYTES - len('.log')} bytes are allowed.",
+        )
+    _require_printable(path)
+
+
+def _require_printable(path: Path) -> None:
+    if not path.name.isprintable():
+        raise PayloadError(
+            f"{path.name!r} has a character in its name that can't be printed, such as a newline",
+            "Rename it.",
+        )
+
+
+def _require_place(place: str, path: Path) -> None:
+    """PayloadError if the payload's file system, or its checksum, can't have a path."""
+    parts = PurePosixPath(place).parts
+    if any(len(os.fsencode(part)) > _NAME_BYTES for part in parts) or len(place) > _PATH_CHARACTERS:
+        raise PayloadError(
+            f"a file would be {MOUNT_POINT}/{place[:60]}... in the guest, and that is too long",
+            f"A name may have {_NAME_BYTES} bytes, and a path {_PATH_CHARACTERS} characters.",
+        )
+    if parts[0] == "lost+found":
+        raise PayloadError(
+            f"{path} would be {MOUNT_POINT / place} in the guest, which is ext4's own", "Rename it."
+        )
+    try:
+        place.encode()
+    except UnicodeEncodeError:
+        raise PayloadError(f"{place!r}: the name is not UTF-8", "Rename it.") from None
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -1,13 +1,12 @@
 """The formats of a report: which one the user asks for, and the report in that format."""
 
-import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
+from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.report.inputs import MERGED_SCHEMA
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Kind, Result
@@ -65,13 +64,8 @@ def write(format: str, results: Sequence[Result], path: Path, title: str = "") -
     BpfmatrixError if the file can't be written; an existing file then stays as it is.
     """
     data = render(format, results, title).encode("utf-8", errors="backslashreplace")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):  # it was not made, such as below a file
-            temporary.unlink()
         raise BpfmatrixError(f"--output {path}: {error.strerror}") from None
     return len(data)

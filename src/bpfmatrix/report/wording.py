@@ -2,6 +2,7 @@
 
 import re
 
+from bpfmatrix.host.text import printable
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Cell, Column, Kind
 from bpfmatrix.results.outcome import Outcome
@@ -20,10 +21,8 @@ MARKS = {
 }
 _MOST_NAMED_KERNELS = 6
 _WORDS = {Kind.TEST: ("test", "tests"), Kind.PROGRAM: ("program", "programs")}
-# Escape sequences of a terminal: colours and cursor movements (ECMA-48), and window titles.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
-# The characters that `plain` replaces.
-_FORBIDDEN = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# The characters that XML 1.0 does not allow, beside those that `printable` replaces.
+_FORBIDDEN = re.compile("[\ufffe\uffff]")
 
 
 def mark(cell: Cell | None) -> str:
@@ -95,5 +94,4 @@ def plain(text: str) -> str:
 
     The result has only characters that XML 1.0 allows (its production 2, Char).
     """
-    text = _ESCAPES.sub("", text).replace("\r\n", "\n")
-    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", printable(text))

@@ -37,11 +37,15 @@ def _as_last_result(project: Project, run: KernelRun) -> KernelRun:
     path, logs = project.results / f"{run.kernel}.json", project.results / run.kernel
     last = None
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        last = dataclasses.replace(files.read_run(path), cached=True)
+        last = dataclasses.replace(files.read_earlier(path), cached=True)
+    aside = files.earlier_folder(path) / "logs"
     if last != run:
         # The logs in this folder belong to the other run.
         shutil.rmtree(logs, ignore_errors=True)
         run = dataclasses.replace(run, console="", logs=(), cores=())
+    elif aside.exists():
+        shutil.rmtree(logs, ignore_errors=True)
+        aside.rename(logs)
     files.write(run, path)
     return run
 

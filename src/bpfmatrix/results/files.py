@@ -5,14 +5,16 @@
 is renamed into place when it is complete, so nobody reads half a file.
 """
 
+import contextlib
 import dataclasses
 import json
-import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.results import kernel_run, verification
 from bpfmatrix.results.kernel_run import KernelRun, Leftover, TestResult
 from bpfmatrix.results.outcome import GuestRun, KernelWarning, Outcome
@@ -25,12 +27,15 @@ from bpfmatrix.results.verification import (
 )
 
 __all__ = [
+    "earlier_folder",
     "parse_program",
     "parse_verification",
+    "read_earlier",
     "read_run",
     "read_saved",
     "read_verification",
     "save",
+    "set_aside",
     "verification_folder",
     "verification_path",
     "write",
@@ -45,6 +50,37 @@ def verification_folder(project: Project) -> Path:
 def verification_path(project: Project, kernel: str) -> Path:
     """Return the file of a kernel's last verification."""
     return verification_folder(project) / f"{kernel}.json"
+
+
+def earlier_folder(path: Path) -> Path:
+    """Return the folder in which a kernel's last result is kept while another run is prepared.
+
+    `path` is the file of the kernel's result. The folder has the file `result`, and `logs`.
+    """
+    return path.with_name(f"{path.name.removesuffix('.json')}.earlier")
+
+
+def set_aside(path: Path) -> None:
+    """Move a kernel's result, and the folder of its logs, to where no report finds them.
+
+    Until another result is written, the kernel has none. OSError if that is not possible.
+    """
+    logs, folder = path.with_suffix(""), earlier_folder(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() or logs.exists():
+        folder.mkdir(exist_ok=True)
+    # The result first: without it, logs are of no run.
+    for there, name in ((path, "result"), (logs, "logs")):
+        with contextlib.suppress(FileNotFoundError):
+            there.rename(folder / name)
+    logs.mkdir(exist_ok=True)  # `invoke logs --follow` waits for its files
+
+
+def read_earlier(path: Path) -> KernelRun:
+    """Read the result that was set aside, or else the last one. It raises what `read_run` does."""
+    aside = earlier_folder(path) / "result"
+    return read_run(aside if aside.exists() else path)
 
 
 def write(result: GuestRun, path: Path) -> None:
@@ -137,7 +173,4 @@ def parse_program(data: dict[str, Any]) -> ProgramResult:
 
 
 def _write(data: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, (json.dumps(data, indent=1) + "\n").encode())

@@ -8,7 +8,6 @@ the session early into an outcome and a reason.
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from bpfmatrix import __version__
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.faults import explained
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
@@ -27,8 +27,6 @@ from bpfmatrix.vm import launch, machine, template
 from bpfmatrix.vm.protocol import GuestError, ProtocolError
 
 __all__ = ["EnteredGuest", "GuestSession", "enter", "failure_of", "unprepared_facts"]
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -182,10 +180,11 @@ async def failure_of(
     except ProtocolError as error:
         return Outcome.LOST, str(error)
     except OSError as error:
-        # A user can cause this with a file, such as a log on a full disk; all else is a bug.
-        if not error.filename and error.errno not in _DISK_FULL:
+        # A user can cause some of them, such as by a log on a full disk; all else is a bug.
+        known = explained(error)
+        if known is None:
             raise
-        return Outcome.ERROR, f"{error.filename or 'a log'}: {error.strerror}"
+        return Outcome.ERROR, str(known)
     return None
 
 

@@ -44,5 +44,5 @@ def start_order(project: Project, prepared: Prepared) -> float:
     result come before all others.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return -files.read_run(project.results / f"{prepared.kernel.id}.json").seconds
+        return -files.read_earlier(project.results / f"{prepared.kernel.id}.json").seconds
     return float("-inf")

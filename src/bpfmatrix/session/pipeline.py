@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host import event_loop
+from bpfmatrix.host.faults import as_errors
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session import parallelism
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, failure_of
@@ -47,9 +50,20 @@ def run_side_by_side(
     so. BpfmatrixError if nothing can run at all, or if a result can't be written.
 
     On KeyboardInterrupt, all machines are ended and their results (`interrupted`) are written
-    before it is raised again. A kernel whose session had not begun keeps its earlier result.
+    before it is raised again. A kernel whose session had not begun is `interrupted` too.
     """
     kernels = [project.config.kernel(id) for id in dict.fromkeys(ids)]
+    with workload.asked(kernels):
+        return _run_asked(project, kernels, workload, observer, jobs)
+
+
+def _run_asked(
+    project: Project,
+    kernels: Sequence[KernelConfig],
+    workload: MatrixWorkload[Run],
+    observer: Observer,
+    jobs: int | None,
+) -> list[Run]:
     payloads = {
         arch: workload.payload(arch, observer)
         for arch in dict.fromkeys(kernel.arch for kernel in kernels)
@@ -58,8 +72,11 @@ def run_side_by_side(
     ready: list[_Ready[Run]] = []
     for kernel in kernels:
         try:
-            prepared = prepare(project, kernel, payloads[kernel.arch], workload.options, observer)
-            work = workload.work(prepared, observer)
+            with as_errors():
+                prepared = prepare(
+                    project, kernel, payloads[kernel.arch], workload.options, observer
+                )
+                work = workload.work(prepared, observer)
         except BpfmatrixError as error:
             workload.begin(kernel)
             done[kernel.id] = workload.unprepared(kernel, str(error))
@@ -74,7 +91,7 @@ def run_side_by_side(
     if ready:
         limit = jobs or parallelism.machines_at_once([one.prepared for one in ready])
         ready.sort(key=lambda one: parallelism.start_order(project, one.prepared))
-        done |= asyncio.run(_run_all(project, ready, workload, observer, limit))
+        done |= event_loop.run(_run_all(project, ready, workload, observer, limit))
     return [done[kernel.id] for kernel in kernels]
 
 
@@ -108,8 +125,9 @@ async def _run_all(
 
 def run_one(project: Project, id: str, workload: Workload[Result], observer: Observer) -> Result:
     """Run a workload on one kernel; BpfmatrixError if the kernel can't be prepared."""
-    prepared = prepare_one(project, id, workload, observer)
-    return asyncio.run(run_prepared(project, prepared, workload, observer))
+    with workload.asked([project.config.kernel(id)]):
+        prepared = prepare_one(project, id, workload, observer)
+        return event_loop.run(run_prepared(project, prepared, workload, observer))
 
 
 def prepare_one(

@@ -1,11 +1,11 @@
 """Making a kernel's warm template before its first run."""
 
-import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host import event_loop
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import prepare
@@ -31,6 +31,6 @@ def warm(project: Project, id: str, observer: Observer) -> tuple[Template, bool]
         console = Path(folder) / "console.log"
         making = template.get(prepared.spec, project.cache, prepared.image.label, console)
         try:
-            return asyncio.run(making)
+            return event_loop.run(making)
         except (template.TemplateError, MachineEndedError, ProtocolError) as error:
             raise BpfmatrixError(f"{id}: no template could be made: {error}") from error

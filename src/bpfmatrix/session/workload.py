@@ -6,25 +6,28 @@ cancellation, running side by side) is in `bpfmatrix.session.pipeline`, once for
 """
 
 import contextlib
+import dataclasses
+import errno
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.faults import explained
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun
-from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.outcome import GuestRun, Outcome
 from bpfmatrix.results.verification import Verification
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
 
-__all__ = ["MatrixWorkload", "Work", "Workload", "writing"]
+__all__ = ["MatrixWorkload", "Work", "Workload", "asked_for", "writing"]
 
 Result = TypeVar("Result")
 Run = TypeVar("Run", KernelRun, Verification)
@@ -82,6 +85,11 @@ class Workload(ABC, Generic[Result]):
         BpfmatrixError if there is nothing to do on this kernel.
         """
 
+    @contextlib.contextmanager
+    def asked(self, kernels: Sequence[KernelConfig]) -> Iterator[None]:
+        """Hold this while these kernels are run, from before anything can fail."""
+        yield
+
     def begin(self, kernel: KernelConfig) -> None:
         """Remove what an earlier session of this kernel left behind; a session begins now."""
 
@@ -110,6 +118,12 @@ class MatrixWorkload(Workload[Run]):
     def remember(self, prepared: Prepared, result: Run) -> None:
         """Keep a result for `recall`."""
 
+    @contextlib.contextmanager
+    def asked(self, kernels: Sequence[KernelConfig]) -> Iterator[None]:
+        """See Workload, and `asked_for`."""
+        with asked_for(self.folder, kernels, self.unprepared):
+            yield
+
     def begin(self, kernel: KernelConfig) -> None:
         """See Workload. BpfmatrixError if the folder can't be written."""
         logs = self.folder / kernel.id
@@ -127,11 +141,54 @@ class MatrixWorkload(Workload[Run]):
 
 
 @contextlib.contextmanager
+def asked_for(
+    folder: Path,
+    kernels: Sequence[KernelConfig],
+    unprepared: Callable[[KernelConfig, str], GuestRun],
+) -> Iterator[None]:
+    """Set aside the results of earlier runs of these kernels, in `folder`, while they run again.
+
+    So an earlier result is never taken for that of a run that could not even begin. If the run is
+    ended by an exception, each kernel without a result gets one that names the exception.
+    BpfmatrixError if the folder can't be written.
+    """
+    paths = {kernel.id: folder / f"{kernel.id}.json" for kernel in kernels}
+    with writing(folder):
+        for path in paths.values():
+            files.set_aside(path)
+    try:
+        yield
+    except BaseException as error:
+        for kernel in kernels:
+            if not paths[kernel.id].exists():
+                # If it can't be written either, such as on a full disk, there is no result.
+                with contextlib.suppress(OSError):
+                    files.write(_of_exception(unprepared, kernel, error), paths[kernel.id])
+        raise
+    finally:
+        for path in paths.values():
+            shutil.rmtree(files.earlier_folder(path), ignore_errors=True)
+
+
+def _of_exception(
+    unprepared: Callable[[KernelConfig, str], GuestRun], kernel: KernelConfig, error: BaseException
+) -> GuestRun:
+    if isinstance(error, KeyboardInterrupt):
+        result = unprepared(kernel, "interrupted before it began")
+        return dataclasses.replace(result, outcome=Outcome.INTERRUPTED)
+    known = explained(error)
+    return unprepared(kernel, str(known) if known else f"{type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an OSError into a BpfmatrixError that names the path."""
     try:
         yield
     except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        if error.errno in (errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG):
+            raise explained(error) or error from error
         raise BpfmatrixError(
             f"{path} can't be written: {error.strerror or error}",
             "Make room on its disk, or make its folder writable.",

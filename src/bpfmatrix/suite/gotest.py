@@ -6,6 +6,7 @@ subtest as it ends. These are only details: whether the binary passed is decided
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -30,6 +31,11 @@ _MARK = re.compile(rb"(?=\x16)")
 # The lines of the testing package around the output of a test.
 _FRAME = re.compile(r"\s*(=== (RUN|PAUSE|CONT|NAME)|--- (PASS|FAIL|SKIP):)")
 _WHERE = re.compile(r"^[\w./-]+\.go:\d+: ")
+# What Go's runtime prints when a program dies, and the line behind it from which on there are
+# stacks (runtime/panic.go, printpanics and fatalthrow).
+_DEATH = re.compile(r"(panic|fatal error): ")
+_STACK = re.compile(r"goroutine \d+ .*\[.*\]:$")
+_RECOVERED = re.compile(r" \[recovered(, repanicked)?\]$")
 
 
 class Throttle:
@@ -64,6 +70,13 @@ class GoOutput:
         self._package = Excerpt(KEPT_CHARACTERS)
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
+        # What the binary may have died of: the last line that began like a panic. And what it did
+        # die of: the same, if stacks followed.
+        self._maybe_death = ""
+        self._death = ""
+        # Subtests that have just failed, the innermost first. If a panic ended them, the testing
+        # package reports them as failed first, and lets the panic go on only then.
+        self._pending: list[TestResult] = []
         self.results: list[TestResult] = []
         """The tests that have ended, in that order."""
 
@@ -108,6 +121,7 @@ class GoOutput:
             return
         self._process.stdin.close()
         await self._reader
+        self._report_pending()
         await self._process.wait()
 
     def kill(self) -> None:
@@ -119,7 +133,12 @@ class GoOutput:
             self._reader.cancel()
 
     def unfinished(self, outcome: Outcome, reason: str) -> list[TestResult]:
-        """Return a result for each test that began and did not end, subtests first."""
+        """Return a result for each test that began and did not end, subtests first.
+
+        If the binary died of a panic, that is the reason of those that failed.
+        """
+        if outcome is Outcome.FAILED and self._death:
+            reason = self._death
         return [
             TestResult(self._binary, name, outcome, 0.0, reason, str(self._running[name]))
             for name in sorted(self._running, reverse=True)
@@ -138,9 +157,12 @@ class GoOutput:
 
     def _take(self, event: dict[str, object]) -> None:
         name, action = str(event.get("Test", "")), str(event["Action"])
+        output = str(event.get("Output", "")) if action == "output" else ""
+        self._look_for_death(name, output)
+        if self._pending and not self._may_panic(name, action, output):
+            self._report_pending()
         if action == "output":
-            test = self._running.get(name, self._package)
-            test.append(str(event["Output"]))
+            self._running.get(name, self._package).append(output)
         elif name and action == "run":
             self._running[name] = Excerpt(KEPT_CHARACTERS)
         elif name and action in _OUTCOMES:
@@ -149,13 +171,39 @@ class GoOutput:
     def _end(self, name: str, outcome: Outcome, seconds: float) -> None:
         output = str(self._running.pop(name, ""))
         reason = "" if outcome is Outcome.PASSED else failure_reason(output)
-        subtests = [test for test in self.results if test.name.startswith(f"{name}/")]
+        ended = (*self.results, *self._pending)
+        subtests = [test for test in ended if test.name.startswith(f"{name}/")]
         failed = any(test.outcome is Outcome.FAILED for test in subtests)
         if subtests and not reason and (failed or outcome is not Outcome.FAILED):
             return  # its subtests say everything
-        result = TestResult(self._binary, name, outcome, seconds, reason, output)
-        self.results.append(result)
-        self._report(result)
+        self._pending.append(TestResult(self._binary, name, outcome, seconds, reason, output))
+        if outcome is not Outcome.FAILED or "/" not in name:
+            self._report_pending()
+
+    def _may_panic(self, name: str, action: str, output: str) -> bool:
+        """Whether a panic of the tests that are pending may follow an event, or is in it."""
+        is_above = all(test.name.startswith(f"{name}/") for test in self._pending)
+        ended = action == "fail" or (action == "output" and bool(_FRAME.match(output)))
+        if is_above and action == "output" and _DEATH.match(output):
+            reason = _reason_of_death(output)
+            self._pending = [dataclasses.replace(test, reason=reason) for test in self._pending]
+            return False
+        return is_above and ended
+
+    def _report_pending(self) -> None:
+        for result in self._pending:
+            self.results.append(result)
+            self._report(result)
+        self._pending.clear()
+
+    def _look_for_death(self, name: str, output: str) -> None:
+        if _DEATH.match(output):
+            self._maybe_death = _reason_of_death(output)
+        elif _STACK.match(output.strip()) and self._maybe_death:
+            self._death = self._maybe_death
+        elif name and _FRAME.match(output):
+            # The binary goes on: a test has only printed such words.
+            self._maybe_death = self._death = ""
 
 
 def failure_reason(output: str) -> str:
@@ -166,7 +214,13 @@ def failure_reason(output: str) -> str:
     """
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     own = [line for line in lines if not _FRAME.match(line)]
-    panics = [line for line in own if line.startswith("panic: ")]
+    # Words that a test prints are no panic: stacks follow one.
+    stacks = any(_STACK.match(line) for line in own)
+    panics = [_reason_of_death(line) for line in own if stacks and _DEATH.match(line)]
     written = [line for line in own if _WHERE.match(line)]
     chosen = panics[:1] or written[-1:] or own[:1]
     return _WHERE.sub("", chosen[0]) if chosen else ""
+
+
+def _reason_of_death(line: str) -> str:
+    return _RECOVERED.sub("", line.strip())

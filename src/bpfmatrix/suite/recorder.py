@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from bpfmatrix.host.excerpt import Excerpt
+from bpfmatrix.host.faults import naming
 from bpfmatrix.payload.model import Executable
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
@@ -52,7 +53,8 @@ class Recorder:
         """Take note that the executable was started."""
         self._started = time.monotonic()
         # It is unbuffered for those who read it while the test runs.
-        self._file = self.log.open("wb", buffering=0)
+        with naming(self.log):
+            self._file = self.log.open("wb", buffering=0)
         if self._go:
             await self._go.start()
 
@@ -66,9 +68,11 @@ class Recorder:
         assert self._file is not None
         room = _LOG_BYTES - self._size
         self._size += len(data)
-        self._file.write(data[: max(0, room)])
-        if 0 <= room < len(data):
-            self._file.write(f"\n... cut here, after {_LOG_BYTES >> 20} MiB ...\n".encode())
+        with naming(self.log):
+            _write(self._file, data[: max(0, room)])
+            if 0 <= room < len(data):
+                cut = f"\n... cut here, after {_LOG_BYTES >> 20} MiB ...\n"
+                _write(self._file, cut.encode())
         if self._go:
             await self._go.feed(data)
         else:
@@ -127,3 +131,10 @@ class Recorder:
             self._go.kill()
         if self._file:
             self._file.close()
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    """Write all of the data: a write without a buffer may take only a part of it."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]

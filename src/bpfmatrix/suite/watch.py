@@ -5,7 +5,6 @@ the build and the tests take time. The machine's disk is a file of its own: the 
 into it after the build, before the guest first reads it.
 """
 
-import asyncio
 import contextlib
 import dataclasses
 import time
@@ -14,7 +13,8 @@ from pathlib import Path
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host import sparse
+from bpfmatrix.host import event_loop, sparse
+from bpfmatrix.host.faults import as_errors
 from bpfmatrix.session.guest_session import enter
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.pipeline import prepare_one, run_prepared
@@ -42,7 +42,7 @@ def watch(
     from starting, such as that of a compiler; the next save starts another run.
     """
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_watch(project, kernel, options, observe, complain, times))
+        event_loop.run(_watch(project, kernel, options, observe, complain, times))
 
 
 async def _watch(
@@ -74,14 +74,23 @@ async def _run(
     observer: Observer,
     saves: Saves | None,
 ) -> BpfmatrixError | None:
-    """Run the tests, at the next save if there are `saves`; return what kept them from running."""
+    """Run the tests, at the next save if there are `saves`; return what kept them from running.
+
+    The run's result then says so.
+    """
+    kernel = project.config.kernel(id)
     try:
-        await _run_in_waiting_guest(project, id, workload, observer, saves)
+        with as_errors():
+            await _run_in_waiting_guest(project, id, workload, observer, saves)
     except BpfmatrixError as error:
-        return error
+        failure = error
     except (MachineEndedError, ProtocolError) as error:
-        return BpfmatrixError(f"{id}: the guest did not become ready: {error}")
-    return None
+        failure = BpfmatrixError(f"{id}: the guest did not become ready: {error}")
+    else:
+        return None
+    workload.begin(kernel)
+    workload.keep(workload.unprepared(kernel, str(failure)), Observer())
+    return failure
 
 
 async def _run_in_waiting_guest(

@@ -7,6 +7,7 @@ The events are described in `bpfmatrix.results.verification`.
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import gzip
 import io
@@ -168,15 +169,17 @@ class Collector:
         names = [part for part in Path(result.object).parts if part not in ("/", "..")]
         folder = self._logs.joinpath(*names)
         path = folder / f"{_UNSAFE.sub('_', result.program)[:200]}.log"
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            # An object whose path is that of another log, such as console.log, has no folder.
+            folder.mkdir(parents=True, exist_ok=True)
             with gzip.open(io.BytesIO(base64.b64decode(packed))) as log, path.open("wb") as file:
                 shutil.copyfileobj(log, file, 1 << 20)
             with path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - _EXPLAINED_BYTES))
                 return path, file.read().decode(errors="replace")
         except (binascii.Error, OSError, EOFError, zlib.error):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             return None, ""
 
     def _add(self, result: ProgramResult) -> None:

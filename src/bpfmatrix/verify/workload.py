@@ -31,7 +31,7 @@ from bpfmatrix.verify.plan import LoadPlan, ObjectGroup
 from bpfmatrix.verify.verifierlog import LineInfo
 from bpfmatrix.vm.protocol import Exited, Output, Started, TestCommand
 
-__all__ = ["Details", "VerifyWork", "VerifyWorkload"]
+__all__ = ["Details", "VerifyWork", "VerifyWorkload", "unprepared"]
 
 # The outcome and the code of a program that was being loaded when its machine ended.
 _ENDED = {
@@ -103,7 +103,12 @@ class VerifyWorkload(MatrixWorkload[Verification]):
     def unprepared(self, kernel: KernelConfig, reason: str) -> Verification:
         """See MatrixWorkload."""
         self.details[kernel.id] = Details()
-        return Verification(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
+        return unprepared(kernel, reason)
+
+
+def unprepared(kernel: KernelConfig, reason: str) -> Verification:
+    """Return the result of a kernel that could not be prepared, or objects that could not be."""
+    return Verification(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
 
 
 def _objects(project: Project, options: VerifyOptions, observer: Observer) -> list[ObjectFile]:

@@ -1,5 +1,7 @@
 """Packages as files: real `.deb` and `.rpm`, by paths and from a web server on loopback."""
 
+import io
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,3 +167,73 @@ def test_nothing_is_written_elsewhere(cache: Cache, tmp_path: Path) -> None:
     with pytest.raises(BpfmatrixError):
         kernels.provide(package_kernel(tmp_path, "bad.deb"), cache)
     assert not [path for path in tmp_path.rglob("*") if path.name == "bad"]
+
+
+def deb(path: Path, files: dict[str, bytes]) -> Path:
+    """Write a `.deb` (deb(5)) with these files, with names that dpkg-deb would refuse."""
+    members = {
+        "debian-binary": b"2.0\n",
+        "control.tar": tar({"./control": b"Package: linux\nVersion: 6.1.190-1\n"}),
+        "data.tar": tar(files),
+    }
+    data = b"!<arch>\n"
+    for name, content in members.items():
+        data += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+        data += content + b"\n" * (len(content) % 2)
+    path.write_bytes(data)
+    return path
+
+
+def tar(files: dict[str, bytes]) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return made.getvalue()
+
+
+KERNEL = {"./boot/vmlinuz-6.1.190": synthetic.bzimage(release="6.1.190")}
+MODULES = "./lib/modules"
+
+
+@pytest.mark.parametrize(
+    ("release", "shown"),
+    [("-x", "'-x'"), ("a b", "'a b'"), ("6.1\n", r"'6.1\n'"), ("x" * 65, "'x*'"), ("$(id)", "")],
+)
+def test_a_folder_of_modules_that_is_no_release_is_refused(
+    cache: Cache, tmp_path: Path, release: str, shown: str
+) -> None:
+    deb(tmp_path / "a.deb", {**KERNEL, f"{MODULES}/{release}/kernel/a.ko": synthetic.module()})
+    with pytest.raises(BpfmatrixError, match="can't be the release of a kernel") as caught:
+        kernels.provide(package_kernel(tmp_path, "a.deb"), cache)
+    assert shown.rstrip("*'") in caught.value.what
+    assert not any((cache.root / "kernels").rglob("vmlinuz"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("6.1.190/kernel", "6.1.190/kernel/a.ko"),
+        ("6.1.190/kernel/a.ko/b.ko", "6.1.190/kernel/a.ko.gz"),
+        (f"6.1.190/kernel/{'a' * 256}.ko",),
+        (f"6.1.190/kernel/{'a/' * 2500}a.ko",),
+    ],
+)
+def test_names_that_no_file_system_takes_are_one_sentence(
+    cache: Cache, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    files = {f"{MODULES}/{name}": synthetic.module() for name in names}
+    deb(tmp_path / "a.deb", {**KERNEL, **files})
+    with pytest.raises(BpfmatrixError, match="a file of the kernel can't be unpacked") as caught:
+        kernels.provide(package_kernel(tmp_path, "a.deb"), cache)
+    assert len(caught.value.what) < 300
+
+
+def test_a_package_may_have_the_name_of_an_option(cache: Cache, tmp_path: Path) -> None:
+    files = {**KERNEL, f"{MODULES}/6.1.190/kernel/-x.ko": synthetic.module()}
+    deb(tmp_path / "--help", files)
+    image, _ = kernels.provide(package_kernel(tmp_path, "--help"), cache)
+    assert image.modules is not None
+    assert "kernel/-x.ko:" in (image.modules / "modules.dep").read_text()

@@ -58,10 +58,11 @@ def initramfs(values: Values) -> None:
 @option_task()
 def clean(values: Values) -> None:
     """Remove built objects, test binaries and results; `kernels.prune` removes kernels."""
+    from bpfmatrix.cli.console import say
     from bpfmatrix.config.project import Project
     from bpfmatrix.payload import ebpf as ebpf_build
 
     project = Project.load()
     ebpf_build.clean(project)
     shutil.rmtree(project.state, ignore_errors=True)
-    print("removed .bpfmatrix and the eBPF objects")
+    say("removed .bpfmatrix and the eBPF objects")

@@ -4,7 +4,6 @@ By itself, invoke would read a task's options off the signature of its function,
 letters for each task anew. Here both come from the table in `bpfmatrix.cli.options`.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,15 +13,14 @@ from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
-from bpfmatrix.cli.errors import print_error
+from bpfmatrix.cli.errors import exit_status_of
 from bpfmatrix.cli.options import AnyOption, OptionKind
 from bpfmatrix.cli.values import Values, read
-from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.text import printable, without_commands
 
 __all__ = ["OptionArgument", "OptionTask", "option_task", "progress"]
 
 _INTERRUPTED = 128 + 2  # as a shell says of a command that SIGINT ended
-_BROKEN_PIPE = 128 + 13  # SIGPIPE
 
 
 class OptionArgument(Argument):
@@ -86,18 +84,9 @@ def _run(
     function: Callable[[Values], int | None], options: tuple[AnyOption, ...], typed: dict[str, Any]
 ) -> None:
     try:
-        status = function(read(options, typed, _after_dashes()))
-        sys.stdout.flush()
-    except BpfmatrixError as error:
-        print_error(error)
-        raise Exit(code=error.exit_status) from None
+        status = exit_status_of(lambda: function(read(options, typed, _after_dashes())))
     except KeyboardInterrupt:
         raise Exit(code=_INTERRUPTED) from None
-    except BrokenPipeError:
-        # The reader of our output has ended, as `head` does. The rest in the buffer must go
-        # somewhere when Python flushes it at its own end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise Exit(code=_BROKEN_PIPE) from None
     if status:
         raise Exit(code=status)
 
@@ -112,7 +101,7 @@ def progress(text: str, fraction: float | None = None) -> None:
     """Print each new text of a step's progress on standard error; a `Progress`."""
     if _printed[-1:] != [text]:
         _printed.append(text)
-        print(text, file=sys.stderr, flush=True)
+        print(without_commands(printable(text)), file=sys.stderr, flush=True)
 
 
 _printed: list[str] = []

@@ -9,10 +9,11 @@ __all__ = ["install"]
 @option_task()
 def install(values: Values) -> None:
     """Let git run `nox -s pre-push` before each push. A hook that is there is kept, and called."""
+    from bpfmatrix.cli.console import say
     from bpfmatrix.cli.hooks import install as install_hook
     from bpfmatrix.config.project import Project
 
     hook, kept = install_hook(Project.load())
-    print(f"installed {hook}")
+    say(f"installed {hook}")
     if kept:
-        print(f"the hook that was there is {kept.name} now, and is called first")
+        say(f"the hook that was there is {kept.name} now, and is called first")

@@ -38,32 +38,34 @@ def list_kernels(values: Values) -> None:
 def fetch(values: Values) -> None:
     """Fetch one kernel, or the kernels of the matrix, if they are not cached."""
     from bpfmatrix import kernels
+    from bpfmatrix.cli.console import say
     from bpfmatrix.config.project import Project
 
     project = Project.load()
     ids = _one_or_matrix(project, values)
     for id in ids:
         image, cached = kernels.provide(project.config.kernel(id), project.cache, progress)
-        print(f"{id:<10} {image.description}  {'cached' if cached else 'fetched'}")
+        say(f"{id:<10} {image.description}  {'cached' if cached else 'fetched'}")
     if values[options.WARM]:
         for id in ids:
             _make_template(project, id)
 
 
 def _make_template(project: "Project", id: str) -> None:
-    from bpfmatrix.cli.console import LiveConsole
+    from bpfmatrix.cli.console import LiveConsole, say
     from bpfmatrix.session.templates import warm
 
     with LiveConsole([id]) as console:
         template, made = warm(project, id, console)
     size = template.bytes_on_disk / 1e6
-    print(f"{id:<10} template of {size:.0f} MB  {'made' if made else 'cached'}")
+    say(f"{id:<10} template of {size:.0f} MB  {'made' if made else 'cached'}")
 
 
 @option_task(_ONE_OR_MATRIX)
 def update(values: Values) -> None:
     """Fetch the newest release of one series, or of each series of the matrix."""
     from bpfmatrix import kernels
+    from bpfmatrix.cli.console import say
     from bpfmatrix.config.project import Project
 
     project = Project.load()
@@ -72,7 +74,7 @@ def update(values: Values) -> None:
         before = kernels.cached(kernel, project.cache)
         image = kernels.update(kernel, project.cache, progress)
         same = before is not None and before.digest == image.digest
-        print(f"{id:<10} {image.description}  {'still the newest' if same else 'new'}")
+        say(f"{id:<10} {image.description}  {'still the newest' if same else 'new'}")
 
 
 def _one_or_matrix(project: "Project", values: Values) -> list[str]:
@@ -134,6 +136,7 @@ def build(values: Values) -> None:
 def prune(values: Values) -> None:
     """Remove kernels that nothing refers to, and derived files that were not used for a day."""
     from bpfmatrix import kernels
+    from bpfmatrix.cli.console import say
     from bpfmatrix.config.project import Project
     from bpfmatrix.kernels import symbols
     from bpfmatrix.vm import template
@@ -147,6 +150,6 @@ def prune(values: Values) -> None:
         *symbols.prune(cache, 0 if everything else _UNUSED_SYMBOLS_SECONDS),
     ]
     for item in pruned:
-        print(f"removed {item.name} ({item.size_bytes / 1e6:.0f} MB)")
+        say(f"removed {item.name} ({item.size_bytes / 1e6:.0f} MB)")
     total = sum(item.size_bytes for item in pruned)
-    print(f"{total / 1e6:.0f} MB freed" if pruned else "nothing to remove")
+    say(f"{total / 1e6:.0f} MB freed" if pruned else "nothing to remove")

@@ -10,6 +10,7 @@ from bpfmatrix.cli.tasks.declaration import option_task
 from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.text import without_commands
 
 if TYPE_CHECKING:
     from bpfmatrix.report.model import Result
@@ -28,6 +29,7 @@ take_words("report", options.FILES)
 )
 def report(values: Values) -> None:
     """Show the results of runs and verifications: as a table, JSON, JUnit, Markdown or HTML."""
+    from bpfmatrix.cli.console import say
     from bpfmatrix.config.project import Project
     from bpfmatrix.report import formats, inputs
 
@@ -44,7 +46,7 @@ def report(values: Values) -> None:
         _print(format, results)
         return
     size = formats.write(format, results, path, project.root.name)
-    print(f"{project.relative(path.resolve())}  {size / 1e3:.0f} kB")
+    say(f"{project.relative(path.resolve())}  {size / 1e3:.0f} kB")
 
 
 def _print(format: str, results: "Sequence[Result]") -> None:
@@ -55,4 +57,7 @@ def _print(format: str, results: "Sequence[Result]") -> None:
     if format == "table":
         make_console().print(table.render(Matrix.of(results)))
     else:
-        sys.stdout.write(formats.render(format, results))
+        text = formats.render(format, results)
+        # Two `#` are only in strings of JSON, where the first one can be escaped.
+        is_json = format == "json"
+        sys.stdout.write(text.replace("##", "\\u0023#") if is_json else without_commands(text))

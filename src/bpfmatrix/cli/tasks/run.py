@@ -20,6 +20,7 @@ __all__ = ["matrix", "run", "watch"]
     *options.HOST_FILES,
     options.CORE,
     options.COLD,
+    options.RAW,
 )
 def run(values: Values) -> int:
     """Load and test the eBPF on one kernel. Words after -- are arguments of the test binaries."""
@@ -33,6 +34,7 @@ def run(values: Values) -> int:
     *options.HOST_FILES,
     options.CORE,
     options.COLD,
+    options.RAW,
 )
 def matrix(values: Values) -> int:
     """Load and test the eBPF on many kernels, side by side, in one table."""
@@ -47,19 +49,24 @@ def _run_on(project: "Project", ids: list[str], values: Values) -> int:
     from bpfmatrix.cli.run import run_tests
     from bpfmatrix.results.kernel_run import exit_status
 
-    return exit_status(run_tests(project, ids, run_options(values), values[options.JOBS]))
+    jobs, raw = values[options.JOBS], values[options.RAW]
+    return exit_status(run_tests(project, ids, run_options(values), jobs, raw))
 
 
 @option_task(options.ONE_KERNEL, options.RUN, options.TIMEOUT)
 def watch(values: Values) -> None:
     """Load and test the eBPF on one kernel at each save of a file, until Ctrl-C."""
     from bpfmatrix.cli.errors import print_error
+    from bpfmatrix.cli.standard_streams import stop_if_unread
     from bpfmatrix.cli.suite_output import SuiteConsole
     from bpfmatrix.config.project import Project
     from bpfmatrix.suite.watch import watch as run_at_each_save
 
     project, id = Project.load(), values[options.ONE_KERNEL]
     project.config.kernel(id)  # no save would make an unknown kernel known
-    run_at_each_save(
-        project, id, run_options(values), lambda: SuiteConsole(project, [id]), print_error
-    )
+
+    def observe() -> SuiteConsole:
+        stop_if_unread()  # or else it would go on for ever
+        return SuiteConsole(project, [id])
+
+    run_at_each_save(project, id, run_options(values), observe, print_error)

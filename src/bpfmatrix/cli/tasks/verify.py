@@ -28,6 +28,7 @@ take_words("verify", options.OBJECTS)
     options.THRESHOLD,
     options.JSON,
     options.COLD,
+    options.RAW,
 )
 def verify(values: Values) -> int:
     """Load every program of eBPF objects on every kernel, and show what the verifier says.
@@ -54,5 +55,6 @@ def verify(values: Values) -> int:
         against=values[options.AGAINST],
         threshold=values[options.THRESHOLD],
         as_json=values[options.JSON],
+        raw=values[options.RAW],
     )
     return verify.verify(project, ids, verify_options(values), output)

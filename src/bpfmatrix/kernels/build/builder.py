@@ -221,7 +221,7 @@ def _copy_files(maker: Make, new: Path, debug: bool) -> None:
         shutil.copyfile(maker.objects / "vmlinux", new / "vmlinux")
     else:  # without DWARF it takes a fifth of the space
         paths = (maker.objects / "vmlinux", new / "vmlinux")
-        subprocess.run([f"{maker.cross}objcopy", "--strip-debug", *paths], check=True)
+        subprocess.run([f"{maker.cross}objcopy", "--strip-debug", "--", *paths], check=True)
     if (maker.objects / "modules.order").exists() and "=m\n" in (new / "config").read_text():
         maker.run(["modules_install"], extra=[f"INSTALL_MOD_PATH={new}"])
         for link in new.glob("lib/modules/*/*"):

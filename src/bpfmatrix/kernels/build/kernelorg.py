@@ -143,7 +143,7 @@ def verified(signed: bytes, keyring: Path, name: str) -> tuple[str, str]:
         done = subprocess.run(
             [
                 *(gpgv, "--homedir", folder, "--keyring", ring, "--status-fd", "1"),
-                *("--output", out, Path(folder) / "signed"),
+                *("--output", out, "--", Path(folder) / "signed"),
             ],
             capture_output=True,
             text=True,

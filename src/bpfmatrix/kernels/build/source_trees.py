@@ -134,8 +134,10 @@ class Debian(Origin):
                 (file,) = self.archive.download([self.deb], staging, progress)
             data, member = staging / "data.tar", f"./usr/src/{self.deb.name}.tar.xz"
             # dpkg-deb knows every compression that a package's data may have.
-            _unpack(["dpkg-deb", "--fsys-tarfile", file], staging, data)
-            _unpack(["tar", "--extract", "--to-stdout", "--file", data, member], staging, target)
+            _unpack(["dpkg-deb", "--fsys-tarfile", "--", file], staging, data)
+            _unpack(
+                ["tar", "--extract", "--to-stdout", "--file", data, "--", member], staging, target
+            )
 
     def _unpack(self, tree: Path, cache: Cache, progress: Progress) -> None:
         tarball = tree.parent / "tarball"

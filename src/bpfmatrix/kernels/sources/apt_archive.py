@@ -30,7 +30,7 @@ from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.sources import apt_sources
 from bpfmatrix.kernels.sources.apt_packages import KERNEL_STANZA, Deb, parse_index
 from bpfmatrix.kernels.sources.apt_sources import AptEntry
-from bpfmatrix.kernels.sources.package_manager import Failure, explained, run_logged
+from bpfmatrix.kernels.sources.package_manager import Failure, explained, read_log, run_logged
 
 __all__ = ["Archive"]
 
@@ -104,7 +104,7 @@ class Archive:
         if not (self.folder / "apt.conf").exists():
             return []
         text = [
-            self._output(["/usr/lib/apt/apt-helper", "cat-file", file])
+            self._output(["/usr/lib/apt/apt-helper", "cat-file", "--", file])
             for file in self._ask("$(FILENAME)")
             if Path(file).exists()
         ]
@@ -127,7 +127,7 @@ class Archive:
             progress(text, min(there / total, 1.0) if total else None)
 
         specs = [f"{deb.name}={deb.version}" for deb in debs]
-        if self._run(["apt-get", "download", "-q", *specs], cwd=folder, show=show) != 0:
+        if self._run(["apt-get", "download", "-q", "--", *specs], cwd=folder, show=show) != 0:
             raise self._error()
         # By content, as apt escapes characters such as ":" in the names of the files.
         found = {sha256_of(path): path for path in folder.glob("*.deb")}
@@ -158,7 +158,7 @@ class Archive:
         return run_logged(command, self.log, self._environment(), cwd, show)
 
     def _error(self) -> BpfmatrixError:
-        log = self.log.read_text(encoding="utf-8", errors="replace")
+        log = read_log(self.log)
         return explained_log(log, self.suite, self.log, self.entry)
 
     def _write_settings(self) -> None:

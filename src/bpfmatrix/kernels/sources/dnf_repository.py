@@ -30,7 +30,7 @@ from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.sources import package_files
 from bpfmatrix.kernels.sources.apt_packages import nearest
-from bpfmatrix.kernels.sources.package_manager import Failure, explained, run_logged
+from bpfmatrix.kernels.sources.package_manager import Failure, explained, read_log, run_logged
 
 __all__ = ["Repository", "Rpm"]
 
@@ -141,7 +141,7 @@ class Repository:
 
     def newest(self, wanted: str) -> Rpm:
         """Return the newest package that a pattern matches, by rpm's order of versions."""
-        found = self._query("--latest-limit=1", wanted)
+        found = self._query(wanted, options=["--latest-limit=1"])
         if not found:
             raise self._no_package(wanted)
         if len(found) > 1:
@@ -165,7 +165,7 @@ class Repository:
         while pending:
             specs = [rpm.spec for rpm in pending]
             # Only packages of its own build can have files of the kernel.
-            needed = {rpm.name for rpm in self._query("--requires", "--resolve", *specs)}
+            needed = {rpm.name for rpm in self._query(*specs, options=["--requires", "--resolve"])}
             pending = [build[name] for name in sorted((needed & build.keys()) - result.keys())]
             result.update({rpm.name: rpm for rpm in pending})
         for name in (*_with_modules(first.name, build), *self.source.extra_packages):
@@ -197,7 +197,7 @@ class Repository:
             progress(text, min(there / total, 1.0) if total else None)
 
         specs = [rpm.spec for rpm in rpms]
-        if self._run("download", "--destdir", str(folder), *specs, show=show) != 0:
+        if self._run("download", "--destdir", str(folder), "--", *specs, show=show) != 0:
             raise self._error()
         found = {}
         for path in folder.glob("*.rpm"):
@@ -215,7 +215,7 @@ class Repository:
         # Without the level, rpmkeys accepts a package without any signature.
         strict = ["--define", "_pkgverify_level all", "--define", "_pkgverify_flags 0x0"]
         done = subprocess.run(
-            ["rpmkeys", "--dbpath", self.folder / "keys", *strict, "--checksig", path],
+            ["rpmkeys", "--dbpath", self.folder / "keys", *strict, "--checksig", "--", path],
             env=self._environment(),
             capture_output=True,
             text=True,
@@ -227,18 +227,18 @@ class Repository:
                 f"rpmkeys said: {(done.stdout + done.stderr).strip()[-200:]}",
             )
 
-    def _query(self, *arguments: str) -> list[Rpm]:
+    def _query(self, *names: str, options: Sequence[str] = ()) -> list[Rpm]:
         if not (self.folder / "dnf.conf").exists():
             return []
         # From what `update` fetched: without any network.
         command = self._command("repoquery", "--cacheonly", "--quiet", "--queryformat", _FORMAT)
-        command += ["--arch", f"{self.arch},noarch", *arguments]
+        command += ["--arch", f"{self.arch},noarch", *options, "--", *names]
         failure = f"{self.source.repository}: dnf repoquery failed"
         return _parse(output(command, failure, env=self._environment()))
 
     def _no_package(self, wanted: str) -> KernelUnavailableError:
         name = re.split(r"-(?=[\d*?\[])", wanted)[0]
-        same = self._query("--latest-limit=4", name)
+        same = self._query(name, options=["--latest-limit=4"])
         if same:
             near = [f"{rpm.name} {rpm.version}" for rpm in same]
         else:
@@ -278,7 +278,7 @@ class Repository:
         return {**os.environ, "HOME": str(self.folder), "LC_ALL": "C"}
 
     def _error(self) -> BpfmatrixError:
-        log = self.log.read_text(encoding="utf-8", errors="replace")
+        log = read_log(self.log)
         return explained_log(log, self.source.repository, self.key, self.log)
 
     def _write_settings(self, progress: Progress) -> None:
@@ -325,7 +325,7 @@ class Repository:
             else:
                 shutil.copyfile(self.key, new)
             done = subprocess.run(
-                ["rpmkeys", "--dbpath", self.folder / "keys", "--import", new],
+                ["rpmkeys", "--dbpath", self.folder / "keys", "--import", "--", new],
                 env=self._environment(),
                 capture_output=True,
                 text=True,

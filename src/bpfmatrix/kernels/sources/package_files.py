@@ -60,12 +60,14 @@ def describe(path: Path) -> tuple[Package, str]:
     """Return what a package says about itself, and its vendor (empty for a `.deb`)."""
     sha256 = sha256_of(path)
     if _kind(path) == _DEB:
-        text = _output(["dpkg-deb", "--show", "--showformat", "${Package}\t${Version}", path])
+        text = _output(["dpkg-deb", "--show", "--showformat", "${Package}\t${Version}", "--", path])
         name, version = text.split("\t")
         return Package(name, version, sha256), ""
     query = "%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t%{VENDOR}"
     # The caller has checked the signature or a checksum. rpm would only warn of an unknown key.
-    text = _output(["rpm", "--query", "--nosignature", "--queryformat", query, "--package", path])
+    text = _output(
+        ["rpm", "--query", "--nosignature", "--queryformat", query, "--package", "--", path]
+    )
     name, version, vendor = text.split("\t")
     # `SUSE LLC <https://www.suse.com/>`, or "(none)" for a package without a vendor.
     vendor = re.sub(r"\s*<.*|^\(none\)$", "", vendor.strip())
@@ -77,7 +79,7 @@ def unpack(packages: Sequence[Path], root: Path) -> None:
     for path in packages:
         # These programs know every compression that a package's data may have; tarfile does not.
         if _kind(path) == _DEB:
-            _take(["dpkg-deb", "--fsys-tarfile", str(path)], path, root)
+            _take(["dpkg-deb", "--fsys-tarfile", "--", str(path)], path, root)
         else:
             _take(["rpm2archive", "--nocompression", "-"], path, root)
     if not (root / "vmlinuz").exists():
@@ -104,7 +106,7 @@ def _kind(path: Path) -> bytes:
 
 def _output(command: Sequence[str | Path]) -> str:
     _require(str(command[0]))
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         raise _unreadable(Path(command[-1]), done.stderr)
     return done.stdout
@@ -137,10 +139,14 @@ def _take(command: Sequence[str], path: Path, root: Path) -> None:
         try:
             _extract(process.stdout, root)
             process.stdout.read()  # the archive's padding
-        except (tarfile.TarError, EOFError) as error:
+        # ValueError, as tarfile does not catch it for all malformed numbers and names.
+        except (tarfile.TarError, EOFError, ValueError) as error:
             process.kill()
             said = process.stderr.read().decode(errors="replace")
             raise _unreadable(path, said or str(error)) from error
+        except BaseException:
+            process.kill()  # it would wait for a reader
+            raise
         said = process.stderr.read().decode(errors="replace")
     if process.returncode:
         raise _unreadable(path, said)

@@ -1,16 +1,21 @@
 """Package managers as subprocesses: their output in a log, and one sentence for what went wrong."""
 
 import contextlib
+import errno
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host.process import tied
+from bpfmatrix.host.process import reason_of_end, tied
 
-__all__ = ["Failure", "explained", "run_logged"]
+__all__ = ["Failure", "explained", "read_log", "run_logged"]
+
+_LITTLE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,17 @@ def explained(failures: Sequence[Failure], log: str, **values: str) -> Bpfmatrix
     """Return the error for the first failure whose pattern is in the log; the last fits any log."""
     failure = next(each for each in failures if re.search(each.pattern, log))
     return failure.error(failure.what.format(**values), failure.advice.format(**values))
+
+
+def read_log(log: Path) -> str:
+    """Return the log of a command that failed.
+
+    A full disk may have kept the command from saying so: then this says it.
+    """
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if shutil.disk_usage(log.parent).free < _LITTLE_BYTES:
+        text += f"\n{os.strerror(errno.ENOSPC)}\n"
+    return text
 
 
 def run_logged(
@@ -66,4 +82,7 @@ def run_logged(
         except BaseException:
             process.terminate()
             raise
+        if process.returncode < 0:  # a signal ended it, such as that of a limit on file sizes
+            with contextlib.suppress(OSError):
+                output.write(f"\n{reason_of_end(process.returncode, '')}\n".encode())
         return process.returncode

@@ -1,0 +1,29 @@
+"""Files that a user names, such as a report: written as a whole, or left as they were."""
+
+import contextlib
+import os
+from pathlib import Path
+
+__all__ = ["write_whole"]
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, and make the folder that it is in; OSError names the file.
+
+    The file is renamed into place when it is complete. A device or a pipe, such as `/dev/stdout`,
+    is written to, and so is what a symbolic link leads to: a rename would put a file in its place.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+            path.write_bytes(data)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        # There is none if it could not be made, such as below a file.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        error.filename, error.filename2 = str(path), None
+        raise
