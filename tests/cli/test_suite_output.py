@@ -1,5 +1,6 @@
 """The console of a run of the tests, in a pipe: lines, summaries, explanations, the matrix."""
 
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -13,8 +14,8 @@ from rich.text import Text
 from bpfmatrix.cli import console
 from bpfmatrix.cli.suite_output import SuiteConsole
 from bpfmatrix.config.project import Project
-from bpfmatrix.results.kernel_run import KernelRun, TestResult
-from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.kernel_run import KernelRun, Leftover, TestResult
+from bpfmatrix.results.outcome import KernelWarning, Outcome
 
 PASSED = TestResult("b", "TestA", Outcome.PASSED, 0.11)
 SKIPPED = TestResult("b", "TestB", Outcome.SKIPPED, 0, "needs 5.17")
@@ -256,3 +257,16 @@ def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert console.make_console().no_color
+
+
+def test_kernel_warnings_and_leftovers_are_shown(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    warnings = tuple(KernelWarning(f"WARNING: {n}", (), "TestX", "known") for n in range(9))
+    left = Leftover("b", "a kernel module was loaded: veth")
+    one_kernel(library_project, dataclasses.replace(GOOD, warnings=warnings, leftovers=(left,)))
+    text = pipe.getvalue()
+    assert "9 kernel warnings\n" in text
+    assert "WARNING: 0 (during TestX), as expected: known" in text
+    assert "WARNING: 8" not in text
+    assert "left behind by b: a kernel module was loaded: veth" in text

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bpfmatrix.report.model import Result
 from bpfmatrix.results import files
-from bpfmatrix.results.kernel_run import KernelRun, TestResult
-from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.kernel_run import KernelRun, Leftover, TestResult
+from bpfmatrix.results.outcome import KernelWarning, Outcome
 from bpfmatrix.results.verification import ProgramResult, Verification
 from tests.verify import strategies as verify
 
@@ -48,6 +48,7 @@ tests = st.builds(
     texts,
     st.just("") | texts,
 )
+warnings = st.builds(KernelWarning, texts, st.lists(texts, max_size=3).map(tuple), texts, texts)
 runs = st.builds(
     KernelRun,
     st.sampled_from(("5.10", "6.1", "7.3", "6.1-arm64")) | texts,
@@ -59,6 +60,8 @@ runs = st.builds(
     seconds=st.floats(0, 1e6),
     started_at=texts,
     tests=st.lists(tests, max_size=4).map(tuple),
+    warnings=st.lists(warnings, max_size=2).map(tuple),
+    leftovers=st.lists(st.builds(Leftover, texts, texts), max_size=2).map(tuple),
     console=st.just(""),
 )
 results = st.builds(Result, runs | verify.verifications, name=texts)

@@ -8,7 +8,8 @@ from junitparser import JUnitXml
 from bpfmatrix.report import junit
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Result
-from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import KernelWarning, Outcome
 from tests.report.samples import several
 
 
@@ -31,3 +32,12 @@ def test_the_report_is_junit_xml_with_a_case_for_each_row(results: list[Result])
     # A CI that counts only failures and errors must not show a pass where there is none.
     worse = [r for r in results if r.run.outcome not in (Outcome.PASSED, Outcome.SKIPPED)]
     assert (parsed.failures + parsed.errors > 0) or not worse
+
+
+def test_kernel_warnings_are_properties_of_their_suite() -> None:
+    warning = KernelWarning("WARNING: x", ("WARNING: x", "Call Trace:"), "TestX")
+    tests = (TestResult("t", "a", Outcome.PASSED),)
+    run = KernelRun("6.1", Outcome.PASSED, tests=tests, warnings=(warning,))
+    root = ET.fromstring(junit.render(Matrix.of([Result(run)])))
+    found = root.findall("./testsuite/properties/property[@name='kernel warning']")
+    assert [one.attrib["value"] for one in found] == ["WARNING: x (during TestX)"]

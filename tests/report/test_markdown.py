@@ -10,7 +10,7 @@ from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Result
 from bpfmatrix.report.wording import plain
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
-from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.outcome import KernelWarning, Outcome
 from tests.report.samples import WILD, several
 
 
@@ -66,3 +66,11 @@ def test_a_failure_shows_its_output_as_it_was() -> None:
         # As a browser shows it.
         inside = details[details.index("<pre>") + 5 : details.rindex("</pre>")]
         assert html.unescape(inside).rstrip() == plain(wild).rstrip()
+
+
+def test_a_kernel_warning_shows_its_lines() -> None:
+    warning = KernelWarning("WARNING: <b>", ("WARNING: <b>", "Call Trace:"), "TestX")
+    run = KernelRun("6.1", Outcome.PASSED, warnings=(warning,))
+    page = html.unescape(markdown.render(Matrix.of([Result(run)])))
+    assert "kernel warning <code>WARNING: <b> (during TestX)</code>" in page
+    assert "<pre>WARNING: <b>\nCall Trace:</pre>" in page

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bpfmatrix.results import files, kernel_run
-from bpfmatrix.results.kernel_run import KernelRun, TestResult
-from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.kernel_run import KernelRun, Leftover, TestResult
+from bpfmatrix.results.outcome import KernelWarning, Outcome
 from bpfmatrix.results.verification import Verification
 from tests.verify.strategies import verifications
 
@@ -25,6 +25,11 @@ RUNS = st.builds(
     seconds=st.floats(0, 1e6),
     tests=st.lists(TESTS, max_size=3).map(tuple),
     logs=st.lists(TEXT, max_size=3).map(tuple),
+    warnings=st.lists(
+        st.builds(KernelWarning, TEXT, st.lists(TEXT, max_size=2).map(tuple), TEXT, TEXT),
+        max_size=2,
+    ).map(tuple),
+    leftovers=st.lists(st.builds(Leftover, TEXT, TEXT), max_size=2).map(tuple),
 )
 
 

@@ -21,8 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bpfmatrix.cli.github import GithubLog
-from bpfmatrix.host.text import command_positions, printable, without_commands
-from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.host.text import command_positions, counted, printable, without_commands
+from bpfmatrix.results.outcome import GuestRun, Outcome
 from bpfmatrix.session.observer import Observer
 
 __all__ = ["STYLES", "LiveConsole", "SafeConsole", "make_console", "make_table", "say", "say_json"]
@@ -34,6 +34,7 @@ STYLES = {
 }
 _MARKS = {Outcome.PASSED: ("✓", "ok"), Outcome.SKIPPED: ("-", "-")}
 _RIGHT_COLUMN = 64
+_SHOWN_WARNINGS = 5
 
 
 class SafeConsole(Console):
@@ -178,6 +179,18 @@ class LiveConsole(Observer):
         # Steps of several kernels are not printed, except that a template failed: no result has it.
         if not prefix or name == "template":
             self.line(Text(f"{prefix}{name:<7} {detail}"), result)
+
+    def warnings(self, run: GuestRun) -> None:
+        """Print how often the kernel complained while the tests ran, and the first complaints."""
+        if not run.warnings:
+            return
+        prefix = self._prefix(run.kernel) or "  "
+        count = counted(len(run.warnings), "kernel warning")
+        self.console.print(Text(f"{prefix}{count}", "yellow"))
+        for warning in run.warnings[:_SHOWN_WARNINGS]:
+            self.console.print(Text(f"{prefix}  {warning.summary}"))
+        if len(run.warnings) > _SHOWN_WARNINGS:
+            self.console.print(Text(f"{prefix}  ... see {run.console}"))
 
     def mark(self, outcome: Outcome) -> str:
         """Return the sign of an outcome, such as `✓`, or a word if the terminal has no signs."""

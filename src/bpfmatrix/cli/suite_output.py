@@ -26,7 +26,6 @@ _VERIFIER_LOG = re.compile(
 _AVAILABLE = "matrix -- --available --kernels {}"
 _SHOWN_OUTPUT_LINES = 60
 _SHOWN_FAILURES = 10
-_SHOWN_WARNINGS = 5
 
 
 class SuiteConsole(LiveConsole):
@@ -74,7 +73,8 @@ class SuiteConsole(LiveConsole):
                 self._list_tests(run)
             self.github.end_group()
         self._summary(run)
-        self._complaints(run)
+        self.warnings(run)
+        self._leftovers(run)
         if not self.several:
             self._explain(run)
 
@@ -131,21 +131,10 @@ class SuiteConsole(LiveConsole):
         if run.outcome is not Outcome.PASSED:
             self.github.annotate(f"{name.strip()} {run.outcome}: {run.reason}")
 
-    def _complaints(self, run: KernelRun) -> None:
-        """Print what the kernel complained of, and what tests left behind in the guest."""
-        if run.cached:
-            return
-        prefix = f"{run.kernel:<{self.width}}  " if self.several else "  "
-        shown = [(one.title, one.during, one.expected) for one in run.warnings]
-        if shown:
-            self.console.print(f"{prefix}{counted(len(shown), 'kernel warning')}", style="yellow")
-        for title, during, expected in shown[:_SHOWN_WARNINGS]:
-            where = f" (while {during} ran)" if during else ""
-            because = f"; expected: {expected}" if expected else ""
-            self.console.print(f"{prefix}  {title}{where}{because}", markup=False)
-        for left in run.leftovers:
-            text = f"{prefix}left behind by {left.binary}: {left.what}"
-            self.console.print(text, style="dim", markup=False)
+    def _leftovers(self, run: KernelRun) -> None:
+        prefix = self._prefix(run.kernel) or "  "
+        for left in () if run.cached else run.leftovers:
+            self.console.print(Text(f"{prefix}left behind by {left.binary}: {left.what}", "dim"))
 
     def _explain(self, run: KernelRun) -> None:
         """Print why a kernel did not pass: what failed, the lines that explain it, what to do."""

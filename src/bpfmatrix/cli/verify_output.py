@@ -91,6 +91,7 @@ class VerifyConsole(LiveConsole):
         head = Text.assemble((f"{shown_release(one):<10}", "bold"), "  ", (str(one.outcome), style))
         seconds = f"  {one.seconds:.1f} s" if one.seconds else ""
         self.console.print(Text.assemble(head, f"  {what}{seconds}"))
+        self.warnings(one)
         if one.outcome not in FINE:
             self.github.annotate(f"{shown_release(one)} {one.outcome}: {one.reason}")
 

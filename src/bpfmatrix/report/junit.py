@@ -40,6 +40,8 @@ def _suite(column: Column, kind: Kind) -> TestSuite:
         type = Skipped if run.outcome is Outcome.SKIPPED else Error
         case.result = [type(plain(run.reason), str(run.outcome))]
         suite.add_testcase(case)
+    for warning in (warning for run in runs for warning in run.warnings):
+        suite.add_property("kernel warning", plain(warning.summary))
     suite.update_statistics()  # type: ignore[no-untyped-call]
     # The times of the tests do not add up to the time of the whole run.
     suite.time = round(sum(run.seconds for run in runs), 3)

@@ -43,7 +43,7 @@ def render(matrix: Matrix, limit: int = LIMIT_CHARACTERS) -> str:
             parts.append(part)
             size += len(part)
     if left_out:
-        parts.append(f"{counted(left_out, 'more failure')} left out.\n")
+        parts.append(f"{counted(left_out, 'more part')} left out.\n")
     return "\n".join(parts)
 
 
@@ -89,11 +89,19 @@ def _failures(matrix: Matrix) -> Iterable[str]:
     for column in matrix.columns:
         for row, cell in column.failures():
             yield _failure(column, row, cell)
+        for warning in column.warnings():
+            title = f"{_code(column.label)} kernel warning {_code(warning.summary, 300)}"
+            yield _details(title, "\n".join(warning.lines))
 
 
 def _failure(column: Column, row: Row, cell: Cell) -> str:
     title = f"{_code(column.label)} {_code(row.name)} {_code(verdict(cell), 300)}"
     body = "\n".join(part for part in (cell.source, _last_lines(cell.output)) if part)
+    return _details(title, body)
+
+
+def _details(title: str, body: str) -> str:
+    """Return an element that unfolds; `title` is Markdown already."""
     # A blank line would end the HTML block.
     text = _escaped(plain(body)).replace("\n", "&#10;")
     return f"<details><summary>{title}</summary><pre>{text}</pre></details>\n"

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from bpfmatrix.results.kernel_run import KernelRun
-from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.outcome import KernelWarning, Outcome
 from bpfmatrix.results.verification import Statistics, Verification
 
 __all__ = ["Cell", "Column", "Kind", "Result", "Row"]
@@ -113,6 +113,10 @@ class Column:
             row.kind is kind and (not outcomes or cell.outcome in outcomes)
             for row, cell in self.cells.items()
         )
+
+    def warnings(self) -> list[KernelWarning]:
+        """Return the warnings of the kernel in all runs."""
+        return [warning for result in self.results for warning in result.run.warnings]
 
     def failures(self) -> list[tuple[Row, Cell]]:
         """Return the rows that failed and that kernels.yaml does not expect to fail."""

@@ -42,6 +42,13 @@ class KernelWarning:
     expected: str = ""
     """The reason that `expect` in kernels.yaml gives for it; empty if it was not expected."""
 
+    @property
+    def summary(self) -> str:
+        """Its first line, what ran when it came, and why it was expected, in one line."""
+        during = f" (during {self.during})" if self.during else ""
+        expected = f", as expected: {self.expected}" if self.expected else ""
+        return f"{self.title}{during}{expected}"
+
 
 @dataclass(frozen=True)
 class GuestRun:
