@@ -4,7 +4,7 @@ import socket
 import sys
 from pathlib import Path
 
-__all__ = ["internet_sockets", "is_filtered"]
+__all__ = ["internet_sockets", "is_filtered", "named_sockets"]
 
 
 def is_filtered(pid: int) -> bool:
@@ -17,12 +17,7 @@ def internet_sockets(pid: int) -> list[tuple[str, int]]:
 
     Addresses of IPv6 are in hexadecimal.
     """
-    inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        kind, _, inode = str(descriptor.readlink()).partition(":[")
-        if kind == "socket":
-            inodes.add(inode.rstrip("]"))
-    found = []
+    inodes, found = _inodes(pid), []
     for table in ("tcp", "udp", "raw", "tcp6", "udp6", "raw6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
@@ -33,3 +28,19 @@ def internet_sockets(pid: int) -> list[tuple[str, int]]:
                 address = socket.inet_ntoa(int(address, 16).to_bytes(4, sys.byteorder))
             found.append((address, int(port, 16)))
     return found
+
+
+def named_sockets(pid: int) -> list[str]:
+    """Return the names of the Unix sockets of a process that have one, and so can be reached."""
+    inodes, found = _inodes(pid), []
+    for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if fields[6] in inodes:
+            found += fields[7:]
+    return found
+
+
+def _inodes(pid: int) -> set[str]:
+    """Return the inode numbers of the sockets that a process has."""
+    links = (str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir())
+    return {link[8:-1] for link in links if link.startswith("socket:[")}

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.qemu_process import internet_sockets, is_filtered
+from tests.qemu_process import internet_sockets, is_filtered, named_sockets
 from tests.terminal import Terminal
 from tests.tool import ToolProject, plain_environment, qemus_of, wait_until
 
@@ -132,6 +132,7 @@ def test_gdb_in_another_terminal(project: ToolProject) -> None:
     assert stat.S_IMODE(Path(about["socket"]).parent.stat().st_mode) == 0o700
     monitor(about["socket"], "info status")
     assert internet_sockets(qemu) == []
+    assert set(named_sockets(qemu)) == {about["socket"]}
     assert is_filtered(qemu)
     done = subprocess.run(
         ["gdb", "-nx", "-q", "-batch", "-x", about["commands"], "-ex", "kill"],

@@ -49,10 +49,15 @@ def test_tests_use_the_hosts_files_and_leave_them_alone(
         echo other >{kept}/file
         [ "$(cat {kept}/file)" = other ]
         touch /usr/bin/new-in-the-guest
+        # A test that leaves its root finds the host's files again, but not the host's kernel.
+        [ -r /proc/1/root/host/below/etc/passwd ]
+        ! ls /proc/1/root/host/below/proc || exit 1
+        ! cat /proc/1/root/host/below/proc/{os.getpid()}/environ || exit 1
+        ! cat /proc/1/root/host/below/sys/kernel/uevent_seqnum || exit 1
         # The read-only share.
         [ "$(cat {given}/file)" = "as it was" ]
-        ! touch {given}/new
-        ! rm {given}/file
+        ! touch {given}/new || exit 1
+        ! rm {given}/file || exit 1
         # The writable share.
         mkdir -m 750 {shared}/folder
         echo "from $(uname -r)" >{shared}/folder/first
@@ -221,7 +226,7 @@ def test_a_kernel_that_has_only_9p_sees_the_hosts_files(
         set -ex
         [ "$(/usr/bin/python3 -c 'import json; print(json.dumps([1]))')" = "[1]" ]
         touch /usr/bin/new-in-the-guest
-        ! touch {given}/new
+        ! touch {given}/new || exit 1
         grep -q 'host1 .*9p' /proc/mounts
         echo here >{shared}/file
         """,

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.vm import sandbox
 from tests import without_seccomp
-from tests.qemu_process import internet_sockets, is_filtered
+from tests.qemu_process import internet_sockets, is_filtered, named_sockets
 from tests.tool import ToolProject, plain_environment, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
@@ -29,7 +30,7 @@ def test_no_machine_can_start_a_program_or_listens(
     process = project.start(*words)
     wait_until((shared / "begun").exists, "the test began")
     [qemu] = qemus_of(project)
-    filtered, sockets = is_filtered(qemu), internet_sockets(qemu)
+    filtered, sockets = is_filtered(qemu), [*internet_sockets(qemu), *named_sockets(qemu)]
     (shared / "begun").unlink()
     done = project.finish(process)
     assert done.status == 0, done.output
@@ -38,12 +39,29 @@ def test_no_machine_can_start_a_program_or_listens(
     assert "no sandbox" not in done.output
 
 
-def test_the_parts_of_the_sandbox_do_not_hinder_a_template(project: ToolProject) -> None:
-    script = project.script("script", "true")
+def test_a_guest_changes_neither_its_payload_nor_its_template(
+    project: ToolProject, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BPFMATRIX_CACHE", str(own_cache))
+    project.script(
+        "script",
+        """
+        ! mount -o remount,rw /payload || exit 1
+        ! touch /payload/new || exit 1
+        ! dd if=/dev/zero of=/dev/vda bs=4096 count=1 conv=fsync || exit 1
+        # Its memory is its own: a change that another guest would see.
+        echo changed >/etc/fstab
+        """,
+    )
+    project.run("script")  # it makes the template
+    images = [*own_cache.glob("payloads/*.ext4"), *own_cache.glob("templates/*/memory")]
+    before = [sha256_of(path) for path in images]
+    assert len(before) == 2
     for _ in range(2):
-        _, run = project.run(script)
-        assert run.outcome is Outcome.PASSED
-    assert run.start == "warm"
+        done, run = project.run("script")
+        assert run.outcome is Outcome.PASSED, done.output
+        assert run.start == "warm"
+    assert [sha256_of(path) for path in images] == before
 
 
 def test_a_host_without_filters_still_runs_machines_and_says_so(project: ToolProject) -> None:

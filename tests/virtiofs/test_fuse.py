@@ -306,6 +306,30 @@ def test_extended_attributes_can_not_be_set(tree: Path, name: bytes) -> None:
     assert os.listxattr(tree / "file") == []
 
 
+@pytest.mark.parametrize("place", [b"proc", b"sys"])
+def test_interfaces_of_the_hosts_kernel_are_out_of_reach(place: bytes) -> None:
+    asked = client(Path("/"))
+    node = asked.lookup(place)
+    asked.ask(GETATTR, node, bytes(16))  # the guest mounts its own there
+    for name in (b"self", b"kernel", b"nothing"):
+        with refused(errno.EACCES):
+            asked.lookup(name, node)
+    with refused(errno.EACCES):
+        asked.ask(OPENDIR, node, bytes(8))
+    # Other file systems that are mounted can be read.
+    assert asked.names(asked.lookup(b"shm", asked.lookup(b"dev"))) is not None
+
+
+def test_a_single_interface_of_the_hosts_kernel_is_not_opened(tree: Path) -> None:
+    """A file of /proc may be mounted over another file, as containers do it."""
+    asked = client(tree)
+    asked.server._by_key.clear()
+    file = asked.lookup(b"file")
+    asked.server._nodes[file].key = (Path("/proc/self/environ").stat().st_dev, 1)
+    with refused(errno.EACCES):
+        asked.open(file)
+
+
 def test_a_link_to_a_file_outside_is_only_a_name(tree: Path) -> None:
     """A symbolic link may be made and moved about; what it names is not reached through it."""
     asked = client(tree, writable=True)

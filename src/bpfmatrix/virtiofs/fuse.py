@@ -9,6 +9,10 @@ the folder, without following symbolic links, and every name is looked up relati
 descriptor, so nothing outside of the folder can be reached. If the folder is not writable, requests
 that write are refused by their opcode.
 
+What is mounted in the folder is part of it, but for file systems whose files are interfaces of the
+host's kernel: below /proc, the guest could read the environment and memory of this user's
+processes. It sees the folders on which these are mounted, and nothing in them (EACCES).
+
 Files of the user who runs this server belong to root in the guest, where the tests are root; files
 that the tests make belong to that user on the host.
 
@@ -105,6 +109,14 @@ _HANDLE, _ATIME_NOW, _MTIME_NOW = 1 << 6, 1 << 7, 1 << 8
 _O_TRUNC = 0o1000
 
 
+# The types of file systems whose files are interfaces of the kernel (filesystems(5)).
+_KERNEL_INTERFACES = {
+    *("binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "efivarfs", "fusectl"),
+    *("mqueue", "nsfs", "proc", "pstore", "resctrl", "rpc_pipefs", "securityfs", "selinuxfs"),
+    *("smackfs", "sysfs", "tracefs"),
+}
+
+
 @dataclass
 class _Node:
     """A file, folder or other inode that the guest knows by a number."""
@@ -142,6 +154,8 @@ class FuseServer:
         self._by_key = {self._root.key: self._root}
         self._handles: dict[int, _Handle] = {}
         self._next_node, self._next_handle = _ROOT + 1, 1
+        self._interfaces: dict[int, bool] = {}
+        """For each device number (`st_dev`) seen, whether it is that of a kernel's interface."""
         self._uid, self._gid = os.getuid(), os.getgid()
         reading: dict[int, Callable[[int, memoryview], bytes]] = {
             _Opcode.LOOKUP: self._lookup,
@@ -239,7 +253,15 @@ class FuseServer:
         node = self._nodes[number]
         if node.kind != stat.S_IFDIR:
             raise OSError(errno.ENOTDIR, "not a folder")
+        self._refuse_interface(node)
         return node.fd
+
+    def _refuse_interface(self, node: _Node) -> None:
+        device, _ = node.key
+        if device not in self._interfaces:
+            self._interfaces[device] = device in _interface_devices()
+        if self._interfaces[device]:
+            raise OSError(errno.EACCES, "an interface of the host's kernel")
 
     def _path(self, number: int) -> str:
         """Return a path that leads to this node, for calls that take no descriptor."""
@@ -348,6 +370,7 @@ class FuseServer:
         # The guest's kernel opens devices and FIFOs itself, and must not reach those of the host.
         if self._nodes[node].kind != stat.S_IFREG:
             raise OSError(errno.EACCES, "not a regular file")
+        self._refuse_interface(self._nodes[node])
         fd = os.open(self._path(node), flags | os.O_CLOEXEC | os.O_NONBLOCK)
         return self._handle(_Handle(fd), _KEEP_CACHE)
 
@@ -515,6 +538,17 @@ class FuseServer:
             raise OSError(errno.EOPNOTSUPP, "a mode of fallocate")
         os.posix_fallocate(self._handles[handle].fd, offset, length)
         return b""
+
+
+def _interface_devices() -> set[int]:
+    """Return the device numbers of mounted file systems whose files are the kernel's interfaces."""
+    found = set()
+    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+        fields, _, rest = line.partition(" - ")  # proc_pid_mountinfo(5)
+        if rest.split(" ", 1)[0] in _KERNEL_INTERFACES:
+            major, _, minor = fields.split()[2].partition(":")
+            found.add(os.makedev(int(major), int(minor)))
+    return found
 
 
 def _plain(mode: int, kept: int = 0) -> int:
