@@ -1,9 +1,11 @@
 """The host's files in the guests of real kernels."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
+import stat
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,10 +49,15 @@ def test_tests_use_the_hosts_files_and_leave_them_alone(
         echo other >{kept}/file
         [ "$(cat {kept}/file)" = other ]
         touch /usr/bin/new-in-the-guest
+        # A test that leaves its root finds the host's files again, but not the host's kernel.
+        [ -r /proc/1/root/host/below/etc/passwd ]
+        ! ls /proc/1/root/host/below/proc || exit 1
+        ! cat /proc/1/root/host/below/proc/{os.getpid()}/environ || exit 1
+        ! cat /proc/1/root/host/below/sys/kernel/uevent_seqnum || exit 1
         # The read-only share.
         [ "$(cat {given}/file)" = "as it was" ]
-        ! touch {given}/new
-        ! rm {given}/file
+        ! touch {given}/new || exit 1
+        ! rm {given}/file || exit 1
         # The writable share.
         mkdir -m 750 {shared}/folder
         echo "from $(uname -r)" >{shared}/folder/first
@@ -195,16 +202,21 @@ def test_a_dynamically_linked_executable_runs_with_the_hosts_root(project: ToolP
     assert (project.root / run.logs[0]).read_text() == f"{run.release}\n", test
 
 
-def test_a_kernel_that_has_only_9p_sees_the_hosts_files(
-    project: ToolProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Every Debian kernel that has 9p (not the cloud kernels) also has virtiofs.
-    monkeypatch.setattr(host_files, "_MODULES", {"9p": host_files._MODULES["9p"]})
+def configure_9p(project: ToolProject) -> None:
+    """Write a kernels.yaml with the kernel 6.1-full, which has 9p."""
     project.configure()
     data = yaml.safe_load((project.root / "kernels.yaml").read_text())
     source = {"apt": {"suite": "bookworm-security", "package": "linux-image-amd64"}}
     data["kernels"] = {"6.1-full": {"source": source}}
     (project.root / "kernels.yaml").write_text(yaml.safe_dump(data))
+
+
+def test_a_kernel_that_has_only_9p_sees_the_hosts_files(
+    project: ToolProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Every Debian kernel that has 9p (not the cloud kernels) also has virtiofs.
+    monkeypatch.setattr(host_files, "_MODULES", {"9p": host_files._MODULES["9p"]})
+    configure_9p(project)
     shared, given = tmp_path / "shared", tmp_path / "given"
     shared.mkdir()
     given.mkdir()
@@ -214,7 +226,7 @@ def test_a_kernel_that_has_only_9p_sees_the_hosts_files(
         set -ex
         [ "$(/usr/bin/python3 -c 'import json; print(json.dumps([1]))')" = "[1]" ]
         touch /usr/bin/new-in-the-guest
-        ! touch {given}/new
+        ! touch {given}/new || exit 1
         grep -q 'host1 .*9p' /proc/mounts
         echo here >{shared}/file
         """,
@@ -227,6 +239,149 @@ def test_a_kernel_that_has_only_9p_sees_the_hosts_files(
     assert list(given.iterdir()) == []
     assert (shared / "file").read_text() == "here\n"
     assert (shared / "file").stat().st_uid == os.getuid()
+
+
+# A guest's program that tries to leave more than plain files in the folder `sys.argv[1]`, and
+# writes into `tried.json` what came of each attempt.
+INTRUDER = """
+import errno, json, os, stat, sys
+
+os.chdir(sys.argv[1])
+os.umask(0)
+tried = {}
+
+def attempt(name, call, *arguments, **more):
+    try:
+        call(*arguments, **more)
+        tried[name] = "done"
+    except OSError as error:
+        tried[name] = errno.errorcode[error.errno]
+
+def write(path):
+    with open(path, "r+b", buffering=0) as file:
+        file.write(b"other")
+
+def as_another_user(call, *arguments):
+    os.setegid(5)
+    os.seteuid(5)
+    try:
+        call(*arguments)
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+create = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+for bits in (0o4000, 0o2000, 0o6000):
+    mode = bits | 0o755
+    attempt(f"chmod {mode:o}", os.chmod, "mine", mode)
+    attempt(f"fchmod {mode:o}", os.fchmod, os.open("mine", os.O_RDWR), mode)
+    attempt(f"chmod folder {mode:o}", os.chmod, "folder", mode)
+    attempt(f"chmod old {mode:o}", os.chmod, "setuid", bits | 0o777)
+    attempt(f"create {mode:o}", os.open, f"created-{mode:o}", create, mode)
+    attempt(f"mknod {mode:o}", os.mknod, f"node-{mode:o}", stat.S_IFREG | mode)
+    attempt(f"mkdir {mode:o}", os.mkdir, f"made-{mode:o}", mode)
+attempt("character device", os.mknod, "chr", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+attempt("block device", os.mknod, "blk", stat.S_IFBLK | 0o666, os.makedev(254, 0))
+attempt("fifo", os.mkfifo, "fifo")
+attempt("chown", os.chown, "mine", 5, -1)
+attempt("chgrp", os.chown, "mine", -1, 5)
+attempt("lchown", os.lchown, "link", 5, 5)
+# The format of a file capability: VFS_CAP_REVISION_2, and CAP_SYS_ADMIN.
+capability = bytes.fromhex("0100000200002000000000000000000000000000")
+attempt("capability", os.setxattr, "mine", "security.capability", capability)
+attempt("trusted", os.setxattr, "mine", "trusted.a", b"a")
+attempt("attribute", os.setxattr, "mine", "user.a", b"a")
+attempt("write setuid", write, "setuid")
+attempt("truncate setuid", os.truncate, "setuid-too", 2)
+attempt("write as another user", as_another_user, os.open, "others", create, 0o644)
+attempt("link outside", os.link, "/etc/passwd", "passwd")
+attempt("rename to outside", os.rename, "mine", "/host-tmp")
+attempt("symlink", os.symlink, "../secret", "outside")
+attempt("through the symlink", open, "outside", "w")
+with open("tried.json", "w") as file:
+    json.dump(tried, file)
+"""
+
+
+def intrude(shared: Path) -> list[str]:
+    """Fill a folder of the host for INTRUDER; return the arguments of its interpreter."""
+    shared.mkdir()
+    shared.chmod(0o777)
+    (shared / "folder").mkdir()
+    for name, mode in {"mine": 0o644, "setuid": 0o6755, "setuid-too": 0o4755}.items():
+        (shared / name).write_text("content")
+        (shared / name).chmod(mode)
+    (shared / "link").symlink_to("mine")
+    (shared / "intruder.py").write_text(INTRUDER)
+    return [str(shared / "intruder.py"), str(shared)]
+
+
+def check_for_intruders(shared: Path) -> None:
+    """Check what INTRUDER could do, and that it left only plain files of this user."""
+    tried = json.loads((shared / "tried.json").read_text())
+    # The guest's own kernel takes these bits from the mode of mkdir.
+    harmless = [name for name in tried if name.startswith("mkdir ")]
+    harmless += ["write setuid", "truncate setuid", "write as another user", "symlink"]
+    for name in harmless:
+        assert tried.pop(name) == "done", name
+    for name in ("link outside", "rename to outside"):
+        assert tried.pop(name) == "EXDEV", name
+    for name in ("capability", "trusted", "attribute"):
+        assert tried.pop(name) in ("EOPNOTSUPP", "ENOTSUP"), name
+    # It leads to a folder of the guest, where it opened a file of the guest.
+    tried.pop("through the symlink")
+    assert tried
+    assert set(tried.values()) == {"EPERM"}, tried
+    for path in shared.rglob("*"):
+        found = path.lstat()
+        assert stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK), path
+        assert not found.st_mode & (stat.S_ISUID | stat.S_ISGID), path
+        assert (found.st_uid, found.st_gid) == (os.getuid(), os.getgid()), path
+        assert os.listxattr(path, follow_symlinks=False) == [], path
+    assert (shared / "setuid").read_text() == "othernt"
+    assert not (shared.parent / "secret").exists()
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.1", "7.3"])
+def test_a_guest_leaves_only_plain_files_of_the_user(
+    project: ToolProject, tmp_path: Path, kernel: str
+) -> None:
+    shared = tmp_path / "shared"
+    words = intrude(shared)
+    project.configure([kernel])
+    python = str(Path(sys.executable).resolve())
+    options = ("--rootfs", "host", "--share", f"{shared}:rw", "--", *words)
+    done, run = project.run(python, kernel=kernel, options=options)
+    assert run.outcome is Outcome.PASSED, done.output
+    check_for_intruders(shared)
+
+
+def test_a_guest_leaves_only_plain_files_of_the_user_over_9p(
+    project: ToolProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_files, "_MODULES", {"9p": host_files._MODULES["9p"]})
+    configure_9p(project)
+    shared = tmp_path / "shared"
+    words = intrude(shared)
+    files = shares.parse_options("host", [f"{shared}:rw"])
+    python = Path(sys.executable).resolve()
+    options = RunOptions(binaries=(python,), files=files, arguments=tuple(words))
+    [run] = run_tests(Project.load(project.root), ["6.1-full"], options)
+    assert run.outcome is Outcome.PASSED, (project.root / run.logs[0]).read_text()
+    check_for_intruders(shared)
+
+
+def test_a_folder_that_gives_its_files_to_its_group_stays_one(
+    project: ToolProject, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2755)
+    script = project.script("script", f"chmod 2750 {shared} && mkdir {shared}/below")
+    done, run = project.run(script, options=("--share", f"{shared}:rw"))
+    assert run.outcome is Outcome.PASSED, done.output
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o2750
+    assert stat.S_IMODE((shared / "below").stat().st_mode) & stat.S_ISGID
 
 
 def test_a_root_that_is_full_is_named(project: ToolProject) -> None:

@@ -297,14 +297,15 @@ ATTACH_LATER = _flag(
 )
 PORT: Option[int] = Option(
     "port",
-    "The port for gdb on 127.0.0.1. Default: a free one.",
+    "A TCP port for gdb on 127.0.0.1, which lets any local user, and a guest with a network, read "
+    "and write your files through QEMU. Default: a Unix socket that only you can reach.",
     OptionKind.VALUE,
     0,
     "PORT",
     _number,
 )
 JSON_PORT = _flag(
-    "json-port", "Like --attach-later, but print port, vmlinux and commands as one line of JSON."
+    "json-port", "Like --attach-later, but print socket, vmlinux and commands as one line of JSON."
 )
 VMLINUX = _value(
     "vmlinux", "FILE", "The kernel's vmlinux with DWARF, if it can't be found or fetched.", Path

@@ -99,10 +99,11 @@ class Gdb:
             check=False,
         )
 
-    def write(self, port: int, breakpoints: Sequence[str], paged: bool) -> Path:
+    def write(self, target: str, breakpoints: Sequence[str], paged: bool) -> Path:
         """Write the file of gdb commands that connects, and runs to the first breakpoint.
 
-        With `paged`, gdb stops after each screenful of output.
+        `target` is the argument of `target remote`: the path of a Unix socket, or HOST:PORT. With
+        `paged`, gdb stops after each screenful of output.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _STOPPED).unlink(missing_ok=True)
@@ -114,7 +115,7 @@ class Gdb:
             # gdb reads code when it connects. The guest has none before its kernel has mapped it,
             # so gdb is told to read it from the vmlinux.
             "set trust-readonly-sections on",
-            f"python bpfmatrix_connect({port})",
+            f"python bpfmatrix_connect({json.dumps(target)})",
             "continue",
             "set trust-readonly-sections off",
         ]

@@ -67,9 +67,9 @@ def _function_at(address):
     return block.function.name if block is not None else None
 
 
-def bpfmatrix_connect(port):
-    """Connect to a guest that has not run its first instruction yet."""
-    gdb.execute(f"target remote 127.0.0.1:{port}", to_string=True)
+def bpfmatrix_connect(target):
+    """Connect to a guest that has not run its first instruction yet: a path, or HOST:PORT."""
+    gdb.execute(f"target remote {target}", to_string=True)
 
 
 def bpfmatrix_begin(marker):

@@ -19,7 +19,7 @@ class DebugOptions:
     attach_later: bool = False
     """Do not start gdb, and print how to start it."""
     port: int = 0
-    """The port of QEMU's gdb stub on the loopback interface; 0 for a free one."""
+    """The TCP port of QEMU's gdb stub on the loopback interface; 0 for a Unix socket instead."""
     vscode: bool = False
     """Start nothing, and write a launch configuration for the editor."""
     json_port: bool = False

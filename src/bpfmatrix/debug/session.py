@@ -14,7 +14,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +23,8 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.debug import names, vscode
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.debug.options import DebugOptions
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UsageError
+from bpfmatrix.debug.stub_socket import TCP_WARNING, StubSocket, listening
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host import locks
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import symbols
@@ -64,7 +64,9 @@ def debug(
     kernel = _under_emulation(project.config.kernel(id))
     tests = dataclasses.replace(tests, cold=True, test_seconds=_LIMIT_SECONDS)
     with contextlib.ExitStack() as held:
-        gdb_socket = held.enter_context(_listening(options.port))
+        held.enter_context(_unwound_by_signals())
+        # Early, since the port may be in use.
+        stub = held.enter_context(listening(options.port))
         with observer:
             workload = SuiteWorkload(project, tests)
             payload = workload.payload(kernel.arch, observer)
@@ -85,7 +87,28 @@ def debug(
         shown = _WithoutInterrupted(observer)
         work = SuiteWork(project, prepared, commands, tests, shown, folder, "invoke debug")
         session = _DebugSession(project, prepared, options, gdb, breakpoints, observer, work)
-        return asyncio.run(session.run(gdb_socket))
+        return asyncio.run(session.run(stub))
+
+
+@contextlib.contextmanager
+def _unwound_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP end this process as Ctrl-C does, by an exception.
+
+    Otherwise they end it at once, and what a session has in other folders would stay there.
+    """
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+                before[number] = signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _WithoutInterrupted(Observer):
@@ -115,6 +138,7 @@ def _write_configuration(
     words += [word for path in tests.binaries for word in ("--binary", str(path))]
     print(f"{project.relative(path)} has a configuration `bpfmatrix: {id}`; before you start it:")
     print(f"  {shlex.join(words)}")
+    print(f"It uses port {port} of 127.0.0.1, as the editor needs one: {TCP_WARNING}.")
 
 
 def _under_emulation(kernel: KernelConfig) -> KernelConfig:
@@ -131,25 +155,6 @@ def _own_folder(project: Project, id: str) -> Iterator[Path]:
         folder = parent / (id if ours else f"{id}-{os.getpid()}")
         shutil.rmtree(folder, ignore_errors=True)
         yield folder
-
-
-@contextlib.contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
-    """Give a socket that listens on a port of the loopback interface."""
-    with socket.socket() as listening:
-        # A port that another session has just closed can be used again at once.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind(("127.0.0.1", port))
-            listening.listen(1)
-        except OSError as error:
-            raise UsageError(
-                f"--port {port}: {error.strerror}",
-                "Name another one, or none: a free one is taken.",
-            ) from error
-        except OverflowError:
-            raise UsageError(f"--port {port}: expected 1 to 65535") from None
-        yield listening
 
 
 def _symbols(
@@ -204,17 +209,20 @@ class _DebugSession:
         self._ended = ""
         """How the tests ended; empty while they run."""
 
-    async def run(self, listening: socket.socket) -> int:
+    async def run(self, stub: StubSocket) -> int:
         """Start the machine and gdb, and return gdb's exit status. Both end in any case."""
-        port = listening.getsockname()[1]
         paged = self._options.batch is None
-        commands = self._gdb.write(port, self._breakpoints, paged)
+        commands = self._gdb.write(stub.target, self._breakpoints, paged)
         console = self._gdb.folder / "console.log"
-        async with launch.debugged(self._prepared.spec, console, listening) as guest:
+        if obstacle := self._prepared.accelerator.unprotected:
+            self._observer.note(f"QEMU runs without its sandbox: {obstacle}")
+        if stub.port is not None:
+            self._observer.note(f"gdb's port is {stub.target}: {TCP_WARNING}")
+        async with launch.debugged(self._prepared.spec, console, stub.socket) as guest:
             tests = asyncio.create_task(self._run_tests(guest, console))
             try:
                 if self._options.attach_later:
-                    self._print_how_to_attach(commands, port)
+                    self._print_how_to_attach(commands, stub)
                     await tests
                     self._observer.note(self._ended)
                     status = 0
@@ -231,11 +239,12 @@ class _DebugSession:
             )
         return status
 
-    def _print_how_to_attach(self, commands: Path, port: int) -> None:
+    def _print_how_to_attach(self, commands: Path, stub: StubSocket) -> None:
         symbols = self._gdb.symbols
         if self._options.json_port:
             about = {
-                "port": port,
+                "socket": str(stub.path) if stub.path else None,
+                "port": stub.port,
                 "pid": os.getpid(),
                 "vmlinux": str(symbols.vmlinux),
                 "source": str(symbols.source) if symbols.source else None,
@@ -244,7 +253,7 @@ class _DebugSession:
             }
             print(json.dumps(about), flush=True)
             return
-        print(f"waiting for gdb on port {port}; in another terminal:", flush=True)
+        print(f"waiting for gdb on {stub.target}; in another terminal:", flush=True)
         print(f"  {self._gdb.shown(commands)}", flush=True)
         print("Ctrl-C ends the machine", flush=True)
 

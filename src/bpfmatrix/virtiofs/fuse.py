@@ -9,8 +9,17 @@ the folder, without following symbolic links, and every name is looked up relati
 descriptor, so nothing outside of the folder can be reached. If the folder is not writable, requests
 that write are refused by their opcode.
 
+What is mounted in the folder is part of it, but for file systems whose files are interfaces of the
+host's kernel: below /proc, the guest could read the environment and memory of this user's
+processes. It sees the folders on which these are mounted, and nothing in them (EACCES).
+
 Files of the user who runs this server belong to root in the guest, where the tests are root; files
 that the tests make belong to that user on the host.
+
+What the guest leaves in the folder gives nobody more rights: setuid and setgid bits, devices, FIFOs
+and other owners are refused (EPERM), and extended attributes, such as file capabilities, are not
+implemented. The host's kernel removes the setuid bit of a file that is written to, unless the
+writer has CAP_FSETID; the `server` drops that.
 """
 
 import enum
@@ -100,6 +109,14 @@ _HANDLE, _ATIME_NOW, _MTIME_NOW = 1 << 6, 1 << 7, 1 << 8
 _O_TRUNC = 0o1000
 
 
+# The types of file systems whose files are interfaces of the kernel (filesystems(5)).
+_KERNEL_INTERFACES = {
+    *("binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "efivarfs", "fusectl"),
+    *("mqueue", "nsfs", "proc", "pstore", "resctrl", "rpc_pipefs", "securityfs", "selinuxfs"),
+    *("smackfs", "sysfs", "tracefs"),
+}
+
+
 @dataclass
 class _Node:
     """A file, folder or other inode that the guest knows by a number."""
@@ -137,6 +154,8 @@ class FuseServer:
         self._by_key = {self._root.key: self._root}
         self._handles: dict[int, _Handle] = {}
         self._next_node, self._next_handle = _ROOT + 1, 1
+        self._interfaces: dict[int, bool] = {}
+        """For each device number (`st_dev`) seen, whether it is that of a kernel's interface."""
         self._uid, self._gid = os.getuid(), os.getgid()
         reading: dict[int, Callable[[int, memoryview], bytes]] = {
             _Opcode.LOOKUP: self._lookup,
@@ -234,7 +253,15 @@ class FuseServer:
         node = self._nodes[number]
         if node.kind != stat.S_IFDIR:
             raise OSError(errno.ENOTDIR, "not a folder")
+        self._refuse_interface(node)
         return node.fd
+
+    def _refuse_interface(self, node: _Node) -> None:
+        device, _ = node.key
+        if device not in self._interfaces:
+            self._interfaces[device] = device in _interface_devices()
+        if self._interfaces[device]:
+            raise OSError(errno.EACCES, "an interface of the host's kernel")
 
     def _path(self, number: int) -> str:
         """Return a path that leads to this node, for calls that take no descriptor."""
@@ -272,10 +299,15 @@ class FuseServer:
             *(at // 10**9 & 0xFFFFFFFFFFFFFFFF for at in times),
             *(at % 10**9 for at in times),
             *(found.st_mode, found.st_nlink),
-            0 if found.st_uid == self._uid else found.st_uid,
-            0 if found.st_gid == self._gid else found.st_gid,
+            *(self._seen_uid(found), self._seen_gid(found)),
             *(_device(found.st_rdev), found.st_blksize, 0),
         )
+
+    def _seen_uid(self, found: os.stat_result) -> int:
+        return 0 if found.st_uid == self._uid else found.st_uid
+
+    def _seen_gid(self, found: os.stat_result) -> int:
+        return 0 if found.st_gid == self._gid else found.st_gid
 
     def _forget(self, number: int, lookups: int) -> None:
         node = self._nodes.get(number)
@@ -338,6 +370,7 @@ class FuseServer:
         # The guest's kernel opens devices and FIFOs itself, and must not reach those of the host.
         if self._nodes[node].kind != stat.S_IFREG:
             raise OSError(errno.EACCES, "not a regular file")
+        self._refuse_interface(self._nodes[node])
         fd = os.open(self._path(node), flags | os.O_CLOEXEC | os.O_NONBLOCK)
         return self._handle(_Handle(fd), _KEEP_CACHE)
 
@@ -390,21 +423,26 @@ class FuseServer:
         )
         (atime, mtime, _) = times
         path, node = self._path(number), self._nodes[number]
-        # The guest can't give files away. 0 is the owner that it sees already, and changes nothing.
-        for bit, id in ((_UID, uid), (_GID, gid)):
-            if valid & bit and id != 0:
+        before = os.fstat(node.fd)
+        # The guest can't give files away. The owner that it sees already changes nothing.
+        for bit, id, seen in (
+            (_UID, uid, self._seen_uid(before)),
+            (_GID, gid, self._seen_gid(before)),
+        ):
+            if valid & bit and id != seen:
                 raise OSError(errno.EPERM, "another owner")
         if valid & _MODE:
             if node.kind == stat.S_IFLNK:
                 raise OSError(errno.EOPNOTSUPP, "a symbolic link")
-            Path(path).chmod(stat.S_IMODE(mode))
+            # A folder whose files the host gives to its group stays one.
+            kept = before.st_mode & stat.S_ISGID if node.kind == stat.S_IFDIR else 0
+            Path(path).chmod(_plain(mode, kept))
         if valid & _SIZE:
             if node.kind != stat.S_IFREG:
                 raise OSError(errno.EINVAL, "not a regular file")
             open_file = self._handles.get(handle) if valid & _HANDLE else None
             os.truncate(open_file.fd if open_file else path, size)
         if valid & (_ATIME | _MTIME):
-            before = os.fstat(node.fd)
             now = time.time_ns()
             os.utime(
                 path,
@@ -424,15 +462,17 @@ class FuseServer:
     def _mknod(self, parent: int, body: memoryview) -> bytes:
         mode, *_ = struct.unpack_from("<4I", body)
         name = self._name(body[16:])
-        if stat.S_IFMT(mode) not in (stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK):
-            raise OSError(errno.EPERM, "a device")
-        os.mknod(name, mode, dir_fd=self._folder(parent))
+        kind = stat.S_IFMT(mode)
+        # A program of the host that opens a FIFO to read it would wait for ever.
+        if kind not in (stat.S_IFREG, stat.S_IFSOCK):
+            raise OSError(errno.EPERM, "a device or a FIFO")
+        os.mknod(name, kind | _plain(mode), dir_fd=self._folder(parent))
         return self._entry(parent, name)
 
     def _mkdir(self, parent: int, body: memoryview) -> bytes:
         name = self._name(body[8:])
         mode = struct.unpack_from("<I", body)[0]
-        os.mkdir(name, stat.S_IMODE(mode), dir_fd=self._folder(parent))
+        os.mkdir(name, _plain(mode), dir_fd=self._folder(parent))
         return self._entry(parent, name)
 
     def _unlink(self, parent: int, body: memoryview) -> bytes:
@@ -471,9 +511,20 @@ class FuseServer:
     def _create(self, parent: int, body: memoryview) -> bytes:
         asked, mode, _, _ = struct.unpack_from("<4I", body)
         name = self._name(body[16:])
-        flags = asked & (os.O_ACCMODE | _O_TRUNC | os.O_EXCL) | os.O_CREAT
-        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.open(name, flags, stat.S_IMODE(mode), dir_fd=self._folder(parent))
+        flags = asked & os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(name, flags, _plain(mode), dir_fd=self._folder(parent))
+        except FileExistsError:
+            if asked & os.O_EXCL:
+                raise
+            # To open a device of the host may already have an effect, so look before.
+            entry = self._entry(parent, name)
+            [node] = struct.unpack_from("<Q", entry)
+            try:
+                return entry + self._open(node, body)
+            except BaseException:
+                self._forget(node, 1)
+                raise
         try:
             entry = self._entry(parent, name)
         except BaseException:
@@ -487,6 +538,24 @@ class FuseServer:
             raise OSError(errno.EOPNOTSUPP, "a mode of fallocate")
         os.posix_fallocate(self._handles[handle].fd, offset, length)
         return b""
+
+
+def _interface_devices() -> set[int]:
+    """Return the device numbers of mounted file systems whose files are the kernel's interfaces."""
+    found = set()
+    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+        fields, _, rest = line.partition(" - ")  # proc_pid_mountinfo(5)
+        if rest.split(" ", 1)[0] in _KERNEL_INTERFACES:
+            major, _, minor = fields.split()[2].partition(":")
+            found.add(os.makedev(int(major), int(minor)))
+    return found
+
+
+def _plain(mode: int, kept: int = 0) -> int:
+    """Return the permission bits of a mode; EPERM if it sets setuid or setgid, but for `kept`."""
+    if mode & (stat.S_ISUID | stat.S_ISGID) & ~kept:
+        raise OSError(errno.EPERM, "a setuid or setgid bit")
+    return stat.S_IMODE(mode)
 
 
 def _time(valid: int, given: int, is_now: int, now: int, seconds: int, part: int, old: int) -> int:

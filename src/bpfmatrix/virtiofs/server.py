@@ -28,12 +28,15 @@ def _main(fd: str, mode: str, valid_seconds: str, folder: str) -> None:
     # Every run imports `command`; only this process needs the server itself.
     import resource  # noqa: PLC0415
 
+    from bpfmatrix.virtiofs.confinement import drop_capabilities  # noqa: PLC0415
     from bpfmatrix.virtiofs.fuse import FuseServer  # noqa: PLC0415
     from bpfmatrix.virtiofs.vhost import serve  # noqa: PLC0415
 
     # Each file that the guest knows takes a descriptor.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if os.geteuid() == 0:
+        drop_capabilities()
     os.umask(0)  # the guest has applied the umask of its process
     files = FuseServer(Path(folder), mode == "rw", float(valid_seconds))
     serve(socket.socket(fileno=int(fd)), files)

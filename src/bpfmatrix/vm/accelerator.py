@@ -10,12 +10,13 @@ import json
 import os
 import platform
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bpfmatrix.errors import MachineError
 from bpfmatrix.host.architecture import X86_64
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.vm import sandbox
 
 __all__ = ["Accelerator", "choose"]
 
@@ -33,16 +34,20 @@ _EXIT_STATUS = 1
 
 @dataclass(frozen=True)
 class Accelerator:
-    """`kvm` or `tcg`, and why it is not KVM."""
+    """`kvm` or `tcg`, and why it is not KVM. It also says if QEMU runs without its sandbox."""
 
     name: str
     reason: str = ""
     detail: str = ""
     """What the probe saw."""
+    unprotected: str = ""
+    """Why QEMU runs without its sandbox; empty if it has it."""
 
     def __str__(self) -> str:
-        """Return the name, and the reason in brackets."""
-        return f"{self.name} ({self.reason})" if self.reason else self.name
+        """Return the name, and the reasons in brackets."""
+        without = f"no sandbox: {self.unprotected}" if self.unprotected else ""
+        reasons = "; ".join(filter(None, (self.reason, without)))
+        return f"{self.name} ({reasons})" if reasons else self.name
 
 
 def choose(wanted: str, arch: str, qemu: str, cache: Cache) -> Accelerator:
@@ -50,15 +55,13 @@ def choose(wanted: str, arch: str, qemu: str, cache: Cache) -> Accelerator:
 
     MachineError if the value is `kvm`, and KVM does not run a guest.
     """
-    if wanted == "tcg":
-        return Accelerator("tcg", "asked for")
-    found = _probed(arch, qemu, cache)
+    found = Accelerator("tcg", "asked for") if wanted == "tcg" else _probed(arch, qemu, cache)
     if wanted == "kvm" and found.name != "kvm":
         raise MachineError(
             f"qemu.accel is kvm, but {found.reason.removeprefix('KVM: ')}",
             "Set it to auto or tcg, or use a host on which KVM works.",
         )
-    return found
+    return replace(found, unprotected=sandbox.obstacle(qemu))
 
 
 def _probed(arch: str, qemu: str, cache: Cache) -> Accelerator:
@@ -95,16 +98,9 @@ def _probe(qemu: str, arch: str) -> Accelerator:
     sector = _BOOT_CODE.ljust(510, b"\0") + b"\x55\xaa"
     floppy = os.memfd_create("bpfmatrix-probe")
     os.write(floppy, sector.ljust(1440 << 10, b"\0"))
-    command = [
-        *(qemu, "-accel", "kvm", "-cpu", "host", "-nodefaults", "-no-user-config"),
-        *("-display", "none", "-no-reboot", "-m", "16M", "-machine", "pc"),
-        *("-drive", f"if=floppy,format=raw,readonly=on,file=/proc/self/fd/{floppy}"),
-        *("-chardev", "stdio,id=out", "-device", "isa-debugcon,iobase=0xe9,chardev=out"),
-        *("-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-boot", "a"),
-    ]
     try:
         done = subprocess.run(
-            command,
+            _probe_command(qemu, floppy),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             pass_fds=(floppy,),
@@ -123,6 +119,19 @@ def _probe(qemu: str, arch: str) -> Accelerator:
         return _not_run(f"QEMU died of signal {-done.returncode}")
     said = done.stderr.decode(errors="replace").strip().splitlines()
     return _not_run(said[-1] if said else f"QEMU ended with status {done.returncode}")
+
+
+def _probe_command(qemu: str, floppy: int) -> list[str]:
+    """Return the command that boots a floppy disk, given by its descriptor."""
+    return [
+        qemu,
+        *(() if sandbox.obstacle(qemu) else sandbox.OPTION),
+        *("-accel", "kvm", "-cpu", "host", "-nodefaults", "-no-user-config"),
+        *("-display", "none", "-no-reboot", "-m", "16M", "-machine", "pc"),
+        *("-drive", f"if=floppy,format=raw,readonly=on,file=/proc/self/fd/{floppy}"),
+        *("-chardev", "stdio,id=out", "-device", "isa-debugcon,iobase=0xe9,chardev=out"),
+        *("-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-boot", "a"),
+    ]
 
 
 def _not_run(detail: str) -> Accelerator:

@@ -19,7 +19,7 @@ from bpfmatrix.errors import MachineError, ToolMissingError
 from bpfmatrix.host import sparse
 from bpfmatrix.host.process import tied
 from bpfmatrix.virtiofs.shares import HostFolder
-from bpfmatrix.vm import parts
+from bpfmatrix.vm import parts, sandbox
 from bpfmatrix.vm.channels import PORTS, Channels, socket_pairs
 from bpfmatrix.vm.folders import FolderDevice, served
 from bpfmatrix.vm.machine import Machine, MachineEndedError
@@ -101,11 +101,18 @@ async def _launched(
     present = () if restored else devices
     ends = [device.end for device in present if device.end is not None]
     variant += tuple(device.part for device in present)
+    # It is no part of `machine_parts`, because it does not shape the machine that a template saves.
+    if not (sandbox.obstacle(spec.qemu) or sandbox.is_set_by(spec.extra_args)):
+        variant += (parts.Sandbox(),)
     with socket_pairs() as (ours, theirs), contextlib.ExitStack() as closing:
         for end in ends:
             closing.enter_context(end)
         fds = {name: end.fileno() for name, end in theirs.items()}
         command = parts.command(spec.qemu, machine_parts(spec, fds, *variant))
+        if any(isinstance(part, parts.NineP) and part.writable for part in variant):
+            from bpfmatrix.virtiofs import confinement  # noqa: PLC0415 - few runs need it
+
+            command = confinement.command(command)
         process = await asyncio.create_subprocess_exec(
             *tied(command),
             stdin=asyncio.subprocess.DEVNULL,
@@ -200,12 +207,13 @@ async def debugged(spec: MachineSpec, console: Path, gdb: socket.socket) -> Asyn
     `Machine.run`. No limits apply, since a person may stop the guest for as long as they like.
     """
     memory = parts.Memory(spec.memory_bytes, shared=bool(spec.folders))
-    variant, inherited = (memory, parts.Debugger(gdb.fileno())), [gdb.fileno()]
+    debugger = parts.Debugger(gdb.fileno(), tcp=gdb.family == socket.AF_INET)
+    variant, inherited = (memory, debugger), [gdb.fileno()]
     async with contextlib.AsyncExitStack() as stack:
         devices = await stack.enter_async_context(served(spec.folders))
         machine = await stack.enter_async_context(
             _launched(spec, console, devices, *variant, inherited=inherited, limited=False)
         )
-        # QEMU alone has the socket now, so the port is closed when QEMU ends.
+        # QEMU alone has the socket now, so nobody listens any more when QEMU ends.
         gdb.close()
         yield machine

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.vm import sandbox
 
 __all__ = [
     "Board",
@@ -25,6 +26,7 @@ __all__ = [
     "PayloadDisk",
     "Ports",
     "Processor",
+    "Sandbox",
     "Slots",
     "UserNetwork",
     "VirtioFs",
@@ -288,17 +290,30 @@ class Monitor(Part):
 
 
 @dataclass(frozen=True)
-class Debugger(Part):
-    """Lets gdb connect to a listening socket; the guest does not start until gdb continues it.
-
-    KASLR is off, so that the kernel's addresses are those of its symbols.
-    """
-
-    fd: int
+class Sandbox(Part):
+    """A filter of system calls, with which QEMU can't start any program: see `vm.sandbox`."""
 
     def qemu_args(self) -> list[str]:
         """See Part."""
-        listening = f"socket,id=gdb,fd={self.fd},server=on,wait=off,nodelay=on"
+        return list(sandbox.OPTION)
+
+
+@dataclass(frozen=True)
+class Debugger(Part):
+    """Lets gdb connect to a listening socket; the guest does not start until gdb continues it.
+
+    Whoever connects also has QEMU's monitor (the packet `qRcmd`). KASLR is off, so that the
+    kernel's addresses are those of its symbols.
+    """
+
+    fd: int
+    tcp: bool = False
+    """Whether the socket is one of TCP, and not a Unix socket."""
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        delay = ",nodelay=on" if self.tcp else ""
+        listening = f"socket,id=gdb,fd={self.fd},server=on,wait=off{delay}"
         return ["-chardev", listening, "-gdb", "chardev:gdb", "-S"]
 
     def kernel_args(self) -> list[str]:
