@@ -12,12 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bpfmatrix.virtiofs import fuse
 from bpfmatrix.virtiofs.fuse import FuseServer
 
 ROOT = 1
 LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK = 1, 2, 3, 4, 5, 6
 MKNOD, MKDIR, UNLINK, RENAME, LINK, OPEN, READ, WRITE = 8, 9, 10, 12, 13, 14, 15, 16
-RELEASE, SETXATTR, GETXATTR, INIT, OPENDIR, READDIR, CREATE = 18, 21, 22, 26, 27, 28, 35
+RELEASE, SETXATTR, GETXATTR, INIT, OPENDIR, READDIR, RELEASEDIR, CREATE = (
+    *(18, 21, 22, 26, 27, 28, 29, 35),
+)
 WRITING = (4, 6, 8, 9, 10, 11, 12, 13, 16, 35, 43, 45)
 
 
@@ -372,6 +375,21 @@ def test_a_forgotten_node_has_no_descriptor(tree: Path) -> None:
         asked.ask(GETATTR, node, bytes(16))
     asked.ask(FORGET, ROOT, struct.pack("<Q", 1 << 40))
     asked.ask(GETATTR, ROOT, bytes(16))
+
+
+def test_open_folders_take_a_limited_amount_of_memory(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuse, "_MOST_ENTRIES", 10)
+    asked = client(tree)
+    opened = [struct.unpack_from("<Q", asked.ask(OPENDIR, ROOT, bytes(8)))[0] for _ in range(2)]
+    with refused(errno.ENFILE):
+        asked.ask(OPENDIR, ROOT, bytes(8))
+    asked.ask(RELEASEDIR, ROOT, struct.pack("<QIIQ", opened[0], 0, 0, 0))
+    asked.ask(OPENDIR, ROOT, bytes(8))
+    for number in range(20):
+        (tree / f"many-{number}").touch()
+    assert len(client(tree).names()) == 24  # a single folder may have more
 
 
 def state(folder: Path) -> Iterator[tuple[str, bytes]]:

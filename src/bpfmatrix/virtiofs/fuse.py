@@ -109,6 +109,9 @@ _HANDLE, _ATIME_NOW, _MTIME_NOW = 1 << 6, 1 << 7, 1 << 8
 _O_TRUNC = 0o1000
 
 
+# How many entries are kept at once, for all folders that the guest has open: some 200 MB. A single
+# folder may have more.
+_MOST_ENTRIES = 1 << 20
 # The types of file systems whose files are interfaces of the kernel (filesystems(5)).
 _KERNEL_INTERFACES = {
     *("binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "efivarfs", "fusectl"),
@@ -154,6 +157,8 @@ class FuseServer:
         self._by_key = {self._root.key: self._root}
         self._handles: dict[int, _Handle] = {}
         self._next_node, self._next_handle = _ROOT + 1, 1
+        self._entries = 0
+        """How many entries the open folders have, in total."""
         self._interfaces: dict[int, bool] = {}
         """For each device number (`st_dev`) seen, whether it is that of a kernel's interface."""
         self._uid, self._gid = os.getuid(), os.getgid()
@@ -380,6 +385,7 @@ class FuseServer:
 
     def _release(self, _: int, body: memoryview) -> bytes:
         handle = self._handles.pop(struct.unpack_from("<Q", body)[0])
+        self._entries -= len(handle.entries)
         if handle.fd >= 0:
             os.close(handle.fd)
         return b""
@@ -402,6 +408,9 @@ class FuseServer:
                 ]
         finally:
             os.close(fd)
+        if self._entries and self._entries + len(entries) > _MOST_ENTRIES:
+            raise OSError(errno.ENFILE, "too many open folders")
+        self._entries += len(entries)
         return self._handle(_Handle(entries=entries), 0)
 
     def _readdir(self, _: int, body: memoryview) -> bytes:
