@@ -1,15 +1,14 @@
 """The eBPF objects, built by the Makefile of their folder (`payload.ebpf` in kernels.yaml)."""
 
-import json
 import os
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError
-from bpfmatrix.host import tools
+from bpfmatrix.host import records, tools
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.payload.incremental import BuiltFiles, build_lock, read_record, run, stamp
+from bpfmatrix.payload.incremental import BuiltFiles, build_lock, run, stamp
 
 __all__ = ["clean", "objects", "requirement"]
 
@@ -31,14 +30,14 @@ def objects(project: Project, progress: Progress = silent, ask_make: bool = Fals
     where, record = project.root / folder, project.state / "build" / "ebpf.json"
     with build_lock(project):
         before = _objects_key(where)
-        if not ask_make and before and read_record(record).get("key") == before:
+        if not ask_make and before and (records.read(record) or {}).get("key") == before:
             return BuiltFiles(tuple(sorted(where.glob("*.o"))), changed=False)
         progress(f"make -C {folder}")
         jobs = str(os.cpu_count() or 1)
         run([str(make), "--no-print-directory", "-j", jobs, "-C", str(where)], project.root)
         files, after = tuple(sorted(where.glob("*.o"))), _objects_key(where)
         record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({"key": after}))
+        records.write(record, {"key": after})
     if not files:
         raise BuildError(f"make -C {folder} left no *.o file in {folder}")
     return BuiltFiles(files, changed=before != after)
