@@ -87,7 +87,7 @@ def test_a_file_with_another_identity_and_its_content_is_intact(
 
 
 def test_a_file_that_was_just_written_is_read_again(tmp_path: Path) -> None:
-    # Within one tick of the clock, a second write would leave the change time as it is.
+    # Before Linux 6.13, a second write within a tick of the clock leaves the change time as it is.
     path, changed = tmp_path / "file", 0
     for number in range(50):
         path.write_bytes(CONTENT)

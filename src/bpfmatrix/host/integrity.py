@@ -2,7 +2,7 @@
 
 A checksum is kept with the `Identity` that the file had when it was read. Every write changes the
 identity, since no program can set a file's change time (`st_ctime`; utime(2) sets it to now). So a
-file with the same identity has the same content, and one stat(2) tells. A file with another
+file with the same identity has the same content, and one fstat(2) tells. A file with another
 identity is read again.
 
 What this can't see: bits that change on the disk below the file system, or in the page cache; a
@@ -39,9 +39,9 @@ __all__ = [
     "touch",
 ]
 
-# The change time is that of the kernel's last tick: 10 ms ago at most (CONFIG_HZ=100). A second
-# write within that time could leave it as it was, so a file that was changed this recently has no
-# identity yet.
+# Before Linux 6.13, the change time is that of the kernel's last tick: 10 ms ago at most
+# (CONFIG_HZ=100). A second write within that time could leave it as it was, so a file that was
+# changed this recently has no identity yet.
 _TICK_NS = 20_000_000
 # Some file systems keep whole seconds, such as ext4 with inodes of 128 bytes.
 _SECOND_NS = 1_000_000_000
@@ -93,10 +93,11 @@ def measure(
     The file is not read if it has the identity of `known`, unless `reread`. The checksum is the
     SHA-256 of the file, or with `holes` that of `sparse.sha256_of_open`, which does not read holes.
     """
-    if known and known.identity and not reread and Identity.of(path.stat()) == known.identity:
-        return known
+    # On NFS, only open(2) looks whether another host wrote to the file.
     with path.open("rb", buffering=0) as file:
         now_ns, before = time.time_ns(), Identity.of(os.fstat(file.fileno()))
+        if known and known.identity == before and not reread:
+            return known
         checksum = sparse.sha256_of_open(file.fileno()) if holes else sha256_of_open(file)
         after = Identity.of(os.fstat(file.fileno()))
     return Checked(checksum, before if before == after and before.is_settled(now_ns) else None)
@@ -165,10 +166,10 @@ def mark_used(path: Path) -> None:
     touch(record_of(path))
 
 
-def touch(record: Path) -> None:
-    """Set the modification time of a record to now, if that is possible."""
+def touch(path: Path) -> None:
+    """Set the modification time of a record, or of a folder, to now, if that is possible."""
     with contextlib.suppress(OSError):
-        os.utime(record)
+        os.utime(path)
 
 
 def remove(path: Path) -> None:

@@ -5,7 +5,6 @@ sources takes them from the wheel, into which hatch_build.py puts them.
 """
 
 import contextlib
-import os
 import shutil
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from bpfmatrix.errors import BuildError
 from bpfmatrix.host import derived, tools
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.installation import CHECKOUT, PACKAGE
+from bpfmatrix.host.integrity import touch
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import go
 from bpfmatrix.payload.incremental import run, stamp
@@ -65,7 +65,7 @@ def guest_program(project: Project, name: str, arch: str, progress: Progress = s
         _remove_unused(programs)
 
     derived.obtain(project.cache, target, f"{name} for {arch}", make, progress)
-    os.utime(target.parent)  # see _remove_unused
+    touch(target.parent)  # see _remove_unused
     return target
 
 
