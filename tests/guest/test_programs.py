@@ -5,7 +5,7 @@ import fcntl
 import io
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from bpfmatrix.errors import BuildError, ToolMissingError
 from bpfmatrix.guest import programs
 from bpfmatrix.host import tools
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.integrity import record_of
+from tests.damage import DAMAGES, Notes
 
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 PROGRAMS = ["clean-up", "reseed-random", "unlock-terminal"]
@@ -135,6 +137,20 @@ def test_a_program_that_is_there_takes_no_process(
     assert programs.executables(HERE, cache) == built
     programs.digest(HERE)
     assert {path: path.stat().st_ino for path in files} == files
+
+
+@pytest.mark.parametrize("harm", DAMAGES)
+@pytest.mark.parametrize("what", ["program", "record"])
+def test_a_damaged_program_is_built_again(
+    cache: Cache, harm: Callable[[Path], None], what: str
+) -> None:
+    built, notes = programs.executables(HERE, cache), Notes()
+    [path] = (cache.root / "guest-programs").glob(f"*-unlock-terminal-{HERE}")
+    harm(path if what == "program" else record_of(path))
+    missing = not path.exists()
+    assert programs.executables(HERE, cache, notes) == built
+    assert len(notes.told) == (0 if missing else 1)
+    assert all(told.startswith("the guest's program unlock-terminal ") for told in notes.told)
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from bpfmatrix import kernels
 from bpfmatrix.errors import BpfmatrixError, DamagedError
+from bpfmatrix.host import records
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.store import Store, require_space
+from tests.damage import flip_bit_quietly
 from tests.kernels import synthetic
 from tests.kernels.conftest import apt_kernel
 from tests.tool import REPOSITORY
@@ -77,9 +79,10 @@ def test_a_kernel_of_another_architecture_is_refused(cache: Cache) -> None:
 def test_an_image_without_a_checksum_is_damaged(cache: Cache) -> None:
     image = add(cache)
     description = image.folder / "kernel.json"
-    data = json.loads(description.read_bytes())
+    data = records.read(description)
+    assert data is not None
     del data["sha256"]["vmlinux"]
-    description.write_text(json.dumps(data))
+    records.write(description, data)
     with pytest.raises(DamagedError):
         image.verify_boot()
 
@@ -87,11 +90,12 @@ def test_an_image_without_a_checksum_is_damaged(cache: Cache) -> None:
 @pytest.mark.parametrize(
     ("times", "rename", "is_cached"),
     [
-        (0, 1, False),  # before the image appears
-        (0, 2, False),  # before its ref appears
-        (1, 1, True),  # before the image of the first time is moved away
-        (1, 2, False),  # before the image of the second time appears
-        (1, 3, True),  # before its ref appears
+        (0, 1, False),  # before its description appears
+        (0, 2, False),  # before the image appears
+        (0, 3, False),  # before its ref appears
+        (1, 2, True),  # before the image of the first time is moved away
+        (1, 3, False),  # before the image of the second time appears
+        (1, 4, True),  # before its ref appears
     ],
 )
 def test_a_process_that_is_killed_while_it_stores(
@@ -152,3 +156,66 @@ def test_a_cache_that_can_not_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BpfmatrixError, match="file can't be written"):
         kernels.provide(apt_kernel(), Cache(tmp_path / "file"))
+
+
+# Caches of earlier versions
+
+
+def without_checksum(path: Path) -> None:
+    """Write a record as earlier versions did."""
+    data = json.loads(path.read_bytes())
+    del data["checksum"]
+    path.write_text(json.dumps(data))
+
+
+def test_an_image_of_an_earlier_version_is_used_and_from_then_on_protected(cache: Cache) -> None:
+    image = add(cache)
+    (image.folder / "config").write_text("CONFIG_BPF=y\n")  # those versions kept no checksum of it
+    [ref] = (cache.root / "refs").glob("*/*.json")
+    description = image.folder / "kernel.json"
+    for path in (ref, description):
+        without_checksum(path)
+    (image.folder / "checked.json").unlink(missing_ok=True)
+    assert kernels.provide(apt_kernel(), cache) == (image, True)
+    assert records.read(description) is not None
+    image.verify()
+    flip_bit_quietly(image.folder / "config")
+    with pytest.raises(DamagedError, match="config does not have the checksum"):
+        image.verify_boot()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"digest": "sha256:', '"digest": "sha256:0'),
+        ('"Debian"', '"debian"'),
+        ('"vmlinuz": "', '"vmlinuz": "0'),
+        ('"linux-image-x"', '"linux-image-y"'),
+    ],
+)
+def test_a_damaged_description_of_an_earlier_version_is_damage(
+    cache: Cache, old: str, new: str
+) -> None:
+    image = add(cache)
+    description = image.folder / "kernel.json"
+    without_checksum(description)
+    text = description.read_text()
+    assert old in text
+    description.write_text(text.replace(old, new))
+    with pytest.raises(DamagedError):
+        KernelImage.load(image.folder).verify_boot()
+
+
+def test_a_ref_of_an_earlier_version_to_another_image_counts_as_none(cache: Cache) -> None:
+    other = add(cache, synthetic.bzimage(gzip.compress(synthetic.vmlinux(text=b"other"))))
+    with cache.staging() as staging:
+        (staging / "root").mkdir()
+        (staging / "root/vmlinuz").write_bytes(synthetic.bzimage())
+        provenance = Provenance("apt here", (Package("linux-image-y", "6.1.6-1", "11"),))
+        Store(cache).add(apt_kernel(), staging, "6.1.6", provenance)
+    [ref] = (cache.root / "refs").glob("*/*.json")
+    without_checksum(ref)
+    data = json.loads(ref.read_bytes())
+    data["image"] = str(other.folder.relative_to(cache.root))
+    ref.write_text(json.dumps(data))
+    assert kernels.cached(apt_kernel(), cache) is None

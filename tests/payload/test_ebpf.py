@@ -1,5 +1,6 @@
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError
 from bpfmatrix.payload import ebpf
 from bpfmatrix.payload.incremental import BuiltFiles
+from tests.damage import DAMAGES, Notes, flip_bit_quietly
 from tests.payload.projects import configured
 from tests.verify.objectfiles import clang
 
@@ -45,6 +47,33 @@ def test_objects_are_built_and_then_left_alone(objects: Project) -> None:
     assert ebpf.objects(objects) == BuiltFiles((folder / "a.o",), changed=False)
     assert (folder / "a.o").stat().st_mtime_ns == before
     assert (folder / "ran").read_text() == "ran\n"
+
+
+def test_a_damaged_object_is_built_again(objects: Project) -> None:
+    folder, notes = objects.root / "ebpf", Notes()
+    for _ in range(2):
+        ebpf.objects(objects)
+    good = (folder / "a.o").read_bytes()
+    flip_bit_quietly(folder / "a.o")
+    assert ebpf.objects(objects, notes) == BuiltFiles((folder / "a.o",), changed=True)
+    assert (folder / "a.o").read_bytes() == good
+    assert notes.told == ["a.o changed since it was built; building it again"]
+    assert not ebpf.objects(objects, notes).changed
+    assert len(notes.told) == 1
+
+
+@pytest.mark.parametrize("harm", DAMAGES)
+def test_with_a_damaged_record_make_is_asked(
+    objects: Project, harm: Callable[[Path], None]
+) -> None:
+    for _ in range(2):
+        ebpf.objects(objects)
+    harm(objects.state / "build/ebpf.json")
+    heard: list[str] = []
+    ebpf.objects(objects, lambda text, fraction=None: heard.append(text))
+    assert heard == ["make -C ebpf"]
+    ebpf.objects(objects, lambda text, fraction=None: heard.append(text))
+    assert heard == ["make -C ebpf"]
 
 
 @pytest.mark.parametrize("name", ["a.c", "a.h", "Makefile"])

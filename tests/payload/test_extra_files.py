@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.config.value_types import is_relative_path
 from bpfmatrix.errors import BuildError, PayloadError
 from bpfmatrix.payload import extra_files
+from tests.damage import DAMAGES
 
 
 def written(root: Path, **contents: str) -> None:
@@ -112,6 +114,21 @@ def test_a_command_lists_files(commands: Commands) -> None:
     written(root, here="1")
     commands.prints("bin/a\\t/bin/sh", "b\\there")
     assert commands.listed() == {"tree/bin/a": Path("/bin/sh"), "tree/b": root / "here"}
+
+
+@pytest.mark.parametrize("harm", DAMAGES)
+def test_it_is_run_again_if_its_record_is_damaged(
+    commands: Commands, harm: Callable[[Path], None]
+) -> None:
+    written(commands.project.root, here="1")
+    commands.prints("a\\there")
+    first = commands.listed()
+    [record] = (commands.project.state / "build/listed").iterdir()
+    harm(record)
+    assert commands.listed() == first
+    assert commands.count == 2
+    assert commands.listed() == first
+    assert commands.count == 2
 
 
 def test_it_is_only_run_again_if_something_changed(commands: Commands) -> None:

@@ -1,4 +1,6 @@
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -6,6 +8,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError, ConfigError
 from bpfmatrix.payload import go
 from bpfmatrix.payload.incremental import BuiltFiles
+from tests.damage import DAMAGES, Notes, flip_bit_quietly
 from tests.goproject import GoModule
 from tests.payload.projects import configured
 
@@ -51,3 +54,43 @@ def test_a_module_without_tests_is_an_error(library_project: Project, go_module:
     (project.root / "support/a.go").write_text("package sample\n")
     with pytest.raises(ConfigError, match="support has no tests with the build tags"):
         go.build_tests(project, "x86_64")
+
+
+@pytest.mark.parametrize("harm", DAMAGES)
+def test_a_damaged_binary_is_built_again(
+    library_project: Project, go_module: GoModule, harm: Callable[[Path], None]
+) -> None:
+    project, notes = with_module(library_project, go_module), Notes()
+    [binary] = go.build_tests(project, "x86_64").files
+    good = binary.read_bytes()
+    harm(binary)
+    missing = not binary.exists()
+    assert go.build_tests(project, "x86_64", notes).changed
+    assert binary.read_bytes() == good
+    words = "sample.test changed since it was built; building it again"
+    assert notes.told == ([] if missing else [words])
+    assert not go.build_tests(project, "x86_64", notes).changed
+
+
+@pytest.mark.parametrize("harm", DAMAGES)
+def test_with_a_damaged_record_it_is_built_again(
+    library_project: Project, go_module: GoModule, harm: Callable[[Path], None]
+) -> None:
+    project = with_module(library_project, go_module)
+    [binary] = go.build_tests(project, "x86_64").files
+    good = binary.read_bytes()
+    flip_bit_quietly(binary)
+    harm(binary.with_name("built.json"))
+    assert go.build_tests(project, "x86_64").changed
+    assert binary.read_bytes() == good
+
+
+def test_a_binary_that_was_copied_is_left_alone(
+    library_project: Project, go_module: GoModule
+) -> None:
+    project = with_module(library_project, go_module)
+    [binary] = go.build_tests(project, "x86_64").files
+    shutil.copy2(binary, binary.with_name("copy"))
+    binary.with_name("copy").replace(binary)
+    for _ in range(2):
+        assert not go.build_tests(project, "x86_64").changed

@@ -2,7 +2,9 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from bpfmatrix.results import cache, files
 from bpfmatrix.results.cache import recall, remember
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
+from tests.damage import DAMAGES
 
 KEY = "0123456789abcdef"
 RUN = KernelRun(
@@ -58,11 +61,24 @@ def test_a_run_that_did_not_pass_is_never_kept(library_project: Project, outcome
     assert recall(library_project, KEY) is None
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": 0}', "\0"])
-def test_a_damaged_file_is_not_recalled(library_project: Project, text: str) -> None:
+@pytest.mark.parametrize("harm", DAMAGES)
+@pytest.mark.parametrize("suffix", [".json", ".check"])
+def test_a_damaged_file_is_not_recalled(
+    library_project: Project, harm: Callable[[Path], None], suffix: str
+) -> None:
     remember(library_project, KEY, RUN)
-    [kept] = (library_project.state / "passed").iterdir()
-    kept.write_text(text)
+    [kept] = (library_project.state / "passed").glob(f"*{suffix}")
+    harm(kept)
+    assert recall(library_project, KEY) is None
+    remember(library_project, KEY, RUN)
+    assert recall(library_project, KEY) == replace(RUN, cached=True)
+
+
+def test_a_test_that_was_renamed_in_the_file_is_not_recalled(library_project: Project) -> None:
+    remember(library_project, KEY, RUN)
+    kept = library_project.state / "passed" / f"{KEY}.json"
+    kept.write_text(kept.read_text().replace('"a"', '"b"'))
+    assert files.read_run(kept).tests[0].name == "b"
     assert recall(library_project, KEY) is None
 
 

@@ -14,6 +14,7 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.vm import template
 from bpfmatrix.vm.launch import MachineSpec
 from bpfmatrix.vm.template import Template
+from tests.damage import flip_bit_quietly
 
 
 @pytest.fixture
@@ -133,7 +134,11 @@ def flipped(saved: Template) -> None:
     ("damage", "words"),
     [
         (truncated, "its memory changed"),
-        (lambda t: os.utime(t.memory, (0, 0)), "its memory changed"),
+        (lambda t: flip_bit_quietly(t.memory), "its memory changed"),
+        (lambda t: flip_bit_quietly(t.state), "its state changed"),
+        (lambda t: flip_bit_quietly(t.console), "its console changed"),
+        (lambda t: t.console.write_bytes(b"\xff"), "its console changed"),
+        (lambda t: t.state.write_bytes(b"junk"), "its state changed"),
         (lambda t: t.memory.unlink(), "memory: No such file or directory"),
         (flipped, "its state changed"),
         (lambda t: os.truncate(t.state, 0), "its state changed"),
@@ -144,6 +149,7 @@ def flipped(saved: Template) -> None:
         (lambda t: (t.folder / "template.json").write_text("[]"), "template.json can't be read"),
         (lambda t: (t.folder / "template.json").write_text("{}"), "template.json can't be read"),
         (lambda t: (t.folder / "template.json").write_bytes(b"\xff"), "template.json can't be"),
+        (lambda t: flip_bit_quietly(t.folder / "template.json", 60), "template.json can't be"),
         (lambda t: shutil.rmtree(t.folder), "template.json: No such file"),
     ],
 )
@@ -152,6 +158,28 @@ def test_a_damaged_one_is_not_found(
 ) -> None:
     damage(saved)
     assert words in saved.damage()
+    assert find(cache, spec) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: os.utime(t.memory, (0, 0)),
+        lambda t: t.memory.chmod(0o600),
+        lambda t: (
+            t.folder.rename(t.folder.with_name("x")),
+            shutil.copytree(t.folder.with_name("x"), t.folder),
+        ),
+    ],
+    ids=["utime", "chmod", "copy"],
+)
+def test_one_with_another_identity_and_its_content_is_found(
+    cache: Cache, spec: MachineSpec, saved: Template, change: Callable[[Template], Any]
+) -> None:
+    change(saved)
+    assert saved.damage() == ""
+    assert find(cache, spec) == saved
+    flip_bit_quietly(saved.memory)
     assert find(cache, spec) is None
 
 

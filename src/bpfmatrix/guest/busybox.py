@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.host import tools
+from bpfmatrix.host import derived, tools
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
 
@@ -30,19 +30,16 @@ def executable(arch: str, cache: Cache, progress: Progress = silent) -> Path:
     """Return a static busybox for an architecture; if it is not the host's, it is fetched by apt.
 
     ToolMissingError if the host has no busybox, KernelUnavailableError if Debian's suite has no
-    package of it for the other architecture.
+    package of it for the other architecture. A fetched one that is damaged is fetched again.
     """
     if arch == os.uname().machine:
         return tools.require("busybox", PACKAGE)
     path = cache.root / "busybox" / arch / "busybox"
-    if not path.exists():
-        with cache.lock(f"busybox-{arch}"):
-            if not path.exists():
-                _fetch(arch, cache, path, progress)
-    return path
+    fetch = functools.partial(_fetch, arch, cache, progress)
+    return derived.obtain(cache, path, f"busybox for {arch}", fetch, progress)
 
 
-def _fetch(arch: str, cache: Cache, path: Path, progress: Progress) -> None:
+def _fetch(arch: str, cache: Cache, progress: Progress, path: Path) -> None:
     from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415 - off the start-up path
 
     archive = Archive.of_host(cache, _suite(), arch)
@@ -54,7 +51,6 @@ def _fetch(arch: str, cache: Cache, path: Path, progress: Progress) -> None:
         (deb,) = archive.download(found[-1:], staging, progress)
         subprocess.run(["dpkg-deb", "-x", deb, staging / "root"], check=True, capture_output=True)
         (unpacked,) = (p for p in (staging / "root").rglob("busybox") if p.parent.name == "bin")
-        path.parent.mkdir(parents=True, exist_ok=True)
         unpacked.replace(path)
 
 

@@ -4,8 +4,6 @@
 the machine needs. The same input gives the same bytes. `stored` keeps the archive in the cache.
 """
 
-import contextlib
-import os
 import stat
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -14,14 +12,22 @@ from pathlib import Path
 from bpfmatrix.guest import modules, programs
 from bpfmatrix.guest.busybox import applets
 from bpfmatrix.guest.cpio import Entry, pack
+from bpfmatrix.host import integrity, records
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.host.checksum import sha256, sha256_of
+from bpfmatrix.host.checksum import sha256
+from bpfmatrix.host.progress import Progress, announce, silent
 from bpfmatrix.kernels.image import KernelImage
 
-__all__ = ["build", "is_intact", "stored"]
+__all__ = ["build", "stored"]
 
 
-def build(image: KernelImage, busybox: Path, wanted: Iterable[str], cache: Cache) -> bytes:
+def build(
+    image: KernelImage,
+    busybox: Path,
+    wanted: Iterable[str],
+    cache: Cache,
+    progress: Progress = silent,
+) -> bytes:
     """Return the archive for a kernel. `busybox` is an executable for the kernel's architecture.
 
     `wanted` names modules beyond those that the machine needs. If the image has no modules, they
@@ -47,7 +53,7 @@ def build(image: KernelImage, busybox: Path, wanted: Iterable[str], cache: Cache
         *(Entry.link(f"bin/{applet}", "busybox") for applet in applets(busybox)),
         *(
             Entry.file(f"bin/{name}", content, executable=True)
-            for name, content in programs.executables(image.arch, cache).items()
+            for name, content in programs.executables(image.arch, cache, progress).items()
         ),
         # Scripts name their interpreters by these paths.
         Entry.link("sbin", "bin"),
@@ -64,34 +70,55 @@ def build(image: KernelImage, busybox: Path, wanted: Iterable[str], cache: Cache
     return pack(entries)
 
 
-def stored(image: KernelImage, busybox: Path, wanted: Sequence[str], cache: Cache) -> Path:
-    """Return the file of the cache that holds what `build` gives; it is made if it is missing.
+def stored(
+    image: KernelImage,
+    busybox: Path,
+    wanted: Sequence[str],
+    cache: Cache,
+    progress: Progress = silent,
+    *,
+    reread: bool = False,
+) -> Path:
+    """Return the file of the cache that holds what `build` gives.
 
-    A file `<checksum of the ingredients>.name` has the archive's name. That name is the checksum of
-    the archive's content, which `is_intact` compares.
+    It is made if it is missing or damaged. Its name is the checksum of its content, which a record
+    `<checksum of the ingredients>.json` has. `reread` checks the content even if the file's
+    identity is the same as before.
     """
     folder = cache.root / "initramfs"
-    known = folder / f"{_ingredients(image, busybox, wanted)}.name"
-    with contextlib.suppress(OSError):
-        path = folder / known.read_text()
-        if path.is_file():
-            for used in (known, path):
-                os.utime(used)  # see Cache.prune_derived
+    known = folder / f"{_ingredients(image, busybox, wanted)}.json"
+    path, damage = _find(folder, known, reread=reread)
+    if path and not damage:
+        return path
+    with cache.lock("making-initramfs"):
+        path, damage = _find(folder, known, reread=reread)
+        if path and not damage:  # another process made it
             return path
-    archive = build(image, busybox, wanted, cache)
-    path = folder / f"{sha256(archive)}.cpio"
-    folder.mkdir(parents=True, exist_ok=True)
-    with cache.staging() as staging:
-        (staging / "archive").write_bytes(archive)
-        (staging / "archive").replace(path)
-        (staging / "name").write_text(path.name)
-        (staging / "name").replace(known)
+        if damage:
+            announce(progress, f"the initramfs {damage} in the cache; making it again")
+        archive = build(image, busybox, wanted, cache, progress)
+        path = folder / f"{sha256(archive)}.cpio"
+        # Another kernel may have the same one. It is replaced in any case: this one is right.
+        with cache.staging() as staging:
+            (staging / "archive").write_bytes(archive)
+            folder.mkdir(parents=True, exist_ok=True)
+            (staging / "archive").replace(path)
+        integrity.seal(path)
+        records.write(known, {"archive": path.name})
     return path
 
 
-def is_intact(path: Path) -> bool:
-    """Tell whether the content of an archive still has the checksum that is its name."""
-    return sha256_of(path) == path.stem
+def _find(folder: Path, known: Path, *, reread: bool = False) -> tuple[Path | None, str]:
+    """Return the archive that a record names, and what is wrong with it or with the record."""
+    name = (records.read(known) or {}).get("archive")
+    if not isinstance(name, str):
+        return None, "has a damaged record" if known.exists() else ""
+    path = folder / name
+    damage = integrity.damage(path, reread=reread)
+    if not damage:
+        integrity.mark_used(path)
+        integrity.touch(known)
+    return path, damage
 
 
 def _ingredients(image: KernelImage, busybox: Path, wanted: Sequence[str]) -> str:

@@ -6,14 +6,16 @@ brings them along (hatch_build.py); elsewhere clang builds each once, into the c
 
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from bpfmatrix.errors import BuildError, ToolMissingError
-from bpfmatrix.host import tools
+from bpfmatrix.host import derived, tools
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.installation import PACKAGE
 from bpfmatrix.host.process import run_merged
+from bpfmatrix.host.progress import Progress, silent
 
 __all__ = ["compile_program", "digest", "executables", "sources"]
 
@@ -31,13 +33,14 @@ _FLAGS = (
 )
 
 
-def executables(arch: str, cache: Cache) -> dict[str, bytes]:
+def executables(arch: str, cache: Cache, progress: Progress = silent) -> dict[str, bytes]:
     """Return the programs for an architecture, by their names.
 
     Where one has to be built: ToolMissingError if clang is missing, or lld for an architecture that
     is not the host's; BuildError with what clang said.
     """
-    return {source.stem: _executable(source, arch, cache).read_bytes() for source in sources()}
+    found = {source.stem: _executable(source, arch, cache, progress) for source in sources()}
+    return {name: path.read_bytes() for name, path in found.items()}
 
 
 def sources() -> list[Path]:
@@ -60,7 +63,7 @@ def _shipped(source: Path, arch: str) -> Path:
     return _SHIPPED / f"{source.stem}-{arch}"
 
 
-def _executable(source: Path, arch: str, cache: Cache) -> Path:
+def _executable(source: Path, arch: str, cache: Cache, progress: Progress) -> Path:
     if (shipped := _shipped(source, arch)).exists():
         return shipped
     compiler = _compiler()
@@ -68,15 +71,8 @@ def _executable(source: Path, arch: str, cache: Cache) -> Path:
     ingredients = (digest(arch), str(compiler.resolve()), stat.st_size, stat.st_mtime_ns)
     key = sha256(repr(ingredients))[:32]
     target = cache.root / "guest-programs" / f"{key}-{source.stem}-{arch}"
-    if target.exists():
-        os.utime(target)  # still in use: see Cache.prune_made
-        return target
-    with cache.staging() as staging:
-        made = staging / source.stem
-        compile_program(source, arch, made)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made.replace(target)
-    return target
+    name, make = f"the guest's program {source.stem}", partial(compile_program, source, arch)
+    return derived.obtain(cache, target, name, make, progress)
 
 
 def compile_program(source: Path, arch: str, target: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host import locks
+from bpfmatrix.host import integrity, locks
 
 __all__ = ["Cache", "Pruned"]
 
@@ -62,15 +62,19 @@ class Cache:
     def prune_derived(self, unused_seconds: float = 7 * 24 * 3600) -> list[Pruned]:
         """Remove initramfs archives, payload images and the like that were not used for so long.
 
-        Whoever uses one sets its modification time by `os.utime`. A machine that has one open can
-        still read it.
+        Whoever uses one calls `integrity.mark_used`, or sets the modification time of a file that
+        has no record. A machine that has one open can still read it.
         """
         removed, oldest = [], time.time() - unused_seconds
-        for path in (path for name in _DERIVED for path in (self.root / name).glob("*")):
+        folders = (self.root / name for name in _DERIVED)
+        # A record comes after the file that it is of, and is removed with it.
+        for path in (path for folder in folders for path in sorted(folder.glob("*"))):
             with contextlib.suppress(OSError):
-                known = path.stat()
-                if known.st_mtime < oldest:
-                    path.unlink()
+                known, record = path.stat(), integrity.record_of(path)
+                used = record.stat() if record.exists() else known
+                is_record = path.suffix == record.suffix and path.with_suffix("").exists()
+                if used.st_mtime < oldest and not is_record:
+                    integrity.remove(path)
                     removed.append(Pruned(f"{path.parent.name}/{path.name}", known.st_size))
         return removed
 

@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+from io import FileIO
 from pathlib import Path
 
-__all__ = ["RunningSha256", "key_of", "sha256", "sha256_of"]
+__all__ = ["RunningSha256", "key_of", "sha256", "sha256_of", "sha256_of_open"]
 
 
 def sha256_of(path: Path) -> str:
     """Return the checksum of a file's content, which is read in pieces; OSError if it can't be."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with path.open("rb", buffering=0) as file:
+        return sha256_of_open(file)
+
+
+def sha256_of_open(file: FileIO) -> str:
+    """Return the checksum of what is left to read of an open file; OSError if it can't be read."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256(content: bytes | str) -> str:

@@ -1,8 +1,8 @@
 """Progress of a long step: the callback by which it is reported."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Progress", "silent"]
+__all__ = ["NotingProgress", "Progress", "announce", "silent"]
 
 
 class Progress(Protocol):
@@ -10,6 +10,22 @@ class Progress(Protocol):
 
     def __call__(self, text: str, fraction: float | None = None) -> None:
         """Take a report. `fraction` is between 0 and 1, or None if it is not known."""
+
+
+@runtime_checkable
+class NotingProgress(Progress, Protocol):
+    """A progress whose reports are replaced by the next ones, except for notes, which stay."""
+
+    def note(self, text: str) -> None:
+        """Take a message that people should see also when the step is done."""
+
+
+def announce(progress: Progress, text: str) -> None:
+    """Report what people should see also when the step is done, such as a file that was damaged."""
+    if isinstance(progress, NotingProgress):
+        progress.note(text)
+    else:
+        progress(text)
 
 
 def silent(text: str, fraction: float | None = None) -> None:

@@ -2,24 +2,30 @@
 
 It is in a folder of its own, with a `kernel.json` that describes it and has the checksums of its
 files, and a `modules.json` with the checksums of its modules. `KernelImage.load` reads only
-`kernel.json`, so that listing kernels is fast.
+`kernel.json`, so that listing kernels is fast. `checked.json` has the identities that files had
+when they last had these checksums (see `host.integrity`), so that they need not be read each time.
 """
 
+import contextlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bpfmatrix.errors import DamagedError
-from bpfmatrix.host.checksum import sha256, sha256_of
+from bpfmatrix.host import records
+from bpfmatrix.host.checksum import RunningSha256, sha256, sha256_of
+from bpfmatrix.host.integrity import Checked, checked_files, keep_checked, measure
 
 __all__ = ["KernelImage", "Package", "Provenance"]
 
 FORMAT = 1
 DESCRIPTION = "kernel.json"
 MODULE_CHECKSUMS = "modules.json"
+_CONFIG = "config"
+_CHECKED = "checked.json"
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class KernelImage:
     @property
     def config(self) -> Path | None:
         """The file with its configuration (`CONFIG_...=y`), if its source has one."""
-        path = self.folder / "config"
+        path = self.folder / _CONFIG
         return path if path.exists() else None
 
     def has_option(self, name: str) -> bool:
@@ -103,10 +109,8 @@ class KernelImage:
     @classmethod
     def load(cls, folder: Path) -> "KernelImage":
         """Read a kernel's description; DamagedError if it is missing or can't be understood."""
+        data = _description(folder)
         try:
-            data = json.loads((folder / DESCRIPTION).read_bytes())
-            if data["format"] != FORMAT:
-                raise ValueError(f"format {data['format']}")
             provenance = data["provenance"]
             return cls(
                 arch=data["arch"],
@@ -125,20 +129,19 @@ class KernelImage:
                 size_bytes=data["size_bytes"],
                 stored_at=data["stored_at"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise _unreadable(folder / DESCRIPTION) from error
 
     def describe(self) -> None:
         """Write both JSON files; `kernel.json` last, as a folder with that file is a kernel."""
         here = self.folder
-        names = {self.vmlinuz.name, self.boot.name}
+        names = {self.vmlinuz.name, self.boot.name, *([_CONFIG] if self.config else [])}
         if self.modules is not None:
             files = sorted(path for path in self.modules.rglob("*") if path.is_file())
             checksums = {str(path.relative_to(self.modules)): sha256_of(path) for path in files}
             (here / MODULE_CHECKSUMS).write_text(json.dumps(checksums, indent=0))
             names.add(MODULE_CHECKSUMS)
         data: dict[str, Any] = {
-            "format": FORMAT,
             "arch": self.arch,
             "release": self.release,
             "version": self.version,
@@ -152,22 +155,37 @@ class KernelImage:
             "size_bytes": sum(path.stat().st_size for path in here.rglob("*") if path.is_file()),
             "stored_at": time.time(),
         }
-        (here / DESCRIPTION).write_text(json.dumps(data, indent=1))
+        records.write(here / DESCRIPTION, data, FORMAT)
 
-    def verify_boot(self) -> None:
-        """Verify the file that is booted, which takes some 40 ms. Raises DamagedError.
+    def store_digest(self) -> str:
+        """Return the end of its folder's name in the store; OSError if a file can't be read.
+
+        It depends on the content and on the provenance: two images with the same files and
+        different provenances are different images.
+        """
+        digest = RunningSha256(f"{self.digest} {self.provenance}".encode())
+        if self.modules:
+            digest.update((self.folder / MODULE_CHECKSUMS).read_bytes())
+        return digest.hexdigest()[:12]
+
+    def verify_boot(self, *, reread: bool = False) -> None:
+        """Verify what a run reads of this kernel: the file that is booted, and its configuration.
 
         The list of the modules' checksums is verified as well, so `read_modules` can trust it.
+        Files are only read if their identity changed since they were verified last, or if `reread`.
+        Raises DamagedError.
         """
         checksums = self._checksums()
-        needed = {self.boot.name, MODULE_CHECKSUMS} & checksums.keys()
-        _verify(self.folder, {name: checksums[name] for name in needed})
+        needed = {self.boot.name, MODULE_CHECKSUMS, _CONFIG} & checksums.keys()
+        _verify(self.folder, {name: checksums[name] for name in needed}, reread=reread)
 
     def verify(self) -> None:
-        """Verify every file of the kernel by its checksum. Raises DamagedError."""
-        _verify(self.folder, self._checksums())
+        """Read every file of the kernel, and verify it by its checksum. Raises DamagedError."""
+        _verify(self.folder, self._checksums(), reread=True)
         if self.modules is not None:
-            _verify(self.modules, _load_checksums(self.folder / MODULE_CHECKSUMS))
+            checksums = _load_checksums(self.folder / MODULE_CHECKSUMS)
+            for name, expected in checksums.items():
+                _measured(self.modules / name, expected)
 
     def read_modules(self, names: Iterable[str]) -> dict[str, bytes]:
         """Read files by their paths below `modules`, and verify them.
@@ -188,12 +206,44 @@ class KernelImage:
         return result
 
     def _checksums(self) -> dict[str, str]:
+        if records.read_unsealed(self.folder / DESCRIPTION, FORMAT) is not None:
+            self._seal()
+        data = _description(self.folder)
         try:
-            data = json.loads((self.folder / DESCRIPTION).read_bytes())
             # A file without a checksum fails the comparison with "".
             return {**dict.fromkeys((self.vmlinuz.name, self.boot.name), ""), **data["sha256"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise _unreadable(self.folder / DESCRIPTION) from error
+
+    def _seal(self) -> None:
+        """Write kernel.json with a checksum of itself, which earlier versions did not write.
+
+        The name of the folder confirms the kernel's checksum, its provenance and its modules.
+        Nothing confirms the rest, or the configuration, of which those versions kept no checksum.
+        """
+        path = self.folder / DESCRIPTION
+        try:
+            if not self.folder.name.endswith(f"-{self.store_digest()}"):
+                raise _changed(path)
+            data = _description(self.folder)
+            checksums = dict(data["sha256"])
+            if checksums[self.vmlinuz.name] != self.digest.removeprefix("sha256:"):
+                raise _changed(path)
+            if self.config:
+                checksums.setdefault(_CONFIG, sha256_of(self.config))
+            with contextlib.suppress(OSError):  # a cache that can only be read
+                records.write(path, {**data, "sha256": checksums}, FORMAT)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _unreadable(path) from error
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """Return the content of kernel.json; DamagedError if it is missing or damaged."""
+    path = folder / DESCRIPTION
+    data = records.read(path, FORMAT) or records.read_unsealed(path, FORMAT)
+    if data is None:
+        raise _unreadable(path)
+    return data
 
 
 def _load_checksums(path: Path) -> dict[str, str]:
@@ -203,14 +253,28 @@ def _load_checksums(path: Path) -> dict[str, str]:
         raise _unreadable(path) from error
 
 
-def _verify(folder: Path, checksums: dict[str, str]) -> None:
-    for name, expected in checksums.items():
-        try:
-            found = sha256_of(folder / name)
-        except OSError as error:
-            raise _unreadable(folder / name) from error
-        if found != expected:
-            raise _changed(folder / name)
+def _verify(folder: Path, checksums: Mapping[str, str], *, reread: bool) -> None:
+    known = checked_files(folder / _CHECKED)
+    found = {
+        name: _measured(folder / name, expected, known.get(name), reread=reread)
+        for name, expected in checksums.items()
+    }
+    if (now := {**known, **found}) != known:
+        with contextlib.suppress(OSError):  # the files are read again each time
+            keep_checked(folder / _CHECKED, now)
+
+
+def _measured(
+    path: Path, expected: str, known: Checked | None = None, *, reread: bool = False
+) -> Checked:
+    """Return the checked file; DamagedError if it does not have the expected checksum."""
+    try:
+        found = measure(path, known, reread=reread)
+    except OSError as error:
+        raise _unreadable(path) from error
+    if found.sha256 != expected:
+        raise _changed(path)
+    return found
 
 
 def _unreadable(path: Path) -> DamagedError:

@@ -11,7 +11,7 @@ import shutil
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import DamagedError, KernelUnavailableError, UnreachableError
 from bpfmatrix.host.cache import Cache, Pruned
-from bpfmatrix.host.progress import Progress, silent
+from bpfmatrix.host.progress import Progress, announce, silent
 from bpfmatrix.kernels import sources
 from bpfmatrix.kernels.fetch import fetch
 from bpfmatrix.kernels.image import KernelImage
@@ -33,20 +33,27 @@ def cached(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
 
 
 def provide(
-    kernel: KernelConfig, cache: Cache, progress: Progress = silent
+    kernel: KernelConfig, cache: Cache, progress: Progress = silent, *, reread: bool = False
 ) -> tuple[KernelImage, bool]:
     """Return the kernel's image, and whether it was cached.
 
-    The file that is booted is verified each time; a damaged image is fetched again. Raises
-    KernelUnavailableError if there is none and it can't be fetched.
+    The file that is booted is verified each time; `reread` reads it even if its identity did not
+    change (see `host.integrity`). A damaged image is fetched again. Raises KernelUnavailableError
+    if there is none and it can't be fetched.
     """
     kernel = _with_local_source(kernel, cache)
     # Without the lock, as most calls end here and several machines may start at once.
-    if image := _verified(kernel, cache):
+    if image := _verified(kernel, cache, reread=reread):
         return image, True
-    with Store(cache).locked(kernel):
-        if image := _verified(kernel, cache, progress):  # another process fetched it
+    store = Store(cache)
+    with store.locked(kernel):
+        # Another process may have fetched it.
+        if image := _verified(kernel, cache, progress, reread=reread):
             return image, True
+        if store.has_damaged_ref(kernel):
+            announce(
+                progress, f"{kernel.id}: the record of its release is damaged; resolving it anew"
+            )
         try:
             return fetch(kernel, cache, progress, same=True), False
         except UnreachableError:
@@ -54,7 +61,7 @@ def provide(
             placed = in_project(kernel)
             if placed is None:
                 raise
-    return provide(placed, cache, progress)
+    return provide(placed, cache, progress, reread=reread)
 
 
 def repair(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> KernelImage:
@@ -124,11 +131,11 @@ def _resolved(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
 
 
 def _verified(
-    kernel: KernelConfig, cache: Cache, progress: Progress = silent
+    kernel: KernelConfig, cache: Cache, progress: Progress = silent, *, reread: bool
 ) -> KernelImage | None:
     try:
         if image := _resolved(kernel, cache):
-            image.verify_boot()
+            image.verify_boot(reread=reread)
         return image
     except DamagedError as error:
         _announce_damage(kernel, error, progress)
@@ -136,4 +143,5 @@ def _verified(
 
 
 def _announce_damage(kernel: KernelConfig, error: DamagedError, progress: Progress) -> None:
-    progress(f"{kernel.id}: the cached kernel is damaged ({error.what}); fetching it again")
+    what = f"{kernel.id}: the cached kernel is damaged ({error.what}); fetching it again"
+    announce(progress, what)

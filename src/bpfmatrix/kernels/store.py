@@ -9,19 +9,20 @@ updated, without any network.
 
 import contextlib
 import errno
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError
+from bpfmatrix.host import records
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.host.checksum import RunningSha256, sha256, sha256_of
+from bpfmatrix.host.checksum import sha256, sha256_of
 from bpfmatrix.kernels.formats.vmlinuz import inspect
-from bpfmatrix.kernels.image import MODULE_CHECKSUMS, KernelImage, Package, Provenance
+from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.staging import require_release
 
 __all__ = ["Store"]
@@ -58,13 +59,19 @@ class Store:
     def resolved(self, kernel: KernelConfig) -> KernelImage | None:
         """Return the image that this kernel resolved to last, unverified.
 
-        None if it never resolved to one, or that image was removed. DamagedError if the image's
-        description can't be read.
+        None if it never resolved to one, if that image was removed, or if the ref is damaged.
+        DamagedError if the image's description can't be read.
         """
         ref = self._read_ref(kernel)
         if ref is None or not ref[0].exists():
             return None
-        return KernelImage.load(ref[0])
+        image = KernelImage.load(ref[0])
+        # Refs of earlier versions have no checksum.
+        return image if image.provenance.packages == ref[1] else None
+
+    def has_damaged_ref(self, kernel: KernelConfig) -> bool:
+        """Tell whether there is a ref of this kernel that can't be used."""
+        return self._ref(kernel).exists() and self._read_ref(kernel) is None
 
     def resolved_packages(self, kernel: KernelConfig) -> tuple[Package, ...]:
         """Return the packages that this kernel resolved to last, even if the image is damaged."""
@@ -73,10 +80,7 @@ class Store:
 
     def stamp(self, kernel: KernelConfig) -> str:
         """Return the `stamp` that was given to `add`, or "" if there was none."""
-        try:
-            return str(json.loads(self._ref(kernel).read_bytes()).get("stamp", ""))
-        except (OSError, ValueError, AttributeError):
-            return ""
+        return str((_read(self._ref(kernel)) or {}).get("stamp", ""))
 
     def point(self, kernel: KernelConfig, image: KernelImage) -> bool:
         """Let this kernel resolve to that image; False if the image was removed in the meantime."""
@@ -111,11 +115,7 @@ class Store:
         """
         root = staging / "root"
         image = _described(root, kernel.arch, version, provenance)
-        # Two images with the same files and different provenances are different images.
-        digest = RunningSha256(f"{image.digest} {provenance}".encode())
-        if image.modules:
-            digest.update((root / MODULE_CHECKSUMS).read_bytes())
-        name = f"{_file_name(image.release)}-{digest.hexdigest()[:12]}"
+        name = f"{_file_name(image.release)}-{image.store_digest()}"
         target = self._folder("kernels") / kernel.arch / name
         target.parent.mkdir(parents=True, exist_ok=True)
         with self.cache.lock(_LOCK):
@@ -142,8 +142,8 @@ class Store:
     def _referenced(self) -> set[Path]:
         folders = set()
         for path in self._folder("refs").glob("*/*.json"):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                folders.add(self.cache.root / json.loads(path.read_bytes())["image"])
+            with contextlib.suppress(KeyError, TypeError):
+                folders.add(self.cache.root / (_read(path) or {})["image"])
         return folders
 
     def _point(self, kernel: KernelConfig, image: KernelImage, stamp: str = "") -> bool:
@@ -156,18 +156,15 @@ class Store:
             "stamp": stamp,
         }
         ref.parent.mkdir(parents=True, exist_ok=True)
-        with self.cache.staging() as staging:
-            new = staging / "ref"
-            new.write_text(json.dumps(data, indent=1))
-            new.replace(ref)
+        records.write(ref, data)
         return True
 
     def _read_ref(self, kernel: KernelConfig) -> tuple[Path, tuple[Package, ...]] | None:
         try:
-            ref = json.loads(self._ref(kernel).read_bytes())
+            ref = _read(self._ref(kernel)) or {}
             folder = self.cache.root / ref["image"]
             return folder, tuple(Package(**package) for package in ref["packages"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             return None  # a damaged ref counts as none
 
     def _folder(self, name: str) -> Path:
@@ -177,6 +174,10 @@ class Store:
         source = kernel.source.model_dump_json(exclude_unset=True)
         key = sha256(source)[:12]
         return self._folder("refs") / kernel.arch / f"{_file_name(kernel.id)}-{key}.json"
+
+
+def _read(ref: Path) -> dict[str, Any] | None:
+    return records.read(ref) or records.read_unsealed(ref)
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:

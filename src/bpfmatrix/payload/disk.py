@@ -3,17 +3,18 @@
 `image` makes it, once for each content.
 """
 
-import os
-import shutil
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import PayloadError
-from bpfmatrix.host import tools
+from bpfmatrix.host import derived, tools
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.host.checksum import RunningSha256, sha256_of
+from bpfmatrix.host.checksum import RunningSha256, key_of
+from bpfmatrix.host.integrity import checked_files, keep_checked, measure, touch
 from bpfmatrix.host.process import output
+from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload.model import ID_FILE, Payload
 
 __all__ = ["Disk", "image"]
@@ -32,35 +33,65 @@ class Disk:
     id: str
 
 
-def image(payload: Payload, cache: Cache) -> Disk:
-    """Return the ext4 image of a payload from the cache; it is made if it is missing."""
+def image(
+    payload: Payload, cache: Cache, progress: Progress = silent, *, reread: bool = False
+) -> Disk:
+    """Return the ext4 image of a payload from the cache; it is made if it is missing or damaged.
+
+    The payload's files and the image are only read if their identity changed since they were read
+    last, unless `reread` (see `integrity`). PayloadError if a file changes while it is packed.
+    """
     files = payload.files()
-    id = _digest(payload, files)
+    checksums = _checksums(files, cache, reread=reread)
+    id = _digest(payload, checksums)
     target = cache.root / "payloads" / f"{id}.ext4"
-    if target.exists():
-        os.utime(target)  # it is still in use: see Cache.prune_derived
-        return Disk(target, id)
-    mkfs = tools.require("mkfs.ext4", "e2fsprogs")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with cache.staging() as folder:
-        root, made = folder / "root", folder / "image"
-        root.mkdir()
-        for place, path in files.items():
-            (root / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, root / place)
-            (root / place).chmod(payload.mode(place))
-        (root / ID_FILE).write_text(f"{id}\n")
-        _make_ext4(mkfs, root, made, _size_for(files.values()))
-        made.replace(target)
-    cache.prune_derived()
+
+    def make(made: Path) -> None:
+        mkfs = tools.require("mkfs.ext4", "e2fsprogs")
+        with cache.staging() as root:
+            for place, path in files.items():
+                (root / place).parent.mkdir(parents=True, exist_ok=True)
+                if _copied(path, root / place) != checksums[place]:
+                    raise PayloadError(f"{path} changed while it was packed", "Run it again.")
+                (root / place).chmod(payload.mode(place))
+            (root / ID_FILE).write_text(f"{id}\n")
+            _make_ext4(mkfs, root, made, _size_for(files.values()))
+
+    name = "the payload's image"
+    derived.obtain(cache, target, name, make, progress, reread=reread, holes=True)
     return Disk(target, id)
 
 
-def _digest(payload: Payload, files: dict[str, Path]) -> str:
+def _checksums(files: Mapping[str, Path], cache: Cache, *, reread: bool) -> dict[str, str]:
+    """Return the checksum of each file; it is kept in a record, with the file's identity."""
+    # One record for each set of paths.
+    paths = [(place, str(path.absolute())) for place, path in sorted(files.items())]
+    record = cache.root / "payloads" / f"{key_of(paths)[:32]}.sources"
+    known = checked_files(record)
+    found = {place: measure(files[place], known.get(place), reread=reread) for place, _ in paths}
+    if found == known:
+        touch(record)  # still in use: see Cache.prune_derived
+    else:
+        with contextlib.suppress(OSError):  # the files are read again each time
+            record.parent.mkdir(parents=True, exist_ok=True)
+            keep_checked(record, found)
+    return {place: checked.sha256 for place, checked in found.items()}
+
+
+def _copied(source: Path, target: Path) -> str:
+    """Copy a file; return the checksum of what was copied."""
+    whole = RunningSha256()
+    with source.open("rb", buffering=0) as one, target.open("xb") as other:
+        while piece := one.read(1 << 20):
+            whole.update(piece)
+            other.write(piece)
+    return whole.hexdigest()
+
+
+def _digest(payload: Payload, checksums: Mapping[str, str]) -> str:
     whole = RunningSha256(b"ext4-3\0")  # to be increased when images are made in another way
-    for place in sorted(files):
-        content = sha256_of(files[place])
-        whole.update(f"{place}\0{payload.mode(place):o}\0{content}\n".encode())
+    for place in sorted(checksums):
+        whole.update(f"{place}\0{payload.mode(place):o}\0{checksums[place]}\n".encode())
     return whole.hexdigest()[:32]
 
 

@@ -1,15 +1,16 @@
 """The eBPF objects, built by the Makefile of their folder (`payload.ebpf` in kernels.yaml)."""
 
-import json
 import os
 from pathlib import Path
+from typing import Any
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError
-from bpfmatrix.host import tools
+from bpfmatrix.host import records, tools
 from bpfmatrix.host.checksum import key_of
-from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.payload.incremental import BuiltFiles, build_lock, read_record, run, stamp
+from bpfmatrix.host.integrity import Checked, measure, settle
+from bpfmatrix.host.progress import Progress, announce, silent
+from bpfmatrix.payload.incremental import BuiltFiles, build_lock, run, stamp
 
 __all__ = ["clean", "objects", "requirement"]
 
@@ -31,17 +32,31 @@ def objects(project: Project, progress: Progress = silent, ask_make: bool = Fals
     where, record = project.root / folder, project.state / "build" / "ebpf.json"
     with build_lock(project):
         before = _objects_key(where)
-        if not ask_make and before and read_record(record).get("key") == before:
-            return BuiltFiles(tuple(sorted(where.glob("*.o"))), changed=False)
+        if not ask_make and before and (known := records.read(record)) and known["key"] == before:
+            if not (damaged := _damaged(where, known.get("files"))):
+                return BuiltFiles(tuple(sorted(where.glob("*.o"))), changed=False)
+            # make would not see it: the file has the size and the time that make gave it.
+            for path in damaged:
+                announce(progress, f"{path.name} changed since it was built; building it again")
+                path.unlink()
         progress(f"make -C {folder}")
         jobs = str(os.cpu_count() or 1)
         run([str(make), "--no-print-directory", "-j", jobs, "-C", str(where)], project.root)
         files, after = tuple(sorted(where.glob("*.o"))), _objects_key(where)
         record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({"key": after}))
+        for file in files:
+            settle(file)
+        checked = {file.name: measure(file).to_json() for file in files}
+        records.write(record, {"key": after, "files": checked})
     if not files:
         raise BuildError(f"make -C {folder} left no *.o file in {folder}")
     return BuiltFiles(files, changed=before != after)
+
+
+def _damaged(folder: Path, files: Any) -> list[Path]:
+    """Return the objects that do not have the content that they were built with."""
+    known = {folder / name: Checked.from_json(value) for name, value in (files or {}).items()}
+    return [path for path, one in known.items() if measure(path, one).sha256 != one.sha256]
 
 
 def _objects_key(folder: Path) -> str:

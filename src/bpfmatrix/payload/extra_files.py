@@ -4,7 +4,6 @@ Both functions give the path of each file on the host, by its path below the pay
 """
 
 import contextlib
-import json
 import os
 import stat
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 from bpfmatrix.config.project import Project
 from bpfmatrix.config.value_types import is_relative_path
 from bpfmatrix.errors import BuildError, PayloadError
+from bpfmatrix.host import records
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.progress import Progress, silent
 
@@ -88,23 +88,21 @@ def _listing(
     record = project.state / "build" / "listed" / f"{name}.json"
     words = [project.root / word for word in command]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(record.read_text())
+        known = records.read(record) or {}
         files = [(place, Path(path)) for place, path in known["files"]]
         if known["stamps"] == _stamps(words, files):
             return files
     progress(" ".join(command))
     files = list(_run(project.root, command, arch))
     record.parent.mkdir(parents=True, exist_ok=True)
-    known = {"files": [(place, str(path)) for place, path in files]}
     try:
-        text = json.dumps({**known, "stamps": _stamps(words, files)})
+        stamps = _stamps(words, files)
     except OSError as error:
         raise PayloadError(
             f"{command[0]} listed {error.filename}, which can't be read: {error.strerror}"
         ) from error
-    half = record.with_suffix(f".{os.getpid()}")
-    half.write_text(text)
-    half.replace(record)
+    names = [(place, str(path)) for place, path in files]
+    records.write(record, {"files": names, "stamps": stamps})
     return files
 
 

@@ -4,19 +4,20 @@ Go is only called when a file of the module changed: `go test -c` takes longer o
 module than a test takes to run.
 """
 
-import json
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bpfmatrix.config.models import GoTests
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import ConfigError
-from bpfmatrix.host import tools
+from bpfmatrix.host import records, tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.checksum import key_of
-from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.payload.incremental import BuiltFiles, build_lock, read_record, run, stamp
+from bpfmatrix.host.integrity import Checked, measure, settle
+from bpfmatrix.host.progress import Progress, announce, silent
+from bpfmatrix.payload.incremental import BuiltFiles, build_lock, run, stamp
 
 __all__ = ["build_tests", "environment", "module_key", "run_arguments"]
 
@@ -58,9 +59,7 @@ def build_tests(
     record = target / "built.json"
     with build_lock(project):
         key = module_key(module, go, command)
-        known = read_record(record)
-        files = tuple(target / name for name in known.get("files", ()))
-        if known.get("key") == key and files and all(file.exists() for file in files):
+        if files := _intact(record, key, progress):
             return BuiltFiles(files, changed=False)
         record.unlink(missing_ok=True)
         for stale in target.glob("*.test"):
@@ -68,10 +67,37 @@ def build_tests(
         progress(f"go test -c in {settings.module}")
         run(command, module, environment(arch))
         files = tuple(sorted(target.glob("*.test")))
-        record.write_text(json.dumps({"key": key, "files": [file.name for file in files]}))
+        for file in files:
+            settle(file)
+        _write(record, key, {file.name: measure(file) for file in files})
     if not files:
         raise _no_tests(settings)
     return BuiltFiles(files, changed=True)
+
+
+def _intact(record: Path, key: str, progress: Progress) -> tuple[Path, ...]:
+    """Return the binaries of a record if it has this key, and none of them changed; else none."""
+    data = records.read(record) or {}
+    try:
+        if data["key"] != key:
+            return ()
+        known = {name: Checked.from_json(value) for name, value in data["files"].items()}
+        found = {name: measure(record.with_name(name), one) for name, one in known.items()}
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        return ()
+    for name, one in found.items():
+        if one.sha256 != known[name].sha256:
+            announce(progress, f"{name} changed since it was built; building it again")
+            return ()
+    if found != known:
+        with contextlib.suppress(OSError):  # the files are read again each time
+            _write(record, key, found)
+    return tuple(record.with_name(name) for name in found)
+
+
+def _write(record: Path, key: str, files: Mapping[str, Checked]) -> None:
+    checked = {name: one.to_json() for name, one in files.items()}
+    records.write(record, {"key": key, "files": checked})
 
 
 def _no_tests(settings: GoTests) -> ConfigError:

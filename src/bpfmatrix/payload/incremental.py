@@ -5,18 +5,16 @@ one checkout from building at the same time.
 """
 
 import contextlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError
 from bpfmatrix.host.locks import locked
 from bpfmatrix.host.process import run_merged
 
-__all__ = ["BuiltFiles", "build_lock", "read_record", "run", "stamp"]
+__all__ = ["BuiltFiles", "build_lock", "run", "stamp"]
 
 _SHOWN_LINES = 40
 
@@ -53,12 +51,3 @@ def stamp(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     """Return the path, size in bytes and modification time in nanoseconds of each file, sorted."""
     stats = ((str(path), path.stat()) for path in sorted(files))
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Return what an earlier build recorded; empty if there is no record that can be read."""
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

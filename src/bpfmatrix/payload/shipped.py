@@ -4,16 +4,17 @@ A checkout builds them from their sources (support/cmd, ebpf/). An installation 
 sources takes them from the wheel, into which hatch_build.py puts them.
 """
 
-import os
+import contextlib
 import shutil
 import time
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError
-from bpfmatrix.host import tools
+from bpfmatrix.host import derived, tools
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.installation import CHECKOUT, PACKAGE
+from bpfmatrix.host.integrity import touch
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import go
 from bpfmatrix.payload.incremental import run, stamp
@@ -53,26 +54,26 @@ def guest_program(project: Project, name: str, arch: str, progress: Progress = s
     # In the cache, since it is the same for all projects.
     programs = project.cache.root / "loaders"
     target = programs / f"{key[:32]}-{name}-{arch}" / name
-    with project.cache.lock(f"loader-{name}-{arch}"):
-        if target.exists():
-            os.utime(target.parent)
-            return target
-        with project.cache.staging() as staging:
-            made = staging / "made"
-            made.mkdir()
-            if has_source:
-                progress(f"go build of {name} for {arch}")
-                words = [*command, "-o", str(made / name), f"./cmd/{name}"]
-                run(words, _MODULE, go.environment(arch))
-            else:
-                shutil.copyfile(shipped, made / name)
-            (made / name).chmod(0o755)
-            programs.mkdir(parents=True, exist_ok=True)
-            made.rename(target.parent)
-    for old in programs.iterdir():
-        if old.stat().st_mtime < time.time() - _UNUSED_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
+
+    def make(made: Path) -> None:
+        if has_source:
+            progress(f"go build of {name} for {arch}")
+            run([*command, "-o", str(made), f"./cmd/{name}"], _MODULE, go.environment(arch))
+        else:
+            shutil.copyfile(shipped, made)
+        made.chmod(0o755)
+        _remove_unused(programs)
+
+    derived.obtain(project.cache, target, f"{name} for {arch}", make, progress)
+    touch(target.parent)  # see _remove_unused
     return target
+
+
+def _remove_unused(programs: Path) -> None:
+    for old in programs.glob("*"):
+        with contextlib.suppress(OSError):
+            if old.stat().st_mtime < time.time() - _UNUSED_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def tracer_object(project: Project, progress: Progress = silent) -> Path:

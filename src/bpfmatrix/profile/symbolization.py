@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host import derived
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.profile.recording import Recording
@@ -61,18 +62,16 @@ def _library_index(recording: Recording, cache: Cache) -> Path:
     source = [(p.name, p.stat().st_mtime_ns) for p in sorted(_pylines_folder().glob("*.py"))]
     id = key_of([stamps, source])[:32]
     target = cache.root / "pylines" / f"{id}.index"
-    if target.exists():
-        os.utime(target)  # marks it as used, for Cache.prune_derived
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with cache.staging() as folder:
-        for name, path in files.items():
-            (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / "tree" / name).symlink_to(path)
-        made = folder / "index"
-        _pylines(recording.interpreter, "index", str(folder / "tree"), "-o", str(made))
-        made.replace(target)
-    return target
+
+    def make(made: Path) -> None:
+        with cache.staging() as folder:
+            tree = folder / "tree"
+            for name, path in files.items():
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                (tree / name).symlink_to(path)
+            _pylines(recording.interpreter, "index", str(tree), "-o", str(made))
+
+    return derived.obtain(cache, target, "the index of Python's library", make)
 
 
 def _pylines_folder() -> Path:

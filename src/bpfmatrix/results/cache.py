@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
+from bpfmatrix.host import integrity
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
@@ -23,10 +24,15 @@ _KEPT_FILES = 200
 def recall(project: Project, fingerprint: str) -> KernelRun | None:
     """Return the run with this fingerprint, marked as cached; None if the cache has none.
 
+    One that is damaged counts as none.
+
     The run also becomes the kernel's last result.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        run = files.read_run(_path(project, fingerprint))
+        path = _path(project, fingerprint)
+        if integrity.damage(path):
+            return None
+        run = files.read_run(path)
         if run.outcome is Outcome.PASSED:
             return _as_last_result(project, dataclasses.replace(run, cached=True))
     return None
@@ -55,10 +61,12 @@ def remember(project: Project, fingerprint: str, run: KernelRun) -> None:
     if run.outcome is not Outcome.PASSED:
         return
     path = _path(project, fingerprint)
+    integrity.remove(path)
     files.write(run, path)
+    integrity.seal(path)
     newest = sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
     for old in newest[_KEPT_FILES:]:
-        old.unlink(missing_ok=True)
+        integrity.remove(old)
 
 
 def _path(project: Project, fingerprint: str) -> Path:

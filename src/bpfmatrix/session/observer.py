@@ -1,5 +1,6 @@
 """The interface through which a session reports its progress and its results."""
 
+from dataclasses import dataclass
 from typing import Self
 
 from bpfmatrix.host.progress import Progress
@@ -39,9 +40,20 @@ class Observer:
         """The run of a kernel has ended, and its result is written."""
 
     def progress(self, kernel: str, name: str) -> Progress:
-        """Return a function that reports the progress of one step, for a lower package."""
+        """Return what a lower package reports the progress of one step to; see `announce`."""
+        return _StepProgress(self, kernel, name)
 
-        def report(text: str, fraction: float | None = None) -> None:
-            self.doing(kernel, name, text, fraction)
 
-        return report
+@dataclass(frozen=True)
+class _StepProgress:
+    """A NotingProgress."""
+
+    observer: Observer
+    kernel: str
+    name: str
+
+    def __call__(self, text: str, fraction: float | None = None) -> None:
+        self.observer.doing(self.kernel, self.name, text, fraction)
+
+    def note(self, text: str) -> None:
+        self.observer.note(text)

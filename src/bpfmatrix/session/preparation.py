@@ -25,7 +25,7 @@ from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.virtiofs.shares import environment
-from bpfmatrix.vm import accelerator, launch, template
+from bpfmatrix.vm import accelerator, launch
 from bpfmatrix.vm.protocol import Job, TestCommand, new_boundary
 
 __all__ = ["Prepared", "prepare"]
@@ -69,27 +69,17 @@ def prepare(
 ) -> Prepared:
     """Prepare one kernel for a guest session.
 
-    If the machine has a template, the kernel's image is not checked again: it was booted before.
+    What is in the cache is checked before it is used, and made or fetched again if it is damaged;
+    the observer is told so. If the options ask for a cold boot, each file is read for that.
     BpfmatrixError if the kernel, or something else that the machine needs, can't be provided.
     """
     progress = observer.progress(kernel.id, "kernel")
-    image = None if options.cold else kernels.cached(kernel, project.cache)
-    if image is not None:
-        prepared = _assemble(project, kernel, image, payload, options, progress)
-        if template.find(prepared.spec, project.cache, prepared.image.label):
-            observer.step(kernel.id, "kernel", image.description, "cached")
-            _report_host_files(prepared, observer)
-            return prepared
-    image, cached = kernels.provide(kernel, project.cache, progress)
+    image, cached = kernels.provide(kernel, project.cache, progress, reread=options.cold)
     observer.step(kernel.id, "kernel", image.description, "cached" if cached else "fetched")
     try:
         prepared = _assemble(project, kernel, image, payload, options, progress)
-    except DamagedError as error:
-        progress(f"{error.what}; fetching {kernel.id} again")
+    except DamagedError:  # one of the modules, which are only verified when they are packed
         image = kernels.repair(kernel, project.cache, progress)
-        prepared = _assemble(project, kernel, image, payload, options, progress)
-    if not initramfs.is_intact(prepared.spec.initramfs):
-        prepared.spec.initramfs.unlink()
         prepared = _assemble(project, kernel, image, payload, options, progress)
     _report_host_files(prepared, observer)
     return prepared
@@ -112,9 +102,10 @@ def _assemble(
     architecture = ARCHITECTURES[kernel.arch]
     qemu = tools.require(architecture.qemu, architecture.qemu_package)
     host_files = plan(options.files, image, kernel.id)
-    chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), project.cache)
-    disk = payload_disk.image(payload, project.cache)
-    guest_busybox = busybox.executable(kernel.arch, project.cache, progress)
+    cache, reread = project.cache, options.cold
+    chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), cache, progress)
+    disk = payload_disk.image(payload, cache, progress, reread=reread)
+    guest_busybox = busybox.executable(kernel.arch, cache, progress)
     wanted = (*kernel.modules, *host_files.modules, *_network_modules(kernel, image, options))
     spec = launch.MachineSpec(
         qemu=str(qemu),
@@ -123,7 +114,7 @@ def _assemble(
         cpus=kernel.qemu.cpus,
         memory_bytes=kernel.qemu.memory,
         boot=image.boot,
-        initramfs=initramfs.stored(image, guest_busybox, wanted, project.cache),
+        initramfs=initramfs.stored(image, guest_busybox, wanted, cache, progress, reread=reread),
         payload=disk.image,
         kernel_args=tuple(kernel.kernel_args),
         extra_args=tuple(kernel.qemu.extra_args),

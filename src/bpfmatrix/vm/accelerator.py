@@ -6,7 +6,6 @@ a tiny guest under KVM, and remembers the result until the host is booted again.
 """
 
 import contextlib
-import json
 import os
 import platform
 import subprocess
@@ -14,8 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bpfmatrix.errors import MachineError
+from bpfmatrix.host import records
 from bpfmatrix.host.architecture import X86_64
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.progress import Progress, announce, silent
 from bpfmatrix.vm import sandbox
 
 __all__ = ["Accelerator", "choose"]
@@ -50,12 +51,17 @@ class Accelerator:
         return f"{self.name} ({reasons})" if reasons else self.name
 
 
-def choose(wanted: str, arch: str, qemu: str, cache: Cache) -> Accelerator:
+def choose(
+    wanted: str, arch: str, qemu: str, cache: Cache, progress: Progress = silent
+) -> Accelerator:
     """Return the accelerator for the value of `qemu.accel`: `auto`, `kvm` or `tcg`.
 
     MachineError if the value is `kvm`, and KVM does not run a guest.
     """
-    found = Accelerator("tcg", "asked for") if wanted == "tcg" else _probed(arch, qemu, cache)
+    if wanted == "tcg":
+        found = Accelerator("tcg", "asked for")
+    else:
+        found = _probed(arch, qemu, cache, progress)
     if wanted == "kvm" and found.name != "kvm":
         raise MachineError(
             f"qemu.accel is kvm, but {found.reason.removeprefix('KVM: ')}",
@@ -64,7 +70,7 @@ def choose(wanted: str, arch: str, qemu: str, cache: Cache) -> Accelerator:
     return replace(found, unprotected=sandbox.obstacle(qemu))
 
 
-def _probed(arch: str, qemu: str, cache: Cache) -> Accelerator:
+def _probed(arch: str, qemu: str, cache: Cache, progress: Progress) -> Accelerator:
     if arch != platform.machine():
         return Accelerator("tcg", f"KVM: the host is {platform.machine()}")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
@@ -72,16 +78,25 @@ def _probed(arch: str, qemu: str, cache: Cache) -> Accelerator:
         return Accelerator("tcg", f"KVM: /dev/kvm {'can not be opened' if there else 'is missing'}")
     record = cache.root / "kvm-probe.json"
     key = f"{_boot_id()} {qemu} {arch}"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(record.read_text())
+    if known := _known(record, key):
+        return known
+    with cache.lock("kvm-probe"):
+        if known := _known(record, key):  # another process probed
+            return known
+        if record.exists() and records.read(record) is None:
+            announce(progress, "the record of the KVM probe can't be used; probing again")
+        found = _probe(qemu, arch)
+        records.write(record, {"key": key, "found": asdict(found)})
+    return found
+
+
+def _known(record: Path, key: str) -> Accelerator | None:
+    """Return what an earlier probe with this key found; None if there is no such record."""
+    known = records.read(record) or {}
+    with contextlib.suppress(KeyError, TypeError):
         if known["key"] == key:
             return Accelerator(**known["found"])
-    with cache.lock("kvm-probe"):
-        found = _probe(qemu, arch)
-        with cache.staging() as folder:
-            (folder / "probe").write_text(json.dumps({"key": key, "found": asdict(found)}))
-            (folder / "probe").replace(record)
-    return found
+    return None
 
 
 def _boot_id() -> str:
