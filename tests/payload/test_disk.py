@@ -58,6 +58,7 @@ def test_an_image_holds_the_files(tmp_path: Path, cache: Cache) -> None:
     assert debugfs(disk.image, "cat /script") == "#!/bin/sh\n"
     assert debugfs(disk.image, "cat /ebpf/a.bpf.o") == "object"
     assert debugfs(disk.image, "cat /.id") == f"{disk.id}\n"
+    assert "Mode:  0755" in debugfs(disk.image, "stat /")
     assert "Mode:  0755" in debugfs(disk.image, "stat /script")
     assert "Mode:  0644" in debugfs(disk.image, "stat /ebpf/a.bpf.o")
 

@@ -48,7 +48,10 @@ def image(
 
     def make(made: Path) -> None:
         mkfs = tools.require("mkfs.ext4", "e2fsprogs")
-        with cache.staging() as root:
+        with cache.staging() as folder:
+            # mkfs.ext4 may give the image's root this folder's mode, which is 0700 for `folder`.
+            root = folder / "root"
+            root.mkdir(mode=0o755)
             for place, path in files.items():
                 (root / place).parent.mkdir(parents=True, exist_ok=True)
                 if _copied(path, root / place) != checksums[place]:
