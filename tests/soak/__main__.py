@@ -83,6 +83,8 @@ class Session:
         self._options = options
         self._site = site
         self._counts: collections.Counter[str] = collections.Counter()
+        self._endings: collections.Counter[str] = collections.Counter()
+        self._seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
         self._began = time.monotonic()
         self.done = 0
         self.wrong: list[int] = []
@@ -114,12 +116,13 @@ class Session:
         self._descriptors = len(os.listdir("/proc/self/fd"))
         printed = self._began
         remaining = plans(self._options)
-        running: dict[concurrent.futures.Future[list[str]], Plan] = {}
+        running: dict[concurrent.futures.Future[list[str]], Trial] = {}
         with concurrent.futures.ThreadPoolExecutor(self._options.at_once) as pool:
             try:
                 while True:
                     for plan in itertools.islice(remaining, self._options.at_once - len(running)):
-                        running[pool.submit(Trial(plan, self._site).run)] = plan
+                        trial = Trial(plan, self._site)
+                        running[pool.submit(trial.run)] = trial
                     if not running:
                         break
                     finished, _ = concurrent.futures.wait(
@@ -135,16 +138,19 @@ class Session:
                 self._site.stop.set()
                 raise
 
-    def _take(self, plan: Plan, finished: "concurrent.futures.Future[list[str]]") -> None:
+    def _take(self, trial: Trial, finished: "concurrent.futures.Future[list[str]]") -> None:
         try:
             wrong = finished.result()
         except StoppedError:
             return
+        plan = trial.plan
         self.done += 1
         self._counts.update(categories(plan))
+        self._seconds[plan.ending] += trial.seconds
+        self._endings[plan.ending] += 1
         if wrong:
             self.wrong.append(plan.seed)
-            _print_wrong(f"seed {plan.seed}: {plan}", wrong, Trial(plan, self._site).kept)
+            _print_wrong(f"seed {plan.seed}: {plan}", wrong, trial.kept)
 
     def look_for_leftovers(self) -> None:
         """Note what is left on the host when no run is in progress."""
@@ -178,6 +184,10 @@ class Session:
         """Return what has run, in all categories, and what was wrong."""
         lines = [self.progress()]
         lines += [f"  {count:5d}  {name}" for name, count in sorted(self._counts.items())]
+        lines += [
+            f"  ending {ending}: {self._seconds[ending] / count:.1f} s each"
+            for ending, count in sorted(self._endings.items())
+        ]
         if self.left:
             lines += ["left behind after all runs:", *(f"  {each}" for each in self.left)]
         if self.wrong:

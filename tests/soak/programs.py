@@ -197,7 +197,8 @@ def _exits(name: str, rng: random.Random, light: bool) -> Program:
     )
 
 
-_SIGNALS = ("HUP", "INT", "QUIT", "ILL", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "PIPE", "TERM")
+# Not QUIT: busybox's shell ignores it.
+_SIGNALS = ("HUP", "INT", "ILL", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "PIPE", "TERM")
 
 
 def _dies(name: str, rng: random.Random, light: bool) -> Program:
@@ -298,7 +299,8 @@ _GO_OUTCOMES = {"pass": "passed", "prints": "passed", "fail": "failed", "skip": 
 
 
 def _go(name: str, rng: random.Random, light: bool) -> Program:
-    last = rng.choice(("", "", "panic", "exit:0", "exit:7", f"signal:{int(signal.SIGKILL)}"))
+    killed = f"signal:{int(rng.choice((signal.SIGKILL, signal.SIGTERM)))}"
+    last = rng.choice(("", "", "panic", "exit:0", "exit:7", killed))
     count = rng.randrange(GO_TESTS) if last else GO_TESTS
     words = rng.choices(tuple(_GO_OUTCOMES), weights=(6, 2, 1, 2), k=count)
     return _go_program(name, "go", words, last, "failed")

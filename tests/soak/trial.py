@@ -71,13 +71,16 @@ class Trial:
     """One run."""
 
     def __init__(self, plan: Plan, site: Site, name: str = "") -> None:
-        self._plan = plan
+        self.plan = plan
         self._site = site
         self._name = name or str(plan.seed)
         self._mark = f"{site.work.name}/{self._name}"
         self._root = site.work / "runs" / self._name
         self._project = self._root / "project"
         self._wrong: list[str] = []
+
+        self.seconds = 0.0
+        """How long it took, when it has ended."""
 
     @property
     def kept(self) -> Path:
@@ -89,17 +92,17 @@ class Trial:
         started = time.monotonic()
         try:
             self._write()
-            status = self._command(self._words(), "output.txt", self._plan.strike)
+            status = self._command(self._words(), "output.txt", self.plan.strike)
             self._compare(status)
             self._look_for_leftovers()
-            if self._plan.ending == "tool":
+            if self.plan.ending == "tool":
                 self._run_again()
                 self._look_for_leftovers()
         finally:
             self._end_processes()
-        took = time.monotonic() - started
+        self.seconds = time.monotonic() - started
         if self._wrong or self._site.keep:
-            report = [str(self._plan), f"took {took:.1f} s", *self._wrong]
+            report = [str(self.plan), f"took {self.seconds:.1f} s", *self._wrong]
             (self._root / "report.txt").write_text("".join(f"{line}\n" for line in report))
             shutil.rmtree(self.kept, ignore_errors=True)
             shutil.move(self._root, self.kept)
@@ -113,16 +116,16 @@ class Trial:
         for folder in ("project", "project/data", "project/shared", "tmp", "run"):
             (self._root / folder).mkdir(parents=True)
         (self._root / "run").chmod(0o700)
-        write_project(self._project, self._plan, self._site.scale)
+        write_project(self._project, self.plan, self._site.scale)
         shared = self._project / "shared/word"
-        shared.write_text(f"{self._plan.seed}\n")
-        for program in self._plan.programs:
+        shared.write_text(f"{self.plan.seed}\n")
+        for program in self.plan.programs:
             self._write_program(program)
 
     def _write_program(self, program: Program) -> None:
         path = self._project / program.file
         if program.acts or program.forges:
-            arch = "aarch64" if ARM in self._plan.kernels else "x86_64"
+            arch = "aarch64" if ARM in self.plan.kernels else "x86_64"
             name = "forge" if program.forges else "soak.test"
             if not path.exists():
                 os.link(self._site.binaries / arch / name, path)
@@ -131,18 +134,18 @@ class Trial:
         if program.printed:
             (self._project / "data" / program.name).write_bytes(program.printed.content())
             head.append(f"output=/payload/data/{program.name}")
-        if self._plan.share:
+        if self.plan.share:
             word = self._project / "shared/word"
-            head.append(f"[ \"$(cat '{word}')\" = {self._plan.seed} ] || exit 99")
+            head.append(f"[ \"$(cat '{word}')\" = {self.plan.seed} ] || exit 99")
         script = "\n".join((*head, program.script.strip("\n"), "")).encode()
-        padding = random.Random(self._plan.seed).randbytes(program.padding_bytes)
+        padding = random.Random(self.plan.seed).randbytes(program.padding_bytes)
         path.write_bytes(script + padding)
         path.chmod(0o755)
 
     # The command
 
     def _words(self) -> list[str]:
-        plan = self._plan
+        plan = self.plan
         options = [word for p in plan.programs for word in ("--binary", p.file)]
         options += ["--cold"] if plan.cold else []
         options += ["--share", str(self._project / "shared")] if plan.share else []
@@ -231,7 +234,7 @@ class Trial:
                 return
 
     def _is_waiting(self) -> bool:
-        [kernel] = self._plan.kernels
+        [kernel] = self.plan.kernels
         try:
             with self._log(kernel, "ending").open("rb") as file:
                 return file.read(len(WAITING)) == WAITING
@@ -239,7 +242,7 @@ class Trial:
             return False
 
     def _boots(self) -> bool:
-        [kernel] = self._plan.kernels
+        [kernel] = self.plan.kernels
         console = self._results / kernel / "console.log"
         return console.exists() and console.stat().st_size > 0 and bool(self._qemus())
 
@@ -263,7 +266,7 @@ class Trial:
             return None
 
     def _compare(self, status: int) -> None:
-        plan = self._plan
+        plan = self.plan
         if not plan.right_status(status):
             self._wrong.append(f"the command ended with the status {status}")
         for kernel in plan.kernels:
@@ -278,7 +281,7 @@ class Trial:
 
     def _compare_outputs(self, kernel: str, found: Mapping[str, Any]) -> None:
         outputs = {test["binary"]: test["output"] for test in found["tests"]}
-        for program in self._plan.begun:
+        for program in self.plan.begun:
             if not program.exact or program.printed is None or program.name not in outputs:
                 continue
             right = program.printed.content()
@@ -297,11 +300,11 @@ class Trial:
     def _run_again(self) -> None:
         """Run something simple in the same folder, which an ended run has left."""
         script = self._project / _AGAIN
-        script.write_text(f"#!/bin/sh\n# {self._plan.seed}\necho again\n")
+        script.write_text(f"#!/bin/sh\n# {self.plan.seed}\necho again\n")
         script.chmod(0o755)
-        words = command_words("invoke", self._plan.kernels, ["--binary", _AGAIN])
+        words = command_words("invoke", self.plan.kernels, ["--binary", _AGAIN])
         status = self._command(words, "again.txt")
-        for kernel in self._plan.kernels:
+        for kernel in self.plan.kernels:
             found = self._found(kernel) or {}
             tests = [(test["name"], test["outcome"]) for test in found.get("tests", [])]
             if (status, found.get("outcome"), tests) != (0, "passed", [(_AGAIN, "passed")]):
