@@ -5,6 +5,7 @@ import collections
 import concurrent.futures
 import itertools
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -85,7 +86,8 @@ class Session:
         self._counts: collections.Counter[str] = collections.Counter()
         self._endings: collections.Counter[str] = collections.Counter()
         self._seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
-        self._began = time.monotonic()
+        self._began, self._cpu_before = time.monotonic(), _cpu_seconds()
+        self._descriptors = self._templates = 0
         self.done = 0
         self.wrong: list[int] = []
         self.left: list[str] = []
@@ -101,19 +103,35 @@ class Session:
         chosen = list(plans(self._options))
         ids = [id for id in KERNELS if any(id in plan.kernels for plan in chosen)]
         shares = any(plan.share for plan in chosen)
-        for id in ids:
-            for share in (False, True) if shares and id != ARM else (False,):
-                name = f"first-{id}{'-share' * share}"
-                if wrong := Trial(_first(id, share=share), self._site, name).run():
-                    _print_wrong(f"{id} does not work at all", wrong, self._site.kept / name)
-                    return False
+        firsts = [
+            Trial(_first(id, share=share), self._site, f"first-{id}{'-share' * share}")
+            for id in ids
+            for share in ((False, True) if shares and id != ARM else (False,))
+        ]
+        with concurrent.futures.ThreadPoolExecutor(self._options.at_once) as pool:
+            all_wrong = self._finish([pool.submit(first.run) for first in firsts])
+        for first, wrong in zip(firsts, all_wrong, strict=True):
+            if wrong:
+                [kernel] = first.plan.kernels
+                _print_wrong(f"{kernel} does not work at all", wrong, first.kept)
+        self._templates = self._count_templates()
         _say(f"prepared after {time.monotonic() - self._began:.0f} s")
-        return True
+        return not any(all_wrong)
+
+    def _finish(self, running: Sequence["concurrent.futures.Future[list[str]]"]) -> list[list[str]]:
+        try:
+            return [each.result() for each in running]
+        except BaseException:
+            self._site.stop.set()
+            raise
+
+    def _count_templates(self) -> int:
+        return sum(1 for _ in (self._site.cache / "templates").glob("*"))
 
     def run(self) -> None:
         """Run all plans, some at once."""
-        self._began = time.monotonic()
-        self._descriptors = len(os.listdir("/proc/self/fd"))
+        self._began, self._cpu_before = time.monotonic(), _cpu_seconds()
+        self._descriptors = _open_descriptors()
         printed = self._began
         remaining = plans(self._options)
         running: dict[concurrent.futures.Future[list[str]], Trial] = {}
@@ -156,7 +174,8 @@ class Session:
         """Note what is left on the host when no run is in progress."""
         site = self._site
         # This run removes what killed runs have left in the cache, as any other would.
-        last = Trial(_first("6.1", share=False, word="last"), site, "last")
+        kernel = next(iter(self._counts.keys() & KERNELS.keys()), "6.1")
+        last = Trial(_first(kernel, share=False, word="last"), site, "last")
         self.left += last.run()
         deadline = time.monotonic() + 10
         while site.children.orphans() and time.monotonic() < deadline:
@@ -164,19 +183,24 @@ class Session:
         self.left += [f"still running: {process}" for process in site.children.orphans()]
         self.left += [f"locked: {path}" for path in leftovers.held_locks(site.work)]
         self.left += [f"mounted: {line}" for line in leftovers.mounts_below(site.work)]
-        self.left += [f"in the cache's tmp/: {p}" for p in leftovers.files_below(site.cache / "tmp")]
+        self.left += [
+            f"in the cache's tmp/: {p}" for p in leftovers.files_below(site.cache / "tmp")
+        ]
         everything = leftovers.files_below(site.work)
         self.left += [path for path in everything if path.endswith("(a socket)")]
-        descriptors = len(os.listdir("/proc/self/fd"))
+        if (templates := self._count_templates()) != self._templates:
+            self.left.append(f"{templates} templates, which were {self._templates}")
+        descriptors = _open_descriptors()
         if descriptors > self._descriptors:
             self.left.append(f"{descriptors - self._descriptors} descriptors of the session itself")
 
     def progress(self) -> str:
         """Return a line about what has run so far."""
         took = time.monotonic() - self._began
-        rate = self.done / took if took else 0.0
+        cpu = (_cpu_seconds() - self._cpu_before) / max(1, self.done)
         return (
-            f"{self.done} runs, {len(self.wrong)} wrong, {rate:.2f} runs/s, {took:.0f} s; "
+            f"{self.done} runs, {len(self.wrong)} wrong, {self.done / took:.2f} runs/s, "
+            f"{cpu:.1f} s of CPU each, {took:.0f} s; "
             + ", ".join(f"{name} {n}" for name, n in sorted(self._counts.items()) if _shown(name))
         )
 
@@ -198,6 +222,16 @@ class Session:
 
 def _shown(category: str) -> bool:
     return not category.startswith(("prints ", "tool ", "qemu "))
+
+
+def _open_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of all children, and theirs, that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _first(kernel: str, *, share: bool, word: str = "first") -> Plan:
@@ -248,7 +282,8 @@ def main(words: Sequence[str]) -> int:
             _say(f"{plan.seed}: {plan}")
         return 0
     if shutil.disk_usage(options.folder).free < _FREE_BYTES:
-        _say(f"error: {options.folder} has less than {_FREE_BYTES >> 30} GiB free. Name another one: --folder.")
+        free = f"{options.folder} has less than {_FREE_BYTES >> 30} GiB free"
+        _say(f"error: {free}. Name another one: --folder.")
         return 1
     # An exception, so that all runs are ended, and the temporary folder is removed.
     for number in (signal.SIGTERM, signal.SIGHUP):

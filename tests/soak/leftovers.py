@@ -1,8 +1,7 @@
 """What a run may leave behind on the host: processes, sockets, locks, mounts, files.
 
-All processes of a run have a variable in their environment, by which `processes` finds them, however
-they were started. This process adopts those whose parents have died (`adopt_orphans`), so that one
-that lost the variable is found at the end.
+All processes of a run have a variable in their environment, by which `processes` finds them.
+`adopt_orphans` makes this process the parent of those whose parents have died, so that one that lost the variable is found at the end.
 """
 
 import contextlib
@@ -14,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "VARIABLE",
@@ -61,12 +61,11 @@ class Children:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _own: set[int] = field(default_factory=set)
 
-    def start(self, command: list[str], **options: object) -> "subprocess.Popen[bytes]":
+    def start(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
         """Start a command."""
         with self._lock:
-            process = subprocess.Popen(command, **options)  # type: ignore[call-overload]
+            process = subprocess.Popen(command, **options)
             self._own.add(process.pid)
-        assert isinstance(process, subprocess.Popen)
         return process
 
     def ended(self, process: "subprocess.Popen[bytes]") -> None:
@@ -101,14 +100,12 @@ def processes(run: str) -> list[Process]:
 
 
 def _all() -> Iterator[Process]:
-    for folder in os.listdir("/proc"):
-        if not folder.isdecimal():
-            continue
+    for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            text = Path(f"/proc/{folder}/stat").read_text(errors="replace")
+            text = (folder / "stat").read_text(errors="replace")
             name, _, rest = text.partition("(")[2].rpartition(")")
             state, parent, *_ = rest.split()
-            yield Process(int(folder), name, state, int(parent))
+            yield Process(int(folder.name), name, state, int(parent))
 
 
 def listening(those: Iterable[Process]) -> list[str]:
@@ -125,7 +122,7 @@ def listening(those: Iterable[Process]) -> list[str]:
         with contextlib.suppress(OSError):
             for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
                 with contextlib.suppress(OSError):
-                    if address := inodes.get(os.readlink(descriptor)):
+                    if address := inodes.get(str(descriptor.readlink())):
                         found.append(f"{process} listens on {address}")
     return found
 

@@ -21,7 +21,16 @@ from tests.soak.programs import (
     ordinary,
 )
 
-__all__ = ["ARM", "KERNELS", "Plan", "Strike", "categories", "disagreements", "plan_of"]
+__all__ = [
+    "ARM",
+    "KERNELS",
+    "Plan",
+    "Strike",
+    "all_categories",
+    "categories",
+    "disagreements",
+    "plan_of",
+]
 
 ARM = "6.1-arm64"
 KERNELS: Mapping[str, float] = {"5.10": 20, "6.1": 45, "6.12": 18, "7.3": 15, ARM: 2}
@@ -156,7 +165,7 @@ def _kernels(rng: random.Random, ending: str) -> tuple[str, ...]:
     [first] = rng.choices(ids, weights=tuple(KERNELS.values()))
     if first == ARM and ending not in ("none", "panic", "reset", "qemu"):
         first = "6.1"
-    if ending in ("none", "panic") and first != ARM and rng.random() < 0.05:
+    if ending in ("none", "panic") and first != ARM and rng.random() < 0.08:
         return first, rng.choice([id for id in ids if id not in (first, ARM)])
     return (first,)
 

@@ -69,8 +69,6 @@ _TOKENS: Mapping[str, tuple[bytes, ...]] = {
         b"reboot: Power down\n",
     ),
 }
-PATTERNS = ("none", "lines", "no newline", "binary", "hexadecimal", "long line", *_TOKENS)
-"""The patterns of what a program prints."""
 
 
 @dataclass(frozen=True)
@@ -83,28 +81,37 @@ class Printed:
 
     def content(self) -> bytes:
         """Return the bytes."""
-        rng = random.Random(self.seed)
-        match self.pattern:
-            case "none":
-                return b""
-            case "lines":
-                line = b"0123456789 abcdefghijklmnopqrstuvwxyz\n"
-                return (line * (self.size_bytes // len(line) + 1))[: self.size_bytes] + b"\n"
-            case "no newline":
-                return b"half a line " * (1 + self.size_bytes // 120) + b"end"
-            case "binary":
-                return rng.randbytes(self.size_bytes)
-            case "hexadecimal":
-                # The boundary after each output has 32 hexadecimal digits.
-                digits = rng.randbytes(self.size_bytes // 2).hex().encode()
-                step = rng.choice((31, 32, 33, 64, len(digits) + 1))
-                pieces = (digits[at : at + step] for at in range(0, len(digits), step))
-                return rng.choice((b"", b"\n")).join(pieces)
-            case "long line":
-                return b"x" * self.size_bytes
-            case tokens:
-                count = 1 + self.size_bytes // 20
-                return b"".join(rng.choices(_TOKENS[tokens], k=min(count, 5000)))
+        rng, size = random.Random(self.seed), self.size_bytes
+        if self.pattern in _TOKENS:
+            tokens = rng.choices(_TOKENS[self.pattern], k=min(1 + size // 20, 5000))
+            return b"".join(tokens)
+        return _CONTENTS[self.pattern](rng, size)
+
+
+def _lines(rng: random.Random, size: int) -> bytes:
+    line = b"0123456789 abcdefghijklmnopqrstuvwxyz\n"
+    return (line * (size // len(line) + 1))[:size] + b"\n"
+
+
+def _hexadecimal(rng: random.Random, size: int) -> bytes:
+    # The boundary after each output has 32 hexadecimal digits.
+    digits = rng.randbytes((size + 1) // 2).hex().encode()
+    step = rng.choice((31, 32, 33, 64, len(digits) + 1))
+    return rng.choice((b"", b"\n")).join(
+        digits[at : at + step] for at in range(0, len(digits), step)
+    )
+
+
+_CONTENTS: Mapping[str, Callable[[random.Random, int], bytes]] = {
+    "none": lambda rng, size: b"",
+    "lines": _lines,
+    "no newline": lambda rng, size: b"half a line " * (1 + size // 120) + b"end",
+    "binary": lambda rng, size: rng.randbytes(size),
+    "hexadecimal": _hexadecimal,
+    "long line": lambda rng, size: b"x" * size,
+}
+PATTERNS = (*_CONTENTS, *_TOKENS)
+"""The patterns of what a program prints."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +284,10 @@ def _fills_memory(name: str, rng: random.Random, light: bool) -> Program:
 
 _LIES = f"""
 echo PASS
-for port in /dev/vport* /proc/1/fd/3 /proc/1/fd/4; do echo '{_LIE}' >"$port"; echo done >"$port"; done
+for port in /dev/vport* /proc/1/fd/3 /proc/1/fd/4; do
+	echo '{_LIE}' >"$port"
+	echo done >"$port"
+done
 exit STATUS
 """
 

@@ -216,7 +216,9 @@ class Trial:
         limit = _COMMAND_SECONDS * self._site.scale
         ended = process.poll
         if not self._until(lambda: moment() or ended() is not None, limit) or ended() is not None:
-            self._wrong.append(f"the moment to send {strike.signal.name} never came: {strike.moment}")
+            self._wrong.append(
+                f"the moment to send {strike.signal.name} never came: {strike.moment}"
+            )
             return
         if strike.moment != "early":
             self._wrong += leftovers.listening(leftovers.processes(self._mark))
@@ -274,8 +276,7 @@ class Trial:
             self._wrong += disagreements(plan, kernel, found)
             if found is not None and plan.results_decide:
                 self._compare_outputs(kernel, found)
-        before = len(self._wrong)
-        if before and not any(line.startswith("  ") for line in self._wrong):
+        if self._wrong and not any(line.startswith("  ") for line in self._wrong):
             text = (self._root / "output.txt").read_text(errors="replace")
             self._wrong += [f"  {line}" for line in text.splitlines()[-_SAID_LINES:]]
 
@@ -291,9 +292,9 @@ class Trial:
                 self._wrong.append(
                     f"{kernel}: {program.name}: its log has {_difference(there, right)}"
                 )
-            if program.printed.pattern == "lines" and len(right) < 5000:
-                if outputs[program.name].encode() != right:
-                    self._wrong.append(f"{kernel}: {program.name}: another output in its result")
+            whole = program.printed.pattern == "lines" and len(right) < 5000
+            if whole and outputs[program.name].encode() != right:
+                self._wrong.append(f"{kernel}: {program.name}: another output in its result")
 
     # What follows
 
