@@ -1,7 +1,8 @@
 """What a run may leave behind on the host: processes, sockets, locks, mounts, files.
 
 All processes of a run have a variable in their environment, by which `processes` finds them.
-`adopt_orphans` makes this process the parent of those whose parents have died, so that one that lost the variable is found at the end.
+`adopt_orphans` makes this process the parent of those whose parents have died, so that one that
+lost the variable is found at the end.
 """
 
 import contextlib

@@ -34,7 +34,8 @@ _TEST_SECONDS = 200.0
 # A process that was sent SIGINT or SIGTERM is sent it again after this time: Python loses the
 # exception of a signal that arrives while it collects garbage.
 _AGAIN_SECONDS = 20.0
-_LEFT_SECONDS = 20.0
+# How much longer than a command its processes may run: the kernel ends them if it was killed.
+_LEFT_SECONDS = {"killed": 20.0, "ended": 5.0}
 _POLL_SECONDS = 0.02
 _SAID_LINES = 15
 _AGAIN = "again"
@@ -324,7 +325,8 @@ class Trial:
             left[:] = leftovers.processes(self._mark)
             return not left
 
-        if not self._until(nothing_left, _LEFT_SECONDS * self._site.scale):
+        limit = _LEFT_SECONDS["killed" if self.plan.ending == "tool" else "ended"]
+        if not self._until(nothing_left, limit * self._site.scale):
             self._wrong += [f"left running: {process}" for process in left]
         for folder in ("tmp", "run"):
             files = leftovers.files_below(self._root / folder)
