@@ -336,8 +336,8 @@ _WEIGHTED: Mapping[str, tuple[float, _Make]] = {
     "go": (12, _go),
     "lies": (5, _lies),
     "console": (5, _writes_to_the_console),
-    "disk": (4, _fills_a_disk),
-    "memory": (4, _fills_memory),
+    "disk": (3, _fills_a_disk),
+    "memory": (2, _fills_memory),
 }
 KINDS = tuple(_WEIGHTED)
 """The kinds of programs that do not end the machine."""
