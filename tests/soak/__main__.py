@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 def plans(options: argparse.Namespace) -> Iterator[Plan]:
     """Yield the plans of a session."""
     if options.only:
-        yield from map(plan_of, options.only)
+        yield from map(plan_of, dict.fromkeys(options.only))
         return
     left_out = set(options.without)
     every = map(plan_of, itertools.count(options.seed * _SEEDS))
@@ -113,7 +114,7 @@ class Session:
         for first, wrong in zip(firsts, all_wrong, strict=True):
             if wrong:
                 [kernel] = first.plan.kernels
-                _print_wrong(f"{kernel} does not work at all", wrong, first.kept)
+                _print_wrong(f"{kernel} does not work at all", wrong, first.folder)
         self._templates = self._count_templates()
         _say(f"prepared after {time.monotonic() - self._began:.0f} s")
         return not any(all_wrong)
@@ -161,14 +162,18 @@ class Session:
             wrong = finished.result()
         except StoppedError:
             return
+        except Exception:  # such as a result file that is no JSON; the other runs go on
+            wrong = traceback.format_exc().splitlines()
         plan = trial.plan
         self.done += 1
         self._counts.update(categories(plan))
         self._seconds[plan.ending] += trial.seconds
+        if trial.sent_again:
+            self._counts["a signal had to be sent again"] += 1
         self._endings[plan.ending] += 1
         if wrong:
             self.wrong.append(plan.seed)
-            _print_wrong(f"seed {plan.seed}: {plan}", wrong, trial.kept)
+            _print_wrong(f"seed {plan.seed}: {plan}", wrong, trial.folder)
 
     def look_for_leftovers(self) -> None:
         """Note what is left on the host when no run is in progress."""

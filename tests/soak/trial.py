@@ -82,9 +82,11 @@ class Trial:
 
         self.seconds = 0.0
         """How long it took, when it has ended."""
+        self.sent_again = 0
+        """How often a signal had to be sent again, since bpfmatrix did not end."""
 
     @property
-    def kept(self) -> Path:
+    def folder(self) -> Path:
         """Where the folder is afterwards, if it is kept."""
         return self._site.kept / self._name
 
@@ -99,17 +101,26 @@ class Trial:
             if self.plan.ending == "tool":
                 self._run_again()
                 self._look_for_leftovers()
+        except StoppedError:
+            raise
+        except Exception:
+            self._keep()
+            raise
         finally:
+            self.seconds = time.monotonic() - started
             self._end_processes()
-        self.seconds = time.monotonic() - started
         if self._wrong or self._site.keep:
-            report = [str(self.plan), f"took {self.seconds:.1f} s", *self._wrong]
-            (self._root / "report.txt").write_text("".join(f"{line}\n" for line in report))
-            shutil.rmtree(self.kept, ignore_errors=True)
-            shutil.move(self._root, self.kept)
+            self._keep()
         else:
             shutil.rmtree(self._root)
         return self._wrong
+
+    def _keep(self) -> None:
+        head = f"took {self.seconds:.1f} s, signals sent again: {self.sent_again}"
+        report = [str(self.plan), head, *self._wrong]
+        (self._root / "report.txt").write_text("".join(f"{line}\n" for line in report))
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.move(self._root, self.folder)
 
     # The project's folder
 
@@ -230,8 +241,10 @@ class Trial:
                     os.kill(qemu.pid, strike.signal)
             return
         send = os.killpg if strike.to_group else os.kill
-        for _ in range(3):
+        for count in range(4):
+            # The process keeps its id until `ended` has seen its end.
             if ended() is None:
+                self.sent_again = count
                 send(process.pid, strike.signal)
             if self._until(lambda: ended() is not None, _AGAIN_SECONDS * self._site.scale):
                 return
