@@ -53,6 +53,17 @@ def fresh(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Run many random machines and compare each verdict (tests/soak); `-- --runs 1000 --seed 7`."""
+    # Ctrl-C leaves it the time to end its machines.
+    session.run(
+        *(sys.executable, "-m", "tests.soak", *session.posargs),
+        interrupt_timeout=60,
+        terminate_timeout=60,
+    )
+
+
+@nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check this project's own code, in all of its languages."""
     _install_biome(session)
@@ -73,10 +84,11 @@ CHECKS = (
     ("invoke", "docs", "--check"),
     ("node_modules/.bin/biome", "ci", "--error-on-warnings"),
     ("make", "--no-print-directory", "-C", "ebpf", "check-format"),
-    ("gofmt", "-d", "support", "tests/integration/hostile"),
+    ("gofmt", "-d", "support", "tests/integration/hostile", "tests/soak/go"),
     ("go", "vet", "-C", "support", "./..."),
     ("go", "vet", "-C", "support", "-tags", "integration", "./..."),
     ("go", "vet", "-C", "tests/integration/hostile", "./..."),
+    ("go", "vet", "-C", "tests/soak/go", "./..."),
 )
 
 
