@@ -1,13 +1,18 @@
 """nox and invoke as a user runs them, in subprocesses, as far as no machine is needed."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.tool import Finished, ToolProject, plain_environment
+from bpfmatrix.results import files
+from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.results.outcome import Outcome
+from tests.tool import Finished, ToolProject, plain_environment, wait_until
 
 
 def nox(project: ToolProject, *words: str) -> Finished:
@@ -165,6 +170,45 @@ def test_a_task_takes_words_and_invoke_further_tasks(three: ToolProject) -> None
     listed = three.invoke("kernels.list", "--json", "kernels.list")
     assert listed.output.count('"kernel": "7.3"') == 1
     assert "newest known" in listed.output
+
+
+def test_a_watched_run_that_can_not_begin_has_no_earlier_result(project: ToolProject) -> None:
+    project.configure(payload={"ebpf": None, "go": None, "binaries": ["kernels.yaml"]})
+    result = project.root / ".bpfmatrix/results/6.1.json"
+    result.parent.mkdir(parents=True)
+    result.write_text("of an earlier run")
+    process = project.start("watch", "6.1")
+    wait_until(lambda: result.exists() and "neither an ELF" in result.read_text(), "it failed")
+    process.send_signal(signal.SIGINT)
+    assert "neither an ELF executable nor a script" in project.finish(process).output
+    assert project.result().outcome is Outcome.ERROR
+
+
+@pytest.mark.parametrize(
+    ("words", "clean"),
+    [(("kernels.list", "--json"), "[2J"), (("kernels.list",), "evil"), (("report",), "boo")],
+)
+def test_names_in_files_are_no_commands(
+    project: ToolProject, words: tuple[str, ...], clean: str
+) -> None:
+    evil = "evil\x1b[2J\n::error::boo ##vso[x]"
+    config = yaml.safe_load((project.root / "kernels.yaml").read_text())
+    config["kernels"]["6.1"]["source"] = {"directory": evil}
+    (project.root / "kernels.yaml").write_text(yaml.safe_dump(config))
+    run = KernelRun("6.1", Outcome.FAILED, evil, version=evil, tests=())
+    files.write(run, project.root / ".bpfmatrix/results/6.1.json")
+    done = project.invoke(*words)
+    assert clean in done.output
+    assert "\x1b" not in done.output
+    assert not any(line.lstrip().startswith("::error::") for line in done.output.splitlines())
+    assert "##vso[" not in done.output
+
+
+def test_an_error_says_names_without_commands(project: ToolProject) -> None:
+    done = project.invoke("run", "--kernel", "6.1\x1b[2J\n::error::boo")
+    assert done.status == 2
+    assert "\x1b" not in done.output
+    assert "\n::error::" not in done.output
 
 
 def test_a_reader_that_stops_early_causes_no_traceback(project: ToolProject) -> None:

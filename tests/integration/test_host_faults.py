@@ -112,13 +112,28 @@ def test_a_run_without_standard_output_has_its_result(project: ToolProject) -> N
 
 @needs_root
 @pytest.mark.parametrize("program", ["invoke", "nox"])
-def test_a_full_disk_below_the_project_is_one_sentence(project: ToolProject, program: str) -> None:
-    command = commands(project)[program]
-    assert shell(project, '"$@"', *command).status == 0
-    with small_disk(project.root / ".bpfmatrix", 4):
-        done = shell(project, '"$@"', *command)
-        one_sentence(done, "6.1.json can't be written: No space left on device")
-        assert not list((project.root / ".bpfmatrix").rglob("*.json*"))
+@pytest.mark.parametrize("kib", [4, 48])
+def test_a_full_disk_below_the_project_is_one_sentence(
+    project: ToolProject, own_cache: Path, program: str, kib: int
+) -> None:
+    command, env = commands(project)[program], {"BPFMATRIX_CACHE": str(own_cache)}
+    with small_disk(project.root / ".bpfmatrix", kib):
+        done = shell(project, '"$@"', *command, **env)
+        one_sentence(done, "results can't be written: No space left on device")
+        assert project.result().outcome is Outcome.ERROR  # for which there is room
+    # No template was made whose console could not be written.
+    assert not list(own_cache.glob("templates/*"))
+    assert qemus_of(project) == []
+
+
+@needs_root
+def test_a_disk_that_a_test_fills_is_one_sentence(project: ToolProject, own_cache: Path) -> None:
+    project.script("flood", "head -c 1000000 /dev/zero")
+    env = {"BPFMATRIX_CACHE": str(own_cache)}
+    with small_disk(project.root / ".bpfmatrix", 300):
+        words = ("run", "--kernel", "6.1", "--binary", "flood")
+        done = project.invoke(*words, env=env)
+        one_sentence(done, "flood.log can't be written: No space left on device")
     assert qemus_of(project) == []
 
 
@@ -169,7 +184,11 @@ def test_a_limit_on_the_sizes_of_files_is_one_sentence(
 ) -> None:
     env = {"BPFMATRIX_CACHE": str(own_cache)}
     command = commands(project)["invoke"]
-    one_sentence(shell(project, 'ulimit -f 8; "$@"', *command, **env), "(ulimit -f)")
+    text = "6.1/console.log would be larger than this user's files may be (8192 bytes)"
+    one_sentence(shell(project, 'ulimit -f 8; "$@"', *command, **env), text)
+    assert project.result().outcome is Outcome.ERROR
+    # A payload's image is larger.
+    one_sentence(shell(project, 'ulimit -f 200; "$@"', *command, **env), "(ulimit -f)")
     assert project.result().outcome is Outcome.ERROR
     one_sentence(shell(project, 'ulimit -f 0; "$@"', *command, **env), "(0 bytes)")
 

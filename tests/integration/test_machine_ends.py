@@ -155,9 +155,9 @@ def test_ctrl_c_ends_it_and_says_what_had_run(
         start_new_session=True,
     )
     if boots:
-        # The folder is created before the boot. Earlier, a QEMU may run to probe KVM.
-        folder = project.root / ".bpfmatrix/results/6.1"
-        wait_until(lambda: folder.exists() and qemus_of(project), "the kernel boots")
+        # Earlier, a QEMU may run to probe KVM.
+        console = project.root / ".bpfmatrix/results/6.1/console.log"
+        wait_until(lambda: console.exists() and qemus_of(project), "the kernel boots")
     else:
         wait_until(lambda: started(project, "x"), "the test runs")
     # A terminal sends it to the whole process group.

@@ -55,6 +55,45 @@ def test_a_recalled_run_becomes_the_last_result(library_project: Project) -> Non
         assert not log.exists()
 
 
+def test_a_recalled_run_has_the_logs_that_were_set_aside(library_project: Project) -> None:
+    path = library_project.results / "6.1.json"
+    log = library_project.results / "6.1/a.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("of the run that passed")
+    run = replace(RUN, console="6.1/console.log", logs=("6.1/a.log",))
+    remember(library_project, KEY, run)
+    files.write(run, path)
+    for _ in range(2):
+        files.set_aside(path)
+        assert not path.exists()
+        assert not log.exists()
+        assert recall(library_project, KEY) == replace(run, cached=True)
+        assert files.read_run(path) == replace(run, cached=True)
+        assert log.read_text() == "of the run that passed"
+
+    files.write(replace(run, outcome=Outcome.FAILED, started_at="2026-01-02"), path)
+    files.set_aside(path)
+    assert recall(library_project, KEY) == replace(RUN, cached=True)
+    assert not log.exists()
+
+
+def test_what_was_set_aside_once_is_not_taken_for_a_later_result(library_project: Project) -> None:
+    path = library_project.results / "6.1.json"
+    files.write(RUN, path)
+    files.set_aside(path)  # and the run was killed
+    assert files.read_earlier(path) == RUN
+    files.set_aside(path)
+    with pytest.raises(OSError, match="No such file"):
+        files.read_earlier(path)
+
+
+def test_a_run_that_can_not_be_kept_is_no_failure(library_project: Project) -> None:
+    library_project.state.mkdir(exist_ok=True)
+    (library_project.state / "passed").touch()
+    remember(library_project, KEY, RUN)
+    assert recall(library_project, KEY) is None
+
+
 @pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.PASSED])
 def test_a_run_that_did_not_pass_is_never_kept(library_project: Project, outcome: Outcome) -> None:
     remember(library_project, KEY, replace(RUN, outcome=outcome))

@@ -57,16 +57,17 @@ def _as_last_result(project: Project, run: KernelRun) -> KernelRun:
 
 
 def remember(project: Project, fingerprint: str, run: KernelRun) -> None:
-    """Keep a run for `recall` if it passed."""
+    """Keep a run for `recall` if it passed; if it can't be kept, it is run again."""
     if run.outcome is not Outcome.PASSED:
         return
     path = _path(project, fingerprint)
-    integrity.remove(path)
-    files.write(run, path)
-    integrity.seal(path)
-    newest = sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in newest[_KEPT_FILES:]:
-        integrity.remove(old)
+    with contextlib.suppress(OSError):
+        integrity.remove(path)
+        files.write(run, path)
+        integrity.seal(path)
+        newest = sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+        for old in newest[_KEPT_FILES:]:
+            integrity.remove(old)
 
 
 def _path(project: Project, fingerprint: str) -> Path:

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host.faults import explained
+from bpfmatrix.host.faults import explained, naming
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun
@@ -28,6 +28,9 @@ from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
 
 __all__ = ["MatrixWorkload", "Work", "Workload", "asked_for", "writing"]
+
+# Of a boot: 20 to 30 KB were seen, with Debian's kernels.
+_CONSOLE_BYTES = 64 << 10
 
 Result = TypeVar("Result")
 Run = TypeVar("Run", KernelRun, Verification)
@@ -131,6 +134,7 @@ class MatrixWorkload(Workload[Run]):
         with writing(self.folder):
             (self.folder / f"{kernel.id}.json").unlink(missing_ok=True)
             logs.mkdir(parents=True, exist_ok=True)
+            _require_room(logs)
 
     def keep(self, result: Run, observer: Observer) -> None:
         """See Workload. BpfmatrixError if the result can't be written."""
@@ -138,6 +142,19 @@ class MatrixWorkload(Workload[Run]):
         with writing(path):
             files.write(result, path)
         observer.finished(result)
+
+
+def _require_room(logs: Path) -> None:
+    """OSError if there is no room for the kernel's console.
+
+    QEMU says nothing of a console that it can't write, and a template would be made without one.
+    """
+    probe = logs / ".room"
+    try:
+        with naming(logs / "console.log"):
+            probe.write_bytes(bytes(_CONSOLE_BYTES))
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -186,7 +203,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        error.filename, error.filename2 = error.filename or str(path), None
         if error.errno in (errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG):
             raise explained(error) or error from error
         raise BpfmatrixError(

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
+from bpfmatrix.host import text
 from bpfmatrix.kernels.formats.compression import format_of
 from bpfmatrix.kernels.image_files import BOOT_NAMES
 
@@ -241,9 +242,9 @@ def _refused(entry: str, what: str) -> BpfmatrixError:
     )
 
 
-def printable(text: str, limit: int) -> str:
-    """Return a text from an image without the characters that a terminal might obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:limit])
+def printable(words: str, limit: int) -> str:
+    """Return the beginning of a text from an image as one line that a terminal does not obey."""
+    return " ".join(text.printable(words[:limit]).split())
 
 
 def _overlay(lower: ImageFolder, upper: ImageFolder, path: str) -> None:
