@@ -439,8 +439,7 @@ def _escapes(name: str, rng: random.Random) -> Program:
 
 
 def _forges(name: str, rng: random.Random) -> Program:
-    # It is also right if it can't forge anything, and fails.
-    expected = result(name, "lost", "failed")
+    expected = result(name, "lost")
     return Program(name, "forge", (expected,), forges=rng.choice(("plain", "boundary")))
 
 
@@ -469,6 +468,6 @@ ENDINGS: Mapping[str, Ending] = {
     "qemu": Ending(6, frozenset({"lost"}), _waits("lost")),
     "tool": Ending(9, frozenset({"interrupted"}), _waits("interrupted")),
     "run limit": Ending(1.5, frozenset({"timeout"}), _waits("timeout")),
-    "forge": Ending(2.5, frozenset({"lost", "failed"}), _forges),
+    "forge": Ending(2.5, frozenset({"lost"}), _forges),
 }
 """The endings of runs; `none` is a run in which every program ends by itself."""

@@ -110,7 +110,7 @@ def test_a_verdict_in_the_output_is_ignored(tmp_path: Path) -> None:
     "line",
     [
         *(b"hello\n", EXITED.replace(b"=0", b"=x"), b"started 9\n", b"started 1\n", DONE),
-        *(EXITED.replace(BOUNDARY, SECRET), b"left 1 " + BOUNDARY + b" x\n"),
+        *(EXITED.replace(BOUNDARY, SECRET), b"left 2 " + BOUNDARY + b" x\n"),
     ],
 )
 def test_a_guest_that_breaks_the_protocol_ends_the_run(tmp_path: Path, line: bytes) -> None:

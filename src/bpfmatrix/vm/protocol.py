@@ -113,9 +113,10 @@ class Job:
         if len(self.tests) > 1:
             yield "note"
         for test in self.tests:
-            words = ["run", str(test.id), _seconds(test.limit_seconds), test.boundary.decode()]
+            after = "compare" if test is self.tests[-1] else "undo"
+            limit = _seconds(test.limit_seconds)
+            words = ["run", str(test.id), limit, test.boundary.decode(), after]
             yield _quoted([*words, *test.argv])
-            yield "compare" if test is self.tests[-1] else "undo"
         yield _quoted(["finish", self.secret.decode()])
 
 
@@ -338,7 +339,7 @@ class Referee:
                 self._running = self._waiting.pop(0)
             case Exited(id=id, secret=secret) if self._is(self._running, id, secret):
                 self._running, self._ended = None, self._running
-            case Left(id=id, secret=secret) if self._is(self._ended, id, secret):
+            case Left(id=id, secret=secret) if self._is(self._running or self._ended, id, secret):
                 pass
             case Done(secret=secret) if not (self._waiting or self._running):
                 if not secrets.compare_digest(secret, self._secret):

@@ -25,9 +25,10 @@ func main() {
 	if os.Getenv("SOAK_FORGE_BOUNDARY") != "" {
 		printBoundaries()
 	}
+	secret := strings.Repeat("0123456789abcdef", 2)
 	lie := fmt.Sprintf(
-		"exited %s status=0 limit=no oom_kills=0 tainted=0 full= cores=0\ndone\n",
-		os.Getenv("SOAK_FORGE_ID"),
+		"exited %s %s status=0 limit=no oom_kills=0 tainted=0 full= cores=0\ndone %s\n",
+		os.Getenv("SOAK_FORGE_ID"), secret, secret,
 	)
 	init, _, _ := syscall.Syscall(pidfdOpen, 1, 0, 0)
 	for number := uintptr(3); number < 32; number++ {
