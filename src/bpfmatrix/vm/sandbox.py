@@ -1,7 +1,8 @@
 """QEMU's sandbox: a filter of system calls, with which QEMU can't start any program.
 
 QEMU sets the filter up itself, before the guest runs (its option `-sandbox`). If its monitor or the
-guest then makes it start a program or change its user, the host's kernel kills it with SIGSYS.
+guest then makes it start a program or change its user, the host's kernel refuses that, or kills it
+with SIGSYS: QEMU 10 has errors for some system calls that QEMU 7.2 is killed for.
 `obstacle` finds out whether a QEMU has this option; for that, it reads QEMU's file.
 """
 
