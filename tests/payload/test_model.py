@@ -64,7 +64,7 @@ def test_two_files_can_not_have_the_same_path() -> None:
         Payload(script, extra={"a": Path("/y/f")}).files()
     with pytest.raises(PayloadError, match=r"/x/a would be /payload/a .* the folder of /y/f"):
         Payload(script, extra={"a/b/c": Path("/y/f")}).files()
-    with pytest.raises(PayloadError, match=r"would both be /payload/.id"):
+    with pytest.raises(PayloadError, match=r"would be /payload/\.id"):
         Payload(script, extra={".id": Path("/y/f")}).files()
 
 
@@ -75,7 +75,7 @@ def test_two_files_can_not_have_the_same_path() -> None:
         ("console.test", "which is the kernel's"),
         ("console.log", "which is the kernel's"),
         (".test", "it has no name"),
-        (".id", "would both be /payload/.id"),
+        (".id", "would be /payload/.id in the guest, which bpfmatrix writes"),
         ("lost+found", "which is ext4's own"),
         ("a" * 255, "has a name of 255 bytes"),
         ("ä" * 127, "has a name of 254 bytes"),
@@ -88,6 +88,8 @@ def test_two_files_can_not_have_the_same_path() -> None:
 def test_a_test_whose_name_can_not_be_used_is_refused(name: str, what: str) -> None:
     with pytest.raises(PayloadError) as caught:
         Payload(programs(name)).files()
+    with pytest.raises(PayloadError):  # by a relative path, as users give it
+        Payload((Executable(Path(name), "program"),)).files()
     assert what in caught.value.what
     assert len(caught.value.what) < 400
 

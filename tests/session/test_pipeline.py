@@ -7,6 +7,7 @@ guests are in tests/integration.
 import asyncio
 import dataclasses
 import errno
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ import pytest
 
 from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.config.project import Project
-from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.errors import BpfmatrixError, BuildError, UsageError
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun
@@ -258,6 +259,69 @@ def test_each_kernel_that_can_not_be_provided_has_its_result(
     assert observer.runs == results
     # Once for each architecture.
     assert workload.built == ["x86_64", "aarch64"]
+
+
+class Unbuildable(Unprepared):
+    """A workload whose payload can't be built."""
+
+    def __init__(self, folder: Path, error: BaseException) -> None:
+        super().__init__(folder)
+        self._error = error
+
+    def payload(self, arch: str, observer: Observer) -> Payload:
+        assert not list(self.folder.glob("*.json")), "there is an earlier result"
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "reason"),
+    [
+        (BuildError("go failed", "Mend it."), Outcome.ERROR, "go failed\nMend it."),
+        (OSError(errno.EROFS, "Read-only", "/x"), Outcome.ERROR, "/x can't be used: Read-only"),
+        (subprocess.CalledProcessError(1, ["tool"], "", "why"), Outcome.ERROR, "tool failed: why"),
+        (ZeroDivisionError("a bug"), Outcome.ERROR, "ZeroDivisionError: a bug"),
+        (KeyboardInterrupt(), Outcome.INTERRUPTED, "interrupted before it began"),
+    ],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_that_can_not_begin_has_no_earlier_result(
+    without_kernels: Project,
+    tmp_path: Path,
+    error: BaseException,
+    outcome: Outcome,
+    reason: str,
+    several: bool,
+) -> None:
+    ids = ["5.10", "6.1"] if several else ["6.1"]
+    for id in ids:
+        files.write(KernelRun(id, Outcome.PASSED), tmp_path / f"{id}.json")
+        (tmp_path / id).mkdir()
+        (tmp_path / id / "a.log").touch()
+    workload = Unbuildable(tmp_path, error)
+    run, which = (pipeline.run_side_by_side, ids) if several else (pipeline.run_one, "6.1")
+    with pytest.raises(type(error)):
+        cast(Any, run)(without_kernels, which, workload, Observer())
+    for id in ids:
+        result = files.read_run(tmp_path / f"{id}.json")
+        assert result.outcome is outcome
+        assert result.reason.startswith(reason)
+    # Neither its logs, nor what was set aside.
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        f"{id}.json" for id in ids
+    }
+
+
+def test_one_kernel_whose_preparation_meets_a_fault_of_the_host_does_not_end_the_others(
+    without_kernels: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(project: Project, kernel: KernelConfig, *_: object) -> Prepared:
+        raise OSError(errno.ENAMETOOLONG, "too long", f"/x/{kernel.id}")
+
+    monkeypatch.setattr(pipeline, "prepare", fail)
+    workload = Unprepared(tmp_path)
+    results = pipeline.run_side_by_side(without_kernels, ["5.10", "6.1"], workload, Observer())
+    assert [result.outcome for result in results] == [Outcome.ERROR] * 2
+    assert "/x/6.1 is longer than a file system allows" in results[1].reason
 
 
 def test_an_unknown_kernel_is_refused_before_anything_is_built(

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bpfmatrix.cli.console import LiveConsole, make_console, say
+from bpfmatrix.cli.logs import SafeWriter
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.text import counted
@@ -41,13 +42,14 @@ def profile(
     """
     found = Script.find(script)
 
-    def write(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+    safe = SafeWriter(sys.stdout)
 
     with LiveConsole([kernel]) as console:
-        workload = ProfileWorkload(project, found, arguments, options, write)
+        workload = ProfileWorkload(
+            project, found, arguments, options, lambda text: safe(text.encode())
+        )
         recording = run_one(project, kernel, workload, console)
+        safe.close()
         console.doing(kernel, "lines", "of the samples")
         resolved = symbolize(recording, found, project.cache)
     _show(project, recording, resolved)

@@ -87,17 +87,20 @@ class Payload:
         for path in self.objects:
             _require_printable(path)
         for place, path in (
-            (ID_FILE, Path(ID_FILE)),
             *((test.path.name, test.path) for test in self.tests),
             *((f"{OBJECTS_FOLDER}/{path.name}", path) for path in self.objects),
             *self.extra.items(),
         ):
+            if place == ID_FILE:
+                raise PayloadError(
+                    f"{path} would be {MOUNT_POINT / place} in the guest, which bpfmatrix writes",
+                    "Rename it.",
+                )
             if found.setdefault(place, path) != path:
                 raise PayloadError(
                     f"{path} and {found[place]} would both be {MOUNT_POINT / place} in the guest",
                     "Rename one of them.",
                 )
-        del found[ID_FILE]
         for place, path in found.items():
             _require_place(place, path)
         for place, path in found.items():
