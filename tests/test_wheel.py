@@ -43,7 +43,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "installed"
 
 
-@pytest.mark.parametrize("name", ["bpfload", "python-tracer", "reseed-random", "unlock-terminal"])
+@pytest.mark.parametrize(
+    "name", ["bpfload", "python-tracer", "clean-up", "refresh-guest", "unlock-terminal"]
+)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_the_wheel_has_static_programs(installed: Path, arch: str, name: str) -> None:
     with (installed / f"bpfmatrix/loader/{name}-{arch}").open("rb") as file:
@@ -100,8 +102,8 @@ def test_an_installation_without_clang_has_the_programs_in_c(
     assert done.stderr == ""
     shipped = [line.split() for line in done.stdout.splitlines()]
     assert [name for _, name in shipped] == [
-        *("reseed-random-aarch64", "unlock-terminal-aarch64"),
-        *("reseed-random-x86_64", "unlock-terminal-x86_64"),
+        *("clean-up-aarch64", "refresh-guest-aarch64", "unlock-terminal-aarch64"),
+        *("clean-up-x86_64", "refresh-guest-x86_64", "unlock-terminal-x86_64"),
     ]
     for checksum, name in shipped:
         content = (installed / "bpfmatrix/loader" / name).read_bytes()

@@ -21,7 +21,7 @@ from bpfmatrix.host.integrity import record_of
 from tests.damage import DAMAGES, Notes
 
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
-PROGRAMS = ["clean-up", "reseed-random", "unlock-terminal"]
+PROGRAMS = ["clean-up", "refresh-guest", "unlock-terminal"]
 HERE = os.uname().machine
 ELSEWHERE = next(arch for arch in MACHINES if arch != HERE)
 NOBODY = 65534
@@ -101,14 +101,14 @@ def test_what_is_no_terminal_can_not_be_unlocked(cache: Cache, tmp_path: Path) -
 
 
 def test_the_random_number_generator_is_asked_to_reseed(cache: Cache, tmp_path: Path) -> None:
-    reseed = program("reseed-random", cache, tmp_path)
+    reseed = program("refresh-guest", cache, tmp_path)
     done = subprocess.run([reseed], stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == _reseeding_here()
 
 
 def test_reseeding_takes_a_right(cache: Cache, tmp_path: Path) -> None:
     # A kernel refuses so what it knows, of that device; anything else would be ENOTTY or EINVAL.
-    reseed = program("reseed-random", cache, tmp_path)
+    reseed = program("refresh-guest", cache, tmp_path)
     descriptor = os.open(reseed, os.O_RDONLY)  # nobody may have no way into pytest's folders
     user = NOBODY if os.geteuid() == 0 else None
     done = subprocess.run(

@@ -13,12 +13,12 @@ pytestmark = pytest.mark.integration
 
 SCRIPT = f"""
 set -e
-reseed-random
+refresh-guest
 # EPERM for another user: the kernel knows the request. It answers an unknown one with EINVAL.
 echo nobody:x:65534:65534::/:/bin/sh >>/etc/passwd
 su -s /bin/true nobody
 status=0
-su -s /bin/reseed-random nobody || status=$?
+su -s /bin/refresh-guest nobody || status=$?
 [ $status = {errno.EPERM} ]
 
 exec 7<>/dev/ptmx

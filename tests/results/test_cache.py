@@ -1,5 +1,6 @@
 """The cache of results: which runs are kept, and what a recalled run does to the last result."""
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -101,12 +102,11 @@ def test_a_run_that_did_not_pass_is_never_kept(library_project: Project, outcome
 
 
 @pytest.mark.parametrize("harm", DAMAGES)
-@pytest.mark.parametrize("suffix", [".json", ".check"])
 def test_a_damaged_file_is_not_recalled(
-    library_project: Project, harm: Callable[[Path], None], suffix: str
+    library_project: Project, harm: Callable[[Path], None]
 ) -> None:
     remember(library_project, KEY, RUN)
-    [kept] = (library_project.state / "passed").glob(f"*{suffix}")
+    [kept] = (library_project.state / "passed").iterdir()
     harm(kept)
     assert recall(library_project, KEY) is None
     remember(library_project, KEY, RUN)
@@ -117,7 +117,7 @@ def test_a_test_that_was_renamed_in_the_file_is_not_recalled(library_project: Pr
     remember(library_project, KEY, RUN)
     kept = library_project.state / "passed" / f"{KEY}.json"
     kept.write_text(kept.read_text().replace('"a"', '"b"'))
-    assert files.read_run(kept).tests[0].name == "b"
+    assert files.parse_run(json.loads(kept.read_text())["run"], "").tests[0].name == "b"
     assert recall(library_project, KEY) is None
 
 

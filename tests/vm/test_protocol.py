@@ -244,7 +244,14 @@ def test_any_variable_reaches_a_test_as_it_is(value: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "word"),
-    [(120, "120"), (0.5, "0.5"), (1e6, "1000000"), (1234567.25, "1234567.25"), (1e-5, "0.001")],
+    [
+        (120, "120"),
+        (0.5, "0.5"),
+        (1e6, "1000000"),
+        (1234567.25, "1234567.25"),
+        (1e-5, "0.001"),
+        (1e9, "2000000"),
+    ],
 )
 def test_a_limit_is_written_so_that_the_guests_sleep_reads_it(seconds: float, word: str) -> None:
     words, _ = in_guest_shell(job(TestCommand(7, ("x",), seconds)))

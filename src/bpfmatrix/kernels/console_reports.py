@@ -16,8 +16,8 @@ __all__ = ["ConsoleReport", "ReportScanner"]
 # kernel/locking/lockdep.c, mm/kasan/report.c, kernel/kcsan/report.c, lib/ubsan.c, kernel/rcu/
 # (stalls), kernel/hung_task.c, kernel/watchdog.c, kernel/workqueue.c, kernel/bpf/verifier.c,
 # kernel/sched/core.c, mm/kmemleak.c, arch/x86 and arch/arm64 (faults).
-_FIRST_LINE = re.compile(
-    r"(?P<title>"
+_FIRST_LINE = (
+    r"(?:"
     r"WARNING: .+|BUG: .+|kernel BUG at .+|UBSAN: .+|Oops: .+|Internal error: .+"
     r"|INFO: (?:task .+ blocked for more than|rcu_\w+ (?:self-)?detected|possible recursive).*"
     r"|rcu: (?:INFO|ERROR): .+|rcu_sched (?:self-)?detected .+"
@@ -76,7 +76,7 @@ class ReportScanner:
 
     def _take(self, line: str, during: str) -> list[ConsoleReport]:
         if not self._lines:
-            if _FIRST_LINE.match(line):
+            if re.match(_FIRST_LINE, line):  # compiled by the first line: few runs have any
                 self._lines, self._during = [line], during
             return []
         if line == _CUT:

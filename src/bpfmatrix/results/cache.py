@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.host import integrity
+from bpfmatrix.host import records
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
@@ -29,10 +29,8 @@ def recall(project: Project, fingerprint: str) -> KernelRun | None:
     The run also becomes the kernel's last result.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        path = _path(project, fingerprint)
-        if integrity.damage(path):
-            return None
-        run = files.read_run(path)
+        kept = records.read(_path(project, fingerprint)) or {}
+        run = files.parse_run(kept["run"], "the cache of results")
         if run.outcome is Outcome.PASSED:
             return _as_last_result(project, dataclasses.replace(run, cached=True))
     return None
@@ -62,12 +60,11 @@ def remember(project: Project, fingerprint: str, run: KernelRun) -> None:
         return
     path = _path(project, fingerprint)
     with contextlib.suppress(OSError):
-        integrity.remove(path)
-        files.write(run, path)
-        integrity.seal(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        records.write(path, {"run": dataclasses.asdict(run)})
         newest = sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
         for old in newest[_KEPT_FILES:]:
-            integrity.remove(old)
+            old.unlink(missing_ok=True)
 
 
 def _path(project: Project, fingerprint: str) -> Path:

@@ -29,6 +29,7 @@ from bpfmatrix.results.verification import (
 __all__ = [
     "earlier_folder",
     "parse_program",
+    "parse_run",
     "parse_verification",
     "read_earlier",
     "read_run",
@@ -94,9 +95,16 @@ def read_run(path: Path) -> KernelRun:
     OSError if the file can't be read. ValueError, KeyError or TypeError if it has another schema or
     is no result.
     """
-    data = json.loads(path.read_text(encoding="utf-8"))
+    return parse_run(json.loads(path.read_text(encoding="utf-8")), path.name)
+
+
+def parse_run(data: Any, name: str) -> KernelRun:
+    """Make a run of the tests from its JSON; `name` is the file's name, for an error.
+
+    ValueError, KeyError or TypeError if it is none.
+    """
     if not isinstance(data, dict) or data.get("schema") != kernel_run.SCHEMA:
-        raise ValueError(f"{path.name}: no result of schema {kernel_run.SCHEMA}")
+        raise ValueError(f"{name}: no result of schema {kernel_run.SCHEMA}")
     tests = tuple(
         TestResult(**{**test, "outcome": Outcome(test["outcome"])}) for test in data["tests"]
     )

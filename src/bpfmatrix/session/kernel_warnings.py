@@ -1,10 +1,14 @@
 """The warnings of a kernel while its guest works: collected, and judged by kernels.yaml."""
 
+from typing import TYPE_CHECKING
+
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.host.text import counted
-from bpfmatrix.kernels.console_reports import ConsoleReport, ReportScanner
 from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import KernelWarning
+
+if TYPE_CHECKING:
+    from bpfmatrix.kernels.console_reports import ReportScanner
 
 __all__ = ["WarningCollector"]
 
@@ -20,13 +24,20 @@ class WarningCollector:
         """`version` is the kernel's upstream release, such as `6.1.192`."""
         self._policy = kernel.kernel_warnings
         self._expected = Expectations.of(kernel.expect, version)
-        self._scanner = ReportScanner()
-        self._found: list[ConsoleReport] = []
-        self._tainted: bool | None = None
+        self._scanner: ReportScanner | None = None
+        self._found: list[KernelWarning] = []
+        self._tainted = False
 
     def feed(self, console: bytes, during: str) -> None:
         """Take what the kernel printed while `during` ran."""
-        self._found += self._scanner.feed(console, during)
+        if not console:
+            return  # as in most runs
+        if self._scanner is None:
+            from bpfmatrix.kernels.console_reports import ReportScanner  # noqa: PLC0415
+
+            self._scanner = ReportScanner()
+        for report in self._scanner.feed(console, during):
+            self._add(report.title, report.lines, report.during)
 
     def see_taint(self, warned: bool, during: str) -> None:
         """Take whether the kernel is tainted by a warning, after `during` has ended.
@@ -34,20 +45,15 @@ class WarningCollector:
         The first time that it is, and the console has no warning, one is added: a process that is
         root can silence the console.
         """
-        self._found += self._scanner.close()
+        self._flush()
         if warned and not self._tainted and not self._found:
-            self._found.append(ConsoleReport((_UNSEEN,), during))
+            self._add(_UNSEEN, (_UNSEEN,), during)
         self._tainted = warned
 
     def close(self) -> tuple[KernelWarning, ...]:
         """Return all of them, in their order; none if they are to be ignored."""
-        self._found += self._scanner.close()
-        if self._policy == "ignore":
-            return ()
-        return tuple(
-            KernelWarning(one.title, one.lines, one.during, self._expected.of_warning(one.title))
-            for one in self._found[:_KEPT]
-        )
+        self._flush()
+        return () if self._policy == "ignore" else tuple(self._found[:_KEPT])
 
     def failure(self) -> str:
         """Return why these warnings make the run fail; empty if they do not."""
@@ -55,3 +61,10 @@ class WarningCollector:
         if self._policy != "fail" or not unexpected:
             return ""
         return f"{counted(len(unexpected), 'kernel warning')}, the first: {unexpected[0].title}"
+
+    def _flush(self) -> None:
+        for report in self._scanner.close() if self._scanner else ():
+            self._add(report.title, report.lines, report.during)
+
+    def _add(self, title: str, lines: tuple[str, ...], during: str) -> None:
+        self._found.append(KernelWarning(title, lines, during, self._expected.of_warning(title)))

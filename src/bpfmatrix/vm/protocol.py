@@ -182,8 +182,8 @@ def _quoted(words: Sequence[str]) -> str:
 
 
 def _seconds(limit: float) -> str:
-    # The sleep of busybox takes digits and a point, but no exponent.
-    return f"{max(limit, 0.001):.3f}".rstrip("0").rstrip(".")
+    # The `read -t` of busybox takes digits and a point, but no exponent, and no more than 2^21.
+    return f"{min(max(limit, 0.001), 2e6):.3f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ struct text {
 static struct text noted, found;
 static const char *prefix;
 static int reported;
+/* Whether all of a state is compared, or only what `compare` does. */
+static int compares_all = 1;
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
@@ -140,6 +142,21 @@ static long write_file(const char *path, int flags, const char *bytes, unsigned 
 	return done < 0 ? done : 0;
 }
 
+/* Reads a file of a folder that the kernel gives in one piece, as read_file does. There are
+ * hundreds of such files, and each system call costs, as does each part of a path.
+ */
+static long read_piece(long folder, const char *name, char *bytes, unsigned long size)
+{
+	long file = system_call(SYS_openat, folder, (long)name, O_RDONLY, 0), done;
+
+	if (file < 0)
+		return file;
+	done = system_call(SYS_read, file, (long)bytes, size - 1, 0);
+	close_file(file);
+	bytes[done < 0 ? 0 : done] = 0;
+	return done;
+}
+
 /* Reads a file from its beginning, adds a NUL, and returns the number of bytes, or an error. */
 static long read_file(const char *path, char *bytes, unsigned long size)
 {
@@ -168,8 +185,8 @@ struct entry {
 
 enum { TYPE_FOLDER = 4 };
 
-/* What is done with each entry of a folder, at a path that ends in the entry's name. */
-typedef void visitor(const char *path, const struct entry *entry);
+/* What is done with each entry of an open folder, at a path that ends in the entry's name. */
+typedef void visitor(long folder, const char *path, const struct entry *entry);
 
 /* Calls a visitor for each entry of a folder but `.` and `..`. `path` has space for a name more. */
 static void visit(char *path, visitor *visited)
@@ -191,7 +208,7 @@ static void visit(char *path, visitor *visited)
 				continue;
 			path[end] = '/';
 			memcpy(path + end + 1, entry->name, length(entry->name) + 1);
-			visited(path, entry);
+			visited(folder, path, entry);
 			path[end] = 0;
 		}
 	}
@@ -493,14 +510,16 @@ static void add_lines(const char *kind, const char *path, char end)
 	}
 }
 
-static void add_device(const char *path, const struct entry *entry)
+static void add_device(long folder, const char *path, const struct entry *entry)
 {
+	(void)folder;
 	(void)path;
 	add("d ", entry->name, length(entry->name));
 }
 
-static void add_pin(const char *path, const struct entry *entry)
+static void add_pin(long folder, const char *path, const struct entry *entry)
 {
+	(void)folder;
 	(void)path;
 	add("p ", entry->name, length(entry->name));
 }
@@ -519,20 +538,27 @@ static const char *const unsteady[] = {
 	"vm/drop_caches",  "vm/stat_refresh",
 };
 
-static void add_sysctl(const char *path, const struct entry *entry)
+static int is_unsteady(const char *name)
+{
+	for (unsigned long at = 0; at < sizeof(unsteady) / sizeof(*unsteady); at++)
+		if (begins(name, unsteady[at]))
+			return 1;
+	return 0;
+}
+
+static void add_sysctl(long folder, const char *path, const struct entry *entry)
 {
 	const char *name = path + sizeof("/proc/sys/") - 1;
 	char value[256];
 	long size;
 
-	for (unsigned long at = 0; at < sizeof(unsteady) / sizeof(*unsteady); at++)
-		if (begins(name, unsteady[at]))
-			return;
+	if (is_unsteady(name))
+		return;
 	if (entry->type == TYPE_FOLDER) {
 		visit((char *)path, add_sysctl);
 		return;
 	}
-	size = read_file(path, value, sizeof(value));
+	size = read_piece(folder, entry->name, value, sizeof(value));
 	if (size < 0)
 		return;
 	while (size && value[size - 1] == '\n')
@@ -664,8 +690,9 @@ static void remove_mount(char *line)
 	removed |= system_call(SYS_umount2, (long)mount_point(copy), MNT_DETACH, 0, 0) == 0;
 }
 
-static void remove_tree(const char *path, const struct entry *entry)
+static void remove_tree(long folder, const char *path, const struct entry *entry)
 {
+	(void)folder;
 	if (entry->type == TYPE_FOLDER) {
 		visit((char *)path, remove_tree);
 		system_call(SYS_unlinkat, AT_FDCWD, (long)path, AT_REMOVEDIR, 0);
@@ -675,8 +702,9 @@ static void remove_tree(const char *path, const struct entry *entry)
 }
 
 /* A cgroup's files can't be removed, and go with its folder. */
-static void remove_cgroups(const char *path, const struct entry *entry)
+static void remove_cgroups(long folder, const char *path, const struct entry *entry)
 {
+	(void)folder;
 	if (entry->type != TYPE_FOLDER)
 		return;
 	visit((char *)path, remove_cgroups);
@@ -714,7 +742,7 @@ static void remove_pin(char *line)
 		return;
 	memcpy(path + length(path), line + 2, length(line + 2) + 1);
 	if (system_call(SYS_unlinkat, AT_FDCWD, (long)path, 0, 0) < 0)
-		remove_tree(path, &folder);
+		remove_tree(-1, path, &folder);
 }
 
 static void remove_device(char *line)
@@ -723,8 +751,9 @@ static void remove_device(char *line)
 		delete_device(device_index(line + 2));
 }
 
-static void clean_device(const char *path, const struct entry *entry)
+static void clean_device(long folder, const char *path, const struct entry *entry)
 {
+	(void)folder;
 	(void)path;
 	detach_from_device(device_index(entry->name));
 }
@@ -744,17 +773,15 @@ static void set_back(char *line)
 
 static int alive;
 
-static void kill_process(const char *path, const struct entry *entry)
+static void kill_process(long folder, const char *path, const struct entry *entry)
 {
-	char file[64], stat[512], *field;
 	unsigned long pid = number_of(entry->name);
-	int ours = pid == 1 || pid == (unsigned long)system_call(SYS_getpid, 0, 0, 0, 0);
+	char stat[512], *field;
 
-	if (!pid || ours || length(path) > sizeof(file) - sizeof("/stat"))
+	(void)path;
+	if (pid < 2 || pid == (unsigned long)system_call(SYS_getpid, 0, 0, 0, 0))
 		return;
-	memcpy(file, path, length(path));
-	memcpy(file + length(path), "/stat", sizeof("/stat"));
-	if (read_file(file, stat, sizeof(stat)) <= 0)
+	if (read_piece(folder, joined(entry->name, "/stat", ""), stat, sizeof(stat)) <= 0)
 		return;
 	/* The name in brackets may have brackets and spaces. The fields behind it: proc(5). */
 	for (field = stat + length(stat); field > stat && *field != ')'; field--)
@@ -818,8 +845,6 @@ static void remove_probes(const char *path)
 	if (read_file(path, first, sizeof(first)) > 0 && write_file(path, O_TRUNC, "", 0) < 0)
 		report("can't be emptied: ", path, "");
 }
-
-static int compares_all;
 
 static void report_new(char *line)
 {
@@ -919,11 +944,11 @@ int main(int count, char **words)
 		return 1;
 	noted.size = size;
 	prefix = words[3];
-	if (equal(words[1], "undo")) {
+	compares_all = equal(words[1], "undo");
+	if (compares_all) {
 		netlink = system_call(SYS_socket, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE, 0);
 		undo();
 		look_at_removable();
-		compares_all = 1;
 	}
 	look_at_settings();
 	for_each_new(&found, &noted, report_new);
