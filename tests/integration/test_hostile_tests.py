@@ -220,12 +220,12 @@ def test_a_hung_task_is_reported(project: ToolProject) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "expected", "outcome", "count"),
+    ("policy", "expected", "outcome", "reported"),
     [
-        ("report", None, Outcome.PASSED, 1),
-        ("ignore", None, Outcome.PASSED, 0),
-        ("fail", None, Outcome.FAILED, 1),
-        ("fail", "*soft lockup*", Outcome.PASSED, 1),
+        ("report", None, Outcome.PASSED, True),
+        ("ignore", None, Outcome.PASSED, False),
+        ("fail", None, Outcome.FAILED, True),
+        ("fail", "*soft lockup*", Outcome.PASSED, True),
     ],
 )
 def test_a_soft_lockup_is_what_kernels_yaml_says(
@@ -234,7 +234,7 @@ def test_a_soft_lockup_is_what_kernels_yaml_says(
     policy: str,
     expected: str | None,
     outcome: Outcome,
-    count: int,
+    reported: bool,
 ) -> None:
     compile_object(HERE / "objects/busy.bpf.c", project.root / "busy.bpf.o")
     files = {"hostile": str(hostile), "busy.bpf.o": "busy.bpf.o"}
@@ -245,7 +245,7 @@ def test_a_soft_lockup_is_what_kernels_yaml_says(
     assert by_name(run)["locks_up"].outcome is Outcome.PASSED, done.output
     assert run.outcome is outcome
     found = [one for one in run.warnings if "soft lockup" in one.title]
-    assert len(found) == count
+    assert bool(found) is reported
     assert all(one.during == "locks_up" for one in found)
     if outcome is Outcome.FAILED:
         assert "BUG: soft lockup" in run.reason
@@ -269,7 +269,6 @@ def test_a_warning_while_programs_are_loaded_is_in_the_verification(project: Too
     verification = files.read_verification(project.root / ".bpfmatrix/verify/6.1.json")
     assert [program.outcome for program in verification.programs] == [Outcome.PASSED] * 2
     assert "BUG: soft lockup" in verification.warnings[0].title
-    assert "busy_once" in verification.warnings[0].during
     assert verification.outcome is Outcome.FAILED
     assert verification.warnings[0].title in done.output
     assert done.status == 1
