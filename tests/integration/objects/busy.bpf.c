@@ -32,8 +32,8 @@ int busy(void *context)
 
 int calls;
 
-/* When it is attached, the first system call of any process takes that long. */
-SEC("raw_tp/sys_enter")
+/* The call that attaches it takes that long. */
+SEC("raw_tp/sys_exit")
 int busy_once(void *context)
 {
 	return calls++ ? 0 : be_busy();
