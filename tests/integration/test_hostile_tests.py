@@ -98,6 +98,32 @@ def test_the_check_finds_what_is_there(project: ToolProject, hostile: Path) -> N
         assert f"a{'n' if what[0] == 'e' else ''} {what}" in test.output
 
 
+@pytest.mark.parametrize("kernel", ["5.10", "7.3"])
+def test_a_mount_that_was_changed_stays_and_is_in_the_result(
+    project: ToolProject, kernel: str
+) -> None:
+    project.configure([kernel])
+    _, run = project.run(
+        project.script("remounts", "mount -o remount,noexec /tmp"),
+        project.script(
+            "finds_it", "set -e; test -e /proc/self; echo x >/tmp/x; grep -q noexec /proc/mounts"
+        ),
+        kernel=kernel,
+    )
+    assert run.outcome is Outcome.PASSED
+    assert [(one.binary, one.what) for one in run.leftovers] == [
+        ("remounts", "a mount was changed: /tmp")
+    ]
+
+
+def test_a_note_of_the_state_that_is_gone_is_told(project: ToolProject) -> None:
+    _, run = project.run(
+        project.script("removes_it", "rm /etc/state"), project.script("second", "true")
+    )
+    assert run.outcome is Outcome.PASSED
+    assert run.leftovers[0].what.startswith("what it left behind is not known")
+
+
 def test_what_struct_ops_registered_is_unregistered(project: ToolProject, hostile: Path) -> None:
     target = project.root / "structops.bpf.o"
     compile_object(HERE / "objects/structops.bpf.c", target)
@@ -144,6 +170,17 @@ def test_what_can_not_be_removed_is_in_the_result(project: ToolProject) -> None:
         ("sets", "a kernel module was removed: cls_bpf"),
     ]
     assert "kernel/unprivileged_bpf_disabled is now 1" in done.output
+
+
+def test_what_the_last_test_changed_is_in_the_result(project: ToolProject) -> None:
+    script = "echo 1 >/proc/sys/kernel/kptr_restrict; modprobe -r cls_bpf"
+    project.configure(modules=["cls_bpf"])
+    _, run = project.run(project.script("sets", script), options=["--core"])
+    assert run.outcome is Outcome.PASSED
+    assert [one.what for one in run.leftovers] == [
+        "a sysctl was changed: kernel/kptr_restrict is now 1",
+        "a kernel module was removed: cls_bpf",
+    ]
 
 
 def test_each_executable_can_have_a_guest_of_its_own(project: ToolProject) -> None:

@@ -40,16 +40,18 @@ def test_what_becomes_of_a_warning(
     assert bool(made.failure()) == bool(failure)
 
 
-def test_a_taint_without_words_is_a_warning_once() -> None:
+def test_a_taint_without_words_is_a_warning() -> None:
     made = collector("report")
     made.see_taint(False, "one")
     made.see_taint(True, "two")
-    made.see_taint(True, "three")
-    assert [one.during for one in made.close()] == ["two"]
+    made.see_taint(False, "three")
+    made.feed(REPORT, "four")
+    made.see_taint(True, "four")
+    made.see_taint(True, "another guest")
+    assert [one.during for one in made.close()] == ["two", "four", "another guest"]
 
 
-def test_a_taint_with_words_is_no_second_warning() -> None:
+def test_a_kernel_that_never_stops_complaining_does_not_fill_the_result() -> None:
     made = collector("report")
-    made.feed(REPORT, "one")
-    made.see_taint(True, "one")
-    assert len(made.close()) == 1
+    made.feed(REPORT * 1000, "one")
+    assert len(made.close()) == 100

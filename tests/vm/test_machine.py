@@ -4,6 +4,7 @@ Machines that end, hang or never start are tested with real kernels, in tests/in
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ from bpfmatrix.vm.protocol import (
 BOUNDARY = b"0123456789abcdef"
 SECRET = b"fedcba9876543210"
 JOB = Job((TestCommand(1, ("/payload/t",), 0.5, BOUNDARY),), "payload-id", secret=SECRET)
-EXITED = b"exited 1 " + BOUNDARY + b" status=0 limit=no oom_kills=0 tainted=0 full=\n"
+EXITED = b"exited 1 " + BOUNDARY + b" status=0 limit=no oom_kills=0 tainted=0 before=0 full=\n"
 DONE = b"done " + SECRET + b"\n"
 
 
@@ -116,6 +117,18 @@ def test_a_verdict_in_the_output_is_ignored(tmp_path: Path) -> None:
 def test_a_guest_that_breaks_the_protocol_ends_the_run(tmp_path: Path, line: bytes) -> None:
     with pytest.raises(ProtocolError, match="the guest's init"):
         events_of(tmp_path, lambda guest: guest.say(b"started 1\n" + line))
+
+
+def test_a_line_without_an_end_ends_the_run(tmp_path: Path) -> None:
+    def flood(guest: Guest) -> None:
+        guest.say(b"started 1\n")
+        guest.ends["control"].setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                guest.say(b"x" * 4096)
+
+    with pytest.raises(ProtocolError, match="a line without an end"):
+        events_of(tmp_path, flood)
 
 
 def test_a_guest_that_falls_silent_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,12 @@ from bpfmatrix.vm.protocol import (
     parse,
 )
 
-EXITED = "exited 3 abc status=1 limit=no oom_kills=0 tainted=0 full="
+EXITED = "exited 3 abc status=1 limit=no oom_kills=0 tainted=0 before=0 full="
 
 
 def exited(**changes: str) -> str:
-    values = {"status": "1", "limit": "no", "oom_kills": "0", "tainted": "0", "full": ""}
+    values = {"status": "1", "limit": "no", "oom_kills": "0", "tainted": "0", "before": "0"}
+    values["full"] = ""
     return "exited 3 abc " + " ".join(f"{k}={v}" for k, v in {**values, **changes}.items())
 
 
@@ -47,6 +48,7 @@ def test_what_the_guest_says() -> None:
         (exited(tainted="128"), Exited(3, 1, oops=True)),
         (exited(tainted="12417"), Exited(3, 1, oops=True)),
         (exited(tainted="512"), Exited(3, 1, warned=True)),
+        (exited(tainted="640", before="512"), Exited(3, 1, oops=True)),
         (exited(tainted="12289"), Exited(3, 1)),  # other taints, such as unsigned modules
         (exited(full="/tmp"), Exited(3, 1, full="/tmp")),
     ],
@@ -70,7 +72,7 @@ def test_what_the_guest_never_says(line: str) -> None:
 WORDS = st.sampled_from(
     [
         *("ready", "started", "exited", "done", "1", "3", "-1", "x", "=", "status=0", "limit=no"),
-        *("limit=yes", "status=", "oom_kills=0", "tainted=0", "full="),
+        *("limit=yes", "status=", "oom_kills=0", "tainted=0", "before=0", "full="),
     ]
 )
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bpfmatrix.cli.github import GithubLog
-from bpfmatrix.host.text import command_positions, counted, printable, without_commands
+from bpfmatrix.host.text import command_positions, counted, inert, printable
 from bpfmatrix.results.outcome import GuestRun, Outcome
 from bpfmatrix.session.observer import Observer
 
@@ -88,9 +88,7 @@ def make_console(stderr: bool = False, raw: bool = False) -> SafeConsole:
 
 def say(text: str = "", *, stderr: bool = False) -> None:
     """Print a line that may have texts of others in it, such as names of files and packages."""
-    print(
-        without_commands(printable(text)), file=sys.stderr if stderr else sys.stdout, flush=stderr
-    )
+    print(inert(text), file=sys.stderr if stderr else sys.stdout, flush=stderr)
 
 
 def say_json(data: Any) -> None:

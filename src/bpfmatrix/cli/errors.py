@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 
 from bpfmatrix.cli.standard_streams import BROKEN_PIPE, forgiving_streams, output_error
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host.faults import explained
-from bpfmatrix.host.text import printable, without_commands
 
 __all__ = ["exit_status_of", "exit_with_message", "print_error"]
 
@@ -25,8 +23,9 @@ def print_error(error: BpfmatrixError) -> None:
 
 
 def _print(text: str) -> None:
-    safe = without_commands(printable(text))
-    print(safe.encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
+    from bpfmatrix.host.text import inert  # noqa: PLC0415 - off the start-up path
+
+    print(inert(text).encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -59,7 +58,7 @@ def exit_status_of(command: Callable[[], int | None]) -> int:
         if unwritten := output_error():
             if unwritten.what:
                 print_error(unwritten)
-                return status or unwritten.exit_status
+                return unwritten.exit_status if status in (0, BROKEN_PIPE) else status
             return unwritten.exit_status
     return status
 
@@ -70,6 +69,8 @@ def _status(error: Exception) -> int | None:
         raise KeyboardInterrupt from error
     if isinstance(error, BrokenPipeError) and error.filename is None:
         return BROKEN_PIPE
+    from bpfmatrix.host.faults import explained  # noqa: PLC0415 - off the start-up path
+
     known = explained(error)
     if known is None:
         return None

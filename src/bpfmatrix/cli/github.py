@@ -8,7 +8,7 @@ import os
 
 from rich.console import Console
 
-from bpfmatrix.host.text import printable, without_commands
+from bpfmatrix.host.text import inert
 
 __all__ = ["GithubLog"]
 
@@ -40,12 +40,7 @@ class GithubLog:
 
     def _command(self, name: str, data: str) -> None:
         # A workflow command is one line. GitHub's runner decodes these three escape sequences.
-        text = (
-            without_commands(printable(data))
-            .replace("%", "%25")
-            .replace("\r", "%0D")
-            .replace("\n", "%0A")
-        )
+        text = inert(data).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
         # Not by `print`, which lets no commands pass.
         self._console.file.write(f"::{name}::{text}\n")
         self._console.file.flush()

@@ -12,7 +12,7 @@ from typing import BinaryIO, TextIO
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
-from bpfmatrix.host.text import printable, without_commands
+from bpfmatrix.host.text import inert
 
 __all__ = ["SafeWriter", "show"]
 
@@ -38,7 +38,8 @@ class SafeWriter:
         """Write the lines that the next bytes complete."""
         self._line += self._decoder.decode(data)
         if len(self._line) > _LINE_CHARACTERS:
-            self.close()
+            self._write(self._line)
+            self._line = ""
             return
         # Only whole lines: a command may come in two pieces.
         whole, newline, self._line = self._line.rpartition("\n")
@@ -46,11 +47,12 @@ class SafeWriter:
 
     def close(self) -> None:
         """Write a last line without an end."""
+        self._line += self._decoder.decode(b"", final=True)
         self._write(self._line)
         self._line = ""
 
     def _write(self, text: str) -> None:
-        self._output.write(without_commands(printable(text)))
+        self._output.write(inert(text))
         self._output.flush()
 
 

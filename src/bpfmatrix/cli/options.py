@@ -341,7 +341,7 @@ FORMAT = _text(
 OUTPUT = _value("output", "FILE", "The file to write. Default: a file in .bpfmatrix.", Path, "o")
 RAW = _flag(
     "raw",
-    "Print what tests and kernels say with its commands for terminals and CI systems.",
+    "Print what tests and kernels say as it is, with escape sequences and commands for CI.",
 )
 JSON = _flag("json", "Print JSON.")
 TEST = _text("test", "NAME", "Print the output of this test binary, not the kernel's console.")

@@ -95,7 +95,8 @@ class _MachineSettings(_Model):
     always fails the test."""
     isolation: Literal["kernel", "test"] = "kernel"
     """`kernel`: all test binaries run in one guest, one after another, and what a binary leaves
-    behind is removed before the next one begins. `test`: each has a guest of its own."""
+    behind is removed before the next one begins. `test`: each has a guest of its own. `verify` uses
+    one guest."""
 
 
 class Defaults(_MachineSettings):

@@ -5,7 +5,6 @@ copy of the kernel's ELF file with these names as its symbol table. With that, g
 functions and name those of a call trace; it knows no source, no lines and no variables.
 """
 
-import asyncio
 import dataclasses
 import re
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from bpfmatrix.config.project import Project
 from bpfmatrix.debug import symbol_table
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
+from bpfmatrix.host import event_loop
 from bpfmatrix.kernels.symbols import Symbols, debug_info
 from bpfmatrix.kernels.symbols.elf import Symbol
 from bpfmatrix.payload.model import Payload
@@ -58,7 +58,7 @@ def _read(project: Project, prepared: Prepared) -> list[Symbol]:
     )
     with tempfile.TemporaryDirectory() as folder:
         workload = _KallsymsWorkload(prepared.payload, Path(folder))
-        text = asyncio.run(run_prepared(project, prepared, workload, Observer()))
+        text = event_loop.run(run_prepared(project, prepared, workload, Observer()))
     found = parse(text)
     if not found:
         raise KernelUnavailableError(

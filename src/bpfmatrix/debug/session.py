@@ -25,7 +25,7 @@ from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.debug.options import DebugOptions
 from bpfmatrix.debug.stub_socket import TCP_WARNING, StubSocket, listening
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.host import locks
+from bpfmatrix.host import event_loop, locks
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import symbols
 from bpfmatrix.kernels.symbols import Symbols
@@ -87,7 +87,7 @@ def debug(
         shown = _WithoutInterrupted(observer)
         work = SuiteWork(project, prepared, commands, tests, shown, folder, "invoke debug")
         session = _DebugSession(project, prepared, options, gdb, breakpoints, observer, work)
-        return asyncio.run(session.run(stub))
+        return event_loop.run(session.run(stub))
 
 
 @contextlib.contextmanager

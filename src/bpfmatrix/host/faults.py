@@ -22,8 +22,8 @@ __all__ = ["as_errors", "explained", "naming"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-# A file where a folder should be, or the other way round. (A file that is missing is a mistake of
-# ours, where it was not asked for by a user.)
+# A file where a folder should be, or the other way round. (A missing file that no user named is a
+# mistake of bpfmatrix.)
 _CLASHES = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY)
 _NAME_CHARACTERS = 120
 _LITTLE_BYTES = 1 << 30
@@ -127,7 +127,7 @@ def _name(error: OSError) -> str:
 
 
 def _full_place() -> str:
-    """Return what was probably written to: of the folders that are, the one with the least space.
+    """Return what was probably written to: of the folders that exist, the one with the least space.
 
     The file that filled the disk is no longer there, mostly.
     """

@@ -1,4 +1,4 @@
-"""Whether a file still has the content that it had: by its checksum, or for nothing.
+"""Whether a file's content is unchanged: by its checksum, or by its identity, unread.
 
 A checksum is kept with the `Identity` that the file had when it was read. Every write changes the
 identity, since no program can set a file's change time (`st_ctime`; utime(2) sets it to now). So a

@@ -22,7 +22,7 @@ _FORMAT = "format"
 def write(path: Path, data: Mapping[str, Any], format: int = 1) -> None:
     """Write a record into a folder that is there; OSError if that fails.
 
-    `data` is what JSON can represent, without the keys `format` and `checksum`. To be given another
+    `data` is what JSON can represent, without the keys `format` and `checksum`. Increase
     `format` when the meaning of the data changes.
     """
     whole = {_FORMAT: format, **data}

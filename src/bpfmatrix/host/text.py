@@ -1,12 +1,12 @@
 """Texts of messages: a number and its noun, and texts of others made safe to print.
 
 What a guest, a kernel, a package or a file name says is data. `printable` makes it safe for a
-terminal, and `without_commands` for the log of a CI system, which reads commands out of it.
+terminal, and `inert` also for the log of a CI system, which reads commands out of it.
 """
 
 import re
 
-__all__ = ["command_positions", "counted", "printable", "without_commands"]
+__all__ = ["command_positions", "counted", "inert", "printable", "without_commands"]
 
 # Escape sequences of a terminal: strings up to their end, such as window titles (OSC, DCS, SOS, PM,
 # APC), control sequences such as colours (CSI), and the two-character ones. ECMA-48, sections 5.4
@@ -32,7 +32,8 @@ _COMMANDS = re.compile(
     re.MULTILINE,
 )
 # GitLab folds the lines between two of these (GitLab, "Custom collapsible sections"), and so does
-# Travis. With the escape sequence behind them removed they do nothing, but they say so.
+# Travis. GitLab needs the escape sequence behind them, which `printable` removes; they are taken
+# apart all the same.
 _SECTIONS = re.compile(r"^\s*(section)_(?:start|end):\d+:|^\s*(travis)_fold:", re.MULTILINE)
 
 
@@ -49,6 +50,11 @@ def printable(text: str) -> str:
     """
     text = _ESCAPES.sub("", text).replace("\r\n", "\n")
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def inert(text: str) -> str:
+    """Return a text that is safe to print in a terminal, and in the log of a CI system."""
+    return without_commands(printable(text))
 
 
 def without_commands(text: str) -> str:

@@ -15,9 +15,9 @@ __all__ = ["ID_FILE", "MOUNT_POINT", "Executable", "Payload"]
 MOUNT_POINT = PurePosixPath("/payload")
 OBJECTS_FOLDER = "ebpf"
 ID_FILE = ".id"  # read by guest/init
-# The file of the kernel's console, beside the logs of tests.
-_CONSOLE_LOG = "console.log"
-# NAME_MAX of Linux; and a path must be shorter than PATH_MAX below each mount point and folder.
+# The files of the guests' consoles, beside the logs of tests.
+_CONSOLE_LOG = re.compile(r"console(-\d+)?\.log")
+# NAME_MAX of Linux; and half of PATH_MAX, as the payload is also unpacked below other folders.
 _NAME_BYTES = 255
 _PATH_CHARACTERS = 2000
 
@@ -123,9 +123,13 @@ class Payload:
 def _require_test_name(test: Executable) -> None:
     """PayloadError if a result, or the files with a test's logs, can't have the test's name."""
     path, name = test.path, test.name
-    if not name or _CONSOLE_LOG in (f"{name}.log", path.name):
-        what = f"its output would be in {_CONSOLE_LOG}, which is the kernel's" if name else ""
-        raise PayloadError(f"{path} can't be a test: {what or 'it has no name'}", "Rename it.")
+    if not name:
+        raise PayloadError(f"{path} can't be a test: it has no name", "Rename it.")
+    if _CONSOLE_LOG.fullmatch(f"{name}.log") or _CONSOLE_LOG.fullmatch(path.name):
+        raise PayloadError(
+            f"{path} can't be a test: its output would be in {name}.log, which is the kernel's",
+            "Rename it.",
+        )
     if len(os.fsencode(name)) > _NAME_BYTES - len(".log"):
         raise PayloadError(
             f"the test {path.name[:40]}... has a name of {len(os.fsencode(path.name))} bytes, "

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["WarningCollector"]
 
 _UNSEEN = "WARNING: the kernel is tainted by a warning that its console does not show"
-# So that a kernel that never stops to complain does not fill the results.
+# A kernel that never stops complaining must not fill the results.
 _KEPT = 100
 
 
@@ -26,7 +26,7 @@ class WarningCollector:
         self._expected = Expectations.of(kernel.expect, version)
         self._scanner: ReportScanner | None = None
         self._found: list[KernelWarning] = []
-        self._tainted = False
+        self._seen = 0
 
     def feed(self, console: bytes, during: str) -> None:
         """Take what the kernel printed while `during` ran."""
@@ -40,20 +40,20 @@ class WarningCollector:
             self._add(report.title, report.lines, report.during)
 
     def see_taint(self, warned: bool, during: str) -> None:
-        """Take whether the kernel is tainted by a warning, after `during` has ended.
+        """Take whether a warning tainted the kernel while `during` ran, which has ended now.
 
-        The first time that it is, and the console has no warning, one is added: a process that is
-        root can silence the console.
+        If the console has no warning of that time, one is added: a process that is root can silence
+        the console.
         """
         self._flush()
-        if warned and not self._tainted and not self._found:
+        if warned and len(self._found) == self._seen:
             self._add(_UNSEEN, (_UNSEEN,), during)
-        self._tainted = warned
+        self._seen = len(self._found)
 
     def close(self) -> tuple[KernelWarning, ...]:
         """Return all of them, in their order; none if they are to be ignored."""
         self._flush()
-        return () if self._policy == "ignore" else tuple(self._found[:_KEPT])
+        return () if self._policy == "ignore" else tuple(self._found)
 
     def failure(self) -> str:
         """Return why these warnings make the run fail; empty if they do not."""
@@ -67,4 +67,6 @@ class WarningCollector:
             self._add(report.title, report.lines, report.during)
 
     def _add(self, title: str, lines: tuple[str, ...], during: str) -> None:
-        self._found.append(KernelWarning(title, lines, during, self._expected.of_warning(title)))
+        if len(self._found) < _KEPT:
+            expected = self._expected.of_warning(title)
+            self._found.append(KernelWarning(title, lines, during, expected))

@@ -88,8 +88,9 @@ async def _run(
         failure = BpfmatrixError(f"{id}: the guest did not become ready: {error}")
     else:
         return None
-    workload.begin(kernel)
-    workload.keep(workload.unprepared(kernel, str(failure)), Observer())
+    with contextlib.suppress(BpfmatrixError):  # such as a full disk, which `failure` may be too
+        workload.begin(kernel)
+        workload.keep(workload.unprepared(kernel, str(failure)), Observer())
     return failure
 
 

@@ -28,7 +28,16 @@ from bpfmatrix.suite.fingerprint import fingerprint
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.recorder import Recorder
 from bpfmatrix.vm.machine import MachineEndedError
-from bpfmatrix.vm.protocol import CorePart, Exited, Left, Output, Started, TestCommand
+from bpfmatrix.vm.protocol import (
+    CorePart,
+    Exited,
+    GuestError,
+    Left,
+    Output,
+    ProtocolError,
+    Started,
+    TestCommand,
+)
 
 __all__ = ["SuiteWork", "SuiteWorkload", "test_commands"]
 
@@ -126,7 +135,7 @@ class SuiteWork(Work[KernelRun]):
         self._oopsed = False
         """Whether the kernel of any guest had an oops."""
         self._console, self._console_bytes = self.console, 0
-        """The console of the guest that ended early, or else of the last one."""
+        """The console of the first guest that ended early or had an oops, or else the last one."""
         self._core_files = CoreFiles(folder)
         self._expected = Expectations.of(prepared.kernel.expect, prepared.image.version)
         limit = limit_name or ("--timeout" if options.test_seconds else "timeout.test")
@@ -149,7 +158,7 @@ class SuiteWork(Work[KernelRun]):
         job = self._prepared.job([command for _, command in commands])
         console.take()  # what the kernel printed while it booted
         self._oops, running = False, ""
-        if not self._failure:
+        if not (self._failure or self._oopsed):
             self._console, self._console_bytes = entered.console, _size(entered.console)
         try:
             async for event in entered.machine.run(job):
@@ -177,6 +186,10 @@ class SuiteWork(Work[KernelRun]):
             if not self._isolated:
                 raise
             await self.fail(Outcome(ended.kind), ended.reason)
+        except ProtocolError as error:
+            if not self._isolated or isinstance(error, GuestError):
+                raise
+            await self.fail(Outcome.LOST, str(error))
         finally:
             self._warnings.feed(console.take(), running)
 

@@ -16,6 +16,8 @@ __all__ = ["Console"]
 # How much is kept, so that a kernel that floods its console fills neither the disk nor the memory.
 _KEPT_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 16
+# A kernel that floods its console must not keep the event loop; the rest is read in its next turn.
+_READS_AT_ONCE = 64
 
 
 class Console:
@@ -51,7 +53,9 @@ class Console:
             return ""
 
     def _read(self) -> None:
-        while self._file is not None:
+        for _ in range(_READS_AT_ONCE):
+            if self._file is None:
+                return
             try:
                 data = self._socket.recv(_CHUNK_BYTES)
             except BlockingIOError:

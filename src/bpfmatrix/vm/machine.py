@@ -47,7 +47,7 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 # How much longer than the limit of a test the host waits for the guest's report: the guest first
 # sends SIGQUIT, later SIGKILL, and may be slow.
 _GRACE_SECONDS = 15.0
-# If core files are kept, the guest also waits for them (`patience` in guest/init).
+# If core files are kept, the guest also waits for them (`end_processes` in guest/init).
 _CORE_SECONDS = 20.0
 _CHUNK_BYTES = 1 << 16
 # How long to wait for the last bytes on the channels of a QEMU that has ended.
@@ -234,7 +234,11 @@ class Machine:
 
     async def _control_events(self) -> AsyncIterator[Event]:
         """Yield the events of the control port until it is closed."""
-        while line := await self._channels.control.readline():
+        while True:
+            try:
+                line = await self._channels.control.readline()
+            except ValueError:  # longer than the limit of asyncio's streams, 64 KiB
+                raise ProtocolError("the guest wrote a line without an end") from None
             if not line.endswith(b"\n"):
                 return
             yield parse(line.decode(errors="replace").strip())

@@ -224,7 +224,7 @@ class Exited:
     oops: bool = False
     """Whether the kernel had an oops, in this test or in an earlier one."""
     warned: bool = False
-    """Whether the kernel printed a warning (WARN) since it was booted."""
+    """Whether the kernel was tainted by a warning (WARN) while it ran, and was not before."""
     full: str = ""
     """The mount point of a file system of the guest that was full when the test failed, or `""`."""
     core_files: int = 0
@@ -298,14 +298,14 @@ def parse(line: str) -> Event:
                 return Started(int(id))
             case ["exited", id, secret, *pairs]:
                 values = dict(pair.split("=", 1) for pair in pairs)
-                taint = int(values["tainted"])
+                taint, before = int(values["tainted"]), int(values["before"])
                 return Exited(
                     int(id),
                     status=int(values["status"]),
                     limit=values["limit"] == "yes",
                     oom_kills=int(values["oom_kills"]),
                     oops=bool(taint & _TAINT_DIED),
-                    warned=bool(taint & _TAINT_WARNED),
+                    warned=bool(taint & ~before & _TAINT_WARNED),
                     full=values["full"],
                     core_files=int(values.get("cores", "0")),
                     secret=secret.encode(),

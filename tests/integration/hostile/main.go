@@ -33,6 +33,7 @@ const (
 	mountPoint = "/tmp/a mounted folder"
 	netns      = "/run/netns/left"
 	kprobes    = "/sys/kernel/tracing/kprobe_events"
+	uprobes    = "/sys/kernel/tracing/uprobe_events"
 	marker     = "the-one-that-survives"
 )
 
@@ -67,7 +68,7 @@ func program(kind ebpf.ProgramType, verdict int32) *ebpf.Program {
 func leave() error {
 	steps := []func() error{
 		leaveProcesses, leaveMount, leaveNetwork, leavePins, leaveCgroupPrograms, leaveDevicePrograms,
-		func() error { return os.WriteFile(kprobes, []byte("p:left/open do_sys_openat2\n"), 0o600) },
+		leaveFlowDissector, leaveProbes,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -142,7 +143,7 @@ func leavePins() error {
 
 // leaveCgroupPrograms attaches programs without links, which would end with this process.
 func leaveCgroupPrograms() error {
-	for _, place := range []string{cgroupRoot, cgroupRoot + "/bpfmatrix"} {
+	for _, place := range []string{cgroupRoot, cgroupRoot + "/bpfmatrix", cgroupRoot + "/left/inner"} {
 		cgroup := must(os.Open(place))
 		err := link.RawAttachProgram(link.RawAttachProgramOptions{
 			Target:  int(cgroup.Fd()),
@@ -165,6 +166,12 @@ func leaveDevicePrograms() error {
 		return fmt.Errorf("XDP: %w", err)
 	}
 	index := device.Attrs().Index
+	tcx := link.RawAttachProgram(link.RawAttachProgramOptions{
+		Target: index, Program: program(ebpf.SchedCLS, 0), Attach: ebpf.AttachTCXIngress,
+	})
+	if tcx != nil && !errors.Is(tcx, unix.EINVAL) { // as kernels before 6.6 answer
+		return fmt.Errorf("tcx: %w", tcx)
+	}
 	clsact := &netlink.GenericQdisc{
 		QdiscAttrs: netlink.QdiscAttrs{
 			LinkIndex: index,
@@ -187,6 +194,30 @@ func leaveDevicePrograms() error {
 		Name:         "left",
 		DirectAction: true,
 	})
+}
+
+// leaveFlowDissector attaches a program to the network namespace of this process.
+func leaveFlowDissector() error {
+	const bpfOK = 0
+	return link.RawAttachProgram(link.RawAttachProgramOptions{
+		Program: program(ebpf.FlowDissector, bpfOK),
+		Attach:  ebpf.AttachFlowDissector,
+	})
+}
+
+// leaveProbes makes events of tracefs for a function of the kernel, which is enabled, and for a place
+// in this program.
+func leaveProbes() error {
+	own := fmt.Sprintf("p:left/own %s:0x1000\n", must(os.Executable()))
+	for path, text := range map[string]string{
+		kprobes: "p:left/open do_sys_openat2\n",
+		uprobes: own,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return os.WriteFile("/sys/kernel/tracing/events/left/open/enable", []byte("1"), 0o600)
 }
 
 // check looks for what leave leaves behind; what ends a moment after its process gets that moment.
@@ -220,8 +251,10 @@ func leftovers() []string {
 			found = append(found, "a mount: "+place)
 		}
 	}
-	if probes := must(os.ReadFile(kprobes)); len(probes) > 0 {
-		found = append(found, "a probe: "+string(probes))
+	for _, path := range []string{kprobes, uprobes} {
+		if probes := must(os.ReadFile(path)); len(probes) > 0 {
+			found = append(found, "a probe: "+string(probes))
+		}
 	}
 	if _, err := netlink.LinkByName("left0"); err == nil {
 		found = append(found, "a network device")
@@ -252,7 +285,7 @@ func forge() error {
 		return err
 	}
 	boundary := strings.Repeat("0", 32)
-	fields := "status=0 limit=no oom_kills=0 tainted=0 full= cores=0"
+	fields := "status=0 limit=no oom_kills=0 tainted=0 before=0 full= cores=0"
 	lines := fmt.Sprintf("exited 1 %s %s\nexited 1 %s\ndone %s\n", boundary, fields, fields, boundary)
 	if _, err := unix.Write(port, []byte(lines)); err != nil {
 		return err

@@ -16,7 +16,7 @@ from invoke.tasks import Task
 from bpfmatrix.cli.errors import exit_status_of
 from bpfmatrix.cli.options import AnyOption, OptionKind
 from bpfmatrix.cli.values import Values, read
-from bpfmatrix.host.text import printable, without_commands
+from bpfmatrix.host.text import inert
 
 __all__ = ["OptionArgument", "OptionTask", "option_task", "progress"]
 
@@ -101,7 +101,7 @@ def progress(text: str, fraction: float | None = None) -> None:
     """Print each new text of a step's progress on standard error; a `Progress`."""
     if _printed[-1:] != [text]:
         _printed.append(text)
-        print(without_commands(printable(text)), file=sys.stderr, flush=True)
+        print(inert(text), file=sys.stderr, flush=True)
 
 
 _printed: list[str] = []

@@ -15,7 +15,7 @@
  * tcx, struct_ops, or to the root cgroup or the network namespace. Modules stay loaded. Files in
  * /tmp, addresses, routes and packet filters are left as they are.
  *
- * The exit status is 0, or 1 if FILE can't be used.
+ * The exit status is 0, or 1 if FILE can't be written or used.
  */
 #include "guest.h"
 
@@ -191,7 +191,7 @@ typedef void visitor(long folder, const char *path, const struct entry *entry);
 /* Calls a visitor for each entry of a folder but `.` and `..`. `path` has space for a name more. */
 static void visit(char *path, visitor *visited)
 {
-	char buffer[4096] __attribute__((aligned(8)));
+	char buffer[1024] __attribute__((aligned(8))); /* this function calls itself by `visited` */
 	unsigned long end = length(path);
 	long folder = open_file(path, O_RDONLY), size;
 
@@ -304,6 +304,17 @@ struct object_info {
 	char name[16];
 };
 
+/* Returns attributes that are all zero, as the kernel requires of those that a command does not
+ * use. An initializer of one member would leave the bytes of the others as they are.
+ */
+static union attributes no_attributes(void)
+{
+	union attributes attributes;
+
+	memset(&attributes, 0, sizeof(attributes));
+	return attributes;
+}
+
 static long bpf(int command, union attributes *attributes)
 {
 	return system_call(SYS_bpf, command, (long)attributes, sizeof(*attributes), 0);
@@ -312,8 +323,9 @@ static long bpf(int command, union attributes *attributes)
 /* Returns the id that comes after `id`, or 0. Linux gives ids in ascending order. */
 static unsigned int next_id(int command, unsigned int id)
 {
-	union attributes attributes = {.object = {.id = id}};
+	union attributes attributes = no_attributes();
 
+	attributes.object.id = id;
 	return bpf(command, &attributes) < 0 ? 0 : attributes.object.next_id;
 }
 
@@ -328,12 +340,14 @@ static unsigned int last_id(int command)
 
 static long object_of(int command, unsigned int id, struct object_info *info)
 {
-	union attributes attributes = {.object = {.id = id}};
-	long file = bpf(command, &attributes);
+	union attributes attributes = no_attributes();
+	long file;
 
+	attributes.object.id = id;
+	file = bpf(command, &attributes);
 	memset(info, 0, sizeof(*info));
 	if (file >= 0) {
-		memset(&attributes, 0, sizeof(attributes));
+		attributes = no_attributes();
 		attributes.info.file = file;
 		attributes.info.size = sizeof(*info);
 		attributes.info.info = (long)info;
@@ -342,23 +356,31 @@ static long object_of(int command, unsigned int id, struct object_info *info)
 	return file;
 }
 
-/* Detaches all programs of an attach type from a target: a cgroup's file, or a network device. */
+/* Detaches all programs of an attach type from a target: the file of a cgroup or of a network
+ * namespace, or the number of a network device.
+ */
 static void detach_all(unsigned int target, unsigned int type)
 {
 	unsigned int ids[64];
-	union attributes query = {
-		.query = {.target = target, .type = type, .ids = (long)ids, .count = 64}};
+	union attributes query = no_attributes();
 
+	query.query.target = target;
+	query.query.type = type;
+	query.query.ids = (long)ids;
+	query.query.count = 64;
 	if (bpf(BPF_PROG_QUERY, &query) < 0)
 		return;
 	for (unsigned int at = 0; at < query.query.count && at < 64; at++) {
 		struct object_info info;
 		long program = object_of(BPF_PROG_GET_FD_BY_ID, ids[at], &info);
-		union attributes detach = {
-			.detach = {.target = target, .program = program, .type = type}};
+		union attributes detach = no_attributes();
 
 		if (program < 0)
 			continue;
+		/* A flow dissector is detached from the network namespace of the caller. */
+		detach.detach.target = type == BPF_FLOW_DISSECTOR ? 0 : target;
+		detach.detach.program = program;
+		detach.detach.type = type;
 		bpf(BPF_PROG_DETACH, &detach);
 		close_file(program);
 	}
@@ -370,10 +392,12 @@ static void unregister_struct_ops(unsigned int after)
 		struct object_info info;
 		long map = object_of(BPF_MAP_GET_FD_BY_ID, after, &info);
 		unsigned int key = 0;
-		union attributes element = {.element = {.map = map, .key = (long)&key}};
+		union attributes element = no_attributes();
 
 		if (map < 0)
 			continue;
+		element.element.map = map;
+		element.element.key = (long)&key;
 		if (info.type == BPF_MAP_TYPE_STRUCT_OPS)
 			bpf(BPF_MAP_DELETE_ELEM, &element);
 		close_file(map);
@@ -524,18 +548,40 @@ static void add_pin(long folder, const char *path, const struct entry *entry)
 	add("p ", entry->name, length(entry->name));
 }
 
-/* sysctls that change by themselves, that do something when they are read, or that init sets. */
+/* sysctls that change by themselves, or that do something when they are read. The host name and the
+ * patterns of core files, which init sets, are noted again before the first test.
+ */
 static const char *const unsteady[] = {
-	"debug/",	   "dev/cdrom/",       "fs/aio-nr",
-	"fs/dentry-state", "fs/file-nr",       "fs/inode-",
-	"fs/mqueue/",	   "fs/quota/",	       "kernel/core_p",
-	"kernel/hostname", "kernel/keys/",     "kernel/ns_last_pid",
-	"kernel/pty/",	   "kernel/random/",   "kernel/sched_domain/",
-	"kernel/seccomp/", "kernel/tainted",   "kernel/unprivileged_userns_apparmor",
-	"net/ipv4/conf/",  "net/ipv4/neigh/",  "net/ipv4/route/",
-	"net/ipv6/conf/",  "net/ipv6/neigh/",  "net/ipv6/route/",
-	"net/netfilter/",  "net/nf_conntrack", "vm/compact",
-	"vm/drop_caches",  "vm/stat_refresh",
+	"debug/",
+	"dev/cdrom/",
+	"fs/aio-nr",
+	"fs/dentry-state",
+	"fs/file-nr",
+	"fs/inode-",
+	"fs/mqueue/",
+	"fs/quota/",
+	"kernel/keys/",
+	"kernel/ns_last_pid",
+	"kernel/perf_cpu_time_max_percent",
+	"kernel/perf_event_max_sample_rate",
+	"kernel/pty/",
+	"kernel/random/",
+	"kernel/sched_domain/",
+	"kernel/seccomp/",
+	"kernel/tainted",
+	"kernel/unprivileged_userns_apparmor",
+	"net/ipv4/conf/",
+	"net/ipv4/neigh/",
+	"net/ipv4/route/",
+	"net/ipv4/tcp_fastopen_key",
+	"net/ipv6/conf/",
+	"net/ipv6/neigh/",
+	"net/ipv6/route/",
+	"net/netfilter/",
+	"net/nf_conntrack",
+	"vm/compact",
+	"vm/drop_caches",
+	"vm/stat_refresh",
 };
 
 static int is_unsteady(const char *name)
@@ -554,6 +600,9 @@ static void add_sysctl(long folder, const char *path, const struct entry *entry)
 
 	if (is_unsteady(name))
 		return;
+	/* Init sets these after the only note of a guest that runs a single test. */
+	if (!compares_all && (begins(name, "kernel/core_p") || begins(name, "kernel/hostname")))
+		return;
 	if (entry->type == TYPE_FOLDER) {
 		visit((char *)path, add_sysctl);
 		return;
@@ -563,6 +612,9 @@ static void add_sysctl(long folder, const char *path, const struct entry *entry)
 		return;
 	while (size && value[size - 1] == '\n')
 		size--;
+	for (long at = 0; at < size; at++)
+		if (value[at] == '\n')
+			value[at] = ' ';
 	append(&found, "s ");
 	append(&found, name);
 	append(&found, " ");
@@ -680,11 +732,24 @@ static char *mount_point(char *line)
 
 static int removed;
 
+/* Tells whether a state has the mount of a line, though perhaps with other options. */
+static int has_mount(const struct text *state, const char *line)
+{
+	/* The mounts come first in a state; the number of a mount is the first word. */
+	for (const char *at = state->bytes; at[0] == 'm'; at++) {
+		if (number_of(at + 2) == number_of(line + 2))
+			return 1;
+		while (*at != '\n')
+			at++;
+	}
+	return 0;
+}
+
 static void remove_mount(char *line)
 {
 	char copy[PATH_BYTES];
 
-	if (line[0] != 'm' || length(line) >= sizeof(copy))
+	if (line[0] != 'm' || length(line) >= sizeof(copy) || has_mount(&noted, line))
 		return;
 	memcpy(copy, line + 2, length(line + 2) + 1);
 	removed |= system_call(SYS_umount2, (long)mount_point(copy), MNT_DETACH, 0, 0) == 0;
@@ -822,12 +887,13 @@ static void detach_programs(unsigned int after, unsigned int maps_after)
 		/* The kernel frees programs a while after their last user has ended. */
 		if (pauses % 64 == 8) {
 			long cgroup = open_file("/sys/fs/cgroup", O_RDONLY);
-			union attributes dissector = {.detach = {.type = BPF_FLOW_DISSECTOR}};
+			long network = open_file("/proc/self/ns/net", O_RDONLY);
 
 			for (int type = 0; type < ATTACH_TYPES; type++)
 				detach_all(cgroup, type);
+			detach_all(network, BPF_FLOW_DISSECTOR);
 			close_file(cgroup);
-			bpf(BPF_PROG_DETACH, &dissector);
+			close_file(network);
 			visit_folder("/sys/class/net", clean_device);
 			unregister_struct_ops(maps_after);
 		}
@@ -838,12 +904,34 @@ static void detach_programs(unsigned int after, unsigned int maps_after)
 	       " is still loaded");
 }
 
-static void remove_probes(const char *path)
+static int is_empty(const char *path)
 {
 	char first[2];
 
-	if (read_file(path, first, sizeof(first)) > 0 && write_file(path, O_TRUNC, "", 0) < 0)
-		report("can't be emptied: ", path, "");
+	return read_file(path, first, sizeof(first)) <= 0;
+}
+
+/* Removes the events that are made by writing to tracefs: probes of the kernel and of processes. */
+static void remove_events(void)
+{
+	static const char *const lists[] = {
+		"/sys/kernel/tracing/kprobe_events",
+		"/sys/kernel/tracing/uprobe_events",
+		"/sys/kernel/tracing/dynamic_events",
+	};
+
+	for (unsigned long at = 0; at < sizeof(lists) / sizeof(*lists); at++) {
+		if (is_empty(lists[at]))
+			continue;
+		/* An event that is enabled can't be removed. */
+		write_file("/sys/kernel/tracing/events/enable", 0, "0", 1);
+		for (int pauses = 0; pauses < PAUSES && !is_empty(lists[at]); pauses++) {
+			write_file(lists[at], O_TRUNC, "", 0);
+			pause();
+		}
+		if (!is_empty(lists[at]))
+			report("events are left in ", lists[at], "");
+	}
 }
 
 static void report_new(char *line)
@@ -855,7 +943,8 @@ static void report_new(char *line)
 	memcpy(copy, line + 2, length(line + 2) + 1);
 	switch (line[0]) {
 	case 'm':
-		report("a mount was added or changed: ", mount_point(copy), "");
+		report(has_mount(&noted, line) ? "a mount was changed: " : "a mount was added: ",
+		       mount_point(copy), "");
 		break;
 	case 'k':
 		report("a kernel module was loaded: ", copy, "");
@@ -882,7 +971,8 @@ static void report_gone(char *line)
 	memcpy(copy, line + 2, length(line + 2) + 1);
 	switch (line[0]) {
 	case 'm':
-		report("a mount was removed or changed: ", mount_point(copy), "");
+		if (!has_mount(&found, line))
+			report("a mount was removed: ", mount_point(copy), "");
 		break;
 	case 'k':
 		report("a kernel module was removed: ", copy, "");
@@ -914,11 +1004,11 @@ static void undo(void)
 	for_each_new(&found, &noted, remove_pin);
 	for_each_new(&found, &noted, remove_device);
 	visit_folder("/run/netns", remove_tree);
+	visit_folder("/host/merged/run/netns", remove_tree); /* with --rootfs */
 	visit_folder("/sys/fs/cgroup", remove_cgroups);
 	reset_controllers();
-	remove_probes("/sys/kernel/tracing/kprobe_events");
-	remove_probes("/sys/kernel/tracing/uprobe_events");
 	detach_programs(number_of(programs + 2), number_of(maps + 2));
+	remove_events();
 }
 
 /* Writes the state as it is now, with two lines at its end: the newest eBPF program and map. */
@@ -928,21 +1018,33 @@ static int note(const char *path)
 	look_at_settings();
 	add_last_id("i ", BPF_PROG_GET_NEXT_ID);
 	add_last_id("i ", BPF_MAP_GET_NEXT_ID);
-	return found.full || write_file(path, O_CREAT | O_TRUNC, found.bytes, found.size);
+	if (found.full)
+		return 1;
+	return write_file(path, O_CREAT | O_TRUNC, found.bytes, found.size) < 0;
+}
+
+/* Reads what note() wrote; returns whether it is whole. */
+static int read_note(const char *path)
+{
+	long size = read_file(path, noted.bytes, sizeof(noted.bytes));
+	int lines = 0;
+
+	if (size <= 0 || noted.bytes[size - 1] != '\n')
+		return 0;
+	noted.size = size;
+	for (const char *at = noted.bytes; *at; at++)
+		lines += at[0] == '\n' && at[1] == 'i';
+	return lines == 2;
 }
 
 int main(int count, char **words)
 {
-	long size;
-
 	if (count < 3)
 		return 1;
 	if (equal(words[1], "note"))
 		return note(words[2]);
-	size = count < 4 ? -1 : read_file(words[2], noted.bytes, sizeof(noted.bytes));
-	if (size <= 0)
+	if (count < 4 || !read_note(words[2]))
 		return 1;
-	noted.size = size;
 	prefix = words[3];
 	compares_all = equal(words[1], "undo");
 	if (compares_all) {
@@ -951,6 +1053,8 @@ int main(int count, char **words)
 		look_at_removable();
 	}
 	look_at_settings();
+	if (found.full)
+		return 1;
 	for_each_new(&found, &noted, report_new);
 	for_each_new(&noted, &found, report_gone);
 	if (compares_all)

@@ -27,7 +27,7 @@ func main() {
 	}
 	secret := strings.Repeat("0123456789abcdef", 2)
 	lie := fmt.Sprintf(
-		"exited %s %s status=0 limit=no oom_kills=0 tainted=0 full= cores=0\ndone %s\n",
+		"exited %s %s status=0 limit=no oom_kills=0 tainted=0 before=0 full= cores=0\ndone %s\n",
 		os.Getenv("SOAK_FORGE_ID"), secret, secret,
 	)
 	init, _, _ := syscall.Syscall(pidfdOpen, 1, 0, 0)
