@@ -147,8 +147,8 @@ class MatrixWorkload(Workload[Run]):
 def _require_room(logs: Path) -> None:
     """OSError if there is no room for the kernel's console.
 
-    The console's reader drops what it can't write, so a full disk would go unnoticed, and a template
-    would be made without its console.
+    The console's reader drops what it can't write. So a full disk would go unnoticed, and a
+    template would be made without its console.
     """
     probe = logs / ".room"
     try:
