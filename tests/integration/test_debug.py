@@ -127,6 +127,8 @@ def waiting(project: ToolProject, *words: str, **more: Any) -> tuple["Popen[str]
 
 def test_gdb_in_another_terminal(project: ToolProject) -> None:
     process, about = waiting(project, "--break", "version_proc_show")
+    # The process is another program until it becomes QEMU.
+    wait_until(lambda: qemus_of(project), "QEMU runs")
     [qemu] = qemus_of(project)
     assert about["port"] is None
     assert Path(about["socket"]).is_socket()
@@ -200,6 +202,8 @@ def with_a_port(project: ToolProject) -> tuple["Popen[str]", int, int]:
         port = free.getsockname()[1]
     process, about = waiting(project, "--port", str(port))
     assert (about["port"], about["socket"]) == (port, None)
+    # The process is another program until it becomes QEMU.
+    wait_until(lambda: qemus_of(project), "QEMU runs")
     [qemu] = qemus_of(project)
     monitor(("127.0.0.1", port), "info status")  # QEMU has set itself up
     return process, qemu, port
