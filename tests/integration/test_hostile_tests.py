@@ -202,8 +202,9 @@ def test_each_executable_can_have_a_guest_of_its_own(project: ToolProject) -> No
     assert done.status == 1
 
 
-@pytest.mark.parametrize("kernel", ["5.10", "7.3"])
-@pytest.mark.parametrize("after", ["exit 1", "exit 0", WAITS])
+@pytest.mark.parametrize(
+    ("kernel", "after"), [("5.10", "exit 1"), ("6.1", "exit 0"), ("7.3", WAITS)]
+)
 def test_a_forged_verdict_makes_the_run_lost(
     project: ToolProject, hostile: Path, kernel: str, after: str
 ) -> None:
@@ -259,7 +260,6 @@ def test_a_hung_task_is_reported(project: ToolProject) -> None:
 @pytest.mark.parametrize(
     ("policy", "expected", "outcome", "reported"),
     [
-        ("report", None, Outcome.PASSED, True),
         ("ignore", None, Outcome.PASSED, False),
         ("fail", None, Outcome.FAILED, True),
         ("fail", "*soft lockup*", Outcome.PASSED, True),
