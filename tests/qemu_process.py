@@ -1,5 +1,6 @@
 """What the host's kernel knows of a running QEMU: its sockets, and its filters of system calls."""
 
+import contextlib
 import socket
 import sys
 from pathlib import Path
@@ -42,5 +43,8 @@ def named_sockets(pid: int) -> list[str]:
 
 def _inodes(pid: int) -> set[str]:
     """Return the inode numbers of the sockets that a process has."""
-    links = (str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir())
+    links = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a QEMU that starts closes descriptors
+            links.append(str(path.readlink()))
     return {link[8:-1] for link in links if link.startswith("socket:[")}

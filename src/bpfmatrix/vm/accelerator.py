@@ -21,8 +21,8 @@ from bpfmatrix.vm import sandbox
 
 __all__ = ["Accelerator", "choose"]
 
-# Where KVM works, the guest below takes some 0.1 s. On a virtual machine on which kernels hang under
-# KVM, it took 4.9 s or more, when it came to its end at all.
+# Where KVM works, the guest below takes some 0.1 s. On a virtual machine on which kernels hang
+# under KVM, it took 4.9 s or more, when it came to its end at all.
 _PROBE_SECONDS = 2.0
 # The architectures that the guest below can probe.
 _PROBED = (X86_64.name,)
