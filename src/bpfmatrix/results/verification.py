@@ -127,6 +127,10 @@ class ProgramResult:
     """The name of the C function."""
     outcome: Outcome
     """`passed` (loaded), `failed`, `skipped`, `timeout`, `panic`, `lost` or `error`."""
+    loader: str = ""
+    """The loader that was asked: `libbpf`, `cilium-ebpf` or `aya`; empty in files of older versions."""
+    preset: str = ""
+    """The preset of the object (`presets` in kernels.yaml); empty if it has none."""
     section: str = ""
     """The name of the program's ELF section."""
     type: str = ""
