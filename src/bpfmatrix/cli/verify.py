@@ -143,7 +143,7 @@ def _print_annotated(
     path = project.root / result.log if result.log else None
     if path is None or not path.is_file():
         return False
-    lines = details.lines.get((result.object, result.program), [])
+    lines = details.lines.get(result.key, [])
     folder = (project.root / result.object).parent
     count = result.statistics.program_instructions
     with path.open(encoding="utf-8", errors="replace") as log:

@@ -17,7 +17,7 @@ from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
 from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import FINE, Outcome
-from bpfmatrix.results.verification import Code, Verification, verdict
+from bpfmatrix.results.verification import Code, ProgramKey, Verification, verdict
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepared_facts
 from bpfmatrix.session.kernel_warnings import WarningCollector
 from bpfmatrix.session.observer import Observer
@@ -45,10 +45,10 @@ _ENDED = {
 class Details:
     """What is known right after a verification, but not kept in its file."""
 
-    lines: dict[tuple[str, str], list[LineInfo]] = field(default_factory=dict)
-    """The source lines in the BTF of programs, by object and program."""
-    left_out: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Why a program that should have a log has none, by object and program."""
+    lines: dict[ProgramKey, list[LineInfo]] = field(default_factory=dict)
+    """The source lines in the BTF of programs."""
+    left_out: dict[ProgramKey, str] = field(default_factory=dict)
+    """Why a program that should have a log has none."""
 
 
 class VerifyWorkload(MatrixWorkload[Verification]):
@@ -192,7 +192,7 @@ class VerifyWork(Work[Verification]):
     def _skip_too_old(self) -> None:
         while self._too_old:
             place, reason = self._too_old.popitem()
-            self._collector.skip(self._plan.by_place[place], reason)
+            self._collector.skip(place, reason)
 
     def _close_loader(self, group: ObjectGroup, exited: Exited) -> None:
         """Take the end of a loader: programs of its group without a result get one."""
@@ -212,8 +212,7 @@ class VerifyWork(Work[Verification]):
             reason = "the loader reported no result for this program"
         if messages and exited.status != 0:
             reason = f"{reason}: {messages[0]}"
-        objects = [self._plan.by_place[place] for place in group.places]
-        self._collector.abandon(outcome, Code.LOADER_CRASHED, reason, objects)
+        self._collector.abandon(outcome, Code.LOADER_CRASHED, reason, group.places)
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """See Work."""
