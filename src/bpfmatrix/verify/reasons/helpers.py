@@ -48,5 +48,5 @@ _NAMES = _ALL.split()
 
 
 def helper_name(number: int) -> str:
-    """Return the name of a helper, such as `bpf_loop`; `helper 4711` if no kernel has it."""
-    return f"bpf_{_NAMES[number - 1]}" if 0 < number <= len(_NAMES) else f"helper {number}"
+    """Return the name of a helper, such as `bpf_loop`; empty if no kernel has one of this number."""
+    return f"bpf_{_NAMES[number - 1]}" if 0 < number <= len(_NAMES) else ""

@@ -45,9 +45,9 @@ def object_btf() -> Reason:
 
 def helper(number: int) -> Reason:
     """Return the reason of a program that calls a helper which the kernel does not have."""
-    return Reason(
-        Code.UNSUPPORTED_HELPER, f"this kernel has no helper {helper_name(number)} ({number})"
-    )
+    name = helper_name(number)
+    what = f"helper {name} ({number})" if name else f"helper of the number {number}"
+    return Reason(Code.UNSUPPORTED_HELPER, f"this kernel has no {what}")
 
 
 def kfunc(name: str, kernel: KernelFacts) -> Reason:
