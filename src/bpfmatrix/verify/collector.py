@@ -220,6 +220,7 @@ class Collector:
         Programs that it was loading have this outcome and code; the others were not run. `objects`
         are those that the loader was given, by default all of them.
         """
+        untried = Outcome.INTERRUPTED if outcome is Outcome.INTERRUPTED else Outcome.ERROR
         for object in objects if objects is not None else self._objects.values():
             opening = (object.name, "") in self._started
             begun = any((object.name, program) in self._started for program in object.programs)
@@ -229,7 +230,7 @@ class Collector:
                 else:
                     not_run = f"not run: {reason}"
                     result = ProgramResult(
-                        object.name, program, Outcome.ERROR, code=Code.NOT_RUN, reason=not_run
+                        object.name, program, untried, code=Code.NOT_RUN, reason=not_run
                     )
                 self._add(result)
 
