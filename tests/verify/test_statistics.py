@@ -28,7 +28,7 @@ def test_the_lines_of_a_log_are_read(log: str) -> None:
         "translated_bytes": 320,
         "jited_bytes": 188,
         "memory_bytes": 4096,
-        "calls": [[1], [], []],
+        "calls": [[1], None, []],
     }
     assert read_statistics(event, log) == Statistics(
         66, 4, 1000000, 3, 2, 1, 20, 40, 320, 188, 4096

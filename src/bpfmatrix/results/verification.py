@@ -51,6 +51,7 @@ __all__ = [
     "MapResult",
     "ProgramKey",
     "ProgramResult",
+    "RefusedObject",
     "Statistics",
     "Verification",
     "exit_status",
@@ -205,11 +206,26 @@ class MapResult:
 
 
 @dataclass(frozen=True)
+class RefusedObject:
+    """A file that was named, or is in a folder that was, and that no loader was given."""
+
+    object: str
+    """The path of the file, as the user gave it."""
+    reason: str
+    """Why it can't be loaded, such as `no eBPF program: it has maps only`."""
+    advice: str = ""
+    """What to do about it; empty if there is nothing to say."""
+    code: Code = Code.BAD_OBJECT
+
+
+@dataclass(frozen=True)
 class Verification(GuestRun):
     """The result of loading all programs on one kernel."""
 
     programs: tuple[ProgramResult, ...] = ()
     maps: tuple[MapResult, ...] = ()
+    refused: tuple[RefusedObject, ...] = ()
+    """The files that are no eBPF objects with programs. They are the same for all kernels."""
     schema: int = SCHEMA
 
 
@@ -231,7 +247,12 @@ def verdict(programs: Iterable[ProgramResult]) -> tuple[Outcome, str]:
 
 
 def exit_status(verifications: Iterable[Verification]) -> int:
-    """Return 0 if a kernel passed and every other one passed or was skipped, else 1."""
+    """Return 0 if a kernel passed and every other one passed or was skipped, else 1.
+
+    It is 2 if all is well but for files that are no eBPF objects.
+    """
+    verifications = list(verifications)
     outcomes = [one.outcome for one in verifications]
-    fine = Outcome.PASSED in outcomes and all(outcome in FINE for outcome in outcomes)
-    return 0 if fine else 1
+    if Outcome.PASSED not in outcomes or any(outcome not in FINE for outcome in outcomes):
+        return 1
+    return 2 if any(one.refused for one in verifications) else 0

@@ -311,6 +311,7 @@ class Collector:
         are those of the objects that the loader was given, by default all of them.
         """
         began, not_run = Reason(code, reason), Reason(Code.NOT_RUN, f"not run: {reason}")
+        untried = Outcome.INTERRUPTED if outcome is Outcome.INTERRUPTED else Outcome.ERROR
         for place in places if places is not None else self._objects:
             programs = self._objects[place].programs
             opening = (place, "") in self._started
@@ -319,7 +320,7 @@ class Collector:
                 if (place, program) in self._started or (opening and not begun):
                     self._add_one(place, program, outcome, began)
                 else:
-                    self._add_one(place, program, Outcome.ERROR, not_run)
+                    self._add_one(place, program, untried, not_run)
 
 
 def _text(value: object) -> str:

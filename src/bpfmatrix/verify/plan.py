@@ -1,6 +1,6 @@
 """What `invoke verify` gives to a guest: the loader, the objects, and the loader's options.
 
-`LoadPlan.make` reads the objects, and refuses those that no kernel can load. `LoadPlan.commands`
+`LoadPlan.make` reads the objects, and sets those apart that no kernel can load. `LoadPlan.commands`
 returns the commands for one kernel, and `LoadPlan.too_old` the objects that it is too old for. In
 the guest, the objects are numbered, so that their own names may be anything.
 """
@@ -15,7 +15,8 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError, suggestion
 from bpfmatrix.host.versions import numbers
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
-from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect
+from bpfmatrix.results.verification import RefusedObject
+from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect_all
 from bpfmatrix.verify.options import VerifyOptions
 
 __all__ = ["IGNORE_REQUIREMENTS", "LoadPlan", "ObjectGroup"]
@@ -57,15 +58,18 @@ class LoadPlan:
     """The object files on the host, by their places."""
     env: Mapping[str, str] = field(default_factory=dict)
     """The loader's environment variables."""
+    refused: tuple[RefusedObject, ...] = ()
+    """The files that no loader can be given."""
 
     @classmethod
     def make(
         cls, project: Project, objects: Sequence[ObjectFile], options: VerifyOptions
     ) -> "LoadPlan":
-        """Read the objects; UsageError if one can't be loaded, or an option names nothing."""
+        """Read the objects; UsageError if none can be loaded, or an option names nothing."""
+        whole, refused = inspect_all(objects)
         read = [
-            _ReadObject(one, inspect(one.path, one.name), f"{_FOLDER}/{number}.o")
-            for number, one in enumerate(objects, start=1)
+            _ReadObject(one, contents, f"{_FOLDER}/{number}.o")
+            for number, (one, contents) in enumerate(whole, start=1)
         ]
         _check_names(read, options)
         ignored = _ignored(project)
@@ -98,6 +102,7 @@ class LoadPlan:
             requires,
             files,
             env,
+            tuple(refused),
         )
 
     def payload(self, loader: Path) -> Payload:

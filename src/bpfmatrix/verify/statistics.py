@@ -77,7 +77,7 @@ def _count(value: Any) -> int:
     return value
 
 
-def deepest_stack(depths: Sequence[int], calls: Sequence[Sequence[int]]) -> int | None:
+def deepest_stack(depths: Sequence[int], calls: Sequence[Sequence[int] | None]) -> int | None:
     """Return the bytes of stack that the deepest chain of calls uses; None if no depth is known.
 
     `depths` are the bytes of each function, in the order of the code, and `calls` the numbers of
@@ -93,7 +93,7 @@ def deepest_stack(depths: Sequence[int], calls: Sequence[Sequence[int]]) -> int 
     path, walking = [0], {0}
     while path:
         number = path[-1]
-        callees = [one for one in calls[number] if 0 <= one < len(depths)]
+        callees = [one for one in calls[number] or () if 0 <= one < len(depths)]
         waiting = [one for one in callees if one not in known and one not in walking]
         if waiting:
             path.append(waiting[0])

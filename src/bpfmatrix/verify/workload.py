@@ -38,6 +38,8 @@ _ENDED = {
     Outcome.PANIC: (Outcome.PANIC, Code.KERNEL_DIED),
     Outcome.LOST: (Outcome.LOST, Code.KERNEL_DIED),
     Outcome.TIMEOUT: (Outcome.TIMEOUT, Code.TIMEOUT),
+    # Nothing is known of it, as if it had not been tried.
+    Outcome.INTERRUPTED: (Outcome.INTERRUPTED, Code.NOT_RUN),
 }
 
 
@@ -73,14 +75,15 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         observer: Observer,
         folder: Path | None = None,
     ) -> "VerifyWorkload":
-        """Build and read the objects; UsageError if one of them can't be loaded on any kernel.
+        """Build and read the objects; UsageError if none of them can be loaded on any kernel.
 
         Verifications and logs are written to `folder` (default: `.bpfmatrix/verify`).
         """
         plan = LoadPlan.make(project, _objects(project, options, observer), options)
         programs = sum(len(object.programs) for object in plan.by_place.values())
         counts = f"{counted(len(plan.by_place), 'eBPF object')}, {counted(programs, 'program')}"
-        observer.step("", "verify", counts, "")
+        refused = f"{counted(len(plan.refused), 'file')} refused" if plan.refused else ""
+        observer.step("", "verify", counts, refused)
         return cls(project, plan, options, folder or files.verification_folder(project))
 
     def payload(self, arch: str, observer: Observer) -> Payload:
@@ -118,13 +121,13 @@ def _objects(project: Project, options: VerifyOptions, observer: Observer) -> li
         not options.objects or _names_one_of(project.root / folder, options)
     ):
         built = ebpf.objects(project, observer.progress("", "build")).files
-    return find(project, options.objects, built)
+    return find(project, options.objects, built, observer.note)
 
 
 def _names_one_of(folder: Path, options: VerifyOptions) -> bool:
     """Whether `options` name an object that the project's own Makefile builds."""
-    paths = (Path(os.path.normpath(Path.cwd() / pattern)) for pattern in options.objects)
-    return any(path.is_relative_to(folder) for path in paths)
+    paths = [Path(os.path.normpath(Path.cwd() / pattern)) for pattern in options.objects]
+    return any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in paths)
 
 
 class VerifyWork(Work[Verification]):
@@ -240,6 +243,7 @@ class VerifyWork(Work[Verification]):
             **session.facts(),
             programs=collector.programs,
             maps=tuple(collector.maps),
+            refused=self._plan.refused,
             warnings=self._warnings.close(),
             console=self._project.relative(console) if console.exists() else "",
         )

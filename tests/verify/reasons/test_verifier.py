@@ -118,6 +118,17 @@ def test_a_message_has_its_code(message: str, code: Code, reason: str | None) ->
     assert found.text == (message if reason is None else reason)
 
 
+def test_a_poisoned_call_has_the_name_that_the_loader_knows() -> None:
+    log = f"invalid func unknown#195896080\n{STATISTICS}"
+    found = of_log(log, XDP, KernelFacts(), Missing("type", "struct file.f_none"))
+    assert found is not None
+    assert found.text == "this kernel has no struct file.f_none"
+    log = f"invalid func unknown#2002000001\n{STATISTICS}"
+    found = of_log(log, XDP, KernelFacts(), Missing("kfunc", "bpf_none"))
+    assert found is not None
+    assert "the weak kfunc bpf_none" in found.text
+
+
 def test_what_source_lines_say_counts_for_nothing() -> None:
     log = "; missing btf, BPF program is too large\n0: (b7) r0 = 1\nR1 !read_ok\n"
     found = of_log(log, XDP, KernelFacts())

@@ -6,7 +6,7 @@ or collection.go.
 """
 
 from bpfmatrix.results.verification import Code
-from bpfmatrix.verify.reasons import missing
+from bpfmatrix.verify.reasons import missing, relocation
 from bpfmatrix.verify.reasons.facts import Reason
 from bpfmatrix.verify.reasons.rules import Rule, rules, says
 
@@ -21,17 +21,18 @@ RULES: tuple[Rule, ...] = rules(
         r"cannot find a kconfig file|neither \S+ nor /proc/config\.gz",
         lambda match, context: missing.kconfig_file(),
     ),
-    # The cause is an own line if a program was loaded without the relocation's target.
-    (
-        r"bad CO-RE relocation",
-        lambda match, context: Reason(
-            Code.RELOCATION_FAILED,
-            "CO-RE: it uses a type or a field that this kernel does not have",
-        ),
-    ),
+    (r"bad CO-RE relocation", lambda match, context: relocation.failed()),
     (
         r"apply CO-RE relocations: (.*)",
         lambda match, context: Reason(Code.RELOCATION_FAILED, match[1]),
+    ),
+    (
+        r"config option \"(\w+)\" does not exist",
+        lambda match, context: missing.kconfig(match[1]),
+    ),
+    (
+        r"kernel is missing symbol: ([^,\s]+)",
+        lambda match, context: missing.ksym(match[1], context.kernel),
     ),
     (
         r"(?:resolve|load virtual) \.?kconfig(?: section)?: (.*)",
@@ -49,14 +50,7 @@ RULES: tuple[Rule, ...] = rules(
         r"kfunc \"([^\"]+)\": not supported",
         lambda match, context: missing.kfunc(match[1], context.kernel),
     ),
-    (
-        r"unknown kfunc",
-        lambda match, context: Reason(
-            Code.UNSUPPORTED_KFUNC,
-            "it calls a weak kfunc that this kernel does not have, without checking "
-            "bpf_ksym_exists first",
-        ),
-    ),
+    (r"unknown kfunc", lambda match, context: missing.unchecked_kfunc()),
     (
         r"fixing up kfuncs: (.*)",
         lambda match, context: Reason(Code.UNSUPPORTED_KFUNC, match[1]),

@@ -48,5 +48,5 @@ _NAMES = _ALL.split()
 
 
 def helper_name(number: int) -> str:
-    """Return the name of a helper, such as `bpf_loop`; empty if no kernel has one of this number."""
+    """Return the name of a helper, such as `bpf_loop`; empty if no kernel has such a one."""
     return f"bpf_{_NAMES[number - 1]}" if 0 < number <= len(_NAMES) else ""

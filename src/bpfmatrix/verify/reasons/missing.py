@@ -22,6 +22,7 @@ __all__ = [
     "struct_ops",
     "target",
     "target_program",
+    "unchecked_kfunc",
 ]
 
 _TRACEPOINTS = ("tp", "tracepoint", "raw_tp", "raw_tracepoint", "tp_btf")
@@ -54,6 +55,15 @@ def kfunc(name: str, kernel: KernelFacts) -> Reason:
     """Return the reason of a program that needs a kfunc which the kernel does not have."""
     return _in_module(f"kfunc {name}", "symbol", name, kernel) or Reason(
         Code.UNSUPPORTED_KFUNC, f"this kernel has no kfunc {name}"
+    )
+
+
+def unchecked_kfunc(name: str = "") -> Reason:
+    """Return the reason of a program that calls a weak kfunc which the kernel does not have."""
+    what = f"the weak kfunc {name}, which" if name else "a weak kfunc that"
+    return Reason(
+        Code.UNSUPPORTED_KFUNC,
+        f"it calls {what} this kernel does not have, without checking bpf_ksym_exists first",
     )
 
 
@@ -173,16 +183,13 @@ def of_missing(missing: Missing, program: ProgramFacts, kernel: KernelFacts) -> 
         case "ksym":
             found = ksym(name, kernel)
         case "kfunc":
-            found = kfunc(name, kernel)
+            found = kfunc(name, kernel) if name else unchecked_kfunc()
         case "kconfig":
             found = kconfig(name)
         case "kconfig-file":
             found = kconfig_file(name)
         case "type":
-            found = Reason(
-                Code.RELOCATION_FAILED,
-                f"this kernel has no {relocation.described(name) or f'type {name}'}",
-            )
+            found = relocation.failed(name)
         case "target":
             found = target(program, kernel, name)
         case "target-program":

@@ -9,7 +9,7 @@ import re
 from bpfmatrix.results.verification import Code
 from bpfmatrix.verify.reasons.facts import Reason
 
-__all__ = ["described", "failed"]
+__all__ = ["failed"]
 
 _SPEC = re.compile(r"<\w+> \[\d+\] (\S+) ([^\s.:\[]+)(.*)")
 _VALUE = re.compile(r"::(\S+) = ")
@@ -19,13 +19,16 @@ _FLAVOR = re.compile(r"(?<=.)___.*")
 _UNKNOWN = "CO-RE: it uses a type or a field that this kernel does not have"
 
 
-def failed(spec: str = "") -> Reason:
-    """Return the reason of a program that needs what this relocation is of."""
-    what = described(spec)
-    return Reason(Code.RELOCATION_FAILED, f"this kernel has no {what}" if what else _UNKNOWN)
+def failed(what: str = "") -> Reason:
+    """Return the reason of a program that needs something which the kernel does not have.
+
+    `what` is libbpf's text of the relocation, or what it is of, such as `struct file.f_path`.
+    """
+    named = _described(what) or what
+    return Reason(Code.RELOCATION_FAILED, f"this kernel has no {named}" if named else _UNKNOWN)
 
 
-def described(spec: str) -> str:
+def _described(spec: str) -> str:
     """Return what a relocation is of, such as `struct task_struct.exit_code`; empty if unknown."""
     match = _SPEC.match(spec)
     if match is None:

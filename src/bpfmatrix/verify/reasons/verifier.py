@@ -22,14 +22,8 @@ _POISONED_RELOCATION = 195896080
 _POISONED_MAP = 2001000000
 _POISONED_KFUNC = 2002000000
 
-
-def _unchecked_kfunc(name: str) -> Reason:
-    return Reason(
-        Code.UNSUPPORTED_KFUNC,
-        f"it calls the weak kfunc {name}, which this kernel does not have, without checking "
-        "bpf_ksym_exists first",
-    )
-
+# The complaint of such a call, for which the loader may know the name.
+_POISONED = re.compile(r"^invalid func unknown#(?:195896080|2002\d{6})$", re.M)
 
 _Rule = Callable[[re.Match[str], ProgramFacts, str], Reason]
 
@@ -44,11 +38,7 @@ def _unknown_number(match: re.Match[str], program: ProgramFacts, line: str) -> R
     if number == _POISONED_RELOCATION:
         return relocation.failed()
     if number >= _POISONED_KFUNC:
-        return Reason(
-            Code.UNSUPPORTED_KFUNC,
-            "it calls a weak kfunc that this kernel does not have, without checking "
-            "bpf_ksym_exists first",
-        )
+        return missing.unchecked_kfunc()
     if number >= _POISONED_MAP:
         return Reason(Code.MAP_CREATE_FAILED, "it uses a map that was not made")
     return missing.helper(number)
@@ -77,7 +67,7 @@ _RULES: tuple[tuple[re.Pattern[str], _Rule], ...] = tuple(
         ),
         (
             r"kfunc '(\S+)' is referenced but wasn't resolved",
-            lambda match, program, line: _unchecked_kfunc(match[1]),
+            lambda match, program, line: missing.unchecked_kfunc(match[1]),
         ),
         (
             r"BPF map '(\S+)' is referenced but wasn't created",
@@ -145,6 +135,11 @@ def of_log(
     messages = verifierlog.rejection(log).message
     if not messages:
         return None
+    if _POISONED.search(log) and lacking is not None and lacking.name:
+        if lacking.kind == "kfunc":
+            return missing.unchecked_kfunc(lacking.name)
+        if lacking.kind == "type":
+            return relocation.failed(lacking.name)
     for line in reversed(messages):
         for pattern, rule in _RULES:
             if match := pattern.search(line):
