@@ -108,8 +108,11 @@ def verify_options(values: Values) -> "VerifyOptions":
     """Return what is asked of a verification."""
     from bpfmatrix.verify.options import VerifyOptions
 
+    loaders = values[options.LOADER]
     return VerifyOptions(
         objects=values[options.OBJECTS],
+        loaders=loaders or (),
+        presets=values[options.PRESET],
         set=dict(values[options.SET]),
         map_sizes=dict(values[options.MAP_SIZE]),
         attach=values[options.ATTACH],

@@ -97,7 +97,9 @@ def annotate(project: Project, id: str, options: VerifyOptions, program: str) ->
     """
     # Writing the log takes much longer than verifying.
     limit = options.limit_seconds or max(project.config.verify.limit, _ANNOTATE_SECONDS)
-    options = dataclasses.replace(options, only=(program,), full_log=True, limit_seconds=limit)
+    options = dataclasses.replace(
+        options, only=(program,), full_log=True, limit_seconds=limit, first_loader_only=True
+    )
     with VerifyConsole(project, [id], stderr=True) as console:
         one, details = _verified(project, id, options, console)
         larger = _with_memory(project, id)

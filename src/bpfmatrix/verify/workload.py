@@ -25,9 +25,11 @@ from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import MatrixWorkload, Work
 from bpfmatrix.verify.collector import Collector
 from bpfmatrix.verify.judge import Judge
+from bpfmatrix.verify.modules import UnloadedModules
 from bpfmatrix.verify.objects import ObjectFile, find
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import LoadPlan, ObjectGroup
+from bpfmatrix.verify.reasons.facts import KernelFacts
 from bpfmatrix.verify.verifierlog import LineInfo
 from bpfmatrix.vm.protocol import Exited, Output, Started, TestCommand
 
@@ -88,8 +90,11 @@ class VerifyWorkload(MatrixWorkload[Verification]):
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See Workload."""
-        loader = shipped.loader(self._project, arch, observer.progress("", "build"))
-        return self._plan.payload(loader)
+        progress = observer.progress("", "build")
+        loaders = {
+            name: shipped.loader(self._project, name, arch, progress) for name in self._plan.loaders
+        }
+        return self._plan.payload(shipped.supervisor(self._project, arch, progress), loaders)
 
     def work(self, prepared: Prepared, observer: Observer) -> "VerifyWork":
         """See Workload."""
@@ -159,10 +164,12 @@ class VerifyWork(Work[Verification]):
             Expectations.of(kernel.expect, version),
         )
         report = partial(observer.result, kernel.id)
-        self._collector = Collector(plan.by_place, folder, project.relative, judge, report)
+        facts = KernelFacts(module_of=UnloadedModules(prepared.image, kernel.modules).having)
+        self._collector = Collector(plan.by_place, folder, project.relative, judge, report, facts)
         self._too_old = plan.too_old(version)
-        loader = prepared.payload.tests[0].path
-        commands = plan.commands(loader, self._too_old, kernel.qemu.cpus)
+        supervisor = prepared.payload.tests[0].path
+        accelerator = prepared.accelerator.name
+        commands = plan.commands(supervisor, self._too_old, kernel.qemu.cpus, accelerator)
         self._commands: list[tuple[ObjectGroup, TestCommand]] = [
             (group, TestCommand(number, argv, kernel.timeout.run))
             for number, (group, argv) in enumerate(commands, start=1)
