@@ -112,6 +112,8 @@ class Collector:
         """Take one event; return whether it is a valid one."""
         object = self._objects.get(str(event.pop("object", "")))
         kind = event.pop("event", None)
+        if object and event.get("program") in object.left_out:
+            return True
         try:
             match kind:
                 case "start" if object:

@@ -18,6 +18,7 @@ from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
 from bpfmatrix.results.verification import RefusedObject
 from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect_all
 from bpfmatrix.verify.options import VerifyOptions
+from bpfmatrix.verify.selection import to_load
 
 __all__ = ["IGNORE_REQUIREMENTS", "LoadPlan", "ObjectGroup"]
 
@@ -44,6 +45,8 @@ class _ReadObject:
     file: ObjectFile
     contents: ObjectContents
     place: str
+    chosen: tuple[str, ...]
+    """The names of the programs that are to be loaded."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class LoadPlan:
         """Read the objects; UsageError if none can be loaded, or an option names nothing."""
         whole, refused = inspect_all(objects)
         read = [
-            _ReadObject(one, contents, f"{_FOLDER}/{number}.o")
+            _ReadObject(one, contents, f"{_FOLDER}/{number}.o", _chosen(one, contents, options))
             for number, (one, contents) in enumerate(whole, start=1)
         ]
         _check_names(read, options)
@@ -76,14 +79,13 @@ class LoadPlan:
         by_place, files, requires = {}, {}, {}
         groups: dict[str, list[_ReadObject]] = {}
         for one in read:
-            programs = tuple(
-                name for name in one.contents.programs if not options.only or name in options.only
-            )
+            programs = one.chosen
             if not programs:
                 continue
             path, settings = one.file.path, one.file.settings
             folders = (project.root, path.parent, path.parent.parent)
-            by_place[one.place] = LoadedObject(one.file.name, programs, folders)
+            left_out = frozenset(one.contents.programs).difference(programs)
+            by_place[one.place] = LoadedObject(one.file.name, programs, left_out, folders)
             files[one.place] = path
             needed = settings.requires or one.contents.requires
             if needed and not ignored:
@@ -158,7 +160,6 @@ def _words(group: Sequence[_ReadObject], options: VerifyOptions) -> list[str]:
     """Return the loader's options for objects with the same settings."""
     settings = group[0].file.settings
     symbols = frozenset[str]().union(*(one.contents.symbols for one in group))
-    programs = {name for one in group for name in one.contents.programs}
     # A constant or a map size of the command line is only for the objects that have it.
     constants = {
         **{name: _text(value) for name, value in settings.set.items()},
@@ -176,9 +177,20 @@ def _words(group: Sequence[_ReadObject], options: VerifyOptions) -> list[str]:
         words += ["--variants", ",".join(variants)]
     for name in settings.optional:
         words += ["--optional", name]
-    for name in options.only:
-        words += ["--only", name] if name in programs else []
+    if any(one.chosen != one.contents.programs for one in group):
+        # The names are for all objects of the group: what an object loads beyond its own choice is
+        # not counted.
+        for name in dict.fromkeys(name for one in group for name in one.chosen):
+            words += ["--only", name]
     return words
+
+
+def _chosen(file: ObjectFile, contents: ObjectContents, options: VerifyOptions) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in contents.programs
+        if (not options.only or name in options.only) and to_load(options.names, file.name, name)
+    )
 
 
 def _text(value: str | int | bool) -> str:
@@ -199,3 +211,5 @@ def _check_names(read: Sequence[_ReadObject], options: VerifyOptions) -> None:
                 raise UsageError(
                     f"{option} {name}: no object has such a {what}{suggestion(name, known)}"
                 )
+    if not any(one.chosen for one in read):
+        raise UsageError("--filter leaves no program to load", "See docs/verify.md.")
