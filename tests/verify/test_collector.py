@@ -329,8 +329,10 @@ def test_what_was_left_out_of_a_program_that_loads_is_its_reason() -> None:
 
 def test_an_object_that_is_loaded_twice_has_results_and_logs_of_its_own(tmp_path: Path) -> None:
     objects = {
-        "objects/1.o": LoadedObject("a.o", ("one",), (), "libbpf", "", "libbpf"),
-        "objects/2.o": LoadedObject("a.o", ("one",), (), "aya", "small", "aya.small"),
+        "objects/1.o": LoadedObject("a.o", ("one",), loader="libbpf", label="libbpf"),
+        "objects/2.o": LoadedObject(
+            "a.o", ("one",), loader="aya", preset="small", label="aya.small"
+        ),
     }
     found = Collector(objects, tmp_path, str, Judge(), lambda result: None)
     for place in objects:

@@ -211,17 +211,17 @@ def test_objects_with_the_same_settings_are_loaded_by_one_call(
     project = project_with(library_project, *entries)
     plan = LoadPlan.make(project, find(project, []), VerifyOptions(set={"LICENSE": "x"}))
     loader = Path("/somewhere/bpfload")
-    (first, words), (second, _) = plan.commands(loader, [], cpus=2)
-    common = ["--log-level", "stats", "--limit", "30", "--set", "LICENSE=x"]
+    (first, words), (second, _) = plan.commands(loader, [], 2, "kvm")
     assert list(words) == [
-        *("/payload/bpfload", *common, "--map-size", "counts=5"),
-        *("--variants", "unchecked,fine", "--jobs", "2", "objects/1.o"),
+        *("/payload/bpfload", "--loader", "/payload/loader-libbpf", "--log-level", "stats"),
+        *("--set", "LICENSE=x", "--map-size", "counts=5", "--variants", "unchecked,fine"),
+        *("--limit", "30", "--jobs", "2", "objects/1.o"),
     ]
     assert (first.places, second.places) == (("objects/1.o",), ("objects/2.o", "objects/3.o"))
     reason = "needs 5.17 (bpf_loop), this kernel is 5.10.262"
     assert plan.too_old("5.10.262") == dict.fromkeys(second.places, reason)
     assert plan.too_old("5.17") == {}
-    assert [group for group, _ in plan.commands(loader, second.places, 2)] == [first]
+    assert [group for group, _ in plan.commands(loader, second.places, 2, "kvm")] == [first]
 
 
 def test_requirements_can_be_ignored(

@@ -120,6 +120,8 @@ class Collector:
         """Take one event; return whether it is a valid one."""
         place = str(event.get("object", ""))
         object = self._objects.get(place)
+        if object and event.get("program") in object.left_out:
+            return True
         try:
             match event.get("event"):
                 case "start" if object:

@@ -117,6 +117,8 @@ class LoadedObject:
     """The name in results."""
     programs: tuple[str, ...]
     """The names of the programs that are to be loaded."""
+    left_out: frozenset[str] = frozenset()
+    """The names of its other programs. A loader may load them all the same, unasked."""
     folders: tuple[Path, ...] = ()
     """Where the source files that its BTF names may be; the first is the project's root."""
     loader: str = "libbpf"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bpfmatrix.session.options import SessionOptions
+from bpfmatrix.verify.selection import Names
 
 __all__ = ["VerifyOptions"]
 
@@ -26,6 +27,8 @@ class VerifyOptions(SessionOptions):
     """Numbers of entries, by the names of maps."""
     only: tuple[str, ...] = ()
     """The names of the programs to load; none means all."""
+    names: tuple[Names, ...] = ()
+    """Patterns of the files and programs to load; none means all."""
     attach: bool = False
     """Whether to attach each program that can be attached, and detach it."""
     max_insns: str | None = None

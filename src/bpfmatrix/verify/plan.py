@@ -19,6 +19,7 @@ from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
 from bpfmatrix.results.verification import RefusedObject
 from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect_all
 from bpfmatrix.verify.options import VerifyOptions
+from bpfmatrix.verify.selection import to_load
 
 __all__ = ["IGNORE_REQUIREMENTS", "LoadPlan", "ObjectGroup", "loaders_of"]
 
@@ -57,6 +58,8 @@ class _PlannedObject:
     loader: str
     preset: str
     """A name in the object's settings; empty if it has no presets."""
+    chosen: tuple[str, ...]
+    """The names of the programs that are to be loaded."""
     label: str
     """What tells it from the other times that the same object is loaded."""
 
@@ -106,15 +109,13 @@ class LoadPlan:
         by_place, files, requires = {}, {}, {}
         groups: dict[tuple[str, str, str], list[_PlannedObject]] = {}
         for one in planned:
-            programs = tuple(
-                name for name in one.contents.programs if not options.only or name in options.only
-            )
-            if not programs:
+            if not one.chosen:
                 continue
             path, settings = one.file.path, one.file.settings
             by_place[one.place] = LoadedObject(
                 name=one.file.name,
-                programs=programs,
+                programs=one.chosen,
+                left_out=frozenset(one.contents.programs).difference(one.chosen),
                 folders=(project.root, path.parent, path.parent.parent),
                 loader=one.loader,
                 preset=one.preset,
@@ -203,6 +204,7 @@ def _planned(
     """Return the objects, each once for each of its loaders and presets."""
     found: list[_PlannedObject] = []
     for file, contents in read:
+        chosen = _chosen(file, contents, options)
         loaders = loaders_of(project, file.settings, options)
         presets = _presets(file, options)
         for loader in loaders:
@@ -210,7 +212,9 @@ def _planned(
                 label = [loader] if len(loaders) > 1 else []
                 label += [preset] if len(presets) > 1 else []
                 place = f"{_FOLDER}/{len(found) + 1}.o"
-                found.append(_PlannedObject(file, contents, place, loader, preset, ".".join(label)))
+                found.append(
+                    _PlannedObject(file, contents, place, loader, preset, chosen, ".".join(label))
+                )
     return found
 
 
@@ -249,7 +253,6 @@ def _words(group: Sequence[_PlannedObject], options: VerifyOptions) -> list[str]
     """Return the supervisor's options for objects with the same settings and preset."""
     settings = group[0].file.settings
     symbols = frozenset[str]().union(*(one.contents.symbols for one in group))
-    programs = {name for one in group for name in one.contents.programs}
     # A constant or a map size of the command line is only for the objects that have it.
     constants = group[0].set | {
         name: value for name, value in options.set.items() if name in symbols
@@ -265,9 +268,20 @@ def _words(group: Sequence[_PlannedObject], options: VerifyOptions) -> list[str]
         words += ["--variants", ",".join(variants)]
     for name in settings.optional:
         words += ["--optional", name]
-    for name in options.only:
-        words += ["--only", name] if name in programs else []
+    if any(one.chosen != one.contents.programs for one in group):
+        # The names are for all objects of the group: what an object loads beyond its own choice is
+        # not counted.
+        for name in dict.fromkeys(name for one in group for name in one.chosen):
+            words += ["--only", name]
     return words
+
+
+def _chosen(file: ObjectFile, contents: ObjectContents, options: VerifyOptions) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in contents.programs
+        if (not options.only or name in options.only) and to_load(options.names, file.name, name)
+    )
 
 
 def _text(value: str | int | bool) -> str:
@@ -290,3 +304,5 @@ def _check_names(read: Sequence[tuple[ObjectFile, ObjectContents]], options: Ver
                 raise UsageError(
                     f"{option} {name}: no object has such a {what}{suggestion(name, known)}"
                 )
+    if not any(_chosen(file, contents, options) for file, contents in read):
+        raise UsageError("--filter leaves no program to load", "See docs/verify.md.")

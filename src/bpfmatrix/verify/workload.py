@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.errors import UsageError
 from bpfmatrix.host.text import counted
 from bpfmatrix.payload import ebpf, shipped
 from bpfmatrix.payload.model import Payload
@@ -30,6 +31,7 @@ from bpfmatrix.verify.objects import ObjectFile, find
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import LoadPlan, ObjectGroup
 from bpfmatrix.verify.reasons.facts import KernelFacts
+from bpfmatrix.verify.selection import may_load
 from bpfmatrix.verify.verifierlog import LineInfo
 from bpfmatrix.vm.protocol import Exited, Output, Started, TestCommand
 
@@ -68,6 +70,11 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         self._plan = plan
         self.details: dict[str, Details] = {}
         """By the kernel's id, once its verification is finished."""
+
+    @property
+    def programs(self) -> int:
+        """How many programs are to be loaded on each kernel."""
+        return sum(len(object.programs) for object in self._plan.by_place.values())
 
     @classmethod
     def make(
@@ -126,7 +133,11 @@ def _objects(project: Project, options: VerifyOptions, observer: Observer) -> li
         not options.objects or _names_one_of(project.root / folder, options)
     ):
         built = ebpf.objects(project, observer.progress("", "build")).files
-    return find(project, options.objects, built, observer.note)
+    found = find(project, options.objects, built, observer.note)
+    chosen = [one for one in found if may_load(options.names, one.name)]
+    if not chosen:
+        raise UsageError("--filter leaves no object to load", "See docs/verify.md.")
+    return chosen
 
 
 def _names_one_of(folder: Path, options: VerifyOptions) -> bool:
