@@ -85,7 +85,7 @@ class VerifyWorkload(MatrixWorkload[Verification]):
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See Workload."""
-        loader = shipped.loader(self._project, arch, observer.progress("", "build"))
+        loader = shipped.supervisor(self._project, arch, observer.progress("", "build"))
         return self._plan.payload(loader)
 
     def work(self, prepared: Prepared, observer: Observer) -> "VerifyWork":
