@@ -12,6 +12,7 @@ from bpfmatrix.verify.loader_choice import remind_of_choice
 from bpfmatrix.verify.objects import find
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import LoadPlan
+from tests.verify.objectfiles import REJECTED, compiled
 from tests.verify.test_objects import project_with
 
 SUPERVISOR = Path("/somewhere/bpfload")
@@ -19,6 +20,11 @@ PRESETS = {
     "small": Preset(map_sizes={"counts": 16}),
     "large": Preset(set={"LICENSE": "GPL"}, map_sizes={"counts": 4096}),
 }
+
+
+@pytest.fixture(scope="module")
+def rejected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(REJECTED, tmp_path_factory.mktemp("objects") / "a.bpf.o")
 
 
 def plan_of(
