@@ -55,6 +55,7 @@ __all__ = [
     "Statistics",
     "Verification",
     "exit_status",
+    "labels",
     "verdict",
 ]
 
@@ -192,6 +193,27 @@ class ProgramKey(NamedTuple):
     program: str
     loader: str = ""
     preset: str = ""
+
+
+def labels(keys: Iterable[ProgramKey]) -> dict[ProgramKey, str]:
+    """Return what to add to the name of a program that has several results, such as `aya, small`.
+
+    A loader is named only if the results of the program have several, and so is a preset.
+    """
+    known: dict[tuple[str, str], list[ProgramKey]] = {}
+    for key in keys:
+        known.setdefault((key.object, key.program), []).append(key)
+    found = {}
+    for same in known.values():
+        several_loaders = len({key.loader for key in same}) > 1
+        several_presets = len({key.preset for key in same}) > 1
+        for key in same:
+            parts = (
+                key.loader if several_loaders else "",
+                key.preset if several_presets else "",
+            )
+            found[key] = ", ".join(filter(None, parts))
+    return found
 
 
 @dataclass(frozen=True)
