@@ -24,6 +24,8 @@ void words_listen(void);
 void words_clear(void);
 /* All warnings since then, as an array of lines, in the order in which they came. */
 json_t *words_json(void);
+/* Those that name something, in quotation marks or parentheses. */
+json_t *words_about(const char *name);
 /* The last warning that begins with a text (behind "libbpf: "), or NULL. */
 const char *words_last(const char *beginning);
 /* Whether a warning contains a text. */

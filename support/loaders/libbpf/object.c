@@ -393,6 +393,7 @@ static bool tolerate(struct session *session, struct bpf_object *obj, int error)
 
 	if (map && bpf_map__autocreate(map)) {
 		failure = failure_json("map", error);
+		json_object_set_new(failure, "words", words_about(bpf_map__name(map)));
 		json_object_set_new(failure, "map", map_json(map));
 		json_object_set_new(failure, "type_supported",
 				    json_boolean(map_type_known(bpf_map__type(map), error)));

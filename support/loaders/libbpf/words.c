@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What libbpf says: it is kept, as facts for a reply, and never printed.
 
+#define _GNU_SOURCE
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -13,8 +14,10 @@
 
 // More lines are not kept: none of libbpf's refusals has as many.
 #define MAX_LINES 100
-// In bytes. A longer line ends with an ellipsis.
+// In bytes, of a line.
 #define MAX_LENGTH 2000
+// Of a message of several lines, so many of the last ones are kept.
+#define LOG_LINES 3
 
 static char *lines[MAX_LINES];
 static size_t line_count;
@@ -27,13 +30,34 @@ static bool starts_with(const char *text, const char *beginning)
 	return strncmp(text, beginning, strlen(beginning)) == 0;
 }
 
-static void keep_lines(char *text)
+// The end of a text of several lines: they are the kernel's log of BTF that it refused, which is a
+// list of all types, and then says what is wrong.
+static const char *last_lines(const char *text)
 {
-	char *rest, *line;
+	const char *start = text + strlen(text);
 
-	for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-		if (line_count < MAX_LINES)
-			lines[line_count++] = strdup(line);
+	for (int left = LOG_LINES + 1; start > text; start--) {
+		if (start[-1] == '\n' && start[0] && !left--)
+			break;
+	}
+	return start;
+}
+
+static void keep_line(const char *text, size_t size)
+{
+	if (line_count < MAX_LINES && size)
+		lines[line_count++] = strndup(text, size < MAX_LENGTH ? size : MAX_LENGTH);
+}
+
+static void keep_lines(const char *text)
+{
+	const char *log = strchr(text, '\n');
+	const char *line, *end;
+
+	keep_line(text, log ? (size_t)(log - text) : strlen(text));
+	for (line = log ? last_lines(log + 1) : ""; *line; line = *end ? end + 1 : end) {
+		end = line + strcspn(line, "\n");
+		keep_line(line, end - line);
 	}
 }
 
@@ -41,6 +65,7 @@ static void keep_lines(char *text)
 static int listen(enum libbpf_print_level level, const char *format, va_list args)
 {
 	char text[MAX_LENGTH + 1];
+	char *message;
 	int size;
 
 	if (level == LIBBPF_DEBUG && starts_with(format, PREFIX "extern '%s' (weak): not resolved"))
@@ -54,10 +79,11 @@ static int listen(enum libbpf_print_level level, const char *format, va_list arg
 		btf_left_out = true;
 	if (level != LIBBPF_WARN)
 		return 0;
-	size = vsnprintf(text, sizeof(text), format, args);
-	if (size > MAX_LENGTH)
-		strcpy(text + MAX_LENGTH - 3, "...");
-	keep_lines(text);
+	size = vasprintf(&message, format, args);
+	if (size >= 0) {
+		keep_lines(message);
+		free(message);
+	}
 	return size;
 }
 
@@ -76,6 +102,21 @@ void words_clear(void)
 	json_decref(skipped);
 	skipped = json_array();
 	btf_left_out = false;
+}
+
+json_t *words_about(const char *name)
+{
+	json_t *words = json_array();
+
+	for (size_t i = 0; i < line_count; i++) {
+		const char *found = strstr(lines[i], name);
+		size_t size = strlen(name);
+
+		if (found && found > lines[i] && strchr("'(", found[-1]) &&
+		    strchr("').", found[size]))
+			json_array_append_new(words, text_json(lines[i]));
+	}
+	return words;
 }
 
 json_t *words_json(void)
