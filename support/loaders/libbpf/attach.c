@@ -18,14 +18,15 @@
 #include <linux/perf_event.h>
 #include "loader.h"
 
-// What an attach function returns, besides 0 and negative errors: only the project knows the target.
+// What an attach function returns, besides 0 and negative errors: only the project knows the
+// target.
 #define NOT_HERE 1
 
 #define OWN_FILE "/proc/self/exe"
-#define CGROUPS "/sys/fs/cgroup"
+#define CGROUPS	 "/sys/fs/cgroup"
 
 // Of include/uapi/linux/netfilter.h: NFPROTO_IPV4 and NF_INET_LOCAL_IN.
-#define NETFILTER_IPV4 2
+#define NETFILTER_IPV4	   2
 #define NETFILTER_LOCAL_IN 1
 
 // Of include/uapi/asm-generic/socket.h, which both of our architectures have.
@@ -191,7 +192,8 @@ static int attach_iterator(struct bpf_object *obj, struct bpf_program *program)
 	if (strcmp(target, "bpf_map_elem") != 0 && strcmp(target, "bpf_sk_storage_map") != 0 &&
 	    strcmp(target, "sockmap") != 0)
 		return attached(bpf_program__attach(program));
-	bpf_object__for_each_map(map, obj) {
+	bpf_object__for_each_map(map, obj)
+	{
 		if (bpf_map__fd(map) < 0 || bpf_map__is_internal(map))
 			continue;
 		info.map.map_fd = bpf_map__fd(map);
@@ -369,7 +371,8 @@ static int attach_struct_ops(struct bpf_object *obj)
 	struct bpf_map *map;
 	int error = NOT_HERE;
 
-	bpf_object__for_each_map(map, obj) {
+	bpf_object__for_each_map(map, obj)
+	{
 		if (bpf_map__type(map) != BPF_MAP_TYPE_STRUCT_OPS || bpf_map__fd(map) < 0)
 			continue;
 		error = attached(bpf_map__attach_struct_ops(map));
@@ -449,7 +452,8 @@ static int wanted_by_array(struct bpf_object *obj)
 {
 	const char *line = words_last("map '");
 	char *name = between(line, "to prog '", "'");
-	int index = name && strstr(line, "failed to initialize slot") ? program_index(obj, name) : -1;
+	int index =
+		name && strstr(line, "failed to initialize slot") ? program_index(obj, name) : -1;
 
 	free(name);
 	return index;

@@ -45,7 +45,7 @@ void __wrap_btf__free(struct btf *btf)
 
 // Kernels take no larger buffer (kernel/bpf/log.c: bpf_verifier_log_attr_valid, and earlier
 // kernel/bpf/verifier.c).
-#define LOG_SIZE ((__u32)-1 >> 2)
+#define LOG_SIZE ((__u32) - 1 >> 2)
 
 static char *log_memory;
 static struct load_call last_call;

@@ -10,15 +10,16 @@
 #include <unistd.h>
 #include "loader.h"
 
-// Of the verifier's log level, in include/linux/bpf_verifier.h: BPF_LOG_LEVEL1, 2 and BPF_LOG_STATS.
-#define LOG_PATH 1
-#define LOG_ALL 2
+// Of the verifier's log level, in include/linux/bpf_verifier.h: BPF_LOG_LEVEL1, 2 and
+// BPF_LOG_STATS.
+#define LOG_PATH  1
+#define LOG_ALL	  2
 #define LOG_STATS 4
 
 // What libbpf puts in the place of instructions that it can't relocate: calls of helpers with these
 // numbers (or that begin with them), which no kernel has.
-#define BAD_RELOCATION "unknown#195896080"
-#define MISSING_MAP "unknown#200100"
+#define BAD_RELOCATION	 "unknown#195896080"
+#define MISSING_MAP	 "unknown#200100"
 #define MISSING_FUNCTION "unknown#2002"
 
 static int log_level(const char *log)
@@ -60,7 +61,8 @@ static void add_missing_target(json_t *failure, const struct bpf_program *progra
 /* Errors that a kernel may give for a program type that it does not have. */
 static bool may_mean_type(int error, const char *log)
 {
-	return !log[0] && (error == EINVAL || error == EOPNOTSUPP || error == 524 || error == E2BIG);
+	return !log[0] &&
+	       (error == EINVAL || error == EOPNOTSUPP || error == 524 || error == E2BIG);
 }
 
 static json_t *failure_to_load(struct session *session, struct bpf_program *program, int error,
@@ -145,7 +147,7 @@ static json_t *load_alone(struct session *session, int index, const char *log)
 	}
 	// Without the path, the log lacks the line that tells libbpf which relocation is at fault.
 	bpf_program__set_log_level(program, log_level(log) == LOG_STATS ? LOG_STATS | LOG_PATH
-								       : log_level(log));
+									: log_level(log));
 	bpf_program__set_log_buf(program, buffer, size);
 	words_clear();
 	load_call_clear();

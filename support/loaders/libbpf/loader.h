@@ -107,9 +107,9 @@ struct session {
 	json_t *missing;     /* names of externs that the kernel lacks: their kind */
 	json_t *maps_off;    /* names of maps that can't be made: why */
 	struct bpf_object *prepared;
-	int prepared_for; /* which program, or ALL */
-	json_t *note;	  /* what was left out to prepare the object, or NULL */
-	json_t *skipped;  /* what was said about programs that were left out */
+	int prepared_for;	  /* which program, or ALL */
+	json_t *note;		  /* what was left out to prepare the object, or NULL */
+	json_t *skipped;	  /* what was said about programs that were left out */
 	struct bpf_object *fresh; /* opened, and not used yet */
 };
 

@@ -74,19 +74,20 @@ static json_t *programs_json(struct bpf_object *obj)
 	json_t *programs = json_array();
 	struct bpf_program *program;
 
-	bpf_object__for_each_program(program, obj) {
+	bpf_object__for_each_program(program, obj)
+	{
 		// libbpf cuts the "?" off, and does not load such a program unless it is told to
 		bool optional = !bpf_program__autoload(program);
 		char section[512];
 
 		snprintf(section, sizeof(section), "%s%s", optional ? "?" : "",
 			 bpf_program__section_name(program));
-		json_array_append_new(
-			programs, json_pack("{s:o, s:o, s:s, s:o, s:b}", "name",
-					    text_json(bpf_program__name(program)), "section",
-					    text_json(section), "type", program_type(program),
-					    "attach_to", text_json(attach_target(program)),
-					    "optional", optional));
+		json_array_append_new(programs,
+				      json_pack("{s:o, s:o, s:s, s:o, s:b}", "name",
+						text_json(bpf_program__name(program)), "section",
+						text_json(section), "type", program_type(program),
+						"attach_to", text_json(attach_target(program)),
+						"optional", optional));
 	}
 	return programs;
 }
@@ -98,7 +99,8 @@ static json_t *known_variables(struct bpf_object *obj, json_t *set, json_t **pro
 	json_t *known = json_array(), *text;
 	const char *name, *why;
 
-	json_object_foreach (set, name, text) {
+	json_object_foreach(set, name, text)
+	{
 		const char *value = json_string_value(text);
 		int found = value ? set_variable(obj, name, value, &why) : 0;
 
@@ -115,7 +117,8 @@ static json_t *known_maps(struct bpf_object *obj, json_t *sizes)
 	json_t *known = json_array(), *size;
 	const char *name;
 
-	json_object_foreach (sizes, name, size) {
+	json_object_foreach(sizes, name, size)
+	{
 		if (bpf_object__find_map_by_name(obj, name))
 			json_array_append_new(known, text_json(name));
 	}

@@ -25,7 +25,8 @@ void objects_note(json_t *array)
 	json_t *path;
 
 	paths = calloc(json_array_size(array) + 1, sizeof(*paths));
-	json_array_foreach (array, i, path) {
+	json_array_foreach(array, i, path)
+	{
 		if (json_is_string(path))
 			paths[path_count++] = strdup(json_string_value(path));
 	}
@@ -102,7 +103,8 @@ int program_index(struct bpf_object *obj, const char *name)
 	struct bpf_program *program;
 	int index = 0;
 
-	bpf_object__for_each_program(program, obj) {
+	bpf_object__for_each_program(program, obj)
+	{
 		if (strcmp(bpf_program__name(program), name) == 0)
 			return index;
 		index++;
@@ -146,9 +148,9 @@ void keep_only(struct bpf_object *obj, struct bpf_program *program, bool whole_m
 	struct bpf_program *other;
 	struct bpf_map *map;
 
-	bpf_object__for_each_program(other, obj)
-		bpf_program__set_autoload(other, other == program);
-	bpf_object__for_each_map(map, obj) {
+	bpf_object__for_each_program(other, obj) bpf_program__set_autoload(other, other == program);
+	bpf_object__for_each_map(map, obj)
+	{
 		size_t size = 0;
 		void **value;
 
@@ -161,7 +163,8 @@ void keep_only(struct bpf_object *obj, struct bpf_program *program, bool whole_m
 		if (whole_maps)
 			continue;
 		value = bpf_map__initial_value(map, &size);
-		bpf_object__for_each_program(other, obj) {
+		bpf_object__for_each_program(other, obj)
+		{
 			if (other == program)
 				continue;
 			for (size_t i = 0; i < size / sizeof(*value); i++) {
@@ -246,7 +249,8 @@ static void apply_settings(struct session *session, struct bpf_object *obj)
 	const char *name, *why;
 	json_t *value;
 
-	bpf_object__for_each_map(map, obj) {
+	bpf_object__for_each_map(map, obj)
+	{
 		value = json_object_get(session->map_sizes, bpf_map__name(map));
 		bpf_map__set_pin_path(map, NULL);
 		if (json_is_integer(value))
@@ -256,9 +260,8 @@ static void apply_settings(struct session *session, struct bpf_object *obj)
 		if (json_object_get(session->maps_off, bpf_map__name(map)))
 			bpf_map__set_autocreate(map, false);
 	}
-	bpf_object__for_each_program(program, obj)
-		bpf_program__set_autoload(program, true);
-	json_object_foreach (session->set, name, value)
+	bpf_object__for_each_program(program, obj) bpf_program__set_autoload(program, true);
+	json_object_foreach(session->set, name, value)
 		set_variable(obj, name, json_string_value(value), &why);
 }
 
@@ -311,7 +314,8 @@ static struct bpf_map *map_by_name_or_type(struct bpf_object *obj, const char *n
 
 	if (map && bpf_map__type(map) == BPF_MAP_TYPE_STRUCT_OPS)
 		return map;
-	bpf_object__for_each_map(map, obj) {
+	bpf_object__for_each_map(map, obj)
+	{
 		const struct btf_type *type = btf__type_by_id(btf, bpf_map__btf_value_type_id(map));
 
 		const char *found = type ? btf__str_by_offset(btf, type->name_off) : "";
@@ -440,7 +444,8 @@ static void note_missing(struct session *session, struct bpf_object *obj)
 	json_t *name;
 	size_t i;
 
-	json_array_foreach (unresolved, i, name) {
+	json_array_foreach(unresolved, i, name)
+	{
 		const char *text = json_string_value(name);
 
 		if (text && session->weak && elf_is_strong(session->file->uses, text))
@@ -514,8 +519,7 @@ struct bpf_object *session_prepare(struct session *session, int program, json_t 
 {
 	struct bpf_object *obj;
 
-	if (session->prepared &&
-	    (session->prepared_for == ALL || session->prepared_for == program))
+	if (session->prepared && (session->prepared_for == ALL || session->prepared_for == program))
 		return session->prepared;
 	set_prepared(session, NULL, ALL);
 	if (!session->alone) {
@@ -543,7 +547,8 @@ static json_t *refusal_by_externs(struct session *session, const char *section, 
 
 	if (!uses)
 		return NULL;
-	json_object_foreach (session->missing, symbol, kind) {
+	json_object_foreach(session->missing, symbol, kind)
+	{
 		if (!elf_uses_symbol(uses, section, name, symbol))
 			continue;
 		failure = failure_json("relocate", ESRCH);

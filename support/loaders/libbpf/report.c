@@ -113,7 +113,8 @@ void report_maps(struct session *session, struct bpf_object *obj)
 
 	if (!reported)
 		reported = json_object();
-	bpf_object__for_each_map(map, obj) {
+	bpf_object__for_each_map(map, obj)
+	{
 		long long bytes;
 		json_t *value;
 		char *key;
@@ -244,11 +245,11 @@ void report_lines(json_t *result, struct bpf_object *obj, struct bpf_program *pr
 		const char *text = btf__str_by_offset(btf, lines[i].line_off);
 
 		json_array_append_new(
-			array, json_pack("{s:I, s:o, s:I, s:o}", "insn",
-					 (json_int_t)lines[i].insn_off, "file",
-					 text_json(file ? file : ""), "line",
-					 (json_int_t)BPF_LINE_INFO_LINE_NUM(lines[i].line_col),
-					 "text", text_json(text ? text : "")));
+			array,
+			json_pack("{s:I, s:o, s:I, s:o}", "insn", (json_int_t)lines[i].insn_off,
+				  "file", text_json(file ? file : ""), "line",
+				  (json_int_t)BPF_LINE_INFO_LINE_NUM(lines[i].line_col), "text",
+				  text_json(text ? text : "")));
 	}
 	json_object_set_new(result, "line_info", array);
 }

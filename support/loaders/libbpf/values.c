@@ -187,7 +187,8 @@ static struct bpf_map *map_of_section(struct bpf_object *obj, __u32 section)
 {
 	struct bpf_map *map;
 
-	bpf_object__for_each_map(map, obj) {
+	bpf_object__for_each_map(map, obj)
+	{
 		if (bpf_map__is_internal(map) && bpf_map__btf_value_type_id(map) == section)
 			return map;
 	}
