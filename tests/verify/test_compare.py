@@ -137,3 +137,11 @@ def test_exit_status() -> None:
     assert exit_status([skipped]) == 1
     assert exit_status([fine, bad]) == 1
     assert exit_status([]) == 1
+
+
+def test_what_was_not_run_is_no_change() -> None:
+    untried = ProgramResult("a.o", "p", Outcome.INTERRUPTED, code=Code.NOT_RUN, reason="not run")
+    assert compared(result(), untried) == []
+    assert compared(untried, untried) == []
+    (change,) = compared(untried, result(Outcome.FAILED))
+    assert (change.text, change.regression) == ("new, does not load: why", True)

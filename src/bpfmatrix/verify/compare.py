@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import ProgramResult, Verification
+from bpfmatrix.results.verification import Code, ProgramResult, Verification
 
 __all__ = ["Change", "Cost", "against", "costs"]
 
@@ -74,8 +74,9 @@ def against(
 
 
 def _changes(base: Verification, now: Verification, threshold: float) -> Iterator[Change]:
-    before = {(p.object, p.program): p for p in base.programs}
-    after = {(p.object, p.program): p for p in now.programs}
+    # Nothing is known of what was not run, such as after Ctrl-C.
+    before = {_key(p): p for p in base.programs if p.code is not Code.NOT_RUN}
+    after = {_key(p): p for p in now.programs if p.code is not Code.NOT_RUN}
     if not after and before:
         # The kernel could not be booted, or no program was loaded.
         yield Change(now.kernel, "", "(kernel)", f"{now.outcome}: {now.reason}", True)
@@ -86,8 +87,12 @@ def _changes(base: Verification, now: Verification, threshold: float) -> Iterato
         if change:
             text, regression = change
             yield Change(now.kernel, *key, text, regression)
-    for object, program in before.keys() - after.keys():
+    for object, program in before.keys() - {_key(p) for p in now.programs}:
         yield Change(now.kernel, object, program, "no longer there")
+
+
+def _key(result: ProgramResult) -> tuple[str, str]:
+    return result.object, result.program
 
 
 def _new(result: ProgramResult) -> tuple[str, bool]:
