@@ -124,6 +124,30 @@ def test_what_was_under_way_died_and_the_rest_was_not_run() -> None:
     assert [p.code for p in found.programs] == [Code.KERNEL_DIED, Code.NOT_RUN, Code.NOT_RUN]
 
 
+def test_what_ctrl_c_ended_did_not_fail() -> None:
+    found = collector()
+    found.feed(passed("objects/1.o", "one"))
+    found.feed(event("start", object="objects/1.o", program="two", step="load"))
+    found.abandon(Outcome.INTERRUPTED, Code.NOT_RUN, "interrupted")
+    assert [(p.outcome, p.code) for p in found.programs] == [
+        (Outcome.PASSED, None),
+        (Outcome.INTERRUPTED, Code.NOT_RUN),
+        (Outcome.INTERRUPTED, Code.NOT_RUN),
+    ]
+
+
+def test_a_program_that_was_not_chosen_has_no_result() -> None:
+    chosen = {"objects/1.o": LoadedObject("a.o", ("one",), frozenset({"two"}))}
+    found = Collector(chosen, Path("logs"), str, Judge(), lambda _: None)
+    found.feed(event("start", object="objects/1.o", program="two", step="load"))
+    found.feed(passed("objects/1.o", "two"))
+    found.feed(event("start", object="objects/1.o", program="one", step="load"))
+    assert found.loading == "a.o: one"
+    found.feed(passed("objects/1.o", "one"))
+    assert [p.program for p in found.programs] == ["one"]
+    assert not found.messages
+
+
 def test_an_object_that_was_being_read_died_as_a_whole() -> None:
     found = collector()
     found.feed(event("start", object="objects/1.o", program="", step="open"))

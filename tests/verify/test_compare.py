@@ -184,3 +184,11 @@ def test_a_program_is_compared_with_the_same_loader_and_preset() -> None:
     assert against(run(loaded("", 100)), run(loaded("libbpf", 100)), 0.1) == []
     (gone,) = against(run(loaded("", 9), loaded("", 9, "x")), run(loaded("libbpf", 9)), 0.1)
     assert (gone.program, gone.text) == ("p (x)", "no longer there")
+
+
+def test_what_was_not_run_is_no_change() -> None:
+    untried = ProgramResult("a.o", "p", Outcome.INTERRUPTED, code=Code.NOT_RUN, reason="not run")
+    assert compared(result(), untried) == []
+    assert compared(untried, untried) == []
+    (change,) = compared(untried, result(Outcome.FAILED))
+    assert (change.text, change.regression) == ("new, does not load: why", True)

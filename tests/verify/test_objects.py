@@ -13,6 +13,7 @@ from bpfmatrix.results.verification import Code
 from bpfmatrix.verify.objects import ObjectError, find, inspect
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import LoadPlan
+from bpfmatrix.verify.selection import Names, parse_filter
 from tests.verify.objectfiles import REJECTED, clang, compiled
 
 
@@ -222,6 +223,49 @@ def test_objects_with_the_same_settings_are_loaded_by_one_call(
     assert plan.too_old("5.10.262") == dict.fromkeys(second.places, reason)
     assert plan.too_old("5.17") == {}
     assert [group for group, _ in plan.commands(loader, second.places, 2, "kvm")] == [first]
+
+
+@pytest.mark.parametrize(
+    ("filters", "chosen", "words"),
+    [
+        (("x.o/",), {"x.o": ("unchecked", "fine")}, ()),
+        (("/fine",), {"x.o": ("fine",), "y.o": ("fine",)}, ("--only", "fine")),
+        (
+            ("x.o/fine", "y.o/unchecked"),
+            {"x.o": ("fine",), "y.o": ("unchecked",)},
+            # Each object has both; what it was not chosen for is left out of the results.
+            ("--only", "fine", "--only", "unchecked"),
+        ),
+    ],
+)
+def test_patterns_choose_the_programs_that_a_loader_is_given(
+    library_project: Project,
+    rejected: Path,
+    filters: tuple[str, ...],
+    chosen: dict[str, tuple[str, ...]],
+    words: tuple[str, ...],
+) -> None:
+    for name in ("x.o", "y.o"):
+        (library_project.root / name).write_bytes(rejected.read_bytes())
+    files = find(library_project, [str(library_project.root / name) for name in ("x.o", "y.o")])
+    parsed = [parse_filter(text) for text in filters]
+    names = tuple(one for one in parsed if isinstance(one, Names))
+    plan = LoadPlan.make(library_project, files, VerifyOptions(names=names))
+    assert {one.name: one.programs for one in plan.by_place.values()} == chosen
+    for one in plan.by_place.values():
+        assert one.left_out == {"unchecked", "fine"} - set(one.programs)
+    ((_, command),) = plan.commands(Path("bpfload"), [], 1)
+    assert tuple(command[command.index("30") + 1 : command.index("--jobs")]) == words
+
+
+def test_patterns_that_leave_nothing_to_load_are_refused(
+    library_project: Project, rejected: Path
+) -> None:
+    names = Names(None, "none")
+    with pytest.raises(UsageError, match="--filter leaves no program"):
+        LoadPlan.make(
+            library_project, find(library_project, [str(rejected)]), VerifyOptions(names=(names,))
+        )
 
 
 def test_requirements_can_be_ignored(

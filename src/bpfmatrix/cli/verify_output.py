@@ -8,6 +8,7 @@ import shlex
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePath
 from typing import Self
 
 from rich.text import Text
@@ -290,7 +291,7 @@ class VerifyConsole(LiveConsole):
             self._folded(f"    {group.reason}")
         by_object: dict[str, list[str]] = {}
         for object, program in group.programs[:_SHOWN_NAMES]:
-            by_object.setdefault(object, []).append(program)
+            by_object.setdefault(PurePath(object).name, []).append(program)
         names = "; ".join(f"{object}: {', '.join(some)}" for object, some in by_object.items())
         more = len(group.programs) - _SHOWN_NAMES
         self._folded(f"    {names}" + (f"; and {more} more" if more > 0 else ""), style="dim")

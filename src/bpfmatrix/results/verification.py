@@ -205,7 +205,8 @@ def labels(keys: Iterable[ProgramKey]) -> dict[ProgramKey, str]:
         known.setdefault((key.object, key.program), []).append(key)
     found = {}
     for same in known.values():
-        several_loaders = len({key.loader for key in same}) > 1
+        # Results of older versions name no loader.
+        several_loaders = len({key.loader for key in same} - {""}) > 1
         several_presets = len({key.preset for key in same}) > 1
         for key in same:
             parts = (

@@ -94,8 +94,9 @@ def against(
 
 
 def _changes(base: Verification, now: Verification, threshold: float) -> Iterator[Change]:
-    before = {p.key: p for p in base.programs}
-    after = {p.key: p for p in now.programs}
+    # Nothing is known of what was not run, such as after Ctrl-C.
+    before = {p.key: p for p in base.programs if p.code is not Code.NOT_RUN}
+    after = {p.key: p for p in now.programs if p.code is not Code.NOT_RUN}
     if not after and before:
         # The kernel could not be booted, or no program was loaded.
         yield Change(now.kernel, "", "(kernel)", f"{now.outcome}: {now.reason}", True)
@@ -107,7 +108,9 @@ def _changes(base: Verification, now: Verification, threshold: float) -> Iterato
         if change:
             text, regression = change
             yield Change(now.kernel, key.object, _name(key, named), text, regression)
-    seen = after.keys() | {key._replace(loader="") for key in after}
+    # A base without loaders is one of any loader.
+    there = {p.key for p in now.programs}
+    seen = there | {key._replace(loader="") for key in there}
     for key in before.keys() - seen:
         yield Change(now.kernel, key.object, _name(key, named), "no longer there")
 
