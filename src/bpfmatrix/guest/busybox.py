@@ -40,10 +40,9 @@ def executable(arch: str, cache: Cache, progress: Progress = silent) -> Path:
 
 
 def _fetch(arch: str, cache: Cache, progress: Progress, path: Path) -> None:
-    from bpfmatrix.kernels.sources import apt_sources  # noqa: PLC0415 - off the start-up path
-    from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415
+    from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415 - off the start-up path
 
-    archive = Archive.of_host(cache, apt_sources.host_suite(), arch)
+    archive = Archive.of_host(cache, _suite(), arch)
     with archive.locked(), cache.staging() as staging:
         archive.update(progress)
         found = archive.debs(re.compile(rf"Package: {PACKAGE}\n"))
@@ -53,6 +52,16 @@ def _fetch(arch: str, cache: Cache, progress: Progress, path: Path) -> None:
         subprocess.run(["dpkg-deb", "-x", deb, staging / "root"], check=True, capture_output=True)
         (unpacked,) = (p for p in (staging / "root").rglob("busybox") if p.parent.name == "bin")
         unpacked.replace(path)
+
+
+def _suite() -> str:
+    """Return the host's suite, which its apt sources have, if it runs Debian; else `stable`."""
+    known: dict[str, str] = {}
+    with Path("/etc/os-release").open() as file:
+        for line in file:
+            key, _, value = line.strip().partition("=")
+            known[key] = value.strip('"')
+    return known.get("VERSION_CODENAME", "stable") if known.get("ID") == "debian" else "stable"
 
 
 @functools.cache

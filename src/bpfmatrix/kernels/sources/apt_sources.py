@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bpfmatrix.errors import KernelUnavailableError
 
-__all__ = ["AptEntry", "find", "host_suite", "pick"]
+__all__ = ["AptEntry", "find", "pick"]
 
 ARCHIVE_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -78,16 +78,6 @@ def find(suite: str) -> AptEntry:
         if component == "main"
     ]
     return pick(known, suite)
-
-
-def host_suite() -> str:
-    """Return the host's suite, which its apt sources have, if it runs Debian; else `stable`."""
-    known: dict[str, str] = {}
-    with Path("/etc/os-release").open() as file:
-        for line in file:
-            key, _, value = line.strip().partition("=")
-            known[key] = value.strip('"')
-    return known.get("VERSION_CODENAME", "stable") if known.get("ID") == "debian" else "stable"
 
 
 def pick(known: Sequence[AptEntry], suite: str) -> AptEntry:

@@ -18,7 +18,6 @@ from bpfmatrix.host.checksum import key_of, sha256
 from bpfmatrix.host.installation import CHECKOUT
 from bpfmatrix.host.process import reason_of_end, run_merged
 from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.kernels.sources import apt_sources
 from bpfmatrix.payload.loaders import libbpf_source, sysroot
 
 __all__ = ["SOURCES", "build", "key"]
@@ -28,26 +27,21 @@ SOURCES = CHECKOUT / "support/loaders/libbpf"
 
 _SHOWN_LINES = 40
 _COMMON = (
-    *("-O2", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-ffunction-sections", "-fdata-sections"),
+    *("-O2", "-D_FILE_OFFSET_BITS=64", "-ffunction-sections", "-fdata-sections"),
     *("-fno-asynchronous-unwind-tables", "-fno-ident", "-fno-pic", "-fno-pie"),
 )
 # libbpf's own warnings are for those who change it.
-_LIBBPF_FLAGS = (*_COMMON, "-std=gnu11", "-w")
+_LIBBPF_FLAGS = (*_COMMON, "-std=gnu11", "-D_GNU_SOURCE", "-w")
 _OUR_FLAGS = (*_COMMON, "-std=gnu11", "-Wall", "-Wextra", "-Werror")
-_LINK_FLAGS = (
-    *("-static", "-no-pie", "-s"),
-    "-Wl,--gc-sections,--build-id=none",
-)
+_LINK_FLAGS = ("-static", "-s", "-Wl,--gc-sections,--build-id=none")
 _LIBRARIES = ("-lelf", "-lz", "-ljansson")
-# From libelf 0.189 on (Debian 13), libelf.a needs zstd.
-_OPTIONAL_LIBRARIES = ("zstd",)
 
 
 def key(arch: str) -> str:
     """Return a checksum of what the executable is made of; ToolMissingError without a clang."""
     files = sorted((*SOURCES.glob("*.c"), *SOURCES.glob("*.h")))
     contents = [(path.name, sha256(path.read_bytes())) for path in files]
-    flags = (*_OUR_FLAGS, *_LINK_FLAGS, *_LIBRARIES, *_OPTIONAL_LIBRARIES)
+    flags = (*_OUR_FLAGS, *_LINK_FLAGS, *_own_options(), *_LIBRARIES)
     return key_of([_libbpf_key(arch), contents, flags])
 
 
@@ -88,16 +82,20 @@ def build(arch: str, cache: Cache, made: Path, progress: Progress = silent) -> N
             [Path("sources") / path for path in found],
             ours,
         )
-        optional = [
-            f"-l{name}"
-            for name in _OPTIONAL_LIBRARIES
-            if (root / f"usr/lib/{arch}-linux-gnu/lib{name}.a").exists()
-        ]
         parts = [str(path) for folder in (ours, libbpf) for path in sorted(folder.glob("*.o"))]
         _run(
-            [*command, *linker, *_LINK_FLAGS, "-o", str(made), *parts, *_LIBRARIES, *optional],
+            [
+                *(*command, *linker, *_LINK_FLAGS, *_own_options()),
+                *("-o", str(made), *parts, *_LIBRARIES),
+            ],
             staging,
         )
+
+
+def _own_options() -> list[str]:
+    """Return the options for the linker that the sources need: the words of link-options there."""
+    file = SOURCES / "link-options"
+    return file.read_text().split() if file.exists() else []
 
 
 def _libbpf_key(arch: str) -> str:
@@ -105,7 +103,7 @@ def _libbpf_key(arch: str) -> str:
     stat = compiler.stat()  # of the file that a link leads to
     return key_of(
         [
-            *(arch, libbpf_source.KEY, _LIBBPF_FLAGS, sysroot.PACKAGES, apt_sources.host_suite()),
+            *(arch, libbpf_source.KEY, _LIBBPF_FLAGS, sysroot.KEY),
             *(str(compiler.resolve()), stat.st_size, stat.st_mtime_ns),
         ]
     )
