@@ -254,7 +254,7 @@ def test_patterns_choose_the_programs_that_a_loader_is_given(
     assert {one.name: one.programs for one in plan.by_place.values()} == chosen
     for one in plan.by_place.values():
         assert one.left_out == {"unchecked", "fine"} - set(one.programs)
-    ((_, command),) = plan.commands(Path("bpfload"), [], 1)
+    ((_, command),) = plan.commands(Path("bpfload"), [], 1, "kvm")
     assert tuple(command[command.index("30") + 1 : command.index("--jobs")]) == words
 
 
