@@ -255,7 +255,7 @@ def test_patterns_choose_the_programs_that_a_loader_is_given(
     for one in plan.by_place.values():
         assert one.left_out == {"unchecked", "fine"} - set(one.programs)
     ((_, command),) = plan.commands(Path("bpfload"), [], 1, "kvm")
-    assert tuple(command[command.index("30") + 1 : command.index("--jobs")]) == words
+    assert tuple(command[command.index("stats") + 1 : command.index("--limit")]) == words
 
 
 def test_patterns_that_leave_nothing_to_load_are_refused(

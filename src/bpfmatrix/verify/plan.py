@@ -14,6 +14,7 @@ from pathlib import Path
 from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError, suggestion
+from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import numbers
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
 from bpfmatrix.results.verification import RefusedObject
@@ -147,6 +148,16 @@ class LoadPlan:
     def loaders(self) -> tuple[str, ...]:
         """The loaders that the objects are loaded with, each once."""
         return tuple(dict.fromkeys(group.loader for group in self.groups))
+
+    @property
+    def description(self) -> str:
+        """What is loaded, in a few words: `6 eBPF objects, 9 programs, with libbpf, aya`."""
+        objects = {one.name for one in self.by_place.values()}
+        programs = {(one.name, name) for one in self.by_place.values() for name in one.programs}
+        words = [counted(len(objects), "eBPF object"), counted(len(programs), "program")]
+        if len(self.loaders) > 1:
+            words.append(f"with {', '.join(self.loaders)}")
+        return ", ".join(words)
 
     def payload(self, supervisor: Path, loaders: Mapping[str, Path]) -> Payload:
         """Return the payload: the supervisor, loaders by their names, and the objects."""

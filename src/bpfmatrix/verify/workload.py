@@ -26,6 +26,7 @@ from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import MatrixWorkload, Work
 from bpfmatrix.verify.collector import Collector
 from bpfmatrix.verify.judge import Judge
+from bpfmatrix.verify.loader_choice import remind_of_choice
 from bpfmatrix.verify.modules import UnloadedModules
 from bpfmatrix.verify.objects import ObjectFile, find
 from bpfmatrix.verify.options import VerifyOptions
@@ -89,10 +90,11 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         Verifications and logs are written to `folder` (default: `.bpfmatrix/verify`).
         """
         plan = LoadPlan.make(project, _objects(project, options, observer), options)
-        programs = sum(len(object.programs) for object in plan.by_place.values())
-        counts = f"{counted(len(plan.by_place), 'eBPF object')}, {counted(programs, 'program')}"
+        counts = plan.description
         refused = f"{counted(len(plan.refused), 'file')} refused" if plan.refused else ""
         observer.step("", "verify", counts, refused)
+        if not options.loaders:
+            remind_of_choice(project, observer)
         return cls(project, plan, options, folder or files.verification_folder(project))
 
     def payload(self, arch: str, observer: Observer) -> Payload:
