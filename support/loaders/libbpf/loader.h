@@ -62,6 +62,10 @@ char *log_buffer(size_t *size);
 /* Give the memory of the log's buffer back. */
 void log_buffer_release(void);
 
+/* What a probe of libbpf's for a type says. One that failed says nothing, unless libbpf does not even
+ * know the type. */
+bool is_supported(int probed);
+
 /* elf_uses.c: which code of an object uses what */
 
 struct elf_uses;

@@ -423,7 +423,7 @@ static bool map_type_known(enum bpf_map_type type, int error)
 {
 	if (error == -EPERM || error == -ENOMEM || error == -E2BIG)
 		return true;
-	return libbpf_probe_bpf_map_type(type, NULL) != 0;
+	return is_supported(libbpf_probe_bpf_map_type(type, NULL));
 }
 
 /* Find out why an object can't be prepared, and note what to leave out. False: nothing helps. */
@@ -590,7 +590,12 @@ static json_t *refusal_by_externs(struct session *session, const char *section, 
 			continue;
 		failure = failure_json("relocate", ESRCH);
 		failure_missing(failure, json_string_value(kind), symbol);
-		if (asprintf(&line, "libbpf: extern '%s' (strong): not resolved", symbol) > 0) {
+		if (asprintf(&line,
+			     session->config_unknown &&
+					     strncmp(symbol, "CONFIG_", strlen("CONFIG_")) == 0
+				     ? "libbpf: failed to open system Kconfig, which has %s"
+				     : "libbpf: extern '%s' (strong): not resolved",
+			     symbol) > 0) {
 			json_object_set_new(failure, "words", json_pack("[o]", text_json(line)));
 			free(line);
 		}
