@@ -125,7 +125,7 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Call
     bad_objects(objects)
     cases = [f"case_of {name} {words}\n" for name, words in CASES.items()]
     project.script("cases", "".join((SCRIPT, *cases, CRASH)))
-    loader = shipped.loader(Project.load(project.root), "x86_64")
+    loader = shipped.supervisor(Project.load(project.root), "x86_64")
     done = project.invoke(
         *("matrix", "--kernels", ",".join(KERNELS), "--timeout", "900s"),
         *("--binary", str(loader), "--binary", "cases"),
