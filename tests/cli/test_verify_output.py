@@ -189,7 +189,7 @@ def test_files_that_were_refused_are_named(library_project: Project, shown: io.S
     shown.truncate(0)
     several = [RefusedObject(f"{number}.o", "empty") for number in range(300)]
     show(library_project, dataclasses.replace(found, refused=(*several, *refused)))
-    assert "301 files: empty: 0.o, 1.o, 2.o, and 298 more" in shown.getvalue()
+    assert "301 files: empty\n    0.o, 1.o, 2.o, and 298 more" in shown.getvalue()
     assert "b.o: no ELF file" in shown.getvalue()
 
 

@@ -217,8 +217,9 @@ class VerifyConsole(LiveConsole):
                 for name in names:
                     self.console.print(Text(f"  {name}: {reason}"))
             else:
-                named = _some(names, _SHOWN_NAMES)
-                self.console.print(Text(f"  {len(names)} files: {reason}: {named}"))
+                self.console.print(Text(f"  {len(names)} files: {reason}"))
+                named = _some([PurePath(name).name for name in names], _SHOWN_NAMES)
+                self._folded(f"    {named}", style="dim")
 
     def _explain_failures(
         self, verifications: Sequence[Verification], selection: Selection
@@ -236,7 +237,8 @@ class VerifyConsole(LiveConsole):
         several_loaders = len({p.loader for one in verifications for p in one.programs}) > 1
         for one in verifications:
             bad = _failures(one)
-            if one.outcome not in FINE and (not bad or one.outcome is not Outcome.FAILED):
+            ended = one.outcome not in (*FINE, Outcome.INTERRUPTED)
+            if ended and (not bad or one.outcome is not Outcome.FAILED):
                 head = Text.assemble((shown_release(one), "bold"), "  ", (str(one.outcome), "red"))
                 shown()
                 shown(Text.assemble(head, f": {one.reason}"))
