@@ -552,9 +552,30 @@ static void set_prepared(struct session *session, struct bpf_object *obj, int pr
 		report_maps(session, obj);
 }
 
+/* Maps for which there was no memory are tried again: other processes may have given it back. */
+static bool lacked_memory(struct session *session)
+{
+	const char *name;
+	json_t *failure;
+
+	json_object_foreach(session->maps_off, name, failure)
+	{
+		const char *error = json_string_value(json_object_get(failure, "errno"));
+
+		if (error && strcmp(error, "ENOMEM") == 0)
+			return true;
+	}
+	return false;
+}
+
 struct bpf_object *session_prepare(struct session *session, int program, json_t **failure)
 {
 	struct bpf_object *obj;
+
+	if (lacked_memory(session)) {
+		set_prepared(session, NULL, ALL);
+		json_object_clear(session->maps_off);
+	}
 
 	if (session->prepared && (session->prepared_for == ALL || session->prepared_for == program))
 		return session->prepared;
