@@ -299,16 +299,15 @@ static int attach_tc(struct bpf_program *program)
 
 	if (type == BPF_NETKIT_PRIMARY || type == BPF_NETKIT_PEER)
 		return NOT_HERE;
-	if (type != BPF_TCX_EGRESS)
-		type = BPF_TCX_INGRESS;
-	link = bpf_link_create(bpf_program__fd(program), loopback, type, NULL);
-	if (link >= 0) {
-		close(link);
-		return 0;
+	if (type == BPF_TCX_INGRESS || type == BPF_TCX_EGRESS) {
+		error = attached(bpf_program__attach_tcx(program, loopback, NULL));
+	} else { // the section leaves the direction to the project
+		link = bpf_link_create(bpf_program__fd(program), loopback, BPF_TCX_INGRESS, NULL);
+		error = link < 0 ? link : close(link);
 	}
-	error = link;
-	if (section_begins(program, "tcx"))
+	if (!error || section_begins(program, "tcx"))
 		return error;
+	words_clear();
 	return attach_filter(program, loopback, type == BPF_TCX_EGRESS);
 }
 

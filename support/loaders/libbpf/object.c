@@ -418,9 +418,23 @@ static bool leave_out(struct session *session, struct bpf_map *map, json_t *fail
 	return true;
 }
 
+/* libbpf's own probe for these maps has a field that kernels before 6.9 refuse. A kernel that has
+ * the type finds that type 1 of its BTF is no struct_ops: 524 is ENOTSUPP. */
+static bool has_struct_ops(void)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .btf_vmlinux_value_type_id = 1);
+	int fd = bpf_map_create(BPF_MAP_TYPE_STRUCT_OPS, NULL, 4, 4, 1, &opts);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || fd == -524;
+}
+
 /* The probes say what the kernel lacks; for some errors, they need not be asked. */
 static bool map_type_known(enum bpf_map_type type, int error)
 {
+	if (type == BPF_MAP_TYPE_STRUCT_OPS)
+		return has_struct_ops();
 	if (error == -EPERM || error == -ENOMEM || error == -E2BIG)
 		return true;
 	return is_supported(libbpf_probe_bpf_map_type(type, NULL));
