@@ -194,7 +194,7 @@ static int attach_iterator(struct bpf_object *obj, struct bpf_program *program)
 		return attached(bpf_program__attach(program));
 	bpf_object__for_each_map(map, obj)
 	{
-		if (bpf_map__fd(map) < 0 || bpf_map__is_internal(map))
+		if (!map_is_made(map) || bpf_map__is_internal(map))
 			continue;
 		info.map.map_fd = bpf_map__fd(map);
 		if (!attach_iterator_with(program, &info))
@@ -372,7 +372,7 @@ static int attach_struct_ops(struct bpf_object *obj)
 
 	bpf_object__for_each_map(map, obj)
 	{
-		if (bpf_map__type(map) != BPF_MAP_TYPE_STRUCT_OPS || bpf_map__fd(map) < 0)
+		if (bpf_map__type(map) != BPF_MAP_TYPE_STRUCT_OPS || !map_is_made(map))
 			continue;
 		error = attached(bpf_map__attach_struct_ops(map));
 		if (error)

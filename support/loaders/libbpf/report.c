@@ -106,6 +106,12 @@ static long long kernel_memory(int fd)
 	return bytes;
 }
 
+bool map_is_made(const struct bpf_map *map)
+{
+	// A map that is switched off has a descriptor too, which is a place-holder.
+	return bpf_map__autocreate(map) && bpf_map__fd(map) >= 0;
+}
+
 void report_maps(struct session *session, struct bpf_object *obj)
 {
 	static json_t *reported;
@@ -119,7 +125,7 @@ void report_maps(struct session *session, struct bpf_object *obj)
 		json_t *value;
 		char *key;
 
-		if (bpf_map__fd(map) < 0 ||
+		if (!map_is_made(map) ||
 		    asprintf(&key, "%s %s", session->file->path, bpf_map__name(map)) < 0)
 			continue;
 		if (!json_object_get(reported, key)) {
