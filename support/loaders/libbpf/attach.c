@@ -530,6 +530,8 @@ json_t *attach_program(struct session *session, int index)
 		json_object_set_new(result, "attached", json_boolean(!error));
 	if (error < 0) {
 		failure = failure_json("attach", error);
+		failure_say(failure, "prog '%s': failed to attach: -%s", bpf_program__name(program),
+			    error_name(error));
 		if (names_nothing(program, error))
 			failure_missing(failure, "target", section_target(program));
 		json_object_set_new(result, "failure", failure);

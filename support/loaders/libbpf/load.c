@@ -139,6 +139,8 @@ static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 		return failure;
 	}
 	failure = failure_json("load", call.error);
+	failure_say(failure, "libbpf: prog '%s': BPF program load failed: -%s",
+		    bpf_program__name(program), error_name(call.error));
 	if (may_mean_type(call.error, log))
 		json_object_set_new(failure, "type_supported",
 				    json_boolean(is_supported(libbpf_probe_bpf_prog_type(

@@ -168,6 +168,8 @@ json_t *attach_program(struct session *session, int program);
 json_t *failure_json(const char *step, int error);
 /* The same of a step that preparing an object failed at. */
 json_t *failure_of_preparation(int error);
+/* What is to be said where libbpf said nothing. */
+__attribute__((format(printf, 2, 3))) void failure_say(json_t *failure, const char *format, ...);
 void failure_missing(json_t *failure, const char *kind, const char *name);
 /* Whether a map of a prepared object exists. */
 bool map_is_made(const struct bpf_map *map);

@@ -718,6 +718,7 @@ struct session *session_open(const char *path, json_t *set, json_t *map_sizes, j
 	error = read_file(session->file);
 	if (error) {
 		*failure = failure_json("open", error);
+		failure_say(*failure, "the file can't be read: %s", error_name(error));
 	} else if (!native(session->file)) {
 		*failure = failure_json("open", LIBBPF_ERRNO__ENDIAN);
 		json_object_set_new(*failure, "words",

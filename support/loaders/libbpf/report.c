@@ -3,6 +3,7 @@
 
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,21 @@ void failure_missing(json_t *failure, const char *kind, const char *name)
 {
 	json_object_set_new(failure, "missing",
 			    json_pack("{s:s, s:o}", "kind", kind, "name", text_json(name)));
+}
+
+void failure_say(json_t *failure, const char *format, ...)
+{
+	char *line;
+	va_list args;
+
+	if (json_array_size(json_object_get(failure, "words")))
+		return;
+	va_start(args, format);
+	if (vasprintf(&line, format, args) >= 0) {
+		json_object_set_new(failure, "words", json_pack("[o]", text_json(line)));
+		free(line);
+	}
+	va_end(args);
 }
 
 /* The extern that a warning is about, and what it is. */
