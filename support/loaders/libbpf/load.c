@@ -3,6 +3,7 @@
 // libbpf's own way tells more, the program is loaded once more in that way: alone.
 
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,11 +91,11 @@ static struct bpf_map *map_number(struct bpf_object *obj, int number)
 	return map;
 }
 
-/* Kernels before 5.13 do not know the address of a function, which helpers such as bpf_for_each_map
- * get, and complain of the number of functions before they look at the code. What they lack is the
- * helper, or a map that it works on: then, the result is why the map can't be made. */
+/* What a program lacks that the kernel refused before it looked at the code: a map, then the result
+ * is why it can't be made; or a helper. Kernels before 5.13 do not know the address of a function,
+ * which helpers such as bpf_for_each_map get, and complain of the number of functions. */
 static json_t *find_missing(struct session *session, json_t *failure, struct bpf_object *obj,
-			    struct bpf_program *program)
+			    struct bpf_program *program, bool maybe_helper)
 {
 	const struct bpf_insn *code = bpf_program__insns(program);
 	char number[16];
@@ -112,7 +113,7 @@ static json_t *find_missing(struct session *session, json_t *failure, struct bpf
 			json_decref(failure);
 			return json_incref(why);
 		}
-		if (code[i].imm >= MAX_HELPER ||
+		if (!maybe_helper || code[i].imm >= MAX_HELPER ||
 		    has_helper(bpf_program__type(program), code[i].imm))
 			continue;
 		snprintf(number, sizeof(number), "%d", code[i].imm);
@@ -120,6 +121,17 @@ static json_t *find_missing(struct session *session, json_t *failure, struct bpf
 		break;
 	}
 	return failure;
+}
+
+/* Kernels take only these characters in the name of a program (kernel/bpf/syscall.c:
+ * bpf_obj_name_cpy). */
+static bool is_plain_name(const char *name)
+{
+	for (; *name; name++) {
+		if (!isascii(*name) || !(isalnum(*name) || *name == '_' || *name == '.'))
+			return false;
+	}
+	return true;
 }
 
 static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
@@ -139,14 +151,17 @@ static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 		return failure;
 	}
 	failure = failure_json("load", call.error);
+	if (!is_plain_name(bpf_program__name(program)) && !log[0])
+		failure_say(failure, "the kernel takes only letters, digits, _ and . of ASCII in "
+				     "the name of a program");
 	failure_say(failure, "libbpf: prog '%s': BPF program load failed: -%s",
 		    bpf_program__name(program), error_name(call.error));
 	if (may_mean_type(call.error, log))
 		json_object_set_new(failure, "type_supported",
 				    json_boolean(is_supported(libbpf_probe_bpf_prog_type(
 					    bpf_program__type(program), NULL))));
-	if (strstr(log, "number of funcs in func_info doesn't match"))
-		return find_missing(session, failure, obj, program);
+	if (!log[0] || strstr(log, "number of funcs in func_info doesn't match"))
+		failure = find_missing(session, failure, obj, program, log[0]);
 	name = between(log, "failed to resolve CO-RE relocation ", "\n");
 	if (name) {
 		// <byte_off> [12] struct task_struct.state (0:1 @ offset 8)
