@@ -18,6 +18,7 @@ __all__ = [
     "ksym",
     "object_btf",
     "of_missing",
+    "other_object",
     "section",
     "struct_ops",
     "target",
@@ -76,6 +77,9 @@ def ksym(name: str, kernel: KernelFacts) -> Reason:
 
 def kconfig(name: str) -> Reason:
     """Return the reason of a program that reads an option which the kernel does not have."""
+    if name.startswith("LINUX_"):  # no option, but a value that libbpf computes
+        text = f"the loader's library has no value for {name}"
+        return Reason(Code.UNSUPPORTED_BY_LOADER, text)
     return Reason(Code.MISSING_KCONFIG, f"this kernel's configuration has no {name}")
 
 
@@ -86,6 +90,15 @@ def kconfig_file(name: str = "") -> Reason:
         Code.MISSING_KCONFIG,
         f"it reads {what}, and the configuration of this kernel is unknown: the kernel has no "
         "/proc/config.gz (CONFIG_IKCONFIG_PROC), and its source gave no file with it",
+    )
+
+
+def other_object(symbol: str) -> Reason:
+    """Return the reason of an object that needs a symbol of another one."""
+    return Reason(
+        Code.BAD_OBJECT,
+        f"its symbol {symbol} is in another object: link the objects first, with "
+        "`bpftool gen object`",
     )
 
 
