@@ -147,6 +147,9 @@ def test_a_cache_that_can_not_be_written_causes_no_traceback(
         (("text.o", "--top", "-3"), "--top -3: expected a number of rows"),
         (("text.o", "--csv", "-", "--json"), "--json and --csv - can't both be printed"),
         (("text.o", "--filter", "none*/"), "--filter leaves no object to load"),
+        (("text.o", "--replay", "text.o"), "--replay and --objects don't go together"),
+        (("--replay", "none.json"), "--replay none.json: no such file"),
+        (("--replay", "text.o"), "--replay text.o: "),
     ],
 )
 def test_verify_refuses_wrong_options(

@@ -3,16 +3,19 @@
 import csv
 import dataclasses
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.cli import console
+from bpfmatrix.cli.verify import OutputOptions, replay
 from bpfmatrix.cli.verify_csv import as_csv
 from bpfmatrix.cli.verify_output import VerifyConsole
 from bpfmatrix.cli.verify_tables import in_width
 from bpfmatrix.config.project import Project
+from bpfmatrix.results import files
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import (
     Code,
@@ -24,7 +27,7 @@ from bpfmatrix.results.verification import (
     verdict,
 )
 from bpfmatrix.verify.compare import Change, against, costs
-from bpfmatrix.verify.selection import Selection, parse_sort
+from bpfmatrix.verify.selection import Names, Selection, parse_sort
 
 
 def loaded(program: str, insns: int = 1234, expected: str = "") -> ProgramResult:
@@ -186,7 +189,7 @@ def test_files_that_were_refused_are_named(library_project: Project, shown: io.S
     shown.truncate(0)
     several = [RefusedObject(f"{number}.o", "empty") for number in range(300)]
     show(library_project, dataclasses.replace(found, refused=(*several, *refused)))
-    assert "301 files: empty: 0.o, 1.o, 2.o, and 298 more" in shown.getvalue()
+    assert "301 files: empty\n    0.o, 1.o, 2.o, and 298 more" in shown.getvalue()
     assert "b.o: no ELF file" in shown.getvalue()
 
 
@@ -247,6 +250,29 @@ def test_a_pipe_is_told_how_far_it_is(library_project: Project, shown: io.String
         report.finished(on("6.1", loaded("one")))
         report.tell()
         assert len(shown.getvalue().splitlines()) == 2
+
+
+def test_results_are_shown_again_without_a_machine(
+    library_project: Project,
+    shown: io.StringIO,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "base.json"
+    files.save([on("5.10", *many(2)), on("6.1", *many(3))], path)
+    output = OutputOptions(csv="-", selection=Selection(order=parse_sort("insns")))
+    names = [Names(None, "fine_[45]"), Names("0*", None, deny=True)]
+    assert replay(library_project, [path], names, output) == 0
+    rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert [(row["kernel"], row["file_name"], row["total_insns"]) for row in rows] == [
+        ("6.1", "2.bpf.o", "25"),
+        ("6.1", "2.bpf.o", "24"),
+        ("5.10", "1.bpf.o", "15"),
+        ("6.1", "1.bpf.o", "15"),
+        ("5.10", "1.bpf.o", "14"),
+        ("6.1", "1.bpf.o", "14"),
+    ]
+    assert "fine_5" in shown.getvalue()
 
 
 def test_results_as_csv() -> None:

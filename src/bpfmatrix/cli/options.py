@@ -334,6 +334,13 @@ SORT: Option[tuple[Any, ...]] = Option(
     _order,
 )
 TOP = _value("top", "N", "Show only the first N rows.", _count)
+REPLAY = _repeated(
+    "replay",
+    "FILE",
+    "Boot nothing, but show the results in this file, which --save or an earlier run wrote. "
+    "Repeatable.",
+    _existing_file,
+)
 CSV = _text("csv", "FILE|-", "Write the results as CSV into this file, or print them.")
 
 # Bisections

@@ -16,19 +16,19 @@ from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.report import summary
 from bpfmatrix.results import files
 from bpfmatrix.results.outcome import FINE, Outcome
-from bpfmatrix.results.verification import ProgramResult, Verification, exit_status
+from bpfmatrix.results.verification import ProgramResult, Verification, exit_status, verdict
 from bpfmatrix.session.pipeline import run_side_by_side
 from bpfmatrix.session.workload import asked_for
 from bpfmatrix.verify import compare, source_lines
 from bpfmatrix.verify.options import VerifyOptions
-from bpfmatrix.verify.selection import Selection
+from bpfmatrix.verify.selection import Names, Selection, may_load, to_load
 from bpfmatrix.verify.workload import Details, VerifyWorkload, unprepared
 
 _ANNOTATE_SECONDS = 300.0
 # The log of a million instructions may have 400 MB, of which the loader holds three copies.
 _ANNOTATE_BYTES = 2 << 30
 
-__all__ = ["OutputOptions", "annotate", "verify"]
+__all__ = ["OutputOptions", "annotate", "replay", "verify"]
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,41 @@ def verify(
         found, interrupted = _kept(project, ids), error
         if not any(one.programs for one in found):
             raise
+    summary.write(found)
     status = _output(found, output, console, base)
     if interrupted:
         raise interrupted
     return status
+
+
+def replay(
+    project: Project, paths: Sequence[Path], names: Sequence[Names], output: OutputOptions
+) -> int:
+    """Print the results in these files as if the programs had been loaded now."""
+    base = _base(output.against) if output.against else None
+    found = [_chosen(one, names) for path in paths for one in _read(path, "--replay")]
+    console = VerifyConsole(
+        project,
+        [one.kernel for one in found],
+        stderr=output.as_json or output.csv == "-",
+        raw=output.raw,
+    )
+    for one in found:
+        console.finished(one)
+    return _output(found, output, console, base)
+
+
+def _chosen(one: Verification, names: Sequence[Names]) -> Verification:
+    """Return the results of the programs that filters choose, as if only they had been loaded."""
+    if not names:
+        return one
+    programs = tuple(p for p in one.programs if to_load(names, p.object, p.program))
+    refused = tuple(each for each in one.refused if may_load(names, each.object))
+    one = dataclasses.replace(one, programs=programs, refused=refused)
+    if one.outcome is not Outcome.FAILED or not programs or one.warnings:
+        return one
+    outcome, reason = verdict(programs)
+    return dataclasses.replace(one, outcome=outcome, reason=reason)
 
 
 def _kept(project: Project, ids: Sequence[str]) -> list[Verification]:
@@ -101,7 +132,6 @@ def _output(
     base: Sequence[Verification] | None,
 ) -> int:
     """Print, save and compare the results; return the exit status."""
-    summary.write(found)
     if output.save:
         _save(found, output.save)
     if output.as_json:
@@ -132,14 +162,18 @@ def _write_csv(text: str, path: str) -> None:
 
 
 def _base(path: Path) -> list[Verification]:
+    return _read(path, "--against")
+
+
+def _read(path: Path, option: str) -> list[Verification]:
     try:
         return files.read_saved(path)
     except OSError as error:
         raise UsageError(
-            f"--against {path}: {error.strerror or error}", "Write it with --save first."
+            f"{option} {path}: {error.strerror or error}", "Write it with --save first."
         ) from error
     except ValueError as error:
-        raise UsageError(f"--against {path}: {error}", "Write it with --save.") from error
+        raise UsageError(f"{option} {path}: {error}", "Write it with --save.") from error
 
 
 def _save(found: Sequence[Verification], path: Path) -> None:

@@ -103,12 +103,7 @@ class VerifyConsole(LiveConsole):
         whole = self._programs
         text = counted(count, "program") if not whole else f"{count} of {counted(whole, 'program')}"
         failed = f", {self._failed[kernel]} failed" if self._failed[kernel] else ""
-        self.doing(
-            kernel,
-            "load",
-            f"{text}{failed}, {result.program}",
-            min(count / whole, 1.0) if whole else None,
-        )
+        self.doing(kernel, "load", f"{text}{failed}, {result.program}")
 
     def finished(self, run: KernelRun | Verification) -> None:
         """See Observer."""
@@ -132,7 +127,7 @@ class VerifyConsole(LiveConsole):
         if not self.several:
             self.console.print()
             self._outcome(verifications[0])
-        else:
+        elif self._counts:
             total = time.monotonic() - self._began
             self.console.print(f"side by side {total:.1f} s")
         self._refused(verifications[0].refused if verifications else ())
@@ -166,21 +161,22 @@ class VerifyConsole(LiveConsole):
         """Print programs by kernels; a large table leaves out what loaded on every kernel."""
         rows = make_rows(verifications)
         shown = selection.of(rows, lambda row: _results(verifications, row))
+        rest = ""
         if not selection and len(rows) > _WHOLE_TABLE:
-            shown = [row for row in rows if not row.all_loaded]
-            loaded = len(rows) - len(shown)
+            shown, rest = [row for row in rows if not row.all_loaded], "loaded on every kernel"
             if len(shown) > _LONGEST_TABLE:
+                shown = [row for row in shown if row.loaded_somewhere]
+                rest = "with one outcome on all kernels"
+            if not 0 < len(shown) <= _LONGEST_TABLE:
                 return
-        else:
-            loaded = 0
         self.console.print()
         tables = matrix_tables(verifications, shown, self.console.width, self.mark)
         for number, table in enumerate(tables):
             if number:
                 self.console.print()
             self.console.print(table)
-        if loaded:
-            text = f"{counted(loaded, 'more program')}, loaded on every kernel"
+        if rest and len(shown) < len(rows):
+            text = f"{counted(len(rows) - len(shown), 'more program')}, {rest}"
             self.console.print(text, style="dim")
         elif len(shown) < len(rows):
             self.console.print(f"{len(shown)} of {counted(len(rows), 'program')}", style="dim")
@@ -221,8 +217,9 @@ class VerifyConsole(LiveConsole):
                 for name in names:
                     self.console.print(Text(f"  {name}: {reason}"))
             else:
-                named = _some(names, _SHOWN_NAMES)
-                self.console.print(Text(f"  {len(names)} files: {reason}: {named}"))
+                self.console.print(Text(f"  {len(names)} files: {reason}"))
+                named = _some([PurePath(name).name for name in names], _SHOWN_NAMES)
+                self._folded(f"    {named}", style="dim")
 
     def _explain_failures(
         self, verifications: Sequence[Verification], selection: Selection
@@ -230,16 +227,26 @@ class VerifyConsole(LiveConsole):
         """Print why kernels and programs failed; equal failures on several kernels, once."""
         shown = self.console.print
         alike: dict[tuple[str, ...], list[Result]] = {}
+        rows = selection.of(make_rows(verifications), lambda row: _results(verifications, row))
+        chosen = {
+            (one.kernel, _identity(result))
+            for row in rows
+            for one, result in _results(verifications, row)
+            if selection.shows((one, result))
+        }
         several_loaders = len({p.loader for one in verifications for p in one.programs}) > 1
         for one in verifications:
-            bad = [p for p in _failures(one) if selection.shows((one, p))]
-            if one.outcome not in FINE and (not bad or one.outcome is not Outcome.FAILED):
+            bad = _failures(one)
+            ended = one.outcome not in (*FINE, Outcome.INTERRUPTED)
+            if ended and (not bad or one.outcome is not Outcome.FAILED):
                 head = Text.assemble((shown_release(one), "bold"), "  ", (str(one.outcome), "red"))
                 shown()
                 shown(Text.assemble(head, f": {one.reason}"))
                 if one.console:
                     shown(f"  console            {one.console}")
             for result in bad:
+                if (one.kernel, _identity(result)) not in chosen:
+                    continue
                 loader = result.loader if several_loaders else ""
                 name = label(result.program, result.preset, loader)
                 key = (result.object, name, str(result.code), result.reason)
@@ -273,8 +280,10 @@ class VerifyConsole(LiveConsole):
             self._project.relative(files.verification_path(self._project, one.kernel))
             for one in kernels
         ]
+        chosen = ["--filter", f"code=={groups[0].code}"]
+        words = shlex.join(["--replay", paths[0], *chosen])
         shown(f"all of them          {_some(paths, _SHOWN_NAMES)}")
-        shown(f"those of one reason  --filter code=={groups[0].code}; as CSV: --csv FILE")
+        shown(f"those of one reason  invoke verify {words}")
 
     def _show_group(self, group: ReasonGroup) -> None:
         counts: dict[str, int] = {}

@@ -40,6 +40,11 @@ class ProgramRow:
             for one in self.cells
         )
 
+    @property
+    def loaded_somewhere(self) -> bool:
+        """Whether the program loaded on one of the kernels at least."""
+        return any(one is not None and one.outcome is Outcome.PASSED for one in self.cells)
+
 
 def label(program: str, preset: str, loader: str) -> str:
     """Return how a program is named, such as `on_exec [small] (libbpf)`."""

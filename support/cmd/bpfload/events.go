@@ -50,6 +50,7 @@ type objectEvent struct {
 	Failure *protocol.Failure `json:"failure,omitempty"`
 	Code    string            `json:"code,omitempty"`
 	Reason  string            `json:"reason,omitempty"`
+	outcome string            // of its programs, if there is a code
 }
 
 type mapEvent struct {

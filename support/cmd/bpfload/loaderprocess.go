@@ -25,8 +25,8 @@ type loaderProcess struct {
 	command        *exec.Cmd
 	requests       *json.Encoder
 	stdin          io.Closer
-	replies        chan protocol.Reply // closed when no more can be read
-	unreadable     string              // why they can't be read, if not because the process died
+	replies        chan *reply // closed when no more can be read
+	unreadable     string      // why they can't be read, if not because the process died
 	output         *headBuffer
 	exited         chan error
 	oomKillsBefore uint64 // processes that the kernel had killed for want of memory by then
@@ -45,21 +45,20 @@ func startLoader(s *settings) (*loaderProcess, *termination, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer repliesOfLoader.Close()
 	p := &loaderProcess{
-		command: exec.Command(s.Loader), replies: make(chan protocol.Reply), output: &headBuffer{},
+		command: exec.Command(s.Loader), replies: make(chan *reply), output: &headBuffer{},
 		exited: make(chan error, 1), oomKillsBefore: oomKills(),
 	}
 	p.command.ExtraFiles = []*os.File{repliesOfLoader} // the first is RepliesDescriptor
 	p.command.Stdout, p.command.Stderr = p.output, p.output
 	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stdin, err := p.command.StdinPipe()
-	if err != nil {
-		replies.Close()
-		return nil, nil, err
+	if err == nil {
+		p.stdin, p.requests = stdin, json.NewEncoder(stdin)
+		err = p.command.Start()
 	}
-	p.stdin, p.requests = stdin, json.NewEncoder(stdin)
-	if err := p.command.Start(); err != nil {
+	repliesOfLoader.Close() // of the loader's own, the end is seen only when no other one is open
+	if err != nil {
 		replies.Close()
 		return nil, nil, fmt.Errorf("the loader can't be started: %w", err)
 	}
@@ -68,7 +67,7 @@ func startLoader(s *settings) (*loaderProcess, *termination, error) {
 	go p.readReplies(replies)
 	go func() { p.exited <- p.command.Wait() }()
 	start := protocol.Request{Request: protocol.Start, Objects: s.Objects}
-	died, err := p.call(start, s.Limit, func(r protocol.Reply) {
+	died, err := p.call(start, s.openLimit(), func(r *reply) {
 		if r.Loader != "" {
 			p.name, p.version = r.Loader, r.Version
 		}
@@ -82,10 +81,10 @@ func startLoader(s *settings) (*loaderProcess, *termination, error) {
 func (p *loaderProcess) readReplies(from io.ReadCloser) {
 	defer from.Close()
 	defer close(p.replies)
-	decoder := json.NewDecoder(from)
+	reader := newReplyReader(from)
 	for {
-		var r protocol.Reply
-		if err := decoder.Decode(&r); err != nil {
+		r, err := reader.next()
+		if err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 				p.unreadable = err.Error()
 			}
@@ -99,7 +98,7 @@ func (p *loaderProcess) readReplies(from io.ReadCloser) {
 // termination if the process died, or was killed because it took longer than limit or does not keep
 // to the protocol. The error is a usage error that the loader found.
 func (p *loaderProcess) call(
-	what protocol.Request, limit time.Duration, handle func(protocol.Reply),
+	what protocol.Request, limit time.Duration, handle func(*reply),
 ) (*termination, error) {
 	started := time.Now()
 	timer := time.NewTimer(limit)

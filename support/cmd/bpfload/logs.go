@@ -32,14 +32,82 @@ var (
 
 const maxShortInstructions = 5000
 
-// statisticsOf returns the lines of statistics that are at the end of a log.
-func statisticsOf(log string) string {
-	lines := strings.Split(strings.TrimRight(log, "\n"), "\n")
+// A verifierLog is a log of the verifier. Beyond the first headOfLog bytes, it is kept compressed.
+type verifierLog struct {
+	head, tail []byte // tail is the end, if head is not all
+	compressed bytes.Buffer
+	compressor *gzip.Writer // nil as long as the log fits into head
+}
+
+const (
+	headOfLog = 1 << 20
+	// More than the statistics of a program with as many functions as the kernel allows (256).
+	tailOfLog = 128 << 10
+)
+
+func (l *verifierLog) write(text []byte) {
+	if l.compressor == nil {
+		if len(l.head)+len(text) <= headOfLog {
+			l.head = append(l.head, text...)
+			return
+		}
+		l.startCompressor()
+	}
+	_, _ = l.compressor.Write(text)
+	l.tail = append(l.tail, text...)
+	if len(l.tail) > 2*tailOfLog {
+		l.tail = append(l.tail[:0], l.tail[len(l.tail)-tailOfLog:]...)
+	}
+}
+
+func (l *verifierLog) startCompressor() {
+	// The fastest level: the guest is slow, and a log is so repetitive that this level compresses
+	// it well.
+	l.compressor, _ = gzip.NewWriterLevel(&l.compressed, gzip.BestSpeed)
+	_, _ = l.compressor.Write(l.head)
+	l.tail = bytes.Clone(l.head[max(0, len(l.head)-tailOfLog):])
+}
+
+func (l *verifierLog) isEmpty() bool { return l == nil || len(l.head) == 0 && l.compressor == nil }
+
+// encoded returns the log, compressed with gzip and encoded with base64. Nothing can be written to
+// the log after that.
+func (l *verifierLog) encoded() string {
+	if l.isEmpty() {
+		return ""
+	}
+	if l.compressor == nil {
+		l.startCompressor()
+	}
+	_ = l.compressor.Close()
+	return base64.StdEncoding.EncodeToString(l.compressed.Bytes())
+}
+
+// statistics returns the lines of statistics that are at the end of the log.
+func (l *verifierLog) statistics() string {
+	if l.isEmpty() {
+		return ""
+	}
+	end := l.tail
+	if len(end) == 0 {
+		end = l.head
+	}
+	lines := strings.Split(strings.TrimRight(string(end), "\n"), "\n")
 	start := len(lines)
 	for start > 0 && statisticsLine.MatchString(lines[start-1]) {
 		start--
 	}
 	return strings.Join(lines[start:], "\n")
+}
+
+// isTooComplex tells whether the log says that the verifier gave up.
+func (l *verifierLog) isTooComplex() bool {
+	return tooComplex.Match(l.head) || tooComplex.Match(l.tail)
+}
+
+// showsRegisters tells whether the log has states of registers. If it has, so has its beginning.
+func (l *verifierLog) showsRegisters() bool {
+	return slices.ContainsFunc(bytes.Split(l.head, []byte("\n")), instructionWithRegisters.Match)
 }
 
 // processedIn returns how many instructions the verifier processed, according to its statistics.
@@ -52,24 +120,9 @@ func processedIn(statistics string) (count uint64, known bool) {
 	return count, err == nil
 }
 
-func showsRegisters(log string) bool {
-	return slices.ContainsFunc(strings.Split(log, "\n"), instructionWithRegisters.MatchString)
-}
-
 func isShort(statistics string) bool {
 	count, known := processedIn(statistics)
 	return known && count <= maxShortInstructions
-}
-
-// compressLog returns a log, compressed with gzip and encoded with base64.
-func compressLog(log string) string {
-	var buffer bytes.Buffer
-	// The fastest level: the guest is slow, and a log is so repetitive that this level compresses
-	// it well.
-	writer, _ := gzip.NewWriterLevel(&buffer, gzip.BestSpeed)
-	_, _ = writer.Write([]byte(log))
-	_ = writer.Close()
-	return base64.StdEncoding.EncodeToString(buffer.Bytes())
 }
 
 // Bytes of a log for each instruction that the verifier processed, as observed with 5.10 to 7.3.

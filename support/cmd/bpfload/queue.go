@@ -116,6 +116,13 @@ func (q *queue) startRetry() bool {
 	return len(q.pending) > 0 || len(q.unopened) > 0
 }
 
+// isRetrying tells whether this is the second pass.
+func (q *queue) isRetrying() bool {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	return q.retrying
+}
+
 func (q *queue) takeItemOf(object string) *workItem {
 	i := slices.IndexFunc(q.pending, func(item *workItem) bool { return item.object == object })
 	if i < 0 {

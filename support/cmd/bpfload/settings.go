@@ -25,7 +25,7 @@ type settings struct {
 	Loader   string // the loader's executable
 	Attach   bool
 	FullLog  bool
-	Limit    time.Duration // for each request to the loader
+	Limit    time.Duration // for loading or attaching one program
 	Jobs     int
 	Set      []assignment // of global variables
 	MapSize  []assignment // in entries
@@ -33,12 +33,19 @@ type settings struct {
 	Optional []string     // programs that may fail
 	Only     []string     // programs; none means all
 	Objects  []string
+	// How long starting a loader, and opening one object, may take at least. This is not what the
+	// user limits, and takes long where the machine is emulated and busy.
+	MinOpenLimit time.Duration
 }
+
+const minOpenLimit = time.Minute
+
+func (s *settings) openLimit() time.Duration { return max(s.Limit, s.MinOpenLimit) }
 
 type assignment struct{ Name, Value string }
 
 func parse(args []string) (*settings, error) {
-	s := &settings{Jobs: runtime.NumCPU()}
+	s := &settings{Jobs: runtime.NumCPU(), MinOpenLimit: minOpenLimit}
 	flags := flag.NewFlagSet("bpfload", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&s.Loader, "loader", "", "the executable file of the loader")

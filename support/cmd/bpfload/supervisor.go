@@ -37,13 +37,13 @@ func (v *supervisor) run() error {
 			}
 		case object != "":
 			v.object = object
-			c, err := v.openObject(object, first)
+			c, _, err := v.openObject(object, first)
 			if err != nil {
 				return err
 			}
 			if first {
 				v.queue.addContents(object, c)
-			} else if c == nil {
+			} else if c == nil && !v.queue.isRetrying() {
 				return nil // another loader could open it, so there is no memory for it twice
 			}
 		default:
@@ -63,7 +63,7 @@ func newProgramEvent(object string, p protocol.Program) *programEvent {
 // start event, if it is given. It returns a termination if the loader died of the request. The error
 // is one of the run.
 func (v *supervisor) call(
-	what protocol.Request, program protocol.Program, start *startEvent, handle func(protocol.Reply),
+	what protocol.Request, program protocol.Program, start *startEvent, handle func(*reply),
 ) (*termination, error) {
 	unlock := v.attaching.lockFor(what.Request, program)
 	defer unlock()
@@ -77,50 +77,51 @@ func (v *supervisor) call(
 		}
 		v.loader = loader
 	}
-	died, err := v.loader.call(what, v.settings.Limit, handle)
+	limit := v.settings.Limit
+	if what.Request == protocol.Open {
+		limit = v.settings.openLimit()
+	}
+	died, err := v.loader.call(what, limit, handle)
 	if died != nil {
 		v.loader, v.open = nil, false
 	}
 	return died, err
 }
 
-// openObject has the loader open an object. It returns nil if that failed, and prints why if this
-// is the first try.
-func (v *supervisor) openObject(object string, first bool) (*contents, error) {
+// openObject has the loader open an object. If that fails, the contents are nil; the event says why,
+// and is printed if this is the first try.
+func (v *supervisor) openObject(object string, first bool) (*contents, *objectEvent, error) {
 	v.open = false
 	var start *startEvent
 	if first {
 		start = &startEvent{"start", object, "", "open"}
 	}
 	result := &contents{}
-	var failure *protocol.Failure
-	died, err := v.call(v.settings.openRequest(object), protocol.Program{}, start, func(r protocol.Reply) {
+	why := &objectEvent{Event: "object", Object: object}
+	died, err := v.call(v.settings.openRequest(object), protocol.Program{}, start, func(r *reply) {
 		result.programs = append(result.programs, r.Programs...)
 		result.set = append(result.set, r.Set...)
 		result.mapSizes = append(result.mapSizes, r.MapSizes...)
 		if r.Failure != nil {
-			failure = r.Failure
+			why.Failure = r.Failure
 		}
 	})
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case died != nil:
-		if first && (died.code != codeNoMemory || !v.queue.openLater(object)) {
-			v.out.print(objectEvent{Event: "object", Object: object, Code: died.code, Reason: died.reason})
-		}
-		return nil, nil
-	case failure == nil && len(result.programs) == 0:
-		failure = &protocol.Failure{Step: protocol.StepOpen, Words: []string{"it has no program"}}
+		why.Failure = nil
+		why.outcome, why.Code, why.Reason = died.outcome, died.code, died.reason
+	case why.Failure == nil && len(result.programs) == 0:
+		why.Failure = &protocol.Failure{Step: protocol.StepOpen, Words: []string{"it has no program"}}
+	case why.Failure == nil:
+		v.open = true
+		return result, nil, nil
 	}
-	if failure != nil {
-		if first && (!wantsMemory(failure) || !v.queue.openLater(object)) {
-			v.out.print(objectEvent{Event: "object", Object: object, Failure: failure})
-		}
-		return nil, nil
+	if first && !((why.Code == codeNoMemory || wantsMemory(why.Failure)) && v.queue.openLater(object)) {
+		v.out.print(why)
 	}
-	v.open = true
-	return result, nil
+	return nil, why, nil
 }
 
 // wantsMemory tells whether something failed because the kernel had no memory at that time.
@@ -181,18 +182,20 @@ type programResult struct {
 func (v *supervisor) loadProgram(object string, p protocol.Program) (*programEvent, error) {
 	event := newProgramEvent(object, p)
 	if !v.open {
-		c, err := v.openObject(object, false)
+		_, why, err := v.openObject(object, false)
 		if err != nil {
 			return nil, err
 		}
-		if c == nil {
-			event.Outcome, event.Code = broken, codeLoaderCrashed
-			event.Reason = "the object could not be opened again"
+		if why != nil {
+			event.Outcome, event.Failure, event.Code, event.Reason = failed, why.Failure, why.Code, why.Reason
+			if why.Code != "" {
+				event.Outcome = why.outcome
+			}
 			return event, nil
 		}
 	}
 	start := &startEvent{"start", object, p.Name, "load"}
-	result, died, err := v.try(object, p, start, protocol.Load, protocol.LogStats)
+	first, died, err := v.try(object, p, start, protocol.Load, protocol.LogStats)
 	switch {
 	case err != nil:
 		return nil, err
@@ -200,27 +203,33 @@ func (v *supervisor) loadProgram(object string, p protocol.Program) (*programEve
 		event.copyTermination(died)
 		return event, nil
 	}
-	event.copyResult(result)
-	if result.Loaded && v.settings.Attach {
+	event.copyAnswer(first)
+	if first.result.Loaded && v.settings.Attach {
 		if err := v.attach(event, p); err != nil {
 			return nil, err
 		}
 	}
-	if err := v.addLog(event, p, result); err != nil {
+	if err := v.addLog(event, p, first); err != nil {
 		return nil, err
 	}
 	return event, nil
 }
 
-// try has the loader load a program, or load and attach it. The result is nil if the loader died.
+// An answer is a loader's answer to a request to load or attach a program.
+type answer struct {
+	result *protocol.Result
+	log    *verifierLog
+}
+
+// try has the loader load a program, or load and attach it. The answer is nil if the loader died.
 func (v *supervisor) try(
 	object string, p protocol.Program, start *startEvent, how string, level protocol.LogLevel,
-) (*protocol.Result, *termination, error) {
-	var result *protocol.Result
+) (*answer, *termination, error) {
+	var result *answer
 	request := protocol.Request{Request: how, Program: p.Name, Log: level}
-	died, err := v.call(request, p, start, func(r protocol.Reply) {
+	died, err := v.call(request, p, start, func(r *reply) {
 		if r.Result != nil {
-			result = r.Result
+			result = &answer{r.Result, r.log}
 		}
 		if r.Map != nil && v.queue.isNewMap(object, r.Map.Name) {
 			v.out.print(mapEvent{"map", object, r.Map.Name, r.Map.Type, r.Map.MemoryBytes})
@@ -230,6 +239,9 @@ func (v *supervisor) try(
 		died = v.loader.discard("the loader's answer has no result")
 		v.loader, v.open = nil, false
 	}
+	if died != nil {
+		result = nil
+	}
 	return result, died, err
 }
 
@@ -237,20 +249,21 @@ func (e *programEvent) copyTermination(t *termination) {
 	e.Outcome, e.Code, e.Reason, e.Seconds = t.outcome, t.code, t.reason, t.seconds
 }
 
-func (e *programEvent) copyResult(r *protocol.Result) {
+func (e *programEvent) copyAnswer(a *answer) {
+	r := a.result
 	e.Outcome = failed
 	if r.Loaded {
 		e.Outcome = passed
 	}
 	e.Failure, e.Seconds, e.Note = r.Failure, r.Seconds, r.Note
 	e.Instructions, e.TranslatedBytes, e.JitedBytes = r.Instructions, r.TranslatedBytes, r.JitedBytes
-	e.MemoryBytes, e.Calls, e.StatisticsLog = r.MemoryBytes, r.Calls, statisticsOf(r.Log)
+	e.MemoryBytes, e.Calls, e.StatisticsLog = r.MemoryBytes, r.Calls, a.log.statistics()
 }
 
 // attach has a program attached that loads, and adds to its result whether that was possible.
 func (v *supervisor) attach(event *programEvent, p protocol.Program) error {
 	start := &startEvent{"start", event.Object, p.Name, "attach"}
-	result, died, err := v.try(event.Object, p, start, protocol.Attach, "")
+	attached, died, err := v.try(event.Object, p, start, protocol.Attach, "")
 	switch {
 	case err != nil:
 		return err
@@ -260,22 +273,23 @@ func (v *supervisor) attach(event *programEvent, p protocol.Program) error {
 		event.Seconds = seconds
 		return nil
 	}
-	event.Attached = result.Attached
-	if result.Failure != nil {
-		event.Outcome, event.Failure = failed, result.Failure
+	event.Attached = attached.result.Attached
+	if attached.result.Failure != nil {
+		event.Outcome, event.Failure = failed, attached.result.Failure
 	}
 	return nil
 }
 
 // addLog loads a program again if its result should have a log: that of a rejected program shows
 // how the verifier came to reject it; that of another one is there only if the settings ask for it.
-func (v *supervisor) addLog(event *programEvent, p protocol.Program, first *protocol.Result) error {
-	rejected := !first.Loaded && first.Log != ""
-	if event.Code != "" || !rejected && (!first.Loaded || !v.settings.FullLog) {
+func (v *supervisor) addLog(event *programEvent, p protocol.Program, first *answer) error {
+	rejected := !first.result.Loaded && !first.log.isEmpty()
+	if event.Code != "" || !rejected && (!first.result.Loaded || !v.settings.FullLog) {
 		return nil
 	}
-	if rejected && first.Failure != nil && first.Failure.Step != protocol.StepLoad {
-		event.Log = compressLog(first.Log) // such as what the kernel says about the object's BTF
+	failure := first.result.Failure
+	if rejected && failure != nil && failure.Step != protocol.StepLoad {
+		event.Log = first.log.encoded() // such as what the kernel says about the object's BTF
 		return nil
 	}
 	level := protocol.LogPath
@@ -283,61 +297,49 @@ func (v *supervisor) addLog(event *programEvent, p protocol.Program, first *prot
 		level = protocol.LogAll
 	}
 	shown := first
+	var err error
 	if reason := exceedsMemory(event.StatisticsLog, level); reason != "" {
 		event.LogLeftOut = reason
-	} else if tooComplex.MatchString(first.Log) && !v.settings.FullLog {
+	} else if rejected && first.log.isTooComplex() && !v.settings.FullLog {
 		event.LogLeftOut = "the path to where the verifier gave up explains little: " +
 			"--log-level full has it"
-	} else {
-		again, err := v.loadForLog(event, p, level)
-		if err != nil {
-			return err
-		}
-		if again != nil {
-			shown = again
-		}
+	} else if shown, err = v.loadForLog(event, p, level, shown); err != nil {
+		return err
 	}
 	if level == protocol.LogPath && event.LogLeftOut == "" &&
-		!showsRegisters(shown.Log) && isShort(event.StatisticsLog) {
-		again, err := v.loadForLog(event, p, protocol.LogAll)
-		if err != nil {
+		!shown.log.showsRegisters() && isShort(event.StatisticsLog) {
+		if shown, err = v.loadForLog(event, p, protocol.LogAll, shown); err != nil {
 			return err
-		}
-		if again != nil {
-			shown = again
 		}
 	}
 	if rejected || shown != first {
-		event.Log, event.LineInfo = compressLog(shown.Log), shown.LineInfo
+		event.Log, event.LineInfo = shown.log.encoded(), shown.result.LineInfo
 	}
 	// The loader may find more in a longer log, such as the name of a missing type.
-	if rejected && shown != first && sameFailure(event.Failure, shown.Failure) {
-		event.Failure = shown.Failure
+	if rejected && sameFailure(failure, shown.result.Failure) {
+		event.Failure = shown.result.Failure
 	}
 	return nil
 }
 
-// loadForLog loads a program again for its log. It returns nil, and says why in the result, if
-// there is none.
+// loadForLog loads a program again for its log. It returns the answer that was given, and says why
+// in the result, if there is no log.
 func (v *supervisor) loadForLog(
-	event *programEvent, p protocol.Program, level protocol.LogLevel,
-) (*protocol.Result, error) {
-	if !v.open {
-		return nil, nil
-	}
+	event *programEvent, p protocol.Program, level protocol.LogLevel, before *answer,
+) (*answer, error) {
 	again, died, err := v.try(event.Object, p, nil, protocol.Load, level)
 	switch {
 	case err != nil:
 		return nil, err
 	case died != nil:
 		event.LogLeftOut = "the loader died while it loaded the program again for its log: " + died.reason
-		return nil, nil
-	case again.Log == "":
-		if again.Failure != nil {
+		return before, nil
+	case again.log.isEmpty():
+		if failure := again.result.Failure; failure != nil {
 			event.LogLeftOut = "the program did not load again for its log: " +
-				strings.Join(again.Failure.Words, " ")
+				strings.Join(failure.Words, " ")
 		}
-		return nil, nil
+		return before, nil
 	}
 	return again, nil
 }

@@ -83,6 +83,7 @@ func (w *worker) loadFailure(spec *ebpf.ProgramSpec, err error) *protocol.Failur
 	what, _, _ := strings.Cut(text, ":")
 	switch {
 	case what == "load program":
+		f.Words = []string{withoutLog(text, err)}
 		w.addCause(f, spec, err)
 	case what == "apply CO-RE relocations":
 		f.Step = protocol.StepRelocate
@@ -113,10 +114,23 @@ func (w *worker) loadFailure(spec *ebpf.ProgramSpec, err error) *protocol.Failur
 	case spec.AttachTo != "":
 		w.addMissingTarget(f, spec, err)
 	}
-	if len(logOf(err)) == 0 && mayLackType(err) {
+	if f.Missing == nil && len(logOf(err)) == 0 && mayLackType(err) {
 		f.TypeSupported = answer(features.HaveProgramType(spec.Type))
 	}
 	return f
+}
+
+// withoutLog returns an error's text without the lines of the verifier's log at its end, of which
+// the last are statistics: the whole log is in the result.
+func withoutLog(text string, err error) string {
+	var rejection *ebpf.VerifierError
+	if errors.As(err, &rejection) && len(rejection.Log) > 0 {
+		cause := rejection.Cause.Error()
+		if before, _, found := strings.Cut(text, cause); found {
+			return before + cause
+		}
+	}
+	return text
 }
 
 func (w *worker) lacksKernelBTF() bool {

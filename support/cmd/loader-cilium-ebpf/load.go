@@ -27,15 +27,16 @@ var logLevels = map[protocol.LogLevel]ebpf.LogLevel{
 // buffer takes time.
 const logBytes = 4 << 20
 
-// load loads a program, and attaches it if the request says so. Both are undone before it returns.
-func (w *worker) load(r protocol.Request) (*protocol.Result, error) {
+// load loads a program, and attaches it if the request says so. Both are undone before it returns
+// the result and the lines of the verifier's log.
+func (w *worker) load(r protocol.Request) (*protocol.Result, []string, error) {
 	program := w.object.spec.Programs[r.Program]
 	if program.Type == ebpf.UnspecifiedProgram {
-		return &protocol.Result{Failure: unknownSection(program)}, nil
+		return &protocol.Result{Failure: unknownSection(program)}, nil, nil
 	}
 	spec, failure, err := w.prepare(program)
 	if err != nil || failure != nil {
-		return &protocol.Result{Failure: failure}, err
+		return &protocol.Result{Failure: failure}, nil, err
 	}
 	started := time.Now()
 	loaded, err := w.tryLoad(spec, r.Log)
@@ -48,17 +49,16 @@ func (w *worker) load(r protocol.Request) (*protocol.Result, error) {
 		result.LineInfo = lineInfos(spec)
 	}
 	if err != nil {
-		result.Log = strings.Join(logOf(err), "\n")
 		result.Failure = w.loadFailure(spec, err)
-		return result, nil
+		return result, logOf(err), nil
 	}
 	defer loaded.Close()
-	result.Loaded, result.Log = true, loaded.VerifierLog
+	result.Loaded = true
 	addInfo(result, loaded)
 	if r.Request == protocol.Attach && !w.object.isTailCalled(r.Program) {
 		w.attach(result, spec, loaded)
 	}
-	return result, nil
+	return result, []string{loaded.VerifierLog}, nil
 }
 
 // attach attaches a loaded program, and detaches it.
@@ -91,7 +91,7 @@ func (w *worker) prepare(program *ebpf.ProgramSpec) (*ebpf.ProgramSpec, *protoco
 			return nil, failure, nil
 		}
 		if isNew {
-			err := w.replies.Encode(protocol.Reply{Map: describeMap(instruction.Reference(), m)})
+			err := w.send(&protocol.Reply{Map: describeMap(instruction.Reference(), m)}, nil)
 			if err != nil {
 				return nil, nil, err
 			}

@@ -35,5 +35,9 @@ func stopPreemption() error {
 	if err := os.Setenv(name, value); err != nil {
 		return err
 	}
-	return unix.Exec("/proc/self/exe", os.Args, os.Environ())
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return unix.Exec(program, os.Args, os.Environ())
 }

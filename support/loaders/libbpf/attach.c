@@ -515,7 +515,10 @@ json_t *attach_program(struct session *session, int index)
 
 	// What is to be left out of the object is known once it is prepared.
 	words_clear();
-	if (!session_prepare(session, index, &failure))
+	obj = session_prepare(session, index, &failure);
+	if (obj)
+		failure = session_refusal(session, program_at(obj, index));
+	if (failure)
 		return json_pack("{s:b, s:o}", "loaded", 0, "failure", failure);
 	obj = load_for_attaching(session, index, &failure);
 	if (!obj)

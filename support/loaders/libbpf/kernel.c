@@ -110,3 +110,8 @@ void log_buffer_release(void)
 	if (log_memory)
 		madvise(log_memory, LOG_SIZE, MADV_DONTNEED);
 }
+
+bool is_supported(int probed)
+{
+	return probed != 0 && probed != -EOPNOTSUPP;
+}

@@ -83,9 +83,9 @@ static json_t *failure_to_load(struct session *session, struct bpf_program *prog
 	}
 	failure = failure_json("load", call.error);
 	if (may_mean_type(call.error, log))
-		json_object_set_new(
-			failure, "type_supported",
-			json_boolean(libbpf_probe_bpf_prog_type(bpf_program__type(program), NULL)));
+		json_object_set_new(failure, "type_supported",
+				    json_boolean(is_supported(libbpf_probe_bpf_prog_type(
+					    bpf_program__type(program), NULL))));
 	name = between(log, "failed to resolve CO-RE relocation ", "\n");
 	if (name) {
 		// <byte_off> [12] struct task_struct.state (0:1 @ offset 8)

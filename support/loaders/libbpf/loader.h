@@ -62,6 +62,10 @@ char *log_buffer(size_t *size);
 /* Give the memory of the log's buffer back. */
 void log_buffer_release(void);
 
+/* What a probe of libbpf's for a type says. One that failed says nothing, unless libbpf does not even
+ * know the type. */
+bool is_supported(int probed);
+
 /* elf_uses.c: which code of an object uses what */
 
 struct elf_uses;
@@ -75,6 +79,9 @@ bool elf_uses_symbol(const struct elf_uses *uses, const char *section, const cha
 /* Whether a program is a function, or calls it; the function must be a global one. */
 bool elf_has_function(const struct elf_uses *uses, const char *section, const char *program,
 		      const char *function);
+/* Whether a program refers to a map that has another one, the tail, among its values. */
+bool elf_calls_tail(const struct elf_uses *uses, const char *section, const char *program,
+		    const char *tail_section, const char *tail);
 /* Whether a symbol is undefined and not weak. */
 bool elf_is_strong(const struct elf_uses *uses, const char *symbol);
 /* A copy of the object in which no undefined symbol is strong. The result is the caller's. */

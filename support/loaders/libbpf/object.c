@@ -220,6 +220,42 @@ static char *empty_config(const struct btf *btf)
 	return text;
 }
 
+/* A program whose section tells no type gets that of a program that calls it by a map. */
+static bool copy_type(struct session *session, struct bpf_object *obj, struct bpf_program *tail)
+{
+	struct elf_uses *uses = uses_of(session->file);
+	struct bpf_program *program;
+
+	bpf_object__for_each_program(program, obj)
+	{
+		if (!uses || bpf_program__type(program) == BPF_PROG_TYPE_UNSPEC ||
+		    !elf_calls_tail(uses, bpf_program__section_name(program),
+				    bpf_program__name(program), bpf_program__section_name(tail),
+				    bpf_program__name(tail)))
+			continue;
+		bpf_program__set_type(tail, bpf_program__type(program));
+		bpf_program__set_expected_attach_type(tail,
+						      bpf_program__expected_attach_type(program));
+		return true;
+	}
+	return false;
+}
+
+static void give_types(struct session *session, struct bpf_object *obj)
+{
+	struct bpf_program *program;
+	bool changed;
+
+	do {
+		changed = false;
+		bpf_object__for_each_program(program, obj)
+		{
+			if (bpf_program__type(program) == BPF_PROG_TYPE_UNSPEC)
+				changed |= copy_type(session, obj, program);
+		}
+	} while (changed);
+}
+
 static struct bpf_object *open_bytes(struct session *session, const char *kconfig)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = object_name(session->file->path),
@@ -239,6 +275,7 @@ static struct bpf_object *open_bytes(struct session *session, const char *kconfi
 		return NULL;
 	}
 	free(weakened); // libbpf has copied what it needs
+	give_types(session, obj);
 	return obj;
 }
 
@@ -386,7 +423,7 @@ static bool map_type_known(enum bpf_map_type type, int error)
 {
 	if (error == -EPERM || error == -ENOMEM || error == -E2BIG)
 		return true;
-	return libbpf_probe_bpf_map_type(type, NULL) != 0;
+	return is_supported(libbpf_probe_bpf_map_type(type, NULL));
 }
 
 /* Find out why an object can't be prepared, and note what to leave out. False: nothing helps. */
@@ -553,7 +590,12 @@ static json_t *refusal_by_externs(struct session *session, const char *section, 
 			continue;
 		failure = failure_json("relocate", ESRCH);
 		failure_missing(failure, json_string_value(kind), symbol);
-		if (asprintf(&line, "libbpf: extern '%s' (strong): not resolved", symbol) > 0) {
+		if (asprintf(&line,
+			     session->config_unknown &&
+					     strncmp(symbol, "CONFIG_", strlen("CONFIG_")) == 0
+				     ? "libbpf: failed to open system Kconfig, which has %s"
+				     : "libbpf: extern '%s' (strong): not resolved",
+			     symbol) > 0) {
 			json_object_set_new(failure, "words", json_pack("[o]", text_json(line)));
 			free(line);
 		}

@@ -109,12 +109,12 @@ json_t *target_set(struct session *session, struct bpf_program *program)
 		return failure;
 	}
 	fd = find_target(session, function, &seen);
+	words_clear(); // what was said is about other objects
 	if (fd < 0) {
 		failure = failure_json("target", seen ? EINVAL : ENOENT);
 		failure_missing(failure, "target-program", function);
 		return failure;
 	}
-	words_clear();
 	error = bpf_program__set_attach_target(program, fd, function);
 	if (!error)
 		return NULL;

@@ -74,14 +74,10 @@ def build(arch: str, cache: Cache, made: Path, progress: Progress = silent) -> N
         )
         _unpack(objects, libbpf)
         progress(f"loader-libbpf for {arch}: compiling and linking")
-        found = [path.relative_to(CHECKOUT) for path in sorted(SOURCES.glob("*.c"))]
-        (staging / "sources").symlink_to(CHECKOUT)
+        (staging / "sources").symlink_to(SOURCES)
         includes = ("-isystem", "pinned/tools/include/uapi", "-isystem", "pinned/tools/lib")
-        _compile(
-            [*command, *_OUR_FLAGS, *includes],
-            [Path("sources") / path for path in found],
-            ours,
-        )
+        names = [Path("sources", path.name) for path in sorted(SOURCES.glob("*.c"))]
+        _compile([*command, *_OUR_FLAGS, *includes], names, ours)
         parts = [str(path) for folder in (ours, libbpf) for path in sorted(folder.glob("*.o"))]
         _run(
             [
