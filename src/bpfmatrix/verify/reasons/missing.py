@@ -28,6 +28,8 @@ __all__ = [
 
 _TRACEPOINTS = ("tp", "tracepoint", "raw_tp", "raw_tracepoint", "tp_btf")
 _LSM = ("lsm", "lsm_cgroup")
+# The types of programs whose target is found in the kernel's BTF.
+_FOUND_BY_BTF = ("tracing", "lsm", "struct_ops")
 
 
 def kernel_btf() -> Reason:
@@ -54,6 +56,8 @@ def helper(number: int) -> Reason:
 
 def kfunc(name: str, kernel: KernelFacts) -> Reason:
     """Return the reason of a program that needs a kfunc which the kernel does not have."""
+    if kernel.has_btf is False:
+        return kernel_btf()
     return _in_module(f"kfunc {name}", "symbol", name, kernel) or Reason(
         Code.UNSUPPORTED_KFUNC, f"this kernel has no kfunc {name}"
     )
@@ -131,6 +135,8 @@ def target_program(name: str) -> Reason:
 def target(program: ProgramFacts, kernel: KernelFacts, name: str = "") -> Reason:
     """Return the reason of a program whose target the kernel does not have."""
     name = name or program.attach_to
+    if kernel.has_btf is False and program.type in _FOUND_BY_BTF:
+        return kernel_btf()
     if not name:
         return Reason(Code.ATTACH_TARGET_MISSING, f"the section {program.section} names no target")
     if program.type == "struct_ops":
