@@ -212,17 +212,17 @@ def test_objects_with_the_same_settings_are_loaded_by_one_call(
     project = project_with(library_project, *entries)
     plan = LoadPlan.make(project, find(project, []), VerifyOptions(set={"LICENSE": "x"}))
     loader = Path("/somewhere/bpfload")
-    (first, words), (second, _) = plan.commands(loader, [], cpus=2)
-    common = ["--log-level", "stats", "--limit", "30", "--set", "LICENSE=x"]
+    (first, words), (second, _) = plan.commands(loader, [], 2, "kvm")
     assert list(words) == [
-        *("/payload/bpfload", *common, "--map-size", "counts=5"),
-        *("--variants", "unchecked,fine", "--jobs", "2", "objects/1.o"),
+        *("/payload/bpfload", "--loader", "/payload/loader-libbpf", "--log-level", "stats"),
+        *("--set", "LICENSE=x", "--map-size", "counts=5", "--variants", "unchecked,fine"),
+        *("--limit", "30", "--jobs", "2", "objects/1.o"),
     ]
     assert (first.places, second.places) == (("objects/1.o",), ("objects/2.o", "objects/3.o"))
     reason = "needs 5.17 (bpf_loop), this kernel is 5.10.262"
     assert plan.too_old("5.10.262") == dict.fromkeys(second.places, reason)
     assert plan.too_old("5.17") == {}
-    assert [group for group, _ in plan.commands(loader, second.places, 2)] == [first]
+    assert [group for group, _ in plan.commands(loader, second.places, 2, "kvm")] == [first]
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ def test_patterns_choose_the_programs_that_a_loader_is_given(
     assert {one.name: one.programs for one in plan.by_place.values()} == chosen
     for one in plan.by_place.values():
         assert one.left_out == {"unchecked", "fine"} - set(one.programs)
-    ((_, command),) = plan.commands(Path("bpfload"), [], 1)
-    assert tuple(command[command.index("30") + 1 : command.index("--jobs")]) == words
+    ((_, command),) = plan.commands(Path("bpfload"), [], 1, "kvm")
+    assert tuple(command[command.index("stats") + 1 : command.index("--limit")]) == words
 
 
 def test_patterns_that_leave_nothing_to_load_are_refused(

@@ -161,6 +161,18 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _loaders(text: str) -> tuple[str, ...]:
+    from bpfmatrix.config.value_types import LOADERS
+
+    names = tuple(filter(None, map(str.strip, text.split(","))))
+    for name in names:
+        if name not in LOADERS:
+            raise ValueError(f"expected one of {', '.join(LOADERS)}, or several with commas")
+    if not names:
+        raise ValueError("expected the name of a loader")
+    return names
+
+
 def _gdb_commands(text: str) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, text.split(";"))))
 
@@ -244,6 +256,19 @@ OBJECTS = _repeated(
     "OBJECT",
     "An eBPF object file, a folder of them, or a pattern. Repeatable; --objects itself can be left "
     "out.",
+    str,
+)
+LOADER = _value(
+    "loader",
+    "LOADERS",
+    "The library that loads the objects: libbpf, cilium-ebpf or aya. With several, such as "
+    "libbpf,cilium-ebpf, each loads them, and what they differ in is shown.",
+    _loaders,
+)
+PRESET = _repeated(
+    "preset",
+    "NAME",
+    "A preset of the objects (verify.objects.presets) to load. Repeatable. Default: all of them.",
     str,
 )
 ATTACH = _flag("attach", "Also attach each program that can be attached, and detach it.")

@@ -112,9 +112,12 @@ def verify_options(values: Values) -> "VerifyOptions":
     from bpfmatrix.verify.selection import Names
 
     filters = [one for several in values[options.FILTER] for one in several]
+    loaders = values[options.LOADER]
     return VerifyOptions(
         objects=values[options.OBJECTS],
         names=tuple(one for one in filters if isinstance(one, Names)),
+        loaders=loaders or (),
+        presets=values[options.PRESET],
         set=dict(values[options.SET]),
         map_sizes=dict(values[options.MAP_SIZE]),
         attach=values[options.ATTACH],

@@ -190,7 +190,9 @@ def annotate(project: Project, id: str, options: VerifyOptions, program: str) ->
     """
     # Writing the log takes much longer than verifying.
     limit = options.limit_seconds or max(project.config.verify.limit, _ANNOTATE_SECONDS)
-    options = dataclasses.replace(options, only=(program,), full_log=True, limit_seconds=limit)
+    options = dataclasses.replace(
+        options, only=(program,), full_log=True, limit_seconds=limit, first_loader_only=True
+    )
     with VerifyConsole(project, [id], stderr=True) as console:
         one, details = _verified(project, id, options, console)
         larger = _with_memory(project, id)
@@ -236,7 +238,7 @@ def _print_annotated(
     path = project.root / result.log if result.log else None
     if path is None or not path.is_file():
         return False
-    lines = details.lines.get((result.object, result.program), [])
+    lines = details.lines.get(result.key, [])
     folder = (project.root / result.object).parent
     count = result.statistics.program_instructions
     with path.open(encoding="utf-8", errors="replace") as log:

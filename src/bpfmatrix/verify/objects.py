@@ -126,6 +126,12 @@ class LoadedObject:
     """The names of its other programs. A loader may load them all the same, unasked."""
     folders: tuple[Path, ...] = ()
     """Where the source files that its BTF names may be; the first is the project's root."""
+    loader: str = "libbpf"
+    """The loader that loads it."""
+    preset: str = ""
+    """The name of its preset in kernels.yaml; empty if it has none."""
+    label: str = ""
+    """What tells it from the other times that the same object is loaded; empty if there is none."""
 
 
 def find(

@@ -15,6 +15,12 @@ class VerifyOptions(SessionOptions):
 
     objects: tuple[str, ...] = ()
     """Paths and patterns of object files, relative to the working directory."""
+    loaders: tuple[str, ...] = ()
+    """The loaders to use; if there are none, kernels.yaml decides."""
+    first_loader_only: bool = False
+    """Whether each object is loaded with the first of its loaders, and not with the others."""
+    presets: tuple[str, ...] = ()
+    """The presets to load of objects that have presets; none means all."""
     set: Mapping[str, str] = field(default_factory=dict)
     """Values of constants (`const volatile`), by their names."""
     map_sizes: Mapping[str, str] = field(default_factory=dict)

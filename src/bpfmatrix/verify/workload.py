@@ -18,7 +18,7 @@ from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
 from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import FINE, Outcome
-from bpfmatrix.results.verification import Code, Verification, verdict
+from bpfmatrix.results.verification import Code, ProgramKey, Verification, verdict
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepared_facts
 from bpfmatrix.session.kernel_warnings import WarningCollector
 from bpfmatrix.session.observer import Observer
@@ -26,9 +26,12 @@ from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import MatrixWorkload, Work
 from bpfmatrix.verify.collector import Collector
 from bpfmatrix.verify.judge import Judge
+from bpfmatrix.verify.loader_choice import remind_of_choice
+from bpfmatrix.verify.modules import UnloadedModules
 from bpfmatrix.verify.objects import ObjectFile, find
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import LoadPlan, ObjectGroup
+from bpfmatrix.verify.reasons.facts import KernelFacts
 from bpfmatrix.verify.selection import may_load
 from bpfmatrix.verify.verifierlog import LineInfo
 from bpfmatrix.vm.protocol import Exited, Output, Started, TestCommand
@@ -49,10 +52,10 @@ _ENDED = {
 class Details:
     """What is known right after a verification, but not kept in its file."""
 
-    lines: dict[tuple[str, str], list[LineInfo]] = field(default_factory=dict)
-    """The source lines in the BTF of programs, by object and program."""
-    left_out: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Why a program that should have a log has none, by object and program."""
+    lines: dict[ProgramKey, list[LineInfo]] = field(default_factory=dict)
+    """The source lines in the BTF of programs."""
+    left_out: dict[ProgramKey, str] = field(default_factory=dict)
+    """Why a program that should have a log has none."""
 
 
 class VerifyWorkload(MatrixWorkload[Verification]):
@@ -87,16 +90,20 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         Verifications and logs are written to `folder` (default: `.bpfmatrix/verify`).
         """
         plan = LoadPlan.make(project, _objects(project, options, observer), options)
-        programs = sum(len(object.programs) for object in plan.by_place.values())
-        counts = f"{counted(len(plan.by_place), 'eBPF object')}, {counted(programs, 'program')}"
+        counts = plan.description
         refused = f"{counted(len(plan.refused), 'file')} refused" if plan.refused else ""
         observer.step("", "verify", counts, refused)
+        if not options.loaders:
+            remind_of_choice(project, observer)
         return cls(project, plan, options, folder or files.verification_folder(project))
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See Workload."""
-        loader = shipped.loader(self._project, arch, observer.progress("", "build"))
-        return self._plan.payload(loader)
+        progress = observer.progress("", "build")
+        loaders = {
+            name: shipped.loader(self._project, name, arch, progress) for name in self._plan.loaders
+        }
+        return self._plan.payload(shipped.supervisor(self._project, arch, progress), loaders)
 
     def work(self, prepared: Prepared, observer: Observer) -> "VerifyWork":
         """See Workload."""
@@ -170,10 +177,12 @@ class VerifyWork(Work[Verification]):
             Expectations.of(kernel.expect, version),
         )
         report = partial(observer.result, kernel.id)
-        self._collector = Collector(plan.by_place, folder, project.relative, judge, report)
+        facts = KernelFacts(module_of=UnloadedModules(prepared.image, kernel.modules).having)
+        self._collector = Collector(plan.by_place, folder, project.relative, judge, report, facts)
         self._too_old = plan.too_old(version)
-        loader = prepared.payload.tests[0].path
-        commands = plan.commands(loader, self._too_old, kernel.qemu.cpus)
+        supervisor = prepared.payload.tests[0].path
+        accelerator = prepared.accelerator.name
+        commands = plan.commands(supervisor, self._too_old, kernel.qemu.cpus, accelerator)
         self._commands: list[tuple[ObjectGroup, TestCommand]] = [
             (group, TestCommand(number, argv, kernel.timeout.run))
             for number, (group, argv) in enumerate(commands, start=1)
@@ -206,7 +215,7 @@ class VerifyWork(Work[Verification]):
     def _skip_too_old(self) -> None:
         while self._too_old:
             place, reason = self._too_old.popitem()
-            self._collector.skip(self._plan.by_place[place], reason)
+            self._collector.skip(place, reason)
 
     def _close_loader(self, group: ObjectGroup, exited: Exited) -> None:
         """Take the end of a loader: programs of its group without a result get one."""
@@ -226,8 +235,7 @@ class VerifyWork(Work[Verification]):
             reason = "the loader reported no result for this program"
         if messages and exited.status != 0:
             reason = f"{reason}: {messages[0]}"
-        objects = [self._plan.by_place[place] for place in group.places]
-        self._collector.abandon(outcome, Code.LOADER_CRASHED, reason, objects)
+        self._collector.abandon(outcome, Code.LOADER_CRASHED, reason, group.places)
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """See Work."""

@@ -22,6 +22,8 @@ take_words("verify", options.OBJECTS)
     options.KERNEL,
     *options.SEVERAL_KERNELS,
     options.OBJECTS,
+    options.LOADER,
+    options.PRESET,
     options.ATTACH,
     options.SET,
     options.MAP_SIZE,
