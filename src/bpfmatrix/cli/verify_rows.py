@@ -47,9 +47,9 @@ class ProgramRow:
 
 
 def label(program: str, preset: str, loader: str) -> str:
-    """Return how a program is named, such as `on_exec [small] (libbpf)`."""
-    words = [program, f"[{preset}]" if preset else "", f"({loader})" if loader else ""]
-    return " ".join(filter(None, words))
+    """Return how a program is named, such as `on_exec (aya, small)`."""
+    parts = ", ".join(filter(None, (loader, preset)))
+    return f"{program} ({parts})" if parts else program
 
 
 def make_rows(verifications: Sequence[Verification]) -> list[ProgramRow]:
