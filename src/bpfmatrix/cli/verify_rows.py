@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import ProgramResult, Verification
+from bpfmatrix.verify.selection import Result
 
-__all__ = ["ProgramRow", "label", "make_rows"]
+__all__ = ["ProgramRow", "label", "make_rows", "results_of"]
 
 Cells = tuple[ProgramResult | None, ...]
 """The results of a program, one for each kernel; None where the program was not tried."""
@@ -78,3 +79,9 @@ def make_rows(verifications: Sequence[Verification]) -> list[ProgramRow]:
 def _agree(loaders: Iterable[Sequence[ProgramResult | None]]) -> bool:
     """Whether the loaders have the same outcome and code on each kernel."""
     return len({tuple(one and (one.outcome, one.code) for one in cells) for cells in loaders}) == 1
+
+
+def results_of(verifications: Sequence[Verification], row: ProgramRow) -> list[Result]:
+    """Return the results that a row is about, each with its kernel."""
+    pairs = zip(verifications, row.cells, strict=True)
+    return [(one, result) for one, result in pairs if result is not None]

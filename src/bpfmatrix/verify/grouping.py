@@ -74,11 +74,14 @@ def _are_alike(one: str, other: str) -> bool:
 def _pattern(result: ProgramResult) -> str:
     """Return the reason without what depends on the program."""
     reason = result.reason
-    for name in (result.object, PurePath(result.object).name, result.program):
-        reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", _MISSING, reason)
-    # The verifier quotes kinds of values, which make the reason: 'scalar', 'map_value_or_null'.
-    if result.code is not Code.VERIFIER_REJECTED:
+    names = [result.object, PurePath(result.object).name]
+    if result.code is Code.VERIFIER_REJECTED:
+        # The verifier quotes kinds of values, which make the reason: 'scalar', 'map_value_or_null'.
+        names.append(result.program)
+    else:
         reason = _QUOTED.sub(_MISSING, reason)
+    for name in names:
+        reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", _MISSING, reason)
     return _NUMBER.sub(_MISSING, reason)
 
 
