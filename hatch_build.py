@@ -1,12 +1,13 @@
 """A build hook of hatch: it builds bpfmatrix's own guest programs into a wheel.
 
-Go builds the loader of `invoke verify` and the tracer of `invoke profile-python`; clang builds the
-tracer's eBPF object and the guest's small programs in C. All but the object are built once for each
-architecture. The wheel then works on machines that have neither Go nor clang.
+Go builds the supervisor of `invoke verify`, its loader for cilium/ebpf, and the tracer of `invoke
+profile-python`; clang builds the loader for libbpf, the tracer's eBPF object and the guest's small
+programs in C. All but the object are built once for each architecture. The wheel then works on
+machines that have neither Go nor clang.
 
-If a compiler is missing where the wheel is made, the wheel lacks these programs, and a task that
-needs one says so. The programs in C are an exception: the wheel has their sources, and they are
-built where it is used.
+If a compiler is missing where the wheel is made, or the network from which the loader's libraries
+come, the wheel lacks these programs, and a task that needs one says so. The guest's small programs
+are an exception: the wheel has their sources, and they are built where it is used.
 """
 
 import itertools
@@ -26,7 +27,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 # dependencies may be installed.
 _ARCHITECTURE_FILE = Path(__file__).parent / "src/bpfmatrix/host/architecture.py"
 ARCHITECTURES = runpy.run_path(str(_ARCHITECTURE_FILE))["ARCHITECTURES"]
-GO_PROGRAMS = ("bpfload", "python-tracer")
+GO_PROGRAMS = ("bpfload", "loader-cilium-ebpf", "python-tracer")
 TRACER_OBJECT = "python_tracer.bpf.o"
 
 
@@ -45,6 +46,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
         for file in (
             *self._go_programs(folder),
             *self._c_programs(folder),
+            *self._loaders(folder),
             *self._tracer_object(),
             lister,
         ):
@@ -57,15 +59,41 @@ class CustomBuildHook(BuildHookInterface[Any]):
             return
         # The same command as in src/bpfmatrix/payload/shipped.py.
         command = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
-        for name, arch in itertools.product(GO_PROGRAMS, ARCHITECTURES.values()):
+        module = Path(self.root) / "support"
+        there = [name for name in GO_PROGRAMS if (module / "cmd" / name).is_dir()]
+        for name, arch in itertools.product(there, ARCHITECTURES.values()):
             target = folder / f"{name}-{arch.name}"
             subprocess.run(
                 [*command, "-o", target, f"./cmd/{name}"],
-                cwd=Path(self.root) / "support",
+                cwd=module,
                 env={**os.environ, "CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": arch.go},
                 check=True,
             )
             yield target
+
+    def _loaders(self, folder: Path) -> Iterator[Path]:
+        """Build those loaders that are not written in Go, with the package's own code."""
+        sys.path.insert(0, str(Path(self.root) / "src"))
+        try:
+            from bpfmatrix.errors import BpfmatrixError  # noqa: PLC0415 - after the path above
+            from bpfmatrix.host.cache import Cache  # noqa: PLC0415
+            from bpfmatrix.payload import shipped  # noqa: PLC0415
+        except ImportError as error:  # see build-system.requires in pyproject.toml
+            self.app.display_warning(f"this wheel lacks loaders of `invoke verify`: {error}")
+            return
+
+        def say(text: str, fraction: float | None = None) -> None:
+            self.app.display_info(text)
+
+        programs = [each for each in shipped.LOADERS.values() if each.name not in GO_PROGRAMS]
+        for program, arch in itertools.product(programs, ARCHITECTURES):
+            target = folder / f"{program.name}-{arch}"
+            try:
+                shipped.build(program, arch, Cache.default(), target, say)
+            except BpfmatrixError as error:
+                self.app.display_warning(f"this wheel lacks {target.name}: {error}")
+            else:
+                yield target
 
     def _c_programs(self, folder: Path) -> Iterator[Path]:
         """Build the guest's programs in C, with the package's own code."""

@@ -1,6 +1,7 @@
 """The wheel, as `pip wheel .` makes it, and what an installation without Go takes from it."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -22,7 +23,10 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 config = Config.model_validate({"kernels": {"6.1": {"source": {"oci": "example/6.1"}}}})
-print(shipped.loader(Project(Path.cwd(), config, Cache(Path("cache"))), sys.argv[1]))
+project = Project(Path.cwd(), config, Cache(Path("cache")))
+print(shipped.supervisor(project, sys.argv[1]))
+for name in sys.argv[2:]:
+    print(shipped.loader(project, name, sys.argv[1]))
 """
 
 
@@ -44,7 +48,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["bpfload", "python-tracer", "clean-up", "refresh-guest", "unlock-terminal"]
+    "name",
+    ["bpfload", "loader-libbpf", "python-tracer", "clean-up", "refresh-guest", "unlock-terminal"],
 )
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_the_wheel_has_static_programs(installed: Path, arch: str, name: str) -> None:
@@ -57,19 +62,23 @@ def test_the_wheel_has_static_programs(installed: Path, arch: str, name: str) ->
 def test_an_installation_without_go_uses_it(installed: Path, tmp_path: Path) -> None:
     arch = os.uname().machine
     env = {"PATH": "/nowhere", "PYTHONPATH": str(installed), "HOME": str(tmp_path)}
-    words = [sys.executable, "-c", FIND_LOADER, arch]
+    words = [sys.executable, "-c", FIND_LOADER, arch, "libbpf"]
     found = [
         subprocess.run(
             words, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        ).stdout.splitlines()
         for _ in range(2)
     ]
     assert found[0] == found[1]
-    loader = tmp_path / found[0]
-    assert loader.name == "bpfload"
-    done = subprocess.run([loader], capture_output=True, text=True, check=False)
+    supervisor, loader = (tmp_path / path for path in found[0])
+    assert (supervisor.name, loader.name) == ("bpfload", "loader-libbpf")
+    done = subprocess.run([supervisor], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "bpfload: name at least one object\n"
+    shell = f'echo \'{{"request": "start", "objects": []}}\' | {loader} 3>&1'
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
+    reply = json.loads(done.stdout)
+    assert (reply["loader"], reply["done"]) == ("libbpf", True)
 
 
 def guest_programs(installed: Path, folder: Path, path: str) -> "subprocess.CompletedProcess[str]":
@@ -121,20 +130,22 @@ def test_a_wheel_that_was_made_without_clang_builds_them(installed: Path, tmp_pa
     assert "ToolMissingError: clang is not installed" in done.stderr
 
 
-def test_an_installation_without_the_loader_says_so(installed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["bpfload", "loader-libbpf"])
+def test_an_installation_without_it_says_so(installed: Path, tmp_path: Path, name: str) -> None:
     bare = tmp_path / "bare"
     subprocess.run(["cp", "-r", installed, bare], check=True)
-    for loader in (bare / "bpfmatrix/loader").iterdir():
-        loader.unlink()
+    for program in (bare / "bpfmatrix/loader").glob(f"{name}-*"):
+        program.unlink()
     done = subprocess.run(
-        [sys.executable, "-c", FIND_LOADER, "x86_64"],
+        [sys.executable, "-c", FIND_LOADER, "x86_64", "libbpf"],
         cwd=tmp_path,
         env={"PATH": "/nowhere", "PYTHONPATH": str(bare), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "BuildError: this installation of bpfmatrix has no bpfload for x86_64" in done.stderr
+    said = f"BuildError: this installation of bpfmatrix has no {name} for x86_64"
+    assert said in done.stderr
 
 
 def test_the_wheel_has_all_of_the_html_report(installed: Path) -> None:

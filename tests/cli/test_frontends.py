@@ -129,7 +129,7 @@ def test_a_cache_that_can_not_be_written_causes_no_traceback(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("text.o",), "text.o is no ELF file"),
+        (("text.o",), "text.o: no ELF file"),
         (("text.o", "none.o"), "none.o: no such file"),
         (("--kernel", "6.1", "none.o", "text.o"), "none.o: no such file"),
         ((), "there is no eBPF object to load"),
@@ -142,6 +142,14 @@ def test_a_cache_that_can_not_be_written_causes_no_traceback(
         (("text.o", "--threshold", "much"), "--threshold much: expected a share"),
         (("text.o", "--set", "x"), "--set x: expected NAME=VALUE"),
         (("text.o", "--limit", "soon"), "--limit soon: expected a duration"),
+        (("text.o", "--filter", "insn>3"), "--filter insn>3: there is no column"),
+        (("text.o", "--sort", "dratuion"), '--sort dratuion: there is no column "dratuion"'),
+        (("text.o", "--top", "-3"), "--top -3: expected a number of rows"),
+        (("text.o", "--csv", "-", "--json"), "--json and --csv - can't both be printed"),
+        (("text.o", "--filter", "none*/"), "--filter leaves no object to load"),
+        (("text.o", "--replay", "text.o"), "--replay and --objects don't go together"),
+        (("--replay", "none.json"), "--replay none.json: no such file"),
+        (("--replay", "text.o"), "--replay text.o: "),
     ],
 )
 def test_verify_refuses_wrong_options(

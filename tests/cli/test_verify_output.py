@@ -1,24 +1,33 @@
 """The console of a verification: tables, explanations and comparisons, in a pipe."""
 
+import csv
+import dataclasses
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.cli import console
+from bpfmatrix.cli.verify import OutputOptions, replay
+from bpfmatrix.cli.verify_csv import as_csv
 from bpfmatrix.cli.verify_output import VerifyConsole
 from bpfmatrix.cli.verify_tables import in_width
 from bpfmatrix.config.project import Project
+from bpfmatrix.results import files
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import (
     Code,
     ProgramResult,
+    RefusedObject,
     Statistics,
     Verification,
+    exit_status,
     verdict,
 )
 from bpfmatrix.verify.compare import Change, against, costs
+from bpfmatrix.verify.selection import Names, Selection, parse_sort
 
 
 def loaded(program: str, insns: int = 1234, expected: str = "") -> ProgramResult:
@@ -52,11 +61,16 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return written
 
 
-def show(project: Project, *found: Verification, statistics: bool = False) -> None:
+def show(
+    project: Project,
+    *found: Verification,
+    statistics: bool = False,
+    selection: Selection | None = None,
+) -> None:
     with VerifyConsole(project, [one.kernel for one in found]) as report:
         for one in found:
             report.finished(one)
-    report.show(found, statistics)
+    report.show(found, statistics, selection or Selection())
     report.costs(costs(found))
 
 
@@ -101,6 +115,200 @@ def test_a_large_table_leaves_out_what_loaded_on_every_kernel(
     assert "program_1" not in shown.getvalue()
     assert "odd" in shown.getvalue()
     assert "100 more programs, loaded on every kernel" in shown.getvalue()
+
+
+def of_object(number: int, *results: ProgramResult) -> list[ProgramResult]:
+    return [dataclasses.replace(one, object=f"build/{number}.bpf.o") for one in results]
+
+
+def failing(program: str, reason: str, code: Code = Code.RELOCATION_FAILED) -> ProgramResult:
+    return ProgramResult("a.o", program, Outcome.FAILED, code=code, reason=reason)
+
+
+def many(objects: int) -> list[ProgramResult]:
+    """Return the results of objects with ten programs each, of which four fail for two reasons."""
+    results: list[ProgramResult] = []
+    for number in range(objects):
+        results += of_object(
+            number,
+            *(loaded(f"fine_{count}", 10 * number + count) for count in range(6)),
+            *(failing(f"bad_{count}", f"no type struct x{number} here") for count in range(3)),
+            rejected(f"odd_{number}"),
+        )
+    return results
+
+
+@pytest.mark.parametrize("kernels", [("6.1",), ("5.10", "6.1", "6.12")])
+def test_hundreds_of_objects_fit_on_a_screen(
+    library_project: Project, shown: io.StringIO, kernels: tuple[str, ...]
+) -> None:
+    show(library_project, *(on(kernel, *many(400)) for kernel in kernels))
+    text = shown.getvalue()
+    assert len(text.splitlines()) < 40
+    assert "1600 programs did not load, for 2 reasons" in text
+    assert "1200 programs  relocation-failed" in text
+    assert "no type struct x… here" in text
+    assert "0.bpf.o: bad_0, bad_1, bad_2; and 1197 more" in text
+    assert "400 programs  verifier-rejected" in text
+    assert ".bpfmatrix/verify/6.1.json" in text
+    assert "--filter code==relocation-failed" in text
+    if len(kernels) > 1:
+        assert "1200 on 5.10.9, 1200 on 6.1.9, 1200 on 6.12.9" in text
+    else:
+        # What costs most is what is shown of what loaded.
+        assert "fine_5" in text
+        assert "fine_0" not in text
+
+
+def test_statistics_of_many_programs_are_shown_if_they_are_asked_for(
+    library_project: Project, shown: io.StringIO
+) -> None:
+    show(library_project, on("6.1", *many(10)), statistics=True)
+    assert shown.getvalue().count("fine_0") == 10
+
+
+def test_what_is_selected_is_shown_whole_and_in_order(
+    library_project: Project, shown: io.StringIO
+) -> None:
+    order = Selection((), parse_sort("insns"), 7)
+    show(library_project, on("5.10", *many(50)), on("6.1", *many(50)), selection=order)
+    rows = [line.split() for line in shown.getvalue().splitlines() if line.startswith("  fine_")]
+    assert [row[0] for row in rows] == [f"fine_{count}" for count in (5, 4, 3, 2, 1, 0, 5)]
+    assert rows[0][2] == "495"
+    assert "7 of 500 programs" in shown.getvalue()
+    assert "did not load, for" not in shown.getvalue()
+
+
+def test_files_that_were_refused_are_named(library_project: Project, shown: io.StringIO) -> None:
+    refused = (RefusedObject("a/text.o", "empty"), RefusedObject("b.o", "no ELF file"))
+    found = dataclasses.replace(on("6.1", loaded("one")), refused=refused)
+    show(library_project, found)
+    assert shown.getvalue().endswith(
+        "2 files can't be loaded\n  a/text.o: empty\n  b.o: no ELF file\n"
+    )
+    shown.truncate(0)
+    several = [RefusedObject(f"{number}.o", "empty") for number in range(300)]
+    show(library_project, dataclasses.replace(found, refused=(*several, *refused)))
+    assert "301 files: empty\n    0.o, 1.o, 2.o, and 298 more" in shown.getvalue()
+    assert "b.o: no ELF file" in shown.getvalue()
+
+
+def test_loaders_that_disagree_have_a_row_each(
+    library_project: Project, shown: io.StringIO
+) -> None:
+    def by(loader: str, result: ProgramResult) -> ProgramResult:
+        return dataclasses.replace(result, loader=loader)
+
+    both = [
+        by(loader, result)
+        for loader, result in (
+            ("libbpf", loaded("same")),
+            ("libbpf", loaded("differs")),
+            ("aya", loaded("same")),
+            ("aya", rejected("differs")),
+        )
+    ]
+    small = dataclasses.replace(loaded("same"), preset="small", loader="aya")
+    show(library_project, on("5.10", *both), on("6.1", *both, small))
+    lines = [" ".join(line.split()) for line in shown.getvalue().splitlines()]
+    assert lines.count("same ✓ 1,234 ✓ 1,234") == 1
+    assert "differs (libbpf) ✓ 1,234 ✓ 1,234" in lines
+    assert "differs (aya) ✗ rejected ✗ rejected" in lines
+    assert "same [small] ✓ 1,234" in lines
+    assert "5.10.9, 6.1.9 differs (aya) of ebpf/a b.o: R0 [bold]invalid[/]" in lines
+
+
+def test_an_interrupted_run_says_what_was_not_run(
+    library_project: Project, shown: io.StringIO
+) -> None:
+    untried = ProgramResult(
+        *("a.o", "two", Outcome.INTERRUPTED), code=Code.NOT_RUN, reason="not run: interrupted"
+    )
+    programs = (loaded("one"), rejected("bad"), untried)
+    found = Verification("6.1", Outcome.INTERRUPTED, "interrupted", programs=programs)
+    show(library_project, found)
+    text = shown.getvalue()
+    assert "1 of 3 programs loaded, 1 failed, 1 not run" in text
+    assert "bad of ebpf/a b.o: R0" in text
+    assert "two of a.o" not in text
+
+
+def test_a_pipe_is_told_how_far_it_is(library_project: Project, shown: io.StringIO) -> None:
+    with VerifyConsole(library_project, ["6.1"]) as report:
+        report.expect(3)
+        report.tell()
+        assert not shown.getvalue()
+        report.result("6.1", loaded("one"))
+        report.result("6.1", rejected("two"))
+        report.tell()
+        report.tell()
+        (line,) = shown.getvalue().splitlines()
+        assert line.startswith("load    2 of 3 programs, 1 failed, two ")
+        report.result("6.1", loaded("three"))
+        report.tell()
+        assert len(shown.getvalue().splitlines()) == 2
+        report.finished(on("6.1", loaded("one")))
+        report.tell()
+        assert len(shown.getvalue().splitlines()) == 2
+
+
+def test_results_are_shown_again_without_a_machine(
+    library_project: Project,
+    shown: io.StringIO,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "base.json"
+    files.save([on("5.10", *many(2)), on("6.1", *many(3))], path)
+    output = OutputOptions(csv="-", selection=Selection(order=parse_sort("insns")))
+    names = [Names(None, "fine_[45]"), Names("0*", None, deny=True)]
+    assert replay(library_project, [path], names, output) == 0
+    rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert [(row["kernel"], row["file_name"], row["total_insns"]) for row in rows] == [
+        ("6.1", "2.bpf.o", "25"),
+        ("6.1", "2.bpf.o", "24"),
+        ("5.10", "1.bpf.o", "15"),
+        ("6.1", "1.bpf.o", "15"),
+        ("5.10", "1.bpf.o", "14"),
+        ("6.1", "1.bpf.o", "14"),
+    ]
+    assert "fine_5" in shown.getvalue()
+
+
+def test_results_as_csv() -> None:
+    refused = (RefusedObject("dir/text.o", "no ELF file, so no eBPF object"),)
+    programs = (loaded("one"), rejected("two"), failing("three", 'a "b",\x1b[31m c'))
+    found = [
+        dataclasses.replace(on(kernel, *programs), refused=refused) for kernel in ("5.10", "6.1")
+    ]
+    text = as_csv(found, Selection())
+    assert text.startswith("file_name,prog_name,verdict,duration,total_insns,total_states,")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [(row["kernel"], row["prog_name"], row["verdict"]) for row in rows] == [
+        ("5.10", "one", "success"),
+        ("5.10", "two", "failure"),
+        ("5.10", "three", "failure"),
+        ("6.1", "one", "success"),
+        ("6.1", "two", "failure"),
+        ("6.1", "three", "failure"),
+        ("", "", "failure"),
+    ]
+    assert (rows[0]["file_name"], rows[0]["object"]) == ("a b.o", "ebpf/a b.o")
+    assert (rows[0]["total_insns"], rows[1]["total_insns"]) == ("1234", "")
+    assert rows[1]["code"] == "verifier-rejected"
+    assert rows[2]["reason"] == 'a "b", c'
+    assert (rows[6]["object"], rows[6]["code"]) == ("dir/text.o", "bad-object")
+    first = list(csv.DictReader(io.StringIO(as_csv(found, Selection((), (), 1)))))
+    assert [row["prog_name"] for row in first] == ["one"]
+
+
+def test_the_exit_status_of_refused_files_is_2_unless_something_failed() -> None:
+    refused = (RefusedObject("a.o", "empty"),)
+    good, bad = on("6.1", loaded("one")), on("6.12", rejected("one"))
+    assert exit_status([good]) == 0
+    assert exit_status([dataclasses.replace(good, refused=refused)]) == 2
+    both = [dataclasses.replace(one, refused=refused) for one in (good, bad)]
+    assert exit_status(both) == 1
 
 
 def test_fifty_kernels_are_in_tables_of_the_terminals_width(

@@ -1,5 +1,7 @@
 """`invoke verify` on real kernels."""
 
+import csv
+import io
 import json
 import os
 import signal
@@ -304,6 +306,67 @@ def test_with_json_nothing_else_is_on_standard_output(project: ToolProject) -> N
     (one,) = [files.parse_verification(data, "stdout") for data in json.loads(done.stdout)]
     assert one == verification(project)
     assert "unchecked of a.o: R0 invalid mem access" in done.stderr
+
+
+def test_a_folder_is_verified_in_spite_of_the_files_in_it_that_are_no_objects(
+    project: ToolProject,
+) -> None:
+    build = project.root / "build"
+    compiled(REJECTED, build / "deep/a.o")
+    compiled(LOOP, build / "loop.o")
+    compiled("int add(int a, int b) { return a + b; }\n", build / "none.o")
+    (build / "empty.o").touch()
+    command = project.command("verify", "build", "--filter", "!/unchecked", "--csv", "-")
+    done = subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=False)
+    # Each program loaded that was to be loaded.
+    assert done.returncode == 2, done.stderr
+    assert "build: 4 object files" in done.stderr
+    assert "build/empty.o: empty" in done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [(row["object"], row["prog_name"], row["verdict"], row["code"]) for row in rows] == [
+        ("build/loop.o", "looping", "success", ""),
+        ("build/deep/a.o", "fine", "success", ""),
+        ("build/empty.o", "", "failure", "bad-object"),
+        ("build/none.o", "", "failure", "bad-object"),
+    ]
+    assert int(rows[0]["total_insns"]) > 1000
+    assert int(rows[0]["prog_size_jited"]) > 0
+    one = verification(project)
+    assert [(refused.object, refused.reason) for refused in one.refused] == [
+        ("build/empty.o", "empty"),
+        ("build/none.o", 'no eBPF program: no function in a section such as SEC("kprobe")'),
+    ]
+    # A rejection is worse than a file that is no object.
+    assert project.invoke("verify", "build").status == 1
+
+
+def test_ctrl_c_keeps_what_is_known(project: ToolProject) -> None:
+    compiled(REJECTED, project.root / "a.o")
+    for number in range(3):
+        compiled(SLOW, project.root / f"slow{number}.o")
+    words = ("a.o", "slow0.o", "slow1.o", "slow2.o")
+    files_to_write = ("--save", "base.json", "--csv", "results.csv")
+    process = project.start("verify", *words, *files_to_write, start_new_session=True)
+    log = project.root / ".bpfmatrix/verify/6.1/a.o/unchecked.log"
+    wait_until(log.exists, "the first object is done")
+    # A terminal sends it to the whole process group.
+    os.killpg(process.pid, signal.SIGINT)
+    done = project.finish(process)
+    assert done.status == 130
+    assert qemus_of(project) == []
+    assert "Traceback" not in done.output
+    assert "not run" in done.output
+    assert "unchecked of a.o: R0 invalid mem access" in done.output
+    (saved,) = files.read_saved(project.root / "base.json")
+    assert saved == verification(project)
+    assert saved.outcome is Outcome.INTERRUPTED
+    results = by_program(saved)
+    assert len(results) == 5
+    assert results["a.o", "unchecked"].code is Code.VERIFIER_REJECTED
+    last = results["slow2.o", "long_way"]
+    assert (last.outcome, last.code) == (Outcome.INTERRUPTED, Code.NOT_RUN)
+    rows = list(csv.DictReader((project.root / "results.csv").open()))
+    assert [row["verdict"] for row in rows if row["file_name"] == "slow2.o"] == [""]
 
 
 def test_an_expected_failure_of_a_test_lets_the_run_pass(project: ToolProject) -> None:

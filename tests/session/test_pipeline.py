@@ -5,10 +5,11 @@ guests are in tests/integration.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -105,6 +106,95 @@ def test_a_session_ends_with_the_result_of_its_work(
         ("result",),
         ("keep",),
     ]
+
+
+class SharedWork(RecordedWork):
+    """A work of numbered parts, of which each guest takes one."""
+
+    def __init__(self, folder: Path, parts: int, take: Callable[[int], Awaitable[object]]) -> None:
+        super().__init__(folder)
+        self.guests_at_once = 2
+        self._left = list(range(1, parts + 1))
+        self._take = take
+
+    @property
+    def needs_another_guest(self) -> bool:
+        return bool(self._left)
+
+    async def attend(self, entered: EnteredGuest) -> None:
+        part = self._left.pop(0)
+        await self._take(part)
+        self.calls.append(("done", str(part)))
+
+
+async def shared_session(
+    project: Project, work: RecordedWork, places: int, monkeypatch: pytest.MonkeyPatch
+) -> Calls:
+    @contextlib.asynccontextmanager
+    async def enter(*_: object) -> AsyncIterator[EnteredGuest]:
+        yield EnteredGuest(cast(Machine, SimpleNamespace(release="6.1.192")), "warm", work.console)
+
+    monkeypatch.setattr("bpfmatrix.session.guest_session.enter", enter)
+    return await pipeline.run_prepared(
+        project,
+        prepared(project),
+        RecordedWorkload(work),
+        Observer(),
+        machines=asyncio.Semaphore(places),
+    )
+
+
+def test_two_guests_share_the_work(
+    library_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_began = asyncio.Event()
+
+    async def take(part: int) -> None:
+        # The first part ends only after another guest took the second one.
+        await (asyncio.wait_for(second_began.wait(), 10) if part == 1 else asyncio.sleep(0))
+        second_began.set()
+
+    work = SharedWork(tmp_path, 3, take)
+    calls = asyncio.run(shared_session(library_project, work, 1, monkeypatch))
+    assert sorted(call for call in calls if call[0] == "done") == [
+        ("done", "1"),
+        ("done", "2"),
+        ("done", "3"),
+    ]
+
+
+def test_without_room_for_another_machine_one_guest_after_another_does_the_work(
+    library_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work: set[int] = set()
+
+    async def take(part: int) -> None:
+        at_work.add(part)
+        await asyncio.sleep(0)
+        assert at_work == {part}
+        at_work.remove(part)
+
+    work = SharedWork(tmp_path, 3, take)
+    calls = asyncio.run(shared_session(library_project, work, 0, monkeypatch))
+    assert [call[1] for call in calls if call[0] == "done"] == ["1", "2", "3"]
+
+
+def test_the_end_of_one_guest_ends_those_that_share_its_work(
+    library_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_began = asyncio.Event()
+
+    async def take(part: int) -> None:
+        if part == 1:
+            await second_began.wait()
+            raise MachineEndedError("panic", "sysrq triggered crash")
+        second_began.set()
+        await asyncio.Event().wait()
+
+    work = SharedWork(tmp_path, 2, take)
+    calls = asyncio.run(shared_session(library_project, work, 1, monkeypatch))
+    assert ("fail", Outcome.PANIC, "sysrq triggered crash") in calls
+    assert not [call for call in calls if call[0] == "done"]
 
 
 def test_a_work_that_needs_no_guest_is_not_attended(

@@ -40,13 +40,44 @@ def packed(log: str) -> str:
     return base64.b64encode(gzip.compress(log.encode())).decode()
 
 
+KEYS = (
+    "outcome",
+    "failure",
+    "code",
+    "reason",
+    "excused",
+    "calls",
+    "statistics_log",
+    "log",
+    "line_info",
+    "seconds",
+    "instructions",
+)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(("failed", "passed", "skipped", "load", "map", "EINVAL", "stack depth 1+2")),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(max_size=6)
+            | st.sampled_from(("step", "errno", "words", "map", "missing", "kind", "name", "type")),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
 WHOLE = b"".join(
     (
-        event("kernel", release="6.1.192", arch="x86_64", features={}),
+        event("kernel", release="6.1.192", arch="x86_64", features={"btf": True}),
         event("start", object="objects/1.o", program="", step="open"),
         event("start", object="objects/1.o", program="one", step="load"),
         event("map", object="objects/1.o", name="counts", type="hash", memory_bytes=4096),
-        passed("objects/1.o", "one", statistics={"instructions_processed": 9}),
+        passed("objects/1.o", "one", statistics_log="processed 9 insns (limit 1000000)\n"),
         passed("objects/1.o", "two"),
         passed("objects/2.o", "one"),
         event("end", seconds=0.5),
@@ -93,6 +124,30 @@ def test_what_was_under_way_died_and_the_rest_was_not_run() -> None:
     assert [p.code for p in found.programs] == [Code.KERNEL_DIED, Code.NOT_RUN, Code.NOT_RUN]
 
 
+def test_what_ctrl_c_ended_did_not_fail() -> None:
+    found = collector()
+    found.feed(passed("objects/1.o", "one"))
+    found.feed(event("start", object="objects/1.o", program="two", step="load"))
+    found.abandon(Outcome.INTERRUPTED, Code.NOT_RUN, "interrupted")
+    assert [(p.outcome, p.code) for p in found.programs] == [
+        (Outcome.PASSED, None),
+        (Outcome.INTERRUPTED, Code.NOT_RUN),
+        (Outcome.INTERRUPTED, Code.NOT_RUN),
+    ]
+
+
+def test_a_program_that_was_not_chosen_has_no_result() -> None:
+    chosen = {"objects/1.o": LoadedObject("a.o", ("one",), frozenset({"two"}))}
+    found = Collector(chosen, Path("logs"), str, Judge(), lambda _: None)
+    found.feed(event("start", object="objects/1.o", program="two", step="load"))
+    found.feed(passed("objects/1.o", "two"))
+    found.feed(event("start", object="objects/1.o", program="one", step="load"))
+    assert found.loading == "a.o: one"
+    found.feed(passed("objects/1.o", "one"))
+    assert [p.program for p in found.programs] == ["one"]
+    assert not found.messages
+
+
 def test_an_object_that_was_being_read_died_as_a_whole() -> None:
     found = collector()
     found.feed(event("start", object="objects/1.o", program="", step="open"))
@@ -102,10 +157,13 @@ def test_an_object_that_was_being_read_died_as_a_whole() -> None:
 
 def test_an_object_that_can_not_be_read_is_so_for_each_program() -> None:
     found = collector()
-    found.feed(event("object", object="objects/1.o", code="bad-btf", reason="no header"))
+    failure = {"step": "open", "words": ["Error loading ELF section .BTF: -EINVAL."]}
+    found.feed(event("object", object="objects/1.o", failure=failure))
+    found.feed(event("object", object="objects/2.o", code="loader-crashed", reason="killed"))
     assert [(p.program, p.code, p.reason) for p in found.programs] == [
-        ("one", Code.BAD_BTF, "no header"),
-        ("two", Code.BAD_BTF, "no header"),
+        ("one", Code.BAD_BTF, "Error loading ELF section .BTF: -EINVAL."),
+        ("two", Code.BAD_BTF, "Error loading ELF section .BTF: -EINVAL."),
+        ("one", Code.LOADER_CRASHED, "killed"),
     ]
 
 
@@ -127,6 +185,14 @@ def test_the_first_result_counts() -> None:
         b"[1, 2]\n",
         b"\xff\xfe\n",
         b'{"event": "object", "object": "objects/1.o", "code": "?", "reason": ""}\n',
+        b'{"event": "object", "object": "objects/1.o", "failure": "no"}\n',
+        b'{"event": "program", "object": "objects/1.o", "program": "x", "outcome": "failed",'
+        b' "failure": {"missing": 1}}\n',
+        b'{"event": "program", "object": "objects/1.o", "program": "x", "outcome": "passed",'
+        b' "seconds": NaN}\n',
+        b'{"event": "program", "object": "objects/1.o", "program": "x", "outcome": "passed",'
+        b' "jited_bytes": "many"}\n',
+        b'{"event": "kernel", "features": 1}\n',
     ],
 )
 def test_what_is_no_event_is_what_the_loader_said(line: bytes) -> None:
@@ -150,11 +216,14 @@ def test_a_rejection_has_its_log_and_its_explanation(tmp_path: Path) -> None:
     lines = [{"insn": 3, "file": "a.bpf.c", "line": 13, "text": "\t*count += 1;"}]
     for object in SUBJECTS:
         keys = {"object": object, "program": "one", "outcome": "failed", "line_info": lines}
-        found.feed(event("program", code="verifier-rejected", log=packed(OLD), **keys))
+        failure = {"step": "load", "errno": "EACCES", "words": ["Permission denied"]}
+        found.feed(event("program", failure=failure, log=packed(OLD), **keys))
     first, second = found.programs
     assert first.log == str(tmp_path / "ebpf/a.o/one.log")
     assert second.log == str(tmp_path / "b ü.o/one.log")
     assert Path(first.log).read_text() == OLD
+    assert (first.code, first.errno) == (Code.VERIFIER_REJECTED, "EACCES")
+    assert first.reason == "R0 invalid mem access 'map_value_or_null'"
     assert first.source == "a.bpf.c:13"
     assert first.verifier_tail.endswith("R0 invalid mem access 'map_value_or_null'")
 
@@ -163,9 +232,16 @@ def test_a_rejection_has_its_log_and_its_explanation(tmp_path: Path) -> None:
 def test_a_log_that_is_broken_costs_the_log_only(tmp_path: Path, log: str) -> None:
     found = collector(tmp_path)
     found.feed(
-        event("program", object="objects/1.o", program="one", outcome="failed", log=log, reason="x")
+        event(
+            "program",
+            object="objects/1.o",
+            program="one",
+            outcome="failed",
+            log=log,
+            failure={"step": "load", "errno": "EPERM", "words": ["x"]},
+        )
     )
-    assert (found.programs[0].log, found.programs[0].reason) == ("", "x")
+    assert (found.programs[0].log, found.programs[0].reason) == ("", "x (EPERM)")
 
 
 @pytest.mark.parametrize("name", ["../../etc/x", "..", "a/b", "x" * 500])
@@ -180,8 +256,8 @@ def test_no_log_is_written_elsewhere(tmp_path: Path, name: str) -> None:
 def judged(max_insns: str, count: int | None, **keys: Any) -> ProgramResult:
     declared: Sequence[Expectation] = (Expectation.model_validate(keys),) if keys else ()
     found = collector(judge=Judge(max_insns, Expectations.of(declared, "6.1.192")))
-    statistics = {"instructions_processed": count, "instructions_limit": 1000}
-    found.feed(passed("objects/1.o", "one", statistics=statistics))
+    said = "" if count is None else f"processed {count} insns (limit 1000)\n"
+    found.feed(passed("objects/1.o", "one", statistics_log=said))
     return found.programs[0]
 
 
@@ -229,3 +305,74 @@ def test_an_oops_is_what_the_loader_crashed_of() -> None:
     found.oops()
     assert found.programs[0].code is Code.KERNEL_DIED
     assert "oops" in found.programs[0].reason
+
+
+def test_a_failure_that_does_not_count_is_optional() -> None:
+    found = collector()
+    failure = {"step": "load", "missing": {"kind": "helper", "name": "181"}}
+    keys = {"object": "objects/1.o", "outcome": "skipped"}
+    found.feed(event("program", program="one", failure=failure, excused="it is optional", **keys))
+    found.feed(event("program", program="two", excused="one was loaded in its place", **keys))
+    assert [(p.code, p.reason) for p in found.programs] == [
+        (
+            Code.OPTIONAL,
+            "it is optional; unsupported-helper: this kernel has no helper bpf_loop (181)",
+        ),
+        (Code.OPTIONAL, "one was loaded in its place"),
+    ]
+
+
+def test_a_log_that_was_left_out_is_told_beside_the_reason() -> None:
+    found = collector()
+    found.feed(
+        event(
+            "program",
+            object="objects/1.o",
+            program="one",
+            outcome="failed",
+            failure={"step": "load", "errno": "E2BIG"},
+            statistics_log="BPF program is too large. Processed 1000001 insn\nprocessed 1000001 "
+            "insns (limit 1000000) max_states_per_insn 4 total_states 9 peak_states 9 mark_read 1",
+            log_left_out="too large",
+        )
+    )
+    (result,) = found.programs
+    assert result.code is Code.TOO_COMPLEX
+    assert result.reason == (
+        "BPF program is too large. Processed 1000001 insn (no verifier log: too large)"
+    )
+    assert result.statistics.instructions_processed == 1000001
+
+
+def test_what_was_left_out_of_a_program_that_loads_is_its_reason() -> None:
+    found = collector()
+    found.feed(passed("objects/1.o", "one", note="loaded without the object's BTF"))
+    assert found.programs[0].reason == "loaded without the object's BTF"
+    assert found.programs[0].code is None
+
+
+def test_an_object_that_is_loaded_twice_has_results_and_logs_of_its_own(tmp_path: Path) -> None:
+    objects = {
+        "objects/1.o": LoadedObject("a.o", ("one",), loader="libbpf", label="libbpf"),
+        "objects/2.o": LoadedObject(
+            "a.o", ("one",), loader="aya", preset="small", label="aya.small"
+        ),
+    }
+    found = Collector(objects, tmp_path, str, Judge(), lambda result: None)
+    for place in objects:
+        keys = {"object": place, "program": "one", "outcome": "failed"}
+        found.feed(event("program", log=packed(OLD), failure={"step": "load"}, **keys))
+    assert [(p.loader, p.preset, Path(p.log).name) for p in found.programs] == [
+        ("libbpf", "", "one.libbpf.log"),
+        ("aya", "small", "one.aya.small.log"),
+    ]
+    assert len({p.key for p in found.programs}) == 2
+
+
+@given(st.dictionaries(st.text(max_size=12) | st.sampled_from(KEYS), JSON, max_size=8))
+def test_any_keys_of_an_event_can_be_read(keys: dict[str, Any]) -> None:
+    found = collector(Path("/dev/null/no"))
+    found.feed(event("program", **{**keys, "object": "objects/1.o", "program": "one"}))
+    for result in found.programs:
+        assert result.outcome in Outcome
+        assert "\n" not in result.reason

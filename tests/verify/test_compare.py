@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from bpfmatrix.results.verification import (
     exit_status,
     verdict,
 )
-from bpfmatrix.verify.compare import Change, against, costs
+from bpfmatrix.verify.compare import Change, against, costs, loader_differences
 from tests.verify.strategies import programs, verifications
 
 
@@ -137,3 +138,57 @@ def test_exit_status() -> None:
     assert exit_status([skipped]) == 1
     assert exit_status([fine, bad]) == 1
     assert exit_status([]) == 1
+
+
+def loaded(loader: str, count: int, preset: str = "") -> ProgramResult:
+    statistics = Statistics(instructions_processed=count)
+    return ProgramResult(
+        "a.o", "p", Outcome.PASSED, loader=loader, preset=preset, statistics=statistics
+    )
+
+
+def refused(loader: str, code: Code, program: str = "p") -> ProgramResult:
+    return ProgramResult("a.o", program, Outcome.FAILED, loader=loader, code=code, reason="no")
+
+
+def test_loaders_that_say_the_same_do_not_differ() -> None:
+    both = [loaded("libbpf", 9), loaded("cilium-ebpf", 9)]
+    assert loader_differences(both) == []
+    assert loader_differences([loaded("libbpf", 9), loaded("libbpf", 7, "small")]) == []
+    failing = [refused("libbpf", Code.TOO_COMPLEX), refused("aya", Code.TOO_COMPLEX)]
+    assert loader_differences(failing) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        loaded("cilium-ebpf", 10),
+        refused("cilium-ebpf", Code.UNSUPPORTED_BY_LOADER),
+    ],
+)
+def test_loaders_that_disagree_are_a_finding(other: ProgramResult) -> None:
+    (found,) = loader_differences([loaded("libbpf", 9), other, refused("aya", Code.NOT_RUN)])
+    assert (found.object, found.program, found.preset) == ("a.o", "p", "")
+    assert found.results == (loaded("libbpf", 9), other)
+
+
+def test_a_program_is_compared_with_the_same_loader_and_preset() -> None:
+    def run(*programs: ProgramResult) -> list[Verification]:
+        return [Verification("6.1", Outcome.PASSED, programs=programs)]
+
+    base = run(loaded("libbpf", 100), loaded("aya", 900))
+    assert against(base, base, 0.1) == []
+    (change,) = against(base, run(loaded("libbpf", 900), loaded("aya", 900)), 0.1)
+    assert (change.program, change.regression) == ("p (libbpf)", True)
+    # A base of a version without loaders.
+    assert against(run(loaded("", 100)), run(loaded("libbpf", 100)), 0.1) == []
+    (gone,) = against(run(loaded("", 9), loaded("", 9, "x")), run(loaded("libbpf", 9)), 0.1)
+    assert (gone.program, gone.text) == ("p (x)", "no longer there")
+
+
+def test_what_was_not_run_is_no_change() -> None:
+    untried = ProgramResult("a.o", "p", Outcome.INTERRUPTED, code=Code.NOT_RUN, reason="not run")
+    assert compared(result(), untried) == []
+    assert compared(untried, untried) == []
+    (change,) = compared(untried, result(Outcome.FAILED))
+    assert (change.text, change.regression) == ("new, does not load: why", True)

@@ -1,4 +1,5 @@
 import contextlib
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from hypothesis import strategies as st
 from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
+from bpfmatrix.results.verification import Code
 from bpfmatrix.verify.objects import ObjectError, find, inspect
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import LoadPlan
-from tests.verify.objectfiles import REJECTED, compiled
+from bpfmatrix.verify.selection import Names, parse_filter
+from tests.verify.objectfiles import REJECTED, clang, compiled
 
 
 @pytest.fixture(scope="module")
@@ -35,21 +38,35 @@ def refused(path: Path) -> str:
     with pytest.raises(ObjectError) as caught:
         inspect(path, "the file")
     assert caught.value.exit_status == 2
-    assert caught.value.what.startswith("the file ")
+    assert caught.value.what == f"the file: {caught.value.reason}"
     assert "\n" not in caught.value.what
-    return caught.value.what
+    return caught.value.reason
 
 
 def test_files_that_are_no_objects_are_refused(tmp_path: Path, rejected: Path) -> None:
     (tmp_path / "text").write_text("int x;")
-    assert "is no ELF file" in refused(tmp_path / "text")
+    assert refused(tmp_path / "text").startswith("no ELF file")
     (tmp_path / "empty").touch()
-    assert "is no ELF file" in refused(tmp_path / "empty")
+    assert refused(tmp_path / "empty") == "empty"
     assert "can't be read: Is a directory" in refused(tmp_path)
     assert "can't be read: No such file" in refused(tmp_path / "none")
     assert "it is built for x86_64" in refused(Path("/bin/true").resolve())
-    (tmp_path / "short").write_bytes(rejected.read_bytes()[:40])
-    assert "is a damaged ELF file" in refused(tmp_path / "short")
+    whole = rejected.read_bytes()
+    (tmp_path / "short").write_bytes(whole[:40])
+    assert refused(tmp_path / "short").startswith("a damaged ELF file")
+    for size in (64, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "short").write_bytes(whole[:size])
+        assert refused(tmp_path / "short").startswith(f"cut off: it has {size:,}")
+    (tmp_path / "lib.a").write_bytes(b"!<arch>\n")
+    assert "an archive" in refused(tmp_path / "lib.a")
+
+
+def test_llvm_bitcode_is_told_as_that(tmp_path: Path) -> None:
+    code, target = tmp_path / "a.c", tmp_path / "a.o"
+    code.write_text("int x;\n")
+    options = ("-target", "bpf", "-O2", "-emit-llvm", "-c", str(code), "-o", str(target))
+    subprocess.run([str(clang()), *options], check=True)
+    assert refused(target) == "LLVM bitcode, no object file"
 
 
 def test_an_object_of_the_other_byte_order_is_refused(tmp_path: Path) -> None:
@@ -57,9 +74,85 @@ def test_an_object_of_the_other_byte_order_is_refused(tmp_path: Path) -> None:
     assert "big-endian" in refused(big)
 
 
-def test_an_object_without_programs_is_refused(tmp_path: Path) -> None:
-    none = compiled("int add(int a, int b) { return a + b; }\n", tmp_path / "none.o")
-    assert "has no eBPF program" in refused(none)
+MAPS_ONLY = """\
+#include "kernel_types.h"
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} counts SEC(".maps");
+"""
+STRUCT_OPS_ONLY = """\
+#include "kernel_types.h"
+struct operations { int owner; };
+SEC(".struct_ops") struct operations none = { .owner = 1 };
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("int add(int a, int b) { return a + b; }\n", "no function in a section"),
+        (MAPS_ONLY, "it has maps only"),
+        (STRUCT_OPS_ONLY, "it has .struct_ops only"),
+    ],
+)
+def test_an_object_without_programs_says_what_it_has(
+    tmp_path: Path, source: str, reason: str
+) -> None:
+    told = refused(compiled(source, tmp_path / "none.o"))
+    assert told.startswith("no eBPF program: ")
+    assert reason in told
+
+
+def test_files_that_cant_be_loaded_are_set_apart(
+    library_project: Project, tmp_path: Path, rejected: Path
+) -> None:
+    (tmp_path / "text.o").write_text("int x;")
+    (tmp_path / "empty.o").touch()
+    given = [str(tmp_path / "text.o"), str(rejected), str(tmp_path / "empty.o")]
+    plan = LoadPlan.make(library_project, find(library_project, given), VerifyOptions())
+    assert [Path(one.object).name for one in plan.refused] == ["text.o", "empty.o"]
+    assert [one.code for one in plan.refused] == [Code.BAD_OBJECT] * 2
+    assert plan.refused[1].reason == "empty"
+    (loaded,) = plan.by_place.values()
+    assert loaded.programs == ("unchecked", "fine")
+    with pytest.raises(UsageError) as caught:
+        LoadPlan.make(library_project, find(library_project, given[:1]), VerifyOptions())
+    assert "text.o: no ELF file" in caught.value.what
+    with pytest.raises(UsageError) as caught:
+        LoadPlan.make(library_project, find(library_project, given[::2]), VerifyOptions())
+    assert caught.value.what.startswith("none of the 2 files can be loaded")
+    assert caught.value.exit_status == 2
+
+
+def test_a_folder_means_the_objects_in_it(
+    library_project: Project, tmp_path: Path, rejected: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "build"
+    (root / ".output/deep").mkdir(parents=True)
+    (root / "empty").mkdir()
+    (root / ".output/deep/a.bpf.o").write_bytes(rejected.read_bytes())
+    (root / "b.o").write_bytes(rejected.read_bytes())
+    (root / "cut.o").write_bytes(rejected.read_bytes()[:10])
+    (root / "main.o").write_bytes(Path("/bin/true").read_bytes()[:4000])
+    (root / "readme.txt").touch()
+    (root / "dir.o").mkdir()
+    (root / "loop").symlink_to(root)
+    monkeypatch.chdir(tmp_path)
+    notes: list[str] = []
+    found = find(library_project, ["build/b.o", "build"], [], notes.append)
+    names = [one.path.relative_to(root).as_posix() for one in found]
+    assert names == ["b.o", "cut.o", ".output/deep/a.bpf.o"]
+    assert notes == ["build: 3 object files, and 1 file called *.o for other machines, left out"]
+    with pytest.raises(UsageError, match="no eBPF object in this folder"):
+        find(library_project, ["build/empty"])
+    # What kernels.yaml declares for a folder is for all objects in it.
+    entry = VerifyObjects(path=str(root), set={"x": 1})
+    declared = find(project_with(library_project, entry), [])
+    assert {one.settings.set["x"] for one in declared} == {1}
+    assert len(declared) == 3
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -119,17 +212,60 @@ def test_objects_with_the_same_settings_are_loaded_by_one_call(
     project = project_with(library_project, *entries)
     plan = LoadPlan.make(project, find(project, []), VerifyOptions(set={"LICENSE": "x"}))
     loader = Path("/somewhere/bpfload")
-    (first, words), (second, _) = plan.commands(loader, [], cpus=2)
-    common = ["--log-level", "stats", "--limit", "30", "--set", "LICENSE=x"]
+    (first, words), (second, _) = plan.commands(loader, [], 2, "kvm")
     assert list(words) == [
-        *("/payload/bpfload", *common, "--map-size", "counts=5"),
-        *("--variants", "unchecked,fine", "--jobs", "2", "objects/1.o"),
+        *("/payload/bpfload", "--loader", "/payload/loader-libbpf", "--log-level", "stats"),
+        *("--set", "LICENSE=x", "--map-size", "counts=5", "--variants", "unchecked,fine"),
+        *("--limit", "30", "--jobs", "2", "objects/1.o"),
     ]
     assert (first.places, second.places) == (("objects/1.o",), ("objects/2.o", "objects/3.o"))
     reason = "needs 5.17 (bpf_loop), this kernel is 5.10.262"
     assert plan.too_old("5.10.262") == dict.fromkeys(second.places, reason)
     assert plan.too_old("5.17") == {}
-    assert [group for group, _ in plan.commands(loader, second.places, 2)] == [first]
+    assert [group for group, _ in plan.commands(loader, second.places, 2, "kvm")] == [first]
+
+
+@pytest.mark.parametrize(
+    ("filters", "chosen", "words"),
+    [
+        (("x.o/",), {"x.o": ("unchecked", "fine")}, ()),
+        (("/fine",), {"x.o": ("fine",), "y.o": ("fine",)}, ("--only", "fine")),
+        (
+            ("x.o/fine", "y.o/unchecked"),
+            {"x.o": ("fine",), "y.o": ("unchecked",)},
+            # Each object has both; what it was not chosen for is left out of the results.
+            ("--only", "fine", "--only", "unchecked"),
+        ),
+    ],
+)
+def test_patterns_choose_the_programs_that_a_loader_is_given(
+    library_project: Project,
+    rejected: Path,
+    filters: tuple[str, ...],
+    chosen: dict[str, tuple[str, ...]],
+    words: tuple[str, ...],
+) -> None:
+    for name in ("x.o", "y.o"):
+        (library_project.root / name).write_bytes(rejected.read_bytes())
+    files = find(library_project, [str(library_project.root / name) for name in ("x.o", "y.o")])
+    parsed = [parse_filter(text) for text in filters]
+    names = tuple(one for one in parsed if isinstance(one, Names))
+    plan = LoadPlan.make(library_project, files, VerifyOptions(names=names))
+    assert {one.name: one.programs for one in plan.by_place.values()} == chosen
+    for one in plan.by_place.values():
+        assert one.left_out == {"unchecked", "fine"} - set(one.programs)
+    ((_, command),) = plan.commands(Path("bpfload"), [], 1, "kvm")
+    assert tuple(command[command.index("stats") + 1 : command.index("--limit")]) == words
+
+
+def test_patterns_that_leave_nothing_to_load_are_refused(
+    library_project: Project, rejected: Path
+) -> None:
+    names = Names(None, "none")
+    with pytest.raises(UsageError, match="--filter leaves no program"):
+        LoadPlan.make(
+            library_project, find(library_project, [str(rejected)]), VerifyOptions(names=(names,))
+        )
 
 
 def test_requirements_can_be_ignored(

@@ -53,7 +53,7 @@ def of_program(
     UsageError, before any trial, if no object has the program.
     """
     project = _for_trials(project)
-    options = dataclasses.replace(options, only=(program,))
+    options = dataclasses.replace(options, only=(program,), first_loader_only=True)
     workload = VerifyWorkload.make(project, options, observer, project.state / "bisect")
 
     def ask(id: str) -> Trial:

@@ -113,6 +113,33 @@ def _number(text: str) -> int:
         raise ValueError("expected a whole number") from None
 
 
+def _count(text: str) -> int:
+    number = _number(text)
+    if number < 0:
+        raise ValueError("expected a number of rows, such as 10")
+    return number
+
+
+def _filters(text: str) -> tuple[Any, ...]:
+    """Return the filters that a text has, or the file behind an `@`: one on each line."""
+    from bpfmatrix.verify.selection import parse_filter
+
+    if not text.startswith("@"):
+        return (parse_filter(text),)
+    try:
+        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(getattr(error, "strerror", None) or "no text in UTF-8") from error
+    words = (line.strip() for line in lines)
+    return tuple(parse_filter(word) for word in words if word and not word.startswith("#"))
+
+
+def _order(text: str) -> tuple[Any, ...]:
+    from bpfmatrix.verify.selection import parse_sort
+
+    return parse_sort(text)
+
+
 def _number_of_machines(text: str) -> int:
     number = _number(text)
     if number < 0:
@@ -132,6 +159,18 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise ValueError("expected NAME=VALUE")
     return name, value
+
+
+def _loaders(text: str) -> tuple[str, ...]:
+    from bpfmatrix.config.value_types import LOADERS
+
+    names = tuple(filter(None, map(str.strip, text.split(","))))
+    for name in names:
+        if name not in LOADERS:
+            raise ValueError(f"expected one of {', '.join(LOADERS)}, or several with commas")
+    if not names:
+        raise ValueError("expected the name of a loader")
+    return names
 
 
 def _gdb_commands(text: str) -> tuple[str, ...]:
@@ -215,7 +254,21 @@ FRESH = _flag("fresh", "Run every kernel again, whatever results there are.")
 OBJECTS = _repeated(
     "objects",
     "OBJECT",
-    "An eBPF object file, or a pattern. Repeatable; --objects itself can be left out.",
+    "An eBPF object file, a folder of them, or a pattern. Repeatable; --objects itself can be left "
+    "out.",
+    str,
+)
+LOADER = _value(
+    "loader",
+    "LOADERS",
+    "The library that loads the objects: libbpf, cilium-ebpf or aya. With several, such as "
+    "libbpf,cilium-ebpf, each loads them, and what they differ in is shown.",
+    _loaders,
+)
+PRESET = _repeated(
+    "preset",
+    "NAME",
+    "A preset of the objects (verify.objects.presets) to load. Repeatable. Default: all of them.",
     str,
 )
 ATTACH = _flag("attach", "Also attach each program that can be attached, and detach it.")
@@ -262,6 +315,33 @@ THRESHOLD: Option[float] = Option(
     "PERCENT",
     _growth,
 )
+
+FILTER = _repeated(
+    "filter",
+    "FILTER",
+    "Load only programs whose file or name matches GLOB or FILE/PROGRAM, or show only what is like "
+    "insns>1000 or verdict==failure; with ! in front, the others. @FILE has a filter on each line. "
+    "Repeatable.",
+    _filters,
+)
+SORT: Option[tuple[Any, ...]] = Option(
+    "sort",
+    "The order of what is shown, such as insns,file: the largest numbers first, or with ^ behind "
+    "the column's name the smallest.",
+    OptionKind.VALUE,
+    (),
+    "COLUMNS",
+    _order,
+)
+TOP = _value("top", "N", "Show only the first N rows.", _count)
+REPLAY = _repeated(
+    "replay",
+    "FILE",
+    "Boot nothing, but show the results in this file, which --save or an earlier run wrote. "
+    "Repeatable.",
+    _existing_file,
+)
+CSV = _text("csv", "FILE|-", "Write the results as CSV into this file, or print them.")
 
 # Bisections
 GOOD = _text("good", "ID", "A kernel on which it works, such as 6.12.").as_required()

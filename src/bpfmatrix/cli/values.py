@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from bpfmatrix.session.options import SessionOptions
     from bpfmatrix.suite.options import RunOptions
     from bpfmatrix.verify.options import VerifyOptions
+    from bpfmatrix.verify.selection import Selection
 
 __all__ = [
     "Values",
     "debug_options",
     "read",
     "run_options",
+    "selection",
     "session_options",
     "verify_options",
 ]
@@ -107,15 +109,33 @@ def run_options(values: Values, *, cached: bool = False) -> "RunOptions":
 def verify_options(values: Values) -> "VerifyOptions":
     """Return what is asked of a verification."""
     from bpfmatrix.verify.options import VerifyOptions
+    from bpfmatrix.verify.selection import Names
 
+    filters = [one for several in values[options.FILTER] for one in several]
+    loaders = values[options.LOADER]
     return VerifyOptions(
         objects=values[options.OBJECTS],
+        names=tuple(one for one in filters if isinstance(one, Names)),
+        loaders=loaders or (),
+        presets=values[options.PRESET],
         set=dict(values[options.SET]),
         map_sizes=dict(values[options.MAP_SIZE]),
         attach=values[options.ATTACH],
         max_insns=values[options.MAX_INSNS],
         limit_seconds=values[options.LIMIT],
         cold=values[options.COLD],
+    )
+
+
+def selection(values: Values) -> "Selection":
+    """Return what is shown of the results of a verification."""
+    from bpfmatrix.verify.selection import Comparison, Selection
+
+    filters = [one for several in values[options.FILTER] for one in several]
+    return Selection(
+        tuple(one for one in filters if isinstance(one, Comparison)),
+        values[options.SORT],
+        values[options.TOP],
     )
 
 

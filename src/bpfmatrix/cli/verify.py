@@ -1,30 +1,34 @@
 """What the task `verify` does: load the objects, and print, save and compare the results."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpfmatrix.cli.annotated_output import print_annotated
 from bpfmatrix.cli.console import say, say_json
+from bpfmatrix.cli.verify_csv import as_csv
 from bpfmatrix.cli.verify_output import VerifyConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.report import summary
 from bpfmatrix.results import files
 from bpfmatrix.results.outcome import FINE, Outcome
-from bpfmatrix.results.verification import ProgramResult, Verification, exit_status
+from bpfmatrix.results.verification import ProgramResult, Verification, exit_status, verdict
 from bpfmatrix.session.pipeline import run_side_by_side
 from bpfmatrix.session.workload import asked_for
 from bpfmatrix.verify import compare, source_lines
 from bpfmatrix.verify.options import VerifyOptions
+from bpfmatrix.verify.selection import Names, Selection, may_load, to_load
 from bpfmatrix.verify.workload import Details, VerifyWorkload, unprepared
 
 _ANNOTATE_SECONDS = 300.0
 # The log of a million instructions may have 400 MB, of which the loader holds three copies.
 _ANNOTATE_BYTES = 2 << 30
 
-__all__ = ["OutputOptions", "annotate", "verify"]
+__all__ = ["OutputOptions", "annotate", "replay", "verify"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class OutputOptions:
     threshold: float = 0.1
     """The growth of a program's cost from which on it is a regression."""
     as_json: bool = False
+    csv: str | None = None
+    """The file for the results as CSV, or `-` for standard output."""
+    selection: Selection = field(default_factory=Selection)
+    """What is shown, and written as CSV."""
     raw: bool = False
     """Whether what kernels and objects say is printed as it is: see `SafeConsole`."""
 
@@ -47,40 +55,125 @@ class OutputOptions:
 def verify(
     project: Project, ids: Sequence[str], options: VerifyOptions, output: OutputOptions
 ) -> int:
-    """Verify on these kernels, print the results, and return the exit status."""
+    """Verify on these kernels, print the results, and return the exit status.
+
+    On KeyboardInterrupt, what is known is printed, saved and compared before it is raised again.
+    """
     base = _base(output.against) if output.against else None
     kernels = [project.config.kernel(id) for id in ids]
-    with (
-        # From here on, as the objects may not build.
-        asked_for(files.verification_folder(project), kernels, unprepared),
-        VerifyConsole(project, ids, stderr=output.as_json, raw=output.raw) as console,
-    ):
-        workload = VerifyWorkload.make(project, options, console)
-        found = run_side_by_side(project, ids, workload, console, output.jobs)
+    console = VerifyConsole(
+        project, ids, stderr=output.as_json or output.csv == "-", raw=output.raw
+    )
+    interrupted: KeyboardInterrupt | None = None
+    try:
+        with (
+            # From here on, as the objects may not build.
+            asked_for(files.verification_folder(project), kernels, unprepared),
+            console,
+        ):
+            workload = VerifyWorkload.make(project, options, console)
+            console.expect(workload.programs)
+            found = run_side_by_side(project, ids, workload, console, output.jobs)
+    except KeyboardInterrupt as error:
+        found, interrupted = _kept(project, ids), error
+        if not any(one.programs for one in found):
+            raise
     summary.write(found)
-    if output.as_json:
-        say_json([dataclasses.asdict(one) for one in found])
-    console.show(found, output.statistics)
-    console.costs(compare.costs(found))
+    status = _output(found, output, console, base)
+    if interrupted:
+        raise interrupted
+    return status
+
+
+def replay(
+    project: Project, paths: Sequence[Path], names: Sequence[Names], output: OutputOptions
+) -> int:
+    """Print the results in these files as if the programs had been loaded now."""
+    base = _base(output.against) if output.against else None
+    found = [_chosen(one, names) for path in paths for one in _read(path, "--replay")]
+    console = VerifyConsole(
+        project,
+        [one.kernel for one in found],
+        stderr=output.as_json or output.csv == "-",
+        raw=output.raw,
+    )
+    for one in found:
+        console.finished(one)
+    return _output(found, output, console, base)
+
+
+def _chosen(one: Verification, names: Sequence[Names]) -> Verification:
+    """Return the results of the programs that filters choose, as if only they had been loaded."""
+    if not names:
+        return one
+    programs = tuple(p for p in one.programs if to_load(names, p.object, p.program))
+    refused = tuple(each for each in one.refused if may_load(names, each.object))
+    one = dataclasses.replace(one, programs=programs, refused=refused)
+    if one.outcome is not Outcome.FAILED or not programs or one.warnings:
+        return one
+    outcome, reason = verdict(programs)
+    return dataclasses.replace(one, outcome=outcome, reason=reason)
+
+
+def _kept(project: Project, ids: Sequence[str]) -> list[Verification]:
+    """Return the results that a run left behind which was interrupted."""
+    found = []
+    for id in dict.fromkeys(ids):
+        # A result that can't be read could not be written either.
+        with contextlib.suppress(OSError, ValueError):
+            found.append(files.read_verification(files.verification_path(project, id)))
+    return found
+
+
+def _output(
+    found: Sequence[Verification],
+    output: OutputOptions,
+    console: VerifyConsole,
+    base: Sequence[Verification] | None,
+) -> int:
+    """Print, save and compare the results; return the exit status."""
     if output.save:
         _save(found, output.save)
+    if output.as_json:
+        say_json([dataclasses.asdict(one) for one in found])
+    if output.csv:
+        _write_csv(as_csv(found, output.selection), output.csv)
+    console.show(found, output.statistics, output.selection)
+    if not output.selection:
+        console.costs(compare.costs(found))
     if base is None:
         return exit_status(found)
     changes = compare.against(base, found, output.threshold)
     console.changes(str(output.against), changes)
     ran = all(one.outcome in (*FINE, Outcome.FAILED) for one in found)
-    return 0 if ran and not any(change.regression for change in changes) else 1
+    if not ran or any(change.regression for change in changes):
+        return 1
+    return 2 if any(one.refused for one in found) else 0
+
+
+def _write_csv(text: str, path: str) -> None:
+    if path == "-":
+        print(text, end="")
+        return
+    try:
+        write_whole(Path(path), text.encode(errors="backslashreplace"))
+    except OSError as error:
+        raise BpfmatrixError(f"--csv {path}: {error.strerror or error}") from error
 
 
 def _base(path: Path) -> list[Verification]:
+    return _read(path, "--against")
+
+
+def _read(path: Path, option: str) -> list[Verification]:
     try:
         return files.read_saved(path)
     except OSError as error:
         raise UsageError(
-            f"--against {path}: {error.strerror or error}", "Write it with --save first."
+            f"{option} {path}: {error.strerror or error}", "Write it with --save first."
         ) from error
     except ValueError as error:
-        raise UsageError(f"--against {path}: {error}", "Write it with --save.") from error
+        raise UsageError(f"{option} {path}: {error}", "Write it with --save.") from error
 
 
 def _save(found: Sequence[Verification], path: Path) -> None:
@@ -97,7 +190,9 @@ def annotate(project: Project, id: str, options: VerifyOptions, program: str) ->
     """
     # Writing the log takes much longer than verifying.
     limit = options.limit_seconds or max(project.config.verify.limit, _ANNOTATE_SECONDS)
-    options = dataclasses.replace(options, only=(program,), full_log=True, limit_seconds=limit)
+    options = dataclasses.replace(
+        options, only=(program,), full_log=True, limit_seconds=limit, first_loader_only=True
+    )
     with VerifyConsole(project, [id], stderr=True) as console:
         one, details = _verified(project, id, options, console)
         larger = _with_memory(project, id)
@@ -143,7 +238,7 @@ def _print_annotated(
     path = project.root / result.log if result.log else None
     if path is None or not path.is_file():
         return False
-    lines = details.lines.get((result.object, result.program), [])
+    lines = details.lines.get(result.key, [])
     folder = (project.root / result.object).parent
     count = result.statistics.program_instructions
     with path.open(encoding="utf-8", errors="replace") as log:

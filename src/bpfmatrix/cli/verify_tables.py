@@ -1,11 +1,12 @@
 """The tables of `invoke verify`: programs by kernels, and statistics of one kernel's programs."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from bpfmatrix.cli.console import make_table
+from bpfmatrix.cli.verify_rows import ProgramRow
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 
@@ -13,8 +14,6 @@ __all__ = ["matrix_tables", "shown_bytes", "shown_release", "statistics_table"]
 
 Mark = Callable[[Outcome], str]
 """Returns the sign of an outcome, such as `✓`."""
-Row = Sequence[ProgramResult | None]
-"""The results of one program, one for each kernel; None where the program was not tried."""
 
 # The spaces between two columns.
 _GAP = 3
@@ -36,41 +35,36 @@ def shown_release(one: Verification) -> str:
 
 
 def matrix_tables(
-    verifications: Sequence[Verification],
-    rows: Mapping[tuple[str, str], Row],
-    width: int,
-    mark: Mark,
+    verifications: Sequence[Verification], rows: Sequence[ProgramRow], width: int, mark: Mark
 ) -> Iterator[Table]:
-    """Make tables of programs by kernels: as many as are needed for `width` characters.
-
-    `rows` has a program's results by its object and its name, the programs of an object together.
-    """
-    cells = {key: [_cell(result, mark) for result in row] for key, row in rows.items()}
-    names = [len(program) + 2 for _, program in cells]
-    names += [min(len(object), _LONGEST_SHOWN_PATH) for object, _ in cells]
+    """Make tables of programs by kernels: as many as are needed for `width` characters."""
+    cells = [[_cell(result, mark) for result in row.cells] for row in rows]
+    names = [len(row.label) + 2 for row in rows]
+    names += [min(len(row.object), _LONGEST_SHOWN_PATH) for row in rows]
     first_column = max(names, default=0)
     widths = [
-        max(len(shown_release(one)), 7, *(row[number].cell_len for row in cells.values()), 0)
+        max(len(shown_release(one)), 7, *(row[number].cell_len for row in cells), 0)
         for number, one in enumerate(verifications)
     ]
     for columns in in_width(widths, width - max(first_column, len("program")) - _GAP):
-        yield _matrix_table(verifications, cells, columns)
+        yield _matrix_table(verifications, rows, cells, columns)
 
 
 def _matrix_table(
     verifications: Sequence[Verification],
-    cells: Mapping[tuple[str, str], Sequence[Text]],
+    rows: Sequence[ProgramRow],
+    cells: Sequence[Sequence[Text]],
     columns: Sequence[int],
 ) -> Table:
     table = make_table("program", gap=_GAP)
     for number in columns:
         table.add_column(shown_release(verifications[number]), no_wrap=True)
     shown_object = ""
-    for (object, program), row in cells.items():
-        if object != shown_object:
-            shown_object = object
-            table.add_row(Text(object, "dim"))
-        table.add_row(f"  {program}", *(row[number] for number in columns))
+    for row, texts in zip(rows, cells, strict=True):
+        if row.object != shown_object:
+            shown_object = row.object
+            table.add_row(Text(row.object, "dim"))
+        table.add_row(f"  {row.label}", *(texts[number] for number in columns))
     seconds = [f"{verifications[number].seconds:.1f} s" for number in columns]
     table.add_row("time", *seconds, style="dim")
     return table
@@ -107,18 +101,21 @@ def _cell(result: ProgramResult | None, mark: Mark) -> Text:
     return Text(" ".join(words), "yellow" if result.expected else "red")
 
 
-def statistics_table(programs: Iterable[ProgramResult], mark: Mark) -> Table:
+def statistics_table(rows: Sequence[ProgramRow], mark: Mark) -> Table:
     """Make a table of what each program of one kernel cost the verifier, and of its size."""
     table = make_table("program", "type", "", gap=2)
     for name in ("processed", "of limit", "states", "peak", "stack", "insns", "jited", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     shown_object = ""
-    for result in programs:
-        if result.object != shown_object:
-            shown_object = result.object
-            table.add_row(Text(result.object, "dim"))
-        first = (f"  {result.program}", result.type, _state(result, mark))
+    for row in rows:
+        (result,) = row.cells
+        if result is None:
+            continue
+        if row.object != shown_object:
+            shown_object = row.object
+            table.add_row(Text(row.object, "dim"))
+        first = (f"  {row.label}", result.type, _state(result, mark))
         table.add_row(*first, *_statistics(result))
     return table
 

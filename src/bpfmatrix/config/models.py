@@ -17,6 +17,7 @@ from bpfmatrix.config.sources import Source
 from bpfmatrix.config.value_types import (
     Arch,
     Bytes,
+    LoaderName,
     MaxInsns,
     RelativePath,
     Seconds,
@@ -36,6 +37,7 @@ __all__ = [
     "KernelConfig",
     "KernelEntry",
     "PayloadConfig",
+    "Preset",
     "Verify",
     "VerifyObjects",
 ]
@@ -45,6 +47,8 @@ FILE_NAME = "kernels.yaml"
 KERNEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RELEASE = re.compile(r"\d+(?:\.\d+){1,2}")
+# A preset's name becomes a part of the names of files.
+_PRESET = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,39}$"
 _REQUIREMENT = r"\d+\.\d+ \S.*"
 
 
@@ -156,6 +160,19 @@ class PayloadConfig(_Model):
         return self
 
 
+Loaders = LoaderName | Annotated[list[LoaderName], Field(min_length=1)]
+MapSizes = dict[str, Annotated[int, Field(ge=1, le=(1 << 32) - 1)]]
+
+
+class Preset(_Model):
+    """One of several configurations of an object: values that are set beside those of its entry."""
+
+    set: dict[str, str | int | bool] = {}
+    """Values for the objects' constants (`const volatile` variables)."""
+    map_sizes: MapSizes = {}
+    """The number of entries of maps that the project sizes at run time."""
+
+
 class VerifyObjects(_Model):
     """eBPF object files, and settings for loading them that they do not contain."""
 
@@ -163,8 +180,13 @@ class VerifyObjects(_Model):
     """A path, or a pattern such as `ebpf/*.bpf.o`, relative to kernels.yaml."""
     set: dict[str, str | int | bool] = {}
     """Values for the objects' constants (`const volatile` variables)."""
-    map_sizes: dict[str, Annotated[int, Field(ge=1, le=(1 << 32) - 1)]] = {}
+    map_sizes: MapSizes = {}
     """The number of entries of maps that the project sizes at run time."""
+    presets: dict[Annotated[str, Field(pattern=_PRESET)], Preset] = {}
+    """Configurations, by their names. The objects are loaded once for each, with its values over
+    those above."""
+    loader: Loaders | None = None
+    """The library that loads the objects, or several. Default: that of `verify`."""
     variants: list[Annotated[list[str], Field(min_length=2)]] = []
     """Alternatives: of the programs in each list, the first that loads counts."""
     optional: list[str] = []
@@ -182,10 +204,13 @@ class Verify(_Model):
 
     objects: list[VerifyObjects] = []
     """The object files. Default: those of `payload.ebpf`."""
+    loader: Loaders | None = None
+    """The library that loads objects: the one that your project uses. With several, each object is
+    loaded once with each. Default: `libbpf`."""
     attach: bool = False
     """Whether to attach and detach each program that can be attached."""
     limit: Seconds = 30.0
-    """For loading one program."""
+    """For loading one program, on a machine with KVM. Under emulation it is 10 times as long."""
     max_insns: MaxInsns = "100%"
     """The instructions that the verifier may process for one program: a share of the kernel's
     limit, or a number. A program above it fails."""
@@ -204,6 +229,8 @@ class Expectation(_Model):
     """Warnings of the kernel: a pattern for the first line, such as `*suspicious RCU usage*`."""
     object: str | None = Field(default=None, min_length=1)
     """With `program`: only programs of this object, a path or a pattern. Default: any."""
+    loader: LoaderName | None = None
+    """With `program`: only what this loader said. Default: any."""
     outcome: Literal["failed", "skipped"] = "failed"
     """The expected outcome. A timeout counts as a failure; a kernel panic is never expected."""
     reason: str = Field(min_length=1)
@@ -229,6 +256,8 @@ class Expectation(_Model):
             raise ValueError("expected exactly one of: program, test, warning")
         if self.object and not self.program:
             raise ValueError("object: needs a `program`")
+        if self.loader and not self.program:
+            raise ValueError("loader: needs a `program`")
         if self.until is not None and self.until_date is None and not self.until_release:
             raise ValueError(
                 f"until: {self.until!r} is neither a date (2027-01-31) nor a release (6.1.180)"

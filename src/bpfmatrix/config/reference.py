@@ -128,7 +128,9 @@ def _models(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseM
         for name, field in model.model_fields.items():
             inner = kernels_yaml.model_in(field.annotation)
             if inner:
-                of_each = ".<id>" if typing.get_origin(field.annotation) is dict else ""
+                of_each = ""
+                if typing.get_origin(field.annotation) is dict:
+                    of_each = ".<id>" if model is Config else ".<name>"
                 within.append((f"{path}.{name}".lstrip(".") + of_each, inner))
         waiting = within + waiting
 

@@ -4,16 +4,18 @@ The parsers take a value as YAML gives it. ValueError says what was expected.
 """
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from bpfmatrix.host.architecture import ARCHITECTURES
 
 __all__ = [
+    "LOADERS",
     "OCI_REFERENCE",
     "Arch",
     "Bytes",
+    "LoaderName",
     "MaxInsns",
     "RelativePath",
     "Seconds",
@@ -39,6 +41,9 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
 _SIZE = re.compile(r"(\d+)\s*([KMG])(?:i?B)?")
 _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+LoaderName = Literal["libbpf", "cilium-ebpf", "aya"]
+"""A loader of eBPF objects, by the name of its library (docs/loaders.md)."""
+LOADERS: tuple[LoaderName, ...] = get_args(LoaderName)
 _MAX_INSNS = r"(?:100|[1-9]\d?)%|[1-9]\d*"
 
 

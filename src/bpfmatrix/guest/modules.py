@@ -1,9 +1,10 @@
 """The kernel's modules in the guest.
 
 `entries` gives the part of an initramfs that holds those that the machine needs; `has_module` tells
-whether a kernel has one at all.
+whether a kernel has one at all, and `loaded` which ones a guest loads.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
@@ -11,7 +12,7 @@ from bpfmatrix.guest.cpio import Entry
 from bpfmatrix.kernels.formats.vmlinuz import is_bzimage
 from bpfmatrix.kernels.image import KernelImage
 
-__all__ = ["entries", "has_module"]
+__all__ = ["entries", "has_module", "loaded", "name_of"]
 
 # The drivers of the machine's devices. The kernel must have each of these, as a module or built in.
 _REQUIRED = ("virtio_pci", "virtio_blk", "virtio_console", "ext4")
@@ -74,6 +75,24 @@ def entries(image: KernelImage, modules: Path, wanted: tuple[str, ...]) -> list[
         Entry.file(f"{folder}/modules.dep", "".join(lines).encode()),
         Entry.file("etc/modules", "".join(f"{name}\n" for name in loaded).encode()),
     ]
+
+
+def loaded(image: KernelImage, wanted: Iterable[str]) -> frozenset[str]:
+    """Return the names of the modules that a guest loads, with those that they depend on.
+
+    Names have `_` where files may have `-`. `wanted` are the modules that kernels.yaml names.
+    """
+    depends, _ = _lists(image)
+    found: set[str] = set()
+    for name in (*_REQUIRED, *_OPTIONAL, *wanted):
+        path, needs = depends.get(_key(name), ("", ()))
+        found.update(_key_of_path(one) for one in (path, *needs) if one)
+    return frozenset(found)
+
+
+def name_of(path: Path) -> str:
+    """Return the name of the module in a file, as `lsmod` prints it."""
+    return _key_of_path(path.name)
 
 
 def _files(folder: str, contents: dict[str, bytes]) -> list[Entry]:

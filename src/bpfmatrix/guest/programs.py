@@ -4,13 +4,11 @@
 brings them along (hatch_build.py); elsewhere clang builds each once, into the cache.
 """
 
-import os
-import subprocess
 from functools import partial
 from pathlib import Path
 
-from bpfmatrix.errors import BuildError, ToolMissingError
-from bpfmatrix.host import derived, tools
+from bpfmatrix.errors import BuildError
+from bpfmatrix.host import clang, derived
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.installation import PACKAGE
@@ -21,8 +19,6 @@ __all__ = ["compile_program", "digest", "executables", "sources"]
 
 _SOURCES = PACKAGE / "guest/c"
 _SHIPPED = PACKAGE / "loader"  # see hatch_build.py; a checkout has no such folder
-# Those that ebpf/Makefile prefers to a plain `clang`, so that one clang builds both.
-_VERSIONED = ("clang-19", "clang-20", "clang-21", "clang-22")
 _FLAGS = (
     *("-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror"),
     # No C library, no dynamic linker, and nothing that either would have to set up.
@@ -66,7 +62,7 @@ def _shipped(source: Path, arch: str) -> Path:
 def _executable(source: Path, arch: str, cache: Cache, progress: Progress) -> Path:
     if (shipped := _shipped(source, arch)).exists():
         return shipped
-    compiler = _compiler()
+    compiler = clang.compiler()
     stat = compiler.stat()  # of the file that a link leads to
     ingredients = (digest(arch), str(compiler.resolve()), stat.st_size, stat.st_mtime_ns)
     key = sha256(repr(ingredients))[:32]
@@ -77,8 +73,8 @@ def _executable(source: Path, arch: str, cache: Cache, progress: Progress) -> Pa
 
 def compile_program(source: Path, arch: str, target: Path) -> None:
     """Build one program for an architecture; the errors are those of `executables`."""
-    compiler = _compiler()
-    linker = _linker(compiler, arch)
+    compiler = clang.compiler()
+    linker = clang.linker_options(compiler, arch)
     done = run_merged(
         [compiler, f"--target={arch}-linux-gnu", *_FLAGS, *linker, "-o", target, source]
     )
@@ -87,29 +83,3 @@ def compile_program(source: Path, arch: str, target: Path) -> None:
             f"{compiler.name} could not build the guest's program {source.name} for {arch}:\n"
             f"{done.stdout.strip()}"
         )
-
-
-def _compiler() -> Path:
-    """Return the clang to build with; ToolMissingError where there is none."""
-    versioned = next((path for name in _VERSIONED if (path := tools.find(name))), None)
-    return versioned or tools.require("clang", "clang-19")
-
-
-def _linker(compiler: Path, arch: str) -> tuple[str, ...]:
-    """Return the option that names the linker.
-
-    The host's own serves for the host's architecture alone; lld serves for each.
-    """
-    if arch == os.uname().machine:
-        return ()
-    # clang prints a bare name for a program that it does not find.
-    done = subprocess.run(
-        [compiler, "-print-prog-name=ld.lld"], capture_output=True, text=True, check=False
-    )
-    if not Path(done.stdout.strip()).is_absolute():
-        package = compiler.name.replace("clang", "lld")
-        raise ToolMissingError(
-            f"lld is not installed, with which {compiler.name} links programs for {arch}",
-            f"Install {package} (on Debian), or let ./bootstrap do so.",
-        )
-    return ("-fuse-ld=lld",)

@@ -19,6 +19,9 @@ __all__ = ["Cache", "Pruned"]
 
 # Folders of files that are derived from others, and are made again when they are missing.
 _DERIVED = ("guest-programs", "initramfs", "payloads", "pylines")
+# Such files that are made of what was fetched, so that to make them again takes a network.
+_FETCHED = ("loader-sources",)
+_FETCHED_SECONDS = 90 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,21 @@ class Cache:
     def prune_derived(self, unused_seconds: float = 7 * 24 * 3600) -> list[Pruned]:
         """Remove initramfs archives, payload images and the like that were not used for so long.
 
+        Those that take a network are kept for 90 days, unless `unused_seconds` is 0.
+
         Whoever uses one calls `integrity.mark_used`, or sets the modification time of a file that
         has no record. A machine that has one open can still read it.
         """
-        removed, oldest = [], time.time() - unused_seconds
-        folders = (self.root / name for name in _DERIVED)
+        removed, now = [], time.time()
+        fetched_seconds = max(unused_seconds, _FETCHED_SECONDS) if unused_seconds else 0
+        folders = (
+            *((self.root / name, now - unused_seconds) for name in _DERIVED),
+            *((self.root / name, now - fetched_seconds) for name in _FETCHED),
+        )
         # A record comes after the file that it is of, and is removed with it.
-        for path in (path for folder in folders for path in sorted(folder.glob("*"))):
+        for path, oldest in (
+            (path, oldest) for folder, oldest in folders for path in sorted(folder.glob("*"))
+        ):
             with contextlib.suppress(OSError):
                 known, record = path.stat(), integrity.record_of(path)
                 used = record.stat() if record.exists() else known

@@ -10,7 +10,7 @@ from pathlib import Path
 from bpfmatrix.report.model import Cell, Column, Kind, Result, Row
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import Verification
+from bpfmatrix.results.verification import Verification, labels
 
 __all__ = ["Matrix"]
 
@@ -93,9 +93,10 @@ def _cells(run: KernelRun | Verification) -> dict[Row, Cell]:
             for test in run.tests
         ]
         return _distinct(tests)
+    named = labels(program.key for program in run.programs)
     programs = [
         (
-            Row(Kind.PROGRAM, program.object, program.program),
+            Row(Kind.PROGRAM, program.object, _titled(program.program, named[program.key])),
             Cell(
                 program.outcome,
                 program.seconds,
@@ -113,6 +114,10 @@ def _cells(run: KernelRun | Verification) -> dict[Row, Cell]:
         for program in run.programs
     ]
     return _distinct(programs)
+
+
+def _titled(name: str, label: str) -> str:
+    return f"{name} ({label})" if label else name
 
 
 def _distinct(cells: Iterable[tuple[Row, Cell]]) -> dict[Row, Cell]:

@@ -53,14 +53,18 @@ class Expectations:
             ),
         )
 
-    def of_program(self, object: str, name: str, outcome: Outcome) -> str:
-        """Return the reason for the outcome of a program; empty if no expectation applies."""
+    def of_program(self, object: str, name: str, outcome: Outcome, loader: str = "") -> str:
+        """Return the reason for the outcome of a program; empty if no expectation applies.
+
+        `loader` is the name of the loader that was asked.
+        """
         return self._reason(
             outcome,
             lambda expectation: (
                 expectation.program is not None
                 and fnmatch.fnmatchcase(name, expectation.program)
                 and (expectation.object is None or fnmatch.fnmatchcase(object, expectation.object))
+                and expectation.loader in (None, loader)
             ),
         )
 

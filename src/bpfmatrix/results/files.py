@@ -22,6 +22,7 @@ from bpfmatrix.results.verification import (
     Code,
     MapResult,
     ProgramResult,
+    RefusedObject,
     Statistics,
     Verification,
 )
@@ -157,6 +158,10 @@ def parse_verification(data: Any, name: str) -> Verification:
                 "outcome": Outcome(data["outcome"]),
                 "programs": tuple(parse_program(one) for one in data["programs"]),
                 "maps": tuple(MapResult(**one) for one in data["maps"]),
+                "refused": tuple(
+                    RefusedObject(**{**one, "code": Code(one["code"])})
+                    for one in data.get("refused", ())
+                ),
                 "warnings": _warnings(data),
             }
         )

@@ -3,46 +3,59 @@
 The file `.bpfmatrix/verify/<kernel>.json` has the fields of a `Verification` as its keys. Each
 incompatible change increments `schema`.
 
-The loader in the guest (`support/cmd/bpfload`) prints one JSON object on each line. Its key `event`
-is one of these:
+The supervisor in the guest (`support/cmd/bpfload`) has a loader open objects and load programs, one
+after another (docs/loaders.md), and prints one JSON object on each line. Its key `event` is one of
+these:
 
-- `kernel`, the first line: `release`, `arch` and `features`.
+- `kernel`, the first line: `release`, `arch`, `loader`, `loader_version` and `features`.
 - `start`, before each step: `object`, `program` and `step`, which is `open`, `load` or `attach`. It
   tells the host which step crashed the loader or the kernel. `open` concerns the whole object, so
   its `program` is empty.
-- `program`, once for each program: the fields of `ProgramResult`. A missing key stands for the
-  field's default. If the loader dies while it loads a program, there is no such line, and the host
-  gives the program the code `loader-crashed`.
+- `program`, once for each program; see below. If the supervisor dies, there is no such line, and
+  the host gives the program the code `loader-crashed`.
 - `map`: the fields of `MapResult`.
-- `object`, for an object that could not be read: `object`, `code` and `reason`.
-- `end`, the last line: `seconds`. Without it, the loader did not finish.
+- `object`, for an object that could not be opened: `object`, and `failure` or `code` and `reason`.
+- `end`, the last line: `seconds`. Without it, the supervisor did not finish.
 
-`object` is always one of the paths that the loader was given. Three keys of a `program` are not
-kept in the file as they are:
+`object` is always one of the paths that the supervisor was given. A `program` has these keys, and
+may leave out those that have nothing to say:
 
-- `log`: the verifier's log, compressed with gzip and written as base64. Each rejected program has
+- `object`, `program`, `section`, `type`, `attach_to`, `outcome`, `attached` and `seconds` are the
+  fields of `ProgramResult`.
+- `failure` are a loader's facts of a failure, as docs/loaders.md describes them. The host makes the
+  code and the reason of them (`bpfmatrix.verify.reasons`). If the loader died or took too long, the
+  supervisor gives `code` and `reason` instead: `timeout`, `loader-crashed` or `no-memory`.
+- `excused`, with the outcome `skipped`: why a failure does not count, such as `it is optional`.
+- `instructions`, `translated_bytes`, `jited_bytes`, `memory_bytes` and `calls` are numbers of the
+  loader's result, and `statistics_log` are the lines of statistics of the verifier's log.
+- `log` is the verifier's log, compressed with gzip and written as base64. Each rejected program has
   one. With `--log-level full`, each program that loaded has one too, of log level 2.
 - `log_left_out`: why there is no log, for example because the guest has too little memory for it.
 - `line_info`, only with a log: for each instruction at which a line of source begins, an object
   such as `{"insn": 3, "file": "a.bpf.c", "line": 12, "text": "int x = *p;"}`.
+- `note`: what was left out to load the program, such as its object's BTF.
 
-If the loader's arguments can't be right, such as a `--set` of a constant that no object has, it
+If the supervisor's arguments can't be right, such as a `--set` of a constant that no object has, it
 prints one line on stderr and exits with status 2.
 """
 
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bpfmatrix.results.outcome import FINE, GuestRun, Outcome
 
 __all__ = [
     "Code",
     "MapResult",
+    "ProgramKey",
     "ProgramResult",
+    "RefusedObject",
     "Statistics",
     "Verification",
     "exit_status",
+    "labels",
     "verdict",
 ]
 
@@ -59,13 +72,23 @@ class Code(enum.StrEnum):
     UNSUPPORTED_MAP_TYPE = "unsupported-map-type"
     UNSUPPORTED_HELPER = "unsupported-helper"
     UNSUPPORTED_KFUNC = "unsupported-kfunc"
+    UNSUPPORTED_ATTACH_TYPE = "unsupported-attach-type"
+    """The kernel has the program type, but not the attach type or the flags of the section."""
+    UNSUPPORTED_BY_LOADER = "unsupported-by-loader"
+    """The loader's library does not know something that the object uses."""
     UNKNOWN_SECTION = "unknown-section"
     """Neither the name of the program's section nor a tail call tells the program type."""
+    MISSING_KSYM = "missing-ksym"
+    """The program reads a symbol that this kernel does not have."""
+    MISSING_KCONFIG = "missing-kconfig"
+    """The program reads an option of the kernel's configuration that is unset or unknown."""
+    MISSING_MODULE = "missing-module"
+    """What the program needs is in a module that is not loaded."""
     MISSING_BTF = "missing-btf"
     """The program needs BTF that the kernel or the object does not have."""
     BAD_BTF = "bad-btf"
     RELOCATION_FAILED = "relocation-failed"
-    """The program needs a type, field, symbol or option that this kernel does not have."""
+    """The program needs a type, a field or a value that this kernel does not have."""
     ATTACH_TARGET_MISSING = "attach-target-missing"
     ATTACH_FAILED = "attach-failed"
     """The program loaded, but could not be attached."""
@@ -128,7 +151,7 @@ class ProgramResult:
     outcome: Outcome
     """`passed` (loaded), `failed`, `skipped`, `timeout`, `panic`, `lost` or `error`."""
     loader: str = ""
-    """The loader that was asked: `libbpf`, `cilium-ebpf` or `aya`; empty in files of older versions."""
+    """The loader: `libbpf`, `cilium-ebpf` or `aya`; empty in files of older versions."""
     preset: str = ""
     """The preset of the object (`presets` in kernels.yaml); empty if it has none."""
     section: str = ""
@@ -157,6 +180,42 @@ class ProgramResult:
     expected: str = ""
     """The reason that kernels.yaml gives for an expected failure; empty if none is expected."""
 
+    @property
+    def key(self) -> "ProgramKey":
+        """What tells it from the other results of its kernel."""
+        return ProgramKey(self.object, self.program, self.loader, self.preset)
+
+
+class ProgramKey(NamedTuple):
+    """What tells the result of a program from the others of a kernel."""
+
+    object: str
+    program: str
+    loader: str = ""
+    preset: str = ""
+
+
+def labels(keys: Iterable[ProgramKey]) -> dict[ProgramKey, str]:
+    """Return what to add to the name of a program that has several results, such as `aya, small`.
+
+    A loader is named only if the results of the program have several, and so is a preset.
+    """
+    known: dict[tuple[str, str], list[ProgramKey]] = {}
+    for key in keys:
+        known.setdefault((key.object, key.program), []).append(key)
+    found = {}
+    for same in known.values():
+        # Results of older versions name no loader.
+        several_loaders = len({key.loader for key in same} - {""}) > 1
+        several_presets = len({key.preset for key in same}) > 1
+        for key in same:
+            parts = (
+                key.loader if several_loaders else "",
+                key.preset if several_presets else "",
+            )
+            found[key] = ", ".join(filter(None, parts))
+    return found
+
 
 @dataclass(frozen=True)
 class MapResult:
@@ -170,11 +229,26 @@ class MapResult:
 
 
 @dataclass(frozen=True)
+class RefusedObject:
+    """A file that was named, or is in a folder that was, and that no loader was given."""
+
+    object: str
+    """The path of the file, as the user gave it."""
+    reason: str
+    """Why it can't be loaded, such as `no eBPF program: it has maps only`."""
+    advice: str = ""
+    """What to do about it; empty if there is nothing to say."""
+    code: Code = Code.BAD_OBJECT
+
+
+@dataclass(frozen=True)
 class Verification(GuestRun):
     """The result of loading all programs on one kernel."""
 
     programs: tuple[ProgramResult, ...] = ()
     maps: tuple[MapResult, ...] = ()
+    refused: tuple[RefusedObject, ...] = ()
+    """The files that are no eBPF objects with programs. They are the same for all kernels."""
     schema: int = SCHEMA
 
 
@@ -196,7 +270,12 @@ def verdict(programs: Iterable[ProgramResult]) -> tuple[Outcome, str]:
 
 
 def exit_status(verifications: Iterable[Verification]) -> int:
-    """Return 0 if a kernel passed and every other one passed or was skipped, else 1."""
+    """Return 0 if a kernel passed and every other one passed or was skipped, else 1.
+
+    It is 2 if all is well but for files that are no eBPF objects.
+    """
+    verifications = list(verifications)
     outcomes = [one.outcome for one in verifications]
-    fine = Outcome.PASSED in outcomes and all(outcome in FINE for outcome in outcomes)
-    return 0 if fine else 1
+    if Outcome.PASSED not in outcomes or any(outcome not in FINE for outcome in outcomes):
+        return 1
+    return 2 if any(one.refused for one in verifications) else 0

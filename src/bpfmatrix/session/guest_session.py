@@ -119,18 +119,19 @@ class GuestSession:
         """
         prepared, id = self._prepared, self._prepared.kernel.id
         self._guests += 1
-        console = self.console
-        if self._guests > 1:
-            console = console.with_stem(f"{console.stem}-{self._guests}")
+        number, console = self._guests, self.console
+        if number > 1:
+            console = console.with_stem(f"{console.stem}-{number}")
         entrance: contextlib.AbstractAsyncContextManager[EnteredGuest]
         if entered:
             entrance = contextlib.nullcontext(entered)
         else:
             entrance = enter(self._project, prepared, console, self._observer)
-        self._observer.doing(id, "boot", "waiting for the guest")
+        if number == 1:
+            self._observer.doing(id, "boot", "waiting for the guest")
         started = time.monotonic()
         async with entrance as ready:
-            if self._guests == 1:
+            if number == 1:
                 self._start, self._release = ready.start, ready.machine.release
                 self._seconds_to_ready = time.monotonic() - started
                 detail = f"{self._start}, {prepared.accelerator}"

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
@@ -108,7 +108,9 @@ async def _run_all(
 
     async def run(one: _Ready[Run]) -> None:
         async with machines:
-            result = await run_prepared(project, one.prepared, workload, observer, work=one.work)
+            result = await run_prepared(
+                project, one.prepared, workload, observer, work=one.work, machines=machines
+            )
         workload.remember(one.prepared, result)
         results[one.prepared.kernel.id] = result
 
@@ -147,28 +149,26 @@ async def run_prepared(
     *,
     work: Work[Result] | None = None,
     entered: EnteredGuest | None = None,
+    machines: asyncio.Semaphore | None = None,
 ) -> Result:
     """Run one kernel's session: begin, enter a guest, do the work, end, keep the result.
 
     `work` is the workload's part if it was made before. `entered` is a guest to use in place of one
-    that is started now. If the session is cancelled, its result (`interrupted`) is kept before the
-    cancellation goes on. BpfmatrixError if there is no result, or if it can't be written.
+    that is started now. `machines` has a place for each machine that this host can run besides the
+    first one of this session: guests that share the work take places from it. If the session is
+    cancelled, its result (`interrupted`) is kept before the cancellation goes on. BpfmatrixError if
+    there is no result, or if it can't be written.
     """
     work = work or workload.work(prepared, observer)
     workload.begin(prepared.kernel)
     console = entered.console if entered else work.console
     session = GuestSession(project, prepared, console, observer)
 
-    async def attend() -> None:
-        async with session.begin(entered) as guest:
-            await work.attend(guest)
-        while work.needs_another_guest:
-            async with session.begin() as guest:
-                await work.attend(guest)
-
     try:
-        if work.needs_guest and (failure := await failure_of(attend(), work.limit_seconds)):
-            await work.fail(*failure)
+        if work.needs_guest:
+            attended = _attend(session, work, entered, machines)
+            if failure := await failure_of(attended, work.limit_seconds):
+                await work.fail(*failure)
     except asyncio.CancelledError:
         await work.fail(Outcome.INTERRUPTED, "interrupted")
         with contextlib.suppress(BpfmatrixError):
@@ -179,3 +179,46 @@ async def run_prepared(
     result = work.result(session)
     workload.keep(result, observer)
     return result
+
+
+async def _attend(
+    session: GuestSession,
+    work: Work[Result],
+    entered: EnteredGuest | None,
+    machines: asyncio.Semaphore | None,
+) -> None:
+    """Do the work in one guest after another, or in several side by side that share it.
+
+    The first error of one guest ends the others, and is raised.
+    """
+    is_entered = asyncio.Event()
+    waiting: set[asyncio.Task[None]] = set()
+
+    async def first() -> None:
+        async with session.begin(entered) as guest:
+            is_entered.set()
+            await work.attend(guest)
+        await more()
+        for task in waiting:
+            task.cancel()
+
+    async def more() -> None:
+        while work.needs_another_guest:
+            async with session.begin() as guest:
+                await work.attend(guest)
+
+    async def further(places: asyncio.Semaphore) -> None:
+        # The template of the first guest is there now; nobody makes it twice.
+        await is_entered.wait()
+        async with places:
+            waiting.remove(cast("asyncio.Task[None]", asyncio.current_task()))
+            await more()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(first())
+            if machines is not None:
+                for _ in range(work.guests_at_once - 1):
+                    waiting.add(group.create_task(further(machines)))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None

@@ -48,6 +48,10 @@ class Work(ABC, Generic[Result]):
         self.console = folder / "console.log"
         """The file that the kernel's console is written to."""
 
+    guests_at_once = 1
+    """How many guests can share the work. Each is given to a call of `attend` of its own, as soon
+    as this host has room for another machine and `needs_another_guest` still says so."""
+
     @property
     def needs_another_guest(self) -> bool:
         """Whether `attend` is to be called again, with a new guest."""

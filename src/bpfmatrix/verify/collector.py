@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import gzip
 import io
+import math
 import re
 import shutil
 import zlib
@@ -19,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from bpfmatrix.host.excerpt import Excerpt
-from bpfmatrix.results import files
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import Code, MapResult, ProgramResult
+from bpfmatrix.results.verification import Code, MapResult, ProgramKey, ProgramResult
 from bpfmatrix.session.json_lines import JsonLines
 from bpfmatrix.verify import source_lines
 from bpfmatrix.verify.judge import Judge
 from bpfmatrix.verify.objects import LoadedObject
+from bpfmatrix.verify.reasons.explain import reason_of
+from bpfmatrix.verify.reasons.facts import Failure, KernelFacts, ProgramFacts, Reason
+from bpfmatrix.verify.statistics import read_statistics
 from bpfmatrix.verify.verifierlog import LineInfo
 
 __all__ = ["Collector"]
@@ -35,8 +38,8 @@ _EXPLAINED_BYTES = 2 << 20
 _UNSAFE = re.compile(r"[/\0]|^\.+$")
 _MESSAGE_CHARACTERS = 4 << 10
 
-ProgramKey = tuple[str, str]
-"""The name of an object and the name of a program of it."""
+_Key = tuple[str, str]
+"""The place of an object and the name of a program of it."""
 
 
 class Collector:
@@ -49,20 +52,22 @@ class Collector:
         relative: Callable[[Path], str],
         judge: Judge,
         report: Callable[[ProgramResult], None],
+        kernel: KernelFacts | None = None,
     ) -> None:
-        """`objects` are by the names that the loader has for them. `logs` is the folder for the
-        verifier's logs; results have the path that `relative` makes of a log's.
+        """`objects` are by their places: the names that the loader has for them. `logs` is the
+        folder for the verifier's logs; results have the path that `relative` makes of a log's.
         """
         self._objects = objects
         self._logs = logs
         self._relative = relative
         self._judge = judge
         self._report = report
+        self._kernel = kernel or KernelFacts()
         # The log of a program is a part of its event, and may have tens of megabytes.
         self._output = JsonLines()
         self._messages = Excerpt(_MESSAGE_CHARACTERS)
-        self._started: set[ProgramKey] = set()
-        self._results: dict[ProgramKey, ProgramResult] = {}
+        self._started: set[_Key] = set()
+        self._results: dict[_Key, ProgramResult] = {}
         self.maps: list[MapResult] = []
         self.lines: dict[ProgramKey, list[LineInfo]] = {}
         """The source lines of the programs for which the loader printed them."""
@@ -80,19 +85,22 @@ class Collector:
     def loading(self) -> str:
         """The programs that have begun to be loaded and have no result yet."""
         keys = sorted(self._started - self._results.keys())
-        return ", ".join(f"{object}: {program}" for object, program in keys if program)
+        return ", ".join(
+            f"{self._objects[place].name}: {program}" for place, program in keys if program
+        )
 
     @property
     def programs(self) -> tuple[ProgramResult, ...]:
         """The results, in the order of the objects and of the programs in them."""
         order = {key: number for number, key in enumerate(self._known())}
         last = len(order)
-        return tuple(sorted(self._results.values(), key=lambda r: order.get(_key(r), last)))
+        known = sorted(self._results.items(), key=lambda item: order.get(item[0], last))
+        return tuple(result for _, result in known)
 
-    def _known(self) -> Iterable[ProgramKey]:
-        for object in self._objects.values():
+    def _known(self) -> Iterable[_Key]:
+        for place, object in self._objects.items():
             for program in object.programs:
-                yield object.name, program
+                yield place, program
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -110,69 +118,136 @@ class Collector:
 
     def _take_event(self, event: dict[str, Any]) -> bool:
         """Take one event; return whether it is a valid one."""
-        object = self._objects.get(str(event.pop("object", "")))
-        kind = event.pop("event", None)
+        place = str(event.get("object", ""))
+        object = self._objects.get(place)
+        if object and event.get("program") in object.left_out:
+            return True
         try:
-            match kind:
+            match event.get("event"):
                 case "start" if object:
-                    self._started.add((object.name, str(event.get("program", ""))))
+                    self._started.add((place, str(event.get("program", ""))))
                 case "program" if object:
-                    self._take_program(object, event)
+                    self._take_program(place, object, event)
                 case "object" if object:
-                    code, reason = Code(event["code"]), str(event["reason"])
-                    self._add_all(object, Outcome.FAILED, code, reason)
+                    self._take_object(place, object, event)
                 case "map" if object:
-                    self.maps.append(MapResult(object=object.name, **event))
+                    size = event.get("memory_bytes")
+                    self.maps.append(
+                        MapResult(
+                            object.name,
+                            _text(event["name"]),
+                            _text(event["type"]),
+                            size if isinstance(size, int) else None,
+                        )
+                    )
                 case "end":
                     self.ended += 1
                 case "kernel":
-                    pass
+                    features = event.get("features") or {}
+                    btf = features.get("btf")
+                    if isinstance(btf, bool):
+                        self._kernel = dataclasses.replace(self._kernel, has_btf=btf)
                 case _:
                     return False
         except (ValueError, TypeError, KeyError, AttributeError):
             return False
         return True
 
-    def _take_program(self, object: LoadedObject, event: dict[str, Any]) -> None:
-        log, lines = event.pop("log", ""), event.pop("line_info", None) or []
-        left_out = str(event.pop("log_left_out", ""))
-        result = files.parse_program({**event, "object": object.name})
-        key = _key(result)
+    def _take_object(self, place: str, object: LoadedObject, event: dict[str, Any]) -> None:
+        """Take an object that could not be opened."""
+        errno = ""
+        if "failure" in event:
+            failure = Failure.parse(event["failure"])
+            errno = failure.errno
+            reason = reason_of(failure, ProgramFacts(), self._kernel, object.loader)
+        else:
+            reason = Reason(Code(event["code"]), _text(event["reason"]))
+        self._add_all(place, Outcome.FAILED, reason, errno)
+
+    def _take_program(self, place: str, object: LoadedObject, event: dict[str, Any]) -> None:
+        outcome, seconds = Outcome(event["outcome"]), float(event.get("seconds") or 0)
+        if not math.isfinite(seconds):
+            raise ValueError("seconds is no number")
         infos = [
             LineInfo(int(one["insn"]), str(one["file"]), int(one["line"]), str(one.get("text", "")))
-            for one in lines
+            for one in event.get("line_info") or []
         ]
-        if infos:
-            self.lines[key] = infos
-        if left_out:
-            self.left_out[key] = left_out
-        path, text = self._write_log(result, log) if log else (None, "")
+        attached, statistics_log = event.get("attached"), str(event.get("statistics_log") or "")
+        result = ProgramResult(
+            object.name,
+            str(event["program"]),
+            outcome,
+            loader=object.loader,
+            preset=object.preset,
+            section=_text(event.get("section")),
+            type=_text(event.get("type")),
+            attach_to=_text(event.get("attach_to")),
+            attached=attached if isinstance(attached, bool) else None,
+            reason=_text(event.get("note")) if outcome is Outcome.PASSED else "",
+            seconds=seconds,
+            statistics=read_statistics(event, statistics_log),
+        )
+        left_out, packed = _text(event.get("log_left_out")), event.get("log")
+        path, text = self._write_log(object, result.program, packed) if packed else (None, "")
         if path is not None:
             result = dataclasses.replace(result, log=self._relative(path))
-        if result.outcome is Outcome.FAILED and text:
+        if outcome is not Outcome.PASSED:
+            result = self._with_reason(result, event, text or statistics_log)
+            if left_out and path is None:
+                reason = f"{result.reason} (no verifier log: {left_out})"
+                result = dataclasses.replace(result, reason=reason)
+        if outcome is Outcome.FAILED and text:
             explained = source_lines.explain(text, infos, object.folders)
             result = dataclasses.replace(
-                result,
-                verifier_tail=explained.text or result.verifier_tail,
-                source=explained.source or result.source,
+                result, verifier_tail=explained.text, source=explained.source
             )
-        reason = result.reason.replace("\n", " ")
-        if left_out and path is None and result.outcome is not Outcome.PASSED:
-            reason = f"{reason} (no verifier log: {left_out})"
-        self._add(dataclasses.replace(result, reason=reason))
+        if infos:
+            self.lines[result.key] = infos
+        if left_out:
+            self.left_out[result.key] = left_out
+        self._add(place, result)
 
-    def _write_log(self, result: ProgramResult, packed: str) -> tuple[Path | None, str]:
+    def _with_reason(
+        self, result: ProgramResult, event: Mapping[str, Any], log: str
+    ) -> ProgramResult:
+        """Return the result with the reason, the code and the errno of a failure or a skip."""
+        excused, errno = _text(event.get("excused")), ""
+        reason: Reason | None = None
+        if "failure" in event:
+            failure = Failure.parse(event["failure"], log)
+            facts = ProgramFacts(result.type, result.section, result.attach_to)
+            count = result.statistics.program_instructions
+            reason = reason_of(failure, facts, self._kernel, result.loader, count)
+            errno = failure.errno
+        elif "code" in event:
+            reason = Reason(Code(event["code"]), _text(event.get("reason")))
+        if excused:
+            why = f"; {reason.code}: {reason.text}" if reason else ""
+            reason = Reason(Code.OPTIONAL, f"{excused}{why}")
+        if reason is None:
+            reason = Reason(Code.LOAD_FAILED, "the loader gave no reason")
+        return dataclasses.replace(result, code=reason.code, reason=reason.text, errno=errno)
+
+    def _write_log(
+        self, object: LoadedObject, program: str, packed: object
+    ) -> tuple[Path | None, str]:
         """Write a log, which is base64 of gzip, to its file; return the path and its last part.
 
         If it is damaged or can't be written, there is no file: None and an empty string.
         """
-        names = [part for part in Path(result.object).parts if part not in ("/", "..")]
+        names = [part for part in Path(object.name).parts if part not in ("/", "..")]
         folder = self._logs.joinpath(*names)
-        path = folder / f"{_UNSAFE.sub('_', result.program)[:200]}.log"
+        # The same program of the same object has a log for each loader and preset.
+        parts = (program[:150], object.label[:50])
+        name = ".".join(_UNSAFE.sub("_", part) for part in parts if part)
+        path = folder / f"{name}.log"
         try:
             # An object whose path is that of another log, such as console.log, has no folder.
             folder.mkdir(parents=True, exist_ok=True)
-            with gzip.open(io.BytesIO(base64.b64decode(packed))) as log, path.open("wb") as file:
+            with (
+                gzip.open(io.BytesIO(base64.b64decode(str(packed)))) as log,
+                path.open("wb") as file,
+            ):
                 shutil.copyfileobj(log, file, 1 << 20)
             with path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - _EXPLAINED_BYTES))
@@ -182,22 +257,39 @@ class Collector:
                 path.unlink()
             return None, ""
 
-    def _add(self, result: ProgramResult) -> None:
+    def _add(self, place: str, result: ProgramResult) -> None:
         """Add the result of a program, unless it has one already."""
-        if _key(result) in self._results:
+        key = (place, result.program)
+        if key in self._results:
             return
         result = self._judge.judge(result)
-        self._results[_key(result)] = result
+        self._results[key] = result
         self._report(result)
 
-    def _add_all(self, object: LoadedObject, outcome: Outcome, code: Code, reason: str) -> None:
+    def _add_all(self, place: str, outcome: Outcome, reason: Reason, errno: str = "") -> None:
         """Add the same result for all programs of an object."""
-        for program in object.programs:
-            self._add(ProgramResult(object.name, program, outcome, code=code, reason=reason))
+        for program in self._objects[place].programs:
+            self._add_one(place, program, outcome, reason, errno)
 
-    def skip(self, object: LoadedObject, reason: str) -> None:
+    def _add_one(
+        self, place: str, program: str, outcome: Outcome, reason: Reason, errno: str = ""
+    ) -> None:
+        object = self._objects[place]
+        result = ProgramResult(
+            object.name,
+            program,
+            outcome,
+            loader=object.loader,
+            preset=object.preset,
+            code=reason.code,
+            reason=reason.text,
+            errno=errno,
+        )
+        self._add(place, result)
+
+    def skip(self, place: str, reason: str) -> None:
         """Add `skipped` for all programs of an object, which says that it needs another kernel."""
-        self._add_all(object, Outcome.SKIPPED, Code.DECLARED, reason)
+        self._add_all(place, Outcome.SKIPPED, Reason(Code.DECLARED, reason))
 
     def oops(self) -> None:
         """Blame the kernel for the crashes of the loader's processes, since it had an oops."""
@@ -213,26 +305,26 @@ class Collector:
         outcome: Outcome,
         code: Code,
         reason: str,
-        objects: Sequence[LoadedObject] | None = None,
+        places: Sequence[str] | None = None,
     ) -> None:
         """Add a result for each program that has none, since the loader has ended.
 
-        Programs that it was loading have this outcome and code; the others were not run. `objects`
-        are those that the loader was given, by default all of them.
+        Programs that it was loading have this outcome and code; the others were not run. `places`
+        are those of the objects that the loader was given, by default all of them.
         """
-        for object in objects if objects is not None else self._objects.values():
-            opening = (object.name, "") in self._started
-            begun = any((object.name, program) in self._started for program in object.programs)
-            for program in object.programs:
-                if (object.name, program) in self._started or (opening and not begun):
-                    result = ProgramResult(object.name, program, outcome, code=code, reason=reason)
+        began, not_run = Reason(code, reason), Reason(Code.NOT_RUN, f"not run: {reason}")
+        untried = Outcome.INTERRUPTED if outcome is Outcome.INTERRUPTED else Outcome.ERROR
+        for place in places if places is not None else self._objects:
+            programs = self._objects[place].programs
+            opening = (place, "") in self._started
+            begun = any((place, program) in self._started for program in programs)
+            for program in programs:
+                if (place, program) in self._started or (opening and not begun):
+                    self._add_one(place, program, outcome, began)
                 else:
-                    not_run = f"not run: {reason}"
-                    result = ProgramResult(
-                        object.name, program, Outcome.ERROR, code=Code.NOT_RUN, reason=not_run
-                    )
-                self._add(result)
+                    self._add_one(place, program, untried, not_run)
 
 
-def _key(result: ProgramResult) -> ProgramKey:
-    return result.object, result.program
+def _text(value: object) -> str:
+    """Return a value of an event as one line; empty for None."""
+    return "" if value is None else " ".join(str(value).split())

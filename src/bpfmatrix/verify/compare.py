@@ -1,12 +1,18 @@
-"""Comparisons of verifications: with saved ones, and between kernels."""
+"""Comparisons of verifications: with saved ones, between kernels, and between loaders."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import ProgramResult, Verification
+from bpfmatrix.results.verification import (
+    Code,
+    ProgramKey,
+    ProgramResult,
+    Verification,
+    labels,
+)
 
-__all__ = ["Change", "Cost", "against", "costs"]
+__all__ = ["Change", "Cost", "LoaderDifference", "against", "costs", "loader_differences"]
 
 # All in instructions that the verifier processes. Smaller growth is not reported.
 _LEAST_GROWTH = 50
@@ -23,7 +29,7 @@ class Change:
     object: str
     """Empty for a whole kernel."""
     program: str
-    """`(kernel)` for a whole kernel."""
+    """`(kernel)` for a whole kernel. The loader and the preset follow if there are several."""
     text: str
     """What has changed, for people."""
     regression: bool = False
@@ -39,6 +45,7 @@ class Cost:
 
     object: str
     program: str
+    """The loader and the preset follow if there are several."""
     dear: str
     """The kernel with the highest cost."""
     most: int
@@ -54,13 +61,26 @@ class Cost:
         return self.most / self.least
 
 
+@dataclass(frozen=True)
+class LoaderDifference:
+    """A program of which loaders say different things on one kernel."""
+
+    object: str
+    program: str
+    preset: str
+    """The preset with which it was loaded; empty if the object has none."""
+    results: tuple[ProgramResult, ...]
+    """One for each loader, in the order in which they were asked."""
+
+
 def against(
     base: Iterable[Verification], now: Iterable[Verification], threshold: float
 ) -> list[Change]:
     """Return the changes since the base, kernel by kernel.
 
     `threshold` is the growth of a program's cost that is not a change: 0.1 for 10%. Kernels are
-    matched by their ids, programs by object and name.
+    matched by their ids, programs by object, name, loader and preset. A base without loaders, of an
+    older version, is taken for one of any loader.
     """
     before = {one.kernel: one for one in base}
     found: list[Change] = []
@@ -74,20 +94,29 @@ def against(
 
 
 def _changes(base: Verification, now: Verification, threshold: float) -> Iterator[Change]:
-    before = {(p.object, p.program): p for p in base.programs}
-    after = {(p.object, p.program): p for p in now.programs}
+    # Nothing is known of what was not run, such as after Ctrl-C.
+    before = {p.key: p for p in base.programs if p.code is not Code.NOT_RUN}
+    after = {p.key: p for p in now.programs if p.code is not Code.NOT_RUN}
     if not after and before:
         # The kernel could not be booted, or no program was loaded.
         yield Change(now.kernel, "", "(kernel)", f"{now.outcome}: {now.reason}", True)
         return
+    named = labels((*before, *after))
     for key, result in after.items():
-        known = before.get(key)
+        known = before.get(key) or before.get(key._replace(loader=""))
         change = _new(result) if known is None else _changed(known, result, threshold)
         if change:
             text, regression = change
-            yield Change(now.kernel, *key, text, regression)
-    for object, program in before.keys() - after.keys():
-        yield Change(now.kernel, object, program, "no longer there")
+            yield Change(now.kernel, key.object, _name(key, named), text, regression)
+    # A base without loaders is one of any loader.
+    there = {p.key for p in now.programs}
+    seen = there | {key._replace(loader="") for key in there}
+    for key in before.keys() - seen:
+        yield Change(now.kernel, key.object, _name(key, named), "no longer there")
+
+
+def _name(key: ProgramKey, named: dict[ProgramKey, str]) -> str:
+    return f"{key.program} ({named[key]})" if named.get(key) else key.program
 
 
 def _new(result: ProgramResult) -> tuple[str, bool]:
@@ -144,16 +173,38 @@ def costs(verifications: Sequence[Verification]) -> list[Cost]:
 
     The program with the largest factor is first.
     """
-    by_program: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    by_program: dict[ProgramKey, list[tuple[int, str]]] = {}
     for one in verifications:
         for result in one.programs:
             count = result.statistics.instructions_processed
             if count and _loads(result):
-                known = by_program.setdefault((result.object, result.program), [])
+                known = by_program.setdefault(result.key, [])
                 known.append((count, one.version or one.kernel))
-    found = []
-    for (object, program), known in by_program.items():
+    found, named = [], labels(by_program)
+    for key, known in by_program.items():
         (most, dear), (least, cheap) = max(known), min(known)
         if most >= _FACTOR * least and most >= _LEAST_COST:
-            found.append(Cost(object, program, dear, most, cheap, least))
+            found.append(Cost(key.object, _name(key, named), dear, most, cheap, least))
     return sorted(found, key=lambda cost: -cost.factor)
+
+
+def loader_differences(programs: Iterable[ProgramResult]) -> list[LoaderDifference]:
+    """Return the programs of one kernel that its loaders disagree about, in their order.
+
+    Loaders disagree if the outcomes or the codes differ, or the numbers of instructions that the
+    verifier processed. What was not run is left out.
+    """
+    known: dict[tuple[str, str, str], list[ProgramResult]] = {}
+    for one in programs:
+        if one.code is not Code.NOT_RUN:
+            known.setdefault((one.object, one.program, one.preset), []).append(one)
+    return [
+        LoaderDifference(*key, tuple(results))
+        for key, results in known.items()
+        if len({_verdict(result) for result in results}) > 1
+    ]
+
+
+def _verdict(result: ProgramResult) -> tuple[Outcome, Code | None, int | None]:
+    count = result.statistics.instructions_processed if _loads(result) else None
+    return result.outcome, result.code, count

@@ -30,7 +30,9 @@ class Judge:
                 code=Code.TOO_CLOSE,
                 reason=f"{count:,}{share} instructions processed, more than {self.max_insns}",
             )
-        reason = self.expected.of_program(result.object, result.program, result.outcome)
+        reason = self.expected.of_program(
+            result.object, result.program, result.outcome, result.loader
+        )
         return dataclasses.replace(result, expected=reason)
 
     def _limit(self, statistics: Statistics) -> float | None:

@@ -1,14 +1,14 @@
 """eBPF object files: which ones are to be loaded, and what is in them.
 
-`find` returns the files that the command line or kernels.yaml names, each with its settings;
-`inspect` reads one. Both raise a `UsageError` for a file that can't be used, so that no kernel is
-booted for it.
+`find` returns the files that the command line or kernels.yaml names, each with its settings; a
+folder stands for the objects in it. `inspect` reads one file, `inspect_all` many: files that can't
+be used are set apart with their reasons, so that the others are loaded all the same.
 """
 
 import fnmatch
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,22 +16,65 @@ from typing import TYPE_CHECKING
 from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.text import counted
+from bpfmatrix.results.verification import RefusedObject
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
     from elftools.elf.sections import Symbol
 
-__all__ = ["LoadedObject", "ObjectContents", "ObjectError", "ObjectFile", "find", "inspect"]
+__all__ = [
+    "FolderContents",
+    "LoadedObject",
+    "ObjectContents",
+    "ObjectError",
+    "ObjectFile",
+    "contents_of",
+    "find",
+    "inspect",
+    "inspect_all",
+]
 
 _REQUIRES = ".bpfmatrix.requires"
 # Functions in these sections are subprograms: they are loaded along with the programs that call
 # them.
 _SUBPROGRAMS = (".text",)
 _SHF_EXECINSTR = 0x4  # System V ABI, "Section Attribute Flags"
+_ELF = b"\x7fELF"
+# What is sometimes called .o and is no ELF file, by its first bytes: LLVM bitcode without and with
+# its wrapper (LLVM, "LLVM Bitcode File Format"), and an archive of ar(5).
+_OTHER_FORMATS = {
+    b"BC\xc0\xde": (
+        "LLVM bitcode, no object file",
+        "Compile it without -emit-llvm and -flto, or turn it into one: llc -march=bpf "
+        "-filetype=obj.",
+    ),
+    b"\xde\xc0\x17\x0b": (
+        "LLVM bitcode, no object file",
+        "Compile it without -emit-llvm and -flto.",
+    ),
+    b"!<ar": ("an archive, no object file", "Name the objects in it, unpacked with ar x."),
+}
+# In which sections libbpf finds maps: by BTF, by structs of older releases, and struct_ops.
+_MAPS = (".maps", "maps")
+_STRUCT_OPS = (".struct_ops", ".struct_ops.link")
+# e_machine of eBPF, and where a little-endian ELF file has it (System V ABI, "ELF Header").
+_EM_BPF = 247
+_MACHINE_FIELD = slice(18, 20)
+# How many files are named if none of them can be loaded.
+_NAMED_FILES = 20
 
 
 class ObjectError(UsageError):
-    """A file that is not an object file with eBPF programs."""
+    """A file that is not an object file with eBPF programs.
+
+    `reason` says why, without the file's name.
+    """
+
+    def __init__(self, name: str, reason: str, advice: str = "") -> None:
+        super().__init__(f"{name}: {reason}", advice)
+        self.name = name
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -42,6 +85,16 @@ class ObjectFile:
     """The name in results: the path relative to kernels.yaml."""
     path: Path
     settings: VerifyObjects
+
+
+@dataclass(frozen=True)
+class FolderContents:
+    """The files below a folder whose names end in `.o`."""
+
+    objects: tuple[Path, ...]
+    """The eBPF objects, and what can't be told to be none, sorted by their paths."""
+    others: int
+    """How many are ELF files for other machines, as in a folder with all that a project builds."""
 
 
 @dataclass(frozen=True)
@@ -64,25 +117,39 @@ class LoadedObject:
     """The name in results."""
     programs: tuple[str, ...]
     """The names of the programs that are to be loaded."""
+    left_out: frozenset[str] = frozenset()
+    """The names of its other programs. A loader may load them all the same, unasked."""
     folders: tuple[Path, ...] = ()
     """Where the source files that its BTF names may be; the first is the project's root."""
+    loader: str = "libbpf"
+    """The loader that loads it."""
+    preset: str = ""
+    """The name of its preset in kernels.yaml; empty if it has none."""
+    label: str = ""
+    """What tells it from the other times that the same object is loaded; empty if there is none."""
 
 
-def find(project: Project, given: Sequence[str], built: Sequence[Path] = ()) -> list[ObjectFile]:
+def find(
+    project: Project,
+    given: Sequence[str],
+    built: Sequence[Path] = (),
+    note: Callable[[str], None] = lambda _: None,
+) -> list[ObjectFile]:
     """Return the object files to load, each once; UsageError if there are none.
 
-    `given` are paths and patterns relative to the working directory. If it is empty, the objects
-    under `verify:` in kernels.yaml are taken; if there are none either, those that the project
-    `built`.
+    `given` are paths and patterns relative to the working directory; a folder stands for the
+    objects in it. If it is empty, the objects under `verify:` in kernels.yaml are taken; if there
+    are none either, those that the project `built`. `note` is told what is in each folder.
     """
     declared = project.config.verify.objects
     if given:
-        paths = _matching(given, Path.cwd(), "no such file")
+        paths = _matching(given, Path.cwd(), "no such file", note)
     elif declared:
         paths = _matching(
             [entry.path for entry in declared],
             project.root,
             "no such file (verify.objects of kernels.yaml)",
+            note,
         )
     else:
         paths = list(built)
@@ -94,7 +161,9 @@ def find(project: Project, given: Sequence[str], built: Sequence[Path] = ()) -> 
     return [ObjectFile(project.relative(p), p, _settings(project, p)) for p in paths]
 
 
-def _matching(patterns: Iterable[str], folder: Path, complaint: str) -> list[Path]:
+def _matching(
+    patterns: Iterable[str], folder: Path, complaint: str, note: Callable[[str], None]
+) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in patterns:
         # A file may have brackets in its name, so it is looked for before a pattern is tried.
@@ -103,8 +172,53 @@ def _matching(patterns: Iterable[str], folder: Path, complaint: str) -> list[Pat
         if not names:
             raise UsageError(f"{pattern}: {complaint}", "Build it first, or correct the name.")
         # Symbolic links are not resolved, since an object is known by the name that was given.
-        found.update(dict.fromkeys(Path(os.path.normpath(name)) for name in names))
+        for path in (Path(os.path.normpath(name)) for name in names):
+            name = os.path.relpath(path, folder)
+            found.update(dict.fromkeys(_inside(path, name, note) if path.is_dir() else (path,)))
     return list(found)
+
+
+def _inside(folder: Path, name: str, note: Callable[[str], None]) -> tuple[Path, ...]:
+    found = contents_of(folder)
+    others = f"{counted(found.others, 'file')} called *.o for other machines"
+    if not found.objects:
+        raise UsageError(
+            f"{name}: there is no eBPF object in this folder"
+            + (f", but {others}" if found.others else ""),
+            "Build the objects first, or name another folder.",
+        )
+    more = f", and {others}, left out" if found.others else ""
+    note(f"{name}: {counted(len(found.objects), 'object file')}{more}")
+    return found.objects
+
+
+def contents_of(folder: Path) -> FolderContents:
+    """Look for object files in a folder and the folders below it.
+
+    Folders and files that can't be read are passed over, and links to folders are not followed.
+    """
+    objects, others = [], 0
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(parent, name)
+            if name.endswith(".o") and path.is_file():
+                if _is_for_another_machine(path):
+                    others += 1
+                else:
+                    objects.append(path)
+    return FolderContents(tuple(objects), others)
+
+
+def _is_for_another_machine(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_MACHINE_FIELD.stop)
+    except OSError:
+        return False
+    machine = head[_MACHINE_FIELD]
+    known = (_EM_BPF.to_bytes(2, "little"), _EM_BPF.to_bytes(2, "big"))
+    return head.startswith(_ELF) and len(machine) == 2 and machine not in known
 
 
 def _globbed(pattern: Path) -> list[str]:
@@ -115,9 +229,37 @@ def _settings(project: Project, path: Path) -> VerifyObjects:
     """Return the settings of an object: the first entry in kernels.yaml that it matches."""
     for entry in project.config.verify.objects:
         whole = os.path.normpath(project.root / entry.path)
-        if str(path) == whole or fnmatch.fnmatchcase(str(path), whole):
-            return entry
+        # The entry may name a folder that the file is in.
+        for each in map(str, (path, *path.parents)):
+            if each == whole or fnmatch.fnmatchcase(each, whole):
+                return entry
     return VerifyObjects(path=str(path))
+
+
+def inspect_all(
+    files: Iterable[ObjectFile],
+) -> tuple[list[tuple[ObjectFile, ObjectContents]], list[RefusedObject]]:
+    """Read object files: those that can be loaded, with their contents, and those that can't.
+
+    ObjectError, that of the file, if there is one file and it can't be loaded. UsageError, which
+    names the files, if there are several and none of them can.
+    """
+    read, errors = [], []
+    for one in files:
+        try:
+            read.append((one, inspect(one.path, one.name)))
+        except ObjectError as error:
+            errors.append(error)
+    if errors and not read:
+        if len(errors) == 1:
+            raise errors[0]
+        shown = [f"{error.name}: {error.reason}" for error in errors[:_NAMED_FILES]]
+        more = len(errors) - len(shown)
+        raise UsageError(
+            f"none of the {len(errors)} files can be loaded:\n       "
+            + "\n       ".join([*shown, *([f"... and {more} more"] if more else [])])
+        )
+    return read, [RefusedObject(error.name, error.reason, error.advice) for error in errors]
 
 
 def inspect(path: Path, name: str) -> ObjectContents:
@@ -128,26 +270,32 @@ def inspect(path: Path, name: str) -> ObjectContents:
 
     try:
         with path.open("rb") as file:
-            if file.read(4) != b"\x7fELF":
-                raise ObjectError(
-                    f"{name} is no ELF file, so no eBPF object",
-                    "Compile it: clang -target bpf -O2 -g -c.",
-                )
+            _check_format(name, file.read(4))
             elf = ELFFile(file)
             _check_kind(name, elf)
+            _check_size(name, elf, path.stat().st_size)
             programs = tuple(dict.fromkeys(_programs(elf)))
             symbols, requires = frozenset(_symbols(elf)), _requires(elf)
+            if not programs:
+                raise ObjectError(name, *_without_programs(elf))
     except OSError as error:
-        raise ObjectError(f"{name} can't be read: {error.strerror or error}") from error
+        raise ObjectError(name, f"can't be read: {error.strerror or error}") from error
     except (ELFError, ConstructError, ValueError, KeyError, AttributeError, IndexError) as error:
         # pyelftools raises these if a table of the file points outside of it.
         reason = str(error) or type(error).__name__
-        raise ObjectError(f"{name} is a damaged ELF file: {reason}", "Build it again.") from error
-    if not programs:
-        raise ObjectError(
-            f'{name} has no eBPF program: no function in a section such as SEC("kprobe")'
-        )
+        raise ObjectError(name, f"a damaged ELF file: {reason}", "Build it again.") from error
     return ObjectContents(programs, symbols, requires)
+
+
+def _check_format(name: str, head: bytes) -> None:
+    if not head:
+        raise ObjectError(name, "empty", "Build it again.")
+    if head in _OTHER_FORMATS:
+        raise ObjectError(name, *_OTHER_FORMATS[head])
+    if head != _ELF:
+        raise ObjectError(
+            name, "no ELF file, so no eBPF object", "Compile it: clang -target bpf -O2 -g -c."
+        )
 
 
 def _check_kind(name: str, elf: "ELFFile") -> None:
@@ -155,16 +303,42 @@ def _check_kind(name: str, elf: "ELFFile") -> None:
     if machine != "EM_BPF":
         # For a machine that pyelftools has no name for, this is its number.
         raise ObjectError(
-            f"{name} is no eBPF object: it is built for {str(machine).removeprefix('EM_').lower()}",
+            name,
+            f"no eBPF object: it is built for {str(machine).removeprefix('EM_').lower()}",
             "Compile it with clang -target bpf.",
         )
     if not elf.little_endian:
         raise ObjectError(
-            f"{name} is for big-endian machines, and all kernels here are little-endian",
+            name,
+            "for big-endian machines, and all kernels here are little-endian",
             "Compile it with -target bpfel.",
         )
     if kind != "ET_REL" or elf.elfclass != 64:
-        raise ObjectError(f"{name} is eBPF, but no relocatable 64-bit object file")
+        raise ObjectError(name, "eBPF, but no relocatable 64-bit object file")
+
+
+def _check_size(name: str, elf: "ELFFile", size: int) -> None:
+    """Refuse a file that was cut off: compilers write the table of sections last."""
+    end = elf["e_shoff"] + elf.num_sections() * elf["e_shentsize"] if elf["e_shoff"] < size else 0
+    if not 0 < end <= size:
+        whole = f" of {end:,}" if end else ""
+        raise ObjectError(name, f"cut off: it has {size:,}{whole} bytes", "Build it again.")
+
+
+def _without_programs(elf: "ELFFile") -> tuple[str, str]:
+    """Return what an object without programs has instead, and what to do about it."""
+    names = {section.name for section in elf.iter_sections() if section["sh_size"]}
+    if names.intersection(_STRUCT_OPS):
+        return (
+            "no eBPF program: it has .struct_ops only",
+            'Put the functions of the struct into SEC("struct_ops"), each a program.',
+        )
+    if names.intersection(_MAPS):
+        return (
+            "no eBPF program: it has maps only",
+            "Link it to the object whose programs use them: bpftool gen object.",
+        )
+    return 'no eBPF program: no function in a section such as SEC("kprobe")', ""
 
 
 def _programs(elf: "ELFFile") -> Iterator[str]:

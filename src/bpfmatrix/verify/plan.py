@@ -1,6 +1,6 @@
 """What `invoke verify` gives to a guest: the loader, the objects, and the loader's options.
 
-`LoadPlan.make` reads the objects, and refuses those that no kernel can load. `LoadPlan.commands`
+`LoadPlan.make` reads the objects, and sets those apart that no kernel can load. `LoadPlan.commands`
 returns the commands for one kernel, and `LoadPlan.too_old` the objects that it is too old for. In
 the guest, the objects are numbered, so that their own names may be anything.
 """
@@ -8,41 +8,77 @@ the guest, the objects are numbered, so that their own names may be anything.
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError, suggestion
+from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import numbers
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
-from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect
+from bpfmatrix.results.verification import RefusedObject
+from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect_all
 from bpfmatrix.verify.options import VerifyOptions
+from bpfmatrix.verify.selection import to_load
 
-__all__ = ["IGNORE_REQUIREMENTS", "LoadPlan", "ObjectGroup"]
+__all__ = ["IGNORE_REQUIREMENTS", "LoadPlan", "ObjectGroup", "loaders_of"]
 
 _FOLDER = "objects"
-# Also read by the loader, and by the tests of ebpf/ (support/internal/requirement).
+_DEFAULT_LOADER = "libbpf"
+# Also read by the tests of ebpf/ (support/internal/requirement).
 IGNORE_REQUIREMENTS = "BPFMATRIX_IGNORE_REQUIREMENTS"
 """The environment variable that has objects loaded on kernels that they declare to be too old."""
 
 
+# The default limit of a load is meant for a machine with KVM. TCG takes 8 to 20 times as long for
+# the same work, depending on the host.
+_EMULATION_FACTOR = 10.0
+
+
 @dataclass(frozen=True)
 class ObjectGroup:
-    """Objects with the same settings, which one call of the loader loads."""
+    """Objects with the same settings, which one call of the supervisor loads."""
 
+    loader: str
+    """The loader that is asked: `libbpf`, `cilium-ebpf` or `aya`."""
     words: tuple[str, ...]
-    """The loader's options."""
+    """The supervisor's options for these objects."""
     places: tuple[str, ...]
-    """The paths of the objects in the payload: their names in the loader's events, too."""
+    """The paths of the objects in the payload: their names in the supervisor's events, too."""
 
 
 @dataclass(frozen=True)
-class _ReadObject:
-    """An object file that was read, and its path in the payload."""
+class _PlannedObject:
+    """An object file that was read, with one of its loaders and presets."""
 
     file: ObjectFile
     contents: ObjectContents
     place: str
+    """Its path in the payload."""
+    loader: str
+    preset: str
+    """A name in the object's settings; empty if it has no presets."""
+    chosen: tuple[str, ...]
+    """The names of the programs that are to be loaded."""
+    label: str
+    """What tells it from the other times that the same object is loaded."""
+
+    @property
+    def set(self) -> dict[str, str]:
+        """The values of constants, with those of the preset."""
+        settings = self.file.settings
+        values = settings.set | (settings.presets[self.preset].set if self.preset else {})
+        return {name: _text(value) for name, value in values.items()}
+
+    @property
+    def map_sizes(self) -> dict[str, str]:
+        """The sizes of maps, with those of the preset."""
+        settings = self.file.settings
+        sizes = settings.map_sizes
+        if self.preset:
+            sizes = sizes | settings.presets[self.preset].map_sizes
+        return {name: str(value) for name, value in sizes.items()}
 
 
 @dataclass(frozen=True)
@@ -55,54 +91,78 @@ class LoadPlan:
     """What objects need, such as `5.17 bpf_loop`, by their places."""
     files: Mapping[str, Path]
     """The object files on the host, by their places."""
-    env: Mapping[str, str] = field(default_factory=dict)
-    """The loader's environment variables."""
+    limit_seconds: float = 30.0
+    """The limit for one program, on a machine with KVM."""
+    is_exact: bool = False
+    """Whether the limit is the same under emulation."""
+    refused: tuple[RefusedObject, ...] = ()
+    """The files that no loader can be given."""
 
     @classmethod
     def make(
         cls, project: Project, objects: Sequence[ObjectFile], options: VerifyOptions
     ) -> "LoadPlan":
-        """Read the objects; UsageError if one can't be loaded, or an option names nothing."""
-        read = [
-            _ReadObject(one, inspect(one.path, one.name), f"{_FOLDER}/{number}.o")
-            for number, one in enumerate(objects, start=1)
-        ]
-        _check_names(read, options)
+        """Read the objects; UsageError if none can be loaded, or an option names nothing."""
+        whole, refused = inspect_all(objects)
+        _check_names(whole, options)
+        planned = _planned(project, whole, options)
         ignored = _ignored(project)
         by_place, files, requires = {}, {}, {}
-        groups: dict[str, list[_ReadObject]] = {}
-        for one in read:
-            programs = tuple(
-                name for name in one.contents.programs if not options.only or name in options.only
-            )
-            if not programs:
+        groups: dict[tuple[str, str, str], list[_PlannedObject]] = {}
+        for one in planned:
+            if not one.chosen:
                 continue
             path, settings = one.file.path, one.file.settings
-            folders = (project.root, path.parent, path.parent.parent)
-            by_place[one.place] = LoadedObject(one.file.name, programs, folders)
+            by_place[one.place] = LoadedObject(
+                name=one.file.name,
+                programs=one.chosen,
+                left_out=frozenset(one.contents.programs).difference(one.chosen),
+                folders=(project.root, path.parent, path.parent.parent),
+                loader=one.loader,
+                preset=one.preset,
+                label=one.label,
+            )
             files[one.place] = path
             needed = settings.requires or one.contents.requires
             if needed and not ignored:
                 requires[one.place] = needed
-            key = settings.model_dump_json(exclude={"path", "requires"})
-            groups.setdefault(key, []).append(one)
+            key = settings.model_dump_json(exclude={"path", "requires", "loader"})
+            groups.setdefault((one.loader, one.preset, key), []).append(one)
         common = _common_words(project, options)
-        # The loader reads the requirements too, so it has to be told to ignore them.
-        env = {IGNORE_REQUIREMENTS: "1"} if ignored else {}
         return cls(
             by_place,
             tuple(
-                ObjectGroup((*common, *_words(group, options)), tuple(one.place for one in group))
-                for group in groups.values()
+                ObjectGroup(
+                    loader, (*common, *_words(group, options)), tuple(one.place for one in group)
+                )
+                for (loader, _, _), group in groups.items()
             ),
             requires,
             files,
-            env,
+            options.limit_seconds or project.config.verify.limit,
+            options.limit_seconds is not None,
+            tuple(refused),
         )
 
-    def payload(self, loader: Path) -> Payload:
-        """Return the payload: the loader, and the objects."""
-        return Payload((Executable(loader, "program"),), env=dict(self.env), extra=dict(self.files))
+    @property
+    def loaders(self) -> tuple[str, ...]:
+        """The loaders that the objects are loaded with, each once."""
+        return tuple(dict.fromkeys(group.loader for group in self.groups))
+
+    @property
+    def description(self) -> str:
+        """What is loaded, in a few words: `6 eBPF objects, 9 programs, with libbpf, aya`."""
+        objects = {one.name for one in self.by_place.values()}
+        programs = {(one.name, name) for one in self.by_place.values() for name in one.programs}
+        words = [counted(len(objects), "eBPF object"), counted(len(programs), "program")]
+        if len(self.loaders) > 1:
+            words.append(f"with {', '.join(self.loaders)}")
+        return ", ".join(words)
+
+    def payload(self, supervisor: Path, loaders: Mapping[str, Path]) -> Payload:
+        """Return the payload: the supervisor, loaders by their names, and the objects."""
+        programs = {_program(name): path for name, path in loaders.items()}
+        return Payload((Executable(supervisor, "program"),), extra={**programs, **self.files})
 
     def too_old(self, version: str) -> dict[str, str]:
         """Return the reasons for which objects need a newer kernel, by their places.
@@ -116,23 +176,75 @@ class LoadPlan:
                 found[place] = f"needs {needed} ({feature}), this kernel is {version}"
         return found
 
+    def limit(self, accelerator: str) -> float:
+        """Return the limit for one program, in seconds, on machines with `kvm` or `tcg`."""
+        if self.is_exact or accelerator == "kvm":
+            return self.limit_seconds
+        return self.limit_seconds * _EMULATION_FACTOR
+
     def commands(
-        self, loader: Path, left_out: Iterable[str], cpus: int
+        self, supervisor: Path, left_out: Iterable[str], cpus: int, accelerator: str
     ) -> list[tuple[ObjectGroup, tuple[str, ...]]]:
-        """Return the groups, each with its command in the guest.
+        """Return the groups, each with its command in a guest with this accelerator.
 
         `left_out` are the places of objects that are not to be loaded.
         """
         out = set(left_out)
+        limit = ("--limit", f"{self.limit(accelerator):g}", "--jobs", str(cpus))
         found = []
         for group in self.groups:
             places = tuple(place for place in group.places if place not in out)
             if places:
                 group = dataclasses.replace(group, places=places)  # noqa: PLW2901
-                program = str(MOUNT_POINT / loader.name)
-                words = (*group.words, "--jobs", str(cpus))
-                found.append((group, (program, *words, *places)))
+                loader = ("--loader", str(MOUNT_POINT / _program(group.loader)))
+                program = str(MOUNT_POINT / supervisor.name)
+                found.append((group, (program, *loader, *group.words, *limit, *places)))
         return found
+
+
+def _program(loader: str) -> str:
+    """Return the path of a loader in the payload."""
+    return f"loader-{loader}"
+
+
+def _planned(
+    project: Project,
+    read: Iterable[tuple[ObjectFile, ObjectContents]],
+    options: VerifyOptions,
+) -> list[_PlannedObject]:
+    """Return the objects, each once for each of its loaders and presets."""
+    found: list[_PlannedObject] = []
+    for file, contents in read:
+        chosen = _chosen(file, contents, options)
+        loaders = loaders_of(project, file.settings, options)
+        presets = _presets(file, options)
+        for loader in loaders:
+            for preset in presets:
+                label = [loader] if len(loaders) > 1 else []
+                label += [preset] if len(presets) > 1 else []
+                place = f"{_FOLDER}/{len(found) + 1}.o"
+                found.append(
+                    _PlannedObject(file, contents, place, loader, preset, chosen, ".".join(label))
+                )
+    return found
+
+
+def loaders_of(
+    project: Project, settings: VerifyObjects, options: VerifyOptions
+) -> tuple[str, ...]:
+    """Return the loaders of an object with these settings, each once."""
+    chosen = settings.loader or project.config.verify.loader or _DEFAULT_LOADER
+    given = options.loaders or ((chosen,) if isinstance(chosen, str) else chosen)
+    found = tuple(dict.fromkeys(given))
+    return found[:1] if options.first_loader_only else found
+
+
+def _presets(file: ObjectFile, options: VerifyOptions) -> tuple[str, ...]:
+    """Return the presets of an object that are to be loaded; one empty name if it has none."""
+    known = file.settings.presets
+    if not known:
+        return ("",)
+    return tuple(name for name in known if not options.presets or name in options.presets)
 
 
 def _ignored(project: Project) -> bool:
@@ -145,23 +257,19 @@ def _common_words(project: Project, options: VerifyOptions) -> list[str]:
     """Return the loader's options that are the same for all objects."""
     declared = project.config.verify
     words = ["--attach"] if options.attach or declared.attach else []
-    words += ["--log-level", "full" if options.full_log else "stats"]
-    return [*words, "--limit", f"{options.limit_seconds or declared.limit:g}"]
+    return [*words, "--log-level", "full" if options.full_log else "stats"]
 
 
-def _words(group: Sequence[_ReadObject], options: VerifyOptions) -> list[str]:
-    """Return the loader's options for objects with the same settings."""
+def _words(group: Sequence[_PlannedObject], options: VerifyOptions) -> list[str]:
+    """Return the supervisor's options for objects with the same settings and preset."""
     settings = group[0].file.settings
     symbols = frozenset[str]().union(*(one.contents.symbols for one in group))
-    programs = {name for one in group for name in one.contents.programs}
     # A constant or a map size of the command line is only for the objects that have it.
-    constants = {
-        **{name: _text(value) for name, value in settings.set.items()},
-        **{name: value for name, value in options.set.items() if name in symbols},
+    constants = group[0].set | {
+        name: value for name, value in options.set.items() if name in symbols
     }
-    sizes = {
-        **{name: str(value) for name, value in settings.map_sizes.items()},
-        **{name: value for name, value in options.map_sizes.items() if name in symbols},
+    sizes = group[0].map_sizes | {
+        name: value for name, value in options.map_sizes.items() if name in symbols
     }
     words: list[str] = []
     for option, pairs in (("--set", constants), ("--map-size", sizes)):
@@ -171,22 +279,35 @@ def _words(group: Sequence[_ReadObject], options: VerifyOptions) -> list[str]:
         words += ["--variants", ",".join(variants)]
     for name in settings.optional:
         words += ["--optional", name]
-    for name in options.only:
-        words += ["--only", name] if name in programs else []
+    if any(one.chosen != one.contents.programs for one in group):
+        # The names are for all objects of the group: what an object loads beyond its own choice is
+        # not counted.
+        for name in dict.fromkeys(name for one in group for name in one.chosen):
+            words += ["--only", name]
     return words
+
+
+def _chosen(file: ObjectFile, contents: ObjectContents, options: VerifyOptions) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in contents.programs
+        if (not options.only or name in options.only) and to_load(options.names, file.name, name)
+    )
 
 
 def _text(value: str | int | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_names(read: Sequence[_ReadObject], options: VerifyOptions) -> None:
+def _check_names(read: Sequence[tuple[ObjectFile, ObjectContents]], options: VerifyOptions) -> None:
     """Raise a UsageError for a name on the command line that none of the objects has."""
-    symbols = sorted(frozenset[str]().union(*(one.contents.symbols for one in read)))
-    programs = sorted({name for one in read for name in one.contents.programs})
+    symbols = sorted(frozenset[str]().union(*(contents.symbols for _, contents in read)))
+    programs = sorted({name for _, contents in read for name in contents.programs})
+    presets = list(dict.fromkeys(name for file, _ in read for name in file.settings.presets))
     for option, names, known, what in (
         ("--set", options.set, symbols, "variable"),
         ("--map-size", options.map_sizes, symbols, "map"),
+        ("--preset", options.presets, presets, "preset"),
         ("program", options.only, programs, "program"),
     ):
         for name in names:
@@ -194,3 +315,5 @@ def _check_names(read: Sequence[_ReadObject], options: VerifyOptions) -> None:
                 raise UsageError(
                     f"{option} {name}: no object has such a {what}{suggestion(name, known)}"
                 )
+    if not any(_chosen(file, contents, options) for file, contents in read):
+        raise UsageError("--filter leaves no program to load", "See docs/verify.md.")

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.errors import UsageError
 from bpfmatrix.host.text import counted
 from bpfmatrix.payload import ebpf, shipped
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
 from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import FINE, Outcome
-from bpfmatrix.results.verification import Code, Verification, verdict
+from bpfmatrix.results.verification import Code, ProgramKey, Verification, verdict
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepared_facts
 from bpfmatrix.session.kernel_warnings import WarningCollector
 from bpfmatrix.session.observer import Observer
@@ -25,9 +26,13 @@ from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import MatrixWorkload, Work
 from bpfmatrix.verify.collector import Collector
 from bpfmatrix.verify.judge import Judge
+from bpfmatrix.verify.loader_choice import remind_of_choice
+from bpfmatrix.verify.modules import UnloadedModules
 from bpfmatrix.verify.objects import ObjectFile, find
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import LoadPlan, ObjectGroup
+from bpfmatrix.verify.reasons.facts import KernelFacts
+from bpfmatrix.verify.selection import may_load
 from bpfmatrix.verify.verifierlog import LineInfo
 from bpfmatrix.vm.protocol import Exited, Output, Started, TestCommand
 
@@ -38,6 +43,8 @@ _ENDED = {
     Outcome.PANIC: (Outcome.PANIC, Code.KERNEL_DIED),
     Outcome.LOST: (Outcome.LOST, Code.KERNEL_DIED),
     Outcome.TIMEOUT: (Outcome.TIMEOUT, Code.TIMEOUT),
+    # Nothing is known of it, as if it had not been tried.
+    Outcome.INTERRUPTED: (Outcome.INTERRUPTED, Code.NOT_RUN),
 }
 
 
@@ -45,10 +52,10 @@ _ENDED = {
 class Details:
     """What is known right after a verification, but not kept in its file."""
 
-    lines: dict[tuple[str, str], list[LineInfo]] = field(default_factory=dict)
-    """The source lines in the BTF of programs, by object and program."""
-    left_out: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Why a program that should have a log has none, by object and program."""
+    lines: dict[ProgramKey, list[LineInfo]] = field(default_factory=dict)
+    """The source lines in the BTF of programs."""
+    left_out: dict[ProgramKey, str] = field(default_factory=dict)
+    """Why a program that should have a log has none."""
 
 
 class VerifyWorkload(MatrixWorkload[Verification]):
@@ -65,6 +72,11 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         self.details: dict[str, Details] = {}
         """By the kernel's id, once its verification is finished."""
 
+    @property
+    def programs(self) -> int:
+        """How many programs are to be loaded on each kernel."""
+        return sum(len(object.programs) for object in self._plan.by_place.values())
+
     @classmethod
     def make(
         cls,
@@ -73,20 +85,25 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         observer: Observer,
         folder: Path | None = None,
     ) -> "VerifyWorkload":
-        """Build and read the objects; UsageError if one of them can't be loaded on any kernel.
+        """Build and read the objects; UsageError if none of them can be loaded on any kernel.
 
         Verifications and logs are written to `folder` (default: `.bpfmatrix/verify`).
         """
         plan = LoadPlan.make(project, _objects(project, options, observer), options)
-        programs = sum(len(object.programs) for object in plan.by_place.values())
-        counts = f"{counted(len(plan.by_place), 'eBPF object')}, {counted(programs, 'program')}"
-        observer.step("", "verify", counts, "")
+        counts = plan.description
+        refused = f"{counted(len(plan.refused), 'file')} refused" if plan.refused else ""
+        observer.step("", "verify", counts, refused)
+        if not options.loaders:
+            remind_of_choice(project, observer)
         return cls(project, plan, options, folder or files.verification_folder(project))
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See Workload."""
-        loader = shipped.loader(self._project, arch, observer.progress("", "build"))
-        return self._plan.payload(loader)
+        progress = observer.progress("", "build")
+        loaders = {
+            name: shipped.loader(self._project, name, arch, progress) for name in self._plan.loaders
+        }
+        return self._plan.payload(shipped.supervisor(self._project, arch, progress), loaders)
 
     def work(self, prepared: Prepared, observer: Observer) -> "VerifyWork":
         """See Workload."""
@@ -118,13 +135,17 @@ def _objects(project: Project, options: VerifyOptions, observer: Observer) -> li
         not options.objects or _names_one_of(project.root / folder, options)
     ):
         built = ebpf.objects(project, observer.progress("", "build")).files
-    return find(project, options.objects, built)
+    found = find(project, options.objects, built, observer.note)
+    chosen = [one for one in found if may_load(options.names, one.name)]
+    if not chosen:
+        raise UsageError("--filter leaves no object to load", "See docs/verify.md.")
+    return chosen
 
 
 def _names_one_of(folder: Path, options: VerifyOptions) -> bool:
     """Whether `options` name an object that the project's own Makefile builds."""
-    paths = (Path(os.path.normpath(Path.cwd() / pattern)) for pattern in options.objects)
-    return any(path.is_relative_to(folder) for path in paths)
+    paths = [Path(os.path.normpath(Path.cwd() / pattern)) for pattern in options.objects]
+    return any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in paths)
 
 
 class VerifyWork(Work[Verification]):
@@ -156,10 +177,12 @@ class VerifyWork(Work[Verification]):
             Expectations.of(kernel.expect, version),
         )
         report = partial(observer.result, kernel.id)
-        self._collector = Collector(plan.by_place, folder, project.relative, judge, report)
+        facts = KernelFacts(module_of=UnloadedModules(prepared.image, kernel.modules).having)
+        self._collector = Collector(plan.by_place, folder, project.relative, judge, report, facts)
         self._too_old = plan.too_old(version)
-        loader = prepared.payload.tests[0].path
-        commands = plan.commands(loader, self._too_old, kernel.qemu.cpus)
+        supervisor = prepared.payload.tests[0].path
+        accelerator = prepared.accelerator.name
+        commands = plan.commands(supervisor, self._too_old, kernel.qemu.cpus, accelerator)
         self._commands: list[tuple[ObjectGroup, TestCommand]] = [
             (group, TestCommand(number, argv, kernel.timeout.run))
             for number, (group, argv) in enumerate(commands, start=1)
@@ -192,7 +215,7 @@ class VerifyWork(Work[Verification]):
     def _skip_too_old(self) -> None:
         while self._too_old:
             place, reason = self._too_old.popitem()
-            self._collector.skip(self._plan.by_place[place], reason)
+            self._collector.skip(place, reason)
 
     def _close_loader(self, group: ObjectGroup, exited: Exited) -> None:
         """Take the end of a loader: programs of its group without a result get one."""
@@ -212,8 +235,7 @@ class VerifyWork(Work[Verification]):
             reason = "the loader reported no result for this program"
         if messages and exited.status != 0:
             reason = f"{reason}: {messages[0]}"
-        objects = [self._plan.by_place[place] for place in group.places]
-        self._collector.abandon(outcome, Code.LOADER_CRASHED, reason, objects)
+        self._collector.abandon(outcome, Code.LOADER_CRASHED, reason, group.places)
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """See Work."""
@@ -241,6 +263,7 @@ class VerifyWork(Work[Verification]):
             **session.facts(),
             programs=collector.programs,
             maps=tuple(collector.maps),
+            refused=self._plan.refused,
             warnings=self._warnings.close(),
             console=self._project.relative(console) if console.exists() else "",
         )

@@ -6,10 +6,11 @@ import (
 	"encoding/json"
 	"io"
 	"sync"
+
+	protocol "github.com/bpfmatrix/bpfmatrix/support/internal/loaderprotocol"
 )
 
-// The outcomes are those of src/bpfmatrix/results/outcome.py, and the codes those of
-// src/bpfmatrix/results/verification.py, which explain them.
+// The outcomes are those of src/bpfmatrix/results/outcome.py.
 const (
 	passed  = "passed"
 	failed  = "failed"
@@ -18,34 +19,21 @@ const (
 	broken  = "error"
 )
 
+// The reason codes that are not for the host to find, as they are about the loader's process.
+// docs/reason-codes.md explains them.
 const (
-	codeVerifierRejected       = "verifier-rejected"
-	codeTooComplex             = "too-complex"
-	codeUnsupportedProgramType = "unsupported-program-type"
-	codeUnsupportedMapType     = "unsupported-map-type"
-	codeUnsupportedHelper      = "unsupported-helper"
-	codeUnsupportedKfunc       = "unsupported-kfunc"
-	codeUnknownSection         = "unknown-section"
-	codeMissingBTF             = "missing-btf"
-	codeBadBTF                 = "bad-btf"
-	codeRelocationFailed       = "relocation-failed"
-	codeAttachTargetMissing    = "attach-target-missing"
-	codeAttachFailed           = "attach-failed"
-	codeMapCreateFailed        = "map-create-failed"
-	codeNoMemory               = "no-memory"
-	codeTimeout                = "timeout"
-	codeLoaderCrashed          = "loader-crashed"
-	codeBadObject              = "bad-object"
-	codeDeclared               = "declared"
-	codeOptional               = "optional"
-	codeLoadFailed             = "load-failed"
+	codeNoMemory      = "no-memory"
+	codeTimeout       = "timeout"
+	codeLoaderCrashed = "loader-crashed"
 )
 
 type kernelEvent struct {
-	Event    string          `json:"event"` // kernel
-	Release  string          `json:"release"`
-	Arch     string          `json:"arch"`
-	Features map[string]bool `json:"features"`
+	Event         string          `json:"event"` // kernel
+	Release       string          `json:"release"`
+	Arch          string          `json:"arch"`
+	Loader        string          `json:"loader"`
+	LoaderVersion string          `json:"loader_version"`
+	Features      map[string]bool `json:"features"`
 }
 
 type startEvent struct {
@@ -55,11 +43,14 @@ type startEvent struct {
 	Step    string `json:"step"`
 }
 
+// An objectEvent says why an object could not be opened: the loader's failure, or a code.
 type objectEvent struct {
-	Event  string `json:"event"` // object
-	Object string `json:"object"`
-	Code   string `json:"code"`
-	Reason string `json:"reason"`
+	Event   string            `json:"event"` // object
+	Object  string            `json:"object"`
+	Failure *protocol.Failure `json:"failure,omitempty"`
+	Code    string            `json:"code,omitempty"`
+	Reason  string            `json:"reason,omitempty"`
+	outcome string            // of its programs, if there is a code
 }
 
 type mapEvent struct {
@@ -75,46 +66,34 @@ type endEvent struct {
 	Seconds float64 `json:"seconds"`
 }
 
+// A programEvent is the result of a program. Why it failed is in Failure, or in Code and Reason.
 type programEvent struct {
-	Event        string      `json:"event"` // program
-	Object       string      `json:"object"`
-	Program      string      `json:"program"`
-	Outcome      string      `json:"outcome"`
-	Section      string      `json:"section,omitempty"`
-	Type         string      `json:"type,omitempty"`
-	AttachTo     string      `json:"attach_to,omitempty"`
-	Attached     *bool       `json:"attached,omitempty"`
-	Code         string      `json:"code,omitempty"`
-	Reason       string      `json:"reason,omitempty"`
-	Errno        string      `json:"errno,omitempty"`
-	VerifierTail string      `json:"verifier_tail,omitempty"`
-	Source       string      `json:"source,omitempty"`
-	Seconds      float64     `json:"seconds,omitempty"`
-	Statistics   *statistics `json:"statistics,omitempty"`
-	Log          string      `json:"log,omitempty"`
-	LogLeftOut   string      `json:"log_left_out,omitempty"`
-	LineInfo     []lineInfo  `json:"line_info,omitempty"`
-}
+	Event    string `json:"event"` // program
+	Object   string `json:"object"`
+	Program  string `json:"program"`
+	Section  string `json:"section,omitempty"`
+	Type     string `json:"type,omitempty"`
+	AttachTo string `json:"attach_to,omitempty"`
+	Outcome  string `json:"outcome"`
+	// Why it is skipped although it failed, or was not even tried.
+	Excused  string            `json:"excused,omitempty"`
+	Failure  *protocol.Failure `json:"failure,omitempty"`
+	Code     string            `json:"code,omitempty"`
+	Reason   string            `json:"reason,omitempty"`
+	Attached *bool             `json:"attached,omitempty"`
+	Seconds  float64           `json:"seconds,omitempty"`
 
-type statistics struct {
-	VerifierUS              *uint64 `json:"verifier_us,omitempty"`
-	InstructionsProcessed   *uint64 `json:"instructions_processed,omitempty"`
-	InstructionsLimit       *uint64 `json:"instructions_limit,omitempty"`
-	PeakStates              *uint64 `json:"peak_states,omitempty"`
-	TotalStates             *uint64 `json:"total_states,omitempty"`
-	MaxStatesPerInstruction *uint64 `json:"max_states_per_instruction,omitempty"`
-	StackDepth              *uint64 `json:"stack_depth,omitempty"`
-	ProgramInstructions     *uint64 `json:"program_instructions,omitempty"`
-	TranslatedBytes         *uint64 `json:"translated_bytes,omitempty"`
-	JitedBytes              *uint64 `json:"jited_bytes,omitempty"`
-	MemoryBytes             *uint64 `json:"memory_bytes,omitempty"`
-}
+	Instructions    *uint64 `json:"instructions,omitempty"`
+	TranslatedBytes *uint64 `json:"translated_bytes,omitempty"`
+	JitedBytes      *uint64 `json:"jited_bytes,omitempty"`
+	MemoryBytes     *uint64 `json:"memory_bytes,omitempty"`
+	Calls           [][]int `json:"calls,omitempty"`
+	Note            string  `json:"note,omitempty"`
 
-type lineInfo struct {
-	Insn int    `json:"insn"`
-	File string `json:"file"`
-	Line uint32 `json:"line"`
-	Text string `json:"text"`
+	StatisticsLog string          `json:"statistics_log,omitempty"`
+	Log           string          `json:"log,omitempty"` // compressed with gzip, in base64
+	LogLeftOut    string          `json:"log_left_out,omitempty"`
+	LineInfo      []protocol.Line `json:"line_info,omitempty"`
 }
 
 // A printer writes each event as one line, unbuffered: if the kernel dies, the last events that

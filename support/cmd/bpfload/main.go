@@ -4,9 +4,10 @@
 // each result as one JSON object per line. It is what `invoke verify` runs in a guest; the lines
 // are described in src/bpfmatrix/results/verification.py.
 //
-// Verifiers run for minutes, objects crash parsers, and kernels run out of memory. So the process
-// that is started loads nothing itself: it starts copies of itself as workers, as many as --jobs
-// says, kills a worker that takes too long, and reports which program it was loading.
+// It loads nothing itself, and knows nothing of libraries that do: it starts loaders, as many as
+// --jobs says, and speaks the protocol of docs/loaders.md to them. Verifiers run for minutes,
+// objects crash parsers, and kernels run out of memory. So it kills a loader that takes too long,
+// starts another one where one died, and reports which program that was about.
 package main
 
 import (
@@ -16,18 +17,11 @@ import (
 )
 
 const (
-	exitFailed = 1 // not because of an object: for example, no worker could be started
+	exitFailed = 1 // not because of an object: for example, no loader could be started
 	exitUsage  = 2
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == workerArgument {
-		if err := serveRequests(); err != nil {
-			fmt.Fprintln(os.Stderr, "bpfload:", err)
-			os.Exit(exitFailed)
-		}
-		return
-	}
 	settings, err := parse(os.Args[1:])
 	if err == nil {
 		err = run(settings, &printer{out: os.Stdout})

@@ -6,7 +6,16 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	protocol "github.com/bpfmatrix/bpfmatrix/support/internal/loaderprotocol"
 )
+
+// contents are what an object holds.
+type contents struct {
+	programs []protocol.Program
+	set      []string // the names of --set that are variables of the object
+	mapSizes []string // the names of --map-size that are maps of the object
+}
 
 // A queue holds what is still to be done, and gives it to supervisors.
 type queue struct {
@@ -16,7 +25,7 @@ type queue struct {
 	unopened []string // objects
 	opening  int      // how many objects supervisors are opening now
 	pending  []*workItem
-	// What failed for want of memory. It is tried again when no other worker holds maps.
+	// What failed for want of memory. It is tried again when no other loader holds maps.
 	retry         []*workItem
 	retryUnopened []string
 	retrying      bool // whether this is the second pass, which has one supervisor
@@ -28,14 +37,14 @@ type queue struct {
 	printedMaps            map[string]bool
 }
 
-// A workItem is loaded by one worker, in order: a program, or the variants of one.
+// A workItem is loaded by one loader, in order: a program, or the variants of one.
 type workItem struct {
 	object   string
-	programs []programInfo
+	programs []protocol.Program
 	variants bool
 }
 
-// minItemsToShare is how many items of an object must be pending for another worker to open it too.
+// minItemsToShare is how many items of an object must be pending for another loader to open it too.
 const minItemsToShare = 4
 
 func newQueue(s *settings) *queue {
@@ -48,7 +57,7 @@ func newQueue(s *settings) *queue {
 	return q
 }
 
-// next returns what a supervisor is to do whose worker has the object `current` open: load an item,
+// next returns what a supervisor is to do whose loader has the object `current` open: load an item,
 // or open an object, and then whether nobody has opened that object before. It returns neither if
 // nothing is left.
 func (q *queue) next(current string) (item *workItem, object string, first bool) {
@@ -75,7 +84,7 @@ func (q *queue) next(current string) (item *workItem, object string, first bool)
 	return nil, "", false
 }
 
-// retryLater puts an item aside for the second pass. It returns false if no other worker has taken
+// retryLater puts an item aside for the second pass. It returns false if no other loader has taken
 // up memory, so that a second try would be of no use.
 func (q *queue) retryLater(item *workItem) bool {
 	q.lock.Lock()
@@ -105,6 +114,13 @@ func (q *queue) startRetry() bool {
 	q.pending, q.retry, q.retrying = q.retry, nil, true
 	q.unopened, q.retryUnopened = q.retryUnopened, nil
 	return len(q.pending) > 0 || len(q.unopened) > 0
+}
+
+// isRetrying tells whether this is the second pass.
+func (q *queue) isRetrying() bool {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	return q.retrying
 }
 
 func (q *queue) takeItemOf(object string) *workItem {
@@ -141,33 +157,31 @@ func (q *queue) addContents(object string, c *contents) {
 		q.incomplete = q.incomplete || !slices.Contains(q.retryUnopened, object)
 		return
 	}
-	for _, name := range c.Set {
+	for _, name := range c.set {
 		q.set[name] = true
 	}
-	for _, name := range c.MapSize {
+	for _, name := range c.mapSizes {
 		q.mapSize[name] = true
 	}
-	for _, program := range c.Programs {
+	for _, program := range c.programs {
 		q.programs[program.Name] = true
 	}
-	if c.Unmet == "" {
-		q.pending = append(q.pending, workItems(object, c.Programs, q.settings)...)
-	}
+	q.pending = append(q.pending, workItems(object, c.programs, q.settings)...)
 }
 
 // workItems returns what is to be loaded of an object, in the order of its programs.
-func workItems(object string, programs []programInfo, s *settings) []*workItem {
+func workItems(object string, programs []protocol.Program, s *settings) []*workItem {
 	var items []*workItem
 	taken := map[string]bool{}
 	for _, program := range programs {
 		if taken[program.Name] || len(s.Only) > 0 && !slices.Contains(s.Only, program.Name) {
 			continue
 		}
-		item := &workItem{object: object, programs: []programInfo{program}}
+		item := &workItem{object: object, programs: []protocol.Program{program}}
 		if group := variantsOf(program.Name, s); group != nil {
 			item.programs, item.variants = nil, true
 			for _, name := range group {
-				i := slices.IndexFunc(programs, func(p programInfo) bool { return p.Name == name })
+				i := slices.IndexFunc(programs, func(p protocol.Program) bool { return p.Name == name })
 				if i >= 0 && !taken[name] {
 					item.programs = append(item.programs, programs[i])
 				}
@@ -191,7 +205,7 @@ func variantsOf(program string, s *settings) []string {
 	return nil
 }
 
-// isNewMap tells whether a map has not been printed yet: each worker creates its own.
+// isNewMap tells whether a map has not been printed yet: each loader makes its own.
 func (q *queue) isNewMap(object, name string) bool {
 	q.lock.Lock()
 	defer q.lock.Unlock()

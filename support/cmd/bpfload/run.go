@@ -3,28 +3,41 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"time"
 
-	"github.com/bpfmatrix/bpfmatrix/support/internal/requirement"
+	"golang.org/x/sys/unix"
 )
 
 // run loads all programs, as many at a time as the settings say, and prints an event for each
 // result.
 func run(s *settings, out *printer) error {
 	started := time.Now()
-	release, err := requirement.KernelRelease()
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return fmt.Errorf("uname: %w", err)
+	}
+	// A loader that can't be started at all is an error of the run. One that can't be started
+	// later costs the programs that it was started for.
+	loader, died, err := startLoader(s)
 	if err != nil {
 		return err
+	} else if died != nil {
+		return fmt.Errorf("%s can't be used: %s", s.Loader, died.reason)
 	}
-	out.print(kernelEvent{"kernel", release, kernelArch(), map[string]bool{"btf": haveKernelBTF()}})
+	out.print(kernelEvent{
+		"kernel", unix.ByteSliceToString(name.Release[:]), kernelArch(),
+		loader.name, loader.version, map[string]bool{"btf": haveKernelBTF()},
+	})
 	q := newQueue(s)
-	if err := supervise(s.Jobs, s, q, out); err != nil {
+	if err := supervise(s.Jobs, s, q, out, loader); err != nil {
 		return err
 	}
 	if q.startRetry() {
-		if err := supervise(1, s, q, out); err != nil {
+		if err := supervise(1, s, q, out, nil); err != nil {
 			return err
 		}
 	}
@@ -35,13 +48,16 @@ func run(s *settings, out *printer) error {
 	return out.err
 }
 
-// supervise runs supervisors until the queue has nothing left for them.
-func supervise(count int, s *settings, q *queue, out *printer) error {
+// supervise runs supervisors until the queue has nothing left for them. The first of them uses the
+// loader that is given, if there is one.
+func supervise(count int, s *settings, q *queue, out *printer, loader *loaderProcess) error {
 	var running sync.WaitGroup
 	errs := make(chan error, count)
+	attaching := &attachLock{}
 	for range count {
+		v := &supervisor{settings: s, queue: q, out: out, loader: loader, attaching: attaching}
+		loader = nil
 		running.Go(func() {
-			v := &supervisor{settings: s, queue: q, out: out}
 			if err := v.run(); err != nil {
 				errs <- err
 				q.stop()
@@ -66,4 +82,9 @@ func kernelArch() string {
 		return "aarch64"
 	}
 	return runtime.GOARCH
+}
+
+func haveKernelBTF() bool {
+	_, err := os.Stat("/sys/kernel/btf/vmlinux")
+	return err == nil
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	protocol "github.com/bpfmatrix/bpfmatrix/support/internal/loaderprotocol"
 )
 
 // A usageError says what is wrong with the command line.
@@ -18,11 +20,12 @@ type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// settings are the options and arguments of the command line. A worker gets them as JSON.
+// settings are the options and arguments of the command line.
 type settings struct {
+	Loader   string // the loader's executable
 	Attach   bool
 	FullLog  bool
-	Limit    time.Duration // for loading one program, and for opening one object
+	Limit    time.Duration // for loading or attaching one program
 	Jobs     int
 	Set      []assignment // of global variables
 	MapSize  []assignment // in entries
@@ -30,14 +33,22 @@ type settings struct {
 	Optional []string     // programs that may fail
 	Only     []string     // programs; none means all
 	Objects  []string
+	// How long starting a loader, and opening one object, may take at least. This is not what the
+	// user limits, and takes long where the machine is emulated and busy.
+	MinOpenLimit time.Duration
 }
+
+const minOpenLimit = time.Minute
+
+func (s *settings) openLimit() time.Duration { return max(s.Limit, s.MinOpenLimit) }
 
 type assignment struct{ Name, Value string }
 
 func parse(args []string) (*settings, error) {
-	s := &settings{Jobs: runtime.NumCPU()}
+	s := &settings{Jobs: runtime.NumCPU(), MinOpenLimit: minOpenLimit}
 	flags := flag.NewFlagSet("bpfload", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
+	flags.StringVar(&s.Loader, "loader", "", "the executable file of the loader")
 	flags.BoolVar(&s.Attach, "attach", false, "attach programs that can be attached, and detach them")
 	flags.IntVar(&s.Jobs, "jobs", s.Jobs, "how many programs are loaded at the same time")
 	limit := flags.Float64("limit", 60, "seconds that loading one program may take")
@@ -67,6 +78,8 @@ func parse(args []string) (*settings, error) {
 	s.Objects = flags.Args()
 	s.Limit = time.Duration(*limit * float64(time.Second))
 	switch {
+	case s.Loader == "":
+		return nil, usageError("--loader: name the loader's executable file")
 	case len(s.Objects) == 0:
 		return nil, usageError("name at least one object")
 	case s.Limit <= 0:
@@ -75,12 +88,35 @@ func parse(args []string) (*settings, error) {
 		return nil, usageError("--jobs: expected at least 1")
 	}
 	for _, size := range s.MapSize {
-		if entries, err := strconv.ParseUint(size.Value, 0, 32); err != nil || entries == 0 {
+		if entries(size) == 0 {
 			return nil, usageError(fmt.Sprintf("--map-size %s=%s: expected a number of entries",
 				size.Name, size.Value))
 		}
 	}
 	return s, nil
+}
+
+// entries returns the number that a size has as its value, or 0 if that is none.
+func entries(size assignment) uint32 {
+	number, err := strconv.ParseUint(size.Value, 0, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(number)
+}
+
+// openRequest returns the request to open an object with these settings.
+func (s *settings) openRequest(object string) protocol.Request {
+	r := protocol.Request{
+		Request: protocol.Open, Object: object, Set: map[string]string{}, MapSizes: map[string]uint32{},
+	}
+	for _, set := range s.Set {
+		r.Set[set.Name] = set.Value
+	}
+	for _, size := range s.MapSize {
+		r.MapSizes[size.Name] = entries(size)
+	}
+	return r
 }
 
 func assign(to *[]assignment) func(string) error {

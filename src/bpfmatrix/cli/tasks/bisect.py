@@ -26,6 +26,8 @@ take_words("bisect", options.OBJECTS)
     options.BAD,
     options.PROGRAM,
     options.OBJECTS,
+    options.LOADER,
+    options.PRESET,
     *options.TESTS,
     options.SKIPPED,
     options.JSON,

@@ -1,11 +1,17 @@
 """The task `verify`: eBPF objects loaded on many kernels, with no test written for them."""
 
+from typing import TYPE_CHECKING
+
 from bpfmatrix.cli import options
 from bpfmatrix.cli.kernel_choice import several_kernels
 from bpfmatrix.cli.tasks.declaration import option_task
 from bpfmatrix.cli.tasks.invoke_changes import take_words
-from bpfmatrix.cli.values import Values, verify_options
+from bpfmatrix.cli.values import Values, selection, verify_options
 from bpfmatrix.errors import UsageError
+
+if TYPE_CHECKING:
+    from bpfmatrix.cli.verify import OutputOptions
+    from bpfmatrix.config.project import Project
 
 __all__ = ["verify"]
 
@@ -16,30 +22,40 @@ take_words("verify", options.OBJECTS)
     options.KERNEL,
     *options.SEVERAL_KERNELS,
     options.OBJECTS,
+    options.LOADER,
+    options.PRESET,
     options.ATTACH,
     options.SET,
     options.MAP_SIZE,
     options.MAX_INSNS,
     options.LIMIT,
+    options.FILTER,
+    options.SORT,
+    options.TOP,
     options.STATISTICS,
     options.ANNOTATE,
     options.SAVE,
     options.AGAINST,
     options.THRESHOLD,
     options.JSON,
+    options.CSV,
+    options.REPLAY,
     options.COLD,
     options.RAW,
 )
 def verify(values: Values) -> int:
     """Load every program of eBPF objects on every kernel, and show what the verifier says.
 
-    The objects are the words after the task: invoke verify a.bpf.o b.bpf.o. Without any, they are
-    those of `verify` in kernels.yaml, or else those that the project builds.
+    The objects are the words after the task: invoke verify a.bpf.o build/. A folder stands for the
+    objects in it. Without any, they are those of `verify` in kernels.yaml, or else those that the
+    project builds.
     """
     from bpfmatrix.cli import verify
     from bpfmatrix.config.project import Project
 
     project = Project.load()
+    if values[options.REPLAY]:
+        return _replay(project, values)
     project, ids = several_kernels(project, values, project.config.matrix_ids)
     if program := values[options.ANNOTATE]:
         for option in (options.AGAINST, options.SAVE):
@@ -48,13 +64,34 @@ def verify(values: Values) -> int:
         if len(ids) != 1:
             raise UsageError("--annotate is for one kernel", "Name it: --kernel 6.1.")
         return verify.annotate(project, ids[0], verify_options(values), program)
-    output = verify.OutputOptions(
+    return verify.verify(project, ids, verify_options(values), _output(values))
+
+
+def _replay(project: "Project", values: Values) -> int:
+    from bpfmatrix.cli import verify
+
+    for option in (options.OBJECTS, options.KERNEL, options.KERNELS, options.ANNOTATE):
+        if values[option]:
+            raise UsageError(
+                f"--replay and --{option.name} don't go together", "Choose by --filter."
+            )
+    names = verify_options(values).names
+    return verify.replay(project, values[options.REPLAY], names, _output(values))
+
+
+def _output(values: Values) -> "OutputOptions":
+    from bpfmatrix.cli import verify
+
+    if values[options.JSON] and values[options.CSV] == "-":
+        raise UsageError("--json and --csv - can't both be printed", "Name a file: --csv FILE.")
+    return verify.OutputOptions(
         jobs=values[options.JOBS],
         statistics=values[options.STATISTICS],
         save=values[options.SAVE],
         against=values[options.AGAINST],
         threshold=values[options.THRESHOLD],
         as_json=values[options.JSON],
+        csv=values[options.CSV],
+        selection=selection(values),
         raw=values[options.RAW],
     )
-    return verify.verify(project, ids, verify_options(values), output)

@@ -91,7 +91,7 @@ class Archive:
 
     def update(self, progress: Progress = silent) -> None:
         """Fetch the suite's index, if it changed. The caller holds the lock."""
-        progress(f"{self.suite}: looking for kernels")
+        progress(f"{self.suite}: fetching the index")
         self._write_settings()
         if self._run(["apt-get", "update", "-q"]) != 0:
             raise self._error()
@@ -233,7 +233,7 @@ def _require_tools(cache: Cache) -> None:
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise ToolMissingError(
-                f"{tool} is not installed, and kernels from apt are fetched by it",
+                f"{tool} is not installed, and packages of Debian are fetched by it",
                 "Run this where Debian's apt is, or in a container of Debian; a kernel that "
                 "is cached needs neither.",
             )
@@ -291,7 +291,7 @@ _FAILURES = (
         "{suite}: what the mirror sent does not have the checksum of the signed index",
         "The mirror may just be changing: try again in a few minutes. {said}",
     ),
-    Failure(r"", KernelUnavailableError, "{suite}: apt could not fetch the kernel", "{said}"),
+    Failure(r"", KernelUnavailableError, "{suite}: apt could not fetch the packages", "{said}"),
 )
 
 

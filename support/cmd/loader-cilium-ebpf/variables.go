@@ -156,8 +156,8 @@ func integerError(size int, signed bool, err error) error {
 	return fmt.Errorf("expected %s", kind)
 }
 
-// littleEndian encodes a value for eBPF on this machine: big-endian objects are refused
-// (checkHeader).
+// littleEndian encodes a value for eBPF on this machine: the library refuses programs of big-endian
+// objects.
 func littleEndian(size int, value uint64) []byte {
 	whole := binary.LittleEndian.AppendUint64(nil, value)
 	return whole[:size]

@@ -1,0 +1,1 @@
+"""How the loaders of `invoke verify` are built that no compiler builds alone (docs/loaders.md)."""

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading a program: by bpf_program__clone, from the object that was prepared once. Where only
+// libbpf's own way tells more, the program is loaded once more in that way: alone.
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "loader.h"
+
+// Of the verifier's log level, in include/linux/bpf_verifier.h: BPF_LOG_LEVEL1, 2 and
+// BPF_LOG_STATS.
+#define LOG_PATH  1
+#define LOG_ALL	  2
+#define LOG_STATS 4
+
+// What libbpf puts in the place of instructions that it can't relocate: calls of helpers with these
+// numbers (or that begin with them), which no kernel has.
+#define BAD_RELOCATION	 "unknown#195896080"
+#define MISSING_MAP	 "unknown#200100"
+#define MISSING_FUNCTION "unknown#2002"
+
+static int log_level(const char *log)
+{
+	if (strcmp(log, "all") == 0)
+		return LOG_ALL | LOG_STATS;
+	return strcmp(log, "path") == 0 ? LOG_PATH | LOG_STATS : LOG_STATS;
+}
+
+static json_t *result_of_failure(json_t *failure)
+{
+	return json_pack("{s:b, s:o}", "loaded", 0, "failure", failure);
+}
+
+/* The target that a section names, if the kernel's BTF has none of this name. */
+static void add_missing_target(json_t *failure, const struct bpf_program *program)
+{
+	const char *target = section_target(program);
+	const char *colon = target ? strchr(target, ':') : NULL;
+	char *module, *path = NULL;
+	bool loaded;
+
+	if (!words_contain("failed to find kernel BTF type ID"))
+		return;
+	if (!colon) {
+		failure_missing(failure, "target", target ? target : "");
+		return;
+	}
+	module = strndup(target, colon - target);
+	loaded = asprintf(&path, "/sys/kernel/btf/%s", module) > 0 && access(path, F_OK) == 0;
+	if (loaded)
+		failure_missing(failure, "target", target);
+	else
+		failure_missing(failure, "module", module);
+	free(module);
+	free(path);
+}
+
+/* Errors that a kernel may give for a program type that it does not have. */
+static bool may_mean_type(int error, const char *log)
+{
+	return !log[0] &&
+	       (error == EINVAL || error == EOPNOTSUPP || error == 524 || error == E2BIG);
+}
+
+static json_t *failure_to_load(struct session *session, struct bpf_program *program, int error,
+			       const char *log)
+{
+	struct load_call call = load_call_last();
+	json_t *failure;
+	char *name;
+
+	if (!call.made) {
+		failure = failure_json("target", error);
+		if (bpf_program__type(program) == BPF_PROG_TYPE_UNSPEC) {
+			json_object_set_new(failure, "step", json_string("open"));
+			failure_missing(failure, "section", bpf_program__section_name(program));
+		}
+		add_missing_target(failure, program);
+		return failure;
+	}
+	failure = failure_json("load", call.error);
+	if (may_mean_type(call.error, log))
+		json_object_set_new(failure, "type_supported",
+				    json_boolean(is_supported(libbpf_probe_bpf_prog_type(
+					    bpf_program__type(program), NULL))));
+	name = between(log, "failed to resolve CO-RE relocation ", "\n");
+	if (name) {
+		// <byte_off> [12] struct task_struct.state (0:1 @ offset 8)
+		char *start = strstr(name, "] ");
+
+		name[strcspn(name, "(")] = '\0';
+		while (*name && name[strlen(name) - 1] == ' ')
+			name[strlen(name) - 1] = '\0';
+		json_object_set_new(failure, "step", json_string("relocate"));
+		failure_missing(failure, "type", start ? start + 2 : name);
+		free(name);
+		return failure;
+	}
+	name = between(log, "kfunc '", "' is referenced but wasn't resolved");
+	if (name) {
+		json_object_set_new(failure, "step", json_string("relocate"));
+		failure_missing(failure, "kfunc", name);
+		free(name);
+		return failure;
+	}
+	name = between(log, "BPF map '", "' is referenced but wasn't created");
+	if (name) {
+		json_t *why = json_object_get(session->maps_off, name);
+
+		json_object_set_new(failure, "step", json_string("map"));
+		free(name);
+		if (why) {
+			json_decref(failure);
+			return json_incref(why);
+		}
+	}
+	return failure;
+}
+
+static void add_log(json_t *result, const char *log)
+{
+	if (log[0])
+		json_object_set_new(result, "log", text_json(log));
+}
+
+/* Load a program in libbpf's own way: alone, in an object of its own. */
+static json_t *load_alone(struct session *session, int index, const char *log)
+{
+	json_t *failure = NULL, *result;
+	struct bpf_object *obj = session_object(session, index, &failure);
+	struct bpf_program *program;
+	size_t size;
+	char *buffer = log_buffer(&size);
+	int error;
+
+	if (!obj)
+		return result_of_failure(failure);
+	program = program_at(obj, index);
+	if (bpf_program__type(program) == BPF_PROG_TYPE_EXT)
+		failure = target_set(session, program);
+	if (failure) {
+		bpf_object__close(obj);
+		return result_of_failure(failure);
+	}
+	// Without the path, the log lacks the line that tells libbpf which relocation is at fault.
+	bpf_program__set_log_level(program, log_level(log) == LOG_STATS ? LOG_STATS | LOG_PATH
+									: log_level(log));
+	bpf_program__set_log_buf(program, buffer, size);
+	words_clear();
+	load_call_clear();
+	error = bpf_object__load(obj);
+	if (error && !load_call_last().error && load_call_last().made)
+		error = 0; // what failed comes after loading, such as filling an array of programs
+	result = json_pack("{s:b, s:f}", "loaded", !error, "seconds", load_call_last().seconds);
+	if (error)
+		json_object_set_new(result, "failure",
+				    failure_to_load(session, program, error, buffer));
+	else if (bpf_program__fd(program) >= 0)
+		report_program(result, program, bpf_program__fd(program));
+	add_log(result, buffer);
+	if (error && log_level(log) != LOG_STATS)
+		report_lines(result, obj, program);
+	bpf_object__close(obj);
+	return result;
+}
+
+static bool needs_own_way(struct bpf_program *program)
+{
+	return bpf_program__type(program) == BPF_PROG_TYPE_UNSPEC ||
+	       !bpf_program__insn_cnt(program);
+}
+
+static bool is_poisoned(const char *log)
+{
+	return strstr(log, BAD_RELOCATION) || strstr(log, MISSING_MAP) ||
+	       strstr(log, MISSING_FUNCTION);
+}
+
+static json_t *load_prepared(struct session *session, int index, const char *log)
+{
+	LIBBPF_OPTS(bpf_prog_load_opts, opts);
+	json_t *failure = NULL, *result;
+	struct bpf_object *obj = session_prepare(session, index, &failure);
+	struct bpf_program *program = obj ? program_at(obj, index) : NULL;
+	size_t size;
+	int fd;
+
+	if (!program)
+		return result_of_failure(failure);
+	failure = session_refusal(session, program);
+	if (!failure && bpf_program__type(program) == BPF_PROG_TYPE_EXT)
+		failure = target_set(session, program);
+	if (failure)
+		return result_of_failure(failure);
+	if (needs_own_way(program))
+		return load_alone(session, index, log);
+
+	opts.log_buf = log_buffer(&size);
+	opts.log_size = size;
+	opts.log_level = log_level(log);
+	words_clear();
+	load_call_clear();
+	fd = bpf_program__clone(program, &opts);
+	if (fd < 0 && is_poisoned(opts.log_buf))
+		return load_alone(session, index, log);
+	result = json_pack("{s:b, s:f}", "loaded", fd >= 0, "seconds", load_call_last().seconds);
+	if (fd < 0) {
+		json_object_set_new(result, "failure",
+				    failure_to_load(session, program, fd, opts.log_buf));
+		report_instructions(result, program);
+	} else {
+		report_program(result, program, fd);
+		close(fd);
+	}
+	add_log(result, opts.log_buf);
+	if (opts.log_level != LOG_STATS)
+		report_lines(result, obj, program);
+	return result;
+}
+
+json_t *load_program(struct session *session, int program, const char *log)
+{
+	json_t *result;
+
+	words_clear();
+	result = load_prepared(session, program, log);
+	if (session->note)
+		json_object_set(result, "note", session->note);
+	log_buffer_release();
+	return result;
+}
