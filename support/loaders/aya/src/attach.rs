@@ -97,13 +97,27 @@ pub fn attach(
             let Some((category, name)) = target.split_once('/') else { return Ok(None) };
             p.attach(category, name)?;
         }
-        Program::RawTracePoint(p) => drop(p.attach(target)?),
-        Program::BtfTracePoint(p) => drop(p.attach()?),
-        Program::FEntry(p) => drop(p.attach()?),
-        Program::FExit(p) => drop(p.attach()?),
-        Program::Lsm(p) => drop(p.attach()?),
-        Program::Iter(p) => drop(p.attach()?),
-        Program::Extension(p) => drop(p.attach()?),
+        Program::RawTracePoint(p) => {
+            p.attach(target)?;
+        }
+        Program::BtfTracePoint(p) => {
+            p.attach()?;
+        }
+        Program::FEntry(p) => {
+            p.attach()?;
+        }
+        Program::FExit(p) => {
+            p.attach()?;
+        }
+        Program::Lsm(p) => {
+            p.attach()?;
+        }
+        Program::Iter(p) => {
+            p.attach()?;
+        }
+        Program::Extension(p) => {
+            p.attach()?;
+        }
         Program::Xdp(p) => {
             if section.contains('/') {
                 return Ok(None); // it goes into a CPU map or a device map
@@ -120,8 +134,12 @@ pub fn attach(
             let scope = PerfEventScope::AllProcessesOneCpu { cpu: 0 };
             p.attach(config, scope, SamplePolicy::Period(PERIOD), false)?;
         }
-        Program::SkLookup(p) => drop(p.attach(File::open("/proc/self/ns/net")?)?),
-        Program::FlowDissector(p) => drop(p.attach(File::open("/proc/self/ns/net")?)?),
+        Program::SkLookup(p) => {
+            p.attach(File::open("/proc/self/ns/net")?)?;
+        }
+        Program::FlowDissector(p) => {
+            p.attach(File::open("/proc/self/ns/net")?)?;
+        }
         Program::SkMsg(p) => {
             let sockets = sockets()?;
             p.attach(sockets.fd())?;

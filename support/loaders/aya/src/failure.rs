@@ -41,7 +41,7 @@ pub fn from_object(error: &EbpfError, maps: &[MapCreate], btf: &Btf) -> Failure 
         EbpfError::RelocationError(_) | EbpfError::KsymsError(_) => "relocate",
         EbpfError::BtfRelocationError(_) => "relocate",
         EbpfError::BtfError(BtfError::FileError { .. }) => "relocate", // the kernel's BTF
-        EbpfError::BtfError(_) => "btf",
+        EbpfError::BtfError(BtfError::LoadError { .. }) => "btf",
         _ => "open",
     };
     let mut failure = from_error(step, error);
@@ -50,8 +50,8 @@ pub fn from_object(error: &EbpfError, maps: &[MapCreate], btf: &Btf) -> Failure 
     }
     if let EbpfError::MapError(error) = error {
         failure.map = map(error, maps);
-        if let (Some(errno), Some(last)) = (errno(error), maps.last()) {
-            failure.type_supported = type_supported(errno, last.map_type);
+        if let (Some(_), Some(last)) = (errno(error), maps.last()) {
+            failure.type_supported = type_supported(last.map_type);
         }
     }
     failure
@@ -59,16 +59,18 @@ pub fn from_object(error: &EbpfError, maps: &[MapCreate], btf: &Btf) -> Failure 
 
 /// Returns what the library said, the cause first.
 fn words(error: &(dyn Error + 'static)) -> Vec<String> {
-    let chain: Vec<String> = chain(error).map(line).collect();
     let mut words: Vec<String> = Vec::new();
-    for (i, outer) in chain.iter().enumerate() {
-        let inner = chain.get(i + 1).map_or("", String::as_str);
-        let own = match outer.strip_suffix(inner) {
-            Some(own) if !inner.is_empty() && own.is_empty() => continue,
-            Some(own) if !inner.is_empty() => own.strip_suffix(": ").unwrap_or(outer),
-            _ => outer,
-        };
-        words.push(own.to_string());
+    for outer in chain(error).map(line) {
+        // Many errors repeat their cause at the end: "map error: failed to create map `a`".
+        if let Some(above) = words.last_mut()
+            && let Some(own) = above.strip_suffix(&outer)
+        {
+            match own.strip_suffix(": ") {
+                Some(own) => *above = own.to_string(),
+                None => continue, // as in "the system call returned EPERM"
+            }
+        }
+        words.push(outer);
     }
     words.reverse();
     words
@@ -86,7 +88,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 }
 
 /// Returns the number of the kernel's error at the end of a chain.
-pub fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
     chain(error).filter_map(|e| e.downcast_ref::<io::Error>()?.raw_os_error()).last()
 }
 
@@ -150,10 +152,7 @@ fn map(error: &MapError, maps: &[MapCreate]) -> Option<Map> {
     })
 }
 
-fn type_supported(errno: i32, map_type: u32) -> Option<bool> {
-    if !matches!(errno, libc::EINVAL | libc::EOPNOTSUPP | libc::E2BIG) {
-        return None;
-    }
+fn type_supported(map_type: u32) -> Option<bool> {
     let kind = MapType::try_from(bpf_map_type::try_from(map_type).ok()?).ok()?;
     is_map_supported(kind).ok()
 }
@@ -221,6 +220,7 @@ mod tests {
         };
         let failure = from_program(&error, "");
         assert_eq!(failure.step, "load");
-        assert!(!failure.words.concat().contains("read_ok"), "{:?}", failure.words);
+        let said = "the BPF_PROG_LOAD syscall returned Invalid argument (os error 22)";
+        assert_eq!(failure.words, [said]);
     }
 }

@@ -70,11 +70,11 @@ pub fn run(opened: &mut Opened, objects: &[String], name: &str, log: Log, attach
     let (path, note) = (opened.path.clone(), opened.note.clone());
     let ebpf = match opened.loaded() {
         Ok(ebpf) => ebpf,
-        Err(failure) => return failed(failure),
+        Err(failure) => return failed(*failure),
     };
     let needs = match needs(ebpf.program(name), target, &path, objects) {
         Ok(needs) => needs,
-        Err(failure) => return failed(failure),
+        Err(failure) => return failed(*failure),
     };
     let Some(program) = ebpf.program_mut(name) else {
         return failed(Failure { step: "open", ..Failure::default() });
@@ -96,10 +96,13 @@ pub fn run(opened: &mut Opened, objects: &[String], name: &str, log: Log, attach
             if attach {
                 match attach::attach(program, &listed.section, target) {
                     Ok(attached) => {
-                        outcome.attached = attached.is_some();
+                        outcome.attached = attached.is_some().then_some(true);
                         held = attached;
                     }
-                    Err(error) => outcome.failure = Some(failure::from_attach(&error, target)),
+                    Err(error) => {
+                        outcome.attached = Some(false);
+                        outcome.failure = Some(failure::from_attach(&error, target));
+                    }
                 }
             }
         }
@@ -135,7 +138,7 @@ fn needs(
     target: &str,
     path: &str,
     objects: &[String],
-) -> Result<Needs, Failure> {
+) -> Result<Needs, Box<Failure>> {
     match program {
         Some(
             Program::Lsm(_)
@@ -144,20 +147,17 @@ fn needs(
             | Program::FEntry(_)
             | Program::FExit(_)
             | Program::Iter(_),
-        ) => match (object::kernel_btf(), KernelBtf::from_sys_fs) {
-            (Some(btf), _) => Ok(Needs::KernelBtf(btf)),
-            (None, read) => Err(match read() {
-                Ok(_) => Failure { step: "target", ..Failure::default() },
-                Err(error) => failure::from_error("target", &error),
-            }),
-        },
+        ) => object::kernel_btf().map(Needs::KernelBtf).ok_or_else(|| {
+            let error = KernelBtf::from_sys_fs().err();
+            error.map(|error| Box::new(failure::from_error("target", &error))).unwrap_or_default()
+        }),
         Some(Program::Extension(_)) => find_target(target, path, objects),
         _ => Ok(Needs::Nothing),
     }
 }
 
 /// Finds and loads the first program that has a function, in the object itself or in another.
-fn find_target(function: &str, path: &str, objects: &[String]) -> Result<Needs, Failure> {
+fn find_target(function: &str, path: &str, objects: &[String]) -> Result<Needs, Box<Failure>> {
     let others = objects.iter().map(String::as_str).filter(|other| *other != path);
     for object in std::iter::once(path).chain(others) {
         if function.is_empty() || !object::has_function(object, function) {
@@ -190,7 +190,7 @@ fn find_target(function: &str, path: &str, objects: &[String]) -> Result<Needs, 
     let name = function.to_string();
     let words = vec![format!("no program of the given objects has a function {function}")];
     let missing = Some(Missing { kind: "target-program", name });
-    Err(Failure { step: "target", words, missing, ..Failure::default() })
+    Err(Box::new(Failure { step: "target", words, missing, ..Failure::default() }))
 }
 
 /// Returns the names of a program's functions.

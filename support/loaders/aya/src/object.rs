@@ -66,6 +66,7 @@ impl Opened {
             .map_err(|error| failure::from_error("open", &aya::EbpfError::from(error)))?;
         let file = object::File::parse(data.as_slice())
             .map_err(|error| failure::from_error("open", &error))?;
+        check_kind(&parsed, &file)?;
         let btf = file.section_by_name(".BTF").and_then(|section| section.data().ok());
         let btf = Btf::parse(btf.unwrap_or_default());
         let mut opened = Self {
@@ -112,7 +113,7 @@ impl Opened {
             let Some(symbol) = file.symbols().find(is_it) else { continue };
             let value =
                 values::encode(&self.btf, self.btf.variable(name), symbol.size() as usize, text)
-                    .map_err(|wrong| Refusal::Usage(format!("{name}: {wrong}")))?;
+                    .map_err(|wrong| Refusal::Usage(format!("--set {name}={text}: {wrong}")))?;
             self.set.push(name.clone());
             self.values.push((name.clone(), value));
         }
@@ -171,13 +172,28 @@ impl Opened {
     }
 
     /// Returns the object as `load` left it.
-    pub fn loaded(&mut self) -> Result<&mut Ebpf, Failure> {
+    pub fn loaded(&mut self) -> Result<&mut Ebpf, Box<Failure>> {
         match &mut self.loaded {
             Some(Ok(ebpf)) => Ok(ebpf),
-            Some(Err(failure)) => Err(failure.clone()),
-            None => Err(Failure { step: "open", ..Failure::default() }),
+            Some(Err(failure)) => Err(Box::new(failure.clone())),
+            None => Err(Box::new(Failure { step: "open", ..Failure::default() })),
         }
     }
+}
+
+/// Refuses what the library opens, but is no object with programs for this kernel.
+fn check_kind(parsed: &Object, file: &object::File<'_>) -> Result<(), Refusal> {
+    let wrong = if file.architecture() != object::Architecture::Bpf {
+        "it is an object file for another machine, not for eBPF"
+    } else if file.is_little_endian() != cfg!(target_endian = "little") {
+        "it has the other byte order"
+    } else if parsed.programs.is_empty() {
+        "it has no program"
+    } else {
+        return Ok(());
+    };
+    let words = vec![wrong.to_string()];
+    Err(Failure { step: "open", words, ..Failure::default() }.into())
 }
 
 /// Returns the kernel's BTF, or None if it can't be read.

@@ -122,8 +122,8 @@ pub struct Map {
 #[derive(Default, Serialize)]
 pub struct Outcome {
     pub loaded: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub attached: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attached: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     #[serde(skip_serializing_if = "String::is_empty")]
