@@ -62,8 +62,8 @@ char *log_buffer(size_t *size);
 /* Give the memory of the log's buffer back. */
 void log_buffer_release(void);
 
-/* What a probe of libbpf's for a type says. One that failed says nothing, unless libbpf does not even
- * know the type. */
+/* What a probe of libbpf's for a type says. One that failed says nothing, unless libbpf does not
+ * even know the type. */
 bool is_supported(int probed);
 
 /* elf_uses.c: which code of an object uses what */
@@ -79,9 +79,6 @@ bool elf_uses_symbol(const struct elf_uses *uses, const char *section, const cha
 /* Whether a program is a function, or calls it; the function must be a global one. */
 bool elf_has_function(const struct elf_uses *uses, const char *section, const char *program,
 		      const char *function);
-/* Whether a program refers to a map that has another one, the tail, among its values. */
-bool elf_calls_tail(const struct elf_uses *uses, const char *section, const char *program,
-		    const char *tail_section, const char *tail);
 /* Whether a symbol is undefined and not weak. */
 bool elf_is_strong(const struct elf_uses *uses, const char *symbol);
 /* A copy of the object in which no undefined symbol is strong. The result is the caller's. */
@@ -168,7 +165,11 @@ json_t *attach_program(struct session *session, int program);
 json_t *failure_json(const char *step, int error);
 /* The same of a step that preparing an object failed at. */
 json_t *failure_of_preparation(int error);
+/* What is to be said where libbpf said nothing. */
+__attribute__((format(printf, 2, 3))) void failure_say(json_t *failure, const char *format, ...);
 void failure_missing(json_t *failure, const char *kind, const char *name);
+/* Whether a map of a prepared object exists. */
+bool map_is_made(const struct bpf_map *map);
 /* Print the maps that were made. */
 void report_maps(struct session *session, struct bpf_object *obj);
 /* Add a loaded program's numbers to its result. */

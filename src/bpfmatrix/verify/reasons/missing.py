@@ -18,6 +18,7 @@ __all__ = [
     "ksym",
     "object_btf",
     "of_missing",
+    "other_object",
     "section",
     "struct_ops",
     "target",
@@ -27,6 +28,8 @@ __all__ = [
 
 _TRACEPOINTS = ("tp", "tracepoint", "raw_tp", "raw_tracepoint", "tp_btf")
 _LSM = ("lsm", "lsm_cgroup")
+# The types of programs whose target is found in the kernel's BTF.
+_FOUND_BY_BTF = ("tracing", "lsm", "struct_ops")
 
 
 def kernel_btf() -> Reason:
@@ -53,7 +56,9 @@ def helper(number: int) -> Reason:
 
 def kfunc(name: str, kernel: KernelFacts) -> Reason:
     """Return the reason of a program that needs a kfunc which the kernel does not have."""
-    return _in_module(f"kfunc {name}", "symbol", name, kernel) or Reason(
+    if kernel.has_btf is False:
+        return kernel_btf()
+    return _in_module(f"kfunc {name}", "function", name, kernel) or Reason(
         Code.UNSUPPORTED_KFUNC, f"this kernel has no kfunc {name}"
     )
 
@@ -76,6 +81,9 @@ def ksym(name: str, kernel: KernelFacts) -> Reason:
 
 def kconfig(name: str) -> Reason:
     """Return the reason of a program that reads an option which the kernel does not have."""
+    if name.startswith("LINUX_"):  # no option, but a value that libbpf computes
+        text = f"the loader's library has no value for {name}"
+        return Reason(Code.UNSUPPORTED_BY_LOADER, text)
     return Reason(Code.MISSING_KCONFIG, f"this kernel's configuration has no {name}")
 
 
@@ -89,6 +97,15 @@ def kconfig_file(name: str = "") -> Reason:
     )
 
 
+def other_object(symbol: str) -> Reason:
+    """Return the reason of an object that needs a symbol of another one."""
+    return Reason(
+        Code.BAD_OBJECT,
+        f"its symbol {symbol} is in another object: link the objects first, with "
+        "`bpftool gen object`",
+    )
+
+
 def section(program: ProgramFacts, name: str = "") -> Reason:
     """Return the reason of a program whose section tells no program type."""
     return Reason(
@@ -98,7 +115,16 @@ def section(program: ProgramFacts, name: str = "") -> Reason:
 
 
 def struct_ops(name: str, kernel: KernelFacts) -> Reason:
-    """Return the reason of a program for a struct_ops type which the kernel does not have."""
+    """Return the reason of a program for a struct_ops type which the kernel does not have.
+
+    A name such as `dummy_1.test` is a member that the map sets, and that the kernel's type lacks.
+    """
+    map, dot, member = name.partition(".")
+    if dot:
+        return Reason(
+            Code.ATTACH_TARGET_MISSING,
+            f"this kernel's struct_ops has no member {member}, which {map} sets",
+        )
     return _in_module(f"struct_ops {name}", "struct_ops", name, kernel) or Reason(
         Code.ATTACH_TARGET_MISSING, f"this kernel has no struct_ops {name}, or its BTF lacks it"
     )
@@ -118,13 +144,16 @@ def target_program(name: str) -> Reason:
 def target(program: ProgramFacts, kernel: KernelFacts, name: str = "") -> Reason:
     """Return the reason of a program whose target the kernel does not have."""
     name = name or program.attach_to
+    if kernel.has_btf is False and program.type in _FOUND_BY_BTF:
+        return kernel_btf()
     if not name:
         return Reason(Code.ATTACH_TARGET_MISSING, f"the section {program.section} names no target")
     if program.type == "struct_ops":
         return struct_ops(name, kernel)
     kind = _kind(program)
     # Tracepoints, iterators and hooks are found in BTF by a function of a longer name.
-    found = _in_module(f"{kind} {name}", "symbol", _symbol(kind, name), kernel)
+    symbol = "symbol" if kind == "tracepoint" else "function"
+    found = _in_module(f"{kind} {name}", symbol, _symbol(kind, name), kernel)
     return found or Reason(
         Code.ATTACH_TARGET_MISSING, f"this kernel has no {kind} {name}, or its BTF lacks it"
     )
