@@ -2,7 +2,7 @@
 // What libbpf says about each program of object files, by its own bpf_object__load: the object is
 // opened, that program alone is to be loaded, pinning is off. Nothing is mended or left out.
 //
-//     reference LIMIT FILE...
+//     reference JOBS LIMIT FILE...
 //
 // For each file, FILE.json is written, with one JSON object on each line: for each program
 // `program`, `loaded`, `errno`, `words` (libbpf's warnings) and `log` (the last lines of the
@@ -160,35 +160,50 @@ static int load_all(FILE *out, const char *path, int limit)
 	return 0;
 }
 
+static int answer(const char *path, int limit)
+{
+	char *part = NULL, *whole = NULL;
+	FILE *out;
+	int failed;
+
+	if (asprintf(&part, "%s.part", path) < 0 || asprintf(&whole, "%s.json", path) < 0)
+		return 1;
+	words = json_array();
+	out = fopen(part, "we");
+	if (!out) {
+		perror(part);
+		return 1;
+	}
+	failed = load_all(out, path, limit);
+	fclose(out);
+	json_decref(words);
+	// Only a file that is complete has its name.
+	return failed || rename(part, whole);
+}
+
 int main(int argc, char **argv)
 {
 	struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
+	int *next = mmap(NULL, sizeof(*next), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			 -1, 0);
+	int failed = 0, status;
 
+	if (argc < 4 || next == MAP_FAILED)
+		return 1;
 	setrlimit(RLIMIT_MEMLOCK, &all); // kernels before 5.11 charge maps to it
 	btf__load_vmlinux_btf();
 	libbpf_set_print(listen);
-	for (int i = 2; i < argc; i++) {
-		char *part = NULL, *whole = NULL;
-		FILE *out;
-		int failed;
+	*next = 3;
+	for (int job = 0; job < atoi(argv[1]); job++) {
+		if (fork() == 0) {
+			int file;
 
-		if (asprintf(&part, "%s.part", argv[i]) < 0 ||
-		    asprintf(&whole, "%s.json", argv[i]) < 0)
-			return 1;
-		words = json_array();
-		out = fopen(part, "we");
-		if (!out) {
-			perror(part);
-			return 1;
+			while ((file = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < argc)
+				failed |= answer(argv[file], atoi(argv[2]));
+			_exit(failed);
 		}
-		failed = load_all(out, argv[i], atoi(argv[1]));
-		fclose(out);
-		// Only a file that is complete has its name.
-		if (failed || rename(part, whole))
-			return 1;
-		json_decref(words);
-		free(part);
-		free(whole);
 	}
-	return 0;
+	while (wait(&status) > 0)
+		failed |= status;
+	return failed != 0;
 }

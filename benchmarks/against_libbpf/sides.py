@@ -117,15 +117,18 @@ def _run_reference(
     folder: Folder, kernel: str, objects: Sequence[Path], program: Path, share: Path
 ) -> None:
     shutil.copy(program, share / "reference")
-    names = []
-    for number, object in enumerate(objects):
-        names.append(f"{number}.bpf.o")
-        shutil.copy(object, share / names[-1])
-    lines = ["cd " + shlex.quote(str(share))]
-    for job in range(_GUESTS_JOBS):
-        own = shlex.join(names[job::_GUESTS_JOBS])
-        lines.append(f"./reference {_PROGRAM_SECONDS} {own} &" if own else "")
-    (share / "run.sh").write_text("\n".join([*lines, "wait"]) + "\n")
+    names = {object: f"{number}.bpf.o" for number, object in enumerate(objects)}
+    for object, name in names.items():
+        shutil.copy(object, share / name)
+    # Large objects last: they take longest.
+    order = sorted(objects, key=lambda object: object.stat().st_size)
+    command = (
+        "./reference",
+        str(_GUESTS_JOBS),
+        str(_PROGRAM_SECONDS),
+        *(names[object] for object in order),
+    )
+    (share / "run.sh").write_text(f"cd {shlex.quote(str(share))}\n{shlex.join(command)}\n")
     words = ("--kernel", kernel, "--share", f"{share}:rw")
     status = folder.invoke("shell", *words, "--", "sh", str(share / "run.sh"))
     if status != 0:
