@@ -297,14 +297,26 @@ static json_t *load_prepared(struct session *session, int index, const char *log
 	return result;
 }
 
+static void add_note(struct session *session, int index, json_t *result)
+{
+	struct bpf_program *program =
+		session->prepared ? program_at(session->prepared, index) : NULL;
+
+	if (session->note)
+		json_object_set(result, "note", session->note);
+	else if (program && json_object_get(session->typed, bpf_program__name(program)))
+		json_object_set_new(result, "note",
+				    json_string("loaded with the type of the program that calls "
+						"it: its section has none"));
+}
+
 json_t *load_program(struct session *session, int program, const char *log)
 {
 	json_t *result;
 
 	words_clear();
 	result = load_prepared(session, program, log);
-	if (session->note)
-		json_object_set(result, "note", session->note);
+	add_note(session, program, result);
 	log_buffer_release();
 	return result;
 }
