@@ -138,6 +138,7 @@ static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 			       struct bpf_program *program, int error, const char *log)
 {
 	struct load_call call = load_call_last();
+	bool supported = true;
 	json_t *failure;
 	char *name;
 
@@ -156,11 +157,12 @@ static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 				     "the name of a program");
 	failure_say(failure, "libbpf: prog '%s': BPF program load failed: -%s",
 		    bpf_program__name(program), error_name(call.error));
-	if (may_mean_type(call.error, log))
-		json_object_set_new(failure, "type_supported",
-				    json_boolean(is_supported(libbpf_probe_bpf_prog_type(
-					    bpf_program__type(program), NULL))));
-	if (!log[0] || strstr(log, "number of funcs in func_info doesn't match"))
+	if (may_mean_type(call.error, log)) {
+		supported =
+			is_supported(libbpf_probe_bpf_prog_type(bpf_program__type(program), NULL));
+		json_object_set_new(failure, "type_supported", json_boolean(supported));
+	}
+	if ((supported && !log[0]) || strstr(log, "number of funcs in func_info doesn't match"))
 		failure = find_missing(session, failure, obj, program, log[0]);
 	name = between(log, "failed to resolve CO-RE relocation ", "\n");
 	if (name) {
