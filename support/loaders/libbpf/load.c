@@ -138,6 +138,7 @@ static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 			       struct bpf_program *program, int error, const char *log)
 {
 	struct load_call call = load_call_last();
+	bool supported = true;
 	json_t *failure;
 	char *name;
 
@@ -156,11 +157,12 @@ static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 				     "the name of a program");
 	failure_say(failure, "libbpf: prog '%s': BPF program load failed: -%s",
 		    bpf_program__name(program), error_name(call.error));
-	if (may_mean_type(call.error, log))
-		json_object_set_new(failure, "type_supported",
-				    json_boolean(is_supported(libbpf_probe_bpf_prog_type(
-					    bpf_program__type(program), NULL))));
-	if (!log[0] || strstr(log, "number of funcs in func_info doesn't match"))
+	if (may_mean_type(call.error, log)) {
+		supported =
+			is_supported(libbpf_probe_bpf_prog_type(bpf_program__type(program), NULL));
+		json_object_set_new(failure, "type_supported", json_boolean(supported));
+	}
+	if ((supported && !log[0]) || strstr(log, "number of funcs in func_info doesn't match"))
 		failure = find_missing(session, failure, obj, program, log[0]);
 	name = between(log, "failed to resolve CO-RE relocation ", "\n");
 	if (name) {
@@ -297,14 +299,26 @@ static json_t *load_prepared(struct session *session, int index, const char *log
 	return result;
 }
 
+static void add_note(struct session *session, int index, json_t *result)
+{
+	struct bpf_program *program =
+		session->prepared ? program_at(session->prepared, index) : NULL;
+
+	if (session->note)
+		json_object_set(result, "note", session->note);
+	else if (program && json_object_get(session->typed, bpf_program__name(program)))
+		json_object_set_new(result, "note",
+				    json_string("loaded with the type of the program that calls "
+						"it: its section has none"));
+}
+
 json_t *load_program(struct session *session, int program, const char *log)
 {
 	json_t *result;
 
 	words_clear();
 	result = load_prepared(session, program, log);
-	if (session->note)
-		json_object_set(result, "note", session->note);
+	add_note(session, program, result);
 	log_buffer_release();
 	return result;
 }
