@@ -99,6 +99,10 @@ def changed(path: str, value: Any) -> str:
             "expect.0: object: needs a `program`",
         ),
         (
+            changed("expect", [{"test": "a", "loader": "aya", "reason": "c"}]),
+            "expect.0: loader: needs a `program`",
+        ),
+        (
             changed("expect", [{"test": "a", "reason": "c", "until": "soon"}]),
             "expect.0: until: 'soon' is neither a date (2027-01-31) nor a release",
         ),

@@ -88,6 +88,16 @@ def test_the_schema_accepts_its_own_defaults() -> None:
         {**with_kernel(), "verify": {"objects": [{"path": "a.o", "set": {"x": 1}}]}},
         {**with_kernel(), "verify": {"max_insns": "80%", "limit": "10s", "attach": True}},
         {**with_kernel(), "verify": {"max_insns": 5000}},
+        {**with_kernel(), "verify": {"loader": "cilium-ebpf"}},
+        {**with_kernel(), "verify": {"loader": ["libbpf", "aya"]}},
+        {
+            **with_kernel(),
+            "verify": {
+                "objects": [
+                    {"path": "a.o", "loader": "aya", "presets": {"small": {"map_sizes": {"m": 1}}}}
+                ]
+            },
+        },
         {**with_kernel(), "expect": [{"program": "on_*", "reason": "known", "until": "6.1"}]},
         {**with_kernel(), "expect": [{"test": "TestA", "reason": "known", "outcome": "skipped"}]},
     ],
@@ -114,6 +124,10 @@ def test_schema_and_models_accept_the_same(data: object, tmp_path: Path) -> None
         {"kernels": {"a b": KERNEL}},
         {**with_kernel(), "verify": {"objects": [{"set": {"x": 1}}]}},
         {**with_kernel(), "verify": {"max_insns": "120%"}},
+        {**with_kernel(), "verify": {"loader": "bcc"}},
+        {**with_kernel(), "verify": {"loader": []}},
+        {**with_kernel(), "verify": {"objects": [{"path": "a.o", "presets": {"a b": {}}}]}},
+        {**with_kernel(), "verify": {"objects": [{"path": "a.o", "presets": {"a": {"x": 1}}}]}},
         {**with_kernel(), "verify": {"objects": [{"path": "a.o", "variants": [["one"]]}]}},
         {**with_kernel(), "expect": [{"reason": "known"}]},
         {**with_kernel(), "expect": [{"program": "a", "test": "b", "reason": "known"}]},

@@ -68,6 +68,30 @@ int long_way(struct bpf_raw_tracepoint_args *ctx)
 }
 """
 
+# The verifier's limit is a million instructions: one program is near it, the other above it.
+NEAR = """\
+#include "kernel_types.h"
+
+char LICENSE[] SEC("license") = "GPL";
+__u64 total;
+
+#define LOOP(name, rounds)                                       \\
+	SEC("raw_tp/sys_enter")                                      \\
+	int name(struct bpf_raw_tracepoint_args *ctx)                \\
+	{                                                            \\
+		__u64 sum = ctx->args[1];                                \\
+		for (__u32 i = 0; i < rounds; i++) {                     \\
+			sum = sum * 3 + i;                                   \\
+			asm volatile("" : "+r"(sum));                        \\
+		}                                                        \\
+		total = sum;                                             \\
+		return 0;                                                \\
+	}
+
+LOOP(near, 135000)
+LOOP(above, 150000)
+"""
+
 
 def declare(project: ToolProject, **keys: object) -> None:
     path = project.root / "kernels.yaml"
@@ -209,6 +233,21 @@ def test_a_program_over_the_limit_of_time_is_a_timeout(project: ToolProject) -> 
     assert done.status == 1
     slow = by_program(verification(project))["slow.o", "long_way"]
     assert (slow.outcome, slow.code) == (Outcome.TIMEOUT, Code.TIMEOUT)
+
+
+def test_a_program_near_the_verifiers_limit_is_no_timeout_on_a_slow_host(
+    project: ToolProject,
+) -> None:
+    compiled(NEAR, project.root / "near.o")
+    # Enough for a machine with KVM; under emulation it takes 5 to 15 s.
+    declare(project, verify={"limit": "3s"})
+    done = project.invoke("verify", "near.o")
+    assert done.status == 1
+    found = by_program(verification(project))
+    near, above = found["near.o", "near"], found["near.o", "above"]
+    assert near.outcome is Outcome.PASSED
+    assert 940_000 < (near.statistics.instructions_processed or 0) < 1_000_000
+    assert (above.outcome, above.code) == (Outcome.FAILED, Code.TOO_COMPLEX)
 
 
 def test_a_program_over_the_limit_of_instructions_is_too_close(project: ToolProject) -> None:

@@ -71,6 +71,14 @@ def test_an_expectation_may_be_limited_to_an_object() -> None:
     assert not expected(test="on_*").of_program("ebpf/a.o", "on_exec", Outcome.FAILED)
 
 
+def test_an_expectation_of_a_loader_is_for_no_other() -> None:
+    one = expected(program="on_*", loader="aya")
+    assert one.of_program("a.o", "on_exec", Outcome.FAILED, "aya") == "known"
+    assert not one.of_program("a.o", "on_exec", Outcome.FAILED, "libbpf")
+    any_loader = expected(program="on_*")
+    assert any_loader.of_program("a.o", "on_exec", Outcome.FAILED, "libbpf") == "known"
+
+
 @pytest.mark.parametrize("outcome", Outcome)
 def test_only_the_expected_outcome_and_a_pass_get_the_reason(outcome: Outcome) -> None:
     failing = expected(test="TestA").of_test("TestA", outcome)

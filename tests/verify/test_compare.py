@@ -1,4 +1,3 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +10,7 @@ from bpfmatrix.results.verification import (
     exit_status,
     verdict,
 )
-from bpfmatrix.verify.compare import Change, against, costs, loader_differences
+from bpfmatrix.verify.compare import Change, against, costs
 from tests.verify.strategies import programs, verifications
 
 
@@ -145,31 +144,6 @@ def loaded(loader: str, count: int, preset: str = "") -> ProgramResult:
     return ProgramResult(
         "a.o", "p", Outcome.PASSED, loader=loader, preset=preset, statistics=statistics
     )
-
-
-def refused(loader: str, code: Code, program: str = "p") -> ProgramResult:
-    return ProgramResult("a.o", program, Outcome.FAILED, loader=loader, code=code, reason="no")
-
-
-def test_loaders_that_say_the_same_do_not_differ() -> None:
-    both = [loaded("libbpf", 9), loaded("cilium-ebpf", 9)]
-    assert loader_differences(both) == []
-    assert loader_differences([loaded("libbpf", 9), loaded("libbpf", 7, "small")]) == []
-    failing = [refused("libbpf", Code.TOO_COMPLEX), refused("aya", Code.TOO_COMPLEX)]
-    assert loader_differences(failing) == []
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        loaded("cilium-ebpf", 10),
-        refused("cilium-ebpf", Code.UNSUPPORTED_BY_LOADER),
-    ],
-)
-def test_loaders_that_disagree_are_a_finding(other: ProgramResult) -> None:
-    (found,) = loader_differences([loaded("libbpf", 9), other, refused("aya", Code.NOT_RUN)])
-    assert (found.object, found.program, found.preset) == ("a.o", "p", "")
-    assert found.results == (loaded("libbpf", 9), other)
 
 
 def test_a_program_is_compared_with_the_same_loader_and_preset() -> None:

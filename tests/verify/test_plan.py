@@ -45,7 +45,7 @@ def test_an_object_is_loaded_once_with_each_loader(
         ("cilium-ebpf", "cilium-ebpf"),
     ]
     assert set(plan.files.values()) == {rejected}
-    (_, first), (_, second) = plan.commands(SUPERVISOR, [], 1, "kvm")
+    (_, first), (_, second) = plan.commands(SUPERVISOR, plan.by_place, 1, "kvm")
     assert first[1:3] == ("--loader", "/payload/loader-libbpf")
     assert second[1:3] == ("--loader", "/payload/loader-cilium-ebpf")
     assert (first[-1], second[-1]) == ("objects/1.o", "objects/2.o")
@@ -85,7 +85,7 @@ def test_each_preset_has_its_values_over_those_of_the_object(
         ("small", "small"),
         ("large", "large"),
     ]
-    small, large = (list(words) for _, words in plan.commands(SUPERVISOR, [], 1, "kvm"))
+    small, large = (list(words) for _, words in plan.commands(SUPERVISOR, plan.by_place, 1, "kvm"))
     assert small[5:9] == ["--set", "LICENSE=x", "--map-size", "counts=16"]
     assert large[5:9] == ["--set", "LICENSE=GPL", "--map-size", "counts=4096"]
 

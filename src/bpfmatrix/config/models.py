@@ -30,6 +30,7 @@ from bpfmatrix.host.architecture import DEFAULT
 __all__ = [
     "FILE_NAME",
     "KERNEL_ID",
+    "PRESET_NAME",
     "Config",
     "Defaults",
     "Expectation",
@@ -48,7 +49,7 @@ KERNEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RELEASE = re.compile(r"\d+(?:\.\d+){1,2}")
 # A preset's name becomes a part of the names of files.
-_PRESET = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,39}$"
+PRESET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
 _REQUIREMENT = r"\d+\.\d+ \S.*"
 
 
@@ -177,12 +178,12 @@ class VerifyObjects(_Model):
     """eBPF object files, and settings for loading them that they do not contain."""
 
     path: str = Field(min_length=1)
-    """A path, or a pattern such as `ebpf/*.bpf.o`, relative to kernels.yaml."""
+    """A file, a folder, or a pattern such as `ebpf/*.bpf.o`, relative to kernels.yaml."""
     set: dict[str, str | int | bool] = {}
     """Values for the objects' constants (`const volatile` variables)."""
     map_sizes: MapSizes = {}
     """The number of entries of maps that the project sizes at run time."""
-    presets: dict[Annotated[str, Field(pattern=_PRESET)], Preset] = {}
+    presets: dict[str, Preset] = {}
     """Configurations, by their names. The objects are loaded once for each, with its values over
     those above."""
     loader: Loaders | None = None
@@ -197,6 +198,16 @@ class VerifyObjects(_Model):
     ) = None
     """The oldest release for the objects, and why: `5.17 bpf_loop`. On older releases they are
     skipped. Default: what the object's section `.bpfmatrix.requires` says."""
+
+    @model_validator(mode="after")
+    def _preset_names(self) -> "VerifyObjects":
+        for name in self.presets:
+            if not PRESET_NAME.fullmatch(name):
+                raise ValueError(
+                    f"presets: {name!r} is no name: up to 40 letters, digits and . _ + -, with a "
+                    "letter or a digit first"
+                )
+        return self
 
 
 class Verify(_Model):

@@ -20,7 +20,15 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from bpfmatrix.config import kernels_yaml, value_types
-from bpfmatrix.config.models import KERNEL_ID, Config, Defaults, Expectation, KernelEntry
+from bpfmatrix.config.models import (
+    KERNEL_ID,
+    PRESET_NAME,
+    Config,
+    Defaults,
+    Expectation,
+    KernelEntry,
+    VerifyObjects,
+)
 from bpfmatrix.config.sources import Source
 from bpfmatrix.host.architecture import ARCHITECTURES
 
@@ -87,6 +95,8 @@ def schema() -> dict[str, Any]:
         {"required": ["program"]},
         {"required": ["test"]},
     ]
+    presets = made["$defs"][VerifyObjects.__name__]["properties"]["presets"]
+    presets["propertyNames"] = {"pattern": f"^{PRESET_NAME.pattern}$"}
     made["properties"]["kernels"]["propertyNames"] = {"pattern": f"^{KERNEL_ID.pattern}$"}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "kernels.yaml"}
     return head | {key: value for key, value in made.items() if key not in head}

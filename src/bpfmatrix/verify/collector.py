@@ -90,6 +90,11 @@ class Collector:
         )
 
     @property
+    def results(self) -> Mapping[tuple[str, str], ProgramResult]:
+        """The results so far, by the place of the object and the name of the program."""
+        return self._results
+
+    @property
     def programs(self) -> tuple[ProgramResult, ...]:
         """The results, in the order of the objects and of the programs in them."""
         order = {key: number for number, key in enumerate(self._known())}

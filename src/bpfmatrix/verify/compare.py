@@ -1,4 +1,4 @@
-"""Comparisons of verifications: with saved ones, between kernels, and between loaders."""
+"""Comparisons of verifications: with saved ones, and between kernels."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bpfmatrix.results.verification import (
     labels,
 )
 
-__all__ = ["Change", "Cost", "LoaderDifference", "against", "costs", "loader_differences"]
+__all__ = ["Change", "Cost", "against", "costs"]
 
 # All in instructions that the verifier processes. Smaller growth is not reported.
 _LEAST_GROWTH = 50
@@ -59,18 +59,6 @@ class Cost:
     def factor(self) -> float:
         """The highest cost divided by the lowest."""
         return self.most / self.least
-
-
-@dataclass(frozen=True)
-class LoaderDifference:
-    """A program of which loaders say different things on one kernel."""
-
-    object: str
-    program: str
-    preset: str
-    """The preset with which it was loaded; empty if the object has none."""
-    results: tuple[ProgramResult, ...]
-    """One for each loader, in the order in which they were asked."""
 
 
 def against(
@@ -186,25 +174,3 @@ def costs(verifications: Sequence[Verification]) -> list[Cost]:
         if most >= _FACTOR * least and most >= _LEAST_COST:
             found.append(Cost(key.object, _name(key, named), dear, most, cheap, least))
     return sorted(found, key=lambda cost: -cost.factor)
-
-
-def loader_differences(programs: Iterable[ProgramResult]) -> list[LoaderDifference]:
-    """Return the programs of one kernel that its loaders disagree about, in their order.
-
-    Loaders disagree if the outcomes or the codes differ, or the numbers of instructions that the
-    verifier processed. What was not run is left out.
-    """
-    known: dict[tuple[str, str, str], list[ProgramResult]] = {}
-    for one in programs:
-        if one.code is not Code.NOT_RUN:
-            known.setdefault((one.object, one.program, one.preset), []).append(one)
-    return [
-        LoaderDifference(*key, tuple(results))
-        for key, results in known.items()
-        if len({_verdict(result) for result in results}) > 1
-    ]
-
-
-def _verdict(result: ProgramResult) -> tuple[Outcome, Code | None, int | None]:
-    count = result.statistics.instructions_processed if _loads(result) else None
-    return result.outcome, result.code, count

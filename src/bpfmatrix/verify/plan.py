@@ -5,6 +5,7 @@ returns the commands for one kernel, and `LoadPlan.too_old` the objects that it 
 the guest, the objects are numbered, so that their own names may be anything.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,8 @@ from bpfmatrix.errors import UsageError, suggestion
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import numbers
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
-from bpfmatrix.results.verification import RefusedObject
+from bpfmatrix.results.verification import ProgramResult, RefusedObject
+from bpfmatrix.verify.collector import Collector
 from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect_all
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.selection import to_load
@@ -182,24 +184,46 @@ class LoadPlan:
             return self.limit_seconds
         return self.limit_seconds * _EMULATION_FACTOR
 
-    def commands(
-        self, supervisor: Path, left_out: Iterable[str], cpus: int, accelerator: str
-    ) -> list[tuple[ObjectGroup, tuple[str, ...]]]:
-        """Return the groups, each with its command in a guest with this accelerator.
+    def weights(self) -> dict[str, int]:
+        """Return how much work the objects are, by their places: the bytes of their files.
 
-        `left_out` are the places of objects that are not to be loaded.
+        A file that has gone meanwhile counts as nothing.
         """
-        out = set(left_out)
-        limit = ("--limit", f"{self.limit(accelerator):g}", "--jobs", str(cpus))
+        found = {}
+        for place, path in self.files.items():
+            found[place] = 0
+            with contextlib.suppress(OSError):
+                found[place] = path.stat().st_size
+        return found
+
+    def commands(
+        self, supervisor: Path, places: Iterable[str], workers: int, accelerator: str
+    ) -> list[tuple[ObjectGroup, tuple[str, ...]]]:
+        """Return the groups of these objects, each with its command in a guest.
+
+        `workers` is how many loaders work side by side; the guest has this accelerator.
+        """
+        wanted = set(places)
+        limit = ("--limit", f"{self.limit(accelerator):g}", "--jobs", str(workers))
         found = []
         for group in self.groups:
-            places = tuple(place for place in group.places if place not in out)
-            if places:
-                group = dataclasses.replace(group, places=places)  # noqa: PLW2901
+            chosen = tuple(place for place in group.places if place in wanted)
+            if chosen:
+                group = dataclasses.replace(group, places=chosen)  # noqa: PLW2901
                 loader = ("--loader", str(MOUNT_POINT / _program(group.loader)))
                 program = str(MOUNT_POINT / supervisor.name)
-                found.append((group, (program, *loader, *group.words, *limit, *places)))
+                found.append((group, (program, *loader, *group.words, *limit, *chosen)))
         return found
+
+    def in_order(self, collectors: Iterable[Collector]) -> tuple[ProgramResult, ...]:
+        """Return the results of several collectors in the order of the objects and programs."""
+        found = {key: one for collector in collectors for key, one in collector.results.items()}
+        order = (
+            (place, program)
+            for place, object in self.by_place.items()
+            for program in object.programs
+        )
+        return tuple(found.pop(key) for key in order if key in found)
 
 
 def _program(loader: str) -> str:

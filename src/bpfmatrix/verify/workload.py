@@ -5,6 +5,7 @@ kernel, which is kept in `.bpfmatrix/verify/<kernel>.json`.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,19 +34,11 @@ from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import LoadPlan, ObjectGroup
 from bpfmatrix.verify.reasons.facts import KernelFacts
 from bpfmatrix.verify.selection import may_load
+from bpfmatrix.verify.share import Share, Shares, guests_for
 from bpfmatrix.verify.verifierlog import LineInfo
-from bpfmatrix.vm.protocol import Exited, Output, Started, TestCommand
+from bpfmatrix.vm.protocol import TestCommand
 
 __all__ = ["Details", "VerifyWork", "VerifyWorkload", "unprepared"]
-
-# The outcome and the code of a program that was being loaded when its machine ended.
-_ENDED = {
-    Outcome.PANIC: (Outcome.PANIC, Code.KERNEL_DIED),
-    Outcome.LOST: (Outcome.LOST, Code.KERNEL_DIED),
-    Outcome.TIMEOUT: (Outcome.TIMEOUT, Code.TIMEOUT),
-    # Nothing is known of it, as if it had not been tried.
-    Outcome.INTERRUPTED: (Outcome.INTERRUPTED, Code.NOT_RUN),
-}
 
 
 @dataclass(frozen=True)
@@ -149,7 +142,7 @@ def _names_one_of(folder: Path, options: VerifyOptions) -> bool:
 
 
 class VerifyWork(Work[Verification]):
-    """One kernel's verification."""
+    """One kernel's verification, by one guest or by several that share the objects."""
 
     def __init__(
         self,
@@ -168,104 +161,104 @@ class VerifyWork(Work[Verification]):
         self._prepared = prepared
         self._plan = plan
         self._observer = observer
+        self._folder = folder
+        self._version = version
         self._details = details
         self._failure: tuple[Outcome, str] | None = None
-        self._oops = False
-        self._warnings = WarningCollector(kernel, version)
-        judge = Judge(
+        self._judge = Judge(
             options.max_insns or project.config.verify.max_insns,
             Expectations.of(kernel.expect, version),
         )
-        report = partial(observer.result, kernel.id)
-        facts = KernelFacts(module_of=UnloadedModules(prepared.image, kernel.modules).having)
-        self._collector = Collector(plan.by_place, folder, project.relative, judge, report, facts)
+        self._facts = KernelFacts(module_of=UnloadedModules(prepared.image, kernel.modules).having)
         self._too_old = plan.too_old(version)
-        supervisor = prepared.payload.tests[0].path
-        accelerator = prepared.accelerator.name
-        commands = plan.commands(supervisor, self._too_old, kernel.qemu.cpus, accelerator)
-        self._commands: list[tuple[ObjectGroup, TestCommand]] = [
-            (group, TestCommand(number, argv, kernel.timeout.run))
-            for number, (group, argv) in enumerate(commands, start=1)
-        ]
-        self.needs_guest = bool(self._commands)
+        weights = {
+            place: one for place, one in plan.weights().items() if place not in self._too_old
+        }
+        programs = sum(len(plan.by_place[place].programs) for place in weights)
+        self.guests_at_once = guests_for(prepared.accelerator.name, len(weights), programs)
+        self._left = Shares(weights, self.guests_at_once)
+        self._shares: list[Share] = []
+        self.needs_guest = bool(self._left)
+
+    @property
+    def needs_another_guest(self) -> bool:
+        """See Work."""
+        return bool(self._left)
 
     async def attend(self, entered: EnteredGuest) -> None:
         """See Work."""
-        self._skip_too_old()
-        id = self._prepared.kernel.id
-        groups = {command.id: group for group, command in self._commands}
-        job = self._prepared.job([command for _, command in self._commands])
-        console = entered.machine.console
-        console.take()  # what the kernel printed while it booted
-        try:
-            async for event in entered.machine.run(job):
-                self._warnings.feed(console.take(), self._collector.loading)
-                match event:
-                    case Started():
-                        text = counted(len(groups[event.id].places), "object")
-                        self._observer.doing(id, "load", text)
-                    case Output():
-                        self._collector.feed(event.data)
-                    case Exited():
-                        self._warnings.see_taint(event.warned, "")
-                        self._close_loader(groups[event.id], event)
-        finally:
-            self._warnings.feed(console.take(), self._collector.loading)
+        places = self._left.take()
+        if not places:
+            return
+        kernel, prepared = self._prepared.kernel, self._prepared
+        commands = [
+            (group, TestCommand(number, argv, kernel.timeout.run))
+            for number, (group, argv) in enumerate(self._commands(places), start=1)
+        ]
+        warnings = WarningCollector(kernel, self._version)
+        share = Share(places, commands, self._collector(places), warnings, entered)
+        self._shares.append(share)
+        job = prepared.job([command for _, command in commands])
+        await share.run(job, partial(self._observer.doing, kernel.id, "load"))
 
-    def _skip_too_old(self) -> None:
-        while self._too_old:
-            place, reason = self._too_old.popitem()
-            self._collector.skip(place, reason)
+    def _commands(self, places: tuple[str, ...]) -> list[tuple[ObjectGroup, tuple[str, ...]]]:
+        supervisor = self._prepared.payload.tests[0].path
+        workers = 1 if self.guests_at_once > 1 else self._prepared.kernel.qemu.cpus
+        accelerator = self._prepared.accelerator.name
+        return self._plan.commands(supervisor, places, workers, accelerator)
 
-    def _close_loader(self, group: ObjectGroup, exited: Exited) -> None:
-        """Take the end of a loader: programs of its group without a result get one."""
-        self._collector.close()
-        if exited.oops:
-            self._oops = True
-        messages = self._collector.messages.splitlines()
-        outcome = Outcome.TIMEOUT if exited.limit else Outcome.ERROR
-        if exited.limit:
-            reason = "the loader ran into timeout.run"
-        elif exited.status != 0:
-            reason = f"the loader ended: {exited.reason}"
-        elif self._collector.ended == 0:
-            reason = "the loader ended early, and said nothing"
-        else:
-            self._collector.ended = 0
-            reason = "the loader reported no result for this program"
-        if messages and exited.status != 0:
-            reason = f"{reason}: {messages[0]}"
-        self._collector.abandon(outcome, Code.LOADER_CRASHED, reason, group.places)
+    def _collector(self, places: Iterable[str]) -> Collector:
+        objects = {place: self._plan.by_place[place] for place in places}
+        report = partial(self._observer.result, self._prepared.kernel.id)
+        relative = self._project.relative
+        return Collector(objects, self._folder, relative, self._judge, report, self._facts)
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """See Work."""
         self._failure = (outcome, reason)
 
+    def _untouched(self) -> Collector:
+        """Return a collector with a result for each program that no guest was given."""
+        given = {place for share in self._shares for place in share.places}
+        rest = self._collector(place for place in self._plan.by_place if place not in given)
+        for place, reason in self._too_old.items():
+            rest.skip(place, reason)
+        if self._failure is not None:
+            outcome, reason = self._failure
+            untried = outcome if outcome is Outcome.INTERRUPTED else Outcome.ERROR
+            rest.abandon(untried, Code.NOT_RUN, reason)
+        return rest
+
     def result(self, session: GuestSession) -> Verification:
         """See Work."""
-        self._skip_too_old()
-        collector, console, failure = self._collector, session.console, self._failure
-        collector.close()
-        if self._oops:
-            collector.oops()
-        if failure is not None:
-            outcome, reason = failure
-            collector.abandon(*_ENDED.get(outcome, (Outcome.ERROR, Code.NOT_RUN)), reason)
-        outcome, reason = failure or verdict(collector.programs)
-        if outcome in FINE and (warned := self._warnings.failure()):
-            outcome, reason = Outcome.FAILED, warned
-        if self._oops and outcome in FINE:
-            outcome, reason = Outcome.FAILED, "the kernel had an oops while programs were loaded"
+        shares, failure = self._shares, self._failure
+        console = next((one.guest.console for one in shares if one.died), session.console)
+        for share in shares:
+            share.close(failure)
+        collectors = [*(share.collector for share in shares), self._untouched()]
+        programs = self._plan.in_order(collectors)
+        outcome, reason = failure or verdict(programs)
+        for share in shares:
+            if outcome in FINE and (warned := share.warnings.failure()):
+                outcome, reason = Outcome.FAILED, warned
+            if outcome in FINE and share.oops:
+                outcome, reason = (
+                    Outcome.FAILED,
+                    "the kernel had an oops while programs were loaded",
+                )
         verification = Verification(
             self._prepared.kernel.id,
             outcome,
             reason,
             **session.facts(),
-            programs=collector.programs,
-            maps=tuple(collector.maps),
+            programs=programs,
+            maps=tuple(one for collector in collectors for one in collector.maps),
             refused=self._plan.refused,
-            warnings=self._warnings.close(),
+            warnings=tuple(one for share in shares for one in share.warnings.close()),
             console=self._project.relative(console) if console.exists() else "",
         )
-        self._details[verification.kernel] = Details(collector.lines, collector.left_out)
+        self._details[verification.kernel] = Details(
+            {key: lines for one in collectors for key, lines in one.lines.items()},
+            {key: why for one in collectors for key, why in one.left_out.items()},
+        )
         return verification

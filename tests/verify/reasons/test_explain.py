@@ -70,7 +70,7 @@ def test_a_map_that_can_not_be_made(keys: dict[str, Any], code: Code | None, par
 
 
 def test_a_map_without_a_size_names_the_option() -> None:
-    map = {"name": "m", "type": "hash", "entries": 0}
+    map = {"name": "m", "type": "hash"}
     code, reason = told(step="map", map=map, errno="EINVAL", type_supported=True)
     assert code is Code.MAP_CREATE_FAILED
     assert "--map-size m=ENTRIES" in reason

@@ -147,3 +147,11 @@ def test_a_target_in_a_module_that_is_not_loaded_names_it() -> None:
     assert found.code is Code.MISSING_MODULE
     assert "`modules: [nf_tables]`" in found.text
     assert asked == [("symbol", "nft_do_chain")]
+
+
+def test_without_btf_of_the_kernel_no_target_is_missing() -> None:
+    failure = Failure.parse({"step": "target", "errno": "ESRCH"})
+    bare = KernelFacts(has_btf=False)
+    assert reason_of(failure, FENTRY, bare).code is Code.MISSING_BTF
+    kprobe = ProgramFacts("kprobe", "kprobe/no_such", "no_such")
+    assert reason_of(failure, kprobe, bare).code is Code.ATTACH_TARGET_MISSING

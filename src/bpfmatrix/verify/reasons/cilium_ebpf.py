@@ -26,6 +26,12 @@ RULES: tuple[Rule, ...] = rules(
         r"apply CO-RE relocations: (.*)",
         lambda match, context: Reason(Code.RELOCATION_FAILED, match[1]),
     ),
+    # The library reads it only as another type than libbpf.
+    (r"variable LINUX_\w+ must be", says(Code.UNSUPPORTED_BY_LOADER)),
+    (
+        r"symbol \"([^\"]+)\": unsatisfied program reference",
+        lambda match, context: missing.other_object(match[1]),
+    ),
     (
         r"config option \"(\w+)\" does not exist",
         lambda match, context: missing.kconfig(match[1]),

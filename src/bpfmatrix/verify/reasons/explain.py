@@ -33,11 +33,12 @@ def reason_of(
     `loader` is the name of the loader whose words the failure has, and `instructions` the number of
     the program's instructions, if it is known.
     """
-    if found := verifier.of_log(failure.log, program, kernel, failure.missing):
-        return found
-    if failure.missing and (found := missing.of_missing(failure.missing, program, kernel)):
-        return found
-    if found := _of_words(failure, program, kernel, loader):
+    of_log = None
+    if failure.step != "map":  # libbpf loads a program without the map, and the log tells only that
+        of_log = verifier.of_log(failure.log, program, kernel, failure.missing)
+    of_missing = failure.missing and missing.of_missing(failure.missing, program, kernel)
+    found = of_log or of_missing or _of_words(failure, program, kernel, loader)
+    if found:
         return found
     if failure.step == "map":
         return maps.of_map(failure)

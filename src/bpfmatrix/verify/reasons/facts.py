@@ -32,7 +32,7 @@ class MapFacts:
 
     name: str
     type: str = ""
-    entries: int | None = None
+    entries: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Failure:
         supported = data.get("type_supported")
         if not isinstance(words, list):
             raise TypeError("words are a list")
-        lines = [_one_line(word) for word in words[:_WORDS]]
+        lines = [_one_line(word).removeprefix("libbpf: ") for word in words[:_WORDS]]
         return cls(
             step=str(data.get("step", "")),
             errno=_one_line(data.get("errno", "")),
@@ -98,7 +98,7 @@ def _map(data: Mapping[str, Any]) -> MapFacts:
     return MapFacts(
         _one_line(data["name"]),
         _one_line(data.get("type", "")),
-        entries if isinstance(entries, int) else None,
+        entries if isinstance(entries, int) else 0,
     )
 
 

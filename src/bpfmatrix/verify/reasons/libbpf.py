@@ -140,6 +140,10 @@ RULES: tuple[Rule, ...] = rules(
     ),
     # What is wrong with the file itself.
     (
+        r"failed to find BTF for extern '([^']*)'",
+        lambda match, context: missing.other_object(match[1]),
+    ),
+    (
         r"^elf: legacy map definitions",
         lambda match, context: Reason(
             Code.UNSUPPORTED_BY_LOADER,
@@ -149,14 +153,15 @@ RULES: tuple[Rule, ...] = rules(
     ),
     (
         r"is static and not supported|map '[^']*': (?:unknown field|multi-level|only single|"
-        r"unsupported)|extern .*unsupported|unrecognized extern|loading non-native endianness",
+        r"unsupported)|extern .*unsupported|unrecognized (?:virtual )?extern|"
+        r"loading non-native endianness",
         says(Code.UNSUPPORTED_BY_LOADER),
     ),
     (
         r"^(?:elf|sec '[^']*'|struct_ops (?:init|reloc)\b.*|\.maps relo .*): ?|"
         r"invalid license section|invalid kver section|stripped object file|"
         r"failed to find extern|"
-        r"failed to find BTF for extern|failed to resolve size of extern|"
+        r"failed to resolve size of extern|"
         r"bad (?:call|map|data|arena data|subprog addr) relo|invalid relo against|"
         r"extern relo failed|map relo failed|data relo failed|incorrect bpf_call opcode|"
         r"no \.text section found|failed to relocate (?:calls|data)|exception[ _]callback|"

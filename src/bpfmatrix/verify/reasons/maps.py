@@ -29,15 +29,22 @@ def of_map(failure: Failure) -> Reason:
         type = f"map type {map.type}" if map.type else "such map type"
         return Reason(Code.UNSUPPORTED_MAP_TYPE, f"this kernel has no {type} (map {map.name})")
     if failure.errno in ("ENOMEM", "E2BIG"):
-        entries = f", {map.entries:,} entries" if map.entries is not None else ""
+        entries = f", {map.entries:,} entries" if map.entries else ""
         type = f" ({map.type}{entries})" if map.type else ""
         return Reason(Code.NO_MEMORY, f"no memory for map {map.name}{type}")
-    if map.entries == 0 and failure.errno == "EINVAL" and map.type not in _WITHOUT_SIZE:
+    if (
+        failure.map
+        and map.entries == 0
+        and failure.errno == "EINVAL"
+        and map.type not in _WITHOUT_SIZE
+    ):
         return Reason(
             Code.MAP_CREATE_FAILED,
             f"map {map.name}{kind} has no size: give its size at run time with "
             f"--map-size {map.name}=ENTRIES",
         )
-    said = failure.words[0] if failure.words else failure.errno
+    # libbpf tries once more without BTF, and says so before.
+    words = [line for line in failure.words if "Retrying without BTF" not in line]
+    said = words[0] if words else failure.errno
     named = "" if map.name in said else f" (map {map.name})"
     return Reason(Code.MAP_CREATE_FAILED, f"{said}{named}")

@@ -18,6 +18,7 @@ __all__ = [
     "ksym",
     "object_btf",
     "of_missing",
+    "other_object",
     "section",
     "struct_ops",
     "target",
@@ -27,6 +28,8 @@ __all__ = [
 
 _TRACEPOINTS = ("tp", "tracepoint", "raw_tp", "raw_tracepoint", "tp_btf")
 _LSM = ("lsm", "lsm_cgroup")
+# The types of programs whose target is found in the kernel's BTF.
+_FOUND_BY_BTF = ("tracing", "lsm", "struct_ops")
 
 
 def kernel_btf() -> Reason:
@@ -53,6 +56,8 @@ def helper(number: int) -> Reason:
 
 def kfunc(name: str, kernel: KernelFacts) -> Reason:
     """Return the reason of a program that needs a kfunc which the kernel does not have."""
+    if kernel.has_btf is False:
+        return kernel_btf()
     return _in_module(f"kfunc {name}", "symbol", name, kernel) or Reason(
         Code.UNSUPPORTED_KFUNC, f"this kernel has no kfunc {name}"
     )
@@ -76,6 +81,9 @@ def ksym(name: str, kernel: KernelFacts) -> Reason:
 
 def kconfig(name: str) -> Reason:
     """Return the reason of a program that reads an option which the kernel does not have."""
+    if name.startswith("LINUX_"):  # no option, but a value that libbpf computes
+        text = f"the loader's library has no value for {name}"
+        return Reason(Code.UNSUPPORTED_BY_LOADER, text)
     return Reason(Code.MISSING_KCONFIG, f"this kernel's configuration has no {name}")
 
 
@@ -86,6 +94,15 @@ def kconfig_file(name: str = "") -> Reason:
         Code.MISSING_KCONFIG,
         f"it reads {what}, and the configuration of this kernel is unknown: the kernel has no "
         "/proc/config.gz (CONFIG_IKCONFIG_PROC), and its source gave no file with it",
+    )
+
+
+def other_object(symbol: str) -> Reason:
+    """Return the reason of an object that needs a symbol of another one."""
+    return Reason(
+        Code.BAD_OBJECT,
+        f"its symbol {symbol} is in another object: link the objects first, with "
+        "`bpftool gen object`",
     )
 
 
@@ -118,6 +135,8 @@ def target_program(name: str) -> Reason:
 def target(program: ProgramFacts, kernel: KernelFacts, name: str = "") -> Reason:
     """Return the reason of a program whose target the kernel does not have."""
     name = name or program.attach_to
+    if kernel.has_btf is False and program.type in _FOUND_BY_BTF:
+        return kernel_btf()
     if not name:
         return Reason(Code.ATTACH_TARGET_MISSING, f"the section {program.section} names no target")
     if program.type == "struct_ops":

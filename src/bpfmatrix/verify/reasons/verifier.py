@@ -17,13 +17,15 @@ __all__ = ["of_log"]
 
 # The number of the helper that libbpf and cilium/ebpf have an instruction call whose CO-RE
 # relocation failed (0xbad2310), and the first of the numbers that stand for maps and kfuncs
-# (POISON_LDIMM64_MAP_BASE and POISON_CALL_KFUNC_BASE of libbpf.c).
+# (POISON_LDIMM64_MAP_BASE and POISON_CALL_KFUNC_BASE of libbpf.c). cilium/ebpf has one number for
+# kfuncs (0xdedc0de, kfuncCallPoisonBase of linker.go).
 _POISONED_RELOCATION = 195896080
+_POISONED_KFUNC_OF_CILIUM = 233685214
 _POISONED_MAP = 2001000000
 _POISONED_KFUNC = 2002000000
 
 # The complaint of such a call, for which the loader may know the name.
-_POISONED = re.compile(r"^invalid func unknown#(?:195896080|2002\d{6})$", re.M)
+_POISONED = re.compile(r"^invalid func unknown#(?:195896080|233685214|2002\d{6})$", re.M)
 
 _Rule = Callable[[re.Match[str], ProgramFacts, str], Reason]
 
@@ -37,7 +39,7 @@ def _unknown_number(match: re.Match[str], program: ProgramFacts, line: str) -> R
     number = int(match[1])
     if number == _POISONED_RELOCATION:
         return relocation.failed()
-    if number >= _POISONED_KFUNC:
+    if number >= _POISONED_KFUNC or number == _POISONED_KFUNC_OF_CILIUM:
         return missing.unchecked_kfunc()
     if number >= _POISONED_MAP:
         return Reason(Code.MAP_CREATE_FAILED, "it uses a map that was not made")
@@ -116,7 +118,7 @@ _RULES: tuple[tuple[re.Pattern[str], _Rule], ...] = tuple(
         (
             r"attach_btf_id \d+ is (?:not a|invalid)|[Cc]annot find address for kernel function|"
             r"[Tt]he address of function \w+ cannot be found|is not modifiable|"
-            r"LSM programs must (?:attach|have)|points to .* hook|"
+            r"LSM programs must (?:attach|have)|programs must provide btf_id|points to .* hook|"
             r"attach to unsupported member|attach_btf_id \d+ is not supported|"
             r"Invalid attach_func|Subprog \w+ doesn't exist|Cannot replace kernel functions",
             _says(Code.ATTACH_TARGET_MISSING),
