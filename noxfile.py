@@ -67,7 +67,8 @@ def soak(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check this project's own code, in all of its languages."""
     _install_biome(session)
-    failed = [" ".join(command) for command in CHECKS if not _passes(session, command)]
+    checks = [*CHECKS, *_rust_checks(session)]
+    failed = [" ".join(command) for command in checks if not _passes(session, command)]
     if failed:
         session.error("; ".join(failed))
 
@@ -90,6 +91,28 @@ CHECKS = (
     ("go", "vet", "-C", "tests/integration/hostile", "./..."),
     ("go", "vet", "-C", "tests/soak/go", "./..."),
 )
+
+
+_AYA = "support/loaders/aya"
+RUST_CHECKS = (
+    ("cargo", "fmt", "--check", "--manifest-path", f"{_AYA}/Cargo.toml"),
+    (
+        *("cargo", "clippy", "--quiet", "--locked", "--ignore-rust-version", "--all-targets"),
+        *("--manifest-path", f"{_AYA}/Cargo.toml", "--config", f"{_AYA}/.cargo/config.toml"),
+        *("--", "-D", "warnings"),
+    ),
+)
+
+
+def _rust_checks(session: nox.Session) -> tuple[tuple[str, ...], ...]:
+    """Return the checks of what is written in Rust; where there is no Rust, say so and skip them.
+
+    Nothing else needs Rust: the loader for aya is optional.
+    """
+    if shutil.which("cargo-clippy") and shutil.which("cargo-fmt"):
+        return RUST_CHECKS
+    session.warn("cargo, clippy or rustfmt is missing: support/loaders/aya is not checked.")
+    return ()
 
 
 def _install_biome(session: nox.Session) -> None:

@@ -214,7 +214,7 @@ def test_loaders_that_disagree_have_a_row_each(
     assert lines.count("same ✓ 1,234 ✓ 1,234") == 1
     assert "differs (libbpf) ✓ 1,234 ✓ 1,234" in lines
     assert "differs (aya) ✗ rejected ✗ rejected" in lines
-    assert "same [small] ✓ 1,234" in lines
+    assert "same (small) ✓ 1,234" in lines
     assert "5.10.9, 6.1.9 differs (aya) of ebpf/a b.o: R0 [bold]invalid[/]" in lines
 
 

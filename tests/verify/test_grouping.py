@@ -30,12 +30,12 @@ def test_reasons_that_differ_in_names_are_one() -> None:
     assert groups(
         failed("p", "this kernel has no function do_this, or its BTF lacks it", code),
         failed("q", "this kernel has no function do_that, or its BTF lacks it", code),
-        failed("r", "no BTF of the kernel", code),
+        failed("r", "this kernel has no tracepoint tcp:fine, or its BTF lacks it", code),
         failed("s", "the same words", Code.BAD_BTF),
         failed("t", "the same words", Code.LOAD_FAILED),
     ) == [
         (str(code), "this kernel has no function …, or its BTF lacks it", 2),
-        (str(code), "no BTF of the kernel", 1),
+        (str(code), "this kernel has no tracepoint tcp:fine, or its BTF lacks it", 1),
         ("bad-btf", "the same words", 1),
         ("load-failed", "the same words", 1),
     ]

@@ -10,7 +10,8 @@ WEIGHTS = st.dictionaries(st.text(min_size=1), st.integers(0, 1 << 30), max_size
 
 @given(weights=WEIGHTS, guests=st.integers(1, 8))
 def test_each_object_is_in_exactly_one_part(weights: dict[str, int], guests: int) -> None:
-    shares, taken = Shares(weights, guests), []
+    shares = Shares(weights, guests)
+    taken: list[str] = []
     while shares:
         part = shares.take()
         assert part
@@ -27,7 +28,8 @@ def test_one_guest_takes_everything() -> None:
 
 def test_parts_get_smaller_and_begin_with_the_largest_objects() -> None:
     weights = {f"{number}.o": 1000 - number for number in range(400)}
-    shares, sizes = Shares(weights, 2), []
+    shares = Shares(weights, 2)
+    sizes: list[int] = []
     first = shares.take()
     assert first[0] == "0.o"
     while shares:

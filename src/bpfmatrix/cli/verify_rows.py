@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import ProgramResult, Verification
+from bpfmatrix.verify.selection import Result
 
-__all__ = ["ProgramRow", "label", "make_rows"]
+__all__ = ["ProgramRow", "label", "make_rows", "results_of"]
 
 Cells = tuple[ProgramResult | None, ...]
 """The results of a program, one for each kernel; None where the program was not tried."""
@@ -47,9 +48,9 @@ class ProgramRow:
 
 
 def label(program: str, preset: str, loader: str) -> str:
-    """Return how a program is named, such as `on_exec [small] (libbpf)`."""
-    words = [program, f"[{preset}]" if preset else "", f"({loader})" if loader else ""]
-    return " ".join(filter(None, words))
+    """Return how a program is named, such as `on_exec (aya, small)`."""
+    parts = ", ".join(filter(None, (loader, preset)))
+    return f"{program} ({parts})" if parts else program
 
 
 def make_rows(verifications: Sequence[Verification]) -> list[ProgramRow]:
@@ -78,3 +79,9 @@ def make_rows(verifications: Sequence[Verification]) -> list[ProgramRow]:
 def _agree(loaders: Iterable[Sequence[ProgramResult | None]]) -> bool:
     """Whether the loaders have the same outcome and code on each kernel."""
     return len({tuple(one and (one.outcome, one.code) for one in cells) for cells in loaders}) == 1
+
+
+def results_of(verifications: Sequence[Verification], row: ProgramRow) -> list[Result]:
+    """Return the results that a row is about, each with its kernel."""
+    pairs = zip(verifications, row.cells, strict=True)
+    return [(one, result) for one, result in pairs if result is not None]

@@ -178,7 +178,7 @@ class VerifyObjects(_Model):
     """eBPF object files, and settings for loading them that they do not contain."""
 
     path: str = Field(min_length=1)
-    """A path, or a pattern such as `ebpf/*.bpf.o`, relative to kernels.yaml."""
+    """A file, a folder, or a pattern such as `ebpf/*.bpf.o`, relative to kernels.yaml."""
     set: dict[str, str | int | bool] = {}
     """Values for the objects' constants (`const volatile` variables)."""
     map_sizes: MapSizes = {}

@@ -21,7 +21,7 @@ from bpfmatrix.host.integrity import touch
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import go
 from bpfmatrix.payload.incremental import run, stamp
-from bpfmatrix.payload.loaders import libbpf_loader
+from bpfmatrix.payload.loaders import aya_loader, libbpf_loader
 
 __all__ = [
     "LOADERS",
@@ -79,6 +79,13 @@ LOADERS = {
         build=libbpf_loader.build,
     ),
     "cilium-ebpf": _go_program("loader-cilium-ebpf"),
+    "aya": Program(
+        name="loader-aya",
+        sources=aya_loader.SOURCES,
+        needs=f"cargo of Rust {'.'.join(map(str, aya_loader.OLDEST_RUST))} or newer, and clang",
+        key=aya_loader.key,
+        build=aya_loader.build,
+    ),
 }
 """The loaders of `invoke verify`, by the names of their libraries (docs/loaders.md)."""
 

@@ -149,7 +149,8 @@ class ProgramResult:
     program: str
     """The name of the C function."""
     outcome: Outcome
-    """`passed` (loaded), `failed`, `skipped`, `timeout`, `panic`, `lost` or `error`."""
+    """`passed` (loaded), `failed`, `skipped`, `timeout`, `panic`, `lost`, `error` or
+    `interrupted`."""
     loader: str = ""
     """The loader: `libbpf`, `cilium-ebpf` or `aya`; empty in files of older versions."""
     preset: str = ""

@@ -24,8 +24,9 @@ _NUMBER = re.compile(r"\b0x[0-9a-fA-F]+\b|\d+")
 _NAME_AT_BEGIN, _NAME_AT_END = re.compile(r"^\w+"), re.compile(r"\w+$")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
 _MISSING = "\N{HORIZONTAL ELLIPSIS}"
-# The share of words that two reasons of one kind have in common, place by place.
-_ALIKE = 0.6
+# Two reasons are alike if one word differs and these are left, or if less than this share differs.
+_FEWEST_WORDS = 2
+_FEW = 0.15
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,21 @@ def _are_alike(one: str, other: str) -> bool:
     ours, theirs = one.split(), other.split()
     if len(ours) != len(theirs):
         return False
-    same = sum(mine == yours for mine, yours in zip(ours, theirs, strict=True))
-    return same >= _ALIKE * len(ours)
+    differ = sum(mine != yours for mine, yours in zip(ours, theirs, strict=True))
+    return differ < _FEW * len(ours) or (differ == 1 and len(ours) > _FEWEST_WORDS)
 
 
 def _pattern(result: ProgramResult) -> str:
     """Return the reason without what depends on the program."""
     reason = result.reason
-    for name in (result.object, PurePath(result.object).name, result.program):
-        reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", _MISSING, reason)
-    # The verifier quotes kinds of values, which make the reason: 'scalar', 'map_value_or_null'.
-    if result.code is not Code.VERIFIER_REJECTED:
+    names = [result.object, PurePath(result.object).name]
+    if result.code is Code.VERIFIER_REJECTED:
+        # The verifier quotes kinds of values, which make the reason: 'scalar', 'map_value_or_null'.
+        names.append(result.program)
+    else:
         reason = _QUOTED.sub(_MISSING, reason)
+    for name in names:
+        reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", _MISSING, reason)
     return _NUMBER.sub(_MISSING, reason)
 
 

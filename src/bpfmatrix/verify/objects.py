@@ -8,6 +8,7 @@ be used are set apart with their reasons, so that the others are loaded all the 
 import fnmatch
 import glob
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from bpfmatrix.results.verification import RefusedObject
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
-    from elftools.elf.sections import Symbol
+    from elftools.elf.sections import Section
 
 __all__ = [
     "FolderContents",
@@ -39,6 +40,10 @@ _REQUIRES = ".bpfmatrix.requires"
 # Functions in these sections are subprograms: they are loaded along with the programs that call
 # them.
 _SUBPROGRAMS = (".text",)
+# A symbol of a 64-bit file: st_name, st_info, st_other, st_shndx, st_value, st_size; and the types
+# in st_info (System V ABI, "Symbol Table").
+_SYMBOL = struct.Struct("<IBBHQQ")
+_STT_NOTYPE, _STT_OBJECT, _STT_FUNC = 0, 1, 2
 _SHF_EXECINSTR = 0x4  # System V ABI, "Section Attribute Flags"
 _ELF = b"\x7fELF"
 # What is sometimes called .o and is no ELF file, by its first bytes: LLVM bitcode without and with
@@ -274,17 +279,20 @@ def inspect(path: Path, name: str) -> ObjectContents:
             elf = ELFFile(file)
             _check_kind(name, elf)
             _check_size(name, elf, path.stat().st_size)
-            programs = tuple(dict.fromkeys(_programs(elf)))
-            symbols, requires = frozenset(_symbols(elf)), _requires(elf)
+            sections = list(elf.iter_sections())
+            symbols = list(_symbols(sections))
+            programs = tuple(dict.fromkeys(_programs(sections, symbols)))
             if not programs:
-                raise ObjectError(name, *_without_programs(elf))
+                raise ObjectError(name, *_without_programs(sections))
+            requires = _requires(sections)
     except OSError as error:
         raise ObjectError(name, f"can't be read: {error.strerror or error}") from error
     except (ELFError, ConstructError, ValueError, KeyError, AttributeError, IndexError) as error:
         # pyelftools raises these if a table of the file points outside of it.
         reason = str(error) or type(error).__name__
         raise ObjectError(name, f"a damaged ELF file: {reason}", "Build it again.") from error
-    return ObjectContents(programs, symbols, requires)
+    variables = (each for each, kind, _ in symbols if each and kind in (_STT_NOTYPE, _STT_OBJECT))
+    return ObjectContents(programs, frozenset(variables), requires)
 
 
 def _check_format(name: str, head: bytes) -> None:
@@ -325,9 +333,9 @@ def _check_size(name: str, elf: "ELFFile", size: int) -> None:
         raise ObjectError(name, f"cut off: it has {size:,}{whole} bytes", "Build it again.")
 
 
-def _without_programs(elf: "ELFFile") -> tuple[str, str]:
+def _without_programs(sections: Iterable["Section"]) -> tuple[str, str]:
     """Return what an object without programs has instead, and what to do about it."""
-    names = {section.name for section in elf.iter_sections() if section["sh_size"]}
+    names = {section.name for section in sections if section["sh_size"]}
     if names.intersection(_STRUCT_OPS):
         return (
             "no eBPF program: it has .struct_ops only",
@@ -341,34 +349,36 @@ def _without_programs(elf: "ELFFile") -> tuple[str, str]:
     return 'no eBPF program: no function in a section such as SEC("kprobe")', ""
 
 
-def _programs(elf: "ELFFile") -> Iterator[str]:
+def _symbols(sections: Sequence["Section"]) -> Iterator[tuple[str, int, int]]:
+    """Yield the name, the type and the section of each symbol.
+
+    pyelftools would read each symbol by itself, which takes most of the time for many objects.
+    """
+    for section in sections:
+        if section["sh_type"] == "SHT_SYMTAB":
+            data, names = section.data(), section.stringtable.data()  # type: ignore[attr-defined]
+            whole = len(data) // _SYMBOL.size * _SYMBOL.size
+            for at, info, _, place, _, _ in _SYMBOL.iter_unpack(data[:whole]):
+                yield names[at : names.index(b"\0", at)].decode(errors="replace"), info & 0xF, place
+
+
+def _programs(
+    sections: Sequence["Section"], symbols: Iterable[tuple[str, int, int]]
+) -> Iterator[str]:
     """Yield the functions in sections of code, which libbpf takes for programs, too."""
-    sections = {
-        index: section.name
-        for index, section in enumerate(elf.iter_sections())
-        if section["sh_flags"] & _SHF_EXECINSTR and section["sh_size"]
+    code = {
+        number
+        for number, section in enumerate(sections)
+        if section["sh_flags"] & _SHF_EXECINSTR
+        and section["sh_size"]
+        and section.name
+        and section.name not in _SUBPROGRAMS
     }
-    for symbol in _symbol_table(elf):
-        section = sections.get(symbol["st_shndx"])
-        if symbol["st_info"]["type"] == "STT_FUNC" and section and section not in _SUBPROGRAMS:
-            yield symbol.name
+    for name, kind, place in symbols:
+        if kind == _STT_FUNC and place in code:
+            yield name
 
 
-def _symbols(elf: "ELFFile") -> Iterator[str]:
-    for symbol in _symbol_table(elf):
-        if symbol.name and symbol["st_info"]["type"] in ("STT_OBJECT", "STT_NOTYPE"):
-            yield symbol.name
-
-
-def _symbol_table(elf: "ELFFile") -> Iterator["Symbol"]:
-    from elftools.elf.sections import SymbolTableSection  # noqa: PLC0415
-
-    for section in elf.iter_sections("SHT_SYMTAB"):
-        if isinstance(section, SymbolTableSection):
-            yield from section.iter_symbols()
-
-
-def _requires(elf: "ELFFile") -> str:
-    section = elf.get_section_by_name(_REQUIRES)
-    data: bytes = section.data() if section else b""
+def _requires(sections: Iterable["Section"]) -> str:
+    data: bytes = next((each.data() for each in sections if each.name == _REQUIRES), b"")
     return data.partition(b"\0")[0].decode(errors="replace")

@@ -78,10 +78,10 @@ func parse(args []string) (*settings, error) {
 	s.Objects = flags.Args()
 	s.Limit = time.Duration(*limit * float64(time.Second))
 	switch {
-	case s.Loader == "":
-		return nil, usageError("--loader: name the loader's executable file")
 	case len(s.Objects) == 0:
 		return nil, usageError("name at least one object")
+	case s.Loader == "":
+		return nil, usageError("--loader: name the loader's executable file")
 	case s.Limit <= 0:
 		return nil, usageError("--limit: expected a number of seconds above 0")
 	case s.Jobs < 1:

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,10 +25,10 @@ import (
 // knows.
 var errNoGenericTarget = errors.New("not attached: only its own project knows what to attach it to")
 
-// attach attaches a loaded program to what its section names. If the section leaves that to the
+// attachTo attaches a loaded program to what its section names. If the section leaves that to the
 // loader, it attaches the program to something that every machine has: the loopback device, a new
 // cgroup, a socket.
-func attach(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
+func (w *worker) attachTo(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
 	kind, target, _ := strings.Cut(strings.TrimPrefix(spec.SectionName, "?"), "/")
 	switch spec.Type {
 	case ebpf.Kprobe:
@@ -44,7 +46,7 @@ func attach(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
 		return asCloser(link.AttachRawTracepoint(link.RawTracepointOptions{Name: target, Program: program}))
 	case ebpf.Tracing:
 		if spec.AttachType == ebpf.AttachTraceIter {
-			return asCloser(link.AttachIter(link.IterOptions{Program: program}))
+			return w.attachIterator(spec, program)
 		}
 		return asCloser(link.AttachTracing(link.TracingOptions{Program: program}))
 	case ebpf.LSM:
@@ -54,6 +56,8 @@ func attach(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
 		return asCloser(link.AttachLSM(link.LSMOptions{Program: program}))
 	case ebpf.Extension:
 		return asCloser(link.AttachFreplace(spec.AttachTarget, spec.AttachTo, program))
+	case ebpf.StructOps:
+		return w.attachStructOps(spec)
 	case ebpf.PerfEvent:
 		return attachPerfEvent(program)
 	case ebpf.CGroupSKB, ebpf.CGroupSock, ebpf.CGroupSockAddr, ebpf.CGroupSockopt, ebpf.CGroupSysctl,
@@ -87,6 +91,77 @@ func asCloser[T io.Closer](attached T, err error) (io.Closer, error) {
 		return nil, err
 	}
 	return attached, nil
+}
+
+// iteratedMaps are the types of maps whose elements an iterator can go through (the check functions of
+// kernel/bpf/map_iter.c, net/core/bpf_sk_storage.c and net/core/sock_map.c).
+var iteratedMaps = map[string][]ebpf.MapType{
+	"bpf_map_elem": {
+		ebpf.Hash, ebpf.LRUHash, ebpf.Array, ebpf.PerCPUHash, ebpf.LRUCPUHash, ebpf.PerCPUArray,
+	},
+	"bpf_sk_storage_map": {ebpf.SkStorage},
+	"sockmap":            {ebpf.SockMap, ebpf.SockHash},
+}
+
+// attachIterator attaches an iterator. One that goes through a map gets the first map of its object
+// that the kernel takes for it: which one it is for, only the project knows.
+func (w *worker) attachIterator(spec *ebpf.ProgramSpec, program *ebpf.Program) (io.Closer, error) {
+	types, needsMap := iteratedMaps[spec.AttachTo]
+	if !needsMap {
+		return asCloser(link.AttachIter(link.IterOptions{Program: program}))
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.object.spec.Maps)) {
+		if !slices.Contains(types, w.object.spec.Maps[name].Type) {
+			continue
+		}
+		m, _, failure := w.object.makeMap(name, w.types)
+		if failure != nil {
+			continue
+		}
+		attached, err := link.AttachIter(link.IterOptions{Program: program, Map: m})
+		if err == nil {
+			return attached, nil
+		}
+	}
+	return nil, errNoGenericTarget
+}
+
+// attachStructOps registers the struct that a program is a function of, with its other functions.
+func (w *worker) attachStructOps(program *ebpf.ProgramSpec) (io.Closer, error) {
+	kind, _, _ := strings.Cut(program.AttachTo, ":")
+	name := w.object.structOpsOf(kind)
+	if name == "" {
+		return nil, errNoGenericTarget
+	}
+	programs := map[string]*ebpf.ProgramSpec{}
+	for _, other := range w.object.spec.Programs {
+		if other.Type != ebpf.StructOps || !strings.HasPrefix(other.AttachTo, kind+":") {
+			continue
+		}
+		prepared, failure, err := w.prepare(other)
+		if failure != nil {
+			err = errors.New(strings.Join(failure.Words, ": "))
+		}
+		if err != nil {
+			return nil, err
+		}
+		programs[other.Name] = prepared
+	}
+	collection, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{
+		Maps:      map[string]*ebpf.MapSpec{name: w.object.spec.Maps[name]},
+		Programs:  programs,
+		Types:     w.object.spec.Types,
+		ByteOrder: w.object.spec.ByteOrder,
+	}, ebpf.CollectionOptions{Cache: w.types})
+	if err != nil {
+		return nil, err
+	}
+	attached, err := link.AttachStructOps(link.StructOpsOptions{Map: collection.Maps[name]})
+	if err != nil {
+		collection.Close()
+		return nil, err
+	}
+	return closers{func() error { collection.Close(); return nil }, attached.Close}, nil
 }
 
 func attachProbe(kind, target string, program *ebpf.Program) (io.Closer, error) {

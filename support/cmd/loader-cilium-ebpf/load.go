@@ -63,7 +63,7 @@ func (w *worker) load(r protocol.Request) (*protocol.Result, []string, error) {
 
 // attach attaches a loaded program, and detaches it.
 func (w *worker) attach(result *protocol.Result, spec *ebpf.ProgramSpec, loaded *ebpf.Program) {
-	attached, err := attach(spec, loaded)
+	attached, err := w.attachTo(spec, loaded)
 	if err == nil {
 		err = attached.Close()
 	}

@@ -95,6 +95,17 @@ func (o *object) isTailCalled(name string) bool {
 	return false
 }
 
+// structOpsOf returns the name of the first map for a struct of functions of this type, or nothing.
+func (o *object) structOpsOf(kind string) string {
+	for _, name := range slices.Sorted(maps.Keys(o.spec.Maps)) {
+		m := o.spec.Maps[name]
+		if value, ok := btf.As[*btf.Struct](m.Value); ok && m.Type == ebpf.StructOpsMap && value.Name == kind {
+			return name
+		}
+	}
+	return ""
+}
+
 // setVariables sets the variables that the object has, and returns their names. The error is for
 // the user.
 func (o *object) setVariables(values map[string]string) ([]string, error) {

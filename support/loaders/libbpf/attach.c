@@ -194,7 +194,7 @@ static int attach_iterator(struct bpf_object *obj, struct bpf_program *program)
 		return attached(bpf_program__attach(program));
 	bpf_object__for_each_map(map, obj)
 	{
-		if (bpf_map__fd(map) < 0 || bpf_map__is_internal(map))
+		if (!map_is_made(map) || bpf_map__is_internal(map))
 			continue;
 		info.map.map_fd = bpf_map__fd(map);
 		if (!attach_iterator_with(program, &info))
@@ -299,16 +299,15 @@ static int attach_tc(struct bpf_program *program)
 
 	if (type == BPF_NETKIT_PRIMARY || type == BPF_NETKIT_PEER)
 		return NOT_HERE;
-	if (type != BPF_TCX_EGRESS)
-		type = BPF_TCX_INGRESS;
-	link = bpf_link_create(bpf_program__fd(program), loopback, type, NULL);
-	if (link >= 0) {
-		close(link);
-		return 0;
+	if (type == BPF_TCX_INGRESS || type == BPF_TCX_EGRESS) {
+		error = attached(bpf_program__attach_tcx(program, loopback, NULL));
+	} else { // the section leaves the direction to the project
+		link = bpf_link_create(bpf_program__fd(program), loopback, BPF_TCX_INGRESS, NULL);
+		error = link < 0 ? link : close(link);
 	}
-	error = link;
-	if (section_begins(program, "tcx"))
+	if (!error || section_begins(program, "tcx"))
 		return error;
+	words_clear();
 	return attach_filter(program, loopback, type == BPF_TCX_EGRESS);
 }
 
@@ -373,7 +372,7 @@ static int attach_struct_ops(struct bpf_object *obj)
 
 	bpf_object__for_each_map(map, obj)
 	{
-		if (bpf_map__type(map) != BPF_MAP_TYPE_STRUCT_OPS || bpf_map__fd(map) < 0)
+		if (bpf_map__type(map) != BPF_MAP_TYPE_STRUCT_OPS || !map_is_made(map))
 			continue;
 		error = attached(bpf_map__attach_struct_ops(map));
 		if (error)
@@ -531,6 +530,8 @@ json_t *attach_program(struct session *session, int index)
 		json_object_set_new(result, "attached", json_boolean(!error));
 	if (error < 0) {
 		failure = failure_json("attach", error);
+		failure_say(failure, "prog '%s': failed to attach: -%s", bpf_program__name(program),
+			    error_name(error));
 		if (names_nothing(program, error))
 			failure_missing(failure, "target", section_target(program));
 		json_object_set_new(result, "failure", failure);

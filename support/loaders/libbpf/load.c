@@ -21,6 +21,9 @@
 #define BAD_RELOCATION	 "unknown#195896080"
 #define MISSING_MAP	 "unknown#200100"
 #define MISSING_FUNCTION "unknown#2002"
+#define MISSING_MAP_BASE 2001000000 // and the number of the map
+// Above the numbers of all helpers, and below those.
+#define MAX_HELPER 10000
 
 static int log_level(const char *log)
 {
@@ -65,8 +68,62 @@ static bool may_mean_type(int error, const char *log)
 	       (error == EINVAL || error == EOPNOTSUPP || error == 524 || error == E2BIG);
 }
 
-static json_t *failure_to_load(struct session *session, struct bpf_program *program, int error,
-			       const char *log)
+/* A helper for one of the types that can be probed; for tracing and the like, libbpf has no probe.
+ */
+static bool has_helper(enum bpf_prog_type type, int helper)
+{
+	int probed = libbpf_probe_bpf_helper(type, helper, NULL);
+
+	if (probed >= 0)
+		return probed;
+	return libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, helper, NULL) ||
+	       libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, helper, NULL);
+}
+
+static struct bpf_map *map_number(struct bpf_object *obj, int number)
+{
+	struct bpf_map *map = NULL;
+
+	do
+		map = bpf_object__next_map(obj, map);
+	while (map && number--);
+	return map;
+}
+
+/* Kernels before 5.13 do not know the address of a function, which helpers such as bpf_for_each_map
+ * get, and complain of the number of functions before they look at the code. What they lack is the
+ * helper, or a map that it works on: then, the result is why the map can't be made. */
+static json_t *find_missing(struct session *session, json_t *failure, struct bpf_object *obj,
+			    struct bpf_program *program)
+{
+	const struct bpf_insn *code = bpf_program__insns(program);
+	char number[16];
+
+	for (size_t i = 0; i < bpf_program__insn_cnt(program); i++) {
+		struct bpf_map *map = NULL;
+		json_t *why;
+
+		if (code[i].code != (BPF_JMP | BPF_CALL) || code[i].src_reg)
+			continue;
+		if (code[i].imm >= MISSING_MAP_BASE)
+			map = map_number(obj, code[i].imm - MISSING_MAP_BASE);
+		why = map ? json_object_get(session->maps_off, bpf_map__name(map)) : NULL;
+		if (why) {
+			json_decref(failure);
+			return json_incref(why);
+		}
+		if (code[i].imm >= MAX_HELPER ||
+		    has_helper(bpf_program__type(program), code[i].imm))
+			continue;
+		snprintf(number, sizeof(number), "%d", code[i].imm);
+		failure_missing(failure, "helper", number);
+		break;
+	}
+	return failure;
+}
+
+static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
+			       struct bpf_program *program, int error, const char *log)
 {
 	struct load_call call = load_call_last();
 	json_t *failure;
@@ -82,10 +139,14 @@ static json_t *failure_to_load(struct session *session, struct bpf_program *prog
 		return failure;
 	}
 	failure = failure_json("load", call.error);
+	failure_say(failure, "libbpf: prog '%s': BPF program load failed: -%s",
+		    bpf_program__name(program), error_name(call.error));
 	if (may_mean_type(call.error, log))
 		json_object_set_new(failure, "type_supported",
 				    json_boolean(is_supported(libbpf_probe_bpf_prog_type(
 					    bpf_program__type(program), NULL))));
+	if (strstr(log, "number of funcs in func_info doesn't match"))
+		return find_missing(session, failure, obj, program);
 	name = between(log, "failed to resolve CO-RE relocation ", "\n");
 	if (name) {
 		// <byte_off> [12] struct task_struct.state (0:1 @ offset 8)
@@ -157,7 +218,7 @@ static json_t *load_alone(struct session *session, int index, const char *log)
 	result = json_pack("{s:b, s:f}", "loaded", !error, "seconds", load_call_last().seconds);
 	if (error)
 		json_object_set_new(result, "failure",
-				    failure_to_load(session, program, error, buffer));
+				    failure_to_load(session, obj, program, error, buffer));
 	else if (bpf_program__fd(program) >= 0)
 		report_program(result, program, bpf_program__fd(program));
 	add_log(result, buffer);
@@ -209,7 +270,7 @@ static json_t *load_prepared(struct session *session, int index, const char *log
 	result = json_pack("{s:b, s:f}", "loaded", fd >= 0, "seconds", load_call_last().seconds);
 	if (fd < 0) {
 		json_object_set_new(result, "failure",
-				    failure_to_load(session, program, fd, opts.log_buf));
+				    failure_to_load(session, obj, program, fd, opts.log_buf));
 		report_instructions(result, program);
 	} else {
 		report_program(result, program, fd);

@@ -62,8 +62,8 @@ char *log_buffer(size_t *size);
 /* Give the memory of the log's buffer back. */
 void log_buffer_release(void);
 
-/* What a probe of libbpf's for a type says. One that failed says nothing, unless libbpf does not even
- * know the type. */
+/* What a probe of libbpf's for a type says. One that failed says nothing, unless libbpf does not
+ * even know the type. */
 bool is_supported(int probed);
 
 /* elf_uses.c: which code of an object uses what */
@@ -168,7 +168,11 @@ json_t *attach_program(struct session *session, int program);
 json_t *failure_json(const char *step, int error);
 /* The same of a step that preparing an object failed at. */
 json_t *failure_of_preparation(int error);
+/* What is to be said where libbpf said nothing. */
+__attribute__((format(printf, 2, 3))) void failure_say(json_t *failure, const char *format, ...);
 void failure_missing(json_t *failure, const char *kind, const char *name);
+/* Whether a map of a prepared object exists. */
+bool map_is_made(const struct bpf_map *map);
 /* Print the maps that were made. */
 void report_maps(struct session *session, struct bpf_object *obj);
 /* Add a loaded program's numbers to its result. */

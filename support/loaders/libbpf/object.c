@@ -418,9 +418,23 @@ static bool leave_out(struct session *session, struct bpf_map *map, json_t *fail
 	return true;
 }
 
+/* libbpf's own probe for these maps has a field that kernels before 6.9 refuse. A kernel that has
+ * the type finds that type 1 of its BTF is no struct_ops: 524 is ENOTSUPP. */
+static bool has_struct_ops(void)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .btf_vmlinux_value_type_id = 1);
+	int fd = bpf_map_create(BPF_MAP_TYPE_STRUCT_OPS, NULL, 4, 4, 1, &opts);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || fd == -524;
+}
+
 /* The probes say what the kernel lacks; for some errors, they need not be asked. */
 static bool map_type_known(enum bpf_map_type type, int error)
 {
+	if (type == BPF_MAP_TYPE_STRUCT_OPS)
+		return has_struct_ops();
 	if (error == -EPERM || error == -ENOMEM || error == -E2BIG)
 		return true;
 	return is_supported(libbpf_probe_bpf_map_type(type, NULL));
@@ -552,9 +566,30 @@ static void set_prepared(struct session *session, struct bpf_object *obj, int pr
 		report_maps(session, obj);
 }
 
+/* Maps for which there was no memory are tried again: other processes may have given it back. */
+static bool lacked_memory(struct session *session)
+{
+	const char *name;
+	json_t *failure;
+
+	json_object_foreach(session->maps_off, name, failure)
+	{
+		const char *error = json_string_value(json_object_get(failure, "errno"));
+
+		if (error && strcmp(error, "ENOMEM") == 0)
+			return true;
+	}
+	return false;
+}
+
 struct bpf_object *session_prepare(struct session *session, int program, json_t **failure)
 {
 	struct bpf_object *obj;
+
+	if (lacked_memory(session)) {
+		set_prepared(session, NULL, ALL);
+		json_object_clear(session->maps_off);
+	}
 
 	if (session->prepared && (session->prepared_for == ALL || session->prepared_for == program))
 		return session->prepared;
@@ -683,6 +718,7 @@ struct session *session_open(const char *path, json_t *set, json_t *map_sizes, j
 	error = read_file(session->file);
 	if (error) {
 		*failure = failure_json("open", error);
+		failure_say(*failure, "the file can't be read: %s", error_name(error));
 	} else if (!native(session->file)) {
 		*failure = failure_json("open", LIBBPF_ERRNO__ENDIAN);
 		json_object_set_new(*failure, "words",

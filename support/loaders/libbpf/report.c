@@ -3,6 +3,7 @@
 
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,21 @@ void failure_missing(json_t *failure, const char *kind, const char *name)
 {
 	json_object_set_new(failure, "missing",
 			    json_pack("{s:s, s:o}", "kind", kind, "name", text_json(name)));
+}
+
+void failure_say(json_t *failure, const char *format, ...)
+{
+	char *line;
+	va_list args;
+
+	if (json_array_size(json_object_get(failure, "words")))
+		return;
+	va_start(args, format);
+	if (vasprintf(&line, format, args) >= 0) {
+		json_object_set_new(failure, "words", json_pack("[o]", text_json(line)));
+		free(line);
+	}
+	va_end(args);
 }
 
 /* The extern that a warning is about, and what it is. */
@@ -106,6 +122,12 @@ static long long kernel_memory(int fd)
 	return bytes;
 }
 
+bool map_is_made(const struct bpf_map *map)
+{
+	// A map that is switched off has a descriptor too, which is a place-holder.
+	return bpf_map__autocreate(map) && bpf_map__fd(map) >= 0;
+}
+
 void report_maps(struct session *session, struct bpf_object *obj)
 {
 	static json_t *reported;
@@ -119,7 +141,7 @@ void report_maps(struct session *session, struct bpf_object *obj)
 		json_t *value;
 		char *key;
 
-		if (bpf_map__fd(map) < 0 ||
+		if (!map_is_made(map) ||
 		    asprintf(&key, "%s %s", session->file->path, bpf_map__name(map)) < 0)
 			continue;
 		if (!json_object_get(reported, key)) {

@@ -106,6 +106,7 @@ json_t *target_set(struct session *session, struct bpf_program *program)
 	if (!function) {
 		failure = failure_json("target", EINVAL);
 		failure_missing(failure, "target-program", "");
+		failure_say(failure, "the section names no function to replace");
 		return failure;
 	}
 	fd = find_target(session, function, &seen);
@@ -113,10 +114,16 @@ json_t *target_set(struct session *session, struct bpf_program *program)
 	if (fd < 0) {
 		failure = failure_json("target", seen ? EINVAL : ENOENT);
 		failure_missing(failure, "target-program", function);
+		failure_say(failure,
+			    seen ? "no program with the function %s can be loaded"
+				 : "no program of the given objects has the function %s",
+			    function);
 		return failure;
 	}
 	error = bpf_program__set_attach_target(program, fd, function);
 	if (!error)
 		return NULL;
-	return failure_json("target", error);
+	failure = failure_json("target", error);
+	failure_say(failure, "the function %s can't be replaced: %s", function, error_name(error));
+	return failure;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* One program of each kind that can be attached without knowing its purpose, and two whose target
- * does not exist. */
+/* One program of each kind that every library knows, and that can be attached without knowing its
+ * purpose, and two whose target does not exist. */
 #include "common.h"
 
 #define PROGRAM(section, name, verdict)                                                            \
@@ -8,8 +8,6 @@
 
 PROGRAM("kprobe/do_nanosleep", by_kprobe, 0)
 PROGRAM("kretprobe/do_nanosleep", by_kretprobe, 0)
-PROGRAM("ksyscall/getpid", by_ksyscall, 0)
-PROGRAM("kprobe.multi/do_nanosl*", by_kprobe_multi, 0)
 PROGRAM("kprobe/there_is_no_such_function", no_function, 0)
 PROGRAM("tracepoint/syscalls/sys_enter_getpid", by_tracepoint, 0)
 PROGRAM("tp/there_is/no_such_tracepoint", no_tracepoint, 0)
@@ -21,8 +19,6 @@ PROGRAM("lsm/bprm_committed_creds", by_lsm, 0)
 PROGRAM("iter/bpf_map", by_iter, 0)
 PROGRAM("perf_event", by_perf_event, 0)
 PROGRAM("xdp", by_xdp, 2)
-PROGRAM("tc", by_tc, 0)
-PROGRAM("tcx/ingress", by_tcx, 0)
 PROGRAM("socket", by_socket, 0)
 PROGRAM("cgroup_skb/ingress", by_cgroup_skb, 1)
 PROGRAM("cgroup/sock_create", by_cgroup_sock, 1)
@@ -36,6 +32,4 @@ PROGRAM("flow_dissector", by_flow_dissector, 0)
 PROGRAM("sk_skb/stream_verdict", by_sk_skb, 1)
 PROGRAM("sk_msg", by_sk_msg, 1)
 PROGRAM("sk_reuseport", by_sk_reuseport, 1)
-PROGRAM("netfilter", by_netfilter, 1)
 PROGRAM("uprobe", by_uprobe, 0)
-PROGRAM("syscall", by_syscall, 0)

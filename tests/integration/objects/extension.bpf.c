@@ -10,7 +10,7 @@ __attribute__((noinline)) int decide(struct __sk_buff *skb)
 	return verdict;
 }
 
-SEC("tc")
+SEC("classifier")
 int filter(struct __sk_buff *skb)
 {
 	return decide(skb);
