@@ -257,6 +257,14 @@ static bool is_poisoned(const char *log)
 	       strstr(log, MISSING_FUNCTION);
 }
 
+/* libbpf does not load such a program, and says why. The kernel knows no type for it: 524 is
+ * ENOTSUPP. */
+static bool is_unused_struct_ops(struct bpf_program *program, const char *log)
+{
+	return bpf_program__type(program) == BPF_PROG_TYPE_STRUCT_OPS && !log[0] &&
+	       load_call_last().error == 524;
+}
+
 static json_t *load_prepared(struct session *session, int index, const char *log)
 {
 	LIBBPF_OPTS(bpf_prog_load_opts, opts);
@@ -282,7 +290,7 @@ static json_t *load_prepared(struct session *session, int index, const char *log
 	words_clear();
 	load_call_clear();
 	fd = bpf_program__clone(program, &opts);
-	if (fd < 0 && is_poisoned(opts.log_buf))
+	if (fd < 0 && (is_poisoned(opts.log_buf) || is_unused_struct_ops(program, opts.log_buf)))
 		return load_alone(session, index, log);
 	result = json_pack("{s:b, s:f}", "loaded", fd >= 0, "seconds", load_call_last().seconds);
 	if (fd < 0) {
