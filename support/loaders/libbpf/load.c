@@ -62,6 +62,12 @@ static void add_missing_target(json_t *failure, const struct bpf_program *progra
 	free(path);
 }
 
+/* Whether the verifier did not say why: some kernels write statistics all the same. */
+static bool tells_nothing(const char *log)
+{
+	return !log[0] || strncmp(log, "verification time ", strlen("verification time ")) == 0;
+}
+
 /* Errors that a kernel may give for a program type that it does not have. */
 static bool may_mean_type(int error, const char *log)
 {
@@ -152,7 +158,7 @@ static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 		return failure;
 	}
 	failure = failure_json("load", call.error);
-	if (!is_plain_name(bpf_program__name(program)) && !log[0])
+	if (!is_plain_name(bpf_program__name(program)) && tells_nothing(log))
 		failure_say(failure, "the kernel takes only letters, digits, _ and . of ASCII in "
 				     "the name of a program");
 	failure_say(failure, "libbpf: prog '%s': BPF program load failed: -%s",
@@ -162,8 +168,9 @@ static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 			is_supported(libbpf_probe_bpf_prog_type(bpf_program__type(program), NULL));
 		json_object_set_new(failure, "type_supported", json_boolean(supported));
 	}
-	if ((supported && !log[0]) || strstr(log, "number of funcs in func_info doesn't match"))
-		failure = find_missing(session, failure, obj, program, log[0]);
+	if ((supported && tells_nothing(log)) ||
+	    strstr(log, "number of funcs in func_info doesn't match"))
+		failure = find_missing(session, failure, obj, program, !tells_nothing(log));
 	name = between(log, "failed to resolve CO-RE relocation ", "\n");
 	if (name) {
 		// <byte_off> [12] struct task_struct.state (0:1 @ offset 8)
@@ -261,7 +268,7 @@ static bool is_poisoned(const char *log)
  * ENOTSUPP. */
 static bool is_unused_struct_ops(struct bpf_program *program, const char *log)
 {
-	return bpf_program__type(program) == BPF_PROG_TYPE_STRUCT_OPS && !log[0] &&
+	return bpf_program__type(program) == BPF_PROG_TYPE_STRUCT_OPS && tells_nothing(log) &&
 	       load_call_last().error == 524;
 }
 
