@@ -71,7 +71,7 @@ static bool tells_nothing(const char *log)
 /* Errors that a kernel may give for a program type that it does not have. */
 static bool may_mean_type(int error, const char *log)
 {
-	return !log[0] &&
+	return tells_nothing(log) &&
 	       (error == EINVAL || error == EOPNOTSUPP || error == 524 || error == E2BIG);
 }
 
