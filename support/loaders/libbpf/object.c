@@ -15,6 +15,8 @@
 
 // More reasons to leave something out than any object has: a guard against a loop without an end.
 #define MAX_ATTEMPTS 300
+// Of what an object was prepared without, so many names are told.
+#define SHOWN_NAMES 3
 
 static char **paths;
 static size_t path_count;
@@ -551,18 +553,54 @@ static struct bpf_object *try_to_prepare(struct session *session, int program, j
 	return NULL;
 }
 
+/* Add names to a list for people, of which a few are shown. */
+static void list(FILE *out, const char *kind, json_t *names, int *count)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(names, name, value)
+	{
+		(*count)++;
+		if (*count <= SHOWN_NAMES)
+			fprintf(out, "%s%s %s", *count > 1 ? ", " : "", kind, name);
+	}
+}
+
+/* What the object was prepared without, as a note of the results; NULL if nothing is missing. */
+static json_t *note_of(struct session *session)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	int count = 0;
+	json_t *note;
+
+	if (words_btf_left_out())
+		fprintf(out, "loaded without the object's BTF, which this kernel refuses");
+	if (json_object_size(session->maps_off) || json_object_size(session->missing)) {
+		fprintf(out, "%s", words_btf_left_out() ? "; without " : "loaded without ");
+		list(out, "map", session->maps_off, &count);
+		list(out, "symbol", session->missing, &count);
+		if (count > SHOWN_NAMES)
+			fprintf(out, " and %d more", count - SHOWN_NAMES);
+		fprintf(out, ", for which libbpf refuses the whole object here");
+	}
+	fclose(out);
+	note = text[0] ? text_json(text) : NULL;
+	free(text);
+	return note;
+}
+
 static void set_prepared(struct session *session, struct bpf_object *obj, int program)
 {
 	bpf_object__close(session->prepared);
 	session->prepared = obj;
 	session->prepared_for = program;
 	json_decref(session->note);
-	session->note = NULL;
+	session->note = obj ? note_of(session) : NULL;
 	json_decref(session->skipped);
 	session->skipped = words_skipped();
-	if (obj && words_btf_left_out())
-		session->note = json_string("loaded without the object's BTF, "
-					    "which this kernel refuses");
 	if (obj)
 		report_maps(session, obj);
 }
