@@ -62,10 +62,16 @@ static void add_missing_target(json_t *failure, const struct bpf_program *progra
 	free(path);
 }
 
+/* Whether the verifier did not say why: some kernels write statistics all the same. */
+static bool tells_nothing(const char *log)
+{
+	return !log[0] || strncmp(log, "verification time ", strlen("verification time ")) == 0;
+}
+
 /* Errors that a kernel may give for a program type that it does not have. */
 static bool may_mean_type(int error, const char *log)
 {
-	return !log[0] &&
+	return tells_nothing(log) &&
 	       (error == EINVAL || error == EOPNOTSUPP || error == 524 || error == E2BIG);
 }
 
@@ -152,7 +158,7 @@ static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 		return failure;
 	}
 	failure = failure_json("load", call.error);
-	if (!is_plain_name(bpf_program__name(program)) && !log[0])
+	if (!is_plain_name(bpf_program__name(program)) && tells_nothing(log))
 		failure_say(failure, "the kernel takes only letters, digits, _ and . of ASCII in "
 				     "the name of a program");
 	failure_say(failure, "libbpf: prog '%s': BPF program load failed: -%s",
@@ -162,8 +168,9 @@ static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 			is_supported(libbpf_probe_bpf_prog_type(bpf_program__type(program), NULL));
 		json_object_set_new(failure, "type_supported", json_boolean(supported));
 	}
-	if ((supported && !log[0]) || strstr(log, "number of funcs in func_info doesn't match"))
-		failure = find_missing(session, failure, obj, program, log[0]);
+	if ((supported && tells_nothing(log)) ||
+	    strstr(log, "number of funcs in func_info doesn't match"))
+		failure = find_missing(session, failure, obj, program, !tells_nothing(log));
 	name = between(log, "failed to resolve CO-RE relocation ", "\n");
 	if (name) {
 		// <byte_off> [12] struct task_struct.state (0:1 @ offset 8)
@@ -257,6 +264,14 @@ static bool is_poisoned(const char *log)
 	       strstr(log, MISSING_FUNCTION);
 }
 
+/* libbpf does not load such a program, and says why. The kernel knows no type for it: 524 is
+ * ENOTSUPP. */
+static bool is_unused_struct_ops(struct bpf_program *program, const char *log)
+{
+	return bpf_program__type(program) == BPF_PROG_TYPE_STRUCT_OPS && tells_nothing(log) &&
+	       load_call_last().error == 524;
+}
+
 static json_t *load_prepared(struct session *session, int index, const char *log)
 {
 	LIBBPF_OPTS(bpf_prog_load_opts, opts);
@@ -282,7 +297,7 @@ static json_t *load_prepared(struct session *session, int index, const char *log
 	words_clear();
 	load_call_clear();
 	fd = bpf_program__clone(program, &opts);
-	if (fd < 0 && is_poisoned(opts.log_buf))
+	if (fd < 0 && (is_poisoned(opts.log_buf) || is_unused_struct_ops(program, opts.log_buf)))
 		return load_alone(session, index, log);
 	result = json_pack("{s:b, s:f}", "loaded", fd >= 0, "seconds", load_call_last().seconds);
 	if (fd < 0) {

@@ -127,6 +127,8 @@ struct session {
 void objects_note(json_t *paths);
 /* Open an object for requests; a NULL result has a failure. */
 struct session *session_open(const char *path, json_t *set, json_t *map_sizes, json_t **failure);
+/* Take over what another session has found out, if it has the same object. */
+void session_learn(struct session *session, const struct session *other);
 void session_close(struct session *session);
 /* The object as libbpf opens it, with all that the session has found out, only one of its programs
  * switched on (or ALL). The caller closes it. `failure` is set if there is none. */

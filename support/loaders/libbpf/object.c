@@ -777,6 +777,15 @@ struct session *session_open(const char *path, json_t *set, json_t *map_sizes, j
 	return NULL;
 }
 
+void session_learn(struct session *session, const struct session *other)
+{
+	if (strcmp(session->file->path, other->file->path) != 0)
+		return;
+	session->weak = other->weak;
+	session->config_unknown = other->config_unknown;
+	json_object_update(session->maps_off, other->maps_off);
+}
+
 void session_close(struct session *session)
 {
 	if (!session)
