@@ -25,8 +25,8 @@ def obtain(
 
     `make` writes the content to the path that it is given, an empty place on the cache's file
     system. `name` is the file's name for people, for the line that says that it is made again. For
-    `reread` and `holes`, see `integrity`. `lock` names the lock that is held meanwhile, for what takes
-    long to make; by default there is one for all files of a kind.
+    `reread` and `holes`, see `integrity`. `lock` names the lock that is held meanwhile, for what
+    takes long to make; by default there is one for all files of a kind.
     """
     if not integrity.damage(target, reread=reread, holes=holes):
         integrity.mark_used(target)
