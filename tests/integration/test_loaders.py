@@ -324,13 +324,19 @@ def test_a_program_over_the_verifiers_limit_has_a_short_log(
     assert "--log-level full" in event["log_left_out"]
 
 
-def test_an_unknown_helper_is_in_the_log_or_missing(on: dict[str, Called], kernel: str) -> None:
+def test_an_unknown_helper_is_in_the_log_or_missing(
+    calls: Calls, on: dict[str, Called], kernel: str
+) -> None:
     event = on["all"].program("with_loop")
     if since(kernel, 5, 17):
         assert event["outcome"] == "passed"
     else:
         assert event["outcome"] == "failed"
-        assert missing(event) == ("helper", "181") or "unknown#181" in log_of(event)
+        if calls.loader == "aya" and kernel == "5.10":
+            # This kernel knows no pointers to functions, and aya tells it of one.
+            assert "number of funcs in func_info doesn't match" in log_of(event)
+        else:
+            assert missing(event) == ("helper", "181") or "unknown#181" in log_of(event)
     other = on["all"].program("of_another_type")
     assert "bpf_skb_load_bytes#26" in log_of(other)
 
@@ -472,10 +478,13 @@ def test_a_missing_kfunc_is_named(calls: Calls, on: dict[str, Called], kernel: s
     event = on["all"].program("with_kfunc")
     if since(kernel, 6, 2):
         assert event["outcome"] == "passed"
+    elif calls.loader == "aya":
+        # It resolves all functions of an object, or loads nothing of it, and names any of them.
+        assert missing(event)[0] == "kfunc"
+        assert missing(event)[1] in ("bpf_task_from_pid", "bpf_task_release")
+        return
     else:
         assert missing(event) == ("kfunc", "bpf_task_from_pid")
-    if calls.loader == "aya" and not since(kernel, 6, 2):
-        return  # it resolves all functions of an object, or loads nothing of it
     assert on["all"].program("checked_kfunc", "kfuncs.bpf.o")["outcome"] == "passed"
     unchecked = on["all"].program("unchecked_kfunc")
     assert unchecked["outcome"] == "failed"
@@ -592,8 +601,8 @@ def test_a_helper_that_needs_gpl_is_in_the_log(on: dict[str, Called]) -> None:
 
 
 def test_names_beyond_ascii(calls: Calls, on: dict[str, Called]) -> None:
-    # No kernel so far takes such a name, neither in BTF nor of a program, and libbpf does not change
-    # it. What counts is that the name comes through.
+    # No kernel so far takes such a name, neither in BTF nor of a program, and libbpf does not
+    # change it. What counts is that the name comes through.
     for object in ("names.bpf.o", ODD_NAME):
         event = on["all"].program("grüße", object)
         assert event["failure"]["errno"] == "EINVAL"
@@ -751,6 +760,11 @@ def test_broken_files_are_named_and_others_load(calls: Calls, on: dict[str, Call
     # libbpf does without BTF where it can.
     if calls.loader == "libbpf":
         assert done.program("checked", "bad-btf.o")["note"]
+    elif calls.loader == "aya":
+        # It goes on without BTF, and then names types of it in the request for a map.
+        event = done.program("checked", "bad-btf.o")
+        assert (event["failure"]["step"], event["failure"]["errno"]) == ("map", "EINVAL")
+        assert "object BTF couldn't be loaded" in words_of(event)
     else:
         assert "BTF" in words_of(done.object("bad-btf.o"))
     assert done.object("no-such-file.o")["failure"]["errno"] == "ENOENT"
@@ -764,7 +778,9 @@ def test_an_object_of_a_hundred_megabytes_loads_or_needs_memory(calls: Calls) ->
     # The guest has 512 MB. It says that this is too little, or does load it.
     about = [e for e in done.events if e.get("object", "").endswith("large.o")]
     assert about[-1]["event"] in ("program", "object")
+    # aya copies the data several times, which leaves so little that it may take too long.
+    codes = ("no-memory", "timeout") if calls.loader == "aya" else ("no-memory",)
     assert about[-1].get("outcome") == "passed" or (
-        about[-1].get("code") == "no-memory" or about[-1]["failure"]["errno"] == "ENOMEM"
+        about[-1].get("code") in codes or about[-1]["failure"]["errno"] == "ENOMEM"
     )
     assert done.events[-1]["event"] == "end"

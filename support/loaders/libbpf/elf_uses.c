@@ -15,11 +15,17 @@ struct function {
 	bool global;
 };
 
-/* A function refers to an undefined symbol, or to another function. */
+/* A function refers to another function, or to another symbol. */
 struct reference {
 	size_t from;
 	const char *symbol; /* NULL: `to` says which function */
 	size_t to;
+};
+
+/* A map has a program as one of its values. */
+struct slot {
+	const char *map;
+	size_t function;
 };
 
 struct elf_uses {
@@ -35,6 +41,8 @@ struct elf_uses {
 	size_t function_count;
 	struct reference *references;
 	size_t reference_count, reference_room;
+	struct slot *slots;
+	size_t slot_count;
 	bool **relocated; /* per section: which of its instructions have a relocation */
 	size_t section_count;
 };
@@ -135,13 +143,42 @@ static bool is_call(const struct bpf_insn *instruction)
 	return instruction->code == (BPF_JMP | BPF_CALL);
 }
 
+static const char *section_name(const struct elf_uses *uses, size_t index)
+{
+	Elf_Scn *section = elf_getscn(uses->elf, index);
+	const char *name = NULL;
+	GElf_Shdr header;
+
+	if (section && gelf_getshdr(section, &header))
+		name = elf_strptr(uses->elf, uses->section_names, header.sh_name);
+	if (!name)
+		return "";
+	return name[0] == '?' ? name + 1 : name;
+}
+
+/* The name of the map at a place of the section of maps. */
+static const char *map_at(const struct elf_uses *uses, size_t section, __u64 offset)
+{
+	for (size_t i = 0; i < uses->symbol_count; i++) {
+		GElf_Sym symbol;
+
+		if (gelf_getsym(uses->symbols, i, &symbol) && symbol.st_shndx == section &&
+		    GELF_ST_TYPE(symbol.st_info) == STT_OBJECT && symbol.st_value <= offset &&
+		    offset - symbol.st_value < symbol.st_size)
+			return symbol_name(uses, &symbol);
+	}
+	return "";
+}
+
 static bool read_relocations(struct elf_uses *uses, Elf_Scn *section, const GElf_Shdr *header)
 {
 	Elf_Data *relocations = elf_getdata(section, NULL);
 	Elf_Scn *target = elf_getscn(uses->elf, header->sh_info);
 	Elf_Data *code = target ? elf_getdata(target, NULL) : NULL;
-	bool *relocated;
 	size_t count;
+
+	bool is_map_section = strcmp(section_name(uses, header->sh_info), ".maps") == 0;
+	bool *relocated;
 
 	if (!relocations || !header->sh_entsize || !code || header->sh_info >= uses->section_count)
 		return true;
@@ -151,6 +188,9 @@ static bool read_relocations(struct elf_uses *uses, Elf_Scn *section, const GElf
 	free(uses->relocated[header->sh_info]);
 	uses->relocated[header->sh_info] = relocated;
 	count = relocations->d_size / header->sh_entsize;
+	if (is_map_section && !uses->slots)
+		uses->slots = calloc(count + 1, sizeof(*uses->slots));
+	is_map_section = is_map_section && uses->slots && !uses->slot_count;
 	for (size_t i = 0; i < count; i++) {
 		struct bpf_insn instruction;
 		GElf_Rel relocation;
@@ -161,12 +201,16 @@ static bool read_relocations(struct elf_uses *uses, Elf_Scn *section, const GElf
 		if (!gelf_getrel(relocations, i, &relocation) ||
 		    !gelf_getsym(uses->symbols, GELF_R_SYM(relocation.r_info), &symbol))
 			return false;
+		to = function_at(uses, symbol.st_shndx, symbol.st_value);
+		if (is_map_section && to < uses->function_count)
+			uses->slots[uses->slot_count++] = (struct slot){
+				map_at(uses, header->sh_info, relocation.r_offset), to};
 		if (relocation.r_offset < code->d_size)
 			relocated[relocation.r_offset / sizeof(struct bpf_insn)] = true;
 		from = function_at(uses, header->sh_info, relocation.r_offset);
 		if (from == uses->function_count)
 			continue;
-		if (symbol.st_shndx == SHN_UNDEF) {
+		if (symbol.st_shndx == SHN_UNDEF || GELF_ST_TYPE(symbol.st_info) == STT_OBJECT) {
 			if (!add_reference(uses, from, symbol_name(uses, &symbol), 0))
 				return false;
 			continue;
@@ -261,20 +305,8 @@ void elf_uses_free(struct elf_uses *uses)
 	free(uses->relocated);
 	free(uses->functions);
 	free(uses->references);
+	free(uses->slots);
 	free(uses);
-}
-
-static const char *section_name(const struct elf_uses *uses, size_t index)
-{
-	Elf_Scn *section = elf_getscn(uses->elf, index);
-	const char *name = NULL;
-	GElf_Shdr header;
-
-	if (section && gelf_getshdr(section, &header))
-		name = elf_strptr(uses->elf, uses->section_names, header.sh_name);
-	if (!name)
-		return "";
-	return name[0] == '?' ? name + 1 : name;
 }
 
 static size_t program_function(const struct elf_uses *uses, const char *section,
@@ -340,6 +372,19 @@ bool elf_has_function(const struct elf_uses *uses, const char *section, const ch
 			strcmp(uses->functions[i].name, function) == 0;
 	free(reached);
 	return found;
+}
+
+bool elf_calls_tail(const struct elf_uses *uses, const char *section, const char *program,
+		    const char *tail_section, const char *tail)
+{
+	size_t function = program_function(uses, tail_section, tail);
+
+	for (size_t i = 0; i < uses->slot_count; i++) {
+		if (uses->slots[i].function == function &&
+		    elf_uses_symbol(uses, section, program, uses->slots[i].map))
+			return true;
+	}
+	return false;
 }
 
 bool elf_is_strong(const struct elf_uses *uses, const char *symbol)

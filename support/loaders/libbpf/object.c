@@ -222,6 +222,43 @@ static char *empty_config(const struct btf *btf)
 	return text;
 }
 
+/* A program whose section tells no type gets that of a program that calls it by a map. */
+static bool copy_type(struct session *session, struct bpf_object *obj, struct bpf_program *tail)
+{
+	struct elf_uses *uses = uses_of(session->file);
+	struct bpf_program *program;
+
+	bpf_object__for_each_program(program, obj)
+	{
+		if (!uses || bpf_program__type(program) == BPF_PROG_TYPE_UNSPEC ||
+		    !elf_calls_tail(uses, bpf_program__section_name(program),
+				    bpf_program__name(program), bpf_program__section_name(tail),
+				    bpf_program__name(tail)))
+			continue;
+		bpf_program__set_type(tail, bpf_program__type(program));
+		bpf_program__set_expected_attach_type(tail,
+						      bpf_program__expected_attach_type(program));
+		json_object_set_new(session->typed, bpf_program__name(tail), json_true());
+		return true;
+	}
+	return false;
+}
+
+static void give_types(struct session *session, struct bpf_object *obj)
+{
+	struct bpf_program *program;
+	bool changed;
+
+	do {
+		changed = false;
+		bpf_object__for_each_program(program, obj)
+		{
+			if (bpf_program__type(program) == BPF_PROG_TYPE_UNSPEC)
+				changed |= copy_type(session, obj, program);
+		}
+	} while (changed);
+}
+
 static struct bpf_object *open_bytes(struct session *session, const char *kconfig)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = object_name(session->file->path),
@@ -241,6 +278,7 @@ static struct bpf_object *open_bytes(struct session *session, const char *kconfi
 		return NULL;
 	}
 	free(weakened); // libbpf has copied what it needs
+	give_types(session, obj);
 	return obj;
 }
 
@@ -714,6 +752,7 @@ struct session *session_open(const char *path, json_t *set, json_t *map_sizes, j
 	session->set = json_incref(set);
 	session->map_sizes = json_incref(map_sizes);
 	session->missing = json_object();
+	session->typed = json_object();
 	session->maps_off = json_object();
 	session->prepared_for = ALL;
 	error = read_file(session->file);
@@ -738,6 +777,15 @@ struct session *session_open(const char *path, json_t *set, json_t *map_sizes, j
 	return NULL;
 }
 
+void session_learn(struct session *session, const struct session *other)
+{
+	if (strcmp(session->file->path, other->file->path) != 0)
+		return;
+	session->weak = other->weak;
+	session->config_unknown = other->config_unknown;
+	json_object_update(session->maps_off, other->maps_off);
+}
+
 void session_close(struct session *session)
 {
 	if (!session)
@@ -750,6 +798,7 @@ void session_close(struct session *session)
 	json_decref(session->set);
 	json_decref(session->map_sizes);
 	json_decref(session->missing);
+	json_decref(session->typed);
 	json_decref(session->maps_off);
 	json_decref(session->note);
 	json_decref(session->skipped);

@@ -46,6 +46,12 @@ struct Loader<W: Write> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     log::keep();
+    // SAFETY: no handler is installed, and this is the only thread. Rust's own handlers, which are
+    // for overflows of the stack, would let the process go on after a signal of another process.
+    unsafe {
+        libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+        libc::signal(libc::SIGBUS, libc::SIG_DFL);
+    }
     // SAFETY: nothing else in this process owns the descriptor that it was started with.
     let replies = unsafe { File::from_raw_fd(REPLIES) };
     let mut loader = Loader {

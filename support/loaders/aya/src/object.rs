@@ -62,10 +62,14 @@ impl Opened {
         map_sizes: &BTreeMap<String, u32>,
     ) -> Result<Self, Refusal> {
         let data = fs::read(path).map_err(|error| failure::from_error("open", &error))?;
+        // The library does not tell what its parser says of a file that is not ELF.
+        let file = object::File::parse(data.as_slice()).map_err(|error| Failure {
+            step: "open",
+            words: vec![error.to_string(), "error parsing ELF data".to_string()],
+            ..Failure::default()
+        })?;
         let parsed = Object::parse(&data)
             .map_err(|error| failure::from_error("open", &aya::EbpfError::from(error)))?;
-        let file = object::File::parse(data.as_slice())
-            .map_err(|error| failure::from_error("open", &error))?;
         check_kind(&parsed, &file)?;
         let btf = file.section_by_name(".BTF").and_then(|section| section.data().ok());
         let btf = Btf::parse(btf.unwrap_or_default());
@@ -153,7 +157,11 @@ impl Opened {
         let result = loader.load(&self.data);
         let maps = calls::take().maps;
         self.note = log::without_btf();
-        self.loaded = Some(result.map_err(|error| failure::from_object(&error, &maps, &self.btf)));
+        self.loaded = Some(result.map_err(|error| {
+            let mut failure = failure::from_object(&error, &maps, &self.btf);
+            failure.words.extend(self.note.clone());
+            failure
+        }));
         let Some(Ok(ebpf)) = &self.loaded else { return Vec::new() };
         let mut made: Vec<Map> = ebpf
             .maps()
