@@ -42,6 +42,16 @@ def ours(**result: Any) -> dict[str, Any]:
         ({"errno": 3}, {"errno": "ESRCH"}, Class.SAME_REASON),
         ({"errno": 3}, {"errno": "EINVAL"}, Class.OTHER_REASON),
         ({"errno": 524}, {"errno": "ENOTSUPP"}, Class.SAME_REASON),
+        (
+            {"errno": 9, "words": ["map 'm': failed to initialize slot [1] to prog 'q'"]},
+            {"outcome": "passed"},
+            Class.BOTH_LOAD,
+        ),
+        (
+            {"errno": 22, "words": ["prog 'p': attach program FD is not set"]},
+            {"errno": "ENOENT", "code": "attach-target-missing"},
+            Class.SAME_REASON,
+        ),
         ({"ended": "signal 14"}, {"outcome": "passed"}, Class.UNKNOWN),
         ({"loaded": True}, {"outcome": "timeout", "code": "timeout"}, Class.UNKNOWN),
     ],

@@ -12,6 +12,11 @@ _STATISTICS = re.compile(
     r"processed \d+ insns|verification time |stack depth |insns processed|\s*$|"
     r"Verification failed:"
 )
+# libbpf says this after the kernel took the program: it fills an array of programs with others of
+# the object, which are not loaded here.
+_FILLING = "failed to initialize slot ["
+# The project is to say which program one of freplace extends; `verify` looks for it.
+_NO_TARGET = "attach program FD is not set"
 # libbpf's own errors, from 4000 on (enum libbpf_errno of libbpf.h).
 _LIBBPF = (
     *("LIBELF", "FORMAT", "KVERSION", "ENDIAN", "INTERNAL", "RELOC", "LOAD", "VERIFY"),
@@ -60,7 +65,7 @@ class Compared:
 def compare(
     reference: Mapping[str, Sequence[Mapping[str, Any]]], verification: Mapping[str, Any]
 ) -> list[Compared]:
-    """Compare all programs that libbpf has found in objects.
+    """Compare all programs of objects.
 
     `reference` is what `sides.reference` gives, `verification` is the JSON of `invoke verify`.
     """
@@ -73,7 +78,7 @@ def compare(
     for object, answers in reference.items():
         for answer in answers:
             # An object that libbpf can't open has one answer, without a program.
-            names = [answer["program"]] if "program" in answer else of_object.get(object, [""])
+            names = [answer["program"]] if "program" in answer else of_object.get(object, [])
             for name in names:
                 ours = programs.get((object, name)) or refused.get(object)
                 found.append(_compared(object, name, answer, ours))
@@ -97,13 +102,14 @@ def _compared(
 def _kind(theirs: Mapping[str, Any], ours: Mapping[str, Any] | None) -> Class:
     if "ended" in theirs or ours is None:
         return Class.UNKNOWN
+    loaded = bool(theirs.get("loaded")) or _said(theirs, _FILLING)
     if ours.get("outcome") == "passed":
-        if theirs.get("loaded"):
+        if loaded:
             return Class.BOTH_LOAD
         return Class.ONLY_VERIFY_TOLD if ours["reason"] else Class.ONLY_VERIFY
     if ours.get("code") in ("timeout", "not-run", "kernel-died", "declared"):
         return Class.UNKNOWN
-    if theirs.get("loaded"):
+    if loaded:
         return Class.ONLY_LIBBPF
     return Class.SAME_REASON if _same_reason(theirs, ours) else Class.OTHER_REASON
 
@@ -119,8 +125,14 @@ def _same_reason(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     if said:
         known = (ours.get("log_end") or "", ours.get("verifier_tail") or "", ours["reason"])
         return any(said in text for text in known)
+    if _said(theirs, _NO_TARGET) and ours.get("code") == "attach-target-missing":
+        return True
     # Without a log there are the kernel's or libbpf's error, and what libbpf says about it.
     return _errno(theirs) == ours.get("errno")
+
+
+def _said(theirs: Mapping[str, Any], text: str) -> bool:
+    return any(text in line for line in theirs.get("words") or [])
 
 
 def _errno(theirs: Mapping[str, Any]) -> str:

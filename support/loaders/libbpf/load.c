@@ -321,6 +321,11 @@ static void add_note(struct session *session, int index, json_t *result)
 
 	if (session->note)
 		json_object_set(result, "note", session->note);
+	else if (program && bpf_program__type(program) == BPF_PROG_TYPE_EXT)
+		json_object_set_new(result, "note",
+				    json_string("loaded for the function that its section names: "
+						"with libbpf, the project says which program has "
+						"it"));
 	else if (program && json_object_get(session->typed, bpf_program__name(program)))
 		json_object_set_new(result, "note",
 				    json_string("loaded with the type of the program that calls "

@@ -649,31 +649,57 @@ struct bpf_object *session_prepare(struct session *session, int program, json_t 
 	return obj;
 }
 
+/* Whether libbpf looks for a symbol in the kernel's BTF, since the object tells its type. */
+static bool is_typed(const char *path, const char *name)
+{
+	struct btf *btf = btf__parse_elf(path, NULL); // that of the open object is rewritten
+	__s32 id = btf ? btf__find_by_name_kind(btf, name, BTF_KIND_VAR) : -1;
+	const struct btf_type *variable = id > 0 ? btf__type_by_id(btf, id) : NULL;
+	__s32 resolved = variable ? btf__resolve_type(btf, variable->type) : -1; // not of void
+
+	btf__free(btf);
+	return resolved > 0;
+}
+
+/* What libbpf says, and the error that it gives, if an extern is missing. */
+static json_t *failure_of_missing(struct session *session, const char *kind, const char *symbol)
+{
+	const char *format = "libbpf: extern '%s' (strong): not resolved";
+	int error = ESRCH;
+	json_t *failure;
+	char *line;
+
+	if (strcmp(kind, "kconfig-file") == 0) {
+		format = "libbpf: failed to open system Kconfig, which has %s";
+		error = EINVAL;
+	} else if (strcmp(kind, "kfunc") == 0) {
+		format = "libbpf: extern (func ksym) '%s': not found in kernel or module BTFs";
+		error = EINVAL;
+	} else if (strcmp(kind, "ksym") == 0 && is_typed(session->file->path, symbol)) {
+		format = "libbpf: extern (var ksym) '%s': not found in kernel BTF";
+		error = EINVAL;
+	}
+	failure = failure_json("relocate", error);
+	failure_missing(failure, kind, symbol);
+	if (asprintf(&line, format, symbol) > 0) {
+		json_object_set_new(failure, "words", json_pack("[o]", text_json(line)));
+		free(line);
+	}
+	return failure;
+}
+
 static json_t *refusal_by_externs(struct session *session, const char *section, const char *name)
 {
 	struct elf_uses *uses = json_object_size(session->missing) ? uses_of(session->file) : NULL;
 	const char *symbol;
-	json_t *kind, *failure;
-	char *line;
+	json_t *kind;
 
 	if (!uses)
 		return NULL;
 	json_object_foreach(session->missing, symbol, kind)
 	{
-		if (!elf_uses_symbol(uses, section, name, symbol))
-			continue;
-		failure = failure_json("relocate", ESRCH);
-		failure_missing(failure, json_string_value(kind), symbol);
-		if (asprintf(&line,
-			     session->config_unknown &&
-					     strncmp(symbol, "CONFIG_", strlen("CONFIG_")) == 0
-				     ? "libbpf: failed to open system Kconfig, which has %s"
-				     : "libbpf: extern '%s' (strong): not resolved",
-			     symbol) > 0) {
-			json_object_set_new(failure, "words", json_pack("[o]", text_json(line)));
-			free(line);
-		}
-		return failure;
+		if (elf_uses_symbol(uses, section, name, symbol))
+			return failure_of_missing(session, json_string_value(kind), symbol);
 	}
 	return NULL;
 }
