@@ -601,8 +601,8 @@ def test_a_helper_that_needs_gpl_is_in_the_log(on: dict[str, Called]) -> None:
 
 
 def test_names_beyond_ascii(calls: Calls, on: dict[str, Called]) -> None:
-    # No kernel so far takes such a name, neither in BTF nor of a program, and libbpf does not change
-    # it. What counts is that the name comes through.
+    # No kernel so far takes such a name, neither in BTF nor of a program, and libbpf does not
+    # change it. What counts is that the name comes through.
     for object in ("names.bpf.o", ODD_NAME):
         event = on["all"].program("grüße", object)
         assert event["failure"]["errno"] == "EINVAL"

@@ -250,6 +250,40 @@ def test_a_program_near_the_verifiers_limit_is_no_timeout_on_a_slow_host(
     assert (above.outcome, above.code) == (Outcome.FAILED, Code.TOO_COMPLEX)
 
 
+def test_an_object_is_loaded_with_each_loader_and_each_preset(project: ToolProject) -> None:
+    compiled(LOOP, project.root / "loop.o")
+    compiled(REJECTED, project.root / "rejected.o")
+    presets = {"short": {"set": {"rounds": 10}}, "long": {"set": {"rounds": 500}}}
+    declare(
+        project,
+        verify={
+            "loader": ["libbpf", "cilium-ebpf"],
+            "objects": [{"path": "loop.o", "presets": presets}, {"path": "rejected.o"}],
+        },
+        expect=[{"program": "unchecked", "loader": "libbpf", "reason": "known"}],
+    )
+    done = project.invoke("verify")
+    assert "2 eBPF objects, 3 programs, with libbpf, cilium-ebpf" in done.output
+    results = verification(project).programs
+    counts = {
+        (one.loader, one.preset): one.statistics.instructions_processed or 0
+        for one in results
+        if one.object == "loop.o"
+    }
+    for loader in ("libbpf", "cilium-ebpf"):
+        assert 0 < 10 * counts[loader, "short"] < counts[loader, "long"]
+    rejected = {one.loader: one for one in results if one.program == "unchecked"}
+    assert {one.code for one in rejected.values()} == {Code.VERIFIER_REJECTED}
+    assert len({one.log for one in rejected.values()}) == 2
+    assert (rejected["libbpf"].expected, rejected["cilium-ebpf"].expected) == ("known", "")
+    assert done.status == 1
+    # What was told on the command line comes first.
+    done = project.invoke("verify", "loop.o", "--loader", "libbpf", "--preset", "long")
+    assert done.status == 0
+    (only,) = verification(project).programs
+    assert (only.loader, only.preset) == ("libbpf", "long")
+
+
 def test_a_program_over_the_limit_of_instructions_is_too_close(project: ToolProject) -> None:
     compiled(LOOP, project.root / "loop.o")
     done = project.invoke("verify", "loop.o", "--max-insns", "1000")

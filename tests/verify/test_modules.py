@@ -49,6 +49,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> KernelImage:
     ("kind", "name", "module"),
     [
         ("symbol", "in_module", "my_module"),
+        ("function", "in_module", "my_module"),
+        ("function", "__tracepoint_made", ""),
         ("symbol", "__tracepoint_made", "my_module"),
         ("symbol", "in_mod", ""),
         ("symbol", "", ""),

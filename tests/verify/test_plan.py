@@ -147,3 +147,27 @@ def test_a_project_that_has_chosen_is_told_nothing(library_project: Project) -> 
     observer = Steps()
     remind_of_choice(Project(library_project.root, config, library_project.cache), observer)
     assert not observer.steps
+
+
+def test_the_object_with_the_function_that_another_one_replaces_is_named(
+    library_project: Project, rejected: Path, tmp_path: Path
+) -> None:
+    text = '#include "kernel_types.h"\nchar LICENSE[] SEC("license") = "GPL";\n'
+    target = compiled(
+        text + "__attribute__((noinline)) int decide(void *ctx) { return ctx != 0; }\n"
+        'SEC("tc") int filter(void *ctx) { return decide(ctx); }\n',
+        tmp_path / "target.o",
+    )
+    extension = compiled(
+        text + 'SEC("freplace/decide") int other(void *ctx) { return 1; }\n',
+        tmp_path / "extension.o",
+    )
+    # Another setting, so another call of the supervisor.
+    project = project_with(library_project, VerifyObjects(path=str(target), optional=["filter"]))
+    objects = find(project, [str(rejected), str(target), str(extension)])
+    plan = LoadPlan.make(project, objects, VerifyOptions())
+    words = {
+        group.places: command[command.index("--targets") + 1]
+        for group, command in plan.commands(SUPERVISOR, plan.by_place, 1, "kvm")
+    }
+    assert words == {("objects/1.o", "objects/3.o"): "objects/2.o", ("objects/2.o",): ""}

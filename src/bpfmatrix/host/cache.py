@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +48,16 @@ class Cache:
         return cls((xdg if xdg.is_absolute() else Path.home() / ".cache") / "bpfmatrix")
 
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold the lock of this name, against other processes too; a killed holder frees it."""
+    def lock(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the lock of this name, against other processes too; a killed holder frees it.
+
+        `waiting` is called if another process holds it.
+        """
         path = self.root / "locks" / name.replace("/", "_")
         with contextlib.ExitStack() as held:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locks.locked(path))
+                held.enter_context(locks.locked(path, waiting))
             except OSError as error:
                 raise BpfmatrixError(
                     f"the cache {self.root} can't be written ({error.strerror})",

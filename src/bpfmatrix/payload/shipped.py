@@ -143,7 +143,8 @@ def _obtain(project: Project, program: Program, arch: str, progress: Progress) -
         made.chmod(0o755)
         _remove_unused(programs)
 
-    derived.obtain(project.cache, target, f"{name} for {arch}", make, progress)
+    lock = f"making-{name}-{arch}"
+    derived.obtain(project.cache, target, f"{name} for {arch}", make, progress, lock=lock)
     touch(target.parent)  # see _remove_unused
     return target
 

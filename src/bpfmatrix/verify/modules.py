@@ -26,7 +26,10 @@ class UnloadedModules:
         self._answers: dict[tuple[str, str], str] = {}
 
     def having(self, kind: str, name: str) -> str:
-        """Return the name of a module with a `symbol`, or a `struct_ops`; empty if none has it."""
+        """Return the name of a module with a `function`, a `symbol` or a `struct_ops`.
+
+        It is empty if none has it.
+        """
         key = (kind, name)
         if key not in self._answers:
             self._answers[key] = self._search(kind, name)
@@ -43,7 +46,7 @@ class UnloadedModules:
             module = guest_modules.name_of(path)
             if module in loaded or not _contains(path, text):
                 continue
-            if kind == "struct_ops" or name in _defined(path):
+            if kind == "struct_ops" or name in _defined(path, only_functions=kind == "function"):
                 return module
         return ""
 
@@ -57,7 +60,7 @@ def _contains(path: Path, text: str) -> bool:
         return False
 
 
-def _defined(path: Path) -> set[str]:
+def _defined(path: Path, *, only_functions: bool) -> set[str]:
     """Return the symbols that a module defines; it may import others of the same table."""
     from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
@@ -67,7 +70,8 @@ def _defined(path: Path) -> set[str]:
         for section in elf.iter_sections("SHT_SYMTAB"):
             if isinstance(section, SymbolTableSection):
                 for symbol in section.iter_symbols():
-                    if symbol["st_shndx"] != _SHN_UNDEF:
+                    is_function = symbol["st_info"]["type"] == "STT_FUNC"
+                    if symbol["st_shndx"] != _SHN_UNDEF and (is_function or not only_functions):
                         yield symbol.name
 
     try:

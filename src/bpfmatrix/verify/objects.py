@@ -112,6 +112,10 @@ class ObjectContents:
     """The names of its variables and maps."""
     requires: str
     """The release that it declares to need, and why, such as `5.17 bpf_loop`; or `""`."""
+    functions: frozenset[str] = frozenset()
+    """The names of its functions, programs and subprograms alike."""
+    replaces: frozenset[str] = frozenset()
+    """The names of the functions that its `freplace` programs replace."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +296,13 @@ def inspect(path: Path, name: str) -> ObjectContents:
         reason = str(error) or type(error).__name__
         raise ObjectError(name, f"a damaged ELF file: {reason}", "Build it again.") from error
     variables = (each for each, kind, _ in symbols if each and kind in (_STT_NOTYPE, _STT_OBJECT))
-    return ObjectContents(programs, frozenset(variables), requires)
+    return ObjectContents(
+        programs,
+        frozenset(variables),
+        requires,
+        frozenset(each for each, kind, _ in symbols if kind == _STT_FUNC),
+        frozenset(_replaced(sections)),
+    )
 
 
 def _check_format(name: str, head: bytes) -> None:
@@ -377,6 +387,13 @@ def _programs(
     for name, kind, place in symbols:
         if kind == _STT_FUNC and place in code:
             yield name
+
+
+def _replaced(sections: Iterable["Section"]) -> Iterator[str]:
+    for section in sections:
+        kind, _, function = section.name.removeprefix("?").partition("/")
+        if kind.removesuffix(".s") == "freplace":
+            yield function
 
 
 def _requires(sections: Iterable["Section"]) -> str:

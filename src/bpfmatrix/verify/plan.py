@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpfmatrix.config.models import VerifyObjects
@@ -93,6 +93,9 @@ class LoadPlan:
     """What objects need, such as `5.17 bpf_loop`, by their places."""
     files: Mapping[str, Path]
     """The object files on the host, by their places."""
+    targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Where the functions are that `freplace` programs of an object replace, by its place: the
+    places of other objects for the same loader."""
     limit_seconds: float = 30.0
     """The limit for one program, on a machine with KVM."""
     is_exact: bool = False
@@ -141,6 +144,7 @@ class LoadPlan:
             ),
             requires,
             files,
+            _targets([one for one in planned if one.chosen]),
             options.limit_seconds or project.config.verify.limit,
             options.limit_seconds is not None,
             tuple(refused),
@@ -211,8 +215,11 @@ class LoadPlan:
             if chosen:
                 group = dataclasses.replace(group, places=chosen)  # noqa: PLW2901
                 loader = ("--loader", str(MOUNT_POINT / _program(group.loader)))
+                wanted_too = (there for place in chosen for there in self.targets.get(place, ()))
+                targets = ("--targets", ",".join(dict.fromkeys(wanted_too)))
                 program = str(MOUNT_POINT / supervisor.name)
-                found.append((group, (program, *loader, *group.words, *limit, *chosen)))
+                words = (*loader, *group.words, *limit, *targets, *chosen)
+                found.append((group, (program, *words)))
         return found
 
     def in_order(self, collectors: Iterable[Collector]) -> tuple[ProgramResult, ...]:
@@ -251,6 +258,21 @@ def _planned(
                     _PlannedObject(file, contents, place, loader, preset, chosen, ".".join(label))
                 )
     return found
+
+
+def _targets(planned: Sequence[_PlannedObject]) -> dict[str, tuple[str, ...]]:
+    """Return where the functions are that objects replace: see `LoadPlan.targets`."""
+    return {
+        one.place: tuple(
+            other.place
+            for other in planned
+            if other is not one
+            and other.loader == one.loader
+            and other.contents.functions & one.contents.replaces
+        )
+        for one in planned
+        if one.contents.replaces
+    }
 
 
 def loaders_of(

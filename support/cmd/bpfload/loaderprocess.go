@@ -66,7 +66,7 @@ func startLoader(s *settings) (*loaderProcess, *termination, error) {
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.command.Process.Pid), []byte("1000"), 0)
 	go p.readReplies(replies)
 	go func() { p.exited <- p.command.Wait() }()
-	start := protocol.Request{Request: protocol.Start, Objects: s.Objects}
+	start := protocol.Request{Request: protocol.Start, Objects: s.Targets}
 	died, err := p.call(start, s.openLimit(), func(r *reply) {
 		if r.Loader != "" {
 			p.name, p.version = r.Loader, r.Version

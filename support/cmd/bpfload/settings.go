@@ -33,12 +33,17 @@ type settings struct {
 	Optional []string     // programs that may fail
 	Only     []string     // programs; none means all
 	Objects  []string
+	// Where the functions are looked for that freplace programs replace.
+	Targets []string
 	// How long starting a loader, and opening one object, may take at least. This is not what the
 	// user limits, and takes long where the machine is emulated and busy.
 	MinOpenLimit time.Duration
 }
 
 const minOpenLimit = time.Minute
+
+// allObjects is the value of --targets if it is not given.
+const allObjects = "*"
 
 func (s *settings) openLimit() time.Duration { return max(s.Limit, s.MinOpenLimit) }
 
@@ -72,10 +77,15 @@ func parse(args []string) (*settings, error) {
 	})
 	flags.Func("optional", "a program that may fail", appendTo(&s.Optional))
 	flags.Func("only", "a program; others are not loaded", appendTo(&s.Only))
+	targets := flags.String("targets", allObjects,
+		"the objects, separated by commas, in which the targets of freplace programs are; by default all")
 	if err := flags.Parse(args); err != nil {
 		return nil, usageError(err.Error())
 	}
 	s.Objects = flags.Args()
+	if s.Targets = s.Objects; *targets != allObjects {
+		s.Targets = strings.FieldsFunc(*targets, func(r rune) bool { return r == ',' })
+	}
 	s.Limit = time.Duration(*limit * float64(time.Second))
 	switch {
 	case len(s.Objects) == 0:

@@ -4,6 +4,9 @@ package main
 
 import (
 	"errors"
+	"math"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,10 +25,37 @@ var logLevels = map[protocol.LogLevel]ebpf.LogLevel{
 	protocol.LogAll:   ebpf.LogLevelInstruction | ebpf.LogLevelStats,
 }
 
-// logBytes is large enough for the log of most programs: if the buffer is too small, the verifier
-// runs a second time. For statistics alone the library's smaller default serves, as clearing a
-// buffer takes time.
+// Bytes of a log for each instruction that the verifier processes, and a few more than observed with
+// 5.10 to 7.3: if the buffer is too small, the verifier runs a second time, which takes minutes for a
+// large program. What is not written to is not in memory.
+var bytesPerInstruction = map[protocol.LogLevel]uint64{protocol.LogPath: 100, protocol.LogAll: 600}
+
+// logBytes is large enough for the log of most programs. For statistics alone the library's smaller
+// default serves.
 const logBytes = 4 << 20
+
+// processed is in the last line of a log that has statistics.
+var processed = regexp.MustCompile(`^processed (\d+) insns`)
+
+// logSize returns how large the buffer for a log of this level is to be.
+func (o *object) logSize(program string, level protocol.LogLevel) uint32 {
+	perInstruction, large := bytesPerInstruction[level]
+	if !large {
+		return 0 // the library's default
+	}
+	return uint32(min(max(logBytes, o.processed[program]*perInstruction), math.MaxUint32>>2))
+}
+
+// noteProcessed keeps how many instructions the verifier processed of a program, according to the
+// statistics in its log.
+func (o *object) noteProcessed(program string, log []string) {
+	for _, part := range log[max(0, len(log)-1):] {
+		part = strings.TrimRight(part, "\n")
+		if match := processed.FindStringSubmatch(part[strings.LastIndexByte(part, '\n')+1:]); match != nil {
+			o.processed[program], _ = strconv.ParseUint(match[1], 10, 32)
+		}
+	}
+}
 
 // load loads a program, and attaches it if the request says so. Both are undone before it returns
 // the result and the lines of the verifier's log.
@@ -49,10 +79,12 @@ func (w *worker) load(r protocol.Request) (*protocol.Result, []string, error) {
 		result.LineInfo = lineInfos(spec)
 	}
 	if err != nil {
+		w.object.noteProcessed(spec.Name, logOf(err))
 		result.Failure = w.loadFailure(spec, err)
 		return result, logOf(err), nil
 	}
 	defer loaded.Close()
+	w.object.noteProcessed(spec.Name, []string{loaded.VerifierLog})
 	result.Loaded = true
 	addInfo(result, loaded)
 	if r.Request == protocol.Attach && !w.object.isTailCalled(r.Program) {
@@ -179,9 +211,8 @@ func (w *worker) loadTarget(
 
 // tryLoad loads a program once, with a log of a level. Without a level, the library chooses it.
 func (w *worker) tryLoad(spec *ebpf.ProgramSpec, level protocol.LogLevel) (*ebpf.Program, error) {
-	options := ebpf.ProgramOptions{LogLevel: logLevels[level]}
-	if level == protocol.LogPath || level == protocol.LogAll {
-		options.LogSizeStart = logBytes
+	options := ebpf.ProgramOptions{
+		LogLevel: logLevels[level], LogSizeStart: w.object.logSize(spec.Name, level),
 	}
 	collection, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{
 		Programs:  map[string]*ebpf.ProgramSpec{spec.Name: spec},

@@ -154,6 +154,30 @@ func TestWordsOfARejectionAreWithoutItsLog(t *testing.T) {
 	}
 }
 
+func TestTheSizeOfALogIsThatOfTheProgram(t *testing.T) {
+	o := &object{processed: map[string]uint64{}}
+	o.noteProcessed("loaded", []string{"stack depth 0\nprocessed 840003 insns (limit 1000000)\n"})
+	o.noteProcessed("rejected", []string{"R0 !read_ok", "processed 1000 insns (limit 1000000)"})
+	o.noteProcessed("huge", []string{"processed 4000000000 insns (limit 1000000)"})
+	o.noteProcessed("unknown", nil)
+	for _, test := range []struct {
+		program string
+		level   protocol.LogLevel
+		want    uint32
+	}{
+		{"loaded", protocol.LogStats, 0},
+		{"loaded", protocol.LogAll, 840003 * 600},
+		{"loaded", protocol.LogPath, 840003 * 100},
+		{"rejected", protocol.LogAll, logBytes},
+		{"huge", protocol.LogAll, 1<<30 - 1},
+		{"unknown", protocol.LogAll, logBytes},
+	} {
+		if got := o.logSize(test.program, test.level); got != test.want {
+			t.Errorf("%+v: got %d", test, got)
+		}
+	}
+}
+
 func TestErrnoName(t *testing.T) {
 	for want, err := range map[string]error{
 		"EINVAL":   fmt.Errorf("x: %w", unix.EINVAL),

@@ -25,6 +25,7 @@ type object struct {
 	maps      map[string]*ebpf.Map
 	mapErrors map[string]*protocol.Failure
 	targets   map[string]*ebpf.Program // loaded as targets of extension programs
+	processed map[string]uint64        // by the verifier, of each program that was loaded before
 }
 
 func openObject(path string) (*object, error) {
@@ -47,6 +48,7 @@ func openObject(path string) (*object, error) {
 		maps:      map[string]*ebpf.Map{},
 		mapErrors: map[string]*protocol.Failure{},
 		targets:   map[string]*ebpf.Program{},
+		processed: map[string]uint64{},
 	}, nil
 }
 

@@ -3,6 +3,7 @@
 // libbpf's own way tells more, the program is loaded once more in that way: alone.
 
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,10 +62,16 @@ static void add_missing_target(json_t *failure, const struct bpf_program *progra
 	free(path);
 }
 
+/* Whether the verifier did not say why: some kernels write statistics all the same. */
+static bool tells_nothing(const char *log)
+{
+	return !log[0] || strncmp(log, "verification time ", strlen("verification time ")) == 0;
+}
+
 /* Errors that a kernel may give for a program type that it does not have. */
 static bool may_mean_type(int error, const char *log)
 {
-	return !log[0] &&
+	return tells_nothing(log) &&
 	       (error == EINVAL || error == EOPNOTSUPP || error == 524 || error == E2BIG);
 }
 
@@ -90,11 +97,11 @@ static struct bpf_map *map_number(struct bpf_object *obj, int number)
 	return map;
 }
 
-/* Kernels before 5.13 do not know the address of a function, which helpers such as bpf_for_each_map
- * get, and complain of the number of functions before they look at the code. What they lack is the
- * helper, or a map that it works on: then, the result is why the map can't be made. */
+/* What a program lacks that the kernel refused before it looked at the code: a map, then the result
+ * is why it can't be made; or a helper. Kernels before 5.13 do not know the address of a function,
+ * which helpers such as bpf_for_each_map get, and complain of the number of functions. */
 static json_t *find_missing(struct session *session, json_t *failure, struct bpf_object *obj,
-			    struct bpf_program *program)
+			    struct bpf_program *program, bool maybe_helper)
 {
 	const struct bpf_insn *code = bpf_program__insns(program);
 	char number[16];
@@ -112,7 +119,7 @@ static json_t *find_missing(struct session *session, json_t *failure, struct bpf
 			json_decref(failure);
 			return json_incref(why);
 		}
-		if (code[i].imm >= MAX_HELPER ||
+		if (!maybe_helper || code[i].imm >= MAX_HELPER ||
 		    has_helper(bpf_program__type(program), code[i].imm))
 			continue;
 		snprintf(number, sizeof(number), "%d", code[i].imm);
@@ -122,10 +129,22 @@ static json_t *find_missing(struct session *session, json_t *failure, struct bpf
 	return failure;
 }
 
+/* Kernels take only these characters in the name of a program (kernel/bpf/syscall.c:
+ * bpf_obj_name_cpy). */
+static bool is_plain_name(const char *name)
+{
+	for (; *name; name++) {
+		if (!isascii(*name) || !(isalnum(*name) || *name == '_' || *name == '.'))
+			return false;
+	}
+	return true;
+}
+
 static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 			       struct bpf_program *program, int error, const char *log)
 {
 	struct load_call call = load_call_last();
+	bool supported = true;
 	json_t *failure;
 	char *name;
 
@@ -139,14 +158,19 @@ static json_t *failure_to_load(struct session *session, struct bpf_object *obj,
 		return failure;
 	}
 	failure = failure_json("load", call.error);
+	if (!is_plain_name(bpf_program__name(program)) && tells_nothing(log))
+		failure_say(failure, "the kernel takes only letters, digits, _ and . of ASCII in "
+				     "the name of a program");
 	failure_say(failure, "libbpf: prog '%s': BPF program load failed: -%s",
 		    bpf_program__name(program), error_name(call.error));
-	if (may_mean_type(call.error, log))
-		json_object_set_new(failure, "type_supported",
-				    json_boolean(is_supported(libbpf_probe_bpf_prog_type(
-					    bpf_program__type(program), NULL))));
-	if (strstr(log, "number of funcs in func_info doesn't match"))
-		return find_missing(session, failure, obj, program);
+	if (may_mean_type(call.error, log)) {
+		supported =
+			is_supported(libbpf_probe_bpf_prog_type(bpf_program__type(program), NULL));
+		json_object_set_new(failure, "type_supported", json_boolean(supported));
+	}
+	if ((supported && tells_nothing(log)) ||
+	    strstr(log, "number of funcs in func_info doesn't match"))
+		failure = find_missing(session, failure, obj, program, !tells_nothing(log));
 	name = between(log, "failed to resolve CO-RE relocation ", "\n");
 	if (name) {
 		// <byte_off> [12] struct task_struct.state (0:1 @ offset 8)
@@ -240,6 +264,14 @@ static bool is_poisoned(const char *log)
 	       strstr(log, MISSING_FUNCTION);
 }
 
+/* libbpf does not load such a program, and says why. The kernel knows no type for it: 524 is
+ * ENOTSUPP. */
+static bool is_unused_struct_ops(struct bpf_program *program, const char *log)
+{
+	return bpf_program__type(program) == BPF_PROG_TYPE_STRUCT_OPS && tells_nothing(log) &&
+	       load_call_last().error == 524;
+}
+
 static json_t *load_prepared(struct session *session, int index, const char *log)
 {
 	LIBBPF_OPTS(bpf_prog_load_opts, opts);
@@ -265,7 +297,7 @@ static json_t *load_prepared(struct session *session, int index, const char *log
 	words_clear();
 	load_call_clear();
 	fd = bpf_program__clone(program, &opts);
-	if (fd < 0 && is_poisoned(opts.log_buf))
+	if (fd < 0 && (is_poisoned(opts.log_buf) || is_unused_struct_ops(program, opts.log_buf)))
 		return load_alone(session, index, log);
 	result = json_pack("{s:b, s:f}", "loaded", fd >= 0, "seconds", load_call_last().seconds);
 	if (fd < 0) {
@@ -282,14 +314,31 @@ static json_t *load_prepared(struct session *session, int index, const char *log
 	return result;
 }
 
+static void add_note(struct session *session, int index, json_t *result)
+{
+	struct bpf_program *program =
+		session->prepared ? program_at(session->prepared, index) : NULL;
+
+	if (session->note)
+		json_object_set(result, "note", session->note);
+	else if (program && bpf_program__type(program) == BPF_PROG_TYPE_EXT)
+		json_object_set_new(result, "note",
+				    json_string("loaded for the function that its section names: "
+						"with libbpf, the project says which program has "
+						"it"));
+	else if (program && json_object_get(session->typed, bpf_program__name(program)))
+		json_object_set_new(result, "note",
+				    json_string("loaded with the type of the program that calls "
+						"it: its section has none"));
+}
+
 json_t *load_program(struct session *session, int program, const char *log)
 {
 	json_t *result;
 
 	words_clear();
 	result = load_prepared(session, program, log);
-	if (session->note)
-		json_object_set(result, "note", session->note);
+	add_note(session, program, result);
 	log_buffer_release();
 	return result;
 }

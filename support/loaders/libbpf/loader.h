@@ -112,6 +112,7 @@ struct session {
 	bool config_unknown; /* the kernel's configuration is unknown */
 	bool alone;	     /* the object can't be prepared as a whole */
 	json_t *missing;     /* names of externs that the kernel lacks: their kind */
+	json_t *typed;	     /* names of programs that got a type, which libbpf lacks */
 	json_t *maps_off;    /* names of maps that can't be made: why */
 	struct bpf_object *prepared;
 	int prepared_for;	  /* which program, or ALL */
@@ -126,6 +127,8 @@ struct session {
 void objects_note(json_t *paths);
 /* Open an object for requests; a NULL result has a failure. */
 struct session *session_open(const char *path, json_t *set, json_t *map_sizes, json_t **failure);
+/* Take over what another session has found out, if it has the same object. */
+void session_learn(struct session *session, const struct session *other);
 void session_close(struct session *session);
 /* The object as libbpf opens it, with all that the session has found out, only one of its programs
  * switched on (or ALL). The caller closes it. `failure` is set if there is none. */

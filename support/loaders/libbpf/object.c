@@ -15,6 +15,8 @@
 
 // More reasons to leave something out than any object has: a guard against a loop without an end.
 #define MAX_ATTEMPTS 300
+// Of what an object was prepared without, so many names are told.
+#define SHOWN_NAMES 3
 
 static char **paths;
 static size_t path_count;
@@ -236,6 +238,7 @@ static bool copy_type(struct session *session, struct bpf_object *obj, struct bp
 		bpf_program__set_type(tail, bpf_program__type(program));
 		bpf_program__set_expected_attach_type(tail,
 						      bpf_program__expected_attach_type(program));
+		json_object_set_new(session->typed, bpf_program__name(tail), json_true());
 		return true;
 	}
 	return false;
@@ -550,18 +553,54 @@ static struct bpf_object *try_to_prepare(struct session *session, int program, j
 	return NULL;
 }
 
+/* Add names to a list for people, of which a few are shown. */
+static void list(FILE *out, const char *kind, json_t *names, int *count)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(names, name, value)
+	{
+		(*count)++;
+		if (*count <= SHOWN_NAMES)
+			fprintf(out, "%s%s %s", *count > 1 ? ", " : "", kind, name);
+	}
+}
+
+/* What the object was prepared without, as a note of the results; NULL if nothing is missing. */
+static json_t *note_of(struct session *session)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	int count = 0;
+	json_t *note;
+
+	if (words_btf_left_out())
+		fprintf(out, "loaded without the object's BTF, which this kernel refuses");
+	if (json_object_size(session->maps_off) || json_object_size(session->missing)) {
+		fprintf(out, "%s", words_btf_left_out() ? "; without " : "loaded without ");
+		list(out, "map", session->maps_off, &count);
+		list(out, "symbol", session->missing, &count);
+		if (count > SHOWN_NAMES)
+			fprintf(out, " and %d more", count - SHOWN_NAMES);
+		fprintf(out, ", for which libbpf refuses the whole object here");
+	}
+	fclose(out);
+	note = text[0] ? text_json(text) : NULL;
+	free(text);
+	return note;
+}
+
 static void set_prepared(struct session *session, struct bpf_object *obj, int program)
 {
 	bpf_object__close(session->prepared);
 	session->prepared = obj;
 	session->prepared_for = program;
 	json_decref(session->note);
-	session->note = NULL;
+	session->note = obj ? note_of(session) : NULL;
 	json_decref(session->skipped);
 	session->skipped = words_skipped();
-	if (obj && words_btf_left_out())
-		session->note = json_string("loaded without the object's BTF, "
-					    "which this kernel refuses");
 	if (obj)
 		report_maps(session, obj);
 }
@@ -610,31 +649,57 @@ struct bpf_object *session_prepare(struct session *session, int program, json_t 
 	return obj;
 }
 
+/* Whether libbpf looks for a symbol in the kernel's BTF, since the object tells its type. */
+static bool is_typed(const char *path, const char *name)
+{
+	struct btf *btf = btf__parse_elf(path, NULL); // that of the open object is rewritten
+	__s32 id = btf ? btf__find_by_name_kind(btf, name, BTF_KIND_VAR) : -1;
+	const struct btf_type *variable = id > 0 ? btf__type_by_id(btf, id) : NULL;
+	__s32 resolved = variable ? btf__resolve_type(btf, variable->type) : -1; // not of void
+
+	btf__free(btf);
+	return resolved > 0;
+}
+
+/* What libbpf says, and the error that it gives, if an extern is missing. */
+static json_t *failure_of_missing(struct session *session, const char *kind, const char *symbol)
+{
+	const char *format = "libbpf: extern '%s' (strong): not resolved";
+	int error = ESRCH;
+	json_t *failure;
+	char *line;
+
+	if (strcmp(kind, "kconfig-file") == 0) {
+		format = "libbpf: failed to open system Kconfig, which has %s";
+		error = EINVAL;
+	} else if (strcmp(kind, "kfunc") == 0) {
+		format = "libbpf: extern (func ksym) '%s': not found in kernel or module BTFs";
+		error = EINVAL;
+	} else if (strcmp(kind, "ksym") == 0 && is_typed(session->file->path, symbol)) {
+		format = "libbpf: extern (var ksym) '%s': not found in kernel BTF";
+		error = EINVAL;
+	}
+	failure = failure_json("relocate", error);
+	failure_missing(failure, kind, symbol);
+	if (asprintf(&line, format, symbol) > 0) {
+		json_object_set_new(failure, "words", json_pack("[o]", text_json(line)));
+		free(line);
+	}
+	return failure;
+}
+
 static json_t *refusal_by_externs(struct session *session, const char *section, const char *name)
 {
 	struct elf_uses *uses = json_object_size(session->missing) ? uses_of(session->file) : NULL;
 	const char *symbol;
-	json_t *kind, *failure;
-	char *line;
+	json_t *kind;
 
 	if (!uses)
 		return NULL;
 	json_object_foreach(session->missing, symbol, kind)
 	{
-		if (!elf_uses_symbol(uses, section, name, symbol))
-			continue;
-		failure = failure_json("relocate", ESRCH);
-		failure_missing(failure, json_string_value(kind), symbol);
-		if (asprintf(&line,
-			     session->config_unknown &&
-					     strncmp(symbol, "CONFIG_", strlen("CONFIG_")) == 0
-				     ? "libbpf: failed to open system Kconfig, which has %s"
-				     : "libbpf: extern '%s' (strong): not resolved",
-			     symbol) > 0) {
-			json_object_set_new(failure, "words", json_pack("[o]", text_json(line)));
-			free(line);
-		}
-		return failure;
+		if (elf_uses_symbol(uses, section, name, symbol))
+			return failure_of_missing(session, json_string_value(kind), symbol);
 	}
 	return NULL;
 }
@@ -713,6 +778,7 @@ struct session *session_open(const char *path, json_t *set, json_t *map_sizes, j
 	session->set = json_incref(set);
 	session->map_sizes = json_incref(map_sizes);
 	session->missing = json_object();
+	session->typed = json_object();
 	session->maps_off = json_object();
 	session->prepared_for = ALL;
 	error = read_file(session->file);
@@ -728,10 +794,22 @@ struct session *session_open(const char *path, json_t *set, json_t *map_sizes, j
 		session->fresh = open_bytes(session, NULL);
 		if (session->fresh)
 			return session;
-		*failure = failure_json("open", errno);
+		error = errno;
+		*failure = failure_json("open", error);
+		failure_say(*failure, "the file can't be opened: %s",
+			    session->file->size ? error_name(error) : "it is empty");
 	}
 	session_close(session);
 	return NULL;
+}
+
+void session_learn(struct session *session, const struct session *other)
+{
+	if (strcmp(session->file->path, other->file->path) != 0)
+		return;
+	session->weak = other->weak;
+	session->config_unknown = other->config_unknown;
+	json_object_update(session->maps_off, other->maps_off);
 }
 
 void session_close(struct session *session)
@@ -746,6 +824,7 @@ void session_close(struct session *session)
 	json_decref(session->set);
 	json_decref(session->map_sizes);
 	json_decref(session->missing);
+	json_decref(session->typed);
 	json_decref(session->maps_off);
 	json_decref(session->note);
 	json_decref(session->skipped);

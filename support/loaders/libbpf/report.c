@@ -266,6 +266,7 @@ void report_lines(json_t *result, struct bpf_object *obj, struct bpf_program *pr
 		const char *file = btf__str_by_offset(btf, lines[i].file_name_off);
 		const char *text = btf__str_by_offset(btf, lines[i].line_off);
 
+		text = text ? text + strspn(text, " \t") : NULL;
 		json_array_append_new(
 			array,
 			json_pack("{s:I, s:o, s:I, s:o}", "insn", (json_int_t)lines[i].insn_off,

@@ -54,6 +54,8 @@ static int search_object(const char *path, struct session *like, const char *fun
 
 	json_decref(failure);
 	failure = NULL;
+	if (session)
+		session_learn(session, like);
 	obj = uses ? session_object(session, ALL, &failure) : NULL;
 	for (; obj && fd < 0; index++) {
 		struct bpf_program *program = program_at(obj, index);

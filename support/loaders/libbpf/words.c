@@ -56,6 +56,7 @@ static void keep_lines(const char *text)
 
 	keep_line(text, log ? (size_t)(log - text) : strlen(text));
 	for (line = log ? last_lines(log + 1) : ""; *line; line = *end ? end + 1 : end) {
+		line += strspn(line, " \t");
 		end = line + strcspn(line, "\n");
 		keep_line(line, end - line);
 	}

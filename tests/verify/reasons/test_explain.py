@@ -59,7 +59,7 @@ def test_an_unknown_kind_of_what_is_missing_leaves_the_words() -> None:
         ({"errno": "ENOMEM"}, Code.NO_MEMORY, "no memory for map m (arena, 1,024 entries)"),
         ({"errno": "E2BIG"}, Code.NO_MEMORY, "no memory for map m"),
         ({"errno": "EINVAL", "words": ["map 'm': failed to create: -EINVAL"]}, None, "-EINVAL"),
-        ({"errno": "EPERM"}, None, "EPERM (map m)"),
+        ({"errno": "EPERM"}, None, "map m (arena) could not be made: EPERM"),
     ],
 )
 def test_a_map_that_can_not_be_made(keys: dict[str, Any], code: Code | None, part: str) -> None:

@@ -114,6 +114,7 @@ def test_words_of_cilium_ebpf(step: str, words: str, code: Code, part: str) -> N
             Code.UNSUPPORTED_BY_LOADER,
             "0x40",
         ),
+        ("relocate", "extern `scale` not found", Code.BAD_OBJECT, "link the objects first"),
         ("open", "invalid program section `nonsense`", Code.UNKNOWN_SECTION, "nonsense"),
         (
             "btf",

@@ -80,6 +80,11 @@ def told(*words: str, program: ProgramFacts = FENTRY, **keys: Any) -> tuple[Code
             "no struct_ops sched_ext_ops",
         ),
         (
+            "struct_ops init_kern: struct dummy_ops.none is not found in kernel BTF",
+            Code.ATTACH_TARGET_MISSING,
+            "no member none, which dummy_ops sets",
+        ),
+        (
             "struct_ops init_kern tcp: Cannot find member new_member in kernel BTF",
             Code.ATTACH_TARGET_MISSING,
             "no member new_member",
@@ -146,7 +151,7 @@ def test_a_target_in_a_module_that_is_not_loaded_names_it() -> None:
     found = reason_of(failure, program, KernelFacts(module_of=module_of))
     assert found.code is Code.MISSING_MODULE
     assert "`modules: [nf_tables]`" in found.text
-    assert asked == [("symbol", "nft_do_chain")]
+    assert asked == [("function", "nft_do_chain")]
 
 
 def test_without_btf_of_the_kernel_no_target_is_missing() -> None:

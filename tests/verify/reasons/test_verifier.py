@@ -101,6 +101,11 @@ STATISTICS = "processed 0 insns (limit 1000000) max_states_per_insn 0 total_stat
             Code.ATTACH_TARGET_MISSING,
             "attach_btf_id 4 is not a function",
         ),
+        (
+            "attach_btf_id 0 is not a supported struct",
+            Code.ATTACH_TARGET_MISSING,
+            "no struct_ops map of its object uses it",
+        ),
         ("The address of function x cannot be found", Code.ATTACH_TARGET_MISSING, None),
         ("do_exit() is not modifiable", Code.ATTACH_TARGET_MISSING, None),
         ("attach_btf_id 12 points to disabled hook x", Code.ATTACH_TARGET_MISSING, None),

@@ -20,7 +20,7 @@ from bpfmatrix.host.process import reason_of_end, run_merged
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload.loaders import libbpf_source, sysroot
 
-__all__ = ["SOURCES", "build", "key"]
+__all__ = ["SOURCES", "build", "build_program", "key"]
 
 SOURCES = CHECKOUT / "support/loaders/libbpf"
 """The folder of our own sources, which a wheel does not have."""
@@ -46,11 +46,24 @@ def key(arch: str) -> str:
 
 
 def build(arch: str, cache: Cache, made: Path, progress: Progress = silent) -> None:
-    """Build the loader for an architecture as the file `made`.
+    """Build the loader for an architecture as the file `made`; see `build_program` for errors."""
+    build_program("loader-libbpf", SOURCES, _own_options(), arch, cache, made, progress)
 
-    ToolMissingError if clang is missing, or lld for an architecture that is not the host's;
-    BuildError with what clang said; the errors of `libbpf_source.obtain` and `sysroot.obtain` where
-    these are not in the cache.
+
+def build_program(
+    name: str,
+    folder: Path,
+    options: Sequence[str],
+    arch: str,
+    cache: Cache,
+    made: Path,
+    progress: Progress = silent,
+) -> None:
+    """Build a static program with the pinned libbpf from the *.c of a folder, as the file `made`.
+
+    `options` are for the linker. ToolMissingError if clang is missing, or lld for an architecture
+    that is not the host's; BuildError with what clang said; the errors of `libbpf_source.obtain`
+    and `sysroot.obtain` where these are not in the cache.
     """
     compiler = clang.compiler()
     linker = clang.linker_options(compiler, arch)
@@ -73,18 +86,19 @@ def build(arch: str, cache: Cache, made: Path, progress: Progress = silent) -> N
             progress,
         )
         _unpack(objects, libbpf)
-        progress(f"loader-libbpf for {arch}: compiling and linking")
-        (staging / "sources").symlink_to(SOURCES)
+        progress(f"{name} for {arch}: compiling and linking")
+        (staging / "sources").symlink_to(folder)
         includes = ("-isystem", "pinned/tools/include/uapi", "-isystem", "pinned/tools/lib")
-        names = [Path("sources", path.name) for path in sorted(SOURCES.glob("*.c"))]
-        _compile([*command, *_OUR_FLAGS, *includes], names, ours)
-        parts = [str(path) for folder in (ours, libbpf) for path in sorted(folder.glob("*.o"))]
+        sources = [Path("sources", path.name) for path in sorted(folder.glob("*.c"))]
+        _compile([*command, *_OUR_FLAGS, *includes], sources, ours, name)
+        parts = [str(path) for part in (ours, libbpf) for path in sorted(part.glob("*.o"))]
         _run(
             [
-                *(*command, *linker, *_LINK_FLAGS, *_own_options()),
+                *(*command, *linker, *_LINK_FLAGS, *options),
                 *("-o", str(made), *parts, *_LIBRARIES),
             ],
             staging,
+            name,
         )
 
 
@@ -117,19 +131,20 @@ def _libbpf(
         [*command, *_LIBBPF_FLAGS, *includes],
         [path.relative_to(staging) for path in sources],
         folder,
+        "libbpf",
     )
     with tarfile.open(made, "w") as tar:
         for path in sorted(folder.iterdir()):
             tar.add(path, path.name)
 
 
-def _compile(command: Sequence[str], sources: Sequence[Path], folder: Path) -> None:
+def _compile(command: Sequence[str], sources: Sequence[Path], folder: Path, name: str) -> None:
     """Compile sources, which are relative to the parent of `folder`, to objects in `folder`."""
     folder.mkdir()
 
     def one(source: Path) -> None:
         target = f"{folder.name}/{source.stem}.o"
-        _run([*command, "-c", "-o", target, str(source)], folder.parent)
+        _run([*command, "-c", "-o", target, str(source)], folder.parent, name)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # The first error ends the wait; those files that no compiler reads yet are left out.
@@ -140,13 +155,11 @@ def _compile(command: Sequence[str], sources: Sequence[Path], folder: Path) -> N
             raise
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def _run(command: Sequence[str], folder: Path, name: str) -> None:
     done = run_merged(command, folder)
     if done.returncode != 0:
         lines = done.stdout.strip().splitlines()[:_SHOWN_LINES]
-        raise BuildError(
-            "\n  ".join((f"{Path(command[0]).name} could not build loader-libbpf:", *lines))
-        )
+        raise BuildError("\n  ".join((f"{Path(command[0]).name} could not build {name}:", *lines)))
 
 
 def _unpack(tar: Path, folder: Path) -> None:

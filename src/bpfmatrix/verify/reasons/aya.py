@@ -26,6 +26,7 @@ RULES: tuple[Rule, ...] = rules(
         r"strong extern `([^`]+)` not resolvable",
         lambda match, context: missing.ksym(match[1], context.kernel),
     ),
+    (r"^extern `([^`]+)` not found", lambda match, context: missing.other_object(match[1])),
     (
         r"resolution is ambiguous|failed to (?:access|parse) /?(?:proc/)?kallsyms",
         says(Code.MISSING_KSYM),

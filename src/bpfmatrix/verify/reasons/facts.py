@@ -135,4 +135,4 @@ class KernelFacts:
     """None if it is not known."""
     module_of: Callable[[str, str], str] = field(default=_unknown_module)
     """Returns the name of a module that the kernel has, but that is not loaded, and that contains
-    something: a `symbol` or a `struct_ops` of this name; empty if there is none."""
+    something: a `function`, another `symbol` or a `struct_ops` of this name; empty if none does."""

@@ -46,5 +46,5 @@ def of_map(failure: Failure) -> Reason:
     # libbpf tries once more without BTF, and says so before.
     words = [line for line in failure.words if "Retrying without BTF" not in line]
     said = words[0] if words else failure.errno
-    named = "" if map.name in said else f" (map {map.name})"
-    return Reason(Code.MAP_CREATE_FAILED, f"{said}{named}")
+    text = said if map.name in said else f"map {map.name}{kind} could not be made: {said}"
+    return Reason(Code.MAP_CREATE_FAILED, text)

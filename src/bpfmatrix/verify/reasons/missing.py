@@ -58,7 +58,7 @@ def kfunc(name: str, kernel: KernelFacts) -> Reason:
     """Return the reason of a program that needs a kfunc which the kernel does not have."""
     if kernel.has_btf is False:
         return kernel_btf()
-    return _in_module(f"kfunc {name}", "symbol", name, kernel) or Reason(
+    return _in_module(f"kfunc {name}", "function", name, kernel) or Reason(
         Code.UNSUPPORTED_KFUNC, f"this kernel has no kfunc {name}"
     )
 
@@ -115,7 +115,16 @@ def section(program: ProgramFacts, name: str = "") -> Reason:
 
 
 def struct_ops(name: str, kernel: KernelFacts) -> Reason:
-    """Return the reason of a program for a struct_ops type which the kernel does not have."""
+    """Return the reason of a program for a struct_ops type which the kernel does not have.
+
+    A name such as `dummy_1.test` is a member that the map sets, and that the kernel's type lacks.
+    """
+    map, dot, member = name.partition(".")
+    if dot:
+        return Reason(
+            Code.ATTACH_TARGET_MISSING,
+            f"this kernel's struct_ops has no member {member}, which {map} sets",
+        )
     return _in_module(f"struct_ops {name}", "struct_ops", name, kernel) or Reason(
         Code.ATTACH_TARGET_MISSING, f"this kernel has no struct_ops {name}, or its BTF lacks it"
     )
@@ -143,7 +152,8 @@ def target(program: ProgramFacts, kernel: KernelFacts, name: str = "") -> Reason
         return struct_ops(name, kernel)
     kind = _kind(program)
     # Tracepoints, iterators and hooks are found in BTF by a function of a longer name.
-    found = _in_module(f"{kind} {name}", "symbol", _symbol(kind, name), kernel)
+    symbol = "symbol" if kind == "tracepoint" else "function"
+    found = _in_module(f"{kind} {name}", symbol, _symbol(kind, name), kernel)
     return found or Reason(
         Code.ATTACH_TARGET_MISSING, f"this kernel has no {kind} {name}, or its BTF lacks it"
     )

@@ -114,6 +114,13 @@ _RULES: tuple[tuple[re.Pattern[str], _Rule], ...] = tuple(
             r"(?i)missing btf|program BTF|has no btf|in-kernel BTF is malformed",
             _says(Code.MISSING_BTF),
         ),
+        # check_struct_ops_btf_id, for a program that its loader found no struct_ops type for.
+        (
+            r"attach_btf_id 0 is not a supported struct",
+            lambda match, program, line: Reason(
+                Code.ATTACH_TARGET_MISSING, "no struct_ops map of its object uses it"
+            ),
+        ),
         # bpf_check_attach_target, check_attach_btf_id, check_struct_ops_btf_id.
         (
             r"attach_btf_id \d+ is (?:not a|invalid)|[Cc]annot find address for kernel function|"
