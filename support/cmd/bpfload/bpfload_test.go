@@ -17,13 +17,13 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	got, err := parse(strings.Fields(`--loader l --attach --log-level full --limit 1.5 --jobs 3 --set a=1 --set b=x=y
+	got, err := parse(strings.Fields(`--loader l --attach --log-level full --limit 1.5 --jobs 3 --targets x.o,y.o --set a=1 --set b=x=y
 		--map-size m=0x10 --variants p,q --optional r --only s --only t one.o two.o`))
 	want := &settings{
 		Loader: "l", Attach: true, FullLog: true, Limit: 1500 * time.Millisecond, Jobs: 3,
 		Set: []assignment{{"a", "1"}, {"b", "x=y"}}, MapSize: []assignment{{"m", "0x10"}},
 		Variants: [][]string{{"p", "q"}}, Optional: []string{"r"}, Only: []string{"s", "t"},
-		Objects: []string{"one.o", "two.o"}, MinOpenLimit: time.Minute,
+		Objects: []string{"one.o", "two.o"}, Targets: []string{"x.o", "y.o"}, MinOpenLimit: time.Minute,
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
@@ -35,6 +35,15 @@ func TestParse(t *testing.T) {
 		var usage usageError
 		if got, err := parse(strings.Fields(words)); !errors.As(err, &usage) {
 			t.Errorf("parse(%q) = %+v, %v, want a usage error", words, got, err)
+		}
+	}
+}
+
+func TestTargetsAreAllObjectsUnlessSomeAreNamed(t *testing.T) {
+	for words, want := range map[string]int{"a.o b.o": 2, "--targets= a.o b.o": 0, "--targets b.o a.o b.o": 1} {
+		got, err := parse(append([]string{"--loader", "l"}, strings.Fields(words)...))
+		if err != nil || len(got.Targets) != want {
+			t.Errorf("%s: got %+v, %v, want %d targets", words, got, err, want)
 		}
 	}
 }
