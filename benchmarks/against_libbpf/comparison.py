@@ -12,6 +12,10 @@ _STATISTICS = re.compile(
     r"processed \d+ insns|verification time |stack depth |insns processed|\s*$|"
     r"Verification failed:"
 )
+# Some messages have no end of line; maps of global data are named after the object's file, which
+# has another name in each guest.
+_GLUED = re.compile(r"(?<=\S)(?:verification time \d+ usec|processed \d+ insns \(limit ).*")
+_OBJECT_NAME = re.compile(r"\bmap=\w+\.(?=bss|data|rodata)")
 # libbpf says this after the kernel took the program: it fills an array of programs with others of
 # the object, which are not loaded here.
 _FILLING = "failed to initialize slot ["
@@ -117,14 +121,18 @@ def _kind(theirs: Mapping[str, Any], ours: Mapping[str, Any] | None) -> Class:
 def message(log: str) -> str:
     """Return the last line of a verifier's log that is no statistics; empty if there is none."""
     lines = [line.strip() for line in log.splitlines() if not _STATISTICS.match(line)]
-    return lines[-1] if lines else ""
+    return _GLUED.sub("", lines[-1]) if lines else ""
+
+
+def _without_name(text: str) -> str:
+    return _OBJECT_NAME.sub("map=", text)
 
 
 def _same_reason(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     said = message(theirs.get("log") or "")
     if said:
         known = (ours.get("log_end") or "", ours.get("verifier_tail") or "", ours["reason"])
-        return any(said in text for text in known)
+        return any(_without_name(said) in _without_name(text) for text in known)
     if _said(theirs, _NO_TARGET) and ours.get("code") == "attach-target-missing":
         return True
     # Without a log there are the kernel's or libbpf's error, and what libbpf says about it.
