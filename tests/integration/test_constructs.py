@@ -25,11 +25,18 @@ REFUSED: dict[tuple[str, str], dict[str, Code]] = {
     ("impossible_maps", "looks_up"): dict.fromkeys(KERNELS, Code.NO_MEMORY),
     ("impossible_maps", "odd"): dict.fromkeys(KERNELS, Code.MAP_CREATE_FAILED),
     ("iterators", "of_memory"): {"5.10": Code.ATTACH_TARGET_MISSING},
+    ("kernel_type_kptr", "keeps"): {
+        **dict.fromkeys(("5.10", "6.1"), Code.UNSUPPORTED_KFUNC),
+        **dict.fromkeys(("6.12", "7.3"), Code.BAD_BTF),
+    },
     ("local_kptr", "keeps"): dict.fromkeys(("5.10", "6.1"), Code.UNSUPPORTED_KFUNC),
     ("lock_without_btf", "locks"): dict.fromkeys(KERNELS, Code.MISSING_BTF),
     ("lsm_cgroup", "bind"): {"5.10": Code.UNSUPPORTED_ATTACH_TYPE},
     # Before 6.2, a lock in a global variable can't be told from another one.
     ("named_data", "locks"): dict.fromkeys(("5.10", "6.1"), Code.VERIFIER_REJECTED),
+    ("sched_ext", "scheduler_exit"): dict.fromkeys(
+        ("5.10", "6.1", "6.12"), Code.ATTACH_TARGET_MISSING
+    ),
     ("strong_option", "reads"): dict.fromkeys(KERNELS, Code.MISSING_KCONFIG),
     ("strong_symbol", "uses"): dict.fromkeys(KERNELS, Code.MISSING_KSYM),
     ("strong_symbol", "calls"): dict.fromkeys(KERNELS, Code.MISSING_KSYM),
@@ -52,7 +59,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[Verification]:
     for part in linked:
         compile_object(FOLDER / f"{part.stem}.c", part)
     subprocess.run(["bpftool", "gen", "object", objects / "linked.o", *linked], check=True)
-    done = project.invoke("verify", "objects", "--save", "found.json")
+    done = project.invoke("verify", "objects", "--attach", "--save", "found.json")
     assert done.status == 1, done.output
     return files.read_saved(project.root / "found.json")
 
@@ -63,7 +70,7 @@ def test_each_program_has_the_verdict_of_libbpf(found: list[Verification]) -> No
             key = (Path(result.object).stem, result.program)
             expected = REFUSED.get(key, {}).get(one.kernel)
             assert result.code == expected, (one.kernel, key, result.code, result.reason)
-        assert len(one.programs) == 39
+        assert len(one.programs) == 41
 
 
 def test_a_map_that_can_not_be_made_is_named_with_the_kernels_answer(

@@ -351,6 +351,22 @@ def test_what_was_left_out_of_a_program_that_loads_is_its_reason() -> None:
     assert found.programs[0].code is None
 
 
+def test_a_program_that_needs_the_btf_that_its_kernel_refused_has_bad_btf() -> None:
+    keys = {
+        "object": "objects/1.o",
+        "program": "one",
+        "outcome": "failed",
+        "failure": {"step": "load", "errno": "EINVAL"},
+        "statistics_log": "bpf_obj_new/bpf_percpu_obj_new requires prog BTF",
+    }
+    found = collector()
+    found.feed(event("program", note="loaded without the object's BTF, which ...", **keys))
+    assert found.programs[0].code is Code.BAD_BTF
+    found = collector()
+    found.feed(event("program", **keys))
+    assert found.programs[0].code is Code.MISSING_BTF
+
+
 def test_an_object_that_is_loaded_twice_has_results_and_logs_of_its_own(tmp_path: Path) -> None:
     objects = {
         "objects/1.o": LoadedObject("a.o", ("one",), loader="libbpf", label="libbpf"),

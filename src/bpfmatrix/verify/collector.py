@@ -37,6 +37,8 @@ __all__ = ["Collector"]
 _EXPLAINED_BYTES = 2 << 20
 _UNSAFE = re.compile(r"[/\0]|^\.+$")
 _MESSAGE_CHARACTERS = 4 << 10
+# In the note of a loader on a program that it loaded without its object's BTF (docs/loaders.md).
+_WITHOUT_BTF = "without the object's BTF"
 
 _Key = tuple[str, str]
 """The place of an object and the name of a program of it."""
@@ -226,6 +228,9 @@ class Collector:
             errno = failure.errno
         elif "code" in event:
             reason = Reason(Code(event["code"]), _text(event.get("reason")))
+        note = _text(event.get("note"))
+        if reason and reason.code is Code.MISSING_BTF and _WITHOUT_BTF in note:
+            reason = Reason(Code.BAD_BTF, f"{reason.text} ({note})")
         if excused:
             why = f"; {reason.code}: {reason.text}" if reason else ""
             reason = Reason(Code.OPTIONAL, f"{excused}{why}")

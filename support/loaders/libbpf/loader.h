@@ -32,8 +32,9 @@ const char *words_last(const char *beginning);
 bool words_contain(const char *text);
 /* The externs that libbpf did not find and left at zero, because they are weak. */
 json_t *words_unresolved(void);
-/* Whether libbpf left out the object's BTF, because the kernel refused it. */
-bool words_btf_left_out(void);
+/* What the kernel said of the object's BTF, if it refused that and libbpf left it out; empty if the
+ * kernel said nothing, NULL if it took the BTF. */
+const char *words_btf_left_out(void);
 /* What libbpf said about functions of struct_ops that the kernel lacks, and it left out. */
 json_t *words_skipped(void);
 /* A string of JSON; bytes that are not UTF-8 become question marks. */

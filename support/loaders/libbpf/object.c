@@ -573,13 +573,15 @@ static json_t *note_of(struct session *session)
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
+	const char *refusal = words_btf_left_out();
 	int count = 0;
 	json_t *note;
 
-	if (words_btf_left_out())
-		fprintf(out, "loaded without the object's BTF, which this kernel refuses");
+	if (refusal)
+		fprintf(out, "loaded without the object's BTF, which this kernel refuses%s%s",
+			refusal[0] ? ": " : "", refusal);
 	if (json_object_size(session->maps_off) || json_object_size(session->missing)) {
-		fprintf(out, "%s", words_btf_left_out() ? "; without " : "loaded without ");
+		fprintf(out, "%s", refusal ? "; without " : "loaded without ");
 		list(out, "map", session->maps_off, &count);
 		list(out, "symbol", session->missing, &count);
 		if (count > SHOWN_NAMES)

@@ -23,7 +23,8 @@ static char *lines[MAX_LINES];
 static size_t line_count;
 static json_t *unresolved;
 static json_t *skipped;
-static bool btf_left_out;
+// What the kernel said of the object's BTF, which libbpf went on without; empty if it said nothing.
+static char *btf_left_out;
 
 static bool starts_with(const char *text, const char *beginning)
 {
@@ -62,6 +63,23 @@ static void keep_lines(const char *text)
 	}
 }
 
+// The last line of the kernel's log of BTF, which libbpf has printed between two lines of its own,
+// if it is a complaint: for some refusals, the log is only a list of all types.
+static const char *complaint_of_btf_log(void)
+{
+	static const char *const complaints[] = {"nvalid", "xceed", "nsupported", " not ",
+						 "ismatch"};
+	const char *line = line_count > 1 ? lines[line_count - 2] : "";
+
+	if (!line_count || strcmp(lines[line_count - 1], "-- END BTF LOAD LOG --") != 0)
+		return "";
+	for (size_t i = 0; i < sizeof(complaints) / sizeof(*complaints); i++) {
+		if (strstr(line, complaints[i]))
+			return line;
+	}
+	return "";
+}
+
 // Of libbpf's messages below warnings, those that tell what it left out are known by their format.
 static int listen(enum libbpf_print_level level, const char *format, va_list args)
 {
@@ -76,8 +94,10 @@ static int listen(enum libbpf_print_level level, const char *format, va_list arg
 		text[strcspn(text, "\n")] = '\0';
 		json_array_append_new(skipped, text_json(text));
 	}
-	if (level == LIBBPF_INFO && strstr(format, "BTF is optional, ignoring"))
-		btf_left_out = true;
+	if (level == LIBBPF_INFO && strstr(format, "BTF is optional, ignoring")) {
+		free(btf_left_out);
+		btf_left_out = strdup(complaint_of_btf_log());
+	}
 	if (level != LIBBPF_WARN)
 		return 0;
 	size = vasprintf(&message, format, args);
@@ -102,7 +122,8 @@ void words_clear(void)
 	unresolved = json_array();
 	json_decref(skipped);
 	skipped = json_array();
-	btf_left_out = false;
+	free(btf_left_out);
+	btf_left_out = NULL;
 }
 
 json_t *words_about(const char *name)
@@ -154,7 +175,7 @@ json_t *words_unresolved(void)
 	return json_incref(unresolved);
 }
 
-bool words_btf_left_out(void)
+const char *words_btf_left_out(void)
 {
 	return btf_left_out;
 }

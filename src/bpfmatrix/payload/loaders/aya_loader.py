@@ -64,6 +64,7 @@ def build(arch: str, cache: Cache, made: Path, progress: Progress = silent) -> N
         options = (f"--target={arch}-linux-gnu", f"--sysroot={root}", *linker)
         home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
         flags = [
+            "-Ctarget-feature=+crt-static",
             *(f"-Clink-arg={option}" for option in options),
             # No path of this machine gets into the executable.
             *(f"--remap-path-prefix={path}=" for path in (f"{home}/", f"{SOURCES}/")),

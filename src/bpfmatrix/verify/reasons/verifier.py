@@ -111,7 +111,7 @@ _RULES: tuple[tuple[re.Pattern[str], _Rule], ...] = tuple(
             ),
         ),
         (
-            r"(?i)missing btf|program BTF|has no btf|in-kernel BTF is malformed",
+            r"(?i)missing btf|prog(?:ram)? BTF|has no btf|in-kernel BTF is malformed",
             _says(Code.MISSING_BTF),
         ),
         # check_struct_ops_btf_id, for a program that its loader found no struct_ops type for.

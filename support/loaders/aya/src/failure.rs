@@ -89,7 +89,16 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 
 /// Returns the number of the kernel's error at the end of a chain.
 fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
-    chain(error).filter_map(|e| e.downcast_ref::<io::Error>()?.raw_os_error()).last()
+    let number = |part: &(dyn Error + 'static)| {
+        // The first two stand for the error that they hold, and are not in the chain beside it.
+        let found = match (part.downcast_ref(), part.downcast_ref()) {
+            (Some(ProgramError::IOError(error)), _) => Some(error),
+            (_, Some(MapError::IoError(error))) => Some(error),
+            _ => part.downcast_ref::<io::Error>(),
+        };
+        found?.raw_os_error()
+    };
+    chain(error).filter_map(number).last()
 }
 
 fn missing(error: &(dyn Error + 'static)) -> Option<Missing> {

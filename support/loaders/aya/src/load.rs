@@ -301,8 +301,7 @@ mod tests {
     use super::*;
 
     fn insn(code: u8, source: u8, imm: i32) -> bpf_insn {
-        let mut insn =
-            bpf_insn { code, _bitfield_align_1: [], _bitfield_1: Default::default(), off: 0, imm };
+        let mut insn = bpf_insn { code, _bitfield_1: Default::default(), off: 0, imm };
         insn.set_src_reg(source);
         insn
     }
