@@ -57,6 +57,11 @@ def ours(**result: Any) -> dict[str, Any]:
             {"errno": "ENOENT", "code": "attach-target-missing"},
             Class.SAME_REASON,
         ),
+        (
+            {"errno": 13, "words": ["libbpf: prog 'q': BPF program load failed: -EACCES"]},
+            {"outcome": "passed"},
+            Class.OTHER_PROGRAM,
+        ),
         ({"ended": "signal 14"}, {"outcome": "passed"}, Class.UNKNOWN),
         ({"loaded": True}, {"outcome": "timeout", "code": "timeout"}, Class.UNKNOWN),
     ],
