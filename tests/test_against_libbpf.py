@@ -39,6 +39,11 @@ def ours(**result: Any) -> dict[str, Any]:
         ({"errno": 22}, {"outcome": "passed", "reason": "without x"}, Class.ONLY_VERIFY_TOLD),
         ({"errno": 13, "log": LOG}, {"errno": "EACCES", "log_end": LOG}, Class.SAME_REASON),
         ({"errno": 13, "log": LOG}, {"errno": "EACCES", "log_end": "no"}, Class.OTHER_REASON),
+        (
+            {"errno": 22, "log": "old state: R0=map_value(map=7.bss,ks=4)"},
+            {"reason": "old state: R0=map_value(map=loops.bss,ks=4)"},
+            Class.SAME_REASON,
+        ),
         ({"errno": 3}, {"errno": "ESRCH"}, Class.SAME_REASON),
         ({"errno": 3}, {"errno": "EINVAL"}, Class.OTHER_REASON),
         ({"errno": 524}, {"errno": "ENOTSUPP"}, Class.SAME_REASON),
@@ -51,6 +56,11 @@ def ours(**result: Any) -> dict[str, Any]:
             {"errno": 22, "words": ["prog 'p': attach program FD is not set"]},
             {"errno": "ENOENT", "code": "attach-target-missing"},
             Class.SAME_REASON,
+        ),
+        (
+            {"errno": 13, "words": ["libbpf: prog 'q': BPF program load failed: -EACCES"]},
+            {"outcome": "passed"},
+            Class.OTHER_PROGRAM,
         ),
         ({"ended": "signal 14"}, {"outcome": "passed"}, Class.UNKNOWN),
         ({"loaded": True}, {"outcome": "timeout", "code": "timeout"}, Class.UNKNOWN),
@@ -97,5 +107,6 @@ def test_libbpf_and_verify_agree_about_a_few_objects(tmp_path: Path) -> None:
     assert set(counts) == set(Class), done.stdout + done.stderr
     assert counts[Class.BOTH_LOAD] > 0
     assert counts[Class.SAME_REASON] > 0
+    assert counts[Class.ONLY_VERIFY_TOLD] > 0
     assert counts[Class.ONLY_LIBBPF] == counts[Class.ONLY_VERIFY] == counts[Class.UNKNOWN] == 0
     assert done.returncode == 0, done.stdout

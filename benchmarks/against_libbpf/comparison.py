@@ -12,9 +12,15 @@ _STATISTICS = re.compile(
     r"processed \d+ insns|verification time |stack depth |insns processed|\s*$|"
     r"Verification failed:"
 )
+# Some messages have no end of line; maps of global data are named after the object's file, which
+# has another name in each guest.
+_GLUED = re.compile(r"(?<=\S)(?:verification time \d+ usec|processed \d+ insns \(limit ).*")
+_OBJECT_NAME = re.compile(r"\bmap=\w+\.(?=bss|data|rodata)")
 # libbpf says this after the kernel took the program: it fills an array of programs with others of
 # the object, which are not loaded here.
 _FILLING = "failed to initialize slot ["
+# libbpf loads all programs of a map of struct_ops, even if they are switched off.
+_REFUSED = re.compile(r"prog '(\w+)': BPF program load failed")
 # The project is to say which program one of freplace extends; `verify` looks for it.
 _NO_TARGET = "attach program FD is not set"
 # libbpf's own errors, from 4000 on (enum libbpf_errno of libbpf.h).
@@ -37,6 +43,7 @@ class Class(enum.StrEnum):
     ONLY_LIBBPF = "only libbpf loads it"
     ONLY_VERIFY_TOLD = "only verify loads it, and tells why"
     ONLY_VERIFY = "only verify loads it, and does not tell why"
+    OTHER_PROGRAM = "libbpf refuses another program with it"
     SAME_REASON = "both refuse it, for the same reason"
     OTHER_REASON = "both refuse it, for different reasons"
     UNKNOWN = "one of them did not finish"
@@ -104,9 +111,7 @@ def _kind(theirs: Mapping[str, Any], ours: Mapping[str, Any] | None) -> Class:
         return Class.UNKNOWN
     loaded = bool(theirs.get("loaded")) or _said(theirs, _FILLING)
     if ours.get("outcome") == "passed":
-        if loaded:
-            return Class.BOTH_LOAD
-        return Class.ONLY_VERIFY_TOLD if ours["reason"] else Class.ONLY_VERIFY
+        return Class.BOTH_LOAD if loaded else _only_verify(theirs, ours)
     if ours.get("code") in ("timeout", "not-run", "kernel-died", "declared"):
         return Class.UNKNOWN
     if loaded:
@@ -114,17 +119,27 @@ def _kind(theirs: Mapping[str, Any], ours: Mapping[str, Any] | None) -> Class:
     return Class.SAME_REASON if _same_reason(theirs, ours) else Class.OTHER_REASON
 
 
+def _only_verify(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Class:
+    if _refused_other(theirs):
+        return Class.OTHER_PROGRAM
+    return Class.ONLY_VERIFY_TOLD if ours["reason"] else Class.ONLY_VERIFY
+
+
 def message(log: str) -> str:
     """Return the last line of a verifier's log that is no statistics; empty if there is none."""
     lines = [line.strip() for line in log.splitlines() if not _STATISTICS.match(line)]
-    return lines[-1] if lines else ""
+    return _GLUED.sub("", lines[-1]) if lines else ""
+
+
+def _without_name(text: str) -> str:
+    return _OBJECT_NAME.sub("map=", text)
 
 
 def _same_reason(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     said = message(theirs.get("log") or "")
     if said:
         known = (ours.get("log_end") or "", ours.get("verifier_tail") or "", ours["reason"])
-        return any(said in text for text in known)
+        return any(_without_name(said) in _without_name(text) for text in known)
     if _said(theirs, _NO_TARGET) and ours.get("code") == "attach-target-missing":
         return True
     # Without a log there are the kernel's or libbpf's error, and what libbpf says about it.
@@ -133,6 +148,11 @@ def _same_reason(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
 
 def _said(theirs: Mapping[str, Any], text: str) -> bool:
     return any(text in line for line in theirs.get("words") or [])
+
+
+def _refused_other(theirs: Mapping[str, Any]) -> bool:
+    found = _REFUSED.search("\n".join(theirs.get("words") or []))
+    return found is not None and found[1] != theirs["program"]
 
 
 def _errno(theirs: Mapping[str, Any]) -> str:

@@ -140,6 +140,16 @@ def test_a_walk_to_what_is_known_to_be_safe_counts() -> None:
     assert walks(log) == Counter({0: 1, 11: 1, 7: 2})
 
 
+def test_a_message_without_an_end_of_line_is_not_followed_by_statistics() -> None:
+    message = "insn 3 cannot call exception cb directly"
+    for statistics in (
+        "verification time 25562 usec\nstack depth 0",
+        "processed 7 insns (limit 1000000) max_states_per_insn 0 total_states 0",
+    ):
+        log = f"3: (85) call pc+2\n{message}{statistics}\n"
+        assert rejection(log).message == (message,)
+
+
 def test_the_explanation_of_new_kernels_is_left_to_the_log() -> None:
     log = (
         "7: (79) r1 = *(u64 *)(r0 +0)\nR0 invalid mem access 'map_value_or_null'\n\n"

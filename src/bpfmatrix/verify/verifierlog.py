@@ -37,6 +37,8 @@ _STATISTICS = re.compile(
     r"arg#\d+ reference type|reg type unsupported for arg#|"
     r"mark_precise|last_idx |regs=|parent "
 )
+# Some of the verifier's messages have no end of line, such as "cannot call exception cb directly".
+_GLUED = re.compile(r"(?<=\S)(?:verification time \d+ usec|processed \d+ insns \(limit ).*")
 _REGISTER = re.compile(r"(?<![\w])(R\d+)(?:_[a-zA-Z]+)*=([^\s(]+(?:\((?:[^()]|\([^()]*\))*\))?)")
 _USED = re.compile(r"\b[rw](\d+)\b")
 _TARGET = re.compile(r"^[rw]\d+ = ")
@@ -125,7 +127,7 @@ def _message(lines: Sequence[str]) -> list[str]:
     before = itertools.takewhile(lambda line: not line.startswith(_EXPLANATION), lines)
     message = [
         line
-        for line in map(str.strip, before)
+        for line in (_GLUED.sub("", line.strip()) for line in before)
         if line and not (_STATISTICS.match(line) or _STATE.match(line) or line[0] == ";")
     ]
     return message[-_MESSAGE_LINES:]

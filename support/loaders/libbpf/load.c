@@ -211,8 +211,16 @@ static void add_log(json_t *result, const char *log)
 		json_object_set_new(result, "log", text_json(log));
 }
 
+/* Which log libbpf needs to tell what is at fault with instructions that it could not relocate. It
+ * looks for them in the last ten lines: the path has to be there, and statistics, which have a line
+ * for each function from 7.3 on, have not. */
+static int log_level_of_poisoned(const char *log)
+{
+	return log_level(log) == (LOG_ALL | LOG_STATS) ? LOG_ALL : LOG_PATH;
+}
+
 /* Load a program in libbpf's own way: alone, in an object of its own. */
-static json_t *load_alone(struct session *session, int index, const char *log)
+static json_t *load_alone(struct session *session, int index, const char *log, int level)
 {
 	json_t *failure = NULL, *result;
 	struct bpf_object *obj = session_object(session, index, &failure);
@@ -230,9 +238,7 @@ static json_t *load_alone(struct session *session, int index, const char *log)
 		bpf_object__close(obj);
 		return result_of_failure(failure);
 	}
-	// Without the path, the log lacks the line that tells libbpf which relocation is at fault.
-	bpf_program__set_log_level(program, log_level(log) == LOG_STATS ? LOG_STATS | LOG_PATH
-									: log_level(log));
+	bpf_program__set_log_level(program, level);
 	bpf_program__set_log_buf(program, buffer, size);
 	words_clear();
 	load_call_clear();
@@ -289,7 +295,9 @@ static json_t *load_prepared(struct session *session, int index, const char *log
 	if (failure)
 		return result_of_failure(failure);
 	if (needs_own_way(program))
-		return load_alone(session, index, log);
+		return load_alone(session, index, log,
+				  log_level(log) == LOG_STATS ? LOG_STATS | LOG_PATH
+							      : log_level(log));
 
 	opts.log_buf = log_buffer(&size);
 	opts.log_size = size;
@@ -297,8 +305,10 @@ static json_t *load_prepared(struct session *session, int index, const char *log
 	words_clear();
 	load_call_clear();
 	fd = bpf_program__clone(program, &opts);
-	if (fd < 0 && (is_poisoned(opts.log_buf) || is_unused_struct_ops(program, opts.log_buf)))
-		return load_alone(session, index, log);
+	if (fd < 0 && is_poisoned(opts.log_buf))
+		return load_alone(session, index, log, log_level_of_poisoned(log));
+	if (fd < 0 && is_unused_struct_ops(program, opts.log_buf))
+		return load_alone(session, index, log, log_level(log));
 	result = json_pack("{s:b, s:f}", "loaded", fd >= 0, "seconds", load_call_last().seconds);
 	if (fd < 0) {
 		json_object_set_new(result, "failure",
