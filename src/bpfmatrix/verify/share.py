@@ -22,7 +22,7 @@ from bpfmatrix.vm.protocol import Exited, Job, Output, Started, TestCommand
 __all__ = ["Share", "Shares", "guests_for"]
 
 # Starting a guest takes about as long as loading five objects.
-_FEWEST_OBJECTS = 8
+_FEWEST_OBJECTS = 16
 _FEWEST_PROGRAMS = 24
 
 # The outcome and the code of a program that was being loaded when its machine ended.
@@ -42,7 +42,7 @@ def guests_for(accelerator: str, objects: int, programs: int) -> int:
     """
     if accelerator == "kvm" or objects < 2 or programs < _FEWEST_PROGRAMS:
         return 1
-    return max(1, min(len(os.sched_getaffinity(0)), objects // (_FEWEST_OBJECTS // 2)))
+    return max(1, min(len(os.sched_getaffinity(0)), objects // 4))
 
 
 class Shares:
@@ -52,18 +52,23 @@ class Shares:
         """`weights` says how much work each object is, by its place; any unit will do."""
         self._left = sorted(weights.items(), key=lambda item: -item[1])
         self._guests = guests
-        self._fewest = max(_FEWEST_OBJECTS, len(weights) // (4 * guests))
+        # So many guests that each is worth its start: with few objects, one after another.
+        self._fewest = len(weights) // (4 * guests)
+        self._whole = guests if self._fewest < _FEWEST_OBJECTS else 0
 
     def __bool__(self) -> bool:
         return bool(self._left)
 
     def take(self) -> tuple[str, ...]:
         """Return the places of the next part; all that is left if one guest does all the work."""
-        if self._guests == 1:
-            taken, self._left = self._left, []
+        taken = []
+        if self._whole:
+            # Equal parts, one for each guest: every n-th object, beginning with the largest.
+            taken, rest = self._left[:: self._whole], self._left
+            self._left = [one for number, one in enumerate(rest) if number % self._whole]
+            self._whole -= 1
         else:
             enough = sum(weight for _, weight in self._left) / (2 * self._guests)
-            taken = []
             while self._left and (len(taken) < self._fewest or _weight(taken) < enough):
                 taken.append(self._left.pop(0))
         return tuple(place for place, _ in taken)
