@@ -19,11 +19,12 @@ from bpfmatrix.verify.collector import Collector
 from bpfmatrix.verify.plan import ObjectGroup
 from bpfmatrix.vm.protocol import Exited, Job, Output, Started, TestCommand
 
-__all__ = ["Share", "Shares", "guests_for"]
+__all__ = ["Share", "Shares", "guests_for", "workers_for"]
 
 # Starting a guest takes about as long as loading five objects.
 _FEWEST_OBJECTS = 16
 _FEWEST_PROGRAMS = 24
+_MANY_OBJECTS = 64
 
 # The outcome and the code of a program that was being loaded when its machine ended.
 _ENDED = {
@@ -35,14 +36,27 @@ _ENDED = {
 }
 
 
-def guests_for(accelerator: str, objects: int, programs: int) -> int:
+def guests_for(accelerator: str, kernels: int, objects: int, programs: int) -> int:
     """Return how many guests should share so many objects with so many programs of one kernel.
 
-    Under KVM one guest uses all processors as well as several do.
+    `kernels` is how many kernels are verified side by side: they need processors too. With many
+    objects, guests of one kernel take over the processors of kernels that are done. Under KVM, one
+    guest uses all processors as well as several do.
     """
-    if accelerator == "kvm" or objects < 2 or programs < _FEWEST_PROGRAMS:
+    if accelerator == "kvm" or programs < _FEWEST_PROGRAMS:
         return 1
-    return max(1, min(len(os.sched_getaffinity(0)), objects // 4))
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores if objects >= _MANY_OBJECTS else cores // kernels, objects // 4))
+
+
+def workers_for(accelerator: str, kernels: int, guests: int, cpus: int) -> int:
+    """Return how many loaders work side by side in each of so many guests of one kernel.
+
+    Under emulation, a second one costs more time of the processor than it gains, unless a processor
+    would have nothing to do.
+    """
+    busy = guests > 1 or kernels >= len(os.sched_getaffinity(0))
+    return 1 if busy and accelerator != "kvm" else cpus
 
 
 class Shares:

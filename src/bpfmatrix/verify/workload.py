@@ -4,8 +4,9 @@ The loader in the guest prints events; a `Collector` turns them into the `Verifi
 kernel, which is kept in `.bpfmatrix/verify/<kernel>.json`.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import LoadPlan, ObjectGroup
 from bpfmatrix.verify.reasons.facts import KernelFacts
 from bpfmatrix.verify.selection import may_load
-from bpfmatrix.verify.share import Share, Shares, guests_for
+from bpfmatrix.verify.share import Share, Shares, guests_for, workers_for
 from bpfmatrix.verify.verifierlog import LineInfo
 from bpfmatrix.vm.protocol import TestCommand
 
@@ -62,8 +63,16 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         super().__init__(options, folder)
         self._project = project
         self._plan = plan
+        self._kernels = 1
         self.details: dict[str, Details] = {}
         """By the kernel's id, once its verification is finished."""
+
+    @contextlib.contextmanager
+    def asked(self, kernels: Sequence[KernelConfig]) -> Iterator[None]:
+        """See Workload."""
+        self._kernels = len(kernels)
+        with super().asked(kernels):
+            yield
 
     @property
     def programs(self) -> int:
@@ -108,6 +117,7 @@ class VerifyWorkload(MatrixWorkload[Verification]):
             observer,
             self.folder / prepared.kernel.id,
             self.details,
+            self._kernels,
         )
 
     def unprepared(self, kernel: KernelConfig, reason: str) -> Verification:
@@ -153,7 +163,9 @@ class VerifyWork(Work[Verification]):
         observer: Observer,
         folder: Path,
         details: dict[str, Details],
+        kernels: int = 1,
     ) -> None:
+        """`kernels` is how many are verified side by side; the others are the workload's own."""
         kernel, version = prepared.kernel, prepared.image.version or prepared.image.release
         super().__init__(folder)
         self.limit_seconds = kernel.timeout.run
@@ -175,7 +187,10 @@ class VerifyWork(Work[Verification]):
             place: one for place, one in plan.weights().items() if place not in self._too_old
         }
         programs = sum(len(plan.by_place[place].programs) for place in weights)
-        self.guests_at_once = guests_for(prepared.accelerator.name, len(weights), programs)
+        accelerator = prepared.accelerator.name
+        guests = guests_for(accelerator, kernels, len(weights), programs)
+        self.guests_at_once = guests
+        self._workers = workers_for(accelerator, kernels, guests, kernel.qemu.cpus)
         self._left = Shares(weights, self.guests_at_once)
         self._shares: list[Share] = []
         self.needs_guest = bool(self._left)
@@ -203,9 +218,8 @@ class VerifyWork(Work[Verification]):
 
     def _commands(self, places: tuple[str, ...]) -> list[tuple[ObjectGroup, tuple[str, ...]]]:
         supervisor = self._prepared.payload.tests[0].path
-        workers = 1 if self.guests_at_once > 1 else self._prepared.kernel.qemu.cpus
         accelerator = self._prepared.accelerator.name
-        return self._plan.commands(supervisor, places, workers, accelerator)
+        return self._plan.commands(supervisor, places, self._workers, accelerator)
 
     def _collector(self, places: Iterable[str]) -> Collector:
         objects = {place: self._plan.by_place[place] for place in places}
