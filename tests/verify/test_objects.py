@@ -216,9 +216,12 @@ def test_objects_with_the_same_settings_are_loaded_by_one_call(
     assert list(words) == [
         *("/payload/bpfload", "--loader", "/payload/loader-libbpf", "--log-level", "stats"),
         *("--set", "LICENSE=x", "--map-size", "counts=5", "--variants", "unchecked,fine"),
-        *("--limit", "30", "--jobs", "2", "--targets", "", "objects/1.o"),
+        *("--limit", "30", "--jobs", "2", "--targets", "", "objects/1/b.o"),
     ]
-    assert (first.places, second.places) == (("objects/1.o",), ("objects/2.o", "objects/3.o"))
+    assert (first.places, second.places) == (
+        ("objects/1/b.o",),
+        ("objects/2/a.o", "objects/3/c.o"),
+    )
     reason = "needs 5.17 (bpf_loop), this kernel is 5.10.262"
     assert plan.too_old("5.10.262") == dict.fromkeys(second.places, reason)
     assert plan.too_old("5.17") == {}

@@ -48,7 +48,7 @@ def test_an_object_is_loaded_once_with_each_loader(
     (_, first), (_, second) = plan.commands(SUPERVISOR, plan.by_place, 1, "kvm")
     assert first[1:3] == ("--loader", "/payload/loader-libbpf")
     assert second[1:3] == ("--loader", "/payload/loader-cilium-ebpf")
-    assert (first[-1], second[-1]) == ("objects/1.o", "objects/2.o")
+    assert (first[-1], second[-1]) == ("objects/1/a.bpf.o", "objects/2/a.bpf.o")
     programs = {name: SUPERVISOR.with_name(f"loader-{name}") for name in plan.loaders}
     payload = plan.payload(SUPERVISOR, programs)
     assert payload.extra["loader-cilium-ebpf"].name == "loader-cilium-ebpf"
@@ -170,4 +170,14 @@ def test_the_object_with_the_function_that_another_one_replaces_is_named(
         group.places: command[command.index("--targets") + 1]
         for group, command in plan.commands(SUPERVISOR, plan.by_place, 1, "kvm")
     }
-    assert words == {("objects/1.o", "objects/3.o"): "objects/2.o", ("objects/2.o",): ""}
+    assert words == {
+        ("objects/1/a.bpf.o", "objects/3/extension.o"): "objects/2/target.o",
+        ("objects/2/target.o",): "",
+    }
+
+
+def test_an_object_has_a_plain_name_in_the_guest(library_project: Project, rejected: Path) -> None:
+    odd = rejected.with_name("größe, same -o name.bpf.o")
+    odd.write_bytes(rejected.read_bytes())
+    plan = plan_of(library_project, odd, VerifyOptions())
+    assert list(plan.by_place) == ["objects/1/gr__e__same_-o_name.bpf.o"]

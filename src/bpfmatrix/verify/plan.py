@@ -2,12 +2,13 @@
 
 `LoadPlan.make` reads the objects, and sets those apart that no kernel can load. `LoadPlan.commands`
 returns the commands for one kernel, and `LoadPlan.too_old` the objects that it is too old for. In
-the guest, the objects are numbered, so that their own names may be anything.
+the guest, the objects are in numbered folders, and have plain names.
 """
 
 import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,9 @@ __all__ = ["IGNORE_REQUIREMENTS", "LoadPlan", "ObjectGroup", "loaders_of"]
 
 _FOLDER = "objects"
 _DEFAULT_LOADER = "libbpf"
+# What a file's name in the payload has _ for, and how long it is at most.
+_UNPLAIN = re.compile(r"[^A-Za-z0-9_.-]")
+_LONGEST_NAME = 100
 # Also read by the tests of ebpf/ (support/internal/requirement).
 IGNORE_REQUIREMENTS = "BPFMATRIX_IGNORE_REQUIREMENTS"
 """The environment variable that has objects loaded on kernels that they declare to be too old."""
@@ -253,7 +257,9 @@ def _planned(
             for preset in presets:
                 label = [loader] if len(loaders) > 1 else []
                 label += [preset] if len(presets) > 1 else []
-                place = f"{_FOLDER}/{len(found) + 1}.o"
+                # libbpf and others name the maps of global data after the file.
+                name = _UNPLAIN.sub("_", file.path.name)[:_LONGEST_NAME]
+                place = f"{_FOLDER}/{len(found) + 1}/{name}"
                 found.append(
                     _PlannedObject(file, contents, place, loader, preset, chosen, ".".join(label))
                 )
