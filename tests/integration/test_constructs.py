@@ -55,6 +55,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[Verification]:
     parts.mkdir()
     for source in FOLDER.glob("*.bpf.c"):
         compile_object(source, objects / f"{source.name.removesuffix('.bpf.c')}.o", "-mcpu=v3")
+    # A pointer to a type whose name the kernel has too, for another type: it refuses the BTF.
+    compile_object(
+        FOLDER / "local_kptr.bpf.c",
+        objects / "kernel_type_kptr.o",
+        *("-mcpu=v3", "-Down_node=node"),
+    )
     linked = [parts / f"{name}.o" for name in ("linked_first", "linked_second")]
     for part in linked:
         compile_object(FOLDER / f"{part.stem}.c", part)
