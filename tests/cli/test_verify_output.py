@@ -218,6 +218,22 @@ def test_loaders_that_disagree_have_a_row_each(
     assert "5.10.9, 6.1.9 differs (aya) of ebpf/a b.o: R0 [bold]invalid[/]" in lines
 
 
+def test_what_loaders_differ_about_is_shown_for_many_programs_too(
+    library_project: Project, shown: io.StringIO
+) -> None:
+    programs = [f"p{number}" for number in range(80)]
+    one = on(
+        "6.1",
+        *(dataclasses.replace(loaded(name), loader="libbpf") for name in programs),
+        *(dataclasses.replace(loaded(name), loader="aya") for name in programs[1:]),
+        dataclasses.replace(rejected("p0"), loader="aya"),
+    )
+    show(library_project, one)
+    lines = [" ".join(line.split()) for line in shown.getvalue().splitlines()]
+    start = lines.index("the loaders differ about 1 program")
+    assert lines[start + 3 : start + 5] == ["p0 (libbpf) ✓ 1,234", "p0 (aya) ✗ rejected"]
+
+
 def test_an_interrupted_run_says_what_was_not_run(
     library_project: Project, shown: io.StringIO
 ) -> None:

@@ -109,6 +109,8 @@ class VerifyConsole(LiveConsole):
         """Print the tables, and what did not load: what is selected, or else what matters."""
         if self.several:
             self._matrix(verifications, selection)
+        if not selection:
+            self._differences(verifications)
         for one in verifications:
             if one.programs and (statistics or not self.several):
                 self._statistics(one, selection, statistics)
@@ -169,6 +171,22 @@ class VerifyConsole(LiveConsole):
             self.console.print(text, style="dim")
         elif len(shown) < len(rows):
             self.console.print(f"{len(shown)} of {counted(len(rows), 'program')}", style="dim")
+
+    def _differences(self, verifications: Sequence[Verification]) -> None:
+        """Print the programs about which loaders differ, if the whole table does not show them."""
+        rows = make_rows(verifications)
+        differing = [row for row in rows if row.loader]
+        if not differing or len(rows) <= WHOLE_TABLE:
+            return
+        count = len({(row.object, row.program, row.preset) for row in differing})
+        self.console.print()
+        self.console.print(f"the loaders differ about {counted(count, 'program')}")
+        shown = differing[:_LONGEST_TABLE]
+        for table in matrix_tables(verifications, shown, self.console.width, self.mark):
+            self.console.print(table)
+        if len(differing) > len(shown):
+            text = f"{counted(len(differing) - len(shown), 'more row')}: --csv writes all results"
+            self.console.print(text, style="dim")
 
     def _statistics(self, one: Verification, selection: Selection, whole: bool) -> None:
         """Print the statistics of a kernel; of many programs, only those that cost most."""
