@@ -385,6 +385,21 @@ def test_an_object_that_is_loaded_twice_has_results_and_logs_of_its_own(tmp_path
     assert len({p.key for p in found.programs}) == 2
 
 
+def test_a_log_that_can_not_be_written_tells_the_reason_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.touch()  # so that nothing can be written below it
+    objects = {"objects/1.o": LoadedObject("a.o", ("one",))}
+    found = Collector(objects, folder, str, Judge(), lambda result: None)
+    keys = {"object": "objects/1.o", "program": "one", "outcome": "failed"}
+    found.feed(
+        event("program", log=packed(OLD), failure={"step": "load", "errno": "EACCES"}, **keys)
+    )
+    (result,) = found.programs
+    assert result.code is Code.VERIFIER_REJECTED
+    assert result.reason.endswith("(no verifier log: it could not be written)")
+    assert not result.log
+
+
 @given(st.dictionaries(st.text(max_size=12) | st.sampled_from(KEYS), JSON, max_size=8))
 def test_any_keys_of_an_event_can_be_read(keys: dict[str, Any]) -> None:
     found = collector(Path("/dev/null/no"))

@@ -176,6 +176,27 @@ def test_the_object_with_the_function_that_another_one_replaces_is_named(
     }
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("set", {"nothing": 1}),
+        ("map_sizes", {"nothing": 1}),
+        ("optional", ["nothing"]),
+        ("variants", [["fine", "nothing"]]),
+        ("presets", {"small": Preset(set={"nothing": 1})}),
+    ],
+)
+def test_a_name_in_kernels_yaml_that_no_object_has_is_refused(
+    library_project: Project, rejected: Path, key: str, value: object
+) -> None:
+    entry = VerifyObjects.model_validate({"path": str(rejected), key: value})
+    project = project_with(library_project, entry)
+    with pytest.raises(UsageError, match="has nothing, which none of its objects has"):
+        LoadPlan.make(project, find(project, []), VerifyOptions())
+    # The command line may name objects of which only some have it.
+    LoadPlan.make(project, find(project, []), VerifyOptions(objects=(str(rejected),)))
+
+
 def test_an_object_has_a_plain_name_in_the_guest(library_project: Project, rejected: Path) -> None:
     odd = rejected.with_name("größe, same -o name.bpf.o")
     odd.write_bytes(rejected.read_bytes())

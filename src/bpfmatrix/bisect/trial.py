@@ -9,7 +9,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import Verification
+from bpfmatrix.results.verification import Code, ProgramResult, Verification
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.pipeline import run_one, run_side_by_side
 from bpfmatrix.suite.options import RunOptions
@@ -37,11 +37,18 @@ class Trial:
 def _for_trials(project: Project) -> Project:
     """Return the project without anything that decides a trial before the kernel does.
 
-    Left out are the needs that objects declare, and the failures that kernels.yaml expects.
+    Left out are the needs that objects declare, the failures that kernels.yaml expects, and that
+    programs may fail.
     """
     payload = project.config.payload
     payload = payload.model_copy(update={"env": {**payload.env, IGNORE_REQUIREMENTS: "1"}})
-    config = project.config.model_copy(update={"payload": payload, "expect": []})
+    objects = [
+        each.model_copy(update={"optional": [], "variants": []})
+        for each in project.config.verify.objects
+    ]
+    verify = project.config.verify.model_copy(update={"objects": objects})
+    changes = {"payload": payload, "expect": [], "verify": verify}
+    config = project.config.model_copy(update=changes)
     return dataclasses.replace(project, config=config)
 
 
@@ -73,9 +80,18 @@ def _of_verification(verification: Verification, program: str) -> Trial:
     if bad:
         code = f"{bad[0].code}: " if bad[0].code else ""
         answer, reason = Answer.BAD, f"{code}{bad[0].reason}"
-    if any(result.outcome in (Outcome.SKIPPED, Outcome.LOST) for result in bad):
+    if any(_tells_nothing(result, verification.outcome) for result in bad):
         answer = Answer.UNKNOWN
     return Trial(answer, reason, verification.version, verification.seconds)
+
+
+def _tells_nothing(result: ProgramResult, outcome: Outcome) -> bool:
+    """Whether a program that did not load may be good all the same; `outcome` is the machine's."""
+    if result.code is Code.OPTIONAL:  # by its section; it was tried, and failed
+        return False
+    if result.code is Code.NOT_RUN:
+        return outcome is not Outcome.PANIC
+    return result.outcome in (Outcome.SKIPPED, Outcome.LOST)
 
 
 def of_tests(

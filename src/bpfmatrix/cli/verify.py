@@ -16,7 +16,13 @@ from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.report import summary
 from bpfmatrix.results import files
 from bpfmatrix.results.outcome import FINE, Outcome
-from bpfmatrix.results.verification import ProgramResult, Verification, exit_status, verdict
+from bpfmatrix.results.verification import (
+    Code,
+    ProgramResult,
+    Verification,
+    exit_status,
+    verdict,
+)
 from bpfmatrix.session.pipeline import run_side_by_side
 from bpfmatrix.session.workload import asked_for
 from bpfmatrix.verify import compare, source_lines
@@ -145,10 +151,16 @@ def _output(
         return exit_status(found)
     changes = compare.against(base, found, output.threshold)
     console.changes(str(output.against), changes)
-    ran = all(one.outcome in (*FINE, Outcome.FAILED) for one in found)
+    ran = all(one.outcome in FINE or _failed_by_programs(one) for one in found)
     if not ran or any(change.regression for change in changes):
         return 1
     return 2 if any(one.refused for one in found) else 0
+
+
+def _failed_by_programs(one: Verification) -> bool:
+    """Whether a kernel failed for its programs alone, and not for an oops or a warning."""
+    died = any(result.code is Code.KERNEL_DIED for result in one.programs)
+    return one.outcome is Outcome.FAILED and verdict(one.programs)[0] is Outcome.FAILED and not died
 
 
 def _write_csv(text: str, path: str) -> None:

@@ -21,6 +21,7 @@ from bpfmatrix.results import files
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, RefusedObject, Verification
 from bpfmatrix.verify.grouping import ReasonGroup, grouped
+from bpfmatrix.verify.plan import DEFAULT_LOADER
 from bpfmatrix.verify.selection import Result, Selection
 
 __all__ = ["WHOLE_TABLE", "FailurePrinter", "failures_of", "is_failure"]
@@ -84,7 +85,9 @@ class FailurePrinter:
                 if one.console:
                     shown(f"  console            {one.console}")
         alike: dict[tuple[str, ...], _Alike] = {}
-        rows = selection.of(make_rows(verifications), lambda row: results_of(verifications, row))
+        rows = selection.of(
+            make_rows(verifications, selection), lambda row: results_of(verifications, row)
+        )
         for row in rows:
             for one, result in results_of(verifications, row):
                 if is_failure(result) and selection.shows((one, result)):
@@ -178,7 +181,7 @@ class FailurePrinter:
                 [
                     result.object,
                     *("--annotate", result.program, "--kernel", one.kernel),
-                    *_loaded_with(row),
+                    *self._loaded_with(row, result),
                 ]
             )
             shown(f"  cost of its lines  invoke verify {words}")
@@ -186,8 +189,15 @@ class FailurePrinter:
         if good:
             program = ("--program", result.program, result.object)
             kernels = ("--good", good, "--bad", one.kernel)
-            words = shlex.join([*program, *kernels, *_loaded_with(row)])
+            words = shlex.join([*program, *kernels, *self._loaded_with(row, result)])
             shown(f"  since when         invoke bisect {words}")
+
+    def _loaded_with(self, row: ProgramRow, result: ProgramResult) -> list[str]:
+        """Return the options for a command that is to load the program as it was loaded."""
+        usual = self._project.config.verify.loader or DEFAULT_LOADER
+        is_usual = result.loader in ("", usual)
+        loader = ["--loader", result.loader] if row.loader or not is_usual else []
+        return [*loader, *(["--preset", row.preset] if row.preset else [])]
 
 
 def failures_of(one: Verification) -> list[ProgramResult]:
@@ -217,9 +227,3 @@ def _loaded_on(among: Iterable[Verification], arch: str, bad: ProgramResult) -> 
 
 def _identity(result: ProgramResult) -> tuple[str, ...]:
     return result.object, result.program, result.preset, result.loader
-
-
-def _loaded_with(row: ProgramRow) -> list[str]:
-    """Return the options for a command that is to load the program as the row says."""
-    loader = ["--loader", row.loader] if row.loader else []
-    return [*loader, *(["--preset", row.preset] if row.preset else [])]

@@ -140,7 +140,7 @@ class VerifyConsole(LiveConsole):
             "not run": sum(p.code is Code.NOT_RUN for p in one.programs),
         }
         parts += [f"{count} {what}" for what, count in counts.items() if count]
-        what = ", ".join(parts) if one.programs else one.reason.splitlines()[0]
+        what = ", ".join(parts) if one.programs else (one.reason.splitlines() or ["no program"])[0]
         head = Text.assemble((f"{shown_release(one):<10}", "bold"), "  ", (str(one.outcome), style))
         seconds = f"  {one.seconds:.1f} s" if one.seconds else ""
         self.console.print(Text.assemble(head, f"  {what}{seconds}"))
@@ -150,7 +150,7 @@ class VerifyConsole(LiveConsole):
 
     def _matrix(self, verifications: Sequence[Verification], selection: Selection) -> None:
         """Print programs by kernels; a large table leaves out what loaded on every kernel."""
-        rows = make_rows(verifications)
+        rows = make_rows(verifications, selection)
         shown = selection.of(rows, lambda row: results_of(verifications, row))
         rest = ""
         if not selection and len(rows) > WHOLE_TABLE:
@@ -190,7 +190,7 @@ class VerifyConsole(LiveConsole):
 
     def _statistics(self, one: Verification, selection: Selection, whole: bool) -> None:
         """Print the statistics of a kernel; of many programs, only those that cost most."""
-        rows = make_rows([one])
+        rows = make_rows([one], selection)
         title = ""
         if not selection and not whole and len(rows) > WHOLE_TABLE:
             selection = Selection(order=(SortKey(column("insns"), True),), top=_SHOWN_COSTLIEST)

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import ProgramResult, Verification
-from bpfmatrix.verify.selection import Result
+from bpfmatrix.verify.selection import Result, Selection
 
 __all__ = ["ProgramRow", "label", "make_rows", "results_of"]
+
+_EVERYTHING = Selection()
 
 Cells = tuple[ProgramResult | None, ...]
 """The results of a program, one for each kernel; None where the program was not tried."""
@@ -53,8 +55,13 @@ def label(program: str, preset: str, loader: str) -> str:
     return f"{program} ({parts})" if parts else program
 
 
-def make_rows(verifications: Sequence[Verification]) -> list[ProgramRow]:
-    """Return the rows in the order of the results, the programs of an object together."""
+def make_rows(
+    verifications: Sequence[Verification], selection: Selection = _EVERYTHING
+) -> list[ProgramRow]:
+    """Return the rows in the order of the results, the programs of an object together.
+
+    Of a program that has results with several loaders, those that a selection shows count.
+    """
     found: dict[tuple[str, str, str], dict[str, list[ProgramResult | None]]] = {}
     for number, one in enumerate(verifications):
         for result in one.programs:
@@ -64,7 +71,15 @@ def make_rows(verifications: Sequence[Verification]) -> list[ProgramRow]:
     objects = list(dict.fromkeys(object for object, _, _ in found))
     places = {object: number for number, object in enumerate(objects)}
     rows: list[ProgramRow] = []
-    for (object, program, preset), loaders in found.items():
+    for (object, program, preset), by_loader in found.items():
+        loaders = {
+            name: cells
+            for name, cells in by_loader.items()
+            if any(
+                cell is not None and selection.shows((one, cell))
+                for one, cell in zip(verifications, cells, strict=True)
+            )
+        } or by_loader
         if _agree(loaders.values()):
             (cells, *_) = loaders.values()
             rows.append(ProgramRow(object, program, preset, "", tuple(cells)))

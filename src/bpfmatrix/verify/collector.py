@@ -13,11 +13,10 @@ import gzip
 import io
 import math
 import re
-import shutil
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.results.outcome import Outcome
@@ -82,6 +81,11 @@ class Collector:
     def messages(self) -> str:
         """What was printed besides events, such as a complaint of the loader, or its crash."""
         return str(self._messages).strip()
+
+    def take_messages(self) -> str:
+        """Return the messages, and forget them."""
+        messages, self._messages = self.messages, Excerpt(_MESSAGE_CHARACTERS)
+        return messages
 
     @property
     def loading(self) -> str:
@@ -198,6 +202,8 @@ class Collector:
         path, text = self._write_log(object, result.program, packed) if packed else (None, "")
         if path is not None:
             result = dataclasses.replace(result, log=self._relative(path))
+        elif text:
+            left_out = "it could not be written"
         if outcome is not Outcome.PASSED:
             result = self._with_reason(result, event, text or statistics_log)
             if left_out and path is None:
@@ -243,29 +249,34 @@ class Collector:
     ) -> tuple[Path | None, str]:
         """Write a log, which is base64 of gzip, to its file; return the path and its last part.
 
-        If it is damaged or can't be written, there is no file: None and an empty string.
+        If it can't be written, there is no path; if it is damaged, there is no text either.
         """
         names = [part for part in Path(object.name).parts if part not in ("/", "..")]
         folder = self._logs.joinpath(*names)
         # The same program of the same object has a log for each loader and preset.
         parts = (program[:150], object.label[:50])
         name = ".".join(_UNSAFE.sub("_", part) for part in parts if part)
-        path = folder / f"{name}.log"
-        try:
-            # An object whose path is that of another log, such as console.log, has no folder.
-            folder.mkdir(parents=True, exist_ok=True)
-            with (
-                gzip.open(io.BytesIO(base64.b64decode(str(packed)))) as log,
-                path.open("wb") as file,
-            ):
-                shutil.copyfileobj(log, file, 1 << 20)
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - _EXPLAINED_BYTES))
-                return path, file.read().decode(errors="replace")
-        except (binascii.Error, OSError, EOFError, zlib.error):
+        path: Path | None = folder / f"{name}.log"
+        tail = b""
+        with contextlib.ExitStack() as stack:
+            try:
+                # An object whose path is that of another log, such as console.log, has no folder.
+                folder.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context((folder / f"{name}.log").open("wb"))
+            except OSError:
+                file, path = None, None
+            try:
+                with gzip.open(io.BytesIO(base64.b64decode(str(packed)))) as log:
+                    while chunk := log.read(1 << 20):
+                        tail = (tail + chunk)[-_EXPLAINED_BYTES:]
+                        if file is not None and path is not None:
+                            path = _write(file, chunk, path)
+            except (binascii.Error, EOFError, zlib.error, OSError):
+                tail, path = b"", None
+        if path is None:
             with contextlib.suppress(OSError):
-                path.unlink()
-            return None, ""
+                (folder / f"{name}.log").unlink()
+        return path, tail.decode(errors="replace")
 
     def _add(self, place: str, result: ProgramResult) -> None:
         """Add the result of a program, unless it has one already."""
@@ -333,6 +344,16 @@ class Collector:
                     self._add_one(place, program, outcome, began)
                 else:
                     self._add_one(place, program, untried, not_run)
+
+
+def _write(file: BinaryIO, chunk: bytes, path: Path) -> Path | None:
+    """Write a part of a log; return its path, or None if there is no room for it."""
+    try:
+        file.write(chunk)
+        file.flush()
+    except OSError:
+        return None
+    return path
 
 
 def _text(value: object) -> str:

@@ -5,7 +5,6 @@ folder stands for the objects in it. `inspect` reads one file, `inspect_all` man
 be used are set apart with their reasons, so that the others are loaded all the same.
 """
 
-import fnmatch
 import glob
 import os
 import struct
@@ -167,7 +166,8 @@ def find(
             "there is no eBPF object to load",
             "Name some, or declare them under verify: in kernels.yaml.",
         )
-    return [ObjectFile(project.relative(p), p, _settings(project, p)) for p in paths]
+    entries = [(entry, _files_of(project.root / entry.path)) for entry in declared]
+    return [ObjectFile(project.relative(p), p, _settings(entries, p)) for p in paths]
 
 
 def _matching(
@@ -234,14 +234,17 @@ def _globbed(pattern: Path) -> list[str]:
     return sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - of an absolute pattern
 
 
-def _settings(project: Project, path: Path) -> VerifyObjects:
+def _files_of(pattern: Path) -> frozenset[str]:
+    """Return the files and folders that an entry in kernels.yaml names."""
+    return frozenset(map(os.path.normpath, (str(pattern), *_globbed(pattern))))
+
+
+def _settings(entries: Iterable[tuple[VerifyObjects, frozenset[str]]], path: Path) -> VerifyObjects:
     """Return the settings of an object: the first entry in kernels.yaml that it matches."""
-    for entry in project.config.verify.objects:
-        whole = os.path.normpath(project.root / entry.path)
+    for entry, names in entries:
         # The entry may name a folder that the file is in.
-        for each in map(str, (path, *path.parents)):
-            if each == whole or fnmatch.fnmatchcase(each, whole):
-                return entry
+        if any(str(each) in names for each in (path, *path.parents)):
+            return entry
     return VerifyObjects(path=str(path))
 
 
@@ -291,8 +294,11 @@ def inspect(path: Path, name: str) -> ObjectContents:
             requires = _requires(sections)
     except OSError as error:
         raise ObjectError(name, f"can't be read: {error.strerror or error}") from error
-    except (ELFError, ConstructError, ValueError, KeyError, AttributeError, IndexError) as error:
-        # pyelftools raises these if a table of the file points outside of it.
+    except (
+        *(ELFError, ConstructError, ValueError, KeyError, AttributeError, IndexError),
+        *(OverflowError, MemoryError),
+    ) as error:
+        # pyelftools raises these if a table of the file points outside of it, or has a wild size.
         reason = str(error) or type(error).__name__
         raise ObjectError(name, f"a damaged ELF file: {reason}", "Build it again.") from error
     variables = (each for each, kind, _ in symbols if each and kind in (_STT_NOTYPE, _STT_OBJECT))

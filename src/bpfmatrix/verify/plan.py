@@ -7,6 +7,7 @@ the guest, the objects are in numbered folders, and have plain names.
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +26,11 @@ from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, i
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.selection import to_load
 
-__all__ = ["IGNORE_REQUIREMENTS", "LoadPlan", "ObjectGroup", "loaders_of"]
+__all__ = ["DEFAULT_LOADER", "IGNORE_REQUIREMENTS", "LoadPlan", "ObjectGroup", "loaders_of"]
 
 _FOLDER = "objects"
-_DEFAULT_LOADER = "libbpf"
+DEFAULT_LOADER = "libbpf"
+"""The loader of objects for which neither kernels.yaml nor the command line names one."""
 # What a file's name in the payload has _ for, and how long it is at most.
 _UNPLAIN = re.compile(r"[^A-Za-z0-9_.-]")
 _LONGEST_NAME = 100
@@ -114,6 +116,8 @@ class LoadPlan:
         """Read the objects; UsageError if none can be loaded, or an option names nothing."""
         whole, refused = inspect_all(objects)
         _check_names(whole, options)
+        if not options.objects and not options.names and not refused:
+            _check_entries(project.config.verify.objects, whole)
         planned = _planned(project, whole, options)
         ignored = _ignored(project)
         by_place, files, requires = {}, {}, {}
@@ -285,7 +289,7 @@ def loaders_of(
     project: Project, settings: VerifyObjects, options: VerifyOptions
 ) -> tuple[str, ...]:
     """Return the loaders of an object with these settings, each once."""
-    chosen = settings.loader or project.config.verify.loader or _DEFAULT_LOADER
+    chosen = settings.loader or project.config.verify.loader or DEFAULT_LOADER
     given = options.loaders or ((chosen,) if isinstance(chosen, str) else chosen)
     found = tuple(dict.fromkeys(given))
     return found[:1] if options.first_loader_only else found
@@ -349,6 +353,31 @@ def _chosen(file: ObjectFile, contents: ObjectContents, options: VerifyOptions) 
 
 def _text(value: str | int | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_entries(
+    entries: Iterable[VerifyObjects], read: Sequence[tuple[ObjectFile, ObjectContents]]
+) -> None:
+    """Raise a UsageError for a name in kernels.yaml that no object of its entry has."""
+    for entry in entries:
+        objects = [contents for file, contents in read if file.settings is entry]
+        symbols = sorted(frozenset[str]().union(*(one.symbols for one in objects)))
+        programs = sorted({name for one in objects for name in one.programs})
+        presets = entry.presets.values()
+        constants = [*entry.set, *(name for preset in presets for name in preset.set)]
+        sizes = [*entry.map_sizes, *(name for preset in presets for name in preset.map_sizes)]
+        for key, names, known in (
+            ("set", constants, symbols),
+            ("map_sizes", sizes, symbols),
+            ("optional", entry.optional, programs),
+            ("variants", list(itertools.chain(*entry.variants)), programs),
+        ):
+            for name in names if objects else ():
+                if name not in known:
+                    raise UsageError(
+                        f"kernels.yaml: verify.objects: {key} of {entry.path} has {name}, which "
+                        f"none of its objects has{suggestion(name, known)}"
+                    )
 
 
 def _check_names(read: Sequence[tuple[ObjectFile, ObjectContents]], options: VerifyOptions) -> None:

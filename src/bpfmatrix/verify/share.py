@@ -25,6 +25,8 @@ __all__ = ["Share", "Shares", "guests_for", "workers_for"]
 _FEWEST_OBJECTS = 16
 _FEWEST_PROGRAMS = 24
 _MANY_OBJECTS = 64
+# Of bpfload, for an option that can't be right, such as a value of --set.
+_EXIT_USAGE = 2
 
 # The outcome and the code of a program that was being loaded when its machine ended.
 _ENDED = {
@@ -68,7 +70,7 @@ class Shares:
         self._guests = guests
         # So many guests that each is worth its start: with few objects, one after another.
         self._fewest = len(weights) // (4 * guests)
-        self._whole = guests if self._fewest < _FEWEST_OBJECTS else 0
+        self._whole = guests if guests == 1 or self._fewest < _FEWEST_OBJECTS else 0
 
     def __bool__(self) -> bool:
         return bool(self._left)
@@ -142,7 +144,7 @@ class Share:
         collector = self.collector
         collector.close()
         self.oops = self.oops or exited.oops
-        messages = collector.messages.splitlines()
+        messages = collector.take_messages().splitlines()
         outcome = Outcome.TIMEOUT if exited.limit else Outcome.ERROR
         if exited.limit:
             reason = "the loader ran into timeout.run"
@@ -155,7 +157,9 @@ class Share:
             reason = "the loader reported no result for this program"
         if messages and exited.status != 0:
             reason = f"{reason}: {messages[0]}"
-        collector.abandon(outcome, Code.LOADER_CRASHED, reason, group.places)
+        wrong_words = exited.status == _EXIT_USAGE and not exited.limit
+        code = Code.LOAD_FAILED if wrong_words else Code.LOADER_CRASHED
+        collector.abandon(outcome, code, reason, group.places)
 
     def close(self, failure: tuple[Outcome, str] | None) -> None:
         """Take the end of the session, and why it ended early; each program has a result then."""

@@ -5,6 +5,7 @@ kernel, which is kept in `.bpfmatrix/verify/<kernel>.json`.
 """
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ class VerifyWorkload(MatrixWorkload[Verification]):
     def unprepared(self, kernel: KernelConfig, reason: str) -> Verification:
         """See MatrixWorkload."""
         self.details[kernel.id] = Details()
-        return unprepared(kernel, reason)
+        return dataclasses.replace(unprepared(kernel, reason), refused=self._plan.refused)
 
 
 def unprepared(kernel: KernelConfig, reason: str) -> Verification:

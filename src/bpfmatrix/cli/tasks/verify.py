@@ -58,7 +58,10 @@ def verify(values: Values) -> int:
         return _replay(project, values)
     project, ids = several_kernels(project, values, project.config.matrix_ids)
     if program := values[options.ANNOTATE]:
-        for option in (options.AGAINST, options.SAVE):
+        for option in (
+            *(options.AGAINST, options.SAVE, options.CSV, options.JSON),
+            *(options.SORT, options.TOP, options.STATISTICS),
+        ):
             if values[option]:
                 raise UsageError(f"--annotate and --{option.name} don't go together")
         if len(ids) != 1:
@@ -70,7 +73,11 @@ def verify(values: Values) -> int:
 def _replay(project: "Project", values: Values) -> int:
     from bpfmatrix.cli import verify
 
-    for option in (options.OBJECTS, options.KERNEL, options.KERNELS, options.ANNOTATE):
+    for option in (
+        *(options.OBJECTS, options.KERNEL, options.KERNELS, options.ANNOTATE, options.LOADER),
+        *(options.PRESET, options.SET, options.MAP_SIZE, options.ATTACH, options.MAX_INSNS),
+        options.LIMIT,
+    ):
         if values[option]:
             raise UsageError(
                 f"--replay and --{option.name} don't go together", "Choose by --filter."

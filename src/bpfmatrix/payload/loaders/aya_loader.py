@@ -7,6 +7,7 @@ in C is. Rust's standard library for an architecture is the toolchain's.
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 from bpfmatrix.errors import BuildError, ToolMissingError
@@ -81,7 +82,7 @@ def build(arch: str, cache: Cache, made: Path, progress: Progress = silent) -> N
         if done.returncode != 0:
             lines = done.stdout.strip().splitlines()[:_SHOWN_LINES]
             raise BuildError("\n  ".join(("cargo could not build loader-aya:", *lines)))
-        (staging / "built" / target / "release/loader-aya").rename(made)
+        shutil.move(staging / "built" / target / "release/loader-aya", made)
 
 
 def _rust() -> str:

@@ -34,7 +34,9 @@ def reason_of(
     the program's instructions, if it is known.
     """
     of_log = None
-    if failure.step != "map":  # libbpf loads a program without the map, and the log tells only that
+    # libbpf loads a program without the map, and the log tells only that; the log of BTF, or of a
+    # program that loaded and can't be attached, is no rejection by the verifier.
+    if failure.step not in ("map", "btf", "attach"):
         of_log = verifier.of_log(failure.log, program, kernel, failure.missing)
     of_missing = failure.missing and missing.of_missing(failure.missing, program, kernel)
     found = of_log or of_missing or _of_words(failure, program, kernel, loader)

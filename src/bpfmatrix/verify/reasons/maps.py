@@ -28,7 +28,10 @@ def of_map(failure: Failure) -> Reason:
     if failure.type_supported is False:
         type = f"map type {map.type}" if map.type else "such map type"
         return Reason(Code.UNSUPPORTED_MAP_TYPE, f"this kernel has no {type} (map {map.name})")
-    if failure.errno in ("ENOMEM", "E2BIG"):
+    if failure.errno == "E2BIG":
+        text = f"map {map.name}{kind} is larger than this kernel takes (E2BIG)"
+        return Reason(Code.MAP_CREATE_FAILED, text)
+    if failure.errno == "ENOMEM":
         entries = f", {map.entries:,} entries" if map.entries else ""
         type = f" ({map.type}{entries})" if map.type else ""
         return Reason(Code.NO_MEMORY, f"no memory for map {map.name}{type}")
