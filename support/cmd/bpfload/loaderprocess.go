@@ -193,9 +193,14 @@ func oomKills() uint64 {
 	return count
 }
 
+// kill ends a loader that is not needed any more. When it is gone, its maps are.
 func (p *loaderProcess) kill() {
 	p.stdin.Close()
-	_ = p.command.Process.Kill()
+	p.end()
+	select {
+	case <-p.exited:
+	case <-time.After(exitLimit):
+	}
 }
 
 // A headBuffer keeps the first headBytes bytes that are written to it.

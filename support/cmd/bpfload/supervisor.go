@@ -72,8 +72,11 @@ func (v *supervisor) call(
 	}
 	if v.loader == nil {
 		loader, died, err := startLoader(v.settings)
-		if died != nil || err != nil {
-			return died, err
+		if err != nil { // for want of memory, or of processes
+			died = &termination{broken, codeLoaderCrashed, err.Error(), 0}
+		}
+		if died != nil {
+			return died, nil
 		}
 		v.loader = loader
 	}

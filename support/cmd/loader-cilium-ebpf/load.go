@@ -122,7 +122,7 @@ func (w *worker) prepare(program *ebpf.ProgramSpec) (*ebpf.ProgramSpec, *protoco
 		if failure != nil {
 			return nil, failure, nil
 		}
-		if isNew {
+		if isNew && !w.isTarget {
 			err := w.send(&protocol.Reply{Map: describeMap(instruction.Reference(), m)}, nil)
 			if err != nil {
 				return nil, nil, err
@@ -154,11 +154,9 @@ func (w *worker) loadExtensionTarget(function string) (*ebpf.Program, *protocol.
 	for _, path := range append([]string{w.object.path}, w.objects...) {
 		o := w.object
 		if path != o.path {
-			var err error
-			if o, err = openObject(path); err != nil {
+			if o = w.openTarget(path); o == nil {
 				continue
 			}
-			w.targetObjects = append(w.targetObjects, o)
 		}
 		for _, name := range o.names {
 			program := o.spec.Programs[name]
@@ -179,6 +177,22 @@ func (w *worker) loadExtensionTarget(function string) (*ebpf.Program, *protocol.
 	return nil, missing, nil
 }
 
+// openTarget opens an object in which the target of an extension may be, once. It returns nil if the
+// library can't read the object.
+func (w *worker) openTarget(path string) *object {
+	for _, o := range w.targetObjects {
+		if o.path == path {
+			return o
+		}
+	}
+	o, err := openObject(path)
+	if err != nil {
+		return nil
+	}
+	w.targetObjects = append(w.targetObjects, o)
+	return o
+}
+
 func hasFunction(program *ebpf.ProgramSpec, name string) bool {
 	for i := range program.Instructions {
 		if program.Instructions[i].Symbol() == name {
@@ -195,8 +209,8 @@ func (w *worker) loadTarget(
 		return loaded, nil, nil
 	}
 	own := w.object
-	w.object = o
-	defer func() { w.object = own }()
+	w.object, w.isTarget = o, o != own
+	defer func() { w.object, w.isTarget = own, false }()
 	spec, failure, err := w.prepare(program)
 	if failure != nil || err != nil {
 		return nil, failure, err

@@ -26,6 +26,7 @@ type worker struct {
 	object  *object
 	// Other objects, opened because they hold programs that freplace programs of this one extend.
 	targetObjects []*object
+	isTarget      bool // whether `object` is one of them now
 }
 
 // serve answers the requests that it reads until they end.

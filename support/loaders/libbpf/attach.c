@@ -137,7 +137,8 @@ static int attach_user_probe(struct bpf_program *program)
 {
 	int error = -ENOENT;
 
-	if (section_target(program))
+	// Without FILE:FUNCTION the target is the project's choice, and libbpf says only EINVAL.
+	if (section_target(program) && strchr(section_target(program), ':'))
 		error = attached(bpf_program__attach(program));
 	if (error != -ENOENT && error != -ESRCH)
 		return error;
@@ -458,6 +459,15 @@ static int wanted_by_array(struct bpf_object *obj)
 	return index;
 }
 
+/* Whether an array of programs holds a program: it is called, and not attached. */
+static bool is_tail_called(struct session *session, const struct bpf_program *program)
+{
+	struct elf_uses *uses = session_uses(session);
+
+	return uses &&
+	       elf_is_tail(uses, bpf_program__section_name(program), bpf_program__name(program));
+}
+
 /* Load a program as libbpf does, with those that it needs beside it. */
 static struct bpf_object *load_for_attaching(struct session *session, int index, json_t **failure)
 {
@@ -499,6 +509,11 @@ static struct bpf_object *load_for_attaching(struct session *session, int index,
 			break;
 		}
 		wanted[next] = true;
+		// Those in the other slots, too: libbpf complains of one at a time.
+		for (int i = 0; (program = program_at(obj, i)); i++) {
+			if (is_tail_called(session, program))
+				wanted[i] = true;
+		}
 		bpf_object__close(obj);
 	}
 	free(wanted);
@@ -524,7 +539,7 @@ json_t *attach_program(struct session *session, int index)
 		return json_pack("{s:b, s:o}", "loaded", 0, "failure", failure);
 	program = program_at(obj, index);
 	words_clear();
-	error = attach(obj, program);
+	error = is_tail_called(session, program) ? NOT_HERE : attach(obj, program);
 	result = json_pack("{s:b}", "loaded", 1);
 	if (error <= 0)
 		json_object_set_new(result, "attached", json_boolean(!error));

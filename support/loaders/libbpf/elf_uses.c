@@ -188,9 +188,9 @@ static bool read_relocations(struct elf_uses *uses, Elf_Scn *section, const GElf
 	free(uses->relocated[header->sh_info]);
 	uses->relocated[header->sh_info] = relocated;
 	count = relocations->d_size / header->sh_entsize;
-	if (is_map_section && !uses->slots)
-		uses->slots = calloc(count + 1, sizeof(*uses->slots));
-	is_map_section = is_map_section && uses->slots && !uses->slot_count;
+	is_map_section = is_map_section && !uses->slots; // the first such section counts
+	if (is_map_section && !(uses->slots = calloc(count + 1, sizeof(*uses->slots))))
+		return false;
 	for (size_t i = 0; i < count; i++) {
 		struct bpf_insn instruction;
 		GElf_Rel relocation;
@@ -382,6 +382,17 @@ bool elf_calls_tail(const struct elf_uses *uses, const char *section, const char
 	for (size_t i = 0; i < uses->slot_count; i++) {
 		if (uses->slots[i].function == function &&
 		    elf_uses_symbol(uses, section, program, uses->slots[i].map))
+			return true;
+	}
+	return false;
+}
+
+bool elf_is_tail(const struct elf_uses *uses, const char *section, const char *program)
+{
+	size_t function = program_function(uses, section, program);
+
+	for (size_t i = 0; i < uses->slot_count; i++) {
+		if (uses->slots[i].function == function)
 			return true;
 	}
 	return false;

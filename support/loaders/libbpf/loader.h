@@ -83,6 +83,8 @@ bool elf_has_function(const struct elf_uses *uses, const char *section, const ch
 /* Whether a program refers to a map that has another one, the tail, among its values. */
 bool elf_calls_tail(const struct elf_uses *uses, const char *section, const char *program,
 		    const char *tail_section, const char *tail);
+/* Whether an array of programs holds a program. */
+bool elf_is_tail(const struct elf_uses *uses, const char *section, const char *program);
 /* Whether a symbol is undefined and not weak. */
 bool elf_is_strong(const struct elf_uses *uses, const char *symbol);
 /* A copy of the object in which no undefined symbol is strong. The result is the caller's. */
@@ -112,6 +114,7 @@ struct session {
 	bool weak;	     /* a strong extern is missing: all are weak now */
 	bool config_unknown; /* the kernel's configuration is unknown */
 	bool alone;	     /* the object can't be prepared as a whole */
+	bool is_target;	     /* opened for a program that another object's program replaces */
 	json_t *missing;     /* names of externs that the kernel lacks: their kind */
 	json_t *typed;	     /* names of programs that got a type, which libbpf lacks */
 	json_t *maps_off;    /* names of maps that can't be made: why */

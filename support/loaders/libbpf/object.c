@@ -295,10 +295,8 @@ static void apply_settings(struct session *session, struct bpf_object *obj)
 		bpf_map__set_pin_path(map, NULL);
 		if (json_is_integer(value))
 			bpf_map__set_max_entries(map, json_integer_value(value));
-		if (bpf_map__type(map) == BPF_MAP_TYPE_STRUCT_OPS)
-			bpf_map__set_autocreate(map, true);
-		if (json_object_get(session->maps_off, bpf_map__name(map)))
-			bpf_map__set_autocreate(map, false);
+		bpf_map__set_autocreate(map,
+					!json_object_get(session->maps_off, bpf_map__name(map)));
 	}
 	bpf_object__for_each_program(program, obj) bpf_program__set_autoload(program, true);
 	json_object_foreach(session->set, name, value)
@@ -417,8 +415,7 @@ static bool leave_out(struct session *session, struct bpf_map *map, json_t *fail
 		json_decref(failure);
 		return false;
 	}
-	json_object_set_new(session->maps_off, name, failure);
-	return true;
+	return !json_object_set_new_nocheck(session->maps_off, name, failure);
 }
 
 /* libbpf's own probe for these maps has a field that kernels before 6.9 refuse. A kernel that has
@@ -603,7 +600,7 @@ static void set_prepared(struct session *session, struct bpf_object *obj, int pr
 	session->note = obj ? note_of(session) : NULL;
 	json_decref(session->skipped);
 	session->skipped = words_skipped();
-	if (obj)
+	if (obj && !session->is_target)
 		report_maps(session, obj);
 }
 
@@ -664,9 +661,24 @@ static bool is_typed(const char *path, const char *name)
 }
 
 /* What libbpf says, and the error that it gives, if an extern is missing. */
+/* Whether the kernel has a function that an object declares, perhaps as NAME___flavour. Then its
+ * parameters are others than declared. */
+static bool kernel_has_function(const char *symbol)
+{
+	const char *flavour = strstr(symbol, "___");
+	char *name = strndup(symbol, flavour ? (size_t)(flavour - symbol) : strlen(symbol));
+	struct btf *kernel = btf__load_vmlinux_btf();
+	bool found = kernel && name && btf__find_by_name_kind(kernel, name, BTF_KIND_FUNC) > 0;
+
+	btf__free(kernel);
+	free(name);
+	return found;
+}
+
 static json_t *failure_of_missing(struct session *session, const char *kind, const char *symbol)
 {
 	const char *format = "libbpf: extern '%s' (strong): not resolved";
+	bool incompatible = false;
 	int error = ESRCH;
 	json_t *failure;
 	char *line;
@@ -675,14 +687,19 @@ static json_t *failure_of_missing(struct session *session, const char *kind, con
 		format = "libbpf: failed to open system Kconfig, which has %s";
 		error = EINVAL;
 	} else if (strcmp(kind, "kfunc") == 0) {
-		format = "libbpf: extern (func ksym) '%s': not found in kernel or module BTFs";
+		incompatible = kernel_has_function(symbol);
+		format = incompatible ? "libbpf: extern (func ksym) '%s': func_proto incompatible "
+					"with vmlinux"
+				      : "libbpf: extern (func ksym) '%s': not found in kernel or "
+					"module BTFs";
 		error = EINVAL;
 	} else if (strcmp(kind, "ksym") == 0 && is_typed(session->file->path, symbol)) {
 		format = "libbpf: extern (var ksym) '%s': not found in kernel BTF";
 		error = EINVAL;
 	}
 	failure = failure_json("relocate", error);
-	failure_missing(failure, kind, symbol);
+	if (!incompatible)
+		failure_missing(failure, kind, symbol);
 	if (asprintf(&line, format, symbol) > 0) {
 		json_object_set_new(failure, "words", json_pack("[o]", text_json(line)));
 		free(line);

@@ -54,8 +54,10 @@ static int search_object(const char *path, struct session *like, const char *fun
 
 	json_decref(failure);
 	failure = NULL;
-	if (session)
+	if (session) {
+		session->is_target = true;
 		session_learn(session, like);
+	}
 	obj = uses ? session_object(session, ALL, &failure) : NULL;
 	for (; obj && fd < 0; index++) {
 		struct bpf_program *program = program_at(obj, index);
