@@ -160,3 +160,12 @@ def test_without_btf_of_the_kernel_no_target_is_missing() -> None:
     assert reason_of(failure, FENTRY, bare).code is Code.MISSING_BTF
     kprobe = ProgramFacts("kprobe", "kprobe/no_such", "no_such")
     assert reason_of(failure, kprobe, bare).code is Code.ATTACH_TARGET_MISSING
+
+
+def test_broken_btf_is_told_from_none() -> None:
+    code, _ = told(
+        "Error loading ELF section .BTF: -EINVAL.",
+        "BTF is required, but is missing or corrupted.",
+        step="open",
+    )
+    assert code is Code.BAD_BTF

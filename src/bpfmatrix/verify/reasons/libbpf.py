@@ -18,12 +18,12 @@ RULES: tuple[Rule, ...] = rules(
         r"vmlinux BTF is not found",
         lambda match, context: missing.kernel_btf(),
     ),
-    # bpf_object__init_btf, bpf_object_prepare.
+    # bpf_object__init_btf, bpf_object_prepare. Of broken BTF, the first is said, and the second too.
+    (r"Error loading ELF section \.BTF|BTF types data is malformed", says(Code.BAD_BTF)),
     (
         r"BTF is required, but is missing or corrupted|The target program doesn't have BTF",
         lambda match, context: missing.object_btf(),
     ),
-    (r"Error loading ELF section \.BTF|BTF types data is malformed", says(Code.BAD_BTF)),
     (
         r"Error loading \.BTF into kernel: (.*?)\.? BTF is mandatory",
         lambda match, context: Reason(
