@@ -18,7 +18,7 @@ RULES: tuple[Rule, ...] = rules(
         r"vmlinux BTF is not found",
         lambda match, context: missing.kernel_btf(),
     ),
-    # bpf_object__init_btf, bpf_object_prepare. Of broken BTF, the first is said, and the second too.
+    # bpf_object__init_btf, bpf_object_prepare. Of broken BTF, libbpf says both.
     (r"Error loading ELF section \.BTF|BTF types data is malformed", says(Code.BAD_BTF)),
     (
         r"BTF is required, but is missing or corrupted|The target program doesn't have BTF",
