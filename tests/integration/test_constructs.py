@@ -22,7 +22,10 @@ REFUSED: dict[tuple[str, str], dict[str, Code]] = {
         "5.10": Code.UNSUPPORTED_PROGRAM_TYPE,
         "6.1": Code.UNSUPPORTED_MAP_TYPE,
     },
-    ("impossible_maps", "looks_up"): dict.fromkeys(KERNELS, Code.NO_MEMORY),
+    ("impossible_maps", "looks_up"): {
+        **dict.fromkeys(KERNELS, Code.NO_MEMORY),
+        "5.10": Code.MAP_CREATE_FAILED,  # it says E2BIG, and later kernels ENOMEM
+    },
     ("impossible_maps", "odd"): dict.fromkeys(KERNELS, Code.MAP_CREATE_FAILED),
     ("iterators", "of_memory"): {"5.10": Code.ATTACH_TARGET_MISSING},
     ("kernel_type_kptr", "keeps"): {
