@@ -141,7 +141,13 @@ class Calls:
         return True
 
 
-@pytest.fixture(scope="module", params=tuple(shipped.LOADERS))
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.aya) if name == "aya" else name
+        for name in shipped.LOADERS
+    ],
+)
 def calls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Calls:
     """The calls of all cases with a loader; skipped if this machine can't build the loader."""
     name = request.param

@@ -14,6 +14,8 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.payload.loaders import aya_loader
 from tests.tool import REPOSITORY
 
+pytestmark = [pytest.mark.aya, pytest.mark.integration]
+
 HERE = os.uname().machine
 
 needs_cargo = pytest.mark.skipif(shutil.which("cargo") is None, reason="there is no cargo")
