@@ -68,8 +68,9 @@ class Shares:
         """`weights` says how much work each object is, by its place; any unit will do."""
         self._left = sorted(weights.items(), key=lambda item: -item[1])
         self._guests = guests
-        # So many guests that each is worth its start: with few objects, one after another.
+        # A part of fewer objects is not worth the start of a guest.
         self._fewest = len(weights) // (4 * guests)
+        # With few objects, there is one part for each guest, and this counts those that are left.
         self._whole = guests if guests == 1 or self._fewest < _FEWEST_OBJECTS else 0
 
     def __bool__(self) -> bool:

@@ -21,7 +21,7 @@ import (
 // A worker answers requests.
 type worker struct {
 	replies *bufio.Writer
-	objects []string // all objects of the job
+	objects []string // where the targets of freplace programs are
 	types   *btf.Cache
 	object  *object
 	// Other objects, opened because they hold programs that freplace programs of this one extend.

@@ -112,11 +112,6 @@ class ProgramFacts:
     attach_to: str = ""
 
     @property
-    def is_optional(self) -> bool:
-        """Whether its section says that it may fail."""
-        return self.section.startswith("?")
-
-    @property
     def kind(self) -> str:
         """The first part of the section's name, without what makes it optional: `fentry`."""
         return re.split(r"[/.+]", self.section.lstrip("?"), maxsplit=1)[0]

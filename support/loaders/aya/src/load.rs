@@ -59,7 +59,8 @@ macro_rules! each_type {
 
 /// Loads a program of an object that `Opened::load` was called for, and unloads it.
 ///
-/// `objects` are all objects of the job. With `attach`, it is attached and detached in between.
+/// `objects` are those with the functions that `freplace` programs replace. With `attach`, it is
+/// attached and detached in between.
 pub fn run(opened: &mut Opened, objects: &[String], name: &str, log: Log, attach: bool) -> Outcome {
     let Some(program) = opened.program(name) else {
         let words = vec![format!("the object has no program {name}")];
