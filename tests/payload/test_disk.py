@@ -25,7 +25,7 @@ def made_of(folder: Path, **contents: bytes) -> Payload:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    return Payload(tuple(Executable(folder / name, "program") for name in contents))
+    return Payload(tuple(Executable(folder / name, "plain") for name in contents))
 
 
 def test_an_image_is_made_once_for_each_content(tmp_path: Path, cache: Cache) -> None:

@@ -32,7 +32,7 @@ def test_a_dynamic_binary_names_its_loader() -> None:
 
 
 def test_a_static_binary_is_a_program() -> None:
-    assert executable(busybox(), "x86_64") == Executable(busybox(), "program")
+    assert executable(busybox(), "x86_64") == Executable(busybox(), "plain")
 
 
 def test_a_binary_of_another_architecture_says_which(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 
 from bpfmatrix.errors import PayloadError, UsageError
 from bpfmatrix.payload import go
 
-__all__ = ["ID_FILE", "MOUNT_POINT", "Executable", "Payload"]
+__all__ = ["FORMATS", "ID_FILE", "MOUNT_POINT", "Executable", "Format", "Payload"]
 
 MOUNT_POINT = PurePosixPath("/payload")
 OBJECTS_FOLDER = "ebpf"
@@ -22,17 +22,39 @@ _NAME_BYTES = 255
 _PATH_CHARACTERS = 2000
 
 
+Format = Literal[
+    "go",
+    "tap",
+    "kselftest",
+    "automake",
+    "libtest",
+    "nextest",
+    "gtest",
+    "catch2",
+    "pytest",
+    "bats",
+    "plain",
+]
+"""How the output of an executable is read; `plain` is one test, whose exit status decides."""
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
 @dataclass(frozen=True)
 class Executable:
-    """A file that the guest runs as a test. `kind` tells how its output is read."""
+    """A file that the guest runs as a test. `format` tells how its output is read."""
 
     path: Path
-    kind: Literal["go-test", "program"]
+    format: Format
+    package: str = ""
+    """The import path of the Go package whose tests it has, if that is known."""
+    folder: Path | None = None
+    """Its working directory: an absolute path, the same on the host and in the guest. None for the
+    guest's `/payload`."""
 
     @property
     def name(self) -> str:
-        """Its name in results."""
-        return self.path.name.removesuffix(".test")
+        """Its name in results: the package's import path, or else the file's name."""
+        return self.package or self.path.name.removesuffix(".test")
 
 
 @dataclass(frozen=True)
@@ -56,7 +78,7 @@ class Payload:
         chosen: list[tuple[Executable, tuple[str, ...]]] = []
         for test in self.tests:
             place = str(MOUNT_POINT / test.path.name)
-            if test.kind == "go-test":
+            if test.format == "go":
                 chosen.append((test, (place, *go.run_arguments(pattern), *arguments)))
             elif pattern is None or _matches(pattern, test.name):
                 chosen.append((test, (place, *arguments)))

@@ -40,7 +40,7 @@ class Recorder:
         self.log = log
         self._limit = f"{command.limit_seconds:g} s ({limit_key})"
         self._report = report
-        as_go = test.kind == "go-test" and GoOutput.available()
+        as_go = test.format == "go" and GoOutput.available()
         self._go = GoOutput(test.name, report) if as_go else None
         self._output = Excerpt(KEPT_CHARACTERS)
         # The bytes of a character may come in two pieces.
