@@ -95,7 +95,7 @@ def test_a_large_payload_has_a_larger_image(tmp_path: Path) -> None:
     large = tmp_path / "large"
     with large.open("wb") as file:
         file.truncate(1 << 30)
-    assert payload_disk._size_for([large]) == 2 << 30
+    assert payload_disk._size_for(Payload((), extra={"large": large})) == 2 << 30
 
 
 def test_a_link_is_followed(tmp_path: Path, cache: Cache) -> None:

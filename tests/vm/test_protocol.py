@@ -235,7 +235,16 @@ def in_guest_shell(job: Job) -> tuple[list[str], dict[str, str]]:
 def test_any_arguments_reach_a_test_as_they_are(arguments: list[str]) -> None:
     test = TestCommand(7, ("/payload/x", *arguments), 2.5)
     words, _ = in_guest_shell(job(test))
-    assert words == ["7", "2.5", test.boundary.decode(), "compare", "/payload/x", *arguments]
+    start = ["folder", "/payload", "--"]
+    assert words == [
+        "7",
+        "2.5",
+        test.boundary.decode(),
+        "compare",
+        *start,
+        "/payload/x",
+        *arguments,
+    ]
 
 
 @given(st.one_of(ARGUMENT, NASTY), st.sampled_from(["A", "_x9", "id", "line", "status", "NL"]))

@@ -137,6 +137,11 @@ class PayloadConfig(_Model):
     """The Go tests. `null` for none."""
     binaries: list[Path] = []
     """Further test binaries (static, or scripts for the guest's `/bin/sh`), each one test."""
+    repository: bool | list[str] = True
+    """Which files of the repository the tests see in the guest, at the same paths as on the host:
+    those that git tracks or does not ignore (`true`), those of them that match git's patterns, as
+    in `[src, ":!*.pcap"]`, or none (`false`). What tests write there stays in memory. Only tests
+    that run in a folder of the repository, such as those of Go packages, need them."""
     files: dict[RelativePath, Path] = {}
     """Further files and folders for the tests, keyed by their paths below `/payload`, as in
     `data: tests/data`. Symbolic links are followed."""

@@ -9,12 +9,22 @@ from typing import Literal, get_args
 
 from bpfmatrix.errors import PayloadError, UsageError
 from bpfmatrix.payload import go
+from bpfmatrix.payload.repository import Repository
 
-__all__ = ["FORMATS", "ID_FILE", "MOUNT_POINT", "Executable", "Format", "Payload"]
+__all__ = [
+    "FORMATS",
+    "ID_FILE",
+    "MOUNT_POINT",
+    "REPOSITORY_FOLDER",
+    "Executable",
+    "Format",
+    "Payload",
+]
 
 MOUNT_POINT = PurePosixPath("/payload")
 OBJECTS_FOLDER = "ebpf"
 ID_FILE = ".id"  # read by guest/init
+REPOSITORY_FOLDER = ".repository"  # mounted by guest/init
 # The files of the guests' consoles, beside the logs of tests.
 _CONSOLE_LOG = re.compile(r"console(-\d+)?\.log")
 # NAME_MAX of Linux; and half of PATH_MAX, as the payload is also unpacked below other folders.
@@ -66,6 +76,8 @@ class Payload:
     env: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Path] = field(default_factory=dict)
     """Further files (`payload.files`, `payload.listed`), by their paths below the mount point."""
+    repository: Repository | None = None
+    """The files that the guest has at the same paths as the host."""
 
     def commands(
         self, pattern: str | None, arguments: Sequence[str]
@@ -90,7 +102,10 @@ class Payload:
         return {**folder, **self.env}
 
     def files(self) -> dict[str, Path]:
-        """Return the files of the image by their paths in it; PayloadError if two have the same."""
+        """Return the files of the image by their paths in it, without those of the repository.
+
+        PayloadError if two have the same path.
+        """
         names: dict[str, Path] = {}
         for test in self.tests:
             _require_test_name(test)
@@ -113,7 +128,7 @@ class Payload:
             *((f"{OBJECTS_FOLDER}/{path.name}", path) for path in self.objects),
             *self.extra.items(),
         ):
-            if place == ID_FILE:
+            if place.split("/")[0] in (ID_FILE, REPOSITORY_FOLDER):
                 raise PayloadError(
                     f"{path} would be {MOUNT_POINT / place} in the guest, which bpfmatrix writes",
                     "Rename it.",

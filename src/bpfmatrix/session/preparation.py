@@ -8,6 +8,8 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from bpfmatrix import kernels
 from bpfmatrix.config.models import KernelConfig
@@ -20,13 +22,13 @@ from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import disk as payload_disk
-from bpfmatrix.payload.model import Payload
+from bpfmatrix.payload.model import MOUNT_POINT, Payload
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.virtiofs.shares import environment
 from bpfmatrix.vm import accelerator, launch
-from bpfmatrix.vm.protocol import Job, TestCommand, new_boundary
+from bpfmatrix.vm.protocol import Job, Start, TestCommand, new_boundary
 
 __all__ = ["Prepared", "prepare"]
 
@@ -53,6 +55,12 @@ class Prepared:
         boundary = new_boundary() if self.options.core else None
         setup = self.host_files.commands
         return Job(tuple(commands), self.payload_id, self.env, setup, boundary)
+
+    def start(self, folder: Path | None = None, **settings: Any) -> Start:
+        """Return how a command is started in this folder, or else where the user is."""
+        files = self.options.files
+        place = folder or (files.folder if files.root is not None else MOUNT_POINT)
+        return Start(str(place), self.host_files.binds, **settings)
 
     @property
     def host_name(self) -> str:
@@ -101,7 +109,7 @@ def _assemble(
 ) -> Prepared:
     architecture = ARCHITECTURES[kernel.arch]
     qemu = tools.require(architecture.qemu, architecture.qemu_package)
-    host_files = plan(options.files, image, kernel.id)
+    host_files = plan(options.files, payload.repository, image, kernel.id)
     cache, reread = project.cache, options.cold
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), cache, progress)
     disk = payload_disk.image(payload, cache, progress, reread=reread)

@@ -85,6 +85,7 @@ class ShellWorkload(Workload[int]):
             prepared.host_files.commands,
             _size() if terminal else None,
             errors_apart=not are_one(1, 2),
+            start=prepared.start(),
         )
         return ShellWork(prepared, session, self._folder, self._on_ready)
 

@@ -25,6 +25,7 @@ If a job of tests asks for core files, those of processes that die by a signal c
 the content of the file, and a boundary.
 """
 
+import resource
 import secrets
 import shlex
 import signal
@@ -33,6 +34,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
+    "UNLIMITED_MEMLOCK",
     "CorePart",
     "CoreSplitter",
     "Done",
@@ -47,6 +49,7 @@ __all__ = [
     "Ready",
     "Referee",
     "Session",
+    "Start",
     "Started",
     "TestCommand",
     "hung_up_line",
@@ -56,6 +59,9 @@ __all__ = [
     "resize_line",
     "resume_line",
 ]
+
+UNLIMITED_MEMLOCK = ((resource.RLIMIT_MEMLOCK, -1),)
+"""For a `Start`. Before Linux 5.11, the memory of eBPF maps and programs counts as locked."""
 
 # Bits of /proc/sys/kernel/tainted (Documentation/admin-guide/tainted-kernels.rst).
 _TAINT_DIED = 1 << 7  # "kernel died recently, i.e. there was an OOPS or BUG"
@@ -76,8 +82,38 @@ class GuestError(ProtocolError):
 
 
 @dataclass(frozen=True)
+class Start:
+    """How the guest starts a command (guest/c/start-test.c)."""
+
+    folder: str = "/payload"
+    """The working directory; / if there is no such folder."""
+    binds: tuple[tuple[str, str], ...] = ()
+    """Mounts of the guest's init that the command has in its root, if that is not the guest's own:
+    the path for init, and the path in that root."""
+    user: str = ""
+    """A user's name or number; root if it is empty."""
+    capabilities: int | None = None
+    """The mask of the capabilities that are kept; None for all that the user has."""
+    limits: tuple[tuple[int, int], ...] = ()
+    """Resource limits: the number of the resource (`resource.RLIMIT_*`), and the value in the
+    units of setrlimit(2), or -1 for none."""
+
+    def words(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """Return the words of `start-test` for a command."""
+        words = [word for bind in self.binds for word in ("bind", *bind)]
+        words += ["folder", self.folder]
+        for number, value in self.limits:
+            words += ["limit", str(number), str(value)]
+        if self.capabilities is not None:
+            words += ["capabilities", f"{self.capabilities:x}"]
+        if self.user:
+            words += ["user", self.user]
+        return (*words, "--", *argv)
+
+
+@dataclass(frozen=True)
 class TestCommand:
-    """One test: an executable with its arguments, and its time limit."""
+    """One test: an executable with its arguments, how it is started, and its time limit."""
 
     __test__ = False  # pytest would collect it, because of its name
 
@@ -85,6 +121,7 @@ class TestCommand:
     argv: tuple[str, ...]
     limit_seconds: float
     boundary: bytes = field(default_factory=new_boundary)
+    start: Start = Start()
 
 
 @dataclass(frozen=True)
@@ -116,7 +153,7 @@ class Job:
             after = "compare" if test is self.tests[-1] else "undo"
             limit = _seconds(test.limit_seconds)
             words = ["run", str(test.id), limit, test.boundary.decode(), after]
-            yield _quoted([*words, *test.argv])
+            yield _quoted([*words, *test.start.words(test.argv)])
         yield _quoted(["finish", self.secret.decode()])
 
 
@@ -134,12 +171,14 @@ class Session:
     errors_apart: bool = False
     """Whether its standard error has a port of its own, or goes where its output goes."""
     boundary: bytes = field(default_factory=new_boundary)
+    start: Start = Start()
 
     def line(self) -> str:
         """Return the line for the control port, without a line break."""
         size = "{} {}".format(*self.size) if self.size else ""
         errors = "apart" if self.errors_apart else "joined"
-        session = _quoted(["session", self.boundary.decode(), size, errors, *self.argv])
+        words = self.start.words(self.argv)
+        session = _quoted(["session", self.boundary.decode(), size, errors, *words])
         return "; ".join((*_preparation(self.payload_id, self.setup, self.env), session))
 
 
