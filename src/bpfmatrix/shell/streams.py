@@ -129,8 +129,8 @@ class OutputStream(_Stream):
         with contextlib.suppress(OSError):  # the machine is gone
             last = False
             while not last and (data := self._end.recv(_CHUNK_BYTES)):
-                for _, chunk, last in self._splitter.feed(data):  # noqa: B007
-                    self._write(chunk)
+                for part, last in self._splitter.feed(data):  # noqa: B007
+                    self._write(part.data)
         self._call(self.done.set)
 
     def _write(self, data: bytes) -> None:

@@ -35,6 +35,7 @@ from bpfmatrix.vm.protocol import (
     Left,
     Output,
     ProtocolError,
+    Report,
     Started,
     TestCommand,
 )
@@ -168,8 +169,8 @@ class SuiteWork(Work[KernelRun]):
                         self._observer.doing(id, "test", recorders[event.id].name)
                         await recorders[event.id].start()
                         running = recorders[event.id].running
-                    case Output():
-                        await recorders[event.id].feed(event.data)
+                    case Output() | Report():
+                        await recorders[event.id].take(event)
                         running = recorders[event.id].running
                     case CorePart():
                         self._core_files.feed(event)

@@ -5,8 +5,9 @@ and `pvpanic` if the kernel reports its panics to QEMU.
 The host then writes lines that the guest's shell evaluates, each with quoted words; the guest
 answers `started ID`, `exited ID BOUNDARY key=value...`, `left ID BOUNDARY TEXT` and `done SECRET`.
 The port `bpfmatrix.output` carries the outputs of the tests, one after another. Each ends with the
-boundary that the host gave with the test. A verdict only ever comes from an `exited` line; nothing
-on another port can be one.
+boundary that the host gave with the test. If a test was to write a report of itself, that comes
+behind its output, and ends with a boundary of its own. A verdict only ever comes from an `exited`
+line; nothing on another port can be one.
 
 Boundaries and secrets are 128 random bits, and no test knows them. Tests may be root, so they can
 write to the control port too. `Referee` therefore accepts a line that decides something only in its
@@ -34,6 +35,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
+    "REPORTS_FOLDER",
     "UNLIMITED_MEMLOCK",
     "CorePart",
     "CoreSplitter",
@@ -48,6 +50,7 @@ __all__ = [
     "ProtocolError",
     "Ready",
     "Referee",
+    "Report",
     "Session",
     "Start",
     "Started",
@@ -62,6 +65,9 @@ __all__ = [
 
 UNLIMITED_MEMLOCK = ((resource.RLIMIT_MEMLOCK, -1),)
 """For a `Start`. Before Linux 5.11, the memory of eBPF maps and programs counts as locked."""
+
+REPORTS_FOLDER = "/run/reports"
+"""The folder in which tests find room for the reports that they write of themselves."""
 
 # Bits of /proc/sys/kernel/tainted (Documentation/admin-guide/tainted-kernels.rst).
 _TAINT_DIED = 1 << 7  # "kernel died recently, i.e. there was an OOPS or BUG"
@@ -122,6 +128,9 @@ class TestCommand:
     limit_seconds: float
     boundary: bytes = field(default_factory=new_boundary)
     start: Start = Start()
+    report: str = ""
+    """The name of the file in `REPORTS_FOLDER` that it writes as a report; none if it is empty."""
+    report_boundary: bytes = field(default_factory=new_boundary)
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,8 @@ class Job:
         yield from _preparation(self.payload_id, self.setup, self.env)
         if self.core_boundary:
             yield _quoted(["cores", self.core_boundary.decode()])
+        if any(test.report for test in self.tests):
+            yield "reports"
         if len(self.tests) > 1:
             yield "note"
         for test in self.tests:
@@ -154,6 +165,8 @@ class Job:
             limit = _seconds(test.limit_seconds)
             words = ["run", str(test.id), limit, test.boundary.decode(), after]
             yield _quoted([*words, *test.start.words(test.argv)])
+            if test.report:
+                yield _quoted(["send_report", test.report, test.report_boundary.decode()])
         yield _quoted(["finish", self.secret.decode()])
 
 
@@ -250,8 +263,16 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Report:
+    """A part of the report that a test wrote of itself. It comes after all of the output."""
+
+    id: int
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Exited:
-    """A test ended. All of its output came before this event."""
+    """A test ended. All of its output, and its report, came before this event."""
 
     id: int
     status: int
@@ -319,7 +340,7 @@ class CorePart:
     last: bool = False
 
 
-Event = Ready | Started | Output | CorePart | Exited | Left | Done
+Event = Ready | Started | Output | Report | CorePart | Exited | Left | Done
 
 
 def parse(line: str) -> Event:
@@ -403,32 +424,37 @@ class Referee:
 
 
 class OutputSplitter:
-    """Splits the stream of the output port into the outputs of the tests, in the job's order."""
+    """Splits the stream of the output port: for each test of the job, in order, its output and its
+    report.
+    """
 
     def __init__(self, tests: Sequence[TestCommand]) -> None:
-        self._waiting = list(tests)
+        self._waiting: list[tuple[type[Output | Report], int, bytes, bool]] = []
+        for test in tests:
+            self._waiting.append((Output, test.id, test.boundary, not test.report))
+            if test.report:
+                self._waiting.append((Report, test.id, test.report_boundary, True))
         self._held = b""
 
-    def feed(self, data: bytes) -> list[tuple[int, bytes, bool]]:
-        """Take the next bytes. For each part of an output: the test's id, the part, and whether it
-        is the last one.
+    def feed(self, data: bytes) -> list[tuple[Output | Report, bool]]:
+        """Take the next bytes; return parts, and whether each is the last one of its test.
 
         Bytes that may be the beginning of a boundary are held back until the next call.
         """
         self._held += data
-        found: list[tuple[int, bytes, bool]] = []
+        found: list[tuple[Output | Report, bool]] = []
         while self._waiting:
-            test = self._waiting[0]
-            before, boundary, after = self._held.partition(test.boundary)
+            kind, id, end, is_last = self._waiting[0]
+            before, boundary, after = self._held.partition(end)
             if boundary:
-                found.append((test.id, before, True))
+                found.append((kind(id, before), is_last))
                 self._waiting.pop(0)
                 self._held = after
                 continue
-            keep = _overlap(self._held, test.boundary)
+            keep = _overlap(self._held, end)
             ready = self._held[: len(self._held) - keep]
             if ready:
-                found.append((test.id, ready, False))
+                found.append((kind(id, ready), False))
                 self._held = self._held[len(ready) :]
             break
         return found
