@@ -94,6 +94,9 @@ class _MachineSettings(_Model):
     """Kernel modules to load before the tests, besides those that the machine needs."""
     kernel_args: list[str] = []
     """Parameters appended to the kernel's command line."""
+    cgroup: Literal["v1", "v2"] = "v2"
+    """What is mounted at `/sys/fs/cgroup`: the unified hierarchy (`v2`), or one hierarchy for each
+    controller that the kernel has in version 1, beside the unified one in `unified` (`v1`)."""
     kernel_warnings: Literal["fail", "report", "ignore"] = "report"
     """What becomes of a kernel's warnings, and of its reports of bugs, stalls and hung tasks, that
     come while tests run: `fail` fails the run, `report` shows them, `ignore` does neither. An oops

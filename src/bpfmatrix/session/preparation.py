@@ -124,7 +124,8 @@ def _assemble(
         boot=image.boot,
         initramfs=initramfs.stored(image, guest_busybox, wanted, cache, progress, reread=reread),
         payload=disk.image,
-        kernel_args=tuple(kernel.kernel_args),
+        # The kernel passes this on to init as a variable, since it has no such parameter itself.
+        kernel_args=(*kernel.kernel_args, *(["cgroup=v1"] if kernel.cgroup == "v1" else [])),
         extra_args=tuple(kernel.qemu.extra_args),
         boot_limit_seconds=kernel.timeout.boot,
         folders=host_files.folders,
