@@ -23,7 +23,7 @@ from bpfmatrix.vm.launch import MachineSpec, machine_parts
 from bpfmatrix.vm.parts import command
 from tests.goproject import GoModule
 from tests.kernels import synthetic
-from tests.kernels.registry import Registry, layer
+from tests.oci.registry import Registry, layer
 
 
 @pytest.fixture

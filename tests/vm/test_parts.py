@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given
@@ -10,13 +11,13 @@ from bpfmatrix.vm.machine import panic_message
 from bpfmatrix.vm.parts import (
     Board,
     Console,
+    Disk,
     ExtraArguments,
     Incoming,
     Kernel,
     Memory,
     Monitor,
     Part,
-    PayloadDisk,
     Ports,
     Processor,
     command,
@@ -67,9 +68,19 @@ def test_a_whole_machine() -> None:
     assert words.index("-s") < words.index("-S") < words.index("-append")
 
 
+def test_the_root_is_the_second_disk() -> None:
+    spec = replace(SPEC, root_disk=Path("/r/b.ext4"))
+    found = options(command(spec.qemu, machine_parts(spec, FDS, Memory(spec.memory_bytes))))
+    files = [drive.rpartition("file=")[2] for drive in found["-drive"]]
+    assert files == ["/p/a.ext4", "/r/b.ext4"]
+    assert all("readonly=on" in drive for drive in found["-drive"])
+    disks = [device for device in found["-device"] if device.startswith("virtio-blk")]
+    assert disks == ["virtio-blk-pci,drive=payload", "virtio-blk-pci,drive=root"]
+
+
 def test_a_part_by_itself_adds_nothing() -> None:
     assert command("qemu", [Part()]) == ["qemu", "-append", ""]
-    for part in (Processor("x86_64", "kvm"), Monitor(3), Ports(()), PayloadDisk(Path("x"))):
+    for part in (Processor("x86_64", "kvm"), Monitor(3), Ports(()), Disk("payload", Path("x"))):
         assert part.kernel_args() == []
     assert ExtraArguments(("-s",)).kernel_args() == []
 
@@ -119,7 +130,7 @@ def test_a_comma_in_the_memorys_name_stays_part_of_it(name: str) -> None:
 
 @given(st.text("ab,=", min_size=1))
 def test_a_comma_in_an_images_name_stays_part_of_it(name: str) -> None:
-    [drive] = options(PayloadDisk(Path("/x") / name).qemu_args())["-drive"]
+    [drive] = options(Disk("payload", Path("/x") / name).qemu_args())["-drive"]
     _, _, file = drive.partition("file=")
     # In QEMU's options, two commas are one, and a single comma ends the value.
     assert "," not in file.replace(",,", "")

@@ -61,6 +61,17 @@ def test_of_the_payload_only_the_size_counts(spec: MachineSpec, tmp_path: Path) 
     assert template.key(replace(spec, payload=other)) != template.key(spec)
 
 
+def test_of_the_root_only_its_presence_and_size_count(spec: MachineSpec, tmp_path: Path) -> None:
+    one, same, larger = (tmp_path / name for name in ("one", "same", "larger"))
+    one.write_bytes(b"x" * 4096)
+    same.write_bytes(b"y" * 4096)
+    larger.write_bytes(b"x" * 8192)
+    known = template.key(replace(spec, root_disk=one))
+    assert known != template.key(spec)
+    assert known == template.key(replace(spec, root_disk=same))
+    assert known != template.key(replace(spec, root_disk=larger))
+
+
 def test_the_limit_of_a_boot_does_not_change_the_key(spec: MachineSpec) -> None:
     assert template.key(replace(spec, boot_limit_seconds=1)) == template.key(spec)
 

@@ -11,7 +11,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bpfmatrix.config.value_types import OCI_REFERENCE, Sha256, Url, is_url
+from bpfmatrix.config.value_types import Sha256, Url, is_url
+from bpfmatrix.oci.reference import GRAMMAR
 
 __all__ = ["AptSource", "BuildSource", "DnfSource", "PackageSource", "Source"]
 
@@ -141,7 +142,7 @@ class Source(_Model):
     """A kernel package of a distribution with RPM packages."""
     package: PackageSource | None = None
     """Single `.deb` or `.rpm` files."""
-    oci: str | None = Field(default=None, pattern=OCI_REFERENCE)
+    oci: str | None = Field(default=None, pattern=GRAMMAR)
     """An image of a container registry, such as `ghcr.io/cilium/ci-kernels:5.4.276`, or pinned, as
     in `ghcr.io/cilium/ci-kernels@sha256:...`. Prefix `http://` for a registry without TLS."""
     directory: Path | None = None

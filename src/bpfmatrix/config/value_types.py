@@ -12,7 +12,6 @@ from bpfmatrix.host.architecture import ARCHITECTURES
 
 __all__ = [
     "LOADERS",
-    "OCI_REFERENCE",
     "Arch",
     "Bytes",
     "LoaderName",
@@ -30,13 +29,6 @@ __all__ = [
     "parse_size",
 ]
 
-# [http://][host[:port]/]path[:tag][@digest]: the grammar of github.com/distribution/reference.
-_OCI_WORD = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-OCI_REFERENCE = (
-    r"^(?:http://)?(?:(?:[A-Za-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]+)?/)?"
-    rf"{_OCI_WORD}(?:/{_OCI_WORD})*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
-)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
 _SIZE = re.compile(r"(\d+)\s*([KMG])(?:i?B)?")

@@ -9,8 +9,8 @@ import contextlib
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qemu.qmp import QMPError
@@ -43,6 +43,7 @@ class MachineSpec:
     boot: Path
     initramfs: Path
     payload: Path
+    """The image of the payload's disk."""
     kernel_args: tuple[str, ...] = ()
     extra_args: tuple[str, ...] = ()
     boot_limit_seconds: float = 60.0
@@ -53,6 +54,18 @@ class MachineSpec:
     slots: int = 0
     """How many slots there are for devices of folders. These devices are connections to a server,
     so a machine that has one can't be saved; a restored machine gets them by hot-plug."""
+    root_disk: Path | None = None
+    """The image of a second disk, which has the tests' root file system."""
+
+    @property
+    def disks(self) -> dict[str, Path]:
+        """The images of its disks by their names, in the order in which the guest has them."""
+        root = {} if self.root_disk is None else {"root": self.root_disk}
+        return {"payload": self.payload, **root}
+
+    def with_disks(self, disks: Mapping[str, Path]) -> "MachineSpec":
+        """Return the same machine with other images for its disks."""
+        return replace(self, payload=disks["payload"], root_disk=disks.get("root"))
 
 
 class RestoreError(Exception):
@@ -74,7 +87,7 @@ def machine_parts(
         parts.Monitor(fds["qmp"]),
         parts.Console(spec.arch, fds["console"]),
         parts.Ports(tuple((f"bpfmatrix.{name}", fds[name]) for name in PORTS)),
-        parts.PayloadDisk(spec.payload),
+        *(parts.Disk(name, image) for name, image in spec.disks.items()),
         *((parts.UserNetwork(),) if spec.network else ()),
         parts.Slots(spec.slots),
         parts.Kernel(spec.boot, spec.initramfs, spec.kernel_args),

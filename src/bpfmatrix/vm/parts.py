@@ -16,6 +16,7 @@ __all__ = [
     "Board",
     "Console",
     "Debugger",
+    "Disk",
     "ExtraArguments",
     "Incoming",
     "Kernel",
@@ -23,7 +24,6 @@ __all__ = [
     "Monitor",
     "NineP",
     "Part",
-    "PayloadDisk",
     "Ports",
     "Processor",
     "Sandbox",
@@ -180,17 +180,18 @@ class Ports(Part):
 
 
 @dataclass(frozen=True)
-class PayloadDisk(Part):
-    """The read-only disk of the payload."""
+class Disk(Part):
+    """A read-only disk. The guest has the first one as `/dev/vda`, the next one as `/dev/vdb`."""
 
+    name: str
     image: Path
 
     def qemu_args(self) -> list[str]:
         """See Part."""
         file = _value(self.image)
         return [
-            *("-drive", f"if=none,id=payload,format=raw,readonly=on,file={file}"),
-            *("-device", "virtio-blk-pci,drive=payload"),
+            *("-drive", f"if=none,id={self.name},format=raw,readonly=on,file={file}"),
+            *("-device", f"virtio-blk-pci,drive={self.name}"),
         ]
 
 

@@ -113,10 +113,10 @@ def key(spec: MachineSpec) -> str:
     """Return the key of a template: a checksum of everything that shapes the machine.
 
     The kernel and the initramfs count by their paths, which contain checksums of their contents.
-    The payload only counts by its size, since the guest does not read the disk before the job.
+    A disk only counts by its size, since the guest does not read it before the job.
     """
     fds = dict.fromkeys(CHANNELS, 0)
-    shape = dataclasses.replace(spec, payload=Path("payload"))
+    shape = spec.with_disks({name: Path(name) for name in spec.disks})
     command = parts.command(spec.qemu, launch.machine_parts(shape, fds))
     qemu = Path(shutil.which(spec.qemu) or spec.qemu).resolve().stat()
     known = (
@@ -124,7 +124,7 @@ def key(spec: MachineSpec) -> str:
         command,
         [qemu.st_size, qemu.st_mtime_ns],
         spec.memory_bytes,
-        spec.payload.stat().st_size,
+        [image.stat().st_size for image in spec.disks.values()],
         # Under KVM, the guest has the processor of the host.
         _host_cpu() if spec.accelerator == "kvm" else "",
     )
@@ -193,13 +193,14 @@ async def _make(spec: MachineSpec, cache: Cache, target: Path, console: Path) ->
         if free < _NEEDED_FREE_BYTES:
             raise TemplateError(f"the cache's disk has only {free >> 20} MB left")
         with cache.staging() as staging:
-            # The disk is empty, so that the guest has nothing of a payload in its page cache.
-            empty = staging / "empty"
-            with empty.open("wb") as file:
-                file.truncate(spec.payload.stat().st_size)
+            # The disks are empty, so that the guest has nothing of one in its page cache.
+            empty = {name: staging / f"empty-{name}" for name in spec.disks}
+            for name, image in spec.disks.items():
+                with empty[name].open("wb") as file:
+                    file.truncate(image.stat().st_size)
             made = Template(staging / "template")
             made.folder.mkdir()
-            empty_spec = dataclasses.replace(spec, payload=empty, folders=())
+            empty_spec = dataclasses.replace(spec.with_disks(empty), folders=())
             async with launch.start(empty_spec, console, made.memory) as guest:
                 await guest.save(made.state)
             shutil.copyfile(console, made.console)

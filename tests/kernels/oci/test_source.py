@@ -16,11 +16,11 @@ from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels import KernelImage
-from bpfmatrix.kernels.oci.reference import Reference
+from bpfmatrix.oci.reference import Reference
 from tests.cutting_proxy import CuttingProxy
 from tests.kernels import synthetic
 from tests.kernels.conftest import apt_kernel
-from tests.kernels.registry import (
+from tests.oci.registry import (
     DOCKER,
     OCI,
     PASSWORD,
@@ -192,12 +192,12 @@ def test_what_the_registry_does_not_have(registry: Registry, cache: Cache) -> No
     with pytest.raises(KernelUnavailableError):
         kernels.update(oci_kernel(f"{registry.host}/k:6.2"), cache)
     error = refused(f"{registry.host}/k:6.1", cache, arch="aarch64")
-    assert "has no kernel for linux/arm64" in error.what
+    assert "is not for linux/arm64" in error.what
     assert error.advice == "It is for linux/amd64: set `arch` in kernels.yaml."
     only = registry.image("k", "", [layer(TINY)])
     registry.index("k", "index", [only])
     error = refused(f"{registry.host}/k:index", cache, arch="aarch64")
-    assert "has no kernel for linux/arm64" in error.what
+    assert "is not for linux/arm64" in error.what
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 The formats are those of the OCI image specification (manifest.md, image-index.md, descriptor.md)
 and of Docker's image manifest, version 2, schema 2. Whatever a registry sends, the only error is
-KernelUnavailableError.
+KernelUnavailableError. `name` is the image's name, for messages.
 """
 
 import json
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bpfmatrix.errors import KernelUnavailableError
-from bpfmatrix.kernels.oci.layers import printable
-from bpfmatrix.kernels.oci.reference import Reference
+from bpfmatrix.oci.layers import printable
 
 __all__ = [
     "CONFIGS",
@@ -38,7 +37,6 @@ LAYER = re.compile(
     r"application/vnd\.oci\.image\.layer\.(nondistributable\.)?v1\.tar(\+(gzip|zstd))?"
     r"|application/vnd\.docker\.image\.rootfs\.(diff|foreign\.diff)\.tar(\.(gzip|zstd))?"
 )
-# Our architectures to those of an index, which are Go's (GOARCH).
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ class Descriptor:
         return self.digest.removeprefix("sha256:")
 
     @classmethod
-    def of(cls, data: Any, reference: Reference) -> "Descriptor":
-        """Read a descriptor of the image `reference`."""
+    def of(cls, data: Any, name: str) -> "Descriptor":
+        """Read a descriptor of the image `name`."""
         try:
             platform = data.get("platform") or {}
             made = cls(
@@ -69,77 +67,71 @@ class Descriptor:
                 f"{platform.get('os')}/{platform.get('architecture')}" if platform else "",
             )
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise unreadable(reference) from None
+            raise unreadable(name) from None
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", made.digest):
-            raise KernelUnavailableError(
-                f"{reference}: {made.digest[:80]!r} is not a sha256 digest"
-            )
+            raise KernelUnavailableError(f"{name}: {made.digest[:80]!r} is not a sha256 digest")
         return made
 
 
-def parse(data: bytes, reference: Reference) -> dict[str, Any]:
+def parse(data: bytes, name: str) -> dict[str, Any]:
     """Read a JSON object."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise unreadable(reference)
+        raise unreadable(name)
     return found
 
 
-def media_type(manifest: Mapping[str, Any], reference: Reference) -> str:
+def media_type(manifest: Mapping[str, Any], name: str) -> str:
     """Return one of `INDEXES` or `MANIFESTS`."""
     # A manifest that is also an index would be two images, one for each kind of reader.
     if "layers" in manifest and "manifests" in manifest:
-        raise unreadable(reference)
+        raise unreadable(name)
     found = manifest.get("mediaType")
     if found is None:  # it may be left out (image-index.md)
         found = INDEXES[0] if "manifests" in manifest else MANIFESTS[0]
     if found not in INDEXES + MANIFESTS or manifest.get("schemaVersion") != 2:
-        raise unknown_media_type(reference, str(found))
+        raise unknown_media_type(name, str(found))
     return str(found)
 
 
-def descriptors(entries: object, reference: Reference) -> tuple[Descriptor, ...]:
+def descriptors(entries: object, name: str) -> tuple[Descriptor, ...]:
     """Read a list of descriptors, such as a manifest's `layers`."""
     if not isinstance(entries, list):
-        raise unreadable(reference)
-    return tuple(Descriptor.of(entry, reference) for entry in entries)
+        raise unreadable(name)
+    return tuple(Descriptor.of(entry, name) for entry in entries)
 
 
-def for_platform(index: Mapping[str, Any], platform: str, reference: Reference) -> Descriptor:
+def for_platform(index: Mapping[str, Any], platform: str, name: str) -> Descriptor:
     """Return the manifest that an index has for a platform."""
-    found = descriptors(index.get("manifests"), reference)
+    found = descriptors(index.get("manifests"), name)
     for entry in found:
         if entry.platform == platform:
             return entry
     # Attestations have the platform unknown/unknown.
     others = sorted({e.platform for e in found if "unknown" not in e.platform} - {""})
-    raise no_platform(reference, platform, others)
+    raise no_platform(name, platform, others)
 
 
-def unreadable(reference: Reference) -> KernelUnavailableError:
+def unreadable(name: str) -> KernelUnavailableError:
     """Return the error for a manifest or an index that is malformed."""
-    return KernelUnavailableError(
-        f"{reference}: the registry's description of the image can't be read"
-    )
+    return KernelUnavailableError(f"{name}: the registry's description of the image can't be read")
 
 
-def unknown_media_type(reference: Reference, found: str) -> KernelUnavailableError:
+def unknown_media_type(name: str, found: str) -> KernelUnavailableError:
     """Return the error for an object that is not part of a container image."""
     return KernelUnavailableError(
-        f"{reference} holds something of the unknown media type {printable(found, 100)}",
+        f"{name} holds something of the unknown media type {printable(found, 100)}",
         "Expected: container images of Docker's or OCI's format, with tar layers that are "
         "plain, gzip or zstd.",
     )
 
 
-def no_platform(
-    reference: Reference, platform: str, others: Sequence[str]
-) -> KernelUnavailableError:
+def no_platform(name: str, platform: str, others: Sequence[str]) -> KernelUnavailableError:
     """Return the error for an image that is for other platforms only."""
     return KernelUnavailableError(
-        f"{reference} has no kernel for {platform}",
+        f"{name} is not for {platform}",
         f"It is for {', '.join(others)}: set `arch` in kernels.yaml." if others else "",
     )

@@ -23,10 +23,10 @@ from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, Unreachable
 from bpfmatrix.host import download
 from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.download import BytesProgress, Send
-from bpfmatrix.kernels.oci import credentials, manifests
-from bpfmatrix.kernels.oci.layers import printable
-from bpfmatrix.kernels.oci.manifests import Descriptor
-from bpfmatrix.kernels.oci.reference import Reference
+from bpfmatrix.oci import credentials, manifests
+from bpfmatrix.oci.layers import printable
+from bpfmatrix.oci.manifests import Descriptor
+from bpfmatrix.oci.reference import Reference
 
 __all__ = ["GoneError", "RegistryClient"]
 
@@ -70,12 +70,12 @@ class RegistryClient:
         found = f"sha256:{sha256(data)}"
         if expected.startswith("sha256:") and found != expected:
             raise self._wrong_digest("a manifest", f"it is {found}", expected)
-        return found, manifests.parse(data, self._reference)
+        return found, manifests.parse(data, str(self._reference))
 
     def read_blob(self, blob: Descriptor) -> bytes:
         """Return the content of a small blob."""
         if blob.size_bytes > _MANIFEST_LIMIT_BYTES:
-            raise manifests.unreadable(self._reference)
+            raise manifests.unreadable(str(self._reference))
         path = f"blobs/{blob.digest}"
         return self._read(path, blob, partial(self._get, path, "*/*"))
 

@@ -21,6 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 import zstandard
 
+from bpfmatrix.oci.layers import ImageFolder
+
 OCI = "application/vnd.oci.image"
 DOCKER = "application/vnd.docker"
 USER, PASSWORD = "somebody", "secret word"
@@ -49,7 +51,8 @@ class Descriptor:
         return made | ({"platform": dict(self.platform)} if self.platform else {})
 
 
-Entry = tarfile.TarInfo | tuple[str, bytes]
+# A file by its name and content, or whatever other entry, with its content if it is a file.
+Entry = tarfile.TarInfo | tuple[str | tarfile.TarInfo, bytes]
 
 
 def layer(entries: Iterable[Entry], packed: str = "gzip") -> Descriptor:
@@ -60,7 +63,7 @@ def layer(entries: Iterable[Entry], packed: str = "gzip") -> Descriptor:
             if isinstance(entry, tarfile.TarInfo):
                 archive.addfile(entry)
             else:
-                info = tarfile.TarInfo(entry[0])
+                info = tarfile.TarInfo(entry[0]) if isinstance(entry[0], str) else entry[0]
                 info.size = len(entry[1])
                 archive.addfile(info, io.BytesIO(entry[1]))
     data = buffer.getvalue()
@@ -77,6 +80,20 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
     return info
+
+
+def stored(folder: Path, layers: Sequence[Iterable[Entry] | Descriptor]) -> list[Path]:
+    """Write layers to files of a new folder, and return these."""
+    folder.mkdir(parents=True)
+    for number, part in enumerate(layers):
+        data = (part if isinstance(part, Descriptor) else layer(part)).data
+        (folder / str(number)).write_bytes(data)
+    return [folder / str(number) for number in range(len(layers))]
+
+
+def files_of(root: ImageFolder) -> dict[str, bytes]:
+    """Return the contents of all files that were extracted."""
+    return {name: path.read_bytes() for name, path in root.files()}
 
 
 def tree(folder: Path, prefix: str = "") -> list[Entry]:

@@ -4,7 +4,16 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-__all__ = ["Reference"]
+__all__ = ["GRAMMAR", "TAG", "Reference"]
+
+TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_WORD = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+# [http://][host[:port]/]path[:tag][@digest], as in github.com/distribution/reference.
+GRAMMAR = (
+    r"^(?:http://)?(?:(?:[A-Za-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]+)?/)?"
+    rf"{_WORD}(?:/{_WORD})*"
+    rf"(?::{TAG})?(?:@sha256:[0-9a-f]{{64}})?$"
+)
 
 
 @dataclass(frozen=True)
@@ -20,10 +29,12 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> "Reference":
-        """Read what kernels.yaml has; its model checked the grammar.
+        """Read a name; ValueError if it is not of the `GRAMMAR`.
 
         As with docker, no host means docker.io, and a registry of the loopback has no TLS.
         """
+        if not re.fullmatch(GRAMMAR, text):
+            raise ValueError("expected the name of an image, such as debian:12")
         bare = text.removeprefix("http://")
         bare, _, digest = bare.partition("@")
         host, slash, path = bare.partition("/")
