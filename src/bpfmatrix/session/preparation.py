@@ -15,7 +15,7 @@ from bpfmatrix import kernels
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, DamagedError
-from bpfmatrix.guest import busybox, initramfs
+from bpfmatrix.guest import busybox, initramfs, modules_disk
 from bpfmatrix.guest.modules import has_module
 from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
@@ -53,8 +53,16 @@ class Prepared:
     def job(self, commands: Sequence[TestCommand]) -> Job:
         """Return the job of running these commands, one after another."""
         boundary = new_boundary() if self.options.core else None
-        setup = self.host_files.commands
+        setup = self.setup
         return Job(tuple(commands), self.payload_id, self.env, setup, boundary)
+
+    @property
+    def setup(self) -> tuple[tuple[str, ...], ...]:
+        """The functions of the guest's init to call before a job, with their arguments."""
+        modules = self.spec.modules_disk
+        # First, since roots of tests get them too.
+        first = (("all_modules", self.spec.device("modules")),) if modules else ()
+        return (*first, *self.host_files.commands)
 
     def start(self, folder: Path | None = None, **settings: Any) -> Start:
         """Return how a command is started in this folder, or else where the user is."""
@@ -114,7 +122,11 @@ def _assemble(
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), cache, progress)
     disk = payload_disk.image(payload, cache, progress, reread=reread)
     guest_busybox = busybox.executable(kernel.arch, cache, progress)
-    wanted = (*kernel.modules, *host_files.modules, *_network_modules(kernel, image, options))
+    wanted = (
+        *kernel.loaded_modules,
+        *host_files.modules,
+        *_network_modules(kernel, image, options),
+    )
     spec = launch.MachineSpec(
         qemu=str(qemu),
         arch=kernel.arch,
@@ -131,6 +143,11 @@ def _assemble(
         folders=host_files.folders,
         network=options.network,
         slots=host_files.slots,
+        modules_disk=(
+            modules_disk.image_of(image, cache, progress, reread=reread)
+            if kernel.modules == "all"
+            else None
+        ),
     )
     env = {**environment(options.files, os.environ), **payload.guest_env()}
     if options.core:

@@ -82,7 +82,7 @@ class ShellWorkload(Workload[int]):
             _argv(self._command, self.options),
             prepared.payload_id,
             {**_environment(interactive=terminal and not self._command), **prepared.env},
-            prepared.host_files.commands,
+            prepared.setup,
             _size() if terminal else None,
             errors_apart=not are_one(1, 2),
             start=prepared.start(),

@@ -56,16 +56,27 @@ class MachineSpec:
     so a machine that has one can't be saved; a restored machine gets them by hot-plug."""
     root_disk: Path | None = None
     """The image of a second disk, which has the tests' root file system."""
+    modules_disk: Path | None = None
+    """The image of a further disk, which has all modules of the kernel."""
 
     @property
     def disks(self) -> dict[str, Path]:
         """The images of its disks by their names, in the order in which the guest has them."""
-        root = {} if self.root_disk is None else {"root": self.root_disk}
-        return {"payload": self.payload, **root}
+        further = {"root": self.root_disk, "modules": self.modules_disk}
+        return {"payload": self.payload, **{k: v for k, v in further.items() if v is not None}}
+
+    def device(self, disk: str) -> str:
+        """Return the device of one of its disks in the guest, such as `/dev/vda`."""
+        return f"/dev/vd{'abc'[list(self.disks).index(disk)]}"
 
     def with_disks(self, disks: Mapping[str, Path]) -> "MachineSpec":
         """Return the same machine with other images for its disks."""
-        return replace(self, payload=disks["payload"], root_disk=disks.get("root"))
+        return replace(
+            self,
+            payload=disks["payload"],
+            root_disk=disks.get("root"),
+            modules_disk=disks.get("modules"),
+        )
 
 
 class RestoreError(Exception):
