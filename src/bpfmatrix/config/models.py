@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from bpfmatrix.config.sources import Source
 from bpfmatrix.config.value_types import (
@@ -47,6 +47,8 @@ FILE_NAME = "kernels.yaml"
 
 KERNEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Flags of `go test` by which its result would be another one, or elsewhere.
+_OUR_GO_FLAGS = ("C", "args", "c", "exec", "json", "o")
 _RELEASE = re.compile(r"\d+(?:\.\d+){1,2}")
 # A preset's name becomes a part of the names of files.
 PRESET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
@@ -130,6 +132,35 @@ class GoTests(_Model):
     """The packages, as `go test` takes them."""
     tags: list[str] = ["integration"]
     """Build tags."""
+    flags: list[str] = []
+    """Further build flags of Go, each one word: `[-race, -trimpath]`, or `-ldflags=-X main.v=1`,
+    which replaces our `-ldflags=-s -w` (no symbol table, which halves a test binary)."""
+    cgo: bool | None = None
+    """Whether Go may call C. Such a test binary needs the libraries of a root (`--rootfs`). By
+    default only with the flags `-race`, `-msan` and `-asan`."""
+    env: dict[str, str] = {}
+    """Environment variables of the build, such as `CC` or `GOEXPERIMENT`."""
+
+    @field_validator("flags")
+    @classmethod
+    def _build_flags(cls, flags: list[str]) -> list[str]:
+        for flag in flags:
+            name = flag.lstrip("-").split("=")[0]
+            if not flag.startswith("-"):
+                raise ValueError(f"{flag!r} is no flag; a flag and its value are one word: -p=4")
+            if name == "tags":
+                raise ValueError(f"{flag!r}: build tags have a key of their own, `tags`")
+            if name in _OUR_GO_FLAGS:
+                raise ValueError(f"{flag!r} can't be given: bpfmatrix sets -{name} itself")
+        return flags
+
+    @field_validator("env")
+    @classmethod
+    def _variables(cls, env: dict[str, str]) -> dict[str, str]:
+        for name, value in env.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise ValueError(f"{name!r} can't be an environment variable with such a value")
+        return env
 
 
 class PayloadConfig(_Model):

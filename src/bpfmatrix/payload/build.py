@@ -1,5 +1,6 @@
 """The whole payload of a run: its objects and tests are built, and its executables checked."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,13 +34,20 @@ def payload(
     built_objects = ebpf.objects(project, progress)
     tests: list[Executable] = []
     changed = built_objects.changed
+    env = dict(settings.env)
     if binaries:
         tests = [executable(path, arch, root) for path in binaries]
     else:
         built_tests = go.build_tests(project, arch, progress, symbols=symbols)
         changed = changed or built_tests.changed
+        if built_tests.goroot:
+            # `go test` sets it, too: without it, runtime.GOROOT() is empty after -trimpath.
+            env = {"GOROOT": built_tests.goroot, **env}
         declared = (project.root / path for path in settings.binaries)
-        tests = [executable(path, arch, root) for path in (*built_tests.files, *declared)]
+        tests = [
+            *(_of_package(test, arch, root) for test in built_tests.tests),
+            *(executable(path, arch, root) for path in declared),
+        ]
     extra = {
         **extra_files.named(project.root, settings.files),
         **extra_files.listed(project, settings.listed, arch, progress),
@@ -50,7 +58,7 @@ def payload(
             "Declare them under payload: in kernels.yaml, or give --binary.",
         )
     files = _repository(project, tests, root)
-    return Payload(tuple(tests), built_objects.files, dict(settings.env), extra, files), changed
+    return Payload(tuple(tests), built_objects.files, env, extra, files), changed
 
 
 def _repository(
@@ -62,3 +70,9 @@ def _repository(
         return None
     found = repository.of_project(project, () if chosen is True else chosen)
     return found if any(t.folder and found.contains(t.folder) for t in tests) else None
+
+
+def _of_package(test: go.GoTestBinary, arch: str, root: Path | None) -> Executable:
+    """Return the test binary of a Go package, which runs in the package's folder."""
+    checked = executable(test.path, arch, root)
+    return dataclasses.replace(checked, package=test.package, folder=test.folder)

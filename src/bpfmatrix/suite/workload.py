@@ -138,6 +138,9 @@ class SuiteWork(Work[KernelRun]):
         self._console, self._console_bytes = self.console, 0
         """The console of the first guest that ended early or had an oops, or else the last one."""
         self._core_files = CoreFiles(folder)
+        tests = prepared.payload.tests
+        names = [test.name for test in tests if test.format != "plain"]
+        observer.executables(prepared.kernel.id, names)
         self._expected = Expectations.of(prepared.kernel.expect, prepared.image.version)
         limit = limit_name or ("--timeout" if options.test_seconds else "timeout.test")
         self._recorders = {
@@ -146,7 +149,7 @@ class SuiteWork(Work[KernelRun]):
         }
 
     def _report(self, test: TestResult) -> None:
-        reason = self._expected.of_test(test.name, test.outcome)
+        reason = self._expected.of_test(test.binary, test.name, test.outcome)
         test = dataclasses.replace(test, expected=reason)
         self._tests.append(test)
         self._observer.result(self._prepared.kernel.id, test)
@@ -274,7 +277,9 @@ class SuiteWork(Work[KernelRun]):
         for test, command in self._commands:
             if self._recorders[command.id].log.exists():
                 with contextlib.suppress(OSError):  # such as a full disk
-                    shutil.copy(test.path, folder / test.path.name)
+                    copy = folder / test.place
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(test.path, copy)
 
 
 def _size(path: Path) -> int:
