@@ -123,9 +123,9 @@ class ShellWork(Work[int]):
         self._on_ready(entered, self._prepared, bool(session.size and not session.argv[1:]))
         command = AttachedCommand(entered.machine, session)
         terminal = session.size is not None
-        with raw_terminal(0) if terminal else contextlib.nullcontext():
-            with _Signals(command, terminal=terminal).handled():
-                self._status = await command.run()
+        signals = _Signals(command, terminal=terminal)
+        with raw_terminal(0) if terminal else contextlib.nullcontext(), signals.handled():
+            self._status = await command.run()
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """See Work."""
