@@ -138,7 +138,7 @@ def test_go_builds_tests_for_it_which_its_guests_take(
     config = Config.model_validate({"kernels": kernels, "payload": payload})
     project = dataclasses.replace(library_project, config=config)
     [binary] = go.build_tests(project, imaginary.name).files
-    assert executable(binary, imaginary.name).kind == "go-test"
+    assert executable(binary, imaginary.name).format == "go"
     with pytest.raises(PayloadError, match=r"built for riscv, the guest is x86_64"):
         executable(binary, DEFAULT.name)
 

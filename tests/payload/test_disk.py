@@ -26,7 +26,7 @@ def made_of(folder: Path, **contents: bytes) -> Payload:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    return Payload(tuple(Executable(folder / name, "program") for name in contents))
+    return Payload(tuple(Executable(folder / name, "plain") for name in contents))
 
 
 def test_an_image_is_made_once_for_each_content(tmp_path: Path, cache: Cache) -> None:
@@ -96,7 +96,7 @@ def test_a_large_payload_has_a_larger_image(tmp_path: Path) -> None:
     large = tmp_path / "large"
     with large.open("wb") as file:
         file.truncate(1 << 30)
-    assert payload_disk._size_for([large]) == 2 << 30
+    assert payload_disk._size_for(Payload((), extra={"large": large})) == 2 << 30
 
 
 def test_a_link_is_followed(tmp_path: Path, cache: Cache) -> None:

@@ -7,12 +7,12 @@ from bpfmatrix.payload.model import Executable, Payload
 
 
 def test_a_test_binary_has_the_name_of_its_package() -> None:
-    assert Executable(Path("/x/programs.test"), "go-test").name == "programs"
-    assert Executable(Path("/x/check.sh"), "program").name == "check.sh"
+    assert Executable(Path("/x/programs.test"), "go").name == "programs"
+    assert Executable(Path("/x/check.sh"), "plain").name == "check.sh"
 
 
 def programs(*names: str) -> tuple[Executable, ...]:
-    return tuple(Executable(Path(f"/x/{name}"), "program") for name in names)
+    return tuple(Executable(Path(f"/x/{name}"), "plain") for name in names)
 
 
 def test_programs_are_chosen_by_their_names() -> None:
@@ -26,7 +26,7 @@ def test_programs_are_chosen_by_their_names() -> None:
 
 
 def test_go_tests_choose_by_themselves() -> None:
-    made = Payload((Executable(Path("/x/p.test"), "go-test"), *programs("alpha")))
+    made = Payload((Executable(Path("/x/p.test"), "go"), *programs("alpha")))
     [(test, argv)] = made.commands("TestX/sub", ["-test.short"])
     assert test.name == "p"
     assert argv == (
@@ -47,13 +47,13 @@ def test_the_guest_is_told_where_the_objects_are() -> None:
 
 
 def test_two_files_can_not_have_the_same_path() -> None:
-    tests = (Executable(Path("/x/a"), "program"), Executable(Path("/y/a"), "program"))
+    tests = (Executable(Path("/x/a"), "plain"), Executable(Path("/y/a"), "plain"))
     with pytest.raises(PayloadError, match="/y/a and /x/a would both be 'a'"):
         Payload(tests).files()
-    of_go = (Executable(Path("/x/a"), "program"), Executable(Path("/x/a.test"), "go-test"))
+    of_go = (Executable(Path("/x/a"), "plain"), Executable(Path("/x/a.test"), "go"))
     with pytest.raises(PayloadError, match=r"/x/a.test and /x/a would both be 'a'"):
         Payload(of_go).files()
-    script = (Executable(Path("/x/a"), "program"),)
+    script = (Executable(Path("/x/a"), "plain"),)
     with pytest.raises(PayloadError, match="/y/o and /x/o would both be /payload/ebpf/o"):
         Payload(script, (Path("/x/o"), Path("/y/o"))).files()
     with pytest.raises(
@@ -89,7 +89,7 @@ def test_a_test_whose_name_can_not_be_used_is_refused(name: str, what: str) -> N
     with pytest.raises(PayloadError) as caught:
         Payload(programs(name)).files()
     with pytest.raises(PayloadError):  # by a relative path, as users give it
-        Payload((Executable(Path(name), "program"),)).files()
+        Payload((Executable(Path(name), "plain"),)).files()
     assert what in caught.value.what
     assert len(caught.value.what) < 400
 

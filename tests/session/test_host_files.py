@@ -7,6 +7,7 @@ import pytest
 
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.kernels.image import KernelImage, Provenance
+from bpfmatrix.payload.repository import Repository
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.virtiofs.shares import HostFiles, SharedFolder
 from tests.kernels import synthetic
@@ -38,34 +39,35 @@ NINE_P = "CONFIG_9P_FS=y\nCONFIG_NET_9P_VIRTIO=y\n"
 )
 def test_virtiofs_is_preferred_to_9p(tmp_path: Path, config: str, transport: str) -> None:
     files = HostFiles(Path("/"), (SharedFolder(tmp_path, True),), tmp_path)
-    found = plan(files, image(tmp_path, config), "6.1")
+    found = plan(files, None, image(tmp_path, config), "6.1")
     assert {folder.transport for folder in found.folders} == {transport}
     assert [folder.writable for folder in found.folders] == [False, True]
     assert found.commands == (
         ("host_devices", transport, "2"),
-        ("host_root", transport, "host0", str(tmp_path)),
-        ("host_share", transport, "host1", "rw", str(tmp_path)),
+        ("host_root", transport, "host0"),
+        ("host_share", transport, "host1", "rw", "/host/shared/host1"),
     )
+    assert found.binds == (("/host/shared/host1", str(tmp_path)),)
     assert found.description == f"/ as root; {tmp_path}, which can be written"
 
 
 def test_without_host_files_nothing_is_needed(tmp_path: Path) -> None:
-    assert plan(HostFiles(), image(tmp_path, ""), "6.1") == HostFilesPlan()
+    assert plan(HostFiles(), None, image(tmp_path, ""), "6.1") == HostFilesPlan()
 
 
 def test_a_kernel_without_modules_and_configuration_is_searched(tmp_path: Path) -> None:
     files, known = HostFiles(None, (SharedFolder(tmp_path),)), image(tmp_path, "")
     (tmp_path / "config").unlink()
     known.boot.write_bytes(b"\x7fELF...\0virtiofs\0...")
-    found = plan(files, known, "6.1")
+    found = plan(files, None, known, "6.1")
     # It is not known whether the kernel can hot-plug a device.
     assert (found.folders[0].transport, found.slots) == ("virtiofs", 0)
     known.boot.write_bytes(b"\x7fELF...\0virtio_fs_device\0...")
     with pytest.raises(BpfmatrixError, match="has neither"):
-        plan(files, known, "6.1")
+        plan(files, None, known, "6.1")
     # A compressed kernel can't be searched, and is tried.
     known.boot.write_bytes(synthetic.bzimage())
-    assert plan(files, known, "6.1").folders
+    assert plan(files, None, known, "6.1").folders
 
 
 @pytest.mark.parametrize(
@@ -80,10 +82,25 @@ def test_a_kernel_without_the_file_systems_is_refused(
     tmp_path: Path, config: str, words: str
 ) -> None:
     with pytest.raises(BpfmatrixError, match=words) as caught:
-        plan(HostFiles(Path("/")), image(tmp_path, config), "6.1")
+        plan(HostFiles(Path("/")), None, image(tmp_path, config), "6.1")
     assert caught.value.advice
+
+
+@pytest.mark.parametrize("root", [None, Path("/srv/root")])
+def test_the_repository_is_at_its_path_below_the_shares(tmp_path: Path, root: Path | None) -> None:
+    repository = Repository(tmp_path, ("a",), "stamp", 0)
+    files = HostFiles(root, (SharedFolder(tmp_path / "a"),))
+    found = plan(files, repository, image(tmp_path, VIRTIOFS + OVERLAY), "6.1")
+    calls = [(call[0], call[-1]) for call in found.commands if call[0] != "host_devices"]
+    if root is None:
+        assert calls == [("repository", str(tmp_path)), ("host_share", str(tmp_path / "a"))]
+        assert found.binds == ()
+    else:
+        places = ["/host/repository", "/host/shared/host1"]
+        assert calls[1:] == [("repository", places[0]), ("host_share", places[1])]
+        assert found.binds == ((places[0], str(tmp_path)), (places[1], str(tmp_path / "a")))
 
 
 def test_a_share_needs_no_overlay(tmp_path: Path) -> None:
     files = HostFiles(None, (SharedFolder(tmp_path),))
-    assert plan(files, image(tmp_path, VIRTIOFS), "6.1").folders
+    assert plan(files, None, image(tmp_path, VIRTIOFS), "6.1").folders

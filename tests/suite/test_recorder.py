@@ -24,7 +24,7 @@ def record(log: Path, chunks: Sequence[bytes], end: End, kind: str = "program") 
     reported: list[TestResult] = []
 
     async def take() -> None:
-        test = Executable(Path("/x/sample.test"), "go-test" if kind == "go-test" else "program")
+        test = Executable(Path("/x/sample.test"), "go" if kind == "go-test" else "plain")
         command = TestCommand(1, ("/payload/sample.test",), 2)
         it = Recorder(test, command, log, "timeout.test", reported.append)
         await it.start()

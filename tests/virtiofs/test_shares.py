@@ -70,7 +70,8 @@ def test_secrets_are_not_passed_on() -> None:
         "PYTHONPATH": "a\nb",
     }
     host = shares.environment(HostFiles(Path("/")), ours)
-    assert host == {"PATH": "/home/me/bin:/usr/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
+    path = "/home/me/bin:/usr/bin:/usr/sbin:/sbin"
+    assert host == {"PATH": path, "LC_ALL": "C", "TMPDIR": "/run/tmp"}
     tree = shares.environment(HostFiles(Path("/srv/tree")), ours)
     assert tree["PATH"].startswith("/usr/local/sbin:")
     assert tree["HOME"] == "/root"

@@ -12,10 +12,12 @@ from bpfmatrix.vm.protocol import (
     Exited,
     Job,
     Left,
+    Output,
     OutputSplitter,
     ProtocolError,
     Ready,
     Referee,
+    Report,
     Started,
     TestCommand,
     parse,
@@ -139,11 +141,11 @@ def test_outputs_are_split_exactly_however_they_arrive(
     ended: list[int] = []
     position = 0
     for size in [*sizes, len(stream)]:
-        for id, data, last in splitter.feed(stream[position : position + size]):
-            assert id not in ended
-            found[id] += data
+        for part, last in splitter.feed(stream[position : position + size]):
+            assert part.id not in ended
+            found[part.id] += part.data
             if last:
-                ended.append(id)
+                ended.append(part.id)
         position += size
     assert list(found.values()) == outputs
     assert ended == [0, 1]
@@ -151,9 +153,27 @@ def test_outputs_are_split_exactly_however_they_arrive(
 
 def test_output_is_passed_on_before_its_end() -> None:
     splitter = OutputSplitter([TestCommand(1, ("x",), 1, b"0123456789")])
-    assert splitter.feed(b"hello 01") == [(1, b"hello ", False)]
-    assert splitter.feed(b"2x") == [(1, b"012x", False)]
-    assert splitter.feed(b"0123456789") == [(1, b"", True)]
+    assert splitter.feed(b"hello 01") == [(Output(1, b"hello "), False)]
+    assert splitter.feed(b"2x") == [(Output(1, b"012x"), False)]
+    assert splitter.feed(b"0123456789") == [(Output(1, b""), True)]
+
+
+def test_a_report_comes_behind_the_output_of_its_test() -> None:
+    first = TestCommand(1, ("x",), 1, b"0123", report="1", report_boundary=b"abcd")
+    splitter = OutputSplitter([first, TestCommand(2, ("y",), 1, b"4567")])
+    assert splitter.feed(b"out0123<xml/>abcdmore4567") == [
+        (Output(1, b"out"), False),
+        (Report(1, b"<xml/>"), True),
+        (Output(2, b"more"), True),
+    ]
+
+
+def test_a_job_asks_for_the_reports_of_its_tests() -> None:
+    first = TestCommand(1, ("x",), 1, report="1", report_boundary=b"abcd")
+    line = job(first, TestCommand(2, ("y",), 1)).line()
+    assert "; reports; " in line
+    assert line.count("send_report") == 1
+    assert "; send_report 1 abcd; run 2" in line
 
 
 CORE_BOUNDARY = b"0123456789abcdef"
@@ -235,7 +255,16 @@ def in_guest_shell(job: Job) -> tuple[list[str], dict[str, str]]:
 def test_any_arguments_reach_a_test_as_they_are(arguments: list[str]) -> None:
     test = TestCommand(7, ("/payload/x", *arguments), 2.5)
     words, _ = in_guest_shell(job(test))
-    assert words == ["7", "2.5", test.boundary.decode(), "compare", "/payload/x", *arguments]
+    start = ["folder", "/payload", "--"]
+    assert words == [
+        "7",
+        "2.5",
+        test.boundary.decode(),
+        "compare",
+        *start,
+        "/payload/x",
+        *arguments,
+    ]
 
 
 @given(st.one_of(ARGUMENT, NASTY), st.sampled_from(["A", "_x9", "id", "line", "status", "NL"]))

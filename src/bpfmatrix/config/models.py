@@ -90,10 +90,15 @@ class _MachineSettings(_Model):
     """The machine."""
     timeout: Timeouts = Timeouts()
     """The time limits."""
-    modules: list[str] = []
-    """Kernel modules to load before the tests, besides those that the machine needs."""
+    modules: list[str] | Literal["all"] = []
+    """Kernel modules to load before the tests, besides those that the machine needs: any that the
+    kernel has. With `all`, the guest has all of them in `/lib/modules`, and the kernel, or a test
+    that calls modprobe, loads one when it is needed."""
     kernel_args: list[str] = []
     """Parameters appended to the kernel's command line."""
+    cgroup: Literal["v1", "v2"] = "v2"
+    """What is mounted at `/sys/fs/cgroup`: the unified hierarchy (`v2`), or one hierarchy for each
+    controller that the kernel has in version 1, beside the unified one in `unified` (`v1`)."""
     kernel_warnings: Literal["fail", "report", "ignore"] = "report"
     """What becomes of a kernel's warnings, and of its reports of bugs, stalls and hung tasks, that
     come while tests run: `fail` fails the run, `report` shows them, `ignore` does neither. An oops
@@ -137,6 +142,11 @@ class PayloadConfig(_Model):
     """The Go tests. `null` for none."""
     binaries: list[Path] = []
     """Further test binaries (static, or scripts for the guest's `/bin/sh`), each one test."""
+    repository: bool | list[str] = True
+    """Which files of the repository the tests see in the guest, at the same paths as on the host:
+    those that git tracks or does not ignore (`true`), those of them that match git's patterns, as
+    in `[src, ":!*.pcap"]`, or none (`false`). What tests write there stays in memory. Only tests
+    that run in a folder of the repository, such as those of Go packages, need them."""
     files: dict[RelativePath, Path] = {}
     """Further files and folders for the tests, keyed by their paths below `/payload`, as in
     `data: tests/data`. Symbolic links are followed."""
@@ -302,6 +312,11 @@ class KernelConfig(KernelEntry):
     """Whether the user named the image file itself, so that KERN_DIR is ignored."""
     expect: list[Expectation] = []
     """The entries of `expect` that apply to this kernel."""
+
+    @property
+    def loaded_modules(self) -> tuple[str, ...]:
+        """The modules that are loaded before the tests."""
+        return () if self.modules == "all" else tuple(self.modules)
 
 
 class Config(_Model):

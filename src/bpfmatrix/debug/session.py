@@ -71,7 +71,7 @@ def debug(
             workload = SuiteWorkload(project, tests)
             payload = workload.payload(kernel.arch, observer)
             prepared = prepare(project, kernel, payload, tests, observer)
-            commands = test_commands(payload, tests, kernel)
+            commands = test_commands(prepared, tests)
         found = _symbols(project, prepared, options, observer, progress_bar)
         folder = held.enter_context(_own_folder(project, id))
         gdb = Gdb.find(kernel.arch, found, project.cache, folder)

@@ -20,6 +20,8 @@ from bpfmatrix.kernels.image import KernelImage
 
 __all__ = ["build", "stored"]
 
+_USERS = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
+
 
 def build(
     image: KernelImage,
@@ -46,8 +48,10 @@ def build(
         Entry.file("etc/fstab", (guest / "fstab").read_bytes()),
         Entry.file("bin/core-to-host", (guest / "core-to-host").read_bytes(), executable=True),
         Entry.file("etc/shrc", (guest / "shrc").read_bytes()),
-        Entry.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"),
-        Entry.file("etc/group", b"root:x:0:\n"),
+        Entry.file("etc/passwd", _USERS),
+        Entry.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n"),
+        # Empty without a network. Roots of tests have it mounted over theirs.
+        Entry.file("etc/resolv.conf", b""),
         Entry.file("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n"),
         Entry.file("bin/busybox", busybox.read_bytes(), executable=True),
         *(Entry.link(f"bin/{applet}", "busybox") for applet in applets(busybox)),

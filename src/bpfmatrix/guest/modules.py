@@ -24,6 +24,9 @@ _OPTIONAL = (
     "pvpanic",
     "pvpanic-mmio",
     "pvpanic-pci",
+    # Tests find /dev/loop*, and write to the files of their repository and of their root.
+    "loop",
+    "overlay",
 )
 
 # What `has_module` looks for if a kernel's source gave no modules: the option in the kernel's

@@ -6,7 +6,7 @@ from pathlib import Path
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import ConfigError
 from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.payload import ebpf, extra_files, go
+from bpfmatrix.payload import ebpf, extra_files, go, repository
 from bpfmatrix.payload.executables import executable
 from bpfmatrix.payload.model import Executable, Payload
 
@@ -49,4 +49,16 @@ def payload(
             "there is nothing to run: no Go tests and no binaries",
             "Declare them under payload: in kernels.yaml, or give --binary.",
         )
-    return Payload(tuple(tests), built_objects.files, dict(settings.env), extra), changed
+    files = _repository(project, tests, root)
+    return Payload(tuple(tests), built_objects.files, dict(settings.env), extra, files), changed
+
+
+def _repository(
+    project: Project, tests: Sequence[Executable], root: Path | None
+) -> repository.Repository | None:
+    """Return the repository's files if one of the tests runs in a folder of the repository."""
+    chosen = project.config.payload.repository
+    if not chosen or root == Path("/") or all(test.folder is None for test in tests):
+        return None
+    found = repository.of_project(project, () if chosen is True else chosen)
+    return found if any(t.folder and found.contains(t.folder) for t in tests) else None

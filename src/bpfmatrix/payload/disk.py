@@ -4,7 +4,7 @@
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import RunningSha256, key_of
 from bpfmatrix.host.integrity import checked_files, keep_checked, measure, touch
 from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.payload.model import ID_FILE, Payload
+from bpfmatrix.payload.model import ID_FILE, REPOSITORY_FOLDER, Payload
 
 __all__ = ["Disk", "image"]
 
@@ -41,7 +41,9 @@ def image(
     """
     files = payload.files()
     checksums = _checksums(files, cache, reread=reread)
-    id = _digest(payload, checksums)
+    repository = payload.repository
+    tree = repository.checksum(cache, reread=reread) if repository else ""
+    id = _digest(payload, checksums, tree)
     target = cache.root / "payloads" / f"{id}.ext4"
 
     def make(made: Path) -> None:
@@ -54,9 +56,12 @@ def image(
                 if _copied(path, root / place) != checksums[place]:
                     raise PayloadError(f"{path} changed while it was packed", "Run it again.")
                 (root / place).chmod(payload.mode(place))
+            if repository and repository.copy_to(root / REPOSITORY_FOLDER) != tree:
+                raise PayloadError(
+                    f"a file of {repository.root} changed while it was packed", "Run it again."
+                )
             (root / ID_FILE).write_text(f"{id}\n")
-            size = _size_for(files.values())
-            ext4.make(root, made, size, "the payload's image", error=PayloadError)
+            ext4.make(root, made, _size_for(payload), "the payload's image", error=PayloadError)
 
     name = "the payload's image"
     derived.obtain(cache, target, name, make, progress, reread=reread, holes=True)
@@ -89,15 +94,17 @@ def _copied(source: Path, target: Path) -> str:
     return whole.hexdigest()
 
 
-def _digest(payload: Payload, checksums: Mapping[str, str]) -> str:
-    whole = RunningSha256(b"ext4-3\0")  # to be increased when images are made in another way
+def _digest(payload: Payload, checksums: Mapping[str, str], repository: str) -> str:
+    whole = RunningSha256(b"ext4-4\0")  # to be increased when images are made in another way
     for place in sorted(checksums):
         whole.update(f"{place}\0{payload.mode(place):o}\0{checksums[place]}\n".encode())
+    whole.update(repository.encode())
     return whole.hexdigest()[:32]
 
 
-def _size_for(files: Iterable[Path]) -> int:
-    content = sum(path.stat().st_size for path in files)
+def _size_for(payload: Payload) -> int:
+    content = sum(path.stat().st_size for path in payload.files().values())
+    content += payload.repository.size_bytes if payload.repository else 0
     size = _IMAGE_BYTES
     while size < content * 1.25:
         size *= 2

@@ -26,14 +26,14 @@ def executable(path: Path, arch: str, root: Path | None = None) -> Executable:
         raise PayloadError(f"{path} can't be read: {error.strerror}") from error
     if head.startswith(b"#!"):
         _check_interpreter(path, head, root)
-        return Executable(path, "program")
+        return Executable(path, "plain")
     if not head.startswith(b"\x7fELF"):
         raise PayloadError(
             f"{path} is neither an ELF executable nor a script",
             "Give a static executable, or a script that begins with #!/bin/sh.",
         )
     _check_elf(path, arch, root)
-    return Executable(path, "go-test" if _is_go_test(path) else "program")
+    return Executable(path, "go" if _is_go_test(path) else "plain")
 
 
 def _check_interpreter(path: Path, head: bytes, root: Path | None) -> None:

@@ -5,16 +5,26 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 
 from bpfmatrix.errors import PayloadError, UsageError
 from bpfmatrix.payload import go
+from bpfmatrix.payload.repository import Repository
 
-__all__ = ["ID_FILE", "MOUNT_POINT", "Executable", "Payload"]
+__all__ = [
+    "FORMATS",
+    "ID_FILE",
+    "MOUNT_POINT",
+    "REPOSITORY_FOLDER",
+    "Executable",
+    "Format",
+    "Payload",
+]
 
 MOUNT_POINT = PurePosixPath("/payload")
 OBJECTS_FOLDER = "ebpf"
 ID_FILE = ".id"  # read by guest/init
+REPOSITORY_FOLDER = ".repository"  # mounted by guest/init
 # The files of the guests' consoles, beside the logs of tests.
 _CONSOLE_LOG = re.compile(r"console(-\d+)?\.log")
 # NAME_MAX of Linux; and half of PATH_MAX, as the payload is also unpacked below other folders.
@@ -22,17 +32,39 @@ _NAME_BYTES = 255
 _PATH_CHARACTERS = 2000
 
 
+Format = Literal[
+    "go",
+    "tap",
+    "kselftest",
+    "automake",
+    "libtest",
+    "nextest",
+    "gtest",
+    "catch2",
+    "pytest",
+    "bats",
+    "plain",
+]
+"""How the output of an executable is read; `plain` is one test, whose exit status decides."""
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
 @dataclass(frozen=True)
 class Executable:
-    """A file that the guest runs as a test. `kind` tells how its output is read."""
+    """A file that the guest runs as a test. `format` tells how its output is read."""
 
     path: Path
-    kind: Literal["go-test", "program"]
+    format: Format
+    package: str = ""
+    """The import path of the Go package whose tests it has, if that is known."""
+    folder: Path | None = None
+    """Its working directory: an absolute path, the same on the host and in the guest. None for the
+    guest's `/payload`."""
 
     @property
     def name(self) -> str:
-        """Its name in results."""
-        return self.path.name.removesuffix(".test")
+        """Its name in results: the package's import path, or else the file's name."""
+        return self.package or self.path.name.removesuffix(".test")
 
 
 @dataclass(frozen=True)
@@ -44,6 +76,8 @@ class Payload:
     env: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Path] = field(default_factory=dict)
     """Further files (`payload.files`, `payload.listed`), by their paths below the mount point."""
+    repository: Repository | None = None
+    """The files that the guest has at the same paths as the host."""
 
     def commands(
         self, pattern: str | None, arguments: Sequence[str]
@@ -56,7 +90,7 @@ class Payload:
         chosen: list[tuple[Executable, tuple[str, ...]]] = []
         for test in self.tests:
             place = str(MOUNT_POINT / test.path.name)
-            if test.kind == "go-test":
+            if test.format == "go":
                 chosen.append((test, (place, *go.run_arguments(pattern), *arguments)))
             elif pattern is None or _matches(pattern, test.name):
                 chosen.append((test, (place, *arguments)))
@@ -68,7 +102,10 @@ class Payload:
         return {**folder, **self.env}
 
     def files(self) -> dict[str, Path]:
-        """Return the files of the image by their paths in it; PayloadError if two have the same."""
+        """Return the files of the image by their paths in it, without those of the repository.
+
+        PayloadError if two have the same path.
+        """
         names: dict[str, Path] = {}
         for test in self.tests:
             _require_test_name(test)
@@ -91,7 +128,7 @@ class Payload:
             *((f"{OBJECTS_FOLDER}/{path.name}", path) for path in self.objects),
             *self.extra.items(),
         ):
-            if place == ID_FILE:
+            if place.split("/")[0] in (ID_FILE, REPOSITORY_FOLDER):
                 raise PayloadError(
                     f"{path} would be {MOUNT_POINT / place} in the guest, which bpfmatrix writes",
                     "Rename it.",

@@ -25,7 +25,7 @@ from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import Work, Workload, writing
-from bpfmatrix.vm.protocol import Exited, Output, TestCommand
+from bpfmatrix.vm.protocol import UNLIMITED_MEMLOCK, Exited, Output, TestCommand
 
 __all__ = ["ProfileOptions", "ProfileWork", "ProfileWorkload"]
 
@@ -87,7 +87,8 @@ class ProfileWorkload(Workload[Recording]):
         [(_, argv)] = prepared.payload.commands(None, words)
         limit = self.options.limit_seconds or prepared.kernel.timeout.test
         folder = self._folder(prepared.kernel)
-        return ProfileWork(prepared, TestCommand(1, argv, limit), folder, self._say)
+        start = prepared.start(limits=UNLIMITED_MEMLOCK)
+        return ProfileWork(prepared, TestCommand(1, argv, limit, start=start), folder, self._say)
 
     def begin(self, kernel: KernelConfig) -> None:
         """See Workload."""

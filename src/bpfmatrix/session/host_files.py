@@ -11,6 +11,7 @@ from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.guest.modules import has_module
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.kernels.image import KernelImage
+from bpfmatrix.payload.repository import Repository
 from bpfmatrix.virtiofs.shares import HostFiles, HostFolder, Transport
 
 __all__ = ["HostFilesPlan", "plan"]
@@ -39,6 +40,8 @@ class HostFilesPlan:
     folders, the machine can't be restored, and has the folders from its start."""
     commands: tuple[tuple[str, ...], ...] = ()
     """Functions of the guest's init to call before the tests, with their arguments."""
+    binds: tuple[tuple[str, str], ...] = ()
+    """What init has mounted elsewhere, and the tests have in a root of their own: see `Start`."""
 
     @property
     def description(self) -> str:
@@ -51,13 +54,15 @@ class HostFilesPlan:
         return "; ".join(shown)
 
 
-def plan(files: HostFiles, image: KernelImage, name: str) -> HostFilesPlan:
+def plan(
+    files: HostFiles, repository: Repository | None, image: KernelImage, name: str
+) -> HostFilesPlan:
     """Return how this kernel sees these files; BpfmatrixError if it can't.
 
-    `name` is the kernel's id, for messages.
+    The files of the repository come with the payload. `name` is the kernel's id, for messages.
     """
     if not files:
-        return HostFilesPlan()
+        return _repository_alone(repository, image)
     if files.is_host and image.arch != platform.machine():
         raise UsageError(
             f"--rootfs host: the host's programs are for {platform.machine()}, and {name} is a "
@@ -70,6 +75,7 @@ def plan(files: HostFiles, image: KernelImage, name: str) -> HostFilesPlan:
         modules.append("overlay")
     folders: list[HostFolder] = []
     commands: list[tuple[str, ...]] = []
+    binds: list[tuple[str, str]] = []
     if files.root is not None:
         if not overlay:
             raise BpfmatrixError(
@@ -78,12 +84,22 @@ def plan(files: HostFiles, image: KernelImage, name: str) -> HostFilesPlan:
                 "Use a kernel with CONFIG_OVERLAY_FS, or --share instead of --rootfs.",
             )
         folders.append(HostFolder(_ROOT_TAG, files.root, False, transport, _ROOT_SECONDS))
-        commands.append(("host_root", transport, _ROOT_TAG, str(files.folder)))
+        commands.append(("host_root", transport, _ROOT_TAG))
+    if repository is not None:
+        target = str(repository.root)
+        if files.root is not None:
+            target = "/host/repository"
+            binds.append((target, str(repository.root)))
+        commands.append(("repository", target))
     for number, share in enumerate(files.shares, start=1):
         tag = f"host{number}"
         folders.append(HostFolder(tag, share.path, share.writable, transport, _SHARE_SECONDS))
         mode = "rw" if share.writable else "ro"
-        commands.append(("host_share", transport, tag, mode, str(share.path)))
+        target = place = str(share.path)
+        if files.root is not None:
+            target = f"/host/shared/{tag}"
+            binds.append((target, place))
+        commands.append(("host_share", transport, tag, mode, target))
     # Hotplug takes milliseconds if the firmware reports a new device to the kernel (ACPI), and
     # seconds with the native hotplug of PCI. QEMU can't hotplug a 9p device.
     slots = 0
@@ -92,7 +108,15 @@ def plan(files: HostFiles, image: KernelImage, name: str) -> HostFilesPlan:
     if transport == "virtiofs" and has_slots:
         slots = -(-len(folders) // _SLOTS) * _SLOTS
     waiting = ("host_devices", transport, str(len(folders)))
-    return HostFilesPlan(tuple(folders), tuple(modules), slots, (waiting, *commands))
+    return HostFilesPlan(tuple(folders), tuple(modules), slots, (waiting, *commands), tuple(binds))
+
+
+def _repository_alone(repository: Repository | None, image: KernelImage) -> HostFilesPlan:
+    if repository is None:
+        return HostFilesPlan()
+    # Without an overlay, the files are there and can't be written.
+    modules = ("overlay",) if has_module(image, "overlay") else ()
+    return HostFilesPlan(modules=modules, commands=(("repository", str(repository.root)),))
 
 
 def _transport(image: KernelImage, name: str) -> Transport:

@@ -8,25 +8,28 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from bpfmatrix import kernels
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, DamagedError
-from bpfmatrix.guest import busybox, initramfs
+from bpfmatrix.guest import busybox, initramfs, modules_disk
 from bpfmatrix.guest.modules import has_module
-from bpfmatrix.host import tools
+from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import disk as payload_disk
-from bpfmatrix.payload.model import Payload
+from bpfmatrix.payload.model import MOUNT_POINT, Payload
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.virtiofs.shares import environment
-from bpfmatrix.vm import accelerator, launch
-from bpfmatrix.vm.protocol import Job, TestCommand, new_boundary
+from bpfmatrix.vm import accelerator, launch, tsc
+from bpfmatrix.vm.protocol import Job, Start, TestCommand, new_boundary
 
 __all__ = ["Prepared", "prepare"]
 
@@ -51,8 +54,22 @@ class Prepared:
     def job(self, commands: Sequence[TestCommand]) -> Job:
         """Return the job of running these commands, one after another."""
         boundary = new_boundary() if self.options.core else None
-        setup = self.host_files.commands
+        setup = self.setup
         return Job(tuple(commands), self.payload_id, self.env, setup, boundary)
+
+    @property
+    def setup(self) -> tuple[tuple[str, ...], ...]:
+        """The functions of the guest's init to call before a job, with their arguments."""
+        modules = self.spec.modules_disk
+        # First, since roots of tests get them too.
+        first = (("all_modules", self.spec.device("modules")),) if modules else ()
+        return (*first, *self.host_files.commands)
+
+    def start(self, folder: Path | None = None, **settings: Any) -> Start:
+        """Return how a command is started in this folder, or else where the user is."""
+        files = self.options.files
+        place = folder or (files.folder if files.root is not None else MOUNT_POINT)
+        return Start(str(place), self.host_files.binds, **settings)
 
     @property
     def host_name(self) -> str:
@@ -101,32 +118,52 @@ def _assemble(
 ) -> Prepared:
     architecture = ARCHITECTURES[kernel.arch]
     qemu = tools.require(architecture.qemu, architecture.qemu_package)
-    host_files = plan(options.files, image, kernel.id)
+    host_files = plan(options.files, payload.repository, image, kernel.id)
     cache, reread = project.cache, options.cold
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), cache, progress)
     disk = payload_disk.image(payload, cache, progress, reread=reread)
     guest_busybox = busybox.executable(kernel.arch, cache, progress)
-    wanted = (*kernel.modules, *host_files.modules, *_network_modules(kernel, image, options))
+    wanted = (
+        *kernel.loaded_modules,
+        *host_files.modules,
+        *_network_modules(kernel, image, options),
+    )
     spec = launch.MachineSpec(
         qemu=str(qemu),
         arch=kernel.arch,
         accelerator=chosen.name,
+        clock_khz=_clock_khz(image, chosen.name, str(qemu), cache),
         cpus=kernel.qemu.cpus,
         memory_bytes=kernel.qemu.memory,
         boot=image.boot,
         initramfs=initramfs.stored(image, guest_busybox, wanted, cache, progress, reread=reread),
         payload=disk.image,
-        kernel_args=tuple(kernel.kernel_args),
+        # The kernel passes this on to init as a variable, since it has no such parameter itself.
+        kernel_args=(*kernel.kernel_args, *(["cgroup=v1"] if kernel.cgroup == "v1" else [])),
         extra_args=tuple(kernel.qemu.extra_args),
         boot_limit_seconds=kernel.timeout.boot,
         folders=host_files.folders,
         network=options.network,
         slots=host_files.slots,
+        modules_disk=(
+            modules_disk.image_of(image, cache, progress, reread=reread)
+            if kernel.modules == "all"
+            else None
+        ),
     )
     env = {**environment(options.files, os.environ), **payload.guest_env()}
     if options.core:
         env = {"GOTRACEBACK": "crash", **env}
     return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, options)
+
+
+def _clock_khz(image: KernelImage, accelerator: str, qemu: str, cache: Cache) -> int:
+    """Return the frequency of the processor's clock that the kernel is told, or 0."""
+    if accelerator != "tcg" or not ARCHITECTURES[image.arch].known_frequency_parameters:
+        return 0
+    if versions.numbers(image.release) < tsc.TOLD_SINCE:
+        return 0
+    return tsc.frequency_khz(qemu, cache)
 
 
 def _network_modules(

@@ -16,7 +16,7 @@ from bpfmatrix.payload.model import Executable
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite.gotest import KEPT_CHARACTERS, GoOutput
-from bpfmatrix.vm.protocol import Exited, TestCommand
+from bpfmatrix.vm.protocol import Exited, Output, Report, TestCommand
 
 __all__ = ["Recorder"]
 
@@ -40,7 +40,7 @@ class Recorder:
         self.log = log
         self._limit = f"{command.limit_seconds:g} s ({limit_key})"
         self._report = report
-        as_go = test.kind == "go-test" and GoOutput.available()
+        as_go = test.format == "go" and GoOutput.available()
         self._go = GoOutput(test.name, report) if as_go else None
         self._output = Excerpt(KEPT_CHARACTERS)
         # The bytes of a character may come in two pieces.
@@ -48,6 +48,7 @@ class Recorder:
         self._file: IO[bytes] | None = None
         self._size = 0
         self._started = 0.0
+        self._report_content = b""
 
     async def start(self) -> None:
         """Take note that the executable was started."""
@@ -77,6 +78,13 @@ class Recorder:
             await self._go.feed(data)
         else:
             self._output.append(self._decoder.decode(data))
+
+    async def take(self, event: Output | Report) -> None:
+        """Take the next part of its output, or of the report that it wrote of itself."""
+        if isinstance(event, Report):
+            self._report_content += event.data
+        else:
+            await self.feed(event.data)
 
     async def close(self, exited: Exited) -> None:
         """Take its end, after all of its output."""

@@ -35,6 +35,7 @@ from bpfmatrix.vm.protocol import (
     Left,
     Output,
     ProtocolError,
+    Report,
     Started,
     TestCommand,
 )
@@ -44,9 +45,9 @@ __all__ = ["SuiteWork", "SuiteWorkload", "test_commands"]
 TestCommands = tuple[tuple[Executable, TestCommand], ...]
 
 
-def test_commands(payload: Payload, options: RunOptions, kernel: KernelConfig) -> TestCommands:
+def test_commands(prepared: Prepared, options: RunOptions) -> TestCommands:
     """Return the command of each test that is to run; BpfmatrixError if `--run` matches none."""
-    limit = options.test_seconds or kernel.timeout.test
+    payload, limit = prepared.payload, options.test_seconds or prepared.kernel.timeout.test
     commands = payload.commands(options.run, options.arguments)
     if not commands:
         raise BpfmatrixError(
@@ -54,7 +55,7 @@ def test_commands(payload: Payload, options: RunOptions, kernel: KernelConfig) -
             "No test ran.",
         )
     return tuple(
-        (test, TestCommand(number, argv, limit))
+        (test, TestCommand(number, argv, limit, start=prepared.start(test.folder)))
         for number, (test, argv) in enumerate(commands, start=1)
     )
 
@@ -80,7 +81,7 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
         return SuiteWork(self._project, prepared, commands, self.options, observer, folder)
 
     def _commands(self, prepared: Prepared) -> TestCommands:
-        return test_commands(prepared.payload, self.options, prepared.kernel)
+        return test_commands(prepared, self.options)
 
     def unprepared(self, kernel: KernelConfig, reason: str) -> KernelRun:
         """See MatrixWorkload."""
@@ -168,8 +169,8 @@ class SuiteWork(Work[KernelRun]):
                         self._observer.doing(id, "test", recorders[event.id].name)
                         await recorders[event.id].start()
                         running = recorders[event.id].running
-                    case Output():
-                        await recorders[event.id].feed(event.data)
+                    case Output() | Report():
+                        await recorders[event.id].take(event)
                         running = recorders[event.id].running
                     case CorePart():
                         self._core_files.feed(event)

@@ -176,7 +176,7 @@ class LoadPlan:
     def payload(self, supervisor: Path, loaders: Mapping[str, Path]) -> Payload:
         """Return the payload: the supervisor, loaders by their names, and the objects."""
         programs = {_program(name): path for name, path in loaders.items()}
-        return Payload((Executable(supervisor, "program"),), extra={**programs, **self.files})
+        return Payload((Executable(supervisor, "plain"),), extra={**programs, **self.files})
 
     def too_old(self, version: str) -> dict[str, str]:
         """Return the reasons for which objects need a newer kernel, by their places.

@@ -38,7 +38,7 @@ from bpfmatrix.verify.reasons.facts import KernelFacts
 from bpfmatrix.verify.selection import may_load
 from bpfmatrix.verify.share import Share, Shares, guests_for, workers_for
 from bpfmatrix.verify.verifierlog import LineInfo
-from bpfmatrix.vm.protocol import TestCommand
+from bpfmatrix.vm.protocol import UNLIMITED_MEMLOCK, TestCommand
 
 __all__ = ["Details", "VerifyWork", "VerifyWorkload", "unprepared"]
 
@@ -182,7 +182,9 @@ class VerifyWork(Work[Verification]):
             options.max_insns or project.config.verify.max_insns,
             Expectations.of(kernel.expect, version),
         )
-        self._facts = KernelFacts(module_of=UnloadedModules(prepared.image, kernel.modules).having)
+        self._facts = KernelFacts(
+            module_of=UnloadedModules(prepared.image, kernel.loaded_modules).having
+        )
         self._too_old = plan.too_old(version)
         weights = {
             place: one for place, one in plan.weights().items() if place not in self._too_old
@@ -207,8 +209,9 @@ class VerifyWork(Work[Verification]):
         if not places:
             return
         kernel, prepared = self._prepared.kernel, self._prepared
+        start = prepared.start(limits=UNLIMITED_MEMLOCK)
         commands = [
-            (group, TestCommand(number, argv, kernel.timeout.run))
+            (group, TestCommand(number, argv, kernel.timeout.run, start=start))
             for number, (group, argv) in enumerate(self._commands(places), start=1)
         ]
         warnings = WarningCollector(kernel, self._version)

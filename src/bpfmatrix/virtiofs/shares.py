@@ -147,6 +147,8 @@ def environment(files: HostFiles, ours: Mapping[str, str]) -> dict[str, str]:
     names = _PASSED_ON if files.is_host else _PASSED_ON_TO_OTHER_ROOT
     kept = {k: v for k, v in ours.items() if k in names or k.startswith("LC_")}
     kept = {k: v for k, v in kept.items() if "\0" not in v and v.isprintable()}
+    # In memory: most of the root is an overlay, above which there can't be another one.
+    kept["TMPDIR"] = "/run/tmp"
     if not files.is_host:
         return {**kept, "PATH": _PATH, "HOME": "/root"}
     # The tests are root. On Debian, the PATH of other users has no sbin folders.

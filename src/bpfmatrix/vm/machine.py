@@ -28,7 +28,6 @@ from bpfmatrix.vm.protocol import (
     Event,
     Exited,
     Job,
-    Output,
     OutputSplitter,
     ProtocolError,
     Ready,
@@ -117,6 +116,11 @@ class Machine:
         self.release = ""
         """The kernel's release, as `uname -r` prints it; known when the guest is ready."""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether QEMU runs, as far as is known."""
+        return self._process.returncode is None
+
     async def run(self, job: Job) -> AsyncIterator[Event]:
         """Give the guest its job, and yield the events. A test's output comes before its Exited."""
         self.send(job.line())
@@ -186,12 +190,12 @@ class Machine:
         closed: dict[int, asyncio.Event],
     ) -> None:
         while data := await self._channels.output.read(_CHUNK_BYTES):
-            for id, chunk, last in splitter.feed(data):
-                await begun[id].wait()  # `started` may come later, on the control port
-                if chunk:
-                    await events.put(Output(id, chunk))
+            for part, last in splitter.feed(data):
+                await begun[part.id].wait()  # `started` may come later, on the control port
+                if part.data:
+                    await events.put(part)
                 if last:
-                    closed[id].set()
+                    closed[part.id].set()
         for event in closed.values():
             event.set()
 

@@ -5,8 +5,9 @@ and `pvpanic` if the kernel reports its panics to QEMU.
 The host then writes lines that the guest's shell evaluates, each with quoted words; the guest
 answers `started ID`, `exited ID BOUNDARY key=value...`, `left ID BOUNDARY TEXT` and `done SECRET`.
 The port `bpfmatrix.output` carries the outputs of the tests, one after another. Each ends with the
-boundary that the host gave with the test. A verdict only ever comes from an `exited` line; nothing
-on another port can be one.
+boundary that the host gave with the test. If a test was to write a report of itself, that comes
+behind its output, and ends with a boundary of its own. A verdict only ever comes from an `exited`
+line; nothing on another port can be one.
 
 Boundaries and secrets are 128 random bits, and no test knows them. Tests may be root, so they can
 write to the control port too. `Referee` therefore accepts a line that decides something only in its
@@ -25,6 +26,7 @@ If a job of tests asks for core files, those of processes that die by a signal c
 the content of the file, and a boundary.
 """
 
+import resource
 import secrets
 import shlex
 import signal
@@ -33,6 +35,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
+    "REPORTS_FOLDER",
+    "UNLIMITED_MEMLOCK",
     "CorePart",
     "CoreSplitter",
     "Done",
@@ -46,7 +50,9 @@ __all__ = [
     "ProtocolError",
     "Ready",
     "Referee",
+    "Report",
     "Session",
+    "Start",
     "Started",
     "TestCommand",
     "hung_up_line",
@@ -55,7 +61,14 @@ __all__ = [
     "parse",
     "resize_line",
     "resume_line",
+    "setup_line",
 ]
+
+UNLIMITED_MEMLOCK = ((resource.RLIMIT_MEMLOCK, -1),)
+"""For a `Start`. Before Linux 5.11, the memory of eBPF maps and programs counts as locked."""
+
+REPORTS_FOLDER = "/run/reports"
+"""The folder in which tests find room for the reports that they write of themselves."""
 
 # Bits of /proc/sys/kernel/tainted (Documentation/admin-guide/tainted-kernels.rst).
 _TAINT_DIED = 1 << 7  # "kernel died recently, i.e. there was an OOPS or BUG"
@@ -76,8 +89,38 @@ class GuestError(ProtocolError):
 
 
 @dataclass(frozen=True)
+class Start:
+    """How the guest starts a command (guest/c/start-test.c)."""
+
+    folder: str = "/payload"
+    """The working directory; / if there is no such folder."""
+    binds: tuple[tuple[str, str], ...] = ()
+    """Mounts of the guest's init that the command has in its root, if that is not the guest's own:
+    the path for init, and the path in that root."""
+    user: str = ""
+    """A user's name or number; root if it is empty."""
+    capabilities: int | None = None
+    """The mask of the capabilities that are kept; None for all that the user has."""
+    limits: tuple[tuple[int, int], ...] = ()
+    """Resource limits: the number of the resource (`resource.RLIMIT_*`), and the value in the
+    units of setrlimit(2), or -1 for none."""
+
+    def words(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """Return the words of `start-test` for a command."""
+        words = [word for bind in self.binds for word in ("bind", *bind)]
+        words += ["folder", self.folder]
+        for number, value in self.limits:
+            words += ["limit", str(number), str(value)]
+        if self.capabilities is not None:
+            words += ["capabilities", f"{self.capabilities:x}"]
+        if self.user:
+            words += ["user", self.user]
+        return (*words, "--", *argv)
+
+
+@dataclass(frozen=True)
 class TestCommand:
-    """One test: an executable with its arguments, and its time limit."""
+    """One test: an executable with its arguments, how it is started, and its time limit."""
 
     __test__ = False  # pytest would collect it, because of its name
 
@@ -85,6 +128,10 @@ class TestCommand:
     argv: tuple[str, ...]
     limit_seconds: float
     boundary: bytes = field(default_factory=new_boundary)
+    start: Start = Start()
+    report: str = ""
+    """The name of the file in `REPORTS_FOLDER` that it writes as a report; none if it is empty."""
+    report_boundary: bytes = field(default_factory=new_boundary)
 
 
 @dataclass(frozen=True)
@@ -107,16 +154,21 @@ class Job:
         return "; ".join(self._calls())
 
     def _calls(self) -> Iterator[str]:
-        yield from _preparation(self.payload_id, self.setup, self.env)
+        yield from _setup(self.payload_id, self.setup)
+        yield from _environment(self.env)
         if self.core_boundary:
             yield _quoted(["cores", self.core_boundary.decode()])
+        if any(test.report for test in self.tests):
+            yield "reports"
         if len(self.tests) > 1:
             yield "note"
         for test in self.tests:
             after = "compare" if test is self.tests[-1] else "undo"
             limit = _seconds(test.limit_seconds)
             words = ["run", str(test.id), limit, test.boundary.decode(), after]
-            yield _quoted([*words, *test.argv])
+            yield _quoted([*words, *test.start.words(test.argv)])
+            if test.report:
+                yield _quoted(["send_report", test.report, test.report_boundary.decode()])
         yield _quoted(["finish", self.secret.decode()])
 
 
@@ -125,7 +177,8 @@ class Session:
     """A command that is connected to the host's streams or terminal."""
 
     argv: tuple[str, ...]
-    payload_id: str
+    payload_id: str | None
+    """As of a job; None if the guest was set up by `setup_line`."""
     env: Mapping[str, str] = field(default_factory=dict)
     setup: tuple[tuple[str, ...], ...] = ()
     """Functions of the guest's init to call before the command, with their arguments."""
@@ -134,21 +187,30 @@ class Session:
     errors_apart: bool = False
     """Whether its standard error has a port of its own, or goes where its output goes."""
     boundary: bytes = field(default_factory=new_boundary)
+    start: Start = Start()
 
     def line(self) -> str:
         """Return the line for the control port, without a line break."""
         size = "{} {}".format(*self.size) if self.size else ""
         errors = "apart" if self.errors_apart else "joined"
-        session = _quoted(["session", self.boundary.decode(), size, errors, *self.argv])
-        return "; ".join((*_preparation(self.payload_id, self.setup, self.env), session))
+        words = self.start.words(self.argv)
+        session = _quoted(["session", self.boundary.decode(), size, errors, *words])
+        setup = () if self.payload_id is None else _setup(self.payload_id, self.setup)
+        return "; ".join((*setup, *_environment(self.env), session))
 
 
-def _preparation(
-    payload_id: str, setup: Iterable[Sequence[str]], env: Mapping[str, str]
-) -> Iterator[str]:
+def setup_line(payload_id: str, setup: Iterable[Sequence[str]]) -> str:
+    """Return the line that sets up a guest ahead of its session."""
+    return "; ".join(_setup(payload_id, setup))
+
+
+def _setup(payload_id: str, setup: Iterable[Sequence[str]]) -> Iterator[str]:
     yield _quoted(["payload", payload_id])
     for call in setup:
         yield _quoted(call)
+
+
+def _environment(env: Mapping[str, str]) -> Iterator[str]:
     if env:
         # The guest calls this function in the process of the test, so that the variables do not
         # overwrite those that its init needs.
@@ -161,8 +223,10 @@ def resize_line(rows: int, columns: int) -> str:
     return f"resize {rows} {columns}"
 
 
-def interrupt_line(signal_name: Literal["INT", "TERM", "QUIT"]) -> str:
-    """Return the line that sends a signal to the command of a session and its children."""
+def interrupt_line(signal_name: str) -> str:
+    """Return the line that sends a signal, such as `INT`, to the command of a session and its
+    children.
+    """
     return f"interrupt {signal_name}"
 
 
@@ -211,8 +275,16 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Report:
+    """A part of the report that a test wrote of itself. It comes after all of the output."""
+
+    id: int
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Exited:
-    """A test ended. All of its output came before this event."""
+    """A test ended. All of its output, and its report, came before this event."""
 
     id: int
     status: int
@@ -280,7 +352,7 @@ class CorePart:
     last: bool = False
 
 
-Event = Ready | Started | Output | CorePart | Exited | Left | Done
+Event = Ready | Started | Output | Report | CorePart | Exited | Left | Done
 
 
 def parse(line: str) -> Event:
@@ -364,32 +436,37 @@ class Referee:
 
 
 class OutputSplitter:
-    """Splits the stream of the output port into the outputs of the tests, in the job's order."""
+    """Splits the stream of the output port: for each test of the job, in order, its output and its
+    report.
+    """
 
     def __init__(self, tests: Sequence[TestCommand]) -> None:
-        self._waiting = list(tests)
+        self._waiting: list[tuple[type[Output | Report], int, bytes, bool]] = []
+        for test in tests:
+            self._waiting.append((Output, test.id, test.boundary, not test.report))
+            if test.report:
+                self._waiting.append((Report, test.id, test.report_boundary, True))
         self._held = b""
 
-    def feed(self, data: bytes) -> list[tuple[int, bytes, bool]]:
-        """Take the next bytes. For each part of an output: the test's id, the part, and whether it
-        is the last one.
+    def feed(self, data: bytes) -> list[tuple[Output | Report, bool]]:
+        """Take the next bytes; return parts, and whether each is the last one of its test.
 
         Bytes that may be the beginning of a boundary are held back until the next call.
         """
         self._held += data
-        found: list[tuple[int, bytes, bool]] = []
+        found: list[tuple[Output | Report, bool]] = []
         while self._waiting:
-            test = self._waiting[0]
-            before, boundary, after = self._held.partition(test.boundary)
+            kind, id, end, is_last = self._waiting[0]
+            before, boundary, after = self._held.partition(end)
             if boundary:
-                found.append((test.id, before, True))
+                found.append((kind(id, before), is_last))
                 self._waiting.pop(0)
                 self._held = after
                 continue
-            keep = _overlap(self._held, test.boundary)
+            keep = _overlap(self._held, end)
             ready = self._held[: len(self._held) - keep]
             if ready:
-                found.append((test.id, ready, False))
+                found.append((kind(id, ready), False))
                 self._held = self._held[len(ready) :]
             break
         return found

@@ -1004,7 +1004,7 @@ static void undo(void)
 	for_each_new(&found, &noted, remove_pin);
 	for_each_new(&found, &noted, remove_device);
 	visit_folder("/run/netns", remove_tree);
-	visit_folder("/host/merged/run/netns", remove_tree); /* with --rootfs */
+	visit_folder("/host/above/run/netns", remove_tree); /* with --rootfs */
 	visit_folder("/sys/fs/cgroup", remove_cgroups);
 	reset_controllers();
 	detach_programs(number_of(programs + 2), number_of(maps + 2));

@@ -20,14 +20,26 @@ enum {
 	SYS_nanosleep = 35,
 	SYS_getpid = 39,
 	SYS_socket = 41,
+	SYS_execve = 59,
 	SYS_exit = 60,
 	SYS_kill = 62,
+	SYS_chdir = 80,
+	SYS_setsid = 112,
+	SYS_setgroups = 116,
+	SYS_setresuid = 117,
+	SYS_setresgid = 119,
+	SYS_capset = 126,
+	SYS_prctl = 157,
+	SYS_chroot = 161,
+	SYS_mount = 165,
 	SYS_umount2 = 166,
 	SYS_getdents64 = 217,
 	SYS_clock_settime = 227,
 	SYS_openat = 257,
 	SYS_mkdirat = 258,
 	SYS_unlinkat = 263,
+	SYS_unshare = 272,
+	SYS_prlimit64 = 302,
 	SYS_bpf = 321
 };
 
@@ -37,14 +49,16 @@ enum {
 #define START_CODE "mov %rsp, %rdi\n\tcall start_program\n"
 
 /* Makes a system call; returns its result, or an error number with a minus sign. */
-static inline long system_call(long number, long first, long second, long third, long fourth)
+static inline long system_call5(long number, long first, long second, long third, long fourth,
+				long fifth)
 {
 	register long r10 __asm__("r10") = fourth;
+	register long r8 __asm__("r8") = fifth;
 	long result;
 
 	__asm__ volatile("syscall"
 			 : "=a"(result)
-			 : "a"(number), "D"(first), "S"(second), "d"(third), "r"(r10)
+			 : "a"(number), "D"(first), "S"(second), "d"(third), "r"(r10), "r"(r8)
 			 : "rcx", "r11", "memory");
 	return result;
 }
@@ -56,37 +70,59 @@ enum {
 	SYS_mkdirat = 34,
 	SYS_unlinkat = 35,
 	SYS_umount2 = 39,
+	SYS_mount = 40,
+	SYS_chdir = 49,
+	SYS_chroot = 51,
 	SYS_openat = 56,
 	SYS_close = 57,
 	SYS_getdents64 = 61,
 	SYS_read = 63,
 	SYS_write = 64,
+	SYS_capset = 91,
 	SYS_exit = 93,
+	SYS_unshare = 97,
 	SYS_nanosleep = 101,
 	SYS_clock_settime = 112,
 	SYS_kill = 129,
+	SYS_setresuid = 147,
+	SYS_setresgid = 149,
+	SYS_setsid = 157,
+	SYS_setgroups = 159,
+	SYS_prctl = 167,
 	SYS_getpid = 172,
 	SYS_socket = 198,
+	SYS_execve = 221,
+	SYS_prlimit64 = 261,
 	SYS_bpf = 280
 };
 
 #define START_CODE "mov x0, sp\n\tbl start_program\n"
 
-static inline long system_call(long number, long first, long second, long third, long fourth)
+static inline long system_call5(long number, long first, long second, long third, long fourth,
+				long fifth)
 {
 	register long x8 __asm__("x8") = number;
 	register long x0 __asm__("x0") = first;
 	register long x1 __asm__("x1") = second;
 	register long x2 __asm__("x2") = third;
 	register long x3 __asm__("x3") = fourth;
+	register long x4 __asm__("x4") = fifth;
 
-	__asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+	__asm__ volatile("svc #0"
+			 : "+r"(x0)
+			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4)
+			 : "memory");
 	return x0;
 }
 
 #else
 #error "guest.h has no system calls of this architecture"
 #endif
+
+static inline long system_call(long number, long first, long second, long third, long fourth)
+{
+	return system_call5(number, first, second, third, fourth, 0);
+}
 
 /* The same values on all architectures: the kernel's include/uapi/linux/fcntl.h, and
  * asm-generic/fcntl.h (O_DIRECTORY differs on arm64).
