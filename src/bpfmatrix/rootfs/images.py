@@ -37,7 +37,7 @@ _TIMES_UNPACKED = 7
 
 @dataclass(frozen=True)
 class RootImage:
-    """A root file system on a disk."""
+    """A root file system on a disk (`Root`)."""
 
     path: Path
     """The ext4 image."""
@@ -48,9 +48,17 @@ class RootImage:
     env: dict[str, str] = field(default_factory=dict)
     """The environment variables that the image declares, such as PATH."""
 
+    @property
+    def is_host(self) -> bool:
+        """See `Root`."""
+        return False
+
     def has(self, path: str) -> bool:
-        """Tell whether it has this path. Symbolic links in it are followed, but not the last."""
+        """See `Root`."""
         return ext4.has(self.path, path)
+
+    def __str__(self) -> str:
+        return self.description
 
 
 @dataclass(frozen=True)
