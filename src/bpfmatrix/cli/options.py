@@ -223,9 +223,10 @@ JOBS = _value(
 COLD = _flag("cold", "Boot the kernel, even if there is a template of it.")
 ROOTFS = _text(
     "rootfs",
-    "host|DIR",
-    "host: the guest sees the host's files, but can't change them. DIR: it sees the root file "
-    "system in this folder.",
+    "ROOT",
+    "The root file system of the tests. host: the host's files, which the guest can't change. "
+    "oci:debian:12: an image of a registry. DIR: a folder with a root file system, or with an "
+    "image (an OCI layout).",
 )
 SHARE = _repeated(
     "share",
@@ -478,8 +479,9 @@ TESTS: tuple[AnyOption, ...] = (RUN, BINARY, TIMEOUT)
 EXEC: tuple[AnyOption, ...] = (
     *(KERNEL, IMAGE),
     ROOTFS.with_help(
-        "host, the default: the guest sees the host's files, but can't change them. DIR: it sees "
-        "the root file system in this folder. none: it has only busybox."
+        "host, the default: the guest sees the host's files, but can't change them. "
+        "oci:debian:12: it has the files of an image. DIR: it sees the root file system in this "
+        "folder. none: it has only busybox."
     ),
     *(SHARE, NET, ENV, COLD),
 )

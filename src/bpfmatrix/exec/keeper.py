@@ -195,10 +195,11 @@ async def _run_in(
 ) -> int:
     """Run a command in a guest, and return its exit status."""
     files = wanted.options.files
+    image_variables = prepared.root.env if prepared.root else {}
     session = Session(
         wanted.command,
         None,  # the guest is set up
-        command_environment(call.environment, files, wanted.variables),
+        command_environment(call.environment, files, wanted.variables, image_variables),
         errors_apart=not are_one(streams[1], streams[2]),
         start=prepared.start(Path(call.folder)),
     )

@@ -10,6 +10,7 @@ from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import ebpf, extra_files, go, repository
 from bpfmatrix.payload.executables import executable
 from bpfmatrix.payload.model import Executable, Payload
+from bpfmatrix.rootfs.root import Root
 
 __all__ = ["payload"]
 
@@ -19,15 +20,15 @@ def payload(
     arch: str,
     binaries: Sequence[Path] = (),
     progress: Progress = silent,
-    root: Path | None = None,
+    root: Root | None = None,
     *,
     tests_needed: bool = True,
     symbols: bool = False,
 ) -> tuple[Payload, bool]:
     """Build and check all that runs in the guest; the bool tells whether anything was built.
 
-    `binaries` replace the tests that kernels.yaml declares. `root` is the folder of the host that
-    the tests have as their root. With `symbols`, Go's tests are built for a debugger.
+    `binaries` replace the tests that kernels.yaml declares. `root` is the root of the tests, if
+    that is not the guest's own. With `symbols`, Go's tests are built for a debugger.
     ConfigError if there are no tests and `tests_needed`.
     """
     settings = project.config.payload
@@ -62,11 +63,15 @@ def payload(
 
 
 def _repository(
-    project: Project, tests: Sequence[Executable], root: Path | None
+    project: Project, tests: Sequence[Executable], root: Root | None
 ) -> repository.Repository | None:
     """Return the repository's files if one of the tests runs in a folder of the repository."""
     chosen = project.config.payload.repository
-    if not chosen or root == Path("/") or all(test.folder is None for test in tests):
+    if (
+        not chosen
+        or (root is not None and root.is_host)
+        or all(test.folder is None for test in tests)
+    ):
         return None
     found = repository.of_project(project, () if chosen is True else chosen)
     return found if any(t.folder and found.contains(t.folder) for t in tests) else None

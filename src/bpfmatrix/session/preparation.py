@@ -24,6 +24,8 @@ from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import disk as payload_disk
 from bpfmatrix.payload.model import MOUNT_POINT, Payload
+from bpfmatrix.rootfs import images as rootfs_images
+from bpfmatrix.rootfs.images import RootImage
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
@@ -50,6 +52,8 @@ class Prepared:
     host_files: HostFilesPlan
     """How the guest sees files of the host."""
     options: SessionOptions = field(default_factory=SessionOptions)
+    root: RootImage | None = None
+    """The image that is the root of the tests."""
 
     def job(self, commands: Sequence[TestCommand]) -> Job:
         """Return the job of running these commands, one after another."""
@@ -62,13 +66,15 @@ class Prepared:
         """The functions of the guest's init to call before a job, with their arguments."""
         modules = self.spec.modules_disk
         # First, since roots of tests get them too.
-        first = (("all_modules", self.spec.device("modules")),) if modules else ()
+        first = [("all_modules", self.spec.device("modules"))] if modules else []
+        if self.root:
+            first.append(("disk_root", self.spec.device("root")))
         return (*first, *self.host_files.commands)
 
     def start(self, folder: Path | None = None, **settings: Any) -> Start:
         """Return how a command is started in this folder, or else where the user is."""
         files = self.options.files
-        place = folder or (files.folder if files.root is not None else MOUNT_POINT)
+        place = folder or (files.folder if files.has_root else MOUNT_POINT)
         return Start(str(place), self.host_files.binds, **settings)
 
     @property
@@ -103,8 +109,11 @@ def prepare(
 
 
 def _report_host_files(prepared: Prepared, observer: Observer) -> None:
+    id = prepared.kernel.id
+    if prepared.root:
+        observer.step(id, "rootfs", str(prepared.root), "disk")
     if folders := prepared.spec.folders:
-        id, what = prepared.kernel.id, prepared.host_files.description
+        what = prepared.host_files.description
         observer.step(id, "files", f"the host's {what}", folders[0].transport)
 
 
@@ -120,6 +129,11 @@ def _assemble(
     qemu = tools.require(architecture.qemu, architecture.qemu_package)
     host_files = plan(options.files, payload.repository, image, kernel.id)
     cache, reread = project.cache, options.cold
+    root = None
+    if options.files.image:
+        root = rootfs_images.obtain(
+            options.files.image, kernel.arch, cache, progress, reread=reread
+        )
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), cache, progress)
     disk = payload_disk.image(payload, cache, progress, reread=reread)
     guest_busybox = busybox.executable(kernel.arch, cache, progress)
@@ -145,16 +159,21 @@ def _assemble(
         folders=host_files.folders,
         network=options.network,
         slots=host_files.slots,
+        root_disk=root.path if root else None,
         modules_disk=(
             modules_disk.image_of(image, cache, progress, reread=reread)
             if kernel.modules == "all"
             else None
         ),
     )
-    env = {**environment(options.files, os.environ), **payload.guest_env()}
+    env = {
+        **environment(options.files, os.environ),
+        **(root.env if root else {}),
+        **payload.guest_env(),
+    }
     if options.core:
         env = {"GOTRACEBACK": "crash", **env}
-    return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, options)
+    return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, options, root)
 
 
 def _clock_khz(image: KernelImage, accelerator: str, qemu: str, cache: Cache) -> int:

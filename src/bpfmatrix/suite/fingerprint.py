@@ -27,6 +27,7 @@ def fingerprint(prepared: Prepared, commands: Iterable[tuple[str, TestCommand]])
         # The kernel, the initramfs, QEMU and all of its options.
         template.key(prepared.spec),
         prepared.payload_id,
+        prepared.root.digest if prepared.root else "",
         [(name, command.argv, command.limit_seconds) for name, command in commands],
         sorted(prepared.env.items()),
         prepared.kernel.timeout.model_dump(),

@@ -5,7 +5,6 @@ variables that the tests then have. `session.host_files` turns a `HostFiles` int
 one kernel, which `server` serves.
 """
 
-import errno
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from bpfmatrix.errors import UsageError
+from bpfmatrix.rootfs.spec import RootSpec, existing_folder, parse
 
 __all__ = ["HostFiles", "HostFolder", "SharedFolder", "Transport", "environment", "parse_options"]
 
@@ -38,13 +38,20 @@ class HostFiles:
     """The files of the host that the guest sees (--rootfs and --share)."""
 
     root: Path | None = None
-    """The folder that is the tests' root: `/` is the host's own root, None the guest's."""
+    """The folder that is the tests' root: `/` is the host's own root."""
     shares: tuple[SharedFolder, ...] = ()
     folder: Path = Path("/")
     """The working directory of the tests, if it exists below their root."""
+    image: RootSpec | None = None
+    """The image that is the tests' root, in place of a folder."""
 
     def __bool__(self) -> bool:
-        return self.root is not None or bool(self.shares)
+        return self.has_root or bool(self.shares)
+
+    @property
+    def has_root(self) -> bool:
+        """Whether the tests' root is not the guest's."""
+        return self.root is not None or self.image is not None
 
     @property
     def is_host(self) -> bool:
@@ -67,20 +74,13 @@ class HostFolder:
 
 def parse_options(rootfs: str | None, share: Sequence[str]) -> HostFiles:
     """Check the values of --rootfs and --share; UsageError names the option that is wrong."""
-    root = None
-    if rootfs is not None:
-        root = Path("/") if rootfs == "host" else _folder("--rootfs", rootfs)
-        if rootfs != "host" and not any(root.iterdir()):
-            raise UsageError(
-                f"--rootfs {rootfs}: the folder is empty",
-                "Give a folder with a root file system, such as debootstrap makes, or `host`.",
-            )
+    root = None if rootfs is None else parse(rootfs, "--rootfs")
     shares: dict[Path, SharedFolder] = {}
     for text in share:
         name, colon, mode = text.rpartition(":")
         if not colon or mode not in ("ro", "rw"):
             name, mode = text, "ro"
-        path = _folder("--share", name)
+        path = existing_folder("--share", name, "Give a folder of this host.")
         _check_place(text, path, root is not None)
         if mode == "rw" and not os.access(path, os.W_OK):
             raise UsageError(
@@ -91,22 +91,9 @@ def parse_options(rootfs: str | None, share: Sequence[str]) -> HostFiles:
             raise UsageError(f"--share {text}: {path} is shared already", "Name it once.")
         shares[path] = SharedFolder(path, mode == "rw")
     # Outer folders come first, since inner ones are mounted in them.
-    return HostFiles(root, tuple(shares[path] for path in sorted(shares)), Path.cwd())
-
-
-def _folder(option: str, name: str) -> Path:
-    try:
-        path = Path(name).expanduser().resolve(strict=True)
-        if not path.is_dir():
-            raise UsageError(f"{option} {name}: not a folder", "Give the folder that it lies in.")
-        os.scandir(path).close()
-    except (OSError, RuntimeError, ValueError) as error:
-        why = "no such folder"
-        if isinstance(error, OSError) and error.errno != errno.ENOENT:
-            why = error.strerror or why
-        also = " or `host`" if option == "--rootfs" else ""
-        raise UsageError(f"{option} {name}: {why}", f"Give a folder of this host{also}.") from None
-    return path
+    chosen = tuple(shares[path] for path in sorted(shares))
+    image = root if root is not None and root.is_image else None
+    return HostFiles(root.folder if root else None, chosen, Path.cwd(), image)
 
 
 def _check_place(text: str, path: Path, has_root: bool) -> None:
@@ -142,7 +129,7 @@ def environment(files: HostFiles, ours: Mapping[str, str]) -> dict[str, str]:
 
     If the tests' root is not that of the host, their PATH and HOME do not come from the host.
     """
-    if files.root is None:
+    if not files.has_root:
         return {}
     names = _PASSED_ON if files.is_host else _PASSED_ON_TO_OTHER_ROOT
     kept = {k: v for k, v in ours.items() if k in names or k.startswith("LC_")}
