@@ -5,8 +5,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
 
+from bpfmatrix.config.settings import Settings
+from bpfmatrix.config.value_types import FORMATS, Format
 from bpfmatrix.errors import PayloadError, UsageError
 from bpfmatrix.payload import go
 from bpfmatrix.payload.repository import Repository
@@ -32,23 +33,6 @@ _NAME_BYTES = 255
 _PATH_CHARACTERS = 2000
 
 
-Format = Literal[
-    "go",
-    "tap",
-    "kselftest",
-    "automake",
-    "libtest",
-    "nextest",
-    "gtest",
-    "catch2",
-    "pytest",
-    "bats",
-    "plain",
-]
-"""How the output of an executable is read; `plain` is one test, whose exit status decides."""
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-
 @dataclass(frozen=True)
 class Executable:
     """A file that the guest runs as a test. `format` tells how its output is read."""
@@ -60,6 +44,8 @@ class Executable:
     folder: Path | None = None
     """Its working directory: an absolute path, the same on the host and in the guest. None for the
     guest's `/payload`."""
+    settings: Settings = Settings()
+    """How it is started: the settings of kernels.yaml that are for it."""
 
     @property
     def name(self) -> str:
@@ -90,10 +76,11 @@ class Payload:
         chosen: list[tuple[Executable, tuple[str, ...]]] = []
         for test in self.tests:
             place = str(MOUNT_POINT / test.path.name)
+            words = (*test.settings.args, *arguments)
             if test.format == "go":
-                chosen.append((test, (place, *go.run_arguments(pattern), *arguments)))
+                chosen.append((test, (place, *go.run_arguments(pattern), *words)))
             elif pattern is None or _matches(pattern, test.name):
-                chosen.append((test, (place, *arguments)))
+                chosen.append((test, (place, *words)))
         return chosen
 
     def guest_env(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 from bpfmatrix import kernels
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.config.settings import Settings
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.guest import busybox, initramfs
 from bpfmatrix.guest.modules import has_module
@@ -23,6 +24,7 @@ from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import disk as payload_disk
 from bpfmatrix.payload.model import MOUNT_POINT, Payload
+from bpfmatrix.session import privileges
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
@@ -48,19 +50,35 @@ class Prepared:
     """The environment variables of the programs that run in the guest."""
     host_files: HostFilesPlan
     """How the guest sees files of the host."""
+    privileges: tuple[tuple[str, ...], ...] = ()
+    """Functions of the guest's init that set what the kernel allows, with their arguments."""
     options: SessionOptions = field(default_factory=SessionOptions)
 
     def job(self, commands: Sequence[TestCommand]) -> Job:
         """Return the job of running these commands, one after another."""
         boundary = new_boundary() if self.options.core else None
-        setup = self.host_files.commands
-        return Job(tuple(commands), self.payload_id, self.env, setup, boundary)
+        return Job(tuple(commands), self.payload_id, self.env, self.setup, boundary)
+
+    @property
+    def setup(self) -> tuple[tuple[str, ...], ...]:
+        """Functions of the guest's init to call before the first command, with their arguments."""
+        return (*self.host_files.commands, *self.privileges)
 
     def start(self, folder: Path | None = None, **settings: Any) -> Start:
         """Return how a command is started in this folder, or else where the user is."""
         files = self.options.files
         place = folder or (files.folder if files.root is not None else MOUNT_POINT)
         return Start(str(place), self.host_files.binds, **settings)
+
+    def start_with(self, settings: Settings, folder: Path | None = None) -> Start:
+        """Return how a command with these settings is started; `folder` is its own folder.
+
+        BpfmatrixError if the kernel lacks something that the settings name.
+        """
+        if settings.folder:
+            folder = self.kernel.root / settings.folder
+        env = self.payload.env
+        return self.start(folder, **privileges.start_settings(settings, self.kernel, self.image, env))
 
     @property
     def host_name(self) -> str:
@@ -110,6 +128,7 @@ def _assemble(
     architecture = ARCHITECTURES[kernel.arch]
     qemu = tools.require(architecture.qemu, architecture.qemu_package)
     host_files = plan(options.files, payload.repository, image, kernel.id)
+    allowed = privileges.setup(kernel, image)
     cache, reread = project.cache, options.cold
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), cache, progress)
     disk = payload_disk.image(payload, cache, progress, reread=reread)
@@ -135,7 +154,7 @@ def _assemble(
     env = {**environment(options.files, os.environ), **payload.guest_env()}
     if options.core:
         env = {"GOTRACEBACK": "crash", **env}
-    return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, options)
+    return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, allowed, options)
 
 
 def _network_modules(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfmatrix.config.project import Project
+from bpfmatrix.config.settings import merged
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.kernels.console_log import telling_lines
 from bpfmatrix.payload.model import Payload
@@ -78,14 +79,16 @@ class ShellWorkload(Workload[int]):
     def work(self, prepared: Prepared, observer: Observer) -> "ShellWork":
         """See Workload."""
         terminal = os.isatty(0) and os.isatty(1)
+        declared = self._project.config.payload
+        settings = merged(declared, prepared.kernel.profile, self.options.settings)
         session = Session(
             _argv(self._command, self.options),
             prepared.payload_id,
             {**_environment(interactive=terminal and not self._command), **prepared.env},
-            prepared.host_files.commands,
+            prepared.setup,
             _size() if terminal else None,
             errors_apart=not are_one(1, 2),
-            start=prepared.start(),
+            start=prepared.start_with(settings),
         )
         return ShellWork(prepared, session, self._folder, self._on_ready)
 
