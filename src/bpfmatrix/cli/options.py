@@ -99,6 +99,12 @@ def _max_insns(text: str) -> str:
     return parse_max_insns(text)
 
 
+def _variable(text: str) -> str:
+    from bpfmatrix.exec.environment import parse_variable
+
+    return parse_variable(text)
+
+
 def _growth(text: str) -> float:
     number = text.removesuffix("%")
     if not text.endswith("%") or not number.isdecimal():
@@ -232,6 +238,13 @@ NET = _value(
     "user|none",
     "user: the guest has QEMU's user network. none, the default: it has no network.",
     _one_of(*NETWORKS),
+)
+ENV = _repeated(
+    "env",
+    "NAME[=VALUE]",
+    "A variable that the command gets, even one that is left out for being a secret or the host's. "
+    "Repeatable.",
+    _variable,
 )
 CORE = _flag("core", "Keep the core file, and the test binary, of a test that a signal kills.")
 
@@ -462,4 +475,12 @@ ALL = _flag("all", "Also remove what is in use, and apt's indexes.")
 # Groups of options that one function of `values` reads.
 HOST_FILES: tuple[AnyOption, ...] = (ROOTFS, SHARE, NET)
 TESTS: tuple[AnyOption, ...] = (RUN, BINARY, TIMEOUT)
+EXEC: tuple[AnyOption, ...] = (
+    *(KERNEL, IMAGE),
+    ROOTFS.with_help(
+        "host, the default: the guest sees the host's files, but can't change them. DIR: it sees "
+        "the root file system in this folder. none: it has only busybox."
+    ),
+    *(SHARE, NET, ENV, COLD),
+)
 SEVERAL_KERNELS: tuple[AnyOption, ...] = (KERNELS, AVAILABLE, JOBS)

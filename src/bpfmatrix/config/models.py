@@ -97,8 +97,10 @@ class _MachineSettings(_Model):
     """The machine."""
     timeout: Timeouts = Timeouts()
     """The time limits."""
-    modules: list[str] = []
-    """Kernel modules to load before the tests, besides those that the machine needs."""
+    modules: list[str] | Literal["all"] = []
+    """Kernel modules to load before the tests, besides those that the machine needs: any that the
+    kernel has. With `all`, the guest has all of them in `/lib/modules`, and the kernel, or a test
+    that calls modprobe, loads one when it is needed."""
     kernel_args: list[str] = []
     """Parameters appended to the kernel's command line."""
     cgroup: Literal["v1", "v2"] = "v2"
@@ -339,6 +341,11 @@ class KernelConfig(KernelEntry):
         """This kernel without its profile, as which it is fetched and kept."""
         plain_id, _, profile = self.id.partition(PROFILE_MARK)
         return self.model_copy(update={"id": plain_id}) if profile else self
+
+    @property
+    def loaded_modules(self) -> tuple[str, ...]:
+        """The modules that are loaded before the tests."""
+        return () if self.modules == "all" else tuple(self.modules)
 
 
 class Config(_Model):

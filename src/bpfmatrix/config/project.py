@@ -27,16 +27,14 @@ class Project:
         Without `root`, search the working directory and the folders above it for a kernels.yaml.
         """
         if root is None:
-            here = Path.cwd()
-            root = next(
-                (
-                    folder
-                    for folder in (here, *here.parents)
-                    if (folder / models.FILE_NAME).exists()
-                ),
-                here,
-            )
+            root = cls.root_above(Path.cwd())
         return cls(root, kernels_yaml.load(root / models.FILE_NAME), Cache.default())
+
+    @staticmethod
+    def root_above(folder: Path) -> Path:
+        """Return the nearest folder with a kernels.yaml, from this one upwards; else this one."""
+        above = (folder, *folder.parents)
+        return next((each for each in above if (each / models.FILE_NAME).exists()), folder)
 
     @property
     def state(self) -> Path:

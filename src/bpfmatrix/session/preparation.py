@@ -16,10 +16,11 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.config.settings import Settings
 from bpfmatrix.errors import BpfmatrixError, DamagedError
-from bpfmatrix.guest import busybox, initramfs
+from bpfmatrix.guest import busybox, initramfs, modules_disk
 from bpfmatrix.guest.modules import has_module
-from bpfmatrix.host import tools
+from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import disk as payload_disk
@@ -29,7 +30,7 @@ from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.virtiofs.shares import environment
-from bpfmatrix.vm import accelerator, launch
+from bpfmatrix.vm import accelerator, launch, tsc
 from bpfmatrix.vm.protocol import Job, Start, TestCommand, new_boundary
 
 __all__ = ["Prepared", "prepare"]
@@ -61,8 +62,11 @@ class Prepared:
 
     @property
     def setup(self) -> tuple[tuple[str, ...], ...]:
-        """Functions of the guest's init to call before the first command, with their arguments."""
-        return (*self.host_files.commands, *self.privileges)
+        """The functions of the guest's init to call before a job, with their arguments."""
+        modules = self.spec.modules_disk
+        # First, since roots of tests get them too.
+        first = (("all_modules", self.spec.device("modules")),) if modules else ()
+        return (*first, *self.host_files.commands, *self.privileges)
 
     def start(self, folder: Path | None = None, **settings: Any) -> Start:
         """Return how a command is started in this folder, or else where the user is."""
@@ -133,11 +137,16 @@ def _assemble(
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), cache, progress)
     disk = payload_disk.image(payload, cache, progress, reread=reread)
     guest_busybox = busybox.executable(kernel.arch, cache, progress)
-    wanted = (*kernel.modules, *host_files.modules, *_network_modules(kernel, image, options))
+    wanted = (
+        *kernel.loaded_modules,
+        *host_files.modules,
+        *_network_modules(kernel, image, options),
+    )
     spec = launch.MachineSpec(
         qemu=str(qemu),
         arch=kernel.arch,
         accelerator=chosen.name,
+        clock_khz=_clock_khz(image, chosen.name, str(qemu), cache),
         cpus=kernel.qemu.cpus,
         memory_bytes=kernel.qemu.memory,
         boot=image.boot,
@@ -150,11 +159,25 @@ def _assemble(
         folders=host_files.folders,
         network=options.network,
         slots=host_files.slots,
+        modules_disk=(
+            modules_disk.image_of(image, cache, progress, reread=reread)
+            if kernel.modules == "all"
+            else None
+        ),
     )
     env = {**environment(options.files, os.environ), **payload.guest_env()}
     if options.core:
         env = {"GOTRACEBACK": "crash", **env}
     return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, allowed, options)
+
+
+def _clock_khz(image: KernelImage, accelerator: str, qemu: str, cache: Cache) -> int:
+    """Return the frequency of the processor's clock that the kernel is told, or 0."""
+    if accelerator != "tcg" or not ARCHITECTURES[image.arch].known_frequency_parameters:
+        return 0
+    if versions.numbers(image.release) < tsc.TOLD_SINCE:
+        return 0
+    return tsc.frequency_khz(qemu, cache)
 
 
 def _network_modules(

@@ -8,6 +8,7 @@ would on the host.
 import abc
 import asyncio
 import contextlib
+import fcntl
 import os
 import select
 import socket
@@ -37,6 +38,14 @@ def are_one(first: int, second: int) -> bool:
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
 
+def _is_readable(fd: int) -> bool:
+    """Return whether a descriptor is open, and open for reading."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_WRONLY
+    except (OSError, ValueError):
+        return False
+
+
 @contextlib.contextmanager
 def raw_terminal(fd: int) -> Iterator[None]:
     """Pass on each key as it is typed, even Ctrl-C. Keys that were typed before are not lost."""
@@ -50,10 +59,17 @@ def raw_terminal(fd: int) -> Iterator[None]:
 
 
 class _Stream(abc.ABC):
-    """One direction, copied by a thread that does not keep the process from ending."""
+    """One direction, copied by a thread that does not keep the process from ending.
+
+    The thread has a descriptor of its own, which it closes when it ends: the caller may close `fd`
+    even if the thread still waits for a slow reader.
+    """
 
     def __init__(self, fd: int, end: socket.socket) -> None:
-        self._fd = fd
+        try:
+            self._fd = os.dup(fd)
+        except OSError:  # it is closed, which the thread will find too
+            self._fd = -1
         self._end = end
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -64,7 +80,11 @@ class _Stream(abc.ABC):
 
     @abc.abstractmethod
     def _work(self) -> None:
-        """Copy until the end of the stream."""
+        """Copy until the end of the stream, and close the descriptor."""
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def _call(self, function: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -83,8 +103,20 @@ class InputStream(_Stream):
         super().__init__(fd, end)
         self._on_end = on_end
         self._escapes: list[float] = []
+        self._stopped, self._stopping = os.pipe()
+
+    def stop(self) -> None:
+        """Read nothing more, so that others can read what comes later."""
+        os.close(self._stopping)
 
     def _work(self) -> None:
+        try:
+            self._copy()
+        finally:
+            self._close()
+            os.close(self._stopped)
+
+    def _copy(self) -> None:
         with contextlib.suppress(OSError):  # the machine is gone
             while (data := self._read()) and not self._escaped(data):
                 self._end.sendall(data)
@@ -95,12 +127,19 @@ class InputStream(_Stream):
                 self._end.shutdown(socket.SHUT_WR)
 
     def _read(self) -> bytes:
+        if not _is_readable(self._fd):
+            return b""
+        waiting = select.poll()
+        waiting.register(self._stopped, 0)  # when `stop` closes the other end, POLLHUP is reported
+        waiting.register(self._fd, select.POLLIN)
         while True:
+            if any(fd == self._stopped for fd, _ in waiting.poll()):
+                return b""
             try:
                 return os.read(self._fd, _CHUNK_BYTES)
-            except BlockingIOError:  # another process that has this file made it non-blocking
-                select.select([self._fd], [], [])
-            except OSError:  # a terminal that hung up (EIO), a descriptor that is closed (EBADF)
+            except BlockingIOError:  # another process has read what was there
+                pass
+            except OSError:  # a terminal that hung up (EIO)
                 return b""
 
     def _escaped(self, data: bytes) -> bool:
@@ -131,6 +170,8 @@ class OutputStream(_Stream):
             while not last and (data := self._end.recv(_CHUNK_BYTES)):
                 for part, last in self._splitter.feed(data):  # noqa: B007
                     self._write(part.data)
+        # Before anybody is told: the reader then sees the end of the stream at the same time.
+        self._close()
         self._call(self.done.set)
 
     def _write(self, data: bytes) -> None:

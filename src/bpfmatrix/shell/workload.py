@@ -12,12 +12,10 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.config.settings import merged
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.kernels.console_log import telling_lines
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
@@ -26,27 +24,15 @@ from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.project_payload import project_payload
 from bpfmatrix.session.workload import Work, Workload
-from bpfmatrix.shell.streams import InputStream, OutputStream, are_one, raw_terminal
-from bpfmatrix.vm.machine import Machine
-from bpfmatrix.vm.protocol import (
-    Session,
-    hung_up_line,
-    interrupt_line,
-    resize_line,
-)
+from bpfmatrix.shell.attached import AttachedCommand, session_error
+from bpfmatrix.shell.streams import are_one, raw_terminal
+from bpfmatrix.vm.protocol import Session
 
-__all__ = ["SessionEndedError", "ShellWork", "ShellWorkload"]
+__all__ = ["ShellWork", "ShellWorkload"]
 
 # The variables of our environment that the command is given: the terminal's type, the language, and
 # whether to use colours.
 _PASSED_ON = ("TERM", "COLORTERM", "LANG", "LC_ALL", "LC_CTYPE", "NO_COLOR")
-
-
-class SessionEndedError(BpfmatrixError):
-    """The machine ended before the command did, so the command's exit status is not known."""
-
-    # That of ssh for a lost connection, which commands rarely use.
-    exit_status = 255
 
 
 class ShellWorkload(Workload[int]):
@@ -138,19 +124,15 @@ class ShellWork(Work[int]):
         """See Work."""
         session = self._session
         self._on_ready(entered, self._prepared, bool(session.size and not session.argv[1:]))
-        self._status = await _Attached(entered.machine, session).run()
+        command = AttachedCommand(entered.machine, session)
+        terminal = session.size is not None
+        with raw_terminal(0) if terminal else contextlib.nullcontext():
+            with _Signals(command, terminal=terminal).handled():
+                self._status = await command.run()
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """See Work."""
-        id = self._prepared.kernel.id
-        if outcome is Outcome.ERROR:
-            self._error = BpfmatrixError(f"{id}: {reason}")
-            return
-        lines = []
-        with contextlib.suppress(OSError):
-            lines = telling_lines(self.console.read_text(errors="replace"))
-        console = "".join(f"\n      {line}" for line in lines)
-        self._error = SessionEndedError(f"{id}: {outcome}: {reason}{console}")
+        self._error = session_error(self._prepared.kernel.id, outcome, reason, self.console)
 
     def result(self, session: GuestSession) -> int:
         """See Work."""
@@ -159,56 +141,24 @@ class ShellWork(Work[int]):
         return self._status
 
 
-class _Attached:
-    """A command that runs, with the threads of its streams and the handlers of our signals."""
+class _Signals:
+    """The handlers of our signals while a command is attached."""
 
-    def __init__(self, guest: Machine, session: Session) -> None:
-        self._guest = guest
-        self._session = session
-        self._signal: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    def __init__(self, command: AttachedCommand, *, terminal: bool) -> None:
+        self._command = command
+        self._terminal = terminal
         self._interrupted = False
 
-    async def run(self) -> int:
-        """Wait until the command has ended and its output is written, or until a signal ends us."""
-        guest, ends, terminal = self._guest, self._guest.streams, self._session.size is not None
-        hang_up = partial(self._end, signal.SIGHUP) if terminal else None
-        outputs = [self._output(1, "output")]
-        if self._session.errors_apart:
-            outputs.append(self._output(2, "error"))
-        with raw_terminal(0) if terminal else contextlib.nullcontext(), self._signals():
-            command = asyncio.create_task(guest.run_session(self._session))
-            for stream in (*outputs, InputStream(0, ends["input"], hang_up)):
-                stream.start()
-            try:
-                await self._either(command)
-                if not command.done():
-                    return 128 + self._signal.result()
-                exited = command.result()
-                written = asyncio.gather(*(output.done.wait() for output in outputs))
-                await self._either(written)
-                return exited.status
-            finally:
-                command.cancel()
-
-    async def _either(self, work: "asyncio.Future[Any]") -> None:
-        """Wait for `work`, or for a signal that ends us."""
-        both: list[asyncio.Future[Any]] = [work, self._signal]
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-
-    def _output(self, fd: int, name: str) -> OutputStream:
-        line = hung_up_line("output" if name == "output" else "error")
-        end, boundary = self._guest.streams[name], self._session.boundary
-        return OutputStream(fd, end, boundary, partial(self._guest.send, line))
-
     @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def handled(self) -> Iterator[None]:
+        """Pass signals on to the command, or end it because of them."""
         loop = asyncio.get_running_loop()
         handlers: dict[int, Callable[[], object]] = {
-            signal.SIGHUP: partial(self._end, signal.SIGHUP),
-            signal.SIGTERM: partial(self._end, signal.SIGTERM),
+            signal.SIGHUP: partial(self._command.end, signal.SIGHUP),
+            signal.SIGTERM: partial(self._command.end, signal.SIGTERM),
             signal.SIGINT: self._interrupt,
         }
-        if self._session.size:
+        if self._terminal:
             handlers[signal.SIGWINCH] = self._resize
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
@@ -218,17 +168,13 @@ class _Attached:
             for number in handlers:
                 loop.remove_signal_handler(number)
 
-    def _end(self, number: int) -> None:
-        if not self._signal.done():
-            self._signal.set_result(number)
-
     def _interrupt(self) -> None:
         # The command may handle the first one. The second one ends us.
         if self._interrupted:
-            self._end(signal.SIGINT)
+            self._command.end(signal.SIGINT)
         self._interrupted = True
-        self._guest.send(interrupt_line("INT"))
+        self._command.send_signal("INT")
 
     def _resize(self) -> None:
         with contextlib.suppress(OSError):  # the terminal hung up
-            self._guest.send(resize_line(*_size()))
+            self._command.resize(*_size())

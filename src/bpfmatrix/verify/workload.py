@@ -182,7 +182,9 @@ class VerifyWork(Work[Verification]):
             options.max_insns or project.config.verify.max_insns,
             Expectations.of(kernel.expect, version),
         )
-        self._facts = KernelFacts(module_of=UnloadedModules(prepared.image, kernel.modules).having)
+        self._facts = KernelFacts(
+            module_of=UnloadedModules(prepared.image, kernel.loaded_modules).having
+        )
         self._too_old = plan.too_old(version)
         weights = {
             place: one for place, one in plan.weights().items() if place not in self._too_old

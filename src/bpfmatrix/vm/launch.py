@@ -51,21 +51,34 @@ class MachineSpec:
     """Folders of the host that the guest sees."""
     network: bool = False
     """Whether it has a network card with QEMU's user-mode network."""
+    clock_khz: int = 0
+    """The frequency of the processor's clock, if the kernel is to be told (see `vm.tsc`)."""
     slots: int = 0
     """How many slots there are for devices of folders. These devices are connections to a server,
     so a machine that has one can't be saved; a restored machine gets them by hot-plug."""
     root_disk: Path | None = None
     """The image of a second disk, which has the tests' root file system."""
+    modules_disk: Path | None = None
+    """The image of a further disk, which has all modules of the kernel."""
 
     @property
     def disks(self) -> dict[str, Path]:
         """The images of its disks by their names, in the order in which the guest has them."""
-        root = {} if self.root_disk is None else {"root": self.root_disk}
-        return {"payload": self.payload, **root}
+        further = {"root": self.root_disk, "modules": self.modules_disk}
+        return {"payload": self.payload, **{k: v for k, v in further.items() if v is not None}}
+
+    def device(self, disk: str) -> str:
+        """Return the device of one of its disks in the guest, such as `/dev/vda`."""
+        return f"/dev/vd{'abc'[list(self.disks).index(disk)]}"
 
     def with_disks(self, disks: Mapping[str, Path]) -> "MachineSpec":
         """Return the same machine with other images for its disks."""
-        return replace(self, payload=disks["payload"], root_disk=disks.get("root"))
+        return replace(
+            self,
+            payload=disks["payload"],
+            root_disk=disks.get("root"),
+            modules_disk=disks.get("modules"),
+        )
 
 
 class RestoreError(Exception):
@@ -82,7 +95,7 @@ def machine_parts(
     """
     return (
         parts.Board(spec.arch, spec.cpus),
-        parts.Processor(spec.arch, spec.accelerator),
+        parts.Processor(spec.arch, spec.accelerator, spec.clock_khz),
         *variant,
         parts.Monitor(fds["qmp"]),
         parts.Console(spec.arch, fds["console"]),

@@ -116,6 +116,11 @@ class Machine:
         self.release = ""
         """The kernel's release, as `uname -r` prints it; known when the guest is ready."""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether QEMU runs, as far as is known."""
+        return self._process.returncode is None
+
     async def run(self, job: Job) -> AsyncIterator[Event]:
         """Give the guest its job, and yield the events. A test's output comes before its Exited."""
         self.send(job.line())

@@ -61,6 +61,7 @@ __all__ = [
     "parse",
     "resize_line",
     "resume_line",
+    "setup_line",
 ]
 
 UNLIMITED_MEMLOCK = ((resource.RLIMIT_MEMLOCK, -1),)
@@ -161,7 +162,8 @@ class Job:
         return "; ".join(self._calls())
 
     def _calls(self) -> Iterator[str]:
-        yield from _preparation(self.payload_id, self.setup, self.env)
+        yield from _setup(self.payload_id, self.setup)
+        yield from _environment(self.env)
         if self.core_boundary:
             yield _quoted(["cores", self.core_boundary.decode()])
         if any(test.report for test in self.tests):
@@ -183,7 +185,8 @@ class Session:
     """A command that is connected to the host's streams or terminal."""
 
     argv: tuple[str, ...]
-    payload_id: str
+    payload_id: str | None
+    """As of a job; None if the guest was set up by `setup_line`."""
     env: Mapping[str, str] = field(default_factory=dict)
     setup: tuple[tuple[str, ...], ...] = ()
     """Functions of the guest's init to call before the command, with their arguments."""
@@ -200,15 +203,22 @@ class Session:
         errors = "apart" if self.errors_apart else "joined"
         words = self.start.words(self.argv)
         session = _quoted(["session", self.boundary.decode(), size, errors, *words])
-        return "; ".join((*_preparation(self.payload_id, self.setup, self.env), session))
+        setup = () if self.payload_id is None else _setup(self.payload_id, self.setup)
+        return "; ".join((*setup, *_environment(self.env), session))
 
 
-def _preparation(
-    payload_id: str, setup: Iterable[Sequence[str]], env: Mapping[str, str]
-) -> Iterator[str]:
+def setup_line(payload_id: str, setup: Iterable[Sequence[str]]) -> str:
+    """Return the line that sets up a guest ahead of its session."""
+    return "; ".join(_setup(payload_id, setup))
+
+
+def _setup(payload_id: str, setup: Iterable[Sequence[str]]) -> Iterator[str]:
     yield _quoted(["payload", payload_id])
     for call in setup:
         yield _quoted(call)
+
+
+def _environment(env: Mapping[str, str]) -> Iterator[str]:
     if env:
         # The guest calls this function in the process of the test, so that the variables do not
         # overwrite those that its init needs.
@@ -221,8 +231,10 @@ def resize_line(rows: int, columns: int) -> str:
     return f"resize {rows} {columns}"
 
 
-def interrupt_line(signal_name: Literal["INT", "TERM", "QUIT"]) -> str:
-    """Return the line that sends a signal to the command of a session and its children."""
+def interrupt_line(signal_name: str) -> str:
+    """Return the line that sends a signal, such as `INT`, to the command of a session and its
+    children.
+    """
     return f"interrupt {signal_name}"
 
 

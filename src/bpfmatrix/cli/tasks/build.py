@@ -46,7 +46,7 @@ def initramfs(values: Values) -> None:
     kernel = project.config.kernel(id)
     image, _ = kernels.provide(kernel, project.cache, progress)
     program = busybox.executable(kernel.arch, project.cache, progress)
-    archive = archives.build(image, program, kernel.modules, project.cache)
+    archive = archives.build(image, program, kernel.loaded_modules, project.cache)
     path = values[options.OUTPUT] or project.state / f"initramfs-{id}.cpio"
     try:
         path.write_bytes(archive)

@@ -1,0 +1,1 @@
+"""Commands of other projects' test runners, each run in a guest: `bpfmatrix exec`."""
