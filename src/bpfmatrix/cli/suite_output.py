@@ -167,7 +167,7 @@ class SuiteConsole(LiveConsole):
         """Print what to type next to look into the first failure of a run."""
         shown = self.console.print
         top = run.failures[0].name.split("/")[0]
-        declared = run.kernel in self._project.config.kernels
+        declared = self._project.config.has(run.kernel)
         session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
         given = "".join(f" --binary {path}" for path in self._binaries)
         shown(f"  run it alone  nox -s {session} --run {top}{given}")

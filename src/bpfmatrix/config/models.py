@@ -139,11 +139,11 @@ class GoTests(_Model):
     """Build tags."""
 
 
-class PayloadConfig(Settings, Privileges):
+class PayloadConfig(_Model, Settings, Privileges):
     """What is built on the host and runs in the guest, and how.
 
-    A setting of a binary or package wins over that of `payload`, that of a profile over both, and an
-    option of the command line over all of these.
+    A setting of a binary or package wins over that of `payload`, that of a profile over both, and
+    an option of the command line over all of these.
     """
 
     ebpf: Path | None = Path("ebpf")
@@ -159,8 +159,8 @@ class PayloadConfig(Settings, Privileges):
     `"internal/*": {user: nobody}`. A pattern may also stand for what follows a slash of the path.
     Of several that match, the one with more letters besides its wildcards wins."""
     rootfs: str | None = None
-    """The root file system of the tests, as `--rootfs` takes it. A path is relative to kernels.yaml.
-    Default: that of the guest, which has busybox."""
+    """The root file system of the tests, as `--rootfs` takes it. A path is relative to
+    kernels.yaml. Default: that of the guest, which has busybox."""
     share: list[str] = []
     """Folders of the host that the guest sees too, as `--share` takes them; those of the command
     line are added. A path is relative to kernels.yaml."""
@@ -338,7 +338,7 @@ class KernelConfig(KernelEntry):
 
     @property
     def plain(self) -> "KernelConfig":
-        """This kernel without its profile, as which it is fetched and kept."""
+        """The kernel without its profile, as which it is fetched and kept."""
         plain_id, _, profile = self.id.partition(PROFILE_MARK)
         return self.model_copy(update={"id": plain_id}) if profile else self
 

@@ -23,7 +23,17 @@ from bpfmatrix.config.value_types import (
     check_variables,
 )
 
-__all__ = ["Binary", "Limits", "Privileges", "Profile", "Settings", "matches_package", "matching_settings", "merged", "merged_privileges"]
+__all__ = [
+    "Binary",
+    "Limits",
+    "Privileges",
+    "Profile",
+    "Settings",
+    "matches_package",
+    "matching_settings",
+    "merged",
+    "merged_privileges",
+]
 
 
 class _Model(BaseModel):
@@ -33,8 +43,8 @@ class _Model(BaseModel):
 class Limits(_Model):
     """Limits of an executable: its time, and the resources of setrlimit(2), by the names of ulimit.
 
-    A value is a number, or `unlimited`. The sizes `core`, `data`, `fsize`, `stack` and `as` may have
-    a unit, as in `8M`. A resource that is not named has the kernel's own limit.
+    A value is a number, or `unlimited`. The sizes `core`, `data`, `fsize`, `stack` and `as` may
+    have a unit, as in `8M`. A resource that is not named has the kernel's own limit.
     """
 
     time: Seconds | None = None

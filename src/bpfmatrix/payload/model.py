@@ -44,7 +44,7 @@ class Executable:
     folder: Path | None = None
     """Its working directory: an absolute path, the same on the host and in the guest. None for the
     guest's `/payload`."""
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     """How it is started: the settings of kernels.yaml that are for it."""
 
     @property

@@ -82,7 +82,9 @@ class Prepared:
         if settings.folder:
             folder = self.kernel.root / settings.folder
         env = self.payload.env
-        return self.start(folder, **privileges.start_settings(settings, self.kernel, self.image, env))
+        return self.start(
+            folder, **privileges.start_settings(settings, self.kernel, self.image, env)
+        )
 
     @property
     def host_name(self) -> str:
@@ -168,7 +170,9 @@ def _assemble(
     env = {**environment(options.files, os.environ), **payload.guest_env()}
     if options.core:
         env = {"GOTRACEBACK": "crash", **env}
-    return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, allowed, options)
+    return Prepared(
+        kernel, image, chosen, spec, payload, disk.id, env, host_files, allowed, options
+    )
 
 
 def _clock_khz(image: KernelImage, accelerator: str, qemu: str, cache: Cache) -> int:

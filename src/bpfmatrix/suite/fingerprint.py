@@ -14,7 +14,9 @@ from bpfmatrix.vm.protocol import TestCommand
 __all__ = ["fingerprint"]
 
 
-def fingerprint(prepared: Prepared, commands: Iterable[tuple[Executable, TestCommand]]) -> str | None:
+def fingerprint(
+    prepared: Prepared, commands: Iterable[tuple[Executable, TestCommand]]
+) -> str | None:
     """Return the fingerprint of a run of these commands on a prepared kernel.
 
     Each command comes with its test. The result is 32 hexadecimal digits, or None if

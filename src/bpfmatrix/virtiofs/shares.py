@@ -14,7 +14,15 @@ from typing import Literal
 
 from bpfmatrix.errors import UsageError
 
-__all__ = ["HostFiles", "HostFolder", "SharedFolder", "Transport", "environment", "parse_options"]
+__all__ = [
+    "HostFiles",
+    "HostFolder",
+    "SharedFolder",
+    "Transport",
+    "chosen_files",
+    "environment",
+    "parse_options",
+]
 
 Transport = Literal["virtiofs", "9p"]
 
@@ -65,38 +73,75 @@ class HostFolder:
     """For how long the guest may use what it was told of a file without asking again."""
 
 
-def parse_options(rootfs: str | None, share: Sequence[str]) -> HostFiles:
-    """Check the values of --rootfs and --share; UsageError names the option that is wrong."""
+Given = tuple[str | None, Sequence[str]]
+"""The texts of a root file system and of shared folders."""
+
+
+def chosen_files(project: Path, declared: Given, typed: Given) -> HostFiles:
+    """Return the files that kernels.yaml in the folder `project`, and the command line ask for.
+
+    The root of the command line replaces that of kernels.yaml, and its shares are added. UsageError
+    names the option or the key that is wrong.
+    """
+    keys = ("kernels.yaml: payload.rootfs", "kernels.yaml: payload.share")
+    rootfs = typed[0] if typed[0] is not None else declared[0]
+    from_file = parse_options(
+        declared[0] if typed[0] is None else None,
+        declared[1],
+        project,
+        keys,
+        has_root=rootfs not in (None, "none"),
+    )
+    ours = parse_options(*typed, has_root=rootfs not in (None, "none"))
+    shares = {share.path: share for share in (*from_file.shares, *ours.shares)}
+    root = ours.root or from_file.root
+    return HostFiles(root, tuple(shares[path] for path in sorted(shares)), ours.folder)
+
+
+def parse_options(
+    rootfs: str | None,
+    share: Sequence[str],
+    base: Path = Path(),
+    names: tuple[str, str] = ("--rootfs", "--share"),
+    *,
+    has_root: bool | None = None,
+) -> HostFiles:
+    """Check the values of --rootfs and --share; UsageError names the option that is wrong.
+
+    Paths are relative to `base`; `names` are those of the options. `has_root` tells whether the
+    tests have a root of the host's, if `rootfs` does not.
+    """
     root = None
-    if rootfs is not None:
-        root = Path("/") if rootfs == "host" else _folder("--rootfs", rootfs)
+    if rootfs not in (None, "none"):
+        root = Path("/") if rootfs == "host" else _folder(names[0], rootfs, base)
         if rootfs != "host" and not any(root.iterdir()):
             raise UsageError(
-                f"--rootfs {rootfs}: the folder is empty",
+                f"{names[0]} {rootfs}: the folder is empty",
                 "Give a folder with a root file system, such as debootstrap makes, or `host`.",
             )
+    has_root = root is not None if has_root is None else has_root
     shares: dict[Path, SharedFolder] = {}
     for text in share:
         name, colon, mode = text.rpartition(":")
         if not colon or mode not in ("ro", "rw"):
             name, mode = text, "ro"
-        path = _folder("--share", name)
-        _check_place(text, path, root is not None)
+        path, shown = _folder(names[1], name, base), f"{names[1]} {text}"
+        _check_place(shown, path, has_root)
         if mode == "rw" and not os.access(path, os.W_OK):
             raise UsageError(
-                f"--share {text}: you have no right to write there",
+                f"{shown}: you have no right to write there",
                 "Share it without :rw, or share another folder.",
             )
         if path in shares:
-            raise UsageError(f"--share {text}: {path} is shared already", "Name it once.")
+            raise UsageError(f"{shown}: {path} is shared already", "Name it once.")
         shares[path] = SharedFolder(path, mode == "rw")
     # Outer folders come first, since inner ones are mounted in them.
     return HostFiles(root, tuple(shares[path] for path in sorted(shares)), Path.cwd())
 
 
-def _folder(option: str, name: str) -> Path:
+def _folder(option: str, name: str, base: Path) -> Path:
     try:
-        path = Path(name).expanduser().resolve(strict=True)
+        path = (base / Path(name).expanduser()).resolve(strict=True)
         if not path.is_dir():
             raise UsageError(f"{option} {name}: not a folder", "Give the folder that it lies in.")
         os.scandir(path).close()
@@ -104,12 +149,12 @@ def _folder(option: str, name: str) -> Path:
         why = "no such folder"
         if isinstance(error, OSError) and error.errno != errno.ENOENT:
             why = error.strerror or why
-        also = " or `host`" if option == "--rootfs" else ""
+        also = " or `host`" if option.endswith("rootfs") else ""
         raise UsageError(f"{option} {name}: {why}", f"Give a folder of this host{also}.") from None
     return path
 
 
-def _check_place(text: str, path: Path, has_root: bool) -> None:
+def _check_place(shown: str, path: Path, has_root: bool) -> None:
     place = path.parts[1:]
     own = (
         not place
@@ -120,7 +165,7 @@ def _check_place(text: str, path: Path, has_root: bool) -> None:
     )
     if own:
         raise UsageError(
-            f"--share {text}: the guest has its own {path}",
+            f"{shown}: the guest has its own {path}",
             "Share a folder below it, or see all files with --rootfs host."
             if place and place[0] not in _GUEST_MOUNTS
             else "To see all files of the host, use --rootfs host.",

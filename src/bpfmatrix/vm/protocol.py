@@ -121,8 +121,8 @@ class Start:
             words += ["user", self.user]
         if self.token:
             words.append("token")
-        for name, value in self.env:
-            words += ["env", f"{name}={value}"]
+        for variable, text in self.env:
+            words += ["env", f"{variable}={text}"]
         return (*words, "--", *argv)
 
 
