@@ -181,7 +181,7 @@ class SuiteConsole(LiveConsole):
         shown = self.console.print
         failed = run.failures[0]
         top = self._labels_of(run).selecting(failed)
-        declared = run.kernel in self._project.config.kernels
+        declared = self._project.config.has(run.kernel)
         session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
         given = "".join(f" --binary {path}" for path in self._binaries)
         shown(f"  run it alone  nox -s {session} --run {top}{given}")

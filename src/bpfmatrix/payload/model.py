@@ -5,8 +5,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
 
+from bpfmatrix.config.settings import Settings
+from bpfmatrix.config.value_types import FORMATS, Format
 from bpfmatrix.errors import PayloadError, UsageError
 from bpfmatrix.payload import go
 from bpfmatrix.payload.repository import Repository
@@ -33,23 +34,6 @@ _NAME_BYTES = 255
 _PATH_CHARACTERS = 2000
 
 
-Format = Literal[
-    "go",
-    "tap",
-    "kselftest",
-    "automake",
-    "libtest",
-    "nextest",
-    "gtest",
-    "catch2",
-    "pytest",
-    "bats",
-    "plain",
-]
-"""How the output of an executable is read; `plain` is one test, whose exit status decides."""
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-
 @dataclass(frozen=True)
 class Executable:
     """A file that the guest runs as a test. `format` tells how its output is read."""
@@ -61,6 +45,8 @@ class Executable:
     folder: Path | None = None
     """Its working directory: an absolute path, the same on the host and in the guest. None for the
     guest's `/payload`."""
+    settings: Settings = field(default_factory=Settings)
+    """How it is started: the settings of kernels.yaml that are for it."""
 
     @property
     def name(self) -> str:
@@ -100,10 +86,11 @@ class Payload:
             if test.name not in selection.names:
                 continue
             place = str(MOUNT_POINT / test.place)
+            words = (*test.settings.args, *arguments)
             if test.format == "go":
-                chosen.append((test, (place, *go.run_arguments(selection.pattern), *arguments)))
+                chosen.append((test, (place, *go.run_arguments(selection.pattern), *words)))
             elif selection.pattern is None or _matches(selection.pattern, test.name):
-                chosen.append((test, (place, *arguments)))
+                chosen.append((test, (place, *words)))
         return chosen
 
     def guest_env(self) -> dict[str, str]:
@@ -170,10 +157,10 @@ class Payload:
                 raise PayloadError(
                     f"{test.path} has the name of the log of {other.path}", "Rename one of them."
                 )
-            if other := folders.get(f"{test.name}.log") or folders.get(test.place):
+            if within := folders.get(f"{test.name}.log") or folders.get(test.place):
                 raise PayloadError(
                     f"the log of {test.name} would be in the place of a folder with the log of "
-                    f"{other.name}",
+                    f"{within.name}",
                     "Rename one of them.",
                 )
 
