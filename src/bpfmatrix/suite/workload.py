@@ -23,12 +23,14 @@ from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.project_payload import project_payload
 from bpfmatrix.session.workload import MatrixWorkload, Work
+from bpfmatrix.suite import formats
 from bpfmatrix.suite.core_files import CoreFiles
 from bpfmatrix.suite.fingerprint import fingerprint
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.recorder import Recorder
 from bpfmatrix.vm.machine import MachineEndedError
 from bpfmatrix.vm.protocol import (
+    REPORTS_FOLDER,
     CorePart,
     Exited,
     GuestError,
@@ -54,10 +56,19 @@ def test_commands(prepared: Prepared, options: RunOptions) -> TestCommands:
             f"--run {options.run!r} matches none of: {', '.join(t.name for t in payload.tests)}",
             "No test ran.",
         )
-    return tuple(
-        (test, TestCommand(number, argv, limit, start=prepared.start(test.folder)))
-        for number, (test, argv) in enumerate(commands, start=1)
-    )
+
+    def command(number: int, test: Executable, argv: tuple[str, ...]) -> TestCommand:
+        report = f"{number}.xml"
+        path = f"{REPORTS_FOLDER}/{report}"
+        added = formats.arguments(test.format, path)
+        writes = any(path in word for word in added)
+        start = prepared.start(test.folder)
+        return TestCommand(
+            number, (*argv, *added), limit, start=start, report=report if writes else ""
+        )
+
+    numbered = enumerate(commands, start=1)
+    return tuple((test, command(number, test, argv)) for number, (test, argv) in numbered)
 
 
 class SuiteWorkload(MatrixWorkload[KernelRun]):
@@ -146,8 +157,8 @@ class SuiteWork(Work[KernelRun]):
         }
 
     def _report(self, test: TestResult) -> None:
-        reason = self._expected.of_test(test.name, test.outcome)
-        test = dataclasses.replace(test, expected=reason)
+        if reason := self._expected.of_test(test.name, test.outcome):
+            test = dataclasses.replace(test, expected=reason)
         self._tests.append(test)
         self._observer.result(self._prepared.kernel.id, test)
 

@@ -7,6 +7,7 @@ from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.suite.formats.base import End, Reader
 from bpfmatrix.suite.formats.bats import BatsReader
 from bpfmatrix.suite.formats.catch2 import Catch2Reader
+from bpfmatrix.suite.formats.detected import DetectedReader
 from bpfmatrix.suite.formats.go import GoReader
 from bpfmatrix.suite.formats.gtest import GTestReader
 from bpfmatrix.suite.formats.kselftest import KselftestReader
@@ -30,6 +31,7 @@ _READERS: dict[Format, type[Reader]] = {
     "pytest": PytestReader,
     "bats": BatsReader,
     "plain": PlainReader,
+    "auto": DetectedReader,
 }
 
 

@@ -25,6 +25,8 @@ class Catch2Reader(JUnitReader):
 
     def expected(self, case: Case) -> str:
         """See JUnitReader. A test that may fail is "skipped" too if it does."""
-        marks = [v.message for v in case.verdicts if v.kind == "skipped" and "!mayfail" in v.message]
+        marks = [
+            v.message for v in case.verdicts if v.kind == "skipped" and "!mayfail" in v.message
+        ]
         failed = any(verdict.kind != "skipped" for verdict in case.verdicts)
         return "it is tagged with !mayfail or !shouldfail" if marks and failed else ""

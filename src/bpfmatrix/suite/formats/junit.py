@@ -7,6 +7,7 @@ executable decides, and the result says so.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import ParseError
 
 from bpfmatrix.payload.model import Executable
@@ -14,6 +15,9 @@ from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite.formats.base import End, LineReader, one_line
 from bpfmatrix.suite.formats.deaths import last_words
+
+if TYPE_CHECKING:
+    from junitparser import TestCase
 
 __all__ = ["Case", "JUnitReader", "Verdict", "located"]
 
@@ -143,24 +147,30 @@ def _is_bad(case: Case) -> bool:
 
 
 def _cases(data: bytes) -> Iterator[Case]:
-    from junitparser import JUnitXml, JUnitXmlError, TestCase, TestSuite  # noqa: PLC0415 - seldom needed
+    from junitparser import Attr, JUnitXml, JUnitXmlError, TestCase, TestSuite  # noqa: PLC0415
+
+    class Extended(TestCase):
+        """With what GoogleTest and pytest add."""
+
+        file = Attr("file")
+        status = Attr("status")
+
+    def within(suite: TestSuite) -> Iterator[Case]:
+        for case in suite:
+            more = Extended.fromelem(case)  # type: ignore[no-untyped-call]
+            yield _case(case, more.file or "", more.status or "")
+        for inner in suite.testsuites():  # type: ignore[no-untyped-call]
+            yield from within(inner)
 
     try:
         report = JUnitXml.fromstring(data)
     except JUnitXmlError as error:
         raise ValueError(str(error)) from error
-
-    def within(suite: TestSuite) -> Iterator[TestCase]:
-        yield from suite
-        for inner in suite.testsuites():
-            yield from within(inner)
-
     for suite in [report] if isinstance(report, TestSuite) else report:
-        for case in within(suite):
-            yield _case(case)
+        yield from within(suite)
 
 
-def _case(case: "junitparser.TestCase") -> Case:
+def _case(case: "TestCase", file: str, status: str) -> Case:
     verdicts = tuple(
         Verdict(
             type(result).__name__.lower(),
@@ -170,15 +180,14 @@ def _case(case: "junitparser.TestCase") -> Case:
         )
         for result in case.result
     )
-    attributes = case._elem.attrib  # noqa: SLF001 - gtest and pytest add some to JUnit's
     return Case(
         case.name or "",
         case.classname or "",
-        attributes.get("file", ""),
+        file,
         case.time or 0.0,
         verdicts,
         case.system_out or "",
-        attributes.get("status") == "notrun",
+        status == "notrun",
     )
 
 

@@ -17,6 +17,7 @@ _PLAN = re.compile(r"running (\d{1,9}) tests?$")
 _BEGIN = re.compile(r"test (\S.*?)(?: - should panic)? \.\.\. ?(.*)$")
 _END = re.compile(r"(ok|FAILED|ignored)(?:, (.*)| \(time limit exceeded\))?(?: <[\d.]+s>)?$")
 _BLOCK = re.compile(r"---- (\S.*?)(?: - should panic)? (?:stdout|stderr) ----$")
+_TOLD = re.compile(r"(?:Error: |note: (?=test did not panic))(.*)$")
 _RESULT = re.compile(r"test result: ")
 
 
@@ -64,7 +65,9 @@ class LibtestReader(LineReader):
             self._block = self._failed.get(match[1])
         elif _RESULT.match(line):
             self._report_failed()
-        elif self._block is not None and line != "failures:":
+        elif line == "failures:":
+            self._block = None
+        elif self._block is not None:
             self._block.append(f"{line}\n")
 
     def _end(self, name: str, word: str, said: str) -> None:
@@ -108,11 +111,10 @@ class LibtestReader(LineReader):
 
 
 def rust_reason(output: str) -> str:
-    """Return why a test failed by its output: a panic, an error, or its last line."""
+    """Return why a test failed by its output: a panic, an error, or what libtest says of it."""
     lines = output.splitlines()
     if said := rust_panic(lines):
         return said
-    told = [line for line in lines if line.strip()]
-    errors = [line.removeprefix("Error: ") for line in told if line.startswith("Error: ")]
-    last = [line.removeprefix("note: ") for line in told[-1:]]
-    return one_line(errors[:1] or last) or "failed"
+    told = [match[1] for line in lines if (match := _TOLD.match(line))]
+    last = [line for line in lines if line.strip()][-1:]
+    return one_line(told[:1] or last) or "failed"

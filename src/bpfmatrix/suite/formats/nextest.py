@@ -1,6 +1,7 @@
 """cargo-nextest, by the lines of its status and the output of the tests that failed."""
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
 from bpfmatrix.host.excerpt import Excerpt
@@ -20,6 +21,7 @@ _STATUS = re.compile(
     r" \[\s*>?\s*(?P<seconds>[\d.]{1,20})s\] (?:\(\s*[\d─-]+/\d+\) )?(?P<name>\S.*?)\s*$"
 )
 _BLOCK = re.compile(r"--- (?:STDOUT|STDERR): +(.*?) ---$|\s+(?:stdout|stderr) ─+$")
+_RULE = re.compile(r"[─-]{8,}$")
 _SUMMARY = re.compile(r"\s*Summary \[")
 _PASSES = ("PASS", "LEAK", "FLAKY")
 
@@ -38,11 +40,6 @@ class NextestReader(LineReader):
         self._last = ""
         self._is_over = False
 
-    @staticmethod
-    def arguments(report: str) -> tuple[str, ...]:
-        """See Reader."""
-        return ()
-
     def line(self, line: str) -> None:
         """See LineReader."""
         if self._is_over:
@@ -56,6 +53,8 @@ class NextestReader(LineReader):
         elif match := _BLOCK.match(line):
             found = self._failed.get(match[1] or self._last)
             self._block = found[2] if found else None
+        elif _RULE.match(line):
+            self._block = None
         elif self._block is not None:
             self._block.append(f"{line}\n")
 
@@ -76,7 +75,7 @@ class NextestReader(LineReader):
         """See Reader."""
         await super().drain(end)
         for name, (word, seconds, output) in self._failed.items():
-            said = rust_reason(str(output))
+            said = rust_reason(textwrap.dedent(str(output)))
             known = {"TIMEOUT": "nextest's time limit", "TMT": "nextest's time limit"}
             died = word.startswith("SIG") or word in known
             reason = f"killed by {word}" if word.startswith("SIG") else known.get(word, said)
