@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -195,14 +196,14 @@ def test_a_file_that_changes_while_it_is_packed_is_refused(
     tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     payload = made_of(tmp_path / "a", x=b"1")
-    find = tools.require
+    staging = Cache.staging
 
-    def change_and_find(name: str, package: str) -> Path:
+    def change_and_stage(cache: Cache) -> AbstractContextManager[Path]:
         (tmp_path / "a/x").write_bytes(b"2")
-        return find(name, package)
+        return staging(cache)
 
-    # mkfs.ext4 is looked for between the checksum and the copy.
-    monkeypatch.setattr(tools, "require", change_and_find)
+    # The folder that the file is copied to is made between the checksum and the copy.
+    monkeypatch.setattr(Cache, "staging", change_and_stage)
     with pytest.raises(PayloadError, match="x changed while it was packed"):
         image(payload, cache)
     assert list((cache.root / "payloads").glob("*.ext4")) == []

@@ -9,6 +9,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from bpfmatrix.errors import UsageError
 from bpfmatrix.virtiofs.shares import HostFiles, environment
@@ -25,8 +26,10 @@ _OF_THE_HOST = (
     # In a guest, commands are root.
     *("LOGNAME", "USER", "SUDO_*"),
 )
-_SECRET = ("*CREDENTIAL*", "*PASSPHRASE*", "*PASSWD*", "*PASSWORD*", "*SECRET*", "*TOKEN*")
-_SECRET += ("*ACCESS_KEY*", "*API_KEY*", "*PRIVATE_KEY*")
+_SECRET = (
+    *("*ACCESS_KEY*", "*API_KEY*", "*CREDENTIAL*", "*PASSPHRASE*", "*PASSWD*", "*PASSWORD*"),
+    *("*PRIVATE_KEY*", "*SECRET*", "*TOKEN*"),
+)
 # make passes descriptors of its job server on, which the guest does not have.
 _JOB_SERVER = re.compile(r"\s*--jobserver-(auth|fds)=\S*|\s+-j\d*(?=\s|$)")
 _OF_MAKE = ("MAKEFLAGS", "MFLAGS", "CARGO_MAKEFLAGS")
@@ -40,19 +43,24 @@ def parse_variable(text: str) -> str:
 
 
 def command_environment(
-    ours: Mapping[str, str], files: HostFiles, chosen: Sequence[str]
+    ours: Mapping[str, str],
+    files: HostFiles,
+    chosen: Sequence[str],
+    of_image: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return the variables of a command whose caller has the variables `ours`.
 
-    `chosen` are values of --env, which come before all rules. UsageError if one of them names a
-    variable that is not set.
+    `of_image` are those that the image declares which is the tests' root: its PATH and HOME
+    replace those of the caller. `chosen` are values of --env, which come before all rules.
+    UsageError if one of them names a variable that is not set.
     """
     kept = {name: _adapted(name, value) for name, value in ours.items() if _is_for_guests(name)}
     if not files.is_host:
         # Programs, libraries and the home of the host are not there.
         kept = {k: v for k, v in kept.items() if k not in ("HOME", "LD_LIBRARY_PATH", "SHELL")}
     if files:
-        kept |= {k: v for k, v in environment(files, ours).items() if k in ("PATH", "HOME")}
+        own = {**environment(files, ours), **of_image}
+        kept = {**of_image, **kept, **{k: v for k, v in own.items() if k in ("PATH", "HOME")}}
     else:
         kept.pop("PATH", None)
     for text in chosen:

@@ -121,19 +121,25 @@ def merge(
     folder: Path,
     is_wanted: Callable[[str], bool],
     limit_bytes: int,
+    done: Callable[[float], None] = lambda _fraction: None,
 ) -> ImageFolder:
     """Read layers, the lowest first, and return the image's root; extract its files into `folder`.
 
-    Only the regular files whose paths are wanted are extracted. BpfmatrixError for a layer that
-    can't be read or leads out of the image, and if these files have more bytes than the limit.
+    Only the regular files whose paths are wanted are extracted. `done` is told how much of the
+    layers was read, from 0 to 1. BpfmatrixError for a layer that can't be read or leads out of the
+    image, and if these files have more bytes than the limit.
     """
     reader = _Reader(folder, is_wanted, limit_bytes)
+    sizes = [path.stat().st_size for path in layers]
     # ValueError, as tarfile does not catch it for all malformed numbers.
     damage = (tarfile.TarError, ValueError, EOFError, zlib.error, gzip.BadGzipFile, _zstd_error())
     for number, path in enumerate(layers, start=1):
         try:
-            with _opened(path) as archive:
-                reader.apply(archive, number)
+            with path.open("rb") as file, _opened(file) as archive:
+                before, whole = sum(sizes[: number - 1]), max(sum(sizes), 1)
+                for entry in archive:
+                    reader.apply(archive, entry, number)
+                    done((before + file.tell()) / whole)
         except damage as error:
             raise BpfmatrixError(
                 f"layer {number} of {len(layers)} can't be unpacked: {error}"
@@ -148,9 +154,9 @@ def _zstd_error() -> type[Exception]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tarfile.TarFile]:
+def _opened(packed: IO[bytes]) -> Iterator[tarfile.TarFile]:
     with contextlib.ExitStack() as stack:
-        file = cast("IO[bytes]", stack.enter_context(path.open("rb")))
+        file = packed
         # By the content: some images declare gzip layers as plain, and plain layers as gzip.
         head = file.read(4)
         file.seek(0)
@@ -172,19 +178,14 @@ class _Reader:
         self._folder, self._is_wanted, self._limit_bytes = folder, is_wanted, limit_bytes
         self._count = self._bytes = self._layer = 0
 
-    def apply(self, archive: tarfile.TarFile, layer: int) -> None:
-        """Apply one layer to what the lower layers give."""
+    def apply(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, layer: int) -> None:
+        """Apply one entry of a layer to what the entries before it give."""
         self._layer = layer
-        for entry in archive:
-            path = _checked(entry.name, entry.name)
-            if path:
-                self._apply(archive, entry, path)
-            elif entry.isdir():  # "./", the image's root itself
+        path = _checked(entry.name, entry.name)
+        if not path:  # "./", the image's root itself
+            if entry.isdir():
                 self.root.attributes = _attributes(entry)
-
-    def _apply(
-        self, archive: tarfile.TarFile, entry: tarfile.TarInfo, path: tuple[str, ...]
-    ) -> None:
+            return
         parent, place = self._parent(path, entry.name)
         name = path[-1]
         there = parent.names.get(name)

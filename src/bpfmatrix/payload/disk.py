@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import PayloadError
-from bpfmatrix.host import derived, tools
+from bpfmatrix.host import derived, ext4
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import RunningSha256, key_of
 from bpfmatrix.host.integrity import checked_files, keep_checked, measure, touch
-from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload.model import ID_FILE, REPOSITORY_FOLDER, Payload
 
@@ -22,7 +21,6 @@ __all__ = ["Disk", "image"]
 # The image is sparse, so its size costs nothing. Nearly all payloads have the same size, so that a
 # machine that was saved with one can be restored with another.
 _IMAGE_BYTES = 1 << 30
-_FIXED_UUID = "6270666d-6174-7269-7800-000000000001"
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,6 @@ def image(
     target = cache.root / "payloads" / f"{id}.ext4"
 
     def make(made: Path) -> None:
-        mkfs = tools.require("mkfs.ext4", "e2fsprogs")
         with cache.staging() as folder:
             # mkfs.ext4 may give the image's root this folder's mode, which is 0700 for `folder`.
             root = folder / "root"
@@ -64,7 +61,7 @@ def image(
                     f"a file of {repository.root} changed while it was packed", "Run it again."
                 )
             (root / ID_FILE).write_text(f"{id}\n")
-            _make_ext4(mkfs, root, made, _size_for(payload))
+            ext4.make(root, made, _size_for(payload), "the payload's image", error=PayloadError)
 
     name = "the payload's image"
     derived.obtain(cache, target, name, make, progress, reread=reread, holes=True)
@@ -112,13 +109,3 @@ def _size_for(payload: Payload) -> int:
     while size < content * 1.25:
         size *= 2
     return size
-
-
-def _make_ext4(mkfs: Path, root: Path, target: Path, size_bytes: int) -> None:
-    command: list[str | Path] = [
-        *(mkfs, "-q", "-F", "-d", root, "-U", _FIXED_UUID, "-m", "0"),
-        # No journal and no reserved blocks: the image is written once, and then only read.
-        *("-O", "^has_journal,^resize_inode", "-E", f"hash_seed={_FIXED_UUID},nodiscard"),
-        *(target, f"{size_bytes >> 10}k"),
-    ]
-    output(command, "mkfs.ext4 could not make the payload's image", error=PayloadError)

@@ -1,23 +1,23 @@
 """Checks of the executables that the guest is to run, before a machine is started for them."""
 
 import mmap
-import os
 from pathlib import Path, PurePosixPath
 
 from bpfmatrix.errors import PayloadError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.payload.model import Executable, Format
+from bpfmatrix.rootfs.root import Root
 
 __all__ = ["executable"]
 
 # e_machine (System V ABI; the kernel's include/uapi/linux/elf-em.h).
 
 
-def executable(path: Path, arch: str, root: Path | None = None) -> Executable:
+def executable(path: Path, arch: str, root: Root | None = None) -> Executable:
     """Return a file as an `Executable`; PayloadError says why the guest could not run it.
 
-    `root` is the folder of the host that is the root of the tests. Without one, the guest has no
-    interpreters but busybox's shell, and no libraries.
+    `root` is the root of the tests. Without one, the guest has no interpreters but busybox's shell,
+    and no libraries.
     """
     try:
         with path.open("rb") as file:
@@ -36,7 +36,7 @@ def executable(path: Path, arch: str, root: Path | None = None) -> Executable:
     return Executable(path, _format(path))
 
 
-def _check_interpreter(path: Path, head: bytes, root: Path | None) -> None:
+def _check_interpreter(path: Path, head: bytes, root: Root | None) -> None:
     line = head.splitlines()[0][2:].decode(errors="replace").split()
     if root is not None:
         if line:
@@ -52,16 +52,15 @@ def _check_interpreter(path: Path, head: bytes, root: Path | None) -> None:
         )
 
 
-def _check_needed(path: Path, needed: str, root: Path) -> None:
-    # Not exists(): an absolute link may only resolve below that root.
-    if not os.path.lexists(root / needed.lstrip("/")):
+def _check_needed(path: Path, needed: str, root: Root) -> None:
+    if not root.has(needed):
         raise PayloadError(
             f"{path} needs {needed}, which {root} does not have",
             "Install it there, or build a static executable.",
         )
 
 
-def _check_elf(path: Path, arch: str, root: Path | None) -> None:
+def _check_elf(path: Path, arch: str, root: Root | None) -> None:
     from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
     from elftools.elf.enums import ENUM_E_MACHINE  # noqa: PLC0415

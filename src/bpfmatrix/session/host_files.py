@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.guest.modules import has_module
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload.repository import Repository
+from bpfmatrix.rootfs import images as rootfs_images
+from bpfmatrix.rootfs.images import RootImage
+from bpfmatrix.rootfs.root import FolderRoot
 from bpfmatrix.virtiofs.shares import HostFiles, HostFolder, Transport
 
-__all__ = ["HostFilesPlan", "plan"]
+__all__ = ["HostFilesPlan", "plan", "root_of_tests"]
 
 _MODULES: dict[Transport, tuple[str, ...]] = {
     "virtiofs": ("virtiofs",),
@@ -61,42 +66,33 @@ def plan(
 
     The files of the repository come with the payload. `name` is the kernel's id, for messages.
     """
-    if not files:
-        return _repository_alone(repository, image)
+    if not files.root and not files.shares:
+        return _disks_alone(files, repository, image, name)
     if files.is_host and image.arch != platform.machine():
         raise UsageError(
             f"--rootfs host: the host's programs are for {platform.machine()}, and {name} is a "
             f"kernel for {image.arch}",
-            f"Give --rootfs the folder of a tree for {image.arch}.",
+            f"Give --rootfs an image, such as oci:debian:12, or a folder with a tree for "
+            f"{image.arch}.",
         )
     transport = _transport(image, name)
-    modules, overlay = list(_MODULES[transport]), has_module(image, "overlay")
-    if overlay:  # for shares alone, too, so that they can use the same template
-        modules.append("overlay")
+    modules = [*_MODULES[transport], *_overlay(files, image, name)]
     folders: list[HostFolder] = []
     commands: list[tuple[str, ...]] = []
     binds: list[tuple[str, str]] = []
     if files.root is not None:
-        if not overlay:
-            raise BpfmatrixError(
-                f"{name} ({image.version}) has no overlayfs, which keeps the tests' writes off "
-                "the host",
-                "Use a kernel with CONFIG_OVERLAY_FS, or --share instead of --rootfs.",
-            )
         folders.append(HostFolder(_ROOT_TAG, files.root, False, transport, _ROOT_SECONDS))
         commands.append(("host_root", transport, _ROOT_TAG))
     if repository is not None:
-        target = str(repository.root)
-        if files.root is not None:
-            target = "/host/repository"
-            binds.append((target, str(repository.root)))
-        commands.append(("repository", target))
+        command, own_binds = _repository(repository, files)
+        commands.append(command)
+        binds += own_binds
     for number, share in enumerate(files.shares, start=1):
         tag = f"host{number}"
         folders.append(HostFolder(tag, share.path, share.writable, transport, _SHARE_SECONDS))
         mode = "rw" if share.writable else "ro"
         target = place = str(share.path)
-        if files.root is not None:
+        if files.has_root:
             target = f"/host/shared/{tag}"
             binds.append((target, place))
         commands.append(("host_share", transport, tag, mode, target))
@@ -111,12 +107,58 @@ def plan(
     return HostFilesPlan(tuple(folders), tuple(modules), slots, (waiting, *commands), tuple(binds))
 
 
-def _repository_alone(repository: Repository | None, image: KernelImage) -> HostFilesPlan:
-    if repository is None:
+def _disks_alone(
+    files: HostFiles, repository: Repository | None, image: KernelImage, name: str
+) -> HostFilesPlan:
+    """Return how the kernel sees what comes on disks, if no folder of the host is served."""
+    if repository is None and not files.has_root:
         return HostFilesPlan()
-    # Without an overlay, the files are there and can't be written.
-    modules = ("overlay",) if has_module(image, "overlay") else ()
-    return HostFilesPlan(modules=modules, commands=(("repository", str(repository.root)),))
+    modules = _overlay(files, image, name)
+    if repository is None:
+        return HostFilesPlan(modules=modules)
+    command, binds = _repository(repository, files)
+    return HostFilesPlan(modules=modules, commands=(command,), binds=binds)
+
+
+def _overlay(files: HostFiles, image: KernelImage, name: str) -> tuple[str, ...]:
+    """Return the module of overlayfs, which a root of the tests needs, if the kernel has it.
+
+    Shares alone load it too, so that they can use the same template. The files of the repository
+    can't be written without it.
+    """
+    if has_module(image, "overlay"):
+        return ("overlay",)
+    if files.has_root:
+        raise BpfmatrixError(
+            f"{name} ({image.version}) has no overlayfs, which keeps the tests' writes off "
+            "the host",
+            "Use a kernel with CONFIG_OVERLAY_FS, or --share instead of --rootfs.",
+        )
+    return ()
+
+
+def _repository(
+    repository: Repository, files: HostFiles
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Return the command that mounts the repository's files, and how a root of the tests has it."""
+    place = str(repository.root)
+    if not files.has_root:
+        return ("repository", place), ()
+    return ("repository", "/host/repository"), (("/host/repository", place),)
+
+
+def root_of_tests(
+    files: HostFiles, arch: str, cache: Cache, progress: Progress, *, reread: bool = False
+) -> FolderRoot | RootImage | None:
+    """Return the root of the tests, if it is not the guest's own; an image may be fetched for it.
+
+    BpfmatrixError if it can't be had.
+    """
+    if files.root is not None:
+        return FolderRoot(files.root)
+    if files.image is None:
+        return None
+    return rootfs_images.obtain(files.image, arch, cache, progress, reread=reread)
 
 
 def _transport(image: KernelImage, name: str) -> Transport:

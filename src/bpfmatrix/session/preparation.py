@@ -14,6 +14,7 @@ from typing import Any
 from bpfmatrix import kernels
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.config.settings import Settings
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.guest import busybox, initramfs, modules_disk
 from bpfmatrix.guest.modules import has_module
@@ -24,6 +25,9 @@ from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import disk as payload_disk
 from bpfmatrix.payload.model import MOUNT_POINT, Payload
+from bpfmatrix.rootfs import images as rootfs_images
+from bpfmatrix.rootfs.images import RootImage
+from bpfmatrix.session import privileges
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
@@ -49,27 +53,44 @@ class Prepared:
     """The environment variables of the programs that run in the guest."""
     host_files: HostFilesPlan
     """How the guest sees files of the host."""
+    privileges: tuple[tuple[str, ...], ...] = ()
+    """Functions of the guest's init that set what the kernel allows, with their arguments."""
     options: SessionOptions = field(default_factory=SessionOptions)
+    root: RootImage | None = None
+    """The image that is the root of the tests."""
 
     def job(self, commands: Sequence[TestCommand]) -> Job:
         """Return the job of running these commands, one after another."""
         boundary = new_boundary() if self.options.core else None
-        setup = self.setup
-        return Job(tuple(commands), self.payload_id, self.env, setup, boundary)
+        return Job(tuple(commands), self.payload_id, self.env, self.setup, boundary)
 
     @property
     def setup(self) -> tuple[tuple[str, ...], ...]:
         """The functions of the guest's init to call before a job, with their arguments."""
         modules = self.spec.modules_disk
         # First, since roots of tests get them too.
-        first = (("all_modules", self.spec.device("modules")),) if modules else ()
-        return (*first, *self.host_files.commands)
+        first = [("all_modules", self.spec.device("modules"))] if modules else []
+        if self.root:
+            first.append(("disk_root", self.spec.device("root")))
+        return (*first, *self.host_files.commands, *self.privileges)
 
     def start(self, folder: Path | None = None, **settings: Any) -> Start:
         """Return how a command is started in this folder, or else where the user is."""
         files = self.options.files
-        place = folder or (files.folder if files.root is not None else MOUNT_POINT)
+        place = folder or (files.folder if files.has_root else MOUNT_POINT)
         return Start(str(place), self.host_files.binds, **settings)
+
+    def start_with(self, settings: Settings, folder: Path | None = None) -> Start:
+        """Return how a command with these settings is started; `folder` is its own folder.
+
+        BpfmatrixError if the kernel lacks something that the settings name.
+        """
+        if settings.folder:
+            folder = self.kernel.root / settings.folder
+        env = self.payload.env
+        return self.start(
+            folder, **privileges.start_settings(settings, self.kernel, self.image, env)
+        )
 
     @property
     def host_name(self) -> str:
@@ -103,8 +124,11 @@ def prepare(
 
 
 def _report_host_files(prepared: Prepared, observer: Observer) -> None:
+    id = prepared.kernel.id
+    if prepared.root:
+        observer.step(id, "rootfs", str(prepared.root), "disk")
     if folders := prepared.spec.folders:
-        id, what = prepared.kernel.id, prepared.host_files.description
+        what = prepared.host_files.description
         observer.step(id, "files", f"the host's {what}", folders[0].transport)
 
 
@@ -119,7 +143,13 @@ def _assemble(
     architecture = ARCHITECTURES[kernel.arch]
     qemu = tools.require(architecture.qemu, architecture.qemu_package)
     host_files = plan(options.files, payload.repository, image, kernel.id)
+    allowed = privileges.setup(kernel, image)
     cache, reread = project.cache, options.cold
+    root = None
+    if options.files.image:
+        root = rootfs_images.obtain(
+            options.files.image, kernel.arch, cache, progress, reread=reread
+        )
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), cache, progress)
     disk = payload_disk.image(payload, cache, progress, reread=reread)
     guest_busybox = busybox.executable(kernel.arch, cache, progress)
@@ -145,16 +175,23 @@ def _assemble(
         folders=host_files.folders,
         network=options.network,
         slots=host_files.slots,
+        root_disk=root.path if root else None,
         modules_disk=(
             modules_disk.image_of(image, cache, progress, reread=reread)
             if kernel.modules == "all"
             else None
         ),
     )
-    env = {**environment(options.files, os.environ), **payload.guest_env()}
+    env = {
+        **environment(options.files, os.environ),
+        **(root.env if root else {}),
+        **payload.guest_env(),
+    }
     if options.core:
         env = {"GOTRACEBACK": "crash", **env}
-    return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, options)
+    return Prepared(
+        kernel, image, chosen, spec, payload, disk.id, env, host_files, allowed, options, root
+    )
 
 
 def _clock_khz(image: KernelImage, accelerator: str, qemu: str, cache: Cache) -> int:

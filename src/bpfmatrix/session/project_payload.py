@@ -7,6 +7,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.payload import build
 from bpfmatrix.payload.model import Payload
+from bpfmatrix.session.host_files import root_of_tests
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 
@@ -32,7 +33,7 @@ def project_payload(
         arch,
         tuple(binaries),
         observer.progress("", "build"),
-        options.files.root,
+        root_of_tests(options.files, arch, project.cache, observer.progress("", "files")),
         tests_needed=tests_needed,
         symbols=options.core,
     )

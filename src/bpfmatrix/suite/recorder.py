@@ -45,6 +45,7 @@ class Recorder:
         """Take note that the executable was started."""
         # It is unbuffered for those who read it while the test runs.
         with naming(self.log):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.log.open("wb", buffering=0)
         await self._reader.start()
 

@@ -5,7 +5,6 @@ variables that the tests then have. `session.host_files` turns a `HostFiles` int
 one kernel, which `server` serves.
 """
 
-import errno
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,17 @@ from pathlib import Path
 from typing import Literal
 
 from bpfmatrix.errors import UsageError
+from bpfmatrix.rootfs.spec import RootSpec, existing_folder, parse
 
-__all__ = ["HostFiles", "HostFolder", "SharedFolder", "Transport", "environment", "parse_options"]
+__all__ = [
+    "HostFiles",
+    "HostFolder",
+    "SharedFolder",
+    "Transport",
+    "chosen_files",
+    "environment",
+    "parse_options",
+]
 
 Transport = Literal["virtiofs", "9p"]
 
@@ -38,13 +46,20 @@ class HostFiles:
     """The files of the host that the guest sees (--rootfs and --share)."""
 
     root: Path | None = None
-    """The folder that is the tests' root: `/` is the host's own root, None the guest's."""
+    """The folder that is the tests' root: `/` is the host's own root."""
     shares: tuple[SharedFolder, ...] = ()
     folder: Path = Path("/")
     """The working directory of the tests, if it exists below their root."""
+    image: RootSpec | None = None
+    """The image that is the tests' root, in place of a folder."""
 
     def __bool__(self) -> bool:
-        return self.root is not None or bool(self.shares)
+        return self.has_root or bool(self.shares)
+
+    @property
+    def has_root(self) -> bool:
+        """Whether the tests' root is not the guest's."""
+        return self.root is not None or self.image is not None
 
     @property
     def is_host(self) -> bool:
@@ -65,51 +80,70 @@ class HostFolder:
     """For how long the guest may use what it was told of a file without asking again."""
 
 
-def parse_options(rootfs: str | None, share: Sequence[str]) -> HostFiles:
-    """Check the values of --rootfs and --share; UsageError names the option that is wrong."""
-    root = None
-    if rootfs is not None:
-        root = Path("/") if rootfs == "host" else _folder("--rootfs", rootfs)
-        if rootfs != "host" and not any(root.iterdir()):
-            raise UsageError(
-                f"--rootfs {rootfs}: the folder is empty",
-                "Give a folder with a root file system, such as debootstrap makes, or `host`.",
-            )
+Given = tuple[str | None, Sequence[str]]
+"""The texts of a root file system and of shared folders."""
+
+
+def chosen_files(project: Path, declared: Given, typed: Given) -> HostFiles:
+    """Return the files that kernels.yaml in the folder `project`, and the command line ask for.
+
+    The root of the command line replaces that of kernels.yaml, and its shares are added. UsageError
+    names the option or the key that is wrong.
+    """
+    keys = ("kernels.yaml: payload.rootfs", "kernels.yaml: payload.share")
+    rootfs = typed[0] if typed[0] is not None else declared[0]
+    from_file = parse_options(
+        declared[0] if typed[0] is None else None,
+        declared[1],
+        project,
+        keys,
+        has_root=rootfs not in (None, "none"),
+    )
+    ours = parse_options(*typed, has_root=rootfs not in (None, "none"))
+    shares = {share.path: share for share in (*from_file.shares, *ours.shares)}
+    chosen = ours if ours.has_root else from_file
+    ordered = tuple(shares[path] for path in sorted(shares))
+    return HostFiles(chosen.root, ordered, ours.folder, chosen.image)
+
+
+def parse_options(
+    rootfs: str | None,
+    share: Sequence[str],
+    base: Path = Path(),
+    names: tuple[str, str] = ("--rootfs", "--share"),
+    *,
+    has_root: bool | None = None,
+) -> HostFiles:
+    """Check the values of --rootfs and --share; UsageError names the option that is wrong.
+
+    Paths are relative to `base`; `names` are those of the options. `has_root` tells whether the
+    tests have a root of their own, if `rootfs` does not.
+    """
+    root = None if rootfs is None or rootfs == "none" else parse(rootfs, names[0], base)
+    has_root = root is not None if has_root is None else has_root
     shares: dict[Path, SharedFolder] = {}
     for text in share:
         name, colon, mode = text.rpartition(":")
         if not colon or mode not in ("ro", "rw"):
             name, mode = text, "ro"
-        path = _folder("--share", name)
-        _check_place(text, path, root is not None)
+        shown = f"{names[1]} {text}"
+        path = existing_folder(names[1], name, "Give a folder of this host.", base)
+        _check_place(shown, path, has_root)
         if mode == "rw" and not os.access(path, os.W_OK):
             raise UsageError(
-                f"--share {text}: you have no right to write there",
+                f"{shown}: you have no right to write there",
                 "Share it without :rw, or share another folder.",
             )
         if path in shares:
-            raise UsageError(f"--share {text}: {path} is shared already", "Name it once.")
+            raise UsageError(f"{shown}: {path} is shared already", "Name it once.")
         shares[path] = SharedFolder(path, mode == "rw")
     # Outer folders come first, since inner ones are mounted in them.
-    return HostFiles(root, tuple(shares[path] for path in sorted(shares)), Path.cwd())
+    chosen = tuple(shares[path] for path in sorted(shares))
+    image = root if root is not None and root.is_image else None
+    return HostFiles(root.folder if root else None, chosen, Path.cwd(), image)
 
 
-def _folder(option: str, name: str) -> Path:
-    try:
-        path = Path(name).expanduser().resolve(strict=True)
-        if not path.is_dir():
-            raise UsageError(f"{option} {name}: not a folder", "Give the folder that it lies in.")
-        os.scandir(path).close()
-    except (OSError, RuntimeError, ValueError) as error:
-        why = "no such folder"
-        if isinstance(error, OSError) and error.errno != errno.ENOENT:
-            why = error.strerror or why
-        also = " or `host`" if option == "--rootfs" else ""
-        raise UsageError(f"{option} {name}: {why}", f"Give a folder of this host{also}.") from None
-    return path
-
-
-def _check_place(text: str, path: Path, has_root: bool) -> None:
+def _check_place(shown: str, path: Path, has_root: bool) -> None:
     place = path.parts[1:]
     own = (
         not place
@@ -120,7 +154,7 @@ def _check_place(text: str, path: Path, has_root: bool) -> None:
     )
     if own:
         raise UsageError(
-            f"--share {text}: the guest has its own {path}",
+            f"{shown}: the guest has its own {path}",
             "Share a folder below it, or see all files with --rootfs host."
             if place and place[0] not in _GUEST_MOUNTS
             else "To see all files of the host, use --rootfs host.",
@@ -142,7 +176,7 @@ def environment(files: HostFiles, ours: Mapping[str, str]) -> dict[str, str]:
 
     If the tests' root is not that of the host, their PATH and HOME do not come from the host.
     """
-    if files.root is None:
+    if not files.has_root:
         return {}
     names = _PASSED_ON if files.is_host else _PASSED_ON_TO_OTHER_ROOT
     kept = {k: v for k, v in ours.items() if k in names or k.startswith("LC_")}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bpfmatrix.payload.executables import executable
 from bpfmatrix.payload.model import FORMATS, Format
 from bpfmatrix.results.kernel_run import TestResult
+from bpfmatrix.rootfs.root import FolderRoot
 from bpfmatrix.suite.formats import arguments
 from tests.suite.formats.reading import FAILED, PASSED, TIMEOUT, read, run, told
 
@@ -151,7 +152,7 @@ def test_googletest(tmp_path: Path) -> None:
     words = ["-lgtest", "-lgtest_main", "-lpthread"]
     subprocess.run(["g++", "-o", binary, SOURCES / "gtest.cc", *words], check=True)
     subprocess.run(["strip", binary], check=True)
-    assert executable(binary, "x86_64", Path("/")).format == "gtest"
+    assert executable(binary, "x86_64", FolderRoot(Path("/"))).format == "gtest"
     found = told(run_with_report("gtest", [binary], tmp_path))
     where = SOURCES / "gtest.cc"
     assert found == {
@@ -180,7 +181,7 @@ def test_catch2(tmp_path: Path) -> None:
     binary = tmp_path / "sample"
     subprocess.run(["g++", "-o", binary, SOURCES / "catch2.cc"], check=True)
     subprocess.run(["strip", binary], check=True)
-    assert executable(binary, "x86_64", Path("/")).format == "catch2"
+    assert executable(binary, "x86_64", FolderRoot(Path("/"))).format == "catch2"
     where = SOURCES / "catch2.cc"
     alive = {
         "pass": "passed",

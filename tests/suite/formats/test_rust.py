@@ -7,6 +7,7 @@ import pytest
 
 from bpfmatrix.payload.executables import executable
 from bpfmatrix.payload.model import Format
+from bpfmatrix.rootfs.root import FolderRoot
 from tests.suite.formats.reading import FAILED, PASSED, TIMEOUT, read, run, told
 
 SOURCE = Path(__file__).with_name("sources") / "libtest.rs"
@@ -180,7 +181,7 @@ def test_libtest_of_rustc(tmp_path: Path) -> None:
     binary = tmp_path / "sample"
     subprocess.run(["rustc", "--test", "-o", binary, SOURCE], check=True)
     subprocess.run(["strip", binary], check=True)
-    assert executable(binary, "x86_64", Path("/")).format == "libtest"
+    assert executable(binary, "x86_64", FolderRoot(Path("/"))).format == "libtest"
     expected = {
         "passes": "passed",
         "ignored": "skipped | needs 5.17",
