@@ -12,13 +12,13 @@ def main() -> None:
     """Run the command of the command line, and end the process with its exit status."""
     if sys.argv[1:2] == ["exec"]:
         # A test runner starts this for each test, so it imports nothing that it does not need.
-        from bpfmatrix.exec.client import run  # noqa: PLC0415
+        from bpfmatrix.exec.client import run
 
         sys.exit(run(sys.argv[2:]))
-    from invoke.program import Program  # noqa: PLC0415
+    from invoke.program import Program
 
-    from bpfmatrix import __version__  # noqa: PLC0415
-    from bpfmatrix.cli.tasks import namespace  # noqa: PLC0415
+    from bpfmatrix import __version__
+    from bpfmatrix.cli.tasks import namespace
 
     Program(version=__version__, namespace=namespace, name="bpfmatrix", binary="bpfmatrix").run()
 

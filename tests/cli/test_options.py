@@ -15,6 +15,7 @@ from bpfmatrix.cli.sessions import KERNEL_OPTIONS, MATRIX_OPTIONS, parse
 from bpfmatrix.cli.tasks import namespace
 from bpfmatrix.cli.tasks.declaration import OptionTask
 from bpfmatrix.cli.values import debug_options, read, run_options, verify_options
+from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, ConfigError, PayloadError, UsageError
 
 RUN = (*options.TESTS, *options.HOST_FILES, options.CORE, options.COLD)
@@ -142,11 +143,11 @@ def test_what_is_not_given_has_its_default() -> None:
     assert values[options.CORE] is False
 
 
-def test_the_options_of_a_run(tmp_path: Path) -> None:
+def test_the_options_of_a_run(tmp_path: Path, library_project: Project) -> None:
     binary = tmp_path / "x"
     binary.touch()
     typed = {"run": "A", "binary": [str(binary)], "timeout": "1.5m", "net": "user", "cold": True}
-    asked = run_options(read(RUN, typed, ["-v"]))
+    asked = run_options(read(RUN, typed, ["-v"]), library_project)
     assert (asked.run, asked.binaries, asked.test_seconds) == ("A", (binary,), 90)
     assert (asked.network, asked.cold, asked.core, asked.cached) == (True, True, False, False)
     assert asked.arguments == ("-v",)

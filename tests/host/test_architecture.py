@@ -137,7 +137,8 @@ def test_go_builds_tests_for_it_which_its_guests_take(
     payload = {"ebpf": None, "go": {"module": "support", "tags": []}}
     config = Config.model_validate({"kernels": kernels, "payload": payload})
     project = dataclasses.replace(library_project, config=config)
-    [binary] = go.build_tests(project, imaginary.name).files
+    [test] = go.build_tests(project, imaginary.name).tests
+    binary = test.path
     assert executable(binary, imaginary.name).format == "go"
     with pytest.raises(PayloadError, match=r"built for riscv, the guest is x86_64"):
         executable(binary, DEFAULT.name)

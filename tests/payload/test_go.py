@@ -7,7 +7,7 @@ import pytest
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError, ConfigError
 from bpfmatrix.payload import go
-from bpfmatrix.payload.incremental import BuiltFiles
+from bpfmatrix.payload.go import BuiltTests
 from tests.damage import DAMAGES, Notes, flip_bit_quietly
 from tests.goproject import GoModule
 from tests.payload.projects import configured
@@ -21,21 +21,29 @@ def with_module(project: Project, go_module: GoModule, place: str = "support") -
     return configured(project, ebpf=None, go={"module": place, "tags": []})
 
 
+def the_binary(project: Project) -> Path:
+    [test] = go.build_tests(project, "x86_64").tests
+    return test.path
+
+
 @pytest.mark.parametrize("place", ["support", "."])
 def test_go_tests_are_built_and_then_left_alone(
     library_project: Project, go_module: GoModule, place: str
 ) -> None:
     project = with_module(library_project, go_module, place)
     first = go.build_tests(project, "x86_64")
-    [binary] = first.files
-    assert (first.changed, binary.name) == (True, "sample.test")
+    [test] = first.tests
+    binary = test.path
+    assert first.changed
+    assert binary == project.state / "build/amd64/example.com/sample.test"
+    assert (test.package, test.folder) == ("example.com/sample", project.root / place)
     stamp = binary.stat().st_mtime_ns
     # The files that a run writes are not a change of the module, wherever it is.
     project.results.mkdir(parents=True)
     (project.results / "6.1.json").write_text("{}")
     (project.root / place / "scripts/__pycache__").mkdir(parents=True)
     (project.root / place / "scripts/__pycache__/x.pyc").touch()
-    assert go.build_tests(project, "x86_64") == BuiltFiles((binary,), changed=False)
+    assert go.build_tests(project, "x86_64") == BuiltTests((test,), False, first.goroot)
     assert binary.stat().st_mtime_ns == stamp
     (project.root / place / "extra_test.go").write_text("package sample\n")
     assert go.build_tests(project, "x86_64").changed
@@ -61,13 +69,13 @@ def test_a_damaged_binary_is_built_again(
     library_project: Project, go_module: GoModule, harm: Callable[[Path], None]
 ) -> None:
     project, notes = with_module(library_project, go_module), Notes()
-    [binary] = go.build_tests(project, "x86_64").files
+    binary = the_binary(project)
     good = binary.read_bytes()
     harm(binary)
     missing = not binary.exists()
     assert go.build_tests(project, "x86_64", notes).changed
     assert binary.read_bytes() == good
-    words = "sample.test changed since it was built; building it again"
+    words = "example.com/sample.test changed since it was built; building it again"
     assert notes.told == ([] if missing else [words])
     assert not go.build_tests(project, "x86_64", notes).changed
 
@@ -77,10 +85,10 @@ def test_with_a_damaged_record_it_is_built_again(
     library_project: Project, go_module: GoModule, harm: Callable[[Path], None]
 ) -> None:
     project = with_module(library_project, go_module)
-    [binary] = go.build_tests(project, "x86_64").files
+    binary = the_binary(project)
     good = binary.read_bytes()
     flip_bit_quietly(binary)
-    harm(binary.with_name("built.json"))
+    harm(project.state / "build/amd64/.built.json")
     assert go.build_tests(project, "x86_64").changed
     assert binary.read_bytes() == good
 
@@ -89,7 +97,7 @@ def test_a_binary_that_was_copied_is_left_alone(
     library_project: Project, go_module: GoModule
 ) -> None:
     project = with_module(library_project, go_module)
-    [binary] = go.build_tests(project, "x86_64").files
+    binary = the_binary(project)
     shutil.copy2(binary, binary.with_name("copy"))
     binary.with_name("copy").replace(binary)
     for _ in range(2):

@@ -41,7 +41,7 @@ def expected(release: str = "6.1.192", **keys: Any) -> Expectations:
 def test_an_expectation_holds_until_its_date_or_release(
     until: object, release: str, holds: bool
 ) -> None:
-    found = expected(release, test="TestA", until=until).of_test("TestA", Outcome.FAILED)
+    found = expected(release, test="TestA", until=until).of_test("p", "TestA", Outcome.FAILED)
     assert bool(found) == holds
 
 
@@ -59,8 +59,8 @@ def test_an_expectation_holds_until_its_date_or_release(
     ],
 )
 def test_a_pattern_is_for_a_test_and_its_subtests(pattern: str, name: str, matches: bool) -> None:
-    assert bool(expected(test=pattern).of_test(name, Outcome.FAILED)) == matches
-    assert not expected(program=pattern).of_test(name, Outcome.FAILED)
+    assert bool(expected(test=pattern).of_test("p", name, Outcome.FAILED)) == matches
+    assert not expected(program=pattern).of_test("p", name, Outcome.FAILED)
 
 
 def test_an_expectation_may_be_limited_to_an_object() -> None:
@@ -81,9 +81,9 @@ def test_an_expectation_of_a_loader_is_for_no_other() -> None:
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_only_the_expected_outcome_and_a_pass_get_the_reason(outcome: Outcome) -> None:
-    failing = expected(test="TestA").of_test("TestA", outcome)
+    failing = expected(test="TestA").of_test("p", "TestA", outcome)
     assert bool(failing) == (outcome in (Outcome.FAILED, Outcome.TIMEOUT, Outcome.PASSED))
-    skipping = expected(test="TestA", outcome="skipped").of_test("TestA", outcome)
+    skipping = expected(test="TestA", outcome="skipped").of_test("p", "TestA", outcome)
     assert bool(skipping) == (outcome in (Outcome.SKIPPED, Outcome.PASSED))
 
 

@@ -11,7 +11,7 @@ import pytest
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.kernels.image import KernelImage, Provenance
-from bpfmatrix.payload.model import Payload
+from bpfmatrix.payload.model import Executable, Payload
 from bpfmatrix.session.host_files import HostFilesPlan
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.suite import fingerprint
@@ -20,13 +20,15 @@ from bpfmatrix.vm.accelerator import Accelerator
 from bpfmatrix.vm.launch import MachineSpec
 from bpfmatrix.vm.protocol import TestCommand
 
+TEST = Executable(Path("payload"), "plain")
+
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A prepared kernel with the commands that it is given, each with its test's name."""
+    """A prepared kernel with the commands that it is given, each with its test."""
 
     prepared: Prepared
-    commands: tuple[tuple[str, TestCommand], ...]
+    commands: tuple[tuple[Executable, TestCommand], ...]
 
     @property
     def fingerprint(self) -> str | None:
@@ -70,7 +72,7 @@ def run(library_project: Project, tmp_path: Path) -> PreparedRun:
         env={"A": "b"},
         host_files=HostFilesPlan(),
     )
-    return PreparedRun(ready, (("payload", TestCommand(1, ("/payload/payload",), 120.0)),))
+    return PreparedRun(ready, ((TEST, TestCommand(1, ("/payload/payload",), 120.0)),))
 
 
 def spec(**other: Any) -> Callable[[PreparedRun], PreparedRun]:

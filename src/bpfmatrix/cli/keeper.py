@@ -42,8 +42,7 @@ class _Reader:
     def read(self, call: Call) -> Wanted:
         """See Keeper."""
         typed, command = _split(call.words)
-        if typed.setdefault("rootfs", "host") == "none":
-            del typed["rootfs"]
+        typed.setdefault("rootfs", "host")
         values = read(options.EXEC, typed, command)
         if not command:
             raise UsageError(
@@ -51,7 +50,7 @@ class _Reader:
                 "Write it after the options: bpfmatrix exec --kernel 6.1 ./a.test",
             )
         project, id = self._kernel(values)
-        return Wanted(project, id, session_options(values), values[options.ENV], command)
+        return Wanted(project, id, session_options(values, project), values[options.ENV], command)
 
     def _kernel(self, values: Values) -> tuple[Project, str]:
         root, image = Project.root_above(Path.cwd()), values[options.IMAGE]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bpfmatrix.config.models import Config
     from bpfmatrix.config.project import Project
 
-__all__ = ["kernel_ids", "one_kernel", "several_kernels", "with_available"]
+__all__ = ["kernel_ids", "one_kernel", "several_kernels", "with_available", "with_profiles"]
 
 
 def one_kernel(values: Values) -> tuple["Project", str]:
@@ -48,8 +48,40 @@ def several_kernels(
     if values[options.AVAILABLE]:
         project, default = with_available(project, patterns)
     if kernel:
-        return project, [project.config.kernel(kernel).id]
-    return project, kernel_ids(project.config, patterns, default)
+        chosen = [project.config.kernel(kernel).id]
+    else:
+        chosen = kernel_ids(project.config, patterns, default)
+    return project, with_profiles(project.config, chosen, values)
+
+
+def with_profiles(config: "Config", ids: Sequence[str], values: Values) -> list[str]:
+    """Return the ids of the kernels with each profile of --profile, or as they are without one.
+
+    UsageError for an unknown profile, or an id that names a profile itself.
+    """
+    from bpfmatrix.config.models import PROFILE_MARK
+
+    names = values[options.PROFILE]
+    for name in names:
+        config.require_profile(name)
+        for id in ids:
+            if PROFILE_MARK in id:
+                raise UsageError(
+                    f"--profile {name}: {id} names a profile already", "Name profiles in one way."
+                )
+    return [f"{id}{PROFILE_MARK}{name}" for id in ids for name in dict.fromkeys(names)] or list(ids)
+
+
+def _matching(config: "Config", pattern: str) -> list[str]:
+    """Return the ids that match a pattern: with profiles, if the pattern names one."""
+    from bpfmatrix.config.models import PROFILE_MARK
+
+    plain, mark, profile = pattern.partition(PROFILE_MARK)
+    found = fnmatch.filter(config.kernels, plain)
+    if not mark:
+        return found
+    profiles = fnmatch.filter(config.profiles, profile)
+    return [f"{id}{PROFILE_MARK}{name}" for id in found for name in profiles]
 
 
 def kernel_ids(config: "Config", patterns: str | None, default: Sequence[str]) -> list[str]:
@@ -61,9 +93,10 @@ def kernel_ids(config: "Config", patterns: str | None, default: Sequence[str]) -
         return list(default)
     found: dict[str, None] = {}
     for pattern in patterns.split(","):
-        matching = fnmatch.filter(config.kernels, pattern.strip())
+        matching = _matching(config, pattern.strip())
         if not matching:
-            hint = suggestion(pattern, config.kernels)
+            known = [*config.kernels, *_matching(config, "*@*")]
+            hint = suggestion(pattern, known)
             raise UsageError(
                 f"--kernels {pattern}: no such kernel in kernels.yaml{hint}",
                 f"It has: {', '.join(config.kernels)}.",

@@ -105,6 +105,25 @@ def _variable(text: str) -> str:
     return parse_variable(text)
 
 
+def _user(text: str) -> str:
+    from bpfmatrix.config.value_types import parse_user
+
+    return parse_user(text)
+
+
+def _capabilities(text: str) -> tuple[str, ...]:
+    from bpfmatrix.config.value_types import parse_capability
+
+    return () if text == "none" else tuple(map(parse_capability, text.split(",")))
+
+
+def _memlock(text: str) -> str:
+    from bpfmatrix.config.value_types import parse_memlock
+
+    parse_memlock(text)
+    return text
+
+
 def _growth(text: str) -> float:
     number = text.removesuffix("%")
     if not text.endswith("%") or not number.isdecimal():
@@ -226,7 +245,7 @@ ROOTFS = _text(
     "ROOT",
     "The root file system of the tests. host: the host's files, which the guest can't change. "
     "oci:debian:12: an image of a registry. DIR: a folder with a root file system, or with an "
-    "image (an OCI layout).",
+    "image (an OCI layout). none: the guest only has busybox.",
 )
 SHARE = _repeated(
     "share",
@@ -246,6 +265,25 @@ ENV = _repeated(
     "A variable that the command gets, even one that is left out for being a secret or the host's. "
     "Repeatable.",
     _variable,
+)
+USER = _value("user", "NAME", "The user of the tests, a name or a number. Default: root.", _user)
+CAPABILITIES = _value(
+    "capabilities",
+    "NAMES",
+    "The capabilities that the tests keep, such as CAP_BPF,CAP_PERFMON, or none.",
+    _capabilities,
+)
+MEMLOCK = _value(
+    "memlock",
+    "SIZE",
+    "The limit of locked memory: a size such as 64K, unlimited, or default (the kernel's own).",
+    _memlock,
+)
+PROFILE = _repeated(
+    "profile",
+    "NAME",
+    "A profile of kernels.yaml with which the kernels are run: 6.1 is then 6.1@NAME. Repeatable.",
+    str,
 )
 CORE = _flag("core", "Keep the core file, and the test binary, of a test that a signal kills.")
 
@@ -475,6 +513,7 @@ ALL = _flag("all", "Also remove what is in use, and apt's indexes.")
 
 # Groups of options that one function of `values` reads.
 HOST_FILES: tuple[AnyOption, ...] = (ROOTFS, SHARE, NET)
+PRIVILEGES: tuple[AnyOption, ...] = (USER, CAPABILITIES, MEMLOCK)
 TESTS: tuple[AnyOption, ...] = (RUN, BINARY, TIMEOUT)
 EXEC: tuple[AnyOption, ...] = (
     *(KERNEL, IMAGE),
@@ -483,6 +522,8 @@ EXEC: tuple[AnyOption, ...] = (
         "oci:debian:12: it has the files of an image. DIR: it sees the root file system in this "
         "folder. none: it has only busybox."
     ),
-    *(SHARE, NET, ENV, COLD),
+    *(SHARE, NET, ENV),
+    *PRIVILEGES,
+    COLD,
 )
 SEVERAL_KERNELS: tuple[AnyOption, ...] = (KERNELS, AVAILABLE, JOBS)

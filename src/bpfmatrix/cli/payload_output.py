@@ -7,6 +7,7 @@ from bpfmatrix.cli.console import make_console, make_table, say
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest.cpio import unpack
 from bpfmatrix.payload import ebpf
+from bpfmatrix.payload.go import BuiltTests
 from bpfmatrix.payload.incremental import BuiltFiles
 
 __all__ = ["print_initramfs", "print_objects", "print_test_binaries"]
@@ -23,10 +24,10 @@ def print_objects(project: Project, built: BuiltFiles) -> None:
     say("built" if built.changed else "up to date")
 
 
-def print_test_binaries(project: Project, built: BuiltFiles) -> None:
+def print_test_binaries(project: Project, built: BuiltTests) -> None:
     """Print the test binaries and their sizes."""
-    for path in built.files:
-        say(f"{project.relative(path)}  {path.stat().st_size / 1e6:.1f} MB")
+    for test in built.tests:
+        say(f"{project.relative(test.path)}  {test.path.stat().st_size / 1e6:.1f} MB")
     say("built" if built.changed else "up to date")
 
 

@@ -15,7 +15,7 @@ import nox
 
 from bpfmatrix.cli import options
 from bpfmatrix.cli.errors import exit_status_of, exit_with_message
-from bpfmatrix.cli.kernel_choice import several_kernels
+from bpfmatrix.cli.kernel_choice import several_kernels, with_profiles
 from bpfmatrix.cli.options import AnyOption, OptionKind
 from bpfmatrix.cli.values import Values, read, run_options
 from bpfmatrix.config.models import Config, KernelConfig
@@ -31,6 +31,8 @@ _PREFIX = "kernel-"
 KERNEL_OPTIONS: tuple[AnyOption, ...] = (
     *options.TESTS,
     *options.HOST_FILES,
+    *options.PRIVILEGES,
+    options.PROFILE,
     options.CORE,
     options.COLD,
     options.RAW,
@@ -57,7 +59,7 @@ def register(root: Path | None = None) -> None:
         project = Project.load(root)
         own = _sessions_of(sys._getframe(1).f_code.co_filename)
         _refuse_unknown_kernels(project.config, [word for word in sys.argv[1:] if word not in own])
-    for id in project.config.kernels:
+    for id in _session_ids(project.config, sys.argv[1:]):
         _register_kernel(project, project.config.kernel(id))
     _register_matrix(project)
 
@@ -79,10 +81,21 @@ def _refuse_unknown_kernels(config: Config, words: Sequence[str]) -> None:
             config.kernel(word.removeprefix(_PREFIX))
 
 
+def _session_ids(config: Config, words: Sequence[str]) -> list[str]:
+    """Return the ids that have sessions: all kernels, and with those profiles that kernels.yaml
+    lists for the matrix, or that the command line names.
+    """
+    named = (word.removeprefix(_PREFIX) for word in words if word.startswith(_PREFIX))
+    profiled = filter(config.has, (*config.matrix_ids, *config.pre_push_ids, *named))
+    return list(dict.fromkeys((*config.kernels, *profiled)))
+
+
 def _register_kernel(project: Project, kernel: KernelConfig) -> None:
     def session(session: nox.Session) -> None:
         values = parse(session.name, KERNEL_OPTIONS, session.posargs)
-        _run(session, project, [kernel.id], values)
+        with exit_with_message():
+            ids = with_profiles(project.config, [kernel.id], values)
+        _run(session, project, ids, values)
 
     source = kernel.source.summary
     session.__doc__ = f"Load and test the eBPF on {kernel.id} ({source}, {kernel.arch})"
@@ -130,7 +143,7 @@ def _run(
     runs: list[KernelRun] = []
 
     def command() -> int:
-        asked = run_options(values, cached=cached)
+        asked = run_options(values, project, cached=cached)
         runs.extend(run_tests(project, ids, asked, values[options.JOBS], values[options.RAW]))
         return exit_status(runs)
 

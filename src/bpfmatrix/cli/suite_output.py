@@ -13,6 +13,7 @@ from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import ProgramResult, Verification
 
@@ -42,6 +43,15 @@ class SuiteConsole(LiveConsole):
         self._project = project
         self._binaries = binaries
         self._runs: list[KernelRun] = []
+        self._labels: dict[str, Labels] = {}
+
+    def executables(self, kernel: str, names: Sequence[str]) -> None:
+        """See Observer."""
+        self._labels[kernel] = Labels(names)
+
+    def _labels_of(self, run: KernelRun) -> Labels:
+        """Return how tests are called; the executables of an earlier run are not known."""
+        return self._labels.get(run.kernel) or Labels.of_results(run.tests)
 
     def result(self, kernel: str, result: TestResult | ProgramResult) -> None:
         """See Observer."""
@@ -52,7 +62,8 @@ class SuiteConsole(LiveConsole):
             return
         prefix = f"{kernel:<{self.width}}" if self.several else ""
         style = "yellow" if result.expected else STYLES.get(result.outcome, "red")
-        text = Text.assemble(f"{prefix}  ", (self.mark(result.outcome), style), f" {result.name}")
+        name = self._labels.get(kernel, Labels(())).of(result)
+        text = Text.assemble(f"{prefix}  ", (self.mark(result.outcome), style), f" {name}")
         if unexpected:
             self.line(text, f"passed unexpectedly: {result.expected}", style)
         elif result.expected:
@@ -82,7 +93,8 @@ class SuiteConsole(LiveConsole):
         self.github.begin_group(_shown_release(run))
         for test in run.tests:
             reason = f"  {test.reason}" if test.reason else ""
-            self.console.print(f"  {test.outcome:<8} {test.name}{reason}")
+            name = self._labels_of(run).of(test)
+            self.console.print(f"  {test.outcome:<8} {name}{reason}")
 
     def matrix(self, runs: Sequence[KernelRun], seconds: float) -> None:
         """Print the table of all kernels, and then why kernels did not pass."""
@@ -145,7 +157,8 @@ class SuiteConsole(LiveConsole):
         shown(Text.assemble((who, "bold"), "  ", (run.outcome, "red"), f": {run.reason}"))
         for test in run.failures[:_SHOWN_FAILURES]:
             mark = self.mark(test.outcome)
-            shown(Text.assemble("  ", (mark, "red"), " ", (test.name, "bold")))
+            name = self._labels_of(run).of(test)
+            shown(Text.assemble("  ", (mark, "red"), " ", (name, "bold")))
             for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
                 shown(f"      {line}")
         if len(run.failures) > _SHOWN_FAILURES:
@@ -166,19 +179,20 @@ class SuiteConsole(LiveConsole):
     def _suggest(self, run: KernelRun) -> None:
         """Print what to type next to look into the first failure of a run."""
         shown = self.console.print
-        top = run.failures[0].name.split("/")[0]
-        declared = run.kernel in self._project.config.kernels
+        failed = run.failures[0]
+        top = self._labels_of(run).selecting(failed)
+        declared = self._project.config.has(run.kernel)
         session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
         given = "".join(f" --binary {path}" for path in self._binaries)
         shown(f"  run it alone  nox -s {session} --run {top}{given}")
         if declared:
             words = f"--kernel {run.kernel} --run {top}{given}"
             shown(f"  look inside   invoke debug {words}")
-        if good := self._passed_elsewhere(run, top):
+        if good := self._passed_elsewhere(run, failed):
             words = f"--run {top}{given} --good {good} --bad {run.kernel}"
             shown(f"  since when    invoke bisect {words}")
 
-    def _passed_elsewhere(self, bad: KernelRun, test: str) -> str:
+    def _passed_elsewhere(self, bad: KernelRun, test: TestResult) -> str:
         """Return the nearest kernel on which a test and its subtests passed; nothing if none."""
         good = [run.kernel for run in self._runs if run.arch == bad.arch and _passed(run, test)]
         return neighbour(bad.kernel, good)
@@ -198,9 +212,13 @@ class SuiteConsole(LiveConsole):
         return []
 
 
-def _passed(run: KernelRun, test: str) -> bool:
+def _passed(run: KernelRun, test: TestResult) -> bool:
     """Return whether a test passed. A test with subtests is listed only by its subtests."""
-    found = {one.outcome for one in run.tests if one.name.split("/")[0] == test}
+    same = [one for one in run.tests if one.binary == test.binary]
+    if test.name != test.binary:  # not a whole executable
+        top = test.name.split("/")[0]
+        same = [one for one in same if one.name.split("/")[0] == top]
+    found = {one.outcome for one in same}
     return Outcome.PASSED in found and found <= {Outcome.PASSED, Outcome.SKIPPED}
 
 

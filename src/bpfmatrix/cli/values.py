@@ -12,6 +12,8 @@ from bpfmatrix.cli.options import AnyOption, Option, OptionKind
 from bpfmatrix.errors import UsageError
 
 if TYPE_CHECKING:
+    from bpfmatrix.config.project import Project
+    from bpfmatrix.config.settings import Settings
     from bpfmatrix.debug.options import DebugOptions
     from bpfmatrix.session.options import SessionOptions
     from bpfmatrix.suite.options import RunOptions
@@ -73,31 +75,48 @@ def _parsed(option: AnyOption, text: str) -> Any:
         raise UsageError(f"--{option.name} {text}: {error}") from None
 
 
-def _guest(values: Values) -> dict[str, Any]:
+def _guest(values: Values, project: "Project") -> dict[str, Any]:
     """Return the fields of SessionOptions, which RunOptions has too."""
-    from bpfmatrix.virtiofs.shares import parse_options
+    from bpfmatrix.virtiofs.shares import chosen_files
 
+    payload = project.config.payload
+    declared, typed = (
+        (payload.rootfs, payload.share),
+        (values[options.ROOTFS], values[options.SHARE]),
+    )
     return {
         "cold": values[options.COLD],
-        "files": parse_options(values[options.ROOTFS], values[options.SHARE]),
-        "network": values[options.NET] == "user",
+        "files": chosen_files(project.root, declared, typed),
+        "network": (values[options.NET] or payload.network) == "user",
         "core": values[options.CORE],
+        "settings": _settings(values),
     }
 
 
-def session_options(values: Values) -> "SessionOptions":
-    """Return what is asked of any guest session."""
+def _settings(values: Values) -> "Settings":
+    from bpfmatrix.config.settings import Settings
+
+    typed = {
+        "user": values[options.USER],
+        "capabilities": values[options.CAPABILITIES],
+        "memlock": values[options.MEMLOCK],
+    }
+    return Settings.model_validate({k: v for k, v in typed.items() if v is not None})
+
+
+def session_options(values: Values, project: "Project") -> "SessionOptions":
+    """Return what is asked of any guest session, by the command line and by the project."""
     from bpfmatrix.session.options import SessionOptions
 
-    return SessionOptions(**_guest(values))
+    return SessionOptions(**_guest(values, project))
 
 
-def run_options(values: Values, *, cached: bool = False) -> "RunOptions":
+def run_options(values: Values, project: "Project", *, cached: bool = False) -> "RunOptions":
     """Return what is asked of a run of the tests; `cached` allows the results of earlier runs."""
     from bpfmatrix.suite.options import RunOptions
 
     return RunOptions(
-        **_guest(values),
+        **_guest(values, project),
         run=values[options.RUN],
         binaries=values[options.BINARY],
         test_seconds=values[options.TIMEOUT],

@@ -236,9 +236,10 @@ def _with_memory(project: Project, id: str) -> Project | None:
     """Return the project with more memory for a kernel's machine; None if it has enough already."""
     if project.config.kernel(id).qemu.memory >= _ANNOTATE_BYTES:
         return None
-    entry = project.config.kernels[id]
+    plain = project.config.kernel(id).plain.id
+    entry = project.config.kernels[plain]
     qemu = entry.qemu.model_copy(update={"memory": _ANNOTATE_BYTES})
-    kernels = {**project.config.kernels, id: entry.model_copy(update={"qemu": qemu})}
+    kernels = {**project.config.kernels, plain: entry.model_copy(update={"qemu": qemu})}
     config = project.config.model_copy(update={"kernels": kernels})
     return dataclasses.replace(project, config=config)
 

@@ -7,12 +7,14 @@ generated from these models, and the docstrings below the fields are their descr
 
 import fnmatch
 import re
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from bpfmatrix.config.settings import Binary, Privileges, Profile, Settings, merged_privileges
 from bpfmatrix.config.sources import Source
 from bpfmatrix.config.value_types import (
     Arch,
@@ -31,6 +33,7 @@ __all__ = [
     "FILE_NAME",
     "KERNEL_ID",
     "PRESET_NAME",
+    "PROFILE_MARK",
     "Config",
     "Defaults",
     "Expectation",
@@ -39,16 +42,22 @@ __all__ = [
     "KernelEntry",
     "PayloadConfig",
     "Preset",
+    "Privileges",
+    "Profile",
+    "Settings",
     "Verify",
     "VerifyObjects",
 ]
 
 FILE_NAME = "kernels.yaml"
 
+# Between a kernel's id and the name of a profile.
+PROFILE_MARK = "@"
 KERNEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Flags of `go test` by which its result would be another one, or elsewhere.
+_OUR_GO_FLAGS = ("C", "args", "c", "exec", "json", "o")
 _RELEASE = re.compile(r"\d+(?:\.\d+){1,2}")
-# A preset's name becomes a part of the names of files.
+# A preset's or a profile's name becomes a part of the names of files.
 PRESET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
 _REQUIREMENT = r"\d+\.\d+ \S.*"
 
@@ -130,18 +139,64 @@ class GoTests(_Model):
     """The packages, as `go test` takes them."""
     tags: list[str] = ["integration"]
     """Build tags."""
+    flags: list[str] = []
+    """Further build flags of Go, each one word: `[-race, -trimpath]`, or `-ldflags=-X main.v=1`,
+    which replaces our `-ldflags=-s -w` (no symbol table, which halves a test binary)."""
+    cgo: bool | None = None
+    """Whether Go may call C. Such a test binary needs the libraries of a root (`--rootfs`). By
+    default only with the flags `-race`, `-msan` and `-asan`."""
+    env: dict[str, str] = {}
+    """Environment variables of the build, such as `CC` or `GOEXPERIMENT`."""
+
+    @field_validator("flags")
+    @classmethod
+    def _build_flags(cls, flags: list[str]) -> list[str]:
+        for flag in flags:
+            name = flag.lstrip("-").split("=")[0]
+            if not flag.startswith("-"):
+                raise ValueError(f"{flag!r} is no flag; a flag and its value are one word: -p=4")
+            if name == "tags":
+                raise ValueError(f"{flag!r}: build tags have a key of their own, `tags`")
+            if name in _OUR_GO_FLAGS:
+                raise ValueError(f"{flag!r} can't be given: bpfmatrix sets -{name} itself")
+        return flags
+
+    @field_validator("env")
+    @classmethod
+    def _variables(cls, env: dict[str, str]) -> dict[str, str]:
+        for name, value in env.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise ValueError(f"{name!r} can't be an environment variable with such a value")
+        return env
 
 
-class PayloadConfig(_Model):
-    """What is built on the host and runs in the guest."""
+class PayloadConfig(_Model, Settings, Privileges):
+    """What is built on the host and runs in the guest, and how.
+
+    A setting of a binary or package wins over that of `payload`, that of a profile over both, and
+    an option of the command line over all of these.
+    """
 
     ebpf: Path | None = Path("ebpf")
     """A folder whose Makefile builds eBPF object files (`*.o`). In the guest, the environment
     variable BPFMATRIX_OBJECTS names their folder. `null` for none."""
     go: GoTests | None = GoTests()
     """The Go tests. `null` for none."""
-    binaries: list[Path] = []
-    """Further test binaries (static, or scripts for the guest's `/bin/sh`), each one test."""
+    binaries: list[Binary] = []
+    """Further test binaries (static, or scripts for the guest's `/bin/sh`): for each its path, or a
+    mapping with the path and settings, as in `{path: build/x, format: tap, user: nobody}`."""
+    packages: dict[str, Settings] = {}
+    """Settings of Go packages, by their import paths or patterns of those, as in
+    `"internal/*": {user: nobody}`. A pattern may also stand for what follows a slash of the path.
+    Of several that match, the one with more letters besides its wildcards wins."""
+    rootfs: str | None = None
+    """The root file system of the tests, as `--rootfs` takes it. A path is relative to
+    kernels.yaml. Default: that of the guest, which has busybox."""
+    share: list[str] = []
+    """Folders of the host that the guest sees too, as `--share` takes them; those of the command
+    line are added. A path is relative to kernels.yaml."""
+    network: Literal["user", "none"] = "none"
+    """`user`: the guest has QEMU's user network."""
     repository: bool | list[str] = True
     """Which files of the repository the tests see in the guest, at the same paths as on the host:
     those that git tracks or does not ignore (`true`), those of them that match git's patterns, as
@@ -154,21 +209,6 @@ class PayloadConfig(_Model):
     """Commands that list the files of a folder, keyed by the folder's path below `/payload`. A
     command runs in the folder of kernels.yaml, with the guest's architecture in BPFMATRIX_ARCH. It
     prints one line for each file: its path in the folder, a tab, and its path on the host."""
-    env: dict[str, str] = {}
-    """Environment variables for the tests."""
-
-    @model_validator(mode="after")
-    def _variables(self) -> "PayloadConfig":
-        for name, value in self.env.items():
-            if not _VARIABLE.fullmatch(name):
-                raise ValueError(
-                    f"env: {name!r} can't be the name of a variable in the guest's shell"
-                )
-            if "\0" in value:
-                raise ValueError(
-                    f"env: {name}: the value contains a NUL, which no variable can hold"
-                )
-        return self
 
 
 Loaders = LoaderName | Annotated[list[LoaderName], Field(min_length=1)]
@@ -211,13 +251,17 @@ class VerifyObjects(_Model):
 
     @model_validator(mode="after")
     def _preset_names(self) -> "VerifyObjects":
-        for name in self.presets:
-            if not PRESET_NAME.fullmatch(name):
-                raise ValueError(
-                    f"presets: {name!r} is no name: up to 40 letters, digits and . _ + -, with a "
-                    "letter or a digit first"
-                )
+        _check_names("presets", self.presets)
         return self
+
+
+def _check_names(key: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not PRESET_NAME.fullmatch(name):
+            raise ValueError(
+                f"{key}: {name!r} is no name: up to 40 letters, digits and . _ + -, with a "
+                "letter or a digit first"
+            )
 
 
 class Verify(_Model):
@@ -241,7 +285,8 @@ class Expectation(_Model):
     """A known failure or skip that does not make a run fail."""
 
     kernels: list[str] = Field(default=["*"], min_length=1)
-    """Kernel ids and patterns, such as `5.*`."""
+    """Kernel ids and patterns, such as `5.*`. They also stand for the kernel with each profile,
+    unless they name one, as in `6.1@user` or `*@user`."""
     program: str | None = Field(default=None, min_length=1)
     """eBPF programs of `invoke verify`: a name, or a pattern such as `on_*`."""
     test: str | None = Field(default=None, min_length=1)
@@ -285,6 +330,11 @@ class Expectation(_Model):
             )
         return self
 
+    def is_about(self, id: str) -> bool:
+        """Whether it applies to the kernel of this id."""
+        names = {id, id.partition(PROFILE_MARK)[0]}
+        return any(fnmatch.fnmatchcase(name, each) for name in names for each in self.kernels)
+
     @property
     def until_date(self) -> date | None:
         """The last day, if `until` is a date."""
@@ -312,6 +362,16 @@ class KernelConfig(KernelEntry):
     """Whether the user named the image file itself, so that KERN_DIR is ignored."""
     expect: list[Expectation] = []
     """The entries of `expect` that apply to this kernel."""
+    profile: Profile = Profile()
+    """The profile that the id names; empty if it names none."""
+    privileges: Privileges = Privileges()
+    """What the kernel allows to the tests: as the payload says, and its profile."""
+
+    @property
+    def plain(self) -> "KernelConfig":
+        """The kernel without its profile, as which it is fetched and kept."""
+        plain_id, _, profile = self.id.partition(PROFILE_MARK)
+        return self.model_copy(update={"id": plain_id}) if profile else self
 
     @property
     def loaded_modules(self) -> tuple[str, ...]:
@@ -333,8 +393,12 @@ class Config(_Model):
     kernels: dict[str, KernelEntry] = Field(min_length=1)
     """The kernels, by their ids. An id such as `6.1` is a series: at the first fetch it resolves to
     the newest release that the source offers, and stays there until `invoke kernels.update`."""
+    profiles: dict[str, Profile] = {}
+    """Profiles, by their names: settings with which kernels can be run. `6.1@NAME` is the id of the
+    kernel `6.1` with the profile NAME, wherever an id can stand."""
     matrix: list[str] = []
-    """The ids that `nox -s matrix` runs. Default: all."""
+    """The ids that `nox -s matrix` runs, as in `["5.10", "6.1", "6.1@user"]`. Default: all kernels,
+    without profiles."""
     pre_push: list[str] = []
     """The ids that `nox -s pre-push` runs. Default: those of `matrix`."""
     _root: Path = PrivateAttr(default_factory=Path.cwd)
@@ -352,23 +416,51 @@ class Config(_Model):
                     f"kernels.{id}: an id has only letters, digits and . _ + -, and begins with a "
                     "letter or a digit"
                 )
+        _check_names("profiles", self.profiles)
         for key, ids in (("matrix", self.matrix), ("pre_push", self.pre_push)):
             for id in ids:
-                if id not in self.kernels:
-                    raise ValueError(f"{key}: no kernel {id!r}{suggestion(id, self.kernels)}")
+                if problem := self._problem(id):
+                    raise ValueError(f"{key}: {problem}")
         return self
+
+    def _problem(self, id: str) -> str:
+        """Return why there is no kernel of this id, or `""` if there is one."""
+        plain, mark, profile = id.partition(PROFILE_MARK)
+        if plain not in self.kernels:
+            return f"no kernel {plain!r}{suggestion(plain, self.kernels)}"
+        if mark and profile not in self.profiles:
+            return f"{id}: no profile {profile!r}{suggestion(profile, self.profiles)}"
+        return ""
+
+    def has(self, id: str) -> bool:
+        """Whether there is a kernel of this id, which may name a profile."""
+        return not self._problem(id)
+
+    def require_profile(self, name: str) -> None:
+        """UsageError if there is no profile of this name."""
+        if name not in self.profiles:
+            raise UsageError(
+                f"no profile {name!r} in {FILE_NAME}{suggestion(name, self.profiles)}",
+                f"It has: {', '.join(self.profiles)}."
+                if self.profiles
+                else "Declare it under profiles:.",
+            )
 
     def kernel(self, id: str) -> KernelConfig:
         """Return the kernel with this id, with the defaults merged in.
 
-        UsageError for an unknown id.
+        The id may name a profile, as in `6.1@user`. UsageError for an unknown kernel or profile.
         """
-        if id not in self.kernels:
+        plain, mark, profile = id.partition(PROFILE_MARK)
+        if plain not in self.kernels:
             raise UsageError(
-                f"no kernel {id!r} in {FILE_NAME}{suggestion(id, self.kernels)}",
+                f"no kernel {plain!r} in {FILE_NAME}{suggestion(plain, self.kernels)}",
                 f"It has: {', '.join(self.kernels)}.",
             )
-        entry, merged = self.kernels[id], self.defaults.model_dump(exclude_unset=True)
+        if mark:
+            self.require_profile(profile)
+        chosen = self.profiles[profile] if mark else Profile()
+        entry, merged = self.kernels[plain], self.defaults.model_dump(exclude_unset=True)
         for key, value in entry.model_dump(exclude_unset=True).items():
             inherited = merged.get(key)
             if isinstance(value, dict) and isinstance(inherited, dict):
@@ -384,11 +476,9 @@ class Config(_Model):
                 "id": id,
                 "root": self._root,
                 "exact": entry._exact,
-                "expect": [
-                    expectation
-                    for expectation in self.expect
-                    if any(fnmatch.fnmatchcase(id, pattern) for pattern in expectation.kernels)
-                ],
+                "expect": [one for one in self.expect if one.is_about(id)],
+                "profile": chosen,
+                "privileges": merged_privileges(self.payload, chosen),
             }
         )
 

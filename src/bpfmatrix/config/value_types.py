@@ -4,10 +4,12 @@ The parsers take a value as YAML gives it. ValueError says what was expected.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
+from bpfmatrix.errors import suggestion
 from bpfmatrix.host.architecture import ARCHITECTURES
 
 __all__ = [
@@ -36,6 +38,23 @@ _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 LoaderName = Literal["libbpf", "cilium-ebpf", "aya"]
 """A loader of eBPF objects, by the name of its library (docs/loaders.md)."""
 LOADERS: tuple[LoaderName, ...] = get_args(LoaderName)
+Format = Literal[
+    "go",
+    "tap",
+    "kselftest",
+    "automake",
+    "libtest",
+    "nextest",
+    "gtest",
+    "catch2",
+    "pytest",
+    "bats",
+    "plain",
+]
+"""How the output of an executable is read; `plain` is one test, whose exit status decides."""
+FORMATS: tuple[Format, ...] = get_args(Format)
+Lockdown = Literal["none", "integrity", "confidentiality"]
+"""A level of kernel lockdown (kernel_lockdown(7))."""
 _MAX_INSNS = r"(?:100|[1-9]\d?)%|[1-9]\d*"
 
 
@@ -146,3 +165,109 @@ RelativePath = Annotated[str, *matching(_RELATIVE_PATH, "a relative path without
 def is_relative_path(text: str) -> bool:
     """Whether this is a path of the type `RelativePath`."""
     return re.fullmatch(_RELATIVE_PATH, text) is not None
+
+
+UNLIMITED = -1
+"""A limit that is none."""
+_LIMIT = rf"\d+|{_SIZE.pattern}|unlimited"
+
+
+def parse_limit(value: object) -> int:
+    """Turn a limit such as `1024`, `"8M"` or `"unlimited"` into a number, or `UNLIMITED`.
+
+    ValueError for anything else.
+    """
+    text = str(value).strip()
+    if text == "unlimited":
+        return UNLIMITED
+    if isinstance(value, bool) or not re.fullmatch(_LIMIT, text):
+        raise ValueError('expected a number, a size such as "8M", or "unlimited"')
+    return int(text) if text.isdecimal() else parse_size(text)
+
+
+Limit = Annotated[
+    int,
+    BeforeValidator(parse_limit),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^(?:{_LIMIT})$"}),
+]
+
+
+def parse_memlock(value: object) -> int | None:
+    """Turn a limit of locked memory into bytes or `UNLIMITED`; None for `"default"`.
+
+    ValueError for anything else.
+    """
+    if value is None or value == "default":
+        return None
+    try:
+        return parse_limit(value)
+    except ValueError:
+        raise ValueError('expected "default", "unlimited", or a size such as "64K"') from None
+
+
+Memlock = Annotated[
+    int | None,
+    BeforeValidator(parse_memlock),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^(?:{_LIMIT}|default)$"}),
+]
+
+_USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?"
+
+
+def parse_user(value: object) -> str:
+    """Check the name or the number of a user, and return it; ValueError if it can't be one."""
+    text = str(value).strip()
+    if isinstance(value, bool | float) or not re.fullmatch(_USER, text):
+        raise ValueError("expected the name or the number of a user")
+    if text[0].isdecimal() and not (text.isdecimal() and int(text) < (1 << 32) - 1):
+        raise ValueError("expected the name of a user, or a number below 4294967295")
+    return text
+
+
+UserName = Annotated[
+    str,
+    BeforeValidator(parse_user),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^{_USER}$"}),
+]
+
+# In the order of their numbers: include/uapi/linux/capability.h of the kernel (6.18).
+CAPABILITIES = (
+    *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID"),
+    *("CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE"),
+    *("CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK"),
+    *("CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE"),
+    *("CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE"),
+    *("CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE"),
+    *("CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG"),
+    *("CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF"),
+    "CAP_CHECKPOINT_RESTORE",
+)
+
+
+def parse_capability(value: object) -> str:
+    """Check the name of a capability, such as `CAP_BPF` or `bpf`, and return it in full.
+
+    ValueError for an unknown one.
+    """
+    name = str(value).strip().upper()
+    name = name if name.startswith("CAP_") else f"CAP_{name}"
+    if name not in CAPABILITIES:
+        hint = suggestion(name, CAPABILITIES)
+        raise ValueError(f"{value!r} is no capability, such as CAP_BPF{hint}")
+    return name
+
+
+CapabilityName = Annotated[
+    str, BeforeValidator(parse_capability), WithJsonSchema({"enum": list(CAPABILITIES)})
+]
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def check_variables(variables: Mapping[str, str]) -> None:
+    """ValueError if the guest's shell can't have one of these environment variables."""
+    for name, value in variables.items():
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(f"env: {name!r} can't be the name of a variable in the guest's shell")
+        if "\0" in value:
+            raise ValueError(f"env: {name}: the value contains a NUL, which no variable can hold")

@@ -117,6 +117,10 @@ class _WithoutInterrupted(Observer):
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
 
+    def executables(self, kernel: str, names: Sequence[str]) -> None:
+        """See Observer."""
+        self._observer.executables(kernel, names)
+
     def result(self, kernel: str, result: TestResult | ProgramResult) -> None:
         """See Observer."""
         if result.outcome is not Outcome.INTERRUPTED:

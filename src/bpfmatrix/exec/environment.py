@@ -26,8 +26,10 @@ _OF_THE_HOST = (
     # In a guest, commands are root.
     *("LOGNAME", "USER", "SUDO_*"),
 )
-_SECRET = ("*CREDENTIAL*", "*PASSPHRASE*", "*PASSWD*", "*PASSWORD*", "*SECRET*", "*TOKEN*")
-_SECRET += ("*ACCESS_KEY*", "*API_KEY*", "*PRIVATE_KEY*")
+_SECRET = (
+    *("*ACCESS_KEY*", "*API_KEY*", "*CREDENTIAL*", "*PASSPHRASE*", "*PASSWD*", "*PASSWORD*"),
+    *("*PRIVATE_KEY*", "*SECRET*", "*TOKEN*"),
+)
 # make passes descriptors of its job server on, which the guest does not have.
 _JOB_SERVER = re.compile(r"\s*--jobserver-(auth|fds)=\S*|\s+-j\d*(?=\s|$)")
 _OF_MAKE = ("MAKEFLAGS", "MFLAGS", "CARGO_MAKEFLAGS")

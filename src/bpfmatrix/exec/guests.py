@@ -87,7 +87,7 @@ class Guests:
             entered = await stack.enter_async_context(entering)
             stack.callback(console.unlink, missing_ok=True)
             prepared = self._prepared
-            entered.machine.send(setup_line(prepared.payload_id, prepared.host_files.commands))
+            entered.machine.send(setup_line(prepared.payload_id, prepared.setup))
             return _Guest(entered, stack.pop_all())
         raise AssertionError("AsyncExitStack suppresses nothing")
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
+from bpfmatrix.config.settings import Settings, merged
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.exec.environment import command_environment
 from bpfmatrix.exec.guests import Guests
@@ -194,14 +195,16 @@ async def _run_in(
     caller: "_Caller",
 ) -> int:
     """Run a command in a guest, and return its exit status."""
-    files = wanted.options.files
+    files, declared = wanted.options.files, wanted.project.config.payload
     image_variables = prepared.root.env if prepared.root else {}
+    settings = merged(declared, prepared.kernel.profile, wanted.options.settings)
+    here = Settings(folder=Path(call.folder))
     session = Session(
         wanted.command,
         None,  # the guest is set up
         command_environment(call.environment, files, wanted.variables, image_variables),
         errors_apart=not are_one(streams[1], streams[2]),
-        start=prepared.start(Path(call.folder)),
+        start=prepared.start_with(merged(settings, here)),
     )
     given, output, errors = streams
     command = AttachedCommand(entered.machine, session, (given, output, errors))

@@ -6,7 +6,6 @@ The client imports this module, so it imports little.
 """
 
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 __all__ = ["Runner", "runner_of_this_process"]
@@ -59,11 +58,16 @@ def runner_of_this_process() -> Runner:
 def _process(pid: int) -> _Process:
     """Return what /proc/PID/stat says (proc_pid_stat(5)); this process itself if it has ended."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        text = _read(f"/proc/{pid}/stat")
     except OSError:
-        text = Path("/proc/self/stat").read_text(errors="replace")
+        text = _read("/proc/self/stat")
     # The name is in parentheses, and may have any character.
     before, _, after = text.rpartition(")")
     number, _, name = before.partition(" (")
     fields = after.split()
     return _Process(int(number), name, int(fields[1]), int(fields[2]), fields[19])
+
+
+def _read(path: str) -> str:
+    with open(path, errors="replace") as file:
+        return file.read()

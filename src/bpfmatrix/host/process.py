@@ -11,7 +11,7 @@ from typing import Literal
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import tools
 
-__all__ = ["output", "reason_of_end", "run_merged", "tied"]
+__all__ = ["output", "reason_of_end", "run_merged", "run_split", "tied"]
 
 _REASON_CHARACTERS = 200
 
@@ -40,13 +40,29 @@ def run_merged(
 
     `env` has further environment variables.
     """
+    return _run(command, cwd, env, subprocess.STDOUT)
+
+
+def run_split(
+    command: Sequence[str | Path], cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command like `run_merged`, with its standard error apart from its standard output."""
+    return _run(command, cwd, env, subprocess.PIPE)
+
+
+def _run(
+    command: Sequence[str | Path],
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    stderr: int,
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=cwd,
         env={**os.environ, **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
         errors="replace",
         check=False,

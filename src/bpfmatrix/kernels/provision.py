@@ -83,7 +83,7 @@ def repair(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> K
 
 def update(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> KernelImage:
     """Resolve the kernel again, and fetch it if its source has another one than what is cached."""
-    kernel = _in_folder(kernel) or kernel
+    kernel = _in_folder(kernel.plain) or kernel.plain
     with Store(cache).locked(kernel):
         return fetch(kernel, cache, progress)
 
@@ -115,7 +115,11 @@ def _in_folder(kernel: KernelConfig) -> KernelConfig | None:
 
 
 def _with_local_source(kernel: KernelConfig, cache: Cache) -> KernelConfig:
-    """Return the kernel with the source that it is taken from, in the order of `placed_images`."""
+    """Return the kernel with the source that it is taken from, in the order of `placed_images`.
+
+    It has no profile any more: kernels are kept by their own ids.
+    """
+    kernel = kernel.plain
     if placed := _in_folder(kernel):
         return placed
     if Store(cache).resolved_packages(kernel):

@@ -1,9 +1,11 @@
 """The whole payload of a run: its objects and tests are built, and its executables checked."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
+from bpfmatrix.config.settings import Settings, matches_package, matching_settings, merged
 from bpfmatrix.errors import ConfigError
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import ebpf, extra_files, go, repository
@@ -34,13 +36,23 @@ def payload(
     built_objects = ebpf.objects(project, progress)
     tests: list[Executable] = []
     changed = built_objects.changed
+    env = dict(settings.env)
     if binaries:
-        tests = [executable(path, arch, root) for path in binaries]
+        own = {(project.root / one.path).resolve(): one for one in settings.binaries}
+        for path in binaries:
+            entry = own.get(path.resolve(), Settings())
+            tests.append(_configured(project, executable(path, arch, root), entry))
     else:
         built_tests = go.build_tests(project, arch, progress, symbols=symbols)
         changed = changed or built_tests.changed
-        declared = (project.root / path for path in settings.binaries)
-        tests = [executable(path, arch, root) for path in (*built_tests.files, *declared)]
+        if built_tests.goroot:
+            # `go test` sets it, too: without it, runtime.GOROOT() is empty after -trimpath.
+            env = {"GOROOT": built_tests.goroot, **env}
+        packages = [_of_package(test, arch, root) for test in built_tests.tests]
+        tests = _of_packages(project, packages)
+        for one in settings.binaries:
+            test = executable(project.root / one.path, arch, root)
+            tests.append(_configured(project, test, one))
     extra = {
         **extra_files.named(project.root, settings.files),
         **extra_files.listed(project, settings.listed, arch, progress),
@@ -51,7 +63,30 @@ def payload(
             "Declare them under payload: in kernels.yaml, or give --binary.",
         )
     files = _repository(project, tests, root)
-    return Payload(tuple(tests), built_objects.files, dict(settings.env), extra, files), changed
+    return Payload(tuple(tests), built_objects.files, env, extra, files), changed
+
+
+def _of_packages(project: Project, tests: Sequence[Executable]) -> list[Executable]:
+    """Return the tests of Go packages with their settings.
+
+    ConfigError if a pattern of `payload.packages` matches no package.
+    """
+    patterned = project.config.payload.packages
+    names = [test.name for test in tests]
+    for pattern in patterned:
+        if not any(matches_package(pattern, name) for name in names):
+            raise ConfigError(
+                f"kernels.yaml: payload.packages: {pattern!r} matches no Go package with tests",
+                f"There are: {', '.join(names) or 'none'}.",
+            )
+    return [_configured(project, t, *matching_settings(t.name, patterned)) for t in tests]
+
+
+def _configured(project: Project, test: Executable, *own: Settings) -> Executable:
+    """Return an executable with the settings of the payload, and its own ones over them."""
+    settings = merged(project.config.payload, *own)
+    folder = project.root / settings.folder if settings.folder else test.folder
+    return dataclasses.replace(test, settings=settings, folder=folder)
 
 
 def _repository(
@@ -67,3 +102,9 @@ def _repository(
         return None
     found = repository.of_project(project, () if chosen is True else chosen)
     return found if any(t.folder and found.contains(t.folder) for t in tests) else None
+
+
+def _of_package(test: go.GoTestBinary, arch: str, root: Root | None) -> Executable:
+    """Return the test binary of a Go package, which runs in the package's folder."""
+    checked = executable(test.path, arch, root)
+    return dataclasses.replace(checked, package=test.package, folder=test.folder)

@@ -5,26 +5,61 @@ module than a test takes to run.
 """
 
 import contextlib
+import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.config.models import GoTests
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import ConfigError
-from bpfmatrix.host import records, tools
+from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.checksum import key_of
-from bpfmatrix.host.integrity import Checked, measure, settle
-from bpfmatrix.host.progress import Progress, announce, silent
-from bpfmatrix.payload.incremental import BuiltFiles, build_lock, run, stamp
+from bpfmatrix.host.progress import Progress, silent
+from bpfmatrix.payload.go_build import GoBuild
+from bpfmatrix.payload.go_record import GoRecord
+from bpfmatrix.payload.incremental import build_lock, stamp
 
-__all__ = ["build_tests", "environment", "module_key", "run_arguments"]
+__all__ = [
+    "BuiltTests",
+    "GoTestBinary",
+    "build_tests",
+    "environment",
+    "module_key",
+    "run_arguments",
+]
+
+# With these flags, Go links code in C into the test binary.
+_FLAGS_OF_CGO = {"race", "msan", "asan"}
 
 
-def environment(arch: str) -> dict[str, str]:
-    """Return the variables that make Go build static executables for a guest's architecture."""
-    return {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": ARCHITECTURES[arch].go}
+@dataclass(frozen=True)
+class GoTestBinary:
+    """The test binary of a package: its path, the import path, and the folder of the sources."""
+
+    path: Path
+    package: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class BuiltTests:
+    """Test binaries that are now up to date, and whether anything had to be done for that."""
+
+    tests: tuple[GoTestBinary, ...] = ()
+    changed: bool = False
+    goroot: str = ""
+    """The GOROOT of the Go that built them; empty if there are none."""
+
+
+def environment(arch: str, *, cgo: bool = False) -> dict[str, str]:
+    """Return the variables that make Go build executables for a guest's architecture.
+
+    They are static, unless Go may call C.
+    """
+    return {"CGO_ENABLED": str(int(cgo)), "GOOS": "linux", "GOARCH": ARCHITECTURES[arch].go}
 
 
 def run_arguments(pattern: str | None) -> list[str]:
@@ -36,68 +71,54 @@ def run_arguments(pattern: str | None) -> list[str]:
 
 def build_tests(
     project: Project, arch: str, progress: Progress = silent, *, symbols: bool = False
-) -> BuiltFiles:
-    """Build one static test binary for each package of the Go module, for an architecture.
+) -> BuiltTests:
+    """Build a test binary for each package of the Go module that has tests, for an architecture.
 
     Binaries with `symbols` are for a debugger; they have a folder of their own.
     BuildError shows what Go said; ConfigError if the module has no tests.
     """
     settings = project.config.payload.go
     if settings is None or not (project.root / settings.module / "go.mod").exists():
-        return BuiltFiles((), changed=False)
-    go = tools.require("go", "golang-go")
+        return BuiltTests()
     target = project.state / "build" / (ARCHITECTURES[arch].go + ("-symbols" if symbols else ""))
     target.mkdir(parents=True, exist_ok=True)
-    module = project.root / settings.module
-    command = [
-        *(str(go), "test", "-c", "-trimpath", "-buildvcs=false", "-tags", ",".join(settings.tags)),
-        # Without symbol table and DWARF the guest has half as much to read. Stack traces and
-        # runtime.FuncForPC do not need them.
-        *(() if symbols else ("-ldflags=-s -w",)),
-        *("-o", f"{target}/", *settings.packages),
-    ]
-    record = target / "built.json"
+    build = _build(project.root / settings.module, settings, arch, symbols=symbols)
     with build_lock(project):
-        key = module_key(module, go, command)
-        if files := _intact(record, key, progress):
-            return BuiltFiles(files, changed=False)
-        record.unlink(missing_ok=True)
-        for stale in target.glob("*.test"):
-            stale.unlink()
+        key = module_key(build.module, build.go, build.words)
+        record = GoRecord.read(target)
+        intact = record.intact(progress)
+        if record.key == key and intact.keys() == record.files.keys():
+            if intact != record.files:
+                with contextlib.suppress(OSError):  # the files are read again each time
+                    dataclasses.replace(record, files=intact).write()
+            return _built(record, changed=False)
         progress(f"go test -c in {settings.module}")
-        run(command, module, environment(arch))
-        files = tuple(sorted(target.glob("*.test")))
-        for file in files:
-            settle(file)
-        _write(record, key, {file.name: measure(file) for file in files})
-    if not files:
-        raise _no_tests(settings)
-    return BuiltFiles(files, changed=True)
+        # If the build fails, the files stay: the next build only links what is not up to date.
+        dataclasses.replace(record, key="", files=intact).write()
+        packages = build.packages()
+        if not packages:
+            raise _no_tests(settings)
+        files = build.into(target, packages, intact)
+        folders = {one.import_path: one.folder for one in packages}
+        record = GoRecord(target, key, build.goroot(), folders, files)
+        record.write()
+    return _built(record, changed=True)
 
 
-def _intact(record: Path, key: str, progress: Progress) -> tuple[Path, ...]:
-    """Return the binaries of a record if it has this key, and none of them changed; else none."""
-    data = records.read(record) or {}
-    try:
-        if data["key"] != key:
-            return ()
-        known = {name: Checked.from_json(value) for name, value in data["files"].items()}
-        found = {name: measure(record.with_name(name), one) for name, one in known.items()}
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):
-        return ()
-    for name, one in found.items():
-        if one.sha256 != known[name].sha256:
-            announce(progress, f"{name} changed since it was built; building it again")
-            return ()
-    if found != known:
-        with contextlib.suppress(OSError):  # the files are read again each time
-            _write(record, key, found)
-    return tuple(record.with_name(name) for name in found)
+def _build(module: Path, settings: GoTests, arch: str, *, symbols: bool) -> GoBuild:
+    names = {flag.lstrip("-").split("=")[0] for flag in settings.flags}
+    cgo = settings.cgo if settings.cgo is not None else bool(names & _FLAGS_OF_CGO)
+    # Without symbol table and DWARF the guest has half as much to read. Stack traces and
+    # runtime.FuncForPC do not need them.
+    ours = () if symbols or "ldflags" in names else ("-ldflags=-s -w",)
+    flags = ("-buildvcs=false", "-tags", ",".join(settings.tags), *ours, *settings.flags)
+    env = {**environment(arch, cgo=cgo), **settings.env}
+    return GoBuild(tools.require("go", "golang-go"), module, flags, tuple(settings.packages), env)
 
 
-def _write(record: Path, key: str, files: Mapping[str, Checked]) -> None:
-    checked = {name: one.to_json() for name, one in files.items()}
-    records.write(record, {"key": key, "files": checked})
+def _built(record: GoRecord, *, changed: bool) -> BuiltTests:
+    tests = [GoTestBinary(path, name, record.folders[name]) for name, path in record.paths()]
+    return BuiltTests(tuple(tests), changed, record.goroot)
 
 
 def _no_tests(settings: GoTests) -> ConfigError:

@@ -12,9 +12,9 @@ from pathlib import Path
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError
 from bpfmatrix.host.locks import locked
-from bpfmatrix.host.process import run_merged
+from bpfmatrix.host.process import run_merged, run_split
 
-__all__ = ["BuiltFiles", "build_lock", "run", "stamp"]
+__all__ = ["BuiltFiles", "build_lock", "run", "run_for_output", "stamp"]
 
 _SHOWN_LINES = 40
 
@@ -39,12 +39,24 @@ def run(command: Sequence[str], folder: Path, env: dict[str, str] | None = None)
     """
     done = run_merged(command, folder, env)
     if done.returncode != 0:
-        lines = done.stdout.strip().splitlines()
-        more = [f"... {len(lines) - _SHOWN_LINES} lines more"] if len(lines) > _SHOWN_LINES else []
-        name = Path(command[0]).name
-        raise BuildError(
-            "\n  ".join((f"{name} failed in {folder.name}:", *lines[:_SHOWN_LINES], *more))
-        )
+        raise _failed(command, folder, done.stdout)
+
+
+def run_for_output(command: Sequence[str], folder: Path, env: dict[str, str] | None = None) -> str:
+    """Run a command like `run`, and return its standard output."""
+    done = run_split(command, folder, env)
+    if done.returncode != 0:
+        raise _failed(command, folder, done.stderr)
+    return done.stdout
+
+
+def _failed(command: Sequence[str], folder: Path, said: str) -> BuildError:
+    lines = said.strip().splitlines()
+    more = [f"... {len(lines) - _SHOWN_LINES} lines more"] if len(lines) > _SHOWN_LINES else []
+    name = Path(command[0]).name
+    return BuildError(
+        "\n  ".join((f"{name} failed in {folder.name}:", *lines[:_SHOWN_LINES], *more))
+    )
 
 
 def stamp(files: Iterable[Path]) -> list[tuple[str, int, int]]:

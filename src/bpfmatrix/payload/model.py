@@ -5,11 +5,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
 
+from bpfmatrix.config.settings import Settings
+from bpfmatrix.config.value_types import FORMATS, Format
 from bpfmatrix.errors import PayloadError, UsageError
 from bpfmatrix.payload import go
 from bpfmatrix.payload.repository import Repository
+from bpfmatrix.results.names import Selection
 
 __all__ = [
     "FORMATS",
@@ -32,23 +34,6 @@ _NAME_BYTES = 255
 _PATH_CHARACTERS = 2000
 
 
-Format = Literal[
-    "go",
-    "tap",
-    "kselftest",
-    "automake",
-    "libtest",
-    "nextest",
-    "gtest",
-    "catch2",
-    "pytest",
-    "bats",
-    "plain",
-]
-"""How the output of an executable is read; `plain` is one test, whose exit status decides."""
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-
 @dataclass(frozen=True)
 class Executable:
     """A file that the guest runs as a test. `format` tells how its output is read."""
@@ -60,11 +45,18 @@ class Executable:
     folder: Path | None = None
     """Its working directory: an absolute path, the same on the host and in the guest. None for the
     guest's `/payload`."""
+    settings: Settings = field(default_factory=Settings)
+    """How it is started: the settings of kernels.yaml that are for it."""
 
     @property
     def name(self) -> str:
         """Its name in results: the package's import path, or else the file's name."""
         return self.package or self.path.name.removesuffix(".test")
+
+    @property
+    def place(self) -> str:
+        """Its path in the guest, below the mount point of the payload."""
+        return f"{self.package}.test" if self.package else self.path.name
 
 
 @dataclass(frozen=True)
@@ -84,16 +76,21 @@ class Payload:
     ) -> list[tuple[Executable, tuple[str, ...]]]:
         """Return the tests to run, with their command lines in the guest.
 
-        A Go test binary is given the pattern, and chooses among its tests by itself. A program is
-        chosen by its name. UsageError if the pattern is not a regular expression.
+        `pattern` is a regular expression, or a package and one (`Selection`). A Go test binary is
+        given the regular expression, and chooses among its tests by itself. A program is chosen by
+        its name. UsageError if there is no such package, or if it is not a regular expression.
         """
         chosen: list[tuple[Executable, tuple[str, ...]]] = []
+        selection = Selection.of(pattern, [test.name for test in self.tests])
         for test in self.tests:
-            place = str(MOUNT_POINT / test.path.name)
+            if test.name not in selection.names:
+                continue
+            place = str(MOUNT_POINT / test.place)
+            words = (*test.settings.args, *arguments)
             if test.format == "go":
-                chosen.append((test, (place, *go.run_arguments(pattern), *arguments)))
-            elif pattern is None or _matches(pattern, test.name):
-                chosen.append((test, (place, *arguments)))
+                chosen.append((test, (place, *go.run_arguments(selection.pattern), *words)))
+            elif selection.pattern is None or _matches(selection.pattern, test.name):
+                chosen.append((test, (place, *words)))
         return chosen
 
     def guest_env(self) -> dict[str, str]:
@@ -114,17 +111,12 @@ class Payload:
                     f"{test.path} and {names[test.name]} would both be {test.name!r} in results",
                     "Rename one of them.",
                 )
-        for test in self.tests:
-            # With --core, executables are kept beside the logs.
-            if (other := names.get(test.path.name.removesuffix(".log"))) not in (None, test.path):
-                raise PayloadError(
-                    f"{test.path} has the name of the log of {other}", "Rename one of them."
-                )
+        self._require_apart()
         found: dict[str, Path] = {}
         for path in self.objects:
             _require_printable(path)
         for place, path in (
-            *((test.path.name, test.path) for test in self.tests),
+            *((test.place, test.path) for test in self.tests),
             *((f"{OBJECTS_FOLDER}/{path.name}", path) for path in self.objects),
             *self.extra.items(),
         ):
@@ -150,11 +142,34 @@ class Payload:
                     )
         return found
 
+    def _require_apart(self) -> None:
+        """PayloadError if the logs of tests, and the executables beside them, are in the way."""
+        # With --core, executables are kept beside the logs.
+        logs = {f"{test.name}.log": test for test in self.tests}
+        folders = {
+            str(folder): test
+            for test in self.tests
+            for folder in PurePosixPath(test.place).parents
+            if test.package
+        }
+        for test in self.tests:
+            if (other := logs.get(test.place, test)) is not test:
+                raise PayloadError(
+                    f"{test.path} has the name of the log of {other.path}", "Rename one of them."
+                )
+            if within := folders.get(f"{test.name}.log") or folders.get(test.place):
+                raise PayloadError(
+                    f"the log of {test.name} would be in the place of a folder with the log of "
+                    f"{within.name}",
+                    "Rename one of them.",
+                )
+
     def mode(self, place: str) -> int:
         """Return the permissions of a file in the image: 0755 or 0644."""
         if place in self.extra:
             return 0o755 if self.extra[place].stat().st_mode & 0o111 else 0o644
-        return 0o644 if place.startswith(f"{OBJECTS_FOLDER}/") else 0o755
+        # The import path of a package may begin with the same word.
+        return 0o755 if any(place == test.place for test in self.tests) else 0o644
 
 
 def _require_test_name(test: Executable) -> None:
@@ -167,7 +182,7 @@ def _require_test_name(test: Executable) -> None:
             f"{path} can't be a test: its output would be in {name}.log, which is the kernel's",
             "Rename it.",
         )
-    if len(os.fsencode(name)) > _NAME_BYTES - len(".log"):
+    if len(os.fsencode(PurePosixPath(name).name)) > _NAME_BYTES - len(".log"):
         raise PayloadError(
             f"the test {path.name[:40]}... has a name of {len(os.fsencode(path.name))} bytes, "
             "which is too long for the name of its log",

@@ -95,7 +95,8 @@ def _failures(matrix: Matrix) -> Iterable[str]:
 
 
 def _failure(column: Column, row: Row, cell: Cell) -> str:
-    title = f"{_code(column.label)} {_code(row.name)} {_code(verdict(cell), 300)}"
+    group = f"{_code(row.group)} " if row.group != row.name else ""
+    title = f"{_code(column.label)} {group}{_code(row.name)} {_code(verdict(cell), 300)}"
     body = "\n".join(part for part in (cell.source, _last_lines(cell.output)) if part)
     return _details(title, body)
 

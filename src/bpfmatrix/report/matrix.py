@@ -5,7 +5,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from bpfmatrix.report.model import Cell, Column, Kind, Result, Row
 from bpfmatrix.results.kernel_run import KernelRun
@@ -77,7 +76,7 @@ def _is_notable(cell: Cell) -> bool:
 
 def _cells(run: KernelRun | Verification) -> dict[Row, Cell]:
     if isinstance(run, KernelRun):
-        logs = {Path(log).stem: log for log in run.logs}
+        logs = {name: _log(run, name) for name in {test.binary for test in run.tests}}
         tests = [
             (
                 Row(Kind.TEST, test.binary, test.name),
@@ -87,7 +86,7 @@ def _cells(run: KernelRun | Verification) -> dict[Row, Cell]:
                     test.reason,
                     test.expected,
                     output=test.output,
-                    log=logs.get(test.binary, ""),
+                    log=logs[test.binary],
                 ),
             )
             for test in run.tests
@@ -114,6 +113,13 @@ def _cells(run: KernelRun | Verification) -> dict[Row, Cell]:
         for program in run.programs
     ]
     return _distinct(programs)
+
+
+def _log(run: KernelRun, executable: str) -> str:
+    """Return the log of an executable, whose path ends in its name; empty if there is none."""
+    found = [log for log in run.logs if log.endswith(f"/{executable}.log")]
+    # The longer path is that of an executable whose name ends alike.
+    return min(found, key=len, default="")
 
 
 def _titled(name: str, label: str) -> str:

@@ -12,6 +12,7 @@ from datetime import date
 
 from bpfmatrix.config.models import Expectation
 from bpfmatrix.host.versions import numbers
+from bpfmatrix.results.names import named, split_pattern
 from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["Expectations"]
@@ -41,17 +42,23 @@ class Expectations:
 
         return cls(tuple(filter(is_active, declared)))
 
-    def of_test(self, name: str, outcome: Outcome) -> str:
-        """Return the reason for the outcome of a test; empty if no expectation applies."""
+    def of_test(self, binary: str, name: str, outcome: Outcome) -> str:
+        """Return the reason for the outcome of a test; empty if no expectation applies.
+
+        `binary` is the executable that the test belongs to.
+        """
         parts = name.split("/")
-        names = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
-        return self._reason(
-            outcome,
-            lambda expectation: (
-                expectation.test is not None
-                and any(fnmatch.fnmatchcase(known, expectation.test) for known in names)
-            ),
-        )
+        known = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+        def applies(expectation: Expectation) -> bool:
+            if expectation.test is None:
+                return False
+            if fnmatch.filter(known, expectation.test):
+                return True
+            package, pattern = split_pattern(expectation.test) or ("", "")
+            return bool(package and named(package, [binary]) and fnmatch.filter(known, pattern))
+
+        return self._reason(outcome, applies)
 
     def of_program(self, object: str, name: str, outcome: Outcome, loader: str = "") -> str:
         """Return the reason for the outcome of a program; empty if no expectation applies.

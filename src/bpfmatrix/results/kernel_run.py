@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import FINE, GuestRun, Outcome
 
 __all__ = ["SCHEMA", "KernelRun", "Leftover", "TestResult", "exit_status", "verdict"]
@@ -22,7 +23,8 @@ class TestResult:
     __test__ = False  # keeps pytest from collecting this class because of its name
 
     binary: str
-    """The executable that the test belongs to."""
+    """The executable that the test belongs to: the import path of its Go package, or else the name
+    of its file."""
     name: str
     """Such as `TestName/subtest`; the executable's name if the executable is the test."""
     outcome: Outcome
@@ -107,7 +109,7 @@ def verdict(tests: Iterable[TestResult]) -> tuple[Outcome, str]:
         found = [test for test in tests if test.outcome is bad and not test.expected]
         if found:
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-            return bad, f"{found[0].name}{more}: {found[0].reason}"
+            return bad, f"{Labels.of_results(tests).of(found[0])}{more}: {found[0].reason}"
     if not tests:
         return Outcome.ERROR, "no test ran"
     if all(test.outcome is Outcome.SKIPPED and not test.expected for test in tests):

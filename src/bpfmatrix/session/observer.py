@@ -1,5 +1,6 @@
 """The interface through which a session reports its progress and its results."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -26,6 +27,9 @@ class Observer:
 
     def step(self, kernel: str, name: str, detail: str, result: str) -> None:
         """A step is done. `detail` says what it was about, `result` how it ended."""
+
+    def executables(self, kernel: str, names: Sequence[str]) -> None:
+        """Tests are about to run; `names` are the executables that have several of them."""
 
     def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
         """A step is going on. `fraction` (0 to 1) is the part that is done, None if not known."""

@@ -5,6 +5,7 @@ This module is light, since `nox -l` imports it.
 
 from dataclasses import dataclass, field
 
+from bpfmatrix.config.settings import Settings
 from bpfmatrix.virtiofs.shares import HostFiles
 
 __all__ = ["SessionOptions"]
@@ -22,3 +23,5 @@ class SessionOptions:
     """The guest has QEMU's user network."""
     core: bool = False
     """Keep the core files of processes that die by a signal."""
+    settings: Settings = field(default_factory=Settings)
+    """How commands are started, over what kernels.yaml says."""

@@ -14,6 +14,7 @@ from typing import Any
 from bpfmatrix import kernels
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.config.settings import Settings
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.guest import busybox, initramfs, modules_disk
 from bpfmatrix.guest.modules import has_module
@@ -26,6 +27,7 @@ from bpfmatrix.payload import disk as payload_disk
 from bpfmatrix.payload.model import MOUNT_POINT, Payload
 from bpfmatrix.rootfs import images as rootfs_images
 from bpfmatrix.rootfs.images import RootImage
+from bpfmatrix.session import privileges
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
@@ -51,6 +53,8 @@ class Prepared:
     """The environment variables of the programs that run in the guest."""
     host_files: HostFilesPlan
     """How the guest sees files of the host."""
+    privileges: tuple[tuple[str, ...], ...] = ()
+    """Functions of the guest's init that set what the kernel allows, with their arguments."""
     options: SessionOptions = field(default_factory=SessionOptions)
     root: RootImage | None = None
     """The image that is the root of the tests."""
@@ -58,8 +62,7 @@ class Prepared:
     def job(self, commands: Sequence[TestCommand]) -> Job:
         """Return the job of running these commands, one after another."""
         boundary = new_boundary() if self.options.core else None
-        setup = self.setup
-        return Job(tuple(commands), self.payload_id, self.env, setup, boundary)
+        return Job(tuple(commands), self.payload_id, self.env, self.setup, boundary)
 
     @property
     def setup(self) -> tuple[tuple[str, ...], ...]:
@@ -69,13 +72,25 @@ class Prepared:
         first = [("all_modules", self.spec.device("modules"))] if modules else []
         if self.root:
             first.append(("disk_root", self.spec.device("root")))
-        return (*first, *self.host_files.commands)
+        return (*first, *self.host_files.commands, *self.privileges)
 
     def start(self, folder: Path | None = None, **settings: Any) -> Start:
         """Return how a command is started in this folder, or else where the user is."""
         files = self.options.files
         place = folder or (files.folder if files.has_root else MOUNT_POINT)
         return Start(str(place), self.host_files.binds, **settings)
+
+    def start_with(self, settings: Settings, folder: Path | None = None) -> Start:
+        """Return how a command with these settings is started; `folder` is its own folder.
+
+        BpfmatrixError if the kernel lacks something that the settings name.
+        """
+        if settings.folder:
+            folder = self.kernel.root / settings.folder
+        env = self.payload.env
+        return self.start(
+            folder, **privileges.start_settings(settings, self.kernel, self.image, env)
+        )
 
     @property
     def host_name(self) -> str:
@@ -128,6 +143,7 @@ def _assemble(
     architecture = ARCHITECTURES[kernel.arch]
     qemu = tools.require(architecture.qemu, architecture.qemu_package)
     host_files = plan(options.files, payload.repository, image, kernel.id)
+    allowed = privileges.setup(kernel, image)
     cache, reread = project.cache, options.cold
     root = None
     if options.files.image:
@@ -173,7 +189,9 @@ def _assemble(
     }
     if options.core:
         env = {"GOTRACEBACK": "crash", **env}
-    return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, options, root)
+    return Prepared(
+        kernel, image, chosen, spec, payload, disk.id, env, host_files, allowed, options, root
+    )
 
 
 def _clock_khz(image: KernelImage, accelerator: str, qemu: str, cache: Cache) -> int:

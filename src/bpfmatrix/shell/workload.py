@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
+from bpfmatrix.config.settings import merged
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results.outcome import Outcome
@@ -64,6 +65,8 @@ class ShellWorkload(Workload[int]):
     def work(self, prepared: Prepared, observer: Observer) -> "ShellWork":
         """See Workload."""
         terminal = os.isatty(0) and os.isatty(1)
+        declared = self._project.config.payload
+        settings = merged(declared, prepared.kernel.profile, self.options.settings)
         session = Session(
             _argv(self._command, self.options),
             prepared.payload_id,
@@ -71,7 +74,7 @@ class ShellWorkload(Workload[int]):
             prepared.setup,
             _size() if terminal else None,
             errors_apart=not are_one(1, 2),
-            start=prepared.start(),
+            start=prepared.start_with(settings),
         )
         return ShellWork(prepared, session, self._folder, self._on_ready)
 
@@ -123,9 +126,9 @@ class ShellWork(Work[int]):
         self._on_ready(entered, self._prepared, bool(session.size and not session.argv[1:]))
         command = AttachedCommand(entered.machine, session)
         terminal = session.size is not None
-        with raw_terminal(0) if terminal else contextlib.nullcontext():
-            with _Signals(command, terminal=terminal).handled():
-                self._status = await command.run()
+        signals = _Signals(command, terminal=terminal)
+        with raw_terminal(0) if terminal else contextlib.nullcontext(), signals.handled():
+            self._status = await command.run()
 
     async def fail(self, outcome: Outcome, reason: str) -> None:
         """See Work."""

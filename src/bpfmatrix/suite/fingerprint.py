@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from bpfmatrix import __version__
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.installation import PACKAGE
+from bpfmatrix.payload.model import Executable
 from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.vm import template
@@ -13,10 +14,12 @@ from bpfmatrix.vm.protocol import TestCommand
 __all__ = ["fingerprint"]
 
 
-def fingerprint(prepared: Prepared, commands: Iterable[tuple[str, TestCommand]]) -> str | None:
+def fingerprint(
+    prepared: Prepared, commands: Iterable[tuple[Executable, TestCommand]]
+) -> str | None:
     """Return the fingerprint of a run of these commands on a prepared kernel.
 
-    Each command comes with the name of its test. The result is 32 hexadecimal digits, or None if
+    Each command comes with its test. The result is 32 hexadecimal digits, or None if
     the tests see something that no checksum covers: the host's files, or a network.
     """
     if prepared.spec.folders or prepared.spec.network:
@@ -28,7 +31,8 @@ def fingerprint(prepared: Prepared, commands: Iterable[tuple[str, TestCommand]])
         template.key(prepared.spec),
         prepared.payload_id,
         prepared.root.digest if prepared.root else "",
-        [(name, command.argv, command.limit_seconds) for name, command in commands],
+        [(t.name, t.format, c.limit_seconds, c.start.words(c.argv)) for t, c in commands],
+        prepared.setup,
         sorted(prepared.env.items()),
         prepared.kernel.timeout.model_dump(),
         (prepared.kernel.isolation, prepared.kernel.kernel_warnings),

@@ -55,6 +55,7 @@ class Recorder:
         self._started = time.monotonic()
         # It is unbuffered for those who read it while the test runs.
         with naming(self.log):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.log.open("wb", buffering=0)
         if self._go:
             await self._go.start()

@@ -52,7 +52,7 @@ class Saves:
         self._folders = [path for path in folders if path.is_dir()]
         # Declared executables count even if they do not exist yet.
         self._files = [
-            *(project.root / path for path in payload.binaries),
+            *(project.root / binary.path for binary in payload.binaries),
             *(path for path in named if path.is_file()),
         ]
         self._names: asyncio.Queue[set[str]] = asyncio.Queue()

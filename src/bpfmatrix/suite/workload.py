@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.config.settings import merged
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.payload.model import Executable, Payload
 from bpfmatrix.results import cache
@@ -47,7 +48,7 @@ TestCommands = tuple[tuple[Executable, TestCommand], ...]
 
 def test_commands(prepared: Prepared, options: RunOptions) -> TestCommands:
     """Return the command of each test that is to run; BpfmatrixError if `--run` matches none."""
-    payload, limit = prepared.payload, options.test_seconds or prepared.kernel.timeout.test
+    payload = _configured(prepared, options)
     commands = payload.commands(options.run, options.arguments)
     if not commands:
         raise BpfmatrixError(
@@ -55,9 +56,34 @@ def test_commands(prepared: Prepared, options: RunOptions) -> TestCommands:
             "No test ran.",
         )
     return tuple(
-        (test, TestCommand(number, argv, limit, start=prepared.start(test.folder)))
+        (test, _command(number, prepared, options, test, argv))
         for number, (test, argv) in enumerate(commands, start=1)
     )
+
+
+def _configured(prepared: Prepared, options: RunOptions) -> Payload:
+    """Return the payload, each test with the settings of the profile and of the command line."""
+    tests = []
+    for test in prepared.payload.tests:
+        settings = merged(test.settings, prepared.kernel.profile, options.settings)
+        format = settings.format or test.format
+        tests.append(dataclasses.replace(test, settings=settings, format=format))
+    return dataclasses.replace(prepared.payload, tests=tuple(tests))
+
+
+def _command(
+    number: int, prepared: Prepared, options: RunOptions, test: Executable, argv: tuple[str, ...]
+) -> TestCommand:
+    limit = options.test_seconds or test.settings.limits.time or prepared.kernel.timeout.test
+    start = prepared.start_with(test.settings, test.folder)
+    return TestCommand(number, argv, limit, start=start)
+
+
+def _limit_name(options: RunOptions, test: Executable) -> str:
+    """Return the option or the key of kernels.yaml that sets the time limit of a test."""
+    if options.test_seconds:
+        return "--timeout"
+    return "limits.time" if test.settings.limits.time else "timeout.test"
 
 
 class SuiteWorkload(MatrixWorkload[KernelRun]):
@@ -98,7 +124,7 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
             cache.remember(self._project, key, result)
 
     def _fingerprint(self, prepared: Prepared) -> str | None:
-        return fingerprint(prepared, [(t.name, command) for t, command in self._commands(prepared)])
+        return fingerprint(prepared, self._commands(prepared))
 
 
 class SuiteWork(Work[KernelRun]):
@@ -138,15 +164,23 @@ class SuiteWork(Work[KernelRun]):
         self._console, self._console_bytes = self.console, 0
         """The console of the first guest that ended early or had an oops, or else the last one."""
         self._core_files = CoreFiles(folder)
+        tests = prepared.payload.tests
+        names = [test.name for test in tests if test.format != "plain"]
+        observer.executables(prepared.kernel.id, names)
         self._expected = Expectations.of(prepared.kernel.expect, prepared.image.version)
-        limit = limit_name or ("--timeout" if options.test_seconds else "timeout.test")
         self._recorders = {
-            command.id: Recorder(test, command, folder / f"{test.name}.log", limit, self._report)
+            command.id: Recorder(
+                test,
+                command,
+                folder / f"{test.name}.log",
+                limit_name or _limit_name(options, test),
+                self._report,
+            )
             for test, command in commands
         }
 
     def _report(self, test: TestResult) -> None:
-        reason = self._expected.of_test(test.name, test.outcome)
+        reason = self._expected.of_test(test.binary, test.name, test.outcome)
         test = dataclasses.replace(test, expected=reason)
         self._tests.append(test)
         self._observer.result(self._prepared.kernel.id, test)
@@ -274,7 +308,9 @@ class SuiteWork(Work[KernelRun]):
         for test, command in self._commands:
             if self._recorders[command.id].log.exists():
                 with contextlib.suppress(OSError):  # such as a full disk
-                    shutil.copy(test.path, folder / test.path.name)
+                    copy = folder / test.place
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(test.path, copy)
 
 
 def _size(path: Path) -> int:

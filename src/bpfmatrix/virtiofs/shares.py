@@ -14,7 +14,15 @@ from typing import Literal
 from bpfmatrix.errors import UsageError
 from bpfmatrix.rootfs.spec import RootSpec, existing_folder, parse
 
-__all__ = ["HostFiles", "HostFolder", "SharedFolder", "Transport", "environment", "parse_options"]
+__all__ = [
+    "HostFiles",
+    "HostFolder",
+    "SharedFolder",
+    "Transport",
+    "chosen_files",
+    "environment",
+    "parse_options",
+]
 
 Transport = Literal["virtiofs", "9p"]
 
@@ -72,23 +80,62 @@ class HostFolder:
     """For how long the guest may use what it was told of a file without asking again."""
 
 
-def parse_options(rootfs: str | None, share: Sequence[str]) -> HostFiles:
-    """Check the values of --rootfs and --share; UsageError names the option that is wrong."""
-    root = None if rootfs is None else parse(rootfs, "--rootfs")
+Given = tuple[str | None, Sequence[str]]
+"""The texts of a root file system and of shared folders."""
+
+
+def chosen_files(project: Path, declared: Given, typed: Given) -> HostFiles:
+    """Return the files that kernels.yaml in the folder `project`, and the command line ask for.
+
+    The root of the command line replaces that of kernels.yaml, and its shares are added. UsageError
+    names the option or the key that is wrong.
+    """
+    keys = ("kernels.yaml: payload.rootfs", "kernels.yaml: payload.share")
+    rootfs = typed[0] if typed[0] is not None else declared[0]
+    from_file = parse_options(
+        declared[0] if typed[0] is None else None,
+        declared[1],
+        project,
+        keys,
+        has_root=rootfs not in (None, "none"),
+    )
+    ours = parse_options(*typed, has_root=rootfs not in (None, "none"))
+    shares = {share.path: share for share in (*from_file.shares, *ours.shares)}
+    chosen = ours if ours.has_root else from_file
+    ordered = tuple(shares[path] for path in sorted(shares))
+    return HostFiles(chosen.root, ordered, ours.folder, chosen.image)
+
+
+def parse_options(
+    rootfs: str | None,
+    share: Sequence[str],
+    base: Path = Path(),
+    names: tuple[str, str] = ("--rootfs", "--share"),
+    *,
+    has_root: bool | None = None,
+) -> HostFiles:
+    """Check the values of --rootfs and --share; UsageError names the option that is wrong.
+
+    Paths are relative to `base`; `names` are those of the options. `has_root` tells whether the
+    tests have a root of their own, if `rootfs` does not.
+    """
+    root = None if rootfs is None or rootfs == "none" else parse(rootfs, names[0], base)
+    has_root = root is not None if has_root is None else has_root
     shares: dict[Path, SharedFolder] = {}
     for text in share:
         name, colon, mode = text.rpartition(":")
         if not colon or mode not in ("ro", "rw"):
             name, mode = text, "ro"
-        path = existing_folder("--share", name, "Give a folder of this host.")
-        _check_place(text, path, root is not None)
+        shown = f"{names[1]} {text}"
+        path = existing_folder(names[1], name, "Give a folder of this host.", base)
+        _check_place(shown, path, has_root)
         if mode == "rw" and not os.access(path, os.W_OK):
             raise UsageError(
-                f"--share {text}: you have no right to write there",
+                f"{shown}: you have no right to write there",
                 "Share it without :rw, or share another folder.",
             )
         if path in shares:
-            raise UsageError(f"--share {text}: {path} is shared already", "Name it once.")
+            raise UsageError(f"{shown}: {path} is shared already", "Name it once.")
         shares[path] = SharedFolder(path, mode == "rw")
     # Outer folders come first, since inner ones are mounted in them.
     chosen = tuple(shares[path] for path in sorted(shares))
@@ -96,7 +143,7 @@ def parse_options(rootfs: str | None, share: Sequence[str]) -> HostFiles:
     return HostFiles(root.folder if root else None, chosen, Path.cwd(), image)
 
 
-def _check_place(text: str, path: Path, has_root: bool) -> None:
+def _check_place(shown: str, path: Path, has_root: bool) -> None:
     place = path.parts[1:]
     own = (
         not place
@@ -107,7 +154,7 @@ def _check_place(text: str, path: Path, has_root: bool) -> None:
     )
     if own:
         raise UsageError(
-            f"--share {text}: the guest has its own {path}",
+            f"{shown}: the guest has its own {path}",
             "Share a folder below it, or see all files with --rootfs host."
             if place and place[0] not in _GUEST_MOUNTS
             else "To see all files of the host, use --rootfs host.",

@@ -104,6 +104,10 @@ class Start:
     limits: tuple[tuple[int, int], ...] = ()
     """Resource limits: the number of the resource (`resource.RLIMIT_*`), and the value in the
     units of setrlimit(2), or -1 for none."""
+    token: bool = False
+    """Whether the command is in a user namespace whose bpffs delegates all of bpf(2)."""
+    env: tuple[tuple[str, str], ...] = ()
+    """Environment variables of this command, over those of the job and of the user."""
 
     def words(self, argv: Sequence[str]) -> tuple[str, ...]:
         """Return the words of `start-test` for a command."""
@@ -115,6 +119,10 @@ class Start:
             words += ["capabilities", f"{self.capabilities:x}"]
         if self.user:
             words += ["user", self.user]
+        if self.token:
+            words.append("token")
+        for variable, text in self.env:
+            words += ["env", f"{variable}={text}"]
         return (*words, "--", *argv)
 
 

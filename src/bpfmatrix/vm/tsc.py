@@ -1,7 +1,7 @@
 """The time-stamp counter (TSC) of emulated x86 processors: its frequency, as a guest sees it.
 
 QEMU passes on the counter of the host's processor, or another one where the host has none. A kernel
-that measures the frequency while it boots on a busy host may be far off, and keeps what it measured.
+that measures the frequency while it boots on a busy host may be far off, and keeps what it found.
 So `frequency_khz` measures it once, with a guest of a few bytes that keeps only undisturbed
 samples, and kernels are told the result.
 """

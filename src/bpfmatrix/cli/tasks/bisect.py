@@ -69,7 +69,7 @@ def _about_tests(project: "Project", values: Values) -> "BisectOptions":
     from bpfmatrix.bisect.search import Answer
     from bpfmatrix.cli.bisect import BisectOptions
 
-    run = run_options(values)
+    run = run_options(values, project)
     if run.run is not None:
         title = f"--run {run.run}"
     elif run.arguments and not run.binaries:

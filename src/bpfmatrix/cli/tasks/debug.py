@@ -25,6 +25,7 @@ __all__ = ["debug"]
     options.SOURCE,
     options.NAMES,
     *options.HOST_FILES,
+    *options.PRIVILEGES,
 )
 def debug(values: Values) -> int:
     """Run the tests on one kernel under gdb, which stops in the verifier."""
@@ -33,4 +34,4 @@ def debug(values: Values) -> int:
     if values[options.VSCODE] and values[options.IMAGE]:
         raise UsageError("--vscode is for a kernel of kernels.yaml", "Give it an entry there.")
     project, id = one_kernel(values)
-    return run_in_gdb(project, id, run_options(values), debug_options(values))
+    return run_in_gdb(project, id, run_options(values, project), debug_options(values))

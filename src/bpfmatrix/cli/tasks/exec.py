@@ -10,7 +10,7 @@ __all__ = ["exec_command"]
 
 @option_task(*options.EXEC, name="exec")
 def exec_command(values: Values) -> int:
-    """Run the command after -- on a kernel for a test runner, as `bpfmatrix exec` does, which starts faster."""
+    """Run the command after -- on a kernel, for a test runner: the same as `bpfmatrix exec`."""
     from bpfmatrix.exec import client
 
     words = []

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
-from bpfmatrix.cli.kernel_choice import one_kernel, several_kernels
+from bpfmatrix.cli.kernel_choice import one_kernel, several_kernels, with_profiles
 from bpfmatrix.cli.tasks.declaration import option_task
 from bpfmatrix.cli.values import Values, run_options
 
@@ -18,6 +18,8 @@ __all__ = ["matrix", "run", "watch"]
     options.IMAGE,
     *options.TESTS,
     *options.HOST_FILES,
+    *options.PRIVILEGES,
+    options.PROFILE,
     options.CORE,
     options.COLD,
     options.RAW,
@@ -25,13 +27,15 @@ __all__ = ["matrix", "run", "watch"]
 def run(values: Values) -> int:
     """Load and test the eBPF on one kernel. Words after -- are arguments of the test binaries."""
     project, id = one_kernel(values)
-    return _run_on(project, [id], values)
+    return _run_on(project, with_profiles(project.config, [id], values), values)
 
 
 @option_task(
     *options.SEVERAL_KERNELS,
     *options.TESTS,
     *options.HOST_FILES,
+    *options.PRIVILEGES,
+    options.PROFILE,
     options.CORE,
     options.COLD,
     options.RAW,
@@ -50,7 +54,7 @@ def _run_on(project: "Project", ids: list[str], values: Values) -> int:
     from bpfmatrix.results.kernel_run import exit_status
 
     jobs, raw = values[options.JOBS], values[options.RAW]
-    return exit_status(run_tests(project, ids, run_options(values), jobs, raw))
+    return exit_status(run_tests(project, ids, run_options(values, project), jobs, raw))
 
 
 @option_task(options.ONE_KERNEL, options.RUN, options.TIMEOUT)
@@ -69,4 +73,4 @@ def watch(values: Values) -> None:
         stop_if_unread()  # or else it would go on for ever
         return SuiteConsole(project, [id])
 
-    run_at_each_save(project, id, run_options(values), observe, print_error)
+    run_at_each_save(project, id, run_options(values, project), observe, print_error)

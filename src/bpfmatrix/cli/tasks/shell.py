@@ -8,10 +8,10 @@ from bpfmatrix.cli.values import Values, session_options
 __all__ = ["shell"]
 
 
-@option_task(options.KERNEL, options.IMAGE, *options.HOST_FILES, options.COLD)
+@option_task(options.KERNEL, options.IMAGE, *options.HOST_FILES, *options.PRIVILEGES, options.COLD)
 def shell(values: Values) -> int:
     """Open a shell on a kernel, or run the command after -- there, as if it ran here."""
     from bpfmatrix.cli.shell import shell as attach
 
     project, id = one_kernel(values)
-    return attach(project, id, values.arguments, session_options(values))
+    return attach(project, id, values.arguments, session_options(values, project))

@@ -20,8 +20,10 @@ enum {
 	SYS_nanosleep = 35,
 	SYS_getpid = 39,
 	SYS_socket = 41,
+	SYS_clone = 56,
 	SYS_execve = 59,
 	SYS_exit = 60,
+	SYS_wait4 = 61,
 	SYS_kill = 62,
 	SYS_chdir = 80,
 	SYS_setsid = 112,
@@ -39,6 +41,7 @@ enum {
 	SYS_mkdirat = 258,
 	SYS_unlinkat = 263,
 	SYS_unshare = 272,
+	SYS_pipe2 = 293,
 	SYS_prlimit64 = 302,
 	SYS_bpf = 321
 };
@@ -75,6 +78,7 @@ enum {
 	SYS_chroot = 51,
 	SYS_openat = 56,
 	SYS_close = 57,
+	SYS_pipe2 = 59,
 	SYS_getdents64 = 61,
 	SYS_read = 63,
 	SYS_write = 64,
@@ -91,7 +95,9 @@ enum {
 	SYS_prctl = 167,
 	SYS_getpid = 172,
 	SYS_socket = 198,
+	SYS_clone = 220,
 	SYS_execve = 221,
+	SYS_wait4 = 260,
 	SYS_prlimit64 = 261,
 	SYS_bpf = 280
 };
@@ -118,6 +124,9 @@ static inline long system_call5(long number, long first, long second, long third
 #else
 #error "guest.h has no system calls of this architecture"
 #endif
+
+/* System calls that are as young as this have the same numbers on all architectures. */
+enum { SYS_move_mount = 429, SYS_fsopen = 430, SYS_fsconfig = 431, SYS_fsmount = 432 };
 
 static inline long system_call(long number, long first, long second, long third, long fourth)
 {

@@ -13,6 +13,8 @@
  *     limit NUMBER VALUE  set both limits of a resource (RLIMIT_*), -1 for no limit
  *     capabilities MASK   keep only these capabilities, a hexadecimal number
  *     user NAME           become this user, a name of /etc/passwd or a number
+ *     token               make a user namespace, and mount a bpffs there that delegates all of bpf(2)
+ *     env NAME=VALUE      set a variable of the environment
  *
  * The root is moved onto / and not only entered by chroot(2): a process whose root is not that of
  * its mount namespace can't make user namespaces. The command is looked up in PATH, after all that.
@@ -27,8 +29,15 @@ enum {
 	MS_REC = 0x4000,
 	MS_PRIVATE = 1 << 18,
 	O_PATH = 010000000,
+	CLONE_FILES = 0x400,
 	CLONE_NEWNS = 0x20000,
+	CLONE_NEWUSER = 0x10000000,
+	SIGCHLD = 17,
+	FSCONFIG_SET_STRING = 1,
+	FSCONFIG_CMD_CREATE = 6,
+	MOVE_MOUNT_F_EMPTY_PATH = 4,
 	PR_SET_KEEPCAPS = 8,
+	PR_CAPBSET_READ = 23,
 	PR_CAPBSET_DROP = 24,
 	PR_CAP_AMBIENT = 47,
 	PR_CAP_AMBIENT_RAISE = 2,
@@ -45,6 +54,7 @@ enum {
 	FILE_BYTES = 1 << 17,
 	BINDS = 64,
 	LIMITS = 16,
+	SETTINGS = 256,
 	GROUPS = 64,
 	VARIABLES = 4096
 };
@@ -58,9 +68,10 @@ static const char *root, *folder, *user_name;
 static long bind_sources[BINDS];
 static const char *bind_names[BINDS], *bind_targets[BINDS];
 static const char *limit_numbers[LIMITS], *limit_values[LIMITS];
-static int binds, limits, has_capabilities, has_terminal;
+static char *settings[SETTINGS];
+static int binds, limits, settings_count, has_capabilities, has_terminal, has_token;
 static unsigned long capabilities;
-static char *variables[VARIABLES + 8];
+static char *variables[VARIABLES + SETTINGS + 8];
 static char file[FILE_BYTES];
 
 static unsigned long length(const char *text)
@@ -244,19 +255,11 @@ static struct user find_user(const char *wanted)
 	return found;
 }
 
-/* Sets a variable of the environment. */
-static void set_variable(const char *name, const char *value)
+/* Sets a variable of the environment, given as NAME=VALUE. */
+static void set_text(char *text)
 {
-	static char texts[4][PATH_BYTES];
-	static int used;
-	unsigned long size = length(name), at = 0;
-	char *text = texts[used++];
+	unsigned long at = 0;
 
-	if (size + length(value) + 2 > PATH_BYTES)
-		return;
-	memcpy(text, name, size);
-	text[size] = '=';
-	memcpy(text + size + 1, value, length(value) + 1);
 	for (; variables[at]; at++) {
 		const char *one = text, *other = variables[at];
 
@@ -265,7 +268,23 @@ static void set_variable(const char *name, const char *value)
 		if (*one == '=' && *other == '=')
 			break;
 	}
-	variables[at] = text;
+	if (at < VARIABLES + SETTINGS)
+		variables[at] = text;
+}
+
+static void set_variable(const char *name, const char *value)
+{
+	static char texts[4][PATH_BYTES];
+	static int used;
+	unsigned long size = length(name);
+	char *text = texts[used++];
+
+	if (size + length(value) + 2 > PATH_BYTES)
+		return;
+	memcpy(text, name, size);
+	text[size] = '=';
+	memcpy(text + size + 1, value, length(value) + 1);
+	set_text(text);
 }
 
 static const char *variable(const char *name)
@@ -323,25 +342,34 @@ static void set_capabilities(unsigned long mask)
 		"can't be set; does the kernel have them?");
 }
 
+/* Returns the mask of the capabilities that the kernel has. */
+static unsigned long known_capabilities(void)
+{
+	unsigned long mask = 0;
+
+	for (int at = 0; at < CAPABILITIES &&
+			 system_call5(SYS_prctl, PR_CAPBSET_READ, at, 0, 0, 0) >= 0;
+	     at++)
+		mask |= 1UL << at;
+	return mask;
+}
+
 /* Becomes the user, with only the capabilities that were asked for: a process of another user than
  * root keeps them through execve(2) as ambient ones, and root what the bounding set has.
  */
-static void become_user(void)
+static void become_user(const struct user *user)
 {
-	struct user user = {0, 0, "root", "/root"};
-	unsigned long uid, gid;
+	unsigned long uid = user->uid, gid = user->gid;
 
 	if (has_capabilities)
 		for (int at = 0; at < CAPABILITIES; at++)
 			if (!(capabilities >> at & 1))
 				system_call5(SYS_prctl, PR_CAPBSET_DROP, at, 0, 0, 0);
 	if (user_name) {
-		user = find_user(user_name);
-		set_variable("USER", user.name);
-		set_variable("LOGNAME", user.name);
-		set_variable("HOME", user.home);
-		uid = user.uid, gid = user.gid;
-		set_groups(&user);
+		set_variable("USER", user->name);
+		set_variable("LOGNAME", user->name);
+		set_variable("HOME", user->home);
+		set_groups(user);
 		system_call5(SYS_prctl, PR_SET_KEEPCAPS, has_capabilities, 0, 0, 0);
 		require(system_call(SYS_setresgid, gid, gid, gid, 0), user_name, "no right to its group");
 		require(system_call(SYS_setresuid, uid, uid, uid, 0), user_name, "no right to become it");
@@ -349,10 +377,96 @@ static void become_user(void)
 	if (!has_capabilities)
 		return;
 	set_capabilities(capabilities);
-	for (int at = 0; user_name && at < CAPABILITIES; at++)
+	for (int at = 0; uid && at < CAPABILITIES; at++)
 		if (capabilities >> at & 1)
 			require(system_call5(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, at, 0, 0),
 				"capabilities", "can't be kept");
+}
+
+static void write_file(const char *path, const char *text)
+{
+	long descriptor = system_call(SYS_openat, AT_FDCWD, (long)path, O_WRONLY, 0);
+
+	require(system_call(SYS_write, descriptor, (long)text, length(text), 0), path,
+		"can't be written");
+	system_call(SYS_close, descriptor, 0, 0, 0);
+}
+
+/* Gives the user namespace of a process all users and groups, under their own numbers. */
+static void map_users(long process)
+{
+	static const char *names[] = {"/uid_map", "/gid_map"};
+	char digits[24], path[64] = "/proc/";
+	const char *digit = decimal(process, digits + sizeof(digits) - 1);
+
+	for (int at = 0; at < 2; at++) {
+		memcpy(path + 6, digit, length(digit));
+		memcpy(path + 6 + length(digit), names[at], length(names[at]) + 1);
+		write_file(path, "0 0 4294967295");
+	}
+}
+
+static void configure(long context, const char *key, const char *value)
+{
+	require(system_call5(SYS_fsconfig, context, FSCONFIG_SET_STRING, (long)key, (long)value, 0),
+		"a BPF token", "the kernel has none (they came with 6.9)");
+}
+
+/* Makes the bpffs of a user namespace. Only a process outside of it, with CAP_SYS_ADMIN, may say what
+ * is delegated: bpf_token_create in kernel/bpf/token.c, and bpf_parse_param in kernel/bpf/inode.c.
+ */
+static void make_bpffs(long context, const struct user *user)
+{
+	char digits[24], *end = digits + sizeof(digits) - 1;
+
+	configure(context, "delegate_cmds", "any");
+	configure(context, "delegate_maps", "any");
+	configure(context, "delegate_progs", "any");
+	configure(context, "delegate_attachs", "any");
+	configure(context, "uid", decimal(user->uid, end));
+	configure(context, "gid", decimal(user->gid, end));
+	require(system_call5(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0), "a bpffs",
+		"can't be made for a user namespace");
+}
+
+/* Enters a user namespace whose bpffs delegates all of bpf(2). A child, which shares the descriptors
+ * and stays outside, does what the namespace has no right to.
+ */
+static void enter_token_namespace(const struct user *user)
+{
+	long context = -1, mount, child, process = system_call(SYS_getpid, 0, 0, 0, 0);
+	int ends[2], status = -1;
+
+	require(system_call(SYS_pipe2, (long)ends, 0, 0, 0), "a pipe", "can't be made");
+	child = system_call5(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+	require(child, "a process", "can't be made");
+	if (!child) {
+		system_call(SYS_read, ends[0], (long)&context, sizeof(context), 0);
+		map_users(process);
+		make_bpffs(context, user);
+		system_call(SYS_exit, 0, 0, 0, 0);
+	}
+	require(system_call(SYS_unshare, CLONE_NEWUSER | CLONE_NEWNS, 0, 0, 0), "a user namespace",
+		"can't be made");
+	context = system_call(SYS_fsopen, (long)"bpf", 0, 0, 0);
+	require(context, "a bpffs", "can't be opened");
+	system_call(SYS_write, ends[1], (long)&context, sizeof(context), 0);
+	system_call(SYS_wait4, child, (long)&status, 0, 0);
+	if (status)
+		system_call(SYS_exit, 126, 0, 0, 0); /* the child has said why */
+	mount = system_call(SYS_fsmount, context, 0, 0, 0);
+	require(mount, "a bpffs", "can't be mounted");
+	require(system_call5(SYS_move_mount, mount, (long)"", AT_FDCWD, (long)"/sys/fs/bpf",
+			     MOVE_MOUNT_F_EMPTY_PATH),
+		"/sys/fs/bpf", "can't be mounted");
+	system_call(SYS_close, mount, 0, 0, 0);
+	system_call(SYS_close, context, 0, 0, 0);
+	system_call(SYS_close, ends[0], 0, 0, 0);
+	system_call(SYS_close, ends[1], 0, 0, 0);
+	if (!has_capabilities) {
+		has_capabilities = 1;
+		capabilities = known_capabilities();
+	}
 }
 
 static void set_limits(void)
@@ -431,6 +545,10 @@ static char **read_words(char **words)
 			capabilities = number_of(*++words, 16);
 		} else if (equal(*words, "user")) {
 			user_name = *++words;
+		} else if (equal(*words, "token")) {
+			has_token = 1;
+		} else if (equal(*words, "env") && settings_count < SETTINGS) {
+			settings[settings_count++] = *++words;
 		} else {
 			fail(126, *words, "start-test does not know this word");
 		}
@@ -443,6 +561,7 @@ static char **read_words(char **words)
 int main(int count, char **words)
 {
 	char **environment = words + count + 1, **command = read_words(words + 1);
+	struct user user = {0, 0, "root", "/root"};
 	long error;
 
 	for (int at = 0; environment[at] && at < VARIABLES; at++)
@@ -458,7 +577,13 @@ int main(int count, char **words)
 		system_call(SYS_chdir, (long)(folder = "/"), 0, 0, 0);
 	set_variable("PWD", folder);
 	set_limits();
-	become_user();
+	if (user_name)
+		user = find_user(user_name);
+	if (has_token)
+		enter_token_namespace(&user);
+	become_user(&user);
+	for (int at = 0; at < settings_count; at++)
+		set_text(settings[at]);
 	error = execute_in_path(command);
 	if (error == -ENOENT || error == -ENOTDIR)
 		fail(127, command[0], "not found");

@@ -1,0 +1,107 @@
+"""Names of tests: which executable one belongs to, short names for people, and their selection.
+
+An executable is named by the import path of its Go package, or else by its file. `PACKAGE` below is
+such a name, or its end from a `/` on, or a pattern such as `internal/*`.
+"""
+
+import fnmatch
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from bpfmatrix.errors import UsageError, suggestion
+
+__all__ = ["Labels", "Selection", "named", "split_pattern"]
+
+# What import paths and patterns for them are made of.
+_PACKAGE = re.compile(r"[\w./~+*?!\[\]-]+")
+# A Go test's name may have a colon, as in `TestDial/tcp:80`.
+_GO_TEST = re.compile(r"(Test|Fuzz|Example)")
+
+
+class _Named(Protocol):
+    @property
+    def binary(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+def named(package: str, names: Collection[str]) -> list[str]:
+    """Return the names of executables that PACKAGE stands for; a name itself is only that one."""
+    if package in names:
+        return [package]
+    return [name for name in names if fnmatch.fnmatchcase(f"/{name}", f"*/{package}")]
+
+
+def split_pattern(text: str) -> tuple[str, str] | None:
+    """Return the two parts of PACKAGE:PATTERN; None if the text is a pattern alone."""
+    package, colon, pattern = text.partition(":")
+    is_package = colon and _PACKAGE.fullmatch(package) and not _GO_TEST.match(package)
+    return (package, pattern) if is_package else None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The executables that run, and the regular expression for their tests; None for all tests."""
+
+    names: frozenset[str]
+    pattern: str | None = None
+
+    @classmethod
+    def of(cls, run: str | None, names: Collection[str]) -> "Selection":
+        """Return what `--run REGEX` or `--run PACKAGE:REGEX` selects of these executables.
+
+        UsageError if there is no such package.
+        """
+        parts = split_pattern(run) if run is not None else None
+        if parts is None:
+            return cls(frozenset(names), run)
+        package, pattern = parts
+        if not (chosen := named(package, names)):
+            raise UsageError(
+                f"--run {run}: no package is called {package!r}{suggestion(package, list(names))}",
+                f"There are: {', '.join(sorted(names))}.",
+            )
+        return cls(frozenset(chosen), pattern or None)
+
+
+class Labels:
+    """What people read of tests: those of several executables are told apart, as `a/x:TestX`."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """`names` are those of the executables with several tests."""
+        self._short = _short_names(set(names))
+
+    @classmethod
+    def of_results(cls, tests: Iterable[_Named]) -> "Labels":
+        """Return the labels for results."""
+        return cls(test.binary for test in tests if test.binary != test.name)
+
+    def of(self, test: _Named) -> str:
+        """Return the label of a test, or of an executable that is one."""
+        short = self._short.get(test.binary)
+        if test.binary == test.name:
+            return short or test.name
+        return f"{short}:{test.name}" if short and len(self._short) > 1 else test.name
+
+    def selecting(self, test: _Named) -> str:
+        """Return the text after `--run` that selects a test, with all of its subtests."""
+        if test.binary == test.name:
+            short = self._short.get(test.binary)
+            return f"{short}:" if short else test.name
+        return self.of(test).removesuffix(test.name) + test.name.split("/")[0]
+
+
+def _short_names(names: Collection[str]) -> dict[str, str]:
+    """Return the shortest end of each name, from a `/` on, that no other name has."""
+    ends: dict[str, list[str]] = {}
+    for name in names:
+        parts = name.split("/")
+        for at in range(len(parts)):
+            ends.setdefault("/".join(parts[at:]), []).append(name)
+    return {
+        name: min((end for end, having in ends.items() if having == [name]), key=len, default=name)
+        for name in names
+    }

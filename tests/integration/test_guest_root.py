@@ -1,0 +1,104 @@
+"""What tests find around them in the guests of real kernels: a root, and their repository."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bpfmatrix.results.outcome import Outcome
+from tests.tool import ToolProject
+
+pytestmark = pytest.mark.integration
+
+KERNELS = ("5.10", "6.1", "7.3")
+# What a test may rely on in any root, as a script for any shell.
+EXPECTED = """
+    set -ex
+    release=$(uname -r)
+    [ -s /boot/config-$release ]
+    [ -d /lib/modules/$release ]
+    [ -d /sys/kernel/security ] && mountpoint /sys/fs/bpf && mountpoint /sys/kernel/security
+    [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ] || grep -q cgroup2 /proc/mounts
+    [ -b /dev/loop0 ]
+    [ "$(id -u nobody)" = 65534 ]
+    [ -n "$(hostname)" ] && [ -e /etc/resolv.conf ]
+    # User namespaces, and mounts in them.
+    unshare -Ur sh -c '[ "$(id -u)" = 0 ]'
+    unshare -Urm sh -c 'mount -t tmpfs x /mnt && touch /mnt/file'
+    # A loop device and an overlay.
+    dir=$(mktemp -d)
+    dd if=/dev/zero of=$dir/image bs=1M count=1 2>/dev/null
+    losetup /dev/loop0 $dir/image && losetup -d /dev/loop0
+    mkdir $dir/lower $dir/upper $dir/work $dir/merged
+    mount -t overlay -o lowerdir=$dir/lower,upperdir=$dir/upper,workdir=$dir/work o $dir/merged
+    touch $dir/merged/file && [ -e $dir/upper/file ]
+"""
+
+
+@pytest.mark.parametrize("rootfs", [(), ("--rootfs", "host")])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_test_finds_a_whole_system(
+    project: ToolProject, kernel: str, rootfs: tuple[str, ...]
+) -> None:
+    project.configure([kernel])
+    script = project.script("script", "mkdir -p /mnt\n" + EXPECTED)
+    done, run = project.run(script, kernel=kernel, options=rootfs)
+    assert run.outcome is Outcome.PASSED, done.output + run.tests[0].output
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "7.3"])
+def test_mounts_of_one_test_are_not_those_of_the_next(project: ToolProject, kernel: str) -> None:
+    project.configure([kernel])
+    first = project.script("first", "mount -t tmpfs mine /mnt && touch /mnt/file")
+    second = project.script("second", "! grep mine /proc/mounts && [ ! -e /mnt/file ]")
+    done, run = project.run(first, second, kernel=kernel, options=("--rootfs", "host"))
+    assert run.outcome is Outcome.PASSED, done.output
+    assert run.leftovers == ()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_all_modules_are_loaded_on_demand(project: ToolProject, kernel: str) -> None:
+    project.configure([kernel], modules="all")
+    script = project.script(
+        "script",
+        """
+        set -ex
+        ! grep -q -e ^veth -e ^dummy /proc/modules
+        ip link add v0 type veth peer name v1  # the kernel asks for it
+        modprobe dummy
+        grep ^veth /proc/modules && grep ^dummy /proc/modules
+        [ -d /lib/modules/$(uname -r)/kernel ]
+        """,
+    )
+    for options in ((), ("--rootfs", "host")):
+        done, run = project.run(script, kernel=kernel, options=options)
+        assert run.outcome is Outcome.PASSED, done.output + run.tests[0].output
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "7.3"])
+def test_cgroups_of_version_1(project: ToolProject, kernel: str) -> None:
+    project.configure([kernel], cgroup="v1")
+    script = project.script(
+        "script",
+        """
+        set -ex
+        grep -q '^cgroup2 /sys/fs/cgroup/unified' /proc/mounts
+        mkdir /sys/fs/cgroup/net_cls/mine
+        echo 0x10001 >/sys/fs/cgroup/net_cls/mine/net_cls.classid
+        echo 0 >/sys/fs/cgroup/net_cls/mine/cgroup.procs
+        grep net_cls:/mine /proc/self/cgroup
+        """,
+    )
+    again = project.script("again", "[ ! -e /sys/fs/cgroup/net_cls/mine ]")
+    done, run = project.run(script, again, kernel=kernel)
+    assert run.outcome is Outcome.PASSED, done.output + run.tests[0].output
+
+
+def commit_all(folder: Path) -> None:
+    """Make a folder a repository of git, with all of its files."""
+    for words in (
+        ("init", "-q"),
+        ("add", "-A"),
+        ("-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qm", "all"),
+    ):
+        subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
