@@ -4,6 +4,7 @@ It takes the command lines of `bpfmatrix exec` apart.
 """
 
 import asyncio
+import dataclasses
 import socket
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from bpfmatrix.cli.values import Values, read, session_options
 from bpfmatrix.config import models
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError, suggestion
+from bpfmatrix.exec.folders import with_folders_of
 from bpfmatrix.exec.keeper import Keeper, Wanted
 from bpfmatrix.exec.messages import Call
 
@@ -50,7 +52,10 @@ class _Reader:
                 "Write it after the options: bpfmatrix exec --kernel 6.1 ./a.test",
             )
         project, id = self._kernel(values)
-        return Wanted(project, id, session_options(values, project), values[options.ENV], command)
+        asked = session_options(values, project)
+        files = with_folders_of(asked.files, command[0], Path.cwd(), project.root)
+        asked = dataclasses.replace(asked, files=files)
+        return Wanted(project, id, asked, values[options.ENV], command)
 
     def _kernel(self, values: Values) -> tuple[Project, str]:
         root, image = Project.root_above(Path.cwd()), values[options.IMAGE]

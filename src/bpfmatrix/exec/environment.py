@@ -61,6 +61,8 @@ def command_environment(
     if files:
         own = {**environment(files, ours), **of_image}
         kept = {**of_image, **kept, **{k: v for k, v in own.items() if k in ("PATH", "HOME")}}
+        if "TMPDIR" in own:
+            kept.setdefault("TMPDIR", own["TMPDIR"])
     else:
         kept.pop("PATH", None)
     for text in chosen:
