@@ -22,7 +22,7 @@ from bpfmatrix.exec.folders import with_folders_of
 from bpfmatrix.exec.keeper import Keeper, Wanted
 from bpfmatrix.exec.messages import Call
 
-__all__ = ["main"]
+__all__ = ["CommandLines", "main"]
 
 
 def main(words: Sequence[str]) -> None:
@@ -31,11 +31,11 @@ def main(words: Sequence[str]) -> None:
     """
     listener, runner = socket.socket(fileno=int(words[0])), int(words[1])
     with TemporaryDirectory(prefix="bpfmatrix-") as folder:
-        keeper = Keeper(listener, _Reader().read, Path(folder), alone="--alone" in words)
+        keeper = Keeper(listener, CommandLines().read, Path(folder), alone="--alone" in words)
         asyncio.run(keeper.serve(runner))
 
 
-class _Reader:
+class CommandLines:
     """Reads command lines. It reads a kernels.yaml again only if the file has changed."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ def _split(words: Sequence[str]) -> tuple[dict[str, object], tuple[str, ...]]:
         if option is None:
             raise UsageError(
                 f"bpfmatrix exec: {name}: no such option{suggestion(name, known)}",
-                "Run `invoke --help exec` for the options; the command follows after them.",
+                "Run `bpfmatrix exec --help` for the options; the command follows after them.",
             )
         if option.kind is OptionKind.FLAG:
             typed[option.name] = True

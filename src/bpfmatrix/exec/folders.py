@@ -11,6 +11,8 @@ __all__ = ["with_folders_of"]
 # A folder with fewer names in its path, such as /tmp or /home, has more than one test runner's
 # files.
 _NAMES = 2
+# The programs below these are those of the guest.
+_SYSTEM = ("bin", "etc", "lib", "lib64", "sbin", "usr")
 
 
 def with_folders_of(files: HostFiles, program: str, folder: Path, project: Path) -> HostFiles:
@@ -24,8 +26,10 @@ def with_folders_of(files: HostFiles, program: str, folder: Path, project: Path)
     if files.is_host:
         return files
     wanted = [project]
-    if os.sep in program:
-        place = (folder / program).resolve().parent
+    place = (folder / program).parent
+    of_system = any(place.is_relative_to(f"/{name}") for name in _SYSTEM)
+    if os.sep in program and not of_system:
+        place = place.resolve()
         wanted.append(place.parent if len(place.parts) > _NAMES + 1 else place)
     shares = list(files.shares)
     for path in wanted:
