@@ -171,8 +171,8 @@ def test_a_signal_while_the_guest_is_made_ends_the_call(
         errors.open("w") as file,
         started(words_of("--cold", "true"), project.root, env, stderr=file) as process,
     ):
-        for pid in _eventually(lambda: [p for p in _of(own_cache) if _is_qemu(p)]):
-            watched = Watched(pid)
+        wait_until(lambda: any(map(_is_qemu, _of(own_cache))), "a guest is made", 600)
+        (watched,) = (Watched(pid) for pid in _of(own_cache) if _is_qemu(pid))
         process.send_signal(signal.SIGTERM)
         assert process.wait(600) == 128 + signal.SIGTERM
         assert watched.ends_within(600)
@@ -187,12 +187,6 @@ def _is_qemu(pid: int) -> bool:
         return Path(f"/proc/{pid}/comm").read_text().startswith("qemu-system")
     except OSError:
         return False
-
-
-def _eventually(condition: Any) -> list[int]:
-    found: list[int] = []
-    wait_until(lambda: found.extend(condition()) or found, "a process runs", 600)
-    return found
 
 
 @pytest.mark.parametrize("end", ["ends", "is killed"])
@@ -270,8 +264,7 @@ func TestHere(t *testing.T) {{
     assert "of two on 6.1." in said
     assert "ok  \texample.com/m/one" in said
     assert "FAIL\texample.com/m/two" in said
-    for pid in _of(root):
-        assert Watched(pid).ends_within(60)
+    wait_until(lambda: not _of(root), "the keeper has ended with go", 600)
 
 
 def test_the_task_of_invoke_does_the_same(project: ToolProject) -> None:

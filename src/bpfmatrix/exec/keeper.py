@@ -165,9 +165,10 @@ class Keeper:
     async def _prepared(self, wanted: Wanted, observer: Observer) -> tuple[Prepared, Guests]:
         """Return what all commands with the same kernel and the same options share."""
         files = replace(wanted.options.files, folder=Path("/"))
-        options = replace(wanted.options, files=files)
+        # The settings of a command are not the guest's.
+        options = replace(wanted.options, files=files, settings=Settings())
         # A project that was read again, because its kernels.yaml was changed, is another object.
-        key = (id(wanted.project), wanted.kernel, options)
+        key = (id(wanted.project), wanted.kernel, files, options.cold, options.network)
         if key not in self._ready:
             self._ready[key] = asyncio.create_task(self._prepare(wanted, options, observer))
         try:

@@ -24,6 +24,7 @@ from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.project_payload import project_payload
 from bpfmatrix.session.workload import MatrixWorkload, Work
+from bpfmatrix.suite import formats
 from bpfmatrix.suite.core_files import CoreFiles
 from bpfmatrix.suite.fingerprint import fingerprint
 from bpfmatrix.suite.hints import memlock_hint
@@ -31,6 +32,7 @@ from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.recorder import Recorder
 from bpfmatrix.vm.machine import MachineEndedError
 from bpfmatrix.vm.protocol import (
+    REPORTS_FOLDER,
     CorePart,
     Exited,
     GuestError,
@@ -44,6 +46,8 @@ from bpfmatrix.vm.protocol import (
 
 __all__ = ["SuiteWork", "SuiteWorkload", "test_commands"]
 
+# The formats of executables that are one test each, or may be.
+_SINGLE = ("plain", "automake", "auto")
 TestCommands = tuple[tuple[Executable, TestCommand], ...]
 
 
@@ -77,7 +81,12 @@ def _command(
 ) -> TestCommand:
     limit = options.test_seconds or test.settings.limits.time or prepared.kernel.timeout.test
     start = prepared.start_with(test.settings, test.folder)
-    return TestCommand(number, argv, limit, start=start)
+    report = f"{number}.xml"
+    path = f"{REPORTS_FOLDER}/{report}"
+    added = formats.arguments(test.format, path)
+    if not any(path in word for word in added):
+        report = ""
+    return TestCommand(number, (*argv, *added), limit, start=start, report=report)
 
 
 def _limit_name(options: RunOptions, test: Executable) -> str:
@@ -166,7 +175,7 @@ class SuiteWork(Work[KernelRun]):
         """The console of the first guest that ended early or had an oops, or else the last one."""
         self._core_files = CoreFiles(folder)
         tests = prepared.payload.tests
-        names = [test.name for test in tests if test.format != "plain"]
+        names = [test.name for test in tests if test.format not in _SINGLE]
         observer.executables(prepared.kernel.id, names)
         self._expected = Expectations.of(prepared.kernel.expect, prepared.image.version)
         self._recorders = {
@@ -181,8 +190,8 @@ class SuiteWork(Work[KernelRun]):
         }
 
     def _report(self, test: TestResult) -> None:
-        reason = self._expected.of_test(test.binary, test.name, test.outcome)
-        test = dataclasses.replace(test, expected=reason)
+        if reason := self._expected.of_test(test.binary, test.name, test.outcome):
+            test = dataclasses.replace(test, expected=reason)
         self._tests.append(test)
         self._observer.result(self._prepared.kernel.id, test)
 

@@ -1,0 +1,158 @@
+"""Tests whose root is a container image, in the guests of real kernels."""
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bpfmatrix.guest import busybox
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.results.outcome import Outcome
+from tests.integration import debian_image
+from tests.oci.registry import Entry, Registry, layer, special
+from tests.rootfs.layouts import Layout
+from tests.tool import ToolProject, by_name
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    return debian_image.write(tmp_path_factory.mktemp("debian") / "layout")
+
+
+def bash(project: ToolProject, name: str, text: str) -> str:
+    path = project.root / name
+    path.write_text(f"#!/bin/bash\nset -ex\n{text}\n")
+    path.chmod(0o755)
+    return name
+
+
+SCRIPT = """
+words=(bash "$BASH_VERSION")
+[[ ${#words[@]} = 2 && $FROM = image && $HOME = /root && $PATH = /usr/bin:* ]]
+[ "$(python3 -c 'import re; print(re.sub("a", "b", "a"))')" = b ]
+# Packages that talk to the kernel.
+ip link add veth-a type dummy
+ip -o link show veth-a
+nft add table inet filter
+nft list tables | grep -qx 'table inet filter'
+# Owners, modes and capabilities are those of the image.
+[ "$(stat -c %a:%u:%g /bin/su)" = 4755:0:0 ]
+[ "$(stat -c %a:%u:%g /usr/local/bin/setgid)" = 2755:0:42 ]
+[ "$(stat -c %a:%u:%g /root)" = 700:0:0 ]
+getcap /usr/local/bin/ping-copy | grep -qx '.*cap_net_raw=ep'
+[ "$(id -un 65534)" = nobody ]
+# What is written stays in the guest's memory.
+[ ! -e /etc/new ]
+echo new >/etc/new
+rm -r /usr/lib/python3.11
+# The guest's own file systems are there, and the root is a real one.
+[ -d /sys/fs/bpf ]
+[ -d /proc/$$ ]
+[ -e /boot/config-$(uname -r) ]
+unshare --user --map-root-user id -u
+unshare --mount bash -c 'mount -t tmpfs x /srv && touch /srv/a'
+[ ! -e /srv/a ]
+"""
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "7.3"])
+def test_a_debian_runs_tests(project: ToolProject, debian: Layout, kernel: str) -> None:
+    project.configure([kernel], modules=["nf_tables", "dummy"])
+    bash(project, "script", SCRIPT)
+    options = ("--rootfs", str(debian.folder))
+    for more in (["--cold"], [], []):
+        done, run = project.run("script", kernel=kernel, options=(*options, *more))
+        assert run.outcome is Outcome.PASSED, done.output
+        assert run.start == ("cold" if more else "warm")
+        assert f"{debian.folder}@sha256:" in done.output
+
+
+def test_executables_are_checked_against_the_image(project: ToolProject, debian: Layout) -> None:
+    words = ("run", "--kernel", "6.1", "--rootfs", str(debian.folder), "--binary")
+    done = project.invoke(*words, "/bin/true")
+    assert done.status == 0, done.output
+    missing = project.root / "missing"
+    missing.write_text("#!/opt/python\n")
+    missing.chmod(0o755)
+    done = project.invoke(*words, "missing")
+    assert done.status == 1
+    assert "missing needs /opt/python, which " in done.output
+    assert f"{debian.folder}@sha256:" in done.output
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    with Registry(tmp_path / "registry") as running:
+        yield running
+
+
+def small(arch: str, text: str) -> list[Entry]:
+    """Return the entries of a root with busybox."""
+    program = tarfile.TarInfo("bin/busybox")
+    data = busybox.executable(arch, Cache.default()).read_bytes()
+    program.mode, program.size = 0o755, len(data)
+    return [
+        (program, data),
+        special("bin/sh", tarfile.SYMTYPE, "busybox"),
+        special("bin/cat", tarfile.SYMTYPE, "busybox"),
+        ("etc/text", text.encode()),
+    ]
+
+
+def test_an_image_of_a_registry_is_there_without_a_network(
+    project: ToolProject, registry: Registry, tmp_path: Path
+) -> None:
+    image = registry.image("small", "1", [layer(small("x86_64", "first"))])
+    name = f"oci:{registry.host}/small:1"
+    project.script("script", '[ "$(cat /etc/text)" = first ]')
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    done, run = project.run("script", options=("--rootfs", name))
+    assert run.outcome is Outcome.PASSED, done.output
+    assert f"{registry.host}/small:1@{image.digest[:19]}" in done.output
+    # The tag means another image now, but this host has resolved it.
+    registry.image("small", "1", [layer(small("x86_64", "second"))])
+    registry.stop()
+    project.script("script", f'[ "$(cat /etc/text)" = first ]; echo here >{shared}/file')
+    options = ("--rootfs", name, "--share", f"{shared}:rw")
+    done, run = project.run("script", options=options)
+    assert run.outcome is Outcome.PASSED, done.output
+    assert (shared / "file").read_text() == "here\n"
+    done = project.invoke("shell", "--kernel", "6.1", "--rootfs", name, "--", "cat", "/etc/text")
+    assert (done.output, done.status) == ("first", 0)
+    done = project.invoke("shell", "--kernel", "6.1", "--rootfs", f"{name}0", "--", "true")
+    assert done.status == 1
+    assert f"the image {registry.host}/small:10 is not in the cache, and " in done.output
+
+
+def test_each_architecture_has_its_own_image(project: ToolProject, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "layout")
+    images = [
+        layout.image("", [layer(small(arch, arch))], name)
+        for arch, name in (("x86_64", "amd64"), ("aarch64", "arm64"))
+    ]
+    layout.index("both", images)
+    project.configure(["6.1", "6.1-arm64"])
+    for kernel, arch in (("6.1", "x86_64"), ("6.1-arm64", "aarch64")):
+        words = ("shell", "--kernel", kernel, "--rootfs", str(layout.folder))
+        done = project.invoke(*words, "--", "cat", "/etc/text")
+        assert (done.output, done.status) == (arch, 0)
+
+
+def test_a_result_is_that_of_its_image(project: ToolProject, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "layout")
+    for text in ("one", "two"):
+        layout.image(text, [layer(small("x86_64", text))])
+    project.script("script", "cat /etc/text")
+
+    def output_of(image: str) -> tuple[bool, str]:
+        options = ("--rootfs", f"{layout.folder}:{image}", "--cached")
+        done, run = project.run("script", options=options)
+        assert run.outcome is Outcome.PASSED, done.output
+        return run.cached, by_name(run)["script"].output.strip()
+
+    assert [output_of(image) for image in ("one", "two")] == [(False, "one"), (False, "two")]
+    assert output_of("two")[0] is True
