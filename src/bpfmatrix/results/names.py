@@ -87,10 +87,13 @@ class Labels:
         return f"{short}:{test.name}" if short and len(self._short) > 1 else test.name
 
     def selecting(self, test: _Named) -> str:
-        """Return the text after `--run` that selects a test, with all of its subtests."""
-        if test.binary == test.name:
+        """Return the text after `--run` that selects a test, with all of its subtests.
+
+        Only Go's test binaries can be told which of their tests to run.
+        """
+        if test.binary == test.name or not _GO_TEST.match(test.name):
             short = self._short.get(test.binary)
-            return f"{short}:" if short else test.name
+            return f"{short}:" if short else test.binary
         return self.of(test).removesuffix(test.name) + test.name.split("/")[0]
 
 
