@@ -95,3 +95,15 @@ def test_two_objects_of_one_name_stay_two() -> None:
     )
     matrix = Matrix.of([Result(Verification("6.1", Outcome.FAILED, programs=programs))])
     assert [row.name for row in matrix.rows] == ["p", "p (2)"]
+
+
+def test_tests_of_equal_names_in_two_packages_are_two_rows_with_their_own_logs() -> None:
+    packages = ("m/x", "m/a/x")
+    tests = tuple(TestResult(package, "TestX", Outcome.PASSED) for package in packages)
+    logs = tuple(f".bpfmatrix/results/6.1/{package}.log" for package in packages)
+    matrix = Matrix.of([Result(KernelRun("6.1", Outcome.PASSED, tests=tests, logs=logs))])
+    [column] = matrix.columns
+    assert {row.group: cell.log for row, cell in column.cells.items()} == dict(
+        zip(packages, logs, strict=True)
+    )
+    assert {row.name for row in matrix.rows} == {"TestX"}

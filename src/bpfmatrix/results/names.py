@@ -4,12 +4,12 @@ An executable is named by the import path of its Go package, or else by its file
 such a name, or its end from a `/` on, or a pattern such as `internal/*`.
 """
 
-import fnmatch
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from bpfmatrix.config.settings import matches_package
 from bpfmatrix.errors import UsageError, suggestion
 
 __all__ = ["Labels", "Selection", "named", "split_pattern"]
@@ -32,7 +32,7 @@ def named(package: str, names: Collection[str]) -> list[str]:
     """Return the names of executables that PACKAGE stands for; a name itself is only that one."""
     if package in names:
         return [package]
-    return [name for name in names if fnmatch.fnmatchcase(f"/{name}", f"*/{package}")]
+    return [name for name in names if matches_package(package, name)]
 
 
 def split_pattern(text: str) -> tuple[str, str] | None:
