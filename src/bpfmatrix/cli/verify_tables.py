@@ -31,7 +31,7 @@ _SHORT_CODES: Mapping[Code, str] = {
 
 def shown_release(one: Verification) -> str:
     """Return the release of a kernel, such as 6.1.192, or its id if it was never booted."""
-    return one.version or one.kernel
+    return one.shown_release
 
 
 def matrix_tables(
