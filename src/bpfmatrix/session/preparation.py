@@ -15,8 +15,9 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.guest import busybox, initramfs
 from bpfmatrix.guest.modules import has_module
-from bpfmatrix.host import tools
+from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import disk as payload_disk
@@ -25,7 +26,7 @@ from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.virtiofs.shares import environment
-from bpfmatrix.vm import accelerator, launch
+from bpfmatrix.vm import accelerator, launch, tsc
 from bpfmatrix.vm.protocol import Job, TestCommand, new_boundary
 
 __all__ = ["Prepared", "prepare"]
@@ -111,6 +112,7 @@ def _assemble(
         qemu=str(qemu),
         arch=kernel.arch,
         accelerator=chosen.name,
+        clock_khz=_clock_khz(image, chosen.name, str(qemu), cache),
         cpus=kernel.qemu.cpus,
         memory_bytes=kernel.qemu.memory,
         boot=image.boot,
@@ -127,6 +129,15 @@ def _assemble(
     if options.core:
         env = {"GOTRACEBACK": "crash", **env}
     return Prepared(kernel, image, chosen, spec, payload, disk.id, env, host_files, options)
+
+
+def _clock_khz(image: KernelImage, accelerator: str, qemu: str, cache: Cache) -> int:
+    """Return the frequency of the processor's clock that the kernel is told, or 0."""
+    if accelerator != "tcg" or not ARCHITECTURES[image.arch].known_frequency_parameters:
+        return 0
+    if versions.numbers(image.release) < tsc.TOLD_SINCE:
+        return 0
+    return tsc.frequency_khz(qemu, cache)
 
 
 def _network_modules(

@@ -15,9 +15,10 @@ from pathlib import Path
 from bpfmatrix.errors import MachineError
 from bpfmatrix.host import records
 from bpfmatrix.host.architecture import X86_64
+from bpfmatrix.host.boot_id import boot_id
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, announce, silent
-from bpfmatrix.vm import sandbox
+from bpfmatrix.vm import boot_sector, sandbox
 
 __all__ = ["Accelerator", "choose"]
 
@@ -26,13 +27,11 @@ __all__ = ["Accelerator", "choose"]
 _PROBE_SECONDS = 2.0
 # The architectures that the guest below can probe.
 _PROBED = (X86_64.name,)
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 # The code of a boot sector, which runs in 16-bit real mode. It writes 'K' to the port of
-# isa-debugcon, and then 0 to that of isa-debug-exit, which ends QEMU with status (0 << 1) | 1
-# (hw/misc/debugexit.c). If QEMU goes on, the code halts for ever.
+# isa-debugcon, and then 0 to that of isa-debug-exit, which ends QEMU. If QEMU goes on, the code
+# halts for ever.
 _BOOT_CODE = bytes.fromhex("b04b e6e9 31c0 e6f4 f4 ebfd")
-_EXIT_STATUS = 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def _probed(arch: str, qemu: str, cache: Cache, progress: Progress) -> Accelerat
         there = Path("/dev/kvm").exists()
         return Accelerator("tcg", f"KVM: /dev/kvm {'can not be opened' if there else 'is missing'}")
     record = cache.root / "kvm-probe.json"
-    key = f"{_boot_id()} {qemu} {arch}"
+    key = f"{boot_id()} {qemu} {arch}"
     if known := _known(record, key):
         return known
     with cache.lock("kvm-probe"):
@@ -101,54 +100,24 @@ def _known(record: Path, key: str) -> Accelerator | None:
     return None
 
 
-def _boot_id() -> str:
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        return "unknown"
-
-
 def _probe(qemu: str, arch: str) -> Accelerator:
-    """Boot the boot sector under KVM, with the CPU model that real guests get."""
+    """Boot the boot sector under KVM."""
     if arch not in _PROBED:
         return Accelerator("tcg", f"KVM: no probe for {arch} yet")
-    sector = _BOOT_CODE.ljust(510, b"\0") + b"\x55\xaa"
-    floppy = os.memfd_create("bpfmatrix-probe")
-    os.write(floppy, sector.ljust(1440 << 10, b"\0"))
     try:
-        done = subprocess.run(
-            _probe_command(qemu, floppy),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            pass_fds=(floppy,),
-            timeout=_PROBE_SECONDS,
-            check=False,
-        )
+        # Real guests get this CPU model too.
+        processor = ("-accel", "kvm", "-cpu", "host")
+        done = boot_sector.run(qemu, _BOOT_CODE, processor, _PROBE_SECONDS)
     except subprocess.TimeoutExpired:
         return _not_run(f"it gave no sign of life within {_PROBE_SECONDS:g} s")
     except OSError as error:
         return _not_run(f"QEMU could not be started: {error.strerror}")
-    finally:
-        os.close(floppy)
-    if done.returncode == _EXIT_STATUS and b"K" in done.stdout:
+    if done.returncode == boot_sector.EXIT_STATUS and b"K" in done.stdout:
         return Accelerator("kvm")
     if done.returncode < 0:
         return _not_run(f"QEMU died of signal {-done.returncode}")
     said = done.stderr.decode(errors="replace").strip().splitlines()
     return _not_run(said[-1] if said else f"QEMU ended with status {done.returncode}")
-
-
-def _probe_command(qemu: str, floppy: int) -> list[str]:
-    """Return the command that boots a floppy disk, given by its descriptor."""
-    return [
-        qemu,
-        *(() if sandbox.obstacle(qemu) else sandbox.OPTION),
-        *("-accel", "kvm", "-cpu", "host", "-nodefaults", "-no-user-config"),
-        *("-display", "none", "-no-reboot", "-m", "16M", "-machine", "pc"),
-        *("-drive", f"if=floppy,format=raw,readonly=on,file=/proc/self/fd/{floppy}"),
-        *("-chardev", "stdio,id=out", "-device", "isa-debugcon,iobase=0xe9,chardev=out"),
-        *("-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-boot", "a"),
-    ]
 
 
 def _not_run(detail: str) -> Accelerator:

@@ -50,6 +50,8 @@ class MachineSpec:
     """Folders of the host that the guest sees."""
     network: bool = False
     """Whether it has a network card with QEMU's user-mode network."""
+    clock_khz: int = 0
+    """The frequency of the processor's clock, if the kernel is to be told (see `vm.tsc`)."""
     slots: int = 0
     """How many slots there are for devices of folders. These devices are connections to a server,
     so a machine that has one can't be saved; a restored machine gets them by hot-plug."""
@@ -69,7 +71,7 @@ def machine_parts(
     """
     return (
         parts.Board(spec.arch, spec.cpus),
-        parts.Processor(spec.arch, spec.accelerator),
+        parts.Processor(spec.arch, spec.accelerator, spec.clock_khz),
         *variant,
         parts.Monitor(fds["qmp"]),
         parts.Console(spec.arch, fds["console"]),

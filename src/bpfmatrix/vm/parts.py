@@ -113,6 +113,8 @@ class Processor(Part):
 
     arch: str
     accelerator: str
+    clock_khz: int = 0
+    """The frequency of the processor's clock, which the kernel is told; 0 if it is not told."""
 
     def qemu_args(self) -> list[str]:
         """See Part."""
@@ -128,7 +130,10 @@ class Processor(Part):
         """See Part."""
         if self.accelerator != "tcg":
             return []
-        return list(ARCHITECTURES[self.arch].emulation_parameters)
+        architecture = ARCHITECTURES[self.arch]
+        if not self.clock_khz:
+            return list(architecture.emulation_parameters)
+        return [p.format(khz=self.clock_khz) for p in architecture.known_frequency_parameters]
 
 
 @dataclass(frozen=True)
