@@ -12,6 +12,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
+from bpfmatrix.results.kernel_label import heading
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import ProgramResult, Verification
@@ -79,7 +80,7 @@ class SuiteConsole(LiveConsole):
             self._explain(run)
 
     def _list_tests(self, run: KernelRun) -> None:
-        self.github.begin_group(_shown_release(run))
+        self.github.begin_group(self.label(run))
         for test in run.tests:
             reason = f"  {test.reason}" if test.reason else ""
             self.console.print(f"  {test.outcome:<8} {test.name}{reason}")
@@ -88,7 +89,7 @@ class SuiteConsole(LiveConsole):
         """Print the table of all kernels, and then why kernels did not pass."""
         table = make_table("")
         for run in runs:
-            table.add_column(_shown_release(run), justify="left")
+            table.add_column(heading(self.label(run)), justify="left")
         table.add_row("tests", *(self._cell(run) for run in runs))
         table.add_row("skipped", *(str(run.count(Outcome.SKIPPED) or "") for run in runs))
         total = f"side by side {seconds:.1f} s"
@@ -119,7 +120,7 @@ class SuiteConsole(LiveConsole):
             counts.append(f"{len(run.unexpected_passes)} passed unexpectedly")
         if skipped := run.count(Outcome.SKIPPED):
             counts.append(f"{skipped} skipped")
-        name = f"{_shown_release(run):<10}"
+        name = f"{self.label(run):<10}"
         text = Text.assemble((name, "bold"), "  ", (str(run.outcome), style))
         if run.cached:
             text.append(f" (cached, {run.age} ago)")
@@ -140,7 +141,7 @@ class SuiteConsole(LiveConsole):
         """Print why a kernel did not pass: what failed, the lines that explain it, what to do."""
         if run.outcome is Outcome.PASSED:
             return
-        who, shown = _shown_release(run), self.console.print
+        who, shown = self.label(run), self.console.print
         shown()
         shown(Text.assemble((who, "bold"), "  ", (run.outcome, "red"), f": {run.reason}"))
         for test in run.failures[:_SHOWN_FAILURES]:
@@ -202,10 +203,6 @@ def _passed(run: KernelRun, test: str) -> bool:
     """Return whether a test passed. A test with subtests is listed only by its subtests."""
     found = {one.outcome for one in run.tests if one.name.split("/")[0] == test}
     return Outcome.PASSED in found and found <= {Outcome.PASSED, Outcome.SKIPPED}
-
-
-def _shown_release(run: KernelRun) -> str:
-    return run.version or run.kernel
 
 
 def _without_verifier_logs(output: str) -> str:
