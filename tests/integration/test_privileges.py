@@ -71,7 +71,7 @@ def test_each_executable_is_started_as_kernels_yaml_says(
     }
     capable = {"user": 1000, "capabilities": ["CAP_BPF", "CAP_PERFMON"], "memlock": "unlimited"}
     less = {"capabilities": ["CAP_NET_ADMIN"]}
-    scripts = {
+    scripts: dict[str, tuple[str, dict[str, Any]]] = {
         "plain": (SHOWS, {}),
         "user": (SHOWS, user),
         "capable": (SHOWS, capable),
