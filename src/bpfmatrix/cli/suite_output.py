@@ -13,6 +13,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
+from bpfmatrix.results.kernel_label import heading
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import Outcome
@@ -91,7 +92,7 @@ class SuiteConsole(LiveConsole):
             self._explain(run)
 
     def _list_tests(self, run: KernelRun) -> None:
-        self.github.begin_group(run.shown_release)
+        self.github.begin_group(self.label(run))
         for test in run.tests:
             reason = f"  {test.reason}" if test.reason else ""
             name = self._labels_of(run).of(test)
@@ -101,7 +102,7 @@ class SuiteConsole(LiveConsole):
         """Print the table of all kernels, and then why kernels did not pass."""
         table = make_table("")
         for run in runs:
-            table.add_column(run.shown_release, justify="left")
+            table.add_column(heading(self.label(run)), justify="left")
         table.add_row("tests", *(self._cell(run) for run in runs))
         table.add_row("skipped", *(str(run.count(Outcome.SKIPPED) or "") for run in runs))
         total = f"side by side {seconds:.1f} s"
@@ -132,7 +133,7 @@ class SuiteConsole(LiveConsole):
             counts.append(f"{len(run.unexpected_passes)} passed unexpectedly")
         if skipped := run.count(Outcome.SKIPPED):
             counts.append(f"{skipped} skipped")
-        name = f"{run.shown_release:<10}"
+        name = f"{self.label(run):<10}"
         text = Text.assemble((name, "bold"), "  ", (str(run.outcome), style))
         if run.cached:
             text.append(f" (cached, {run.age} ago)")
@@ -153,7 +154,7 @@ class SuiteConsole(LiveConsole):
         """Print why a kernel did not pass: what failed, the lines that explain it, what to do."""
         if run.outcome is Outcome.PASSED:
             return
-        who, shown = run.shown_release, self.console.print
+        who, shown = self.label(run), self.console.print
         shown()
         shown(Text.assemble((who, "bold"), "  ", (run.outcome, "red"), f": {run.reason}"))
         for test in run.failures[:_SHOWN_FAILURES]:

@@ -4,8 +4,6 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
-from bpfmatrix.config.kernel_ids import profile_of, with_profile
-
 __all__ = ["FINE", "GuestRun", "KernelWarning", "Outcome"]
 
 
@@ -85,9 +83,3 @@ class GuestRun:
     """The file of the kernel's console, a path relative to kernels.yaml."""
     tool_version: str = ""
     """The version of bpfmatrix."""
-
-    @property
-    def shown_release(self) -> str:
-        """The release, such as `6.1.192`, with the profile that the id names; else the id."""
-        profile = profile_of(self.kernel)
-        return with_profile(self.version, profile) if self.version else self.kernel
