@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import guests
+from benchmarks import go_packages, guests
 from benchmarks.bench_project import REPOSITORY, BenchProject
 from bpfmatrix import kernels
 from bpfmatrix.config.models import Config
@@ -30,6 +30,8 @@ _WATCH_LIMIT_SECONDS = 300
 VNG_FAILED = "virtme-ng, which failed"
 LARGE_BYTES = 12 << 20
 MACHINES = 10
+PLAIN_GO = f"go test, {go_packages.PACKAGES} packages"
+EXEC_GO = f"go test -exec, {go_packages.PACKAGES} packages"
 
 Figures = dict[str, float]
 
@@ -65,6 +67,7 @@ def cases(bench: BenchProject) -> Iterator[Case]:
     yield Case("parts", lambda: _parts(bench, ok))
     yield from _test_binaries(bench, project)
     yield from _matrices(bench, project)
+    yield from _foreign_runner(bench)
     yield Case("save to verdict", lambda: {"save to verdict": _save_to_verdict(bench)})
     sleeps = bench.root / bench.script("sleeps.sh", "sleep 4")
     for count in (1, MACHINES):
@@ -111,6 +114,13 @@ def _test_binaries(bench: BenchProject, project: Project) -> Iterator[Case]:
         "large in a running guest",
         lambda: {"large in a running guest": guests.tests_seconds(project, ONE, options)},
     )
+
+
+def _foreign_runner(bench: BenchProject) -> Iterator[Case]:
+    """Yield the cases of `go test` on the host, and with `bpfmatrix exec`."""
+    module = go_packages.make_module(bench)
+    yield Case(PLAIN_GO, lambda: {PLAIN_GO: go_packages.seconds(module)})
+    yield Case(EXEC_GO, lambda: {EXEC_GO: go_packages.seconds(module, "--kernel", ONE)})
 
 
 def _matrices(bench: BenchProject, project: Project) -> Iterator[Case]:

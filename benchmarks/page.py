@@ -14,7 +14,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import BARE, GO_TEST, LARGE_BYTES, MACHINES, ONE, VNG_FAILED, VNG_WORDS
+from benchmarks.cases import (
+    BARE,
+    EXEC_GO,
+    GO_TEST,
+    LARGE_BYTES,
+    MACHINES,
+    ONE,
+    PLAIN_GO,
+    VNG_FAILED,
+    VNG_WORDS,
+)
+from benchmarks.go_packages import PACKAGES
 from bpfmatrix import __version__
 from bpfmatrix.host.architecture import X86_64
 
@@ -129,6 +140,12 @@ def targets(median: Mapping[str, float], cores: int) -> list[Target]:
             "booting the same ELF",
             1.2,
             median["Go test warm"] - median[f"bare ELF {ONE}"],
+        ),
+        Target(
+            f"`go test -exec 'bpfmatrix exec --kernel {ONE}'` over {PACKAGES} packages, each "
+            "beyond its share of `go test` on the host",
+            0.5,
+            (median[EXEC_GO] - median[PLAIN_GO]) / PACKAGES,
         ),
     ]
 

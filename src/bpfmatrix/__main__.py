@@ -10,7 +10,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command of the command line, and end the process with its exit status."""
-    if sys.argv[1:2] == ["exec"]:
+    if sys.argv[1:2] == ["exec"] and sys.argv[2:3] not in (["--help"], ["-h"]):
         # A test runner starts this for each test, so it imports nothing that it does not need.
         from bpfmatrix.exec.client import run
 

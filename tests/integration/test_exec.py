@@ -1,5 +1,6 @@
 """`bpfmatrix exec`: a test runner of another project starts it, and its command runs in a guest."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -171,8 +172,8 @@ def test_a_signal_while_the_guest_is_made_ends_the_call(
         errors.open("w") as file,
         started(words_of("--cold", "true"), project.root, env, stderr=file) as process,
     ):
-        for pid in _eventually(lambda: [p for p in _of(own_cache) if _is_qemu(p)]):
-            watched = Watched(pid)
+        wait_until(lambda: any(map(_is_qemu, _of(own_cache))), "a guest is made", 600)
+        (watched,) = (Watched(pid) for pid in _of(own_cache) if _is_qemu(pid))
         process.send_signal(signal.SIGTERM)
         assert process.wait(600) == 128 + signal.SIGTERM
         assert watched.ends_within(600)
@@ -187,12 +188,6 @@ def _is_qemu(pid: int) -> bool:
         return Path(f"/proc/{pid}/comm").read_text().startswith("qemu-system")
     except OSError:
         return False
-
-
-def _eventually(condition: Any) -> list[int]:
-    found: list[int] = []
-    wait_until(lambda: found.extend(condition()) or found, "a process runs", 600)
-    return found
 
 
 @pytest.mark.parametrize("end", ["ends", "is killed"])
@@ -270,8 +265,7 @@ func TestHere(t *testing.T) {{
     assert "of two on 6.1." in said
     assert "ok  \texample.com/m/one" in said
     assert "FAIL\texample.com/m/two" in said
-    for pid in _of(root):
-        assert Watched(pid).ends_within(60)
+    wait_until(lambda: not _of(root), "the keeper has ended with go", 600)
 
 
 def test_the_task_of_invoke_does_the_same(project: ToolProject) -> None:
@@ -288,3 +282,33 @@ def test_a_reader_that_leaves_ends_the_command_as_on_the_host(project: ToolProje
         process.stdout.close()
         assert process.stderr.read() == f"{128 + signal.SIGPIPE}\n"
         assert process.wait(600) == 0
+
+
+def test_a_keeper_that_is_killed_takes_its_guests_with_it(
+    project: ToolProject, tmp_path: Path
+) -> None:
+    env = {"OF_THIS_TEST": str(tmp_path)}
+    words = words_of("sh", "-c", "echo ready; sleep 600")
+    with started(words, project.root, env, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "ready\n"
+        others = [pid for pid in _of(tmp_path) if pid != process.pid]
+        watched = [Watched(pid) for pid in others]
+        for pid in others:
+            if b"bpfmatrix.cli.keeper" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        said = process.stderr.read()
+        assert said == "error: the keeper of the guests ended before the command did\n"
+        assert process.wait(600) == 255
+        assert all(one.ends_within(60) for one in watched)
+
+
+def test_a_folder_that_is_gone_is_said(project: ToolProject, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *words_of("true")]
+    with started(command, gone, stderr=subprocess.PIPE) as process:
+        assert process.stderr
+        assert process.stderr.read().startswith("error: the working directory can't be used: ")
+        assert process.wait(600) == 1

@@ -94,6 +94,44 @@ def test_cgroups_of_version_1(project: ToolProject, kernel: str) -> None:
     assert run.outcome is Outcome.PASSED, done.output + run.tests[0].output
 
 
+@pytest.mark.parametrize("options", [(), ("--rootfs", "host"), ("--core",)])
+def test_a_test_can_open_its_output_again(project: ToolProject, options: tuple[str, ...]) -> None:
+    project.configure(["6.1"])
+    script = project.script(
+        "script",
+        """
+        set -e
+        echo 1; echo 2 >>/dev/stdout; echo 3 >/dev/stderr; echo 4 >&2
+        echo 5 | tee /dev/stderr >/dev/null
+        [ ! -f /dev/stdout ] && read -r line </dev/stdin || echo "no input"
+        """,
+    )
+    done, run = project.run(script, options=options)
+    assert run.outcome is Outcome.PASSED, done.output + run.tests[0].output
+    assert run.tests[0].output == "1\n2\n3\n4\n5\nno input\n"
+
+
+def test_all_output_comes_however_a_test_ends(project: ToolProject) -> None:
+    project.configure(["6.1"])
+    lines = 20_000
+    script = project.script("script", f"seq {lines}; kill -9 $$")
+    # It leaves its cgroup and its session, and holds the output open.
+    left = project.script(
+        "left",
+        """
+        echo $$ >/sys/fs/cgroup/cgroup.procs
+        setsid sh -c 'trap "" TERM HUP; while :; do usleep 1000; done' &
+        echo begun
+        """,
+    )
+    done, run = project.run(script, left)
+    assert run.tests[0].reason == "killed by SIGKILL", done.output
+    log = (project.root / ".bpfmatrix/results/6.1/script.log").read_text()
+    assert log == "".join(f"{number}\n" for number in range(1, lines + 1))
+    assert run.tests[1].outcome is Outcome.PASSED
+    assert run.tests[1].output == "begun\n"
+
+
 def commit_all(folder: Path) -> None:
     """Make a folder a repository of git, with all of its files."""
     for words in (

@@ -32,7 +32,7 @@ def test_a_dynamic_binary_names_its_loader() -> None:
 
 
 def test_a_static_binary_is_a_program() -> None:
-    assert executable(busybox(), "x86_64") == Executable(busybox(), "plain")
+    assert executable(busybox(), "x86_64") == Executable(busybox(), "auto")
 
 
 def test_a_binary_of_another_architecture_says_which(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_an_object_file_can_not_be_run(tmp_path: Path) -> None:
 def test_scripts_that_the_guest_can_run(tmp_path: Path, line: str) -> None:
     path = tmp_path / "script"
     path.write_text(f"{line}\ntrue\n")
-    assert executable(path, "x86_64").format == "plain"
+    assert executable(path, "x86_64").format == "auto"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_truncated_binary_is_refused_or_looks_whole(
     path = tmp_path_factory.getbasetemp() / "truncated"
     path.write_bytes(BUSYBOX_HEAD[:size])
     try:
-        assert executable(path, "x86_64").format == "plain"
+        assert executable(path, "x86_64").format == "auto"
     except PayloadError:
         return
     assert size >= 64 + 56  # the ELF header and a program header
@@ -134,4 +134,4 @@ def test_a_go_test_binary_is_known(go_module: GoModule) -> None:
 
 
 def test_a_go_program_is_not_a_test_binary(go_module: GoModule) -> None:
-    assert executable(go_module.program(), "x86_64").format == "plain"
+    assert executable(go_module.program(), "x86_64").format == "auto"

@@ -157,7 +157,7 @@ def test_an_oops_fails_the_binary_even_if_all_its_tests_passed(
 def test_without_go_a_test_binary_is_a_single_result(
     log: Path, go_module: GoModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bpfmatrix.suite.gotest.GoOutput.available", lambda: False)
+    monkeypatch.setattr("bpfmatrix.suite.formats.go.GoReader.available", lambda: False)
     status, output = go_module.run("-test.run=TestPass|TestFail")
     [result] = record(log, [output], Exited(1, status), "go-test")
     assert (result.name, result.outcome) == ("sample", Outcome.FAILED)

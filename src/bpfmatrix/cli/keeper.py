@@ -4,6 +4,7 @@ It takes the command lines of `bpfmatrix exec` apart.
 """
 
 import asyncio
+import dataclasses
 import socket
 import sys
 from collections.abc import Sequence
@@ -17,10 +18,11 @@ from bpfmatrix.cli.values import Values, read, session_options
 from bpfmatrix.config import models
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError, suggestion
+from bpfmatrix.exec.folders import with_folders_of
 from bpfmatrix.exec.keeper import Keeper, Wanted
 from bpfmatrix.exec.messages import Call
 
-__all__ = ["main"]
+__all__ = ["CommandLines", "main"]
 
 
 def main(words: Sequence[str]) -> None:
@@ -29,11 +31,11 @@ def main(words: Sequence[str]) -> None:
     """
     listener, runner = socket.socket(fileno=int(words[0])), int(words[1])
     with TemporaryDirectory(prefix="bpfmatrix-") as folder:
-        keeper = Keeper(listener, _Reader().read, Path(folder), alone="--alone" in words)
+        keeper = Keeper(listener, CommandLines().read, Path(folder), alone="--alone" in words)
         asyncio.run(keeper.serve(runner))
 
 
-class _Reader:
+class CommandLines:
     """Reads command lines. It reads a kernels.yaml again only if the file has changed."""
 
     def __init__(self) -> None:
@@ -50,7 +52,10 @@ class _Reader:
                 "Write it after the options: bpfmatrix exec --kernel 6.1 ./a.test",
             )
         project, id = self._kernel(values)
-        return Wanted(project, id, session_options(values, project), values[options.ENV], command)
+        asked = session_options(values, project)
+        files = with_folders_of(asked.files, command[0], Path.cwd(), project.root)
+        asked = dataclasses.replace(asked, files=files)
+        return Wanted(project, id, asked, values[options.ENV], command)
 
     def _kernel(self, values: Values) -> tuple[Project, str]:
         root, image = Project.root_above(Path.cwd()), values[options.IMAGE]
@@ -89,7 +94,7 @@ def _split(words: Sequence[str]) -> tuple[dict[str, object], tuple[str, ...]]:
         if option is None:
             raise UsageError(
                 f"bpfmatrix exec: {name}: no such option{suggestion(name, known)}",
-                "Run `invoke --help exec` for the options; the command follows after them.",
+                "Run `bpfmatrix exec --help` for the options; the command follows after them.",
             )
         if option.kind is OptionKind.FLAG:
             typed[option.name] = True

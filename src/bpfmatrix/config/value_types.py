@@ -50,8 +50,10 @@ Format = Literal[
     "pytest",
     "bats",
     "plain",
+    "auto",
 ]
-"""How the output of an executable is read; `plain` is one test, whose exit status decides."""
+"""How the output of an executable is read; `plain` is one test, whose exit status decides, and
+`auto` is what the first line of the output looks like."""
 FORMATS: tuple[Format, ...] = get_args(Format)
 Lockdown = Literal["none", "integrity", "confidentiality"]
 """A level of kernel lockdown (kernel_lockdown(7))."""

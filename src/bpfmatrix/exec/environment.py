@@ -58,9 +58,11 @@ def command_environment(
     if not files.is_host:
         # Programs, libraries and the home of the host are not there.
         kept = {k: v for k, v in kept.items() if k not in ("HOME", "LD_LIBRARY_PATH", "SHELL")}
-    if files:
+    if files.has_root:
         own = {**environment(files, ours), **of_image}
         kept = {**of_image, **kept, **{k: v for k, v in own.items() if k in ("PATH", "HOME")}}
+        if "TMPDIR" in own:
+            kept.setdefault("TMPDIR", own["TMPDIR"])
     else:
         kept.pop("PATH", None)
     for text in chosen:

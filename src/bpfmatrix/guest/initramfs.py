@@ -50,6 +50,13 @@ def build(
         Entry.file("etc/shrc", (guest / "shrc").read_bytes()),
         Entry.file("etc/passwd", _USERS),
         Entry.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n"),
+        # init copies them to /dev.
+        Entry.folder("etc/dev"),
+        Entry.link("etc/dev/fd", "/proc/self/fd"),
+        *(
+            Entry.link(f"etc/dev/{name}", f"/proc/self/fd/{number}")
+            for number, name in enumerate(("stdin", "stdout", "stderr"))
+        ),
         # Empty without a network. Roots of tests have it mounted over theirs.
         Entry.file("etc/resolv.conf", b""),
         Entry.file("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n"),

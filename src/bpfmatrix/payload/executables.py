@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from bpfmatrix.errors import PayloadError
 from bpfmatrix.host.architecture import ARCHITECTURES
-from bpfmatrix.payload.model import Executable
+from bpfmatrix.payload.model import Executable, Format
 from bpfmatrix.rootfs.root import Root
 
 __all__ = ["executable"]
@@ -26,14 +26,14 @@ def executable(path: Path, arch: str, root: Root | None = None) -> Executable:
         raise PayloadError(f"{path} can't be read: {error.strerror}") from error
     if head.startswith(b"#!"):
         _check_interpreter(path, head, root)
-        return Executable(path, "plain")
+        return Executable(path, "auto")
     if not head.startswith(b"\x7fELF"):
         raise PayloadError(
             f"{path} is neither an ELF executable nor a script",
             "Give a static executable, or a script that begins with #!/bin/sh.",
         )
     _check_elf(path, arch, root)
-    return Executable(path, "go" if _is_go_test(path) else "plain")
+    return Executable(path, _format(path))
 
 
 def _check_interpreter(path: Path, head: bytes, root: Root | None) -> None:
@@ -88,13 +88,27 @@ def _check_elf(path: Path, arch: str, root: Root | None) -> None:
     elif loader is not None:
         raise PayloadError(
             f"{path} is dynamically linked (needs {loader}) and the guest has no libraries",
-            "Build it with CGO_ENABLED=0 (Go) or -static (C), or run with --rootfs host.",
+            "Build it with CGO_ENABLED=0 (Go) or -static (C), or run with --rootfs host "
+            "(rootfs: in kernels.yaml).",
         )
 
 
-def _is_go_test(path: Path) -> bool:
-    """Tell whether `go test -c` made a file: Go did, and it has the entry point of `testing`."""
+# What the libraries of test runners leave in an executable, also in a stripped one. Go's test
+# binaries have the entry point of `testing`, and the magic of Go's build information
+# (debug/buildinfo); one without the other may be any program that is written in Go.
+_MARKS: tuple[tuple[Format, tuple[bytes, ...]], ...] = (
+    ("go", (b"testing.MainStart", b"\xff Go buildinf:")),
+    ("libtest", (b"RUST_TEST_THREADS", b"test result: ")),
+    ("gtest", (b"gtest_", b"tests written using Google Test")),
+    ("gtest", (b"_ZN7testing8internal23MakeAndRegisterTestInfo",)),  # in a shared library
+    ("catch2", (b"Run with -? for options", b"Catch")),
+)
+
+
+def _format(path: Path) -> Format:
+    """Return how the output of an executable is read, by the runner that is linked into it."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        # A stripped executable still has the names of functions, in Go's line table. The second
-        # string is the magic of Go's build information (debug/buildinfo).
-        return data.find(b"testing.MainStart") >= 0 and data.find(b"\xff Go buildinf:") >= 0
+        for format, marks in _MARKS:
+            if all(data.find(mark) >= 0 for mark in marks):
+                return format
+    return "auto"

@@ -1,21 +1,19 @@
 """The log and the test results of one executable that runs in the guest.
 
-A Go test binary has a result for each of its tests; any other executable has one result. Whether it
-passed is decided by how the executable ended; its output only gives details.
+The reader of its format (`suite/formats`) finds the tests in what it prints. Whether it passed is
+decided by how it ended: the output may say that more has failed, and never that something passed.
 """
 
-import codecs
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.host.faults import naming
 from bpfmatrix.payload.model import Executable
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.suite.gotest import KEPT_CHARACTERS, GoOutput
+from bpfmatrix.suite import formats
+from bpfmatrix.suite.formats import End
 from bpfmatrix.vm.protocol import Exited, Output, Report, TestCommand
 
 __all__ = ["Recorder"]
@@ -39,31 +37,22 @@ class Recorder:
         self.name = test.name
         self.log = log
         self._limit = f"{command.limit_seconds:g} s ({limit_key})"
-        self._report = report
-        as_go = test.format == "go" and GoOutput.available()
-        self._go = GoOutput(test.name, report) if as_go else None
-        self._output = Excerpt(KEPT_CHARACTERS)
-        # The bytes of a character may come in two pieces.
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._reader = formats.reader(test, command.argv, report)
         self._file: IO[bytes] | None = None
         self._size = 0
-        self._started = 0.0
-        self._report_content = b""
 
     async def start(self) -> None:
         """Take note that the executable was started."""
-        self._started = time.monotonic()
         # It is unbuffered for those who read it while the test runs.
         with naming(self.log):
             self.log.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.log.open("wb", buffering=0)
-        if self._go:
-            await self._go.start()
+        await self._reader.start()
 
     @property
     def running(self) -> str:
-        """What runs in it: its name, or those of the Go tests that have begun and not ended."""
-        return (self._go.running if self._go else "") or self.name
+        """What runs in it: its name, or those of its tests that have begun and not ended."""
+        return self._reader.running or self.name
 
     async def feed(self, data: bytes) -> None:
         """Take the next bytes of its output."""
@@ -75,15 +64,12 @@ class Recorder:
             if 0 <= room < len(data):
                 cut = f"\n... cut here, after {_LOG_BYTES >> 20} MiB ...\n"
                 _write(self._file, cut.encode())
-        if self._go:
-            await self._go.feed(data)
-        else:
-            self._output.append(self._decoder.decode(data))
+        await self._reader.feed(data)
 
     async def take(self, event: Output | Report) -> None:
         """Take the next part of its output, or of the report that it wrote of itself."""
         if isinstance(event, Report):
-            self._report_content += event.data
+            self._reader.feed_report(event.data)
         else:
             await self.feed(event.data)
 
@@ -91,53 +77,30 @@ class Recorder:
         """Take its end, after all of its output."""
         if self._file:
             self._file.close()
-        self._output.append(self._decoder.decode(b"", final=True))
-        outcome, reason = Outcome.PASSED, ""
-        if exited.limit:
-            outcome, reason = Outcome.TIMEOUT, f"ran into its limit of {self._limit}"
-        elif exited.status != 0:
-            outcome, reason = Outcome.FAILED, exited.reason
-        elif exited.oops:
-            outcome, reason = Outcome.FAILED, "the kernel had an oops while it ran"
-        if self._go:
-            await self._close_go(outcome, reason, exited)
-        else:
-            self._report_whole(outcome, reason, str(self._output))
+        await self._reader.close(self._end(exited))
 
-    async def _close_go(self, outcome: Outcome, reason: str, exited: Exited) -> None:
-        assert self._go is not None
-        await self._go.close()
-        bad = [result for result in self._go.results if result.outcome is Outcome.FAILED]
-        cut_short = outcome if outcome is not Outcome.PASSED else Outcome.FAILED
-        unfinished = self._go.unfinished(cut_short, reason or "did not end")
-        for result in unfinished:
-            self._report(result)
-        # A result of the binary itself is only needed if no test explains why it failed.
-        if outcome is not Outcome.PASSED and (exited.oops or not (bad or unfinished)):
-            self._report_whole(outcome, reason, self._go.output)
+    def _end(self, exited: Exited) -> End:
+        if exited.limit:
+            return End(Outcome.TIMEOUT, f"ran into its limit of {self._limit}", exited.status)
+        if exited.oops:
+            reason = exited.reason if exited.status else "the kernel had an oops while it ran"
+            return End(Outcome.FAILED, reason, exited.status, oops=True)
+        if exited.status == 0:
+            return End(Outcome.PASSED, status=0)
+        skipped = exited.status == self._reader.skip_status
+        outcome = Outcome.SKIPPED if skipped else Outcome.FAILED
+        return End(outcome, exited.reason, exited.status)
 
     async def abandon(self, outcome: Outcome, reason: str) -> None:
         """Take the end of the machine. There is nothing to report if this does not run then."""
         if self._file is None or self._file.closed:
             return
         self._file.close()
-        if self._go:
-            await self._go.close()
-        unfinished = self._go.unfinished(outcome, reason) if self._go else []
-        for result in unfinished:
-            self._report(result)
-        if not unfinished:
-            output = self._go.output if self._go else str(self._output)
-            self._report_whole(outcome, reason, output)
-
-    def _report_whole(self, outcome: Outcome, reason: str, output: str) -> None:
-        seconds = time.monotonic() - self._started
-        self._report(TestResult(self.name, self.name, outcome, seconds, reason, output))
+        await self._reader.close(End(outcome, reason))
 
     def kill(self) -> None:
-        """End test2json, and close the log, however the run ended."""
-        if self._go:
-            self._go.kill()
+        """End the processes that read its output, and close the log, however the run ended."""
+        self._reader.kill()
         if self._file:
             self._file.close()
 

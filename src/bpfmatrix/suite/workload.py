@@ -24,12 +24,15 @@ from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.project_payload import project_payload
 from bpfmatrix.session.workload import MatrixWorkload, Work
+from bpfmatrix.suite import formats
 from bpfmatrix.suite.core_files import CoreFiles
 from bpfmatrix.suite.fingerprint import fingerprint
+from bpfmatrix.suite.hints import memlock_hint
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.recorder import Recorder
 from bpfmatrix.vm.machine import MachineEndedError
 from bpfmatrix.vm.protocol import (
+    REPORTS_FOLDER,
     CorePart,
     Exited,
     GuestError,
@@ -43,6 +46,8 @@ from bpfmatrix.vm.protocol import (
 
 __all__ = ["SuiteWork", "SuiteWorkload", "test_commands"]
 
+# The formats of executables that are one test each, or may be.
+_SINGLE = ("plain", "automake", "auto")
 TestCommands = tuple[tuple[Executable, TestCommand], ...]
 
 
@@ -76,7 +81,12 @@ def _command(
 ) -> TestCommand:
     limit = options.test_seconds or test.settings.limits.time or prepared.kernel.timeout.test
     start = prepared.start_with(test.settings, test.folder)
-    return TestCommand(number, argv, limit, start=start)
+    report = f"{number}.xml"
+    path = f"{REPORTS_FOLDER}/{report}"
+    added = formats.arguments(test.format, path)
+    if not any(path in word for word in added):
+        report = ""
+    return TestCommand(number, (*argv, *added), limit, start=start, report=report)
 
 
 def _limit_name(options: RunOptions, test: Executable) -> str:
@@ -165,7 +175,7 @@ class SuiteWork(Work[KernelRun]):
         """The console of the first guest that ended early or had an oops, or else the last one."""
         self._core_files = CoreFiles(folder)
         tests = prepared.payload.tests
-        names = [test.name for test in tests if test.format != "plain"]
+        names = [test.name for test in tests if test.format not in _SINGLE]
         observer.executables(prepared.kernel.id, names)
         self._expected = Expectations.of(prepared.kernel.expect, prepared.image.version)
         self._recorders = {
@@ -180,8 +190,8 @@ class SuiteWork(Work[KernelRun]):
         }
 
     def _report(self, test: TestResult) -> None:
-        reason = self._expected.of_test(test.binary, test.name, test.outcome)
-        test = dataclasses.replace(test, expected=reason)
+        if reason := self._expected.of_test(test.binary, test.name, test.outcome):
+            test = dataclasses.replace(test, expected=reason)
         self._tests.append(test)
         self._observer.result(self._prepared.kernel.id, test)
 
@@ -282,9 +292,16 @@ class SuiteWork(Work[KernelRun]):
             console_bytes_before_tests=self._console_bytes,
             logs=tuple(relative(log) for log in logs if log.exists()),
             cores=tuple(map(relative, self._core_files.found)),
+            hints=self._hints(),
         )
         self._keep_executables()
         return run
+
+    def _hints(self) -> tuple[str, ...]:
+        starts = {test.name: command.start for test, command in self._commands}
+        tests = [(test, starts[test.binary]) for test in self._tests]
+        hint = memlock_hint(self._prepared.image.version, tests)
+        return (hint,) if hint else ()
 
     def _trace(self) -> tuple[str, ...]:
         """Return the call trace of a panic or an oops while the tests ran."""

@@ -19,6 +19,7 @@ __all__ = [
     "HostFolder",
     "SharedFolder",
     "Transport",
+    "can_be_shared",
     "chosen_files",
     "environment",
     "parse_options",
@@ -143,16 +144,21 @@ def parse_options(
     return HostFiles(root.folder if root else None, chosen, Path.cwd(), image)
 
 
-def _check_place(shown: str, path: Path, has_root: bool) -> None:
+def can_be_shared(path: Path, *, has_root: bool) -> bool:
+    """Return whether the guest has no folder of its own at this path, or above it.
+
+    `has_root` tells whether the tests have a root of their own.
+    """
     place = path.parts[1:]
-    own = (
-        not place
-        or place[0] in _GUEST_MOUNTS
-        or (
-            len(place) == 1 and (place[0] == "run" or (not has_root and place[0] in _GUEST_FOLDERS))
-        )
-    )
-    if own:
+    if not place or place[0] in _GUEST_MOUNTS:
+        return False
+    own = ("run",) if has_root else ("run", *_GUEST_FOLDERS)
+    return len(place) > 1 or place[0] not in own
+
+
+def _check_place(shown: str, path: Path, has_root: bool) -> None:
+    if not can_be_shared(path, has_root=has_root):
+        place = path.parts[1:]
         raise UsageError(
             f"{shown}: the guest has its own {path}",
             "Share a folder below it, or see all files with --rootfs host."

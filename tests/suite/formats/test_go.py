@@ -2,38 +2,47 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.payload.go import run_arguments
+from bpfmatrix.payload.model import Executable
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.suite import gotest
-from bpfmatrix.suite.gotest import GoOutput, Throttle, failure_reason
+from bpfmatrix.suite.formats import throttle as throttles
+from bpfmatrix.suite.formats.base import KEPT_CHARACTERS, End
+from bpfmatrix.suite.formats.go import GoReader
+from bpfmatrix.suite.formats.go_reasons import failure_reason
+from bpfmatrix.suite.formats.throttle import Throttle
 from tests.goproject import GoModule
+
+PASSED = End(Outcome.PASSED, status=0)
+FAILED = End(Outcome.FAILED, "why", 2)
+TIMEOUT = End(Outcome.TIMEOUT, "why", 137)
+LOST = End(Outcome.LOST, "why")
 
 
 def read(
-    output: bytes, chunk_bytes: int = 1000, unfinished: Outcome = Outcome.TIMEOUT
-) -> tuple[dict[str, TestResult], GoOutput]:
+    output: bytes, chunk_bytes: int = 1000, end: End = FAILED, folder: Path | None = None
+) -> tuple[dict[str, TestResult], GoReader]:
     """Feed an output; return the result of each test, including those that did not end."""
-    reported: list[TestResult] = []
+    found: list[TestResult] = []
 
-    async def feed() -> GoOutput:
-        go = GoOutput("sample", reported.append)
-        await go.start()
+    async def feed() -> GoReader:
+        test = Executable(Path("/x/sample.test"), "go", folder=folder)
+        reader = GoReader(test, ("sample.test",), found.append)
+        await reader.start()
         for start in range(0, len(output), chunk_bytes):
-            await go.feed(output[start : start + chunk_bytes])
-        await go.close()
-        return go
+            await reader.feed(output[start : start + chunk_bytes])
+        await reader.close(end)
+        return reader
 
-    go = asyncio.run(feed())
-    assert reported == go.results
-    found = [*reported, *go.unfinished(unfinished, "why")]
+    reader = asyncio.run(feed())
     assert len({test.name for test in found}) == len(found), "a test was reported twice"
-    return {test.name: test for test in found}, go
+    return {test.name: test for test in found}, reader
 
 
 def outcomes(found: dict[str, TestResult]) -> dict[str, str]:
@@ -92,20 +101,20 @@ def test_what_a_test_prints_is_its_output_and_no_result(recorded: bytes) -> None
 def test_a_pattern_without_a_match_gives_no_result(go_module: GoModule) -> None:
     status, output = go_module.run(*run_arguments("NoSuchTest")[2:])
     assert status == 0
-    found, go = read(output)
+    found, go = read(output, end=PASSED)
     assert found == {}
     assert "no tests to run" in go.output
 
 
 def test_a_pattern_chooses_a_subtest(go_module: GoModule) -> None:
     _, output = go_module.run(*run_arguments("TestSubtests/good")[2:])
-    assert outcomes(read(output)[0]) == {"TestSubtests/good": "passed"}
+    assert outcomes(read(output, end=PASSED)[0]) == {"TestSubtests/good": "passed"}
 
 
 def test_a_panic_belongs_to_the_test_that_panicked(go_module: GoModule) -> None:
     status, output = go_module.run("-test.run=TestPass|TestPanics", sample="panic")
     assert status == 2
-    found, _ = read(output, unfinished=Outcome.FAILED)
+    found, _ = read(output, end=FAILED)
     assert found["TestPass"].outcome is Outcome.PASSED
     assert found["TestPanics/inner"].outcome is Outcome.FAILED
     told = "".join(test.output for name, test in found.items() if name.startswith("TestPanics"))
@@ -116,10 +125,13 @@ def test_a_panic_belongs_to_the_test_that_panicked(go_module: GoModule) -> None:
 @pytest.mark.parametrize(
     ("sample", "reasons"),
     [
-        ("panic", {"": "panic: on purpose", "/inner": "panic: on purpose"}),
-        ("panic-below", dict.fromkeys(("", "/a", "/a/b"), "panic: below")),
-        ("panic-top", {"": "panic: at the top"}),
-        ("panic-goroutine", {"": "panic: elsewhere", "/inner": "panic: elsewhere"}),
+        (
+            "panic",
+            dict.fromkeys(("", "/inner"), "panic: on purpose (sample_test.go:60)"),
+        ),
+        ("panic-below", dict.fromkeys(("", "/a", "/a/b"), "panic: below (sample_test.go:66)")),
+        ("panic-top", {"": "panic: at the top (sample_test.go:71)"}),
+        ("panic-goroutine", dict.fromkeys(("", "/inner"), "panic: elsewhere (sample_test.go:75)")),
         ("panic-words", {"": "why", "/inner": "the real reason"}),
     ],
 )
@@ -128,7 +140,7 @@ def test_a_panic_is_the_reason_of_the_tests_that_it_ended(
 ) -> None:
     _, output = go_module.run("-test.run=TestPanics", sample=sample)
     for chunk_bytes in (7, 1 << 20):
-        found, _ = read(output, chunk_bytes, unfinished=Outcome.FAILED)
+        found, _ = read(output, chunk_bytes, end=FAILED)
         assert {name: test.reason for name, test in found.items()} == {
             f"TestPanics{name}": reason for name, reason in reasons.items()
         }
@@ -138,14 +150,14 @@ def test_a_panic_of_one_of_several_parallel_tests_is_the_reason_of_that_one(
     go_module: GoModule,
 ) -> None:
     _, output = go_module.run("-test.run=TestPanics", "-test.parallel=1", sample="panic-parallel")
-    found, _ = read(output, unfinished=Outcome.FAILED)
-    assert found["TestPanics/1"].reason == "panic: one of three"
-    assert found["TestPanics"].reason == "panic: one of three"
+    found, _ = read(output, end=FAILED)
+    assert found["TestPanics/1"].reason == "panic: one of three (sample_test.go:85)"
+    assert found["TestPanics"].reason == "panic: one of three (sample_test.go:85)"
 
 
 def test_a_panic_is_no_reason_of_a_machine_that_ended(go_module: GoModule) -> None:
     _, output = go_module.run("-test.run=TestPanics", sample="panic-goroutine")
-    found, _ = read(output, unfinished=Outcome.LOST)
+    found, _ = read(output, end=LOST)
     assert {test.reason for test in found.values()} == {"why"}
 
 
@@ -153,13 +165,13 @@ def test_a_panic_is_no_reason_of_a_machine_that_ended(go_module: GoModule) -> No
 def test_a_test_that_exits_did_not_pass(go_module: GoModule, sample: str, status: int) -> None:
     got, output = go_module.run("-test.run=TestPass|TestExits", sample=sample)
     assert got == status
-    found, _ = read(output, unfinished=Outcome.FAILED)
+    found, _ = read(output, end=FAILED)
     assert outcomes(found) == {"TestPass": "passed", "TestExits": "failed"}
 
 
 def test_a_test_that_began_has_a_result_wherever_the_output_ends(recorded: bytes) -> None:
     for end in range(0, len(recorded), 997):
-        found, _ = read(recorded[:end])
+        found, _ = read(recorded[:end], end=TIMEOUT)
         begun = recorded[:end].count(b"\x16=== RUN   TestPass\n")
         assert ("TestPass" in found) == bool(begun)
 
@@ -168,9 +180,9 @@ def test_a_long_line_is_cut_and_the_result_kept(go_module: GoModule) -> None:
     _, output = go_module.run("-test.run=TestPass")
     where = output.index(b"    sample_test.go")
     long = output[:where] + b"x" * (1 << 20) + b"\n" + output[where:]
-    found, _ = read(long, chunk_bytes=1 << 16)
+    found, _ = read(long, chunk_bytes=1 << 16, end=PASSED)
     assert outcomes(found) == {"TestPass": "passed"}
-    assert len(found["TestPass"].output) < 2 * gotest.KEPT_CHARACTERS
+    assert len(found["TestPass"].output) < 2 * KEPT_CHARACTERS
 
 
 @given(st.lists(st.binary(max_size=8).map(lambda data: data.replace(b"\x16", b""))))
@@ -183,7 +195,7 @@ def test_little_output_passes_the_throttle_unchanged(chunks: Sequence[bytes]) ->
 def test_the_throttle_lets_all_frames_through(pieces: list[bytes]) -> None:
     frames = b"\x16=== RUN A\n"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gotest, "_THROTTLED_BYTES", 20)
+        patch.setattr(throttles, "_THROTTLED_BYTES", 20)
         throttle = Throttle()
         passed = b"".join(throttle.feed(piece) for piece in pieces)
     assert passed.count(frames) == pieces.count(frames)
@@ -204,7 +216,7 @@ def test_the_throttle_cuts_a_flood_and_says_so() -> None:
         ("", ""),
         ("=== RUN   TestX\n--- SKIP: TestX (0.00s)\n", ""),
         ("=== RUN   TestX\n    x_test.go:12: needs 5.17\n--- SKIP: TestX\n", "needs 5.17"),
-        ("=== RUN   TestX\n\n  plain\n", "plain"),
+        ("=== RUN   TestX\n\n  plain\n", ""),
         ("    a/b-c_test.go:1: x: y\n", "x: y"),
         ("    x_test.go:1: logged before\n    x_test.go:2: failed\n", "failed"),
         ("    x_test.go:1: logged\npanic: boom\n\ngoroutine 1 [running]:\n", "panic: boom"),

@@ -1,0 +1,391 @@
+"""TAP, the Test Anything Protocol, with the subtests of version 14, and as bats prints it.
+
+A test that is `not ok` failed, whatever the exit status. One that the plan announces and that did
+not come is a failure too. `# TODO` makes a failure an expected one.
+"""
+
+import re
+import textwrap
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import yaml
+
+from bpfmatrix.host.excerpt import Excerpt
+from bpfmatrix.payload.model import Executable
+from bpfmatrix.results.kernel_run import TestResult
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.suite.formats.base import (
+    KEPT_CHARACTERS,
+    End,
+    LineReader,
+    never_ran_words,
+    one_line,
+    skip_reason,
+)
+from bpfmatrix.suite.formats.tap_lines import Bail, Comment, Line, Plan, Point, Version, parse
+
+__all__ = ["Level", "TapReader"]
+
+_SUBTEST = re.compile(r"Subtest(?::\s*(.*))?$")
+_YAML_BEGIN = re.compile(r"\s+---\s*$")
+_YAML_END = re.compile(r"\s+\.\.\.\s*$")
+_YAML_LINES = 1000
+_COMMENTS = 200
+_DEPTH = 20
+# What Perl's Test::More says before it says what was wrong, and bats in front of the command.
+_FAILED_TEST = re.compile(r"\s*(Failed (\(TODO\) )?test\b|at \S+ line \d+\.$|Looks like )")
+_BATS_PLACE = re.compile(r"\(?(?:in|from) .*?file (.*?), line (\d+)\)?,?$")
+_BATS_COMMAND = re.compile(r"\s*(`.*' failed.*)$")
+
+
+@dataclass
+class Level:
+    """A sequence of test points with one plan: the whole output, or the subtests of a test."""
+
+    name: str = ""
+    """The test that the subtests belong to, if it was announced."""
+    plan: Plan | None = None
+    seen: set[int] = field(default_factory=set)
+    count: int = 0
+    results: list["_Result"] = field(default_factory=list)
+    """The results that wait for the name of the test that they belong to."""
+    has_failure: bool = False
+
+    def number(self, point: Point) -> int:
+        """Take note of a point, and return its number."""
+        self.count += 1
+        number = self.count if point.number is None else point.number
+        self.seen.add(number)
+        return number
+
+    def missing(self) -> str:
+        """Say which tests of the plan did not come."""
+        planned = self.plan.count if self.plan else 0
+        seen = sorted(number for number in self.seen if 0 < number <= planned)
+        gaps = [
+            (before + 1, after - 1)
+            for before, after in zip([0, *seen], [*seen, planned + 1], strict=True)
+            if after - before > 1
+        ]
+        names = [f"{first}" if first == last else f"{first}-{last}" for first, last in gaps]
+        return never_ran_words(names, planned - len(seen), planned)
+
+    def surplus(self) -> str:
+        """Say how many tests came that the plan did not announce."""
+        if self.plan is None or self.count <= self.plan.count:
+            return ""
+        return f"the plan has {self.plan.count} tests, and {self.count} ran"
+
+
+@dataclass
+class _Result:
+    """A test that has ended, with what was printed of it."""
+
+    name: str
+    outcome: Outcome
+    seconds: float
+    reason: str
+    output: str
+    expected: str
+
+
+@dataclass
+class _Failed:
+    """A point that is `not ok`: what follows it may tell why."""
+
+    point: Point
+    depth: int
+    name: str
+    seconds: float
+    subtests_failed: bool
+    said: str
+    comments: list[str] = field(default_factory=list)
+    yaml: list[str] = field(default_factory=list)
+
+
+class TapReader(LineReader):
+    """Reports each test point, subtests under the names of their tests."""
+
+    needs_plan = True
+    """Whether an output without a plan is a failure: it may be cut short."""
+    comments_follow = True
+    """Whether what a failed test has to say comes behind its point, and not before it."""
+
+    def __init__(
+        self, test: Executable, argv: Sequence[str], report: Callable[[TestResult], None]
+    ) -> None:
+        super().__init__(test, argv, report)
+        self._levels = [Level()]
+        self._announced = ""
+        """The name of the next test with subtests, from a comment."""
+        self._failed: _Failed | None = None
+        self._in_yaml = False
+        self._comments: list[str] = []
+        self._block = Excerpt(KEPT_CHARACTERS)
+        """What was printed since the last point."""
+        self._last = time.monotonic()
+        self._bailed: str | None = None
+        self._cut_short = ""
+        """The test within whose subtests the output ended."""
+
+    @property
+    def running(self) -> str:
+        """See Reader. It is known of tests that announce their subtests."""
+        return "/".join(level.name for level in self._levels[1:] if level.name) or self._announced
+
+    # How subtests are nested, and what is live.
+
+    def unnest(self, line: str) -> tuple[int, Line | None]:
+        """Return how deep a line is nested, and what it says."""
+        depth, odd = divmod(len(line) - len(line.lstrip(" ")), 4)
+        if odd or depth > min(len(self._levels), _DEPTH):
+            return 0, None
+        return depth, parse(line.strip())
+
+    def test_name(self, point: Point, number: int) -> str:
+        """Return the name of a test in results."""
+        return point.name or point.explanation * (point.directive == "skip") or f"test {number}"
+
+    def announcement(self, comment: str) -> str | None:
+        """Return the name of a test whose subtests follow, if a comment says so."""
+        match = _SUBTEST.match(comment)
+        return (match[1] or "") if match else None
+
+    def reports_at_once(self, level: Level) -> bool:
+        """Whether subtests are reported before the point of their test has come."""
+        return False
+
+    # Lines.
+
+    def line(self, line: str) -> None:
+        """See LineReader."""
+        if self._in_yaml or (self._failed and _YAML_BEGIN.match(line)):
+            self._block.append(f"{line}\n")
+            self._take_yaml(line)
+            return
+        depth, said = self.unnest(line)
+        if not isinstance(said, Comment):
+            self._settle()
+        self._block.append(f"{line}\n")
+        match said:
+            case Comment():
+                self._comment(said.text)
+            case Version():
+                self._enter(depth)
+            case Plan():
+                self._enter(depth)
+                self._levels[-1].plan = said
+            case Point():
+                self._point(depth, said)
+            case Bail():
+                self._bailed = said.reason
+            case None:
+                pass
+
+    def _comment(self, text: str) -> None:
+        if (name := self.announcement(text)) is not None:
+            self._settle()
+            self._announced = name
+        elif self._failed and self.comments_follow:
+            self._failed.comments.append(text)
+            del self._failed.comments[_COMMENTS:]
+        else:
+            self._comments.append(text)
+            del self._comments[:-_COMMENTS]
+
+    def _take_yaml(self, line: str) -> None:
+        self._in_yaml = not _YAML_END.match(line)
+        if self._failed:
+            self._failed.yaml.append(line)
+            if len(self._failed.yaml) > _YAML_LINES:
+                self._in_yaml = False
+        if not self._in_yaml:
+            self._settle()
+
+    def _enter(self, depth: int) -> None:
+        """Go to the level of a line; a deeper one begins with it."""
+        while len(self._levels) - 1 > depth:
+            self._leave("")
+        while len(self._levels) - 1 < depth:
+            name = self._announced if len(self._levels) == depth else ""
+            self._levels.append(Level(name))
+            self._announced = ""
+
+    def _leave(self, name: str, expected: str = "") -> Level:
+        """End the innermost level: its results are those of subtests of a test."""
+        left = self._levels.pop()
+        prefix = name or left.name
+        for result in left.results:
+            result.name = f"{prefix}/{result.name}" if prefix else result.name
+            if result.outcome is Outcome.FAILED and not result.expected:
+                result.expected = expected
+            self._keep(result)
+        above = self._levels[-1]
+        above.has_failure = above.has_failure or (left.has_failure and not expected)
+        return left
+
+    def _point(self, depth: int, point: Point) -> None:
+        while len(self._levels) - 1 > depth + 1:
+            self._leave("")
+        self._enter_or_keep_subtests(depth)
+        has_subtests = len(self._levels) - 1 > depth
+        number = self._levels[depth].number(point)
+        name = self.test_name(point, number)
+        now = time.monotonic()
+        seconds = now - self._last if point.seconds is None else point.seconds
+        self._last = now
+        wrong, subtests = "", None
+        if has_subtests:
+            subtests = self._leave(name, self._expected(point))
+            wrong = "; ".join(filter(None, (subtests.missing(), subtests.surplus())))
+        self._announced = ""
+        if point.ok and not wrong and subtests is None:
+            self._end_ok(point, name, seconds)
+        elif point.ok and not wrong:
+            if subtests is not None and not subtests.count:
+                why = subtests.plan.explanation if subtests.plan else point.explanation
+                self._end(name, Outcome.SKIPPED, seconds, why or "it has no tests")
+        else:
+            failed = bool(subtests and subtests.has_failure)
+            self._failed = _Failed(point, depth, name, seconds, failed, wrong)
+            if not self.comments_follow:
+                self._settle()
+
+    def _enter_or_keep_subtests(self, depth: int) -> None:
+        if len(self._levels) - 1 < depth:
+            self._enter(depth)
+
+    @staticmethod
+    def _expected(point: Point) -> str:
+        known = {"todo": "TODO", "xfail": "XFAIL"}.get(point.directive, "")
+        return f"{known}: {point.explanation}" if known and point.explanation else known
+
+    def _end_ok(self, point: Point, name: str, seconds: float) -> None:
+        if point.directive == "skip":
+            self._end(name, Outcome.SKIPPED, seconds, self._why_skipped(point))
+        elif point.directive == "xfail":  # the kernel's way to say that it failed as expected
+            self._end(name, Outcome.FAILED, seconds, "failed", self._expected(point))
+        else:
+            self._end(name, Outcome.PASSED, seconds, "", self._expected(point))
+
+    def _why_skipped(self, point: Point) -> str:
+        return point.explanation or skip_reason("\n".join(self._comments), "SKIP")
+
+    def _settle(self) -> None:
+        """End the test that failed, once everything that tells why has come."""
+        failed, self._failed, self._in_yaml = self._failed, None, False
+        if failed is None:
+            return
+        point = failed.point
+        while len(self._levels) - 1 > failed.depth:
+            self._leave("")
+        if point.directive == "skip":
+            self._end(failed.name, Outcome.SKIPPED, failed.seconds, self._why_skipped(point))
+        elif not failed.subtests_failed or failed.said or self._expected(point):
+            reason = self._reason(failed)
+            self._end(failed.name, Outcome.FAILED, failed.seconds, reason, self._expected(point))
+
+    def _reason(self, failed: _Failed) -> str:
+        point, exit = failed.point, ""
+        if point.directive in ("exit", "timeout"):
+            words = {"exit": "exit status", "timeout": "timeout after"}[point.directive]
+            exit = f"{words} {point.explanation}"
+        comments = failed.comments if self.comments_follow else self._comments
+        told = (
+            _of_yaml(failed.yaml)
+            or self.reason_of_comments(comments)
+            or self.reason_of_comments(self._comments)
+        )
+        said = [failed.said, told, exit] if failed.said or not told else [told]
+        return "; ".join(filter(None, said)) or "not ok"
+
+    def reason_of_comments(self, comments: Sequence[str]) -> str:
+        """Return why a test failed, by the comments at its point, or `""`."""
+        for number, text in enumerate(comments):
+            if match := _BATS_COMMAND.match(text):
+                places = [found for c in comments[:number] if (found := _BATS_PLACE.search(c))]
+                return f"{match[1]} ({places[-1][1]}:{places[-1][2]})" if places else match[1]
+        told = [text for text in comments if text.strip()]
+        better = [text for text in told if not _FAILED_TEST.match(text)]
+        return one_line((better or told)[:4])
+
+    def _end(
+        self, name: str, outcome: Outcome, seconds: float, reason: str = "", expected: str = ""
+    ) -> None:
+        level = self._levels[-1]
+        if outcome is Outcome.FAILED and not expected:
+            level.has_failure = True
+        output, self._block = str(self._block), Excerpt(KEPT_CHARACTERS)
+        self._comments = []
+        self._keep(_Result(name, outcome, seconds, reason, output, expected))
+
+    def _keep(self, result: _Result) -> None:
+        level = self._levels[-1]
+        if len(self._levels) > 1 and not self.reports_at_once(level):
+            level.results.append(result)
+            return
+        above = [one.name for one in self._levels[1:] if one.name]
+        self.report(
+            "/".join([*above, result.name]),
+            result.outcome,
+            seconds=result.seconds,
+            reason=result.reason,
+            output=result.output,
+            expected=result.expected,
+        )
+
+    # The end.
+
+    async def drain(self, end: End) -> None:
+        """See Reader."""
+        await super().drain(end)
+        self._settle()
+        self._cut_short = self.running
+        self._enter(0)
+
+    def unfinished(self, end: End, reason: str) -> Iterable[tuple[str, str, str]]:
+        """See Reader."""
+        return [(self._cut_short, reason, str(self._block))] if self._cut_short else []
+
+    def never_ran(self, end: End) -> str:
+        """See Reader."""
+        return "" if end.outcome is Outcome.SKIPPED else self._levels[0].missing()
+
+    def complaint(self) -> str:
+        """See Reader."""
+        root = self._levels[0]
+        if self._bailed is not None:
+            return f"bailed out: {self._bailed}" if self._bailed else "bailed out"
+        if root.plan is None and self.needs_plan:
+            return "the output has no plan (such as 1..4), so tests may be missing"
+        return root.surplus()
+
+    def without_tests(self, end: End) -> tuple[Outcome, str] | None:
+        """See Reader."""
+        plan = self._levels[0].plan
+        if plan is None:
+            return Outcome.PASSED, ""
+        return Outcome.SKIPPED, plan.explanation or "the plan has no tests"
+
+
+def _of_yaml(lines: Sequence[str]) -> str:
+    """Return the message of a YAML block in one line, or `""`."""
+    try:
+        block = yaml.safe_load(textwrap.dedent("\n".join(lines)))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return ""
+    if not isinstance(block, dict):
+        return ""
+
+    def scalar(*keys: str) -> str:
+        # Lists may refer to themselves.
+        values = (block.get(key) for key in keys)
+        return next((str(v) for v in values if isinstance(v, str | int | float)), "")
+
+    message, found, wanted = scalar("message", "error"), scalar("found", "got", "actual"), ""
+    if found and (wanted := scalar("wanted", "expected")):
+        found = f"got {found}, wanted {wanted}"
+        message = f"{message}: {found}" if message else found
+    return one_line(message.splitlines())
