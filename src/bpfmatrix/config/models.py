@@ -192,8 +192,9 @@ class PayloadConfig(_Model, Settings, Privileges):
     `"internal/*": {user: nobody}`. A pattern may also stand for what follows a slash of the path.
     Of several that match, the one with more letters besides its wildcards wins."""
     rootfs: str | None = None
-    """The root file system of the tests, as `--rootfs` takes it. A path is relative to
-    kernels.yaml. Default: that of the guest, which has busybox."""
+    """The root file system of the tests, as `--rootfs` takes it: an image of a registry, such as
+    `oci:debian:12`, a folder with a root file system or with an image (an OCI layout), or `host`. A
+    path is relative to kernels.yaml. Default: that of the guest, which has busybox."""
     share: list[str] = []
     """Folders of the host that the guest sees too, as `--share` takes them; those of the command
     line are added. A path is relative to kernels.yaml."""

@@ -146,6 +146,7 @@ class GuestSession:
             "version": image.version,
             "arch": image.arch,
             "provenance": {**dataclasses.asdict(image.provenance), "digest": image.digest},
+            "rootfs": self._prepared.rootfs,
             "accelerator": self._prepared.accelerator.name,
             "start": "warm" if self._start.startswith("warm") else "cold",
             "seconds_to_ready": round(self._seconds_to_ready, 3),

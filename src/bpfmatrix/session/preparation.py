@@ -93,6 +93,14 @@ class Prepared:
         )
 
     @property
+    def rootfs(self) -> str:
+        """The root file system of the tests, for results; empty if it is that of the guest."""
+        files = self.options.files
+        if self.root:
+            return f"{self.root.name}@{self.root.digest}"
+        return "host" if files.is_host else str(files.root or "")
+
+    @property
     def host_name(self) -> str:
         """The host name of a restored guest (RFC 1123: letters, digits and hyphens)."""
         return "kernel-" + re.sub(r"[^A-Za-z0-9]+", "-", self.kernel.id)
