@@ -81,16 +81,23 @@ class Labels:
 
     def of(self, test: _Named) -> str:
         """Return the label of a test, or of an executable that is one."""
-        short = self._short.get(test.binary)
+        short = self._short.get(test.binary, test.binary)
         if test.binary == test.name:
-            return short or test.name
-        return f"{short}:{test.name}" if short and len(self._short) > 1 else test.name
+            return short
+        # Executables that are not known to have several tests may turn out to have them.
+        alone = not self._short or self._short.keys() == {test.binary}
+        return test.name if alone else f"{short}:{test.name}"
 
     def selecting(self, test: _Named) -> str:
-        """Return the text after `--run` that selects a test, with all of its subtests."""
+        """Return the text after `--run` that selects a test, with all of its subtests.
+
+        Only Go's test binaries choose among their tests; any other one runs as a whole.
+        """
+        short = self._short.get(test.binary)
         if test.binary == test.name:
-            short = self._short.get(test.binary)
             return f"{short}:" if short else test.name
+        if not _GO_TEST.match(test.name):
+            return f"{short or test.binary}:"
         return self.of(test).removesuffix(test.name) + test.name.split("/")[0]
 
 
