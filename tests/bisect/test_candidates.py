@@ -67,3 +67,10 @@ def test_ends_that_can_not_be_compared_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         between(available, one, other)
+
+
+def test_all_kernels_have_the_profile_of_the_ends(available: Available) -> None:
+    ids = between(available, "6.16@user", "7.3@user").ids
+    assert ids == ("6.16@user", "6.17.13@user", "6.18@user", "7.3@user")
+    with pytest.raises(UsageError, match=r"6\.16@user and 7\.3 do not have the same profile"):
+        between(available, "6.16@user", "7.3")

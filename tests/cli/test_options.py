@@ -1,5 +1,6 @@
 """The options of all commands: a name and a letter have one meaning, for nox and for invoke."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from bpfmatrix.cli.sessions import KERNEL_OPTIONS, MATRIX_OPTIONS, parse
 from bpfmatrix.cli.tasks import namespace
 from bpfmatrix.cli.tasks.declaration import OptionTask
 from bpfmatrix.cli.values import debug_options, read, run_options, verify_options
+from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, ConfigError, PayloadError, UsageError
+from bpfmatrix.virtiofs.shares import SharedFolder
 
-RUN = (*options.TESTS, *options.HOST_FILES, options.CORE, options.COLD)
+RUN = (*options.TESTS, *options.HOST_FILES, *options.PRIVILEGES, options.CORE, options.COLD)
 
 
 def tasks(collection: Collection) -> Iterator[tuple[str, OptionTask]]:
@@ -151,6 +154,42 @@ def test_the_options_of_a_run(tmp_path: Path, library_project: Project) -> None:
     assert (asked.run, asked.binaries, asked.test_seconds) == ("A", (binary,), 90)
     assert (asked.network, asked.cold, asked.core, asked.cached) == (True, True, False, False)
     assert asked.arguments == ("-v",)
+
+
+def test_the_privileges_of_a_run(library_project: Project) -> None:
+    typed = {"user": "nobody", "capabilities": "bpf,CAP_PERFMON", "memlock": "default"}
+    settings = run_options(read(RUN, typed), library_project).settings
+    assert settings.model_fields_set == {"user", "capabilities", "memlock"}
+    assert (settings.user, settings.memlock) == ("nobody", None)
+    assert settings.capabilities == ["CAP_BPF", "CAP_PERFMON"]
+    none = run_options(read(RUN, {"capabilities": "none"}), library_project).settings
+    assert none.capabilities == []
+    assert run_options(read(RUN, {}), library_project).settings.model_fields_set == set()
+
+
+def test_options_of_the_command_line_win_over_those_of_the_project(
+    library_project: Project, tmp_path: Path
+) -> None:
+    for name in ("declared", "root/etc"):
+        (library_project.root / name).mkdir(parents=True)
+    (tmp_path / "typed").mkdir()
+    payload = {"rootfs": "root", "share": ["declared:rw"], "network": "user"}
+    kernels = {"6.1": {"source": {"oci": "example/6.1"}}}
+    config = Config.model_validate({"payload": payload, "kernels": kernels})
+    project = dataclasses.replace(library_project, config=config)
+    shares = [SharedFolder(project.root / "declared", True)]
+    ours = run_options(read(RUN, {}), project)
+    assert (ours.files.root, ours.network) == (project.root / "root", True)
+    assert list(ours.files.shares) == shares
+    typed = {"rootfs": "none", "share": [str(tmp_path / "typed")], "net": "none"}
+    theirs = run_options(read(RUN, typed), project)
+    assert (theirs.files.has_root, theirs.network) == (False, False)
+    assert set(theirs.files.shares) == {*shares, SharedFolder(tmp_path / "typed")}
+    wrong = config.model_copy(
+        update={"payload": config.payload.model_copy(update={"share": ["x"]})}
+    )
+    with pytest.raises(UsageError, match=r"kernels\.yaml: payload\.share x: no such folder"):
+        run_options(read(RUN, {}), dataclasses.replace(project, config=wrong))
 
 
 def test_the_options_of_a_verification() -> None:

@@ -270,3 +270,50 @@ def test_kernel_warnings_and_leftovers_are_shown(
     assert "WARNING: 0 (during TestX), as expected: known" in text
     assert "WARNING: 8" not in text
     assert "left behind by b: a kernel module was loaded: veth" in text
+
+
+def test_tests_of_equal_names_are_shown_with_their_packages(
+    pipe: io.StringIO, library_project: Project
+) -> None:
+    tests = (
+        TestResult("example.org/m/a/x", "TestC/sub", Outcome.PASSED, 0.11),
+        TestResult("example.org/m/b/x", "TestC/sub", Outcome.FAILED, 0, "no such map"),
+        TestResult("example.org/m/b/y", "example.org/m/b/y", Outcome.FAILED, 0, "exit status 3"),
+    )
+    bad = KernelRun("6.1", Outcome.FAILED, "x", version="6.1.192", tests=tests)
+    with SuiteConsole(library_project, ["6.1"]) as report:
+        report.executables("6.1", [test.binary for test in tests])
+        for test in tests:
+            report.result("6.1", test)
+        report.finished(bad)
+    said = pipe.getvalue()
+    for line in (
+        r"  ✓ a/x:TestC/sub +0\.11 s",
+        r"  ✗ b/x:TestC/sub +failed: no such map",
+        r"  ✗ y +failed: exit status 3",
+        r"  run it alone  nox -s kernel-6\.1 -- --run b/x:TestC",
+        r"  look inside   invoke debug --kernel 6\.1 --run b/x:TestC",
+    ):
+        assert re.search(f"^{line}$", said, re.M), line
+
+
+def test_a_kernel_on_which_the_same_test_of_another_package_passed_is_no_good_one(
+    pipe: io.StringIO, library_project: Project
+) -> None:
+    def run(kernel: str, a: Outcome, b: Outcome) -> KernelRun:
+        tests = (TestResult("m/a", "TestX", a), TestResult("m/b", "TestX", b))
+        bad = Outcome.FAILED in (a, b)
+        return KernelRun(kernel, Outcome.FAILED if bad else Outcome.PASSED, tests=tests)
+
+    runs = [
+        run("5.10", Outcome.PASSED, Outcome.FAILED),
+        run("6.1", Outcome.PASSED, Outcome.PASSED),
+        run("6.12", Outcome.PASSED, Outcome.FAILED),
+    ]
+    with SuiteConsole(library_project, [run.kernel for run in runs]) as report:
+        for one in runs:
+            report.finished(one)
+    report.matrix(runs, 1.0)
+    said = pipe.getvalue()
+    assert "since when    invoke bisect --run b:TestX --good 6.1 --bad 5.10" in said
+    assert "since when    invoke bisect --run b:TestX --good 6.1 --bad 6.12" in said

@@ -85,6 +85,16 @@ def test_the_schema_accepts_its_own_defaults() -> None:
         with_kernel(qemu={"memory": "2 GiB", "cpus": 4}, timeout={"boot": 90, "test": "1.5m"}),
         with_kernel(source={"oci": "example.org/kernels:6.1"}),
         {**with_kernel(), "payload": {"ebpf": None, "go": None, "binaries": ["a"]}},
+        {
+            **with_kernel(),
+            "payload": {
+                "binaries": [{"path": "a", "user": 1000, "memlock": "64K"}],
+                "packages": {"internal/*": {"limits": {"as": "1G", "nofile": 3, "time": "5s"}}},
+                "capabilities": ["CAP_BPF"],
+                "memlock": "default",
+            },
+            "profiles": {"user": {"user": "nobody", "unprivileged_bpf": True}},
+        },
         {**with_kernel(), "verify": {"objects": [{"path": "a.o", "set": {"x": 1}}]}},
         {**with_kernel(), "verify": {"max_insns": "80%", "limit": "10s", "attach": True}},
         {**with_kernel(), "verify": {"max_insns": 5000}},
@@ -167,7 +177,7 @@ def test_page_shows_defaults_as_they_are_written() -> None:
     page = reference.page()
     assert "| `memory` | size | `512M` |" in page
     assert "| `boot` | duration | `60s` |" in page
-    assert "| `matrix` | list of strings | all |" in page
+    assert "| `matrix` | list of strings | all kernels, without profiles |" in page
 
 
 def test_the_task_names_the_files_that_are_out_of_date(tmp_path: Path) -> None:

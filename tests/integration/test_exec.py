@@ -1,5 +1,6 @@
 """`bpfmatrix exec`: a test runner of another project starts it, and its command runs in a guest."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -281,3 +282,33 @@ def test_a_reader_that_leaves_ends_the_command_as_on_the_host(project: ToolProje
         process.stdout.close()
         assert process.stderr.read() == f"{128 + signal.SIGPIPE}\n"
         assert process.wait(600) == 0
+
+
+def test_a_keeper_that_is_killed_takes_its_guests_with_it(
+    project: ToolProject, tmp_path: Path
+) -> None:
+    env = {"OF_THIS_TEST": str(tmp_path)}
+    words = words_of("sh", "-c", "echo ready; sleep 600")
+    with started(words, project.root, env, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "ready\n"
+        others = [pid for pid in _of(tmp_path) if pid != process.pid]
+        watched = [Watched(pid) for pid in others]
+        for pid in others:
+            if b"bpfmatrix.cli.keeper" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        said = process.stderr.read()
+        assert said == "error: the keeper of the guests ended before the command did\n"
+        assert process.wait(600) == 255
+        assert all(one.ends_within(60) for one in watched)
+
+
+def test_a_folder_that_is_gone_is_said(project: ToolProject, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *words_of("true")]
+    with started(command, gone, stderr=subprocess.PIPE) as process:
+        assert process.stderr
+        assert process.stderr.read().startswith("error: the working directory can't be used: ")
+        assert process.wait(600) == 1

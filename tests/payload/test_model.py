@@ -11,6 +11,37 @@ def test_a_test_binary_has_the_name_of_its_package() -> None:
     assert Executable(Path("/x/check.sh"), "plain").name == "check.sh"
 
 
+def test_the_packages_of_a_module_lie_apart() -> None:
+    packages = tuple(
+        Executable(Path(f"/x/{number}.test"), "go", name)
+        for number, name in enumerate(("ebpf/a/x", "ebpf/b/x"))
+    )
+    made = Payload((*packages, *programs("x")), (Path("/x/o"),))
+    assert sorted(made.files()) == ["ebpf/a/x.test", "ebpf/b/x.test", "ebpf/o", "x"]
+    # The objects have a folder of the same name.
+    assert [made.mode(place) for place in ("ebpf/a/x.test", "ebpf/o", "x")] == [0o755, 0o644, 0o755]
+    [(test, argv)] = made.commands("b/x:TestX", [])
+    assert (test.name, argv[0], argv[-1]) == (
+        "ebpf/b/x",
+        "/payload/ebpf/b/x.test",
+        "-test.run=TestX",
+    )
+    [(test, argv)] = made.commands("b/x:", [])
+    assert argv[-1] == "-test.paniconexit0"
+    assert [test.name for test, _ in made.commands("x:", [])] == ["x"]
+    with pytest.raises(UsageError, match=r"--run c:TestX: no package is called 'c'"):
+        made.commands("c:TestX", [])
+
+
+def test_logs_that_need_one_path_as_a_file_and_a_folder() -> None:
+    tests = (
+        Executable(Path("/x/a.test"), "go", "m/a"),
+        Executable(Path("/x/b.test"), "go", "m/a.log/b"),
+    )
+    with pytest.raises(PayloadError, match=r"log of m/a would .* the log of m/a\.log/b"):
+        Payload(tests).files()
+
+
 def programs(*names: str) -> tuple[Executable, ...]:
     return tuple(Executable(Path(f"/x/{name}"), "plain") for name in names)
 

@@ -41,3 +41,15 @@ def test_kernel_warnings_are_properties_of_their_suite() -> None:
     root = ET.fromstring(junit.render(Matrix.of([Result(run)])))
     found = root.findall("./testsuite/properties/property[@name='kernel warning']")
     assert [one.attrib["value"] for one in found] == ["WARNING: x (during TestX)"]
+
+
+def test_tests_of_equal_names_are_in_the_classes_of_their_packages() -> None:
+    tests = tuple(TestResult(package, "TestX", Outcome.PASSED) for package in ("m/a", "m/b"))
+    root = ET.fromstring(
+        junit.render(Matrix.of([Result(KernelRun("6.1", Outcome.PASSED, tests=tests))]))
+    )
+    cases = root.findall("./testsuite/testcase")
+    assert {(case.attrib["classname"], case.attrib["name"]) for case in cases} == {
+        ("6_1.m/a", "TestX"),
+        ("6_1.m/b", "TestX"),
+    }

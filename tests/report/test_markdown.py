@@ -74,3 +74,12 @@ def test_a_kernel_warning_shows_its_lines() -> None:
     page = html.unescape(markdown.render(Matrix.of([Result(run)])))
     assert "kernel warning <code>WARNING: <b> (during TestX)</code>" in page
     assert "<pre>WARNING: <b>\nCall Trace:</pre>" in page
+
+
+def test_a_failure_is_shown_with_its_package() -> None:
+    tests = tuple(TestResult(package, "TestX", Outcome.FAILED) for package in ("m/a", "m/b"))
+    text = html.unescape(
+        markdown.render(Matrix.of([Result(KernelRun("6.1", Outcome.FAILED, tests=tests))]))
+    )
+    for package in ("m/a", "m/b"):
+        assert f"<code>6.1</code> <code>{package}</code> <code>TestX</code>" in text

@@ -71,9 +71,9 @@ def test_tests_and_programs_of_a_kernel_share_its_column() -> None:
 def test_shards_of_a_run_share_a_column_but_two_runs_do_not() -> None:
     one, two = run("6.1", "a", name="x/6.1.json"), run("6.1", "b", name="y/6.1.json")
     assert labels(one, two) == ["6.1"]
-    assert labels(one, two, one) == ["6.1 x86_64 6.1 x/6.1.json", "6.1 x86_64 6.1 x/6.1.json #2"]
+    assert labels(one, two, one) == ["6.1 x86_64 x/6.1.json", "6.1 x86_64 x/6.1.json #2"]
     again = run("6.1", "a", name="z/6.1.json")
-    assert labels(one, again) == ["6.1 x86_64 6.1 x/6.1.json", "6.1 x86_64 6.1 z/6.1.json"]
+    assert labels(one, again) == ["6.1 x86_64 x/6.1.json", "6.1 x86_64 z/6.1.json"]
 
 
 def test_columns_of_two_architectures_name_them() -> None:
@@ -81,7 +81,7 @@ def test_columns_of_two_architectures_name_them() -> None:
         run("6.1", "a", version="6.1.9"),
         run("6.1-arm64", "a", version="6.1.9", arch="aarch64"),
     ]
-    assert sorted(labels(*found)) == ["6.1.9 aarch64", "6.1.9 x86_64"]
+    assert sorted(labels(*found)) == ["6.1-arm64 (6.1.9)", "6.1.9"]
 
 
 def test_a_kernel_that_was_not_booted_hides_no_other_result() -> None:
@@ -95,3 +95,15 @@ def test_two_objects_of_one_name_stay_two() -> None:
     )
     matrix = Matrix.of([Result(Verification("6.1", Outcome.FAILED, programs=programs))])
     assert [row.name for row in matrix.rows] == ["p", "p (2)"]
+
+
+def test_tests_of_equal_names_in_two_packages_are_two_rows_with_their_own_logs() -> None:
+    packages = ("m/x", "m/a/x")
+    tests = tuple(TestResult(package, "TestX", Outcome.PASSED) for package in packages)
+    logs = tuple(f".bpfmatrix/results/6.1/{package}.log" for package in packages)
+    matrix = Matrix.of([Result(KernelRun("6.1", Outcome.PASSED, tests=tests, logs=logs))])
+    [column] = matrix.columns
+    assert {row.group: cell.log for row, cell in column.cells.items()} == dict(
+        zip(packages, logs, strict=True)
+    )
+    assert {row.name for row in matrix.rows} == {"TestX"}

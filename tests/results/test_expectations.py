@@ -63,6 +63,26 @@ def test_a_pattern_is_for_a_test_and_its_subtests(pattern: str, name: str, match
     assert not expected(program=pattern).of_test("p", name, Outcome.FAILED)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "package", "matches"),
+    [
+        ("a/x:TestA", "example.org/m/a/x", True),
+        ("a/x:Test*", "example.org/m/b/x", False),
+        ("*/m/*:TestA", "example.org/m/b/x", True),
+        ("example.org/m/a/x:TestB", "example.org/m/a/x", False),
+    ],
+)
+def test_a_pattern_may_name_a_package(pattern: str, package: str, matches: bool) -> None:
+    for name in ("TestA", "TestA/sub"):
+        assert bool(expected(test=pattern).of_test(package, name, Outcome.FAILED)) == matches
+
+
+def test_a_colon_of_a_subtest_names_no_package() -> None:
+    one = expected(test="TestA/tcp:80")
+    assert one.of_test("m", "TestA/tcp:80", Outcome.FAILED)
+    assert not one.of_test("m", "80", Outcome.FAILED)
+
+
 def test_an_expectation_may_be_limited_to_an_object() -> None:
     one = expected(program="on_*", object="ebpf/a.o")
     assert one.of_program("ebpf/a.o", "on_exec", Outcome.FAILED) == "known"

@@ -85,7 +85,9 @@ def test_a_part_by_itself_adds_nothing() -> None:
     assert ExtraArguments(("-s",)).kernel_args() == []
 
 
-def test_an_emulated_guest_does_not_trust_its_processors_clock() -> None:
+def test_an_emulated_guest_is_told_its_processors_frequency_or_does_not_trust_it() -> None:
+    told = ["tsc=reliable", "tsc_early_khz=2445417"]
+    assert Processor("x86_64", "tcg", 2445417).kernel_args() == told
     assert Processor("x86_64", "tcg").kernel_args() == ["tsc=unstable"]
     assert Processor("x86_64", "kvm").kernel_args() == []
     assert Processor("aarch64", "tcg").kernel_args() == []
@@ -93,7 +95,8 @@ def test_an_emulated_guest_does_not_trust_its_processors_clock() -> None:
 
 def test_the_processor_suits_the_accelerator() -> None:
     assert options(Processor("x86_64", "kvm").qemu_args())["-cpu"] == ["host"]
-    assert options(Processor("x86_64", "tcg").qemu_args())["-cpu"] == ["max"]
+    [emulated] = options(Processor("x86_64", "tcg").qemu_args())["-cpu"]
+    assert emulated.split(",")[:2] == ["max", "+invtsc"]
 
 
 def test_a_panic_ends_the_machine_at_once() -> None:

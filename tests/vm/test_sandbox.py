@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix.host.architecture import X86_64
-from bpfmatrix.vm import accelerator, sandbox
+from bpfmatrix.vm import accelerator, boot_sector, sandbox
 from tests import without_seccomp
 
 BUILT_WITHOUT = "this QEMU was built without seccomp"
@@ -84,8 +84,8 @@ def test_who_sets_the_option_is_left_alone() -> None:
     assert not sandbox.is_set_by(("-s", "sandbox"))
 
 
-def test_the_probe_of_kvm_is_sandboxed() -> None:
-    command = accelerator._probe_command(X86_64.qemu, 0)
+def test_a_probe_is_sandboxed() -> None:
+    command = boot_sector._command(X86_64.qemu, 0, ("-accel", "kvm"))
     at = command.index("-sandbox")
     assert tuple(command[at : at + 2]) == sandbox.OPTION
 

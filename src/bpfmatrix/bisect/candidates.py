@@ -7,6 +7,7 @@ same series: stable series are maintained side by side, so the releases of sever
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bpfmatrix.config.kernel_ids import kernel_of, profile_of, with_profile
 from bpfmatrix.config.models import Config
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host.versions import numbers
@@ -43,9 +44,13 @@ class Candidates:
 def between(available: Available, one: str, other: str) -> Candidates:
     """Return the kernels from one end to the other, which are ids in any order.
 
-    UsageError if an id does not begin with a release, if both are the same release, or if they are
-    of different architectures.
+    If the ends have a profile, all kernels have it. UsageError if an id does not begin with a
+    release, if both are the same release, or if they are of different architectures or profiles.
     """
+    profile = profile_of(one)
+    if profile != profile_of(other):
+        raise UsageError(f"{one} and {other} do not have the same profile")
+    one, other = kernel_of(one), kernel_of(other)
     kernels = {**available.releases, **available.config.kernels}
     config = available.config.model_copy(update={"kernels": kernels})
     ends = sorted((one, other), key=_release)
@@ -73,7 +78,8 @@ def between(available: Available, one: str, other: str) -> Candidates:
         if gone.arch == arch and low[:2] < _release(gone.id)[:2] < high[:2]
     )
     inner = sorted(set(pool) - set(ends), key=_release)
-    return Candidates(config, (ends[0], *inner, ends[1]), missing)
+    ids = (ends[0], *inner, ends[1])
+    return Candidates(config, tuple(with_profile(id, profile) for id in ids), missing)
 
 
 def _others(known: Iterable[str], low: str, high: str) -> list[str]:

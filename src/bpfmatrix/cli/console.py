@@ -22,6 +22,7 @@ from rich.text import Text
 
 from bpfmatrix.cli.github import GithubLog
 from bpfmatrix.host.text import command_positions, counted, inert, printable
+from bpfmatrix.results.kernel_label import label_of
 from bpfmatrix.results.outcome import GuestRun, Outcome
 from bpfmatrix.session.observer import Observer
 
@@ -110,6 +111,7 @@ class LiveConsole(Observer):
 
     def __init__(self, kernels: Sequence[str], stderr: bool = False, raw: bool = False) -> None:
         self.several = len(kernels) > 1
+        self.kernels = kernels
         self.width = max(len(kernel) for kernel in kernels) if kernels else 0
         self.console = make_console(stderr, raw)
         self.github = GithubLog(self.console)
@@ -152,6 +154,10 @@ class LiveConsole(Observer):
             line.overflow, line.no_wrap = "ellipsis", True
             lines.append(Spinner("line" if self._ascii else "dots", line))
         return Group(*lines)
+
+    def label(self, run: GuestRun) -> str:
+        """Return the label of a run's kernel, which no other kernel of this console has."""
+        return label_of(run, self.kernels)
 
     def _prefix(self, kernel: str) -> str:
         return f"{kernel:<{self.width}}  " if self.several and kernel else ""

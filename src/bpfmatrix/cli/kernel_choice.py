@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
 from bpfmatrix.cli.values import Values
+from bpfmatrix.config.kernel_ids import kernel_of, names_profile, profile_of, with_profile
 from bpfmatrix.errors import UsageError, suggestion
 
 if TYPE_CHECKING:
@@ -59,29 +60,24 @@ def with_profiles(config: "Config", ids: Sequence[str], values: Values) -> list[
 
     UsageError for an unknown profile, or an id that names a profile itself.
     """
-    from bpfmatrix.config.models import PROFILE_MARK
-
     names = values[options.PROFILE]
     for name in names:
         config.require_profile(name)
         for id in ids:
-            if PROFILE_MARK in id:
+            if names_profile(id):
                 raise UsageError(
                     f"--profile {name}: {id} names a profile already", "Name profiles in one way."
                 )
-    return [f"{id}{PROFILE_MARK}{name}" for id in ids for name in dict.fromkeys(names)] or list(ids)
+    return [with_profile(id, name) for id in ids for name in dict.fromkeys(names)] or list(ids)
 
 
 def _matching(config: "Config", pattern: str) -> list[str]:
     """Return the ids that match a pattern: with profiles, if the pattern names one."""
-    from bpfmatrix.config.models import PROFILE_MARK
-
-    plain, mark, profile = pattern.partition(PROFILE_MARK)
-    found = fnmatch.filter(config.kernels, plain)
-    if not mark:
+    found = fnmatch.filter(config.kernels, kernel_of(pattern))
+    if not names_profile(pattern):
         return found
-    profiles = fnmatch.filter(config.profiles, profile)
-    return [f"{id}{PROFILE_MARK}{name}" for id in found for name in profiles]
+    profiles = fnmatch.filter(config.profiles, profile_of(pattern))
+    return [with_profile(id, name) for id in found for name in profiles]
 
 
 def kernel_ids(config: "Config", patterns: str | None, default: Sequence[str]) -> list[str]:
@@ -117,7 +113,7 @@ def with_available(project: "Project", patterns: str | None) -> tuple["Project",
     from bpfmatrix.kernels.series import available
 
     found = available(project.config, project.cache)
-    parts = [part.strip() for part in patterns.split(",")] if patterns is not None else []
+    parts = [kernel_of(part.strip()) for part in patterns.split(",")] if patterns else []
     # Without this, `7.*` would match each series twice as soon as one entry is for arm64.
     other_architectures = any("-" in re.sub(r"\[.*?\]", "", part) for part in parts)
     for gone in found.left_out:

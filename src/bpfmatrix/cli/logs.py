@@ -4,6 +4,7 @@ With `follow`, a log is printed as it grows, until the run ends and writes its r
 """
 
 import codecs
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import BinaryIO, TextIO
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
 from bpfmatrix.host.text import inert
+from bpfmatrix.results.names import named
 
 __all__ = ["SafeWriter", "show"]
 
@@ -69,10 +71,11 @@ def show(
 
     With `follow`, wait for a log that does not exist yet, as long as the run lasts. `stop` is then
     called now and then, and may raise what ends this. UsageError for an unknown kernel, or for a
-    test binary that the last run did not have; BpfmatrixError if there was no run.
+    test binary that the last run did not have; BpfmatrixError if there was no run. A test binary is
+    named as in results, or by the end of such a name from a `/` on.
     """
     project.config.kernel(id)
-    folder, name = project.results / id, f"{test or _CONSOLE}.log"
+    folder, name = project.results / id, test or _CONSOLE
     result = project.results / f"{id}.json"
     if not (folder.is_dir() or result.exists()):
         raise BpfmatrixError(f"there is no run of {id} yet", f"Run: invoke run --kernel {id}")
@@ -90,7 +93,8 @@ def _follow(folder: Path, name: str, result: Path, write: Write, stop: Callable[
     while not ended:
         ended = result.exists()
         # A cold machine that replaces a failed warm one writes another file.
-        if (folder / name).exists() and (log is None or not _is_same(log, folder / name)):
+        path = _found(folder, name)
+        if path and (log is None or not _is_same(log, path)):
             log = _opened(folder, name)
         if log is not None:
             _copy(log, write)
@@ -104,16 +108,31 @@ def _is_same(log: BinaryIO, path: Path) -> bool:
     return os.path.samestat(os.fstat(log.fileno()), path.stat())
 
 
-def _opened(folder: Path, name: str) -> BinaryIO:
-    try:
-        return (folder / name).open("rb")
-    except OSError as error:
-        known = sorted(path.stem for path in folder.glob("*.log"))
-        wanted = name.removesuffix(".log")
+def _names(folder: Path) -> list[str]:
+    """Return the names of the logs in a folder, such as `console` and `example.org/a/b`."""
+    logs = (path.relative_to(folder) for path in folder.rglob("*.log"))
+    return sorted(str(path).removesuffix(".log") for path in logs)
+
+
+def _found(folder: Path, name: str) -> Path | None:
+    """Return the log of this name; UsageError if the name is the end of several."""
+    found = named(name, _names(folder))
+    if len(found) > 1:
         raise UsageError(
-            f"the last run of {folder.name} has no log of {wanted!r}{suggestion(wanted, known)}",
-            f"It has: {', '.join(known)}." if known else "It ended before it wrote one.",
-        ) from error
+            f"several test binaries are called {name!r}", f"Name one of: {', '.join(found)}."
+        )
+    return folder / f"{found[0]}.log" if found else None
+
+
+def _opened(folder: Path, name: str) -> BinaryIO:
+    with contextlib.suppress(OSError):
+        if path := _found(folder, name):
+            return path.open("rb")
+    known = _names(folder)
+    raise UsageError(
+        f"the last run of {folder.name} has no log of {name!r}{suggestion(name, known)}",
+        f"It has: {', '.join(known)}." if known else "It ended before it wrote one.",
+    )
 
 
 def _copy(log: BinaryIO, write: Write) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from rich.text import Text
 
 from bpfmatrix.cli.console import STYLES, LiveConsole, make_table
+from bpfmatrix.config.kernel_ids import profile_of
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
+from bpfmatrix.results.kernel_label import heading
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import Outcome
@@ -90,7 +92,7 @@ class SuiteConsole(LiveConsole):
             self._explain(run)
 
     def _list_tests(self, run: KernelRun) -> None:
-        self.github.begin_group(_shown_release(run))
+        self.github.begin_group(self.label(run))
         for test in run.tests:
             reason = f"  {test.reason}" if test.reason else ""
             name = self._labels_of(run).of(test)
@@ -100,7 +102,7 @@ class SuiteConsole(LiveConsole):
         """Print the table of all kernels, and then why kernels did not pass."""
         table = make_table("")
         for run in runs:
-            table.add_column(_shown_release(run), justify="left")
+            table.add_column(heading(self.label(run)), justify="left")
         table.add_row("tests", *(self._cell(run) for run in runs))
         table.add_row("skipped", *(str(run.count(Outcome.SKIPPED) or "") for run in runs))
         total = f"side by side {seconds:.1f} s"
@@ -131,7 +133,7 @@ class SuiteConsole(LiveConsole):
             counts.append(f"{len(run.unexpected_passes)} passed unexpectedly")
         if skipped := run.count(Outcome.SKIPPED):
             counts.append(f"{skipped} skipped")
-        name = f"{_shown_release(run):<10}"
+        name = f"{self.label(run):<10}"
         text = Text.assemble((name, "bold"), "  ", (str(run.outcome), style))
         if run.cached:
             text.append(f" (cached, {run.age} ago)")
@@ -152,7 +154,7 @@ class SuiteConsole(LiveConsole):
         """Print why a kernel did not pass: what failed, the lines that explain it, what to do."""
         if run.outcome is Outcome.PASSED:
             return
-        who, shown = _shown_release(run), self.console.print
+        who, shown = self.label(run), self.console.print
         shown()
         shown(Text.assemble((who, "bold"), "  ", (run.outcome, "red"), f": {run.reason}"))
         for test in run.failures[:_SHOWN_FAILURES]:
@@ -169,6 +171,8 @@ class SuiteConsole(LiveConsole):
             shown(f"      {line}", style="dim")
         for line in run.trace:
             shown(f"        {line}")
+        for hint in run.hints:
+            shown(f"  hint          {hint}")
         for log in run.logs:
             shown(f"  full output   {log}")
         for core in run.cores:
@@ -196,7 +200,12 @@ class SuiteConsole(LiveConsole):
 
     def _passed_elsewhere(self, bad: KernelRun, test: TestResult) -> str:
         """Return the nearest kernel on which a test and its subtests passed; nothing if none."""
-        good = [run.kernel for run in self._runs if run.arch == bad.arch and _passed(run, test)]
+        alike = [
+            run
+            for run in self._runs
+            if run.arch == bad.arch and profile_of(run.kernel) == profile_of(bad.kernel)
+        ]
+        good = [run.kernel for run in alike if _passed(run, test)]
         return neighbour(bad.kernel, good)
 
     def _console_log(self, run: KernelRun) -> list[str]:
@@ -222,10 +231,6 @@ def _passed(run: KernelRun, test: TestResult) -> bool:
         same = [one for one in same if one.name.split("/")[0] == top]
     found = {one.outcome for one in same}
     return Outcome.PASSED in found and found <= {Outcome.PASSED, Outcome.SKIPPED}
-
-
-def _shown_release(run: KernelRun) -> str:
-    return run.version or run.kernel
 
 
 def _without_verifier_logs(output: str) -> str:

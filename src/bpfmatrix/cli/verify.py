@@ -15,6 +15,7 @@ from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.report import summary
 from bpfmatrix.results import files
+from bpfmatrix.results.kernel_label import label_of
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import (
     Code,
@@ -256,7 +257,7 @@ def _print_annotated(
     count = result.statistics.program_instructions
     with path.open(encoding="utf-8", errors="replace") as log:
         found = source_lines.annotate(log, lines, count, (project.root, folder, folder.parent))
-    print_annotated(f"{result.program} of {result.object}", one.version or one.kernel, found)
+    print_annotated(f"{result.program} of {result.object}", label_of(one), found)
     if not lines:
         say("the object file has no line information: compile it with -g")
     if result.outcome is not Outcome.PASSED:

@@ -13,11 +13,11 @@ from rich.text import Text
 
 from bpfmatrix.cli.console import SafeConsole
 from bpfmatrix.cli.verify_rows import ProgramRow, make_rows, results_of
-from bpfmatrix.cli.verify_tables import shown_release
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.results import files
+from bpfmatrix.results.kernel_label import label_of
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, RefusedObject, Verification
 from bpfmatrix.verify.grouping import ReasonGroup, grouped
@@ -48,11 +48,11 @@ class _Alike:
 class FailurePrinter:
     """Prints on the console of a verification."""
 
-    def __init__(self, project: Project, console: SafeConsole, several: bool) -> None:
-        """`several` says whether several kernels were verified."""
+    def __init__(self, project: Project, console: SafeConsole, kernels: Sequence[str]) -> None:
+        """`kernels` are the ids of those that were verified."""
         self._project = project
         self._console = console
-        self._several = several
+        self._kernels = kernels
 
     def refused(self, refused: Sequence[RefusedObject]) -> None:
         """Print which files were given to no loader, each with its reason."""
@@ -79,7 +79,9 @@ class FailurePrinter:
         for one in verifications:
             ended = one.outcome not in (*FINE, Outcome.INTERRUPTED)
             if ended and (one.outcome is not Outcome.FAILED or not failures_of(one)):
-                head = Text.assemble((shown_release(one), "bold"), "  ", (str(one.outcome), "red"))
+                head = Text.assemble(
+                    (label_of(one, self._kernels), "bold"), "  ", (str(one.outcome), "red")
+                )
                 shown()
                 shown(Text.assemble(head, f": {one.reason}"))
                 if one.console:
@@ -130,9 +132,9 @@ class FailurePrinter:
     def _show_group(self, group: ReasonGroup) -> None:
         on: dict[str, set[tuple[str, str]]] = {}
         for one, p in group.failures:
-            on.setdefault(shown_release(one), set()).add((p.object, p.program))
+            on.setdefault(label_of(one, self._kernels), set()).add((p.object, p.program))
         where = ""
-        if self._several:
+        if len(self._kernels) > 1:
             words = [f"{len(programs)} on {release}" for release, programs in on.items()]
             where = f"  {_some(words, 6)}"
         count = counted(len(group.programs), "program")
@@ -163,7 +165,7 @@ class FailurePrinter:
         shown = self._console.print
         # The kernel with the longest log: newer kernels print more.
         one, result = max(failed, key=lambda pair: len(pair[1].verifier_tail))
-        who = ", ".join(shown_release(other) for other, _ in failed)
+        who = ", ".join(label_of(other, self._kernels) for other, _ in failed)
         what = Text.assemble((who, "bold"), "  ", (row.label, "bold"))
         shown()
         shown(Text.assemble(what, f" of {result.object}: {result.reason or result.outcome}"))

@@ -17,7 +17,6 @@ from bpfmatrix.cli.verify_rows import make_rows, results_of
 from bpfmatrix.cli.verify_tables import (
     matrix_tables,
     shown_bytes,
-    shown_release,
     statistics_table,
 )
 from bpfmatrix.config.project import Project
@@ -120,7 +119,7 @@ class VerifyConsole(LiveConsole):
         elif self._counts:
             total = time.monotonic() - self._began
             self.console.print(f"side by side {total:.1f} s")
-        explain = FailurePrinter(self._project, self.console, self.several)
+        explain = FailurePrinter(self._project, self.console, self.kernels)
         explain.refused(verifications[0].refused if verifications else ())
         explain.failures(verifications, selection)
 
@@ -141,12 +140,12 @@ class VerifyConsole(LiveConsole):
         }
         parts += [f"{count} {what}" for what, count in counts.items() if count]
         what = ", ".join(parts) if one.programs else (one.reason.splitlines() or ["no program"])[0]
-        head = Text.assemble((f"{shown_release(one):<10}", "bold"), "  ", (str(one.outcome), style))
+        head = Text.assemble((f"{self.label(one):<10}", "bold"), "  ", (str(one.outcome), style))
         seconds = f"  {one.seconds:.1f} s" if one.seconds else ""
         self.console.print(Text.assemble(head, f"  {what}{seconds}"))
         self.warnings(one)
         if one.outcome not in FINE:
-            self.github.annotate(f"{shown_release(one)} {one.outcome}: {one.reason}")
+            self.github.annotate(f"{self.label(one)} {one.outcome}: {one.reason}")
 
     def _matrix(self, verifications: Sequence[Verification], selection: Selection) -> None:
         """Print programs by kernels; a large table leaves out what loaded on every kernel."""
@@ -198,7 +197,7 @@ class VerifyConsole(LiveConsole):
         shown = selection.of(rows, lambda row: results_of([one], row))
         self.console.print()
         if self.several:
-            self.console.print(Text(shown_release(one), "bold"))
+            self.console.print(Text(self.label(one), "bold"))
         if title:
             self.console.print(title)
         self.console.print(statistics_table(shown, self.mark))

@@ -7,10 +7,11 @@ from rich.text import Text
 
 from bpfmatrix.cli.console import make_table
 from bpfmatrix.cli.verify_rows import ProgramRow
+from bpfmatrix.results.kernel_label import heading, label_of
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 
-__all__ = ["matrix_tables", "shown_bytes", "shown_release", "statistics_table"]
+__all__ = ["matrix_tables", "shown_bytes", "statistics_table"]
 
 Mark = Callable[[Outcome], str]
 """Returns the sign of an outcome, such as `✓`."""
@@ -29,11 +30,6 @@ _SHORT_CODES: Mapping[Code, str] = {
 }
 
 
-def shown_release(one: Verification) -> str:
-    """Return the release of a kernel, such as 6.1.192, or its id if it was never booted."""
-    return one.version or one.kernel
-
-
 def matrix_tables(
     verifications: Sequence[Verification], rows: Sequence[ProgramRow], width: int, mark: Mark
 ) -> Iterator[Table]:
@@ -42,31 +38,34 @@ def matrix_tables(
     names = [len(row.label) + 2 for row in rows]
     names += [min(len(row.object), _LONGEST_SHOWN_PATH) for row in rows]
     first_column = max(names, default=0)
+    ids = [one.kernel for one in verifications]
+    headings = [heading(label_of(one, ids)) for one in verifications]
     widths = [
-        max(len(shown_release(one)), 7, *(row[number].cell_len for row in cells), 0)
-        for number, one in enumerate(verifications)
+        max(*map(len, text.splitlines()), 7, *(row[number].cell_len for row in cells))
+        for number, text in enumerate(headings)
     ]
     for columns in in_width(widths, width - max(first_column, len("program")) - _GAP):
-        yield _matrix_table(verifications, rows, cells, columns)
+        table = _matrix_table(rows, cells, {number: headings[number] for number in columns})
+        seconds = [f"{verifications[number].seconds:.1f} s" for number in columns]
+        table.add_row("time", *seconds, style="dim")
+        yield table
 
 
 def _matrix_table(
-    verifications: Sequence[Verification],
     rows: Sequence[ProgramRow],
     cells: Sequence[Sequence[Text]],
-    columns: Sequence[int],
+    columns: Mapping[int, str],
 ) -> Table:
+    """Make one table; `columns` are the numbers of the cells of its columns, with their heads."""
     table = make_table("program", gap=_GAP)
-    for number in columns:
-        table.add_column(shown_release(verifications[number]), no_wrap=True)
+    for title in columns.values():
+        table.add_column(title, no_wrap=True)
     shown_object = ""
     for row, texts in zip(rows, cells, strict=True):
         if row.object != shown_object:
             shown_object = row.object
             table.add_row(Text(row.object, "dim"))
         table.add_row(f"  {row.label}", *(texts[number] for number in columns))
-    seconds = [f"{verifications[number].seconds:.1f} s" for number in columns]
-    table.add_row("time", *seconds, style="dim")
     return table
 
 

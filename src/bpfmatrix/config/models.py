@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from bpfmatrix.config.kernel_ids import kernel_of, names_profile, profile_of
 from bpfmatrix.config.settings import Binary, Privileges, Profile, Settings, merged_privileges
 from bpfmatrix.config.sources import Source
 from bpfmatrix.config.value_types import (
@@ -33,7 +34,6 @@ __all__ = [
     "FILE_NAME",
     "KERNEL_ID",
     "PRESET_NAME",
-    "PROFILE_MARK",
     "Config",
     "Defaults",
     "Expectation",
@@ -51,8 +51,6 @@ __all__ = [
 
 FILE_NAME = "kernels.yaml"
 
-# Between a kernel's id and the name of a profile.
-PROFILE_MARK = "@"
 KERNEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 # Flags of `go test` by which its result would be another one, or elsewhere.
 _OUR_GO_FLAGS = ("C", "args", "c", "exec", "json", "o")
@@ -332,7 +330,7 @@ class Expectation(_Model):
 
     def is_about(self, id: str) -> bool:
         """Whether it applies to the kernel of this id."""
-        names = {id, id.partition(PROFILE_MARK)[0]}
+        names = {id, kernel_of(id)}
         return any(fnmatch.fnmatchcase(name, each) for name in names for each in self.kernels)
 
     @property
@@ -370,8 +368,7 @@ class KernelConfig(KernelEntry):
     @property
     def plain(self) -> "KernelConfig":
         """The kernel without its profile, as which it is fetched and kept."""
-        plain_id, _, profile = self.id.partition(PROFILE_MARK)
-        return self.model_copy(update={"id": plain_id}) if profile else self
+        return self.model_copy(update={"id": kernel_of(self.id)})
 
     @property
     def loaded_modules(self) -> tuple[str, ...]:
@@ -425,10 +422,10 @@ class Config(_Model):
 
     def _problem(self, id: str) -> str:
         """Return why there is no kernel of this id, or `""` if there is one."""
-        plain, mark, profile = id.partition(PROFILE_MARK)
+        plain, profile = kernel_of(id), profile_of(id)
         if plain not in self.kernels:
             return f"no kernel {plain!r}{suggestion(plain, self.kernels)}"
-        if mark and profile not in self.profiles:
+        if names_profile(id) and profile not in self.profiles:
             return f"{id}: no profile {profile!r}{suggestion(profile, self.profiles)}"
         return ""
 
@@ -451,15 +448,15 @@ class Config(_Model):
 
         The id may name a profile, as in `6.1@user`. UsageError for an unknown kernel or profile.
         """
-        plain, mark, profile = id.partition(PROFILE_MARK)
+        plain, profile = kernel_of(id), profile_of(id)
         if plain not in self.kernels:
             raise UsageError(
                 f"no kernel {plain!r} in {FILE_NAME}{suggestion(plain, self.kernels)}",
                 f"It has: {', '.join(self.kernels)}.",
             )
-        if mark:
+        if names_profile(id):
             self.require_profile(profile)
-        chosen = self.profiles[profile] if mark else Profile()
+        chosen = self.profiles[profile] if profile else Profile()
         entry, merged = self.kernels[plain], self.defaults.model_dump(exclude_unset=True)
         for key, value in entry.model_dump(exclude_unset=True).items():
             inherited = merged.get(key)

@@ -27,8 +27,10 @@ from bpfmatrix.config.models import (
     Defaults,
     Expectation,
     KernelEntry,
+    PayloadConfig,
     VerifyObjects,
 )
+from bpfmatrix.config.settings import Binary, Profile, Settings
 from bpfmatrix.config.sources import Source
 from bpfmatrix.host.architecture import ARCHITECTURES
 
@@ -98,6 +100,9 @@ def schema() -> dict[str, Any]:
     presets = made["$defs"][VerifyObjects.__name__]["properties"]["presets"]
     presets["propertyNames"] = {"pattern": f"^{PRESET_NAME.pattern}$"}
     made["properties"]["kernels"]["propertyNames"] = {"pattern": f"^{KERNEL_ID.pattern}$"}
+    made["properties"]["profiles"]["propertyNames"] = {"pattern": f"^{PRESET_NAME.pattern}$"}
+    binaries = made["$defs"][PayloadConfig.__name__]["properties"]["binaries"]
+    binaries["items"] = {"anyOf": [{"type": "string"}, binaries["items"]]}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "kernels.yaml"}
     return head | {key: value for key, value in made.items() if key not in head}
 
@@ -108,7 +113,7 @@ def _describe(properties: dict[str, Any], model: type[BaseModel]) -> None:
         key = properties[field.alias or name]
         key.pop("title", None)
         key["description"] = _description(model, name)
-        if _kind(field) in (_SIZE, _DURATION) and "default" in key:
+        if _kind(field) in (_SIZE, _DURATION) and key.get("default") is not None:
             key["default"] = _default(field)
         elif isinstance(field.default, BaseModel):
             key.pop("default", None)
@@ -140,7 +145,7 @@ def _models(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseM
             if inner:
                 of_each = ""
                 if typing.get_origin(field.annotation) is dict:
-                    of_each = ".<id>" if model is Config else ".<name>"
+                    of_each = ".<id>" if name == "kernels" else ".<name>"
                 within.append((f"{path}.{name}".lstrip(".") + of_each, inner))
         waiting = within + waiting
 
@@ -176,16 +181,34 @@ def _docstrings(model: type) -> dict[str, str]:
 
 def _section(path: str, model: type[BaseModel]) -> str:
     rows = [
-        f"| `{field.alias or name}` | {' | '.join(_row(model, name))} |"
-        for name, field in model.model_fields.items()
+        f"| `{model.model_fields[name].alias or name}` | {' | '.join(_row(model, name))} |"
+        for name in _listed_fields(model)
     ]
     title = f"`{path}`" if path else "The keys of the file"
     lines = [
         *("", f"## {title}", ""),
-        *(" ".join((model.__doc__ or "").split()), ""),
-        *("| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""),
+        *(" ".join(f"{model.__doc__ or ''} {_KEYS_OF_PAYLOAD.get(model, '')}".split()), ""),
     ]
+    if rows:
+        lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""]
     return "\n".join(lines)
+
+
+# Models whose keys `payload` has too, and where the section of each says so.
+_KEYS_OF_PAYLOAD: dict[type[BaseModel], str] = {
+    Settings: "Its keys are those of `payload` from `args` on.",
+    Binary: "Its other keys are those of `payload` from `args` on.",
+    Profile: "Its keys are those of `payload` from `unprivileged_bpf` on.",
+}
+
+
+def _listed_fields(model: type[BaseModel]) -> list[str]:
+    """Return the fields that a model's section lists: its own ones before the inherited ones."""
+    if model is Settings:
+        return []
+    own = [name for name in model.model_fields if name in model.__annotations__]
+    inherited = [name for name in model.model_fields if name not in own]
+    return own if model in _KEYS_OF_PAYLOAD else [*own, *inherited]
 
 
 def _row(model: type[BaseModel], name: str) -> tuple[str, str, str]:
@@ -218,7 +241,14 @@ def _kind(field: FieldInfo) -> str:
     return _either(word for word in _alternatives(field.annotation) if word != omitted)
 
 
-_WORDS = {
+_PARSED = {
+    value_types.parse_duration: [_DURATION],
+    value_types.parse_limit: ["whole number", "size", "`unlimited`"],
+    value_types.parse_memlock: ["size", "`unlimited`", "`default`"],
+    value_types.parse_user: ["string", "whole number"],
+}
+_WORDS: dict[Any, list[str]] = {
+    Binary: ["path", "mapping"],
     str: ["string"],
     int: ["whole number"],
     float: ["number"],
@@ -233,7 +263,9 @@ def _alternatives(annotation: Any) -> list[str]:
     inner = typing.get_args(annotation)
     match typing.get_origin(annotation):
         case typing.Annotated:
-            return _alternatives(inner[0])
+            parsers = (extra.func for extra in inner[1:] if isinstance(extra, BeforeValidator))
+            known = (_PARSED[each] for each in parsers if each in _PARSED)
+            return next(known, None) or _alternatives(inner[0])
         case typing.Literal:
             return [f"`{choice}`" for choice in inner]
         case types.UnionType | typing.Union:

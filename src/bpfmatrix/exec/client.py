@@ -37,7 +37,12 @@ def run(words: Sequence[str]) -> int:
     """Run the command of a command line in a guest, and return its exit status."""
     _open_closed_streams()
     runner = runner_of_this_process()
-    call = Call(tuple(words), _working_directory(), dict(os.environ))
+    try:
+        folder = _working_directory()
+    except OSError as error:
+        print(f"error: the working directory can't be used: {error.strerror}", file=sys.stderr)
+        return 1
+    call = Call(tuple(words), folder, dict(os.environ))
     said = b""
     for _ in range(_ATTEMPTS):
         connection, errors = _connect(runner)

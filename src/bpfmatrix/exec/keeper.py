@@ -10,10 +10,12 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.config.settings import Settings, merged
@@ -22,6 +24,7 @@ from bpfmatrix.exec.environment import command_environment
 from bpfmatrix.exec.guests import Guests
 from bpfmatrix.exec.messages import ACCEPTED, EXIT, NOTE, Call, Reply, receive_call
 from bpfmatrix.host.faults import explained
+from bpfmatrix.host.text import inert
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.session.guest_session import EnteredGuest, failure_of
 from bpfmatrix.session.observer import Observer
@@ -32,6 +35,8 @@ from bpfmatrix.shell.streams import are_one
 from bpfmatrix.vm.protocol import Session
 
 __all__ = ["Keeper", "Wanted"]
+
+T = TypeVar("T")
 
 _IDLE_SECONDS = 10.0
 # A runner's output has nothing of bpfmatrix, unless somebody would ask what takes so long.
@@ -85,7 +90,11 @@ class Keeper:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
         for task in self._ready.values():
-            if task.done() and not task.cancelled() and task.exception() is None:
+            if not task.done():
+                # Such as apt. They are in this process's group, and guests are in groups of theirs.
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                os.killpg(os.getpid(), signal.SIGTERM)
+            elif not task.cancelled() and task.exception() is None:
                 await task.result()[1].close()
 
     def _wait_for_calls(self) -> None:
@@ -113,7 +122,7 @@ class Keeper:
         """Take a call, run its command, and tell the client how it ended."""
         connection.setblocking(True)
         try:
-            call, streams = await asyncio.to_thread(receive_call, connection)
+            call, streams = await _in_thread(lambda: receive_call(connection))
         except (EOFError, OSError):  # the client is gone
             connection.close()
             return
@@ -183,7 +192,9 @@ class Keeper:
         project = wanted.project
         kernel = project.config.kernel(wanted.kernel)
         # It may take long, and other calls must go on.
-        prepared = await asyncio.to_thread(prepare, project, kernel, Payload(()), options, observer)
+        prepared = await _in_thread(
+            lambda: prepare(project, kernel, Payload(()), options, observer)
+        )
         return prepared, Guests(project, prepared, self._folder, spares=not self._alone)
 
 
@@ -284,7 +295,7 @@ class _Progress(Observer):
     def _say(self) -> None:
         if self._shown and self._doing and self._doing != self._said:
             self._said = self._doing
-            self._caller.say(NOTE, self._doing)
+            self._caller.say(NOTE, inert(self._doing))
 
     def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
         """See Observer. It is called by other threads, too."""
@@ -297,6 +308,31 @@ class _Progress(Observer):
             self.doing(kernel, name, f"{name} {detail} {result}")
 
 
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Do work that waits for something in a thread, which does not keep this process from ending.
+
+    asyncio.to_thread() would.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def finish(action: Callable[[Any], None], value: object) -> None:
+        if not done.done():  # nobody waits any more
+            action(value)
+
+    def run() -> None:
+        told: tuple[Callable[[Any], None], object]
+        try:
+            told = (done.set_result, work())
+        except BaseException as error:
+            told = (done.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(finish, *told)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done
+
+
 @contextlib.contextmanager
 def _closing(descriptors: list[int]) -> Iterator[None]:
     try:
@@ -307,4 +343,4 @@ def _closing(descriptors: list[int]) -> Iterator[None]:
 
 
 def _text_of(error: BpfmatrixError) -> str:
-    return f"error: {error.what}" + (f"\n       {error.advice}" if error.advice else "")
+    return inert(f"error: {error.what}" + (f"\n       {error.advice}" if error.advice else ""))

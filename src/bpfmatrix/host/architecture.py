@@ -82,10 +82,10 @@ X86_64 = Architecture(
     qemu="qemu-system-x86_64",
     qemu_package="qemu-system-x86",
     board="q35,usb=off,graphics=off",
-    # Without invtsc, kernels before 7 time the delays of each further CPU against ticks that come
-    # in bursts, as all CPUs share a thread. On 5.10 and 6.1, mdelay(1000) then took 45 ms there,
-    # and on 6.12 any time. With it, the TSC counts as the same on all CPUs, which under emulation
-    # it is; QEMU 7.2 must be forced to say so.
+    # Without invtsc, a kernel times the delays of each further CPU against its ticks. These come
+    # in bursts, as all CPUs share a thread of the host: on 5.10 and 6.1, mdelay(1000) took 45 ms
+    # there, and on 6.12 any time. With it, the CPU takes over the rate of the first one, and under
+    # emulation both are the same. QEMU 7.2 does not offer this feature, so it is forced.
     emulated_cpu="max,+invtsc,x-force-features=on,check=off",
     panic_device="pvpanic",
     serial_console="ttyS0",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.config.settings import Settings, matches_package, matching_settings, merged
+from bpfmatrix.config.settings import Binary, Settings, matches_package, matching_settings, merged
 from bpfmatrix.errors import ConfigError
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import ebpf, extra_files, go, repository
@@ -36,23 +36,21 @@ def payload(
     built_objects = ebpf.objects(project, progress)
     tests: list[Executable] = []
     changed = built_objects.changed
-    env = dict(settings.env)
+    goroot = ""
     if binaries:
         own = {(project.root / one.path).resolve(): one for one in settings.binaries}
         for path in binaries:
-            entry = own.get(path.resolve(), Settings())
-            tests.append(_configured(project, executable(path, arch, root), entry))
+            test = executable(path, arch, root)
+            entry = own.get(path.resolve())
+            tests.append(_declared(project, test, entry) if entry else _configured(project, test))
     else:
         built_tests = go.build_tests(project, arch, progress, symbols=symbols)
         changed = changed or built_tests.changed
-        if built_tests.goroot:
-            # `go test` sets it, too: without it, runtime.GOROOT() is empty after -trimpath.
-            env = {"GOROOT": built_tests.goroot, **env}
+        goroot = built_tests.goroot
         packages = [_of_package(test, arch, root) for test in built_tests.tests]
         tests = _of_packages(project, packages)
         for one in settings.binaries:
-            test = executable(project.root / one.path, arch, root)
-            tests.append(_configured(project, test, one))
+            tests.append(_declared(project, executable(project.root / one.path, arch, root), one))
     extra = {
         **extra_files.named(project.root, settings.files),
         **extra_files.listed(project, settings.listed, arch, progress),
@@ -63,7 +61,8 @@ def payload(
             "Declare them under payload: in kernels.yaml, or give --binary.",
         )
     files = _repository(project, tests, root)
-    return Payload(tuple(tests), built_objects.files, env, extra, files), changed
+    env = dict(settings.env)
+    return Payload(tuple(tests), built_objects.files, env, extra, files, goroot), changed
 
 
 def _of_packages(project: Project, tests: Sequence[Executable]) -> list[Executable]:
@@ -80,6 +79,16 @@ def _of_packages(project: Project, tests: Sequence[Executable]) -> list[Executab
                 f"There are: {', '.join(names) or 'none'}.",
             )
     return [_configured(project, t, *matching_settings(t.name, patterned)) for t in tests]
+
+
+def _declared(project: Project, test: Executable, entry: Binary) -> Executable:
+    """Return an executable of kernels.yaml with its settings.
+
+    A Go test expects to find files in its working directory. Nobody knows the package that it was
+    built from, so this is the folder of kernels.yaml.
+    """
+    folder = project.root if test.format == "go" else None
+    return _configured(project, dataclasses.replace(test, folder=folder), entry)
 
 
 def _configured(project: Project, test: Executable, *own: Settings) -> Executable:

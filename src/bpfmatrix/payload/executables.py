@@ -88,7 +88,8 @@ def _check_elf(path: Path, arch: str, root: Root | None) -> None:
     elif loader is not None:
         raise PayloadError(
             f"{path} is dynamically linked (needs {loader}) and the guest has no libraries",
-            "Build it with CGO_ENABLED=0 (Go) or -static (C), or run with --rootfs host.",
+            "Build it with CGO_ENABLED=0 (Go) or -static (C), or run with --rootfs host "
+            "(rootfs: in kernels.yaml).",
         )
 
 

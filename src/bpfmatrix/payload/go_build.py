@@ -159,7 +159,8 @@ def _move(source: Path, target: Path) -> None:
         source.rename(target)
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise BuildError(
-            f"the test binary {target} has the path of a folder with other test binaries",
+            f"the test binary {target} can't be written: another one has the path of its "
+            "folder, or is below it",
             "Rename one of the two packages.",
         ) from None
 

@@ -70,6 +70,8 @@ class Payload:
     """Further files (`payload.files`, `payload.listed`), by their paths below the mount point."""
     repository: Repository | None = None
     """The files that the guest has at the same paths as the host."""
+    goroot: str = ""
+    """The GOROOT of the Go that built the tests; empty if Go built none."""
 
     def commands(
         self, pattern: str | None, arguments: Sequence[str]
@@ -96,7 +98,9 @@ class Payload:
     def guest_env(self) -> dict[str, str]:
         """Return the environment variables of the tests in the guest."""
         folder = {"BPFMATRIX_OBJECTS": str(MOUNT_POINT / OBJECTS_FOLDER)} if self.objects else {}
-        return {**folder, **self.env}
+        # Like `go test`. Without it, runtime.GOROOT() is empty in a binary built with -trimpath.
+        goroot = {"GOROOT": self.goroot} if self.goroot else {}
+        return {**goroot, **folder, **self.env}
 
     def files(self) -> dict[str, Path]:
         """Return the files of the image by their paths in it, without those of the repository.

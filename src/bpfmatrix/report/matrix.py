@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bpfmatrix.report.model import Cell, Column, Kind, Result, Row
+from bpfmatrix.results.kernel_label import kernel_label
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Verification, labels
@@ -164,10 +165,10 @@ def _numbers(release: str) -> tuple[int, ...]:
 
 def _labels(columns: Sequence[Column]) -> list[str]:
     """Return the shortest label for each column that tells it from all others."""
-    labels = [column.version or column.kernel for column in columns]
+    ids = [column.kernel for column in columns]
+    labels = [kernel_label(column.kernel, column.version, ids) for column in columns]
     for more in (
         [column.results[0].run.arch for column in columns],
-        [column.kernel for column in columns],
         [column.results[0].name for column in columns],
     ):
         shared = {label for label in labels if labels.count(label) > 1}

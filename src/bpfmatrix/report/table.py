@@ -7,6 +7,7 @@ from rich.text import Text
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Kind
 from bpfmatrix.report.wording import counts, duration, headline, mark, plain
+from bpfmatrix.results.kernel_label import heading
 from bpfmatrix.results.outcome import Outcome
 
 __all__ = ["render"]
@@ -19,7 +20,7 @@ def render(matrix: Matrix) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("")
     for column in matrix.columns:
-        table.add_column(Text(plain(column.label)))
+        table.add_column(Text(heading(plain(column.label))))
     table.add_row("outcome", *(_styled(c.outcome, str(c.outcome)) for c in matrix.columns))
     for kind in Kind:
         if any(row.kind is kind for row in matrix.rows):

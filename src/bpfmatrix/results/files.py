@@ -110,7 +110,7 @@ def parse_run(data: Any, name: str) -> KernelRun:
         TestResult(**{**test, "outcome": Outcome(test["outcome"])}) for test in data["tests"]
     )
     data |= {"tests": tests, "outcome": Outcome(data["outcome"])}
-    data |= {name: tuple(data.get(name, ())) for name in ("logs", "cores", "trace")}
+    data |= {name: tuple(data.get(name, ())) for name in ("logs", "cores", "trace", "hints")}
     data["leftovers"] = tuple(Leftover(**one) for one in data.get("leftovers", ()))
     data["warnings"] = _warnings(data)
     return KernelRun(**data)

@@ -65,6 +65,8 @@ class KernelRun(GuestRun):
     cores: tuple[str, ...] = ()
     """The core files of processes that a signal killed, as paths relative to kernels.yaml. The
     executables of the tests are in the same folder."""
+    hints: tuple[str, ...] = ()
+    """What may be behind failures, each in one line. A hint changes no verdict."""
     cached: bool = False
     """Whether this is an earlier run that passed, shown again because nothing has changed."""
     schema: int = SCHEMA

@@ -4,12 +4,12 @@ An executable is named by the import path of its Go package, or else by its file
 such a name, or its end from a `/` on, or a pattern such as `internal/*`.
 """
 
-import fnmatch
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from bpfmatrix.config.settings import matches_package
 from bpfmatrix.errors import UsageError, suggestion
 
 __all__ = ["Labels", "Selection", "named", "split_pattern"]
@@ -32,7 +32,7 @@ def named(package: str, names: Collection[str]) -> list[str]:
     """Return the names of executables that PACKAGE stands for; a name itself is only that one."""
     if package in names:
         return [package]
-    return [name for name in names if fnmatch.fnmatchcase(f"/{name}", f"*/{package}")]
+    return [name for name in names if matches_package(package, name)]
 
 
 def split_pattern(text: str) -> tuple[str, str] | None:
@@ -91,13 +91,11 @@ class Labels:
     def selecting(self, test: _Named) -> str:
         """Return the text after `--run` that selects a test, with all of its subtests.
 
-        Only Go's test binaries choose among their tests; any other one runs as a whole.
+        Only Go's test binaries can be told which of their tests to run.
         """
-        short = self._short.get(test.binary)
-        if test.binary == test.name:
-            return f"{short}:" if short else test.name
-        if not _GO_TEST.match(test.name):
-            return f"{short or test.binary}:"
+        if test.binary == test.name or not _GO_TEST.match(test.name):
+            short = self._short.get(test.binary)
+            return f"{short}:" if short else test.binary
         return self.of(test).removesuffix(test.name) + test.name.split("/")[0]
 
 

@@ -185,8 +185,10 @@ def _assemble(
     env = {
         **environment(options.files, os.environ),
         **(root.env if root else {}),
-        **payload.guest_env(),
     }
+    if options.files.is_host and payload.goroot:
+        env["PATH"] = f"{payload.goroot}/bin:{env['PATH']}"  # like `go test`
+    env |= payload.guest_env()
     if options.core:
         env = {"GOTRACEBACK": "crash", **env}
     return Prepared(

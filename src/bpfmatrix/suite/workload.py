@@ -27,6 +27,7 @@ from bpfmatrix.session.workload import MatrixWorkload, Work
 from bpfmatrix.suite import formats
 from bpfmatrix.suite.core_files import CoreFiles
 from bpfmatrix.suite.fingerprint import fingerprint
+from bpfmatrix.suite.hints import memlock_hint
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.recorder import Recorder
 from bpfmatrix.vm.machine import MachineEndedError
@@ -291,9 +292,16 @@ class SuiteWork(Work[KernelRun]):
             console_bytes_before_tests=self._console_bytes,
             logs=tuple(relative(log) for log in logs if log.exists()),
             cores=tuple(map(relative, self._core_files.found)),
+            hints=self._hints(),
         )
         self._keep_executables()
         return run
+
+    def _hints(self) -> tuple[str, ...]:
+        starts = {test.name: command.start for test, command in self._commands}
+        tests = [(test, starts[test.binary]) for test in self._tests]
+        hint = memlock_hint(self._prepared.image.version, tests)
+        return (hint,) if hint else ()
 
     def _trace(self) -> tuple[str, ...]:
         """Return the call trace of a panic or an oops while the tests ran."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bpfmatrix.results.kernel_label import label_of
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import (
     Code,
@@ -162,12 +163,13 @@ def costs(verifications: Sequence[Verification]) -> list[Cost]:
     The program with the largest factor is first.
     """
     by_program: dict[ProgramKey, list[tuple[int, str]]] = {}
+    ids = [one.kernel for one in verifications]
     for one in verifications:
         for result in one.programs:
             count = result.statistics.instructions_processed
             if count and _loads(result):
                 known = by_program.setdefault(result.key, [])
-                known.append((count, one.version or one.kernel))
+                known.append((count, label_of(one, ids)))
     found, named = [], labels(by_program)
     for key, known in by_program.items():
         (most, dear), (least, cheap) = max(known), min(known)

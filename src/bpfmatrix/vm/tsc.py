@@ -1,9 +1,8 @@
 """The time-stamp counter (TSC) of emulated x86 processors: its frequency, as a guest sees it.
 
-QEMU passes on the counter of the host's processor, or another one where the host has none. A kernel
-that measures the frequency while it boots on a busy host may be far off, and keeps what it found.
-So `frequency_khz` measures it once, with a guest of a few bytes that keeps only undisturbed
-samples, and kernels are told the result.
+QEMU passes on the counter of the host's processor. A kernel measures its frequency while it boots,
+and on a busy host it may be far off, for good. So `frequency_khz` measures it once, with a guest of
+a few bytes of which only undisturbed samples count, and kernels are told the result.
 """
 
 import contextlib

@@ -10,7 +10,7 @@ __all__ = ["exec_command"]
 
 @option_task(*options.EXEC, name="exec")
 def exec_command(values: Values) -> int:
-    """Run the command after -- on a kernel, for a test runner: the same as `bpfmatrix exec`."""
+    """Run a command on a kernel in place of a test runner, such as for `go test -exec`."""
     from bpfmatrix.exec import client
 
     words = []

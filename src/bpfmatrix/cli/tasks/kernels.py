@@ -79,7 +79,8 @@ def update(values: Values) -> None:
 
 def _one_or_matrix(project: "Project", values: Values) -> list[str]:
     kernel = values[options.KERNEL]
-    return [kernel] if kernel else project.config.matrix_ids
+    ids = [kernel] if kernel else project.config.matrix_ids
+    return list(dict.fromkeys(project.config.kernel(id).plain.id for id in ids))
 
 
 @option_task(options.TEXT, options.JSON)

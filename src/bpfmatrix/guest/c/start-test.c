@@ -13,8 +13,8 @@
  *     limit NUMBER VALUE  set both limits of a resource (RLIMIT_*), -1 for no limit
  *     capabilities MASK   keep only these capabilities, a hexadecimal number
  *     user NAME           become this user, a name of /etc/passwd or a number
- *     token               make a user namespace, and mount a bpffs there that delegates all of bpf(2)
- *     env NAME=VALUE      set a variable of the environment
+ *     token               make a user namespace, and mount a bpffs there that delegates all of
+ * bpf(2) env NAME=VALUE      set a variable of the environment
  *
  * The root is moved onto / and not only entered by chroot(2): a process whose root is not that of
  * its mount namespace can't make user namespaces. The command is looked up in PATH, after all that.
@@ -216,7 +216,8 @@ static void read_file(const char *path)
 	system_call(SYS_close, descriptor, 0, 0, 0);
 }
 
-/* Splits the line at `*at` at its colons, and moves `*at` behind it; returns the number of fields. */
+/* Splits the line at `*at` at its colons, and moves `*at` behind it; returns the number of fields.
+ */
 static int next_line(char **at, char **fields, int size)
 {
 	int count = 1;
@@ -328,7 +329,8 @@ static void set_groups(const struct user *user)
 			member = last ? end : end + 1;
 		}
 	}
-	require(system_call(SYS_setgroups, count, (long)groups, 0, 0), name, "no right to its groups");
+	require(system_call(SYS_setgroups, count, (long)groups, 0, 0), name,
+		"no right to its groups");
 }
 
 /* Sets the permitted, the effective and the inheritable capabilities: capset(2). */
@@ -347,9 +349,8 @@ static unsigned long known_capabilities(void)
 {
 	unsigned long mask = 0;
 
-	for (int at = 0; at < CAPABILITIES &&
-			 system_call5(SYS_prctl, PR_CAPBSET_READ, at, 0, 0, 0) >= 0;
-	     at++)
+	for (int at = 0;
+	     at < CAPABILITIES && system_call5(SYS_prctl, PR_CAPBSET_READ, at, 0, 0, 0) >= 0; at++)
 		mask |= 1UL << at;
 	return mask;
 }
@@ -371,15 +372,18 @@ static void become_user(const struct user *user)
 		set_variable("HOME", user->home);
 		set_groups(user);
 		system_call5(SYS_prctl, PR_SET_KEEPCAPS, has_capabilities, 0, 0, 0);
-		require(system_call(SYS_setresgid, gid, gid, gid, 0), user_name, "no right to its group");
-		require(system_call(SYS_setresuid, uid, uid, uid, 0), user_name, "no right to become it");
+		require(system_call(SYS_setresgid, gid, gid, gid, 0), user_name,
+			"no right to its group");
+		require(system_call(SYS_setresuid, uid, uid, uid, 0), user_name,
+			"no right to become it");
 	}
 	if (!has_capabilities)
 		return;
 	set_capabilities(capabilities);
 	for (int at = 0; uid && at < CAPABILITIES; at++)
 		if (capabilities >> at & 1)
-			require(system_call5(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, at, 0, 0),
+			require(system_call5(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, at, 0,
+					     0),
 				"capabilities", "can't be kept");
 }
 
@@ -412,8 +416,9 @@ static void configure(long context, const char *key, const char *value)
 		"a BPF token", "the kernel has none (they came with 6.9)");
 }
 
-/* Makes the bpffs of a user namespace. Only a process outside of it, with CAP_SYS_ADMIN, may say what
- * is delegated: bpf_token_create in kernel/bpf/token.c, and bpf_parse_param in kernel/bpf/inode.c.
+/* Makes the bpffs of a user namespace. Only a process outside of it, with CAP_SYS_ADMIN, may say
+ * what is delegated: bpf_token_create in kernel/bpf/token.c, and bpf_parse_param in
+ * kernel/bpf/inode.c.
  */
 static void make_bpffs(long context, const struct user *user)
 {
@@ -429,8 +434,8 @@ static void make_bpffs(long context, const struct user *user)
 		"can't be made for a user namespace");
 }
 
-/* Enters a user namespace whose bpffs delegates all of bpf(2). A child, which shares the descriptors
- * and stays outside, does what the namespace has no right to.
+/* Enters a user namespace whose bpffs delegates all of bpf(2). A child, which shares the
+ * descriptors and stays outside, does what the namespace has no right to.
  */
 static void enter_token_namespace(const struct user *user)
 {
@@ -476,7 +481,8 @@ static void set_limits(void)
 		unsigned long value = none ? ~0UL : number_of(limit_values[at], 10);
 		unsigned long both[2] = {value, value};
 
-		require(system_call(SYS_prlimit64, 0, number_of(limit_numbers[at], 10), (long)both, 0),
+		require(system_call(SYS_prlimit64, 0, number_of(limit_numbers[at], 10), (long)both,
+				    0),
 			"a resource limit", "can't be set");
 	}
 }
@@ -587,6 +593,6 @@ int main(int count, char **words)
 	error = execute_in_path(command);
 	if (error == -ENOENT || error == -ENOTDIR)
 		fail(127, command[0], "not found");
-	fail(126, command[0], error == -EACCES ? "it can't be executed: no permission" :
-						 "it can't be executed");
+	fail(126, command[0],
+	     error == -EACCES ? "it can't be executed: no permission" : "it can't be executed");
 }
