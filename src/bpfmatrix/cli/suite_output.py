@@ -161,6 +161,8 @@ class SuiteConsole(LiveConsole):
             mark = self.mark(test.outcome)
             name = self._labels_of(run).of(test)
             shown(Text.assemble("  ", (mark, "red"), " ", (name, "bold")))
+            if test.reason not in test.output:
+                shown(Text(f"      {test.reason}"))
             for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
                 shown(f"      {line}")
         if len(run.failures) > _SHOWN_FAILURES:
