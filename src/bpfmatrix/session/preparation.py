@@ -4,6 +4,7 @@
 the initramfs and the payload's disk. Its result, a `Prepared`, is all that a machine needs.
 """
 
+import dataclasses
 import os
 import re
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import disk as payload_disk
-from bpfmatrix.payload.model import MOUNT_POINT, Payload
+from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
 from bpfmatrix.rootfs import images as rootfs_images
 from bpfmatrix.rootfs.images import RootImage
 from bpfmatrix.session import privileges
@@ -91,6 +92,22 @@ class Prepared:
         return self.start(
             folder, **privileges.start_settings(settings, self.kernel, self.image, env)
         )
+
+    def at_its_place(self, test: Executable, start: Start) -> tuple[str, Start]:
+        """Return a test's path in the guest, and how it is started there.
+
+        If the guest has the folder of the executable, the executable is there too, so that it finds
+        what lies beside it. A Go test binary is not: its package's folder is elsewhere, and `go
+        test` runs it from a folder for temporary files.
+        """
+        packed, place = str(MOUNT_POINT / test.place), test.path.absolute()
+        repository = self.payload.repository
+        if test.package or not (
+            self.options.files.has_root or (repository and repository.contains(place.parent))
+        ):
+            return packed, start
+        binds = (*start.binds, (packed, str(place)))
+        return str(place), dataclasses.replace(start, binds=binds)
 
     @property
     def rootfs(self) -> str:

@@ -80,13 +80,13 @@ def _command(
     number: int, prepared: Prepared, options: RunOptions, test: Executable, argv: tuple[str, ...]
 ) -> TestCommand:
     limit = options.test_seconds or test.settings.limits.time or prepared.kernel.timeout.test
-    start = prepared.start_with(test.settings, test.folder)
+    place, start = prepared.at_its_place(test, prepared.start_with(test.settings, test.folder))
     report = f"{number}.xml"
     path = f"{REPORTS_FOLDER}/{report}"
     added = formats.arguments(test.format, path)
     if not any(path in word for word in added):
         report = ""
-    return TestCommand(number, (*argv, *added), limit, start=start, report=report)
+    return TestCommand(number, (place, *argv[1:], *added), limit, start=start, report=report)
 
 
 def _limit_name(options: RunOptions, test: Executable) -> str:
