@@ -26,7 +26,8 @@ from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.virtiofs.shares import environment
-from bpfmatrix.vm import accelerator, launch, tsc
+from bpfmatrix.vm import accelerator, launch, limits, tsc
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import Job, TestCommand, new_boundary
 
 __all__ = ["Prepared", "prepare"]
@@ -54,6 +55,15 @@ class Prepared:
         boundary = new_boundary() if self.options.core else None
         setup = self.host_files.commands
         return Job(tuple(commands), self.payload_id, self.env, setup, boundary)
+
+    def limit(self, seconds: float, key: str) -> Limit:
+        """Return the limit that a key of kernels.yaml sets, for this machine."""
+        return limits.declared(seconds, key, self.accelerator.name)
+
+    @property
+    def run_limit(self) -> Limit:
+        """The limit of the whole run."""
+        return self.limit(self.kernel.timeout.run, "timeout.run")
 
     @property
     def host_name(self) -> str:
@@ -120,7 +130,7 @@ def _assemble(
         payload=disk.image,
         kernel_args=tuple(kernel.kernel_args),
         extra_args=tuple(kernel.qemu.extra_args),
-        boot_limit_seconds=kernel.timeout.boot,
+        boot_limit=limits.declared(kernel.timeout.boot, "timeout.boot", chosen.name),
         folders=host_files.folders,
         network=options.network,
         slots=host_files.slots,

@@ -16,6 +16,7 @@ from bpfmatrix.payload.model import Executable
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite.gotest import KEPT_CHARACTERS, GoOutput
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import Exited, TestCommand
 
 __all__ = ["Recorder"]
@@ -32,13 +33,13 @@ class Recorder:
         test: Executable,
         command: TestCommand,
         log: Path,
-        limit_key: str,
+        limit: Limit,
         report: Callable[[TestResult], None],
     ) -> None:
         self.id = command.id
         self.name = test.name
         self.log = log
-        self._limit = f"{command.limit_seconds:g} s ({limit_key})"
+        self._limit = limit
         self._report = report
         as_go = test.kind == "go-test" and GoOutput.available()
         self._go = GoOutput(test.name, report) if as_go else None

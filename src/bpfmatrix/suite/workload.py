@@ -7,6 +7,7 @@ Each test executable has a `Recorder`, which turns its output into results. The 
 import contextlib
 import dataclasses
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bpfmatrix.config.models import KernelConfig
@@ -27,9 +28,13 @@ from bpfmatrix.suite.core_files import CoreFiles
 from bpfmatrix.suite.fingerprint import fingerprint
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.recorder import Recorder
+from bpfmatrix.suite.silence import TOLD_EVERY_SECONDS, SilenceWatch
+from bpfmatrix.vm.console import Console
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.machine import MachineEndedError
 from bpfmatrix.vm.protocol import (
     CorePart,
+    Event,
     Exited,
     GuestError,
     Left,
@@ -44,9 +49,11 @@ __all__ = ["SuiteWork", "SuiteWorkload", "test_commands"]
 TestCommands = tuple[tuple[Executable, TestCommand], ...]
 
 
-def test_commands(payload: Payload, options: RunOptions, kernel: KernelConfig) -> TestCommands:
-    """Return the command of each test that is to run; BpfmatrixError if `--run` matches none."""
-    limit = options.test_seconds or kernel.timeout.test
+def test_commands(payload: Payload, options: RunOptions, limit: Limit) -> TestCommands:
+    """Return the command of each test that is to run, each with this limit.
+
+    BpfmatrixError if `--run` matches none.
+    """
     commands = payload.commands(options.run, options.arguments)
     if not commands:
         raise BpfmatrixError(
@@ -54,7 +61,7 @@ def test_commands(payload: Payload, options: RunOptions, kernel: KernelConfig) -
             "No test ran.",
         )
     return tuple(
-        (test, TestCommand(number, argv, limit))
+        (test, TestCommand(number, argv, limit.seconds))
         for number, (test, argv) in enumerate(commands, start=1)
     )
 
@@ -80,7 +87,7 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
         return SuiteWork(self._project, prepared, commands, self.options, observer, folder)
 
     def _commands(self, prepared: Prepared) -> TestCommands:
-        return test_commands(prepared.payload, self.options, prepared.kernel)
+        return test_commands(prepared.payload, self.options, _test_limit(prepared, self.options))
 
     def unprepared(self, kernel: KernelConfig, reason: str) -> KernelRun:
         """See MatrixWorkload."""
@@ -111,14 +118,14 @@ class SuiteWork(Work[KernelRun]):
         options: RunOptions,
         observer: Observer,
         folder: Path,
-        limit_name: str = "",
+        limit: Limit | None = None,
     ) -> None:
-        """`limit_name` is named in the reason of a test that runs into its time limit.
+        """`limit` is that of each test, which the commands have, too.
 
-        By default, it is the option or the key of kernels.yaml that sets the limit.
+        By default, it is that of the options or of kernels.yaml.
         """
         super().__init__(folder)
-        self.limit_seconds = prepared.kernel.timeout.run
+        self.limit = prepared.run_limit
         self._project = project
         self._prepared = prepared
         self._commands = commands
@@ -130,6 +137,9 @@ class SuiteWork(Work[KernelRun]):
         self._leftovers: list[Leftover] = []
         self._failure: tuple[Outcome, str] | None = None
         self._entered = False
+        self._running = ""
+        """The names of the tests that run, or of the executable that ended last."""
+        self._silence = SilenceWatch(self._tell_silence, TOLD_EVERY_SECONDS)
         self._oops = False
         """Whether the kernel of the present guest had an oops."""
         self._oopsed = False
@@ -138,7 +148,7 @@ class SuiteWork(Work[KernelRun]):
         """The console of the first guest that ended early or had an oops, or else the last one."""
         self._core_files = CoreFiles(folder)
         self._expected = Expectations.of(prepared.kernel.expect, prepared.image.version)
-        limit = limit_name or ("--timeout" if options.test_seconds else "timeout.test")
+        limit = limit or _test_limit(prepared, options)
         self._recorders = {
             command.id: Recorder(test, command, folder / f"{test.name}.log", limit, self._report)
             for test, command in commands
@@ -148,40 +158,21 @@ class SuiteWork(Work[KernelRun]):
         reason = self._expected.of_test(test.name, test.outcome)
         test = dataclasses.replace(test, expected=reason)
         self._tests.append(test)
+        self._silence.heard()
         self._observer.result(self._prepared.kernel.id, test)
 
     async def attend(self, entered: EnteredGuest) -> None:
         """See Work."""
-        id, recorders, console = self._prepared.kernel.id, self._recorders, entered.machine.console
+        console = entered.machine.console
         self._entered = True
         commands, self._waiting = self._of_next_guest()
         job = self._prepared.job([command for _, command in commands])
         console.take()  # what the kernel printed while it booted
-        self._oops, running = False, ""
+        self._oops, self._running = False, ""
         if not (self._failure or self._oopsed):
             self._console, self._console_bytes = entered.console, _size(entered.console)
         try:
-            async for event in entered.machine.run(job):
-                self._warnings.feed(console.take(), running)
-                match event:
-                    case Started():
-                        self._observer.doing(id, "test", recorders[event.id].name)
-                        await recorders[event.id].start()
-                        running = recorders[event.id].running
-                    case Output():
-                        await recorders[event.id].feed(event.data)
-                        running = recorders[event.id].running
-                    case CorePart():
-                        self._core_files.feed(event)
-                    case Exited():
-                        self._warnings.see_taint(event.warned, running)
-                        newly = event.oops and not self._oops
-                        self._oops = event.oops
-                        self._oopsed = self._oopsed or event.oops
-                        await recorders[event.id].close(dataclasses.replace(event, oops=newly))
-                        running = recorders[event.id].name
-                    case Left():
-                        self._leftovers.append(Leftover(recorders[event.id].name, event.what))
+            await self._take_events(entered.machine.run(job), console)
         except MachineEndedError as ended:
             if not self._isolated:
                 raise
@@ -191,7 +182,42 @@ class SuiteWork(Work[KernelRun]):
                 raise
             await self.fail(Outcome.LOST, str(error))
         finally:
-            self._warnings.feed(console.take(), running)
+            self._warnings.feed(console.take(), self._running)
+
+    async def _take_events(self, events: AsyncIterator[Event], console: Console) -> None:
+        recorders = self._recorders
+        async with self._silence:
+            async for event in events:
+                self._warnings.feed(console.take(), self._running)
+                match event:
+                    case Started():
+                        await recorders[event.id].start()
+                        self._see(recorders[event.id].running)
+                    case Output():
+                        await recorders[event.id].feed(event.data)
+                        self._see(recorders[event.id].running)
+                    case CorePart():
+                        self._core_files.feed(event)
+                    case Exited():
+                        self._warnings.see_taint(event.warned, self._running)
+                        newly = event.oops and not self._oops
+                        self._oops = event.oops
+                        self._oopsed = self._oopsed or event.oops
+                        await recorders[event.id].close(dataclasses.replace(event, oops=newly))
+                        self._see(recorders[event.id].name)
+                    case Left():
+                        self._leftovers.append(Leftover(recorders[event.id].name, event.what))
+
+    def _see(self, running: str) -> None:
+        """Take note of which tests run."""
+        if running != self._running:
+            self._running = running
+            self._observer.doing(self._prepared.kernel.id, "test", running)
+            self._silence.heard()
+
+    def _tell_silence(self, seconds: float) -> None:
+        if self._running:
+            self._observer.still_running(self._prepared.kernel.id, self._running, seconds)
 
     @property
     def _isolated(self) -> bool:
@@ -274,6 +300,12 @@ class SuiteWork(Work[KernelRun]):
             if self._recorders[command.id].log.exists():
                 with contextlib.suppress(OSError):  # such as a full disk
                     shutil.copy(test.path, folder / test.path.name)
+
+
+def _test_limit(prepared: Prepared, options: RunOptions) -> Limit:
+    if options.test_seconds:
+        return Limit(options.test_seconds, "--timeout")
+    return prepared.limit(prepared.kernel.timeout.test, "timeout.test")
 
 
 def _size(path: Path) -> int:
