@@ -83,7 +83,8 @@ def test_a_race_is_found(copy: Copy) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_container(copy: Copy, debian: Layout, kernel: str) -> None:
-    # The image of kernels.yaml is in a registry that this host may not reach. This one has Python, too.
+    # The image of kernels.yaml is in a registry that this host may not reach. This one has Python
+    # as well.
     output, result = run(copy("container"), kernel, "--rootfs", str(debian.folder))
     assert result.outcome is Outcome.PASSED, output
     bloom = Outcome.SKIPPED if kernel == "5.10" else Outcome.PASSED

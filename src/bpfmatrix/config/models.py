@@ -78,13 +78,15 @@ class Qemu(_Model):
 
 
 class Timeouts(_Model):
-    """Time limits. A bare number is in seconds."""
+    """Time limits, on a machine with KVM. Under emulation, which is slower, each is 10 times as
+    long. A bare number is in seconds.
+    """
 
-    boot: Seconds = 60.0
+    boot: Seconds = 20.0
     """From QEMU's start until the guest is ready."""
-    test: Seconds = 120.0
-    """For each test binary."""
-    run: Seconds = 1800.0
+    test: Seconds = 60.0
+    """For each test binary. `--timeout` is taken as it is, also under emulation."""
+    run: Seconds = 1200.0
     """For a whole run, from QEMU's start to its end."""
 
 

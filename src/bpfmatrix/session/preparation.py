@@ -33,7 +33,8 @@ from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.virtiofs.shares import environment
-from bpfmatrix.vm import accelerator, launch, tsc
+from bpfmatrix.vm import accelerator, launch, limits, tsc
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import Job, Start, TestCommand, new_boundary
 
 __all__ = ["Prepared", "prepare"]
@@ -117,6 +118,15 @@ class Prepared:
             return f"{self.root.name}@{self.root.digest}"
         return "host" if files.is_host else str(files.root or "")
 
+    def limit(self, seconds: float, key: str) -> Limit:
+        """Return the limit that a key of kernels.yaml sets, for this machine."""
+        return limits.declared(seconds, key, self.accelerator.name)
+
+    @property
+    def run_limit(self) -> Limit:
+        """The limit of the whole run."""
+        return self.limit(self.kernel.timeout.run, "timeout.run")
+
     @property
     def host_name(self) -> str:
         """The host name of a restored guest (RFC 1123: letters, digits and hyphens)."""
@@ -196,7 +206,7 @@ def _assemble(
         # The kernel passes this on to init as a variable, since it has no such parameter itself.
         kernel_args=(*kernel.kernel_args, *(["cgroup=v1"] if kernel.cgroup == "v1" else [])),
         extra_args=tuple(kernel.qemu.extra_args),
-        boot_limit_seconds=kernel.timeout.boot,
+        boot_limit=limits.declared(kernel.timeout.boot, "timeout.boot", chosen.name),
         folders=host_files.folders,
         network=options.network,
         slots=host_files.slots,
