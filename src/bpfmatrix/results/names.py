@@ -81,10 +81,12 @@ class Labels:
 
     def of(self, test: _Named) -> str:
         """Return the label of a test, or of an executable that is one."""
-        short = self._short.get(test.binary)
+        short = self._short.get(test.binary, test.binary)
         if test.binary == test.name:
-            return short or test.name
-        return f"{short}:{test.name}" if short and len(self._short) > 1 else test.name
+            return short
+        # Executables that are not known to have several tests may turn out to have them.
+        alone = not self._short or self._short.keys() == {test.binary}
+        return test.name if alone else f"{short}:{test.name}"
 
     def selecting(self, test: _Named) -> str:
         """Return the text after `--run` that selects a test, with all of its subtests.
