@@ -18,7 +18,7 @@ from bpfmatrix.suite import fingerprint
 from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.vm.accelerator import Accelerator
 from bpfmatrix.vm.launch import MachineSpec
-from bpfmatrix.vm.protocol import TestCommand
+from bpfmatrix.vm.protocol import UNLIMITED_MEMLOCK, Start, TestCommand
 
 TEST = Executable(Path("payload"), "plain")
 
@@ -134,6 +134,15 @@ CHANGES: dict[str, Callable[[PreparedRun], PreparedRun]] = {
     "payload": lambda run: with_prepared(run, payload_id="4567"),
     "argument": command(argv=("/payload/payload", "-v")),
     "limit": command(limit_seconds=60.0),
+    "user": command(start=Start(user="nobody")),
+    "capabilities": command(start=Start(capabilities=0)),
+    "memlock": command(start=Start(limits=UNLIMITED_MEMLOCK)),
+    "token": command(start=Start(token=True)),
+    "folder": command(start=Start("/tmp")),
+    "format": lambda run: replace(
+        run, commands=tuple((replace(test, format="tap"), each) for test, each in run.commands)
+    ),
+    "lockdown": lambda run: with_prepared(run, privileges=(("lockdown", "integrity"),)),
     "env": lambda run: with_prepared(run, env={"A": "c"}),
     "no env": lambda run: with_prepared(run, env={}),
     "one test more": lambda run: replace(run, commands=run.commands * 2),
