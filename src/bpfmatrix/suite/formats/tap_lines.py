@@ -9,6 +9,7 @@ from dataclasses import dataclass
 __all__ = ["Bail", "Comment", "Line", "Plan", "Point", "Version", "parse"]
 
 # Longer numbers are no numbers of tests.
+_FIRST = tuple("#on1bBTK")
 _POINT = re.compile(r"(ok|not ok)(?:\s+(\d{1,9}))?(?:\s+(.*))?$")
 _PLAN = re.compile(r"1\.\.(\d{1,9})\s*(?:#\s*(.*))?$")
 _DIRECTIVE = re.compile(
@@ -68,6 +69,8 @@ Line = Point | Plan | Bail | Version | Comment
 
 def parse(line: str) -> Line | None:
     """Return what a line says, without its indentation; None if it is not of the protocol."""
+    if line[:1] not in _FIRST:
+        return None
     line = line.rstrip()
     if line.startswith("#"):
         return Comment(line[1:].removeprefix(" "))
