@@ -40,9 +40,9 @@ def test_a_kernel_overrides_single_keys_of_the_defaults() -> None:
     )
     one, other = loaded.kernel("6.1"), loaded.kernel("6.12")
     assert (one.qemu.memory, one.qemu.cpus, one.qemu.extra_args) == (1 << 30, 1, ["-s"])
-    assert (one.timeout.boot, one.timeout.test, one.timeout.run) == (120, 7, 1800)
+    assert (one.timeout.boot, one.timeout.test, one.timeout.run) == (120, 7, 1200)
     assert (one.modules, one.kernel_args) == (["b"], ["quiet"])
-    assert (other.qemu.cpus, other.timeout.boot, other.modules) == (4, 60, ["a"])
+    assert (other.qemu.cpus, other.timeout.boot, other.modules) == (4, 20, ["a"])
     assert other.source.apt is not None
     assert other.source.apt.suite == "y"
 

@@ -5,21 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from bpfmatrix.cli.run import run_tests
+from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.results.outcome import Outcome
-from tests.integration import debian_image
+from bpfmatrix.suite.options import RunOptions
+from bpfmatrix.virtiofs.shares import parse_options
 from tests.oci.registry import Entry, Registry, layer, special
 from tests.rootfs.layouts import Layout
 from tests.tool import ToolProject, by_name
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="session")
-def debian(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    return debian_image.write(tmp_path_factory.mktemp("debian") / "layout")
 
 
 def bash(project: ToolProject, name: str, text: str) -> str:
@@ -53,8 +52,9 @@ rm -r /usr/lib/python3.11
 [ -d /proc/$$ ]
 [ -e /boot/config-$(uname -r) ]
 unshare --user --map-root-user id -u
-unshare --mount bash -c 'mount -t tmpfs x /srv && touch /srv/a'
-[ ! -e /srv/a ]
+mkdir /mine
+unshare --mount bash -c 'mount -t tmpfs mine /mine && touch /mine/a'
+[ ! -e /mine/a ]
 """
 
 
@@ -136,6 +136,9 @@ def test_each_architecture_has_its_own_image(project: ToolProject, tmp_path: Pat
     ]
     layout.index("both", images)
     project.configure(["6.1", "6.1-arm64"])
+    data = yaml.safe_load((project.root / "kernels.yaml").read_text())
+    data["kernels"]["6.1-arm64"]["arch"] = "aarch64"
+    (project.root / "kernels.yaml").write_text(yaml.safe_dump(data))
     for kernel, arch in (("6.1", "x86_64"), ("6.1-arm64", "aarch64")):
         words = ("shell", "--kernel", kernel, "--rootfs", str(layout.folder))
         done = project.invoke(*words, "--", "cat", "/etc/text")
@@ -146,12 +149,14 @@ def test_a_result_is_that_of_its_image(project: ToolProject, tmp_path: Path) -> 
     layout = Layout(tmp_path / "layout")
     for text in ("one", "two"):
         layout.image(text, [layer(small("x86_64", text))])
-    project.script("script", "cat /etc/text")
+    script = project.root / project.script("script", "cat /etc/text")
 
     def output_of(image: str) -> tuple[bool, str]:
-        options = ("--rootfs", f"{layout.folder}:{image}", "--cached")
-        done, run = project.run("script", options=options)
-        assert run.outcome is Outcome.PASSED, done.output
+        files = parse_options(f"{layout.folder}:{image}", [])
+        options = RunOptions(binaries=(script,), files=files, cached=True)
+        [run] = run_tests(Project.load(project.root), ["6.1"], options)
+        assert run.outcome is Outcome.PASSED, run.reason
+        assert run.rootfs.startswith(f"{layout.folder}:{image}@sha256:")
         return run.cached, by_name(run)["script"].output.strip()
 
     assert [output_of(image) for image in ("one", "two")] == [(False, "one"), (False, "two")]

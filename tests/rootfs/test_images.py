@@ -71,7 +71,7 @@ def test_an_image_of_a_registry(registry: Registry, cache: Cache) -> None:
     heard = Heard()
     root = root_of(name, cache, heard)
     assert root.digest == amd64.digest
-    assert root.description == f"{registry.host}/own/root:12@{amd64.digest[:19]}"
+    assert str(root) == f"{registry.host}/own/root:12@{amd64.digest[:19]}"
     assert (root.has("/etc/one"), root.has("/etc/two")) == (False, True)
     assert content(root, "/etc/two") == "2"
     plain = f"{registry.host}/own/root:12"

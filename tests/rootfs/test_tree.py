@@ -1,10 +1,12 @@
 """The ext4 image of a container image: read back with debugfs, and checked by e2fsck."""
 
+import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -65,25 +67,51 @@ def link(name: str, target: str, **attributes: object) -> Entry:
     return info
 
 
-def test_owners_modes_and_capabilities(tmp_path: Path) -> None:
+def run_as_nobody(function: Callable[[], object]) -> None:
+    """Call a function in a child process that has no privileges."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            function()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_owners_modes_and_capabilities(tmp_path: Path, privileged: bool) -> None:
     xattr = {"SCHILY.xattr.security.capability": CAPABILITY.decode(errors="surrogateescape")}
-    image = made(
-        tmp_path,
-        [
-            entry("./", None, mode=0o755, uid=7, gid=8),
-            entry("tmp/", None, mode=0o1777),
-            entry("root/", None, mode=0o700),
-            entry("secret/", None, mode=0, uid=100000, gid=200000),
-            entry("secret/file", b"x", mode=0, uid=65534, gid=65534),
-            entry("bin/su", b"su", mode=0o4755),
-            entry("bin/chage", b"chage", mode=0o2755, gid=42),
-            entry("bin/ping", b"ping", mode=0o755, pax_headers=xattr),
-            link("bin/link", "/bin/su", uid=33, gid=34),
-            special("bin/hard", tarfile.LNKTYPE, "bin/su"),
-            special("fifo", tarfile.FIFOTYPE),
-            special("dev/null", tarfile.CHRTYPE),
-        ],
-    )
+    entries = [
+        entry("./", None, mode=0o755, uid=7, gid=8),
+        entry("tmp/", None, mode=0o1777),
+        entry("root/", None, mode=0o700),
+        entry("secret/", None, mode=0, uid=100000, gid=200000),
+        entry("secret/file", b"x", mode=0, uid=65534, gid=65534),
+        entry("bin/su", b"su", mode=0o4755),
+        entry("bin/chage", b"chage", mode=0o2755, gid=42),
+        entry("bin/ping", b"ping", mode=0o755, pax_headers=xattr),
+        link("bin/link", "/bin/su", uid=33, gid=34),
+        special("bin/hard", tarfile.LNKTYPE, "bin/su"),
+        special("fifo", tarfile.FIFOTYPE),
+        special("dev/null", tarfile.CHRTYPE),
+    ]
+    if privileged or os.getuid() != 0:
+        check_image(made(tmp_path, entries), tmp_path)
+        return
+    # Not below tmp_path, whose folders only root can enter.
+    with TemporaryDirectory(dir="/tmp") as name:
+        os.chown(name, 65534, 65534)
+        run_as_nobody(lambda: made(Path(name) / "image", entries))
+        check_image(Path(name) / "image/image.ext4", tmp_path)
+
+
+def check_image(image: Path, folder: Path) -> None:
+    """Check the image of `test_owners_modes_and_capabilities`."""
     assert facts(image, "/") == ("directory", 0o755, 7, 8)
     assert facts(image, "/tmp") == ("directory", 0o1777, 0, 0)
     assert facts(image, "/root") == ("directory", 0o700, 0, 0)
@@ -104,7 +132,7 @@ def test_owners_modes_and_capabilities(tmp_path: Path) -> None:
     assert of_hard[1] == of_su[1]
     assert "Links: 2" in debugfs(image, "stat /bin/su")
     assert debugfs(image, "ea_list /bin/su").strip() == ""
-    copy = tmp_path / "capability"
+    copy = folder / "capability"
     debugfs(image, f"ea_get -f {copy} /bin/ping security.capability")
     assert copy.read_bytes() == CAPABILITY
 

@@ -8,6 +8,7 @@ import pytest
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.payload.repository import Repository
+from bpfmatrix.rootfs.spec import parse
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.virtiofs.shares import HostFiles, SharedFolder
 from tests.kernels import synthetic
@@ -84,6 +85,24 @@ def test_a_kernel_without_the_file_systems_is_refused(
     with pytest.raises(BpfmatrixError, match=words) as caught:
         plan(HostFiles(Path("/")), None, image(tmp_path, config), "6.1")
     assert caught.value.advice
+
+
+def test_an_image_is_on_a_disk_and_no_folder_is_served(tmp_path: Path) -> None:
+    spec = parse("oci:debian:12", "--rootfs")
+    files, known = HostFiles(folder=tmp_path, image=spec), image(tmp_path, OVERLAY)
+    assert plan(files, None, known, "6.1") == HostFilesPlan(modules=("overlay",))
+    repository = Repository(tmp_path, ("a",), "stamp", 0)
+    found = plan(files, repository, known, "6.1")
+    assert found.commands == (("repository", "/host/repository"),)
+    assert found.binds == (("/host/repository", str(tmp_path)),)
+    assert found.folders == ()
+    # A share is served, and is mounted in the root of the image.
+    shared = HostFiles(None, (SharedFolder(tmp_path / "a"),), tmp_path, spec)
+    found = plan(shared, None, image(tmp_path, OVERLAY + VIRTIOFS), "6.1")
+    assert [call[0] for call in found.commands] == ["host_devices", "host_share"]
+    assert found.binds == (("/host/shared/host1", str(tmp_path / "a")),)
+    with pytest.raises(BpfmatrixError, match="has no overlayfs"):
+        plan(files, None, image(tmp_path, VIRTIOFS), "6.1")
 
 
 @pytest.mark.parametrize("root", [None, Path("/srv/root")])

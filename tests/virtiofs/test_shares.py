@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix.errors import UsageError
+from bpfmatrix.rootfs.spec import RootSpec, parse
 from bpfmatrix.virtiofs import shares
 from bpfmatrix.virtiofs.shares import HostFiles, SharedFolder
 
@@ -21,6 +22,9 @@ def test_shares_are_absolute_and_the_outer_ones_come_first(
     assert shares.parse_options("host", []).is_host
     assert not shares.parse_options(None, [])
     assert shares.parse_options("outer", []).root == tmp_path / "outer"
+    with_image = shares.parse_options("oci:debian:12", ["/usr"])
+    assert (with_image.root, with_image.has_root, with_image.is_host) == (None, True, False)
+    assert with_image.image == parse("oci:debian:12", "--rootfs")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,23 @@ def test_values_that_are_refused(
 
 def test_usr_can_be_shared_with_a_root_of_the_hosts() -> None:
     assert shares.parse_options("host", ["/usr"]).shares == (SharedFolder(Path("/usr")),)
+
+
+def test_the_root_of_the_command_line_replaces_that_of_kernels_yaml(tmp_path: Path) -> None:
+    (tmp_path / "tree/bin").mkdir(parents=True)
+    image = parse("oci:debian:12", "--rootfs")
+
+    def root(declared: str | None, typed: str | None) -> tuple[Path | None, RootSpec | None]:
+        found = shares.chosen_files(tmp_path, (declared, ()), (typed, ()))
+        return found.root, found.image
+
+    assert root("oci:debian:12", None) == (None, image)
+    assert root("tree", None) == (tmp_path / "tree", None)
+    assert root("tree", "oci:debian:12") == (None, image)
+    assert root("oci:debian:12", "host") == (Path("/"), None)
+    assert root("oci:debian:12", "none") == (None, None)
+    with pytest.raises(UsageError, match=r"kernels.yaml: payload.rootfs oci:X: not the name of an"):
+        root("oci:X", None)
 
 
 def test_secrets_are_not_passed_on() -> None:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from bpfmatrix import kernels
-from bpfmatrix.cli.console import make_console, make_table, say_json
+from bpfmatrix.cli.console import make_console, make_table, say, say_json
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.build import BuiltKernel
 from bpfmatrix.kernels.catalogue import Offer
+from bpfmatrix.rootfs import images, spec
 from bpfmatrix.vm import template
 
-__all__ = ["print_kernel_build", "print_kernels", "print_offers"]
+__all__ = ["print_kernel_build", "print_kernels", "print_offers", "update_root"]
 
 
 def print_kernels(project: Project, as_json: bool) -> None:
@@ -32,6 +34,27 @@ def print_kernels(project: Project, as_json: bool) -> None:
         templates = f"{count} ({template_bytes / 1e6:.0f} MB)" if count else ""
         table.add_row(*columns, cached, size, _age(row["age_seconds"]), templates)
     make_console().print(table)
+
+
+def update_root(
+    project: Project, ids: Sequence[str], typed: str | None, progress: Progress
+) -> None:
+    """Resolve the name of the tests' image again, for the architectures of these kernels.
+
+    The image is that of the command line (`typed`), or else that of kernels.yaml, if it has one.
+    """
+    declared = project.config.payload.rootfs
+    if typed:
+        root = spec.parse(typed, "--rootfs")
+    elif declared and declared != "none":
+        root = spec.parse(declared, "kernels.yaml: payload.rootfs", project.root)
+    else:
+        return
+    if root.image is None:
+        return  # a folder, which is always as it is
+    for arch in dict.fromkeys(project.config.kernel(id).arch for id in ids):
+        image, is_new = images.update(root, arch, project.cache, progress)
+        say(f"{'rootfs':<10} {image} ({arch})  {'new' if is_new else 'still the newest'}")
 
 
 def _kernel_row(project: Project, id: str) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class SuiteConsole(LiveConsole):
         self._binaries = binaries
         self._runs: list[KernelRun] = []
         self._labels: dict[str, Labels] = {}
+        self._passed: dict[str, int] = {}
 
     def executables(self, kernel: str, names: Sequence[str]) -> None:
         """See Observer."""
@@ -55,12 +56,26 @@ class SuiteConsole(LiveConsole):
         """Return how tests are called; the executables of an earlier run are not known."""
         return self._labels.get(run.kernel) or Labels.of_results(run.tests)
 
+    def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
+        """See Observer. With several kernels, only the live line says what has passed."""
+        if self.several and name == "test" and (passed := self._passed.get(kernel)):
+            text = f"{counted(passed, 'test')} passed, {text}"
+        super().doing(kernel, name, text, fraction)
+
+    def still_running(self, kernel: str, name: str, seconds: float) -> None:
+        """See Observer."""
+        prefix = f"{kernel:<{self.width}}" if self.several else ""
+        self.line(Text(f"{prefix}    {name}"), f"still running, {seconds:.0f} s")
+
     def result(self, kernel: str, result: TestResult | ProgramResult) -> None:
         """See Observer."""
         assert isinstance(result, TestResult)
         unexpected = result.outcome is Outcome.PASSED and bool(result.expected)
         calm = result.outcome in (Outcome.PASSED, Outcome.SKIPPED) or bool(result.expected)
         if self.several and calm and not unexpected:
+            if result.outcome is Outcome.PASSED:
+                self._passed[kernel] = self._passed.get(kernel, 0) + 1
+                self.doing(kernel, "test", result.name)
             return
         prefix = f"{kernel:<{self.width}}" if self.several else ""
         style = "yellow" if result.expected else STYLES.get(result.outcome, "red")

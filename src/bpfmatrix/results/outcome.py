@@ -67,6 +67,9 @@ class GuestRun:
     """The architecture, as `uname -m` prints it."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the kernel's image came from, with its digest."""
+    rootfs: str = ""
+    """The root file system of the tests, if it is not the guest's: the name of an image with its
+    digest, `host`, or a folder."""
     accelerator: str = ""
     """`tcg` (emulation) or `kvm`."""
     start: str = "cold"

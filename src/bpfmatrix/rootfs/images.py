@@ -43,8 +43,8 @@ class RootImage:
     """The ext4 image."""
     digest: str
     """`sha256:...` of the image's manifest for this architecture."""
-    description: str
-    """The image's name and digest, for people."""
+    name: str
+    """The image's name."""
     env: dict[str, str] = field(default_factory=dict)
     """The environment variables that the image declares, such as PATH."""
 
@@ -58,7 +58,7 @@ class RootImage:
         return ext4.has(self.path, path)
 
     def __str__(self) -> str:
-        return self.description
+        return f"{self.name}@{self.digest[:19]}"
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _stored(
 
     target = _target(cache, known.digest)
     derived.obtain(cache, target, f"the disk of {name}", make, progress, reread=reread, holes=True)
-    return RootImage(target, known.digest, f"{name}@{known.digest[:19]}", dict(known.env))
+    return RootImage(target, known.digest, name, dict(known.env))
 
 
 def _target(cache: Cache, digest: str) -> Path:

@@ -20,6 +20,10 @@ _ONE_OR_MATRIX = options.KERNEL.with_help(
     "The id of a kernel in kernels.yaml, such as 6.1. Default: each kernel of the matrix."
 )
 
+_IMAGE = options.ROOTFS.with_help(
+    "The image whose name is resolved again. Default: that of payload.rootfs in kernels.yaml."
+)
+
 
 @option_task(options.REFRESH, options.JSON, name="list")
 def list_kernels(values: Values) -> None:
@@ -61,11 +65,12 @@ def _make_template(project: "Project", id: str) -> None:
     say(f"{id:<10} template of {size:.0f} MB  {'made' if made else 'cached'}")
 
 
-@option_task(_ONE_OR_MATRIX)
+@option_task(_ONE_OR_MATRIX, _IMAGE)
 def update(values: Values) -> None:
-    """Fetch the newest release of one series, or of each series of the matrix."""
+    """Fetch the newest release of one series, or of each, and the image of --rootfs again."""
     from bpfmatrix import kernels
     from bpfmatrix.cli.console import say
+    from bpfmatrix.cli.kernels_output import update_root
     from bpfmatrix.config.project import Project
 
     project = Project.load()
@@ -75,6 +80,7 @@ def update(values: Values) -> None:
         image = kernels.update(kernel, project.cache, progress)
         same = before is not None and before.digest == image.digest
         say(f"{id:<10} {image.description}  {'still the newest' if same else 'new'}")
+    update_root(project, _one_or_matrix(project, values), values[_IMAGE], progress)
 
 
 def _one_or_matrix(project: "Project", values: Values) -> list[str]:
