@@ -317,3 +317,17 @@ def test_a_kernel_on_which_the_same_test_of_another_package_passed_is_no_good_on
     said = pipe.getvalue()
     assert "since when    invoke bisect --run b:TestX --good 6.1 --bad 5.10" in said
     assert "since when    invoke bisect --run b:TestX --good 6.1 --bad 6.12" in said
+
+
+def test_only_the_logs_of_what_failed_are_named(
+    pipe: io.StringIO, library_project: Project
+) -> None:
+    names = [f"m/{number}/x" for number in range(30)]
+    tests = tuple(
+        TestResult(name, "TestX", Outcome.FAILED if name == "m/7/x" else Outcome.PASSED)
+        for name in names
+    )
+    logs = tuple(f".bpfmatrix/results/6.1/{name}.log" for name in names)
+    one_kernel(library_project, KernelRun("6.1", Outcome.FAILED, "x", tests=tests, logs=logs))
+    said = re.findall(r"full output +(.*)", pipe.getvalue())
+    assert said == [".bpfmatrix/results/6.1/m/7/x.log"]
