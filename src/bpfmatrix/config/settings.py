@@ -48,7 +48,8 @@ class Limits(_Model):
     """
 
     time: Seconds | None = None
-    """The time limit of the executable. Default: `timeout.test`."""
+    """The time limit of the executable, ten times as long under emulation, as those of `timeout`.
+    Default: `timeout.test`."""
     core: Limit | None = None
     """The size of a core file."""
     cpu: Limit | None = None
