@@ -33,7 +33,7 @@ class BenchProject:
 
     def padded_test_binary(self, size_bytes: int) -> str:
         """Copy the Go test binary, padded to this size; return the copy's name."""
-        source = next((self.root / ".bpfmatrix/build/amd64").glob("*.test"))
+        source = next((self.root / ".bpfmatrix/build/amd64").rglob("*.test"))
         target = self.root / f"large-{source.name}"
         shutil.copy(source, target)
         with target.open("ab") as file:

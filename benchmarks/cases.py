@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import go_packages, guests
+from benchmarks import go_packages, guests, repository
 from benchmarks.bench_project import REPOSITORY, BenchProject
 from bpfmatrix import kernels
 from bpfmatrix.config.models import Config
@@ -32,6 +32,8 @@ LARGE_BYTES = 12 << 20
 MACHINES = 10
 PLAIN_GO = f"go test, {go_packages.PACKAGES} packages"
 EXEC_GO = f"go test -exec, {go_packages.PACKAGES} packages"
+WITH_FILES = f"warm, {repository.FILES} files of the repository"
+WITHOUT_FILES = "warm, no files of the repository"
 
 Figures = dict[str, float]
 
@@ -68,6 +70,7 @@ def cases(bench: BenchProject) -> Iterator[Case]:
     yield from _test_binaries(bench, project)
     yield from _matrices(bench, project)
     yield from _foreign_runner(bench)
+    yield from _repository(bench)
     yield Case("save to verdict", lambda: {"save to verdict": _save_to_verdict(bench)})
     sleeps = bench.root / bench.script("sleeps.sh", "sleep 4")
     for count in (1, MACHINES):
@@ -121,6 +124,14 @@ def _foreign_runner(bench: BenchProject) -> Iterator[Case]:
     module = go_packages.make_module(bench)
     yield Case(PLAIN_GO, lambda: {PLAIN_GO: go_packages.seconds(module)})
     yield Case(EXEC_GO, lambda: {EXEC_GO: go_packages.seconds(module, "--kernel", ONE)})
+
+
+def _repository(bench: BenchProject) -> Iterator[Case]:
+    """Yield the cases of a warm run with the files of a repository, and without."""
+    having, lacking = repository.make_projects(bench, ONE)
+    for name, project in ((WITH_FILES, having), (WITHOUT_FILES, lacking)):
+        project.seconds("invoke", "run", "--kernel", ONE)
+        yield _timed(project, name, "invoke", "run", "--kernel", ONE)
 
 
 def _matrices(bench: BenchProject, project: Project) -> Iterator[Case]:

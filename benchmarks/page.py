@@ -24,8 +24,11 @@ from benchmarks.cases import (
     PLAIN_GO,
     VNG_FAILED,
     VNG_WORDS,
+    WITH_FILES,
+    WITHOUT_FILES,
 )
 from benchmarks.go_packages import PACKAGES
+from benchmarks.repository import FILES, TREE_BYTES
 from bpfmatrix import __version__
 from bpfmatrix.host.architecture import X86_64
 
@@ -146,6 +149,12 @@ def targets(median: Mapping[str, float], cores: int) -> list[Target]:
             "beyond its share of `go test` on the host",
             0.5,
             (median[EXEC_GO] - median[PLAIN_GO]) / PACKAGES,
+        ),
+        Target(
+            f"{FILES} files of a repository, {TREE_BYTES >> 20} MB, in a warm run, beyond a run "
+            "without them",
+            0.15,
+            median[WITH_FILES] - median[WITHOUT_FILES],
         ),
     ]
 

@@ -17,7 +17,7 @@ def test_missing_keys_have_defaults() -> None:
     assert kernel.id == "6.1"
     assert kernel.arch == "x86_64"
     assert kernel.qemu.memory == 512 << 20
-    assert (kernel.timeout.boot, kernel.timeout.test) == (60, 120)
+    assert (kernel.timeout.boot, kernel.timeout.test) == (20, 60)
     assert kernel.source.kind == "apt"
 
 
@@ -40,9 +40,9 @@ def test_a_kernel_overrides_single_keys_of_the_defaults() -> None:
     )
     one, other = loaded.kernel("6.1"), loaded.kernel("6.12")
     assert (one.qemu.memory, one.qemu.cpus, one.qemu.extra_args) == (1 << 30, 1, ["-s"])
-    assert (one.timeout.boot, one.timeout.test, one.timeout.run) == (120, 7, 1800)
+    assert (one.timeout.boot, one.timeout.test, one.timeout.run) == (120, 7, 1200)
     assert (one.modules, one.kernel_args) == (["b"], ["quiet"])
-    assert (other.qemu.cpus, other.timeout.boot, other.modules) == (4, 60, ["a"])
+    assert (other.qemu.cpus, other.timeout.boot, other.modules) == (4, 20, ["a"])
     assert other.source.apt is not None
     assert other.source.apt.suite == "y"
 

@@ -176,7 +176,7 @@ def test_page_has_every_key_of_every_model() -> None:
 def test_page_shows_defaults_as_they_are_written() -> None:
     page = reference.page()
     assert "| `memory` | size | `512M` |" in page
-    assert "| `boot` | duration | `60s` |" in page
+    assert "| `boot` | duration | `20s` |" in page
     assert "| `matrix` | list of strings | all kernels, without profiles |" in page
 
 

@@ -41,6 +41,19 @@ def test_a_folder_that_is_not_there_is_replaced_by_the_root(start_test: Path) ->
     assert run(start_test, "folder", "/no/such", "--", "pwd").stdout == "/\n"
 
 
+def test_a_command_has_variables_of_its_own(start_test: Path) -> None:
+    words = ("env", "A=b  c", "env", "NEW=x=y", "env", "PATH=/usr/bin:/bin", "env", "A=last")
+    script = 'echo "$A|$NEW|$AB"; env | grep -c ^A='
+    done = run(start_test, *words, "--", "sh", "-c", script, A="old", AB="other")
+    assert done.stdout == "last|x=y|other\n1\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_its_own_variables_win_over_those_of_the_user(start_test: Path) -> None:
+    words = ("env", "HOME=/own", "user", "nobody", "--", "sh", "-c", 'echo "$HOME $USER"')
+    assert run(start_test, *words, HOME="/root").stdout == "/own nobody\n"
+
+
 def test_a_resource_limit_is_set(start_test: Path) -> None:
     done = run(start_test, "limit", "7", "100", "--", "sh", "-c", "ulimit -Sn; ulimit -Hn")
     assert done.stdout == "100\n100\n"

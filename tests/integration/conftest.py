@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix.host.cache import Cache
+from tests.integration import debian_image
+from tests.rootfs.layouts import Layout
+
+# Small suites of other kinds, which only run in guests.
+collect_ignore = ["projects"]
 
 
 @pytest.fixture
@@ -18,6 +23,12 @@ def own_cache(tmp_path: Path) -> Path:
         if (users / name).exists():
             shutil.copytree(users / name, own / name, copy_function=_link_or_copy, symlinks=True)
     return own
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """A small Debian with Python, iproute2 and nft, as the image of an OCI layout."""
+    return debian_image.write(tmp_path_factory.mktemp("debian") / "layout")
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -17,6 +17,7 @@ PACKAGES = (
     *("base-files", "base-passwd", "bash", "coreutils", "dash", "grep", "libc-bin", "libc6"),
     *("libacl1", "libattr1", "libgmp10", "libpcre2-8-0", "libselinux1", "libtinfo6", "libgcc-s1"),
     *("libexpat1", "libpython3.11-minimal", "libssl3", "python3-minimal", "python3.11-minimal"),
+    *("libpython3.11-stdlib", "libffi8"),
     *("iproute2", "libbpf1", "libbsd0", "libcap2", "libdb5.3", "libelf1", "libmd0", "libmnl0"),
     *("libtirpc3", "libgssapi-krb5-2", "libkrb5-3", "libk5crypto3", "libkrb5support0"),
     *("libcom-err2", "libkeyutils1", "libxtables12", "zlib1g", "libzstd1"),

@@ -140,3 +140,26 @@ def commit_all(folder: Path) -> None:
         ("-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qm", "all"),
     ):
         subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("rootfs", [(), ("--rootfs", "host")], ids=["busybox", "host"])
+@pytest.mark.parametrize("kernel", ["5.10", "7.3"])
+def test_a_script_finds_what_lies_beside_it(
+    project: ToolProject, kernel: str, rootfs: tuple[str, ...]
+) -> None:
+    # git knows the library, and ignores the folder with the executables, as it mostly does.
+    project.configure([kernel], {"ebpf": None, "go": None, "folder": "."})
+    for folder in ("build", "lib"):
+        (project.root / folder).mkdir()
+    (project.root / ".gitignore").write_text("/build\n")
+    (project.root / "lib/common.sh").write_text("greeting=hello\n")
+    (project.root / "lib/tracked").write_text('#!/bin/sh\n. "${0%/*}/common.sh" && echo $0\n')
+    (project.root / "lib/tracked").chmod(0o755)
+    subprocess.run(["git", "init", "--quiet"], cwd=project.root, check=True)
+    ignored = project.script("build/ignored", '. "$(dirname "$0")/../lib/common.sh" && echo $0')
+    done, run = project.run(ignored, "lib/tracked", kernel=kernel, options=rootfs)
+    assert run.outcome is Outcome.PASSED, done.output
+    for script in (ignored, "lib/tracked"):
+        name = script.split("/")[1]
+        log = project.root / f".bpfmatrix/results/{kernel}/{name}.log"
+        assert log.read_text() == f"{project.root / script}\n"

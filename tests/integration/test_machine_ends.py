@@ -64,10 +64,12 @@ def test_a_guest_that_falls_silent_is_lost(project: ToolProject) -> None:
 
 
 def test_the_whole_run_has_a_limit(project: ToolProject) -> None:
-    project.configure(timeout={"run": "9s"})
+    project.configure(timeout={"run": "0.9s"}, qemu={"accel": "tcg"})
     _, run = project.run(project.script("before", "true"), project.script("long", "sleep 600"))
     assert run.outcome is Outcome.TIMEOUT
-    assert run.reason == "the run took over 9 s (timeout.run)"
+    assert (
+        run.reason == "the run took over 9 s (timeout.run: 0.9 s, 10 times as long under emulation)"
+    )
     assert by_name(run)["long"].outcome is Outcome.TIMEOUT
     assert qemus_of(project) == []
 
@@ -84,10 +86,13 @@ def test_a_boot_that_has_no_init_panics(project: ToolProject) -> None:
 
 def test_a_boot_that_never_gets_ready_has_a_limit(project: ToolProject) -> None:
     # A shell, which waits for input that never comes.
-    project.configure(kernel_args=["rdinit=/bin/sh"], timeout={"boot": "8s"})
+    project.configure(
+        kernel_args=["rdinit=/bin/sh"], timeout={"boot": "0.8s"}, qemu={"accel": "tcg"}
+    )
     done, run = project.run(project.script("never", "true"))
     assert run.outcome is Outcome.TIMEOUT
-    assert run.reason == "the kernel was not up after 8 s (timeout.boot)"
+    limit = "8 s (timeout.boot: 0.8 s, 10 times as long under emulation)"
+    assert run.reason == f"the kernel was not up after {limit}"
     console = (project.root / run.console).read_text(errors="replace").splitlines()
     # Only the time stamp: tabs in the line are printed as spaces.
     assert console[-2].partition("]")[0] in done.output

@@ -220,3 +220,37 @@ def test_nox_has_a_session_for_each_profile_that_is_named(project: ToolProject) 
     done = nox(project, "-s", "matrix", "--", "--cached")
     assert project.result("6.1").outcome is Outcome.FAILED
     assert project.result("6.1@open").cached
+
+
+def test_a_kernel_that_was_booted_otherwise_is_changed_or_refuses(
+    project: ToolProject, try_bpf: Path
+) -> None:
+    calls = "exec /payload/try-bpf map"
+    scripts: dict[str, tuple[str, dict[str, Any]]] = {
+        "as_user": (calls, {"user": "nobody"}),
+        "slow": ("sleep 1000", {"limits": {"time": "1s"}}),
+    }
+    configure(project, ["6.1"], scripts, {"try-bpf": str(try_bpf)})
+    path = project.root / "kernels.yaml"
+    written = yaml.safe_load(path.read_text())
+
+    def run(kernel_arg: str, *words: str, **payload: Any) -> Finished:
+        data = {**written, "payload": {**written["payload"], **payload}}
+        data["defaults"] = {"kernel_args": [kernel_arg]}
+        path.write_text(yaml.safe_dump(data))
+        return project.invoke("run", "--kernel", "6.1", *words)
+
+    users = "sysctl.kernel.unprivileged_bpf_disabled="
+    run(f"{users}0")
+    assert outputs(project.result())["as_user"] == ["map: ok"]
+    assert by_name(project.result())["slow"].outcome is Outcome.TIMEOUT
+    assert by_name(project.result())["slow"].reason == "ran into its limit of 1 s (limits.time)"
+    done = run(f"{users}0", "--run", "as_user", unprivileged_bpf=False)
+    assert outputs(project.result())["as_user"] == ["map: -1"]
+    # 1 can't be undone.
+    done = run(f"{users}1", unprivileged_bpf=True)
+    assert project.result().outcome is Outcome.ERROR
+    assert "can't set kernel.unprivileged_bpf_disabled to 0" in done.output
+    done = run("lockdown=confidentiality", lockdown="integrity")
+    assert project.result().outcome is Outcome.ERROR
+    assert "the guest's kernel is locked down further: none integrity [confid" in done.output

@@ -16,17 +16,11 @@ from bpfmatrix.host.progress import silent
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.virtiofs.shares import parse_options
-from tests.integration import debian_image
 from tests.oci.registry import Entry, Registry, layer, special
 from tests.rootfs.layouts import Layout
 from tests.tool import ToolProject, by_name
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="session")
-def debian(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    return debian_image.write(tmp_path_factory.mktemp("debian") / "layout")
 
 
 def bash(project: ToolProject, name: str, text: str) -> str:

@@ -30,6 +30,7 @@ from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import MatrixWorkload, Work, Workload
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.machine import Machine, MachineEndedError
 from bpfmatrix.vm.protocol import GuestError, ProtocolError
 
@@ -246,7 +247,7 @@ def test_the_work_gets_the_outcome_and_the_reason_of_an_early_end(
 
 def test_a_session_over_its_limit_is_a_timeout(library_project: Project, tmp_path: Path) -> None:
     work = RecordedWork(tmp_path, asyncio.Event().wait)  # which nobody sets
-    work.limit_seconds = 0.01
+    work.limit = Limit(0.01, "timeout.run")
     calls = asyncio.run(session(library_project, work))
     reason = "the run took over 0.01 s (timeout.run)"
     assert calls[2:] == [("fail", Outcome.TIMEOUT, reason), ("close",), ("result",), ("keep",)]
@@ -289,7 +290,7 @@ def test_any_other_exception_is_raised_after_the_work_is_closed(
         raise error
 
     work = RecordedWork(tmp_path, job)
-    work.limit_seconds = 60.0
+    work.limit = Limit(60.0, "timeout.run")
     with pytest.raises(type(error)):
         asyncio.run(session(library_project, work))
     assert work.calls[2:] == [("close",)]

@@ -83,7 +83,7 @@ def test_what_a_kernel_can_not_do_is_said_before_it_is_booted(tmp_path: Path) ->
     newer = dataclasses.replace(IMAGE, version="6.9")
     assert privileges.setup(kernel(bpf_token=True), newer) == ()
     (tmp_path / "config").write_text("CONFIG_SMP=y\n")
-    image = dataclasses.replace(IMAGE, boot=tmp_path / "vmlinux")
+    image = dataclasses.replace(IMAGE, vmlinuz=tmp_path / "vmlinuz")
     with pytest.raises(BpfmatrixError, match="has no lockdown"):
         privileges.setup(kernel(lockdown="integrity"), image)
     assert privileges.setup(kernel(lockdown="none"), image) == ()

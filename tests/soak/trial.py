@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from bpfmatrix.vm.limits import EMULATION_FACTOR
 from tests.soak import leftovers
 from tests.soak.plans import ARM, Plan, Strike, disagreements
 from tests.soak.programs import WAITING, Program
@@ -374,13 +375,14 @@ def write_project(root: Path, plan: Plan, scale: float) -> None:
             env |= {"SOAK_FORGE_BOUNDARY": "yes"} if program.forges == "boundary" else {}
     timeout = {"boot": f"{120 * scale:g}s", "test": f"{_TEST_SECONDS * scale:g}s"}
     if plan.run_limit_seconds:
-        timeout["run"] = f"{plan.run_limit_seconds * scale:g}s"
+        # The keys of kernels.yaml are for KVM, and the limit of the run is to be exact.
+        timeout["run"] = f"{plan.run_limit_seconds * scale / EMULATION_FACTOR:g}s"
     kernels = {
         id: {key: value for key, value in ours[id].items() if key in ("arch", "source")}
         for id in plan.kernels
     }
     data = {
-        "defaults": {"timeout": timeout},
+        "defaults": {"timeout": timeout, "qemu": {"accel": "tcg"}},
         "payload": {"ebpf": None, "go": None, "env": env, "files": {"data": "data"}},
         "kernels": kernels,
     }

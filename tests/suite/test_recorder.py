@@ -13,6 +13,7 @@ from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite import recorder
 from bpfmatrix.suite.recorder import Recorder
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import Exited, TestCommand
 from tests.goproject import GoModule
 
@@ -26,7 +27,7 @@ def record(log: Path, chunks: Sequence[bytes], end: End, kind: str = "program") 
     async def take() -> None:
         test = Executable(Path("/x/sample.test"), "go" if kind == "go-test" else "plain")
         command = TestCommand(1, ("/payload/sample.test",), 2)
-        it = Recorder(test, command, log, "timeout.test", reported.append)
+        it = Recorder(test, command, log, Limit(2, "timeout.test"), reported.append)
         await it.start()
         for chunk in chunks:
             await it.feed(chunk)

@@ -13,6 +13,7 @@ import pytest
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.vm import template
 from bpfmatrix.vm.launch import MachineSpec
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.template import Template
 from tests.damage import flip_bit_quietly
 
@@ -73,7 +74,7 @@ def test_of_the_root_only_its_presence_and_size_count(spec: MachineSpec, tmp_pat
 
 
 def test_the_limit_of_a_boot_does_not_change_the_key(spec: MachineSpec) -> None:
-    assert template.key(replace(spec, boot_limit_seconds=1)) == template.key(spec)
+    assert template.key(replace(spec, boot_limit=Limit(1, "timeout.boot"))) == template.key(spec)
 
 
 def test_another_qemu_has_another_key(spec: MachineSpec, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.vm import accelerator
+from bpfmatrix.vm.limits import EMULATION_FACTOR
 
 __all__ = ["Check", "checks", "print_checks"]
 
@@ -117,6 +118,8 @@ def _accelerators(project: Project) -> list[Check]:
         fine = declared != "kvm" or chosen.name == "kvm"
         fix = "" if fine else "set qemu.accel to auto in kernels.yaml"
         shown = f"{chosen}, {chosen.detail}" if chosen.detail else str(chosen)
+        if chosen.name == "tcg":
+            shown += f"; limits of kernels.yaml are {EMULATION_FACTOR:g} times as long"
         found.append(Check(f"accelerator {arch}", shown, fine, fix))
     return found
 

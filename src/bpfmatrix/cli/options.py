@@ -288,7 +288,12 @@ PROFILE = _repeated(
 CORE = _flag("core", "Keep the core file, and the test binary, of a test that a signal kills.")
 
 # Tests
-RUN = _text("run", "REGEX", "Run only the tests whose names match this regular expression.")
+RUN = _text(
+    "run",
+    "REGEX",
+    "Run only the tests whose names match this regular expression; PACKAGE:REGEX for those of "
+    "Go packages whose import paths are, or end in, PACKAGE.",
+)
 BINARY = _repeated(
     "binary",
     "PATH",

@@ -29,6 +29,7 @@ _VERIFIER_LOG = re.compile(
 _AVAILABLE = "matrix -- --available --kernels {}"
 _SHOWN_OUTPUT_LINES = 60
 _SHOWN_FAILURES = 10
+_SHOWN_LOGS = 10
 
 
 class SuiteConsole(LiveConsole):
@@ -46,6 +47,7 @@ class SuiteConsole(LiveConsole):
         self._binaries = binaries
         self._runs: list[KernelRun] = []
         self._labels: dict[str, Labels] = {}
+        self._passed: dict[str, int] = {}
 
     def executables(self, kernel: str, names: Sequence[str]) -> None:
         """See Observer."""
@@ -55,12 +57,26 @@ class SuiteConsole(LiveConsole):
         """Return how tests are called; the executables of an earlier run are not known."""
         return self._labels.get(run.kernel) or Labels.of_results(run.tests)
 
+    def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
+        """See Observer. With several kernels, only the live line says what has passed."""
+        if self.several and name == "test" and (passed := self._passed.get(kernel)):
+            text = f"{counted(passed, 'test')} passed, {text}"
+        super().doing(kernel, name, text, fraction)
+
+    def still_running(self, kernel: str, name: str, seconds: float) -> None:
+        """See Observer."""
+        prefix = f"{kernel:<{self.width}}" if self.several else ""
+        self.line(Text(f"{prefix}    {name}"), f"still running, {seconds:.0f} s")
+
     def result(self, kernel: str, result: TestResult | ProgramResult) -> None:
         """See Observer."""
         assert isinstance(result, TestResult)
         unexpected = result.outcome is Outcome.PASSED and bool(result.expected)
         calm = result.outcome in (Outcome.PASSED, Outcome.SKIPPED) or bool(result.expected)
         if self.several and calm and not unexpected:
+            if result.outcome is Outcome.PASSED:
+                self._passed[kernel] = self._passed.get(kernel, 0) + 1
+                self.doing(kernel, "test", result.name)
             return
         prefix = f"{kernel:<{self.width}}" if self.several else ""
         style = "yellow" if result.expected else STYLES.get(result.outcome, "red")
@@ -161,6 +177,8 @@ class SuiteConsole(LiveConsole):
             mark = self.mark(test.outcome)
             name = self._labels_of(run).of(test)
             shown(Text.assemble("  ", (mark, "red"), " ", (name, "bold")))
+            if test.reason not in test.output:
+                shown(Text(f"      {test.reason}"))
             for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
                 shown(f"      {line}")
         if len(run.failures) > _SHOWN_FAILURES:
@@ -171,7 +189,7 @@ class SuiteConsole(LiveConsole):
             shown(f"        {line}")
         for hint in run.hints:
             shown(f"  hint          {hint}")
-        for log in run.logs:
+        for log in _telling_logs(run):
             shown(f"  full output   {log}")
         for core in run.cores:
             shown(f"  core file     {core}")
@@ -219,6 +237,13 @@ class SuiteConsole(LiveConsole):
             trace = (n for n, line in enumerate(lines, 1) if line.lower().endswith("call trace:"))
             return lines[: next(trace, len(lines))]
         return []
+
+
+def _telling_logs(run: KernelRun) -> list[str]:
+    """Return the logs of the executables that failed; all of them if none did."""
+    failed = {test.binary for test in run.failures}
+    found = [log for log in run.logs if any(log.endswith(f"/{name}.log") for name in failed)]
+    return (found or list(run.logs))[:_SHOWN_LOGS]
 
 
 def _passed(run: KernelRun, test: TestResult) -> bool:

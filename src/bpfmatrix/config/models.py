@@ -78,13 +78,15 @@ class Qemu(_Model):
 
 
 class Timeouts(_Model):
-    """Time limits. A bare number is in seconds."""
+    """Time limits, on a machine with KVM. Under emulation, which is slower, each is 10 times as
+    long. A bare number is in seconds.
+    """
 
-    boot: Seconds = 60.0
+    boot: Seconds = 20.0
     """From QEMU's start until the guest is ready."""
-    test: Seconds = 120.0
-    """For each test binary."""
-    run: Seconds = 1800.0
+    test: Seconds = 60.0
+    """For each test binary. `--timeout` is taken as it is, also under emulation."""
+    run: Seconds = 1200.0
     """For a whole run, from QEMU's start to its end."""
 
 
@@ -129,7 +131,11 @@ class KernelEntry(_MachineSettings):
 
 
 class GoTests(_Model):
-    """A Go module whose tests are built with `go test -c`, one static binary for each package."""
+    """A Go module whose tests are built with `go test -c`, one static binary for each package.
+
+    As with `go test`, a binary runs in the folder of its package, with GOROOT set. In results it
+    has the import path of the package.
+    """
 
     module: Path = Path("support")
     """The folder of `go.mod`."""
@@ -289,7 +295,8 @@ class Expectation(_Model):
     program: str | None = Field(default=None, min_length=1)
     """eBPF programs of `invoke verify`: a name, or a pattern such as `on_*`."""
     test: str | None = Field(default=None, min_length=1)
-    """Tests: a name, or a pattern such as `TestRing*`. Subtests are included."""
+    """Tests: a name, or a pattern such as `TestRing*`. Subtests are included. Tests of a package
+    are `internal/link:TestRing*`: its import path, or what follows a slash of it, or a pattern."""
     warning: str | None = Field(default=None, min_length=1)
     """Warnings of the kernel: a pattern for the first line, such as `*suspicious RCU usage*`."""
     object: str | None = Field(default=None, min_length=1)

@@ -86,7 +86,7 @@ class Settings(_Model):
     env: dict[str, str] = {}
     """Environment variables."""
     format: Format | None = None
-    """How the output is read. Default: detected, see [results](results.md)."""
+    """How the output is read. Default: detected, see [formats](formats.md)."""
     user: UserName | None = None
     """The user: a name or a number of the root file system that the tests have. Default: root."""
     capabilities: list[CapabilityName] | None = None

@@ -38,6 +38,7 @@ from bpfmatrix.session.preparation import Prepared, prepare
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.workload import SuiteWork, SuiteWorkload, test_commands
 from bpfmatrix.vm import launch, machine
+from bpfmatrix.vm.limits import Limit
 
 __all__ = ["debug"]
 
@@ -62,7 +63,8 @@ def debug(
     """
     # Under emulation, a breakpoint needs no mapped memory and no debug register of a processor.
     kernel = _under_emulation(project.config.kernel(id))
-    tests = dataclasses.replace(tests, cold=True, test_seconds=_LIMIT_SECONDS)
+    tests = dataclasses.replace(tests, cold=True)
+    limit = Limit(_LIMIT_SECONDS, "invoke debug")
     with contextlib.ExitStack() as held:
         held.enter_context(_unwound_by_signals())
         # Early, since the port may be in use.
@@ -71,7 +73,7 @@ def debug(
             workload = SuiteWorkload(project, tests)
             payload = workload.payload(kernel.arch, observer)
             prepared = prepare(project, kernel, payload, tests, observer)
-            commands = test_commands(prepared, tests)
+            commands = test_commands(prepared, tests, limit)
         found = _symbols(project, prepared, options, observer, progress_bar)
         folder = held.enter_context(_own_folder(project, id))
         gdb = Gdb.find(kernel.arch, found, project.cache, folder)
@@ -85,7 +87,7 @@ def debug(
             _write_configuration(project, id, gdb, tests, options, breakpoints)
             return 0
         shown = _WithoutInterrupted(observer)
-        work = SuiteWork(project, prepared, commands, tests, shown, folder, "invoke debug")
+        work = SuiteWork(project, prepared, commands, tests, shown, folder, limit)
         session = _DebugSession(project, prepared, options, gdb, breakpoints, observer, work)
         return event_loop.run(session.run(stub))
 

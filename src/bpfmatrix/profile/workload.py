@@ -25,6 +25,7 @@ from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.session.workload import Work, Workload, writing
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import UNLIMITED_MEMLOCK, Exited, Output, TestCommand
 
 __all__ = ["ProfileOptions", "ProfileWork", "ProfileWorkload"]
@@ -85,10 +86,13 @@ class ProfileWorkload(Workload[Recording]):
         """See Workload."""
         words = (f"{SCRIPTS_FOLDER}/{self._script.path.name}", *self._arguments)
         [(_, argv)] = prepared.payload.commands(None, words)
-        limit = self.options.limit_seconds or prepared.kernel.timeout.test
+        limit = prepared.limit(prepared.kernel.timeout.test, "timeout.test")
+        if self.options.limit_seconds:
+            limit = Limit(self.options.limit_seconds, "--timeout")
         folder = self._folder(prepared.kernel)
         start = prepared.start(limits=UNLIMITED_MEMLOCK)
-        return ProfileWork(prepared, TestCommand(1, argv, limit, start=start), folder, self._say)
+        command = TestCommand(1, argv, limit.seconds, start=start)
+        return ProfileWork(prepared, command, limit, folder, self._say)
 
     def begin(self, kernel: KernelConfig) -> None:
         """See Workload."""
@@ -105,10 +109,17 @@ class ProfileWork(Work[Recording]):
     """The run of one script on one kernel."""
 
     def __init__(
-        self, prepared: Prepared, command: TestCommand, folder: Path, say: Callable[[str], None]
+        self,
+        prepared: Prepared,
+        command: TestCommand,
+        limit: Limit,
+        folder: Path,
+        say: Callable[[str], None],
     ) -> None:
+        """`limit` is that of the command."""
         super().__init__(folder)
-        self.limit_seconds = prepared.kernel.timeout.run
+        self.limit = prepared.run_limit
+        self._limit = limit
         self._prepared = prepared
         self._command = command
         self._folder = folder
@@ -149,7 +160,7 @@ class ProfileWork(Work[Recording]):
         path, trouble, exited = self._folder / "samples.jsonl", self._trouble, self._exited
         path.write_bytes(b"".join(line + b"\n" for line in self._samples))
         if exited and exited.limit:
-            trouble = f"the script was stopped after its limit of {self._command.limit_seconds:g} s"
+            trouble = f"the script was stopped after its limit of {self._limit}"
         elif exited and not self._summary:
             last = self._messages[-1] if self._messages else exited.reason
             trouble = last.removeprefix("python-tracer: ")

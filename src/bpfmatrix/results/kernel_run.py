@@ -18,7 +18,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class TestResult:
-    """One test: a Go test or subtest, or an executable that is a test by itself."""
+    """One test of an executable, or an executable that is a test by itself."""
 
     __test__ = False  # keeps pytest from collecting this class because of its name
 
@@ -34,8 +34,8 @@ class TestResult:
     output: str = ""
     """The test's output; if it is long, only its beginning and its end."""
     expected: str = ""
-    """The reason that `expect` in kernels.yaml gives for a failure or skip; empty if none was
-    expected. A test that passed unexpectedly has it too."""
+    """The reason that `expect` in kernels.yaml, or the test's runner, gives for a failure or skip;
+    empty if none was expected. A test that passed unexpectedly has it too."""
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,15 @@ def split_pattern(text: str) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class Selection:
-    """The executables that run, and the regular expression for their tests; None for all tests."""
+    """The executables that run, and the regular expression for their tests; None for all tests.
+
+    If the executables are not `chosen` by their names, the regular expression chooses among them,
+    too.
+    """
 
     names: frozenset[str]
     pattern: str | None = None
+    chosen: bool = False
 
     @classmethod
     def of(cls, run: str | None, names: Collection[str]) -> "Selection":
@@ -59,12 +64,12 @@ class Selection:
         if parts is None:
             return cls(frozenset(names), run)
         package, pattern = parts
-        if not (chosen := named(package, names)):
+        if not (found := named(package, names)):
             raise UsageError(
                 f"--run {run}: no package is called {package!r}{suggestion(package, list(names))}",
                 f"There are: {', '.join(sorted(names))}.",
             )
-        return cls(frozenset(chosen), pattern or None)
+        return cls(frozenset(found), pattern or None, chosen=True)
 
 
 class Labels:
@@ -81,10 +86,12 @@ class Labels:
 
     def of(self, test: _Named) -> str:
         """Return the label of a test, or of an executable that is one."""
-        short = self._short.get(test.binary)
+        short = self._short.get(test.binary, test.binary)
         if test.binary == test.name:
-            return short or test.name
-        return f"{short}:{test.name}" if short and len(self._short) > 1 else test.name
+            return short
+        # Executables that are not known to have several tests may turn out to have them.
+        alone = not self._short or self._short.keys() == {test.binary}
+        return test.name if alone else f"{short}:{test.name}"
 
     def selecting(self, test: _Named) -> str:
         """Return the text after `--run` that selects a test, with all of its subtests.

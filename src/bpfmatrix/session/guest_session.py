@@ -24,6 +24,7 @@ from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.vm import launch, machine, template
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import GuestError, ProtocolError
 
 __all__ = ["EnteredGuest", "GuestSession", "enter", "failure_of", "unprepared_facts"]
@@ -162,19 +163,19 @@ def unprepared_facts(kernel: KernelConfig) -> dict[str, Any]:
 
 
 async def failure_of(
-    work: Coroutine[None, None, None], limit_seconds: float | None
+    work: Coroutine[None, None, None], limit: Limit | None
 ) -> tuple[Outcome, str] | None:
     """Await `work`; return the outcome and the reason if it ended early, else None.
 
-    `limit_seconds` is the value of timeout.run, or None for no limit.
+    `limit` is that of the whole run, or None for no limit.
     """
     try:
-        async with asyncio.timeout(limit_seconds) as limit:
+        async with asyncio.timeout(limit.seconds if limit else None) as waiting:
             await work
     except TimeoutError:
-        if not limit.expired():
+        if not waiting.expired():
             raise
-        return Outcome.TIMEOUT, f"the run took over {limit_seconds:g} s (timeout.run)"
+        return Outcome.TIMEOUT, f"the run took over {limit}"
     except machine.MachineEndedError as ended:
         return Outcome(ended.kind), ended.reason
     except (BpfmatrixError, GuestError) as error:

@@ -34,6 +34,9 @@ class Observer:
     def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
         """A step is going on. `fraction` (0 to 1) is the part that is done, None if not known."""
 
+    def still_running(self, kernel: str, name: str, seconds: float) -> None:
+        """Tests run, and for so long none has begun or ended. `name` has their names."""
+
     def note(self, text: str) -> None:
         """A message that belongs to no step."""
 

@@ -167,7 +167,7 @@ async def run_prepared(
     try:
         if work.needs_guest:
             attended = _attend(session, work, entered, machines)
-            if failure := await failure_of(attended, work.limit_seconds):
+            if failure := await failure_of(attended, work.limit):
                 await work.fail(*failure)
     except asyncio.CancelledError:
         await work.fail(Outcome.INTERRUPTED, "interrupted")

@@ -4,6 +4,7 @@
 the initramfs and the payload's disk. Its result, a `Prepared`, is all that a machine needs.
 """
 
+import dataclasses
 import os
 import re
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import disk as payload_disk
-from bpfmatrix.payload.model import MOUNT_POINT, Payload
+from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
 from bpfmatrix.rootfs import images as rootfs_images
 from bpfmatrix.rootfs.images import RootImage
 from bpfmatrix.session import privileges
@@ -32,7 +33,8 @@ from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.virtiofs.shares import environment
-from bpfmatrix.vm import accelerator, launch, tsc
+from bpfmatrix.vm import accelerator, launch, limits, tsc
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import Job, Start, TestCommand, new_boundary
 
 __all__ = ["Prepared", "prepare"]
@@ -92,6 +94,22 @@ class Prepared:
             folder, **privileges.start_settings(settings, self.kernel, self.image, env)
         )
 
+    def at_its_place(self, test: Executable, start: Start) -> tuple[str, Start]:
+        """Return a test's path in the guest, and how it is started there.
+
+        If the guest has the folder of the executable, the executable is there too, so that it finds
+        what lies beside it. A Go test binary is not: its package's folder is elsewhere, and `go
+        test` runs it from a folder for temporary files.
+        """
+        packed, place = str(MOUNT_POINT / test.place), test.path.absolute()
+        repository = self.payload.repository
+        if test.package or not (
+            self.options.files.has_root or (repository and repository.contains(place.parent))
+        ):
+            return packed, start
+        binds = (*start.binds, (packed, str(place)))
+        return str(place), dataclasses.replace(start, binds=binds)
+
     @property
     def rootfs(self) -> str:
         """The root file system of the tests, for results; empty if it is that of the guest."""
@@ -99,6 +117,15 @@ class Prepared:
         if self.root:
             return f"{self.root.name}@{self.root.digest}"
         return "host" if files.is_host else str(files.root or "")
+
+    def limit(self, seconds: float, key: str) -> Limit:
+        """Return the limit that a key of kernels.yaml sets, for this machine."""
+        return limits.declared(seconds, key, self.accelerator.name)
+
+    @property
+    def run_limit(self) -> Limit:
+        """The limit of the whole run."""
+        return self.limit(self.kernel.timeout.run, "timeout.run")
 
     @property
     def host_name(self) -> str:
@@ -179,7 +206,7 @@ def _assemble(
         # The kernel passes this on to init as a variable, since it has no such parameter itself.
         kernel_args=(*kernel.kernel_args, *(["cgroup=v1"] if kernel.cgroup == "v1" else [])),
         extra_args=tuple(kernel.qemu.extra_args),
-        boot_limit_seconds=kernel.timeout.boot,
+        boot_limit=limits.declared(kernel.timeout.boot, "timeout.boot", chosen.name),
         folders=host_files.folders,
         network=options.network,
         slots=host_files.slots,

@@ -26,6 +26,7 @@ from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.preparation import Prepared
+from bpfmatrix.vm.limits import Limit
 
 __all__ = ["MatrixWorkload", "Work", "Workload", "asked_for", "writing"]
 
@@ -39,7 +40,7 @@ Run = TypeVar("Run", KernelRun, Verification)
 class Work(ABC, Generic[Result]):
     """A workload's part in the session of one kernel."""
 
-    limit_seconds: float | None = None
+    limit: Limit | None = None
     """The limit of the whole session, from the start of QEMU; None for no limit."""
     needs_guest = True
     """Whether a guest is needed at all. If not, the pipeline only asks for the result."""

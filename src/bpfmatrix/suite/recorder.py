@@ -14,6 +14,7 @@ from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite import formats
 from bpfmatrix.suite.formats import End
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import Exited, Output, Report, TestCommand
 
 __all__ = ["Recorder"]
@@ -30,13 +31,13 @@ class Recorder:
         test: Executable,
         command: TestCommand,
         log: Path,
-        limit_key: str,
+        limit: Limit,
         report: Callable[[TestResult], None],
     ) -> None:
         self.id = command.id
         self.name = test.name
         self.log = log
-        self._limit = f"{command.limit_seconds:g} s ({limit_key})"
+        self._limit = limit
         self._reader = formats.reader(test, command.argv, report)
         self._file: IO[bytes] | None = None
         self._size = 0

@@ -7,6 +7,7 @@ Each test executable has a `Recorder`, which turns its output into results. The 
 import contextlib
 import dataclasses
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bpfmatrix.config.models import KernelConfig
@@ -30,10 +31,14 @@ from bpfmatrix.suite.fingerprint import fingerprint
 from bpfmatrix.suite.hints import memlock_hint
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.recorder import Recorder
+from bpfmatrix.suite.silence import TOLD_EVERY_SECONDS, SilenceWatch
+from bpfmatrix.vm.console import Console
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.machine import MachineEndedError
 from bpfmatrix.vm.protocol import (
     REPORTS_FOLDER,
     CorePart,
+    Event,
     Exited,
     GuestError,
     Left,
@@ -51,8 +56,11 @@ _SINGLE = ("plain", "automake", "auto")
 TestCommands = tuple[tuple[Executable, TestCommand], ...]
 
 
-def test_commands(prepared: Prepared, options: RunOptions) -> TestCommands:
-    """Return the command of each test that is to run; BpfmatrixError if `--run` matches none."""
+def test_commands(prepared: Prepared, options: RunOptions, limit: Limit | None) -> TestCommands:
+    """Return the command of each test that is to run; `limit` replaces the limit of each.
+
+    BpfmatrixError if `--run` matches none.
+    """
     payload = _configured(prepared, options)
     commands = payload.commands(options.run, options.arguments)
     if not commands:
@@ -61,7 +69,7 @@ def test_commands(prepared: Prepared, options: RunOptions) -> TestCommands:
             "No test ran.",
         )
     return tuple(
-        (test, _command(number, prepared, options, test, argv))
+        (test, _command(number, prepared, options, test, argv, limit))
         for number, (test, argv) in enumerate(commands, start=1)
     )
 
@@ -77,23 +85,30 @@ def _configured(prepared: Prepared, options: RunOptions) -> Payload:
 
 
 def _command(
-    number: int, prepared: Prepared, options: RunOptions, test: Executable, argv: tuple[str, ...]
+    number: int,
+    prepared: Prepared,
+    options: RunOptions,
+    test: Executable,
+    argv: tuple[str, ...],
+    limit: Limit | None,
 ) -> TestCommand:
-    limit = options.test_seconds or test.settings.limits.time or prepared.kernel.timeout.test
-    start = prepared.start_with(test.settings, test.folder)
+    seconds = (limit or _limit(prepared, options, test)).seconds
+    place, start = prepared.at_its_place(test, prepared.start_with(test.settings, test.folder))
     report = f"{number}.xml"
     path = f"{REPORTS_FOLDER}/{report}"
     added = formats.arguments(test.format, path)
     if not any(path in word for word in added):
         report = ""
-    return TestCommand(number, (*argv, *added), limit, start=start, report=report)
+    return TestCommand(number, (place, *argv[1:], *added), seconds, start=start, report=report)
 
 
-def _limit_name(options: RunOptions, test: Executable) -> str:
-    """Return the option or the key of kernels.yaml that sets the time limit of a test."""
+def _limit(prepared: Prepared, options: RunOptions, test: Executable) -> Limit:
+    """Return the time limit of a test, with the option or the key that sets it."""
     if options.test_seconds:
-        return "--timeout"
-    return "limits.time" if test.settings.limits.time else "timeout.test"
+        return Limit(options.test_seconds, "--timeout")
+    if own := test.settings.limits.time:
+        return prepared.limit(own, "limits.time")
+    return prepared.limit(prepared.kernel.timeout.test, "timeout.test")
 
 
 class SuiteWorkload(MatrixWorkload[KernelRun]):
@@ -117,7 +132,7 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
         return SuiteWork(self._project, prepared, commands, self.options, observer, folder)
 
     def _commands(self, prepared: Prepared) -> TestCommands:
-        return test_commands(prepared, self.options)
+        return test_commands(prepared, self.options, None)
 
     def unprepared(self, kernel: KernelConfig, reason: str) -> KernelRun:
         """See MatrixWorkload."""
@@ -148,14 +163,14 @@ class SuiteWork(Work[KernelRun]):
         options: RunOptions,
         observer: Observer,
         folder: Path,
-        limit_name: str = "",
+        limit: Limit | None = None,
     ) -> None:
-        """`limit_name` is named in the reason of a test that runs into its time limit.
+        """`limit` is that of each test, which the commands have, too.
 
-        By default, it is the option or the key of kernels.yaml that sets the limit.
+        By default, it is that of the options or of kernels.yaml.
         """
         super().__init__(folder)
-        self.limit_seconds = prepared.kernel.timeout.run
+        self.limit = prepared.run_limit
         self._project = project
         self._prepared = prepared
         self._commands = commands
@@ -167,6 +182,9 @@ class SuiteWork(Work[KernelRun]):
         self._leftovers: list[Leftover] = []
         self._failure: tuple[Outcome, str] | None = None
         self._entered = False
+        self._running = ""
+        """The names of the tests that run, or of the executable that ended last."""
+        self._silence = SilenceWatch(self._tell_silence, TOLD_EVERY_SECONDS)
         self._oops = False
         """Whether the kernel of the present guest had an oops."""
         self._oopsed = False
@@ -183,7 +201,7 @@ class SuiteWork(Work[KernelRun]):
                 test,
                 command,
                 folder / f"{test.name}.log",
-                limit_name or _limit_name(options, test),
+                limit or _limit(prepared, options, test),
                 self._report,
             )
             for test, command in commands
@@ -193,40 +211,21 @@ class SuiteWork(Work[KernelRun]):
         if reason := self._expected.of_test(test.binary, test.name, test.outcome):
             test = dataclasses.replace(test, expected=reason)
         self._tests.append(test)
+        self._silence.heard()
         self._observer.result(self._prepared.kernel.id, test)
 
     async def attend(self, entered: EnteredGuest) -> None:
         """See Work."""
-        id, recorders, console = self._prepared.kernel.id, self._recorders, entered.machine.console
+        console = entered.machine.console
         self._entered = True
         commands, self._waiting = self._of_next_guest()
         job = self._prepared.job([command for _, command in commands])
         console.take()  # what the kernel printed while it booted
-        self._oops, running = False, ""
+        self._oops, self._running = False, ""
         if not (self._failure or self._oopsed):
             self._console, self._console_bytes = entered.console, _size(entered.console)
         try:
-            async for event in entered.machine.run(job):
-                self._warnings.feed(console.take(), running)
-                match event:
-                    case Started():
-                        self._observer.doing(id, "test", recorders[event.id].name)
-                        await recorders[event.id].start()
-                        running = recorders[event.id].running
-                    case Output() | Report():
-                        await recorders[event.id].take(event)
-                        running = recorders[event.id].running
-                    case CorePart():
-                        self._core_files.feed(event)
-                    case Exited():
-                        self._warnings.see_taint(event.warned, running)
-                        newly = event.oops and not self._oops
-                        self._oops = event.oops
-                        self._oopsed = self._oopsed or event.oops
-                        await recorders[event.id].close(dataclasses.replace(event, oops=newly))
-                        running = recorders[event.id].name
-                    case Left():
-                        self._leftovers.append(Leftover(recorders[event.id].name, event.what))
+            await self._take_events(entered.machine.run(job), console)
         except MachineEndedError as ended:
             if not self._isolated:
                 raise
@@ -236,7 +235,42 @@ class SuiteWork(Work[KernelRun]):
                 raise
             await self.fail(Outcome.LOST, str(error))
         finally:
-            self._warnings.feed(console.take(), running)
+            self._warnings.feed(console.take(), self._running)
+
+    async def _take_events(self, events: AsyncIterator[Event], console: Console) -> None:
+        recorders = self._recorders
+        async with self._silence:
+            async for event in events:
+                self._warnings.feed(console.take(), self._running)
+                match event:
+                    case Started():
+                        await recorders[event.id].start()
+                        self._see(recorders[event.id].running)
+                    case Output() | Report():
+                        await recorders[event.id].take(event)
+                        self._see(recorders[event.id].running)
+                    case CorePart():
+                        self._core_files.feed(event)
+                    case Exited():
+                        self._warnings.see_taint(event.warned, self._running)
+                        newly = event.oops and not self._oops
+                        self._oops = event.oops
+                        self._oopsed = self._oopsed or event.oops
+                        await recorders[event.id].close(dataclasses.replace(event, oops=newly))
+                        self._see(recorders[event.id].name)
+                    case Left():
+                        self._leftovers.append(Leftover(recorders[event.id].name, event.what))
+
+    def _see(self, running: str) -> None:
+        """Take note of which tests run."""
+        if running != self._running:
+            self._running = running
+            self._observer.doing(self._prepared.kernel.id, "test", running)
+            self._silence.heard()
+
+    def _tell_silence(self, seconds: float) -> None:
+        if self._running:
+            self._observer.still_running(self._prepared.kernel.id, self._running, seconds)
 
     @property
     def _isolated(self) -> bool:

@@ -25,6 +25,7 @@ from bpfmatrix.verify.collector import Collector
 from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect_all
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.selection import to_load
+from bpfmatrix.vm import limits
 
 __all__ = ["DEFAULT_LOADER", "IGNORE_REQUIREMENTS", "LoadPlan", "ObjectGroup", "loaders_of"]
 
@@ -37,11 +38,6 @@ _LONGEST_NAME = 100
 # Also read by the tests of ebpf/ (support/internal/requirement).
 IGNORE_REQUIREMENTS = "BPFMATRIX_IGNORE_REQUIREMENTS"
 """The environment variable that has objects loaded on kernels that they declare to be too old."""
-
-
-# The default limit of a load is meant for a machine with KVM. TCG takes 8 to 20 times as long for
-# the same work, depending on the host.
-_EMULATION_FACTOR = 10.0
 
 
 @dataclass(frozen=True)
@@ -192,9 +188,9 @@ class LoadPlan:
 
     def limit(self, accelerator: str) -> float:
         """Return the limit for one program, in seconds, on machines with `kvm` or `tcg`."""
-        if self.is_exact or accelerator == "kvm":
+        if self.is_exact:
             return self.limit_seconds
-        return self.limit_seconds * _EMULATION_FACTOR
+        return limits.declared(self.limit_seconds, "verify.limit", accelerator).seconds
 
     def weights(self) -> dict[str, int]:
         """Return how much work the objects are, by their places: the bytes of their files.

@@ -22,6 +22,7 @@ from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.vm import parts, sandbox
 from bpfmatrix.vm.channels import PORTS, Channels, socket_pairs
 from bpfmatrix.vm.folders import FolderDevice, served
+from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.machine import Machine, MachineEndedError
 from bpfmatrix.vm.protocol import ProtocolError
 
@@ -29,6 +30,9 @@ __all__ = ["MachineSpec", "RestoreError", "debugged", "machine_parts", "restore"
 
 # A restored guest answers within 0.1 s; the rest is for hosts that are very busy.
 _RESTORE_SECONDS = 10.0
+
+
+_BOOT_LIMIT = Limit(60.0, "timeout.boot")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class MachineSpec:
     """The image of the payload's disk."""
     kernel_args: tuple[str, ...] = ()
     extra_args: tuple[str, ...] = ()
-    boot_limit_seconds: float = 60.0
+    boot_limit: Limit = _BOOT_LIMIT
     folders: tuple[HostFolder, ...] = ()
     """Folders of the host that the guest sees."""
     network: bool = False
@@ -169,14 +173,12 @@ async def start(
     """
     shared = memory is not None or bool(spec.folders)
     part = parts.Memory(spec.memory_bytes, memory, shared)
-    limit = spec.boot_limit_seconds
+    limit = spec.boot_limit
     async with served(spec.folders) as devices, _launched(spec, console, devices, part) as machine:
         try:
-            await asyncio.wait_for(machine.wait_until_ready(), limit)
+            await asyncio.wait_for(machine.wait_until_ready(), limit.seconds)
         except TimeoutError:
-            raise MachineEndedError(
-                "timeout", f"the kernel was not up after {limit:g} s (timeout.boot)"
-            ) from None
+            raise MachineEndedError("timeout", f"the kernel was not up after {limit}") from None
         yield machine
 
 

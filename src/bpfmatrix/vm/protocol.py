@@ -95,8 +95,8 @@ class Start:
     folder: str = "/payload"
     """The working directory; / if there is no such folder."""
     binds: tuple[tuple[str, str], ...] = ()
-    """Mounts of the guest's init that the command has in its root, if that is not the guest's own:
-    the path for init, and the path in that root."""
+    """What the guest's init has, and the command has at another path: the path for init, and the
+    path for the command."""
     user: str = ""
     """A user's name or number; root if it is empty."""
     capabilities: int | None = None

@@ -146,7 +146,14 @@ static inline long system_call(long number, long first, long second, long third,
 /* The same values on all architectures: the kernel's include/uapi/linux/fcntl.h, and
  * asm-generic/fcntl.h (O_DIRECTORY differs on arm64).
  */
-enum { AT_FDCWD = -100, O_RDONLY = 0, O_WRONLY = 1, O_CREAT = 0100, O_TRUNC = 01000 };
+enum {
+	AT_FDCWD = -100,
+	O_RDONLY = 0,
+	O_WRONLY = 1,
+	O_CREAT = 0100,
+	O_EXCL = 0200,
+	O_TRUNC = 01000
+};
 
 int main(int count, char **words);
 

@@ -5,8 +5,7 @@
  *
  *     start-test [WORD]... -- COMMAND [ARGUMENT]...
  *
- *     root PATH           make the mount at PATH the root directory, in a new mount namespace, and
- *                         mount /proc there
+ *     root PATH           make the mount at PATH the root directory, and mount /proc there
  *     bind SOURCE TARGET  mount SOURCE (before `root`) with what is below it at TARGET (after it)
  *     folder PATH         change to this folder, or to / if there is none
  *     terminal            make the standard input the controlling terminal
@@ -15,6 +14,8 @@
  *     user NAME           become this user, a name of /etc/passwd or a number
  *     token               make a user namespace, and mount a bpffs there that delegates all of
  * bpf(2) env NAME=VALUE      set a variable of the environment
+ *
+ * With `root` or `bind`, the command has a mount namespace of its own.
  *
  * The root is moved onto / and not only entered by chroot(2): a process whose root is not that of
  * its mount namespace can't make user namespaces. The command is looked up in PATH, after all that.
@@ -144,8 +145,10 @@ static void make(const char *path, int is_folder)
 	if (is_folder)
 		system_call(SYS_mkdirat, AT_FDCWD, (long)path, 0755, 0);
 	else
+		/* O_EXCL: an overlay would copy a file that is there, because it is opened for writing. */
 		system_call(SYS_close,
-			    system_call(SYS_openat, AT_FDCWD, (long)path, O_WRONLY | O_CREAT, 0644),
+			    system_call(SYS_openat, AT_FDCWD, (long)path,
+					O_WRONLY | O_CREAT | O_EXCL, 0644),
 			    0, 0, 0);
 }
 
@@ -169,9 +172,11 @@ static int is_folder(long descriptor)
 
 static void mount_all(void)
 {
-	make("/proc", 1);
-	require(system_call5(SYS_mount, (long)"proc", (long)"/proc", (long)"proc", 0, 0), "/proc",
-		"can't be mounted in the root of the test");
+	if (root) {
+		make("/proc", 1);
+		require(system_call5(SYS_mount, (long)"proc", (long)"/proc", (long)"proc", 0, 0),
+			"/proc", "can't be mounted in the root of the test");
+	}
 	for (int at = 0; at < binds; at++) {
 		char path[64] = "/proc/self/fd/", digits[24];
 		const char *digit = decimal(bind_sources[at], digits + sizeof(digits) - 1);
@@ -185,9 +190,9 @@ static void mount_all(void)
 	}
 }
 
-static void enter_root(void)
+static void enter_namespace(void)
 {
-	require(system_call(SYS_unshare, CLONE_NEWNS, 0, 0, 0), root, "no mount namespace");
+	require(system_call(SYS_unshare, CLONE_NEWNS, 0, 0, 0), "start-test", "no mount namespace");
 	/* What the test mounts must not appear in the namespace of init. */
 	system_call5(SYS_mount, 0, (long)"/", 0, MS_REC | MS_PRIVATE, 0);
 	for (int at = 0; at < binds; at++) {
@@ -195,6 +200,8 @@ static void enter_root(void)
 			system_call(SYS_openat, AT_FDCWD, (long)bind_names[at], O_PATH, 0);
 		require(bind_sources[at], bind_names[at], "can't be opened");
 	}
+	if (!root)
+		return;
 	require(system_call(SYS_chdir, (long)root, 0, 0, 0), root, "no such root");
 	require(system_call5(SYS_mount, (long)".", (long)"/", 0, MS_MOVE, 0), root,
 		"can't be moved onto /");
@@ -575,8 +582,8 @@ int main(int count, char **words)
 	system_call(SYS_setsid, 0, 0, 0, 0);
 	if (has_terminal)
 		system_call(SYS_ioctl, 0, TIOCSCTTY, 0, 0);
-	if (root) {
-		enter_root();
+	if (root || binds) {
+		enter_namespace();
 		mount_all();
 	}
 	if (!folder || system_call(SYS_chdir, (long)folder, 0, 0, 0) < 0)
