@@ -233,6 +233,57 @@ def test_with_several_kernels_a_line_names_its_kernel_and_a_table_follows(
     assert "invoke bisect" not in text
 
 
+def test_a_column_says_which_entry_of_kernels_yaml_it_is(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    ids = ["6.1", "6.1-arm64", "6.1@user"]
+    runs = [dataclasses.replace(GOOD, kernel=id) for id in ids]
+    runs[1] = dataclasses.replace(runs[1], outcome=Outcome.FAILED, reason="no such map")
+    with SuiteConsole(library_project, ids) as report:
+        for run in runs:
+            report.finished(run)
+        report.matrix(runs, 4.6)
+    lines = [line.split() for line in pipe.getvalue().splitlines()]
+    assert lines[:3] == [
+        ["6.1.192", "passed", "1", "test,", "1", "skipped", "1.9", "s"],
+        ["6.1-arm64", "(6.1.192)", "failed", "1", "test,", "1", "skipped", "1.9", "s"],
+        ["6.1@user", "(6.1.192)", "passed", "1", "test,", "1", "skipped", "1.9", "s"],
+    ]
+    assert lines[4:6] == [["6.1-arm64", "6.1@user"], ["6.1.192", "(6.1.192)", "(6.1.192)"]]
+    assert ["6.1-arm64", "(6.1.192)", "failed:", "no", "such", "map"] in lines
+
+
+def test_a_test_that_is_still_running_is_a_line(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    for kernels in (["6.1"], ["6.1", "6.12"]):
+        with SuiteConsole(library_project, kernels) as report:
+            report.still_running("6.1", "TestSlow/part", 30.01)
+    one, several = pipe.getvalue().splitlines()
+    assert re.fullmatch(r"    TestSlow/part +still running, 30 s", one)
+    assert re.fullmatch(r"6\.1     TestSlow/part +still running, 30 s", several)
+
+
+def test_the_live_line_of_several_kernels_says_what_passed(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    with SuiteConsole(library_project, ["6.1", "6.12"]) as report:
+        report.doing("6.1", "test", "TestA")
+        assert "6.1   test    TestA  " in shown_live(report)
+        report.result("6.1", PASSED)
+        report.result("6.1", FAILED)
+        report.doing("6.1", "test", "TestD")
+        assert "6.1   test    1 test passed, TestD  " in shown_live(report)
+    assert "TestA" not in pipe.getvalue()
+
+
+def shown_live(report: SuiteConsole) -> str:
+    """Return what a terminal shows of the tests that run."""
+    with report.console.capture() as capture:
+        report.console.print(report._progress_lines())
+    return capture.get()
+
+
 def test_a_failure_of_a_test_that_passed_elsewhere_names_the_bisection(
     library_project: Project, pipe: io.StringIO
 ) -> None:
@@ -317,3 +368,17 @@ def test_a_kernel_on_which_the_same_test_of_another_package_passed_is_no_good_on
     said = pipe.getvalue()
     assert "since when    invoke bisect --run b:TestX --good 6.1 --bad 5.10" in said
     assert "since when    invoke bisect --run b:TestX --good 6.1 --bad 6.12" in said
+
+
+def test_only_the_logs_of_what_failed_are_named(
+    pipe: io.StringIO, library_project: Project
+) -> None:
+    names = [f"m/{number}/x" for number in range(30)]
+    tests = tuple(
+        TestResult(name, "TestX", Outcome.FAILED if name == "m/7/x" else Outcome.PASSED)
+        for name in names
+    )
+    logs = tuple(f".bpfmatrix/results/6.1/{name}.log" for name in names)
+    one_kernel(library_project, KernelRun("6.1", Outcome.FAILED, "x", tests=tests, logs=logs))
+    said = re.findall(r"full output +(.*)", pipe.getvalue())
+    assert said == [".bpfmatrix/results/6.1/m/7/x.log"]

@@ -373,3 +373,17 @@ def test_regressions_come_first(library_project: Project, shown: io.StringIO) ->
     assert lines[1] == "compared with base.json: 1 regression, 1 other change"
     assert [line.split()[0] for line in lines[2:4]] == ["✗", "✓"]
     assert lines[-1] == "compared with base.json: no changes"
+
+
+def test_the_columns_of_one_release_are_told_apart(
+    library_project: Project, shown: io.StringIO
+) -> None:
+    ids = ["6.1", "6.1-arm64", "6.1@user"]
+    ones = [
+        Verification(id, Outcome.PASSED, version="6.1.192", programs=(loaded("p"),)) for id in ids
+    ]
+    show(library_project, *ones)
+    lines = [line.split() for line in shown.getvalue().splitlines()]
+    head = lines.index(["program", "6.1.192", "(6.1.192)", "(6.1.192)"])
+    assert lines[head - 1] == ["6.1-arm64", "6.1@user"]
+    assert [cell for line in lines for cell in line].count("1,234") == 3

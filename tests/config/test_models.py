@@ -17,7 +17,7 @@ def test_missing_keys_have_defaults() -> None:
     assert kernel.id == "6.1"
     assert kernel.arch == "x86_64"
     assert kernel.qemu.memory == 512 << 20
-    assert (kernel.timeout.boot, kernel.timeout.test) == (60, 120)
+    assert (kernel.timeout.boot, kernel.timeout.test) == (20, 60)
     assert kernel.source.kind == "apt"
 
 

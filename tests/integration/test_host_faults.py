@@ -302,7 +302,7 @@ def test_a_panic_of_a_go_subtest_is_its_reason(project: ToolProject, go_module: 
     project.configure(payload={"ebpf": None, "go": None, "env": {"SAMPLE": "panic"}})
     _, run = project.run(str(go_module.binary()), options=["--run", "TestPanics"])
     assert {test.name: test.reason for test in run.tests} == {
-        "TestPanics": "panic: on purpose",
-        "TestPanics/inner": "panic: on purpose",
+        "TestPanics": "panic: on purpose (sample_test.go:60)",
+        "TestPanics/inner": "panic: on purpose (sample_test.go:60)",
     }
     assert "panic: on purpose" in run.reason

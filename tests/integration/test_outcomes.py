@@ -282,6 +282,8 @@ def test_each_go_test_has_its_outcome_when_one_hangs(
     # Go's own stacks, which it prints on the SIGQUIT that comes first.
     assert "SIGQUIT: quit" in by_name(run)["TestHangs"].output
     assert "sample_test.go" in by_name(run)["TestHangs"].output
+    reason = r"ran into its limit of 3 s \(--timeout\), in sample_test\.go:\d+"
+    assert re.fullmatch(reason, by_name(run)["TestHangs"].reason)
     assert run.outcome is Outcome.TIMEOUT
     assert "needs 5.17: bpf_loop" in done.output
 

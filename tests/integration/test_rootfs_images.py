@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bpfmatrix.cli.kernels_output import update_root
 from bpfmatrix.cli.run import run_tests
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.progress import silent
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.virtiofs.shares import parse_options
@@ -126,6 +128,28 @@ def test_an_image_of_a_registry_is_there_without_a_network(
     done = project.invoke("shell", "--kernel", "6.1", "--rootfs", f"{name}0", "--", "true")
     assert done.status == 1
     assert f"the image {registry.host}/small:10 is not in the cache, and " in done.output
+
+
+def test_the_name_of_an_image_is_resolved_again(
+    project: ToolProject, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = registry.image("small", "1", [layer(small("x86_64", "first"))])
+    project.configure(payload={"ebpf": None, "go": None, "rootfs": f"oci:{registry.host}/small:1"})
+
+    def said(typed: str | None = None) -> str:
+        update_root(Project.load(project.root), ["6.1"], typed, silent)
+        return capsys.readouterr().out
+
+    name = f"{registry.host}/small:1"
+    assert said() == f"rootfs     {name}@{first.digest[:19]} (x86_64)  new\n"
+    assert said() == f"rootfs     {name}@{first.digest[:19]} (x86_64)  still the newest\n"
+    second = registry.image("small", "1", [layer(small("x86_64", "second"))])
+    words = ("shell", "--kernel", "6.1", "--", "cat", "/etc/text")
+    assert project.invoke(*words).output == "first"
+    assert said(f"oci:{name}") == f"rootfs     {name}@{second.digest[:19]} (x86_64)  new\n"
+    assert project.invoke(*words).output == "second"
+    # Folders are always as they are.
+    assert said("host") == ""
 
 
 def test_each_architecture_has_its_own_image(project: ToolProject, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def test_the_packages_of_a_module_lie_apart() -> None:
     [(test, argv)] = made.commands("b/x:", [])
     assert argv[-1] == "-test.paniconexit0"
     assert [test.name for test, _ in made.commands("x:", [])] == ["x"]
+    assert [argv for _, argv in made.commands("x:step", [])] == [("/payload/x",)]
     with pytest.raises(UsageError, match=r"--run c:TestX: no package is called 'c'"):
         made.commands("c:TestX", [])
 

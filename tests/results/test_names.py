@@ -45,7 +45,8 @@ def test_a_whole_name_is_not_the_end_of_another_one() -> None:
     ],
 )
 def test_what_run_selects(run: str | None, names: Sequence[str], pattern: str | None) -> None:
-    assert Selection.of(run, NAMES) == Selection(frozenset(names), pattern)
+    chosen = len(names) < len(NAMES)
+    assert Selection.of(run, NAMES) == Selection(frozenset(names), pattern, chosen)
 
 
 def test_an_unknown_package_is_a_usage_error_that_names_all() -> None:
@@ -92,5 +93,6 @@ def test_a_verdict_names_the_package_if_there_are_several() -> None:
 
 def test_a_test_that_can_not_be_chosen_is_run_with_its_executable() -> None:
     labels = Labels(["check.sh", "example.org/m"])
+    assert labels.of(result("check.sh", "alpha")) == "check.sh:alpha"
     suggested = labels.selecting(result("check.sh", "alpha"))
-    assert Selection.of(suggested, NAMES) == Selection(frozenset(["check.sh"]), None)
+    assert Selection.of(suggested, NAMES) == Selection(frozenset(["check.sh"]), None, chosen=True)

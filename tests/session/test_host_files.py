@@ -90,7 +90,7 @@ def test_a_kernel_without_the_file_systems_is_refused(
 def test_an_image_is_on_a_disk_and_no_folder_is_served(tmp_path: Path) -> None:
     spec = parse("oci:debian:12", "--rootfs")
     files, known = HostFiles(folder=tmp_path, image=spec), image(tmp_path, OVERLAY)
-    assert plan(files, None, known, "6.1") == HostFilesPlan(modules=("overlay",))
+    assert plan(files, None, known, "6.1") == HostFilesPlan()
     repository = Repository(tmp_path, ("a",), "stamp", 0)
     found = plan(files, repository, known, "6.1")
     assert found.commands == (("repository", "/host/repository"),)

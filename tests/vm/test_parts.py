@@ -63,7 +63,7 @@ def test_a_whole_machine() -> None:
     }
     [kernel_line] = found["-append"]
     assert kernel_line.split() == [
-        *("panic=-1", "tsc=unstable", "console=ttyS0", "rdinit=/init", "quiet")
+        *("panic=-1", "tsc=unstable", "no_timer_check", "console=ttyS0", "rdinit=/init", "quiet")
     ]
     assert words.index("-s") < words.index("-S") < words.index("-append")
 
@@ -86,9 +86,9 @@ def test_a_part_by_itself_adds_nothing() -> None:
 
 
 def test_an_emulated_guest_is_told_its_processors_frequency_or_does_not_trust_it() -> None:
-    told = ["tsc=reliable", "tsc_early_khz=2445417"]
+    told = ["tsc=reliable", "tsc_early_khz=2445417", "no_timer_check"]
     assert Processor("x86_64", "tcg", 2445417).kernel_args() == told
-    assert Processor("x86_64", "tcg").kernel_args() == ["tsc=unstable"]
+    assert Processor("x86_64", "tcg").kernel_args() == ["tsc=unstable", "no_timer_check"]
     assert Processor("x86_64", "kvm").kernel_args() == []
     assert Processor("aarch64", "tcg").kernel_args() == []
 

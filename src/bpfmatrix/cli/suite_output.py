@@ -29,6 +29,7 @@ _VERIFIER_LOG = re.compile(
 _AVAILABLE = "matrix -- --available --kernels {}"
 _SHOWN_OUTPUT_LINES = 60
 _SHOWN_FAILURES = 10
+_SHOWN_LOGS = 10
 
 
 class SuiteConsole(LiveConsole):
@@ -188,7 +189,7 @@ class SuiteConsole(LiveConsole):
             shown(f"        {line}")
         for hint in run.hints:
             shown(f"  hint          {hint}")
-        for log in run.logs:
+        for log in _telling_logs(run):
             shown(f"  full output   {log}")
         for core in run.cores:
             shown(f"  core file     {core}")
@@ -236,6 +237,13 @@ class SuiteConsole(LiveConsole):
             trace = (n for n, line in enumerate(lines, 1) if line.lower().endswith("call trace:"))
             return lines[: next(trace, len(lines))]
         return []
+
+
+def _telling_logs(run: KernelRun) -> list[str]:
+    """Return the logs of the executables that failed; all of them if none did."""
+    failed = {test.binary for test in run.failures}
+    found = [log for log in run.logs if any(log.endswith(f"/{name}.log") for name in failed)]
+    return (found or list(run.logs))[:_SHOWN_LOGS]
 
 
 def _passed(run: KernelRun, test: TestResult) -> bool:

@@ -9,7 +9,7 @@ from bpfmatrix.config.settings import Binary, Settings, matches_package, matchin
 from bpfmatrix.errors import ConfigError
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import ebpf, extra_files, go, repository
-from bpfmatrix.payload.executables import executable
+from bpfmatrix.payload.executables import check_loader, executable
 from bpfmatrix.payload.model import Executable, Payload
 from bpfmatrix.rootfs.root import Root
 
@@ -47,7 +47,7 @@ def payload(
         built_tests = go.build_tests(project, arch, progress, symbols=symbols)
         changed = changed or built_tests.changed
         goroot = built_tests.goroot
-        packages = [_of_package(test, arch, root) for test in built_tests.tests]
+        packages = [_of_package(test, root) for test in built_tests.tests]
         tests = _of_packages(project, packages)
         for one in settings.binaries:
             tests.append(_declared(project, executable(project.root / one.path, arch, root), one))
@@ -113,7 +113,7 @@ def _repository(
     return found if any(t.folder and found.contains(t.folder) for t in tests) else None
 
 
-def _of_package(test: go.GoTestBinary, arch: str, root: Root | None) -> Executable:
+def _of_package(test: go.GoTestBinary, root: Root | None) -> Executable:
     """Return the test binary of a Go package, which runs in the package's folder."""
-    checked = executable(test.path, arch, root)
-    return dataclasses.replace(checked, package=test.package, folder=test.folder)
+    check_loader(test.path, test.loader, root)
+    return Executable(test.path, "go", test.package, test.folder)

@@ -5,12 +5,11 @@ from pathlib import Path, PurePosixPath
 
 from bpfmatrix.errors import PayloadError
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.payload.elf_facts import ElfFacts
 from bpfmatrix.payload.model import Executable, Format
 from bpfmatrix.rootfs.root import Root
 
-__all__ = ["executable"]
-
-# e_machine (System V ABI; the kernel's include/uapi/linux/elf-em.h).
+__all__ = ["check_loader", "executable"]
 
 
 def executable(path: Path, arch: str, root: Root | None = None) -> Executable:
@@ -61,31 +60,22 @@ def _check_needed(path: Path, needed: str, root: Root) -> None:
 
 
 def _check_elf(path: Path, arch: str, root: Root | None) -> None:
-    from elftools.common.exceptions import ELFError  # noqa: PLC0415 - slow to import
-    from elftools.elf.elffile import ELFFile  # noqa: PLC0415
-    from elftools.elf.enums import ENUM_E_MACHINE  # noqa: PLC0415
-    from elftools.elf.segments import InterpSegment  # noqa: PLC0415
-
-    try:
-        with path.open("rb") as file:
-            elf = ELFFile(file)
-            machine, type_ = elf["e_machine"], elf["e_type"]
-            loaders = [s for s in elf.iter_segments() if isinstance(s, InterpSegment)]
-            loader = loaders[0].get_interp_name() if loaders else None
-    except (ELFError, OSError, ValueError) as error:  # OSError: a seek to an impossible offset
-        raise PayloadError(f"{path} is a damaged ELF file: {error}", "Build it again.") from error
-    if type_ == "ET_REL":
+    facts = ElfFacts.read(path)
+    if facts.type == "ET_REL":
         raise PayloadError(f"{path} is an object file and can't be run", "Link it first.")
-    if ENUM_E_MACHINE.get(machine, machine) != ARCHITECTURES[arch].elf_machine:
-        # pyelftools gives a number for a machine whose name it does not know.
-        built_for = str(machine).removeprefix("EM_").lower()
+    if facts.machine != ARCHITECTURES[arch].elf_machine:
         raise PayloadError(
-            f"{path} is built for {built_for}, the guest is {arch}",
+            f"{path} is built for {facts.machine_name}, the guest is {arch}",
             f"Build it for {arch}.",
         )
-    if loader is not None and root is not None:
+    check_loader(path, facts.loader, root)
+
+
+def check_loader(path: Path, loader: str, root: Root | None) -> None:
+    """PayloadError if the root of the tests lacks the loader of an executable, if it needs one."""
+    if loader and root is not None:
         _check_needed(path, loader, root)
-    elif loader is not None:
+    elif loader:
         raise PayloadError(
             f"{path} is dynamically linked (needs {loader}) and the guest has no libraries",
             "Build it with CGO_ENABLED=0 (Go) or -static (C), or run with --rootfs host "

@@ -18,8 +18,9 @@ from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.progress import Progress, silent
+from bpfmatrix.payload.elf_facts import ElfFacts
 from bpfmatrix.payload.go_build import GoBuild
-from bpfmatrix.payload.go_record import GoRecord
+from bpfmatrix.payload.go_record import GoRecord, place
 from bpfmatrix.payload.incremental import build_lock, stamp
 
 __all__ = [
@@ -37,11 +38,15 @@ _FLAGS_OF_CGO = {"race", "msan", "asan"}
 
 @dataclass(frozen=True)
 class GoTestBinary:
-    """The test binary of a package: its path, the import path, and the folder of the sources."""
+    """The test binary of a package: its path, the import path, and the folder of the sources.
+
+    `loader` is the dynamic loader that it needs; empty if it is static.
+    """
 
     path: Path
     package: str
     folder: Path
+    loader: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,8 @@ def build_tests(
             raise _no_tests(settings)
         files = build.into(target, packages, intact)
         folders = {one.import_path: one.folder for one in packages}
-        record = GoRecord(target, key, build.goroot(), folders, files)
+        loaders = {name: ElfFacts.read(target / place(name)).loader for name in files}
+        record = GoRecord(target, key, build.goroot(), loaders, folders, files)
         record.write()
     return _built(record, changed=True)
 
@@ -117,7 +123,10 @@ def _build(module: Path, settings: GoTests, arch: str, *, symbols: bool) -> GoBu
 
 
 def _built(record: GoRecord, *, changed: bool) -> BuiltTests:
-    tests = [GoTestBinary(path, name, record.folders[name]) for name, path in record.paths()]
+    tests = (
+        GoTestBinary(path, name, record.folders[name], record.loaders[name])
+        for name, path in record.paths()
+    )
     return BuiltTests(tuple(tests), changed, record.goroot)
 
 

@@ -33,6 +33,8 @@ class GoRecord:
     target: Path
     key: str = ""
     goroot: str = ""
+    loaders: Mapping[str, str] = field(default_factory=dict)
+    """The dynamic loaders that the binaries need; each is empty if the binary is static."""
     folders: Mapping[str, Path] = field(default_factory=dict)
     files: Mapping[str, Checked] = field(default_factory=dict)
 
@@ -43,7 +45,8 @@ class GoRecord:
         try:
             files = {name: Checked.from_json(value) for name, value in data["files"].items()}
             folders = {name: Path(data["folders"][name]) for name in files}
-            return cls(target, str(data["key"]), str(data["goroot"]), folders, files)
+            loaders = {name: str(data["loaders"][name]) for name in files}
+            return cls(target, str(data["key"]), str(data["goroot"]), loaders, folders, files)
         except (AttributeError, KeyError, TypeError, ValueError):
             return cls(target)
 
@@ -52,6 +55,7 @@ class GoRecord:
         data = {
             "key": self.key,
             "goroot": self.goroot,
+            "loaders": {name: self.loaders[name] for name in self.files},
             "folders": {name: str(self.folders[name]) for name in self.files},
             "files": {name: one.to_json() for name, one in self.files.items()},
         }

@@ -79,8 +79,8 @@ class Payload:
         """Return the tests to run, with their command lines in the guest.
 
         `pattern` is a regular expression, or a package and one (`Selection`). A Go test binary is
-        given the regular expression, and chooses among its tests by itself. A program is chosen by
-        its name. UsageError if there is no such package, or if it is not a regular expression.
+        given the regular expression, and chooses among its tests by itself. A program always runs
+        as a whole. UsageError if there is no such package, or if it is not a regular expression.
         """
         chosen: list[tuple[Executable, tuple[str, ...]]] = []
         selection = Selection.of(pattern, [test.name for test in self.tests])
@@ -91,7 +91,11 @@ class Payload:
             words = (*test.settings.args, *arguments)
             if test.format == "go":
                 chosen.append((test, (place, *go.run_arguments(selection.pattern), *words)))
-            elif selection.pattern is None or _matches(selection.pattern, test.name):
+            elif (
+                selection.chosen
+                or selection.pattern is None
+                or _matches(selection.pattern, test.name)
+            ):
                 chosen.append((test, (place, *words)))
         return chosen
 

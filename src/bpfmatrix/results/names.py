@@ -44,10 +44,15 @@ def split_pattern(text: str) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class Selection:
-    """The executables that run, and the regular expression for their tests; None for all tests."""
+    """The executables that run, and the regular expression for their tests; None for all tests.
+
+    If the executables are not `chosen` by their names, the regular expression chooses among them,
+    too.
+    """
 
     names: frozenset[str]
     pattern: str | None = None
+    chosen: bool = False
 
     @classmethod
     def of(cls, run: str | None, names: Collection[str]) -> "Selection":
@@ -59,12 +64,12 @@ class Selection:
         if parts is None:
             return cls(frozenset(names), run)
         package, pattern = parts
-        if not (chosen := named(package, names)):
+        if not (found := named(package, names)):
             raise UsageError(
                 f"--run {run}: no package is called {package!r}{suggestion(package, list(names))}",
                 f"There are: {', '.join(sorted(names))}.",
             )
-        return cls(frozenset(chosen), pattern or None)
+        return cls(frozenset(found), pattern or None, chosen=True)
 
 
 class Labels:

@@ -66,8 +66,14 @@ def plan(
 
     The files of the repository come with the payload. `name` is the kernel's id, for messages.
     """
+    if files.has_root and not has_module(image, "overlay"):
+        raise BpfmatrixError(
+            f"{name} ({image.version}) has no overlayfs, which keeps the tests' writes off "
+            "the host",
+            "Use a kernel with CONFIG_OVERLAY_FS, or --share instead of --rootfs.",
+        )
     if not files.root and not files.shares:
-        return _disks_alone(files, repository, image, name)
+        return _disks_alone(files, repository)
     if files.is_host and image.arch != platform.machine():
         raise UsageError(
             f"--rootfs host: the host's programs are for {platform.machine()}, and {name} is a "
@@ -76,7 +82,6 @@ def plan(
             f"{image.arch}.",
         )
     transport = _transport(image, name)
-    modules = [*_MODULES[transport], *_overlay(files, image, name)]
     folders: list[HostFolder] = []
     commands: list[tuple[str, ...]] = []
     binds: list[tuple[str, str]] = []
@@ -104,37 +109,16 @@ def plan(
     if transport == "virtiofs" and has_slots:
         slots = -(-len(folders) // _SLOTS) * _SLOTS
     waiting = ("host_devices", transport, str(len(folders)))
-    return HostFilesPlan(tuple(folders), tuple(modules), slots, (waiting, *commands), tuple(binds))
+    modules = _MODULES[transport]
+    return HostFilesPlan(tuple(folders), modules, slots, (waiting, *commands), tuple(binds))
 
 
-def _disks_alone(
-    files: HostFiles, repository: Repository | None, image: KernelImage, name: str
-) -> HostFilesPlan:
-    """Return how the kernel sees what comes on disks, if no folder of the host is served."""
-    if repository is None and not files.has_root:
-        return HostFilesPlan()
-    modules = _overlay(files, image, name)
+def _disks_alone(files: HostFiles, repository: Repository | None) -> HostFilesPlan:
+    """Return how a guest sees what comes on disks, if no folder of the host is served."""
     if repository is None:
-        return HostFilesPlan(modules=modules)
+        return HostFilesPlan()
     command, binds = _repository(repository, files)
-    return HostFilesPlan(modules=modules, commands=(command,), binds=binds)
-
-
-def _overlay(files: HostFiles, image: KernelImage, name: str) -> tuple[str, ...]:
-    """Return the module of overlayfs, which a root of the tests needs, if the kernel has it.
-
-    Shares alone load it too, so that they can use the same template. The files of the repository
-    can't be written without it.
-    """
-    if has_module(image, "overlay"):
-        return ("overlay",)
-    if files.has_root:
-        raise BpfmatrixError(
-            f"{name} ({image.version}) has no overlayfs, which keeps the tests' writes off "
-            "the host",
-            "Use a kernel with CONFIG_OVERLAY_FS, or --share instead of --rootfs.",
-        )
-    return ()
+    return HostFilesPlan(commands=(command,), binds=binds)
 
 
 def _repository(

@@ -180,11 +180,13 @@ def _assemble(
     host_files = plan(options.files, payload.repository, image, kernel.id)
     allowed = privileges.setup(kernel, image)
     cache, reread = project.cache, options.cold
-    root = None
+    root = every_module = None
     if options.files.image:
         root = rootfs_images.obtain(
             options.files.image, kernel.arch, cache, progress, reread=reread
         )
+    if kernel.modules == "all":
+        every_module = modules_disk.image_of(image, cache, progress, reread=reread)
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), cache, progress)
     disk = payload_disk.image(payload, cache, progress, reread=reread)
     guest_busybox = busybox.executable(kernel.arch, cache, progress)
@@ -211,24 +213,23 @@ def _assemble(
         network=options.network,
         slots=host_files.slots,
         root_disk=root.path if root else None,
-        modules_disk=(
-            modules_disk.image_of(image, cache, progress, reread=reread)
-            if kernel.modules == "all"
-            else None
-        ),
+        modules_disk=every_module,
     )
-    env = {
-        **environment(options.files, os.environ),
-        **(root.env if root else {}),
-    }
-    if options.files.is_host and payload.goroot:
-        env["PATH"] = f"{payload.goroot}/bin:{env['PATH']}"  # like `go test`
-    env |= payload.guest_env()
-    if options.core:
-        env = {"GOTRACEBACK": "crash", **env}
+    env = _environment(options, payload, root)
     return Prepared(
         kernel, image, chosen, spec, payload, disk.id, env, host_files, allowed, options, root
     )
+
+
+def _environment(
+    options: SessionOptions, payload: Payload, root: RootImage | None
+) -> dict[str, str]:
+    """Return the variables of tests; a later source wins over an earlier one."""
+    env = {**environment(options.files, os.environ), **(root.env if root else {})}
+    if options.files.is_host and payload.goroot:
+        env["PATH"] = f"{payload.goroot}/bin:{env['PATH']}"  # like `go test`
+    env |= payload.guest_env()
+    return {"GOTRACEBACK": "crash", **env} if options.core else env
 
 
 def _clock_khz(image: KernelImage, accelerator: str, qemu: str, cache: Cache) -> int:

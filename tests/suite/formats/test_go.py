@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bpfmatrix.payload.go import run_arguments
@@ -183,6 +183,32 @@ def test_a_long_line_is_cut_and_the_result_kept(go_module: GoModule) -> None:
     found, _ = read(long, chunk_bytes=1 << 16, end=PASSED)
     assert outcomes(found) == {"TestPass": "passed"}
     assert len(found["TestPass"].output) < 2 * KEPT_CHARACTERS
+
+
+GO_LINES = st.sampled_from(
+    [
+        b"\x16=== RUN   TestX\n",
+        b"\x16=== RUN   TestX/sub\n",
+        b"    \x16--- FAIL: TestX/sub (0.00s)\n",
+        b"\x16--- FAIL: TestX (0.00s)\n",
+        b"\x16--- PASS: TestY (x)\n",
+        b"\x16=== NAME  TestX\n",
+        b"panic: x\n",
+        b"goroutine 1 [running]:\n",
+        b"main.f()\n\t/x/y.go:1 +0x1\n",
+    ]
+)
+
+
+@settings(max_examples=40)  # each starts test2json twice
+@given(st.lists(GO_LINES | st.binary(max_size=20)), st.integers(1, 50))
+def test_any_output_is_read_and_chunks_make_no_difference(
+    lines: list[bytes], chunk_bytes: int
+) -> None:
+    output = b"".join(lines)
+    found, _ = read(output, chunk_bytes)
+    assert outcomes(found) == outcomes(read(output, 1 << 20)[0])
+    assert "failed" in outcomes(found).values()
 
 
 @given(st.lists(st.binary(max_size=8).map(lambda data: data.replace(b"\x16", b""))))

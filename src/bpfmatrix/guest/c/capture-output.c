@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * capture-output: runs a test with a pipe as its output, and copies that to its own standard output.
+ * capture-output: runs a test with a pipe as its output, and copies that to its own standard
+ * output.
  *
  *     capture-output CGROUP LEADER COMMAND [ARGUMENT]...
  *
- * CGROUP is the file cgroup.procs of the cgroup that the test is in, and LEADER a file that gets the
- * id of its first process. When that process has ended, and core files are sent, all others of the
- * guest but init and this one are killed, and the rest of the output is copied. The exit status is that of the command, or
- * 128 plus the number of the signal that killed it.
+ * CGROUP is the file cgroup.procs of the cgroup that the test is in, and LEADER a file that gets
+ * the id of its first process. When that process has ended, and core files are sent, all others of
+ * the guest but init and this one are killed, and the rest of the output is copied. The exit status
+ * is that of the command, or 128 plus the number of the signal that killed it.
  *
- * The host's port for the output can be opened only once; the two ends of a pipe can be opened again
- * as /dev/stdout and /dev/stderr, as scripts do. This process stays out of the cgroup of the test,
- * and is the one that kills: whatever a test has started, all of its output is here when it is gone.
+ * The host's port for the output can be opened only once; the two ends of a pipe can be opened
+ * again as /dev/stdout and /dev/stderr, as scripts do. This process stays out of the cgroup of the
+ * test, and is the one that kills: whatever a test has started, all of its output is here when it
+ * is gone.
  */
 #include "guest.h"
 
@@ -167,7 +169,8 @@ int main(int count, char **words)
 	/* A test may be of another user. */
 	system_call(SYS_fchmod, ends[0], PIPE_MODE, 0, 0);
 	system_call(SYS_rt_sigprocmask, SIG_BLOCK, (long)&child_signal, 0, sizeof(child_signal));
-	signals = system_call(SYS_signalfd4, -1, (long)&child_signal, sizeof(child_signal), O_CLOEXEC);
+	signals = system_call(SYS_signalfd4, -1, (long)&child_signal, sizeof(child_signal),
+			      O_CLOEXEC);
 	child = system_call5(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	if (!child)
 		start(words + 3, words + count + 1, ends, words[1]);

@@ -145,7 +145,8 @@ static void make(const char *path, int is_folder)
 	if (is_folder)
 		system_call(SYS_mkdirat, AT_FDCWD, (long)path, 0755, 0);
 	else
-		/* O_EXCL: an overlay would copy a file that is there, because it is opened for writing. */
+		/* O_EXCL: an overlay would copy a file that is there, because it is opened for
+		 * writing. */
 		system_call(SYS_close,
 			    system_call(SYS_openat, AT_FDCWD, (long)path,
 					O_WRONLY | O_CREAT | O_EXCL, 0644),

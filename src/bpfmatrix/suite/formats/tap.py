@@ -5,12 +5,9 @@ not come is a failure too. `# TODO` makes a failure an expected one.
 """
 
 import re
-import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-
-import yaml
 
 from bpfmatrix.host.excerpt import Excerpt
 from bpfmatrix.payload.model import Executable
@@ -21,10 +18,10 @@ from bpfmatrix.suite.formats.base import (
     End,
     LineReader,
     never_ran_words,
-    one_line,
     skip_reason,
 )
 from bpfmatrix.suite.formats.tap_lines import Bail, Comment, Line, Plan, Point, Version, parse
+from bpfmatrix.suite.formats.tap_reasons import of_comments, of_yaml
 
 __all__ = ["Level", "TapReader"]
 
@@ -34,10 +31,6 @@ _YAML_END = re.compile(r"\s+\.\.\.\s*$")
 _YAML_LINES = 1000
 _COMMENTS = 200
 _DEPTH = 20
-# What Perl's Test::More says before it says what was wrong, and bats in front of the command.
-_FAILED_TEST = re.compile(r"\s*(Failed (\(TODO\) )?test\b|at \S+ line \d+\.$|Looks like )")
-_BATS_PLACE = re.compile(r"\(?(?:in|from) .*?file (.*?), line (\d+)\)?,?$")
-_BATS_COMMAND = re.compile(r"\s*(`.*' failed.*)$")
 
 
 @dataclass
@@ -294,7 +287,7 @@ class TapReader(LineReader):
             exit = f"{words} {point.explanation}"
         comments = failed.comments if self.comments_follow else self._comments
         told = (
-            _of_yaml(failed.yaml)
+            of_yaml(failed.yaml)
             or self.reason_of_comments(comments)
             or self.reason_of_comments(self._comments)
         )
@@ -303,13 +296,7 @@ class TapReader(LineReader):
 
     def reason_of_comments(self, comments: Sequence[str]) -> str:
         """Return why a test failed, by the comments at its point, or `""`."""
-        for number, text in enumerate(comments):
-            if match := _BATS_COMMAND.match(text):
-                places = [found for c in comments[:number] if (found := _BATS_PLACE.search(c))]
-                return f"{match[1]} ({places[-1][1]}:{places[-1][2]})" if places else match[1]
-        told = [text for text in comments if text.strip()]
-        better = [text for text in told if not _FAILED_TEST.match(text)]
-        return one_line((better or told)[:4])
+        return of_comments(comments)
 
     def _end(
         self, name: str, outcome: Outcome, seconds: float, reason: str = "", expected: str = ""
@@ -368,24 +355,3 @@ class TapReader(LineReader):
         if plan is None:
             return Outcome.PASSED, ""
         return Outcome.SKIPPED, plan.explanation or "the plan has no tests"
-
-
-def _of_yaml(lines: Sequence[str]) -> str:
-    """Return the message of a YAML block in one line, or `""`."""
-    try:
-        block = yaml.safe_load(textwrap.dedent("\n".join(lines)))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return ""
-    if not isinstance(block, dict):
-        return ""
-
-    def scalar(*keys: str) -> str:
-        # Lists may refer to themselves.
-        values = (block.get(key) for key in keys)
-        return next((str(v) for v in values if isinstance(v, str | int | float)), "")
-
-    message, found, wanted = scalar("message", "error"), scalar("found", "got", "actual"), ""
-    if found and (wanted := scalar("wanted", "expected")):
-        found = f"got {found}, wanted {wanted}"
-        message = f"{message}: {found}" if message else found
-    return one_line(message.splitlines())

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 __all__ = ["Bail", "Comment", "Line", "Plan", "Point", "Version", "parse"]
 
 # Longer numbers are no numbers of tests.
+# The first characters of the lines that are not comments; most other lines have another one.
+_FIRST = tuple("on1bBTK")
 _POINT = re.compile(r"(ok|not ok)(?:\s+(\d{1,9}))?(?:\s+(.*))?$")
 _PLAN = re.compile(r"1\.\.(\d{1,9})\s*(?:#\s*(.*))?$")
 _DIRECTIVE = re.compile(
@@ -68,9 +70,12 @@ Line = Point | Plan | Bail | Version | Comment
 
 def parse(line: str) -> Line | None:
     """Return what a line says, without its indentation; None if it is not of the protocol."""
-    line = line.rstrip()
     if line.startswith("#"):
-        return Comment(line[1:].removeprefix(" "))
+        return Comment(line[1:].removeprefix(" ").rstrip())
+    return _parse(line.rstrip()) if line[:1] in _FIRST else None
+
+
+def _parse(line: str) -> Line | None:
     if match := _POINT.match(line):
         return _point(match[1] == "ok", match[2], match[3] or "")
     if match := _PLAN.match(line):
