@@ -1,6 +1,8 @@
 """What --rootfs and the key `rootfs` may name."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,10 @@ def test_what_can_not_be_a_root(tmp_path: Path, text: str, what: str, advice: st
     with pytest.raises(UsageError, match=re.escape(f"{option} {text}: {what}")) as raised:
         parse(text, option, tmp_path / "empty" if not text else None)
     assert advice in raised.value.advice
+
+
+def test_the_names_of_roots_are_read_without_what_fetches_them() -> None:
+    # `nox -l` imports this module.
+    slow = {"requests", "urllib3", "oras", "tarfile", "zstandard"}
+    program = f"import sys, bpfmatrix.rootfs.spec; print({slow} & sys.modules.keys())"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "set()\n"

@@ -4,8 +4,6 @@ Such a folder has a file `oci-layout`, an `index.json`, and all else below `blob
 skopeo, buildah, crane and docker's buildx write such folders.
 """
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +13,15 @@ from bpfmatrix.host.download import BytesProgress
 from bpfmatrix.oci import manifests
 from bpfmatrix.oci.layers import printable
 from bpfmatrix.oci.manifests import Descriptor
+from bpfmatrix.oci.reference import LayoutName
 
-__all__ = ["LayoutFolder", "LayoutName", "is_layout"]
+__all__ = ["LayoutFolder"]
 
 # As for registries.
 _MANIFEST_LIMIT_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
 # What tools write the name of an image to.
 _NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
-
-
-def is_layout(folder: Path) -> bool:
-    """Tell whether a folder is an OCI image layout."""
-    # Not Path.is_file, which raises OSError for a name that is too long.
-    return os.path.isfile(folder / "oci-layout")  # noqa: PTH113
-
-
-@dataclass(frozen=True)
-class LayoutName:
-    """The name of an image in a folder."""
-
-    folder: Path
-    tag: str = ""
-    """Its tag in the folder's index; empty if there is one image only, or a digest."""
-    digest: str = ""
-
-    def __str__(self) -> str:
-        tag = f":{self.tag}" if self.tag else ""
-        return f"{self.folder}{tag}{f'@{self.digest[:19]}' if self.digest else ''}"
 
 
 class LayoutFolder:

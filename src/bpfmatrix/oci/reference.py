@@ -1,10 +1,15 @@
-"""The name of a container image: registry, repository, and a tag or a digest."""
+"""The names of container images: in a registry (`Reference`), or in a folder (`LayoutName`).
+
+This module is light, since `nox -l` imports it.
+"""
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["GRAMMAR", "TAG", "Reference"]
+__all__ = ["GRAMMAR", "TAG", "LayoutName", "Reference", "is_layout"]
 
 TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _WORD = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -66,3 +71,23 @@ def _is_loopback(host: str) -> bool:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def is_layout(folder: Path) -> bool:
+    """Tell whether a folder is an OCI image layout."""
+    # Not Path.is_file, which raises OSError for a name that is too long.
+    return os.path.isfile(folder / "oci-layout")  # noqa: PTH113
+
+
+@dataclass(frozen=True)
+class LayoutName:
+    """The name of an image in a folder."""
+
+    folder: Path
+    tag: str = ""
+    """Its tag in the folder's index; empty if there is one image only, or a digest."""
+    digest: str = ""
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.folder}{tag}{f'@{self.digest[:19]}' if self.digest else ''}"

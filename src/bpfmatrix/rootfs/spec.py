@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import UsageError
-from bpfmatrix.oci.layout import LayoutName, is_layout
-from bpfmatrix.oci.reference import GRAMMAR, TAG, Reference
+from bpfmatrix.oci.reference import GRAMMAR, TAG, LayoutName, Reference, is_layout
 
 __all__ = ["RootSpec", "existing_folder", "parse"]
 
