@@ -24,8 +24,8 @@ import (
 
 const (
 	sampleHz     = 50
-	sampleWindow = 600 * time.Millisecond
-	windows      = 10
+	runOfSamples = 5
+	mostSamples  = 1500 // they fit into perfPages
 	perfPages    = 8
 )
 
@@ -185,7 +185,7 @@ func delay() (float64, error) {
 	defer log.Close()
 	defer sysctl("printk_delay", "0")
 	set := 0
-	return between(1, 3, 150, func(milliseconds int) error {
+	return between(1, 3, 400, func(milliseconds int) error {
 		if set != milliseconds {
 			set = milliseconds
 			if err := sysctl("printk_delay", strconv.Itoa(milliseconds)); err != nil {
@@ -252,9 +252,8 @@ func bpf() (float64, error) {
 	return float64(elapsed) / float64(lastAt-firstAt), nil
 }
 
-// perf measures how many samples of a busy CPU come in a window, as a part of those that were asked
-// for. A sample that is late by a whole period is lost, so the window with most samples counts, and
-// one that has them all is enough.
+// perf measures the interval between two samples of a busy CPU, as a part of the one that was asked
+// for.
 func perf(number int) (float64, error) {
 	attr := unix.PerfEventAttr{
 		Type:        unix.PERF_TYPE_SOFTWARE,
@@ -276,27 +275,37 @@ func perf(number int) (float64, error) {
 		return 0, err
 	}
 	defer unix.Munmap(ring)
-	head := func() uint64 { // data_head and data_tail of struct perf_event_mmap_page
-		return binary.NativeEndian.Uint64(ring[1024:])
+	if err := unix.IoctlSetInt(event, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
+		return 0, err
 	}
-	most := 0.0
-	for left := windows; left > 0 && most < 0.98; left-- {
-		if err := unix.IoctlSetInt(event, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
-			return 0, err
+	period := float64(time.Second) / sampleHz
+	var times []uint64
+	mean, spread := 0.0, period
+	// Of the runs of samples, the most regular one was disturbed least.
+	for spread > period/50 && len(times) < mostSamples {
+		head := binary.NativeEndian.Uint64(ring[1024:]) / record // data_head
+		if int(head) == len(times) {
+			continue
 		}
-		before, from := head(), now()
-		for now()-from < sampleWindow {
-		}
-		samples, took := (head()-before)/record, now()-from
-		if err := unix.IoctlSetInt(event, unix.PERF_EVENT_IOC_DISABLE, 0); err != nil {
-			return 0, err
-		}
-		binary.NativeEndian.PutUint64(ring[1032:], head())
-		if found := float64(samples) / (took.Seconds() * sampleHz); found > most {
-			most, left = found, windows
+		at := page + len(times)*record + 8
+		times = append(times, binary.NativeEndian.Uint64(ring[at:]))
+		if len(times) > runOfSamples {
+			if found, least := regularity(times[len(times)-1-runOfSamples:]); least < spread {
+				mean, spread = found, least
+			}
 		}
 	}
-	return most, nil
+	return mean / period, nil
+}
+
+// regularity returns the mean interval of samples, and by how much the intervals differ.
+func regularity(times []uint64) (mean, spread float64) {
+	shortest, longest := float64(1<<62), 0.0
+	for index := range times[1:] {
+		interval := float64(times[index+1] - times[index])
+		shortest, longest = min(shortest, interval), max(longest, interval)
+	}
+	return float64(times[len(times)-1]-times[0]) / float64(len(times)-1), longest - shortest
 }
 
 // nextSecond waits until the second of the real-time clock changes, and returns it with the guest's
