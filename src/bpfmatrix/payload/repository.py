@@ -127,8 +127,12 @@ def _top(folder: Path) -> Path | None:
 
 def _known_to_git(folder: Path, root: Path, patterns: Sequence[str]) -> tuple[str, ...]:
     """Return the files that git tracks or does not ignore, relative to `root`."""
-    # The checkout may belong to another user, as in containers; listing files runs no hook.
-    git = ["git", "-c", "safe.directory=*", "-C", str(folder), "ls-files", "-z", "--full-name"]
+    # The checkout may belong to another user, as in containers. The only program that git would run
+    # for this is the file system monitor that the checkout names.
+    settings = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
+    git = ["git", *settings, "-C", str(folder), "ls-files", "-z", "--full-name"]
+    # A hook of git, such as pre-push, has variables that name its own repository.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     chosen = ["--", *patterns] if patterns else ["--", ":/"]
     lists = [["--cached", "--others", "--exclude-standard"]]
     if (root / ".gitmodules").exists():  # git lists these in a call of its own
@@ -136,7 +140,11 @@ def _known_to_git(folder: Path, root: Path, patterns: Sequence[str]) -> tuple[st
     names: set[str] = set()
     for options in lists:
         done = subprocess.run(
-            [*git, *options, *chosen], stdin=subprocess.DEVNULL, capture_output=True, check=False
+            [*git, *options, *chosen],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
         )
         if done.returncode != 0:
             said = done.stderr.decode(errors="replace").strip()
