@@ -97,11 +97,13 @@ CHECKS = (
     ("invoke", "docs", "--check"),
     ("node_modules/.bin/biome", "ci", "--error-on-warnings"),
     ("make", "--no-print-directory", "-C", "ebpf", "check-format"),
-    ("gofmt", "-d", "support", "tests/integration/hostile", "tests/soak/go"),
+    ("gofmt", "-d", "support", "tests/integration/hostile", "tests/soak/go", "docs/examples"),
     ("go", "vet", "-C", "support", "./..."),
     ("go", "vet", "-C", "support", "-tags", "integration", "./..."),
     ("go", "vet", "-C", "tests/integration/hostile", "./..."),
     ("go", "vet", "-C", "tests/soak/go", "./..."),
+    ("go", "vet", "-C", "docs/examples/testdata", "./..."),
+    ("go", "vet", "-C", "docs/examples/race", "./..."),
 )
 
 
