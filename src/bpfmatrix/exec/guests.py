@@ -1,6 +1,8 @@
 """The guests of the keeper: each runs one command, and the next one is restored meanwhile.
 
-A guest is never used twice, so nothing that a command leaves behind reaches the next one.
+A guest is never used twice, so nothing that a command leaves behind reaches the next one. To use one
+again would not be faster: to undo what a command left behind (`undo` of guest/init) takes as much
+processor time as to restore another guest.
 """
 
 import asyncio
@@ -87,7 +89,7 @@ class Guests:
             entered = await stack.enter_async_context(entering)
             stack.callback(console.unlink, missing_ok=True)
             prepared = self._prepared
-            entered.machine.send(setup_line(prepared.payload_id, prepared.setup))
+            entered.machine.send(setup_line(prepared.setup))
             return _Guest(entered, stack.pop_all())
         raise AssertionError("AsyncExitStack suppresses nothing")
 

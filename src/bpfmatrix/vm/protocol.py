@@ -207,13 +207,13 @@ class Session:
         return "; ".join((*setup, *_environment(self.env), session))
 
 
-def setup_line(payload_id: str, setup: Iterable[Sequence[str]]) -> str:
-    """Return the line that sets up a guest ahead of its session."""
-    return "; ".join(_setup(payload_id, setup))
+def setup_line(setup: Iterable[Sequence[str]]) -> str:
+    """Return the line that sets up a guest ahead of a session that needs no payload."""
+    return "; ".join(_setup(None, setup))
 
 
-def _setup(payload_id: str, setup: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield _quoted(["payload", payload_id])
+def _setup(payload_id: str | None, setup: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield "refreshed" if payload_id is None else _quoted(["payload", payload_id])
     for call in setup:
         yield _quoted(call)
 
