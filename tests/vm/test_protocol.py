@@ -20,6 +20,7 @@ from bpfmatrix.vm.protocol import (
     Report,
     Started,
     TestCommand,
+    long_text,
     parse,
 )
 
@@ -210,6 +211,10 @@ def test_core_files_are_told_apart(contents: list[bytes], sizes: list[int]) -> N
 def test_a_core_file_without_its_first_line(line: bytes) -> None:
     with pytest.raises(ProtocolError, match="a core file began with"):
         CoreSplitter(b"0123").feed(line)
+
+
+def test_the_length_of_a_long_text_is_in_bytes() -> None:
+    assert long_text("sé ssion a\nb") == b"long 13\ns\xc3\xa9 ssion a\nb"
 
 
 # What guest/init defines before it reads lines, with a `run` that prints its arguments.

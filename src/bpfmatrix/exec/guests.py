@@ -1,8 +1,8 @@
 """The guests of the keeper: each runs one command, and the next one is restored meanwhile.
 
-A guest is never used twice, so nothing that a command leaves behind reaches the next one. To use one
-again would not be faster: to undo what a command left behind (`undo` of guest/init) takes as much
-processor time as to restore another guest.
+A guest is never used twice, so nothing that a command leaves behind reaches the next one. To use a
+guest again would not be faster: to undo what a command left behind (`undo` of guest/init) took as
+much processor time as to restore another guest.
 """
 
 import asyncio

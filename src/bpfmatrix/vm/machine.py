@@ -34,6 +34,7 @@ from bpfmatrix.vm.protocol import (
     Referee,
     Session,
     Started,
+    long_text,
     parse,
     resume_line,
 )
@@ -161,7 +162,7 @@ class Machine:
 
         The caller reads and writes the command's streams, which are the sockets of `streams`.
         """
-        self.send(session.line())
+        self._channels.control_writer.write(long_text(session.line()))
         async for event in self._control_events():
             match event:
                 case Exited(secret=secret) if secret == session.boundary:
