@@ -47,7 +47,7 @@ def _check_interpreter(path: Path, head: bytes, root: Root | None) -> None:
     if line and PurePosixPath(line[0]).name not in ("sh", "ash", "busybox"):
         raise PayloadError(
             f"{path} needs {line[0]}, which the guest does not have",
-            "Write it for /bin/sh, build a static executable, or run with --rootfs host.",
+            "Write it for /bin/sh, build a static executable, or give the tests a root (--rootfs).",
         )
 
 
