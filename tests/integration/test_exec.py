@@ -213,16 +213,19 @@ def test_the_keeper_and_its_guests_end_with_the_runner(
 
 
 def test_a_client_that_is_killed_ends_its_guest(project: ToolProject, tmp_path: Path) -> None:
-    env = {"OF_THIS_TEST": str(tmp_path)}
-    words = words_of("sh", "-c", "echo ready; sleep 600")
-    with started(words, project.root, env) as process:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    script = f"cd {folder}; : >file; echo ready; while :; do echo x >>file; sleep 0.1; done"
+    with started(words_of("--share", f"{folder}:rw", "sh", "-c", script), project.root) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        before = {pid for pid in _of(tmp_path) if _is_qemu(pid)}
         process.kill()
-        # The keeper has closed the stream when the guest has ended.
+        # The keeper closes the stream when the guest has ended.
         assert process.stdout.read() == ""
-        assert before  # one of them was the guest of this command
+    size = (folder / "file").stat().st_size
+    # Another guest comes up and ends in the meantime.
+    assert run(project, "true").returncode == 0
+    assert (folder / "file").stat().st_size == size
 
 
 def test_go_test_runs_the_packages_of_a_module_in_guests(project: ToolProject) -> None:
@@ -288,16 +291,19 @@ def test_a_keeper_that_is_killed_takes_its_guests_with_it(
     project: ToolProject, tmp_path: Path
 ) -> None:
     env = {"OF_THIS_TEST": str(tmp_path)}
-    words = words_of("sh", "-c", "echo ready; sleep 600")
+    # A runner of its own, since the keeper is that of all tests of this process otherwise.
+    alone = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
+    command = words_of("sh", "-c", "echo ready; sleep 600")
+    words = [sys.executable, "-c", alone, *command]
     with started(words, project.root, env, stderr=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stderr
         assert process.stdout.readline() == "ready\n"
-        others = [pid for pid in _of(tmp_path) if pid != process.pid]
-        watched = [Watched(pid) for pid in others]
-        for pid in others:
-            if b"bpfmatrix.cli.keeper" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in _of(tmp_path)}
+        (keeper,) = (pid for pid, words in commands.items() if b"bpfmatrix.cli.keeper" in words)
+        watched = [Watched(pid) for pid in commands if _is_qemu(pid)]
+        assert watched
+        os.kill(keeper, signal.SIGKILL)
         said = process.stderr.read()
         assert said == "error: the keeper of the guests ended before the command did\n"
         assert process.wait(600) == 255
