@@ -20,13 +20,19 @@ register()
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """Run this project's own tests; `-- -m "not integration"` for those that boot nothing."""
-    session.run("pytest", "-m", "not aya and not runners", *session.posargs)
+    session.run("pytest", "-m", "not aya and not clocks and not runners", *session.posargs)
 
 
 @nox.session(default=False)
 def aya(session: nox.Session) -> None:
     """Build `verify`'s loader for aya, and test it on real kernels; needs cargo."""
     session.run("pytest", "-m", "aya", "tests/payload", "tests/integration", *session.posargs)
+
+
+@nox.session(default=False)
+def clocks(session: nox.Session) -> None:
+    """Compare the clocks of guests with each other; needs a host that does nothing else."""
+    session.run("pytest", "-m", "clocks", "tests/integration", *session.posargs)
 
 
 @nox.session(default=False)

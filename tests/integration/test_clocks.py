@@ -13,7 +13,7 @@ import pytest
 from bpfmatrix.host.architecture import AARCH64, X86_64, Architecture
 from tests.tool import NO_PAYLOAD, ToolProject, by_name
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.clocks]
 
 HERE = Path(__file__).parent
 # Ratios, of which 1 is right.
