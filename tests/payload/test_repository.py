@@ -10,6 +10,7 @@ import pytest
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import PayloadError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.integrity import settle
 from bpfmatrix.payload import repository
 from bpfmatrix.payload.disk import image
 from bpfmatrix.payload.model import Payload
@@ -149,11 +150,28 @@ def test_a_changed_file_is_another_image(project: Project, cache: Cache) -> None
 
 def test_unchanged_files_are_not_read(project: Project, cache: Cache) -> None:
     path = project.root / "p/testdata/f"
-    # As if it had last changed a while ago: only then is it known to be unchanged.
-    known = of_project(project)
-    settled = repository.Repository(known.root, known.files, known.stamp, 0, known.size_bytes)
+    for name in ALL:
+        if not (project.root.parent / name).is_symlink():
+            settle(project.root.parent / name)
+    settled = of_project(project)
+    assert settled.is_settled
     first = settled.checksum(cache)
     path.unlink()
     assert settled.checksum(cache) == first
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(PayloadError, match="disappeared while"):
         settled.checksum(cache, reread=True)
+
+
+def test_what_was_just_written_is_read_again(project: Project) -> None:
+    (project.root / "p/testdata/f").write_text("now")
+    assert not of_project(project).is_settled
+
+
+def test_what_is_behind_a_link_is_left_out(project: Project, cache: Cache) -> None:
+    root = project.root.parent
+    shutil.move(root / "other", root.parent / "moved")
+    (root / "other").symlink_to(root.parent / "moved")
+    found = of_project(project)
+    assert [name for name in found.files if name.startswith("other")] == ["other"]
+    image(Payload((), repository=found), cache)
+    assert (root.parent / "moved/a b.txt").read_text() == "a"

@@ -91,7 +91,7 @@ def test_an_image_is_on_a_disk_and_no_folder_is_served(tmp_path: Path) -> None:
     spec = parse("oci:debian:12", "--rootfs")
     files, known = HostFiles(folder=tmp_path, image=spec), image(tmp_path, OVERLAY)
     assert plan(files, None, known, "6.1") == HostFilesPlan()
-    repository = Repository(tmp_path, ("a",), "stamp", 0)
+    repository = Repository(tmp_path, ("a",), "stamp")
     found = plan(files, repository, known, "6.1")
     assert found.commands == (("repository", "/host/repository"),)
     assert found.binds == (("/host/repository", str(tmp_path)),)
@@ -107,7 +107,7 @@ def test_an_image_is_on_a_disk_and_no_folder_is_served(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("root", [None, Path("/srv/root")])
 def test_the_repository_is_at_its_path_below_the_shares(tmp_path: Path, root: Path | None) -> None:
-    repository = Repository(tmp_path, ("a",), "stamp", 0)
+    repository = Repository(tmp_path, ("a",), "stamp")
     files = HostFiles(root, (SharedFolder(tmp_path / "a"),))
     found = plan(files, repository, image(tmp_path, VIRTIOFS + OVERLAY), "6.1")
     calls = [(call[0], call[-1]) for call in found.commands if call[0] != "host_devices"]

@@ -7,7 +7,7 @@ same series: stable series are maintained side by side, so the releases of sever
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bpfmatrix.config.kernel_ids import kernel_of, profile_of, with_profile
+from bpfmatrix.config.kernel_ids import kernel_of, names_profile, profile_of, with_profile
 from bpfmatrix.config.models import Config
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host.versions import numbers
@@ -47,6 +47,9 @@ def between(available: Available, one: str, other: str) -> Candidates:
     If the ends have a profile, all kernels have it. UsageError if an id does not begin with a
     release, if both are the same release, or if they are of different architectures or profiles.
     """
+    for id in (one, other):
+        if names_profile(id) and not profile_of(id):
+            raise UsageError(f"{id}: no profile is named behind the @")
     profile = profile_of(one)
     if profile != profile_of(other):
         raise UsageError(f"{one} and {other} do not have the same profile")

@@ -44,7 +44,6 @@ class CommandLines:
     def read(self, call: Call) -> Wanted:
         """See Keeper."""
         typed, command = _split(call.words)
-        typed.setdefault("rootfs", "host")
         values = read(options.EXEC, typed, command)
         if not command:
             raise UsageError(
@@ -52,6 +51,8 @@ class CommandLines:
                 "Write it after the options: bpfmatrix exec --kernel 6.1 ./a.test",
             )
         project, id = self._kernel(values)
+        if "rootfs" not in typed and project.config.payload.rootfs is None:
+            values = read(options.EXEC, {**typed, "rootfs": "host"}, command)
         asked = session_options(values, project)
         files = with_folders_of(asked.files, command[0], Path.cwd(), project.root)
         asked = dataclasses.replace(asked, files=files)
@@ -97,6 +98,8 @@ def _split(words: Sequence[str]) -> tuple[dict[str, object], tuple[str, ...]]:
                 "Run `bpfmatrix exec --help` for the options; the command follows after them.",
             )
         if option.kind is OptionKind.FLAG:
+            if equals:
+                raise UsageError(f"bpfmatrix exec: {name} takes no value")
             typed[option.name] = True
             continue
         if not equals and not left:

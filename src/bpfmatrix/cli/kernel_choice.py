@@ -51,6 +51,8 @@ def several_kernels(
     if kernel:
         chosen = [project.config.kernel(kernel).id]
     else:
+        if patterns is None and values[options.PROFILE]:  # in place of those of the matrix
+            default = list(dict.fromkeys(map(kernel_of, default)))
         chosen = kernel_ids(project.config, patterns, default)
     return project, with_profiles(project.config, chosen, values)
 

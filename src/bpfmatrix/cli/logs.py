@@ -89,11 +89,12 @@ def show(
 
 def _follow(folder: Path, name: str, result: Path, write: Write, stop: Callable[[], None]) -> None:
     log: BinaryIO | None = None
+    path: Path | None = None
     ended = False
     while not ended:
         ended = result.exists()
         # A cold machine that replaces a failed warm one writes another file.
-        path = _found(folder, name)
+        path = path or _found(folder, name)
         if path and (log is None or not _is_same(log, path)):
             log = _opened(folder, name)
         if log is not None:

@@ -93,6 +93,16 @@ def _guest(values: Values, project: "Project") -> dict[str, Any]:
     }
 
 
+def declared_options(project: "Project") -> "SessionOptions":
+    """Return what a project declares for its guest sessions, with nothing on a command line."""
+    from bpfmatrix.session.options import SessionOptions
+    from bpfmatrix.virtiofs.shares import chosen_files
+
+    payload = project.config.payload
+    files = chosen_files(project.root, (payload.rootfs, payload.share), (None, ()))
+    return SessionOptions(files=files, network=payload.network == "user")
+
+
 def _settings(values: Values) -> "Settings":
     from bpfmatrix.config.settings import Settings
 

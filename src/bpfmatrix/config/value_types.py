@@ -184,7 +184,10 @@ def parse_limit(value: object) -> int:
         return UNLIMITED
     if isinstance(value, bool) or not re.fullmatch(_LIMIT, text):
         raise ValueError('expected a number, a size such as "8M", or "unlimited"')
-    return int(text) if text.isdecimal() else parse_size(text)
+    limit = int(text) if text.isdecimal() else parse_size(text)
+    if limit >= 1 << 63:
+        raise ValueError('expected a number below 2^63, or "unlimited"')
+    return limit
 
 
 Limit = Annotated[

@@ -14,7 +14,7 @@ import sys
 import zlib
 from collections.abc import Sequence
 
-from bpfmatrix.exec.messages import ACCEPTED, EXIT, NOTE, Call, replies
+from bpfmatrix.exec.messages import ACCEPTED, EXIT, Call, replies, user_of
 from bpfmatrix.exec.runner import Runner, runner_of_this_process
 
 __all__ = ["FORWARDED", "run"]
@@ -45,7 +45,11 @@ def run(words: Sequence[str]) -> int:
     call = Call(tuple(words), folder, dict(os.environ))
     said = b""
     for _ in range(_ATTEMPTS):
-        connection, errors = _connect(runner)
+        try:
+            connection, errors = _connect(runner)
+        except OSError as error:
+            print(f"error: no keeper of guests can be reached: {error.strerror}", file=sys.stderr)
+            return 1
         with connection:
             status = _converse(connection, call)
         if status is not None:
@@ -72,12 +76,19 @@ def _converse(connection: socket.socket, call: Call) -> int | None:
             elif reply.kind == EXIT:
                 return int(reply.text)
             else:
-                print(reply.text, file=sys.stderr if reply.kind == NOTE else sys.stdout, flush=True)
+                _print(reply.text)
     except (EOFError, ConnectionError):
         if not accepted:
             return None
     print("error: the keeper of the guests ended before the command did", file=sys.stderr)
     return _NO_STATUS
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:  # nobody reads it
+        pass
 
 
 def _forward(connection: socket.socket, number: int) -> None:
@@ -123,7 +134,7 @@ def _connect(runner: Runner) -> tuple[socket.socket, int | None]:
             connection.close()
             errors = _listen(name, runner)
             continue
-        if _user_of(connection) != os.geteuid():
+        if user_of(connection) != os.geteuid():
             raise SystemExit("error: another user has the socket of this user's keeper")
         return connection, errors
 
@@ -132,12 +143,6 @@ def _name_of_socket(runner: Runner) -> str:
     known = (sys.executable, __file__, *(os.environ.get(name, "") for name in _VARIABLES))
     checksum = zlib.crc32("\0".join(known).encode(errors="surrogateescape"))
     return f"\0bpfmatrix-{os.geteuid()}-{runner.pid}-{runner.started}-{checksum:08x}"
-
-
-def _user_of(connection: socket.socket) -> int:
-    # struct ucred of unix(7): the ids of the process, the user and the group.
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[4:8], sys.byteorder)
 
 
 def _listen(name: str, runner: Runner) -> int | None:

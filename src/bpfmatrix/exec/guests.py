@@ -15,7 +15,7 @@ from pathlib import Path
 from bpfmatrix.config.project import Project
 from bpfmatrix.session.guest_session import EnteredGuest, enter
 from bpfmatrix.session.observer import Observer
-from bpfmatrix.session.parallelism import machines_at_once
+from bpfmatrix.session.parallelism import machines_at_once, machines_in_memory
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.vm.protocol import setup_line
 
@@ -40,6 +40,7 @@ class Guests:
         self._prepared = prepared
         self._folder = folder
         self._limit = machines_at_once([prepared]) if spares else 0
+        self._places = asyncio.Semaphore(machines_in_memory([prepared]))
         self._numbers = itertools.count(1)
         self._spares: list[asyncio.Task[_Guest]] = []
         self._used = 0
@@ -51,15 +52,16 @@ class Guests:
 
         Raises what `session.guest_session.enter` raises.
         """
-        self._used += 1
-        self._used_at_once = max(self._used_at_once, self._used)
-        try:
-            guest = await self._spare() or await self._enter(observer)
-            async with guest.stack:
-                self._replenish()
-                yield guest.entered
-        finally:
-            self._used -= 1
+        async with self._places:
+            self._used += 1
+            self._used_at_once = max(self._used_at_once, self._used)
+            try:
+                guest = await self._spare() or await self._enter(observer)
+                async with guest.stack:
+                    self._replenish()
+                    yield guest.entered
+            finally:
+                self._used -= 1
 
     async def _spare(self) -> _Guest | None:
         """Return a guest that was made ahead of time, if there is one that still runs."""

@@ -22,7 +22,7 @@ from bpfmatrix.config.settings import Settings, merged
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.exec.environment import command_environment
 from bpfmatrix.exec.guests import Guests
-from bpfmatrix.exec.messages import ACCEPTED, EXIT, NOTE, Call, Reply, receive_call
+from bpfmatrix.exec.messages import ACCEPTED, EXIT, NOTE, Call, Reply, receive_call, user_of
 from bpfmatrix.host.faults import explained
 from bpfmatrix.host.text import inert
 from bpfmatrix.payload.model import Payload
@@ -109,6 +109,9 @@ class Keeper:
         loop = asyncio.get_running_loop()
         while True:
             connection, _ = await loop.sock_accept(self._listener)
+            if user_of(connection) != os.geteuid():
+                connection.close()
+                continue
             task = asyncio.create_task(self._attend(connection))
             self._calls.add(task)
             task.add_done_callback(self._forget)
@@ -210,6 +213,9 @@ async def _run_in(
     files, declared = wanted.options.files, wanted.project.config.payload
     image_variables = prepared.root.env if prepared.root else {}
     settings = merged(declared, prepared.kernel.profile, wanted.options.settings)
+    chosen = {text.partition("=")[0] for text in wanted.variables}
+    env = {name: value for name, value in settings.env.items() if name not in chosen}
+    settings = settings.model_copy(update={"env": env})
     here = Settings(folder=Path(call.folder))
     session = Session(
         wanted.command,

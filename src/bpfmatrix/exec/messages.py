@@ -9,17 +9,16 @@ The client imports this module, so it imports little: a test runner starts a cli
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["ACCEPTED", "EXIT", "NOTE", "TEXT", "Call", "Reply", "receive_call", "replies"]
+__all__ = ["ACCEPTED", "EXIT", "NOTE", "Call", "Reply", "receive_call", "replies", "user_of"]
 
 ACCEPTED: Final = b"A"
 """The keeper took the call. Without this, the client may call another keeper."""
 NOTE: Final = b"N"
 """A text for standard error."""
-TEXT: Final = b"T"
-"""A text for standard output."""
 EXIT: Final = b"E"
 """The exit status, as a decimal number. It is the last reply."""
 
@@ -90,6 +89,13 @@ def replies(connection: socket.socket) -> Iterator[Reply]:
         yield reply
         if reply.kind == EXIT:
             return
+
+
+def user_of(connection: socket.socket) -> int:
+    """Return the id of the user at the other end: an abstract socket is open to all users."""
+    # struct ucred of unix(7): the ids of the process, the user and the group.
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[4:8], sys.byteorder)
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:

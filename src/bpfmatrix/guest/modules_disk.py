@@ -37,9 +37,9 @@ def image_of(
             root = staging / "root"
             shutil.copytree(modules, root, symlinks=True, copy_function=_link)
             root.chmod(0o755)
-            size = _IMAGE_BYTES
-            while size < 1.25 * sum(path.stat().st_size for path in modules.rglob("*.ko")):
-                size *= 2
+            files = [path for path in modules.rglob("*") if path.is_file()]
+            content = sum(path.stat().st_size for path in files)
+            size = ext4.size_for(content, len(files), _IMAGE_BYTES)
             ext4.make(root, target, size, "the disk of the modules", error=BpfmatrixError)
 
     # The store names a kernel's folder by its content.

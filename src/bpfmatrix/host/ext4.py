@@ -13,9 +13,11 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import tools
 from bpfmatrix.host.process import output, reason_of_end
 
-__all__ = ["change", "has", "make", "quoted"]
+__all__ = ["change", "has", "make", "quoted", "size_for"]
 
 _PACKAGE = "e2fsprogs"
+# What mkfs.ext4 reserves for one inode, by default, and what a file takes of the disk at least.
+_BYTES_PER_INODE, _BLOCK_BYTES = 16384, 4096
 _FIXED_UUID = "6270666d-6174-7269-7800-000000000001"
 
 
@@ -34,6 +36,18 @@ def make(
         *(target, f"{size_bytes >> 10}k"),
     ]
     output(command, f"mkfs.ext4 could not make {what}", error=error)
+
+
+def size_for(content_bytes: int, inodes: int, least_bytes: int) -> int:
+    """Return the size of an image that has place for so many bytes of content and inodes.
+
+    It is one of few sizes, so that a machine that was saved with one image can often be restored
+    with another. The file is sparse, so its size costs nothing.
+    """
+    size, needed = least_bytes, content_bytes + inodes * _BLOCK_BYTES
+    while size < needed * 1.25 or size < inodes * 1.25 * _BYTES_PER_INODE:
+        size *= 2
+    return size
 
 
 def change(image: Path, commands: Sequence[bytes], file: Path, what: str) -> None:

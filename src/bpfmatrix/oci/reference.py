@@ -44,7 +44,9 @@ class Reference:
         bare, _, digest = bare.partition("@")
         host, slash, path = bare.partition("/")
         if not slash or not (set(".:") & set(host) or host == "localhost"):
-            host, path = "docker.io", bare if slash else f"library/{bare}"
+            host, path = "docker.io", bare
+        if host in ("docker.io", "index.docker.io"):
+            host, path = "docker.io", path if "/" in path else f"library/{path}"
         repository, _, tag = path.partition(":")
         plain = text.startswith("http://") or _is_loopback(host)
         return cls(host, repository, tag or ("" if digest else "latest"), digest, plain)

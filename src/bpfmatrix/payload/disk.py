@@ -6,7 +6,7 @@
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bpfmatrix.errors import PayloadError
 from bpfmatrix.host import derived, ext4
@@ -50,7 +50,7 @@ def image(
         with cache.staging() as folder:
             # mkfs.ext4 may give the image's root this folder's mode, which is 0700 for `folder`.
             root = folder / "root"
-            root.mkdir(mode=0o755)
+            root.mkdir()
             for place, path in files.items():
                 (root / place).parent.mkdir(parents=True, exist_ok=True)
                 if _copied(path, root / place) != checksums[place]:
@@ -61,6 +61,10 @@ def image(
                     f"a file of {repository.root} changed while it was packed", "Run it again."
                 )
             (root / ID_FILE).write_text(f"{id}\n")
+            # Whatever the umask is: tests may be of another user.
+            for inner in (root, *root.rglob("*")):
+                if inner.is_dir() and not inner.is_symlink():
+                    inner.chmod(0o755)
             ext4.make(root, made, _size_for(payload), "the payload's image", error=PayloadError)
 
     name = "the payload's image"
@@ -95,7 +99,7 @@ def _copied(source: Path, target: Path) -> str:
 
 
 def _digest(payload: Payload, checksums: Mapping[str, str], repository: str) -> str:
-    whole = RunningSha256(b"ext4-4\0")  # to be increased when images are made in another way
+    whole = RunningSha256(b"ext4-5\0")  # to be increased when images are made in another way
     for place in sorted(checksums):
         whole.update(f"{place}\0{payload.mode(place):o}\0{checksums[place]}\n".encode())
     whole.update(repository.encode())
@@ -103,9 +107,10 @@ def _digest(payload: Payload, checksums: Mapping[str, str], repository: str) -> 
 
 
 def _size_for(payload: Payload) -> int:
-    content = sum(path.stat().st_size for path in payload.files().values())
-    content += payload.repository.size_bytes if payload.repository else 0
-    size = _IMAGE_BYTES
-    while size < content * 1.25:
-        size *= 2
-    return size
+    files = payload.files()
+    content, names = sum(path.stat().st_size for path in files.values()), [*files]
+    if payload.repository:
+        content += payload.repository.size_bytes
+        names += payload.repository.files
+    folders = {str(folder) for name in names for folder in PurePosixPath(name).parents}
+    return ext4.size_for(content, len(names) + len(folders), _IMAGE_BYTES)

@@ -118,7 +118,9 @@ def _build(module: Path, settings: GoTests, arch: str, *, symbols: bool) -> GoBu
     # runtime.FuncForPC do not need them.
     ours = () if symbols or "ldflags" in names else ("-ldflags=-s -w",)
     flags = ("-buildvcs=false", "-tags", ",".join(settings.tags), *ours, *settings.flags)
-    env = {**environment(arch, cgo=cgo), **settings.env}
+    # Go takes the working directory from PWD if that names it, perhaps through a symbolic link.
+    module = module.resolve()
+    env = {**environment(arch, cgo=cgo), "PWD": str(module), **settings.env}
     return GoBuild(tools.require("go", "golang-go"), module, flags, tuple(settings.packages), env)
 
 

@@ -114,11 +114,12 @@ class Payload:
         names: dict[str, Path] = {}
         for test in self.tests:
             _require_test_name(test)
-            if names.setdefault(test.name, test.path) != test.path:
+            if test.name in names:
                 raise PayloadError(
                     f"{test.path} and {names[test.name]} would both be {test.name!r} in results",
-                    "Rename one of them.",
+                    "Rename one of them, or name it once.",
                 )
+            names[test.name] = test.path
         self._require_apart()
         found: dict[str, Path] = {}
         for path in self.objects:

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import PayloadError
@@ -28,7 +28,6 @@ __all__ = ["LIMIT_BYTES", "Repository", "of_project"]
 LIMIT_BYTES = 512 << 20
 """How large the files may be together: the guest's disk is made anew when one of them changes."""
 _NAMED = 5
-_SETTLED_NS = 50_000_000
 # Folders that no test reads: what tools leave beside the sources.
 _LEFT_OUT = frozenset({".git", ".hg", ".bpfmatrix", ".nox", ".tox", ".venv", "__pycache__"})
 
@@ -43,8 +42,8 @@ class Repository:
     """Their paths relative to `root`, sorted."""
     stamp: str
     """A checksum of their paths, modes and identities, as `integrity` means it."""
-    changed_ns: int
-    """When the last of them changed (`st_ctime`)."""
+    is_settled: bool = False
+    """Whether each write to one of them, from when they were listed on, changes the stamp."""
     size_bytes: int = 0
     """The size of all of them together."""
 
@@ -59,9 +58,9 @@ class Repository:
         if known.get("stamp") == self.stamp and isinstance(known.get("content"), str):
             touch(record)  # still in use: see Cache.prune_derived
             return str(known["content"])
-        content = self._content()
-        # A file may change a second time within the clock's tick: see `integrity`.
-        if time.time_ns() - self.changed_ns > _SETTLED_NS:
+        with self._unchanged():
+            content = self._content()
+        if self.is_settled:
             with contextlib.suppress(OSError):  # the files are read again each time
                 record.parent.mkdir(parents=True, exist_ok=True)
                 records.write(record, {"stamp": self.stamp, "content": content})
@@ -69,12 +68,23 @@ class Repository:
 
     def copy_to(self, folder: Path) -> str:
         """Copy the files to a folder; return the checksum of what was copied."""
-        folder.mkdir(mode=0o755)
-        for name in self.files:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self.root / name, target, follow_symlinks=False)
+        folder.mkdir()
+        with self._unchanged():
+            for name in self.files:
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(self.root / name, target, follow_symlinks=False)
         return self._content(folder)
+
+    @contextlib.contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """PayloadError if a file disappears meanwhile."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise PayloadError(
+                f"{error.filename} disappeared while the repository was packed", "Run it again."
+            ) from error
 
     def _content(self, folder: Path | None = None) -> str:
         whole = RunningSha256()
@@ -108,13 +118,22 @@ def of_project(project: Project, patterns: Sequence[str] = ()) -> Repository:
         names = tuple(sorted(_walk(root, "")))
     else:
         names = _known_to_git(project.root, root, patterns)
+    now_ns = time.time_ns()
     found = {name: status for name in names if (status := _status(root / name)) is not None}
+    # A tracked folder may have been replaced by a link: git then lists what is behind it, too.
+    links = {name for name, status in found.items() if stat.S_ISLNK(status.st_mode)}
+    if links:
+        found = {
+            name: status
+            for name, status in found.items()
+            if links.isdisjoint(map(str, PurePosixPath(name).parents))
+        }
     size = sum(status.st_size for status in found.values())
     if size > LIMIT_BYTES:
         raise _too_large(root, found)
     stamp = key_of([(name, s.st_mode, *Identity.of(s)) for name, s in found.items()])
-    changed_ns = max((status.st_ctime_ns for status in found.values()), default=0)
-    return Repository(root, tuple(found), stamp, changed_ns, size)
+    is_settled = all(Identity.of(status).is_settled(now_ns) for status in found.values())
+    return Repository(root, tuple(found), stamp, is_settled, size)
 
 
 def _top(folder: Path) -> Path | None:

@@ -4,6 +4,7 @@
 when it is first used, and stays there until `update`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +34,7 @@ _LIMIT_BYTES = 32 << 30
 # A layer is on the disk as it is fetched, once unpacked, and once in the ext4 image. Layers unpack
 # to about three times their size.
 _TIMES_UNPACKED = 7
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,12 @@ def update(
     """Resolve a name again; return what it names now, and whether that is new."""
     if spec.image is None:
         return obtain(spec, arch, cache, progress), False
-    before = _read(cache, spec.image, arch)
-    image = resolve(spec.image, arch, progress)
-    known = _keep(cache, spec.image, arch, image)
-    made = _stored(str(spec.image), known, image, cache, progress, reread=False)
+    reference = spec.image
+    before, image = _read(cache, reference, arch), resolve(reference, arch, progress)
+    known = _Resolved.of(image)
+    # First, so that the name still stands for the old one if that fails.
+    made = _stored(str(reference), known, image, cache, progress, reread=False)
+    _keep(cache, reference, arch, image)
     return made, before is None or before.digest != known.digest
 
 
@@ -154,9 +158,13 @@ def _stored(
                 (staging / folder).mkdir()
             layers = image.download(staging / "layers", progress)
             unpacking = partial(progress, f"{name}: unpacking")
-            root = merge(layers, staging / "files", lambda _path: True, _LIMIT_BYTES, unpacking)
-            progress(f"{name}: making its disk")
-            write_ext4(root, staging / "disk", made, name)
+            try:
+                root = merge(layers, staging / "files", lambda _path: True, _LIMIT_BYTES, unpacking)
+                progress(f"{name}: making its disk")
+                write_ext4(root, staging / "disk", made, name)
+            except (ValueError, FileNotFoundError, RecursionError) as error:
+                # Names, links, times and attributes that no file can have.
+                raise BpfmatrixError(f"the image {name} can't be unpacked: {error}") from error
 
     target = _target(cache, known.digest)
     derived.obtain(cache, target, f"the disk of {name}", make, progress, reread=reread, holes=True)
@@ -197,4 +205,14 @@ def _env(config: Mapping[str, Any]) -> dict[str, str]:
     own = config.get("config")
     lines = own.get("Env") if isinstance(own, dict) else None
     pairs = [str(line).partition("=") for line in lines] if isinstance(lines, list) else []
-    return {name: value for name, equals, value in pairs if equals and name and "\0" not in value}
+    # The guest's shell, which sets them, takes no others.
+    return {
+        name: value
+        for name, equals, value in pairs
+        if equals and _VARIABLE.fullmatch(name) and "\0" not in value and _is_utf8(value)
+    }
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text of JSON has no half of a character."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

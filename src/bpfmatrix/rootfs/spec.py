@@ -50,6 +50,8 @@ def parse(text: str, option: str, base: Path | None = None) -> RootSpec:
     UsageError begins with `option`, the name of the option or key, and says what is wrong.
     """
     base = base or Path()
+    if not text:
+        raise UsageError(f"{option}: it is empty", _KINDS)
     if text == "host":
         return RootSpec(text, folder=Path("/"))
     if text.startswith(_OCI):
@@ -100,7 +102,10 @@ def _in_layout(text: str, base: Path) -> LayoutName | None:
     if tagged:
         candidates.append((tagged["folder"], tagged["tag"], digest))
     for place, tag, own_digest in candidates:
-        folder = base / Path(place).expanduser()
+        try:
+            folder = base / Path(place).expanduser()
+        except RuntimeError:  # ~ with a user that is not known
+            continue
         if is_layout(folder):
             return LayoutName(folder.resolve(), tag, own_digest)
     return None

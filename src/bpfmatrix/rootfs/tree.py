@@ -24,13 +24,11 @@ from bpfmatrix.oci.layers import (
     printable,
 )
 
-__all__ = ["size_bytes", "write_ext4"]
+__all__ = ["write_ext4"]
 
 # Nearly all images have the same size, so that a machine that was saved with one can be restored
 # with another. The file is sparse, so its size costs nothing.
 _IMAGE_BYTES = 4 << 30
-# What mkfs.ext4 reserves for one inode, by default, and what a file takes of the disk at least.
-_BYTES_PER_INODE, _BLOCK_BYTES = 16384, 4096
 # The seconds since 1970 that all versions of ext4's inodes can keep.
 _TIME_LIMIT_SECONDS = (1 << 31) - 1
 _KEPT_XATTRS = ("security.capability", "user.")
@@ -44,19 +42,11 @@ def write_ext4(root: ImageFolder, staging: Path, target: Path, name: str) -> Non
     """
     tree = _Tree(staging, name)
     tree.write(root)
-    size = size_bytes(tree.content_bytes, tree.inodes)
+    size = ext4.size_for(tree.content_bytes, tree.inodes, _IMAGE_BYTES)
     ext4.make(tree.folder, target, size, f"the disk of {name}", error=BpfmatrixError)
     if "lost+found" not in root.names:
         tree.commands.append(b"rmdir /lost+found")
     ext4.change(target, tree.commands, staging / "commands", f"the disk of {name}")
-
-
-def size_bytes(content_bytes: int, inodes: int) -> int:
-    """Return the size of an ext4 image that has place for so many bytes and inodes."""
-    size = _IMAGE_BYTES
-    while size < content_bytes * 1.25 or size < inodes * 1.25 * _BYTES_PER_INODE:
-        size *= 2
-    return size
 
 
 @dataclass
@@ -67,7 +57,7 @@ class _Tree:
     name: str
     commands: list[bytes] = field(default_factory=list)
     content_bytes: int = 0
-    """How much of the disk the files take at most."""
+    """The size of the files."""
     inodes: int = 0
     _written: dict[ImageNode, Path] = field(default_factory=dict)
     """Where each file was written first, for hard links."""
@@ -102,7 +92,7 @@ class _Tree:
             case ImageFile():
                 assert node.content is not None
                 node.content.rename(path)
-                self.content_bytes += path.stat().st_size + _BLOCK_BYTES
+                self.content_bytes += path.stat().st_size
             case ImageLink():
                 path.symlink_to(node.target)
             case ImageSpecial(kind="fifo"):

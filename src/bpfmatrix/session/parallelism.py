@@ -9,7 +9,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.results import files
 from bpfmatrix.session.preparation import Prepared
 
-__all__ = ["machines_at_once", "start_order"]
+__all__ = ["machines_at_once", "machines_in_memory", "start_order"]
 
 _MEMINFO = Path("/proc/meminfo")
 # The memory of QEMU itself, in addition to the guest's: 65 to 100 MB were measured.
@@ -23,9 +23,13 @@ def machines_at_once(prepared: Sequence[Prepared]) -> int:
     they reach their time limits. It is fewer if the host's memory is not enough for guests that use
     all of theirs.
     """
-    cores = len(os.sched_getaffinity(0))
+    return min(len(os.sched_getaffinity(0)), machines_in_memory(prepared))
+
+
+def machines_in_memory(prepared: Sequence[Prepared]) -> int:
+    """Return how many of these machines the host's memory is enough for, at least one."""
     largest = max((p.spec.memory_bytes for p in prepared), default=0) + _QEMU_BYTES
-    return max(1, min(cores, _available_bytes() // largest))
+    return max(1, _available_bytes() // largest)
 
 
 def _available_bytes() -> int:

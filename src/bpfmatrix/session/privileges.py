@@ -10,7 +10,7 @@ from typing import Any
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.settings import Settings
-from bpfmatrix.config.value_types import CAPABILITIES
+from bpfmatrix.config.value_types import CAPABILITIES, UNLIMITED
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.versions import numbers
 from bpfmatrix.kernels.image import KernelImage
@@ -38,10 +38,15 @@ def start_settings(
     return {
         "user": settings.user or "",
         "capabilities": _mask(settings, kernel, image),
-        "limits": tuple((_number(name), value) for name, value in limits.items()),
+        "limits": tuple((_number(name), _value(name, value)) for name, value in limits.items()),
         "token": bool(kernel.privileges.bpf_token),
         "env": tuple(sorted(own.items())),
     }
+
+
+def _value(name: str, value: int) -> int:
+    # No process may have more open files than the sysctl fs.nr_open says, by default 2^20.
+    return 1 << 20 if name == "nofile" and value == UNLIMITED else value
 
 
 def _number(name: str) -> int:

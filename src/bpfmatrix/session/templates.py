@@ -18,12 +18,14 @@ from bpfmatrix.vm.template import Template
 __all__ = ["warm"]
 
 
-def warm(project: Project, id: str, observer: Observer) -> tuple[Template, bool]:
-    """Return the template of a kernel, and whether it was made just now.
+def warm(
+    project: Project, id: str, options: SessionOptions, observer: Observer
+) -> tuple[Template, bool]:
+    """Return the template of a kernel for sessions with these options, and whether it is new.
 
     BpfmatrixError if the kernel can't be prepared, or no template of it can be made.
     """
-    kernel, options = project.config.kernel(id), SessionOptions()
+    kernel = project.config.kernel(id)
     payload = project_payload(project, kernel.arch, (), options, observer)
     prepared = prepare(project, kernel, payload, options, observer)
     observer.doing(id, "boot", "making the template")

@@ -169,7 +169,7 @@ class VerifyWork(Work[Verification]):
         """`kernels` is how many are verified side by side; the others are the workload's own."""
         kernel, version = prepared.kernel, prepared.image.version or prepared.image.release
         super().__init__(folder)
-        self.limit_seconds = kernel.timeout.run
+        self.limit = prepared.run_limit
         self._project = project
         self._prepared = prepared
         self._plan = plan
@@ -211,7 +211,7 @@ class VerifyWork(Work[Verification]):
         kernel, prepared = self._prepared.kernel, self._prepared
         start = prepared.start(limits=UNLIMITED_MEMLOCK)
         commands = [
-            (group, TestCommand(number, argv, kernel.timeout.run, start=start))
+            (group, TestCommand(number, argv, prepared.run_limit.seconds, start=start))
             for number, (group, argv) in enumerate(self._commands(places), start=1)
         ]
         warnings = WarningCollector(kernel, self._version)

@@ -47,7 +47,7 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 # How much longer than the limit of a test the host waits for the guest's report: the guest first
 # sends SIGQUIT, later SIGKILL, and may be slow.
 _GRACE_SECONDS = 15.0
-# If core files are kept, the guest also waits for them (`end_processes` in guest/init).
+# If core files are kept, the guest also waits for them (guest/c/capture-output.c).
 _CORE_SECONDS = 20.0
 _CHUNK_BYTES = 1 << 16
 # How long to wait for the last bytes on the channels of a QEMU that has ended.
@@ -181,7 +181,7 @@ class Machine:
     def send(self, *lines: str) -> None:
         """Write lines to the control port."""
         text = "".join(f"{line}\n" for line in lines)
-        self._channels.control_writer.write(text.encode())
+        self._channels.control_writer.write(text.encode(errors="surrogateescape"))
 
     async def _read_output(
         self,

@@ -213,7 +213,7 @@ def long_text(line: str) -> bytes:
 
     Under emulation, a byte takes 0.1 ms.
     """
-    text = line.encode()
+    text = line.encode(errors="surrogateescape")
     return b"long %d\n%b" % (len(text), text)
 
 

@@ -16,6 +16,8 @@ def exec_command(values: Values) -> int:
     words = []
     for option in options.EXEC:
         value = values[option]
+        if option is options.CAPABILITIES and value is not None:
+            value = ",".join(value) or "none"
         if option.kind is OptionKind.FLAG:
             words += [f"--{option.name}"] if value else []
         else:

@@ -57,10 +57,11 @@ def fetch(values: Values) -> None:
 
 def _make_template(project: "Project", id: str) -> None:
     from bpfmatrix.cli.console import LiveConsole, say
+    from bpfmatrix.cli.values import declared_options
     from bpfmatrix.session.templates import warm
 
     with LiveConsole([id]) as console:
-        template, made = warm(project, id, console)
+        template, made = warm(project, id, declared_options(project), console)
     size = template.bytes_on_disk / 1e6
     say(f"{id:<10} template of {size:.0f} MB  {'made' if made else 'cached'}")
 

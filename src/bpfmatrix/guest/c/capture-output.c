@@ -18,7 +18,7 @@
 #include "guest.h"
 
 enum {
-	/* include/uapi/asm-generic/fcntl.h, signal.h, poll.h, wait.h and mman.h of the kernel */
+	/* include/uapi/asm-generic/fcntl.h, signal.h and poll.h, and linux/wait.h, of the kernel */
 	O_CLOEXEC = 02000000,
 	SIG_BLOCK = 0,
 	SIG_UNBLOCK = 1,

@@ -886,9 +886,11 @@ static void detach_programs(unsigned int after, unsigned int maps_after)
 			return;
 		/* The kernel frees programs a while after their last user has ended. */
 		if (pauses % 64 == 8) {
-			long cgroup = open_file("/sys/fs/cgroup", O_RDONLY);
+			long cgroup = open_file("/sys/fs/cgroup/unified", O_RDONLY);
 			long network = open_file("/proc/self/ns/net", O_RDONLY);
 
+			if (cgroup < 0) /* no cgroups of version 1 */
+				cgroup = open_file("/sys/fs/cgroup", O_RDONLY);
 			for (int type = 0; type < ATTACH_TYPES; type++)
 				detach_all(cgroup, type);
 			detach_all(network, BPF_FLOW_DISSECTOR);

@@ -12,8 +12,8 @@
  *     limit NUMBER VALUE  set both limits of a resource (RLIMIT_*), -1 for no limit
  *     capabilities MASK   keep only these capabilities, a hexadecimal number
  *     user NAME           become this user, a name of /etc/passwd or a number
- *     token               make a user namespace, and mount a bpffs there that delegates all of
- * bpf(2) env NAME=VALUE      set a variable of the environment
+ *     token               make a user namespace, with a bpffs that delegates all of bpf(2)
+ *     env NAME=VALUE      set a variable of the environment
  *
  * With `root` or `bind`, the command has a mount namespace of its own.
  *
