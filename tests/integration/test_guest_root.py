@@ -1,10 +1,12 @@
 """What tests find around them in the guests of real kernels: a root, and their repository."""
 
-import subprocess
+import shutil
 from pathlib import Path
 
 import pytest
 
+from bpfmatrix.guest import busybox
+from bpfmatrix.host.cache import Cache
 from bpfmatrix.results.outcome import Outcome
 from tests.tool import ToolProject
 
@@ -132,34 +134,28 @@ def test_all_output_comes_however_a_test_ends(project: ToolProject) -> None:
     assert run.tests[1].output == "begun\n"
 
 
-def commit_all(folder: Path) -> None:
-    """Make a folder a repository of git, with all of its files."""
-    for words in (
-        ("init", "-q"),
-        ("add", "-A"),
-        ("-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qm", "all"),
-    ):
-        subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
+def test_variables_of_a_test_do_not_reach_the_guests_init(project: ToolProject) -> None:
+    own = {"out": "/1", "in": "/2", "errors": "/3", "enter": "x", "CGROUP": "/4", "IFS": "/"}
+    project.configure(["6.1"], {"ebpf": None, "go": None, "binaries": ["script"], "env": own})
+    project.script(
+        "script", 'IFS=" "; [ "$out $enter $CGROUP" = "/1 x /4" ] && grep bpfm /proc/$$/cgroup'
+    )
+    done = project.invoke("run", "--kernel", "6.1")
+    assert done.status == 0, done.output
+    done = project.invoke("shell", "--kernel", "6.1", "--", 'echo "$out"; exit 5')
+    assert (done.status, "/1" in done.output) == (5, True)
 
 
-@pytest.mark.parametrize("rootfs", [(), ("--rootfs", "host")], ids=["busybox", "host"])
-@pytest.mark.parametrize("kernel", ["5.10", "7.3"])
-def test_a_script_finds_what_lies_beside_it(
-    project: ToolProject, kernel: str, rootfs: tuple[str, ...]
+def test_a_root_whose_resolver_is_a_service_of_the_host(
+    project: ToolProject, tmp_path: Path
 ) -> None:
-    # git knows the library, and ignores the folder with the executables, as it mostly does.
-    project.configure([kernel], {"ebpf": None, "go": None, "folder": "."})
-    for folder in ("build", "lib"):
-        (project.root / folder).mkdir()
-    (project.root / ".gitignore").write_text("/build\n")
-    (project.root / "lib/common.sh").write_text("greeting=hello\n")
-    (project.root / "lib/tracked").write_text('#!/bin/sh\n. "${0%/*}/common.sh" && echo $0\n')
-    (project.root / "lib/tracked").chmod(0o755)
-    subprocess.run(["git", "init", "--quiet"], cwd=project.root, check=True)
-    ignored = project.script("build/ignored", '. "$(dirname "$0")/../lib/common.sh" && echo $0')
-    done, run = project.run(ignored, "lib/tracked", kernel=kernel, options=rootfs)
-    assert run.outcome is Outcome.PASSED, done.output
-    for script in (ignored, "lib/tracked"):
-        name = script.split("/")[1]
-        log = project.root / f".bpfmatrix/results/{kernel}/{name}.log"
-        assert log.read_text() == f"{project.root / script}\n"
+    project.configure(["6.1"])
+    root = tmp_path / "root"
+    for folder in ("bin", "etc", "run"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(busybox.executable("x86_64", Cache.default()), root / "bin/sh")
+    (root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    words = ("shell", "--kernel", "6.1", "--rootfs", str(root))
+    done = project.invoke(*words, "--", "/bin/sh", "-c", "[ -f /etc/resolv.conf ] && exit 7")
+    assert done.status == 7, done.output
+    assert (root / "etc/resolv.conf").is_symlink()

@@ -175,3 +175,12 @@ def test_what_is_behind_a_link_is_left_out(project: Project, cache: Cache) -> No
     assert [name for name in found.files if name.startswith("other")] == ["other"]
     image(Payload((), repository=found), cache)
     assert (root.parent / "moved/a b.txt").read_text() == "a"
+
+
+def test_each_save_leaves_few_images(project: Project, cache: Cache) -> None:
+    path, made = project.root / "p/testdata/f", []
+    for number in range(6):
+        path.write_text(f"{number}")
+        made.append(image(Payload((), repository=of_project(project)), cache).image)
+    assert [one.exists() for one in made] == [False, False, True, True, True, True]
+    assert len(list(made[0].parent.glob("*.ext4.check"))) == 4

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bpfmatrix.errors import PayloadError
-from bpfmatrix.host import derived, ext4
+from bpfmatrix.host import derived, ext4, records
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import RunningSha256, key_of
-from bpfmatrix.host.integrity import checked_files, keep_checked, measure, touch
+from bpfmatrix.host.integrity import checked_files, keep_checked, measure, remove, touch
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload.model import ID_FILE, REPOSITORY_FOLDER, Payload
 
@@ -21,6 +21,7 @@ __all__ = ["Disk", "image"]
 # The image is sparse, so its size costs nothing. Nearly all payloads have the same size, so that a
 # machine that was saved with one can be restored with another.
 _IMAGE_BYTES = 1 << 30
+_KEPT_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,24 @@ def image(
 
     name = "the payload's image"
     derived.obtain(cache, target, name, make, progress, reread=reread, holes=True)
+    if repository:
+        _remove_older(cache, repository.root, id)
     return Disk(target, id)
+
+
+def _remove_older(cache: Cache, repository: Path, id: str) -> None:
+    """Remove the images of a repository but for the last few: each save of a file makes one."""
+    record = cache.root / "payloads" / f"{key_of(['images', str(repository)])[:32]}.sources"
+    known = (records.read(record) or {}).get("ids")
+    before = [str(one) for one in known] if isinstance(known, list) else []
+    kept = [id, *(one for one in before if one != id)]
+    if kept == before:
+        touch(record)
+        return
+    with contextlib.suppress(OSError):
+        records.write(record, {"ids": kept[:_KEPT_IMAGES]})
+        for old in kept[_KEPT_IMAGES:]:  # a machine that has one open can still read it
+            remove(cache.root / "payloads" / f"{old}.ext4")
 
 
 def _checksums(files: Mapping[str, Path], cache: Cache, *, reread: bool) -> dict[str, str]:
