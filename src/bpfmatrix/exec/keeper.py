@@ -216,7 +216,9 @@ async def _run_in(
     chosen = {text.partition("=")[0] for text in wanted.variables}
     env = {name: value for name, value in settings.env.items() if name not in chosen}
     settings = settings.model_copy(update={"env": env})
-    here = Settings(folder=Path(call.folder))
+    # Shared folders have no symbolic links in their paths; the host's root has those of the host.
+    folder = Path(call.folder) if files.is_host else Path(call.folder).resolve()
+    here = Settings(folder=folder)
     session = Session(
         wanted.command,
         None,  # the guest is set up

@@ -180,7 +180,9 @@ class OutputStream(_Stream):
             try:
                 left = left[os.write(self._fd, left) :]
             except BlockingIOError:
-                select.select([], [self._fd], [])
+                waiting = select.poll()  # select() takes no descriptor above 1023
+                waiting.register(self._fd, select.POLLOUT)
+                waiting.poll()
             except OSError:  # nobody reads it any more, so the rest is thrown away
                 self._open = False
                 self._call(self._on_hung_up)
