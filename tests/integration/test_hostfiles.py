@@ -170,9 +170,11 @@ def test_the_root_may_be_any_folder(project: ToolProject, tmp_path: Path) -> Non
     shutil.copy2(busybox.executable("x86_64", Cache.default()), tree / "bin/busybox")
     (tree / "bin/sh").symlink_to("busybox")
     (tree / "only-here").write_text("yes")
+    # The script's folder is there, since the script itself is.
     project.script(
         "script",
-        'set -ex; [ "$(cat /only-here)" = yes ]; [ "$PWD" = / ]; echo no >/only-here; ! ls /usr',
+        f'set -ex; [ "$(cat /only-here)" = yes ]; [ "$PWD" = {project.root} ]; [ -x script ]; '
+        "echo no >/only-here; ! ls /usr",
     )
     done, run = project.run("script", options=("--rootfs", str(tree)))
     assert run.outcome is Outcome.PASSED, done.output
