@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -346,6 +347,18 @@ def test_tests_of_equal_names_are_shown_with_their_packages(
         r"  look inside   invoke debug --kernel 6\.1 --run b/x:TestC",
     ):
         assert re.search(f"^{line}$", said, re.M), line
+
+
+def test_what_is_suggested_can_be_typed(pipe: io.StringIO, library_project: Project) -> None:
+    tests = (TestResult("check maps.sh", "maps::full", Outcome.FAILED, 0, "no such map"),)
+    binaries = [Path("build/check maps.sh")]
+    with SuiteConsole(library_project, ["6.1"], binaries) as report:
+        report.executables("6.1", ["check maps.sh"])
+        report.finished(KernelRun("6.1", Outcome.FAILED, "x", tests=tests))
+    [line] = [line for line in pipe.getvalue().splitlines() if "run it alone" in line]
+    words = shlex.split(line)
+    assert words[words.index("--run") + 1] == "check maps.sh:"
+    assert words[words.index("--binary") + 1] == "build/check maps.sh"
 
 
 def test_a_kernel_on_which_the_same_test_of_another_package_passed_is_no_good_one(

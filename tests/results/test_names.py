@@ -42,6 +42,9 @@ def test_a_whole_name_is_not_the_end_of_another_one() -> None:
         # The names of subtests may have colons, and so may regular expressions.
         ("TestX/tcp:80", NAMES, "TestX/tcp:80"),
         ("^(?i:testx)$", NAMES, "^(?i:testx)$"),
+        (".*/tcp:80", NAMES, ".*/tcp:80"),
+        ("Test.*/tcp:80", NAMES, "Test.*/tcp:80"),
+        ("maps::full", NAMES, "maps::full"),
     ],
 )
 def test_what_run_selects(run: str | None, names: Sequence[str], pattern: str | None) -> None:
@@ -80,15 +83,25 @@ def test_the_tests_of_a_single_package_have_their_own_names() -> None:
 
 
 def test_what_is_suggested_selects_the_test() -> None:
-    labels = Labels(NAMES)
-    for name in NAMES:
-        assert Selection.of(labels.selecting(result(name, "TestX")), NAMES).names == {name}
+    names = [*NAMES, "check maps.sh"]
+    labels = Labels(names)
+    for name in names:
+        for test in ("TestX", "maps::full"):
+            assert Selection.of(labels.selecting(result(name, test)), names).names == {name}
 
 
 def test_a_verdict_names_the_package_if_there_are_several() -> None:
     tests = [result("m/a", "TestX"), result("m/b", "TestX", Outcome.FAILED)]
     assert verdict(tests) == (Outcome.FAILED, "b:TestX: why")
     assert verdict(tests[1:]) == (Outcome.FAILED, "TestX: why")
+
+
+@pytest.mark.parametrize("name", ["Tests::full", "TestMaps.Full", "Test maps", "Examples of it/a"])
+def test_a_name_that_begins_as_those_of_go_is_none(name: str) -> None:
+    labels = Labels(["TestMaps", "example.org/m"])
+    assert labels.selecting(result("TestMaps", name)) == "TestMaps:"
+    names = ["TestMaps", "example.org/m"]
+    assert Selection.of("TestMaps:", names) == Selection(frozenset(names[:1]), None, chosen=True)
 
 
 def test_a_test_that_can_not_be_chosen_is_run_with_its_executable() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -202,10 +203,10 @@ class SuiteConsole(LiveConsole):
         """Print what to type next to look into the first failure of a run."""
         shown = self.console.print
         failed = run.failures[0]
-        top = self._labels_of(run).selecting(failed)
+        top = shlex.quote(self._labels_of(run).selecting(failed))
         declared = self._project.config.has(run.kernel)
         session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
-        given = "".join(f" --binary {path}" for path in self._binaries)
+        given = "".join(f" --binary {shlex.quote(str(path))}" for path in self._binaries)
         shown(f"  run it alone  nox -s {session} --run {top}{given}")
         if declared:
             words = f"--kernel {run.kernel} --run {top}{given}"

@@ -16,8 +16,9 @@ __all__ = ["Labels", "Selection", "named", "split_pattern"]
 
 # What import paths and patterns for them are made of.
 _PACKAGE = re.compile(r"[\w./~+*?!\[\]-]+")
-# A Go test's name may have a colon, as in `TestDial/tcp:80`.
-_GO_TEST = re.compile(r"(Test|Fuzz|Example)")
+_GO_TEST = re.compile(r"(Test|Fuzz|Example)\w*")
+# What regular expressions have, and import paths have not.
+_SIGNS = re.compile(r"[*?+\[\]()^$|\\]")
 
 
 class _Named(Protocol):
@@ -38,8 +39,16 @@ def named(package: str, names: Collection[str]) -> list[str]:
 def split_pattern(text: str) -> tuple[str, str] | None:
     """Return the two parts of PACKAGE:PATTERN; None if the text is a pattern alone."""
     package, colon, pattern = text.partition(":")
-    is_package = colon and _PACKAGE.fullmatch(package) and not _GO_TEST.match(package)
-    return (package, pattern) if is_package else None
+    return (package, pattern) if colon and _PACKAGE.fullmatch(package) else None
+
+
+def _is_expression(text: str) -> bool:
+    return _SIGNS.search(text) is not None or _PACKAGE.fullmatch(text) is None
+
+
+def _is_go_test(name: str) -> bool:
+    """Whether a name can be that of a test of Go, or of a subtest."""
+    return _GO_TEST.fullmatch(name.split("/", maxsplit=1)[0]) is not None
 
 
 @dataclass(frozen=True)
@@ -60,11 +69,13 @@ class Selection:
 
         UsageError if there is no such package.
         """
-        parts = split_pattern(run) if run is not None else None
-        if parts is None:
+        package, colon, pattern = (run or "").partition(":")
+        if not colon:
             return cls(frozenset(names), run)
-        package, pattern = parts
         if not (found := named(package, names)):
+            # The names of tests have colons, too, as in `TestDial/tcp:80` and `maps::full`.
+            if _is_expression(package) or pattern.startswith(":") or _is_go_test(package):
+                return cls(frozenset(names), run)
             raise UsageError(
                 f"--run {run}: no package is called {package!r}{suggestion(package, list(names))}",
                 f"There are: {', '.join(sorted(names))}.",
@@ -98,7 +109,7 @@ class Labels:
 
         Only Go's test binaries can be told which of their tests to run.
         """
-        if test.binary == test.name or not _GO_TEST.match(test.name):
+        if test.binary == test.name or not _is_go_test(test.name):
             short = self._short.get(test.binary)
             return f"{short}:" if short else test.binary
         return self.of(test).removesuffix(test.name) + test.name.split("/")[0]
