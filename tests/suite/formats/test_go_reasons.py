@@ -212,6 +212,13 @@ def test_the_tests_of_a_binary_are_read_off_it(reasons: Reasons, flags: tuple[st
     assert declared_tests(reasons.binary(*flags)) == TESTS
 
 
+def test_a_helper_with_the_name_of_a_test_is_none(reasons: Reasons) -> None:
+    """It is in the binary, and in no file for tests."""
+    binary = reasons.binary()
+    assert b"TestSomething" in binary.read_bytes()
+    assert "TestSomething" not in declared_tests(binary)
+
+
 def test_what_is_no_go_test_has_none(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("text")
     assert declared_tests(tmp_path / "text") == []

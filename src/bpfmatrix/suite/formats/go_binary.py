@@ -2,24 +2,33 @@
 
 The table of functions that Go's runtime uses for stack traces (`.gopclntab`) is in stripped
 binaries too. Go refuses to build a test whose function has another signature, so each function of
-the package with a test's name is a test.
+the package with a test's name is a test, if it is in a file for tests.
 """
 
 import re
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 __all__ = ["chosen_tests", "declared_tests"]
 
 # runtime.pcHeader and runtime._func, since Go 1.20: the magic number; then at 8 the numbers of
 # functions and files, an unused word, and the offsets of names, units, files, tables, functions.
+# A function's name is at 4, its table of files by its instructions at 20, its unit at 32.
 _MAGIC = 0xFFFFFFF1
 _SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
 _PATH = re.compile(rb"path\t(\S+)\.test\n")
 # `TestX` of `example.org/m/p` or of its external tests, `example.org/m/p_test`.
 _TEST = re.compile(r"(.*)\.((?:Test|Fuzz)(?![a-z])\w*)$")
+_NO_FILE = 0xFFFFFFFF
+
+
+class _Function(NamedTuple):
+    name: str
+    is_of_test: Callable[[], bool]
+    """Whether it has code of a `_test.go` file."""
 
 
 def declared_tests(path: Path) -> list[str]:
@@ -35,7 +44,7 @@ def declared_tests(path: Path) -> list[str]:
             info = elf.get_section_by_name(".go.buildinfo")
             package = _package(info.data()) if info else ""
             order = "<" if elf.little_endian else ">"
-        return _tests(_function_names(table, order), package) if package else []
+        return _tests(_functions(table, order), package) if package else []
     except (ELFError, OSError, ValueError, struct.error, IndexError):
         return []
 
@@ -46,26 +55,64 @@ def _package(info: bytes) -> str:
     return match[1].decode(errors="replace") if match else ""
 
 
-def _function_names(table: bytes, order: str) -> Iterator[str]:
+def _functions(table: bytes, order: str) -> Iterator[_Function]:
     magic, _, _, word_bytes = struct.unpack_from(f"{order}IHBB", table)
     if magic != _MAGIC:
         return
     word = {4: "I", 8: "Q"}[word_bytes] if word_bytes in (4, 8) else "Q"
     header = struct.unpack_from(f"{order}8{word}", table, 8)
-    count, names, functions = header[0], header[3], header[7]
+    count, names, units, files, tables, functions = header[0], *header[3:]
     for number in range(count):
         (offset,) = struct.unpack_from(f"{order}I", table, functions + 8 * number + 4)
-        (name,) = struct.unpack_from(f"{order}i", table, functions + offset + 4)
-        start = names + name
-        yield table[start : table.index(b"\0", start)].decode(errors="replace")
+        at = functions + offset
+        name, by_instruction, unit = struct.unpack_from(f"{order}i12xI8xI", table, at + 4)
+
+        def of_test(by_instruction: int = by_instruction, unit: int = unit) -> bool:
+            for index in _values(table, tables + by_instruction):
+                place = units + 4 * (unit + index)
+                (file,) = struct.unpack_from(f"{order}I", table, place)
+                if file != _NO_FILE and _text(table, files + file).endswith("_test.go"):
+                    return True
+            return False
+
+        yield _Function(_text(table, names + name), of_test)
 
 
-def _tests(names: Iterable[str], package: str) -> list[str]:
+def _text(table: bytes, start: int) -> str:
+    return table[start : table.index(b"\0", start)].decode(errors="replace")
+
+
+def _values(table: bytes, at: int) -> Iterator[int]:
+    """Yield the values of a table of the runtime: differences, each with a count of bytes."""
+    value, is_first = -1, True
+    while True:
+        coded, at = _number(table, at)
+        if not coded and not is_first:
+            return
+        is_first = False
+        value += -(coded >> 1) - 1 if coded & 1 else coded >> 1
+        yield value
+        _, at = _number(table, at)
+
+
+def _number(table: bytes, at: int) -> tuple[int, int]:
+    """Return an unsigned number of variable length, and where it ends."""
+    number = shift = 0
+    while True:
+        number |= (table[at] & 0x7F) << shift
+        if table[at] < 0x80:
+            return number, at + 1
+        at, shift = at + 1, shift + 7
+
+
+def _tests(functions: Iterable[_Function], package: str) -> list[str]:
     found: dict[str, None] = {}
-    for name in names:
-        match = _TEST.fullmatch(name)
+    for function in functions:
+        match = _TEST.fullmatch(function.name)
         # In the names of functions, the last element of an import path has its dots escaped.
-        if match and unquote(match[1]).removesuffix("_test") == package.removesuffix("_test"):
+        ours = match and unquote(match[1]).removesuffix("_test") == package.removesuffix("_test")
+        # Code of other files may be inlined into a test, and code of a test only into tests.
+        if match and ours and function.is_of_test():
             found[match[2]] = None
     return [name for name in found if name != "TestMain"]
 
