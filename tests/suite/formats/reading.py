@@ -12,7 +12,14 @@ from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite.formats import End, reader
 
 PASSED = End(Outcome.PASSED, status=0)
-FAILED = End(Outcome.FAILED, "exit status 1", 1)
+
+
+def exited(status: int) -> End:
+    """Return the end of an executable that exited with a status which is not 0."""
+    return End(Outcome.FAILED, f"exit status {status}", status)
+
+
+FAILED = exited(1)
 TIMEOUT = End(Outcome.TIMEOUT, "ran into its limit", 137)
 PANIC = End(Outcome.PANIC, "sysrq")
 
@@ -64,7 +71,7 @@ def run(
         check=False,
     )
     status = done.returncode if done.returncode >= 0 else 128 - done.returncode
-    end = End(Outcome.FAILED, f"exit status {status}", status) if status else PASSED
+    end = exited(status) if status else PASSED
     return done.stdout, end
 
 

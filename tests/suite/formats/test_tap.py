@@ -1,14 +1,17 @@
 """TAP in its versions, of the kernel's own tests, and of bats."""
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.payload.model import Format
+from bpfmatrix.payload.model import Executable, Format
+from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.suite.formats import End
+from bpfmatrix.suite.formats import End, base, reader, tap
 from tests.suite.formats.reading import FAILED, PASSED, TIMEOUT, read, run, told
 
 KINDS = b"""TAP version 13
@@ -165,11 +168,92 @@ def test_no_printed_word_makes_a_failure_pass() -> None:
         ("  ---\n  message: [}\n  ...\n", "not ok"),
         ("  ---\n  message: &a [*a]\n  ...\n", "not ok"),
         ("  ---\n  message: no end\n", "no end"),
+        ("  ---\n  message: !!bool maybe\n  ...\n", "maybe"),
+        ("  ---\n  message: !<tag:x> of its own\n  ...\n", "of its own"),
+        ("  ---\n  message: ~\n  got: null\n  expected: 1.50\n  ...\n", "got null, wanted 1.50"),
     ],
 )
 def test_the_reason_is_what_a_failed_point_is_followed_by(comments: str, reason: str) -> None:
     found = read("tap", f"1..1\nnot ok 1 beta\n{comments}".encode())
     assert found["beta"].reason == reason
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
+def test_the_block_of_a_point_that_is_ok_has_no_points(chunk_bytes: int) -> None:
+    output = b"""1..2
+ok 1 - a
+  ---
+  output: |
+    1..9
+    not ok 1 - printed
+    not ok 2 - printed
+  ...
+ok 2 - b
+  ---
+  message: the block has no end
+"""
+    assert told(read("tap", output, chunk_bytes=chunk_bytes)) == {"a": "passed", "b": "passed"}
+
+
+def test_a_block_without_an_end_hides_no_point() -> None:
+    output = b"1..3\nok 1 a\n  ---\n  x: y\nnot ok 2 b\n  ---\n  message: why\nok 3 c\n"
+    assert told(read("tap", output)) == {"a": "passed", "b": "failed | why", "c": "passed"}
+
+
+BELOW = b"""# Subtest: outer
+    # Subtest: inner
+        # Subtest: innermost
+            not ok 1 - x
+            1..1
+        not ok 1 - innermost
+        1..1
+    not ok 1 - inner
+    1..1
+not ok 1 - outer
+1..1
+"""
+BESIDE = b"""    # Subtest: outer
+        # Subtest: inner
+            # Subtest: innermost
+            not ok 1 - x
+            1..1
+        not ok 1 - innermost
+        1..1
+    not ok 1 - inner
+    1..1
+not ok 1 - outer
+1..1
+"""
+
+
+@pytest.mark.parametrize("output", [BELOW, BESIDE])
+def test_subtests_whose_first_line_is_an_announcement(output: bytes) -> None:
+    assert told(read("tap", output)) == {"outer/inner/innermost/x": "failed | not ok"}
+    cut = output[: output.index(b"            not ok")]
+    assert told(read("tap", cut, TIMEOUT))["outer/inner/innermost"] == (
+        "timeout | ran into its limit"
+    )
+
+
+@pytest.mark.parametrize("format", ["tap", "auto"])
+def test_the_first_test_lasts_from_the_start_of_the_executable(
+    monkeypatch: pytest.MonkeyPatch, format: Format
+) -> None:
+    clock = SimpleNamespace(now=100.0)
+    for module in (base, tap):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    found: list[TestResult] = []
+
+    async def feed() -> None:
+        it = reader(Executable(Path("/x/sample"), format), ("/x/sample",), found.append)
+        for moment, data in ((103.0, b""), (105.0, b"1..2\n"), (106.0, b"ok 1 a\n")):
+            clock.now = moment
+            await (it.feed(data) if data else it.start())
+        clock.now = 110.0
+        await it.close(PASSED)
+
+    asyncio.run(feed())
+    assert [(one.name, one.seconds) for one in found] == [("a", 3.0), ("sample", 7.0)]
 
 
 def test_the_tests_of_the_kernel_are_nested_in_comments() -> None:

@@ -9,7 +9,7 @@ import codecs
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from bpfmatrix.host.excerpt import Excerpt
@@ -48,14 +48,14 @@ class End:
     """Whether the kernel had an oops while it ran."""
 
     @property
-    def is_exit(self) -> bool:
-        """Whether the executable failed by exiting, as runners do when a test has failed."""
-        return self.outcome is Outcome.FAILED and self.status is not None and self.status <= 128
-
-    @property
     def is_early(self) -> bool:
         """Whether the executable or the machine failed, so that tests may not have run."""
         return self.outcome not in (*FINE, Outcome.INTERRUPTED, Outcome.ERROR)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the executable says that it ran all of its tests."""
+        return self.outcome is Outcome.PASSED
 
 
 class Reader(abc.ABC):
@@ -63,6 +63,11 @@ class Reader(abc.ABC):
 
     skip_status: int | None = None
     """The exit status by which the executable says that it was skipped."""
+    failure_statuses: Container[int] = range(1, 129)
+    """The exit statuses by which it says that tests failed, and nothing else did.
+
+    Any other one makes the executable itself fail, too: kernels.yaml may expect what failed.
+    """
 
     def __init__(
         self, test: Executable, argv: Sequence[str], report: Callable[[TestResult], None]
@@ -104,7 +109,11 @@ class Reader(abc.ABC):
 
     async def start(self) -> None:
         """Take note that the executable was started."""
-        self._started = time.monotonic()
+        self.began(time.monotonic())
+
+    def began(self, at: float) -> None:
+        """Take note of when the executable was started, by the clock of `time.monotonic`."""
+        self._started = at
 
     def kill(self) -> None:  # noqa: B027 - most formats have no process
         """End the processes that read the output, however the run ended."""
@@ -126,6 +135,11 @@ class Reader(abc.ABC):
     def complaint(self) -> str:
         """Return what is wrong with the output as a whole, so that the executable failed."""
         return ""
+
+    def explains(self, end: End) -> bool:
+        """Return whether tests that failed are why the executable ended as it did."""
+        failed = end.outcome is Outcome.FAILED and end.status is not None
+        return failed and end.status in self.failure_statuses
 
     def better_reason(self, end: End) -> str:
         """Return why the executable ended, if its output says that better than its status."""
@@ -152,7 +166,7 @@ class Reader(abc.ABC):
             self.report(name, bad, reason=why or "did not end", output=output)
         said = [self.complaint(), self.never_ran(end)]
         # A result of the executable itself is only needed if no test explains why it failed.
-        explained = bool(unfinished) or (self._has_failure and end.is_exit)
+        explained = bool(unfinished) or (self._has_failure and self.explains(end))
         if end.outcome not in FINE and (end.oops or not explained):
             said.insert(0, reason)
         if why := "; ".join(filter(None, said)):
@@ -173,8 +187,7 @@ class Reader(abc.ABC):
         expected: str = "",
     ) -> None:
         """Report a test. A name that was reported before gets a number, as Go does it."""
-        if len(name) > _NAME_CHARACTERS:
-            name = f"{name[:_NAME_CHARACTERS]}..."
+        name = _cut(name)
         self._names[name] += 1
         if (count := self._names[name]) > 1:
             name = f"{name}#{count - 1:02}"
@@ -185,7 +198,7 @@ class Reader(abc.ABC):
 
     def has_reported(self, name: str) -> bool:
         """Return whether a test of this name was reported."""
-        return name in self._names
+        return _cut(name) in self._names
 
     def _report_whole(self, outcome: Outcome, reason: str) -> None:
         seconds = time.monotonic() - self._started
@@ -236,6 +249,10 @@ class LineReader(Reader):
 
     def _end_line(self, line: str) -> None:
         self.line(line.removesuffix("\r"))
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME_CHARACTERS else f"{name[:_NAME_CHARACTERS]}..."
 
 
 def one_line(lines: Iterable[str]) -> str:

@@ -34,6 +34,7 @@ class DetectedReader(Reader):
         chosen = next((one for form, one in _FIRST_LINES if form.match(line)), PlainReader)
         self._inner = chosen(self.test, self.argv, self._report)
         await self._inner.start()
+        self._inner.began(self._started)
         await self._inner.feed(self._waiting)
         self._waiting = b""
         return self._inner

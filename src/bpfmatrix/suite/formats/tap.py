@@ -26,7 +26,7 @@ from bpfmatrix.suite.formats.tap_reasons import of_comments, of_yaml
 __all__ = ["Level", "TapReader"]
 
 _SUBTEST = re.compile(r"Subtest(?::\s*(.*))?$")
-_YAML_BEGIN = re.compile(r"\s+---\s*$")
+_YAML_BEGIN = re.compile(r"(\s+)---\s*$")
 _YAML_END = re.compile(r"\s+\.\.\.\s*$")
 _YAML_LINES = 1000
 _COMMENTS = 200
@@ -98,6 +98,14 @@ class _Failed:
     yaml: list[str] = field(default_factory=list)
 
 
+@dataclass
+class _Yaml:
+    """The YAML block of a point, which may tell why it is `not ok`."""
+
+    indentation: str
+    lines: int = 0
+
+
 class TapReader(LineReader):
     """Reports each test point, subtests under the names of their tests."""
 
@@ -113,29 +121,43 @@ class TapReader(LineReader):
         self._levels = [Level()]
         self._announced = ""
         """The name of the next test with subtests, from a comment."""
+        self._announced_level = 1
+        """The level of those subtests."""
         self._failed: _Failed | None = None
-        self._in_yaml = False
+        self._may_have_yaml = False
+        """Whether the YAML block of a point may begin."""
+        self._yaml: _Yaml | None = None
         self._comments: list[str] = []
         self._block = Excerpt(KEPT_CHARACTERS)
         """What was printed since the last point."""
-        self._last = time.monotonic()
+        self._last = self._started
+        """When the last test ended, or the first one may have begun."""
         self._bailed: str | None = None
         self._cut_short = ""
         """The test within whose subtests the output ended."""
 
+    def began(self, at: float) -> None:
+        """See Reader."""
+        super().began(at)
+        self._last = at
+
     @property
     def running(self) -> str:
         """See Reader. It is known of tests that announce their subtests."""
-        return "/".join(level.name for level in self._levels[1:] if level.name) or self._announced
+        names = [*(level.name for level in self._levels[1:]), self._announced]
+        return "/".join(filter(None, names))
 
     # How subtests are nested, and what is live.
 
     def unnest(self, line: str) -> tuple[int, Line | None]:
         """Return how deep a line is nested, and what it says."""
         depth, odd = divmod(len(line) - len(line.lstrip(" ")), 4)
-        if odd or depth > min(len(self._levels), _DEPTH):
+        said = parse(line.strip())
+        # What is announced has no line of its own yet that a deeper announcement may be in.
+        announced = bool(self._announced) and isinstance(said, Comment)
+        if odd or depth > min(len(self._levels) + announced, _DEPTH):
             return 0, None
-        return depth, parse(line.strip())
+        return depth, said
 
     def test_name(self, point: Point, number: int) -> str:
         """Return the name of a test in results."""
@@ -154,17 +176,19 @@ class TapReader(LineReader):
 
     def line(self, line: str) -> None:
         """See LineReader."""
-        if self._in_yaml or (self._failed and _YAML_BEGIN.match(line)):
+        if self._is_yaml(line):
             self._block.append(f"{line}\n")
             self._take_yaml(line)
             return
+        self._yaml = None
         depth, said = self.unnest(line)
         if not isinstance(said, Comment):
             self._settle()
+            self._may_have_yaml = False
         self._block.append(f"{line}\n")
         match said:
             case Comment():
-                self._comment(said.text)
+                self._comment(depth, said.text)
             case Version():
                 self._enter(depth)
             case Plan():
@@ -172,15 +196,16 @@ class TapReader(LineReader):
                 self._levels[-1].plan = said
             case Point():
                 self._point(depth, said)
+                self._may_have_yaml = True
             case Bail():
                 self._bailed = said.reason
             case None:
                 pass
 
-    def _comment(self, text: str) -> None:
+    def _comment(self, depth: int, text: str) -> None:
         if (name := self.announcement(text)) is not None:
             self._settle()
-            self._announced = name
+            self._announce(depth, name)
         elif self._failed and self.comments_follow:
             self._failed.comments.append(text)
             del self._failed.comments[_COMMENTS:]
@@ -188,13 +213,28 @@ class TapReader(LineReader):
             self._comments.append(text)
             del self._comments[:-_COMMENTS]
 
+    def _announce(self, depth: int, name: str) -> None:
+        """Take note that subtests follow: one level below the announcement, or beside it."""
+        if self._announced and depth >= self._announced_level:
+            self._enter(self._announced_level)
+        self._announced = name
+        self._announced_level = depth + (depth < len(self._levels))
+
+    def _is_yaml(self, line: str) -> bool:
+        """Whether a line belongs to the YAML block of a point; it is indented as its first one."""
+        if self._yaml is None and self._may_have_yaml and (begin := _YAML_BEGIN.match(line)):
+            self._yaml = _Yaml(begin[1])
+        return self._yaml is not None and (
+            not line.strip() or line.startswith(self._yaml.indentation)
+        )
+
     def _take_yaml(self, line: str) -> None:
-        self._in_yaml = not _YAML_END.match(line)
+        assert self._yaml is not None
+        self._yaml.lines += 1
         if self._failed:
             self._failed.yaml.append(line)
-            if len(self._failed.yaml) > _YAML_LINES:
-                self._in_yaml = False
-        if not self._in_yaml:
+        if _YAML_END.match(line) or self._yaml.lines > _YAML_LINES:
+            self._yaml, self._may_have_yaml = None, False
             self._settle()
 
     def _enter(self, depth: int) -> None:
@@ -222,7 +262,8 @@ class TapReader(LineReader):
     def _point(self, depth: int, point: Point) -> None:
         while len(self._levels) - 1 > depth + 1:
             self._leave("")
-        self._enter_or_keep_subtests(depth)
+        if len(self._levels) - 1 < depth:
+            self._enter(depth)
         has_subtests = len(self._levels) - 1 > depth
         number = self._levels[depth].number(point)
         name = self.test_name(point, number)
@@ -246,10 +287,6 @@ class TapReader(LineReader):
             if not self.comments_follow:
                 self._settle()
 
-    def _enter_or_keep_subtests(self, depth: int) -> None:
-        if len(self._levels) - 1 < depth:
-            self._enter(depth)
-
     @staticmethod
     def _expected(point: Point) -> str:
         known = {"todo": "TODO", "xfail": "XFAIL"}.get(point.directive, "")
@@ -268,7 +305,7 @@ class TapReader(LineReader):
 
     def _settle(self) -> None:
         """End the test that failed, once everything that tells why has come."""
-        failed, self._failed, self._in_yaml = self._failed, None, False
+        failed, self._failed = self._failed, None
         if failed is None:
             return
         point = failed.point

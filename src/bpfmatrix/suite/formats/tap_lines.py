@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 __all__ = ["Bail", "Comment", "Line", "Plan", "Point", "Version", "parse"]
 
-# Longer numbers are no numbers of tests.
 # The first characters of the lines that are not comments; most other lines have another one.
 _FIRST = tuple("on1bBTK")
+# Longer numbers are no numbers of tests.
 _POINT = re.compile(r"(ok|not ok)(?:\s+(\d{1,9}))?(?:\s+(.*))?$")
 _PLAN = re.compile(r"1\.\.(\d{1,9})\s*(?:#\s*(.*))?$")
 _DIRECTIVE = re.compile(

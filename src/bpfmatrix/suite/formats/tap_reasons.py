@@ -13,6 +13,8 @@ __all__ = ["of_comments", "of_yaml"]
 # What Perl's Test::More says before it says what was wrong, and bats in front of the command.
 _FAILED_TEST = re.compile(r"\s*(Failed (\(TODO\) )?test\b|at \S+ line \d+\.$|Looks like )")
 _BATS_PLACE = re.compile(r"\(?(?:in|from) .*?file (.*?), line (\d+)\)?,?$")
+# How YAML writes that there is no value.
+_NOTHING = ("~", "null")
 _BATS_COMMAND = re.compile(r"\s*(`.*' failed.*)$")
 
 
@@ -30,7 +32,8 @@ def of_comments(comments: Sequence[str]) -> str:
 def of_yaml(lines: Sequence[str]) -> str:
     """Return the message of a YAML block in one line, or `""`."""
     try:
-        block = yaml.safe_load(textwrap.dedent("\n".join(lines)))
+        # Each scalar is a text: no tag of a producer's own, or wrong, can be in the way.
+        block = yaml.load(textwrap.dedent("\n".join(lines)), Loader=yaml.BaseLoader)  # noqa: S506
     except (yaml.YAMLError, ValueError, RecursionError):
         return ""
     if not isinstance(block, dict):
@@ -39,9 +42,10 @@ def of_yaml(lines: Sequence[str]) -> str:
     def scalar(*keys: str) -> str:
         # Lists may refer to themselves.
         values = (block.get(key) for key in keys)
-        return next((str(v) for v in values if isinstance(v, str | int | float)), "")
+        return next((value for value in values if isinstance(value, str) and value), "")
 
     message, found, wanted = scalar("message", "error"), scalar("found", "got", "actual"), ""
+    message = "" if message in _NOTHING else message
     if found and (wanted := scalar("wanted", "expected")):
         found = f"got {found}, wanted {wanted}"
         message = f"{message}: {found}" if message else found
