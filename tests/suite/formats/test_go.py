@@ -21,6 +21,7 @@ from tests.goproject import GoModule
 
 PASSED = End(Outcome.PASSED, status=0)
 FAILED = End(Outcome.FAILED, "why", 2)
+TESTS_FAILED = End(Outcome.FAILED, "why", 1)
 TIMEOUT = End(Outcome.TIMEOUT, "why", 137)
 LOST = End(Outcome.LOST, "why")
 
@@ -58,7 +59,7 @@ def recorded(go_module: GoModule) -> bytes:
 
 @pytest.mark.parametrize("chunk_bytes", [1, 7, 1 << 20])
 def test_each_test_has_its_result(recorded: bytes, chunk_bytes: int) -> None:
-    found, _ = read(recorded, chunk_bytes)
+    found, _ = read(recorded, chunk_bytes, end=TESTS_FAILED)
     many = {f"TestMany/{n}": "passed" for n in range(200)}
     assert outcomes(found) == many | {
         "TestPass": "passed",
@@ -155,6 +156,35 @@ def test_a_panic_of_one_of_several_parallel_tests_is_the_reason_of_that_one(
     assert found["TestPanics"].reason == "panic: one of three (sample_test.go:85)"
 
 
+def test_an_exit_status_that_says_more_than_that_tests_failed(go_module: GoModule) -> None:
+    _, output = go_module.run("-test.run=TestFail")
+    assert outcomes(read(output, end=TESTS_FAILED)[0]) == {"TestFail": "failed"}
+    found, _ = read(output, end=FAILED)
+    assert outcomes(found) == {"TestFail": "failed", "sample": "failed"}
+    assert found["sample"].reason == "why"
+    # A panic outside of the tests is of none of them.
+    stacks = b"panic: at the end\n\ngoroutine 1 [running]:\nmain.f()\n\t/x/main.go:1 +0x1\n"
+    assert outcomes(read(output + stacks, end=FAILED)[0])["sample"] == "failed"
+    _, output = go_module.run("-test.run=TestPanics", sample="panic-top")
+    assert set(read(output, end=FAILED)[0]) == {"TestPanics"}
+
+
+def test_a_source_file_is_read_again_in_the_next_run(tmp_path: Path) -> None:
+    output = b"""\x16=== RUN   TestX
+    x_test.go:1: first
+    x_test.go:2: second
+\x16--- FAIL: TestX (0.00s)
+\x16FAIL
+"""
+    for source, reason in (
+        ("t.Error(x)\nt.Log(err.Error())\n", "first"),
+        ("t.Log(err.Error())\nt.Error(x)\n", "second"),
+    ):
+        (tmp_path / "x_test.go").write_text(source)
+        found, _ = read(output, end=TESTS_FAILED, folder=tmp_path)
+        assert found["TestX"].reason == reason
+
+
 def test_a_panic_is_no_reason_of_a_machine_that_ended(go_module: GoModule) -> None:
     _, output = go_module.run("-test.run=TestPanics", sample="panic-goroutine")
     found, _ = read(output, end=LOST)
@@ -234,6 +264,22 @@ def test_the_throttle_cuts_a_flood_and_says_so() -> None:
     assert len(passed) < 300_000
     assert passed.count(b"... cut here, the log has the rest ...") == 1
     assert passed.endswith(b"\x16--- PASS: TestX (0.00s)\n")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        ('t.Error("x")', 't.Log("y", err.Error())', "x"),
+        ("t.Log(err.Error())", "helper(t)", "y"),
+        ("helper(t)", "t.Logf(format, err.Error())", "x"),
+        ("t.Fatal(err.Error())", "helper(t)", "x"),
+        ("t.Fatal(it.Log(1))", "helper(t)", "x"),
+        ("t.Log(it.Error(1))", "t.Log(2)", ""),
+    ],
+)
+def test_a_log_of_an_error_is_no_reason(first: str, second: str, reason: str) -> None:
+    output = "    x_test.go:1: x\n    x_test.go:2: y\n"
+    assert failure_reason(output, lambda _, line: (first, second)[line - 1]) == reason
 
 
 @pytest.mark.parametrize(

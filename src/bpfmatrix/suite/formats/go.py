@@ -27,6 +27,8 @@ from bpfmatrix.suite.formats.throttle import Throttle
 
 __all__ = ["GoReader"]
 
+_PANIC = 2
+"""The exit status of a Go program that panicked."""
 _OUTCOMES = {"pass": Outcome.PASSED, "fail": Outcome.FAILED, "skip": Outcome.SKIPPED}
 
 
@@ -44,11 +46,15 @@ class _Ended:
 class GoReader(Reader):
     """Passes the output of one test binary through test2json, and reports its tests."""
 
+    failure_statuses = (1,)
+
     def __init__(
         self, test: Executable, argv: Sequence[str], report: Callable[[TestResult], None]
     ) -> None:
         super().__init__(test, argv, report)
         self._throttle = Throttle()
+        # Files may change before the next run, whose reader is another one.
+        self._source_lines = functools.lru_cache(maxsize=64)(_source_lines)
         self._running: dict[str, Excerpt] = {}
         self._begun: set[str] = set()
         self._package = Excerpt(KEPT_CHARACTERS)
@@ -63,6 +69,8 @@ class GoReader(Reader):
         self._pending: list[_Ended] = []
         self._panicked = False
         """Whether such a panic may have followed the tests that are pending."""
+        self._has_dead_test = False
+        """Whether a test was reported that failed by such a panic."""
         # Tests that are above one that has ended, and above one that has failed.
         self._above_ended: set[str] = set()
         self._above_failed: set[str] = set()
@@ -111,6 +119,7 @@ class GoReader(Reader):
         await self._reader
         if self._panicked and (died := self._death()):
             reason = died.reason(self.test.folder)
+            self._has_dead_test = bool(self._pending) or self._has_dead_test
             self._pending = [dataclasses.replace(test, reason=reason) for test in self._pending]
         self._report_pending()
         await self._process.wait()
@@ -145,6 +154,11 @@ class GoReader(Reader):
             return ""
         tests = chosen_tests(declared_tests(self.test.path), self.argv)
         return never_ran_words([name for name in tests if name not in self._begun])
+
+    def explains(self, end: End) -> bool:
+        """See Reader. A panic within a test makes that test fail, too."""
+        died = end.outcome is Outcome.FAILED and end.status == _PANIC
+        return (died and self._has_dead_test) or super().explains(end)
 
     def better_reason(self, end: End) -> str:
         """See Reader."""
@@ -184,6 +198,8 @@ class GoReader(Reader):
 
     def _end(self, name: str, outcome: Outcome, seconds: float) -> None:
         output = str(self._running.pop(name, ""))
+        died = outcome is Outcome.FAILED and self._has_stacks and death(output) is not None
+        self._has_dead_test = self._has_dead_test or died
         reason = ""
         if outcome is not Outcome.PASSED:
             reason = failure_reason(output, self._source_line, self.test.folder)
@@ -237,11 +253,10 @@ class GoReader(Reader):
 
     def _source_line(self, file: str, number: int) -> str:
         folder = self.test.folder
-        lines = _source_lines(folder / Path(file).name) if folder else ()
+        lines = self._source_lines(folder / Path(file).name) if folder else ()
         return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
-@functools.lru_cache(maxsize=64)
 def _source_lines(path: Path) -> tuple[str, ...]:
     """Return the lines of a source file of the host; none if it is not there."""
     try:

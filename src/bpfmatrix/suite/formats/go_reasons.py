@@ -19,8 +19,8 @@ __all__ = ["FRAME", "SourceLines", "failure_reason", "last_line"]
 FRAME = re.compile(r"\s*(=== (RUN|PAUSE|CONT|NAME|ATTR)|--- (PASS|FAIL|SKIP):)")
 _MESSAGE = re.compile(r"( *)([\w./+-]+\.go):(\d+): ?(.*)$")
 _CONTINUED = "    "
-_LOG_CALL = re.compile(r"\.Logf?\(")
-_FAILING_CALL = re.compile(r"\.(Error|Errorf|Fatal|Fatalf|Skip|Skipf)\(")
+# The first call of a line tells what printed a message: `t.Log(err.Error())` is a log.
+_CALL = re.compile(r"\.(?:(?P<log>Logf?)|Errorf?|Fatalf?|Skipf?)\((?!\))")
 # testify's labels, padded with spaces, and the lines below them (assert.labeledOutput).
 _TESTIFY_LABEL = re.compile(r"\t([A-Z][a-z]+(?: [A-Z][a-z]+)?):\s*\t(.*)$")
 _TESTIFY_MORE = re.compile(r"\t +\t(.*)$")
@@ -52,9 +52,10 @@ def failure_reason(
     if died := death(output):
         return died.reason(folder)
     messages = [m for m in _messages(output) if any(line.strip() for line in m.lines)]
-    calls = {m: source(m.file, m.line) if source else "" for m in messages}
-    certain = [m for m in messages if _form(m.lines) or _FAILING_CALL.search(calls[m])]
-    possible = [m for m in messages if not _LOG_CALL.search(calls[m])]
+    calls = {m: _CALL.search(source(m.file, m.line)) if source else None for m in messages}
+    logs = [m for m, call in calls.items() if call and call["log"]]
+    certain = [m for m in messages if _form(m.lines) or (calls[m] and m not in logs)]
+    possible = [m for m in messages if m not in logs]
     if race := data_race(output, folder):
         return race
     chosen = certain[:1] or possible[-1:]
