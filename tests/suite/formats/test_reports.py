@@ -15,7 +15,7 @@ from bpfmatrix.payload.model import FORMATS, Format
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.rootfs.root import FolderRoot
 from bpfmatrix.suite.formats import arguments
-from tests.suite.formats.reading import FAILED, PASSED, TIMEOUT, read, run, told
+from tests.suite.formats.reading import FAILED, PASSED, TIMEOUT, exited, read, run, told
 
 SOURCES = Path(__file__).with_name("sources")
 
@@ -68,7 +68,8 @@ def test_pytest(suite: list[str], tmp_path: Path) -> None:
 def test_a_file_that_pytest_can_not_import(suite: list[str], tmp_path: Path) -> None:
     (tmp_path / "test_broken.py").write_text("import nothing_like_it\n")
     assert told(run_with_report("pytest", suite, tmp_path)) == {
-        "test_broken.py": "failed | ModuleNotFoundError: No module named 'nothing_like_it'"
+        "test_broken.py": "failed | ModuleNotFoundError: No module named 'nothing_like_it'",
+        "sample": "failed | pytest was interrupted, so tests may not have run (exit status 2)",
     }
 
 
@@ -94,6 +95,14 @@ def test_pytest_without_a_test_is_no_pass(tmp_path: Path) -> None:
         (b"\xff\xfe", "its report can't be read: "),
         (b"<html/>", "its report can't be read: "),
         (b"<testsuite><testcase time='x' name='a'/></testsuite>", "its report can't be read: "),
+        (
+            b"<testsuite>" * 9999 + b"</testsuite>" * 9999,
+            "its report can't be read: its suites",
+        ),
+        (
+            b"<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/hostname'>]><testsuite>&x;</testsuite>",
+            "its report can't be read: undefined entity",
+        ),
     ],
 )
 @pytest.mark.parametrize("format", ["gtest", "catch2", "pytest"])
@@ -144,6 +153,70 @@ def test_what_googletest_printed_is_read_if_it_wrote_nothing(chunk_bytes: int) -
         "A.hangs": "timeout | ran into its limit; it wrote no report",
     }
     assert found["A.hangs"].output == "here\n"
+
+
+@pytest.mark.parametrize("format", ["gtest", "pytest"])
+def test_an_exit_status_that_says_more_than_that_tests_failed(format: Format) -> None:
+    report = b"<testsuite><testcase name='b'><failure message='no'/></testcase></testsuite>"
+    assert told(read(format, b"", FAILED, report=report)) == {"b": "failed | no"}
+    found = told(read(format, b"", exited(23), report=report))
+    assert found == {"b": "failed | no", "sample": "failed | exit status 23"}
+
+
+def test_a_time_that_is_no_number_of_seconds_is_none() -> None:
+    report = b"<testsuite><testcase name='a' time='%s'/></testsuite>"
+    for text, seconds in ((b"nan", 0.0), (b"inf", 0.0), (b"", 0.0), (b"1,000.5", 1000.5)):
+        assert read("catch2", b"", report=report % text)["a"].seconds == seconds
+
+
+def test_a_long_name_is_reported_once() -> None:
+    name = "A." + "b" * 1000
+    printed = f"[ RUN      ] {name}\n[       OK ] {name} (0 ms)\n".encode()
+    report = f"<testsuite><testcase classname='A' name='{name[2:]}'/></testsuite>".encode()
+    assert told(read("gtest", printed, report=report)) == {f"{name[:500]}...": "passed"}
+
+
+PASSING = b"<testsuite><testcase classname='A' name='a'/></testsuite>"
+
+
+def test_googletest_that_exits_with_0_early_did_not_pass() -> None:
+    printed = b"""[==========] Running 10 tests from 1 test suite.
+[ RUN      ] A.a
+[       OK ] A.a (0 ms)
+"""
+    found = told(read("gtest", printed))
+    assert found == {"A.a": "passed", "sample": "failed | 9 of 10 tests never ran"}
+    hidden = printed + b"half a line[ RUN      ] A.b\n[       OK ] A.b (0 ms)\n"
+    end = b"[==========] 10 tests from 1 test suite ran. (1 ms total)\n"
+    assert told(read("gtest", hidden + end, report=PASSING)) == {"A.a": "passed"}
+
+
+def test_googletest_without_times() -> None:
+    printed = b"""[==========] Running 2 tests from 1 test suite.
+[ RUN      ] A.a
+[       OK ] A.a
+[ RUN      ] A.b/0
+a.cc:3: Failure
+Value of: false
+[  FAILED  ] A.b/0, where GetParam() = 2
+[==========] 2 tests from 1 test suite ran.
+"""
+    assert told(read("gtest", printed, FAILED)) == {
+        "A.a": "passed",
+        "A.b/0": "failed | Value of: false (a.cc:3)",
+    }
+
+
+def test_a_failure_that_is_not_in_the_report_of_the_last_repetition() -> None:
+    start = b"[==========] Running 1 test from 1 test suite.\n[ RUN      ] A.a\n"
+    end = b"[==========] 1 test from 1 test suite ran. (0 ms total)\n"
+    bad = b"a.cc:3: Failure\nValue of: false\n[  FAILED  ] A.a (0 ms)\n"
+    good = b"[       OK ] A.a (0 ms)\n"
+    printed = start + bad + end + start + good + end
+    assert told(read("gtest", printed, FAILED, report=PASSING)) == {
+        "A.a": "passed",
+        "A.a#01": "failed | Value of: false (a.cc:3)",
+    }
 
 
 @pytest.mark.runners

@@ -7,7 +7,10 @@ __all__ = ["Catch2Reader"]
 
 
 class Catch2Reader(JUnitReader):
-    """Reports test cases and their sections. Catch2 prints nothing while it writes its report."""
+    """Reports test cases and their sections. Catch2 prints nothing while it writes its report.
+
+    In most versions, its exit status is the number of assertions that failed.
+    """
 
     @staticmethod
     def arguments(report: str) -> tuple[str, ...]:

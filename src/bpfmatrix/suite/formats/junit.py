@@ -1,14 +1,14 @@
 """Reports as JUnit XML, which a test runner writes into a file of the guest if it is asked to.
 
-They are read by junitparser. Without a report, or with one that is damaged, the exit status of the
-executable decides, and the result says so.
+Without a report, or with one that is damaged, the exit status of the executable decides, and the
+result says so.
 """
 
+import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from xml.etree.ElementTree import ParseError
+from xml.etree import ElementTree
 
 from bpfmatrix.payload.model import Executable
 from bpfmatrix.results.kernel_run import TestResult
@@ -16,10 +16,11 @@ from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.suite.formats.base import End, LineReader, one_line
 from bpfmatrix.suite.formats.deaths import last_words
 
-if TYPE_CHECKING:
-    from junitparser import TestCase
-
 __all__ = ["Case", "JUnitReader", "Verdict", "located"]
+
+# Suites of the runners that are known are at most a few deep.
+_DEPTH = 50
+_VERDICTS = ("failure", "error", "skipped")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,9 @@ class JUnitReader(LineReader):
     def without_report(self) -> None:
         """Report the tests that are known from what was printed."""
 
+    def beside_report(self, bad: Collection[str]) -> None:
+        """Report failures that were printed; `bad` are the tests that failed by the report."""
+
     # What is the same for each.
 
     def line(self, line: str) -> None:
@@ -91,7 +95,7 @@ class JUnitReader(LineReader):
         else:
             try:
                 cases = list(_cases(self._xml))
-            except (ParseError, ValueError, TypeError, AttributeError, LookupError) as error:
+            except (ElementTree.ParseError, ValueError, RecursionError) as error:
                 self._problem = f"its report can't be read: {one_line(str(error).splitlines())}"
             else:
                 self._report_cases(cases)
@@ -106,6 +110,7 @@ class JUnitReader(LineReader):
         for name, same in named.items():
             if not self.has_reported(name) or any(_is_bad(case) for case in same):
                 self._report_case(name, same)
+        self.beside_report({name for name, same in named.items() if any(map(_is_bad, same))})
 
     def _report_case(self, name: str, same: Sequence[Case]) -> None:
         verdicts = [verdict for case in same for verdict in case.verdicts]
@@ -147,48 +152,40 @@ def _is_bad(case: Case) -> bool:
 
 
 def _cases(data: bytes) -> Iterator[Case]:
-    from junitparser import Attr, JUnitXml, JUnitXmlError, TestCase, TestSuite  # noqa: PLC0415
-
-    class Extended(TestCase):
-        """With what GoogleTest and pytest add."""
-
-        file = Attr("file")
-        status = Attr("status")
-
-    def within(suite: TestSuite) -> Iterator[Case]:
-        for case in suite:
-            more = Extended.fromelem(case)  # type: ignore[no-untyped-call]
-            yield _case(case, more.file or "", more.status or "")
-        for inner in suite.testsuites():  # type: ignore[no-untyped-call]
-            yield from within(inner)
-
-    try:
-        report = JUnitXml.fromstring(data)
-    except JUnitXmlError as error:
-        raise ValueError(str(error)) from error
-    for suite in [report] if isinstance(report, TestSuite) else report:
-        yield from within(suite)
+    """Yield the tests of a report. ParseError or ValueError if it is none."""
+    root = ElementTree.fromstring(data)  # noqa: S314 - expat limits what entities expand to
+    if root.tag not in ("testsuites", "testsuite"):
+        raise ValueError(f"it begins with <{root.tag}>, and not with <testsuites>")
+    waiting = [(root, 1)]
+    while waiting:
+        suite, depth = waiting.pop()
+        if depth > _DEPTH:
+            raise ValueError(f"its suites are nested more than {_DEPTH} deep")
+        yield from map(_case, suite.iterfind("testcase"))
+        waiting += [(inner, depth + 1) for inner in reversed(suite.findall("testsuite"))]
 
 
-def _case(case: "TestCase", file: str, status: str) -> Case:
+def _case(case: ElementTree.Element) -> Case:
     verdicts = tuple(
-        Verdict(
-            type(result).__name__.lower(),
-            result.type or "",
-            result.message or "",
-            result.text or "",
-        )
-        for result in case.result
+        Verdict(said.tag, said.get("type", ""), said.get("message", ""), said.text or "")
+        for said in case
+        if said.tag in _VERDICTS
     )
     return Case(
-        case.name or "",
-        case.classname or "",
-        file,
-        case.time or 0.0,
+        case.get("name", ""),
+        case.get("classname", ""),
+        case.get("file", ""),
+        _seconds(case.get("time") or "0"),
         verdicts,
-        case.system_out or "",
-        status == "notrun",
+        case.findtext("system-out", ""),
+        case.get("status") == "notrun",
     )
+
+
+def _seconds(text: str) -> float:
+    """Return a time in seconds, which may have commas between its thousands."""
+    seconds = float(text.replace(",", ""))
+    return seconds if math.isfinite(seconds) else 0.0
 
 
 # A line such as `maps.cc:12`, or `at maps.cc:12`.

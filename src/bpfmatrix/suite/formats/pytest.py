@@ -12,6 +12,8 @@ from bpfmatrix.suite.formats.junit import Case, JUnitReader, Verdict
 
 __all__ = ["PytestReader"]
 
+# Its exit status after an error in a file of tests, or `pytest.exit`.
+_INTERRUPTED = 2
 _LINE = re.compile(
     r"(\S+\.py::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)(?: \((.*)\))?\s*(?:\[ *\d+%\])?$"
 )
@@ -24,6 +26,8 @@ _IN_FIXTURE = re.compile(r'(failed on (?:setup|teardown)) with "(.*)', re.DOTALL
 
 class PytestReader(JUnitReader):
     """Reports tests under pytest's own names, such as `tests/test_maps.py::test_full[1]`."""
+
+    failure_statuses = (1,)
 
     def __init__(
         self, test: Executable, argv: Sequence[str], report: Callable[[TestResult], None]
@@ -77,6 +81,12 @@ class PytestReader(JUnitReader):
         """See JUnitReader."""
         marks = [v.message or "xfail" for v in case.verdicts if v.type == "pytest.xfail"]
         return marks[0] if marks else ""
+
+    def better_reason(self, end: End) -> str:
+        """See JUnitReader."""
+        if end.outcome is Outcome.FAILED and end.status == _INTERRUPTED and not end.oops:
+            return f"pytest was interrupted, so tests may not have run (exit status {_INTERRUPTED})"
+        return super().better_reason(end)
 
     def without_report(self) -> None:
         """See JUnitReader."""
