@@ -8,7 +8,7 @@ import pytest
 from bpfmatrix.payload.executables import executable
 from bpfmatrix.payload.model import Format
 from bpfmatrix.rootfs.root import FolderRoot
-from tests.suite.formats.reading import FAILED, PASSED, TIMEOUT, read, run, told
+from tests.suite.formats.reading import PASSED, TIMEOUT, exited, read, run, told
 
 SOURCE = Path(__file__).with_name("sources") / "libtest.rs"
 
@@ -127,7 +127,7 @@ note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
 @pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
 @pytest.mark.parametrize("format", ["libtest", "auto"])
 def test_libtest(chunk_bytes: int, format: Format) -> None:
-    found = read(format, LIBTEST.encode(), FAILED, chunk_bytes=chunk_bytes)
+    found = read(format, LIBTEST.encode(), exited(101), chunk_bytes=chunk_bytes)
     assert told(found) == {
         "tests::ignored": "skipped | needs 5.17",
         "tests::passes": "passed",
@@ -151,21 +151,78 @@ def test_libtest_that_was_cut_short() -> None:
     }
     assert told(read("libtest", alone, PASSED))["b"] == "failed | did not end"
     together = b"running 3 tests\ntest a ... ok\nthread 'c' panicked at a.rs:1:2:\nwhy\n"
-    assert told(read("libtest", together, FAILED)) == {
+    assert told(read("libtest", together, exited(101))) == {
         "a": "passed",
         "sample": "failed | why (a.rs:1); 2 of 3 tests did not end, or never ran",
     }
 
 
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (b"running 10 tests\ntest a ... ok\n", "9 of 10 tests did not end, or never ran"),
+        (b"running 2 tests\n", "2 of 2 tests did not end, or never ran"),
+        # The list of what passed is of no form that is known; the result says that all ran.
+        (b"running 2 tests\n..\ntest result: ok. 2 passed; 0 failed\n", ""),
+    ],
+)
+def test_libtest_that_exits_with_0_early_did_not_pass(output: bytes, said: str) -> None:
+    assert told(read("libtest", output)).get("sample") == (f"failed | {said}" if said else "passed")
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
+def test_what_a_test_prints_is_not_its_verdict(chunk_bytes: int) -> None:
+    output = b"""
+running 6 tests
+test a ... it took
+boom
+FAILED
+test b ... all is ok
+and on it goes
+ok
+test c ... no end of its lineok
+test d ... all is ok
+no end of its lineFAILED
+test e ... test inner ... FAILED
+ok
+test f ... failures:
+ok
+
+failures:
+
+failures:
+    a
+    d
+
+test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out
+"""
+    found = read("libtest", output, exited(101), chunk_bytes=chunk_bytes)
+    assert told(found) == {
+        "a": "failed | boom",
+        "b": "passed",
+        "c": "passed",
+        "d": "failed | no end of its lineFAILED",
+        "e": "passed",
+        "f": "passed",
+    }
+    assert found["b"].output == "all is ok\nand on it goes"
+
+
+def test_an_exit_status_that_says_more_than_that_tests_failed() -> None:
+    assert told(read("libtest", LIBTEST.encode(), exited(3)))["sample"].startswith("failed | ")
+    found = told(read("nextest", NEXTEST.encode(), exited(102)))
+    assert found["sample"] == "failed | exit status 102"
+
+
 def test_nextest() -> None:
-    assert told(read("nextest", NEXTEST.encode(), FAILED)) == {
+    assert told(read("nextest", NEXTEST.encode(), exited(100))) == {
         "demo tests::dies": "failed | killed by SIGABRT: (test aborted with signal 6: SIGABRT)",
         "demo tests::passes": "passed",
         "demo tests::result": 'failed | "no such map"',
         "demo tests::fails": "passed",
         "demo tests::again": "failed | on purpose (src/lib.rs:9)",
     }
-    assert told(read("nextest", OLD_NEXTEST.encode(), FAILED)) == {
+    assert told(read("nextest", OLD_NEXTEST.encode(), exited(100))) == {
         "takeoff::main test_set_origin": "failed | it is wrong (tests/main.rs:34)"
     }
 
@@ -174,6 +231,16 @@ def test_nextest_that_was_cut_short() -> None:
     cut = NEXTEST[: NEXTEST.index("        FAIL [   0.064s]")]
     found = told(read("nextest", cut.encode(), TIMEOUT))
     assert found["sample"] == "timeout | ran into its limit; 3 of 5 tests never ran"
+
+
+def test_nextest_whose_planned_tests_did_not_come() -> None:
+    start = "    Starting 3 tests across 1 binary\n        PASS [   0.052s] demo a\n"
+    found = told(read("nextest", start.encode()))
+    assert found == {"demo a": "passed", "sample": "failed | 2 of 3 tests never ran"}
+    # What passed is not listed if the user's configuration says so.
+    for count, said in (("3", None), ("2/3", "failed | 1 of 3 tests never ran")):
+        end = f"------------\n     Summary [   0.012s] {count} tests run: {count[0]} passed\n"
+        assert told(read("nextest", (start + end).encode())).get("sample") == said
 
 
 @pytest.mark.runners

@@ -15,14 +15,24 @@ __all__ = ["LibtestReader", "rust_reason"]
 
 _PLAN = re.compile(r"running (\d{1,9}) tests?$")
 _BEGIN = re.compile(r"test (\S.*?)(?: - should panic)? \.\.\. ?(.*)$")
-_END = re.compile(r"(ok|FAILED|ignored)(?:, (.*)| \(time limit exceeded\))?(?: <[\d.]+s>)?$")
+_END = re.compile(
+    r"(ok|FAILED|ignored|bench:.*)(?:, (.*)| \(time limit exceeded\))?(?: <[\d.]+s>)?$"
+)
+_WHOLE_WORD = re.compile(rf"(?<!\w){_END.pattern}")
 _BLOCK = re.compile(r"---- (\S.*?)(?: - should panic)? (?:stdout|stderr) ----$")
+_LISTED = re.compile(r"    (\S.*)$")
 _TOLD = re.compile(r"(?:Error: |note: (?=test did not panic))(.*)$")
 _RESULT = re.compile(r"test result: ")
 
 
 class LibtestReader(LineReader):
-    """Reports what passed at once, and what failed with the output that is printed at the end."""
+    """Reports what passed at once, and what failed with the output that is printed at the end.
+
+    With `--nocapture`, what a test prints is in front of its verdict, and may look like one. So the
+    last one in front of the next test counts, and the list of failures at the end.
+    """
+
+    failure_statuses = (101,)
 
     def __init__(
         self, test: Executable, argv: Sequence[str], report: Callable[[TestResult], None]
@@ -30,68 +40,131 @@ class LibtestReader(LineReader):
         super().__init__(test, argv, report)
         self._planned = 0
         self._ended = 0
+        self._is_complete = False
+        """Whether libtest said how all tests ended; what tests print may hide its other lines."""
         self._current = ""
         """The test that has begun: it is printed before it ends if tests run one by one."""
+        self._verdict: re.Match[str] | None = None
+        """What looks like the verdict on that test."""
+        self._is_word = False
+        """Whether that is a word; else the test may have printed the beginning of its line."""
         self._printed = Excerpt(KEPT_CHARACTERS)
+        self._after = Excerpt(KEPT_CHARACTERS)
+        """What follows the line with the verdict, which then may be none."""
         self._failed: dict[str, Excerpt] = {}
+        self._passed: dict[str, Excerpt] = {}
+        """The tests that seem to have passed, and have printed something."""
+        self._blocks: dict[str, Excerpt] = {}
+        """What is printed at the end of tests that are not known to have failed."""
         self._block: Excerpt | None = None
+        self._listed: list[str] | None = None
+        """The names below the last `failures:`."""
 
     @property
     def running(self) -> str:
         """See Reader."""
         match = _BEGIN.match(self.partial)
-        return self._current or (match[1] if match else "")
+        if match and (self._verdict or not self._current):
+            return match[1]
+        return "" if self._verdict else self._current
 
     def line(self, line: str) -> None:
         """See LineReader."""
-        if match := _PLAN.match(line):
+        if _RESULT.match(line):
+            self._settle()
+            self._is_complete = True
+            self._report_all()
+        elif self._current and not self._verdict:
+            self._look_for_verdict(line)
+        elif match := _PLAN.match(line):
+            self._settle()
             self._planned += int(match[1])
-        elif self._current:
-            # With --nocapture, what a test prints is in front of its result.
-            if match := _END.search(line):
-                self._printed.append(line[: match.start()])
-                self._end(self._current, match[1], match[2] or "")
-            else:
-                self._printed.append(f"{line}\n")
+            self._is_complete = False
         elif match := _BEGIN.match(line):
+            self._settle()
             self._block, self._printed = None, Excerpt(KEPT_CHARACTERS)
-            if ended := _END.search(match[2]):
-                self._printed.append(match[2][: ended.start()])
-                self._end(match[1], ended[1], ended[2] or "")
-            else:
-                self._current = match[1]
-                self._printed.append(f"{match[2]}\n")
-        elif match := _BLOCK.match(line):
-            self._block = self._failed.get(match[1])
-        elif _RESULT.match(line):
-            self._report_failed()
+            self._current = match[1]
+            self._look_for_verdict(match[2])
         elif line == "failures:":
-            self._block = None
+            self._settle()
+            self._block, self._listed = None, []
+        elif match := _BLOCK.match(line):
+            self._block = self._block_of(match[1])
         elif self._block is not None:
             self._block.append(f"{line}\n")
+        elif self._current:
+            self._look_for_verdict(line)
+        if (
+            self._listed is not None
+            and len(self._listed) < self._planned
+            and (listed := _LISTED.match(line))
+        ):
+            self._listed.append(listed[1])
 
-    def _end(self, name: str, word: str, said: str) -> None:
-        self._current = ""
+    def _look_for_verdict(self, line: str) -> None:
+        whole, at_end = _WHOLE_WORD.search(line), _END.search(line)
+        if whole or (at_end and not self._is_word):
+            self._take_back()
+            self._verdict, self._is_word = whole or at_end, bool(whole)
+            return
+        if line.strip() and not self._is_word:
+            self._take_back()
+        (self._after if self._verdict else self._printed).append(f"{line}\n")
+
+    def _take_back(self) -> None:
+        """Take what looked like a verdict as a line that the test printed."""
+        if self._verdict:
+            self._printed.append(f"{self._verdict.string}\n{self._after}")
+        self._verdict, self._is_word, self._after = None, False, Excerpt(KEPT_CHARACTERS)
+
+    def _settle(self) -> None:
+        """End the test that has begun, if there is a verdict on it."""
+        if self._verdict is None:
+            return
+        name, verdict, output = self._current, self._verdict, self._printed
+        output.append(f"{verdict.string[: verdict.start()]}\n{self._after}")
+        self._current, self._verdict, self._is_word = "", None, False
+        self._after = Excerpt(KEPT_CHARACTERS)
         self._ended += 1
-        output = str(self._printed).strip()
-        if word == "FAILED":
-            self._failed[name] = self._printed
-        elif word == "ignored":
-            self.report(name, Outcome.SKIPPED, reason=said or "ignored", output=output)
+        if verdict[1] == "FAILED":
+            self._failed[name] = output
+        elif verdict[1] == "ignored":
+            self.report(
+                name, Outcome.SKIPPED, reason=verdict[2] or "ignored", output=str(output).strip()
+            )
+        elif str(output).strip():
+            self._passed[name] = output
         else:
-            self.report(name, Outcome.PASSED, output=output)
+            self.report(name, Outcome.PASSED)
 
-    def _report_failed(self) -> None:
+    def _block_of(self, name: str) -> Excerpt | None:
+        known = self._failed.get(name) or self._passed.get(name)
+        if known is None and not self.has_reported(name):
+            known = self._blocks.setdefault(name, Excerpt(KEPT_CHARACTERS))
+        return known
+
+    def _report_all(self) -> None:
+        """Report the tests whose verdict or output may have been still to come."""
         self._block = None
+        for name in self._listed or ():
+            if name not in self._failed:
+                output = self._passed.pop(name, None) or self._blocks.get(name)
+                self._failed[name] = output or Excerpt(KEPT_CHARACTERS)
+        for name, output in self._passed.items():
+            self.report(name, Outcome.PASSED, output=str(output).strip())
         for name, output in self._failed.items():
             reason = rust_reason(str(output))
             self.report(name, Outcome.FAILED, reason=reason, output=str(output))
-        self._failed.clear()
+        self._passed, self._failed, self._blocks, self._listed = {}, {}, {}, None
 
     async def drain(self, end: End) -> None:
         """See Reader."""
         await super().drain(end)
-        self._report_failed()
+        if self._is_word:
+            self._settle()
+        self._take_back()
+        self._listed = None  # it may be cut short, or a test's
+        self._report_all()
 
     def unfinished(self, end: End, reason: str) -> Iterable[tuple[str, str, str]]:
         """See Reader."""
@@ -105,7 +178,7 @@ class LibtestReader(LineReader):
     def never_ran(self, end: End) -> str:
         """See Reader. What ran side by side when the executable died is not known by name."""
         missing = self._planned - self._ended - bool(self._current)
-        if not end.is_early or missing <= 0:
+        if missing <= 0 or not (end.is_early or (end.is_whole and not self._is_complete)):
             return ""
         return f"{missing} of {counted(self._planned, 'test')} did not end, or never ran"
 

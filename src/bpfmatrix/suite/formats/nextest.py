@@ -22,18 +22,23 @@ _STATUS = re.compile(
 )
 _BLOCK = re.compile(r"--- (?:STDOUT|STDERR): +(.*?) ---$|\s+(?:stdout|stderr) ─+$")
 _RULE = re.compile(r"[─-]{8,}$")
-_SUMMARY = re.compile(r"\s*Summary \[")
+# `3/5` is said of a run that was ended early.
+_SUMMARY = re.compile(r"\s*Summary \[.*?\] +(\d{1,9})(?:/\d{1,9})? tests? run: ")
 _PASSES = ("PASS", "LEAK", "FLAKY")
 
 
 class NextestReader(LineReader):
     """Reports what passed at once; what failed may be tried again, and is reported at the end."""
 
+    failure_statuses = (100,)
+
     def __init__(
         self, test: Executable, argv: Sequence[str], report: Callable[[TestResult], None]
     ) -> None:
         super().__init__(test, argv, report)
         self._planned = 0
+        self._ran = 0
+        """How many tests ran, as the summary says: those that passed may not be listed."""
         self._failed: dict[str, tuple[str, float, Excerpt]] = {}
         self._passed: set[str] = set()
         self._block: Excerpt | None = None
@@ -46,8 +51,8 @@ class NextestReader(LineReader):
             return  # the failures once more
         if match := _PLAN.match(line):
             self._planned += int(match[1])
-        elif _SUMMARY.match(line):
-            self._is_over = True
+        elif match := _SUMMARY.match(line):
+            self._is_over, self._ran = True, int(match[1])
         elif match := _STATUS.match(line):
             self._status(match["word"], match["name"], match["seconds"])
         elif match := _BLOCK.match(line):
@@ -89,5 +94,7 @@ class NextestReader(LineReader):
 
     def never_ran(self, end: End) -> str:
         """See Reader."""
-        missing = self._planned - len(self._passed) - len(self._failed)
-        return never_ran_words((), missing, self._planned) if end.is_early and missing > 0 else ""
+        missing = self._planned - max(self._ran, len(self._passed) + len(self._failed))
+        if missing <= 0 or not (end.is_early or end.is_whole):
+            return ""
+        return never_ran_words((), missing, self._planned)
