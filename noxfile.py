@@ -20,13 +20,20 @@ register()
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """Run this project's own tests; `-- -m "not integration"` for those that boot nothing."""
-    session.run("pytest", "-m", "not aya and not clocks and not runners", *session.posargs)
+    left_out = "not aya and not clocks and not projects and not runners"
+    session.run("pytest", "-m", left_out, *session.posargs)
 
 
 @nox.session(default=False)
 def aya(session: nox.Session) -> None:
     """Build `verify`'s loader for aya, and test it on real kernels; needs cargo."""
     session.run("pytest", "-m", "aya", "tests/payload", "tests/integration", *session.posargs)
+
+
+@nox.session(default=False)
+def projects(session: nox.Session) -> None:
+    """Run the projects of docs/examples, and suites of pytest and GoogleTest, on real kernels."""
+    session.run("pytest", "-m", "projects", "tests/integration", *session.posargs)
 
 
 @nox.session(default=False)

@@ -12,7 +12,7 @@ from bpfmatrix.results.outcome import Outcome
 from tests.rootfs.layouts import Layout
 from tests.tool import REPOSITORY, ToolProject
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.projects]
 
 EXAMPLES = REPOSITORY / "docs/examples"
 KERNELS = ("5.10", "7.3")
