@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	scriptFolder = "testdata" // in the payload
+	scriptFolder = "/payload/testdata"
 	scriptName   = "busy_threads.py"
 	// More frames than one part of a sample holds, and fewer than a whole sample.
 	recursionDepth  = 700
@@ -288,7 +288,7 @@ func sourceFolder(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
 	for _, pattern := range []string{
-		filepath.Join(scriptFolder, scriptName), "python/lib/python3.*/threading.py*",
+		filepath.Join(scriptFolder, scriptName), "/payload/python/lib/python3.*/threading.py*",
 	} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) != 1 {

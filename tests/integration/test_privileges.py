@@ -143,7 +143,7 @@ def test_what_bpf_allows_depends_on_user_capabilities_and_profile(
     assert outputs(locked)["as_user"] == refused
     # What a profile sets is no leftover of the tests.
     assert [run.leftovers for run in (plain, opened, locked)] == [(), (), ()]
-    assert f"{plain.version}@open" in done.output
+    assert f"{kernel}@open" in done.output
     # The same machine serves all of them.
     assert plain.provenance == opened.provenance == locked.provenance
 

@@ -21,15 +21,11 @@ import (
 var ErrMissing = errors.New(
 	"no Python in the payload: the host has no Python 3.11 to 3.13 for this architecture")
 
-// treeFolder is the folder of the payload's Python, relative to the working directory of tests.
-const treeFolder = "python"
+// root is the folder of the payload's Python.
+const root = "/payload/python"
 
 // Command returns a command that is not started yet: Python with these arguments.
 func Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
-	root, err := filepath.Abs(treeFolder)
-	if err != nil {
-		return nil, err
-	}
 	python := filepath.Join(root, "bin/python3")
 	if err := linkLoader(python, filepath.Join(root, "lib")); errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrMissing
