@@ -60,6 +60,7 @@ unshare --mount bash -c 'mount -t tmpfs mine /mine && touch /mine/a'
 """
 
 
+@pytest.mark.projects
 @pytest.mark.parametrize("kernel", ["5.10", "7.3"])
 def test_a_debian_runs_tests(project: ToolProject, debian: Layout, kernel: str) -> None:
     project.configure([kernel], modules=["nf_tables", "dummy"])
@@ -72,6 +73,7 @@ def test_a_debian_runs_tests(project: ToolProject, debian: Layout, kernel: str) 
         assert f"{debian.folder}@sha256:" in done.output
 
 
+@pytest.mark.projects
 def test_executables_are_checked_against_the_image(project: ToolProject, debian: Layout) -> None:
     words = ("run", "--kernel", "6.1", "--rootfs", str(debian.folder), "--binary")
     done = project.invoke(*words, "/bin/true")
