@@ -126,6 +126,7 @@ def test_an_indirect_table(guest: Guest) -> None:
         ((GUEST + REQUEST, 8, 0, 0), "shorter than a FUSE header"),
         ((GUEST + REQUEST, 56, 0, 0), "no space for a reply"),
         ((GUEST + 0x5000, 0, INDIRECT, 0), "an empty table"),
+        ((GUEST + 0x5000, 1, INDIRECT, 0), "that leaves its table"),
         ((GUEST + TABLE, 16, INDIRECT, 0), "or within another one"),
     ],
 )

@@ -161,7 +161,7 @@ class _Queue:
         """Give the descriptors of a request: address, length and flags of each."""
         seen, index, indirect = 0, head, False
         while True:
-            if 16 * index >= len(table) or 16 * seen >= len(table):
+            if 16 * (index + 1) > len(table) or 16 * seen >= len(table):
                 raise _GuestError("a chain of descriptors that leaves its table, or has no end")
             address, length, flags, following = _DESCRIPTOR.unpack_from(table, 16 * index)
             if flags & _INDIRECT:
