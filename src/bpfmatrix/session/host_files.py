@@ -6,6 +6,7 @@ which lack 9p.
 
 import platform
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.guest.modules import has_module
@@ -14,10 +15,11 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload.repository import Repository
-from bpfmatrix.rootfs import images as rootfs_images
-from bpfmatrix.rootfs.images import RootImage
 from bpfmatrix.rootfs.root import FolderRoot
 from bpfmatrix.virtiofs.shares import HostFiles, HostFolder, Transport
+
+if TYPE_CHECKING:
+    from bpfmatrix.rootfs.images import RootImage
 
 __all__ = ["HostFilesPlan", "plan", "root_of_tests"]
 
@@ -133,7 +135,7 @@ def _repository(
 
 def root_of_tests(
     files: HostFiles, arch: str, cache: Cache, progress: Progress, *, reread: bool = False
-) -> FolderRoot | RootImage | None:
+) -> "FolderRoot | RootImage | None":
     """Return the root of the tests, if it is not the guest's own; an image may be fetched for it.
 
     BpfmatrixError if it can't be had.
@@ -142,7 +144,10 @@ def root_of_tests(
         return FolderRoot(files.root)
     if files.image is None:
         return None
-    return rootfs_images.obtain(files.image, arch, cache, progress, reread=reread)
+    # Clients of registries are slow to import.
+    from bpfmatrix.rootfs import images  # noqa: PLC0415
+
+    return images.obtain(files.image, arch, cache, progress, reread=reread)
 
 
 def _transport(image: KernelImage, name: str) -> Transport:

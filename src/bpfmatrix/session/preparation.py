@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bpfmatrix import kernels
 from bpfmatrix.config.models import KernelConfig
@@ -26,8 +26,6 @@ from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import disk as payload_disk
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
-from bpfmatrix.rootfs import images as rootfs_images
-from bpfmatrix.rootfs.images import RootImage
 from bpfmatrix.session import privileges
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
@@ -36,6 +34,9 @@ from bpfmatrix.virtiofs.shares import environment
 from bpfmatrix.vm import accelerator, launch, limits, tsc
 from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import Job, Start, TestCommand, new_boundary
+
+if TYPE_CHECKING:
+    from bpfmatrix.rootfs.images import RootImage
 
 __all__ = ["Prepared", "prepare"]
 
@@ -58,7 +59,7 @@ class Prepared:
     privileges: tuple[tuple[str, ...], ...] = ()
     """Functions of the guest's init that set what the kernel allows, with their arguments."""
     options: SessionOptions = field(default_factory=SessionOptions)
-    root: RootImage | None = None
+    root: "RootImage | None" = None
     """The image that is the root of the tests."""
 
     def job(self, commands: Sequence[TestCommand]) -> Job:
@@ -182,6 +183,9 @@ def _assemble(
     cache, reread = project.cache, options.cold
     root = every_module = None
     if options.files.image:
+        # Clients of registries are slow to import.
+        from bpfmatrix.rootfs import images as rootfs_images  # noqa: PLC0415
+
         root = rootfs_images.obtain(
             options.files.image, kernel.arch, cache, progress, reread=reread
         )
@@ -222,7 +226,7 @@ def _assemble(
 
 
 def _environment(
-    options: SessionOptions, payload: Payload, root: RootImage | None
+    options: SessionOptions, payload: Payload, root: "RootImage | None"
 ) -> dict[str, str]:
     """Return the variables of tests; a later source wins over an earlier one."""
     env = {**environment(options.files, os.environ), **(root.env if root else {})}
