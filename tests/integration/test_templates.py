@@ -545,7 +545,9 @@ def test_the_kernel_boots_if_files_may_not_be_as_large_as_the_memory(runner: Run
 def test_a_template_may_be_pruned_while_it_is_in_use(runner: Runner, saved: Template) -> None:
     # After the pruning, the guest reads memory that it had when it was saved: its root file system.
     # The command waits for a line from here, which a test can't.
-    command = "echo begun; read -r line; cat /bin/busybox /init /etc/fstab /etc/shrc | md5sum; uname -r"
+    command = (
+        "echo begun; read -r line; cat /bin/busybox /init /etc/fstab /etc/shrc | md5sum; uname -r"
+    )
     process = runner.tool.start(
         *("shell", "--kernel", KERNEL, "--", command), env=runner.env, stdin=subprocess.PIPE
     )
