@@ -9,26 +9,31 @@ of different kernels.
 import functools
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-from pydantic import ConfigDict, Field
-
-from bpfmatrix.config.value_types import Arch, Digest, Sha256
 from bpfmatrix.errors import ConfigError, suggestion
 from bpfmatrix.host import versions
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.checksum import sha256
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 __all__ = ["FILE_NAME", "Package", "Pin", "exists", "read", "write"]
 
 FILE_NAME = "kernels.lock"
 FORMAT = 1
-_FORBID = ConfigDict(extra="forbid")
+_DIGEST = (r"sha256:[0-9a-f]{64}", "a digest: sha256: and 64 digits of 0-9 and a-f")
+# Patterns of texts, and what was expected where one does not match.
+_TEXTS = {
+    "arch": ("|".join(ARCHITECTURES), " or ".join(ARCHITECTURES)),
+    "digest": _DIGEST,
+    "files": _DIGEST,
+    "release": (r"[!-~]+", "a release"),
+    "sha256": (r"[0-9a-f]{64}", "a SHA-256: 64 digits of 0-9 and a-f"),
+}
+_ANY = (r"[^\x00-\x1f\x7f]*", "a text of one line")
 # What git writes around the two sides of a conflict (git-merge(1), "How conflicts are presented").
 _CONFLICT_MARKS = ("<<<<<<< ", "=======", ">>>>>>> ")
 
@@ -37,10 +42,9 @@ _CONFLICT_MARKS = ("<<<<<<< ", "=======", ">>>>>>> ")
 class Package:
     """One file that a kernel was taken from."""
 
-    __pydantic_config__ = _FORBID
     name: str
     version: str
-    sha256: Sha256
+    sha256: str
     """The checksum of the file, as the source's signed index has it and as it was verified. Of an
     image of a registry, that of its manifest."""
 
@@ -49,23 +53,22 @@ class Package:
 class Pin:
     """What one id is pinned to."""
 
-    __pydantic_config__ = _FORBID
-    arch: Arch
+    arch: str
     source: Mapping[str, Any]
     """The source in kernels.yaml that this came from."""
     version: str
     """The upstream release: `6.1.192`."""
     release: str
     """What `uname -r` says."""
-    digest: Digest
+    digest: str
     """Of vmlinuz, as in `KernelImage.digest`."""
-    files: Digest
+    files: str
     """Of the configuration and the modules: see `KernelImage.files_digest`."""
     origin: str
     """The source as results name it, such as `apt bookworm-security`."""
     vendor: str
     """The distributor of the packages; empty if the source names none."""
-    packages: Annotated[tuple[Package, ...], Field(min_length=1)]
+    packages: tuple[Package, ...]
     """What the kernel was taken from."""
 
     @property
@@ -95,12 +98,9 @@ def read(root: Path) -> dict[str, Pin]:
 
 
 @functools.lru_cache(maxsize=8)
-def _parsed(path: Path, text: str) -> Mapping[str, Pin]:
-    # A matrix looks for the pin of each of its kernels.
+def _parsed(path: Path, text: str) -> Mapping[str, Pin]:  # once for all kernels of a matrix
     try:
-        data = json.loads(text, object_pairs_hook=_without_duplicates)
-    except _DuplicateKeyError as error:
-        raise ConfigError(f"{path.name}: duplicate key {error}", _advice()) from error
+        return _pins(json.loads(text, object_pairs_hook=_without_duplicates))
     except json.JSONDecodeError as error:
         if line := _conflict(text):
             raise ConfigError(
@@ -108,43 +108,61 @@ def _parsed(path: Path, text: str) -> Mapping[str, Pin]:
                 "Keep one side: `git checkout --ours kernels.lock`, or `--theirs`.",
             ) from error
         raise ConfigError(f"{path.name}: line {error.lineno}: {error.msg}", _advice()) from error
-    except RecursionError as error:
+    except _WrongError as error:
+        raise ConfigError(f"{path.name}: {error}", _advice()) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, and the like
         raise ConfigError(f"{path.name}: can't be read as JSON: {error}", _advice()) from error
-    found = data.get("format") if isinstance(data, dict) else None
-    if found != FORMAT:
-        raise ConfigError(
-            f"{path.name}: format: expected {FORMAT}, found {found!r}",
-            f"Another version of bpfmatrix wrote it: upgrade, or else: {_advice()}"
-            if isinstance(found, int)
-            else _advice(),
-        )
-    return _validated(path, data)
 
 
-def _validated(path: Path, data: Mapping[str, Any]) -> Mapping[str, Pin]:
-    from pydantic import ValidationError  # noqa: PLC0415 - off the start-up path
-
+def _pins(data: object) -> dict[str, Pin]:
+    if not isinstance(data, dict):
+        raise _WrongError("expected a mapping")
+    if (found := data.get("format")) != FORMAT:
+        newer = " (a newer bpfmatrix wrote it)" if isinstance(found, int) and found > 1 else ""
+        raise _WrongError(f"format: expected {FORMAT}, found {found!r}{newer}")
     if unknown := sorted(data.keys() - {"format", "kernels"}):
-        near = suggestion(unknown[0], ["kernels"])
-        raise ConfigError(f"{path.name}: {unknown[0]}: unknown key{near}", _advice())
-    try:
-        return _adapter().validate_python(data.get("kernels"))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in ("kernels", *problem["loc"]))
-        what = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "unexpected_keyword_argument":
-            what = "unknown key"
-        elif problem["type"] in ("missing", "missing_argument"):
-            what = "the key is missing"
-        raise ConfigError(f"{path.name}: {where}: {what}", _advice()) from error
+        raise _WrongError(f"{unknown[0]}: unknown key{suggestion(unknown[0], ['kernels'])}")
+    if not isinstance(kernels := data.get("kernels"), dict):
+        raise _WrongError("kernels: expected a mapping")
+    return {id: _pin(f"kernels.{id}", entry) for id, entry in kernels.items()}
 
 
-@functools.cache
-def _adapter() -> "TypeAdapter[dict[str, Pin]]":
-    from pydantic import TypeAdapter  # noqa: PLC0415 - off the start-up path
+def _pin(where: str, data: object) -> Pin:
+    """Return the pin that is described at a key; _WrongError if it is none.
 
-    return TypeAdapter(dict[str, Pin])
+    By hand: to build a validator of pydantic takes 3 ms, at each run of a kernel.
+    """
+    entry = _mapping(where, data, Pin)
+    if not isinstance(entry["source"], dict):
+        raise _WrongError(f"{where}.source: expected a mapping")
+    if not isinstance(entry["packages"], list) or not entry["packages"]:
+        raise _WrongError(f"{where}.packages: expected a list with at least one package")
+    packages = tuple(
+        Package(**_mapping(f"{where}.packages.{number}", package, Package))
+        for number, package in enumerate(entry["packages"])
+    )
+    return Pin(**{**entry, "packages": packages})
+
+
+def _mapping(where: str, data: object, made: type[Package | Pin]) -> dict[str, Any]:
+    """Return a mapping that has exactly the fields of a class; its texts are checked."""
+    if not isinstance(data, dict):
+        raise _WrongError(f"{where}: expected a mapping")
+    names = [field.name for field in fields(made)]
+    if unknown := [key for key in data if key not in names]:
+        raise _WrongError(f"{where}.{unknown[0]}: unknown key{suggestion(unknown[0], names)}")
+    for name in names:
+        if name not in data:
+            raise _WrongError(f"{where}.{name}: the key is missing")
+        value = data[name]
+        if name in ("source", "packages"):
+            continue
+        if not isinstance(value, str):
+            raise _WrongError(f"{where}.{name}: expected a text")
+        pattern, expected = _TEXTS.get(name, _ANY)
+        if not re.fullmatch(pattern, value):
+            raise _WrongError(f"{where}.{name}: expected {expected}")
+    return data
 
 
 def write(root: Path, pins: Mapping[str, Pin]) -> None:
@@ -164,15 +182,15 @@ def write(root: Path, pins: Mapping[str, Pin]) -> None:
         half.unlink(missing_ok=True)
 
 
-class _DuplicateKeyError(ValueError):
-    """A key is there twice, as after a merge that kept both sides."""
+class _WrongError(ValueError):
+    """The content is not that of a kernels.lock: the key, and what was expected."""
 
 
 def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise _DuplicateKeyError(repr(key))
+            raise _WrongError(f"duplicate key {key!r}")  # as a merge leaves it that kept both sides
         found[key] = value
     return found
 

@@ -12,7 +12,15 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from bpfmatrix.config.kernel_ids import kernel_of, names_profile, profile_of
 from bpfmatrix.config.kernels_lock import Pin
@@ -370,7 +378,7 @@ class KernelConfig(KernelEntry):
     """Whether the user named the image file itself, so that KERN_DIR is ignored."""
     registry: str | None = None
     """The repository that has kernels by their digests."""
-    pin: Pin | None = None
+    pin: InstanceOf[Pin] | None = None
     """What kernels.lock pins it to. `bpfmatrix.kernels` sets this when a kernel is looked for."""
     expect: list[Expectation] = []
     """The entries of `expect` that apply to this kernel."""

@@ -16,7 +16,6 @@ __all__ = [
     "LOADERS",
     "Arch",
     "Bytes",
-    "Digest",
     "LoaderName",
     "MaxInsns",
     "RelativePath",
@@ -159,10 +158,6 @@ Sha256 = Annotated[
     str, *matching(r"[0-9a-f]{64}", "a SHA-256: 64 digits of 0-9 and a-f, in quotes")
 ]
 
-
-Digest = Annotated[
-    str, *matching(r"sha256:[0-9a-f]{64}", "a digest: sha256: and 64 digits of 0-9 and a-f")
-]
 
 # No `..`, no empty component, no NUL, and nothing that separates fields or lines of `listed`.
 _RELATIVE_PATH = r"(?!\.{1,2}(?:/|$))[^/\0\t\n]+(?:/(?!\.{1,2}(?:/|$))[^/\0\t\n]+)*"
