@@ -52,7 +52,7 @@ def registry_of(kernel: KernelConfig) -> str | None:
     """
     name = os.environ.get(REGISTRY_VARIABLE)
     if not name:
-        return kernel.registry
+        return kernel.registry and kernel.registry.removeprefix("oci://")
     from bpfmatrix.oci.reference import is_repository  # noqa: PLC0415
 
     if not is_repository(name):
@@ -60,7 +60,7 @@ def registry_of(kernel: KernelConfig) -> str | None:
             f"{REGISTRY_VARIABLE} is {name!r}, which is not the name of a repository",
             "Expected: a name such as registry.example/kernels, without a tag.",
         )
-    return name
+    return name.removeprefix("oci://")
 
 
 def fetch(kernel: KernelConfig, store: Store, progress: Progress) -> KernelImage:

@@ -19,8 +19,9 @@ _NAME = (
 )
 # [http://][host[:port]/]path[:tag][@digest], as in github.com/distribution/reference.
 GRAMMAR = rf"^{_NAME}(?::{TAG})?(?:@sha256:[0-9a-f]{{64}})?$"
-# The same without tag and digest: the name of all images of a repository.
-REPOSITORY = rf"^{_NAME}$"
+# The same without tag and digest: the name of all images of a repository. A scheme may stand before
+# it, as `kernels.push --to` takes it.
+REPOSITORY = rf"^(?:oci://)?{_NAME}$"
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,20 @@ downloads of blobs, are those of `host.download`.
 """
 
 import base64
+import io
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import IO, Any
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 import urllib3
 from oras.provider import Registry  # type: ignore[import-untyped]
+from urllib3.exceptions import MaxRetryError
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError
 from bpfmatrix.host import download
@@ -34,12 +38,16 @@ __all__ = ["GoneError", "RegistryClient"]
 _MANIFEST_LIMIT_BYTES = 4 << 20
 
 
+def _unseen(there: int, total: int) -> None:
+    """Show nothing."""
+
+
 class GoneError(KernelUnavailableError):
     """The registry has no such image."""
 
 
 class RegistryClient:
-    """Fetches the parts of one image."""
+    """Fetches and pushes the parts of one image."""
 
     def __init__(self, reference: Reference) -> None:
         # oras logs what the errors of this class already say.
@@ -51,7 +59,12 @@ class RegistryClient:
         self._found_a_manifest = False
 
     def manifest(self, name: str, digest: str) -> tuple[str, dict[str, Any]]:
-        """Fetch a manifest or an index by its tag or digest; return its digest and its content.
+        """See `ImageStore`."""
+        data = self.fetch_manifest(name, digest)
+        return f"sha256:{sha256(data)}", manifests.parse(data, str(self._reference))
+
+    def fetch_manifest(self, name: str, digest: str) -> bytes:
+        """Fetch a manifest or an index by its tag or digest; GoneError if there is none.
 
         `digest` is the one that it must have, or "" if only a tag is known.
         """
@@ -60,7 +73,7 @@ class RegistryClient:
 
         def send(headers: Mapping[str, str]) -> requests.Response:
             nonlocal declared
-            response = self._get(path, accept, headers)
+            response = self._request("GET", path, {**headers, "Accept": accept})
             declared = response.headers.get("Docker-Content-Digest", "")
             return response
 
@@ -70,19 +83,19 @@ class RegistryClient:
         found = f"sha256:{sha256(data)}"
         if expected.startswith("sha256:") and found != expected:
             raise self._wrong_digest("a manifest", f"it is {found}", expected)
-        return found, manifests.parse(data, str(self._reference))
+        return data
 
     def read_blob(self, blob: Descriptor) -> bytes:
         """Return the content of a small blob."""
         if blob.size_bytes > _MANIFEST_LIMIT_BYTES:
             raise manifests.unreadable(str(self._reference))
         path = f"blobs/{blob.digest}"
-        return self._read(path, blob, partial(self._get, path, "*/*"))
+        return self._read(path, blob, partial(self._request, "GET", path))
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: BytesProgress) -> None:
         """Fetch a blob into a file. A transfer that breaks off is resumed."""
         path = f"blobs/{blob.digest}"
-        send = partial(self._get, path, "*/*")
+        send = partial(self._request, "GET", path)
         try:
             download.fetch(
                 self._url(path), target, blob.sha256, blob.size_bytes, progress, send=send
@@ -92,6 +105,67 @@ class RegistryClient:
         if (size := target.stat().st_size) != blob.size_bytes:
             raise self._wrong_digest("a layer", f"it has {size} bytes", blob.digest)
 
+    def push_manifest(self, name: str, data: bytes, media_type: str) -> bool:
+        """Push a manifest or an index under a tag, or under its digest.
+
+        Returns whether the registry lists it among the referrers of its `subject` by itself.
+        """
+        headers = {"Content-Type": media_type}
+        with self._request("PUT", f"manifests/{name}", headers, data, (200, 201)) as response:
+            return "OCI-Subject" in response.headers
+
+    def push_blob(
+        self, blob: Descriptor, content: Path | bytes, progress: BytesProgress = _unseen
+    ) -> bool:
+        """Push a blob, unless it is there; return whether it was sent.
+
+        An upload that breaks off goes on where it broke, or begins anew if the registry does not
+        know how far it came (OCI distribution specification, "Pushing blobs").
+        """
+        with self._request("HEAD", f"blobs/{blob.digest}", ok=(200, 404)) as response:
+            if response.status_code == 200:
+                return False
+        place, there, retries = self._begin_upload(), 0, download.retries()
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            while there < blob.size_bytes:
+                headers = {
+                    "Content-Type": "application/octet-stream",
+                    "Content-Range": f"{there}-{blob.size_bytes - 1}",
+                }
+                rest = _Rest(file, there, blob.size_bytes, progress)
+                try:
+                    with self._request("PATCH", place, headers, rest, (202, 204)) as response:
+                        place, there = self._location(response), blob.size_bytes
+                except UnreachableError as error:
+                    before = there
+                    place, there = self._resumed(place)
+                    if there > before:
+                        retries = download.retries()
+                    try:
+                        retries = retries.increment("PATCH", self._url(place), error=error)
+                    except MaxRetryError:
+                        raise error from None
+                    retries.sleep()
+        joint = "&" if "?" in place else "?"
+        self._request("PUT", f"{place}{joint}digest={quote(blob.digest)}", ok=(201, 204)).close()
+        return True
+
+    def _begin_upload(self) -> str:
+        with self._request("POST", "blobs/uploads/", ok=(202,)) as response:
+            return self._location(response)
+
+    def _resumed(self, place: str) -> tuple[str, int]:
+        """Return where an upload that broke off goes on, and how many bytes of it came."""
+        try:
+            with self._request("GET", place, ok=(204,)) as response:
+                _, _, last = response.headers.get("Range", "").partition("-")
+                return self._location(response), int(last) + 1 if last.isdecimal() else 0
+        except KernelUnavailableError:
+            return self._begin_upload(), 0
+
+    def _location(self, response: requests.Response) -> str:
+        return urljoin(response.url, response.headers.get("Location", ""))
+
     def _read(self, path: str, blob: Descriptor | None, send: Send) -> bytes:
         sha256, limit = (blob.sha256, blob.size_bytes) if blob else (None, _MANIFEST_LIMIT_BYTES)
         try:
@@ -100,29 +174,56 @@ class RegistryClient:
             raise self._explained_transfer(error, blob) from error
 
     def _url(self, path: str) -> str:
-        return f"{self._reference.base_url}/{path}"
+        """Return the URL of a path in the repository; that of an upload is a URL already."""
+        return urljoin(f"{self._reference.base_url}/", path)
 
-    def _get(self, path: str, accept: str, headers: Mapping[str, str]) -> requests.Response:
-        """Send a GET request, with a login if the registry asks for one (`download.Send`)."""
-        host, headers = self._reference.host, {**headers, "Accept": accept}
+    def _request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        data: "bytes | _Rest | None" = None,
+        ok: Sequence[int] = (200, 206, 416),
+    ) -> requests.Response:
+        """Send a request, with a login if the registry asks for one; with GET, a `download.Send`.
+
+        KernelUnavailableError for a response with another status than these.
+        """
+        host, auth = self._reference.host, self._registry.auth
         try:
-            response = self._send(path, {**headers, **self._registry.auth.get_auth_header()})
+            response = self._send(method, path, headers, data, auth.get_auth_header())
             if response.status_code in (401, 403) and (login := self._authorization(response)):
                 response.close()
-                response = self._send(path, {**headers, **login})
+                response = self._send(method, path, headers, data, login)
         except requests.exceptions.SSLError as error:
             raise KernelUnavailableError(
                 f"{host} has a certificate that this host does not trust", download.reason(error)
             ) from error
         except requests.RequestException as error:
             raise UnreachableError(f"{host} can't be reached", download.reason(error)) from error
-        if response.status_code not in (200, 206, 416):
+        if response.status_code not in ok:
             raise self._explained(response)
         return response
 
-    def _send(self, path: str, headers: Mapping[str, str]) -> requests.Response:
-        response: requests.Response = self._registry.session.get(
-            self._url(path), headers=dict(headers), stream=True
+    def _send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        data: "bytes | _Rest | None",
+        login: Mapping[str, str],
+    ) -> requests.Response:
+        url = self._url(path)
+        # A registry may let a storage service take an upload, which must not see the login.
+        own = urlsplit(url).netloc == urlsplit(self._reference.base_url).netloc
+        if isinstance(data, _Rest):
+            data.rewind()
+        response: requests.Response = self._registry.session.request(
+            method,
+            url,
+            headers={"Accept": "*/*", **headers, **(login if own else {})},
+            data=data,
+            stream=True,
         )
         return response
 
@@ -148,9 +249,10 @@ class RegistryClient:
     def _explained(self, response: requests.Response) -> BpfmatrixError:
         """Return the error for a response that is no success."""
         host, status, said = self._reference.host, response.status_code, _message(response)
+        is_push = response.request.method not in ("GET", "HEAD")
         if status in (401, 403):
-            return self._denied(said)
-        if status == 404:
+            return self._denied(said, "push to" if is_push else "read")
+        if status == 404 and not is_push:
             tag = f":{self._reference.tag}" if self._reference.tag else ""
             digest = f"@{self._reference.digest}" if self._reference.digest else ""
             image = f"{self._reference.repository}{tag}{digest}"
@@ -166,13 +268,13 @@ class RegistryClient:
             )
         return UnreachableError(f"{host} answered with HTTP status {status}", said)
 
-    def _denied(self, said: str) -> BpfmatrixError:
+    def _denied(self, said: str, what: str) -> BpfmatrixError:
         host, login = self._reference.host, self._login
         how = f"Log in with `docker login {host}` or `podman login {host}`"
         if login:
             return KernelUnavailableError(
                 f"{host} refused the login of {login.origin} for {self._reference.repository}",
-                f"{how}, with a user who may read it. {said}".strip(),
+                f"{how}, with a user who may {what} it. {said}".strip(),
             )
         problem = f" {login.problem}." if login is not None and login.problem else ""
         return KernelUnavailableError(
@@ -195,6 +297,27 @@ class RegistryClient:
             f"{self._reference}: {what} that {self._reference.host} sent does not have its digest",
             f"Expected: {expected}; but {found}. Nothing of it is kept.",
         )
+
+
+class _Rest:
+    """The part of a file that is still to be sent, as a body of `requests`."""
+
+    def __init__(self, file: IO[bytes], there: int, whole: int, progress: BytesProgress) -> None:
+        self._file, self._there, self._whole, self._progress = file, there, whole, progress
+
+    def rewind(self) -> None:
+        self._file.seek(self._there)
+
+    def __len__(self) -> int:
+        return self._whole - self._there
+
+    def __iter__(self) -> Iterator[bytes]:  # by which `requests` knows a stream
+        return iter(lambda: self.read(1 << 16), b"")
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._progress(self._file.tell(), self._whole)
+        return data
 
 
 def _message(response: requests.Response) -> str:
