@@ -336,6 +336,9 @@ def test_two_checkouts_may_pin_different_kernels(
     assert kernels.provide(kernel_in(roots[0]), cache) == (first, True)
     assert kernels.provide(kernel_in(roots[1]), cache) == (second, True)
     assert second.digest != first.digest
+    # The kernel of a checkout that was removed goes.
+    shutil.rmtree(roots[0])
+    assert [item.name for item in kernels.prune(cache)] == [f"x86_64/{first.folder.name}"]
 
 
 def test_updates_at_the_same_time_lose_no_pin(cache: Cache, archive: Archive, root: Path) -> None:

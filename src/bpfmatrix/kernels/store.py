@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix.config.kernels_lock import FILE_NAME as LOCK_NAME
+from bpfmatrix.config import kernels_lock
 from bpfmatrix.config.kernels_lock import Pin
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError
@@ -156,7 +156,10 @@ class Store:
         return image
 
     def prune(self, everything: bool) -> list[tuple[Path, int]]:
-        """Remove the images without a ref, or all; return their folders and sizes in bytes."""
+        """Remove the images without a ref, or all; return their folders and sizes in bytes.
+
+        Refs of pins go with the kernels.lock that has them.
+        """
         with self.cache.lock(_LOCK), self.cache.staging() as staging:
             if everything:
                 shutil.rmtree(self._folder("refs"), ignore_errors=True)
@@ -169,10 +172,15 @@ class Store:
         return removed
 
     def _referenced(self) -> set[Path]:
+        """Return the images that a ref points to; remove the refs of pins that are gone."""
         folders = set()
         for path in self._folder("refs").glob("*/*.json"):
+            ref = _read(path) or {}
             with contextlib.suppress(KeyError, TypeError):
-                folders.add(self.cache.root / (_read(path) or {})["image"])
+                if (root := ref.get("pinned_in")) and not kernels_lock.exists(Path(root)):
+                    path.unlink()
+                    continue
+                folders.add(self.cache.root / ref["image"])
         return folders
 
     def _point(self, kernel: KernelConfig, image: KernelImage, stamp: str = "") -> bool:
@@ -183,7 +191,9 @@ class Store:
             "image": str(image.folder.relative_to(self.cache.root)),
             "packages": [asdict(package) for package in image.provenance.packages],
             "stamp": stamp,
+            # Whose pin it is, so that `prune` knows when the checkout is gone.
             "pin": kernel.pin.key if kernel.pin else "",
+            "pinned_in": str(kernel.root) if kernel.pin else "",
         }
         ref.parent.mkdir(parents=True, exist_ok=True)
         records.write(ref, data)
@@ -221,8 +231,9 @@ def _require_pinned(image: KernelImage, pin: Pin) -> None:
         if found != pinned:
             raise KernelUnavailableError(
                 f"{what} of {image.provenance.packages[0].name} has the digest {found}, and not "
-                f"{pinned} of {LOCK_NAME}",
-                f"Either it was changed where it comes from, or {LOCK_NAME} was edited.",
+                f"{pinned} of {kernels_lock.FILE_NAME}",
+                "Either it was changed where it comes from, or "
+                f"{kernels_lock.FILE_NAME} was edited.",
             )
 
 

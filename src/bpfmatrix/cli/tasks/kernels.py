@@ -52,7 +52,8 @@ def fetch(values: Values) -> None:
     ids = _one_or_matrix(project, values)
     for id in ids:
         image, cached = kernels.provide(project.config.kernel(id), project.cache, progress)
-        say(f"{id:<10} {image.description}  {'cached' if cached else 'fetched'}")
+        registry = f" from {image.provenance.registry}" if image.provenance.registry else ""
+        say(f"{id:<10} {image.description}  {'cached' if cached else f'fetched{registry}'}")
     if values[options.WARM]:
         for id in ids:
             _make_template(project, id)
