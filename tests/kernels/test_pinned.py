@@ -249,7 +249,8 @@ def test_a_registry_that_can_not_be_asked(
             kernels.provide(kernel, elsewhere)
         assert raised.value.what == (
             "6.1: kernels.lock pins 6.1.190, which is not cached and can't be had: "
-            f"{registry.host} can't be reached; bookworm-security can't be reached"
+            f"{registry.host} can't be reached (Connection refused); bookworm-security can't be "
+            "reached"
         )
 
 

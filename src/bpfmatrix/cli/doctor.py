@@ -73,8 +73,7 @@ def checks(project: Project) -> list[Check]:
     found = [_tool(tool) for tool in _tools(project)]
     found += _accelerators(project)
     found.append(_space(project))
-    found += [_kernel(project, id) for id in project.config.kernels]
-    return found
+    return found + _kernels(project)
 
 
 def _tools(project: Project) -> Sequence[_Tool]:
@@ -138,6 +137,14 @@ def _space(project: Project) -> Check:
         fine=free >= _WANTED_BYTES and os.access(folder, os.W_OK),
         fix="invoke kernels.prune --all, or set BPFMATRIX_CACHE to a folder with space",
     )
+
+
+def _kernels(project: Project) -> list[Check]:
+    try:
+        kernels_lock.read(project.root)
+    except BpfmatrixError as error:
+        return [Check("kernels.lock", error.what, False, error.advice)]
+    return [_kernel(project, id) for id in project.config.kernels]
 
 
 def _kernel(project: Project, id: str) -> Check:

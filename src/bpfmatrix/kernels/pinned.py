@@ -68,45 +68,53 @@ def fetch(kernel: KernelConfig, store: Store, progress: Progress) -> KernelImage
 
     KernelUnavailableError has what each of them said. The caller holds the kernel's lock.
     """
-    said: list[BpfmatrixError] = []
-    registry = registry_of(kernel)
+    registry, not_there = registry_of(kernel), None
     if registry:
         from bpfmatrix.kernels.oci import by_digest  # noqa: PLC0415 - it imports requests
 
         try:
             return by_digest.fetch(kernel, registry, store, progress)
         except BpfmatrixError as error:
-            said.append(error)
             announce(progress, f"{kernel.id}: {error.what}; asking {kernel.source.summary}")
+            not_there = error
     try:
         source = with_file_of_source(kernel) if kernel.source.directory else kernel
         return sources.of(source).fetch(store, progress, same=True)
     except BpfmatrixError as error:
-        said.append(error)
-    raise _unavailable(kernel, registry, said) from said[-1]
+        raise _unavailable(kernel, registry, not_there, error) from error
 
 
 def _unavailable(
-    kernel: KernelConfig, registry: str | None, said: list[BpfmatrixError]
+    kernel: KernelConfig,
+    registry: str | None,
+    not_there: BpfmatrixError | None,
+    not_at_source: BpfmatrixError,
 ) -> KernelUnavailableError:
+    """Return the error for a kernel that neither the registry nor its source gave."""
     assert kernel.pin is not None
-    elsewhere = (
-        f"push it from a machine that has it (`invoke kernels.push {kernel.id} --to {registry}`)"
-        if registry
-        else "let `registry` of kernels.yaml name a registry that has it"
-    )
+    said = [error for error in (not_there, not_at_source) if error]
+    whats, reasons = [], []
+    for error in said:
+        what = error.what.removeprefix(f"{kernel.id}: ").rstrip(".")
+        reason = error.advice.removeprefix("The reason: ")
+        whats.append(what if reason == error.advice else f"{what} ({reason.rstrip('.')})")
+        reasons += [reason] if reason == error.advice else []
+    ways = [
+        "Try again with a network"
+        if isinstance(not_at_source, UnreachableError)
+        else f"`invoke kernels.update --kernel {kernel.id}` pins what its source has now"
+    ]
+    if registry is None:
+        ways.append("let `registry` of kernels.yaml name a registry that has it")
+    elif not isinstance(not_there, UnreachableError):
+        push = f"`invoke kernels.push {kernel.id} --to {registry}`"
+        ways.append(f"{push} on a machine that has it")
     unreachable = any(isinstance(error, UnreachableError) for error in said)
-    advice = dict.fromkeys(error.advice for error in said if error.advice)
     return (UnreachableError if unreachable else KernelUnavailableError)(
         f"{kernels_lock.FILE_NAME} pins {kernel.pin.version}, which is not cached and can't be "
-        f"had: {'; '.join(_what(kernel, error) for error in said)}",
-        f"`invoke kernels.update --kernel {kernel.id}` pins what its source has now; or "
-        f"{elsewhere}. {' '.join(advice)}".strip(),
+        f"had: {'; '.join(whats)}",
+        " ".join([f"{'; or '.join(ways)}.", *filter(None, dict.fromkeys(reasons))]),
     )
-
-
-def _what(kernel: KernelConfig, error: BpfmatrixError) -> str:
-    return error.what.removeprefix(f"{kernel.id}: ").rstrip(".")
 
 
 def reason_against(kernel: KernelConfig) -> str:

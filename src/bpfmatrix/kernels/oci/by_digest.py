@@ -14,9 +14,9 @@ from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
 from bpfmatrix.kernels.oci.source import TIMES_UNPACKED
 from bpfmatrix.kernels.staging import install
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
-from bpfmatrix.oci.image import resolve
+from bpfmatrix.oci.image import resolve_in
 from bpfmatrix.oci.reference import Reference
-from bpfmatrix.oci.registry import GoneError
+from bpfmatrix.oci.registry import GoneError, RegistryClient
 
 __all__ = ["fetch", "tag_of"]
 
@@ -35,18 +35,20 @@ def fetch(kernel: KernelConfig, repository: str, store: Store, progress: Progres
     pin = kernel.pin
     assert pin is not None
     reference = Reference.parse(f"{repository}:{tag_of(pin.digest)}")
+    name = f"{reference.name} ({pin.version})"
     try:
-        image = resolve(reference, kernel.arch, progress)
+        progress(f"{kernel.id}: asking {reference.host}")
+        image = resolve_in(RegistryClient(reference), reference.tag, "", kernel.arch, name)
     except GoneError as error:
         raise KernelUnavailableError(
             f"{reference.name} does not have {pin.version} ({tag_of(pin.digest)[:19]}...)"
         ) from error
     require_space(store.cache.root, UNPACKED_KERNEL_BYTES + TIMES_UNPACKED * image.size_bytes)
     with store.cache.staging() as staging:
-        for name in ("layers", "files", "root"):
-            (staging / name).mkdir()
+        for folder in ("layers", "files", "root"):
+            (staging / folder).mkdir()
         paths = image.download(staging / "layers", progress)
-        progress(f"{kernel.id}: unpacking {reference.name}")
+        progress(f"{kernel.id}: unpacking {name}")
         found = find_kernel(unpack(paths, staging / "files"), kernel.id)
         # Before anything reads it.
         if f"sha256:{sha256_of(found.vmlinuz)}" != pin.digest:
@@ -54,6 +56,7 @@ def fetch(kernel: KernelConfig, repository: str, store: Store, progress: Progres
                 f"{reference.name} has another kernel behind the tag of {pin.version}",
                 f"Its digest is sha256:{sha256_of(found.vmlinuz)}; it is not used.",
             )
-        install(found.vmlinuz, found.name, found.modules, found.config, staging / "root")
+        kernel_name = f"{found.name} of {name}"
+        install(found.vmlinuz, kernel_name, found.modules, found.config, staging / "root")
         provenance = Provenance(pin.origin, pin.packages, pin.vendor, registry=reference.name)
         return store.add(kernel, staging, pin.version, provenance)
