@@ -191,6 +191,7 @@ def test_a_dropped_package_is_no_failure_while_the_registry_has_it(
         ),
         ({"a.ko": b"other code"}, "the configuration and the modules of the kernel of linux-"),
         ({"config": b"CONFIG_BPF=n\n"}, "the configuration and the modules of the kernel of"),
+        ({"modules.order": b"kernel/b.ko\n"}, "the configuration and the modules of the kernel"),
     ],
 )
 def test_a_registry_that_lies_is_not_believed(
@@ -221,6 +222,21 @@ def test_a_registry_that_lies_is_not_believed(
     assert "bookworm-security no longer has linux-image-6.1.0-9-cloud-amd64" in raised.value.what
     assert f"`invoke kernels.push 6.1 --to {kernel.registry}`" in raised.value.advice
     assert no_kernel_in(third)
+
+
+def test_what_depmod_wrote_elsewhere_is_not_taken(
+    cache: Cache, elsewhere: Cache, archive: Archive, registry: Registry, root: Path
+) -> None:
+    kernel = kernel_in(root, registry)
+    first = pin_now(kernel, cache)
+    assert first.modules is not None
+    (first.modules / "modules.weakdep").write_text("weakdep a evil\n")  # older depmods write none
+    push(registry, first, changed={"modules.dep": b"kernel/a.ko: kernel/evil.ko\n"})
+    archive.stop()
+    image, _ = kernels.provide(kernel, elsewhere)
+    assert image.modules is not None
+    assert (image.modules / "modules.dep").read_text() == "kernel/a.ko:\n"
+    assert not [path for path in image.modules.glob("modules.*") if b"evil" in path.read_bytes()]
 
 
 def test_a_registry_that_can_not_be_asked(

@@ -20,7 +20,7 @@ from bpfmatrix.host import records
 from bpfmatrix.host.checksum import RunningSha256, sha256, sha256_of
 from bpfmatrix.host.integrity import Checked, checked_files, keep_checked, measure
 
-__all__ = ["KernelImage", "Package", "Provenance"]
+__all__ = ["KernelImage", "Package", "Provenance", "is_made_by_depmod"]
 
 FORMAT = 1
 DESCRIPTION = "kernel.json"
@@ -167,14 +167,15 @@ class KernelImage:
     def files_digest(self) -> str:
         """Return `sha256:...` of the configuration and the modules. Raises DamagedError.
 
-        It is that of `sha256sum`'s lines (checksum, two spaces, path) for `config` and each `*.ko`,
-        sorted by their paths. What depmod writes depends on its version, and is not included.
+        It is that of `sha256sum`'s lines (checksum, two spaces, path) for `config` and each file of
+        `modules`, sorted by their paths. What depmod writes depends on its version, and is not
+        included.
         """
         checksums = {}
         if self.modules is not None:
             every = _load_checksums(self.folder / MODULE_CHECKSUMS)
             own = f"lib/modules/{self.release}"
-            checksums = {f"{own}/{n}": c for n, c in every.items() if n.endswith(".ko")}
+            checksums = {f"{own}/{n}": c for n, c in every.items() if not is_made_by_depmod(n)}
         if self.config:
             checksums[_CONFIG] = sha256_of(self.config)
         lines = (f"{checksum}  {name}\n" for name, checksum in sorted(checksums.items()))
@@ -247,6 +248,15 @@ class KernelImage:
                 records.write(path, {**data, "sha256": checksums}, FORMAT)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unreadable(path) from error
+
+
+def is_made_by_depmod(name: str) -> bool:
+    """Whether a file below `lib/modules/<release>` is one that depmod writes.
+
+    The kernel's `make modules_install` writes the rest (depmod(8), scripts/Makefile.modinst).
+    """
+    installed = ("modules.order", "modules.builtin", "modules.builtin.modinfo")
+    return name.startswith("modules.") and name not in installed
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -5,11 +5,13 @@ The tag of a kernel is `kernel-` and the SHA-256 of its vmlinuz, and its image i
 its configuration and its modules are only taken if they have the digests that are pinned.
 """
 
+from pathlib import Path
+
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import KernelUnavailableError
 from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels.image import KernelImage, Provenance
+from bpfmatrix.kernels.image import KernelImage, Provenance, is_made_by_depmod
 from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
 from bpfmatrix.kernels.oci.source import TIMES_UNPACKED
 from bpfmatrix.kernels.staging import install
@@ -57,6 +59,12 @@ def fetch(kernel: KernelConfig, repository: str, store: Store, progress: Progres
                 f"Its digest is sha256:{sha256_of(found.vmlinuz)}; it is not used.",
             )
         kernel_name = f"{found.name} of {name}"
-        install(found.vmlinuz, kernel_name, found.modules, found.config, staging / "root")
+
+        def modules(release: str) -> dict[str, Path]:
+            # Of what depmod writes, no digest is pinned; it is written anew.
+            files = found.modules(release)
+            return {n: path for n, path in files.items() if not is_made_by_depmod(n)}
+
+        install(found.vmlinuz, kernel_name, modules, found.config, staging / "root")
         provenance = Provenance(pin.origin, pin.packages, pin.vendor, registry=reference.name)
         return store.add(kernel, staging, pin.version, provenance)
