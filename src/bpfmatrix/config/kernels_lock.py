@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix.errors import ConfigError, suggestion
+from bpfmatrix.errors import BpfmatrixError, ConfigError, suggestion
 from bpfmatrix.host import versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.checksum import sha256
@@ -166,7 +166,10 @@ def _mapping(where: str, data: object, made: type[Package | Pin]) -> dict[str, A
 
 
 def write(root: Path, pins: Mapping[str, Pin]) -> None:
-    """Write kernels.lock; the caller holds a lock, so that no other process's pins are lost."""
+    """Write kernels.lock; BpfmatrixError if that fails.
+
+    The caller holds a lock, so that no other process's pins are lost.
+    """
     path = root / FILE_NAME
     ordered = sorted(pins, key=lambda id: (versions.all_numbers(id), id))
     data = {"format": FORMAT, "kernels": {id: asdict(pins[id]) for id in ordered}}
@@ -175,7 +178,7 @@ def write(root: Path, pins: Mapping[str, Pin]) -> None:
         half.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         half.replace(path)
     except OSError as error:
-        raise ConfigError(
+        raise BpfmatrixError(
             f"{path} can't be written ({error.strerror})", "Let this user write into its folder."
         ) from error
     finally:
