@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bpfmatrix import kernels
 from bpfmatrix.cli.kernels_output import print_kernels, update_kernels
@@ -21,11 +22,14 @@ from bpfmatrix.errors import ConfigError, KernelUnavailableError, UnreachableErr
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import silent
 from bpfmatrix.kernels import KernelImage, pinned
+from bpfmatrix.kernels.oci.publish import publish
+from bpfmatrix.oci.reference import Reference
 from tests.damage import Notes
 from tests.kernels import synthetic
 from tests.kernels.archive import Archive
 from tests.kernels.conftest import add_kernel, apt_kernel
 from tests.oci.registry import Registry, layer
+from tests.tool import ToolProject
 
 pytestmark = pytest.mark.integration
 
@@ -452,6 +456,39 @@ def test_an_image_of_a_registry_is_pinned_by_its_manifest(
     assert f"{name} no longer has {name} 6.1; it has {name}:6.1@{moved.digest[:19]} now" in (
         raised.value.what
     )
+
+
+def test_the_tasks_update_push_and_fetch(
+    archive: Archive, registry: Registry, root: Path, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/{REPOSITORY}"
+    entry = {"source": {"apt": {"suite": archive.suite}}}
+    declared = {"registry": f"oci://{name}", "kernels": {"6.1": entry}}
+    (root / "kernels.yaml").write_text(yaml.safe_dump(declared))
+    (root / "tasks.py").write_text("from bpfmatrix.tasks import namespace as namespace\n")
+
+    def said(*words: str, cache: str = "a") -> str:
+        done = ToolProject(root).invoke(*words, env={"BPFMATRIX_CACHE": str(tmp_path / cache)})
+        assert done.status == 0, done.output
+        return done.output
+
+    description = "6.1        6.1.190 (Debian 6.1.190-1, apt bookworm-security)"
+    assert f"{description}  new" in said("kernels.update")
+    said("kernels.push", "--to", f"oci://{name}")
+    archive.stop()
+    fetched = said("kernels.fetch", cache="b").splitlines()
+    assert f"{description}  fetched from {name}" in fetched
+    # What came from the registry is pushed to another one without a difference.
+    cache = Cache(tmp_path / "b")
+    kernel = kernel_in(root, registry)
+    target = Reference.parse(f"{registry.host}/team/other")
+    publish(kernel, kernels.provide(kernel, cache)[0], None, target, cache)
+    folder = registry.root / "storage/docker/registry/v2/repositories/team"
+    revisions = [
+        {path.name for path in (folder / name / "_manifests/revisions/sha256").iterdir()}
+        for name in ("kernels", "other")
+    ]
+    assert revisions[0] == revisions[1]
 
 
 def test_update_says_what_changed(
