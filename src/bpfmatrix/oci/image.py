@@ -72,18 +72,27 @@ class OciImage:
         return paths
 
 
-def resolve(reference: Reference, arch: str, progress: Progress = silent) -> OciImage:
-    """Ask the registry for an image; KernelUnavailableError says why it can't be had."""
+def resolve(
+    reference: Reference, arch: str, progress: Progress = silent, *, any_kind: bool = False
+) -> OciImage:
+    """Ask the registry for an image; KernelUnavailableError says why it can't be had.
+
+    For `any_kind`, see `resolve_in`.
+    """
     progress(f"{reference}: asking {reference.host}")
-    tag = reference.digest or reference.tag
-    return resolve_in(RegistryClient(reference), tag, reference.digest, arch, str(reference))
+    tag, client = reference.digest or reference.tag, RegistryClient(reference)
+    return resolve_in(client, tag, reference.digest, arch, str(reference), any_kind=any_kind)
 
 
-def resolve_in(store: ImageStore, tag: str, digest: str, arch: str, name: str) -> OciImage:
+def resolve_in(
+    store: ImageStore, tag: str, digest: str, arch: str, name: str, *, any_kind: bool = False
+) -> OciImage:
     """Find the image for an architecture in a store, by its tag or digest.
 
     `digest` is the one that it, or its index, must have; "" if only the tag is known. `name` is for
-    messages. KernelUnavailableError says why it can't be had.
+    messages. `any_kind` also takes artifacts, whose layers are no archives, and an image in no
+    index that says that it is for another architecture: what it has may not depend on that.
+    KernelUnavailableError says why it can't be had.
     """
     platform = ARCHITECTURES[arch].oci_platform
     digest, manifest = store.manifest(tag, digest)
@@ -96,11 +105,12 @@ def resolve_in(store: ImageStore, tag: str, digest: str, arch: str, name: str) -
             raise manifests.unknown_media_type(name, found)
     config = _config(store, manifest, name)
     own = f"{config.get('os')}/{config.get('architecture')}"
-    if not is_chosen and config.get("architecture") and own != platform:
+    is_other = config.get("architecture") and own != platform
+    if is_other and not is_chosen and not any_kind:
         raise manifests.no_platform(name, platform, [own])
     layers = manifests.descriptors(manifest.get("layers"), name)
     for layer in layers:
-        if not manifests.LAYER.fullmatch(layer.media_type):
+        if not any_kind and not manifests.LAYER.fullmatch(layer.media_type):
             raise manifests.unknown_media_type(name, layer.media_type)
     return OciImage(name, digest, config, layers, store)
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
@@ -119,52 +119,34 @@ class RegistryClient:
     ) -> bool:
         """Push a blob, unless it is there; return whether it was sent.
 
-        An upload that breaks off goes on where it broke, or begins anew if the registry does not
-        know how far it came (OCI distribution specification, "Pushing blobs").
+        An upload that breaks off is begun anew: the distribution registry, which most others are
+        made of, refuses to go on with one of which it has a part.
         """
         with self._request("HEAD", f"blobs/{blob.digest}", ok=(200, 404)) as response:
             if response.status_code == 200:
                 return False
-        place, there, retries = self._begin_upload(), 0, download.retries()
+        retries = download.retries()
         with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
-            while there < blob.size_bytes:
-                headers = {
-                    "Content-Type": "application/octet-stream",
-                    "Content-Range": f"{there}-{blob.size_bytes - 1}",
-                }
-                rest = _Rest(file, there, blob.size_bytes, progress)
+            while True:
                 try:
-                    with self._request("PATCH", place, headers, rest, (202, 204)) as response:
-                        place, there = self._location(response), blob.size_bytes
+                    # As docker and crane do it, and so what every registry takes: POST, PATCH, PUT.
+                    place = self._upload("POST", "blobs/uploads/")
+                    place = self._upload("PATCH", place, _Upload(file, blob.size_bytes, progress))
+                    joint = "&" if "?" in place else "?"
+                    self._upload("PUT", f"{place}{joint}digest={blob.digest}")
+                    return True
                 except UnreachableError as error:
-                    before = there
-                    place, there = self._resumed(place)
-                    if there > before:
-                        retries = download.retries()
                     try:
-                        retries = retries.increment("PATCH", self._url(place), error=error)
+                        retries = retries.increment("PATCH", self._url(""), error=error)
                     except MaxRetryError:
                         raise error from None
                     retries.sleep()
-        joint = "&" if "?" in place else "?"
-        self._request("PUT", f"{place}{joint}digest={quote(blob.digest)}", ok=(201, 204)).close()
-        return True
 
-    def _begin_upload(self) -> str:
-        with self._request("POST", "blobs/uploads/", ok=(202,)) as response:
-            return self._location(response)
-
-    def _resumed(self, place: str) -> tuple[str, int]:
-        """Return where an upload that broke off goes on, and how many bytes of it came."""
-        try:
-            with self._request("GET", place, ok=(204,)) as response:
-                _, _, last = response.headers.get("Range", "").partition("-")
-                return self._location(response), int(last) + 1 if last.isdecimal() else 0
-        except KernelUnavailableError:
-            return self._begin_upload(), 0
-
-    def _location(self, response: requests.Response) -> str:
-        return urljoin(response.url, response.headers.get("Location", ""))
+    def _upload(self, method: str, path: str, data: "_Upload | None" = None) -> str:
+        """Send a part of an upload; return the URL that the next part goes to."""
+        headers = {"Content-Type": "application/octet-stream"} if data else {}
+        with self._request(method, path, headers, data, (201, 202, 204)) as response:
+            return urljoin(response.url, response.headers.get("Location", ""))
 
     def _read(self, path: str, blob: Descriptor | None, send: Send) -> bytes:
         sha256, limit = (blob.sha256, blob.size_bytes) if blob else (None, _MANIFEST_LIMIT_BYTES)
@@ -182,7 +164,7 @@ class RegistryClient:
         method: str,
         path: str,
         headers: Mapping[str, str] = MappingProxyType({}),
-        data: "bytes | _Rest | None" = None,
+        data: "bytes | _Upload | None" = None,
         ok: Sequence[int] = (200, 206, 416),
     ) -> requests.Response:
         """Send a request, with a login if the registry asks for one; with GET, a `download.Send`.
@@ -210,20 +192,20 @@ class RegistryClient:
         method: str,
         path: str,
         headers: Mapping[str, str],
-        data: "bytes | _Rest | None",
+        data: "bytes | _Upload | None",
         login: Mapping[str, str],
     ) -> requests.Response:
         url = self._url(path)
         # A registry may let a storage service take an upload, which must not see the login.
         own = urlsplit(url).netloc == urlsplit(self._reference.base_url).netloc
-        if isinstance(data, _Rest):
+        if isinstance(data, _Upload):
             data.rewind()
         response: requests.Response = self._registry.session.request(
             method,
             url,
             headers={"Accept": "*/*", **headers, **(login if own else {})},
             data=data,
-            stream=True,
+            stream=method == "GET",  # all other answers are short
         )
         return response
 
@@ -299,31 +281,33 @@ class RegistryClient:
         )
 
 
-class _Rest:
-    """The part of a file that is still to be sent, as a body of `requests`."""
+class _Upload:
+    """A file as the body of a request, which shows how much of it was read."""
 
-    def __init__(self, file: IO[bytes], there: int, whole: int, progress: BytesProgress) -> None:
-        self._file, self._there, self._whole, self._progress = file, there, whole, progress
+    def __init__(self, file: IO[bytes], size_bytes: int, progress: BytesProgress) -> None:
+        self._file, self._size_bytes, self._progress = file, size_bytes, progress
 
     def rewind(self) -> None:
-        self._file.seek(self._there)
+        self._file.seek(0)
 
     def __len__(self) -> int:
-        return self._whole - self._there
+        return self._size_bytes
 
-    def __iter__(self) -> Iterator[bytes]:  # by which `requests` knows a stream
-        return iter(lambda: self.read(1 << 16), b"")
+    def __iter__(self) -> Iterator[bytes]:  # `requests` takes what has it for a stream
+        return iter(partial(self.read, 1 << 16), b"")
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         data = self._file.read(size)
-        self._progress(self._file.tell(), self._whole)
+        self._progress(self._file.tell(), self._size_bytes)
         return data
 
 
 def _message(response: requests.Response) -> str:
     """Return the registry's own words (OCI distribution specification, "Error codes")."""
     try:
-        data = json.loads(response.raw.read(4096, decode_content=True))
+        is_get = response.request.method == "GET"
+        body = response.raw.read(4096, decode_content=True) if is_get else response.content
+        data = json.loads(body)
         said = printable(data["errors"][0]["message"], 200)
         return f"It said: {said.rstrip('.')}."
     except (ValueError, LookupError, TypeError, OSError, urllib3.exceptions.HTTPError):
