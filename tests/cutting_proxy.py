@@ -51,6 +51,8 @@ class CuttingProxy:
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+        if limit_bytes <= 0:
+            source.close()  # or else it would take in what its peer goes on to send
 
     def close(self) -> None:
         self._listener.close()

@@ -177,7 +177,9 @@ def _packed(
     path = staging / "layer"
     path.unlink(missing_ok=True)
     layer = packing.pack(content, path, show)
-    return layer, _send(client, layer, path, progress)
+    sent = _send(client, layer, path, progress)
+    path.unlink()
+    return layer, sent
 
 
 def _send(
