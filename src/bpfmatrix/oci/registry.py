@@ -1,10 +1,11 @@
 """A client for one repository of a container registry (OCI distribution specification).
 
-It fetches manifests and blobs, and compares each with its digest. oras keeps the connections and
-exchanges logins for tokens. The rest of its client is not used: it retries every failure with
-pauses of up to 83 s, sets no time-outs, checks no digests, and knows no index, no HTTP basic
-authentication without tokens, and no login that podman stored. Retries and time-outs, and the
-downloads of blobs, are those of `host.download`.
+It fetches manifests and blobs, compares each with its digest, and pushes both. oras keeps the
+connections and exchanges logins for tokens. The rest of its client is not used (0.2.43): it retries
+every failure with pauses of up to 83 s, reads a whole file into memory to push it, sets no
+time-outs, checks no digests, and knows no index, no HTTP basic authentication without tokens, and
+no login that podman stored. Retries and time-outs, and the downloads of blobs, are those of
+`host.download`.
 """
 
 import base64
