@@ -50,7 +50,7 @@ class GoneError(KernelUnavailableError):
 class RegistryClient:
     """Fetches and pushes the parts of one image."""
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, *, may_push: bool = False) -> None:
         # oras logs what the errors of this class already say.
         logging.getLogger("oras.logger").setLevel(logging.CRITICAL)
         self._reference = reference
@@ -58,6 +58,7 @@ class RegistryClient:
         download.prepare(self._registry.session)
         self._login: credentials.Login | None = None
         self._found_a_manifest = False
+        self._may_push = may_push
 
     def manifest(self, name: str, digest: str) -> tuple[str, dict[str, Any]]:
         """See `ImageStore`."""
@@ -219,6 +220,11 @@ class RegistryClient:
                 auth.set_basic_auth(self._login.user, self._login.secret)
         challenge = response.headers.get("Www-Authenticate", "")
         if challenge.lower().startswith("bearer "):
+            if self._may_push:
+                # For the first request too: some registries refuse a token for reading as long as
+                # nothing was pushed.
+                wider = challenge.replace(':pull"', ':pull,push"')
+                response.headers["Www-Authenticate"] = wider
             try:
                 headers, changed = auth.authenticate_request(response, {}, refresh=True)
             except (ValueError, TypeError, AttributeError):  # a challenge that oras can't read
@@ -232,10 +238,9 @@ class RegistryClient:
     def _explained(self, response: requests.Response) -> BpfmatrixError:
         """Return the error for a response that is no success."""
         host, status, said = self._reference.host, response.status_code, _message(response)
-        is_push = response.request.method not in ("GET", "HEAD")
         if status in (401, 403):
-            return self._denied(said, "push to" if is_push else "read")
-        if status == 404 and not is_push:
+            return self._denied(said)
+        if status == 404 and response.request.method in ("GET", "HEAD"):
             tag = f":{self._reference.tag}" if self._reference.tag else ""
             digest = f"@{self._reference.digest}" if self._reference.digest else ""
             image = f"{self._reference.repository}{tag}{digest}"
@@ -251,10 +256,11 @@ class RegistryClient:
             )
         return UnreachableError(f"{host} answered with HTTP status {status}", said)
 
-    def _denied(self, said: str, what: str) -> BpfmatrixError:
+    def _denied(self, said: str) -> BpfmatrixError:
         host, login = self._reference.host, self._login
         how = f"Log in with `docker login {host}` or `podman login {host}`"
         if login:
+            what = "push to" if self._may_push else "read"
             return KernelUnavailableError(
                 f"{host} refused the login of {login.origin} for {self._reference.repository}",
                 f"{how}, with a user who may {what} it. {said}".strip(),
