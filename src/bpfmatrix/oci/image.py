@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.download import BytesProgress
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.oci import manifests
-from bpfmatrix.oci.manifests import Descriptor
+from bpfmatrix.oci.manifests import BLOB, MANIFEST, Descriptor, Kind
 from bpfmatrix.oci.reference import Reference
 from bpfmatrix.oci.registry import GoneError, RegistryClient
 
@@ -23,14 +24,11 @@ __all__ = ["ImageStore", "OciImage", "resolve", "resolve_again", "resolve_in"]
 class ImageStore(Protocol):
     """A place that has the parts of one image: a registry, or a folder."""
 
-    def manifest(self, name: str, digest: str) -> tuple[str, dict[str, Any]]:
-        """Fetch a manifest or an index by its tag or digest; return its digest and its content.
+    def read(self, kind: Kind, name: str, digest: str) -> bytes:
+        """Return a manifest, an index or a small blob, by its tag or digest.
 
         `digest` is the one that it must have, or "" if only a tag is known.
         """
-
-    def read_blob(self, blob: Descriptor) -> bytes:
-        """Return the content of a small blob."""
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: BytesProgress) -> None:
         """Fetch a blob into a file."""
@@ -95,11 +93,13 @@ def resolve_in(
     KernelUnavailableError says why it can't be had.
     """
     platform = ARCHITECTURES[arch].oci_platform
-    digest, manifest = store.manifest(tag, digest)
+    data = store.read(MANIFEST, tag, digest)
+    manifest = manifests.parse(data, name)
     is_chosen = manifests.media_type(manifest, name) in manifests.INDEXES
     if is_chosen:
         chosen = manifests.for_platform(manifest, platform, name)
-        digest, manifest = store.manifest(chosen.digest, chosen.digest)
+        data = store.read(MANIFEST, chosen.digest, chosen.digest)
+        manifest = manifests.parse(data, name)
         found = manifests.media_type(manifest, name)
         if found not in manifests.MANIFESTS:  # an index in an index
             raise manifests.unknown_media_type(name, found)
@@ -112,7 +112,7 @@ def resolve_in(
     for layer in layers:
         if not any_kind and not manifests.LAYER.fullmatch(layer.media_type):
             raise manifests.unknown_media_type(name, layer.media_type)
-    return OciImage(name, digest, config, layers, store)
+    return OciImage(name, f"sha256:{sha256(data)}", config, layers, store)
 
 
 def _config(store: ImageStore, manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _config(store: ImageStore, manifest: Mapping[str, Any], name: str) -> dict[s
     config = Descriptor.of(manifest.get("config"), name)
     if config.media_type not in manifests.CONFIGS:
         return {}
-    return manifests.parse(store.read_blob(config), name)
+    return manifests.parse(store.read(BLOB, config.digest, config.digest), name)
 
 
 def resolve_again(

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -27,16 +27,17 @@ from urllib3.exceptions import MaxRetryError
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError
 from bpfmatrix.host import download
 from bpfmatrix.host.checksum import sha256
-from bpfmatrix.host.download import BytesProgress, Send
+from bpfmatrix.host.download import BytesProgress
 from bpfmatrix.oci import credentials, manifests
 from bpfmatrix.oci.layers import printable
-from bpfmatrix.oci.manifests import Descriptor
+from bpfmatrix.oci.manifests import BLOB, MANIFEST, Descriptor, Kind
 from bpfmatrix.oci.reference import Reference
 
 __all__ = ["GoneError", "RegistryClient"]
 
 # "clients SHOULD support manifests of at least 4 MiB" (OCI distribution specification).
-_MANIFEST_LIMIT_BYTES = 4 << 20
+_SMALL_BYTES = 4 << 20
+_NAMES = {MANIFEST: "a manifest", BLOB: "a part"}
 
 
 def _unseen(there: int, total: int) -> None:
@@ -60,18 +61,10 @@ class RegistryClient:
         self._found_a_manifest = False
         self._may_push = may_push
 
-    def manifest(self, name: str, digest: str) -> tuple[str, dict[str, Any]]:
-        """See `ImageStore`."""
-        data = self.fetch_manifest(name, digest)
-        return f"sha256:{sha256(data)}", manifests.parse(data, str(self._reference))
-
-    def fetch_manifest(self, name: str, digest: str) -> bytes:
-        """Fetch a manifest or an index by its tag or digest; GoneError if there is none.
-
-        `digest` is the one that it must have, or "" if only a tag is known.
-        """
-        accept = ", ".join(manifests.INDEXES + manifests.MANIFESTS)
-        path, declared = f"manifests/{name}", ""
+    def read(self, kind: Kind, name: str, digest: str) -> bytes:
+        """See `ImageStore`; GoneError if there is no such object."""
+        accept = ", ".join(manifests.INDEXES + manifests.MANIFESTS) if kind == MANIFEST else "*/*"
+        path, declared = f"{kind}/{name}", ""
 
         def send(headers: Mapping[str, str]) -> requests.Response:
             nonlocal declared
@@ -79,20 +72,15 @@ class RegistryClient:
             declared = response.headers.get("Docker-Content-Digest", "")
             return response
 
-        data = self._read(path, None, send)
-        expected = digest or declared
+        try:
+            data = download.read(self._url(path), None, _SMALL_BYTES, send)
+        except (download.ContentError, download.TransferError) as error:
+            raise self._explained_transfer(error, None) from error
         self._found_a_manifest = True
-        found = f"sha256:{sha256(data)}"
+        expected, found = digest or declared, f"sha256:{sha256(data)}"
         if expected.startswith("sha256:") and found != expected:
-            raise self._wrong_digest("a manifest", f"it is {found}", expected)
+            raise self._wrong_digest(_NAMES[kind], f"it is {found}", expected)
         return data
-
-    def read_blob(self, blob: Descriptor) -> bytes:
-        """Return the content of a small blob."""
-        if blob.size_bytes > _MANIFEST_LIMIT_BYTES:
-            raise manifests.unreadable(str(self._reference))
-        path = f"blobs/{blob.digest}"
-        return self._read(path, blob, partial(self._request, "GET", path))
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: BytesProgress) -> None:
         """Fetch a blob into a file. A transfer that breaks off is resumed."""
@@ -149,13 +137,6 @@ class RegistryClient:
         headers = {"Content-Type": "application/octet-stream"} if data else {}
         with self._request(method, path, headers, data, (201, 202, 204)) as response:
             return urljoin(response.url, response.headers.get("Location", ""))
-
-    def _read(self, path: str, blob: Descriptor | None, send: Send) -> bytes:
-        sha256, limit = (blob.sha256, blob.size_bytes) if blob else (None, _MANIFEST_LIMIT_BYTES)
-        try:
-            return download.read(self._url(path), sha256, limit, send)
-        except (download.ContentError, download.TransferError) as error:
-            raise self._explained_transfer(error, blob) from error
 
     def _url(self, path: str) -> str:
         """Return the URL of a path in the repository; that of an upload is a URL already."""
