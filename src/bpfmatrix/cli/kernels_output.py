@@ -13,9 +13,7 @@ from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import pinned
 from bpfmatrix.kernels.build import BuiltKernel
 from bpfmatrix.kernels.catalogue import Offer
-from bpfmatrix.kernels.oci import publish
 from bpfmatrix.kernels.symbols import debug_info as symbols
-from bpfmatrix.oci import signing
 from bpfmatrix.oci.reference import Reference
 from bpfmatrix.rootfs import images, spec
 from bpfmatrix.vm import template
@@ -108,6 +106,9 @@ def push_kernels(
     progress: Progress,
 ) -> None:
     """Push kernels into a repository, and print for each what it is called there."""
+    from bpfmatrix.kernels.oci import publish  # noqa: PLC0415 - a registry's client is slow to import
+    from bpfmatrix.oci import signing  # noqa: PLC0415
+
     signer = signing.find() if sign or key else None
     for id in ids:
         kernel = project.config.kernel(id)

@@ -239,13 +239,12 @@ KERNELS = _text(
     "IDS",
     'Ids or patterns of kernels in kernels.yaml, such as 5.10,6.1 or "6.*". Default: the matrix.',
 )
-PUSHED_KERNELS = _repeated(
-    "kernel",
+IDS = _repeated(
+    "ids",
     "ID",
-    "The id of a kernel in kernels.yaml, such as 6.1. Repeatable; --kernel itself can be left out. "
+    "The id of a kernel in kernels.yaml, such as 6.1. Repeatable; --ids itself can be left out. "
     "Default: each kernel of the matrix.",
     str,
-    "k",
 )
 TO = _value(
     "to",
@@ -345,8 +344,8 @@ FRESH = _flag("fresh", "Run every kernel again, whatever results there are.")
 OBJECTS = _repeated(
     "objects",
     "OBJECT",
-    "An eBPF object file, a folder of them, or a pattern. Repeatable; --objects itself can be left "
-    "out.",
+    "An eBPF object file, a folder of them, a pattern, or an image with objects (oci:NAME). "
+    "Repeatable; --objects itself can be left out.",
     str,
 )
 LOADER = _value(

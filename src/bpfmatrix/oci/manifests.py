@@ -9,18 +9,21 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bpfmatrix.errors import KernelUnavailableError
 from bpfmatrix.host.checksum import sha256
 from bpfmatrix.oci.layers import printable
 
 __all__ = [
+    "BLOB",
     "CONFIGS",
     "INDEXES",
     "LAYER",
+    "MANIFEST",
     "MANIFESTS",
     "Descriptor",
+    "Kind",
     "descriptors",
     "encode",
     "for_platform",
@@ -30,6 +33,11 @@ __all__ = [
     "unknown_media_type",
     "unreadable",
 ]
+
+Kind = Literal["manifests", "blobs"]
+"""The kinds of objects in a registry, by their names in URLs: indexes count as manifests."""
+MANIFEST: Kind = "manifests"
+BLOB: Kind = "blobs"
 
 _OCI, _DOCKER = "application/vnd.oci.image.", "application/vnd.docker."
 INDEXES = (f"{_OCI}index.v1+json", f"{_DOCKER}distribution.manifest.list.v2+json")

@@ -16,7 +16,7 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.oci import manifests, packing
-from bpfmatrix.oci.manifests import CONFIGS, INDEXES, MANIFESTS, Descriptor
+from bpfmatrix.oci.manifests import CONFIGS, INDEXES, MANIFEST, MANIFESTS, Descriptor
 from bpfmatrix.oci.packing import Content
 from bpfmatrix.oci.registry import GoneError, RegistryClient
 
@@ -60,7 +60,7 @@ class Pushed:
 def find(client: RegistryClient, tag: str) -> tuple[Descriptor, dict[str, Any]] | None:
     """Return the manifest or index of a tag, or None if the registry does not have it."""
     try:
-        data = client.fetch_manifest(tag, "")
+        data = client.read(MANIFEST, tag, "")
     except GoneError:
         return None
     found = manifests.parse(data, tag)
@@ -130,7 +130,8 @@ def tag_index(
     index.
     """
     own = _platform_tag(tag, image.platform)
-    client.push_manifest(own, client.fetch_manifest(image.digest, image.digest), image.media_type)
+    data = client.read(MANIFEST, image.digest, image.digest)
+    client.push_manifest(own, data, image.media_type)
     for _ in range(_ATTEMPTS):
         there = find(client, tag)
         entries = _entries(client, tag, there[1] if there else {})
@@ -177,7 +178,9 @@ def _packed(
     path = staging / "layer"
     path.unlink(missing_ok=True)
     layer = packing.pack(content, path, show)
-    return layer, _send(client, layer, path, progress)
+    sent = _send(client, layer, path, progress)
+    path.unlink()
+    return layer, sent
 
 
 def _send(

@@ -1,10 +1,11 @@
 """A client for one repository of a container registry (OCI distribution specification).
 
-It fetches manifests and blobs, and compares each with its digest. oras keeps the connections and
-exchanges logins for tokens. The rest of its client is not used: it retries every failure with
-pauses of up to 83 s, sets no time-outs, checks no digests, and knows no index, no HTTP basic
-authentication without tokens, and no login that podman stored. Retries and time-outs, and the
-downloads of blobs, are those of `host.download`.
+It fetches manifests and blobs, compares each with its digest, and pushes both. oras keeps the
+connections and exchanges logins for tokens. The rest of its client is not used (0.2.43): it retries
+every failure with pauses of up to 83 s, reads a whole file into memory to push it, sets no
+time-outs, checks no digests, and knows no index, no HTTP basic authentication without tokens, and
+no login that podman stored. Retries and time-outs, and the downloads of blobs, are those of
+`host.download`.
 """
 
 import base64
@@ -15,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any
-from urllib.parse import quote, urljoin, urlsplit
+from typing import IO
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
@@ -26,16 +27,17 @@ from urllib3.exceptions import MaxRetryError
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError
 from bpfmatrix.host import download
 from bpfmatrix.host.checksum import sha256
-from bpfmatrix.host.download import BytesProgress, Send
+from bpfmatrix.host.download import BytesProgress
 from bpfmatrix.oci import credentials, manifests
 from bpfmatrix.oci.layers import printable
-from bpfmatrix.oci.manifests import Descriptor
+from bpfmatrix.oci.manifests import BLOB, MANIFEST, Descriptor, Kind
 from bpfmatrix.oci.reference import Reference
 
 __all__ = ["GoneError", "RegistryClient"]
 
 # "clients SHOULD support manifests of at least 4 MiB" (OCI distribution specification).
-_MANIFEST_LIMIT_BYTES = 4 << 20
+_SMALL_BYTES = 4 << 20
+_NAMES = {MANIFEST: "a manifest", BLOB: "a part"}
 
 
 def _unseen(there: int, total: int) -> None:
@@ -49,7 +51,7 @@ class GoneError(KernelUnavailableError):
 class RegistryClient:
     """Fetches and pushes the parts of one image."""
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, *, may_push: bool = False) -> None:
         # oras logs what the errors of this class already say.
         logging.getLogger("oras.logger").setLevel(logging.CRITICAL)
         self._reference = reference
@@ -57,19 +59,12 @@ class RegistryClient:
         download.prepare(self._registry.session)
         self._login: credentials.Login | None = None
         self._found_a_manifest = False
+        self._may_push = may_push
 
-    def manifest(self, name: str, digest: str) -> tuple[str, dict[str, Any]]:
-        """See `ImageStore`."""
-        data = self.fetch_manifest(name, digest)
-        return f"sha256:{sha256(data)}", manifests.parse(data, str(self._reference))
-
-    def fetch_manifest(self, name: str, digest: str) -> bytes:
-        """Fetch a manifest or an index by its tag or digest; GoneError if there is none.
-
-        `digest` is the one that it must have, or "" if only a tag is known.
-        """
-        accept = ", ".join(manifests.INDEXES + manifests.MANIFESTS)
-        path, declared = f"manifests/{name}", ""
+    def read(self, kind: Kind, name: str, digest: str) -> bytes:
+        """See `ImageStore`; GoneError if there is no such object."""
+        accept = ", ".join(manifests.INDEXES + manifests.MANIFESTS) if kind == MANIFEST else "*/*"
+        path, declared = f"{kind}/{name}", ""
 
         def send(headers: Mapping[str, str]) -> requests.Response:
             nonlocal declared
@@ -77,20 +72,15 @@ class RegistryClient:
             declared = response.headers.get("Docker-Content-Digest", "")
             return response
 
-        data = self._read(path, None, send)
-        expected = digest or declared
+        try:
+            data = download.read(self._url(path), None, _SMALL_BYTES, send)
+        except (download.ContentError, download.TransferError) as error:
+            raise self._explained_transfer(error, None) from error
         self._found_a_manifest = True
-        found = f"sha256:{sha256(data)}"
+        expected, found = digest or declared, f"sha256:{sha256(data)}"
         if expected.startswith("sha256:") and found != expected:
-            raise self._wrong_digest("a manifest", f"it is {found}", expected)
+            raise self._wrong_digest(_NAMES[kind], f"it is {found}", expected)
         return data
-
-    def read_blob(self, blob: Descriptor) -> bytes:
-        """Return the content of a small blob."""
-        if blob.size_bytes > _MANIFEST_LIMIT_BYTES:
-            raise manifests.unreadable(str(self._reference))
-        path = f"blobs/{blob.digest}"
-        return self._read(path, blob, partial(self._request, "GET", path))
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: BytesProgress) -> None:
         """Fetch a blob into a file. A transfer that breaks off is resumed."""
@@ -119,59 +109,34 @@ class RegistryClient:
     ) -> bool:
         """Push a blob, unless it is there; return whether it was sent.
 
-        An upload that breaks off goes on where it broke, or begins anew if the registry does not
-        know how far it came (OCI distribution specification, "Pushing blobs").
+        An upload that breaks off is begun anew: the distribution registry, which most others are
+        made of, refuses to go on with one of which it has a part.
         """
         with self._request("HEAD", f"blobs/{blob.digest}", ok=(200, 404)) as response:
             if response.status_code == 200:
                 return False
-        place, there, retries = self._begin_upload(), 0, download.retries()
+        retries = download.retries()
         with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
-            while there < blob.size_bytes:
-                headers = {
-                    "Content-Type": "application/octet-stream",
-                    "Content-Range": f"{there}-{blob.size_bytes - 1}",
-                }
-                rest = _Rest(file, there, blob.size_bytes, progress)
+            while True:
                 try:
-                    with self._request("PATCH", place, headers, rest, (202, 204)) as response:
-                        place, there = self._location(response), blob.size_bytes
+                    # As docker and crane do it, and so what every registry takes: POST, PATCH, PUT.
+                    place = self._upload("POST", "blobs/uploads/")
+                    place = self._upload("PATCH", place, _Upload(file, blob.size_bytes, progress))
+                    joint = "&" if "?" in place else "?"
+                    self._upload("PUT", f"{place}{joint}digest={blob.digest}")
+                    return True
                 except UnreachableError as error:
-                    before = there
-                    place, there = self._resumed(place)
-                    if there > before:
-                        retries = download.retries()
                     try:
-                        retries = retries.increment("PATCH", self._url(place), error=error)
+                        retries = retries.increment("PATCH", self._url(""), error=error)
                     except MaxRetryError:
                         raise error from None
                     retries.sleep()
-        joint = "&" if "?" in place else "?"
-        self._request("PUT", f"{place}{joint}digest={quote(blob.digest)}", ok=(201, 204)).close()
-        return True
 
-    def _begin_upload(self) -> str:
-        with self._request("POST", "blobs/uploads/", ok=(202,)) as response:
-            return self._location(response)
-
-    def _resumed(self, place: str) -> tuple[str, int]:
-        """Return where an upload that broke off goes on, and how many bytes of it came."""
-        try:
-            with self._request("GET", place, ok=(204,)) as response:
-                _, _, last = response.headers.get("Range", "").partition("-")
-                return self._location(response), int(last) + 1 if last.isdecimal() else 0
-        except KernelUnavailableError:
-            return self._begin_upload(), 0
-
-    def _location(self, response: requests.Response) -> str:
-        return urljoin(response.url, response.headers.get("Location", ""))
-
-    def _read(self, path: str, blob: Descriptor | None, send: Send) -> bytes:
-        sha256, limit = (blob.sha256, blob.size_bytes) if blob else (None, _MANIFEST_LIMIT_BYTES)
-        try:
-            return download.read(self._url(path), sha256, limit, send)
-        except (download.ContentError, download.TransferError) as error:
-            raise self._explained_transfer(error, blob) from error
+    def _upload(self, method: str, path: str, data: "_Upload | None" = None) -> str:
+        """Send a part of an upload; return the URL that the next part goes to."""
+        headers = {"Content-Type": "application/octet-stream"} if data else {}
+        with self._request(method, path, headers, data, (201, 202, 204)) as response:
+            return urljoin(response.url, response.headers.get("Location", ""))
 
     def _url(self, path: str) -> str:
         """Return the URL of a path in the repository; that of an upload is a URL already."""
@@ -182,7 +147,7 @@ class RegistryClient:
         method: str,
         path: str,
         headers: Mapping[str, str] = MappingProxyType({}),
-        data: "bytes | _Rest | None" = None,
+        data: "bytes | _Upload | None" = None,
         ok: Sequence[int] = (200, 206, 416),
     ) -> requests.Response:
         """Send a request, with a login if the registry asks for one; with GET, a `download.Send`.
@@ -210,20 +175,20 @@ class RegistryClient:
         method: str,
         path: str,
         headers: Mapping[str, str],
-        data: "bytes | _Rest | None",
+        data: "bytes | _Upload | None",
         login: Mapping[str, str],
     ) -> requests.Response:
         url = self._url(path)
         # A registry may let a storage service take an upload, which must not see the login.
         own = urlsplit(url).netloc == urlsplit(self._reference.base_url).netloc
-        if isinstance(data, _Rest):
+        if isinstance(data, _Upload):
             data.rewind()
         response: requests.Response = self._registry.session.request(
             method,
             url,
             headers={"Accept": "*/*", **headers, **(login if own else {})},
             data=data,
-            stream=True,
+            stream=method == "GET",  # all other answers are short
         )
         return response
 
@@ -236,6 +201,11 @@ class RegistryClient:
                 auth.set_basic_auth(self._login.user, self._login.secret)
         challenge = response.headers.get("Www-Authenticate", "")
         if challenge.lower().startswith("bearer "):
+            if self._may_push:
+                # For the first request too: some registries refuse a token for reading as long as
+                # nothing was pushed.
+                wider = challenge.replace(':pull"', ':pull,push"')
+                response.headers["Www-Authenticate"] = wider
             try:
                 headers, changed = auth.authenticate_request(response, {}, refresh=True)
             except (ValueError, TypeError, AttributeError):  # a challenge that oras can't read
@@ -249,10 +219,9 @@ class RegistryClient:
     def _explained(self, response: requests.Response) -> BpfmatrixError:
         """Return the error for a response that is no success."""
         host, status, said = self._reference.host, response.status_code, _message(response)
-        is_push = response.request.method not in ("GET", "HEAD")
         if status in (401, 403):
-            return self._denied(said, "push to" if is_push else "read")
-        if status == 404 and not is_push:
+            return self._denied(said)
+        if status == 404 and response.request.method in ("GET", "HEAD"):
             tag = f":{self._reference.tag}" if self._reference.tag else ""
             digest = f"@{self._reference.digest}" if self._reference.digest else ""
             image = f"{self._reference.repository}{tag}{digest}"
@@ -268,10 +237,11 @@ class RegistryClient:
             )
         return UnreachableError(f"{host} answered with HTTP status {status}", said)
 
-    def _denied(self, said: str, what: str) -> BpfmatrixError:
+    def _denied(self, said: str) -> BpfmatrixError:
         host, login = self._reference.host, self._login
         how = f"Log in with `docker login {host}` or `podman login {host}`"
         if login:
+            what = "push to" if self._may_push else "read"
             return KernelUnavailableError(
                 f"{host} refused the login of {login.origin} for {self._reference.repository}",
                 f"{how}, with a user who may {what} it. {said}".strip(),
@@ -299,31 +269,33 @@ class RegistryClient:
         )
 
 
-class _Rest:
-    """The part of a file that is still to be sent, as a body of `requests`."""
+class _Upload:
+    """A file as the body of a request, which shows how much of it was read."""
 
-    def __init__(self, file: IO[bytes], there: int, whole: int, progress: BytesProgress) -> None:
-        self._file, self._there, self._whole, self._progress = file, there, whole, progress
+    def __init__(self, file: IO[bytes], size_bytes: int, progress: BytesProgress) -> None:
+        self._file, self._size_bytes, self._progress = file, size_bytes, progress
 
     def rewind(self) -> None:
-        self._file.seek(self._there)
+        self._file.seek(0)
 
     def __len__(self) -> int:
-        return self._whole - self._there
+        return self._size_bytes
 
-    def __iter__(self) -> Iterator[bytes]:  # by which `requests` knows a stream
-        return iter(lambda: self.read(1 << 16), b"")
+    def __iter__(self) -> Iterator[bytes]:  # `requests` takes what has it for a stream
+        return iter(partial(self.read, 1 << 16), b"")
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         data = self._file.read(size)
-        self._progress(self._file.tell(), self._whole)
+        self._progress(self._file.tell(), self._size_bytes)
         return data
 
 
 def _message(response: requests.Response) -> str:
     """Return the registry's own words (OCI distribution specification, "Error codes")."""
     try:
-        data = json.loads(response.raw.read(4096, decode_content=True))
+        is_get = response.request.method == "GET"
+        body = response.raw.read(4096, decode_content=True) if is_get else response.content
+        data = json.loads(body)
         said = printable(data["errors"][0]["message"], 200)
         return f"It said: {said.rstrip('.')}."
     except (ValueError, LookupError, TypeError, OSError, urllib3.exceptions.HTTPError):

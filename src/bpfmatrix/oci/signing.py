@@ -5,7 +5,6 @@ import subprocess
 from dataclasses import dataclass
 
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError
-from bpfmatrix.host.process import reason_of_end
 from bpfmatrix.oci.reference import Reference
 
 __all__ = ["Signer", "find"]
@@ -18,15 +17,13 @@ class Signer:
     name: str
 
     def sign(self, image: Reference, key: str | None) -> None:
-        """Sign an image by its digest. What the program asks, it asks on the terminal."""
-        done = subprocess.run(
-            self.command(image, key), stderr=subprocess.PIPE, text=True, check=False
-        )
-        if done.returncode:
-            why = reason_of_end(done.returncode, done.stderr)
+        """Sign an image by its digest; what the program says and asks goes to the terminal."""
+        status = subprocess.run(self.command(image, key), check=False).returncode
+        if status:
             raise BpfmatrixError(
-                f"{self.name} did not sign {image}: {why}",
-                "The image is pushed, without a signature; push again to sign it.",
+                f"{self.name} did not sign {image} (exit status {status})",
+                f"The image is pushed, without a signature. See what {self.name} said above, and "
+                "push again: only the signature is then missing.",
             )
 
     def command(self, image: Reference, key: str | None) -> list[str]:

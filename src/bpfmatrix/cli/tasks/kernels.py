@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "fetch", "list_kernels", "prune", "push", "search", "update"]
 
-take_words("kernels.push", options.PUSHED_KERNELS)
+take_words("kernels.push", options.IDS)
 
 _UNUSED_SECONDS = 24 * 3600
 # The symbols of one kernel are some 400 MB to fetch again.
@@ -141,7 +141,7 @@ def build(values: Values) -> None:
     print_kernel_build(project, built, version)
 
 
-@option_task(options.PUSHED_KERNELS, options.TO, options.SIGN, options.KEY)
+@option_task(options.IDS, options.TO, options.SIGN, options.KEY)
 def push(values: Values) -> None:
     """Publish kernels in a container registry, for other projects, hosts and CI.
 
@@ -152,7 +152,7 @@ def push(values: Values) -> None:
     from bpfmatrix.config.project import Project
 
     project = Project.load()
-    ids = values[options.PUSHED_KERNELS] or tuple(project.config.matrix_ids)
+    ids = values[options.IDS] or tuple(project.config.matrix_ids)
     push_kernels(
         project,
         list(dict.fromkeys(project.config.kernel(id).plain.id for id in ids)),

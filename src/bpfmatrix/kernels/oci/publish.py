@@ -63,7 +63,7 @@ def publish(
     has DWARF. KernelUnavailableError says why the registry can't be had, or does not take it.
     """
     image.verify()
-    client = RegistryClient(target)
+    client = RegistryClient(target, may_push=True)
     annotations = _annotations(image)
     made = NewImage(
         ARCHITECTURES[image.arch].oci_platform,
