@@ -11,10 +11,12 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.build import BuiltKernel
 from bpfmatrix.kernels.catalogue import Offer
+from bpfmatrix.kernels.symbols import debug_info as symbols
+from bpfmatrix.oci.reference import Reference
 from bpfmatrix.rootfs import images, spec
 from bpfmatrix.vm import template
 
-__all__ = ["print_kernel_build", "print_kernels", "print_offers", "update_root"]
+__all__ = ["print_kernel_build", "print_kernels", "print_offers", "push_kernels", "update_root"]
 
 
 def print_kernels(project: Project, as_json: bool) -> None:
@@ -55,6 +57,34 @@ def update_root(
     for arch in dict.fromkeys(project.config.kernel(id).arch for id in ids):
         image, is_new = images.update(root, arch, project.cache, progress)
         say(f"{'rootfs':<10} {image} ({arch})  {'new' if is_new else 'still the newest'}")
+
+
+def push_kernels(
+    project: Project,
+    ids: Sequence[str],
+    target: Reference,
+    sign: bool,
+    key: str | None,
+    progress: Progress,
+) -> None:
+    """Push kernels into a repository, and print for each what it is called there."""
+    from bpfmatrix.kernels.oci import publish  # noqa: PLC0415 - a registry's client is slow to import
+    from bpfmatrix.oci import signing  # noqa: PLC0415
+
+    signer = signing.find() if sign or key else None
+    for id in ids:
+        kernel = project.config.kernel(id)
+        image, _ = kernels.provide(kernel, project.cache, progress)
+        known = symbols.at_hand(project.root, image, project.cache)
+        pushed = publish.publish(kernel, image, known, target, project.cache, progress)
+        size = f"pushed {pushed.sent_bytes / 1e6:.0f} MB" if pushed.sent_bytes else "already there"
+        debug = ", with its vmlinux of debug information" if pushed.has_debug_info else ""
+        say(f"{id:<10} {image.description}  {size}{debug}")
+        say(f"{'':<10} {target.name}:{', '.join(pushed.tags)}  {pushed.reference.digest}")
+        if signer:
+            progress(f"{id}: signing with {signer.name}")
+            signer.sign(pushed.reference, key)
+            say(f"{'':<10} signed by {signer.name}")
 
 
 def _kernel_row(project: Project, id: str) -> dict[str, Any]:

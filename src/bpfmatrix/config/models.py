@@ -233,7 +233,8 @@ class VerifyObjects(_Model):
     """eBPF object files, and settings for loading them that they do not contain."""
 
     path: str = Field(min_length=1)
-    """A file, a folder, or a pattern such as `ebpf/*.bpf.o`, relative to kernels.yaml."""
+    """A file, a folder, or a pattern such as `ebpf/*.bpf.o`, relative to kernels.yaml; or the
+    objects in an image of a registry, such as `oci:ghcr.io/you/tool:v1`."""
     set: dict[str, str | int | bool] = {}
     """Values for the objects' constants (`const volatile` variables)."""
     map_sizes: MapSizes = {}

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
 from bpfmatrix.cli.tasks.declaration import option_task, progress
+from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values
 
 if TYPE_CHECKING:
     from bpfmatrix.config.project import Project
 
-__all__ = ["build", "fetch", "list_kernels", "prune", "search", "update"]
+__all__ = ["build", "fetch", "list_kernels", "prune", "push", "search", "update"]
+
+take_words("kernels.push", options.IDS)
 
 _UNUSED_SECONDS = 24 * 3600
 # The symbols of one kernel are some 400 MB to fetch again.
@@ -138,6 +141,25 @@ def build(values: Values) -> None:
     with shown() as report:
         built = build.build(chosen, arch, project.root, project.cache, report)
     print_kernel_build(project, built, version)
+
+
+@option_task(options.IDS, options.TO, options.SIGN, options.KEY)
+def push(values: Values) -> None:
+    """Publish kernels in a container registry, for other projects, hosts and CI.
+
+    The kernels are the words after the task: invoke kernels.push 6.1 6.12 --to oci://HOST/NAME.
+    Those that are not cached are fetched first.
+    """
+    from bpfmatrix.cli.kernels_output import push_kernels
+    from bpfmatrix.config.project import Project
+
+    project = Project.load()
+    ids = values[options.IDS] or tuple(project.config.matrix_ids)
+    push_kernels(
+        project,
+        list(dict.fromkeys(project.config.kernel(id).plain.id for id in ids)),
+        *(values[options.TO], values[options.SIGN], values[options.KEY], progress),
+    )
 
 
 @option_task(options.ALL)
