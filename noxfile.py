@@ -74,6 +74,12 @@ def debug(session: nox.Session) -> None:
     session.run("pytest", "tests/long/debug_with_source.py", *session.posargs)
 
 
+@nox.session(name="kernels-registry", default=False)
+def kernels_registry(session: nox.Session) -> None:
+    """Run five kernels that a registry alone has; fetches 150 MB (tests/long)."""
+    session.run("pytest", "tests/long/kernels_from_registry.py", *session.posargs)
+
+
 @nox.session(default=False)
 def fresh(session: nox.Session) -> None:
     """Run the README's commands on new machines of Debian 12 and 13, as root: takes an hour."""
