@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -32,6 +33,9 @@ __all__ = ["GoneError", "RegistryClient"]
 
 # "clients SHOULD support manifests of at least 4 MiB" (OCI distribution specification).
 _MANIFEST_LIMIT_BYTES = 4 << 20
+# How many tags are asked for at once, and after how many pages a registry is left that never ends.
+_TAGS_OF_A_PAGE = 1000
+_MOST_PAGES = 100
 
 
 class GoneError(KernelUnavailableError):
@@ -71,6 +75,36 @@ class RegistryClient:
         if expected.startswith("sha256:") and found != expected:
             raise self._wrong_digest("a manifest", f"it is {found}", expected)
         return found, manifests.parse(data, str(self._reference))
+
+    def tags(self) -> tuple[str, ...]:
+        """Return all tags of the repository, in the registry's order.
+
+        A registry gives them in pages ("Listing Tags" of the specification).
+        """
+        found: list[str] = []
+        path = f"tags/list?n={_TAGS_OF_A_PAGE}"
+        for _ in range(_MOST_PAGES):
+            following: str | None = None
+
+            def send(headers: Mapping[str, str], path: str = path) -> requests.Response:
+                nonlocal following
+                response = self._get(path, "application/json", headers)
+                following = response.links.get("next", {}).get("url")
+                return response
+
+            try:
+                page = json.loads(self._read(path, None, send)).get("tags") or []
+                found += [tag for tag in page if isinstance(tag, str)]
+            except (ValueError, AttributeError, TypeError) as error:
+                raise KernelUnavailableError(
+                    f"{self._reference.host} has no readable list of the tags of "
+                    f"{self._reference.repository}"
+                ) from error
+            if following is None:
+                break
+            # The link may name another host, to which no login may be sent: only its query counts.
+            path = f"tags/list?{urlsplit(following).query}"
+        return tuple(found)
 
     def read_blob(self, blob: Descriptor) -> bytes:
         """Return the content of a small blob."""

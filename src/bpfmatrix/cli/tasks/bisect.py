@@ -26,6 +26,8 @@ take_words("bisect", options.OBJECTS)
     options.BAD,
     options.PROGRAM,
     options.OBJECTS,
+    options.OLDEST,
+    options.BUILD,
     options.LOADER,
     options.PRESET,
     *options.TESTS,
@@ -33,7 +35,7 @@ take_words("bisect", options.OBJECTS)
     options.JSON,
     options.COLD,
 )
-def bisect(values: Values) -> None:
+def bisect(values: Values) -> int:
     """Find the first kernel on which a program loads (or not), or a test passes (or not).
 
     --program NAME OBJECT...: whether that program loads. --run REGEX, --binary PATH: whether these
@@ -53,7 +55,7 @@ def bisect(values: Values) -> None:
     else:
         question = _about_tests(project, values)
     good, bad = values[options.GOOD], values[options.BAD]
-    bisect.bisect(project, question, good, bad, values[options.JSON])
+    return bisect.bisect(project, question, good, bad, values[options.JSON])
 
 
 def _about_program(values: Values, program: str) -> "BisectOptions":
@@ -61,7 +63,7 @@ def _about_program(values: Values, program: str) -> "BisectOptions":
 
     objects = values[options.OBJECTS]
     title = f"{program} of {', '.join(objects)}" if objects else program
-    return BisectOptions(title, program, verify=verify_options(values))
+    return BisectOptions(title, program, verify=verify_options(values), build=values[options.BUILD])
 
 
 def _about_tests(project: "Project", values: Values) -> "BisectOptions":
@@ -78,7 +80,9 @@ def _about_tests(project: "Project", values: Values) -> "BisectOptions":
         run = dataclasses.replace(run, binaries=(script,), arguments=())
     else:
         title = ", ".join(map(str, run.binaries)) or "all tests"
-    return BisectOptions(title, run=run, skipped=Answer(values[options.SKIPPED]))
+    return BisectOptions(
+        title, run=run, skipped=Answer(values[options.SKIPPED]), build=values[options.BUILD]
+    )
 
 
 def _write_script(path: Path, command: Sequence[str]) -> Path:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bpfmatrix.kernels.sources.apt_archive import Archive
     from bpfmatrix.kernels.sources.apt_packages import Deb
 
-__all__ = ["Debian", "Origin", "Tree", "at_hand", "locate", "version_of"]
+__all__ = ["Debian", "Origin", "Tree", "at_hand", "locate", "releases", "version_of"]
 
 _STANZAS = re.compile(r"Package: linux-source-[^\n]*\n")
 # Where linux-source-SERIES is looked for; the first suite that has it is taken.
@@ -178,6 +178,32 @@ def locate(source: BuildSource, arch: str, root: Path, cache: Cache, progress: P
     if source.origin == "apt":
         return _debian(source, arch, cache, progress)
     return _local(root / Path(source.origin).expanduser(), source.version)
+
+
+def releases(
+    source: BuildSource, arch: str, root: Path, cache: Cache, progress: Progress
+) -> list[str]:
+    """Return the releases that a source's version could name in place of its own.
+
+    Those of kernel.org are all of the same major version, those of Debian all of the same series. A
+    folder has one source tree.
+    """
+    if source.origin == "kernel.org":
+        keyring = root / source.keyring if source.keyring else None
+        return kernelorg.releases(source.url, source.version, keyring)
+    series = versions.series(source.version)
+    if source.origin != "apt" or not series:
+        return []
+    suites, problems = (source.suite,) if source.suite else _SUITES, list[KernelUnavailableError]()
+    found = [
+        deb.upstream_version
+        for _, _, debs in _packages_of(suites, arch, cache, progress, problems)
+        for deb in debs
+        if deb.name == f"linux-source-{series}"
+    ]
+    if problems and not found:
+        raise problems[0]
+    return list(dict.fromkeys(found))
 
 
 def at_hand(source: BuildSource, build: Path) -> Origin | None:

@@ -5,12 +5,13 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import Source
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.kernels.store import Store
 
-__all__ = ["IndexedSource", "KernelSource", "Offer"]
+__all__ = ["IndexedSource", "KernelSource", "Offer", "PointRelease"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,16 @@ class Offer:
     suite: str
     arch: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class PointRelease:
+    """One release that a source offers."""
+
+    version: str
+    """The upstream version, such as `6.1.187`; of an RPM package with the number of its build."""
+    source: Source
+    """The source of exactly this release, as kernels.yaml would declare it."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,21 @@ class KernelSource(ABC):
     def is_current(self, store: Store, image: KernelImage) -> bool:
         """Whether a stored image is still what the source has, as far as can be told offline."""
         return True
+
+    @property
+    def place(self) -> Hashable | None:
+        """What identifies the place where `releases` looks; None if it knows of no other release.
+
+        Kernels of which this is the same share one place.
+        """
+        return None
+
+    def releases(self, cache: Cache, progress: Progress) -> list[PointRelease]:
+        """Return every release that is where this kernel comes from; nothing is fetched but lists.
+
+        BpfmatrixError or OSError if that can't be known.
+        """
+        return []
 
     def other_ways(self, place: str) -> str:
         """Say how else the kernel may be had; an image that is put into `place` is one way."""
