@@ -74,10 +74,14 @@ def among(releases: Releases, one: str | None = None, other: str | None = None) 
         places = {id: place for id, place in places.items() if id in ends or low < place < high}
     preferred = [*ends, *(id for id in config.kernels if id in releases.preferred)]
     ids = _one_of_each_place(places, preferred)
+    series = _one_of_each_series(ids, places, preferred)
+    oldest = _one_of_each_series(reversed(ids), places, ())
+    newest = _one_of_each_series(ids, places, ())
+    groups = (series, (*oldest, *newest))
     return Candidates(
         config,
         tuple(with_profile(id, profile) for id in ids),
-        frozenset(with_profile(id, profile) for id in _one_of_each_series(ids, places, preferred)),
+        tuple(frozenset(with_profile(id, profile) for id in group) for group in groups),
         tuple(gone for gone in releases.left_out if gone.arch == arch),
     )
 

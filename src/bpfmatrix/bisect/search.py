@@ -1,12 +1,13 @@
 """The searches of a bisection: where the answer changes, in few trials.
 
-The kernels are in order. Some of them are tried sooner than the others between the same two, such as
-one of each series: `sooner` has these groups, the first one first.
+The kernels are in order. Some are tried sooner than the others between the same two, such as one of
+each series: `sooner` has these groups, the first one first.
 """
 
 import enum
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 __all__ = [
     "Answer",
@@ -17,6 +18,8 @@ __all__ = [
     "search",
     "search_oldest",
 ]
+
+Program = TypeVar("Program")
 
 
 class Answer(enum.StrEnum):
@@ -142,9 +145,9 @@ def search(
 
 def search_oldest(
     kernels: Sequence[str],
-    ask: Callable[[str], Mapping[str, Answer]],
+    ask: Callable[[str], Mapping[Program, Answer]],
     sooner: Sequence[Collection[str]] = (),
-) -> dict[str, tuple[str | None, str | None]]:
+) -> dict[Program, tuple[str | None, str | None]]:
     """Find for each program the oldest of `kernels` that it loads on; one trial is for all of them.
 
     `ask` gives the answer of each program on a kernel; one that it leaves out is unknown. Returned
@@ -153,15 +156,14 @@ def search_oldest(
     second if it does not load on the newest kernel that says anything about it. Like `search`, this
     takes it that the answer changes once.
     """
-    asked: dict[str, Mapping[str, Answer]] = {}
+    asked: set[str] = set()
     # Positions: all programs begin with no kernel on which they fail, and none on which they load.
-    bounds: dict[str, tuple[int, int]] = {}
+    bounds: dict[Program, tuple[int, int]] = {}
     last = len(kernels)
 
     def ask_once(position: int) -> None:
-        kernel = kernels[position]
-        asked[kernel] = ask(kernel)
-        for program, answer in asked[kernel].items():
+        asked.add(kernels[position])
+        for program, answer in ask(kernels[position]).items():
             low, high = bounds.setdefault(program, (-1, last))
             if low < position < high:
                 if answer is Answer.BAD:
@@ -194,7 +196,7 @@ def search_oldest(
 
 def _open_parts(
     kernels: Sequence[str],
-    bounds: Mapping[str, tuple[int, int]],
+    bounds: Mapping[Program, tuple[int, int]],
     asked: Collection[str],
     sooner: Sequence[Collection[str]],
 ) -> dict[tuple[int, ...], int]:

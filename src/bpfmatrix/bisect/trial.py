@@ -97,7 +97,8 @@ def _of_results(verification: Verification, results: Sequence[ProgramResult]) ->
     if bad:
         code = f"{bad[0].code}: " if bad[0].code else ""
         answer, reason = Answer.BAD, f"{code}{bad[0].reason}"
-    if any(_tells_nothing(result, verification.outcome) for result in bad):
+    died = any(result.code is Code.KERNEL_DIED for result in bad)
+    if any(_tells_nothing(result, died) for result in bad):
         answer = Answer.UNKNOWN
     return Trial(answer, reason, verification.version, verification.seconds)
 
@@ -139,12 +140,15 @@ def _of_all_programs(verification: Verification) -> ObjectsTrial:
     return ObjectsTrial(whole, programs, optional, tuple(verification.programs))
 
 
-def _tells_nothing(result: ProgramResult, outcome: Outcome) -> bool:
-    """Whether a program that did not load may be good all the same; `outcome` is the machine's."""
+def _tells_nothing(result: ProgramResult, died: bool) -> bool:
+    """Whether a program that did not load may be good all the same.
+
+    `died` is whether the kernel died of it in one object, so that others were not tried.
+    """
     if result.code is Code.OPTIONAL:  # by its section; it was tried, and failed
         return False
     if result.code is Code.NOT_RUN:
-        return outcome is not Outcome.PANIC
+        return not died
     return result.outcome in (Outcome.SKIPPED, Outcome.LOST)
 
 
@@ -178,6 +182,6 @@ def _answer(run: KernelRun, skipped: Answer) -> Answer:
             return skipped
         case Outcome.ERROR | Outcome.LOST | Outcome.INTERRUPTED:
             return Answer.UNKNOWN
-        case Outcome.TIMEOUT if not run.tests:  # the boot took too long
+        case Outcome.TIMEOUT | Outcome.PANIC if not run.tests:  # it did not boot
             return Answer.UNKNOWN
     return Answer.BAD

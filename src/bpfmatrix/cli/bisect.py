@@ -21,9 +21,9 @@ from bpfmatrix.session.observer import Observer
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.verify.options import VerifyOptions
 
-__all__ = ["BisectOptions", "bisect"]
+__all__ = ["STYLES", "BisectOptions", "StatusLine", "bisect", "short", "status_of", "trial_of"]
 
-_STYLES = {Answer.GOOD: "green", Answer.BAD: "red", Answer.UNKNOWN: "yellow"}
+STYLES = {Answer.GOOD: "green", Answer.BAD: "red", Answer.UNKNOWN: "yellow"}
 _REASON_CHARACTERS = 110
 
 
@@ -56,9 +56,9 @@ def bisect(
     BpfmatrixError if `good` is not good, if `bad` is not bad, or if one of them gives no answer.
     """
     console = make_console(stderr=as_json)
-    with _status(console) as status:
-        chosen, project = _candidates(project, status, console, good, bad, options.build)
-        trials = _Trials(_trial_of(project, options, status), console, status)
+    with status_of(console) as status:
+        chosen, project = choose_candidates(project, status, console, good, bad, options.build)
+        trials = _Trials(trial_of(project, options, StatusLine(status)), console, status)
         ends = _ends(chosen, good, bad, options.title, trials, console)
         if not ends.differ:
             found = None
@@ -77,9 +77,9 @@ def bisect(
 
 
 @contextlib.contextmanager
-def _status(console: Console) -> Iterator[Status]:
+def status_of(console: Console, text: str = "looking for kernels") -> Iterator[Status]:
     """Show what is being done, in one line on a terminal."""
-    status = Status("looking for kernels", console=console)
+    status = Status(text, console=console)
     if console.is_terminal:
         status.start()
     try:
@@ -88,7 +88,7 @@ def _status(console: Console) -> Iterator[Status]:
         status.stop()
 
 
-def _candidates(
+def choose_candidates(
     project: Project,
     status: Status,
     console: Console,
@@ -96,7 +96,10 @@ def _candidates(
     bad: str | None,
     build: bool,
 ) -> tuple[Candidates, Project]:
-    """Return the kernels to choose among, and the project with an entry for each of them."""
+    """Return the kernels to choose among, and the project with an entry for each of them.
+
+    Prints which sources can't be read, and which kernels are left out.
+    """
     found = releases.offered(
         project.config, project.cache, lambda text, _=None: status.update(Text(text)), build=build
     )
@@ -139,20 +142,22 @@ def _ends(
     if ends is None:
         why = trials.by_id[chosen.ids[-1]].reason
         raise BpfmatrixError(
-            f"none of the {count} gives an answer; {chosen.ids[-1]}: {_short(why)}",
+            f"none of the {count} gives an answer; {chosen.ids[-1]}: {short(why)}",
             "Name two kernels that can be tried with --good and --bad.",
         )
     return ends
 
 
-def _trial_of(project: Project, options: BisectOptions, status: Status) -> Callable[[str], Trial]:
-    observer = _StatusLine(status)
+def trial_of(
+    project: Project, options: BisectOptions, observer: Observer
+) -> Callable[[str], Trial]:
+    """Return the function that tries a kernel, given its id; builds what it needs."""
     if options.program:
         return trial.of_program(project, options.verify, options.program, observer)
     return trial.of_tests(project, options.run, options.skipped, observer)
 
 
-class _StatusLine(Observer):
+class StatusLine(Observer):
     """Shows progress, such as that of a kernel being fetched, in one line."""
 
     def __init__(self, status: Status) -> None:
@@ -182,8 +187,8 @@ class _Trials:
         self._status.update(Text(f"{id}: booting"))
         tried = self.by_id[id] = self._try(id)
         line = Text(f"  {id:<9} {tried.version:<10} ")
-        line.append(f"{tried.answer:<8}", _STYLES[tried.answer])
-        line.append(f"{tried.seconds:6.1f} s  {_short(tried.reason)}")
+        line.append(f"{tried.answer:<8}", STYLES[tried.answer])
+        line.append(f"{tried.seconds:6.1f} s  {short(tried.reason)}")
         self._console.print(line)
         return tried.answer
 
@@ -196,13 +201,14 @@ class _Trials:
         return self.by_id[id].answer if id in self.by_id else None
 
 
-def _short(reason: str) -> str:
+def short(reason: str) -> str:
+    """Return the beginning of a reason, for a line of a table."""
     line = reason.partition("\n")[0]
     return line if len(line) <= _REASON_CHARACTERS else f"{line[:_REASON_CHARACTERS]}..."
 
 
 def _end_error(trials: _Trials, id: str, given: Answer, answer: Answer) -> BpfmatrixError:
-    why = f": {_short(trials.by_id[id].reason)}" if trials.by_id[id].reason else ""
+    why = f": {short(trials.by_id[id].reason)}" if trials.by_id[id].reason else ""
     if answer is Answer.UNKNOWN:
         return BpfmatrixError(
             f"{id} was given as {given}, but its answer is unknown{why}",
@@ -255,14 +261,14 @@ def _print(
     notes = []
     if found is not None:
         notes += [
-            f"{id} could not be tried: {_short(trials.by_id[id].reason)}" for id in found.unknown
+            f"{id} could not be tried: {short(trials.by_id[id].reason)}" for id in found.unknown
         ]
         notes += [gone.why for gone in chosen.missing_between(found.before, found.after)]
         if gap := chosen.never_offered(found.before, found.after):
             notes.append(f"no source of kernels.yaml has the series between them: {', '.join(gap)}")
     else:
         notes += [
-            f"{id} could not be tried: {_short(one.reason)}"
+            f"{id} could not be tried: {short(one.reason)}"
             for id, one in trials.by_id.items()
             if one.answer is Answer.UNKNOWN
         ]
