@@ -14,14 +14,25 @@ from bpfmatrix.bisect.candidates import Candidates
 from bpfmatrix.bisect.search import Answer, Ends, SearchResult
 from bpfmatrix.bisect.trial import Trial
 from bpfmatrix.cli.console import make_console, say_json
+from bpfmatrix.config.kernel_ids import kernel_of
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.kernels import releases
+from bpfmatrix.kernels.releases import place_of
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.verify.options import VerifyOptions
 
-__all__ = ["STYLES", "BisectOptions", "StatusLine", "bisect", "short", "status_of", "trial_of"]
+__all__ = [
+    "STYLES",
+    "BisectOptions",
+    "StatusLine",
+    "bisect",
+    "release_name",
+    "short",
+    "status_of",
+    "trial_of",
+]
 
 STYLES = {Answer.GOOD: "green", Answer.BAD: "red", Answer.UNKNOWN: "yellow"}
 _REASON_CHARACTERS = 110
@@ -193,12 +204,17 @@ class _Trials:
         return tried.answer
 
     def version(self, id: str) -> str:
-        """Return the release that ran."""
-        return self.by_id[id].version or id
+        """Return the release that ran; of an RPM package, with the number of its build."""
+        return release_name(id, self.by_id[id].version)
 
     def answer(self, id: str) -> Answer | None:
         """Return the answer of a kernel; None if it was not tried."""
         return self.by_id[id].answer if id in self.by_id else None
+
+
+def release_name(id: str, version: str) -> str:
+    """Return what a kernel that ran is called: its version, unless its id says more."""
+    return version if version and len(place_of(id)) <= 3 else kernel_of(id)
 
 
 def short(reason: str) -> str:

@@ -16,6 +16,7 @@ from bpfmatrix.cli.bisect import (
     BisectOptions,
     StatusLine,
     choose_candidates,
+    release_name,
     short,
     status_of,
 )
@@ -96,7 +97,7 @@ def _since(
 
 
 def _version(trials: Mapping[str, ObjectsTrial], id: str) -> str:
-    return trials[id].whole.version or id
+    return release_name(id, trials[id].whole.version)
 
 
 def _lines(

@@ -95,8 +95,13 @@ def _known_place(config: Config, id: str, cache: Cache) -> Place:
         return place
     kernel = config.kernel(id)
     image = cached(kernel, cache)
-    version = image.version if image else catalogue.newest_available(kernel, cache)
-    release = tuple(map(float, numbers(upstream(version)))) if version else ()
+    if kernel.source.dnf:  # a release of the kernel has many builds there
+        version = image.provenance.packages[0].version if image else None
+        version = version or catalogue.newest_available(kernel, cache) or ""
+        release = place_of(version.rpartition(":")[2])
+    else:
+        version = image.version if image else catalogue.newest_available(kernel, cache)
+        release = tuple(map(float, numbers(upstream(version)))) if version else ()
     # An id may say `6.1` and mean a file of another release: its name decides.
     return release if len(release) > 2 and release[:2] == place[:2] else place
 
