@@ -1,5 +1,7 @@
 """Which kernels bisect may try, in which order, and which releases no source offers."""
 
+import dataclasses
+
 import pytest
 
 from bpfmatrix.bisect.candidates import among
@@ -30,7 +32,7 @@ def releases() -> Releases:
     config = Config.model_validate({"kernels": entries})
     places = {id: place_of(KNOWN.get(id, id)) for id in config.kernels if place_of(id)}
     gone = LeftOut("6.19", "x86_64", "6.19 is left out: its modules are gone")
-    return Releases(config, places, frozenset(DECLARED), (gone,), (), ())
+    return Releases(config, places, frozenset(DECLARED), (gone,), (), frozenset())
 
 
 def test_kernels_are_in_the_order_of_releases_and_each_release_is_there_once(
@@ -56,6 +58,14 @@ def test_one_of_each_series_comes_first_and_then_the_ends_of_each(releases: Rele
     assert {"6.1.187", "6.1.192", "6.12.16", "6.16.3", "6.17.2"} <= then
     # An end that was named stands for its series.
     assert "6.1.192" in among(releases, "6.1.192", "7.3").sooner[0]
+
+
+def test_what_has_to_be_built_stands_for_no_series_that_has_another_kernel(
+    releases: Releases,
+) -> None:
+    to_build = dataclasses.replace(releases, unbuilt=frozenset({"6.17.13", "6.16", "7.3"}))
+    first, _ = among(to_build).sooner
+    assert first & {"6.17.2", "6.17.13", "6.16.3", "6.16", "7.3"} == {"6.17.2", "6.16.3", "7.3"}
 
 
 def test_between_two_releases_of_a_series_lie_its_releases(releases: Releases) -> None:

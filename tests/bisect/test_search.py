@@ -94,6 +94,20 @@ def test_of_several_series_one_of_each_is_tried_before_the_releases_of_one() -> 
     assert set(tried[4:]) < {f"5.{release}" for release in range(1, 7)}
 
 
+def test_an_end_is_tried_before_the_releases_of_the_series_beside_it() -> None:
+    kernels = ["5.0", *(f"6.{release}" for release in range(9))]
+    asked: list[str] = []
+
+    def ask(kernel: str) -> Answer:
+        asked.append(kernel)
+        return GOOD
+
+    with pytest.raises(EndError) as caught:
+        search(kernels, GOOD, ask, [{"5.0", "6.8"}])
+    assert caught.value.args == ("6.8", BAD, GOOD)
+    assert asked == ["5.0", "6.8"]
+
+
 def test_a_series_whose_kernel_can_not_be_tried_is_searched_by_its_releases() -> None:
     kernels = ["1.0", "2.0", "2.5", "2.9", "3.0"]
     told = {"1.0": BAD, "2.0": BAD, "2.5": GOOD, "2.9": UNKNOWN, "3.0": GOOD}

@@ -73,10 +73,11 @@ def among(releases: Releases, one: str | None = None, other: str | None = None) 
             raise UsageError(f"{ends[0]} and {ends[1]} are the same release")
         places = {id: place for id, place in places.items() if id in ends or low < place < high}
     preferred = [*ends, *(id for id in config.kernels if id in releases.preferred)]
-    ids = _one_of_each_place(places, preferred)
-    series = _one_of_each_series(ids, places, preferred)
-    oldest = _one_of_each_series(reversed(ids), places, ())
-    newest = _one_of_each_series(ids, places, ())
+    at_hand = [id for id in config.kernels if id not in releases.unbuilt]
+    ids = _one_of_each_place(places, [*preferred, *at_hand])
+    series = _one_of_each_series(ids, places, at_hand, preferred)
+    oldest = _one_of_each_series(reversed(ids), places)
+    newest = _one_of_each_series(ids, places)
     groups = (series, (*oldest, *newest))
     return Candidates(
         config,
@@ -107,11 +108,14 @@ def _one_of_each_place(places: dict[str, Place], preferred: list[str]) -> list[s
 
 
 def _one_of_each_series(
-    ids: Iterable[str], places: dict[str, Place], preferred: Collection[str]
+    ids: Iterable[str], places: dict[str, Place], *preferred: Collection[str]
 ) -> list[str]:
-    """Return one id for each series: the last one, or the last one that is preferred."""
+    """Return one id for each series: the last one, or the last one that is preferred.
+
+    Of several groups that are preferred, the last one counts most.
+    """
     best: dict[Place, str] = {}
-    for id in sorted(ids, key=lambda id: id in preferred):
+    for id in sorted(ids, key=lambda id: [id in group for group in reversed(preferred)]):
         best[places[id][:2]] = id
     return list(best.values())
 

@@ -116,10 +116,10 @@ def search(
 ) -> SearchResult:
     """Find where in `kernels`, which are in order, the answer changes from `first` to its opposite.
 
-    Each kernel is tried at most once. The two ends are tried last, and only if the change is next
-    to them. If the answer changes several times, one of the changes is found. In place of a kernel
-    whose answer is unknown, the one in the middle of the others is tried. EndError if the answer of
-    an end is not what the user said, or unknown.
+    Each kernel is tried at most once. The two ends are tried only if the change is next to them,
+    after the first group of `sooner`. If the answer changes several times, one of the changes is
+    found. In place of a kernel whose answer is unknown, the one in the middle of the others is
+    tried. EndError if the answer of an end is not what the user said, or unknown.
     """
     answers: dict[str, Answer] = {}
     low, high = 0, len(kernels) - 1
@@ -130,16 +130,22 @@ def search(
             answers[kernel] = ask(kernel)
         return answers[kernel]
 
+    def check_ends() -> None:
+        for index, said in ((low, first), (high, first.opposite)):
+            if (answer := asked(index)) is not said:
+                raise EndError(kernels[index], said, answer)
+
     while between := [i for i in range(low + 1, high) if kernels[i] not in answers]:
-        index = _middle(_soonest(kernels, between, sooner))
+        group = _soonest(kernels, between, sooner)
+        if sooner and kernels[group[0]] not in sooner[0]:
+            check_ends()  # before the many kernels of one group are tried for nothing
+        index = _middle(group)
         answer = asked(index)
         if answer is first:
             low = index
         elif answer is first.opposite:
             high = index
-    for index, said in ((low, first), (high, first.opposite)):
-        if (answer := asked(index)) is not said:
-            raise EndError(kernels[index], said, answer)
+    check_ends()
     return SearchResult(kernels[low], kernels[high], tuple(kernels[low + 1 : high]), answers)
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -17,7 +17,9 @@ from bpfmatrix.cli.console import make_console, say_json
 from bpfmatrix.config.kernel_ids import kernel_of
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.text import counted
 from bpfmatrix.kernels import releases
+from bpfmatrix.kernels.build import estimated_minutes
 from bpfmatrix.kernels.releases import place_of
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.suite.options import RunOptions
@@ -116,8 +118,13 @@ def choose_candidates(
     )
     for problem in found.problems:
         console.print(Text(f"left out: {problem}", "yellow"))
-    unbuilt = [id for id in found.unbuilt if id not in (good, bad)]
-    if unbuilt:
+    unbuilt = sorted(found.unbuilt - {good, bad})
+    if unbuilt and build:
+        console.print(
+            f"{counted(len(unbuilt), 'kernel')} would have to be built, which takes about "
+            f"{estimated_minutes()} minutes each"
+        )
+    elif unbuilt:
         console.print(
             Text(f"left out, as they would have to be built (--build): {', '.join(unbuilt)}")
         )
@@ -139,7 +146,7 @@ def _ends(
     console: Console,
 ) -> Ends:
     """Return the ends of the search; the one that the user did not name is found by trials."""
-    count = f"{len(chosen.ids)} kernels"
+    count = counted(len(chosen.ids), "kernel")
     if good is not None and bad is not None:
         first = Answer.GOOD if chosen.ids[0] == good else Answer.BAD
         console.print(
@@ -205,7 +212,7 @@ class _Trials:
 
     def version(self, id: str) -> str:
         """Return the release that ran; of an RPM package, with the number of its build."""
-        return release_name(id, self.by_id[id].version)
+        return release_name(id, self.by_id[id].version if id in self.by_id else "")
 
     def answer(self, id: str) -> Answer | None:
         """Return the answer of a kernel; None if it was not tried."""
@@ -249,20 +256,19 @@ def _line(
         if trials.by_id[found.after].answer is Answer.GOOD:
             return f"since {after} (not in {before})"
         return f"until {before} (not in {after})"
-    known = [id for id in chosen.ids if trials.answer(id) not in (None, Answer.UNKNOWN)]
-    return _on_all(
-        ends.answers[0], "load" if options.program else "work", map(trials.version, known)
-    )
-
-
-def _on_all(answer: Answer, verb: str, versions: Iterable[str]) -> str:
-    """Say that all of the kernels that were tried gave the same answer."""
-    names = list(versions)
-    quantity = "none" if answer is Answer.BAD else "all"
-    if len(names) == 1:
-        said = f"{verb}s" if answer is Answer.GOOD else f"does not {verb}"
-        return f"{said} on {names[0]}, the only kernel that gave an answer"
-    return f"{verb}s on {quantity} of {len(names)} kernels that were tried: {', '.join(names)}"
+    named = {chosen.ids[ends.first], chosen.ids[ends.last]}
+    known = [
+        id for id in chosen.ids if id in named or trials.answer(id) not in (None, Answer.UNKNOWN)
+    ]
+    verb = "load" if options.program else "work"
+    if len(known) == 1:
+        said = f"{verb}s" if ends.answers[0] is Answer.GOOD else f"does not {verb}"
+        return f"{said} on {trials.version(known[0])}, the only kernel that gave an answer"
+    quantity = "none" if ends.answers[0] is Answer.BAD else "all"
+    untried = [id for id in known if trials.answer(id) is None]
+    names = ", ".join(map(trials.version, known))
+    trust = f" ({', '.join(untried)} was not tried, but named)" if untried else ""
+    return f"{verb}s on {quantity} of {counted(len(known), 'kernel')}: {names}{trust}"
 
 
 def _print(

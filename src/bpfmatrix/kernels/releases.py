@@ -18,10 +18,12 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.host.versions import numbers, upstream
 from bpfmatrix.kernels import catalogue, series, sources
+from bpfmatrix.kernels.build.source import BuildKernel
 from bpfmatrix.kernels.placed_images import PROJECT_FOLDER, VARIABLE
 from bpfmatrix.kernels.provision import cached
 from bpfmatrix.kernels.series import LeftOut
 from bpfmatrix.kernels.sources import PointRelease
+from bpfmatrix.kernels.sources.directory import releases_in
 
 __all__ = ["Place", "Releases", "offered", "place_of"]
 
@@ -48,8 +50,9 @@ class Releases:
     """The series of which no suite has all packages."""
     problems: tuple[str, ...]
     """A sentence for each source that could not be read."""
-    unbuilt: tuple[str, ...]
-    """The declared kernels that would have to be built, which may take long."""
+    unbuilt: frozenset[str]
+    """The kernels that would have to be built, which takes minutes. Without `build`, they have no
+    places, and only those of kernels.yaml are here."""
 
 
 def offered(
@@ -69,9 +72,9 @@ def offered(
         entries.setdefault(id, _entry(config, arch, release))
     kernels = {**entries, **found.config.kernels}
     extended = found.config.model_copy(update={"kernels": kernels})
-    unbuilt = tuple(() if build else _unbuilt(config, cache))
+    unbuilt = frozenset(_unbuilt(extended, cache))
     places = {}
-    for id in kernels.keys() - set(unbuilt):
+    for id in kernels.keys() - (frozenset() if build else unbuilt):
         if place := _known_place(extended, id, cache):
             places[id] = place
     return Releases(
@@ -113,8 +116,6 @@ def _of_other_sources(
     kernels = [config.kernel(id) for id in config.kernels]
     for folder in _folders(kernels[0].root):
         for arch in dict.fromkeys(kernel.arch for kernel in kernels):
-            from bpfmatrix.kernels.sources.directory import releases_in  # noqa: PLC0415
-
             progress(f"{folder}: looking for kernels")
             try:
                 yield from ((arch, release) for release in releases_in(folder, arch))
@@ -151,8 +152,6 @@ def _unbuilt(config: Config, cache: Cache) -> Iterator[str]:
     for id in config.kernels:
         kernel = config.kernel(id)
         if kernel.source.build and cached(kernel, cache) is None:
-            from bpfmatrix.kernels.build.source import BuildKernel  # noqa: PLC0415
-
             if not BuildKernel(kernel).is_built:
                 yield id
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bpfmatrix.config.models import Config, KernelConfig, KernelEntry
 from bpfmatrix.config.sources import AptSource
-from bpfmatrix.errors import KernelUnavailableError
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
@@ -65,8 +65,8 @@ def available(
     """Find what the declared apt suites have now; fetches their indexes.
 
     A declared kernel stands for its series, whichever suites have it too. Of the others, the suite
-    with the newest release is taken. KernelUnavailableError if a suite can't be read; with a list
-    of `problems`, that is added to it instead, and the other suites are read.
+    with the newest release is taken. BpfmatrixError if a suite can't be read; with a list of
+    `problems`, that is added to it instead, and the other suites are read.
     """
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
@@ -79,7 +79,7 @@ def available(
             continue
         try:
             debs = AptKernel(kernel).debs(cache, refresh=True, progress=progress)
-        except KernelUnavailableError as error:
+        except BpfmatrixError as error:
             if problems is None:
                 raise
             problems.append(error.what)

@@ -31,7 +31,7 @@ from bpfmatrix.kernels.build.make import Make
 from bpfmatrix.kernels.build.result import BuiltKernel
 from bpfmatrix.kernels.build.source_trees import Origin
 
-__all__ = ["build"]
+__all__ = ["build", "estimated_minutes"]
 
 # Measured with the fragments of this repository: the source tree, and the folder of make together
 # with what is on the disk only while the sources are unpacked.
@@ -43,7 +43,7 @@ USUAL_STEPS = 2300
 USUAL_PROCESSOR_MINUTES = 18
 
 
-def _estimated_minutes() -> int:
+def estimated_minutes() -> int:
     """Return about how many minutes a build from nothing takes on this host."""
     return max(2, round(USUAL_PROCESSOR_MINUTES / make.processors()))
 
@@ -171,7 +171,7 @@ def _compile(maker: Make, progress: Progress) -> int:
     # Without `scripts`: the host's programs there were built in order to configure the kernel.
     folders = (path for path in maker.objects.iterdir() if path.is_dir() and path.name != "scripts")
     done = sum(1 for folder in folders for _ in folder.rglob("*.o"))
-    about = f"{maker.version}: {'going on' if done else f'about {_estimated_minutes()} minutes'}"
+    about = f"{maker.version}: {'going on' if done else f'about {estimated_minutes()} minutes'}"
 
     def show(text: str, fraction: float | None = None) -> None:
         progress(f"{about}, {text}", fraction)
