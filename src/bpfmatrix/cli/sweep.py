@@ -64,7 +64,7 @@ def sweep(project: Project, options: SweepOptions) -> int:
         console.report(report, offered.available)
         if options.as_json:
             say_json(report.as_json())
-        state.settle(report.gone)
+        state.settle(report.conclusive, report.gone)
     return report.exit_status
 
 
@@ -108,6 +108,12 @@ def _prospect(
     last = {part: state.last(part) for part in Part}
     config = offered.available.config
     notes = [f"a source could not be asked: {why}" for why in offered.failures]
+    if taken := sum(
+        target.holds(part, state.finished(part).get(target.id))
+        for target in targets
+        for part in target.fingerprints
+    ):
+        notes.append(f"{counted(taken, 'result')} of an interrupted sweep taken over")
     wanted = options.arch or config.defaults.arch
     notes += [one.why for one in offered.available.left_out if one.arch == wanted]
     is_whole = options.patterns is None and options.arch is None and not offered.failures

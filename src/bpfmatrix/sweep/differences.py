@@ -107,13 +107,13 @@ def _of_kernel(base: Result | None, now: Result) -> Iterator[Difference]:
         explained = now.outcome is Outcome.FAILED and not now.warnings
         if before in FINE and not (explained and _failing(now)):
             yield Difference(Effect.REGRESSION, f"{now.outcome}: {now.reason}")
-        elif before is not now.outcome and before not in FINE:
+        elif before not in FINE and before is not now.outcome and not _failing(now):
             yield Difference(Effect.OTHER, f"{before} before, {now.outcome} now: {now.reason}")
 
 
 def _failing(now: Result) -> bool:
     results = now.tests if isinstance(now, KernelRun) else now.programs
-    return any(one.outcome not in FINE and not one.expected for one in results)
+    return any(not _is_fine(one) for one in results)
 
 
 def _of_tests(base: KernelRun | None, now: KernelRun) -> Iterator[Difference]:
@@ -140,26 +140,31 @@ def _by_name(tests: Iterable[TestResult]) -> dict[tuple[str, str], TestResult]:
 
 
 def _new(test: TestResult, is_first: bool) -> tuple[Effect, str] | None:
-    if test.outcome not in FINE and not test.expected:
+    if not _is_fine(test):
         word = "" if is_first else "new, "
         return Effect.REGRESSION, f"{word}{test.outcome}: {test.reason}"
     return None if is_first else (Effect.OTHER, f"new, {test.outcome}")
 
 
 def _changed(before: TestResult, after: TestResult) -> tuple[Effect, str] | None:
-    was_fine, is_fine = before.outcome in FINE, after.outcome in FINE
-    if was_fine and not is_fine:
-        if after.expected:
-            return Effect.OTHER, f"{before.outcome} before, fails as expected: {after.expected}"
-        word = "passed" if before.outcome is Outcome.PASSED else "was skipped"
-        return Effect.REGRESSION, f"{word} before, {after.outcome} now: {after.reason}"
-    if not was_fine and after.outcome is Outcome.PASSED:
+    if _is_fine(before) and not _is_fine(after):
+        return Effect.REGRESSION, f"{_was(before)} before, {after.outcome} now: {after.reason}"
+    if before.outcome not in FINE and after.outcome is Outcome.PASSED:
         expected = f", but is expected to fail: {after.expected}" if after.expected else ""
         return Effect.FIX, f"{before.outcome} before, passes now{expected}"
     if before.outcome is not after.outcome:
         why = f": {after.reason}" if after.reason else ""
         return Effect.OTHER, f"{before.outcome} before, {after.outcome} now{why}"
     return None
+
+
+def _is_fine(result: TestResult | ProgramResult) -> bool:
+    return result.outcome in FINE or bool(result.expected)
+
+
+def _was(before: TestResult | ProgramResult) -> str:
+    words = {Outcome.PASSED: "passed", Outcome.SKIPPED: "was skipped"}
+    return words.get(before.outcome, f"{before.outcome} as expected")
 
 
 def _of_programs(base: Verification | None, now: Verification) -> Iterator[Difference]:
@@ -172,18 +177,30 @@ def _of_programs(base: Verification | None, now: Verification) -> Iterator[Diffe
     if base is None:
         for (object, name), key in titles.items():
             result = results[key]
-            if result.outcome not in FINE and not result.expected:
+            if not _is_fine(result):
                 text = f"does not load: {result.reason}"
                 yield Difference(Effect.REGRESSION, text, object, name, result)
         return
+    # Without a change of the program's code, `compare` has nothing to say of these.
+    before = {one.key: one for one in base.programs}
+    lapsed = {
+        key
+        for key, one in results.items()
+        if not _is_fine(one) and key in before and before[key].outcome not in FINE
+        if before[key].expected
+    }
     same = dataclasses.replace(base, kernel=now.kernel)
     for change in compare.against([same], [now], _THRESHOLD):
+        known = titles.get((change.object, change.program))
+        if known in lapsed:
+            continue
         effect = Effect(_KINDS[change.kind])
         if effect is Effect.REGRESSION and not change.regression:  # as kernels.yaml expects
             effect = Effect.OTHER
-        if not change.object:
-            yield Difference(effect, change.text)
-            continue
-        known = titles.get((change.object, change.program))
+        name = change.program if change.object else ""  # a whole kernel
         result_now = results[known] if known else None
-        yield Difference(effect, change.text, change.object, change.program, result_now)
+        yield Difference(effect, change.text, change.object, name, result_now)
+    for (object, name), key in titles.items():
+        if key in lapsed:
+            text = f"{_was(before[key])} before, fails now: {results[key].reason}"
+            yield Difference(Effect.REGRESSION, text, object, name, results[key])

@@ -102,17 +102,17 @@ def resolved(
     `progress` returns what the progress of a kernel is reported to, given its id.
     """
     found = Resolved()
-    by_kernel: dict[str, KernelImage | str] = {}
+    images: dict[str, KernelImage] = {}
+    failures: dict[str, str] = {}
     for id in ids:
         plain = kernel_of(id)
-        if plain not in by_kernel:
+        if plain not in images and plain not in failures:
             try:
-                by_kernel[plain] = kernels.update(config.kernel(plain), cache, progress(plain))
+                images[plain] = kernels.update(config.kernel(plain), cache, progress(plain))
             except BpfmatrixError as error:
-                by_kernel[plain] = error.what.removeprefix(f"{plain}: ")
-        image = by_kernel[plain]
-        if isinstance(image, str):
-            found.failures[id] = image
+                failures[plain] = error.what.removeprefix(f"{plain}: ")
+        if plain in images:
+            found.images[id] = images[plain]
         else:
-            found.images[id] = image
+            found.failures[id] = failures[plain]
     return found

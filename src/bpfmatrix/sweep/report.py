@@ -49,6 +49,11 @@ class SweepReport:
         """The runs that say nothing about their kernels. The next sweep tries them again."""
         return [one.now for one in self.compared if not is_conclusive(one.now)]
 
+    @property
+    def conclusive(self) -> list[tuple[Part, str]]:
+        """The parts and kernels whose results the next sweep compares with."""
+        return [(one.part, one.now.kernel) for one in self.compared if is_conclusive(one.now)]
+
     def having(self, effect: Effect) -> int:
         """Return the number of differences with this effect."""
         return sum(len(one.having(effect)) for one in self.compared)

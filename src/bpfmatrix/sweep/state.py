@@ -14,7 +14,6 @@ read it.
 import contextlib
 import dataclasses
 import enum
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -99,20 +98,25 @@ class SweepState:
         with writing(path):
             files.write(dataclasses.replace(result, provenance=provenance), path)
 
-    def settle(self, gone: Iterable[str] = ()) -> None:
-        """Make the finished results the last ones, now that they are reported.
+    def settle(self, reported: Iterable[tuple[Part, str]], gone: Iterable[str] = ()) -> None:
+        """Make finished results the last ones, now that they are reported.
 
-        The results of the kernels in `gone` are removed. BpfmatrixError if that is not possible.
+        `reported` are the parts and the kernels. The last results of the kernels in `gone` are
+        removed. BpfmatrixError if that is not possible.
         """
         with writing(self.folder):
-            for part in Part:
-                for path in sorted((self.folder / "finished" / part).glob("*.json")):
-                    target = self._path("last", part, path.stem)
-                    target.parent.mkdir(parents=True, exist_ok=True)
+            for part, id in reported:
+                path, target = self._path("finished", part, id), self._path("last", part, id)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
                     path.replace(target)
+            for part in Part:
                 for id in gone:
                     self._path("last", part, id).unlink(missing_ok=True)
-            shutil.rmtree(self.folder / "finished", ignore_errors=True)
+                with contextlib.suppress(OSError):  # it is not there, or has others in it
+                    (self.folder / "finished" / part).rmdir()
+            with contextlib.suppress(OSError):
+                (self.folder / "finished").rmdir()
             records.write(self._record, {"at": datetime.now(UTC).isoformat(timespec="seconds")})
 
     def _path(self, when: str, part: Part, kernel: str) -> Path:
