@@ -103,7 +103,7 @@ def test_a_sweep_goes_on_where_one_was_interrupted(two: ToolProject, cache: Path
     for id in ("stable", "old"):
         put("5.10", two.root / id)
     data = yaml.safe_load((two.root / "kernels.yaml").read_text())
-    (two.root / "kernels.yaml").write_text(yaml.safe_dump({**data, "verify": {}}))
+    (two.root / "kernels.yaml").write_text(yaml.safe_dump({**data, "verify": {}}, sort_keys=False))
     two.script("has-loops", 'case "$(hostname)" in kernel-old) echo waits; sleep 600 ;; esac')
     two.script("runs-anywhere", "true")
     state = two.root / ".bpfmatrix/sweep"

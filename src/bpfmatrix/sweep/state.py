@@ -62,6 +62,10 @@ class SweepState:
         """Keep other sweeps from this state; BpfmatrixError if one uses it now."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            # Or else it would be one of the files of the repository that the tests see, and change
+            # the payload with each sweep.
+            if not (self.folder / ".gitignore").exists():
+                (self.folder / ".gitignore").write_text("*\n")
         with contextlib.ExitStack() as stack:
             with writing(self.folder):
                 is_held = stack.enter_context(locks.locked_if_free(self.folder / "lock"))
