@@ -465,6 +465,14 @@ SKIPPED: Option[str] = Option(
     _one_of("good", "bad", "unknown"),
 )
 
+# Sweeps
+STATE = _value(
+    "state",
+    "DIR",
+    "The folder with the results of the last sweep. Default: .bpfmatrix/sweep.",
+    Path,
+)
+
 # Debugging
 BREAK = _repeated(
     "break",
