@@ -48,7 +48,8 @@ class Architecture:
     """The value of QEMU's `-cpu` under emulation; KVM takes `host`."""
     panic_device: str | None
     """QEMU's device through which a kernel reports a panic (docs/specs/pvpanic.rst of QEMU). None
-    if the processor itself does: a kernel of s390x stops it in a state that means just this."""
+    if each kernel reports it without a device: on s390x by the state in which it leaves the
+    processor (a disabled wait), on ppc64le by a call of the firmware (`ibm,os-term`)."""
     serial_console: str
     """The value of the kernel's parameter `console=` for the board's first serial port."""
 
@@ -201,7 +202,7 @@ PPC64LE = Architecture(
     # Virtual Open Firmware is a part of QEMU. The default, SLOF, runs in the guest, and slowly.
     board="pseries,x-vof=on,usb=off",
     emulated_cpu="power9",
-    panic_device="pvpanic-pci",
+    panic_device=None,
     serial_console="hvc0",
     debian="ppc64el",
     debian_kernel="powerpc64le",
