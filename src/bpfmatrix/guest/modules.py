@@ -17,8 +17,8 @@ __all__ = ["entries", "has_module", "loaded", "name_of"]
 
 # The drivers of the machine's devices. The kernel must have each of these, as a module or built in.
 _REQUIRED = ("virtio_blk", "virtio_console", "ext4")
-# The driver of the bus that these devices are on. That of s390x can't be a module, and is in no list
-# of depmod (drivers/s390/virtio/Makefile of the kernel).
+# The driver of the bus that these devices are on. That of s390x can't be a module, and is in no
+# list of depmod (drivers/s390/virtio/Makefile of the kernel).
 _BUS_DRIVERS = {"pci": ("virtio_pci",), "ccw": ()}
 _OPTIONAL = (
     # ext4 requests this checksum by the name of the algorithm, so modules.dep does not list it.

@@ -41,7 +41,7 @@ class Architecture:
     qemu: str
     """QEMU's program for guests of this architecture."""
     qemu_package: str
-    """The Debian package of that program."""
+    """The Debian package of that program, or the name that it provides."""
     board: str
     """The value of QEMU's `-machine`."""
     emulated_cpu: str
@@ -159,7 +159,7 @@ AARCH64 = Architecture(
 RISCV64 = Architecture(
     name="riscv64",
     qemu="qemu-system-riscv64",
-    qemu_package="qemu-system-misc",
+    qemu_package="qemu-system-riscv64",
     board="virt",
     emulated_cpu="rv64",
     panic_device="pvpanic-pci",
@@ -180,7 +180,7 @@ RISCV64 = Architecture(
 S390X = Architecture(
     name="s390x",
     qemu="qemu-system-s390x",
-    qemu_package="qemu-system-misc",
+    qemu_package="qemu-system-s390x",
     board="s390-ccw-virtio",
     emulated_cpu="max",
     panic_device=None,

@@ -1,7 +1,7 @@
 """The eBPF objects, built by the Makefile of their folder (`payload.ebpf` in kernels.yaml).
 
-An object has a byte order, as the processor has. So those for a big-endian guest (s390x) are others:
-`make BPF_TARGET=bpfeb` builds them, in the folder `bpfeb`, with the same names.
+An object has a byte order, as the processor has. So those for a big-endian guest (s390x) are
+others: `make BPF_TARGET=bpfeb` builds them, in the folder `bpfeb`, with the same names.
 """
 
 import os
@@ -16,12 +16,12 @@ from bpfmatrix.host.integrity import Checked, measure, settle
 from bpfmatrix.host.progress import Progress, announce, silent
 from bpfmatrix.payload.incremental import BuiltFiles, build_lock, run, stamp
 
-__all__ = ["clean", "objects", "requirement"]
+__all__ = ["BIG_ENDIAN", "clean", "objects", "requirement"]
 
 # The section in which an object states which kernel it needs (ebpf/requires.h).
 _REQUIRES_SECTION = ".bpfmatrix.requires"
-# clang's target for big-endian eBPF, and the folder of its objects.
-_BIG_ENDIAN = "bpfeb"
+BIG_ENDIAN = "bpfeb"
+"""clang's target for big-endian eBPF, and the folder of its objects."""
 _COMPILERS = ("clang", *(f"clang-{version}" for version in range(17, 30)))
 
 
@@ -33,8 +33,9 @@ def objects(
 ) -> BuiltFiles:
     """Build the eBPF objects with `make`; BuildError shows what the compiler said.
 
-    `big_endian` asks for those of guests with this byte order. `make` takes 0.1 s to find that nothing changed. So it only runs if a file of the folder, or one
-    that its `*.d` files name, changed since the last time, or if `ask_make` is true.
+    `big_endian` asks for those of guests with this byte order. `make` takes 0.1 s to find that
+    nothing changed. So it only runs if a file of the folder, or one that its `*.d` files name,
+    changed since the last time, or if `ask_make` is true.
     """
     folder = project.config.payload.ebpf
     if folder is None or not (project.root / folder).is_dir():
@@ -43,8 +44,8 @@ def objects(
     where, record = project.root / folder, project.state / "build" / "ebpf.json"
     made, said, variables = where, f"make -C {folder}", []
     if big_endian:
-        made, record = where / _BIG_ENDIAN, record.with_name(f"ebpf-{_BIG_ENDIAN}.json")
-        variables = [f"BPF_TARGET={_BIG_ENDIAN}"]
+        made, record = where / BIG_ENDIAN, record.with_name(f"ebpf-{BIG_ENDIAN}.json")
+        variables = [f"BPF_TARGET={BIG_ENDIAN}"]
         said += f" {variables[0]}"
     with build_lock(project):
         before = _objects_key(where, made)
@@ -69,7 +70,7 @@ def objects(
         raise BuildError(
             f"{said} left no *.o file in {project.relative(made)}",
             "For a big-endian guest, the Makefile must build objects with clang's target "
-            f"{_BIG_ENDIAN} there; ebpf/Makefile of bpfmatrix is an example."
+            f"{BIG_ENDIAN} there; ebpf/Makefile of bpfmatrix is an example."
             if big_endian
             else "",
         )
@@ -83,8 +84,8 @@ def _damaged(folder: Path, files: Any) -> list[Path]:
 
 
 def _objects_key(folder: Path, made: Path) -> str:
-    """Return a checksum of the files in the folders of the sources and of the objects, of those that
-    the objects' `*.d` files name, and of clang.
+    """Return a checksum of the files in both folders, of those that the `*.d` files of `made` name,
+    and of clang.
 
     Empty if there is no `*.d` file: then only make knows what the objects depend on.
     """

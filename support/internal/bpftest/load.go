@@ -50,7 +50,8 @@ func Load(t testing.TB, name string, changes ...func(*ebpf.CollectionSpec) error
 	var rejection *ebpf.VerifierError
 	if errors.As(err, &rejection) {
 		if needsJIT(rejection.Log) {
-			t.Skip("needs a JIT compiler for eBPF (CONFIG_BPF_JIT), and this kernel has none")
+			t.Skip("needs a JIT compiler for eBPF, which this kernel does not have (CONFIG_BPF_JIT) " +
+				"or does not use (net.core.bpf_jit_enable)")
 		}
 		t.Fatal(describeRejection(path, spec, err, rejection))
 	} else if err != nil {
