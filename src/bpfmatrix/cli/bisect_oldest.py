@@ -16,6 +16,7 @@ from bpfmatrix.cli.bisect import (
     BisectOptions,
     StatusLine,
     choose_candidates,
+    could_not_be_tried,
     release_name,
     short,
     status_of,
@@ -135,7 +136,7 @@ def _print_trial(console: Console, id: str, one: ObjectsTrial) -> None:
         line.append(f"{whole.seconds:8.1f} s")
     else:
         line.append("unknown", STYLES[Answer.UNKNOWN])
-        line.append(f"  {short(whole.reason)}")
+        line.append(f"  {short(whole.reason.removeprefix(f'{id}: '))}")
     console.print(line)
 
 
@@ -167,7 +168,11 @@ def _print(
         console.print(Text(f"{object} {line}", "bold"))
     for id, one in trials.items():
         if not one.programs:
-            console.print(Text(f"{id} could not be tried: {short(one.whole.reason)}"))
+            console.print(Text(could_not_be_tried(id, one.whole.reason)))
+    for before, after in dict.fromkeys((row.before, row.after) for row in newer):
+        if before and after and (gap := chosen.never_offered(before, after)):
+            names = f"{_version(trials, before)} and {_version(trials, after)}"
+            console.print(f"no source of kernels.yaml has series between {names}: {', '.join(gap)}")
     console.print(f"tried {len(trials)} of {len(chosen.ids)}: {', '.join(trials)}")
 
 
