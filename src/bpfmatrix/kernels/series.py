@@ -134,7 +134,7 @@ def _suites(config: Config) -> Iterator[tuple[KernelConfig, AptSource]]:
 def _any_series(source: AptSource, arch: str) -> str | None:
     """Return a source's pattern of packages for any series; None if it names a single package."""
     if source.package is None:
-        return f"linux-image-*-cloud-{ARCHITECTURES[arch].debian}"
+        return f"linux-image-*-{ARCHITECTURES[arch].debian_kernel}"
     if "*" not in source.package:
         return None
     return _SERIES_OF_PATTERN.sub("*", source.package, count=1)

@@ -12,17 +12,18 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
-from bpfmatrix.kernels.sources.source import KernelSource, PointRelease
+from bpfmatrix.kernels.sources.source import KernelSource, PointRelease, dropped
 from bpfmatrix.kernels.staging import install, upstream_version
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
-from bpfmatrix.oci.image import resolve, resolve_again
+from bpfmatrix.oci.image import OciImage, resolve, resolve_again
 from bpfmatrix.oci.reference import Reference
+from bpfmatrix.oci.registry import GoneError
 
-__all__ = ["OciKernel"]
+__all__ = ["TIMES_UNPACKED", "OciKernel"]
 
 # A layer is on the disk as it is fetched, once unpacked, and once more with uncompressed modules.
 # Compressed kernels and modules, which such images consist of, get about three times as large.
-_TIMES_UNPACKED = 7
+TIMES_UNPACKED = 7
 
 
 class OciKernel(KernelSource):
@@ -34,7 +35,9 @@ class OciKernel(KernelSource):
         assert kernel.source.oci is not None
         reference = Reference.parse(kernel.source.oci)
         before = store.resolved_packages(kernel) if same else ()
-        if before:
+        if kernel.pin:
+            image = self._pinned(reference, progress)
+        elif before:
             image = resolve_again(reference, f"sha256:{before[0].sha256}", kernel.arch, progress)
         else:
             image = resolve(reference, kernel.arch, progress)
@@ -43,7 +46,7 @@ class OciKernel(KernelSource):
         stored = store.intact(kernel.arch, lambda provenance: provenance.packages == packages)
         if stored and store.point(kernel, stored):
             return stored
-        require_space(store.cache.root, UNPACKED_KERNEL_BYTES + _TIMES_UNPACKED * image.size_bytes)
+        require_space(store.cache.root, UNPACKED_KERNEL_BYTES + TIMES_UNPACKED * image.size_bytes)
         with store.cache.staging() as staging:
             for name in ("layers", "files", "root"):
                 (staging / name).mkdir()
@@ -55,6 +58,19 @@ class OciKernel(KernelSource):
             source = f"oci {replace(reference, digest=image.digest)}"
             provenance = Provenance(source, packages)
             return store.add(kernel, staging, upstream_version(vmlinuz), provenance)
+
+    def _pinned(self, reference: Reference, progress: Progress) -> OciImage:
+        """Ask for the manifest that kernels.lock pins; if it is gone, say what the tag has now."""
+        kernel, pin = self.kernel, self.kernel.pin
+        assert pin is not None
+        exact = replace(reference, digest=f"sha256:{pin.packages[0].sha256}")
+        try:
+            return replace(resolve(exact, kernel.arch, progress), name=str(reference))
+        except GoneError as error:
+            if reference.digest:
+                raise
+            now = resolve(reference, kernel.arch, progress).digest
+            raise dropped(reference.name, pin, f"{reference}@{now[:19]}") from error
 
     @property
     def place(self) -> Hashable | None:
