@@ -94,8 +94,8 @@ def resolve(
     """Return the newest package of a pattern, and the packages with kernel files that it needs.
 
     A package whose dependencies are not in the index is passed over: an archive drops the packages
-    of an old release at different times. So are those of `missing_files`, which are in the index and
-    not in the archive. `where` is the name of the index in an error.
+    of an old release at different times. So are those of `missing_files`, which are in the index
+    and not in the archive. `where` is the name of the index in an error.
     """
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
