@@ -55,6 +55,10 @@ class BuildError(BpfmatrixError):
     """The project's eBPF programs or tests do not build."""
 
 
+class KernelBuildError(BpfmatrixError):
+    """A kernel's source tree does not build, or can't have the options that were asked for."""
+
+
 class PayloadError(BpfmatrixError):
     """A file of the payload can't be used in the guest."""
 

@@ -11,10 +11,13 @@ from rich.text import Text
 
 from bpfmatrix import kernels
 from bpfmatrix.cli.console import make_console, make_table
+from bpfmatrix.config import kernels_lock
+from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.kernels.pinned import pin_of
 from bpfmatrix.vm import accelerator
 from bpfmatrix.vm.limits import EMULATION_FACTOR
 
@@ -70,8 +73,7 @@ def checks(project: Project) -> list[Check]:
     found = [_tool(tool) for tool in _tools(project)]
     found += _accelerators(project)
     found.append(_space(project))
-    found += [_kernel(project, id) for id in project.config.kernels]
-    return found
+    return found + _kernels(project)
 
 
 def _tools(project: Project) -> Sequence[_Tool]:
@@ -137,14 +139,36 @@ def _space(project: Project) -> Check:
     )
 
 
-def _kernel(project: Project, id: str) -> Check:
+def _kernels(project: Project) -> list[Check]:
     try:
-        image = kernels.cached(project.config.kernel(id), project.cache)
+        kernels_lock.read(project.root)
+    except BpfmatrixError as error:
+        return [Check("kernels.lock", error.what, False, error.advice)]
+    return [_kernel(project, id) for id in project.config.kernels]
+
+
+def _kernel(project: Project, id: str) -> Check:
+    kernel = project.config.kernel(id)
+    try:
+        image = kernels.cached(kernel, project.cache)
+        pinned = _pinned(project, kernel)
     except BpfmatrixError as error:
         return Check(f"kernel {id}", error.what, False, error.advice)
     if image is None:
-        return Check(f"kernel {id}", f"not fetched yet (invoke kernels.fetch --kernel {id})")
-    return Check(f"kernel {id}", f"cached, {image.description}")
+        fetch = f"not fetched yet (invoke kernels.fetch --kernel {id})"
+        return Check(f"kernel {id}", f"{fetch}{pinned}")
+    return Check(f"kernel {id}", f"cached, {image.description}{pinned}")
+
+
+def _pinned(project: Project, kernel: KernelConfig) -> str:
+    """Return what kernels.lock says about a kernel, to be appended; "" if there is no such file."""
+    if not kernels_lock.exists(project.root):
+        return ""
+    if (pin := pin_of(kernel)) is None:
+        return f"; not pinned (invoke kernels.update --kernel {kernel.id})"
+    newest = kernels.newest_available(kernel, project.cache)
+    is_newer = newest is not None and newest != pin.packages[0].version
+    return f"; pinned to {pin.version}{f', the newest known is {newest}' if is_newer else ''}"
 
 
 def print_checks(found: Sequence[Check]) -> bool:

@@ -7,9 +7,11 @@ from typing import Any
 
 from bpfmatrix import kernels
 from bpfmatrix.cli.console import make_console, make_table, say, say_json
+from bpfmatrix.config import kernels_lock
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import DamagedError
 from bpfmatrix.host.progress import Progress
+from bpfmatrix.kernels import pinned
 from bpfmatrix.kernels.build import BuiltKernel
 from bpfmatrix.kernels.catalogue import Offer
 from bpfmatrix.kernels.symbols import debug_info as symbols
@@ -17,7 +19,14 @@ from bpfmatrix.oci.reference import Reference
 from bpfmatrix.rootfs import images, spec
 from bpfmatrix.vm import template
 
-__all__ = ["print_kernel_build", "print_kernels", "print_offers", "push_kernels", "update_root"]
+__all__ = [
+    "print_kernel_build",
+    "print_kernels",
+    "print_offers",
+    "push_kernels",
+    "update_kernels",
+    "update_root",
+]
 
 
 def print_kernels(project: Project, as_json: bool) -> None:
@@ -26,17 +35,46 @@ def print_kernels(project: Project, as_json: bool) -> None:
     if as_json:
         say_json(rows)
         return
+    has_pins = any(row["pinned"] for row in rows)
+    names = ("kernel", "arch", "source", "newest", *(["pinned"] if has_pins else []))
     table = make_table(
-        "kernel", "arch", "source", "newest known", "cached", "size", "age", "templates"
+        *("kernel", "arch", "source", "newest known", *(["pinned"] if has_pins else [])),
+        *("cached", "size", "age", "templates"),
     )
     for row in rows:
         cached = f"{row['version']} ({row['release']})" if row["release"] else ""
         size = f"{row['bytes'] / 1e6:.0f} MB" if row["bytes"] else ""
-        columns = [row[name] or "" for name in ("kernel", "arch", "source", "newest")]
+        columns = [row[name] or "" for name in names]
         count, template_bytes = row["templates"], row["template_bytes"]
         templates = f"{count} ({template_bytes / 1e6:.0f} MB)" if count else ""
         table.add_row(*columns, cached, size, _age(row["age_seconds"]), templates)
     make_console().print(table)
+
+
+def update_kernels(
+    project: Project, ids: Sequence[str], progress: Progress, *, every: bool
+) -> None:
+    """Fetch the newest releases of kernels, pin them in kernels.lock, and print what changed.
+
+    `every` also removes the pins of kernels that kernels.yaml no longer declares.
+    """
+    pins = kernels_lock.read(project.root)
+    for id in ids:
+        kernel = project.config.kernel(id)
+        before = pins.get(id) or kernels.cached(kernel, project.cache)
+        image = kernels.update(kernel, project.cache, progress)
+        same = before is not None and before.digest == image.digest
+        moved = f"{before.version} → " if before and before.version != image.version else ""
+        reason = pinned.reason_against(kernel)
+        if not reason:
+            pinned.pin(kernel, image, project.cache)
+        news = f"{'still the newest' if same else 'new'}{f'; not pinned: {reason}' * bool(reason)}"
+        say(f"{id:<10} {moved}{image.description}  {news}")
+    gone = pinned.forget(project.root, project.config.kernels, project.cache) if every else []
+    for id in gone:
+        say(f"{id:<10} no longer in kernels.yaml, nor in {kernels_lock.FILE_NAME}")
+    if kernels_lock.read(project.root) != pins:
+        say(f"{kernels_lock.FILE_NAME} has changed; commit it, so that every machine runs these")
 
 
 def update_root(
@@ -94,6 +132,7 @@ def push_kernels(
 
 def _kernel_row(project: Project, id: str) -> dict[str, Any]:
     kernel = project.config.kernel(id)
+    pin = pinned.pin_of(kernel)
     image = kernels.cached(kernel, project.cache)
     templates = template.of_kernel(project.cache, image.label) if image else []
     return {
@@ -101,9 +140,11 @@ def _kernel_row(project: Project, id: str) -> dict[str, Any]:
         "arch": kernel.arch,
         "source": kernel.source.summary,
         "newest": kernels.newest_available(kernel, project.cache),
+        "pinned": (pin.packages[0].version or pin.version) if pin else None,
         "version": image.version if image else None,
         "release": image.release if image else None,
         "digest": image.digest if image else None,
+        "registry": (image.provenance.registry or None) if image else None,
         "packages": [f"{p.name} {p.version}" for p in image.provenance.packages] if image else [],
         "bytes": image.size_bytes if image else 0,
         "age_seconds": max(0, round(time.time() - image.stored_at)) if image else None,

@@ -12,9 +12,18 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from bpfmatrix.config.kernel_ids import kernel_of, names_profile, profile_of
+from bpfmatrix.config.kernels_lock import Pin
 from bpfmatrix.config.settings import Binary, Privileges, Profile, Settings, merged_privileges
 from bpfmatrix.config.sources import Source
 from bpfmatrix.config.value_types import (
@@ -29,6 +38,7 @@ from bpfmatrix.config.value_types import (
 )
 from bpfmatrix.errors import UsageError, suggestion
 from bpfmatrix.host.architecture import DEFAULT
+from bpfmatrix.oci.reference import REPOSITORY
 
 __all__ = [
     "FILE_NAME",
@@ -367,6 +377,10 @@ class KernelConfig(KernelEntry):
     """The folder of kernels.yaml."""
     exact: bool = False
     """Whether the user named the image file itself, so that KERN_DIR is ignored."""
+    registry: str | None = None
+    """The repository that has kernels by their digests."""
+    pin: InstanceOf[Pin] | None = None
+    """What kernels.lock pins it to. `bpfmatrix.kernels` sets this when a kernel is looked for."""
     expect: list[Expectation] = []
     """The entries of `expect` that apply to this kernel."""
     profile: Profile = Profile()
@@ -398,7 +412,13 @@ class Config(_Model):
     """Known failures and skips."""
     kernels: dict[str, KernelEntry] = Field(min_length=1)
     """The kernels, by their ids. An id such as `6.1` is a series: at the first fetch it resolves to
-    the newest release that the source offers, and stays there until `invoke kernels.update`."""
+    the newest release that the source offers, and stays there until `invoke kernels.update`, which
+    also writes it to [`kernels.lock`](pinned-kernels.md)."""
+    registry: str | None = Field(default=None, pattern=REPOSITORY)
+    """A repository of a container registry, such as `registry.example/kernels`, to which
+    `invoke kernels.push` published kernels. It is asked first for each kernel that `kernels.lock`
+    pins and the cache lacks: see [pinned kernels](pinned-kernels.md). The environment variable
+    BPFMATRIX_REGISTRY overrides it. Prefix `http://` for a registry without TLS."""
     profiles: dict[str, Profile] = {}
     """Profiles, by their names: settings with which kernels can be run. `6.1@NAME` is the id of the
     kernel `6.1` with the profile NAME, wherever an id can stand."""
@@ -482,6 +502,7 @@ class Config(_Model):
                 "id": id,
                 "root": self._root,
                 "exact": entry._exact,
+                "registry": self.registry,
                 "expect": [one for one in self.expect if one.is_about(id)],
                 "profile": chosen,
                 "privileges": merged_privileges(self.payload, chosen),

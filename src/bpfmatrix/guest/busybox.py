@@ -42,16 +42,24 @@ def executable(arch: str, cache: Cache, progress: Progress = silent) -> Path:
 def _fetch(arch: str, cache: Cache, progress: Progress, path: Path) -> None:
     from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415 - off the start-up path
 
-    archive = Archive.of_host(cache, _suite(), arch)
-    with archive.locked(), cache.staging() as staging:
-        archive.update(progress)
-        found = archive.debs(re.compile(rf"Package: {PACKAGE}\n"))
-        if not found:
-            raise KernelUnavailableError(f"{archive.suite} has no {PACKAGE} for {arch}")
-        (deb,) = archive.download(found[-1:], staging, progress)
-        subprocess.run(["dpkg-deb", "-x", deb, staging / "root"], check=True, capture_output=True)
-        (unpacked,) = (p for p in (staging / "root").rglob("busybox") if p.parent.name == "bin")
-        unpacked.replace(path)
+    for suite in dict.fromkeys((_suite(), _NEWEST_SUITE)):
+        archive = Archive.of_host(cache, suite, arch)
+        with archive.locked(), cache.staging() as staging:
+            archive.update(progress)
+            found = archive.debs(re.compile(rf"Package: {PACKAGE}\n"))
+            if not found:
+                continue
+            (deb,) = archive.download(found[-1:], staging, progress)
+            root = staging / "root"
+            subprocess.run(["dpkg-deb", "-x", deb, root], check=True, capture_output=True)
+            (unpacked,) = (p for p in root.rglob("busybox") if p.parent.name == "bin")
+            unpacked.replace(path)
+            return
+    raise KernelUnavailableError(f"{_NEWEST_SUITE} has no {PACKAGE} for {arch}")
+
+
+# Older suites do not have all architectures: riscv64 came with trixie.
+_NEWEST_SUITE = "stable"
 
 
 def _suite() -> str:
@@ -61,7 +69,8 @@ def _suite() -> str:
         for line in file:
             key, _, value = line.strip().partition("=")
             known[key] = value.strip('"')
-    return known.get("VERSION_CODENAME", "stable") if known.get("ID") == "debian" else "stable"
+    is_debian = known.get("ID") == "debian"
+    return known.get("VERSION_CODENAME", _NEWEST_SUITE) if is_debian else _NEWEST_SUITE
 
 
 @functools.cache

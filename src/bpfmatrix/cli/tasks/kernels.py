@@ -52,7 +52,8 @@ def fetch(values: Values) -> None:
     ids = _one_or_matrix(project, values)
     for id in ids:
         image, cached = kernels.provide(project.config.kernel(id), project.cache, progress)
-        say(f"{id:<10} {image.description}  {'cached' if cached else 'fetched'}")
+        registry = f" from {image.provenance.registry}" if image.provenance.registry else ""
+        say(f"{id:<10} {image.description}  {'cached' if cached else f'fetched{registry}'}")
     if values[options.WARM]:
         for id in ids:
             _make_template(project, id)
@@ -71,19 +72,16 @@ def _make_template(project: "Project", id: str) -> None:
 
 @option_task(_ONE_OR_MATRIX, _IMAGE)
 def update(values: Values) -> None:
-    """Fetch the newest release of one series, or of each, and the image of --rootfs again."""
-    from bpfmatrix import kernels
-    from bpfmatrix.cli.console import say
-    from bpfmatrix.cli.kernels_output import update_root
+    """Fetch the newest release of one series, or of each, and pin it in kernels.lock.
+
+    The image of --rootfs is fetched again, too.
+    """
+    from bpfmatrix.cli.kernels_output import update_kernels, update_root
     from bpfmatrix.config.project import Project
 
     project = Project.load()
-    for id in _one_or_matrix(project, values):
-        kernel = project.config.kernel(id)
-        before = kernels.cached(kernel, project.cache)
-        image = kernels.update(kernel, project.cache, progress)
-        same = before is not None and before.digest == image.digest
-        say(f"{id:<10} {image.description}  {'still the newest' if same else 'new'}")
+    ids = _one_or_matrix(project, values)
+    update_kernels(project, ids, progress, every=not values[options.KERNEL])
     update_root(project, _one_or_matrix(project, values), values[_IMAGE], progress)
 
 

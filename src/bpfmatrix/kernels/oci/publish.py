@@ -19,6 +19,7 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.formats.btf import btf_of
 from bpfmatrix.kernels.image import KernelImage
+from bpfmatrix.kernels.oci.by_digest import tag_of
 from bpfmatrix.kernels.store import require_space
 from bpfmatrix.kernels.symbols.debug_info import Symbols
 from bpfmatrix.oci import publishing
@@ -96,7 +97,7 @@ def publish(
 
 def digest_tag(image: KernelImage) -> str:
     """Return the tag that names this kernel and no other: `kernel-` and its digest."""
-    return f"kernel-{image.digest.removeprefix('sha256:')}"
+    return tag_of(image.digest)
 
 
 def tags_of(kernel: KernelConfig, image: KernelImage) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.sources import apt_packages
 from bpfmatrix.kernels.sources.apt_packages import Deb
-from bpfmatrix.kernels.sources.source import IndexedSource, Offer
+from bpfmatrix.kernels.sources.source import IndexedSource, Offer, dropped
 from bpfmatrix.kernels.store import Store
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ class AptKernel(IndexedSource):
             archive.update(progress)
             index = archive.debs()
             debs = _again(index, store.resolved_packages(self.kernel)) if same else ()
-            debs = debs or apt_packages.resolve(index, self.pattern, self.source.suite)
+            if not debs:
+                debs = apt_packages.resolve(index, self.pattern, self.source.suite)
+                if pin := self.kernel.pin:
+                    raise dropped(self.source.suite, pin, f"{debs[0].name} {debs[0].version}")
             packages = tuple(Package(deb.name, deb.version, deb.sha256) for deb in debs)
             image = store.intact(self.kernel.arch, lambda found: found.packages == packages)
             if image and store.point(self.kernel, image):

@@ -85,7 +85,7 @@ def default_pattern(id: str, arch: str) -> str:
             "there is no default package for an id that does not begin with a release",
             f"Name the package in kernels.yaml: kernels.{id}.source.apt.package.",
         )
-    return f"linux-image-{series}.*-cloud-{ARCHITECTURES[arch].debian}"
+    return f"linux-image-{series}.*-{ARCHITECTURES[arch].debian_kernel}"
 
 
 def resolve(debs: Sequence[Deb], pattern: str, where: str) -> tuple[Deb, ...]:
