@@ -151,9 +151,10 @@ def _folders(root: Path) -> list[Path]:
 def _unbuilt(config: Config, cache: Cache) -> Iterator[str]:
     for id in config.kernels:
         kernel = config.kernel(id)
-        if kernel.source.build and cached(kernel, cache) is None:
-            if not BuildKernel(kernel).is_built:
-                yield id
+        if not kernel.source.build or cached(kernel, cache) is not None:
+            continue
+        if not BuildKernel(kernel).is_built:
+            yield id
 
 
 def _id(config: Config, arch: str, version: str) -> str:
