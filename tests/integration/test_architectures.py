@@ -61,10 +61,11 @@ def test_a_guest_and_its_end(project: ToolProject, kernel: str) -> None:
         {"path": project.script("c-panic", "echo c >/proc/sysrq-trigger; sleep 60")},
     ]
     payload = {**NO_PAYLOAD, "binaries": binaries, "share": ["seen"]}
-    project.configure([kernel], payload=payload, arch=arch)
+    qemu = {"extra_args": ["-cpu", "cortex-a76"]} if kernel.endswith("16k") else {}
+    project.configure([kernel], payload=payload, arch=arch, qemu=qemu)
     done, run = project.run(kernel=kernel)
     assert run.outcome is Outcome.PANIC, done.output
-    assert run.reason == "sysrq triggered crash"
+    assert run.reason == "panic after 2 tests: sysrq triggered crash"
     results = by_name(run)
     assert results["a-user"].outcome is Outcome.FAILED
     assert "status 3" in results["a-user"].reason

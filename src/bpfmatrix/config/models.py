@@ -192,8 +192,9 @@ class PayloadConfig(_Model, Settings, Privileges):
     """
 
     ebpf: Path | None = Path("ebpf")
-    """A folder whose Makefile builds eBPF object files (`*.o`). In the guest, the environment
-    variable BPFMATRIX_OBJECTS names their folder. `null` for none."""
+    """A folder whose Makefile builds eBPF object files (`*.o`), with `BPF_TARGET=bpfeb` those for
+    big-endian guests in its folder `bpfeb`. In the guest, the environment variable
+    BPFMATRIX_OBJECTS names their folder. `null` for none."""
     go: GoTests | None = GoTests()
     """The Go tests. `null` for none."""
     binaries: list[Binary] = []
