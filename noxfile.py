@@ -23,7 +23,7 @@ register()
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """Run this project's own tests; `-- -m "not integration"` for those that boot nothing."""
-    left_out = "not aya and not clocks and not projects and not runners"
+    left_out = "not aya and not clocks and not projects and not runners and not vendors"
     if session.posargs:
         session.run("pytest", "-m", left_out, *session.posargs)
         return
@@ -65,6 +65,12 @@ def clocks(session: nox.Session) -> None:
 def runners(session: nox.Session) -> None:
     """Read what real test runners print; needs bats, libgtest-dev, catch2 and rustc."""
     session.run("pytest", "-m", "runners", "tests/suite", *session.posargs)
+
+
+@nox.session(default=False)
+def vendors(session: nox.Session) -> None:
+    """Boot Debian's flavours, and its kernel packed as other vendors do; fetches 400 MB."""
+    session.run("pytest", "-m", "vendors", "tests/integration", *session.posargs)
 
 
 @nox.session(default=False)
