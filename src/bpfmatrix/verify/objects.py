@@ -154,9 +154,9 @@ def find(
 
     `given` are paths and patterns relative to the working directory; a folder stands for the
     objects in it, and `oci:NAME` for those of an image, for kernels of the architectures `archs`
-    (default: those of the matrix).
-    If it is empty, the objects under `verify:` in kernels.yaml are taken; if there are none either,
-    those that the project `built`. `note` is told what is in each folder.
+    (default: those of the matrix). If it is empty, the objects under `verify:` in kernels.yaml are
+    taken; if there are none either, those that the project `built`. `note` is told what is in each
+    folder.
     """
     config = project.config
     declared = config.verify.objects
