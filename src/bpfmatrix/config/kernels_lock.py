@@ -31,7 +31,7 @@ _TEXTS = {
     "digest": _DIGEST,
     "files": _DIGEST,
     "release": (r"[!-~]+", "a release"),
-    "sha256": (r"[0-9a-f]{64}", "a SHA-256: 64 digits of 0-9 and a-f"),
+    "sha256": (r"([0-9a-f]{64})?", "a SHA-256: 64 digits of 0-9 and a-f"),
 }
 _ANY = (r"[^\x00-\x1f\x7f]*", "a text of one line")
 # What git writes around the two sides of a conflict (git-merge(1), "How conflicts are presented").
@@ -46,7 +46,7 @@ class Package:
     version: str
     sha256: str
     """The checksum of the file, as the source's signed index has it and as it was verified. Of an
-    image of a registry, that of its manifest."""
+    image of a registry, that of its manifest; of a folder with a source tree, empty."""
 
 
 @dataclass(frozen=True)
