@@ -17,7 +17,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
-from bpfmatrix.kernels.pinned import pin_of
+from bpfmatrix.kernels.pinned import pin_of, reason_against
 from bpfmatrix.vm import accelerator
 from bpfmatrix.vm.limits import EMULATION_FACTOR
 
@@ -165,7 +165,8 @@ def _pinned(project: Project, kernel: KernelConfig) -> str:
     if not kernels_lock.exists(project.root):
         return ""
     if (pin := pin_of(kernel)) is None:
-        return f"; not pinned (invoke kernels.update --kernel {kernel.id})"
+        reason = reason_against(kernel)
+        return f"; not pinned ({reason or f'invoke kernels.update --kernel {kernel.id}'})"
     newest = kernels.newest_available(kernel, project.cache)
     is_newer = newest is not None and newest != pin.packages[0].version
     return f"; pinned to {pin.version}{f', the newest known is {newest}' if is_newer else ''}"
