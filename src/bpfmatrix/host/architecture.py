@@ -83,7 +83,7 @@ class Architecture:
     """Whether the first byte of a number in memory is the highest one."""
     can_be_restored: bool = True
     """Whether a guest goes on when QEMU restores its saved state. With QEMU 7.2, no timer ever
-    interrupts a restored guest of riscv64 or ppc64le again: it hangs as soon as it waits for one."""
+    interrupts a restored guest of riscv64 or ppc64le: it hangs as soon as it waits for one."""
     virtio_bus: str = "pci"
     """The bus of the board's virtio devices: the end of their names in QEMU, and of their driver's
     name in the kernel."""

@@ -19,6 +19,7 @@ from bpfmatrix.config.sources import AptSource
 from bpfmatrix.errors import (
     BpfmatrixError,
     KernelUnavailableError,
+    NotInArchiveError,
     ToolMissingError,
     UnreachableError,
 )
@@ -281,7 +282,7 @@ _FAILURES = (
     ),
     Failure(
         r"Failed to fetch \S+\s+404 ",
-        KernelUnavailableError,
+        NotInArchiveError,
         "{suite}: the archive no longer has a package that its index names",
         "Name another release of the series. {said}",
     ),
