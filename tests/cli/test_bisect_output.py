@@ -15,6 +15,7 @@ from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.kernels import releases
 from bpfmatrix.kernels.releases import Releases, place_of
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramKey, ProgramResult
@@ -36,7 +37,7 @@ def project(tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Pr
         ("example.org can't be reached",),
         frozenset({"5.4.1"}),
     )
-    monkeypatch.setattr(module.releases, "offered", lambda *_, **__: found)
+    monkeypatch.setattr(releases, "offered", lambda *_, **__: found)
     return Project(tmp_path, config, cache)
 
 
