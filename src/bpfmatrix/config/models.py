@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from bpfmatrix.config.archives import Archives
 from bpfmatrix.config.kernel_ids import kernel_of, names_profile, profile_of
 from bpfmatrix.config.settings import Binary, Privileges, Profile, Settings, merged_privileges
 from bpfmatrix.config.sources import Source
@@ -398,6 +399,8 @@ class Config(_Model):
     kernels: dict[str, KernelEntry] = Field(min_length=1)
     """The kernels, by their ids. An id such as `6.1` is a series: at the first fetch it resolves to
     the newest release that the source offers, and stays there until `invoke kernels.update`."""
+    archives: Archives | None = None
+    """The mirror of Debian that `apt` sources without a `mirror` are fetched from."""
     profiles: dict[str, Profile] = {}
     """Profiles, by their names: settings with which kernels can be run. `6.1@NAME` is the id of the
     kernel `6.1` with the profile NAME, wherever an id can stand."""

@@ -35,6 +35,7 @@ from bpfmatrix.host.progress import Progress
 __all__ = [
     "BytesProgress",
     "ContentError",
+    "MissingError",
     "Send",
     "TransferError",
     "fetch",
@@ -66,6 +67,10 @@ class ContentError(KernelUnavailableError):
     """What a server sent has another checksum than expected, or is larger than it may be."""
 
 
+class MissingError(KernelUnavailableError):
+    """The server does not have the file (HTTP 404 or 410)."""
+
+
 class TransferError(UnreachableError):
     """The connection broke while a file was being sent, and did so again on each retry."""
 
@@ -86,7 +91,7 @@ def fetch(
 
     Raises UnreachableError if there is no answer or only a temporary failure; TransferError if the
     connection breaks again and again; ContentError if the content is not the expected one;
-    KernelUnavailableError if the server refuses the file or does not have it.
+    MissingError if the server does not have the file, KernelUnavailableError if it refuses it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = _Part(target.with_name(f"{target.name}.part"), url)
@@ -277,7 +282,8 @@ def _get(session: requests.Session, url: str, headers: Mapping[str, str]) -> req
     response.close()
     if status in _TEMPORARY_STATUSES:
         raise UnreachableError(f"{url} can't be reached (HTTP {status})")
-    raise KernelUnavailableError(
+    refused = MissingError if status in (404, 410) else KernelUnavailableError
+    raise refused(
         f"{url} answers HTTP {status} {response.reason}",
         "Is the URL right? A mirror may not have the file, or not yet.",
     )

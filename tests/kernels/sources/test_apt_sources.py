@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix.errors import KernelUnavailableError
-from bpfmatrix.kernels.sources.apt_archive import host_acquire_options
+from bpfmatrix.kernels.sources.apt_get import host_acquire_options
 from bpfmatrix.kernels.sources.apt_sources import AptEntry, _signed_by, pick
 
 MAIN = AptEntry("http://a.example/debian/", "bookworm", "x:1")
@@ -30,6 +30,7 @@ def test_the_archive_of_a_suite(suite: str, mirror: AptEntry) -> None:
 
 def test_a_host_without_a_security_archive() -> None:
     found = pick([AptEntry("http://a.example/debian", "sid", "x:1")], "bookworm-security")
+    assert found is not None
     assert found.uri == "http://a.example/debian-security/"
 
 

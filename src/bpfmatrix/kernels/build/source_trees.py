@@ -26,6 +26,7 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.build import kernelorg
+from bpfmatrix.kernels.formats import deb
 from bpfmatrix.kernels.image import Package
 
 if TYPE_CHECKING:
@@ -132,12 +133,9 @@ class Debian(Origin):
         with cache.staging() as staging:
             with self.archive.locked():
                 (file,) = self.archive.download([self.deb], staging, progress)
-            data, member = staging / "data.tar", f"./usr/src/{self.deb.name}.tar.xz"
-            # dpkg-deb knows every compression that a package's data may have.
-            _unpack(["dpkg-deb", "--fsys-tarfile", "--", file], staging, data)
-            _unpack(
-                ["tar", "--extract", "--to-stdout", "--file", data, "--", member], staging, target
-            )
+            member = f"usr/src/{self.deb.name}.tar.xz"
+            if not deb.extract_file(file, member.__eq__, target):
+                raise KernelUnavailableError(f"{file.name} has no {member}")
 
     def _unpack(self, tree: Path, cache: Cache, progress: Progress) -> None:
         tarball = tree.parent / "tarball"
@@ -231,10 +229,10 @@ def _debian(source: BuildSource, arch: str, cache: Cache, progress: Progress) ->
         if wanted:
             from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
-            deb = max(wanted, key=lambda deb: Version(deb.version))
-            package = Package(deb.name, deb.version, deb.sha256)
+            newest = max(wanted, key=lambda deb: Version(deb.version))
+            package = Package(newest.name, newest.version, newest.sha256)
             said = f"{archive.vendor()} sources, apt {suite}"
-            return Debian(deb.upstream_version, said, package, archive=archive, deb=deb)
+            return Debian(newest.upstream_version, said, package, archive=archive, deb=newest)
     if problems and not seen:
         raise problems[0]
     raise KernelUnavailableError(
