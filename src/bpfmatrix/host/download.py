@@ -40,6 +40,7 @@ __all__ = [
     "TransferError",
     "fetch",
     "prepare",
+    "probe",
     "read",
     "reason",
     "shown_by",
@@ -126,6 +127,24 @@ def read(
         file = Path(folder) / "file"
         fetch(url, file, sha256, limit_bytes, send=send)
         return file.read_bytes()
+
+
+def probe(url: str) -> None:
+    """Find out whether a server has a file, without fetching it. The errors are those of `fetch`.
+
+    A server that does not answer such a request (HEAD) in full is asked no further.
+    """
+    if url.startswith("file:"):
+        if not Path(url2pathname(urlsplit(url).path)).is_file():
+            raise UnreachableError(f"{url} can't be reached", "There is no such file.")
+        return
+    with prepare(requests.Session()) as session:
+        try:
+            response = session.head(url, allow_redirects=True)
+        except requests.RequestException as error:
+            raise UnreachableError(f"{url} can't be reached", reason(error)) from error
+        if response.status_code not in (405, 501):  # Method Not Allowed, Not Implemented
+            _require_file(response, url)
 
 
 def shown_by(progress: Progress, name: str) -> BytesProgress:
@@ -276,9 +295,15 @@ def _get(session: requests.Session, url: str, headers: Mapping[str, str]) -> req
         response = session.get(url, headers=dict(headers), stream=True)
     except requests.RequestException as error:
         raise UnreachableError(f"{url} can't be reached", reason(error)) from error
+    _require_file(response, url)
+    return response
+
+
+def _require_file(response: requests.Response, url: str) -> None:
+    """Close a response that has no file, and raise the error that it means."""
     status = response.status_code
     if status in (200, 206, 416):
-        return response
+        return
     response.close()
     if status in _TEMPORARY_STATUSES:
         raise UnreachableError(f"{url} can't be reached (HTTP {status})")

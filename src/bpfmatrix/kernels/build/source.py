@@ -10,8 +10,9 @@ from bpfmatrix.config.models import Config
 from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels.build import builder, result
+from bpfmatrix.kernels.build import builder, result, source_trees
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.kernels.image_files import modules_of
 from bpfmatrix.kernels.sources.source import KernelSource
@@ -49,6 +50,11 @@ class BuildKernel(KernelSource):
             )
             provenance = Provenance(f"built from {built.source}", built.packages)
             return store.add(self.kernel, staging, built.version, provenance)
+
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: whether the sources can be had, unless the kernel is built already."""
+        if result.existing(self.source, self.kernel.arch, self.kernel.root) is None:
+            source_trees.check(self.source, self.kernel.arch, self.kernel.root, cache)
 
     def is_current(self, store: Store, image: KernelImage) -> bool:
         """Whether the image is of the last build, and the fragments did not change since."""

@@ -24,7 +24,7 @@ from bpfmatrix.host import versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256_of
-from bpfmatrix.host.progress import Progress
+from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.build import kernelorg
 from bpfmatrix.kernels.formats import deb
 from bpfmatrix.kernels.image import Package
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bpfmatrix.kernels.sources.apt_archive import Archive
     from bpfmatrix.kernels.sources.apt_packages import Deb
 
-__all__ = ["Debian", "Origin", "Tree", "at_hand", "locate", "version_of"]
+__all__ = ["Debian", "Origin", "Tree", "at_hand", "check", "locate", "version_of"]
 
 _STANZAS = re.compile(r"Package: linux-source-[^\n]*\n")
 # Where linux-source-SERIES is looked for; the first suite that has it is taken.
@@ -176,6 +176,16 @@ def locate(source: BuildSource, arch: str, root: Path, cache: Cache, progress: P
     if source.origin == "apt":
         return _debian(source, arch, cache, progress)
     return _local(root / Path(source.origin).expanduser(), source.version)
+
+
+def check(source: BuildSource, arch: str, root: Path, cache: Cache) -> None:
+    """Find out, with one small request, whether the sources can be had; the errors of `locate`."""
+    if source.origin == "apt":
+        from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415
+
+        Archive.of_host(cache, source.suite or _SUITES[0], arch).check()
+    elif at_hand(source, root / "ci-kernels/_build") is None:
+        locate(source, arch, root, cache, silent)
 
 
 def at_hand(source: BuildSource, build: Path) -> Origin | None:

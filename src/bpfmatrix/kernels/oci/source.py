@@ -5,6 +5,7 @@
 
 from dataclasses import replace
 
+from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
@@ -51,6 +52,11 @@ class OciKernel(KernelSource):
             source = f"oci {replace(reference, digest=image.digest)}"
             provenance = Provenance(source, packages)
             return store.add(kernel, staging, upstream_version(vmlinuz), provenance)
+
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: whether the registry has the image, for this architecture."""
+        assert self.kernel.source.oci is not None
+        resolve(Reference.parse(self.kernel.source.oci), self.kernel.arch)
 
     def other_ways(self, place: str) -> str:
         """See KernelSource."""

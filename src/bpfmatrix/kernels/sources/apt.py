@@ -68,6 +68,10 @@ class AptKernel(IndexedSource):
                 progress,
             )
 
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: whether the archive has the suite, and is to be trusted."""
+        self._archive(cache).check()
+
     @property
     def index(self) -> Hashable:
         """See IndexedSource."""

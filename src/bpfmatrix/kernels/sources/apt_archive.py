@@ -17,6 +17,7 @@ from typing import Self
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.sources import AptSource
 from bpfmatrix.errors import KernelUnavailableError
+from bpfmatrix.host.architecture import DEFAULT
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.progress import Progress, silent
@@ -40,6 +41,11 @@ class Archive(ABC):
     def of_host(cache: Cache, suite: str, arch: str) -> "Archive":
         """Return the suite of Debian's archive, as `apt_sources.find` has it for this host."""
         return _way()(cache, apt_sources.find(suite), suite, arch)
+
+    @staticmethod
+    def at(cache: Cache, entry: AptEntry, suite: str) -> "Archive":
+        """Return the suite of an archive, for the default architecture."""
+        return _way()(cache, entry, suite, DEFAULT.name)
 
     @classmethod
     def of(cls, cache: Cache, kernel: KernelConfig, source: AptSource) -> "Archive":
@@ -85,6 +91,13 @@ class Archive(ABC):
 
         KernelUnavailableError if the archive does not have it, or if it is not to be trusted;
         UnreachableError if the archive does not answer.
+        """
+
+    @abstractmethod
+    def check(self) -> None:
+        """Ask for the suite's InRelease, and check it. The cache is not changed.
+
+        The errors are those of `update`.
         """
 
     @abstractmethod

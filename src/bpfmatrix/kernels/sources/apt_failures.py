@@ -77,13 +77,13 @@ OTHER_SUITE = Failure(
     "{archive} has another suite under the name of {suite}",
     "Name another mirror of Debian. {said}",
 )
-OTHER = Failure(r"", KernelUnavailableError, "{suite}: its packages could not be fetched", "{said}")
+OTHER = Failure(r"", KernelUnavailableError, "{suite} could not be fetched", "{said}")
 
 # The first one that fits counts.
 _OF_LOGS = (_FULL_DISK, SIGNATURE, EXPIRED, UNREACHABLE, NO_SUITE, GONE, CHECKSUM, OTHER)
 
 
-def error_of(failure: Failure, entry: AptEntry, suite: str, said: str) -> BpfmatrixError:
+def error_of(failure: Failure, entry: AptEntry, suite: str, said: str = "") -> BpfmatrixError:
     """Return the error for a failure; `said` is a sentence of details, or empty."""
     always = dataclasses.replace(failure, pattern="")
     error = explained([always], "", **_values(entry, suite, said))
@@ -91,10 +91,11 @@ def error_of(failure: Failure, entry: AptEntry, suite: str, said: str) -> Bpfmat
     return error
 
 
-def of_log(log: str, entry: AptEntry, suite: str, log_path: Path) -> BpfmatrixError:
-    """Return the error for a failed apt, by its log; the error names the path of the log."""
+def of_log(log: str, entry: AptEntry, suite: str, log_path: Path | None) -> BpfmatrixError:
+    """Return the error for a failed apt, by its log; it names the path of a log that is kept."""
     errors = [line.removeprefix("E: ") for line in log.splitlines() if line.startswith("E: ")]
-    said = f"apt said: {errors[0] if errors else 'nothing'} (all of it: {log_path})"
+    said = f"apt said: {errors[0] if errors else 'nothing'}"
+    said += f" (all of it: {log_path})" if log_path else ""
     return explained(_OF_LOGS, log, **_values(entry, suite, said))
 
 

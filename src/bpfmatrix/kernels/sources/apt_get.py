@@ -4,25 +4,30 @@ apt has folders of its own in the cache. apt itself does signatures, proxies, mi
 checksums; this module reads its index, its exit status, and its log for an error.
 """
 
+import dataclasses
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.kernels.sources import apt_failures
+from bpfmatrix.kernels.sources import apt_failures, release_file
 from bpfmatrix.kernels.sources.apt_archive import Archive, vendor_of
 from bpfmatrix.kernels.sources.apt_packages import KERNEL_STANZA, Deb, parse_index
 from bpfmatrix.kernels.sources.package_manager import read_log, run_logged
 
 __all__ = ["AptGetArchive", "host_acquire_options"]
+
+_HELPER = "/usr/lib/apt/apt-helper"
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,37 @@ class AptGetArchive(Archive):
         if self._run(["apt-get", "update", "-q"]) != 0:
             raise self._error()
 
+    def check(self) -> None:
+        """See Archive."""
+        with tempfile.TemporaryDirectory() as folder:
+            own = dataclasses.replace(self, cache=Cache(Path(folder)))
+            if re.match(r"https?:", self.entry.uri):
+                own._check(Path(folder) / "InRelease")
+            else:  # only apt knows what such a URI, as `mirror+file:`, leads to
+                own.update()
+
+    def _check(self, file: Path) -> None:
+        self._write_settings()
+        url = f"{self.entry.uri.rstrip('/')}/dists/{self.suite}/InRelease"
+        if self._run([_HELPER, "download-file", url, str(file)]) != 0:
+            log = read_log(self.log)
+            if re.search(r"Failed to fetch \S+\s+404 ", log):
+                said = f"{url} is missing."
+                raise apt_failures.error_of(apt_failures.NO_SUITE, self.entry, self.suite, said)
+            raise apt_failures.of_log(log, self.entry, self.suite, None)
+        settings = self._host_settings()
+        check_dates = 'Acquire::Check-Valid-Until "false";' not in settings.splitlines()
+        if self.entry.keyrings:
+            release_file.verified(
+                file.read_bytes(), self.entry, self.suite, check_dates and self.entry.check_dates
+            )
+
     def debs(self, stanzas: re.Pattern[str] = KERNEL_STANZA) -> list[Deb]:
         """See Archive."""
         if not (self.folder / "apt.conf").exists():
             return []
         text = [
-            self._output(["/usr/lib/apt/apt-helper", "cat-file", "--", file])
+            self._output([_HELPER, "cat-file", "--", file])
             for file in self._ask("$(FILENAME)")
             if Path(file).exists()
         ]

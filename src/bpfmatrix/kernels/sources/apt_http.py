@@ -1,17 +1,15 @@
 """A suite of an archive of Debian packages, fetched without apt, for hosts that have none.
 
-Debian's wiki page DebianRepository/Format describes the format of an archive. The chain of trust is
-apt's: the keys, the signed `InRelease`, the checksum of the `Packages` index in it, the checksum of
-each package in that. The folder in the cache has the text of the last `InRelease` that was trusted
-and whose indexes came (`Release`), and the indexes, compressed as they came, by their SHA-256.
+The chain of trust is apt's: the keys, the signed `InRelease`, the checksum of the `Packages` index
+in it, the checksum of each package in that. The folder in the cache has the text of the last
+`InRelease` that was trusted and whose indexes came (`Release`), and the indexes, compressed as they
+came, by their SHA-256.
 """
 
 import contextlib
-import email.utils
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -22,33 +20,19 @@ from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.kernels.formats import compression
-from bpfmatrix.kernels.sources import apt_failures, signatures
+from bpfmatrix.kernels.sources import apt_failures, release_file
 from bpfmatrix.kernels.sources.apt_archive import Archive, vendor_of
 from bpfmatrix.kernels.sources.apt_packages import KERNEL_STANZA, Deb, parse_index
 from bpfmatrix.kernels.sources.package_manager import Failure
+from bpfmatrix.kernels.sources.release_file import Index
 
 if TYPE_CHECKING:
     from debian.deb822 import Release
 
-__all__ = ["HttpArchive", "Index", "expiry", "indexes", "is_suite"]
+__all__ = ["HttpArchive"]
 
-# As apt's Acquire::Max-FutureTime: how far the clocks of two hosts may be apart.
-_FUTURE_SECONDS = 10
-# By preference; every index of Debian has at least one of the first two.
-_SUFFIXES = (".xz", ".gz", "")
 _RELEASE_BYTES = 16 << 20
 _INDEX_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class Index:
-    """A `Packages` index, as a Release file has it."""
-
-    path: str
-    """Its path in the suite's folder: `main/binary-amd64/Packages.xz`."""
-    sha256: str
-    by_hash: bool
-    """Whether it is there under its checksum, too."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +54,12 @@ class HttpArchive(Archive):
     def update(self, progress: Progress = silent) -> None:
         """See Archive."""
         progress(f"{self.suite}: fetching the index")
-        text = signatures.signed_text(self._in_release(), self.entry.keyrings)
-        if text is None:
-            raise self._error(apt_failures.SIGNATURE)
-        release = _parse(text)
-        if not self.entry.keyring and not is_suite(release, self.suite):
-            said = f"It is {release.get('Codename') or release.get('Suite') or 'unnamed'}."
-            raise self._error(apt_failures.OTHER_SUITE, said)
-        if self.entry.check_dates and (why := expiry(release, datetime.now(UTC))):
-            raise self._error(apt_failures.EXPIRED, why)
+        text = self._verified()
+        release = release_file.parse(text)
         # A mirror that is behind, or an attacker, may send an older state than the last one.
-        if (known := self._known()) and _date(known, "Date") > _date(release, "Date"):
+        if (known := self._known()) and _is_older(release, known):
             return
-        wanted = indexes(release, self.entry.components, ARCHITECTURES[self.arch].debian)
+        wanted = self._indexes(release)
         for index in wanted:
             self._fetch_index(index)
         write_whole(self._release, text)
@@ -95,9 +72,8 @@ class HttpArchive(Archive):
         release = self._known()
         if release is None:
             return []
-        arch = ARCHITECTURES[self.arch].debian
         texts = []
-        for index in indexes(release, self.entry.components, arch):
+        for index in self._indexes(release):
             path = self._index_path(index)
             if not path.exists() or sha256_of(path) != index.sha256:
                 return []  # what is damaged is fetched again by the next update
@@ -129,6 +105,16 @@ class HttpArchive(Archive):
             before += deb.size_bytes
         return files
 
+    def check(self) -> None:
+        """See Archive."""
+        self._verified()
+
+    def _verified(self) -> bytes:
+        """Return the text of the suite's InRelease, which is verified."""
+        return release_file.verified(
+            self._in_release(), self.entry, self.suite, self.entry.check_dates
+        )
+
     def _in_release(self) -> bytes:
         folder = f"{self._base}/dists/{self.suite}"
         try:
@@ -154,17 +140,21 @@ class HttpArchive(Archive):
         with self._failures(missing=apt_failures.CHECKSUM):
             download.fetch(plain, path, index.sha256, _INDEX_BYTES)
 
+    def _indexes(self, release: "Release") -> list[Index]:
+        arch = ARCHITECTURES[self.arch].debian
+        return release_file.indexes(release, self.entry.components, arch)
+
     def _index_path(self, index: Index) -> Path:
         return self.folder / "lists" / index.sha256
 
     def _known(self) -> "Release | None":
         """Return the Release file of the last update, which was verified then."""
         try:
-            return _parse(self._release.read_bytes())
+            return release_file.parse(self._release.read_bytes())
         except OSError:
             return None
 
-    def _error(self, failure: Failure, said: str = "") -> BpfmatrixError:
+    def _error(self, failure: Failure, said: str) -> BpfmatrixError:
         return apt_failures.error_of(failure, self.entry, self.suite, said)
 
     @contextlib.contextmanager
@@ -184,58 +174,8 @@ class HttpArchive(Archive):
             raise self._error(apt_failures.OTHER, f"{error.what}. {error.advice}") from error
 
 
-def is_suite(release: Mapping[str, str], suite: str) -> bool:
-    """Whether a Release file is that of a suite of Debian, by its name or its codename.
-
-    All suites of Debian are signed by the same keys, so the signature does not tell.
-    """
-    names = {release.get("Suite", ""), release.get("Codename", "")}
-    # `bullseye/updates` and before: the security archive's names before Debian 11.
-    return bool({suite, suite.removesuffix("/updates")} & (names - {""}))
-
-
-def expiry(release: Mapping[str, str], now: datetime) -> str:
-    """Return why a Release file does not hold at a time; empty if it does."""
-    date = _date(release, "Date")
-    if date > now + timedelta(seconds=_FUTURE_SECONDS):
-        return f"Its date is {date:%Y-%m-%d %H:%M} UTC, which is not yet."
-    if release.get("Valid-Until") and (end := _date(release, "Valid-Until")) < now:
-        return f"It is expired: it was valid until {end:%Y-%m-%d %H:%M} UTC."
-    return ""
-
-
-def indexes(release: "Release", components: Sequence[str], arch: str) -> list[Index]:
-    """Return the `Packages` indexes of a suite for an architecture, in Debian's name.
-
-    There are none for an architecture that the suite does not have. Packages for all architectures
-    are in an index of their own only where the Release file does not deny that.
-    """
-    has_all = "all" in release.get("Architectures", "").split()
-    own = has_all and "Packages" not in release.get("No-Support-for-Architecture-all", "")
-    sums = {entry["name"]: entry["sha256"] for entry in release.get("SHA256", [])}
-    by_hash = release.get("Acquire-By-Hash", "") == "yes"
-    found = []
-    for component in components:
-        for each in (arch, "all") if own else (arch,):
-            names = (f"{component}/binary-{each}/Packages{suffix}" for suffix in _SUFFIXES)
-            if name := next((name for name in names if name in sums), None):
-                found.append(Index(name, sums[name], by_hash))
-    return found
-
-
-def _parse(text: bytes) -> "Release":
-    from debian.deb822 import Release  # noqa: PLC0415 - off the start-up path
-
-    return Release(text)
-
-
-def _date(release: Mapping[str, str], field: str) -> datetime:
-    """Return a date of a Release file; the distant past if it has none that can be read."""
-    try:
-        date = email.utils.parsedate_to_datetime(release.get(field, ""))
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
+def _is_older(release: "Release", known: "Release") -> bool:
+    return release_file.date_of(release, "Date") < release_file.date_of(known, "Date")
 
 
 def _decompressed(path: Path) -> str:

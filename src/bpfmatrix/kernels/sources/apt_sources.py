@@ -20,7 +20,7 @@ from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.kernels.sources import debian_mirrors
 from bpfmatrix.kernels.sources.debian_mirrors import Mirror
 
-__all__ = ["ADVICE", "AptEntry", "choose", "find", "pick"]
+__all__ = ["ADVICE", "AptEntry", "choose", "find", "of_named", "pick"]
 
 HOST_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 ADVICE = (
@@ -94,11 +94,11 @@ def choose(
 ) -> AptEntry:
     """Choose the archive of a suite; see the module. The host is asked only if it has a say."""
     if named and _SUITE.fullmatch(suite):
-        return _of_named(suite, named)
+        return of_named(suite, named)
     if entry := pick(of_host(), suite):
         return entry
     if named:
-        return _of_named(suite, named)
+        return of_named(suite, named)
     mirror = known()
     # Beside Debian's archive first: that is one server less for a firewall to let through.
     security = (archives.security_beside(mirror.debian) or mirror.security) if mirror else None
@@ -110,7 +110,11 @@ def choose(
     return AptEntry(uri, suite, by=str(mirror.file))
 
 
-def _of_named(suite: str, named: NamedArchives) -> AptEntry:
+def of_named(suite: str, named: NamedArchives) -> AptEntry:
+    """Return the archive of a suite among those that a user named.
+
+    UsageError for a suite of the security archive, if that is not known.
+    """
     uri = named.archives.debian
     if _is_security(suite):
         beside = named.archives.security or archives.security_beside(uri)

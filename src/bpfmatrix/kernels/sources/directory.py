@@ -10,6 +10,7 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host import versions
+from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import RunningSha256, sha256_of
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.formats.vmlinuz import Vmlinuz
@@ -57,6 +58,9 @@ class DirectoryKernel(KernelSource):
             raise KernelUnavailableError(
                 f"{error.filename} can't be read ({error.strerror})", "Let this user read it."
             ) from error
+
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: nobody is to be asked, as the file is there."""
 
     def is_current(self, store: Store, image: KernelImage) -> bool:
         """Whether no file of the kernel changed since it was copied."""

@@ -43,6 +43,13 @@ class KernelSource(ABC):
         """Whether a stored image is still what the source has, as far as can be told offline."""
         return True
 
+    @abstractmethod
+    def check(self, cache: Cache) -> None:
+        """Ask the source, with one small request, whether the kernel could be fetched.
+
+        Raises what `fetch` would raise. Nothing is changed.
+        """
+
     def other_ways(self, place: str) -> str:
         """Say how else the kernel may be had; an image that is put into `place` is one way."""
         return f"or put an image into {place}."
