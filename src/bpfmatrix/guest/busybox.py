@@ -32,7 +32,8 @@ def executable(arch: str, cache: Cache, progress: Progress = silent) -> Path:
     package of it for the other architecture. A fetched one that is damaged is fetched again.
     """
     if arch == os.uname().machine:
-        return tools.require("busybox", PACKAGE)
+        # Alpine has the static one under this name, beside its own.
+        return tools.find("busybox.static") or tools.require("busybox", PACKAGE)
     path = cache.root / "busybox" / arch / "busybox"
     fetch = functools.partial(_fetch, arch, cache, progress)
     return derived.obtain(cache, path, f"busybox for {arch}", fetch, progress)
