@@ -18,12 +18,13 @@ from bpfmatrix.kernels.sources.apt_sources import AptEntry
 
 __all__ = ["set_archive", "show_archives"]
 
-_MAIN, _SECURITY = "stable", "stable-security"
+# What every complete mirror of Debian has: by whether it is in the security archive.
+_COMPLETE = {False: "stable", True: "stable-security"}
 
 
 def show_archives(project: Project | None) -> None:
     """Print where the suites of a project, or Debian's in general, are fetched from, and why."""
-    for suite in _suites(project):
+    for suite in (_COMPLETE | _declared(project)).values():
         entry = apt_sources.find(suite)
         say(f"{'debian-security' if entry.is_security else 'debian':<16} {entry.uri}  {_by(entry)}")
 
@@ -52,7 +53,8 @@ def set_archive(
             f"{wrong!r} is not the URL of an archive",
             "Expected: a URL such as http://mirror.example.org/debian.",
         ) from None
-    for suite in _suites(project):
+    # A mirror need not have more than what the project needs.
+    for suite in (_declared(project) or _COMPLETE).values():
         entry = apt_sources.of_named(suite, NamedArchives(chosen, "the command line"))
         progress(f"asking {entry.uri}")
         try:
@@ -73,16 +75,12 @@ def set_archive(
         say(f"but {winner.by} names {winner.archives.debian}, which wins")
 
 
-def _suites(project: Project | None) -> list[str]:
-    """Return a suite of each archive: one that the project declares, as a mirror may lack others.
-
-    Every complete mirror of Debian has the suites that are taken without a project.
-    """
-    found = {False: _MAIN, True: _SECURITY}
-    for entry in reversed(project.config.kernels.values() if project else ()):
-        if (source := entry.source.apt) and not source.mirror:
-            found[AptEntry("", source.suite).is_security] = source.suite
-    return list(found.values())
+def _declared(project: Project | None) -> dict[bool, str]:
+    """Return a suite of each archive that a project declares, by whether it is for security."""
+    kernels = reversed(project.config.kernels.values()) if project else ()
+    sources = (entry.source.apt for entry in kernels)
+    suites = (source.suite for source in sources if source and not source.mirror)
+    return {AptEntry("", suite).is_security: suite for suite in suites}
 
 
 def _by(entry: AptEntry) -> str:
