@@ -7,7 +7,6 @@ its own in the cache, so the host's apt is not changed, and no rights are needed
 
 import contextlib
 import re
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -126,7 +125,7 @@ def vendor_of(label: str) -> str:
 
 def _way() -> type[Archive]:
     """Return the class of an archive on this host."""
-    if shutil.which("apt-get"):
+    if apt_sources.host_has_apt():
         from bpfmatrix.kernels.sources.apt_get import AptGetArchive  # noqa: PLC0415
 
         return AptGetArchive

@@ -20,14 +20,14 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
-from bpfmatrix.kernels.sources import apt_failures, release_file
+from bpfmatrix.kernels.sources import apt_failures, apt_sources, release_file
 from bpfmatrix.kernels.sources.apt_archive import Archive, vendor_of
 from bpfmatrix.kernels.sources.apt_packages import KERNEL_STANZA, Deb, parse_index
 from bpfmatrix.kernels.sources.package_manager import read_log, run_logged
 
 __all__ = ["AptGetArchive", "host_acquire_options"]
 
-_HELPER = "/usr/lib/apt/apt-helper"
+_HELPER = str(apt_sources.HELPER)
 
 
 @dataclass(frozen=True)

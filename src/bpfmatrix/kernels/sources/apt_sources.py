@@ -20,8 +20,10 @@ from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.kernels.sources import debian_mirrors
 from bpfmatrix.kernels.sources.debian_mirrors import Mirror
 
-__all__ = ["ADVICE", "AptEntry", "choose", "find", "of_named", "pick"]
+__all__ = ["ADVICE", "AptEntry", "choose", "find", "host_has_apt", "of_named", "pick"]
 
+HELPER = Path("/usr/lib/apt/apt-helper")
+"""The program with which apt fetches one file, and reads one of any compression."""
 HOST_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 ADVICE = (
     "Name a mirror once: `bpfmatrix kernels.archive URL` (or `invoke kernels.archive URL`), as in "
@@ -128,9 +130,14 @@ def of_named(suite: str, named: NamedArchives) -> AptEntry:
     return AptEntry(uri, suite, by=named.by, check_dates=named.archives.check_dates)
 
 
+def host_has_apt() -> bool:
+    """Whether the host has Debian's apt; other programs called apt-get exist, such as ALT's."""
+    return shutil.which("apt-get") is not None and HELPER.exists()
+
+
 def _of_host() -> list[AptEntry]:
     """Return the entries of the host's apt; none if there is no apt."""
-    if shutil.which("apt-get") is None:
+    if not host_has_apt():
         return []
     done = subprocess.run(
         ["apt-get", "indextargets", *_FAST, "--format", _FIELDS, _ONLY],
