@@ -14,11 +14,13 @@ from rich.text import Text
 
 from bpfmatrix import kernels
 from bpfmatrix.cli.console import make_console, make_table
+from bpfmatrix.config import kernels_lock
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UnreachableError
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.kernels.pinned import pin_of
 from bpfmatrix.vm import accelerator
 from bpfmatrix.vm.limits import EMULATION_FACTOR
 
@@ -146,27 +148,45 @@ def _space(project: Project) -> Check:
 
 def _kernels(project: Project) -> list[Check]:
     """Say of each kernel that it is cached, or else whether its source answers."""
+    try:
+        kernels_lock.read(project.root)
+    except BpfmatrixError as error:
+        return [Check("kernels.lock", error.what, False, error.advice)]
     declared = {id: project.config.kernel(id) for id in project.config.kernels}
     found: dict[str, Check] = {}
     missing: dict[str, KernelConfig] = {}
+    pinned: dict[str, str] = {}
     for id, kernel in declared.items():
         try:
             if image := kernels.cached(kernel, project.cache):
-                found[id] = Check(f"kernel {id}", f"{_CACHED}, {image.description}")
+                known = f"{_CACHED}, {image.description}{_pinned(project, kernel)}"
+                found[id] = Check(f"kernel {id}", known)
             else:
+                pinned[id] = _pinned(project, kernel)
                 missing[id] = kernel
         except BpfmatrixError as error:
             found[id] = Check(f"kernel {id}", error.what, False, error.advice)
     answers = _asked({id: partial(kernels.check, missing[id], project.cache) for id in missing})
-    found |= {id: _not_cached(missing[id], answers[id]) for id in missing}
+    found |= {id: _not_cached(missing[id], answers[id], pinned[id]) for id in missing}
     return [found[id] for id in declared]
 
 
-def _not_cached(kernel: KernelConfig, error: BpfmatrixError | None) -> Check:
+def _pinned(project: Project, kernel: KernelConfig) -> str:
+    """Return what kernels.lock says about a kernel, to be appended; "" if there is no such file."""
+    if not kernels_lock.exists(project.root):
+        return ""
+    if (pin := pin_of(kernel)) is None:
+        return f"; not pinned (invoke kernels.update --kernel {kernel.id})"
+    newest = kernels.newest_available(kernel, project.cache)
+    is_newer = newest is not None and newest != pin.packages[0].version
+    return f"; pinned to {pin.version}{f', the newest known is {newest}' if is_newer else ''}"
+
+
+def _not_cached(kernel: KernelConfig, error: BpfmatrixError | None, pinned: str) -> Check:
     name, source = f"kernel {kernel.id}", kernel.source.summary
     if error is None:
         fetch = f"invoke kernels.fetch --kernel {kernel.id}"
-        return Check(name, f"not fetched yet, {source} answers ({fetch})")
+        return Check(name, f"not fetched yet, {source} answers ({fetch}){pinned}")
     return Check(name, f"not fetched yet: {error.what}", False, error.advice or f"see {source}")
 
 

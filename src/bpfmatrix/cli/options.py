@@ -206,6 +206,16 @@ def _shell_words(text: str) -> tuple[str, ...]:
     return tuple(shlex.split(text))
 
 
+def _repository(text: str) -> Any:
+    from bpfmatrix.oci.reference import Reference
+
+    bare = text.removeprefix("oci://").removeprefix("oci:")
+    reference = Reference.parse(bare)
+    if reference.digest or bare.rpartition("/")[2].count(":"):
+        raise ValueError("expected a repository without a tag: the tags are versions and ids")
+    return reference
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -228,6 +238,29 @@ KERNELS = _text(
     "kernels",
     "IDS",
     'Ids or patterns of kernels in kernels.yaml, such as 5.10,6.1 or "6.*". Default: the matrix.',
+)
+IDS = _repeated(
+    "ids",
+    "ID",
+    "The id of a kernel in kernels.yaml, such as 6.1. Repeatable; --ids itself can be left out. "
+    "Default: each kernel of the matrix.",
+    str,
+)
+TO = _value(
+    "to",
+    "REGISTRY/NAME",
+    "The repository that is pushed to, such as oci://ghcr.io/you/kernels. http:// in place of "
+    "oci:// is for a registry without TLS.",
+    _repository,
+).as_required()
+SIGN = _flag(
+    "sign", "Sign each image, with cosign or else notation, whichever of them is installed."
+)
+KEY = _text(
+    "key",
+    "KEY",
+    "The key to sign with, as `cosign sign --key` or `notation sign --key` takes it. Default: "
+    "what that program uses without one.",
 )
 AVAILABLE = _flag("available", "Also every series that the apt suites of kernels.yaml have now.")
 JOBS = _value(
@@ -311,8 +344,8 @@ FRESH = _flag("fresh", "Run every kernel again, whatever results there are.")
 OBJECTS = _repeated(
     "objects",
     "OBJECT",
-    "An eBPF object file, a folder of them, or a pattern. Repeatable; --objects itself can be left "
-    "out.",
+    "An eBPF object file, a folder of them, a pattern, or an image with objects (oci:NAME). "
+    "Repeatable; --objects itself can be left out.",
     str,
 )
 LOADER = _value(

@@ -43,6 +43,7 @@ __all__ = [
     "probe",
     "read",
     "reason",
+    "retries",
     "shown_by",
 ]
 
@@ -166,7 +167,7 @@ def prepare(session: requests.Session) -> requests.Session:
     # Where nox runs, urllib3 would print a warning for each retry.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(max_retries=_retries()))
+        session.mount(scheme, _Adapter(max_retries=retries()))
     return session
 
 
@@ -236,7 +237,7 @@ class _Transfer:
         A broken connection is retried for as long as each attempt gets further than those before.
         """
         furthest = self.part.size_bytes
-        has_pieces, retries = furthest > 0, _retries()
+        has_pieces, left = furthest > 0, retries()
         while True:
             try:
                 self._receive()
@@ -245,13 +246,13 @@ class _Transfer:
                 there = self.part.size_bytes
                 has_pieces = there > 0
                 if there > furthest:
-                    furthest, retries = there, _retries()
+                    furthest, left = there, retries()
                 try:
-                    retries = retries.increment("GET", self.part.url, error=error)
+                    left = left.increment("GET", self.part.url, error=error)
                 except MaxRetryError:
                     what = f"{self.part.url} ended after {there} of {self.total_bytes} bytes"
                     raise TransferError(what, reason(error)) from error
-                retries.sleep()
+                left.sleep()
 
     def _receive(self) -> None:
         there, validator = self.part.size_bytes, self.part.validator
@@ -331,7 +332,8 @@ class _Retry(Retry):
         return None if asked is None else min(asked, _RETRY_AFTER_LIMIT_SECONDS)
 
 
-def _retries() -> Retry:
+def retries() -> Retry:
+    """Return what counts failed attempts, and how long to pause before the next one."""
     return _Retry(
         total=_RETRIES,
         backoff_factor=_BACKOFF_SECONDS,

@@ -2,6 +2,7 @@
 
 - sources, oci, build: where a kernel of kernels.yaml comes from, one class for each source
 - catalogue: what the sources offer; series: all series and releases of the declared apt suites
+- pinned: kernels that kernels.lock pins to a release
 - provision: images are cached, fetched, repaired, updated, pruned
 - placed_images: images that a user placed, by KERN_DIR and in ci-kernels/
 - image_option: the option --image

@@ -8,7 +8,7 @@ be used are set apart with their reasons, so that the others are loaded all the 
 import glob
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.host.text import counted
 from bpfmatrix.results.verification import RefusedObject
 
@@ -45,6 +46,8 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _STT_NOTYPE, _STT_OBJECT, _STT_FUNC = 0, 1, 2
 _SHF_EXECINSTR = 0x4  # System V ABI, "Section Attribute Flags"
 _ELF = b"\x7fELF"
+# What the name of an image of a registry begins with.
+_IMAGE = "oci:"
 # What is sometimes called .o and is no ELF file, by its first bytes: LLVM bitcode without and with
 # its wrapper (LLVM, "LLVM Bitcode File Format"), and an archive of ar(5).
 _OTHER_FORMATS = {
@@ -63,7 +66,7 @@ _OTHER_FORMATS = {
 _MAPS = (".maps", "maps")
 _STRUCT_OPS = (".struct_ops", ".struct_ops.link")
 # e_machine of eBPF, and where a little-endian ELF file has it (System V ABI, "ELF Header").
-_EM_BPF = 247
+_EM_BPF_BYTES = ((247).to_bytes(2, "little"), (247).to_bytes(2, "big"))
 _MACHINE_FIELD = slice(18, 20)
 # How many files are named if none of them can be loaded.
 _NAMED_FILES = 20
@@ -142,32 +145,43 @@ def find(
     given: Sequence[str],
     built: Sequence[Path] = (),
     note: Callable[[str], None] = lambda _: None,
+    archs: Collection[str] = (),
+    progress: Progress = silent,
 ) -> list[ObjectFile]:
     """Return the object files to load, each once; UsageError if there are none.
 
     `given` are paths and patterns relative to the working directory; a folder stands for the
-    objects in it. If it is empty, the objects under `verify:` in kernels.yaml are taken; if there
-    are none either, those that the project `built`. `note` is told what is in each folder.
+    objects in it, and `oci:NAME` for those of an image, for kernels of the architectures `archs`.
+    If it is empty, the objects under `verify:` in kernels.yaml are taken; if there are none either,
+    those that the project `built`. `note` is told what is in each folder.
     """
     declared = project.config.verify.objects
+    names = given or [entry.path for entry in declared]
+    images = [name for name in names if name.startswith(_IMAGE)]
+    patterns = [name for name in names if name not in images]
     if given:
-        paths = _matching(given, Path.cwd(), "no such file", note)
+        paths = _matching(patterns, Path.cwd(), "no such file", note)
     elif declared:
-        paths = _matching(
-            [entry.path for entry in declared],
-            project.root,
-            "no such file (verify.objects of kernels.yaml)",
-            note,
-        )
+        complaint = "no such file (verify.objects of kernels.yaml)"
+        paths = _matching(patterns, project.root, complaint, note)
     else:
         paths = list(built)
-    if not paths:
+    if not paths and not images:
         raise UsageError(
             "there is no eBPF object to load",
             "Name some, or declare them under verify: in kernels.yaml.",
         )
     entries = [(entry, _files_of(project.root / entry.path)) for entry in declared]
-    return [ObjectFile(project.relative(p), p, _settings(entries, p)) for p in paths]
+    found = [ObjectFile(project.relative(p), p, _settings(entries, p)) for p in paths]
+    for name in dict.fromkeys(images):
+        # The client of registries is slow to import.
+        from bpfmatrix.verify import published_objects  # noqa: PLC0415
+
+        settings = next((x for x in declared if x.path == name), VerifyObjects(path=name))
+        chosen = archs or (project.config.defaults.arch,)
+        published = published_objects.fetch(name, chosen, project.cache, _is_ebpf, progress)
+        found += [ObjectFile(each.name, each.path, settings) for each in published]
+    return found
 
 
 def _matching(
@@ -220,14 +234,22 @@ def contents_of(folder: Path) -> FolderContents:
 
 
 def _is_for_another_machine(path: Path) -> bool:
+    machine = _machine(path)
+    return len(machine) == 2 and machine not in _EM_BPF_BYTES
+
+
+def _is_ebpf(path: Path) -> bool:
+    return _machine(path) in _EM_BPF_BYTES
+
+
+def _machine(path: Path) -> bytes:
+    """Return the machine that an ELF file is for; less than 2 bytes for any other file."""
     try:
         with path.open("rb") as file:
             head = file.read(_MACHINE_FIELD.stop)
     except OSError:
-        return False
-    machine = head[_MACHINE_FIELD]
-    known = (_EM_BPF.to_bytes(2, "little"), _EM_BPF.to_bytes(2, "big"))
-    return head.startswith(_ELF) and len(machine) == 2 and machine not in known
+        return b""
+    return head[_MACHINE_FIELD] if head.startswith(_ELF) else b""
 
 
 def _globbed(pattern: Path) -> list[str]:

@@ -7,7 +7,7 @@ kernel, which is kept in `.bpfmatrix/verify/<kernel>.json`.
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -87,12 +87,14 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         options: VerifyOptions,
         observer: Observer,
         folder: Path | None = None,
+        archs: Collection[str] = (),
     ) -> "VerifyWorkload":
         """Build and read the objects; UsageError if none of them can be loaded on any kernel.
 
+        `archs` are the architectures of the kernels; an image may have objects for each.
         Verifications and logs are written to `folder` (default: `.bpfmatrix/verify`).
         """
-        plan = LoadPlan.make(project, _objects(project, options, observer), options)
+        plan = LoadPlan.make(project, _objects(project, options, observer, archs), options)
         counts = plan.description
         refused = f"{counted(len(plan.refused), 'file')} refused" if plan.refused else ""
         observer.step("", "verify", counts, refused)
@@ -132,14 +134,17 @@ def unprepared(kernel: KernelConfig, reason: str) -> Verification:
     return Verification(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
 
 
-def _objects(project: Project, options: VerifyOptions, observer: Observer) -> list[ObjectFile]:
+def _objects(
+    project: Project, options: VerifyOptions, observer: Observer, archs: Collection[str]
+) -> list[ObjectFile]:
     built: tuple[Path, ...] = ()
     folder = project.config.payload.ebpf
     if folder is not None and (
         not options.objects or _names_one_of(project.root / folder, options)
     ):
         built = ebpf.objects(project, observer.progress("", "build")).files
-    found = find(project, options.objects, built, observer.note)
+    progress = observer.progress("", "fetch")
+    found = find(project, options.objects, built, observer.note, archs, progress)
     chosen = [one for one in found if may_load(options.names, one.name)]
     if not chosen:
         raise UsageError("--filter leaves no object to load", "See docs/verify.md.")

@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.sources import BuildSource
-from bpfmatrix.errors import UsageError
+from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.build import builder, result, source_trees
 from bpfmatrix.kernels.image import KernelImage, Provenance
@@ -35,6 +36,12 @@ class BuildKernel(KernelSource):
         """See KernelSource. `same` takes the kernel as it was built, if nothing changed since."""
         arch, root = self.kernel.arch, self.kernel.root
         built = result.existing(self.source, arch, root) if same else None
+        if self.kernel.pin and not (
+            built and f"sha256:{sha256_of(built.folder / 'vmlinuz')}" == self.kernel.pin.digest
+        ):
+            raise KernelUnavailableError(
+                "it was built elsewhere, and a build here would not be the same to the bit"
+            )
         if built is None:
             built = builder.build(self.source, arch, root, store.cache, progress)
         vmlinuz = built.folder / "vmlinuz"
@@ -55,6 +62,12 @@ class BuildKernel(KernelSource):
         """See KernelSource: whether the sources can be had, unless the kernel is built already."""
         if result.existing(self.source, self.kernel.arch, self.kernel.root) is None:
             source_trees.check(self.source, self.kernel.arch, self.kernel.root, cache)
+
+    def differs_from_pin(self, store: Store, image: KernelImage) -> str:
+        """See KernelSource."""
+        if result.is_current(self.source, self.kernel.arch, self.kernel.root, image.digest):
+            return ""
+        return "ci-kernels/ has another build, or its fragments changed"
 
     def is_current(self, store: Store, image: KernelImage) -> bool:
         """Whether the image is of the last build, and the fragments did not change since."""

@@ -6,20 +6,21 @@
 from dataclasses import replace
 
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.host.progress import Progress
+from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
-from bpfmatrix.kernels.sources.source import KernelSource
+from bpfmatrix.kernels.sources.source import KernelSource, dropped
 from bpfmatrix.kernels.staging import install, upstream_version
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
-from bpfmatrix.oci.image import resolve, resolve_again
+from bpfmatrix.oci.image import OciImage, resolve, resolve_again
 from bpfmatrix.oci.reference import Reference
+from bpfmatrix.oci.registry import GoneError
 
-__all__ = ["OciKernel"]
+__all__ = ["TIMES_UNPACKED", "OciKernel"]
 
 # A layer is on the disk as it is fetched, once unpacked, and once more with uncompressed modules.
 # Compressed kernels and modules, which such images consist of, get about three times as large.
-_TIMES_UNPACKED = 7
+TIMES_UNPACKED = 7
 
 
 class OciKernel(KernelSource):
@@ -31,7 +32,9 @@ class OciKernel(KernelSource):
         assert kernel.source.oci is not None
         reference = Reference.parse(kernel.source.oci)
         before = store.resolved_packages(kernel) if same else ()
-        if before:
+        if kernel.pin:
+            image = self._pinned(reference, progress)
+        elif before:
             image = resolve_again(reference, f"sha256:{before[0].sha256}", kernel.arch, progress)
         else:
             image = resolve(reference, kernel.arch, progress)
@@ -40,7 +43,7 @@ class OciKernel(KernelSource):
         stored = store.intact(kernel.arch, lambda provenance: provenance.packages == packages)
         if stored and store.point(kernel, stored):
             return stored
-        require_space(store.cache.root, UNPACKED_KERNEL_BYTES + _TIMES_UNPACKED * image.size_bytes)
+        require_space(store.cache.root, UNPACKED_KERNEL_BYTES + TIMES_UNPACKED * image.size_bytes)
         with store.cache.staging() as staging:
             for name in ("layers", "files", "root"):
                 (staging / name).mkdir()
@@ -56,7 +59,24 @@ class OciKernel(KernelSource):
     def check(self, cache: Cache) -> None:
         """See KernelSource: whether the registry has the image, for this architecture."""
         assert self.kernel.source.oci is not None
-        resolve(Reference.parse(self.kernel.source.oci), self.kernel.arch)
+        reference = Reference.parse(self.kernel.source.oci)
+        if self.kernel.pin:
+            self._pinned(reference, silent)
+        else:
+            resolve(reference, self.kernel.arch)
+
+    def _pinned(self, reference: Reference, progress: Progress) -> OciImage:
+        """Ask for the manifest that kernels.lock pins; if it is gone, say what the tag has now."""
+        kernel, pin = self.kernel, self.kernel.pin
+        assert pin is not None
+        exact = replace(reference, digest=f"sha256:{pin.packages[0].sha256}")
+        try:
+            return replace(resolve(exact, kernel.arch, progress), name=str(reference))
+        except GoneError as error:
+            if reference.digest:
+                raise
+            now = resolve(reference, kernel.arch, progress).digest
+            raise dropped(reference.name, pin, f"{reference}@{now[:19]}") from error
 
     def other_ways(self, place: str) -> str:
         """See KernelSource."""

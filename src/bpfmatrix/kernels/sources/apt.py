@@ -12,7 +12,7 @@ from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.sources import apt_packages
 from bpfmatrix.kernels.sources.apt_packages import Deb
-from bpfmatrix.kernels.sources.source import IndexedSource, Offer
+from bpfmatrix.kernels.sources.source import IndexedSource, Offer, dropped
 from bpfmatrix.kernels.store import Store
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ class AptKernel(IndexedSource):
             archive.update(progress)
             index = archive.debs()
             debs = _again(index, store.resolved_packages(self.kernel)) if same else ()
-            debs = debs or apt_packages.resolve(index, self.pattern, self.source.suite)
+            if not debs:
+                debs = apt_packages.resolve(index, self.pattern, self.source.suite)
+                if pin := self.kernel.pin:
+                    raise dropped(self.source.suite, pin, f"{debs[0].name} {debs[0].version}")
             packages = tuple(Package(deb.name, deb.version, deb.sha256) for deb in debs)
             image = store.intact(self.kernel.arch, lambda found: found.packages == packages)
             if image and store.point(self.kernel, image):
@@ -69,8 +72,20 @@ class AptKernel(IndexedSource):
             )
 
     def check(self, cache: Cache) -> None:
-        """See KernelSource: whether the archive has the suite, and is to be trusted."""
-        self._archive(cache).check()
+        """See KernelSource: whether the archive has the suite, and is to be trusted.
+
+        For a pinned kernel, the index is fetched: it tells whether the packages are still there.
+        """
+        archive, pin = self._archive(cache), self.kernel.pin
+        if pin is None:
+            archive.check()
+            return
+        with archive.locked():
+            archive.update()
+            index = archive.debs()
+        if not _again(index, pin.packages):
+            found = apt_packages.resolve(index, self.pattern, self.source.suite)[0]
+            raise dropped(self.source.suite, pin, f"{found.name} {found.version}")
 
     @property
     def index(self) -> Hashable:

@@ -62,6 +62,19 @@ class DirectoryKernel(KernelSource):
     def check(self, cache: Cache) -> None:
         """See KernelSource: nobody is to be asked, as the file is there."""
 
+    def differs_from_pin(self, store: Store, image: KernelImage) -> str:
+        """See KernelSource."""
+        try:
+            found = with_file_of_source(self.kernel).source.directory
+        except KernelUnavailableError:
+            return ""  # the file may be on another machine
+        assert found is not None
+        # The stamp is known if the image was copied from here; else the file is read.
+        if _stamp(found, image.release) == store.stamp(self.kernel):
+            return ""
+        same = f"sha256:{sha256_of(found)}" == image.digest
+        return "" if same else f"{_shown(found, self.kernel.root)} is another one now"
+
     def is_current(self, store: Store, image: KernelImage) -> bool:
         """Whether no file of the kernel changed since it was copied."""
         return _stamp(self.file, image.release) == store.stamp(self.kernel)

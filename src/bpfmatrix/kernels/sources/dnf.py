@@ -13,7 +13,7 @@ from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.kernels.sources import package_files
 from bpfmatrix.kernels.sources.dnf_repository import Repository
-from bpfmatrix.kernels.sources.source import IndexedSource
+from bpfmatrix.kernels.sources.source import IndexedSource, dropped
 from bpfmatrix.kernels.store import Store
 
 __all__ = ["DnfKernel"]
@@ -47,6 +47,9 @@ class DnfKernel(IndexedSource):
             repository.update(progress)
             before = [(p.name, p.version) for p in store.resolved_packages(kernel)] if same else []
             rpms = repository.again(before) or repository.resolve(self.pattern)
+            if (pin := kernel.pin) and [(rpm.name, rpm.version) for rpm in rpms] != before:
+                now = f"{rpms[0].name} {rpms[0].version}"
+                raise dropped(self.source.repository, pin, now)
             names = [(rpm.name, rpm.version) for rpm in rpms]
             image = store.intact(kernel.arch, lambda found: self._has(found, names))
             if image and store.point(kernel, image):

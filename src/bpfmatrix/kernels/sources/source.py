@@ -4,13 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from bpfmatrix.config.kernels_lock import Pin
 from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.errors import KernelUnavailableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.kernels.store import Store
 
-__all__ = ["IndexedSource", "KernelSource", "Offer"]
+__all__ = ["IndexedSource", "KernelSource", "Offer", "dropped"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class KernelSource(ABC):
         """Resolve the kernel, store its image unless it is there, and let the kernel point at it.
 
         `same` asks for the packages that the kernel resolved to before, if the source still has
-        them. BpfmatrixError or OSError if that fails; UnreachableError if only the network is to
-        blame.
+        them. For a pinned kernel, only the packages of `kernel.pin` will do: `dropped` is the error
+        if the source has others now. BpfmatrixError or OSError if that fails; UnreachableError if
+        only the network is to blame.
         """
 
     def is_current(self, store: Store, image: KernelImage) -> bool:
@@ -50,9 +53,27 @@ class KernelSource(ABC):
         Raises what `fetch` would raise. Nothing is changed.
         """
 
+    def differs_from_pin(self, store: Store, image: KernelImage) -> str:
+        """Say what this host has in place of the pinned image: a clause, or "" if nothing.
+
+        Only a kernel that is made here can differ without the network being asked.
+        """
+        return ""
+
     def other_ways(self, place: str) -> str:
         """Say how else the kernel may be had; an image that is put into `place` is one way."""
         return f"or put an image into {place}."
+
+
+def dropped(where: str, pin: Pin, now: str) -> KernelUnavailableError:
+    """Return the error for a source that no longer has the packages of a pinned kernel.
+
+    `now` says what it has, such as the name and the version of a package.
+    """
+    gone = pin.packages[0]
+    return KernelUnavailableError(
+        f"{where} no longer has {gone.name} {gone.version}; it has {now} now"
+    )
 
 
 class IndexedSource(KernelSource):
