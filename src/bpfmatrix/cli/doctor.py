@@ -24,7 +24,7 @@ from bpfmatrix.kernels.pinned import pin_of
 from bpfmatrix.vm import accelerator
 from bpfmatrix.vm.limits import EMULATION_FACTOR
 
-__all__ = ["Check", "checks", "print_checks"]
+__all__ = ["Check", "asked", "checks", "print_checks"]
 
 # A kernel takes 20 to 60 MB to fetch and up to 250 MB unpacked.
 _WANTED_BYTES = 1 << 30
@@ -166,7 +166,7 @@ def _kernels(project: Project) -> list[Check]:
                 missing[id] = kernel
         except BpfmatrixError as error:
             found[id] = Check(f"kernel {id}", error.what, False, error.advice)
-    answers = _asked({id: partial(kernels.check, missing[id], project.cache) for id in missing})
+    answers = asked({id: partial(kernels.check, missing[id], project.cache) for id in missing})
     found |= {id: _not_cached(missing[id], answers[id], pinned[id]) for id in missing}
     return [found[id] for id in declared]
 
@@ -190,7 +190,7 @@ def _not_cached(kernel: KernelConfig, error: BpfmatrixError | None, pinned: str)
     return Check(name, f"not fetched yet: {error.what}", False, error.advice or f"see {source}")
 
 
-def _asked(
+def asked(
     questions: Mapping[str, Callable[[], None]], limit_seconds: float = _ANSWER_SECONDS
 ) -> dict[str, BpfmatrixError | None]:
     """Ask all at the same time; return the error of each, which is None if it has none.
