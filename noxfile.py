@@ -20,7 +20,8 @@ register()
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """Run this project's own tests; `-- -m "not integration"` for those that boot nothing."""
-    left_out = "not aya and not clocks and not middle and not projects and not runners"
+    others = ("architectures", "aya", "clocks", "middle", "projects", "runners")
+    left_out = " and ".join(f"not {marker}" for marker in others)
     # A guest takes one core under emulation. The tests of a file share what they build and boot.
     spread = () if session.posargs else ("-n", "auto", "--dist", "loadfile")
     session.run("pytest", *spread, "-m", left_out, *session.posargs)
@@ -42,6 +43,12 @@ def middle(session: nox.Session) -> None:
 def projects(session: nox.Session) -> None:
     """Run the projects of docs/examples, and suites of pytest and GoogleTest, on real kernels."""
     session.run("pytest", "-m", "projects", "tests/integration", *session.posargs)
+
+
+@nox.session(default=False)
+def architectures(session: nox.Session) -> None:
+    """Run tests on riscv64, s390x, ppc64el, and arm64 with 16 KB pages; fetches 350 MB."""
+    session.run("pytest", "-m", "architectures", "tests/integration", *session.posargs)
 
 
 @nox.session(default=False)

@@ -434,8 +434,27 @@ REPLAY = _repeated(
 CSV = _text("csv", "FILE|-", "Write the results as CSV into this file, or print them.")
 
 # Bisections
-GOOD = _text("good", "ID", "A kernel on which it works, such as 6.12.").as_required()
-BAD = _text("bad", "ID", "A kernel on which it does not work, such as 5.10.").as_required()
+GOOD = _text(
+    "good",
+    "ID",
+    "A kernel on which it works, such as 6.12. Default: the newest or the oldest one.",
+)
+BAD = _text(
+    "bad",
+    "ID",
+    "A kernel on which it does not work, such as 5.10. Default: the newest or the oldest one.",
+)
+OLDEST = _flag(
+    "oldest",
+    "Find the oldest kernel on which everything of the objects loads, and why not on older ones.",
+)
+BUILD = _flag("build", "Also try releases that have to be built first, which takes minutes each.")
+TREE = _value(
+    "tree",
+    "DIR",
+    "A git repository of Linux: find the commit, between the revisions --good and --bad.",
+    Path,
+)
 PROGRAM = _text("program", "NAME", "The eBPF program that loads, or does not load.")
 SKIPPED: Option[str] = Option(
     "skipped",
@@ -444,6 +463,14 @@ SKIPPED: Option[str] = Option(
     "unknown",
     "ANSWER",
     _one_of("good", "bad", "unknown"),
+)
+
+# Sweeps
+STATE = _value(
+    "state",
+    "DIR",
+    "The folder with the results of the last sweep. Default: .bpfmatrix/sweep.",
+    Path,
 )
 
 # Debugging

@@ -43,7 +43,7 @@ class Project:
     def state(self) -> Path:
         """The folder of results, logs and built files, which is made here; git ignores it."""
         folder = self.root / ".bpfmatrix"
-        if not folder.exists():
+        if not (folder / ".gitignore").exists():  # a cache of CI may have restored only a part
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ".gitignore").write_text("*\n")
         return folder

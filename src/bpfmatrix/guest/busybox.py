@@ -43,17 +43,24 @@ def _fetch(arch: str, cache: Cache, progress: Progress, path: Path) -> None:
     from bpfmatrix.kernels.formats import deb  # noqa: PLC0415 - off the start-up path
     from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415
 
-    archive = Archive.of_host(cache, _suite(), arch)
-    with archive.locked(), cache.staging() as staging:
-        archive.update(progress)
-        found = archive.debs(re.compile(rf"Package: {PACKAGE}\n"))
-        if not found:
-            raise KernelUnavailableError(f"{archive.suite} has no {PACKAGE} for {arch}")
-        (file,) = archive.download(found[-1:], staging, progress)
-        # Newer packages have it in usr/bin.
-        if not deb.extract_file(file, lambda name: name.endswith("bin/busybox"), path):
-            raise KernelUnavailableError(f"{file.name} has no busybox")
-        path.chmod(0o755)
+    for suite in dict.fromkeys((_suite(), _NEWEST_SUITE)):
+        archive = Archive.of_host(cache, suite, arch)
+        with archive.locked(), cache.staging() as staging:
+            archive.update(progress)
+            found = archive.debs(re.compile(rf"Package: {PACKAGE}\n"))
+            if not found:
+                continue
+            (file,) = archive.download(found[-1:], staging, progress)
+            # Newer packages have it in usr/bin.
+            if not deb.extract_file(file, lambda name: name.endswith("bin/busybox"), path):
+                raise KernelUnavailableError(f"{file.name} has no busybox")
+            path.chmod(0o755)
+            return
+    raise KernelUnavailableError(f"{_NEWEST_SUITE} has no {PACKAGE} for {arch}")
+
+
+# Older suites do not have all architectures: riscv64 came with trixie.
+_NEWEST_SUITE = "stable"
 
 
 def _suite() -> str:
@@ -63,7 +70,8 @@ def _suite() -> str:
         for line in file:
             key, _, value = line.strip().partition("=")
             known[key] = value.strip('"')
-    return known.get("VERSION_CODENAME", "stable") if known.get("ID") == "debian" else "stable"
+    is_debian = known.get("ID") == "debian"
+    return known.get("VERSION_CODENAME", _NEWEST_SUITE) if is_debian else _NEWEST_SUITE
 
 
 @functools.cache

@@ -37,6 +37,9 @@ __all__ = ["GoneError", "RegistryClient"]
 
 # "clients SHOULD support manifests of at least 4 MiB" (OCI distribution specification).
 _SMALL_BYTES = 4 << 20
+# How many tags are asked for at once, and after how many pages a registry is left that never ends.
+_TAGS_OF_A_PAGE = 1000
+_MOST_PAGES = 100
 _NAMES = {MANIFEST: "a manifest", BLOB: "a part"}
 
 
@@ -81,6 +84,39 @@ class RegistryClient:
         if expected.startswith("sha256:") and found != expected:
             raise self._wrong_digest(_NAMES[kind], f"it is {found}", expected)
         return data
+
+    def tags(self) -> tuple[str, ...]:
+        """Return all tags of the repository, in the registry's order.
+
+        A registry gives them in pages ("Listing Tags" of the specification).
+        """
+        found: list[str] = []
+        path = f"tags/list?n={_TAGS_OF_A_PAGE}"
+        for _ in range(_MOST_PAGES):
+            following: str | None = None
+
+            def send(headers: Mapping[str, str], path: str = path) -> requests.Response:
+                nonlocal following
+                response = self._request("GET", path, {**headers, "Accept": "application/json"})
+                following = response.links.get("next", {}).get("url")
+                return response
+
+            try:
+                data = download.read(self._url(path), None, _SMALL_BYTES, send)
+                page = json.loads(data).get("tags") or []
+                found += [tag for tag in page if isinstance(tag, str)]
+            except (download.ContentError, download.TransferError) as error:
+                raise self._explained_transfer(error, None) from error
+            except (ValueError, AttributeError, TypeError) as error:
+                raise KernelUnavailableError(
+                    f"{self._reference.host} has no readable list of the tags of "
+                    f"{self._reference.repository}"
+                ) from error
+            if following is None:
+                break
+            # The link may name another host, to which no login may be sent: only its query counts.
+            path = f"tags/list?{urlsplit(following).query}"
+        return tuple(found)
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: BytesProgress) -> None:
         """Fetch a blob into a file. A transfer that breaks off is resumed."""

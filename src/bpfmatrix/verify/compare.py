@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bpfmatrix.results.kernel_label import label_of
 from bpfmatrix.results.outcome import Outcome
@@ -21,6 +22,13 @@ _LEAST_GROWTH = 50
 _FACTOR = 2.0
 _LEAST_COST = 100
 
+ChangeKind = Literal["fails", "loads", "cost", "other"]
+"""`fails` and `loads`: what it did not do before; `cost`: it loads as before, at another cost."""
+
+
+# The text, whether it is a regression, and the kind of a Change.
+_Change = tuple[str, bool, ChangeKind]
+
 
 @dataclass(frozen=True)
 class Change:
@@ -35,6 +43,7 @@ class Change:
     """What has changed, for people."""
     regression: bool = False
     """Whether it fails the comparison."""
+    kind: ChangeKind = "other"
 
 
 @dataclass(frozen=True)
@@ -88,15 +97,14 @@ def _changes(base: Verification, now: Verification, threshold: float) -> Iterato
     after = {p.key: p for p in now.programs if p.code is not Code.NOT_RUN}
     if not after and before:
         # The kernel could not be booted, or no program was loaded.
-        yield Change(now.kernel, "", "(kernel)", f"{now.outcome}: {now.reason}", True)
+        yield Change(now.kernel, "", "(kernel)", f"{now.outcome}: {now.reason}", True, "fails")
         return
     named = labels((*before, *after))
     for key, result in after.items():
         known = before.get(key) or before.get(key._replace(loader=""))
         change = _new(result) if known is None else _changed(known, result, threshold)
         if change:
-            text, regression = change
-            yield Change(now.kernel, key.object, _name(key, named), text, regression)
+            yield Change(now.kernel, key.object, _name(key, named), *change)
     # A base without loaders is one of any loader.
     there = {p.key for p in now.programs}
     seen = there | {key._replace(loader="") for key in there}
@@ -108,45 +116,42 @@ def _name(key: ProgramKey, named: dict[ProgramKey, str]) -> str:
     return f"{key.program} ({named[key]})" if named.get(key) else key.program
 
 
-def _new(result: ProgramResult) -> tuple[str, bool]:
+def _new(result: ProgramResult) -> _Change:
     if _loads(result):
-        return "new, loads", False
+        return "new, loads", False, "other"
     if _is_skipped(result):
-        return f"new, skipped: {result.reason}", False
-    return f"new, does not load: {result.reason}", not result.expected
+        return f"new, skipped: {result.reason}", False, "other"
+    return f"new, does not load: {result.reason}", not result.expected, "fails"
 
 
-def _changed(
-    before: ProgramResult, after: ProgramResult, threshold: float
-) -> tuple[str, bool] | None:
+def _changed(before: ProgramResult, after: ProgramResult, threshold: float) -> _Change | None:
     if _loads(before) and _loads(after):
         return _grown(before, after, threshold)
     why = after.reason or str(after.outcome)
     match before.outcome, after.outcome:
         case _, Outcome.PASSED:
-            return "did not load, loads now", False
+            return "did not load, loads now", False, "loads"
         case Outcome.PASSED, Outcome.SKIPPED:
-            return f"loaded, is skipped now: {why}", False
+            return f"loaded, is skipped now: {why}", False, "other"
         case Outcome.PASSED | Outcome.SKIPPED as was, _ if not _is_skipped(after):
             word = "loaded" if was is Outcome.PASSED else "was skipped"
-            return f"{word}, fails now: {why}", not after.expected
+            return f"{word}, fails now: {why}", not after.expected, "fails"
         case _ if before.code != after.code:
             return (
                 f"{after.code or after.outcome} now, {before.code or before.outcome} before",
                 False,
+                "other",
             )
     return None
 
 
-def _grown(
-    before: ProgramResult, after: ProgramResult, threshold: float
-) -> tuple[str, bool] | None:
+def _grown(before: ProgramResult, after: ProgramResult, threshold: float) -> _Change | None:
     was = before.statistics.instructions_processed
     now = after.statistics.instructions_processed
     if was is None or now is None or abs(now - was) <= max(was * threshold, _LEAST_GROWTH):
         return None
     share = f" ({(now - was) / was:+.0%})" if was else ""
-    return f"{was:,} instructions processed before, {now:,} now{share}", now > was
+    return f"{was:,} instructions processed before, {now:,} now{share}", now > was, "cost"
 
 
 def _loads(result: ProgramResult) -> bool:

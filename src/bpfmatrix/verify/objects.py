@@ -18,6 +18,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.host.text import counted
+from bpfmatrix.payload.ebpf import BIG_ENDIAN
 from bpfmatrix.results.verification import RefusedObject
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "ObjectContents",
     "ObjectError",
     "ObjectFile",
+    "big_endian_twin",
     "contents_of",
     "find",
     "inspect",
@@ -222,15 +224,28 @@ def contents_of(folder: Path) -> FolderContents:
     """
     objects, others = [], 0
     for parent, folders, files in os.walk(folder):
-        folders.sort()
+        # What is in a folder `bpfeb` is the same objects once more, as `big_endian_twin` says.
+        folders[:] = sorted(one for one in folders if one != BIG_ENDIAN)
         for name in sorted(files):
             path = Path(parent, name)
-            if name.endswith(".o") and path.is_file():
+            if name.endswith(".o") and not name.endswith("_bpfeb.o") and path.is_file():
                 if _is_for_another_machine(path):
                     others += 1
                 else:
                     objects.append(path)
     return FolderContents(tuple(objects), others)
+
+
+def big_endian_twin(path: Path) -> Path | None:
+    """Return the same object, built for big-endian machines; None if there is none.
+
+    It has the same name in the folder `bpfeb` beside it, or is named as bpf2go names the two:
+    `x_bpfel.o` and `x_bpfeb.o`.
+    """
+    candidates = [path.parent / BIG_ENDIAN / path.name]
+    if path.stem.endswith("_bpfel"):
+        candidates.append(path.with_name(f"{path.stem.removesuffix('_bpfel')}_bpfeb.o"))
+    return next((one for one in candidates if one.is_file()), None)
 
 
 def _is_for_another_machine(path: Path) -> bool:
@@ -356,8 +371,9 @@ def _check_kind(name: str, elf: "ELFFile") -> None:
     if not elf.little_endian:
         raise ObjectError(
             name,
-            "for big-endian machines, and all kernels here are little-endian",
-            "Compile it with -target bpfel.",
+            "for big-endian machines, and objects are named by those for little-endian ones",
+            "Compile it with -target bpfel, too. For kernels of s390x, the object of the same name "
+            "in the folder bpfeb beside it is taken: see docs/verify.md.",
         )
     if kind != "ET_REL" or elf.elfclass != 64:
         raise ObjectError(name, "eBPF, but no relocatable 64-bit object file")

@@ -15,6 +15,7 @@ from pathlib import Path
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.text import counted
 from bpfmatrix.payload import ebpf, shipped
 from bpfmatrix.payload.model import Payload
@@ -108,7 +109,16 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         loaders = {
             name: shipped.loader(self._project, name, arch, progress) for name in self._plan.loaders
         }
-        return self._plan.payload(shipped.supervisor(self._project, arch, progress), loaders)
+        big_endian = ARCHITECTURES[arch].big_endian
+        folder = self._project.config.payload.ebpf
+        if (
+            big_endian
+            and folder is not None
+            and self._plan.has_files_of(self._project.root / folder)
+        ):
+            ebpf.objects(self._project, progress, big_endian=True)
+        supervisor = shipped.supervisor(self._project, arch, progress)
+        return self._plan.payload(supervisor, loaders, big_endian)
 
     def work(self, prepared: Prepared, observer: Observer) -> "VerifyWork":
         """See Workload."""

@@ -17,6 +17,7 @@ from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.sources import apt_sources, debian_mirrors
+from tests.damage import Notes
 from tests.kernels import synthetic
 from tests.kernels.archive import Archive, make_key
 from tests.kernels.conftest import add_kernel, apt_kernel, use_host_settings
@@ -66,6 +67,28 @@ def test_a_kernel_is_fetched_once_and_then_needs_no_network(cache: Cache, archiv
     archive.stop()
     assert kernels.provide(apt_kernel(), cache) == (image, True)
     assert kernels.cached(apt_kernel(), cache) == image
+
+
+@pytest.mark.usefixtures("each_way")
+def test_a_package_that_the_mirror_lacks_gives_way_to_an_older_one(
+    cache: Cache, archive: Archive
+) -> None:
+    add_kernel(archive, "6.1.0-10", "6.1.200-1")
+    archive.publish()
+    [newest] = (archive.root / "pool").glob("linux-image-6.1.0-10-*.deb")
+    newest.unlink()
+    notes = Notes()
+    image, _ = kernels.provide(apt_kernel(), cache, notes)
+    assert image.description == "6.1.190 (Debian 6.1.190-1, apt bookworm-security)"
+    [package] = image.provenance.packages
+    assert package.name == "linux-image-6.1.0-9-cloud-amd64"
+    assert notes.told == [
+        "bookworm-security lists linux-image-6.1.0-10-cloud-amd64, and the mirror lacks it: "
+        "taking linux-image-6.1.0-9-cloud-amd64"
+    ]
+    # One that is asked for by its name is not replaced.
+    with pytest.raises(KernelUnavailableError, match="no longer has a package"):
+        kernels.provide(apt_kernel(package="linux-image-6.1.0-10-cloud-amd64"), cache)
 
 
 @pytest.mark.usefixtures("each_way")

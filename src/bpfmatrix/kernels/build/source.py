@@ -1,13 +1,13 @@
 """The `build` source: a kernel made from source with the fragments of `ci-kernels`."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from bpfmatrix.config.models import Config
-from bpfmatrix.config.sources import BuildSource
+from bpfmatrix.config.sources import BuildSource, Source
 from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
@@ -16,7 +16,7 @@ from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.build import builder, result, source_trees
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.kernels.image_files import modules_of
-from bpfmatrix.kernels.sources.source import KernelSource
+from bpfmatrix.kernels.sources.source import KernelSource, PointRelease
 from bpfmatrix.kernels.staging import install
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 
@@ -72,6 +72,31 @@ class BuildKernel(KernelSource):
     def is_current(self, store: Store, image: KernelImage) -> bool:
         """Whether the image is of the last build, and the fragments did not change since."""
         return result.is_current(self.source, self.kernel.arch, self.kernel.root, image.digest)
+
+    @property
+    def place(self) -> Hashable | None:
+        """See KernelSource."""
+        source = self.source
+        # kernel.org has a folder for each major version, Debian a package for each series.
+        numbers = source.version.split(".")[: 1 if source.origin == "kernel.org" else 2]
+        return ("build", source.origin, source.url, source.suite, *numbers, self.kernel.arch)
+
+    def releases(self, cache: Cache, progress: Progress) -> list[PointRelease]:
+        """See KernelSource: what could be built."""
+        kernel, source = self.kernel, self.source
+        progress(f"{source.origin}: looking for sources")
+        known = source_trees.releases(source, kernel.arch, kernel.root, cache, progress)
+        # A checksum is that of one release's tarball.
+        changes = {"sha256": None}
+        return [
+            PointRelease(each, Source(build=source.model_copy(update={**changes, "version": each})))
+            for each in known
+        ]
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the kernel can be had without a build, as its last build is current."""
+        return result.existing(self.source, self.kernel.arch, self.kernel.root) is not None
 
 
 def build_source(

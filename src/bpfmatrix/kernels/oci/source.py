@@ -3,13 +3,16 @@
 `OciKernel.fetch` stores the kernel that is in an image's layers.
 """
 
+import re
+from collections.abc import Hashable
 from dataclasses import replace
 
+from bpfmatrix.config.sources import Source
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
-from bpfmatrix.kernels.sources.source import KernelSource, dropped
+from bpfmatrix.kernels.sources.source import KernelSource, PointRelease, dropped
 from bpfmatrix.kernels.staging import install, upstream_version
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 from bpfmatrix.oci.image import OciImage, resolve, resolve_again
@@ -78,6 +81,32 @@ class OciKernel(KernelSource):
             now = resolve(reference, kernel.arch, progress).digest
             raise dropped(reference.name, pin, f"{reference}@{now[:19]}") from error
 
+    @property
+    def place(self) -> Hashable | None:
+        """See KernelSource."""
+        assert self.kernel.source.oci is not None
+        reference = Reference.parse(self.kernel.source.oci)
+        return ("oci", reference.name, _like(reference.tag).pattern, self.kernel.arch)
+
+    def releases(self, cache: Cache, progress: Progress) -> list[PointRelease]:
+        """See KernelSource: the tags of the repository that name a release as this kernel's does.
+
+        A tag with two numbers is a series.
+        """
+        # Its libraries are slow to import, and a run of a cached kernel needs none.
+        from bpfmatrix.oci.registry import RegistryClient  # noqa: PLC0415
+
+        assert self.kernel.source.oci is not None
+        reference = Reference.parse(self.kernel.source.oci)
+        progress(f"{reference.name}: looking for kernels")
+        pattern = _like(reference.tag)
+        prefix = "http://" if self.kernel.source.oci.startswith("http://") else ""
+        return [
+            PointRelease(match[1], Source(oci=f"{prefix}{reference.name}:{tag}"))
+            for tag in RegistryClient(replace(reference, tag="", digest="")).tags()
+            if (match := pattern.fullmatch(tag))
+        ]
+
     def other_ways(self, place: str) -> str:
         """See KernelSource."""
         return (
@@ -85,3 +114,14 @@ class OciKernel(KernelSource):
             f"`invoke kernels.build {self.kernel.id}`, or put an image into {place} or below "
             "KERN_DIR."
         )
+
+
+# The release in a tag: `6.1.10` of `v6.1.10-amd64`.
+_RELEASE_IN_TAG = re.compile(r"\d+\.\d+(?:\.\d+)?")
+
+
+def _like(tag: str) -> re.Pattern[str]:
+    """Return the pattern of tags that name a release in the way in which this tag does."""
+    match = _RELEASE_IN_TAG.search(tag)
+    before, after = (tag[: match.start()], tag[match.end() :]) if match else ("", "")
+    return re.compile(rf"{re.escape(before)}({_RELEASE_IN_TAG.pattern}){re.escape(after)}")

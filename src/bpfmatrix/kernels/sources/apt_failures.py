@@ -7,7 +7,12 @@ failure, so `of_log` finds the failure by what apt said.
 import dataclasses
 from pathlib import Path
 
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError
+from bpfmatrix.errors import (
+    BpfmatrixError,
+    KernelUnavailableError,
+    NotInArchiveError,
+    UnreachableError,
+)
 from bpfmatrix.kernels.sources.apt_sources import AptEntry
 from bpfmatrix.kernels.sources.package_manager import Failure, explained
 
@@ -61,7 +66,7 @@ NO_SUITE = Failure(
 )
 GONE = Failure(
     r"Failed to fetch \S+\s+404 ",
-    KernelUnavailableError,
+    NotInArchiveError,
     "{suite}: the archive no longer has a package that its index names",
     "Name another release of the series. {said}",
 )

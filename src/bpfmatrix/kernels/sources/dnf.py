@@ -5,7 +5,7 @@ import re
 from collections.abc import Hashable
 from pathlib import Path
 
-from bpfmatrix.config.sources import DnfSource
+from bpfmatrix.config.sources import DnfSource, Source
 from bpfmatrix.errors import UnreachableError
 from bpfmatrix.host import versions
 from bpfmatrix.host.cache import Cache
@@ -13,7 +13,7 @@ from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.kernels.sources import package_files
 from bpfmatrix.kernels.sources.dnf_repository import Repository
-from bpfmatrix.kernels.sources.source import IndexedSource, dropped
+from bpfmatrix.kernels.sources.source import IndexedSource, PointRelease, dropped
 from bpfmatrix.kernels.store import Store
 
 __all__ = ["DnfKernel"]
@@ -98,6 +98,27 @@ class DnfKernel(IndexedSource):
         repository = self._repository(cache)
         with repository.locked():
             return repository.newest(self.pattern).version
+
+    @property
+    def place(self) -> Hashable | None:
+        """See KernelSource."""
+        return self.index
+
+    def releases(self, cache: Cache, progress: Progress) -> list[PointRelease]:
+        """See KernelSource."""
+        self.refresh(cache, progress)
+        repository = self._repository(cache)
+        with repository.locked():
+            rpms = repository.builds(self.source.package)
+        return [
+            PointRelease(
+                rpm.build,
+                Source(
+                    dnf=self.source.model_copy(update={"package": f"{rpm.name}-{rpm.build}"}),
+                ),
+            )
+            for rpm in rpms
+        ]
 
     @property
     def _name(self) -> str:

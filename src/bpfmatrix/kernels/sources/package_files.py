@@ -165,12 +165,15 @@ def _target(name: str) -> str | None:
     if parts[:1] == ("usr",):
         parts = parts[1:]
     match parts:
-        case ("boot", file) if file.startswith("vmlinuz-"):
+        # Where the kernel is not compressed, Debian's packages call it vmlinux.
+        case ("boot", file) if file.startswith(("vmlinuz-", "vmlinux-")):
             return "vmlinuz"
         case ("boot", file) if file.startswith("config-"):
             return "config"
-        case ("lib", "modules", _, "vmlinuz" | "config" as file):
-            return file
+        case ("lib", "modules", _, "vmlinuz" | "vmlinux"):
+            return "vmlinuz"
+        case ("lib", "modules", _, "config"):
+            return "config"
         # Device trees are for boards, and QEMU's machine is none of them.
         case ("lib", "modules", _, first, *_) if first not in {"System.map", "dtb"}:
             return None if ".." in parts else str(PurePosixPath(*parts))

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from bpfmatrix.config.kernels_lock import Pin
 from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import KernelUnavailableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.kernels.store import Store
 
-__all__ = ["IndexedSource", "KernelSource", "Offer", "dropped"]
+__all__ = ["IndexedSource", "KernelSource", "Offer", "PointRelease", "dropped"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,16 @@ class Offer:
     suite: str
     arch: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class PointRelease:
+    """One release that a source offers."""
+
+    version: str
+    """The upstream version, such as `6.1.187`; of an RPM package with the number of its build."""
+    source: Source
+    """The source of exactly this release, as kernels.yaml would declare it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,21 @@ class KernelSource(ABC):
         Only a kernel that is made here can differ without the network being asked.
         """
         return ""
+
+    @property
+    def place(self) -> Hashable | None:
+        """What identifies the place where `releases` looks; None if it knows of no other release.
+
+        Kernels of which this is the same share one place.
+        """
+        return None
+
+    def releases(self, cache: Cache, progress: Progress) -> list[PointRelease]:
+        """Return every release that is where this kernel comes from; nothing is fetched but lists.
+
+        BpfmatrixError or OSError if that can't be known.
+        """
+        return []
 
     def other_ways(self, place: str) -> str:
         """Say how else the kernel may be had; an image that is put into `place` is one way."""

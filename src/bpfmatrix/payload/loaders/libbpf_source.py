@@ -61,6 +61,8 @@ _FOLDER = "tools/lib/bpf"
 # that changes other headers has the same checksum.
 _HEADERS = (
     "tools/arch/arm64/include/asm/barrier.h",
+    "tools/arch/powerpc/include/asm/barrier.h",
+    "tools/arch/s390/include/asm/barrier.h",
     "tools/arch/x86/include/asm/barrier.h",
     "tools/include/asm/barrier.h",
     "tools/include/linux/build_bug.h",

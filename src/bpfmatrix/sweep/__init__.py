@@ -1,0 +1,1 @@
+"""`invoke sweep`: what is new among the kernels that sources offer, and what newly fails there."""
