@@ -143,6 +143,9 @@ def test_a_dropped_package_is_an_error_that_says_what_there_is_now(
     kernel = kernel_in(root)
     pin_now(kernel, cache)
     release_6_1_200(archive, drop=True)
+    with pytest.raises(KernelUnavailableError, match=r"no longer has linux-image-6\.1\.0-9-cloud"):
+        kernels.check(kernel, elsewhere)
+    kernels.check(kernel, cache)  # where it is cached, nobody is asked
     with pytest.raises(KernelUnavailableError) as raised:
         kernels.provide(kernel, elsewhere)
     assert raised.value.what == (
