@@ -20,7 +20,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UnreachableError
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
-from bpfmatrix.kernels.pinned import pin_of, reason_against
+from bpfmatrix.kernels.pinned import pin_of, reason_against, registry_of
 from bpfmatrix.vm import accelerator
 from bpfmatrix.vm.limits import EMULATION_FACTOR
 
@@ -187,6 +187,8 @@ def _not_cached(kernel: KernelConfig, error: BpfmatrixError | None, pinned: str)
     name, source = f"kernel {kernel.id}", kernel.source.summary
     if error is None:
         fetch = f"invoke kernels.fetch --kernel {kernel.id}"
+        if pin_of(kernel) and (registry := registry_of(kernel)):
+            source = f"{registry} or {source}"
         return Check(name, f"not fetched yet, {source} answers ({fetch}){pinned}")
     return Check(name, f"not fetched yet: {error.what}", False, error.advice or f"see {source}")
 
