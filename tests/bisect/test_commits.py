@@ -155,6 +155,17 @@ def test_an_interrupted_bisection_goes_on_where_it_was(linux: Callable[[str], Li
     assert not search.known
 
 
+def test_an_end_that_gave_no_answer_is_tried_again(linux: Callable[[str], Linux]) -> None:
+    tree = linux("?bb")
+    for _ in range(2):
+        with pytest.raises(BpfmatrixError, match="can't be tried"):
+            found(tree.history())
+    search = CommitSearch(tree.history(), "")
+    with search.held():
+        result = search.run(lambda commit: Trial(GOOD if commit.subject == "commit 0" else BAD))
+    assert result.commits[0].sha == tree.commits[1]
+
+
 def test_a_worktree_that_was_removed_is_made_again(linux: Callable[[str], Linux]) -> None:
     tree = linux("gbb")
     history = tree.history()

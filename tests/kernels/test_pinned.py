@@ -343,6 +343,19 @@ def test_a_pin_of_another_source_is_an_error(cache: Cache, archive: Archive, roo
     assert kernels.provide(moved, cache)[1]
 
 
+def test_a_sweep_takes_the_newest(cache: Cache, archive: Archive, root: Path) -> None:
+    entry = {"source": {"apt": {"suite": archive.suite}}}
+    config = Config.model_validate({"kernels": {"6.1": entry}}).at(root)
+    pinned_to = pin_now(config.kernel("6.1"), cache)
+    release_6_1_200(archive, drop=False)
+    newest = config.unpinned().kernel("6.1")
+    assert kernels.update(newest, cache).version == "6.1.200"
+    # What was updated is what runs then, also in a configuration with further kernels.
+    with_others = config.unpinned().model_copy(update={"kernels": {**config.kernels}})
+    assert kernels.provide(with_others.kernel("6.1"), cache)[0].version == "6.1.200"
+    assert kernels.provide(config.kernel("6.1"), cache) == (pinned_to, True)
+
+
 def test_two_checkouts_may_pin_different_kernels(
     cache: Cache, archive: Archive, tmp_path: Path
 ) -> None:

@@ -12,9 +12,9 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.errors import KernelBuildError
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels.build import build
+from bpfmatrix.kernels.build import build, result
 
-__all__ = ["of_built_commits", "with_built_kernel"]
+__all__ = ["of_built_commits", "requested_options", "with_built_kernel"]
 
 
 def with_built_kernel(project: Project, name: str) -> Project:
@@ -25,6 +25,12 @@ def with_built_kernel(project: Project, name: str) -> Project:
     kernels = {**project.config.kernels, name: entry}
     config = project.config.model_copy(update={"kernels": kernels})
     return dataclasses.replace(project, config=config)
+
+
+def requested_options(project: Project) -> str:
+    """Return what the fragments of `ci-kernels` ask of each kernel."""
+    source = BuildSource(version="any")
+    return result.requested_options(source, project.config.defaults.arch, project.root).text
 
 
 def of_built_commits(

@@ -257,6 +257,8 @@ class CommitSearch:
             return trials[sha].answer
 
         for sha, said in ((history.before, history.first), (history.after, history.first.opposite)):
+            if sha in self.known and self.known[sha].answer is Answer.UNKNOWN:
+                del self.known[sha]  # what was wrong may be mended, and the search needs its answer
             if ask(sha) is not said:
                 raise self._wrong_end(sha, said, trials[sha])
         output = history.begin()

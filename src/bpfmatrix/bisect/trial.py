@@ -9,7 +9,13 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import Code, ProgramKey, ProgramResult, Verification
+from bpfmatrix.results.verification import (
+    Code,
+    ProgramKey,
+    ProgramResult,
+    RefusedObject,
+    Verification,
+)
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.pipeline import run_one, run_side_by_side
 from bpfmatrix.suite.options import RunOptions
@@ -18,7 +24,15 @@ from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import IGNORE_REQUIREMENTS
 from bpfmatrix.verify.workload import VerifyWorkload
 
-__all__ = ["ObjectsTrial", "Trial", "of_objects", "of_program", "of_tests"]
+__all__ = [
+    "ObjectsTrial",
+    "Trial",
+    "of_objects",
+    "of_program",
+    "of_run",
+    "of_tests",
+    "of_verification",
+]
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,8 @@ class ObjectsTrial:
     optional: frozenset[ProgramKey] = frozenset()
     """The programs that did not load, and need not."""
     results: tuple[ProgramResult, ...] = ()
+    refused: tuple[RefusedObject, ...] = ()
+    """The files that are no objects with programs."""
 
 
 def _for_trials(project: Project) -> Project:
@@ -78,12 +94,12 @@ def of_program(
 
     def ask(id: str) -> Trial:
         (verification,) = run_side_by_side(project, [id], workload, observer)
-        return _of_verification(verification, program)
+        return _of_program(verification, program)
 
     return ask
 
 
-def _of_verification(verification: Verification, program: str) -> Trial:
+def _of_program(verification: Verification, program: str) -> Trial:
     """Return the trial of one program, which several objects may have: it must load in each."""
     results = [result for result in verification.programs if result.program == program]
     if verification.outcome is Outcome.ERROR or not results:
@@ -117,12 +133,13 @@ def of_objects(
 
     def ask(id: str) -> ObjectsTrial:
         (verification,) = run_side_by_side(project, [id], workload, observer)
-        return _of_all_programs(verification)
+        return of_verification(verification)
 
     return ask
 
 
-def _of_all_programs(verification: Verification) -> ObjectsTrial:
+def of_verification(verification: Verification) -> ObjectsTrial:
+    """Return the trial of all programs of a verification."""
     programs = {
         result.key: _of_results(verification, [result])
         for result in verification.programs
@@ -137,7 +154,8 @@ def _of_all_programs(verification: Verification) -> ObjectsTrial:
         verification.version,
         verification.seconds,
     )
-    return ObjectsTrial(whole, programs, optional, tuple(verification.programs))
+    results = tuple(verification.programs)
+    return ObjectsTrial(whole, programs, optional, results, verification.refused)
 
 
 def _tells_nothing(result: ProgramResult, died: bool) -> bool:
@@ -169,9 +187,14 @@ def of_tests(
             raise
         except BpfmatrixError as error:
             return Trial(Answer.UNKNOWN, error.what)
-        return Trial(_answer(run, skipped), run.reason, run.version, run.seconds)
+        return of_run(run, skipped)
 
     return ask
+
+
+def of_run(run: KernelRun, skipped: Answer) -> Trial:
+    """Return the trial of a run of the tests; `skipped` is the answer if all were skipped."""
+    return Trial(_answer(run, skipped), run.reason, run.version, run.seconds)
 
 
 def _answer(run: KernelRun, skipped: Answer) -> Answer:

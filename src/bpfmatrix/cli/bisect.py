@@ -206,7 +206,9 @@ class _Trials:
         tried = self.by_id[id] = self._try(id)
         line = Text(f"  {id:<9} {tried.version:<10} ")
         line.append(f"{tried.answer:<8}", STYLES[tried.answer])
-        line.append(f"{tried.seconds:6.1f} s  {short(tried.reason)}")
+        line.append(
+            f"{tried.seconds:6.1f} s  {short(tried.reason.removeprefix(f'{id}: '))}".rstrip()
+        )
         self._console.print(line)
         return tried.answer
 
@@ -217,6 +219,11 @@ class _Trials:
     def answer(self, id: str) -> Answer | None:
         """Return the answer of a kernel; None if it was not tried."""
         return self.by_id[id].answer if id in self.by_id else None
+
+
+def could_not_be_tried(id: str, reason: str) -> str:
+    """Return the note on a kernel that gave no answer."""
+    return f"{id} gave no answer: {short(reason.removeprefix(f'{id}: '))}"
 
 
 def release_name(id: str, version: str) -> str:
@@ -280,20 +287,15 @@ def _print(
 ) -> None:
     console.print()
     console.print(Text(line, "bold"))
-    notes = []
+    notes = [
+        could_not_be_tried(id, one.reason)
+        for id, one in trials.by_id.items()
+        if one.answer is Answer.UNKNOWN
+    ]
     if found is not None:
-        notes += [
-            f"{id} could not be tried: {short(trials.by_id[id].reason)}" for id in found.unknown
-        ]
         notes += [gone.why for gone in chosen.missing_between(found.before, found.after)]
         if gap := chosen.never_offered(found.before, found.after):
             notes.append(f"no source of kernels.yaml has the series between them: {', '.join(gap)}")
-    else:
-        notes += [
-            f"{id} could not be tried: {short(one.reason)}"
-            for id, one in trials.by_id.items()
-            if one.answer is Answer.UNKNOWN
-        ]
     for note in notes:
         console.print(Text(note))
     tried = ", ".join(trials.by_id)

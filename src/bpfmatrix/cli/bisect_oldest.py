@@ -16,6 +16,7 @@ from bpfmatrix.cli.bisect import (
     BisectOptions,
     StatusLine,
     choose_candidates,
+    could_not_be_tried,
     release_name,
     short,
     status_of,
@@ -24,7 +25,7 @@ from bpfmatrix.cli.console import make_console, make_table, say_json
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.text import counted
-from bpfmatrix.results.verification import ProgramKey, ProgramResult, labels
+from bpfmatrix.results.verification import ProgramKey, ProgramResult, RefusedObject, labels
 
 __all__ = ["oldest"]
 
@@ -48,7 +49,7 @@ def oldest(project: Project, options: BisectOptions, as_json: bool = False) -> i
     """Find since which kernel each program loads, and print that, and why not on older ones.
 
     All programs are loaded in each trial. The exit status is 1 if an object has a program that has
-    to load, and loads on no kernel.
+    to load, and loads on no kernel, and 2 if a file is no object.
     """
     console = make_console(stderr=as_json)
     with status_of(console) as status:
@@ -78,12 +79,17 @@ def oldest(project: Project, options: BisectOptions, as_json: bool = False) -> i
             "`invoke verify` says more about one kernel.",
         )
     rows = [_since(key, *ends, trials) for key, ends in found.items()]
+    refused = trials[chosen.ids[-1]].refused
     lines = _lines(rows, chosen, trials)
     if as_json:
-        say_json(_as_json(rows, lines, chosen, trials))
+        say_json(_as_json(rows, lines, chosen, trials, refused))
     else:
         _print(console, rows, lines, chosen, trials)
-    return 1 if any(row.after is None and not row.optional for row in rows) else 0
+        for each in refused:
+            console.print(Text(f"{each.object} is left out: {each.reason}"))
+    if any(row.after is None and not row.optional for row in rows):
+        return 1
+    return 2 if refused else 0  # as `verify` does
 
 
 def _since(
@@ -135,7 +141,7 @@ def _print_trial(console: Console, id: str, one: ObjectsTrial) -> None:
         line.append(f"{whole.seconds:8.1f} s")
     else:
         line.append("unknown", STYLES[Answer.UNKNOWN])
-        line.append(f"  {short(whole.reason)}")
+        line.append(f"  {short(whole.reason.removeprefix(f'{id}: '))}")
     console.print(line)
 
 
@@ -167,7 +173,11 @@ def _print(
         console.print(Text(f"{object} {line}", "bold"))
     for id, one in trials.items():
         if not one.programs:
-            console.print(Text(f"{id} could not be tried: {short(one.whole.reason)}"))
+            console.print(Text(could_not_be_tried(id, one.whole.reason)))
+    for before, after in dict.fromkeys((row.before, row.after) for row in newer):
+        if before and after and (gap := chosen.never_offered(before, after)):
+            names = f"{_version(trials, before)} and {_version(trials, after)}"
+            console.print(f"no source of kernels.yaml has series between {names}: {', '.join(gap)}")
     console.print(f"tried {len(trials)} of {len(chosen.ids)}: {', '.join(trials)}")
 
 
@@ -183,6 +193,7 @@ def _as_json(
     lines: Mapping[str, str],
     chosen: Candidates,
     trials: Mapping[str, ObjectsTrial],
+    refused: Sequence[RefusedObject],
 ) -> dict[str, object]:
     programs = [
         {
@@ -200,6 +211,7 @@ def _as_json(
     ]
     return {
         "objects": dict(lines),
+        "refused": [dataclasses.asdict(one) for one in refused],
         "programs": programs,
         "kernels": list(chosen.ids),
         "trials": {id: dataclasses.asdict(one.whole) for id, one in trials.items()},

@@ -82,9 +82,10 @@ def bisect_tree(
 def _question(project: Project, options: BisectOptions) -> str:
     """Return a text that is the same as long as the same is asked of the same files.
 
-    Tests that the project builds are not in it.
+    The kernel's options are in it; tests that the project builds are not.
     """
-    parts = [options.title, options.program, repr(options.verify), repr(options.run)]
+    kernel = built_commit.requested_options(project)
+    parts = [options.title, options.program, repr(options.verify), repr(options.run), kernel]
     files = [*map(Path, options.verify.objects), *options.run.binaries]
     if options.program and not files:
         files += ebpf.objects(project).files if project.config.payload.ebpf else ()

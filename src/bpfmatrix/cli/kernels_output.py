@@ -9,6 +9,7 @@ from bpfmatrix import kernels
 from bpfmatrix.cli.console import make_console, make_table, say, say_json
 from bpfmatrix.config import kernels_lock
 from bpfmatrix.config.project import Project
+from bpfmatrix.errors import DamagedError
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import pinned
 from bpfmatrix.kernels.build import BuiltKernel
@@ -113,6 +114,10 @@ def push_kernels(
     for id in ids:
         kernel = project.config.kernel(id)
         image, _ = kernels.provide(kernel, project.cache, progress)
+        try:
+            image.verify()
+        except DamagedError:
+            image = kernels.repair(kernel, project.cache, progress)
         known = symbols.at_hand(project.root, image, project.cache)
         pushed = publish.publish(kernel, image, known, target, project.cache, progress)
         size = f"pushed {pushed.sent_bytes / 1e6:.0f} MB" if pushed.sent_bytes else "already there"

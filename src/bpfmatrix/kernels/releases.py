@@ -19,6 +19,7 @@ from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.host.versions import numbers, upstream
 from bpfmatrix.kernels import catalogue, series, sources
 from bpfmatrix.kernels.build.source import BuildKernel
+from bpfmatrix.kernels.pinned import pin_of
 from bpfmatrix.kernels.placed_images import PROJECT_FOLDER, VARIABLE
 from bpfmatrix.kernels.provision import cached
 from bpfmatrix.kernels.series import LeftOut
@@ -97,13 +98,15 @@ def _known_place(config: Config, id: str, cache: Cache) -> Place:
     if not place or place[-1] != _NEWEST:
         return place
     kernel = config.kernel(id)
-    image = cached(kernel, cache)
-    if kernel.source.dnf:  # a release of the kernel has many builds there
-        version = image.provenance.packages[0].version if image else None
-        version = version or catalogue.newest_available(kernel, cache) or ""
-        release = place_of(version.rpartition(":")[2])
+    if image := cached(kernel, cache):
+        version, build = image.version, image.provenance.packages[0].version
+    elif pin := pin_of(kernel):
+        version, build = pin.version, pin.packages[0].version
     else:
-        version = image.version if image else catalogue.newest_available(kernel, cache)
+        version = build = catalogue.newest_available(kernel, cache) or ""
+    if kernel.source.dnf:  # a release of the kernel has many builds there
+        release = place_of(build.rpartition(":")[2])
+    else:
         release = tuple(map(float, numbers(upstream(version)))) if version else ()
     # An id may say `6.1` and mean a file of another release: its name decides.
     return release if len(release) > 2 and release[:2] == place[:2] else place
@@ -151,9 +154,10 @@ def _folders(root: Path) -> list[Path]:
 def _unbuilt(config: Config, cache: Cache) -> Iterator[str]:
     for id in config.kernels:
         kernel = config.kernel(id)
-        if kernel.source.build and cached(kernel, cache) is None:
-            if not BuildKernel(kernel).is_built:
-                yield id
+        if not kernel.source.build or cached(kernel, cache) is not None:
+            continue
+        if not BuildKernel(kernel).is_built:
+            yield id
 
 
 def _id(config: Config, arch: str, version: str) -> str:

@@ -40,7 +40,8 @@ class PublishedObject:
     """An object of an image."""
 
     name: str
-    """Its name in results: the image's, and behind a `#` its path there if it has several."""
+    """Its name in results: the image's as the user has it, and behind a `#` its path there if the
+    image has several."""
     path: Path
 
 
@@ -72,7 +73,7 @@ def fetch(
             f"{text} has different objects for {' and '.join(found)}",
             "Verify kernels of one architecture at a time: --kernels.",
         )
-    name = f"{_PREFIX}{reference}"
+    name = f"{_PREFIX}{bare}"
     if chosen and chosen not in files:
         raise UsageError(f"{name} has no object {chosen}", f"It has: {', '.join(files)}.")
     return [

@@ -20,6 +20,7 @@ from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.formats.btf import btf_of
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.kernels.oci.by_digest import tag_of
+from bpfmatrix.kernels.store import require_space
 from bpfmatrix.kernels.symbols.debug_info import Symbols
 from bpfmatrix.oci import publishing
 from bpfmatrix.oci.packing import Content
@@ -57,12 +58,13 @@ def publish(
     cache: Cache,
     progress: Progress = silent,
 ) -> PublishedKernel:
-    """Push a kernel into the repository of `target`, and let its tags name it.
+    """Push a kernel, whose files were verified, into the repository of `target`, with its tags.
 
     `symbols` are those that are at hand; their vmlinux becomes an artifact beside the image if it
     has DWARF. KernelUnavailableError says why the registry can't be had, or does not take it.
     """
-    image.verify()
+    debug_bytes = symbols.vmlinux.stat().st_size if symbols else 0
+    require_space(cache.root, max(image.size_bytes, debug_bytes))
     client = RegistryClient(target, may_push=True)
     annotations = _annotations(image)
     made = NewImage(
