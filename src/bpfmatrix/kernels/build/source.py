@@ -58,6 +58,11 @@ class BuildKernel(KernelSource):
             provenance = Provenance(f"built from {built.source}", built.packages)
             return store.add(self.kernel, staging, built.version, provenance)
 
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: whether the sources can be had, unless the kernel is built already."""
+        if result.existing(self.source, self.kernel.arch, self.kernel.root) is None:
+            source_trees.check(self.source, self.kernel.arch, self.kernel.root, cache)
+
     def differs_from_pin(self, store: Store, image: KernelImage) -> str:
         """See KernelSource."""
         if result.is_current(self.source, self.kernel.arch, self.kernel.root, image.digest):
