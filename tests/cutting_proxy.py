@@ -12,6 +12,8 @@ class CuttingProxy:
         self._target, self.limit_bytes = target_port, limit_bytes
         self.headers_only = False
         """Whether to close a connection behind the headers of the first answer."""
+        self.request_limits: list[int] = []
+        """How many bytes of requests the next connections pass; later ones pass all."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -27,7 +29,8 @@ class CuttingProxy:
             except OSError:
                 client.close()
                 continue
-            threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
+            sent = self.request_limits.pop(0) if self.request_limits else 1 << 60
+            threading.Thread(target=self._pass, args=(client, server, sent), daemon=True).start()
             limits = (self.limit_bytes, self.headers_only)
             threading.Thread(target=self._pass, args=(server, client, *limits), daemon=True).start()
 
@@ -48,6 +51,8 @@ class CuttingProxy:
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+        if limit_bytes <= 0:
+            source.close()  # or else it would take in what its peer goes on to send
 
     def close(self) -> None:
         self._listener.close()

@@ -39,6 +39,10 @@ class KernelUnavailableError(BpfmatrixError):
     """A kernel is not in the cache, and its source does not have it."""
 
 
+class NotInArchiveError(KernelUnavailableError):
+    """An archive's index names a package, and the archive does not have it."""
+
+
 class UnreachableError(KernelUnavailableError):
     """The network, a proxy or a server did not answer. The source may well have the kernel."""
 
@@ -53,6 +57,10 @@ class ToolMissingError(BpfmatrixError):
 
 class BuildError(BpfmatrixError):
     """The project's eBPF programs or tests do not build."""
+
+
+class KernelBuildError(BpfmatrixError):
+    """A kernel's source tree does not build, or can't have the options that were asked for."""
 
 
 class PayloadError(BpfmatrixError):

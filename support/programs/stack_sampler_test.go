@@ -51,6 +51,10 @@ type sampledStack struct {
 	kernel, user []uint64
 }
 
+// hasFramePointers tells whether the kernel can unwind the stack of a Go program
+// (cmd/internal/objabi of Go, Framepointer_enabled).
+const hasFramePointers = runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64"
+
 func TestStackSampler(t *testing.T) {
 	sampler := newStackSampler(t)
 	ownPID := uint32(os.Getpid())
@@ -64,6 +68,9 @@ func TestStackSampler(t *testing.T) {
 			t.Error("the stack was sampled zero times")
 		}
 		// This shows that the stack was unwound.
+		if !hasFramePointers {
+			t.Skip("the loop was seen, but not its callers: Go has no frame pointers on", runtime.GOARCH)
+		}
 		if names := goNames(stack.user); !slices.Contains(names, nameOf(callSpin)) {
 			t.Errorf("no caller of the busy loop in %q", names)
 		}
@@ -76,7 +83,7 @@ func TestStackSampler(t *testing.T) {
 		// call.
 		sampler.await(t, func(stack sampledStack) bool {
 			return stack.TGID == ownPID && slices.ContainsFunc(stack.kernel, vfsRead.contains) &&
-				slices.Contains(goNames(stack.user), nameOf(readZeroes))
+				(slices.Contains(goNames(stack.user), nameOf(readZeroes)) || !hasFramePointers)
 		})
 	})
 

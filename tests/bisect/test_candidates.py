@@ -1,11 +1,14 @@
-"""Which kernels bisect may try between two ends, and which releases no source offers."""
+"""Which kernels bisect may try, in which order, and which releases no source offers."""
+
+import dataclasses
 
 import pytest
 
-from bpfmatrix.bisect.candidates import between
+from bpfmatrix.bisect.candidates import among
 from bpfmatrix.config.models import Config
 from bpfmatrix.errors import UsageError
-from bpfmatrix.kernels.series import Available, LeftOut
+from bpfmatrix.kernels.releases import Releases, place_of
+from bpfmatrix.kernels.series import LeftOut
 
 APT = {"source": {"apt": {"suite": "bookworm-security"}}}
 DECLARED = {
@@ -19,33 +22,58 @@ DECLARED = {
 }
 SERIES = ("6.16", "6.18")
 RELEASES = ("6.1.187", "6.1.190", "6.1.192", "6.16.3", "6.17.2", "6.17.13")
+# What a series would resolve to, as far as that is known.
+KNOWN = {"6.1": "6.1.190", "6.12": "6.12.117"}
 
 
 @pytest.fixture
-def available() -> Available:
-    config = Config.model_validate({"kernels": {**DECLARED, **dict.fromkeys(SERIES, APT)}})
-    releases = Config.model_validate({"kernels": dict.fromkeys(RELEASES, APT)}).kernels
+def releases() -> Releases:
+    entries = {**DECLARED, **dict.fromkeys((*SERIES, *RELEASES), APT)}
+    config = Config.model_validate({"kernels": entries})
+    places = {id: place_of(KNOWN.get(id, id)) for id in config.kernels if place_of(id)}
     gone = LeftOut("6.19", "x86_64", "6.19 is left out: its modules are gone")
-    return Available(config, SERIES, releases, (gone,))
+    return Releases(config, places, frozenset(DECLARED), (gone,), (), frozenset())
 
 
-def test_each_series_has_one_candidate_in_the_order_of_releases(available: Available) -> None:
-    # The entry for a series comes before its releases, and the newest release before older ones.
-    expected = ("5.10", "6.1", "6.12", "6.16", "6.17.13", "6.18", "7.3")
-    assert between(available, "5.10", "7.3").ids == expected
-    assert between(available, "7.3", "5.10").ids == expected
+def test_kernels_are_in_the_order_of_releases_and_each_release_is_there_once(
+    releases: Releases,
+) -> None:
+    # What 6.1 would run is 6.1.190, which is therefore not there by that name.
+    expected = (
+        *("5.10", "6.1.187", "6.1", "6.1.192", "6.12.16", "6.12"),
+        *("6.16.3", "6.16", "6.17.2", "6.17.13", "6.18", "7.3"),
+    )
+    assert among(releases).ids == expected
+    assert among(releases, "5.10", "7.3").ids == expected
+    assert among(releases, "7.3", "5.10").ids == expected
+    # An end that is not named leaves that side open.
+    assert among(releases, "6.12").ids == expected
+    assert among(releases, "6.12", "6.17.2").ids == ("6.12", "6.16.3", "6.16", "6.17.2")
 
 
-def test_the_end_is_the_only_candidate_of_its_series(available: Available) -> None:
-    assert between(available, "6.12.16", "6.18").ids == ("6.12.16", "6.16", "6.17.13", "6.18")
+def test_one_of_each_series_comes_first_and_then_the_ends_of_each(releases: Releases) -> None:
+    first, then = among(releases).sooner
+    # A declared kernel before others, and otherwise the newest.
+    assert first == {"5.10", "6.1", "6.12", "6.16", "6.17.13", "6.18", "7.3"}
+    assert {"6.1.187", "6.1.192", "6.12.16", "6.16.3", "6.17.2"} <= then
+    # An end that was named stands for its series.
+    assert "6.1.192" in among(releases, "6.1.192", "7.3").sooner[0]
 
 
-def test_between_two_releases_of_a_series_lie_its_releases(available: Available) -> None:
-    assert between(available, "6.1.192", "6.1.187").ids == ("6.1.187", "6.1.190", "6.1.192")
+def test_what_has_to_be_built_stands_for_no_series_that_has_another_kernel(
+    releases: Releases,
+) -> None:
+    to_build = dataclasses.replace(releases, unbuilt=frozenset({"6.17.13", "6.16", "7.3"}))
+    first, _ = among(to_build).sooner
+    assert first & {"6.17.2", "6.17.13", "6.16.3", "6.16", "7.3"} == {"6.17.2", "6.16.3", "7.3"}
 
 
-def test_releases_that_no_source_offers_are_listed(available: Available) -> None:
-    found = between(available, "5.10", "7.3")
+def test_between_two_releases_of_a_series_lie_its_releases(releases: Releases) -> None:
+    assert among(releases, "6.1.192", "6.1.187").ids == ("6.1.187", "6.1", "6.1.192")
+
+
+def test_releases_that_no_source_offers_are_listed(releases: Releases) -> None:
+    found = among(releases, "5.10", "7.3")
     assert found.never_offered("5.10", "6.1") == [*(f"5.{n}" for n in range(11, 20)), "6.0"]
     assert found.never_offered("7.3", "6.18") == ["7.0", "7.1", "7.2"]
     assert found.never_offered("6.16", "6.17.13") == []
@@ -57,20 +85,38 @@ def test_releases_that_no_source_offers_are_listed(available: Available) -> None
     ("one", "other", "said"),
     [
         ("5.10", "5.10", "the same release"),
+        ("6.1", "6.1.190", "the same release"),
         ("5.10", "lts", "does not begin with a release"),
         ("5.10", "6.6-arm64", "two architectures"),
         ("5.10", "6.13", "no kernel '6.13'"),
     ],
 )
 def test_ends_that_can_not_be_compared_are_refused(
-    available: Available, one: str, other: str, said: str
+    releases: Releases, one: str, other: str, said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):
-        between(available, one, other)
+        among(releases, one, other)
 
 
-def test_all_kernels_have_the_profile_of_the_ends(available: Available) -> None:
-    ids = between(available, "6.16@user", "7.3@user").ids
-    assert ids == ("6.16@user", "6.17.13@user", "6.18@user", "7.3@user")
+def test_all_kernels_have_the_architecture_and_the_profile_of_the_ends(releases: Releases) -> None:
+    ids = among(releases, "6.16@user", "7.3@user").ids
+    assert ids == ("6.16@user", "6.17.2@user", "6.17.13@user", "6.18@user", "7.3@user")
+    assert among(releases, "6.17.13@user").ids[-1] == "7.3@user"
+    assert among(releases, "6.6-arm64").ids == ("6.6-arm64",)
     with pytest.raises(UsageError, match=r"6\.16@user and 7\.3 do not have the same profile"):
-        between(available, "6.16@user", "7.3")
+        among(releases, "6.16@user", "7.3")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("6.1.187", (6, 1, 187)),
+        ("6.1", (6, 1, float("inf"))),
+        ("6.1-arm64", (6, 1, float("inf"))),
+        ("6.1.187-arm64", (6, 1, 187)),
+        ("5.14.0-427.el9", (5, 14, 0, 427)),
+        ("lts", ()),
+    ],
+)
+def test_the_place_of_an_id(text: str, place: tuple[float, ...]) -> None:
+    assert place_of(text) == place

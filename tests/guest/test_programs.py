@@ -20,7 +20,13 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.integrity import record_of
 from tests.damage import DAMAGES, Notes
 
-MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
+MACHINES = {
+    "x86_64": "EM_X86_64",
+    "aarch64": "EM_AARCH64",
+    "riscv64": "EM_RISCV",
+    "s390x": "EM_S390",
+    "ppc64le": "EM_PPC64",
+}
 PROGRAMS = ["capture-output", "clean-up", "refresh-guest", "start-test", "unlock-terminal"]
 HERE = os.uname().machine
 ELSEWHERE = next(arch for arch in MACHINES if arch != HERE)
@@ -45,7 +51,7 @@ def test_each_source_is_a_program() -> None:
 def test_a_program_is_static_and_small(cache: Cache, arch: str, name: str) -> None:
     content = programs.executables(arch, cache)[name]
     sizes = {"clean-up": 32768, "start-test": 16384, "capture-output": 4096}
-    assert len(content) < sizes.get(name, 1024)
+    assert len(content) < sizes.get(name, 1536)
     elf = ELFFile(io.BytesIO(content))
     assert (elf["e_type"], elf["e_machine"]) == ("ET_EXEC", MACHINES[arch])
     segments = list(elf.iter_segments())
@@ -190,7 +196,7 @@ def test_what_clang_says_of_a_broken_source_is_shown(own_sources: Path, cache: C
 
 def test_an_architecture_without_system_calls_is_refused(cache: Cache, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"guest\.h has no system calls of this architecture"):
-        programs.compile_program(programs.sources()[0], "riscv64", tmp_path / "program")
+        programs.compile_program(programs.sources()[0], "loongarch64", tmp_path / "program")
 
 
 def test_a_missing_clang_is_said(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from bpfmatrix.kernels.build.make import Make
 from bpfmatrix.kernels.sources.apt_packages import default_pattern
 from bpfmatrix.payload import go
 from bpfmatrix.payload.executables import executable
-from bpfmatrix.vm import accelerator
+from bpfmatrix.vm import accelerator, parts, template
 from bpfmatrix.vm.channels import CHANNELS
 from bpfmatrix.vm.launch import MachineSpec, machine_parts
 from bpfmatrix.vm.parts import command
@@ -38,6 +38,7 @@ def imaginary(monkeypatch: pytest.MonkeyPatch) -> Architecture:
         panic_device="pvpanic-dream",
         serial_console="ttyZZ9",
         debian="imag64",
+        debian_kernel="dream-imag64",
         go="riscv64",
         kernel="imagkernel",
         kernel_folder="imag",
@@ -59,22 +60,25 @@ def kernel_of(arch: Architecture, **source: object) -> KernelConfig:
 
 def test_each_value_is_told_from_the_others() -> None:
     assert ARCHITECTURES[DEFAULT.name] == DEFAULT
-    for name in ("name", "qemu", "debian", "go", "kernel", "elf_machine", "compiler_prefix"):
+    for name in (
+        *("name", "qemu", "debian", "debian_kernel", "go", "kernel", "elf_machine"),
+        "compiler_prefix",
+    ):
         assert len({getattr(known, name) for known in ARCHITECTURES.values()}) == len(ARCHITECTURES)
 
 
 def test_configuration_takes_exactly_those_that_there_are(imaginary: Architecture) -> None:
     assert kernel_of(imaginary, oci="example/6.1").arch == "imaginary"
     unknown = dataclasses.replace(imaginary, name="unknown")
-    expected = "expected x86_64 or aarch64 or imaginary"
+    expected = "expected x86_64 or aarch64 or riscv64 or s390x or ppc64le or imaginary"
     with pytest.raises(ValueError, match=expected):
         kernel_of(unknown, oci="example/6.1")
 
 
-def test_a_machine(imaginary: Architecture) -> None:
-    spec = MachineSpec(
-        arch=imaginary.name,
-        qemu=imaginary.qemu,
+def _spec(arch: Architecture) -> MachineSpec:
+    return MachineSpec(
+        arch=arch.name,
+        qemu=arch.qemu,
         accelerator="tcg",
         cpus=1,
         memory_bytes=1 << 29,
@@ -82,6 +86,10 @@ def test_a_machine(imaginary: Architecture) -> None:
         initramfs=Path("/i/a.cpio"),
         payload=Path("/p/a.ext4"),
     )
+
+
+def test_a_machine(imaginary: Architecture) -> None:
+    spec = _spec(imaginary)
     fds = {name: number for number, name in enumerate(CHANNELS, start=10)}
     line = " ".join(command(spec.qemu, machine_parts(spec, fds)))
     assert line.startswith("qemu-system-imaginary ")
@@ -92,12 +100,51 @@ def test_a_machine(imaginary: Architecture) -> None:
     assert " asleep " in line
 
 
+def test_devices_are_on_the_bus_of_the_board(
+    imaginary: Architecture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A machine with each device that there is has none of another bus."""
+    made = dataclasses.replace(imaginary, virtio_bus="ccw", panic_device=None)
+    monkeypatch.setitem(ARCHITECTURES, made.name, made)
+    spec = dataclasses.replace(_spec(made), network=True, root_disk=Path("/r/a.ext4"))
+    folders = [parts.VirtioFs("one", 3, "ccw"), parts.NineP("two", tmp_path, False, "ccw")]
+    fds = {name: number for number, name in enumerate(CHANNELS, start=10)}
+    words = command(spec.qemu, machine_parts(spec, fds, *folders))
+    virtio = [word for word in words if word.startswith(("virtio-", "vhost-"))]
+    assert [word.split(",")[0] for word in virtio] == [
+        *("vhost-user-fs-ccw", "virtio-9p-ccw", "virtio-serial-ccw"),
+        *("virtio-blk-ccw", "virtio-blk-ccw", "virtio-net-ccw"),
+    ]
+    assert not any("pci" in word or "romfile" in word for word in words)
+
+
+def test_a_kernel_that_reports_panics_by_itself_ends_qemu_with_it(
+    imaginary: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = parts.Board(imaginary.name, 1)
+    assert "panic=none" in board.qemu_args()
+    made = dataclasses.replace(imaginary, panic_device=None)
+    monkeypatch.setitem(ARCHITECTURES, made.name, made)
+    assert "panic=shutdown" in board.qemu_args()
+    assert "-device" not in board.qemu_args()
+
+
+def test_what_can_not_be_restored_has_no_templates(
+    imaginary: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert template.obstacle(_spec(imaginary)) == ""
+    made = dataclasses.replace(imaginary, can_be_restored=False)
+    monkeypatch.setitem(ARCHITECTURES, made.name, made)
+    why = "no templates: QEMU loses the timers of a restored imaginary guest"
+    assert template.obstacle(_spec(made)) == why
+
+
 def test_it_is_emulated_here(imaginary: Architecture, cache: Cache) -> None:
     assert accelerator.choose("auto", imaginary.name, imaginary.qemu, cache).name == "tcg"
 
 
 def test_a_package_of_debian(imaginary: Architecture) -> None:
-    assert default_pattern("6.1", imaginary.name) == "linux-image-6.1.*-cloud-imag64"
+    assert default_pattern("6.1", imaginary.name) == "linux-image-6.1.*-dream-imag64"
 
 
 def test_an_image_of_a_registry(imaginary: Architecture, cache: Cache, tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 from typing import Any
 
 import pytest
 
+from bpfmatrix import kernels
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.versions import numbers
+from bpfmatrix.kernels import releases
 from bpfmatrix.payload import ebpf
 from tests.tool import REPOSITORY, ToolProject
 
@@ -30,7 +35,7 @@ def bounded_loops() -> str:
 def bisected(project: ToolProject, *words: str) -> dict[str, Any]:
     env = {**os.environ, "PYTHONWARNINGS": "error"}
     done = subprocess.run(
-        project.command("bisect", "--good", "6.12", "--bad", "5.10", "--json", *words),
+        project.command("bisect", "--json", *words),
         cwd=project.root,
         env=env,
         capture_output=True,
@@ -42,24 +47,75 @@ def bisected(project: ToolProject, *words: str) -> dict[str, Any]:
     return told
 
 
-def test_bisect_finds_the_first_release_with_bpf_loop(
+def test_bisect_finds_the_ends_and_the_first_release_with_bpf_loop(
     three: ToolProject, bounded_loops: str
 ) -> None:
     # The object declares that it needs 5.17. Bisect must not rely on that.
     found = bisected(three, "--program", "sum_range", bounded_loops)
-    assert found["first"] == {"kernel": "6.1", "answer": "good"}
-    assert found["last"] == {"kernel": "5.10", "answer": "bad"}
-    assert list(found["trials"]) == ["6.1", "5.10"]
-    assert found["trials"]["6.1"]["version"].startswith("6.1.")
+    first, last = found["first"]["kernel"], found["last"]["kernel"]
+    # The suites keep several releases of a series; no older one of 6.1 is left untried.
+    assert last == "5.10"
+    assert numbers(first) == min(numbers(id) for id in found["kernels"] if id.startswith("6.1."))
+    versions = {id: trial["version"] for id, trial in found["trials"].items()}
+    assert found["answer"] == f"since {versions[first]} (not in {versions[last]})"
+    assert {"6.12", "6.1"} <= set(found["trials"])
     assert found["trials"]["5.10"]["reason"].startswith("unsupported-program-type: ")
     assert found["not_offered"][0] == "5.11"
     assert found["not_offered"][-1] == "6.0"
 
 
+def test_oldest_says_since_when_each_program_loads_and_why_not_before(
+    three: ToolProject, bounded_loops: str
+) -> None:
+    found = bisected(three, "--oldest", bounded_loops)
+    (program,) = found["programs"]
+    assert (program["program"], program["not_in"]) == ("sum_range", "5.10")
+    assert program["since"].startswith("6.1.")
+    assert program["code"] == "unsupported-program-type"
+    (line,) = found["objects"].values()
+    assert re.fullmatch(r"loads since 6\.1\.\d+ \(not in 5\.10\.\d+\)", line)
+
+
+@pytest.fixture
+def two_of_a_series(project: ToolProject) -> tuple[str, str]:
+    """A project whose only source is a folder with two releases of 6.1."""
+    project.configure(["6.1"])
+    declared = Project.load(project.root)
+    found = releases.offered(declared.config, declared.cache)
+    images: dict[str, None] = {}
+    for id in (min(found.places, key=found.places.__getitem__), "6.1"):
+        image, _ = kernels.provide(found.config.kernel(id), declared.cache)
+        folder = project.root / "images" / image.version
+        folder.mkdir(parents=True)
+        shutil.copy(image.vmlinuz, folder / "vmlinuz")
+        assert image.modules is not None
+        shutil.copytree(image.modules, folder / "lib/modules" / image.release)
+        images[image.version] = None
+    old, new = images
+    entries = {"kernels": {"series": {"source": {"directory": "images"}}}}
+    payload = {"payload": {"ebpf": None, "go": None}}
+    (project.root / "kernels.yaml").write_text(json.dumps({**payload, **entries}))
+    return old, new
+
+
+def test_a_change_between_two_releases_of_a_series_is_found(
+    project: ToolProject, two_of_a_series: tuple[str, str]
+) -> None:
+    old, new = two_of_a_series
+    done = project.invoke("bisect", "--", "grep", "-q", f"Debian {new}", "/proc/version")
+    assert done.status == 0, done.output
+    assert f"\nsince {new} (not in {old})\n" in done.output
+    done = project.invoke("bisect", "--bad", new, "--", "false")
+    assert done.status == 1
+    assert f"works on none of 2 kernels: {old}, {new} ({new} was not tried, " in done.output
+
+
 def test_bisect_finds_the_first_release_on_which_a_command_works(three: ToolProject) -> None:
     # Linux has it since 5.19.
-    found = bisected(three, "--", "grep", "-w", "bpf_kptr_xchg", "/proc/kallsyms")
-    assert (found["first"]["kernel"], found["last"]["kernel"]) == ("6.1", "5.10")
+    words = ("--", "grep", "-w", "bpf_kptr_xchg", "/proc/kallsyms")
+    found = bisected(three, "--good", "6.12", "--bad", "5.10", *words)
+    assert found["first"]["kernel"].startswith("6.1")
+    assert found["last"]["kernel"] == "5.10"
 
 
 def test_an_end_that_is_good_but_was_called_bad_is_an_error(three: ToolProject) -> None:
@@ -75,6 +131,8 @@ def test_an_end_that_is_good_but_was_called_bad_is_an_error(three: ToolProject) 
     [
         (("x.o",), "x.o: say which program of it, with --program NAME"),
         (("--program", "p", "--run", "T"), "--program goes with objects"),
+        (("--oldest", "--run", "T"), "--oldest and --good don't go together"),
+        (("--fresh",), "--fresh goes with --tree"),
         (("--skipped", "maybe"), "--skipped maybe: expected one of good, bad, unknown"),
     ],
 )

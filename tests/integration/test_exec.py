@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.kernels import KERNELS
 from tests.processes import Watched
 from tests.tool import ToolProject, plain_environment, wait_until
 
@@ -83,7 +84,7 @@ def started(
             process.kill()
 
 
-@pytest.mark.parametrize("kernel", ["5.10", "6.1", "7.3"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_command_behaves_as_on_the_host(project: ToolProject, kernel: str) -> None:
     project.configure([kernel])
     folder = project.root / "a folder"

@@ -8,11 +8,11 @@ import pytest
 from bpfmatrix.guest import busybox
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.results.outcome import Outcome
+from tests.integration.kernels import KERNELS
 from tests.tool import ToolProject
 
 pytestmark = pytest.mark.integration
 
-KERNELS = ("5.10", "6.1", "7.3")
 # What a test may rely on in any root, as a script for any shell.
 EXPECTED = """
     set -ex

@@ -21,12 +21,13 @@ from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session import host_files
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.virtiofs import shares
+from tests.integration.kernels import KERNELS
 from tests.tool import ToolProject, by_name, wait_until
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("kernel", ["5.10", "6.1", "7.3"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_tests_use_the_hosts_files_and_leave_them_alone(
     project: ToolProject, kernel: str, tmp_path: Path
 ) -> None:
@@ -344,7 +345,7 @@ def check_for_intruders(shared: Path) -> None:
     assert not (shared.parent / "secret").exists()
 
 
-@pytest.mark.parametrize("kernel", ["5.10", "6.1", "7.3"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_guest_leaves_only_plain_files_of_the_user(
     project: ToolProject, tmp_path: Path, kernel: str
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from bpfmatrix.results import files
 from bpfmatrix.results.outcome import Outcome
+from tests.integration.kernels import KERNELS
 
 from ..tool import NO_PAYLOAD, ToolProject, by_name
 from .bpfobjects import compile_object
@@ -73,7 +74,7 @@ def configure(project: ToolProject, hostile: Path, kernel: str = "6.1", **defaul
     project.configure([kernel], payload, **defaults)
 
 
-@pytest.mark.parametrize("kernel", ["5.10", "6.1", "7.3"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_nothing_of_a_test_is_left_for_the_next_one(
     project: ToolProject, hostile: Path, kernel: str
 ) -> None:

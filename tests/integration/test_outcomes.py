@@ -10,6 +10,7 @@ import pytest
 
 from bpfmatrix.results.outcome import Outcome
 from tests.goproject import GoModule
+from tests.integration.kernels import KERNELS
 from tests.tool import ToolProject, by_name
 
 pytestmark = pytest.mark.integration
@@ -52,7 +53,7 @@ sleep 60
 """
 
 
-@pytest.mark.parametrize("kernel", ["5.10", "6.1", "7.3"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_each_test_on_a_machine_has_its_own_outcome(project: ToolProject, kernel: str) -> None:
     project.configure([kernel])
     done, run = project.run(

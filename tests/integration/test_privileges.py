@@ -12,6 +12,7 @@ import yaml
 from bpfmatrix.guest.programs import compile_program
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
+from tests.integration.kernels import KERNELS
 from tests.tool import Finished, ToolProject, by_name, plain_environment
 
 pytestmark = pytest.mark.integration
@@ -114,7 +115,7 @@ def test_a_shell_has_the_user_and_the_profile_that_are_named(project: ToolProjec
     assert (done.status, done.output) == (0, "65534\n0\n")
 
 
-@pytest.mark.parametrize("kernel", ["5.10", "6.1", "7.3"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_what_bpf_allows_depends_on_user_capabilities_and_profile(
     project: ToolProject, try_bpf: Path, kernel: str
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.kernels import KERNELS
 from tests.terminal import Terminal
 from tests.tool import ToolProject, plain_environment, qemus_of, wait_until
 
@@ -38,7 +39,7 @@ def piped(
     )
 
 
-@pytest.mark.parametrize("kernel", ["5.10", "6.1", "7.3"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_shell_at_a_terminal(project: ToolProject, kernel: str) -> None:
     project.configure(kernels=[kernel])
     with at_terminal(project, kernel=kernel) as terminal:

@@ -47,6 +47,20 @@ def arm64_image(release: str = "6.1.0-9-cloud-arm64") -> bytes:
     return bytes(image) + f"Linux version {release} (someone@somewhere) #1".encode()
 
 
+def riscv_image(release: str = "6.12.117+deb13-riscv64") -> bytes:
+    """A riscv Image: the header's second magic number, and a banner."""
+    return arm64_image(release).replace(b"ARMd", b"RSC\x05")
+
+
+def s390_bzimage(release: str = "6.12.107+deb13-s390x") -> bytes:
+    """A bzImage of s390x: the entry point's marker, and the address of the release's text."""
+    image = bytearray(0x10480)
+    image[0x10008:0x1000E] = b"S390EP"
+    struct.pack_into(">Q", image, 0x10428, len(image))
+    text = f"{release} (someone@somewhere) #1 SMP Debian 6.12.107-1 (2026-08-29)\0"
+    return bytes(image) + text.encode()
+
+
 def module() -> bytes:
     """A relocatable 64-bit ELF with no sections: as much as depmod wants to see."""
     header = b"\x7fELF\x02\x01\x01" + b"\0" * 9

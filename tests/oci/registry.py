@@ -236,6 +236,14 @@ class Registry:
         return self.root / "storage/docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
 
 
+def login_file(path: Path, key: str, password: str = PASSWORD) -> Path:
+    """Write the login of USER for a registry, as docker keeps it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    path.write_text(json.dumps({"auths": {key: {"auth": auth}}}))
+    return path
+
+
 class TokenServer:
     """Gives tokens for a registry, as ghcr.io does (distribution's spec/auth/token.md).
 
@@ -263,6 +271,8 @@ class TokenServer:
             capture_output=True,
         )
         self.asked: list[tuple[str, str]] = []
+        self.actions = {"pull", "push"}
+        """What anybody may do at most."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _TokenHandler)
         self._server.tokens = self  # type: ignore[attr-defined]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -287,7 +297,8 @@ class TokenServer:
         self.asked.append((user, scope))
         kind, _, rest = scope.partition(":")
         name, _, actions = rest.rpartition(":")
-        granted = actions.split(",") if user or name.startswith("public/") else []
+        wanted = actions.split(",") if user or name.startswith("public/") else []
+        granted = [action for action in wanted if action in self.actions]
         der = "".join(self._certificate.read_text().splitlines()[1:-1])
         now = int(time.time())
         claims: dict[str, Any] = {

@@ -108,6 +108,27 @@ def test_a_makefile_that_builds_nothing_is_an_error(objects: Project) -> None:
         ebpf.objects(objects)
 
 
+def test_objects_for_big_endian_guests_are_others(objects: Project) -> None:
+    folder = objects.root / "ebpf"
+    makefile = (folder / "Makefile").read_text()
+    big = "ifeq ($(BPF_TARGET),bpfeb)\nall: bpfeb/a.o\nelse\nall: a.o\nendif\n"
+    rule = "\nbpfeb/a.o: a.c\n\tmkdir -p bpfeb\n\t$(CLANG) -target bpfeb -MD -MP -c $< -o $@\n"
+    (folder / "Makefile").write_text(makefile.replace("all: a.o\n", big) + rule)
+    assert ebpf.objects(objects, big_endian=True).files == (folder / "bpfeb/a.o",)
+    assert (folder / "bpfeb/a.o").read_bytes()[:6] == b"\x7fELF\x02\x02"
+    assert not (folder / "a.o").exists()
+    ebpf.objects(objects)
+    # Neither is built again because the other was.
+    for big_endian in (True, False):
+        assert not ebpf.objects(objects, big_endian=big_endian).changed
+
+
+def test_a_makefile_that_knows_no_big_endian_machine(objects: Project) -> None:
+    with pytest.raises(BuildError) as raised:
+        ebpf.objects(objects, big_endian=True)
+    assert raised.value.what == "make -C ebpf BPF_TARGET=bpfeb left no *.o file in ebpf/bpfeb"
+
+
 def test_a_project_without_objects(library_project: Project) -> None:
     assert ebpf.objects(configured(library_project, ebpf=None)) == BuiltFiles((), changed=False)
     assert ebpf.objects(configured(library_project)) == BuiltFiles((), changed=False)

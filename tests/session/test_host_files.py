@@ -1,6 +1,7 @@
 """How a kernel sees the host's files, by what it has built in."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,16 @@ def test_virtiofs_is_preferred_to_9p(tmp_path: Path, config: str, transport: str
     )
     assert found.binds == (("/host/shared/host1", str(tmp_path)),)
     assert found.description == f"/ as root; {tmp_path}, which can be written"
+
+
+def test_a_big_endian_guest_has_9p(tmp_path: Path) -> None:
+    files, known = HostFiles(None, (SharedFolder(tmp_path),)), image(tmp_path, VIRTIOFS + NINE_P)
+    [folder] = plan(files, None, replace(known, arch="s390x"), "6.12").folders
+    assert folder.transport == "9p"
+    (tmp_path / "config").write_text(VIRTIOFS)
+    with pytest.raises(BpfmatrixError, match="has no 9p") as raised:
+        plan(files, None, replace(known, arch="s390x"), "6.12")
+    assert "CONFIG_9P_FS" in raised.value.advice
 
 
 def test_without_host_files_nothing_is_needed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
 from bpfmatrix.results.verification import Code
-from bpfmatrix.verify.objects import ObjectError, find, inspect
+from bpfmatrix.verify.objects import ObjectError, big_endian_twin, contents_of, find, inspect
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import LoadPlan
 from bpfmatrix.verify.selection import Names, parse_filter
@@ -72,6 +72,18 @@ def test_llvm_bitcode_is_told_as_that(tmp_path: Path) -> None:
 def test_an_object_of_the_other_byte_order_is_refused(tmp_path: Path) -> None:
     big = compiled(REJECTED, tmp_path / "big.o", machine="bpfeb")
     assert "big-endian" in refused(big)
+
+
+def test_the_object_for_big_endian_machines_is_found(tmp_path: Path) -> None:
+    for name in ("a.o", "bpfeb/a.o", "b_bpfel.o", "b_bpfeb.o", "c.o"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        compiled(REJECTED, tmp_path / name, machine="bpfeb" if "bpfeb" in name else "bpfel")
+    assert big_endian_twin(tmp_path / "a.o") == tmp_path / "bpfeb/a.o"
+    assert big_endian_twin(tmp_path / "b_bpfel.o") == tmp_path / "b_bpfeb.o"
+    assert big_endian_twin(tmp_path / "c.o") is None
+    # It is not loaded a second time, by itself.
+    names = [path.name for path in contents_of(tmp_path).objects]
+    assert names == ["a.o", "b_bpfel.o", "c.o"]
 
 
 MAPS_ONLY = """\

@@ -1,7 +1,7 @@
-"""A trial of a bisection: whether a program loads, or whether tests pass, on one kernel."""
+"""A trial of a bisection: whether programs load, or whether tests pass, on one kernel."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bpfmatrix.bisect.search import Answer
@@ -9,7 +9,13 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import Code, ProgramResult, Verification
+from bpfmatrix.results.verification import (
+    Code,
+    ProgramKey,
+    ProgramResult,
+    RefusedObject,
+    Verification,
+)
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.pipeline import run_one, run_side_by_side
 from bpfmatrix.suite.options import RunOptions
@@ -18,7 +24,15 @@ from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import IGNORE_REQUIREMENTS
 from bpfmatrix.verify.workload import VerifyWorkload
 
-__all__ = ["Trial", "of_program", "of_tests"]
+__all__ = [
+    "ObjectsTrial",
+    "Trial",
+    "of_objects",
+    "of_program",
+    "of_run",
+    "of_tests",
+    "of_verification",
+]
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,21 @@ class Trial:
     """The upstream release that ran, such as `6.1.192`; empty if none ran."""
     seconds: float = 0.0
     """How long the kernel's run took."""
+
+
+@dataclass(frozen=True)
+class ObjectsTrial:
+    """The result of one kernel's trial of all programs of some objects."""
+
+    whole: Trial
+    """Whether each program loads that has to."""
+    programs: dict[ProgramKey, Trial]
+    """The trial of each program."""
+    optional: frozenset[ProgramKey] = frozenset()
+    """The programs that did not load, and need not."""
+    results: tuple[ProgramResult, ...] = ()
+    refused: tuple[RefusedObject, ...] = ()
+    """The files that are no objects with programs."""
 
 
 def _for_trials(project: Project) -> Project:
@@ -65,32 +94,79 @@ def of_program(
 
     def ask(id: str) -> Trial:
         (verification,) = run_side_by_side(project, [id], workload, observer)
-        return _of_verification(verification, program)
+        return _of_program(verification, program)
 
     return ask
 
 
-def _of_verification(verification: Verification, program: str) -> Trial:
+def _of_program(verification: Verification, program: str) -> Trial:
     """Return the trial of one program, which several objects may have: it must load in each."""
     results = [result for result in verification.programs if result.program == program]
     if verification.outcome is Outcome.ERROR or not results:
         return Trial(Answer.UNKNOWN, verification.reason, seconds=verification.seconds)
+    return _of_results(verification, results)
+
+
+def _of_results(verification: Verification, results: Sequence[ProgramResult]) -> Trial:
     bad = [result for result in results if result.outcome is not Outcome.PASSED]
     answer, reason = Answer.GOOD, ""
     if bad:
         code = f"{bad[0].code}: " if bad[0].code else ""
         answer, reason = Answer.BAD, f"{code}{bad[0].reason}"
-    if any(_tells_nothing(result, verification.outcome) for result in bad):
+    died = any(result.code is Code.KERNEL_DIED for result in bad)
+    if any(_tells_nothing(result, died) for result in bad):
         answer = Answer.UNKNOWN
     return Trial(answer, reason, verification.version, verification.seconds)
 
 
-def _tells_nothing(result: ProgramResult, outcome: Outcome) -> bool:
-    """Whether a program that did not load may be good all the same; `outcome` is the machine's."""
+def of_objects(
+    project: Project, options: VerifyOptions, observer: Observer
+) -> Callable[[str], ObjectsTrial]:
+    """Return the function that tries to load all programs on a kernel, given its id."""
+    # What may fail by kernels.yaml need not load here either.
+    verify = project.config.verify
+    project = _for_trials(project)
+    config = project.config.model_copy(update={"verify": verify})
+    project = dataclasses.replace(project, config=config)
+    options = dataclasses.replace(options, first_loader_only=True)
+    workload = VerifyWorkload.make(project, options, observer, project.state / "bisect")
+
+    def ask(id: str) -> ObjectsTrial:
+        (verification,) = run_side_by_side(project, [id], workload, observer)
+        return of_verification(verification)
+
+    return ask
+
+
+def of_verification(verification: Verification) -> ObjectsTrial:
+    """Return the trial of all programs of a verification."""
+    programs = {
+        result.key: _of_results(verification, [result])
+        for result in verification.programs
+        if verification.outcome is not Outcome.ERROR
+    }
+    optional = frozenset(one.key for one in verification.programs if one.code is Code.OPTIONAL)
+    answers = {trial.answer for key, trial in programs.items() if key not in optional}
+    answer = next((each for each in (Answer.BAD, Answer.UNKNOWN) if each in answers), Answer.GOOD)
+    whole = Trial(
+        answer if programs else Answer.UNKNOWN,
+        verification.reason,
+        verification.version,
+        verification.seconds,
+    )
+    results = tuple(verification.programs)
+    return ObjectsTrial(whole, programs, optional, results, verification.refused)
+
+
+def _tells_nothing(result: ProgramResult, died: bool) -> bool:
+    """Whether a program that did not load may be good all the same.
+
+    `died` is whether the kernel died of it in one object, so that others were not tried.
+    """
     if result.code is Code.OPTIONAL:  # by its section; it was tried, and failed
         return False
     if result.code is Code.NOT_RUN:
-        return outcome is not Outcome.PANIC
+        return not died
     return result.outcome in (Outcome.SKIPPED, Outcome.LOST)
 
 
@@ -111,9 +187,14 @@ def of_tests(
             raise
         except BpfmatrixError as error:
             return Trial(Answer.UNKNOWN, error.what)
-        return Trial(_answer(run, skipped), run.reason, run.version, run.seconds)
+        return of_run(run, skipped)
 
     return ask
+
+
+def of_run(run: KernelRun, skipped: Answer) -> Trial:
+    """Return the trial of a run of the tests; `skipped` is the answer if all were skipped."""
+    return Trial(_answer(run, skipped), run.reason, run.version, run.seconds)
 
 
 def _answer(run: KernelRun, skipped: Answer) -> Answer:
@@ -124,6 +205,6 @@ def _answer(run: KernelRun, skipped: Answer) -> Answer:
             return skipped
         case Outcome.ERROR | Outcome.LOST | Outcome.INTERRUPTED:
             return Answer.UNKNOWN
-        case Outcome.TIMEOUT if not run.tests:  # the boot took too long
+        case Outcome.TIMEOUT | Outcome.PANIC if not run.tests:  # it did not boot
             return Answer.UNKNOWN
     return Answer.BAD

@@ -7,14 +7,26 @@ from typing import Any
 
 from bpfmatrix import kernels
 from bpfmatrix.cli.console import make_console, make_table, say, say_json
+from bpfmatrix.config import kernels_lock
 from bpfmatrix.config.project import Project
+from bpfmatrix.errors import DamagedError
 from bpfmatrix.host.progress import Progress
+from bpfmatrix.kernels import pinned
 from bpfmatrix.kernels.build import BuiltKernel
 from bpfmatrix.kernels.catalogue import Offer
+from bpfmatrix.kernels.symbols import debug_info as symbols
+from bpfmatrix.oci.reference import Reference
 from bpfmatrix.rootfs import images, spec
 from bpfmatrix.vm import template
 
-__all__ = ["print_kernel_build", "print_kernels", "print_offers", "update_root"]
+__all__ = [
+    "print_kernel_build",
+    "print_kernels",
+    "print_offers",
+    "push_kernels",
+    "update_kernels",
+    "update_root",
+]
 
 
 def print_kernels(project: Project, as_json: bool) -> None:
@@ -23,17 +35,46 @@ def print_kernels(project: Project, as_json: bool) -> None:
     if as_json:
         say_json(rows)
         return
+    has_pins = any(row["pinned"] for row in rows)
+    names = ("kernel", "arch", "source", "newest", *(["pinned"] if has_pins else []))
     table = make_table(
-        "kernel", "arch", "source", "newest known", "cached", "size", "age", "templates"
+        *("kernel", "arch", "source", "newest known", *(["pinned"] if has_pins else [])),
+        *("cached", "size", "age", "templates"),
     )
     for row in rows:
         cached = f"{row['version']} ({row['release']})" if row["release"] else ""
         size = f"{row['bytes'] / 1e6:.0f} MB" if row["bytes"] else ""
-        columns = [row[name] or "" for name in ("kernel", "arch", "source", "newest")]
+        columns = [row[name] or "" for name in names]
         count, template_bytes = row["templates"], row["template_bytes"]
         templates = f"{count} ({template_bytes / 1e6:.0f} MB)" if count else ""
         table.add_row(*columns, cached, size, _age(row["age_seconds"]), templates)
     make_console().print(table)
+
+
+def update_kernels(
+    project: Project, ids: Sequence[str], progress: Progress, *, every: bool
+) -> None:
+    """Fetch the newest releases of kernels, pin them in kernels.lock, and print what changed.
+
+    `every` also removes the pins of kernels that kernels.yaml no longer declares.
+    """
+    pins = kernels_lock.read(project.root)
+    for id in ids:
+        kernel = project.config.kernel(id)
+        before = pins.get(id) or kernels.cached(kernel, project.cache)
+        image = kernels.update(kernel, project.cache, progress)
+        same = before is not None and before.digest == image.digest
+        moved = f"{before.version} → " if before and before.version != image.version else ""
+        reason = pinned.reason_against(kernel)
+        if not reason:
+            pinned.pin(kernel, image, project.cache)
+        news = f"{'still the newest' if same else 'new'}{f'; not pinned: {reason}' * bool(reason)}"
+        say(f"{id:<10} {moved}{image.description}  {news}")
+    gone = pinned.forget(project.root, project.config.kernels, project.cache) if every else []
+    for id in gone:
+        say(f"{id:<10} no longer in kernels.yaml, nor in {kernels_lock.FILE_NAME}")
+    if kernels_lock.read(project.root) != pins:
+        say(f"{kernels_lock.FILE_NAME} has changed; commit it, so that every machine runs these")
 
 
 def update_root(
@@ -57,8 +98,41 @@ def update_root(
         say(f"{'rootfs':<10} {image} ({arch})  {'new' if is_new else 'still the newest'}")
 
 
+def push_kernels(
+    project: Project,
+    ids: Sequence[str],
+    target: Reference,
+    sign: bool,
+    key: str | None,
+    progress: Progress,
+) -> None:
+    """Push kernels into a repository, and print for each what it is called there."""
+    from bpfmatrix.kernels.oci import publish  # noqa: PLC0415 - a registry's client is slow to import
+    from bpfmatrix.oci import signing  # noqa: PLC0415
+
+    signer = signing.find() if sign or key else None
+    for id in ids:
+        kernel = project.config.kernel(id)
+        image, _ = kernels.provide(kernel, project.cache, progress)
+        try:
+            image.verify()
+        except DamagedError:
+            image = kernels.repair(kernel, project.cache, progress)
+        known = symbols.at_hand(project.root, image, project.cache)
+        pushed = publish.publish(kernel, image, known, target, project.cache, progress)
+        size = f"pushed {pushed.sent_bytes / 1e6:.0f} MB" if pushed.sent_bytes else "already there"
+        debug = ", with its vmlinux of debug information" if pushed.has_debug_info else ""
+        say(f"{id:<10} {image.description}  {size}{debug}")
+        say(f"{'':<10} {target.name}:{', '.join(pushed.tags)}  {pushed.reference.digest}")
+        if signer:
+            progress(f"{id}: signing with {signer.name}")
+            signer.sign(pushed.reference, key)
+            say(f"{'':<10} signed by {signer.name}")
+
+
 def _kernel_row(project: Project, id: str) -> dict[str, Any]:
     kernel = project.config.kernel(id)
+    pin = pinned.pin_of(kernel)
     image = kernels.cached(kernel, project.cache)
     templates = template.of_kernel(project.cache, image.label) if image else []
     return {
@@ -66,9 +140,11 @@ def _kernel_row(project: Project, id: str) -> dict[str, Any]:
         "arch": kernel.arch,
         "source": kernel.source.summary,
         "newest": kernels.newest_available(kernel, project.cache),
+        "pinned": (pin.packages[0].version or pin.version) if pin else None,
         "version": image.version if image else None,
         "release": image.release if image else None,
         "digest": image.digest if image else None,
+        "registry": (image.provenance.registry or None) if image else None,
         "packages": [f"{p.name} {p.version}" for p in image.provenance.packages] if image else [],
         "bytes": image.size_bytes if image else 0,
         "age_seconds": max(0, round(time.time() - image.stored_at)) if image else None,

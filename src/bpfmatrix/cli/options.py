@@ -206,6 +206,16 @@ def _shell_words(text: str) -> tuple[str, ...]:
     return tuple(shlex.split(text))
 
 
+def _repository(text: str) -> Any:
+    from bpfmatrix.oci.reference import Reference
+
+    bare = text.removeprefix("oci://").removeprefix("oci:")
+    reference = Reference.parse(bare)
+    if reference.digest or bare.rpartition("/")[2].count(":"):
+        raise ValueError("expected a repository without a tag: the tags are versions and ids")
+    return reference
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -228,6 +238,29 @@ KERNELS = _text(
     "kernels",
     "IDS",
     'Ids or patterns of kernels in kernels.yaml, such as 5.10,6.1 or "6.*". Default: the matrix.',
+)
+IDS = _repeated(
+    "ids",
+    "ID",
+    "The id of a kernel in kernels.yaml, such as 6.1. Repeatable; --ids itself can be left out. "
+    "Default: each kernel of the matrix.",
+    str,
+)
+TO = _value(
+    "to",
+    "REGISTRY/NAME",
+    "The repository that is pushed to, such as oci://ghcr.io/you/kernels. http:// in place of "
+    "oci:// is for a registry without TLS.",
+    _repository,
+).as_required()
+SIGN = _flag(
+    "sign", "Sign each image, with cosign or else notation, whichever of them is installed."
+)
+KEY = _text(
+    "key",
+    "KEY",
+    "The key to sign with, as `cosign sign --key` or `notation sign --key` takes it. Default: "
+    "what that program uses without one.",
 )
 AVAILABLE = _flag("available", "Also every series that the apt suites of kernels.yaml have now.")
 JOBS = _value(
@@ -311,8 +344,8 @@ FRESH = _flag("fresh", "Run every kernel again, whatever results there are.")
 OBJECTS = _repeated(
     "objects",
     "OBJECT",
-    "An eBPF object file, a folder of them, or a pattern. Repeatable; --objects itself can be left "
-    "out.",
+    "An eBPF object file, a folder of them, a pattern, or an image with objects (oci:NAME). "
+    "Repeatable; --objects itself can be left out.",
     str,
 )
 LOADER = _value(
@@ -401,8 +434,27 @@ REPLAY = _repeated(
 CSV = _text("csv", "FILE|-", "Write the results as CSV into this file, or print them.")
 
 # Bisections
-GOOD = _text("good", "ID", "A kernel on which it works, such as 6.12.").as_required()
-BAD = _text("bad", "ID", "A kernel on which it does not work, such as 5.10.").as_required()
+GOOD = _text(
+    "good",
+    "ID",
+    "A kernel on which it works, such as 6.12. Default: the newest or the oldest one.",
+)
+BAD = _text(
+    "bad",
+    "ID",
+    "A kernel on which it does not work, such as 5.10. Default: the newest or the oldest one.",
+)
+OLDEST = _flag(
+    "oldest",
+    "Find the oldest kernel on which everything of the objects loads, and why not on older ones.",
+)
+BUILD = _flag("build", "Also try releases that have to be built first, which takes minutes each.")
+TREE = _value(
+    "tree",
+    "DIR",
+    "A git repository of Linux: find the commit, between the revisions --good and --bad.",
+    Path,
+)
 PROGRAM = _text("program", "NAME", "The eBPF program that loads, or does not load.")
 SKIPPED: Option[str] = Option(
     "skipped",
@@ -522,6 +574,18 @@ WARM = _flag("warm", "Also boot each kernel once, and keep it as the template of
 TEXT = _text(
     "text", "TEXT", "What to look for in the names and versions of packages."
 ).as_required()
+MIRROR = _repeated(
+    "mirror",
+    "URL",
+    "A mirror of Debian, such as http://mirror.example.org/debian. Default: show the present one.",
+    str,
+)
+SECURITY = _text(
+    "security",
+    "URL",
+    "Debian's security archive. Default: the folder debian-security beside the mirror.",
+)
+OLD_STATE = _flag("old-state", "Also take an index that has expired, as a snapshot has it.")
 ALL = _flag("all", "Also remove what is in use, and apt's indexes.")
 
 # Groups of options that one function of `values` reads.

@@ -78,7 +78,8 @@ def verify(
             asked_for(files.verification_folder(project), kernels, unprepared),
             console,
         ):
-            workload = VerifyWorkload.make(project, options, console)
+            archs = {kernel.arch for kernel in kernels}
+            workload = VerifyWorkload.make(project, options, console, archs=archs)
             console.expect(workload.programs)
             found = run_side_by_side(project, ids, workload, console, output.jobs)
     except KeyboardInterrupt as error:
@@ -228,7 +229,8 @@ def _verified(
     project: Project, id: str, options: VerifyOptions, console: VerifyConsole
 ) -> tuple[Verification, Details]:
     folder = project.state / "annotated"
-    workload = VerifyWorkload.make(project, options, console, folder)
+    archs = (project.config.kernel(id).arch,)
+    workload = VerifyWorkload.make(project, options, console, folder, archs)
     (verification,) = run_side_by_side(project, [id], workload, console)
     return verification, workload.details[id]
 

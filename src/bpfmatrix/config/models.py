@@ -12,9 +12,19 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
+from bpfmatrix.config.archives import Archives
 from bpfmatrix.config.kernel_ids import kernel_of, names_profile, profile_of
+from bpfmatrix.config.kernels_lock import Pin
 from bpfmatrix.config.settings import Binary, Privileges, Profile, Settings, merged_privileges
 from bpfmatrix.config.sources import Source
 from bpfmatrix.config.value_types import (
@@ -29,6 +39,7 @@ from bpfmatrix.config.value_types import (
 )
 from bpfmatrix.errors import UsageError, suggestion
 from bpfmatrix.host.architecture import DEFAULT
+from bpfmatrix.oci.reference import REPOSITORY
 
 __all__ = [
     "FILE_NAME",
@@ -182,8 +193,9 @@ class PayloadConfig(_Model, Settings, Privileges):
     """
 
     ebpf: Path | None = Path("ebpf")
-    """A folder whose Makefile builds eBPF object files (`*.o`). In the guest, the environment
-    variable BPFMATRIX_OBJECTS names their folder. `null` for none."""
+    """A folder whose Makefile builds eBPF object files (`*.o`), with `BPF_TARGET=bpfeb` those for
+    big-endian guests in its folder `bpfeb`. In the guest, the environment variable
+    BPFMATRIX_OBJECTS names their folder. `null` for none."""
     go: GoTests | None = GoTests()
     """The Go tests. `null` for none."""
     binaries: list[Binary] = []
@@ -233,7 +245,8 @@ class VerifyObjects(_Model):
     """eBPF object files, and settings for loading them that they do not contain."""
 
     path: str = Field(min_length=1)
-    """A file, a folder, or a pattern such as `ebpf/*.bpf.o`, relative to kernels.yaml."""
+    """A file, a folder, or a pattern such as `ebpf/*.bpf.o`, relative to kernels.yaml; or the
+    objects in an image of a registry, such as `oci:ghcr.io/you/tool:v1`."""
     set: dict[str, str | int | bool] = {}
     """Values for the objects' constants (`const volatile` variables)."""
     map_sizes: MapSizes = {}
@@ -366,6 +379,12 @@ class KernelConfig(KernelEntry):
     """The folder of kernels.yaml."""
     exact: bool = False
     """Whether the user named the image file itself, so that KERN_DIR is ignored."""
+    registry: str | None = None
+    """The repository that has kernels by their digests."""
+    follows_lock: bool = True
+    """Whether kernels.lock pins it, if it has an entry for it."""
+    pin: InstanceOf[Pin] | None = None
+    """What kernels.lock pins it to. `bpfmatrix.kernels` sets this when a kernel is looked for."""
     expect: list[Expectation] = []
     """The entries of `expect` that apply to this kernel."""
     profile: Profile = Profile()
@@ -397,7 +416,15 @@ class Config(_Model):
     """Known failures and skips."""
     kernels: dict[str, KernelEntry] = Field(min_length=1)
     """The kernels, by their ids. An id such as `6.1` is a series: at the first fetch it resolves to
-    the newest release that the source offers, and stays there until `invoke kernels.update`."""
+    the newest release that the source offers, and stays there until `invoke kernels.update`, which
+    also writes it to [`kernels.lock`](pinned-kernels.md)."""
+    registry: str | None = Field(default=None, pattern=REPOSITORY)
+    """A repository of a container registry, such as `registry.example/kernels`, to which
+    `invoke kernels.push` published kernels. It is asked first for each kernel that `kernels.lock`
+    pins and the cache lacks: see [pinned kernels](pinned-kernels.md). The environment variable
+    BPFMATRIX_REGISTRY overrides it. Prefix `http://` for a registry without TLS."""
+    archives: Archives | None = None
+    """The mirror of Debian that `apt` sources without a `mirror` are fetched from."""
     profiles: dict[str, Profile] = {}
     """Profiles, by their names: settings with which kernels can be run. `6.1@NAME` is the id of the
     kernel `6.1` with the profile NAME, wherever an id can stand."""
@@ -407,11 +434,18 @@ class Config(_Model):
     pre_push: list[str] = []
     """The ids that `nox -s pre-push` runs. Default: those of `matrix`."""
     _root: Path = PrivateAttr(default_factory=Path.cwd)
+    _follows_lock: bool = PrivateAttr(default=True)
 
     def at(self, root: Path) -> Self:
         """Set the folder of kernels.yaml, by default the working directory, and return self."""
         self._root = root
         return self
+
+    def unpinned(self) -> Self:
+        """Return the configuration whose kernels are the newest, whatever kernels.lock says."""
+        copy = self.model_copy()
+        copy._follows_lock = False
+        return copy
 
     @model_validator(mode="after")
     def _ids(self) -> "Config":
@@ -481,6 +515,8 @@ class Config(_Model):
                 "id": id,
                 "root": self._root,
                 "exact": entry._exact,
+                "registry": self.registry,
+                "follows_lock": self._follows_lock,
                 "expect": [one for one in self.expect if one.is_about(id)],
                 "profile": chosen,
                 "privileges": merged_privileges(self.payload, chosen),

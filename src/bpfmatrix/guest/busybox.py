@@ -9,7 +9,6 @@ import functools
 import io
 import os
 import re
-import subprocess
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
@@ -27,31 +26,41 @@ _FIRST_APPLETS = b"[\0[[\0"
 
 
 def executable(arch: str, cache: Cache, progress: Progress = silent) -> Path:
-    """Return a static busybox for an architecture; if it is not the host's, it is fetched by apt.
+    """Return a static busybox for an architecture; if not the host's, it is Debian's.
 
     ToolMissingError if the host has no busybox, KernelUnavailableError if Debian's suite has no
     package of it for the other architecture. A fetched one that is damaged is fetched again.
     """
     if arch == os.uname().machine:
-        return tools.require("busybox", PACKAGE)
+        # Alpine has the static one under this name, beside its own.
+        return tools.find("busybox.static") or tools.require("busybox", PACKAGE)
     path = cache.root / "busybox" / arch / "busybox"
     fetch = functools.partial(_fetch, arch, cache, progress)
     return derived.obtain(cache, path, f"busybox for {arch}", fetch, progress)
 
 
 def _fetch(arch: str, cache: Cache, progress: Progress, path: Path) -> None:
-    from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.formats import deb  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415
 
-    archive = Archive.of_host(cache, _suite(), arch)
-    with archive.locked(), cache.staging() as staging:
-        archive.update(progress)
-        found = archive.debs(re.compile(rf"Package: {PACKAGE}\n"))
-        if not found:
-            raise KernelUnavailableError(f"{archive.suite} has no {PACKAGE} for {arch}")
-        (deb,) = archive.download(found[-1:], staging, progress)
-        subprocess.run(["dpkg-deb", "-x", deb, staging / "root"], check=True, capture_output=True)
-        (unpacked,) = (p for p in (staging / "root").rglob("busybox") if p.parent.name == "bin")
-        unpacked.replace(path)
+    for suite in dict.fromkeys((_suite(), _NEWEST_SUITE)):
+        archive = Archive.of_host(cache, suite, arch)
+        with archive.locked(), cache.staging() as staging:
+            archive.update(progress)
+            found = archive.debs(re.compile(rf"Package: {PACKAGE}\n"))
+            if not found:
+                continue
+            (file,) = archive.download(found[-1:], staging, progress)
+            # Newer packages have it in usr/bin.
+            if not deb.extract_file(file, lambda name: name.endswith("bin/busybox"), path):
+                raise KernelUnavailableError(f"{file.name} has no busybox")
+            path.chmod(0o755)
+            return
+    raise KernelUnavailableError(f"{_NEWEST_SUITE} has no {PACKAGE} for {arch}")
+
+
+# Older suites do not have all architectures: riscv64 came with trixie.
+_NEWEST_SUITE = "stable"
 
 
 def _suite() -> str:
@@ -61,7 +70,8 @@ def _suite() -> str:
         for line in file:
             key, _, value = line.strip().partition("=")
             known[key] = value.strip('"')
-    return known.get("VERSION_CODENAME", "stable") if known.get("ID") == "debian" else "stable"
+    is_debian = known.get("ID") == "debian"
+    return known.get("VERSION_CODENAME", _NEWEST_SUITE) if is_debian else _NEWEST_SUITE
 
 
 @functools.cache

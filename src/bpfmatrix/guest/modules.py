@@ -10,13 +10,17 @@ from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.guest.cpio import Entry
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.kernels.formats.vmlinuz import is_bzimage
 from bpfmatrix.kernels.image import KernelImage
 
 __all__ = ["entries", "has_module", "loadable", "loaded", "name_of", "require_built_in"]
 
 # The drivers of the machine's devices. The kernel must have each of these, as a module or built in.
-_REQUIRED = ("virtio_pci", "virtio_blk", "virtio_console", "ext4")
+_REQUIRED = ("virtio_blk", "virtio_console", "ext4")
+# The driver of the bus that these devices are on. That of s390x can't be a module, and is in no
+# list of depmod (drivers/s390/virtio/Makefile of the kernel).
+_BUS_DRIVERS = {"pci": ("virtio_pci",), "ccw": ()}
 _OPTIONAL = (
     # ext4 requests this checksum by the name of the algorithm, so modules.dep does not list it.
     "crc32c_generic",
@@ -63,7 +67,7 @@ def entries(image: KernelImage, modules: Path, wanted: tuple[str, ...]) -> list[
     depends, builtin = _lists(image)
     paths: dict[str, None] = {}  # an ordered set
     loaded: list[str] = []
-    for name in (*_REQUIRED, *_OPTIONAL, *wanted):
+    for name in (*_required(image), *_OPTIONAL, *wanted):
         key = _key(name)
         if key in depends:
             path, needs = depends[key]
@@ -115,7 +119,7 @@ def loaded(image: KernelImage, wanted: Iterable[str]) -> frozenset[str]:
     """
     depends, _ = _lists(image)
     found: set[str] = set()
-    for name in (*_REQUIRED, *_OPTIONAL, *wanted):
+    for name in (*_required(image), *_OPTIONAL, *wanted):
         path, needs = depends.get(_key(name), ("", ()))
         found.update(_key_of_path(one) for one in (path, *needs) if one)
     return frozenset(found)
@@ -124,6 +128,10 @@ def loaded(image: KernelImage, wanted: Iterable[str]) -> frozenset[str]:
 def name_of(path: Path) -> str:
     """Return the name of the module in a file, as `lsmod` prints it."""
     return _key_of_path(path.name)
+
+
+def _required(image: KernelImage) -> tuple[str, ...]:
+    return (*_BUS_DRIVERS[ARCHITECTURES[image.arch].virtio_bus], *_REQUIRED)
 
 
 def _files(folder: str, contents: dict[str, bytes]) -> list[Entry]:

@@ -4,19 +4,31 @@ To add an architecture, add a value here, and `ci-kernels/arch-<name>.config` wi
 a kernel's build needs on it. Other code depends on the architecture in these places only, where
 values are not enough:
 
-- `bpfmatrix.kernels.formats.vmlinuz` parses the bzImage, a format that only x86 has.
+- `bpfmatrix.kernels.formats.vmlinuz` parses the images of kernels, such as the bzImage of x86 and
+  that of s390x.
 - `bpfmatrix.vm.accelerator` has a guest that probes KVM for each architecture. Without a probe,
   guests are emulated.
 - `bpfmatrix.kernels.symbols.call_trace` knows how a kernel prints its instruction pointer.
 - `bpfmatrix.virtiofs.fuse` passes on those flags of open(2) that all architectures share.
 - `guest/c/guest.h` has the system calls that the guest's small programs need.
+- `bpfmatrix.payload.loaders.sysroot` names the suite of Debian whose libraries a loader is linked
+  with.
 
 hatch_build.py runs this file outside the package, so it imports only the standard library.
 """
 
 from dataclasses import dataclass
 
-__all__ = ["AARCH64", "ARCHITECTURES", "DEFAULT", "X86_64", "Architecture"]
+__all__ = [
+    "AARCH64",
+    "ARCHITECTURES",
+    "DEFAULT",
+    "PPC64LE",
+    "RISCV64",
+    "S390X",
+    "X86_64",
+    "Architecture",
+]
 
 
 @dataclass(frozen=True)
@@ -29,18 +41,23 @@ class Architecture:
     qemu: str
     """QEMU's program for guests of this architecture."""
     qemu_package: str
-    """The Debian package of that program."""
+    """The Debian package of that program, or the name that it provides."""
     board: str
     """The value of QEMU's `-machine`."""
     emulated_cpu: str
     """The value of QEMU's `-cpu` under emulation; KVM takes `host`."""
-    panic_device: str
-    """QEMU's device through which a kernel reports a panic (docs/specs/pvpanic.rst of QEMU)."""
+    panic_device: str | None
+    """QEMU's device through which a kernel reports a panic (docs/specs/pvpanic.rst of QEMU). None
+    if each kernel reports it without a device: on s390x by the state in which it leaves the
+    processor (a disabled wait), on ppc64le by a call of the firmware (`ibm,os-term`)."""
     serial_console: str
     """The value of the kernel's parameter `console=` for the board's first serial port."""
 
     debian: str
     """The name in Debian's packages (`dpkg --print-architecture`)."""
+    debian_kernel: str
+    """The end of the names of Debian's kernel packages, `linux-image-<release>-<this>`: the flavour
+    for virtual machines if there is one, or else the flavour for all machines."""
     go: str
     """Go's GOARCH, which OCI images use too."""
 
@@ -57,11 +74,19 @@ class Architecture:
     elf_machine: int
     """`e_machine` of ELF files (the kernel's include/uapi/linux/elf-em.h)."""
     boots_vmlinux: bool
-    """Whether QEMU's `-kernel` takes the ELF file vmlinux, through its PVH entry."""
+    """Whether QEMU's `-kernel` takes the ELF file vmlinux, on x86_64 through its PVH entry."""
     image_magic: bytes | None
     """The bytes at offset 0x38 of an uncompressed Image; None if kernels do not have that format
     (Documentation/arch/arm64/booting.rst and Documentation/arch/riscv/boot-image-header.rst)."""
 
+    big_endian: bool = False
+    """Whether the first byte of a number in memory is the highest one."""
+    can_be_restored: bool = True
+    """Whether a guest goes on when QEMU restores its saved state. With QEMU 7.2, no timer ever
+    interrupts a restored guest of riscv64 or ppc64le: it hangs as soon as it waits for one."""
+    virtio_bus: str = "pci"
+    """The bus of the board's virtio devices: the end of their names in QEMU, and of their driver's
+    name in the kernel."""
     emulation_parameters: tuple[str, ...] = ()
     """The kernel parameters that emulation needs."""
     known_frequency_parameters: tuple[str, ...] = ()
@@ -90,6 +115,7 @@ X86_64 = Architecture(
     panic_device="pvpanic",
     serial_console="ttyS0",
     debian="amd64",
+    debian_kernel="cloud-amd64",
     go="amd64",
     kernel="x86_64",
     kernel_folder="x86",
@@ -119,6 +145,7 @@ AARCH64 = Architecture(
     panic_device="pvpanic-pci",
     serial_console="ttyAMA0",
     debian="arm64",
+    debian_kernel="cloud-arm64",
     go="arm64",
     kernel="arm64",
     kernel_folder="arm64",
@@ -129,8 +156,73 @@ AARCH64 = Architecture(
     image_magic=b"ARMd",
 )
 
+RISCV64 = Architecture(
+    name="riscv64",
+    qemu="qemu-system-riscv64",
+    qemu_package="qemu-system-riscv64",
+    board="virt",
+    emulated_cpu="rv64",
+    panic_device="pvpanic-pci",
+    serial_console="ttyS0",
+    debian="riscv64",
+    debian_kernel="riscv64",
+    go="riscv64",
+    kernel="riscv",
+    kernel_folder="riscv",
+    compiler_prefix="riscv64-linux-gnu-",
+    kernel_image="arch/riscv/boot/Image.gz",
+    elf_machine=243,
+    boots_vmlinux=False,
+    image_magic=b"RSC\x05",
+    can_be_restored=False,
+)
+
+S390X = Architecture(
+    name="s390x",
+    qemu="qemu-system-s390x",
+    qemu_package="qemu-system-s390x",
+    board="s390-ccw-virtio",
+    emulated_cpu="max",
+    panic_device=None,
+    serial_console="ttysclp0",
+    debian="s390x",
+    debian_kernel="s390x",
+    go="s390x",
+    kernel="s390",
+    kernel_folder="s390",
+    compiler_prefix="s390x-linux-gnu-",
+    kernel_image="arch/s390/boot/bzImage",
+    elf_machine=22,
+    boots_vmlinux=False,
+    image_magic=None,
+    big_endian=True,
+    virtio_bus="ccw",
+)
+
+PPC64LE = Architecture(
+    name="ppc64le",
+    qemu="qemu-system-ppc64",
+    qemu_package="qemu-system-ppc",
+    # Virtual Open Firmware is a part of QEMU. The default, SLOF, runs in the guest, and slowly.
+    board="pseries,x-vof=on,usb=off",
+    emulated_cpu="power9",
+    panic_device=None,
+    serial_console="hvc0",
+    debian="ppc64el",
+    debian_kernel="powerpc64le",
+    go="ppc64le",
+    kernel="powerpc",
+    kernel_folder="powerpc",
+    compiler_prefix="powerpc64le-linux-gnu-",
+    kernel_image="vmlinux",
+    elf_machine=21,
+    boots_vmlinux=True,
+    image_magic=None,
+    can_be_restored=False,
+)
+
 DEFAULT = X86_64
 """The architecture of kernels that have no `arch` in kernels.yaml."""
 
-ARCHITECTURES = {known.name: known for known in (X86_64, AARCH64)}
+ARCHITECTURES = {known.name: known for known in (X86_64, AARCH64, RISCV64, S390X, PPC64LE)}
 """All architectures, by their names."""

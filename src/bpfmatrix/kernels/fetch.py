@@ -4,7 +4,7 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError, UnreachableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels import sources
+from bpfmatrix.kernels import pinned, sources
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.kernels.placed_images import PROJECT_FOLDER
 from bpfmatrix.kernels.store import Store, is_disk_full
@@ -17,13 +17,18 @@ def fetch(
 ) -> KernelImage:
     """Resolve a kernel, store its image unless it is there, and let the kernel point at it.
 
-    `same` asks for the packages that it resolved to before, if its source still has them. Every
+    `same` asks for the packages that it resolved to before, if its source still has them. Of a
+    pinned kernel, nothing but what it is pinned to is taken. Every
     BpfmatrixError begins with the kernel's id. The caller holds the kernel's lock.
     """
     store = Store(cache)
     try:
+        if kernel.pin:
+            return pinned.fetch(kernel, store, progress)
         return sources.of(kernel).fetch(store, progress, same)
     except UnreachableError as error:
+        if kernel.pin:
+            raise UnreachableError(f"{kernel.id}: {error.what}", error.advice) from error
         raise _unreachable(kernel, store, error) from error
     except BpfmatrixError as error:
         raise type(error)(f"{kernel.id}: {error.what}", error.advice) from error

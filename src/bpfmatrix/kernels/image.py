@@ -10,32 +10,23 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bpfmatrix.config.kernels_lock import Package
 from bpfmatrix.errors import DamagedError
 from bpfmatrix.host import records
 from bpfmatrix.host.checksum import RunningSha256, sha256, sha256_of
 from bpfmatrix.host.integrity import Checked, checked_files, keep_checked, measure
 
-__all__ = ["KernelImage", "Package", "Provenance"]
+__all__ = ["KernelImage", "Package", "Provenance", "is_made_by_depmod"]
 
 FORMAT = 1
 DESCRIPTION = "kernel.json"
 MODULE_CHECKSUMS = "modules.json"
 _CONFIG = "config"
 _CHECKED = "checked.json"
-
-
-@dataclass(frozen=True)
-class Package:
-    """One file that a kernel was taken from."""
-
-    name: str
-    version: str
-    sha256: str
-    """The checksum of the file, as the source's signed index has it and as it was verified."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +39,10 @@ class Provenance:
     """The package that was asked for comes first."""
     vendor: str = ""
     """The distributor of the packages, as the source names it: `Debian`."""
+    registry: str = field(default="", compare=False, repr=False)
+    """The repository that the kernel was fetched from by its digest; empty if it came from its
+    source. Whichever way it came, it is the same kernel: so this is compared to nothing, and is no
+    part of `KernelImage.store_digest`."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +120,7 @@ class KernelImage:
                     source=provenance["source"],
                     packages=tuple(Package(**package) for package in provenance["packages"]),
                     vendor=provenance["vendor"],
+                    registry=provenance.get("registry", ""),
                 ),
                 size_bytes=data["size_bytes"],
                 stored_at=data["stored_at"],
@@ -167,6 +163,23 @@ class KernelImage:
         if self.modules:
             digest.update((self.folder / MODULE_CHECKSUMS).read_bytes())
         return digest.hexdigest()[:12]
+
+    def files_digest(self) -> str:
+        """Return `sha256:...` of the configuration and the modules. Raises DamagedError.
+
+        It is that of `sha256sum`'s lines (checksum, two spaces, path) for `config` and each file of
+        `modules`, sorted by their paths. What depmod writes depends on its version, and is not
+        included.
+        """
+        checksums = {}
+        if self.modules is not None:
+            every = _load_checksums(self.folder / MODULE_CHECKSUMS)
+            own = f"lib/modules/{self.release}"
+            checksums = {f"{own}/{n}": c for n, c in every.items() if not is_made_by_depmod(n)}
+        if self.config:
+            checksums[_CONFIG] = sha256_of(self.config)
+        lines = (f"{checksum}  {name}\n" for name, checksum in sorted(checksums.items()))
+        return f"sha256:{sha256(''.join(lines))}"
 
     def verify_boot(self, *, reread: bool = False) -> None:
         """Verify what a run reads of this kernel: the file that is booted, and its configuration.
@@ -235,6 +248,15 @@ class KernelImage:
                 records.write(path, {**data, "sha256": checksums}, FORMAT)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unreadable(path) from error
+
+
+def is_made_by_depmod(name: str) -> bool:
+    """Whether a file below `lib/modules/<release>` is one that depmod writes.
+
+    The kernel's `make modules_install` writes the rest (depmod(8), scripts/Makefile.modinst).
+    """
+    installed = ("modules.order", "modules.builtin", "modules.builtin.modinfo")
+    return name.startswith("modules.") and name not in installed
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bpfmatrix.host import versions
 
-__all__ = ["BOOT_NAMES", "config_of", "find", "is_release_of", "modules_of"]
+__all__ = ["BOOT_NAMES", "config_of", "every", "find", "is_release_of", "modules_of"]
 
 # The names of a kernel's file that do not say which kernel it is; the first one that exists is
 # taken. A vmlinux comes last: it often lies there for debuggers, beside what is booted.
@@ -35,6 +35,18 @@ def find(place: Path, id: str, alone: bool = True) -> Path | None:
         *(place / name for name in BOOT_NAMES if alone),
     ]
     return next((path for path in candidates if path.is_file()), None)
+
+
+def every(place: Path) -> list[Path]:
+    """Return the files of all kernels in a folder whose paths there say which release each is."""
+    own = [folder for folder in place.iterdir() if versions.leading_version(folder.name)]
+    found = [
+        *(path for folder in own if (path := find(place, folder.name, alone=False))),
+        *place.glob("linux-*.bz"),
+        *place.glob("vmlinuz-*"),
+    ]
+    # `find` leads from `6.1` to vmlinuz-6.1.0-56 too, so some may be there twice.
+    return sorted({path for path in found if path.is_file()})
 
 
 def _released(folder: Path, id: str | None) -> Iterator[Path]:

@@ -12,14 +12,14 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import DamagedError, KernelUnavailableError, UnreachableError
 from bpfmatrix.host.cache import Cache, Pruned
 from bpfmatrix.host.progress import Progress, announce, silent
-from bpfmatrix.kernels import sources
+from bpfmatrix.kernels import pinned, sources
 from bpfmatrix.kernels.fetch import fetch
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.kernels.placed_images import in_kern_dir, in_project
 from bpfmatrix.kernels.sources.directory import with_file_of_source
 from bpfmatrix.kernels.store import Store
 
-__all__ = ["cached", "provide", "prune", "repair", "update"]
+__all__ = ["cached", "check", "provide", "prune", "repair", "update"]
 
 
 def cached(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
@@ -30,6 +30,20 @@ def cached(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
     with contextlib.suppress(DamagedError, KernelUnavailableError):
         return _resolved(_with_local_source(kernel, cache), cache)
     return None
+
+
+def check(kernel: KernelConfig, cache: Cache) -> None:
+    """Ask the source of a kernel that is not cached whether it could be fetched; one small request.
+
+    Raises what `provide` would raise for a source that does not answer. Nothing is changed.
+    """
+    kernel = _with_local_source(kernel, cache)
+    if _resolved(kernel, cache) is not None:
+        return
+    if kernel.pin:
+        pinned.check(kernel, cache)
+    else:
+        sources.of(kernel).check(cache)
 
 
 def provide(
@@ -44,13 +58,16 @@ def provide(
     kernel = _with_local_source(kernel, cache)
     # Without the lock, as most calls end here and several machines may start at once.
     if image := _verified(kernel, cache, reread=reread):
+        _announce_difference(kernel, image, cache, progress)
         return image, True
     store = Store(cache)
     with store.locked(kernel):
         # Another process may have fetched it.
         if image := _verified(kernel, cache, progress, reread=reread):
             return image, True
-        if store.has_damaged_ref(kernel):
+        if kernel.pin and (image := store.adopt(kernel)):
+            return image, True
+        if not kernel.pin and store.has_damaged_ref(kernel):
             announce(
                 progress, f"{kernel.id}: the record of its release is damaged; resolving it anew"
             )
@@ -58,7 +75,7 @@ def provide(
             return fetch(kernel, cache, progress, same=True), False
         except UnreachableError:
             # The kernel is cached, so that `ci-kernels/` was not looked at, but it is damaged.
-            placed = in_project(kernel)
+            placed = None if kernel.pin else in_project(kernel)
             if placed is None:
                 raise
     return provide(placed, cache, progress, reread=reread)
@@ -83,7 +100,7 @@ def repair(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> K
 
 def update(kernel: KernelConfig, cache: Cache, progress: Progress = silent) -> KernelImage:
     """Resolve the kernel again, and fetch it if its source has another one than what is cached."""
-    kernel = _in_folder(kernel.plain) or kernel.plain
+    kernel = _in_folder(kernel.plain) or kernel.plain  # whatever it is pinned to
     with Store(cache).locked(kernel):
         return fetch(kernel, cache, progress)
 
@@ -120,6 +137,10 @@ def _with_local_source(kernel: KernelConfig, cache: Cache) -> KernelConfig:
     It has no profile any more: kernels are kept by their own ids.
     """
     kernel = kernel.plain
+    if placed := in_kern_dir(kernel):
+        return placed
+    if pin := pinned.pin_of(kernel):
+        return kernel.model_copy(update={"pin": pin})
     if placed := _in_folder(kernel):
         return placed
     if Store(cache).resolved_packages(kernel):
@@ -131,6 +152,8 @@ def _resolved(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
     """Return the image that the kernel resolved to, if it is still what its source has."""
     store = Store(cache)
     image = store.resolved(kernel)
+    if kernel.pin:
+        return image
     return image if image and sources.of(kernel).is_current(store, image) else None
 
 
@@ -144,6 +167,18 @@ def _verified(
     except DamagedError as error:
         _announce_damage(kernel, error, progress)
         return None
+
+
+def _announce_difference(
+    kernel: KernelConfig, image: KernelImage, cache: Cache, progress: Progress
+) -> None:
+    """Say so if the user has changed a kernel that was pinned, as the pinned one runs."""
+    if kernel.pin and (what := sources.of(kernel).differs_from_pin(Store(cache), image)):
+        announce(
+            progress,
+            f"{kernel.id}: {what}, and {image.version} runs, as pinned by kernels.lock "
+            f"(`invoke kernels.update --kernel {kernel.id}` pins what is there)",
+        )
 
 
 def _announce_damage(kernel: KernelConfig, error: DamagedError, progress: Progress) -> None:

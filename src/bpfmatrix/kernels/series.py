@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bpfmatrix.config.models import Config, KernelConfig, KernelEntry
 from bpfmatrix.config.sources import AptSource
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
@@ -58,11 +59,14 @@ class _Newest:
     entry: KernelEntry
 
 
-def available(config: Config, cache: Cache, progress: Progress = silent) -> Available:
+def available(
+    config: Config, cache: Cache, progress: Progress = silent, problems: list[str] | None = None
+) -> Available:
     """Find what the declared apt suites have now; fetches their indexes.
 
     A declared kernel stands for its series, whichever suites have it too. Of the others, the suite
-    with the newest release is taken.
+    with the newest release is taken. BpfmatrixError if a suite can't be read; with a list of
+    `problems`, that is added to it instead, and the other suites are read.
     """
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
@@ -73,7 +77,13 @@ def available(config: Config, cache: Cache, progress: Progress = silent) -> Avai
         pattern = _any_series(source, kernel.arch)
         if pattern is None:
             continue
-        debs = AptKernel(kernel).debs(cache, refresh=True, progress=progress)
+        try:
+            debs = AptKernel(kernel).debs(cache, refresh=True, progress=progress)
+        except BpfmatrixError as error:
+            if problems is None:
+                raise
+            problems.append(error.what)
+            continue
         # By version, so that the newest incomplete package of a series is the one that is named.
         found = sorted(apt_packages.matching(debs, pattern), key=lambda deb: Version(deb.version))
         for deb in found:
@@ -124,7 +134,7 @@ def _suites(config: Config) -> Iterator[tuple[KernelConfig, AptSource]]:
 def _any_series(source: AptSource, arch: str) -> str | None:
     """Return a source's pattern of packages for any series; None if it names a single package."""
     if source.package is None:
-        return f"linux-image-*-cloud-{ARCHITECTURES[arch].debian}"
+        return f"linux-image-*-{ARCHITECTURES[arch].debian_kernel}"
     if "*" not in source.package:
         return None
     return _SERIES_OF_PATTERN.sub("*", source.package, count=1)

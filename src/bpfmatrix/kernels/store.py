@@ -4,7 +4,8 @@
     refs/<arch>/<id>-<source>.json       a ref: the image that a kernel of kernels.yaml resolved to
 
 An image appears by one rename when it is complete. Refs keep a series on its release until it is
-updated, without any network.
+updated, without any network. A kernel that kernels.lock pins has a ref of its own in each
+checkout, as two checkouts may pin different kernels; it points only to the pinned kernel.
 """
 
 import contextlib
@@ -16,8 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bpfmatrix.config import kernels_lock
+from bpfmatrix.config.kernels_lock import Pin
 from bpfmatrix.config.models import KernelConfig
-from bpfmatrix.errors import BpfmatrixError, DamagedError
+from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError
 from bpfmatrix.host import records
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256, sha256_of
@@ -74,7 +77,12 @@ class Store:
         return self._ref(kernel).exists() and self._read_ref(kernel) is None
 
     def resolved_packages(self, kernel: KernelConfig) -> tuple[Package, ...]:
-        """Return the packages that this kernel resolved to last, even if the image is damaged."""
+        """Return the packages that this kernel resolved to last, even if the image is damaged.
+
+        Those of a pinned kernel are always the pinned ones.
+        """
+        if kernel.pin:
+            return kernel.pin.packages
         ref = self._read_ref(kernel)
         return ref[1] if ref else ()
 
@@ -83,7 +91,12 @@ class Store:
         return str((_read(self._ref(kernel)) or {}).get("stamp", ""))
 
     def point(self, kernel: KernelConfig, image: KernelImage) -> bool:
-        """Let this kernel resolve to that image; False if the image was removed in the meantime."""
+        """Let this kernel resolve to that image; False if the image was removed in the meantime.
+
+        KernelUnavailableError if the kernel is pinned to another one.
+        """
+        if kernel.pin:
+            _require_pinned(image, kernel.pin)
         with self.cache.lock(_LOCK):
             return image.folder.exists() and self._point(kernel, image)
 
@@ -96,6 +109,19 @@ class Store:
                 except DamagedError:
                     return None
                 return image
+        return None
+
+    def adopt(self, kernel: KernelConfig) -> KernelImage | None:
+        """Let a pinned kernel resolve to its image, if that is stored and undamaged."""
+        pin = kernel.pin
+        assert pin is not None
+        for image in self.images():
+            if (image.arch, image.digest) != (pin.arch, pin.digest):
+                continue
+            with contextlib.suppress(DamagedError):
+                image.verify()
+                if (image.provenance.packages, image.files_digest()) == (pin.packages, pin.files):
+                    return image if self.point(kernel, image) else None
         return None
 
     def add(
@@ -111,10 +137,13 @@ class Store:
         `staging` is a folder with a staging root: a folder `root` with `vmlinuz` and perhaps
         `lib/modules/<release>`, which is moved into the store. A (damaged) image of the same
         content and provenance is replaced. `stamp` is kept for the source, which can tell by it
-        whether its files changed. BpfmatrixError if `vmlinuz` is no kernel of the architecture.
+        whether its files changed. BpfmatrixError if `vmlinuz` is no kernel of the architecture;
+        KernelUnavailableError if the kernel is pinned to another one.
         """
         root = staging / "root"
         image = _described(root, kernel.arch, version, provenance)
+        if kernel.pin:
+            _require_pinned(image, kernel.pin)
         name = f"{_file_name(image.release)}-{image.store_digest()}"
         target = self._folder("kernels") / kernel.arch / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +156,10 @@ class Store:
         return image
 
     def prune(self, everything: bool) -> list[tuple[Path, int]]:
-        """Remove the images without a ref, or all; return their folders and sizes in bytes."""
+        """Remove the images without a ref, or all; return their folders and sizes in bytes.
+
+        Refs of pins go with the kernels.lock that has them.
+        """
         with self.cache.lock(_LOCK), self.cache.staging() as staging:
             if everything:
                 shutil.rmtree(self._folder("refs"), ignore_errors=True)
@@ -140,10 +172,15 @@ class Store:
         return removed
 
     def _referenced(self) -> set[Path]:
+        """Return the images that a ref points to; remove the refs of pins that are gone."""
         folders = set()
         for path in self._folder("refs").glob("*/*.json"):
+            ref = _read(path) or {}
             with contextlib.suppress(KeyError, TypeError):
-                folders.add(self.cache.root / (_read(path) or {})["image"])
+                if (root := ref.get("pinned_in")) and not kernels_lock.exists(Path(root)):
+                    path.unlink()
+                    continue
+                folders.add(self.cache.root / ref["image"])
         return folders
 
     def _point(self, kernel: KernelConfig, image: KernelImage, stamp: str = "") -> bool:
@@ -154,6 +191,9 @@ class Store:
             "image": str(image.folder.relative_to(self.cache.root)),
             "packages": [asdict(package) for package in image.provenance.packages],
             "stamp": stamp,
+            # Whose pin it is, so that `prune` knows when the checkout is gone.
+            "pin": kernel.pin.key if kernel.pin else "",
+            "pinned_in": str(kernel.root) if kernel.pin else "",
         }
         ref.parent.mkdir(parents=True, exist_ok=True)
         records.write(ref, data)
@@ -162,6 +202,8 @@ class Store:
     def _read_ref(self, kernel: KernelConfig) -> tuple[Path, tuple[Package, ...]] | None:
         try:
             ref = _read(self._ref(kernel)) or {}
+            if kernel.pin and ref["pin"] != kernel.pin.key:
+                return None  # kernels.lock pinned another kernel then
             folder = self.cache.root / ref["image"]
             return folder, tuple(Package(**package) for package in ref["packages"])
         except (KeyError, TypeError):
@@ -172,12 +214,27 @@ class Store:
 
     def _ref(self, kernel: KernelConfig) -> Path:
         source = kernel.source.model_dump_json(exclude_unset=True)
-        key = sha256(source)[:12]
+        key = sha256(f"pinned in {kernel.root}" if kernel.pin else source)[:12]
         return self._folder("refs") / kernel.arch / f"{_file_name(kernel.id)}-{key}.json"
 
 
 def _read(ref: Path) -> dict[str, Any] | None:
     return records.read(ref) or records.read_unsealed(ref)
+
+
+def _require_pinned(image: KernelImage, pin: Pin) -> None:
+    """KernelUnavailableError if an image does not have exactly the content that is pinned."""
+    for what, found, pinned in (
+        ("the kernel", image.digest, pin.digest),
+        ("the configuration and the modules of the kernel", image.files_digest(), pin.files),
+    ):
+        if found != pinned:
+            raise KernelUnavailableError(
+                f"{what} of {image.provenance.packages[0].name} has the digest {found}, and not "
+                f"{pinned} of {kernels_lock.FILE_NAME}",
+                "Either it was changed where it comes from, or "
+                f"{kernels_lock.FILE_NAME} was edited.",
+            )
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:

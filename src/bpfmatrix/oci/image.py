@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.download import BytesProgress
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.oci import manifests
-from bpfmatrix.oci.manifests import Descriptor
+from bpfmatrix.oci.manifests import BLOB, MANIFEST, Descriptor, Kind
 from bpfmatrix.oci.reference import Reference
 from bpfmatrix.oci.registry import GoneError, RegistryClient
 
@@ -23,14 +24,11 @@ __all__ = ["ImageStore", "OciImage", "resolve", "resolve_again", "resolve_in"]
 class ImageStore(Protocol):
     """A place that has the parts of one image: a registry, or a folder."""
 
-    def manifest(self, name: str, digest: str) -> tuple[str, dict[str, Any]]:
-        """Fetch a manifest or an index by its tag or digest; return its digest and its content.
+    def read(self, kind: Kind, name: str, digest: str) -> bytes:
+        """Return a manifest, an index or a small blob, by its tag or digest.
 
         `digest` is the one that it must have, or "" if only a tag is known.
         """
-
-    def read_blob(self, blob: Descriptor) -> bytes:
-        """Return the content of a small blob."""
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: BytesProgress) -> None:
         """Fetch a blob into a file."""
@@ -72,37 +70,49 @@ class OciImage:
         return paths
 
 
-def resolve(reference: Reference, arch: str, progress: Progress = silent) -> OciImage:
-    """Ask the registry for an image; KernelUnavailableError says why it can't be had."""
+def resolve(
+    reference: Reference, arch: str, progress: Progress = silent, *, any_kind: bool = False
+) -> OciImage:
+    """Ask the registry for an image; KernelUnavailableError says why it can't be had.
+
+    For `any_kind`, see `resolve_in`.
+    """
     progress(f"{reference}: asking {reference.host}")
-    tag = reference.digest or reference.tag
-    return resolve_in(RegistryClient(reference), tag, reference.digest, arch, str(reference))
+    tag, client = reference.digest or reference.tag, RegistryClient(reference)
+    return resolve_in(client, tag, reference.digest, arch, str(reference), any_kind=any_kind)
 
 
-def resolve_in(store: ImageStore, tag: str, digest: str, arch: str, name: str) -> OciImage:
+def resolve_in(
+    store: ImageStore, tag: str, digest: str, arch: str, name: str, *, any_kind: bool = False
+) -> OciImage:
     """Find the image for an architecture in a store, by its tag or digest.
 
     `digest` is the one that it, or its index, must have; "" if only the tag is known. `name` is for
-    messages. KernelUnavailableError says why it can't be had.
+    messages. `any_kind` also takes artifacts, whose layers are no archives, and an image in no
+    index that says that it is for another architecture: what it has may not depend on that.
+    KernelUnavailableError says why it can't be had.
     """
     platform = ARCHITECTURES[arch].oci_platform
-    digest, manifest = store.manifest(tag, digest)
+    data = store.read(MANIFEST, tag, digest)
+    manifest = manifests.parse(data, name)
     is_chosen = manifests.media_type(manifest, name) in manifests.INDEXES
     if is_chosen:
         chosen = manifests.for_platform(manifest, platform, name)
-        digest, manifest = store.manifest(chosen.digest, chosen.digest)
+        data = store.read(MANIFEST, chosen.digest, chosen.digest)
+        manifest = manifests.parse(data, name)
         found = manifests.media_type(manifest, name)
         if found not in manifests.MANIFESTS:  # an index in an index
             raise manifests.unknown_media_type(name, found)
     config = _config(store, manifest, name)
     own = f"{config.get('os')}/{config.get('architecture')}"
-    if not is_chosen and config.get("architecture") and own != platform:
+    is_other = config.get("architecture") and own != platform
+    if is_other and not is_chosen and not any_kind:
         raise manifests.no_platform(name, platform, [own])
     layers = manifests.descriptors(manifest.get("layers"), name)
     for layer in layers:
-        if not manifests.LAYER.fullmatch(layer.media_type):
+        if not any_kind and not manifests.LAYER.fullmatch(layer.media_type):
             raise manifests.unknown_media_type(name, layer.media_type)
-    return OciImage(name, digest, config, layers, store)
+    return OciImage(name, f"sha256:{sha256(data)}", config, layers, store)
 
 
 def _config(store: ImageStore, manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -110,7 +120,7 @@ def _config(store: ImageStore, manifest: Mapping[str, Any], name: str) -> dict[s
     config = Descriptor.of(manifest.get("config"), name)
     if config.media_type not in manifests.CONFIGS:
         return {}
-    return manifests.parse(store.read_blob(config), name)
+    return manifests.parse(store.read(BLOB, config.digest, config.digest), name)
 
 
 def resolve_again(

@@ -12,13 +12,13 @@ from bpfmatrix.host.checksum import RunningSha256, sha256
 from bpfmatrix.host.download import BytesProgress
 from bpfmatrix.oci import manifests
 from bpfmatrix.oci.layers import printable
-from bpfmatrix.oci.manifests import Descriptor
+from bpfmatrix.oci.manifests import Descriptor, Kind
 from bpfmatrix.oci.reference import LayoutName
 
 __all__ = ["LayoutFolder"]
 
 # As for registries.
-_MANIFEST_LIMIT_BYTES = 4 << 20
+_SMALL_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
 # What tools write the name of an image to.
 _NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
@@ -30,19 +30,18 @@ class LayoutFolder:
     def __init__(self, name: LayoutName) -> None:
         self._name = name
 
-    def manifest(self, name: str, digest: str) -> tuple[str, dict[str, Any]]:
+    def read(self, kind: Kind, name: str, digest: str) -> bytes:
         """See `ImageStore`; `name` is "" for the folder's only image."""
         if digest:
-            data = self._small(self._blob(digest), _MANIFEST_LIMIT_BYTES)
+            data = self._small(self._blob(digest))
             self._require(f"sha256:{sha256(data)}" == digest, digest)
-            return digest, manifests.parse(data, str(self._name))
-        data = self._small(self._name.folder / "index.json", _MANIFEST_LIMIT_BYTES)
-        index = manifests.parse(data, str(self._name))
+            return data
+        index = manifests.parse(self._small(self._name.folder / "index.json"), str(self._name))
         found = self._chosen(index, name)
         if len(found) == 1:
             chosen = Descriptor.of(found[0], str(self._name))
-            return self.manifest(chosen.digest, chosen.digest)
-        return f"sha256:{sha256(data)}", {**index, "manifests": found}
+            return self.read(kind, chosen.digest, chosen.digest)
+        return manifests.encode({**index, "manifests": found})
 
     def _chosen(self, index: dict[str, Any], tag: str) -> list[dict[str, Any]]:
         """Return the entries of the folder's index that have a tag, or all of a single image."""
@@ -64,12 +63,6 @@ class LayoutFolder:
             )
         return found
 
-    def read_blob(self, blob: Descriptor) -> bytes:
-        """See `ImageStore`."""
-        data = self._small(self._blob(blob.digest), min(blob.size_bytes, _MANIFEST_LIMIT_BYTES))
-        self._require(f"sha256:{sha256(data)}" == blob.digest, blob.digest)
-        return data
-
     def fetch_blob(self, blob: Descriptor, target: Path, progress: BytesProgress) -> None:
         """See `ImageStore`."""
         whole, done = RunningSha256(), 0
@@ -88,13 +81,13 @@ class LayoutFolder:
     def _blob(self, digest: str) -> Path:
         return self._name.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
-    def _small(self, path: Path, limit_bytes: int) -> bytes:
+    def _small(self, path: Path) -> bytes:
         try:
             with path.open("rb") as file:
-                data = file.read(limit_bytes + 1)
+                data = file.read(_SMALL_BYTES + 1)
         except OSError as error:
             raise self._unreadable(path, error) from error
-        if len(data) > limit_bytes:
+        if len(data) > _SMALL_BYTES:
             raise BpfmatrixError(f"{path} is larger than it may be", "Write the image anew.")
         return data
 

@@ -9,18 +9,23 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bpfmatrix.errors import KernelUnavailableError
+from bpfmatrix.host.checksum import sha256
 from bpfmatrix.oci.layers import printable
 
 __all__ = [
+    "BLOB",
     "CONFIGS",
     "INDEXES",
     "LAYER",
+    "MANIFEST",
     "MANIFESTS",
     "Descriptor",
+    "Kind",
     "descriptors",
+    "encode",
     "for_platform",
     "media_type",
     "no_platform",
@@ -28,6 +33,11 @@ __all__ = [
     "unknown_media_type",
     "unreadable",
 ]
+
+Kind = Literal["manifests", "blobs"]
+"""The kinds of objects in a registry, by their names in URLs: indexes count as manifests."""
+MANIFEST: Kind = "manifests"
+BLOB: Kind = "blobs"
 
 _OCI, _DOCKER = "application/vnd.oci.image.", "application/vnd.docker."
 INDEXES = (f"{_OCI}index.v1+json", f"{_DOCKER}distribution.manifest.list.v2+json")
@@ -47,8 +57,25 @@ class Descriptor:
     digest: str
     """`sha256:` and 64 hexadecimal digits."""
     size_bytes: int
-    platform: str
+    platform: str = ""
     """`linux/amd64`, in an index; empty elsewhere."""
+
+    @classmethod
+    def to(cls, media_type: str, data: bytes) -> "Descriptor":
+        """Describe an object that is made here."""
+        return cls(media_type, f"sha256:{sha256(data)}", len(data))
+
+    def as_json(self, **more: Any) -> dict[str, Any]:
+        """Return it as manifests and indexes have it (descriptor.md), with more of its keys."""
+        own: dict[str, Any] = {
+            "mediaType": self.media_type,
+            "digest": self.digest,
+            "size": self.size_bytes,
+        }
+        if self.platform:
+            system, _, architecture = self.platform.partition("/")
+            own["platform"] = {"architecture": architecture, "os": system}
+        return own | more
 
     @property
     def sha256(self) -> str:
@@ -71,6 +98,11 @@ class Descriptor:
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", made.digest):
             raise KernelUnavailableError(f"{name}: {made.digest[:80]!r} is not a sha256 digest")
         return made
+
+
+def encode(manifest: Mapping[str, Any]) -> bytes:
+    """Return a manifest or an index as JSON, the same to the byte for the same content."""
+    return json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
 
 
 def parse(data: bytes, name: str) -> dict[str, Any]:

@@ -9,16 +9,19 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GRAMMAR", "TAG", "LayoutName", "Reference", "is_layout"]
+__all__ = ["GRAMMAR", "REPOSITORY", "TAG", "LayoutName", "Reference", "is_layout", "is_repository"]
 
 TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _WORD = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-# [http://][host[:port]/]path[:tag][@digest], as in github.com/distribution/reference.
-GRAMMAR = (
-    r"^(?:http://)?(?:(?:[A-Za-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]+)?/)?"
+_NAME = (
+    r"(?:http://)?(?:(?:[A-Za-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]+)?/)?"
     rf"{_WORD}(?:/{_WORD})*"
-    rf"(?::{TAG})?(?:@sha256:[0-9a-f]{{64}})?$"
 )
+# [http://][host[:port]/]path[:tag][@digest], as in github.com/distribution/reference.
+GRAMMAR = rf"^{_NAME}(?::{TAG})?(?:@sha256:[0-9a-f]{{64}})?$"
+# The same without tag and digest: the name of all images of a repository. A scheme may stand before
+# it, as `kernels.push --to` takes it.
+REPOSITORY = rf"^(?:oci://)?{_NAME}$"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Reference:
         """Where its manifests and blobs are: the OCI distribution specification's `/v2/<name>/`."""
         host = "registry-1.docker.io" if self.host == "docker.io" else self.host
         return f"{'http' if self.plain else 'https'}://{host}/v2/{self.repository}"
+
+
+def is_repository(text: str) -> bool:
+    """Whether this is the name of a repository: one of an image, without tag and digest."""
+    return re.fullmatch(REPOSITORY, text) is not None
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,37 +1,50 @@
 """A client for one repository of a container registry (OCI distribution specification).
 
-It fetches manifests and blobs, and compares each with its digest. oras keeps the connections and
-exchanges logins for tokens. The rest of its client is not used: it retries every failure with
-pauses of up to 83 s, sets no time-outs, checks no digests, and knows no index, no HTTP basic
-authentication without tokens, and no login that podman stored. Retries and time-outs, and the
-downloads of blobs, are those of `host.download`.
+It fetches manifests and blobs, compares each with its digest, and pushes both. oras keeps the
+connections and exchanges logins for tokens. The rest of its client is not used (0.2.43): it retries
+every failure with pauses of up to 83 s, reads a whole file into memory to push it, sets no
+time-outs, checks no digests, and knows no index, no HTTP basic authentication without tokens, and
+no login that podman stored. Retries and time-outs, and the downloads of blobs, are those of
+`host.download`.
 """
 
 import base64
+import io
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import IO
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 from oras.provider import Registry  # type: ignore[import-untyped]
+from urllib3.exceptions import MaxRetryError
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError
 from bpfmatrix.host import download
 from bpfmatrix.host.checksum import sha256
-from bpfmatrix.host.download import BytesProgress, Send
+from bpfmatrix.host.download import BytesProgress
 from bpfmatrix.oci import credentials, manifests
 from bpfmatrix.oci.layers import printable
-from bpfmatrix.oci.manifests import Descriptor
+from bpfmatrix.oci.manifests import BLOB, MANIFEST, Descriptor, Kind
 from bpfmatrix.oci.reference import Reference
 
 __all__ = ["GoneError", "RegistryClient"]
 
 # "clients SHOULD support manifests of at least 4 MiB" (OCI distribution specification).
-_MANIFEST_LIMIT_BYTES = 4 << 20
+_SMALL_BYTES = 4 << 20
+# How many tags are asked for at once, and after how many pages a registry is left that never ends.
+_TAGS_OF_A_PAGE = 1000
+_MOST_PAGES = 100
+_NAMES = {MANIFEST: "a manifest", BLOB: "a part"}
+
+
+def _unseen(there: int, total: int) -> None:
+    """Show nothing."""
 
 
 class GoneError(KernelUnavailableError):
@@ -39,9 +52,9 @@ class GoneError(KernelUnavailableError):
 
 
 class RegistryClient:
-    """Fetches the parts of one image."""
+    """Fetches and pushes the parts of one image."""
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, *, may_push: bool = False) -> None:
         # oras logs what the errors of this class already say.
         logging.getLogger("oras.logger").setLevel(logging.CRITICAL)
         self._reference = reference
@@ -49,40 +62,66 @@ class RegistryClient:
         download.prepare(self._registry.session)
         self._login: credentials.Login | None = None
         self._found_a_manifest = False
+        self._may_push = may_push
 
-    def manifest(self, name: str, digest: str) -> tuple[str, dict[str, Any]]:
-        """Fetch a manifest or an index by its tag or digest; return its digest and its content.
-
-        `digest` is the one that it must have, or "" if only a tag is known.
-        """
-        accept = ", ".join(manifests.INDEXES + manifests.MANIFESTS)
-        path, declared = f"manifests/{name}", ""
+    def read(self, kind: Kind, name: str, digest: str) -> bytes:
+        """See `ImageStore`; GoneError if there is no such object."""
+        accept = ", ".join(manifests.INDEXES + manifests.MANIFESTS) if kind == MANIFEST else "*/*"
+        path, declared = f"{kind}/{name}", ""
 
         def send(headers: Mapping[str, str]) -> requests.Response:
             nonlocal declared
-            response = self._get(path, accept, headers)
+            response = self._request("GET", path, {**headers, "Accept": accept})
             declared = response.headers.get("Docker-Content-Digest", "")
             return response
 
-        data = self._read(path, None, send)
-        expected = digest or declared
+        try:
+            data = download.read(self._url(path), None, _SMALL_BYTES, send)
+        except (download.ContentError, download.TransferError) as error:
+            raise self._explained_transfer(error, None) from error
         self._found_a_manifest = True
-        found = f"sha256:{sha256(data)}"
+        expected, found = digest or declared, f"sha256:{sha256(data)}"
         if expected.startswith("sha256:") and found != expected:
-            raise self._wrong_digest("a manifest", f"it is {found}", expected)
-        return found, manifests.parse(data, str(self._reference))
+            raise self._wrong_digest(_NAMES[kind], f"it is {found}", expected)
+        return data
 
-    def read_blob(self, blob: Descriptor) -> bytes:
-        """Return the content of a small blob."""
-        if blob.size_bytes > _MANIFEST_LIMIT_BYTES:
-            raise manifests.unreadable(str(self._reference))
-        path = f"blobs/{blob.digest}"
-        return self._read(path, blob, partial(self._get, path, "*/*"))
+    def tags(self) -> tuple[str, ...]:
+        """Return all tags of the repository, in the registry's order.
+
+        A registry gives them in pages ("Listing Tags" of the specification).
+        """
+        found: list[str] = []
+        path = f"tags/list?n={_TAGS_OF_A_PAGE}"
+        for _ in range(_MOST_PAGES):
+            following: str | None = None
+
+            def send(headers: Mapping[str, str], path: str = path) -> requests.Response:
+                nonlocal following
+                response = self._request("GET", path, {**headers, "Accept": "application/json"})
+                following = response.links.get("next", {}).get("url")
+                return response
+
+            try:
+                data = download.read(self._url(path), None, _SMALL_BYTES, send)
+                page = json.loads(data).get("tags") or []
+                found += [tag for tag in page if isinstance(tag, str)]
+            except (download.ContentError, download.TransferError) as error:
+                raise self._explained_transfer(error, None) from error
+            except (ValueError, AttributeError, TypeError) as error:
+                raise KernelUnavailableError(
+                    f"{self._reference.host} has no readable list of the tags of "
+                    f"{self._reference.repository}"
+                ) from error
+            if following is None:
+                break
+            # The link may name another host, to which no login may be sent: only its query counts.
+            path = f"tags/list?{urlsplit(following).query}"
+        return tuple(found)
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: BytesProgress) -> None:
         """Fetch a blob into a file. A transfer that breaks off is resumed."""
         path = f"blobs/{blob.digest}"
-        send = partial(self._get, path, "*/*")
+        send = partial(self._request, "GET", path)
         try:
             download.fetch(
                 self._url(path), target, blob.sha256, blob.size_bytes, progress, send=send
@@ -92,37 +131,100 @@ class RegistryClient:
         if (size := target.stat().st_size) != blob.size_bytes:
             raise self._wrong_digest("a layer", f"it has {size} bytes", blob.digest)
 
-    def _read(self, path: str, blob: Descriptor | None, send: Send) -> bytes:
-        sha256, limit = (blob.sha256, blob.size_bytes) if blob else (None, _MANIFEST_LIMIT_BYTES)
-        try:
-            return download.read(self._url(path), sha256, limit, send)
-        except (download.ContentError, download.TransferError) as error:
-            raise self._explained_transfer(error, blob) from error
+    def push_manifest(self, name: str, data: bytes, media_type: str) -> bool:
+        """Push a manifest or an index under a tag, or under its digest.
+
+        Returns whether the registry lists it among the referrers of its `subject` by itself.
+        """
+        headers = {"Content-Type": media_type}
+        with self._request("PUT", f"manifests/{name}", headers, data, (200, 201)) as response:
+            return "OCI-Subject" in response.headers
+
+    def push_blob(
+        self, blob: Descriptor, content: Path | bytes, progress: BytesProgress = _unseen
+    ) -> bool:
+        """Push a blob, unless it is there; return whether it was sent.
+
+        An upload that breaks off is begun anew: the distribution registry, which most others are
+        made of, refuses to go on with one of which it has a part.
+        """
+        with self._request("HEAD", f"blobs/{blob.digest}", ok=(200, 404)) as response:
+            if response.status_code == 200:
+                return False
+        retries = download.retries()
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            while True:
+                try:
+                    # As docker and crane do it, and so what every registry takes: POST, PATCH, PUT.
+                    place = self._upload("POST", "blobs/uploads/")
+                    place = self._upload("PATCH", place, _Upload(file, blob.size_bytes, progress))
+                    joint = "&" if "?" in place else "?"
+                    self._upload("PUT", f"{place}{joint}digest={blob.digest}")
+                    return True
+                except UnreachableError as error:
+                    try:
+                        retries = retries.increment("PATCH", self._url(""), error=error)
+                    except MaxRetryError:
+                        raise error from None
+                    retries.sleep()
+
+    def _upload(self, method: str, path: str, data: "_Upload | None" = None) -> str:
+        """Send a part of an upload; return the URL that the next part goes to."""
+        headers = {"Content-Type": "application/octet-stream"} if data else {}
+        with self._request(method, path, headers, data, (201, 202, 204)) as response:
+            return urljoin(response.url, response.headers.get("Location", ""))
 
     def _url(self, path: str) -> str:
-        return f"{self._reference.base_url}/{path}"
+        """Return the URL of a path in the repository; that of an upload is a URL already."""
+        return urljoin(f"{self._reference.base_url}/", path)
 
-    def _get(self, path: str, accept: str, headers: Mapping[str, str]) -> requests.Response:
-        """Send a GET request, with a login if the registry asks for one (`download.Send`)."""
-        host, headers = self._reference.host, {**headers, "Accept": accept}
+    def _request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        data: "bytes | _Upload | None" = None,
+        ok: Sequence[int] = (200, 206, 416),
+    ) -> requests.Response:
+        """Send a request, with a login if the registry asks for one; with GET, a `download.Send`.
+
+        KernelUnavailableError for a response with another status than these.
+        """
+        host, auth = self._reference.host, self._registry.auth
         try:
-            response = self._send(path, {**headers, **self._registry.auth.get_auth_header()})
+            response = self._send(method, path, headers, data, auth.get_auth_header())
             if response.status_code in (401, 403) and (login := self._authorization(response)):
                 response.close()
-                response = self._send(path, {**headers, **login})
+                response = self._send(method, path, headers, data, login)
         except requests.exceptions.SSLError as error:
             raise KernelUnavailableError(
                 f"{host} has a certificate that this host does not trust", download.reason(error)
             ) from error
         except requests.RequestException as error:
             raise UnreachableError(f"{host} can't be reached", download.reason(error)) from error
-        if response.status_code not in (200, 206, 416):
+        if response.status_code not in ok:
             raise self._explained(response)
         return response
 
-    def _send(self, path: str, headers: Mapping[str, str]) -> requests.Response:
-        response: requests.Response = self._registry.session.get(
-            self._url(path), headers=dict(headers), stream=True
+    def _send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        data: "bytes | _Upload | None",
+        login: Mapping[str, str],
+    ) -> requests.Response:
+        url = self._url(path)
+        # A registry may let a storage service take an upload, which must not see the login.
+        own = urlsplit(url).netloc == urlsplit(self._reference.base_url).netloc
+        if isinstance(data, _Upload):
+            data.rewind()
+        response: requests.Response = self._registry.session.request(
+            method,
+            url,
+            headers={"Accept": "*/*", **headers, **(login if own else {})},
+            data=data,
+            stream=method == "GET",  # all other answers are short
         )
         return response
 
@@ -135,6 +237,11 @@ class RegistryClient:
                 auth.set_basic_auth(self._login.user, self._login.secret)
         challenge = response.headers.get("Www-Authenticate", "")
         if challenge.lower().startswith("bearer "):
+            if self._may_push:
+                # For the first request too: some registries refuse a token for reading as long as
+                # nothing was pushed.
+                wider = challenge.replace(':pull"', ':pull,push"')
+                response.headers["Www-Authenticate"] = wider
             try:
                 headers, changed = auth.authenticate_request(response, {}, refresh=True)
             except (ValueError, TypeError, AttributeError):  # a challenge that oras can't read
@@ -150,7 +257,7 @@ class RegistryClient:
         host, status, said = self._reference.host, response.status_code, _message(response)
         if status in (401, 403):
             return self._denied(said)
-        if status == 404:
+        if status == 404 and response.request.method in ("GET", "HEAD"):
             tag = f":{self._reference.tag}" if self._reference.tag else ""
             digest = f"@{self._reference.digest}" if self._reference.digest else ""
             image = f"{self._reference.repository}{tag}{digest}"
@@ -170,9 +277,10 @@ class RegistryClient:
         host, login = self._reference.host, self._login
         how = f"Log in with `docker login {host}` or `podman login {host}`"
         if login:
+            what = "push to" if self._may_push else "read"
             return KernelUnavailableError(
                 f"{host} refused the login of {login.origin} for {self._reference.repository}",
-                f"{how}, with a user who may read it. {said}".strip(),
+                f"{how}, with a user who may {what} it. {said}".strip(),
             )
         problem = f" {login.problem}." if login is not None and login.problem else ""
         return KernelUnavailableError(
@@ -197,10 +305,33 @@ class RegistryClient:
         )
 
 
+class _Upload:
+    """A file as the body of a request, which shows how much of it was read."""
+
+    def __init__(self, file: IO[bytes], size_bytes: int, progress: BytesProgress) -> None:
+        self._file, self._size_bytes, self._progress = file, size_bytes, progress
+
+    def rewind(self) -> None:
+        self._file.seek(0)
+
+    def __len__(self) -> int:
+        return self._size_bytes
+
+    def __iter__(self) -> Iterator[bytes]:  # `requests` takes what has it for a stream
+        return iter(partial(self.read, 1 << 16), b"")
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._progress(self._file.tell(), self._size_bytes)
+        return data
+
+
 def _message(response: requests.Response) -> str:
     """Return the registry's own words (OCI distribution specification, "Error codes")."""
     try:
-        data = json.loads(response.raw.read(4096, decode_content=True))
+        is_get = response.request.method == "GET"
+        body = response.raw.read(4096, decode_content=True) if is_get else response.content
+        data = json.loads(body)
         said = printable(data["errors"][0]["message"], 200)
         return f"It said: {said.rstrip('.')}."
     except (ValueError, LookupError, TypeError, OSError, urllib3.exceptions.HTTPError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from bpfmatrix.config.project import Project
 from bpfmatrix.config.settings import Binary, Settings, matches_package, matching_settings, merged
 from bpfmatrix.errors import ConfigError
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import ebpf, extra_files, go, repository
 from bpfmatrix.payload.executables import check_loader, executable
@@ -33,7 +34,8 @@ def payload(
     ConfigError if there are no tests and `tests_needed`.
     """
     settings = project.config.payload
-    built_objects = ebpf.objects(project, progress)
+    big_endian = ARCHITECTURES[arch].big_endian
+    built_objects = ebpf.objects(project, progress, big_endian=big_endian)
     tests: list[Executable] = []
     changed = built_objects.changed
     goroot = ""

@@ -55,12 +55,15 @@ async def enter(
     async with contextlib.AsyncExitStack() as stack:
         entered = None
         # Folders of the host are plugged into the slots of a restored machine.
-        if not prepared.options.cold and spec.slots >= len(spec.folders):
+        why_cold = "" if prepared.options.cold else template.obstacle(spec)
+        can_restore = not why_cold and spec.slots >= len(spec.folders)
+        if not prepared.options.cold and can_restore:
             entered = await _restore(stack, project, prepared, console, observer)
         if entered is None:
             console.unlink(missing_ok=True)
             guest = await stack.enter_async_context(launch.start(spec, console))
-            entered = EnteredGuest(guest, "cold", console)
+            start = f"cold ({why_cold})" if why_cold else "cold"
+            entered = EnteredGuest(guest, start, console)
         yield entered
 
 

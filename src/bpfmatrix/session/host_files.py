@@ -5,6 +5,7 @@ which lack 9p.
 """
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -151,10 +152,27 @@ def root_of_tests(
 
 
 def _transport(image: KernelImage, name: str) -> Transport:
-    for transport, modules in _MODULES.items():
+    for transport, modules in _served(image).items():
         if all(has_module(image, module) for module in modules):
             return transport
+    if "virtiofs" not in _served(image):
+        raise BpfmatrixError(
+            f"{name} ({image.version}) has no 9p, so it can't see the host's files",
+            "Use a kernel with CONFIG_9P_FS and CONFIG_NET_9P_VIRTIO, or run without --rootfs and "
+            "--share.",
+        )
     raise BpfmatrixError(
         f"{name} ({image.version}) has neither virtiofs nor 9p, so it can't see the host's files",
         "Use a kernel with CONFIG_VIRTIO_FS, or run without --rootfs and --share.",
     )
+
+
+def _served(image: KernelImage) -> Mapping[Transport, tuple[str, ...]]:
+    """Return the transports that are served to a kernel of this architecture, and their modules.
+
+    FUSE's messages have the byte order of the guest (virtio's specification, 5.11.6.2), and the
+    server of virtiofs speaks little-endian only. Those of 9p are little-endian for every guest.
+    """
+    if ARCHITECTURES[image.arch].big_endian:
+        return {"9p": _MODULES["9p"]}
+    return _MODULES

@@ -251,7 +251,9 @@ class Collector:
 
         If it can't be written, there is no path; if it is damaged, there is no text either.
         """
-        names = [part for part in Path(object.name).parts if part not in ("/", "..")]
+        # The name of an image has a colon, with which GitHub takes no file of an artifact.
+        parts_of_name = Path(object.name.replace(":", "_")).parts
+        names = [part for part in parts_of_name if part not in ("/", "..")]
         folder = self._logs.joinpath(*names)
         # The same program of the same object has a log for each loader and preset.
         parts = (program[:150], object.label[:50])

@@ -8,7 +8,7 @@ be used are set apart with their reasons, so that the others are loaded all the 
 import glob
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.host.text import counted
+from bpfmatrix.payload.ebpf import BIG_ENDIAN
 from bpfmatrix.results.verification import RefusedObject
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ __all__ = [
     "ObjectContents",
     "ObjectError",
     "ObjectFile",
+    "big_endian_twin",
     "contents_of",
     "find",
     "inspect",
@@ -45,6 +48,8 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _STT_NOTYPE, _STT_OBJECT, _STT_FUNC = 0, 1, 2
 _SHF_EXECINSTR = 0x4  # System V ABI, "Section Attribute Flags"
 _ELF = b"\x7fELF"
+# What the name of an image of a registry begins with.
+_IMAGE = "oci:"
 # What is sometimes called .o and is no ELF file, by its first bytes: LLVM bitcode without and with
 # its wrapper (LLVM, "LLVM Bitcode File Format"), and an archive of ar(5).
 _OTHER_FORMATS = {
@@ -63,7 +68,7 @@ _OTHER_FORMATS = {
 _MAPS = (".maps", "maps")
 _STRUCT_OPS = (".struct_ops", ".struct_ops.link")
 # e_machine of eBPF, and where a little-endian ELF file has it (System V ABI, "ELF Header").
-_EM_BPF = 247
+_EM_BPF_BYTES = ((247).to_bytes(2, "little"), (247).to_bytes(2, "big"))
 _MACHINE_FIELD = slice(18, 20)
 # How many files are named if none of them can be loaded.
 _NAMED_FILES = 20
@@ -142,32 +147,45 @@ def find(
     given: Sequence[str],
     built: Sequence[Path] = (),
     note: Callable[[str], None] = lambda _: None,
+    archs: Collection[str] = (),
+    progress: Progress = silent,
 ) -> list[ObjectFile]:
     """Return the object files to load, each once; UsageError if there are none.
 
     `given` are paths and patterns relative to the working directory; a folder stands for the
-    objects in it. If it is empty, the objects under `verify:` in kernels.yaml are taken; if there
-    are none either, those that the project `built`. `note` is told what is in each folder.
+    objects in it, and `oci:NAME` for those of an image, for kernels of the architectures `archs`
+    (default: those of the matrix). If it is empty, the objects under `verify:` in kernels.yaml are
+    taken; if there are none either, those that the project `built`. `note` is told what is in each
+    folder.
     """
-    declared = project.config.verify.objects
+    config = project.config
+    declared = config.verify.objects
+    names = given or [entry.path for entry in declared]
+    images = [name for name in names if name.startswith(_IMAGE)]
+    patterns = [name for name in names if name not in images]
     if given:
-        paths = _matching(given, Path.cwd(), "no such file", note)
+        paths = _matching(patterns, Path.cwd(), "no such file", note)
     elif declared:
-        paths = _matching(
-            [entry.path for entry in declared],
-            project.root,
-            "no such file (verify.objects of kernels.yaml)",
-            note,
-        )
+        complaint = "no such file (verify.objects of kernels.yaml)"
+        paths = _matching(patterns, project.root, complaint, note)
     else:
         paths = list(built)
-    if not paths:
+    if not paths and not images:
         raise UsageError(
             "there is no eBPF object to load",
             "Name some, or declare them under verify: in kernels.yaml.",
         )
     entries = [(entry, _files_of(project.root / entry.path)) for entry in declared]
-    return [ObjectFile(project.relative(p), p, _settings(entries, p)) for p in paths]
+    found = [ObjectFile(project.relative(p), p, _settings(entries, p)) for p in paths]
+    for name in dict.fromkeys(images):
+        # The client of registries is slow to import.
+        from bpfmatrix.verify import published_objects  # noqa: PLC0415
+
+        settings = next((x for x in declared if x.path == name), VerifyObjects(path=name))
+        chosen = archs or {config.kernel(id).arch for id in config.matrix_ids}
+        published = published_objects.fetch(name, chosen, project.cache, _is_ebpf, progress)
+        found += [ObjectFile(each.name, each.path, settings) for each in published]
+    return found
 
 
 def _matching(
@@ -208,10 +226,11 @@ def contents_of(folder: Path) -> FolderContents:
     """
     objects, others = [], 0
     for parent, folders, files in os.walk(folder):
-        folders.sort()
+        # What is in a folder `bpfeb` is the same objects once more, as `big_endian_twin` says.
+        folders[:] = sorted(one for one in folders if one != BIG_ENDIAN)
         for name in sorted(files):
             path = Path(parent, name)
-            if name.endswith(".o") and path.is_file():
+            if name.endswith(".o") and not name.endswith("_bpfeb.o") and path.is_file():
                 if _is_for_another_machine(path):
                     others += 1
                 else:
@@ -219,15 +238,35 @@ def contents_of(folder: Path) -> FolderContents:
     return FolderContents(tuple(objects), others)
 
 
+def big_endian_twin(path: Path) -> Path | None:
+    """Return the same object, built for big-endian machines; None if there is none.
+
+    It has the same name in the folder `bpfeb` beside it, or is named as bpf2go names the two:
+    `x_bpfel.o` and `x_bpfeb.o`.
+    """
+    candidates = [path.parent / BIG_ENDIAN / path.name]
+    if path.stem.endswith("_bpfel"):
+        candidates.append(path.with_name(f"{path.stem.removesuffix('_bpfel')}_bpfeb.o"))
+    return next((one for one in candidates if one.is_file()), None)
+
+
 def _is_for_another_machine(path: Path) -> bool:
+    machine = _machine(path)
+    return len(machine) == 2 and machine not in _EM_BPF_BYTES
+
+
+def _is_ebpf(path: Path) -> bool:
+    return _machine(path) in _EM_BPF_BYTES
+
+
+def _machine(path: Path) -> bytes:
+    """Return the machine that an ELF file is for; less than 2 bytes for any other file."""
     try:
         with path.open("rb") as file:
             head = file.read(_MACHINE_FIELD.stop)
     except OSError:
-        return False
-    machine = head[_MACHINE_FIELD]
-    known = (_EM_BPF.to_bytes(2, "little"), _EM_BPF.to_bytes(2, "big"))
-    return head.startswith(_ELF) and len(machine) == 2 and machine not in known
+        return b""
+    return head[_MACHINE_FIELD] if head.startswith(_ELF) else b""
 
 
 def _globbed(pattern: Path) -> list[str]:
@@ -334,8 +373,9 @@ def _check_kind(name: str, elf: "ELFFile") -> None:
     if not elf.little_endian:
         raise ObjectError(
             name,
-            "for big-endian machines, and all kernels here are little-endian",
-            "Compile it with -target bpfel.",
+            "for big-endian machines, and objects are named by those for little-endian ones",
+            "Compile it with -target bpfel, too. For kernels of s390x, the object of the same name "
+            "in the folder bpfeb beside it is taken: see docs/verify.md.",
         )
     if kind != "ET_REL" or elf.elfclass != 64:
         raise ObjectError(name, "eBPF, but no relocatable 64-bit object file")

@@ -22,7 +22,13 @@ from bpfmatrix.host.versions import numbers
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
 from bpfmatrix.results.verification import ProgramResult, RefusedObject
 from bpfmatrix.verify.collector import Collector
-from bpfmatrix.verify.objects import LoadedObject, ObjectContents, ObjectFile, inspect_all
+from bpfmatrix.verify.objects import (
+    LoadedObject,
+    ObjectContents,
+    ObjectFile,
+    big_endian_twin,
+    inspect_all,
+)
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.selection import to_load
 from bpfmatrix.vm import limits
@@ -169,10 +175,23 @@ class LoadPlan:
             words.append(f"with {', '.join(self.loaders)}")
         return ", ".join(words)
 
-    def payload(self, supervisor: Path, loaders: Mapping[str, Path]) -> Payload:
-        """Return the payload: the supervisor, loaders by their names, and the objects."""
+    def has_files_of(self, folder: Path) -> bool:
+        """Tell whether an object is in a folder, as those that the project's Makefile builds."""
+        return any(path.is_relative_to(folder) for path in self.files.values())
+
+    def payload(
+        self, supervisor: Path, loaders: Mapping[str, Path], big_endian: bool = False
+    ) -> Payload:
+        """Return the payload: the supervisor, loaders by their names, and the objects.
+
+        A `big_endian` guest gets the objects that were built for such machines. Where there is
+        none, it gets the other, and a loader says that it is of the wrong byte order.
+        """
         programs = {_program(name): path for name, path in loaders.items()}
-        return Payload((Executable(supervisor, "plain"),), extra={**programs, **self.files})
+        files = dict(self.files)
+        if big_endian:
+            files = {place: big_endian_twin(path) or path for place, path in files.items()}
+        return Payload((Executable(supervisor, "plain"),), extra={**programs, **files})
 
     def too_old(self, version: str) -> dict[str, str]:
         """Return the reasons for which objects need a newer kernel, by their places.

@@ -7,7 +7,7 @@ kernel, which is kept in `.bpfmatrix/verify/<kernel>.json`.
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.text import counted
 from bpfmatrix.payload import ebpf, shipped
 from bpfmatrix.payload.model import Payload
@@ -87,12 +88,14 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         options: VerifyOptions,
         observer: Observer,
         folder: Path | None = None,
+        archs: Collection[str] = (),
     ) -> "VerifyWorkload":
         """Build and read the objects; UsageError if none of them can be loaded on any kernel.
 
+        `archs` are the architectures of the kernels; an image may have objects for each.
         Verifications and logs are written to `folder` (default: `.bpfmatrix/verify`).
         """
-        plan = LoadPlan.make(project, _objects(project, options, observer), options)
+        plan = LoadPlan.make(project, _objects(project, options, observer, archs), options)
         counts = plan.description
         refused = f"{counted(len(plan.refused), 'file')} refused" if plan.refused else ""
         observer.step("", "verify", counts, refused)
@@ -106,7 +109,16 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         loaders = {
             name: shipped.loader(self._project, name, arch, progress) for name in self._plan.loaders
         }
-        return self._plan.payload(shipped.supervisor(self._project, arch, progress), loaders)
+        big_endian = ARCHITECTURES[arch].big_endian
+        folder = self._project.config.payload.ebpf
+        if (
+            big_endian
+            and folder is not None
+            and self._plan.has_files_of(self._project.root / folder)
+        ):
+            ebpf.objects(self._project, progress, big_endian=True)
+        supervisor = shipped.supervisor(self._project, arch, progress)
+        return self._plan.payload(supervisor, loaders, big_endian)
 
     def work(self, prepared: Prepared, observer: Observer) -> "VerifyWork":
         """See Workload."""
@@ -132,14 +144,17 @@ def unprepared(kernel: KernelConfig, reason: str) -> Verification:
     return Verification(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
 
 
-def _objects(project: Project, options: VerifyOptions, observer: Observer) -> list[ObjectFile]:
+def _objects(
+    project: Project, options: VerifyOptions, observer: Observer, archs: Collection[str]
+) -> list[ObjectFile]:
     built: tuple[Path, ...] = ()
     folder = project.config.payload.ebpf
     if folder is not None and (
         not options.objects or _names_one_of(project.root / folder, options)
     ):
         built = ebpf.objects(project, observer.progress("", "build")).files
-    found = find(project, options.objects, built, observer.note)
+    progress = observer.progress("", "fetch")
+    found = find(project, options.objects, built, observer.note, archs, progress)
     chosen = [one for one in found if may_load(options.names, one.name)]
     if not chosen:
         raise UsageError("--filter leaves no object to load", "See docs/verify.md.")

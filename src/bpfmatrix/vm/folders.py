@@ -29,22 +29,24 @@ class FolderDevice:
 
 
 @contextlib.asynccontextmanager
-async def served(folders: Sequence[HostFolder]) -> AsyncIterator[tuple[FolderDevice, ...]]:
+async def served(
+    folders: Sequence[HostFolder], bus: str = "pci"
+) -> AsyncIterator[tuple[FolderDevice, ...]]:
     """Give the devices of these folders, and run the servers of those that use virtiofs.
 
-    QEMU itself serves folders over 9p.
+    `bus` is that of the machine's virtio devices. QEMU itself serves folders over 9p.
     """
     devices: list[FolderDevice] = []
     try:
         for folder in folders:
             if folder.transport == "9p":
-                part = parts.NineP(folder.tag, folder.path, folder.writable)
+                part = parts.NineP(folder.tag, folder.path, folder.writable, bus)
                 devices.append(FolderDevice(part, folder))
                 continue
             ours, theirs = socket.socketpair()
             with ours:
                 process = await _serve(folder, ours)
-            virtiofs = parts.VirtioFs(folder.tag, theirs.fileno())
+            virtiofs = parts.VirtioFs(folder.tag, theirs.fileno(), bus)
             devices.append(FolderDevice(virtiofs, folder, theirs, process))
         yield tuple(devices)
     finally:

@@ -17,6 +17,7 @@ from qemu.qmp import QMPError
 
 from bpfmatrix.errors import MachineError, ToolMissingError
 from bpfmatrix.host import sparse
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.process import tied
 from bpfmatrix.virtiofs.shares import HostFolder
 from bpfmatrix.vm import parts, sandbox
@@ -97,15 +98,16 @@ def machine_parts(
     `fds` are QEMU's ends of the channels. `variant` are the parts that depend on how the machine is
     started: its memory, and devices of folders.
     """
+    bus = ARCHITECTURES[spec.arch].virtio_bus
     return (
         parts.Board(spec.arch, spec.cpus),
         parts.Processor(spec.arch, spec.accelerator, spec.clock_khz),
         *variant,
         parts.Monitor(fds["qmp"]),
         parts.Console(spec.arch, fds["console"]),
-        parts.Ports(tuple((f"bpfmatrix.{name}", fds[name]) for name in PORTS)),
-        *(parts.Disk(name, image) for name, image in spec.disks.items()),
-        *((parts.UserNetwork(),) if spec.network else ()),
+        parts.Ports(tuple((f"bpfmatrix.{name}", fds[name]) for name in PORTS), bus),
+        *(parts.Disk(name, image, bus) for name, image in spec.disks.items()),
+        *((parts.UserNetwork(bus),) if spec.network else ()),
         parts.Slots(spec.slots),
         parts.Kernel(spec.boot, spec.initramfs, spec.kernel_args),
         parts.ExtraArguments(spec.extra_args),
@@ -153,7 +155,13 @@ async def _launched(
             start_new_session=True,
         )
     channels = Channels(ours)
-    machine = Machine(process, channels, console, limited=limited)
+    machine = Machine(
+        process,
+        channels,
+        console,
+        limited=limited,
+        reports_panics=ARCHITECTURES[spec.arch].panic_device is None,
+    )
     try:
         await channels.open()
         machine.watch(devices)
@@ -174,7 +182,11 @@ async def start(
     shared = memory is not None or bool(spec.folders)
     part = parts.Memory(spec.memory_bytes, memory, shared)
     limit = spec.boot_limit
-    async with served(spec.folders) as devices, _launched(spec, console, devices, part) as machine:
+    bus = ARCHITECTURES[spec.arch].virtio_bus
+    async with (
+        served(spec.folders, bus) as devices,
+        _launched(spec, console, devices, part) as machine,
+    ):
         try:
             await asyncio.wait_for(machine.wait_until_ready(), limit.seconds)
         except TimeoutError:
@@ -199,7 +211,9 @@ async def restore(
             part = parts.Memory(spec.memory_bytes, Path(f"/proc/self/fd/{copy}"), shared=True)
         else:
             inherited, part = [], parts.Memory(spec.memory_bytes, memory)
-        devices = await stack.enter_async_context(served(spec.folders))
+        devices = await stack.enter_async_context(
+            served(spec.folders, ARCHITECTURES[spec.arch].virtio_bus)
+        )
         machine = await stack.enter_async_context(
             _launched(spec, console, devices, part, parts.Incoming(), inherited=inherited)
         )
@@ -238,7 +252,9 @@ async def debugged(spec: MachineSpec, console: Path, gdb: socket.socket) -> Asyn
     debugger = parts.Debugger(gdb.fileno(), tcp=gdb.family == socket.AF_INET)
     variant, inherited = (memory, debugger), [gdb.fileno()]
     async with contextlib.AsyncExitStack() as stack:
-        devices = await stack.enter_async_context(served(spec.folders))
+        devices = await stack.enter_async_context(
+            served(spec.folders, ARCHITECTURES[spec.arch].virtio_bus)
+        )
         machine = await stack.enter_async_context(
             _launched(spec, console, devices, *variant, inherited=inherited, limited=False)
         )

@@ -81,6 +81,7 @@ class Machine:
     """A running machine. The console of its kernel is appended to the file `console`.
 
     Without `limited` no time limits apply, because a person may stop the guest in a debugger.
+    `reports_panics` says that each kernel of the board reports panics to QEMU, without a driver.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Machine:
         console: Path,
         *,
         limited: bool = True,
+        reports_panics: bool = False,
     ) -> None:
         self._process = process
         self._channels = channels
@@ -102,9 +104,10 @@ class Machine:
         self._migration: asyncio.Queue[str] = asyncio.Queue()
         """The status in each MIGRATION event of QEMU; `lost` when the monitor is closed."""
         self._panicked = False
-        """Whether QEMU's pvpanic device was told of a panic."""
-        self._reports_panics = False
-        """Whether the guest's kernel has the driver of that device; known when it is ready."""
+        """Whether QEMU was told of a panic."""
+        self._reports_panics = reports_panics
+        """Whether the guest's kernel tells QEMU: on most boards if it has the driver of the pvpanic
+        device, which is known when the guest is ready."""
         self._shutdown = ""
         """The reason in QEMU's SHUTDOWN event."""
         self._stderr = b""
@@ -325,7 +328,7 @@ class Machine:
         match event := await anext(self._control_events(), None):
             case Ready(release=release, reports_panics=reports_panics):
                 self.release = release
-                self._reports_panics = reports_panics
+                self._reports_panics |= reports_panics
             case None:
                 raise await self._why_it_ended()
             case _:

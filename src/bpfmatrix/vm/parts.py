@@ -60,11 +60,18 @@ class Board(Part):
             *("-nodefaults", "-no-user-config", "-display", "none"),
             *("-machine", ARCHITECTURES[self.arch].board),
             *("-smp", str(self.cpus)),
-            # A panic ends in a reboot (panic=-1), and a reboot ends QEMU (-no-reboot). QEMU must
-            # not end at pvpanic's event, because the kernel prints its stack after that.
-            *("-no-reboot", "-action", "panic=none"),
-            *("-device", ARCHITECTURES[self.arch].panic_device),
+            # A panic ends in a reboot (panic=-1), and a reboot ends QEMU (-no-reboot).
+            "-no-reboot",
+            *self._panic_args(),
         ]
+
+    def _panic_args(self) -> list[str]:
+        device = ARCHITECTURES[self.arch].panic_device
+        if device is None:
+            # The kernel has printed its stack when it reports the panic, and may never reboot.
+            return ["-action", "panic=shutdown"]
+        # QEMU must not end at pvpanic's event, because the kernel prints its stack after that.
+        return ["-action", "panic=none", "-device", device]
 
     def kernel_args(self) -> list[str]:
         """See Part."""
@@ -174,10 +181,11 @@ class Ports(Part):
     """Named virtio ports between host and guest, which the guest has as `/dev/vport*`."""
 
     fds: tuple[tuple[str, int], ...]
+    bus: str = "pci"
 
     def qemu_args(self) -> list[str]:
         """See Part."""
-        arguments = ["-device", "virtio-serial-pci"]
+        arguments = ["-device", f"virtio-serial-{self.bus}"]
         for number, (name, fd) in enumerate(self.fds):
             arguments += ["-chardev", f"socket,id=port{number},fd={fd}"]
             arguments += ["-device", f"virtserialport,chardev=port{number},name={name}"]
@@ -190,13 +198,14 @@ class Disk(Part):
 
     name: str
     image: Path
+    bus: str = "pci"
 
     def qemu_args(self) -> list[str]:
         """See Part."""
         file = _value(self.image)
         return [
             *("-drive", f"if=none,id={self.name},format=raw,readonly=on,file={file}"),
-            *("-device", f"virtio-blk-pci,drive={self.name}"),
+            *("-device", f"virtio-blk-{self.bus},drive={self.name}"),
         ]
 
 
@@ -209,6 +218,7 @@ class VirtioFs(Part):
 
     tag: str
     fd: int
+    bus: str = "pci"
 
     def qemu_args(self) -> list[str]:
         """See Part."""
@@ -220,7 +230,7 @@ class VirtioFs(Part):
     def device(self) -> dict[str, object]:
         """The arguments of QMP's device_add, without the bus; `chardev` must be added before."""
         return {
-            "driver": "vhost-user-fs-pci",
+            "driver": f"vhost-user-fs-{self.bus}",
             "id": f"{self.tag}-device",
             "chardev": self.tag,
             "tag": self.tag,
@@ -256,6 +266,7 @@ class NineP(Part):
     tag: str
     path: Path
     writable: bool
+    bus: str = "pci"
 
     def qemu_args(self) -> list[str]:
         """See Part."""
@@ -265,7 +276,7 @@ class NineP(Part):
         shared = f"local,id={self.tag},path={_value(self.path)},security_model=none"
         return [
             *("-fsdev", f"{shared},readonly={mode},multidevs=remap"),
-            *("-device", f"virtio-9p-pci,fsdev={self.tag},mount_tag={self.tag}"),
+            *("-device", f"virtio-9p-{self.bus},fsdev={self.tag},mount_tag={self.tag}"),
         ]
 
 
@@ -277,10 +288,13 @@ class UserNetwork(Part):
     10.0.2.3 is a name server (QEMU's documentation of `-netdev user`).
     """
 
+    bus: str = "pci"
+
     def qemu_args(self) -> list[str]:
         """See Part."""
         # No option ROM: it is only needed to boot from the network.
-        card = "virtio-net-pci,netdev=net,romfile="
+        rom = ",romfile=" if self.bus == "pci" else ""
+        card = f"virtio-net-{self.bus},netdev=net{rom}"
         return ["-netdev", "user,id=net,ipv6=off", "-device", card]
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bpfmatrix.errors import MachineError
 from bpfmatrix.host import locks
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache, Pruned
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.integrity import Checked, checked_files, keep_checked, measure, settle
@@ -28,7 +29,17 @@ from bpfmatrix.vm import launch, machine, parts
 from bpfmatrix.vm.channels import CHANNELS
 from bpfmatrix.vm.launch import MachineSpec
 
-__all__ = ["Template", "TemplateError", "discard", "find", "get", "of_kernel", "prune", "restored"]
+__all__ = [
+    "Template",
+    "TemplateError",
+    "discard",
+    "find",
+    "get",
+    "obstacle",
+    "of_kernel",
+    "prune",
+    "restored",
+]
 
 # To be increased when the content of templates, or the way in which they are made, changes.
 _FORMAT = 2
@@ -139,6 +150,13 @@ def _host_cpu() -> str:
     return platform.machine()
 
 
+def obstacle(spec: MachineSpec) -> str:
+    """Return why there are no templates of such a machine, or `""` if there can be."""
+    if ARCHITECTURES[spec.arch].can_be_restored:
+        return ""
+    return f"no templates: QEMU loses the timers of a restored {spec.arch} guest"
+
+
 def find(spec: MachineSpec, cache: Cache, label: str) -> Template | None:
     """Return the template of such a machine, if there is one without damage."""
     template = Template(_folder(cache, spec, label))
@@ -167,6 +185,8 @@ async def get(
     `console`. `discarded` is told what was wrong with a damaged template. TemplateError if the
     template can't be made; MachineEndedError if the guest does not become ready.
     """
+    if why := obstacle(spec):
+        raise TemplateError(why)
     if found := find(spec, cache, label):
         return found, False
     folder = _folder(cache, spec, label)

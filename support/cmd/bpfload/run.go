@@ -81,6 +81,7 @@ func kernelArch() string {
 	case "arm64":
 		return "aarch64"
 	}
+	// riscv64, s390x and ppc64le have the same name in both.
 	return runtime.GOARCH
 }
 

@@ -79,7 +79,7 @@ func encode(kind btf.Type, size int, text string) ([]byte, error) {
 	case *btf.Enum:
 		for _, value := range t.Values {
 			if value.Name == text {
-				return littleEndian(size, value.Value), nil
+				return nativeEndian(size, value.Value), nil
 			}
 		}
 		return encodeInteger(size, t.Signed, false, text)
@@ -89,9 +89,9 @@ func encode(kind btf.Type, size int, text string) ([]byte, error) {
 			return nil, errors.New("expected a number")
 		}
 		if size == 4 {
-			return littleEndian(size, uint64(math.Float32bits(float32(value)))), nil
+			return nativeEndian(size, uint64(math.Float32bits(float32(value)))), nil
 		}
-		return littleEndian(size, math.Float64bits(value)), nil
+		return nativeEndian(size, math.Float64bits(value)), nil
 	case *btf.Array:
 		return encodeArray(t, size, text)
 	}
@@ -136,13 +136,13 @@ func encodeInteger(size int, signed, allowNegative bool, text string) ([]byte, e
 		if err != nil {
 			return nil, integerError(size, true, err)
 		}
-		return littleEndian(size, uint64(value)), nil
+		return nativeEndian(size, uint64(value)), nil
 	}
 	value, err := strconv.ParseUint(text, 0, size*8)
 	if err != nil {
 		return nil, integerError(size, false, err)
 	}
-	return littleEndian(size, value), nil
+	return nativeEndian(size, value), nil
 }
 
 func integerError(size int, signed bool, err error) error {
@@ -156,9 +156,12 @@ func integerError(size int, signed bool, err error) error {
 	return fmt.Errorf("expected %s", kind)
 }
 
-// littleEndian encodes a value for eBPF on this machine: the library refuses programs of big-endian
-// objects.
-func littleEndian(size int, value uint64) []byte {
-	whole := binary.LittleEndian.AppendUint64(nil, value)
+// nativeEndian encodes a value for eBPF on this machine: the library refuses programs of objects of
+// the other byte order.
+func nativeEndian(size int, value uint64) []byte {
+	whole := binary.NativeEndian.AppendUint64(nil, value)
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 { // big-endian: the low bytes come last
+		return whole[len(whole)-size:]
+	}
 	return whole[:size]
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -17,8 +19,8 @@ import (
 // Load loads the object that was built from ebpf/NAME.bpf.c, and unloads it when the test ends.
 // Changes are applied to the object before it is loaded, for example to set a constant.
 //
-// If the object requires a newer kernel, it skips the test. If the kernel rejects a program, it
-// fails the test with the verifier's log.
+// If the object requires a newer kernel, or a JIT compiler that the kernel does not have, it skips
+// the test. If the kernel rejects a program, it fails the test with the verifier's log.
 func Load(t testing.TB, name string, changes ...func(*ebpf.CollectionSpec) error) *ebpf.Collection {
 	t.Helper()
 	path, err := ObjectPath(name)
@@ -47,12 +49,24 @@ func Load(t testing.TB, name string, changes ...func(*ebpf.CollectionSpec) error
 	collection, err := ebpf.NewCollection(spec)
 	var rejection *ebpf.VerifierError
 	if errors.As(err, &rejection) {
+		if needsJIT(rejection.Log) {
+			t.Skip("needs a JIT compiler for eBPF, which this kernel does not have (CONFIG_BPF_JIT) " +
+				"or does not use (net.core.bpf_jit_enable)")
+		}
 		t.Fatal(describeRejection(path, spec, err, rejection))
 	} else if err != nil {
 		t.Fatalf("load %s: %v", path, err)
 	}
 	t.Cleanup(collection.Close)
 	return collection
+}
+
+// needsJIT tells whether the verifier rejected a program because the kernel would interpret it.
+func needsJIT(log []string) bool {
+	// kernel/bpf/verifier.c: jit_subprogs and fixup_call_args.
+	return slices.ContainsFunc(log, func(line string) bool {
+		return strings.Contains(line, "are not allowed in non-JITed programs")
+	})
 }
 
 // SetVariable returns a change for [Load] that sets a variable, such as a `const volatile`.

@@ -783,8 +783,10 @@ static bool native(const struct object_file *file)
 {
 	const unsigned char *bytes = file->bytes;
 
-	// EI_DATA of the ELF header: 2 is big-endian
-	return file->size < 6 || memcmp(bytes, "\177ELF", 4) != 0 || bytes[5] != 2;
+	// EI_DATA of the ELF header: 1 is little-endian, 2 is big-endian
+	const unsigned char other = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 1 : 2;
+
+	return file->size < 6 || memcmp(bytes, "\177ELF", 4) != 0 || bytes[5] != other;
 }
 
 struct session *session_open(const char *path, json_t *set, json_t *map_sizes, json_t **failure)

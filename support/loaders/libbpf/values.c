@@ -9,6 +9,8 @@
 #include <string.h>
 #include "loader.h"
 
+#define BIG_ENDIAN_HERE (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__)
+
 static char problem[128];
 
 static const struct btf_type *underlying(const struct btf *btf, __u32 id)
@@ -28,7 +30,8 @@ static bool put(void *to, size_t size, __u64 value)
 	case 2:
 	case 4:
 	case 8:
-		memcpy(to, &value, size); // both of our architectures are little-endian, as eBPF is
+		// The low bytes of the value come first, or last where the processor is big-endian.
+		memcpy(to, (const char *)&value + (BIG_ENDIAN_HERE ? sizeof(value) - size : 0), size);
 		return true;
 	}
 	snprintf(problem, sizeof(problem), "a variable of %zu bytes can't be set", size);

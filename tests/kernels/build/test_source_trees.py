@@ -302,6 +302,21 @@ def test_a_git_checkout(tmp_path: Path, cache: Cache) -> None:
     assert origin.source == f"git tree {folder}"
 
 
+def test_a_tree_with_a_name_has_the_same_objects_for_all_of_its_commits(
+    tmp_path: Path, cache: Cache
+) -> None:
+    folder = tree_in(tmp_path / "linux")
+    makefile = folder / "Makefile"
+
+    def name(version: str) -> str:
+        origin = source_trees.locate(local(folder, version), "x86_64", tmp_path, cache, silent)
+        return origin.objects_name(tmp_path / "_build").rpartition("-")[0]
+
+    assert (name("6.18"), name("mine")) == ("6.18.0-rc3", "mine")
+    makefile.write_text(makefile.read_text().replace("= 18", "= 19"))
+    assert (name("6.19"), name("mine")) == ("6.19.0-rc3", "mine")
+
+
 def test_a_tree_of_another_version(tmp_path: Path, cache: Cache) -> None:
     folder = tree_in(tmp_path / "linux")
     with pytest.raises(UsageError, match=r"is of 6\.18\.0-rc3, not of 6\.1"):

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.kernels.formats.compression import BadDataError, decompress
 from bpfmatrix.kernels.formats.vmlinuz import has_pvh_entry, inspect
-from tests.kernels.synthetic import RELEASE, arm64_image, bzimage, vmlinux
+from bpfmatrix.kernels.staging import upstream_version
+from tests.kernels.synthetic import (
+    RELEASE,
+    arm64_image,
+    bzimage,
+    riscv_image,
+    s390_bzimage,
+    vmlinux,
+)
 
 
 def lz4_legacy(data: bytes) -> bytes:
@@ -77,6 +85,31 @@ def test_arm64_images() -> None:
     assert inspect(zboot, "x").unpacked == arm64_image()
 
 
+def test_riscv_images() -> None:
+    plain = inspect(riscv_image(), "x")
+    assert (plain.arch, plain.release) == ("riscv64", "6.12.117+deb13-riscv64")
+    assert inspect(gzip.compress(riscv_image()), "x").unpacked == riscv_image()
+
+
+def test_s390_images() -> None:
+    image = inspect(s390_bzimage(), "x")
+    assert (image.arch, image.release) == ("s390x", "6.12.107+deb13-s390x")
+    assert (image.unpacked, image.pvh) == (None, False)
+    assert upstream_version(image) == "6.12.107"
+
+
+def test_a_vmlinux_of_powerpc_is_booted_as_it_is() -> None:
+    elf = vmlinux(pvh=False, machine=21, text=b"Linux version 6.12.107+deb13-powerpc64le (x@y)")
+    image = inspect(elf, "x")
+    assert (image.arch, image.release) == ("ppc64le", "6.12.107+deb13-powerpc64le")
+    assert (image.unpacked, image.pvh) == (elf, False)
+
+
+def big_endian(elf: bytes) -> bytes:
+    """Return a header of an ELF file with the other byte order, as far as it is read."""
+    return elf[:5] + b"\x02" + elf[6:18] + elf[18:20][::-1] + elf[20:]
+
+
 def test_vmlinux() -> None:
     elf = vmlinux(text=b"Linux version 6.1.5 (x@y)")
     assert inspect(elf, "x").release == "6.1.5"
@@ -94,7 +127,11 @@ def test_vmlinux() -> None:
         (bzimage(gzip.compress(b"text")), "not an ELF file"),
         (gzip.compress(b"text"), "is not an Image"),
         (vmlinux(pvh=False), "no PVH entry"),
-        (vmlinux(machine=183), "not boot a vmlinux of aarch64"),
+        (vmlinux(machine=183), "not boot a vmlinux of aarch64, only its Image"),
+        (big_endian(vmlinux(machine=22)), "not boot a vmlinux of s390x, only its bzImage"),
+        (big_endian(vmlinux(machine=21)), "for another architecture"),
+        (s390_bzimage()[:0x10480], "names no release"),
+        (s390_bzimage()[:0x10010], "names no release"),
     ],
 )
 def test_what_is_no_kernel_is_said_in_one_sentence(data: bytes, sentence: str) -> None:

@@ -1,6 +1,5 @@
 """A real registry on loopback, with images made out of a real kernel, and its faults."""
 
-import base64
 import gzip
 import json
 import os
@@ -30,6 +29,7 @@ from tests.oci.registry import (
     Registry,
     TokenServer,
     layer,
+    login_file,
     tree,
 )
 from tests.tool import ToolProject, by_name
@@ -320,13 +320,6 @@ def private(tmp_path: Path) -> Iterator[Registry]:
     with Registry(tmp_path / "registry", login=True) as running:
         running.image("k", "1", [layer(TINY)])
         yield running
-
-
-def login_file(path: Path, key: str, password: str = PASSWORD) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
-    path.write_text(json.dumps({"auths": {key: {"auth": auth}}}))
-    return path
 
 
 def test_a_registry_that_wants_a_login(private: Registry, cache: Cache) -> None:

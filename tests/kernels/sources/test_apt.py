@@ -1,4 +1,4 @@
-"""Real apt, dpkg-deb and depmod against a signed archive on loopback, with tiny kernels in it."""
+"""Real apt and depmod, and hosts without apt, against a signed archive of tiny kernels."""
 
 import os
 import signal
@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix import kernels
+from bpfmatrix.config import archives
+from bpfmatrix.config.archives import Archives
 from bpfmatrix.config.models import Config, KernelConfig
-from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, ToolMissingError
+from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.kernels.sources import apt_sources, debian_mirrors
+from tests.damage import Notes
 from tests.kernels import synthetic
 from tests.kernels.archive import Archive, make_key
 from tests.kernels.conftest import add_kernel, apt_kernel, use_host_settings
@@ -49,6 +53,7 @@ def leftovers(cache: Cache) -> list[Path]:
     return list((cache.root / "tmp").glob("*"))
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_kernel_is_fetched_once_and_then_needs_no_network(cache: Cache, archive: Archive) -> None:
     image, was_cached = kernels.provide(apt_kernel(), cache)
     assert not was_cached
@@ -64,6 +69,29 @@ def test_a_kernel_is_fetched_once_and_then_needs_no_network(cache: Cache, archiv
     assert kernels.cached(apt_kernel(), cache) == image
 
 
+@pytest.mark.usefixtures("each_way")
+def test_a_package_that_the_mirror_lacks_gives_way_to_an_older_one(
+    cache: Cache, archive: Archive
+) -> None:
+    add_kernel(archive, "6.1.0-10", "6.1.200-1")
+    archive.publish()
+    [newest] = (archive.root / "pool").glob("linux-image-6.1.0-10-*.deb")
+    newest.unlink()
+    notes = Notes()
+    image, _ = kernels.provide(apt_kernel(), cache, notes)
+    assert image.description == "6.1.190 (Debian 6.1.190-1, apt bookworm-security)"
+    [package] = image.provenance.packages
+    assert package.name == "linux-image-6.1.0-9-cloud-amd64"
+    assert notes.told == [
+        "bookworm-security lists linux-image-6.1.0-10-cloud-amd64, and the mirror lacks it: "
+        "taking linux-image-6.1.0-9-cloud-amd64"
+    ]
+    # One that is asked for by its name is not replaced.
+    with pytest.raises(KernelUnavailableError, match="no longer has a package"):
+        kernels.provide(apt_kernel(package="linux-image-6.1.0-10-cloud-amd64"), cache)
+
+
+@pytest.mark.usefixtures("each_way")
 def test_a_series_stays_until_it_is_updated(cache: Cache, archive: Archive) -> None:
     first, _ = kernels.provide(apt_kernel(), cache)
     add_kernel(archive, "6.1.0-10", "6.1.200-1")
@@ -91,6 +119,7 @@ def test_two_ids_share_one_image(cache: Cache, archive: Archive) -> None:
     assert debs_fetched(archive) == 1
 
 
+@pytest.mark.usefixtures("each_way")
 def test_search_lists_what_the_suites_offer(cache: Cache, archive: Archive) -> None:
     declared = {"6.1": {"source": {"apt": {"suite": archive.suite}}}, "x": {"source": {"oci": "y"}}}
     config = Config.model_validate({"kernels": declared})
@@ -104,6 +133,7 @@ def test_search_lists_what_the_suites_offer(cache: Cache, archive: Archive) -> N
     assert heard[-1].startswith("bookworm-security can't be reached; using the index")
 
 
+@pytest.mark.usefixtures("each_way")
 def test_split_packages_are_followed(cache: Cache, archive: Archive) -> None:
     release, version = "7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"
     parts = [f"linux-{part}-{release} (= {version})" for part in ("binary", "modules", "base")]
@@ -124,6 +154,7 @@ def test_split_packages_are_followed(cache: Cache, archive: Archive) -> None:
     assert image.config.read_text() == "CONFIG_X=y\n"
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_damaged_image_is_fetched_again_as_the_same_release(
     cache: Cache, archive: Archive
 ) -> None:
@@ -160,7 +191,7 @@ def test_a_damaged_module_is_found_when_it_is_read(cache: Cache, archive: Archiv
     assert kernels.repair(apt_kernel(), cache) == repaired
 
 
-def test_what_no_network_means(cache: Cache, archive: Archive) -> None:
+def test_what_no_network_means(cache: Cache, archive: Archive, each_way: str) -> None:
     image, _ = kernels.provide(apt_kernel(), cache)
     archive.stop()
     with pytest.raises(KernelUnavailableError) as raised:
@@ -168,8 +199,9 @@ def test_what_no_network_means(cache: Cache, archive: Archive) -> None:
     assert raised.value.what == (
         "6.2: bookworm-security can't be reached and no kernel of this series is cached."
     )
+    said = "apt said: Failed" if each_way == "apt" else f"{archive.uri}dists/bookworm-security/"
     assert raised.value.advice.startswith(
-        "Try again with a network, or put an image into ci-kernels/6.2/vmlinuz. apt said: Failed"
+        f"Try again with a network, or put an image into ci-kernels/6.2/vmlinuz. {said}"
     )
     with pytest.raises(KernelUnavailableError, match=r"the cached 6\.1\.190 stays in use"):
         kernels.update(apt_kernel(), cache)
@@ -178,6 +210,7 @@ def test_what_no_network_means(cache: Cache, archive: Archive) -> None:
         kernels.provide(apt_kernel(), cache)
 
 
+@pytest.mark.usefixtures("each_way")
 def test_what_the_archive_does_not_have(cache: Cache, archive: Archive) -> None:
     with pytest.raises(KernelUnavailableError, match=r"6\.1: the archive .* no suite bookw-sec"):
         kernels.provide(apt_kernel(suite="bookw-security"), cache)
@@ -221,6 +254,7 @@ def package_changed_after_signing(archive: Archive) -> None:
     deb.write_bytes(deb.read_bytes()[:-1] + b"x")
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize(
     ("tamper", "sentence"),
     [
@@ -313,16 +347,45 @@ def test_apt_does_not_outlive_a_killed_parent(cache: Cache, archive: Archive) ->
     assert all(child.ends_within(10) for child in watched)
 
 
-def test_a_host_without_apt(cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolMissingError, match=r"6\.1: apt-get is not installed"):
-        kernels.provide(apt_kernel(), cache)
-    assert kernels.newest_available(apt_kernel(), cache) is None
-
-
-def test_a_host_whose_apt_has_no_mirror(
+def test_a_host_that_knows_no_archive(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(debian_mirrors, "find", lambda: None)
     use_host_settings(tmp_path, monkeypatch, "# nothing\n")
-    with pytest.raises(KernelUnavailableError, match="name no mirror of Debian's security archive"):
+    for _ in ("with apt", "without"):
+        with pytest.raises(KernelUnavailableError, match="no mirror of it is known") as raised:
+            kernels.provide(apt_kernel(), cache)
+        assert raised.value.what.startswith("6.1: bookworm-security: this host's apt has no entry")
+        assert "`bpfmatrix kernels.archive URL`" in raised.value.advice
+        assert kernels.newest_available(apt_kernel(), cache) is None
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def test_the_hosts_apt_is_left_alone(
+    cache: Cache, archive: Archive, keyring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a host with Ubuntu's sources, which nothing asks, Debian's archive is used beside them."""
+    with Archive(tmp_path / "ubuntu", keyring.parent, "noble", "Ubuntu") as ubuntu:
+        lines = [f"deb {ubuntu.uri} {suite} main\n" for suite in ("noble", "noble-security")]
+        use_host_settings(tmp_path, monkeypatch, "".join(lines))
+        monkeypatch.setattr(apt_sources, "HOST_KEYRING", keyring)
+        declared = {"debian": archive.uri, "debian-security": archive.uri}
+        archives.declare(Archives.model_validate(declared))
+        image, _ = kernels.provide(apt_kernel(), cache)
+        assert image.description == "6.1.190 (Debian 6.1.190-1, apt bookworm-security)"
+        assert ubuntu.requests == []
+
+
+@pytest.mark.usefixtures("each_way")
+def test_a_mirror_that_keeps_an_old_state(
+    cache: Cache, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.publish(valid_seconds=-60)
+    with pytest.raises(KernelUnavailableError, match="the archive's index is out of date"):
         kernels.provide(apt_kernel(), cache)
+    declared = {"debian": archive.uri, "debian-security": archive.uri, "check_dates": False}
+    for name in (archives.VARIABLE, archives.SECURITY_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    archives.declare(Archives.model_validate(declared))
+    image, _ = kernels.provide(apt_kernel(), cache)
+    assert image.version == "6.1.190"

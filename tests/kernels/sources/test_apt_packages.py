@@ -127,6 +127,9 @@ def test_a_package_whose_parts_left_the_archive_is_passed_over() -> None:
         ("6.1", "x86_64", "linux-image-6.1.*-cloud-amd64"),
         ("6.1-arm64", "aarch64", "linux-image-6.1.*-cloud-arm64"),
         ("5.10", "x86_64", "linux-image-5.10.*-cloud-amd64"),
+        ("6.12-riscv64", "riscv64", "linux-image-6.12.*-riscv64"),
+        ("6.12-s390x", "s390x", "linux-image-6.12.*-s390x"),
+        ("6.12-ppc64el", "ppc64le", "linux-image-6.12.*-powerpc64le"),
     ],
 )
 def test_the_default_pattern(id: str, arch: str, pattern: str) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix import kernels
-from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, ToolMissingError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.kernels.releases import offered
 from tests.kernels import synthetic
 from tests.kernels.conftest import kernel_parts
 from tests.kernels.rpms import Part, RpmRepository, make_rpm_key
@@ -286,3 +287,19 @@ def test_a_host_without_dnf(
     with pytest.raises(ToolMissingError, match=r"6\.1: dnf is not installed") as raised:
         kernels.provide(dnf_kernel(), cache)
     assert "dnf-plugins-core" in raised.value.advice
+
+
+def test_every_build_of_a_repository_is_a_release(
+    cache: Cache, repository: RpmRepository, dnf_kernel: Kernel, tmp_path: Path
+) -> None:
+    for build in ("6.1.190-10.el9", "6.2.1-1.el9"):
+        repository.add(kernel_parts(build), build)
+    repository.publish()
+    declared = dnf_kernel().source.model_dump(exclude_unset=True)
+    config = Config.model_validate({"kernels": {"6.1": {"source": declared}}}).at(tmp_path)
+    found = offered(config, cache)
+    assert found.problems == ()
+    in_order = sorted(found.places, key=found.places.__getitem__)
+    assert in_order == ["6.1.190-9.el9", "6.1.190-10.el9", "6.1", "6.2.1-1.el9"]
+    image, _ = kernels.provide(found.config.kernel("6.1.190-9.el9"), cache)
+    assert image.release == "6.1.190-9.el9.x86_64"

@@ -26,6 +26,10 @@ take_words("bisect", options.OBJECTS)
     options.BAD,
     options.PROGRAM,
     options.OBJECTS,
+    options.OLDEST,
+    options.BUILD,
+    options.TREE,
+    options.FRESH.with_help("With --tree: try commits again whose answers are noted."),
     options.LOADER,
     options.PRESET,
     *options.TESTS,
@@ -33,7 +37,7 @@ take_words("bisect", options.OBJECTS)
     options.JSON,
     options.COLD,
 )
-def bisect(values: Values) -> None:
+def bisect(values: Values) -> int:
     """Find the first kernel on which a program loads (or not), or a test passes (or not).
 
     --program NAME OBJECT...: whether that program loads. --run REGEX, --binary PATH: whether these
@@ -45,15 +49,55 @@ def bisect(values: Values) -> None:
     project = Project.load()
     objects, program = values[options.OBJECTS], values[options.PROGRAM]
     if program:
+        if values[options.OLDEST]:
+            raise UsageError("--oldest is about all programs of the objects, not about --program")
         if values[options.RUN] is not None or values[options.BINARY] or values.arguments:
             raise UsageError("--program goes with objects, and not with tests or a command")
         question = _about_program(values, program)
+    elif values[options.OLDEST]:
+        return _oldest(project, values)
     elif objects:
-        raise UsageError(f"{objects[0]}: say which program of it, with --program NAME")
+        raise UsageError(
+            f"{objects[0]}: say which program of it, with --program NAME",
+            "For all of them at once, there is --oldest.",
+        )
     else:
         question = _about_tests(project, values)
     good, bad = values[options.GOOD], values[options.BAD]
-    bisect.bisect(project, question, good, bad, values[options.JSON])
+    if tree := values[options.TREE]:
+        from bpfmatrix.cli.bisect_tree import bisect_tree
+
+        if not good or not bad:
+            raise UsageError(
+                "--tree needs --good and --bad", "Name two revisions: --good v6.1 --bad v6.2."
+            )
+        return bisect_tree(
+            project,
+            question,
+            tree,
+            good,
+            bad,
+            fresh=values[options.FRESH],
+            as_json=values[options.JSON],
+        )
+    if values[options.FRESH]:
+        raise UsageError("--fresh goes with --tree")
+    return bisect.bisect(project, question, good, bad, values[options.JSON])
+
+
+def _oldest(project: "Project", values: Values) -> int:
+    from bpfmatrix.cli.bisect import BisectOptions
+    from bpfmatrix.cli.bisect_oldest import oldest
+
+    for option in (
+        *(options.GOOD, options.BAD, options.TREE, options.FRESH),
+        *(options.RUN, options.BINARY),
+    ):
+        if values[option]:
+            raise UsageError(f"--oldest and --{option.name} don't go together")
+    title = ", ".join(values[options.OBJECTS]) or "all objects"
+    question = BisectOptions(title, verify=verify_options(values), build=values[options.BUILD])
+    return oldest(project, question, values[options.JSON])
 
 
 def _about_program(values: Values, program: str) -> "BisectOptions":
@@ -61,7 +105,7 @@ def _about_program(values: Values, program: str) -> "BisectOptions":
 
     objects = values[options.OBJECTS]
     title = f"{program} of {', '.join(objects)}" if objects else program
-    return BisectOptions(title, program, verify=verify_options(values))
+    return BisectOptions(title, program, verify=verify_options(values), build=values[options.BUILD])
 
 
 def _about_tests(project: "Project", values: Values) -> "BisectOptions":
@@ -78,7 +122,9 @@ def _about_tests(project: "Project", values: Values) -> "BisectOptions":
         run = dataclasses.replace(run, binaries=(script,), arguments=())
     else:
         title = ", ".join(map(str, run.binaries)) or "all tests"
-    return BisectOptions(title, run=run, skipped=Answer(values[options.SKIPPED]))
+    return BisectOptions(
+        title, run=run, skipped=Answer(values[options.SKIPPED]), build=values[options.BUILD]
+    )
 
 
 def _write_script(path: Path, command: Sequence[str]) -> Path:

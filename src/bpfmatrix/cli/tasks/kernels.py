@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
 from bpfmatrix.cli.tasks.declaration import option_task, progress
+from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values
+from bpfmatrix.errors import UsageError
 
 if TYPE_CHECKING:
     from bpfmatrix.config.project import Project
 
-__all__ = ["build", "fetch", "list_kernels", "prune", "search", "update"]
+__all__ = ["archive", "build", "fetch", "list_kernels", "prune", "push", "search", "update"]
+
+take_words("kernels.archive", options.MIRROR)
+take_words("kernels.push", options.IDS)
 
 _UNUSED_SECONDS = 24 * 3600
 # The symbols of one kernel are some 400 MB to fetch again.
@@ -49,7 +54,8 @@ def fetch(values: Values) -> None:
     ids = _one_or_matrix(project, values)
     for id in ids:
         image, cached = kernels.provide(project.config.kernel(id), project.cache, progress)
-        say(f"{id:<10} {image.description}  {'cached' if cached else 'fetched'}")
+        registry = f" from {image.provenance.registry}" if image.provenance.registry else ""
+        say(f"{id:<10} {image.description}  {'cached' if cached else f'fetched{registry}'}")
     if values[options.WARM]:
         for id in ids:
             _make_template(project, id)
@@ -68,19 +74,16 @@ def _make_template(project: "Project", id: str) -> None:
 
 @option_task(_ONE_OR_MATRIX, _IMAGE)
 def update(values: Values) -> None:
-    """Fetch the newest release of one series, or of each, and the image of --rootfs again."""
-    from bpfmatrix import kernels
-    from bpfmatrix.cli.console import say
-    from bpfmatrix.cli.kernels_output import update_root
+    """Fetch the newest release of one series, or of each, and pin it in kernels.lock.
+
+    The image of --rootfs is fetched again, too.
+    """
+    from bpfmatrix.cli.kernels_output import update_kernels, update_root
     from bpfmatrix.config.project import Project
 
     project = Project.load()
-    for id in _one_or_matrix(project, values):
-        kernel = project.config.kernel(id)
-        before = kernels.cached(kernel, project.cache)
-        image = kernels.update(kernel, project.cache, progress)
-        same = before is not None and before.digest == image.digest
-        say(f"{id:<10} {image.description}  {'still the newest' if same else 'new'}")
+    ids = _one_or_matrix(project, values)
+    update_kernels(project, ids, progress, every=not values[options.KERNEL])
     update_root(project, _one_or_matrix(project, values), values[_IMAGE], progress)
 
 
@@ -138,6 +141,46 @@ def build(values: Values) -> None:
     with shown() as report:
         built = build.build(chosen, arch, project.root, project.cache, report)
     print_kernel_build(project, built, version)
+
+
+@option_task(options.MIRROR, options.SECURITY, options.OLD_STATE)
+def archive(values: Values) -> None:
+    """Set the mirror of Debian that this user's kernels come from, or show which one it is."""
+    from bpfmatrix.cli.archive import set_archive, show_archives
+    from bpfmatrix.config.models import FILE_NAME
+    from bpfmatrix.config.project import Project
+
+    root = Project.root_above(Path.cwd())
+    project = Project.load(root) if (root / FILE_NAME).exists() else None
+    if urls := values[options.MIRROR]:
+        security, stale = values[options.SECURITY], values[options.OLD_STATE]
+        set_archive(urls, security, stale, project, progress)
+    elif values[options.SECURITY] or values[options.OLD_STATE]:
+        raise UsageError(
+            "--security and --old-state are about a mirror, and none is named",
+            "Name it, as in `invoke kernels.archive http://mirror.example.org/debian`.",
+        )
+    else:
+        show_archives(project)
+
+
+@option_task(options.IDS, options.TO, options.SIGN, options.KEY)
+def push(values: Values) -> None:
+    """Publish kernels in a container registry, for other projects, hosts and CI.
+
+    The kernels are the words after the task: invoke kernels.push 6.1 6.12 --to oci://HOST/NAME.
+    Those that are not cached are fetched first.
+    """
+    from bpfmatrix.cli.kernels_output import push_kernels
+    from bpfmatrix.config.project import Project
+
+    project = Project.load()
+    ids = values[options.IDS] or tuple(project.config.matrix_ids)
+    push_kernels(
+        project,
+        list(dict.fromkeys(project.config.kernel(id).plain.id for id in ids)),
+        *(values[options.TO], values[options.SIGN], values[options.KEY], progress),
+    )
 
 
 @option_task(options.ALL)

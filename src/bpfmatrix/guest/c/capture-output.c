@@ -171,7 +171,7 @@ int main(int count, char **words)
 	system_call(SYS_rt_sigprocmask, SIG_BLOCK, (long)&child_signal, 0, sizeof(child_signal));
 	signals = system_call(SYS_signalfd4, -1, (long)&child_signal, sizeof(child_signal),
 			      O_CLOEXEC);
-	child = system_call5(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	child = clone_process(SIGCHLD);
 	if (!child)
 		start(words + 3, words + count + 1, ends, words[1]);
 	if (child < 0 || signals < 0)

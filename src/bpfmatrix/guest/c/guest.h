@@ -71,8 +71,9 @@ static inline long system_call5(long number, long first, long second, long third
 	return result;
 }
 
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || (defined(__riscv) && __riscv_xlen == 64)
 
+/* Both have the numbers of asm-generic/unistd.h. */
 enum {
 	SYS_dup3 = 24,
 	SYS_ioctl = 29,
@@ -112,6 +113,8 @@ enum {
 	SYS_bpf = 280
 };
 
+#if defined(__aarch64__)
+
 #define START_CODE "mov x0, sp\n\tbl start_program\n"
 
 static inline long system_call5(long number, long first, long second, long third, long fourth,
@@ -132,6 +135,160 @@ static inline long system_call5(long number, long first, long second, long third
 }
 
 #else
+
+/* A linker may replace addresses by distances from the register gp, so it is set first. */
+#define START_CODE                                                                       \
+	".option push\n\t.option norelax\n\tlla gp, __global_pointer$\n\t.option pop\n\t" \
+	"mv a0, sp\n\tcall start_program\n"
+
+static inline long system_call5(long number, long first, long second, long third, long fourth,
+				long fifth)
+{
+	register long a7 __asm__("a7") = number;
+	register long a0 __asm__("a0") = first;
+	register long a1 __asm__("a1") = second;
+	register long a2 __asm__("a2") = third;
+	register long a3 __asm__("a3") = fourth;
+	register long a4 __asm__("a4") = fifth;
+
+	__asm__ volatile("ecall"
+			 : "+r"(a0)
+			 : "r"(a7), "r"(a1), "r"(a2), "r"(a3), "r"(a4)
+			 : "memory");
+	return a0;
+}
+
+#endif
+
+#elif defined(__s390x__)
+
+enum {
+	SYS_exit = 1,
+	SYS_read = 3,
+	SYS_write = 4,
+	SYS_close = 6,
+	SYS_execve = 11,
+	SYS_chdir = 12,
+	SYS_getpid = 20,
+	SYS_mount = 21,
+	SYS_kill = 37,
+	SYS_umount2 = 52,
+	SYS_ioctl = 54,
+	SYS_chroot = 61,
+	SYS_setsid = 66,
+	SYS_fchmod = 94,
+	SYS_wait4 = 114,
+	SYS_clone = 120,
+	SYS_nanosleep = 162,
+	SYS_prctl = 172,
+	SYS_rt_sigprocmask = 175,
+	SYS_capset = 185,
+	SYS_setgroups = 206,
+	SYS_setresuid = 208,
+	SYS_setresgid = 210,
+	SYS_getdents64 = 220,
+	SYS_clock_settime = 259,
+	SYS_openat = 288,
+	SYS_mkdirat = 289,
+	SYS_unlinkat = 294,
+	SYS_ppoll = 302,
+	SYS_unshare = 303,
+	SYS_signalfd4 = 322,
+	SYS_pipe2 = 325,
+	SYS_dup3 = 326,
+	SYS_prlimit64 = 334,
+	SYS_bpf = 351,
+	SYS_socket = 359
+};
+
+/* Below the stack pointer, a function finds 160 bytes in which it saves the caller's registers. */
+#define START_CODE "lgr %r2, %r15\n\taghi %r15, -160\n\tbrasl %r14, start_program\n"
+
+static inline long system_call5(long number, long first, long second, long third, long fourth,
+				long fifth)
+{
+	register long r1 __asm__("r1") = number;
+	register long r2 __asm__("r2") = first;
+	register long r3 __asm__("r3") = second;
+	register long r4 __asm__("r4") = third;
+	register long r5 __asm__("r5") = fourth;
+	register long r6 __asm__("r6") = fifth;
+
+	__asm__ volatile("svc 0"
+			 : "+d"(r2)
+			 : "d"(r1), "d"(r3), "d"(r4), "d"(r5), "d"(r6)
+			 : "memory");
+	return r2;
+}
+
+#elif defined(__powerpc64__) && _CALL_ELF == 2
+
+enum {
+	SYS_exit = 1,
+	SYS_read = 3,
+	SYS_write = 4,
+	SYS_close = 6,
+	SYS_execve = 11,
+	SYS_chdir = 12,
+	SYS_getpid = 20,
+	SYS_mount = 21,
+	SYS_kill = 37,
+	SYS_umount2 = 52,
+	SYS_ioctl = 54,
+	SYS_chroot = 61,
+	SYS_setsid = 66,
+	SYS_setgroups = 81,
+	SYS_fchmod = 94,
+	SYS_wait4 = 114,
+	SYS_clone = 120,
+	SYS_nanosleep = 162,
+	SYS_setresuid = 164,
+	SYS_setresgid = 169,
+	SYS_prctl = 171,
+	SYS_rt_sigprocmask = 174,
+	SYS_capset = 184,
+	SYS_getdents64 = 202,
+	SYS_clock_settime = 245,
+	SYS_ppoll = 281,
+	SYS_unshare = 282,
+	SYS_openat = 286,
+	SYS_mkdirat = 287,
+	SYS_unlinkat = 292,
+	SYS_signalfd4 = 313,
+	SYS_dup3 = 316,
+	SYS_pipe2 = 317,
+	SYS_prlimit64 = 325,
+	SYS_socket = 326,
+	SYS_bpf = 361
+};
+
+/* Register 12 has the address of _start, from which that of the data follows. The caller of a
+ * function has a frame of at least 32 bytes (OpenPOWER ELF V2 ABI, 2.2.3 and 4.1.2).
+ */
+#define START_CODE                                                        \
+	"addis 2, 12, .TOC.-_start@ha\n\taddi 2, 2, .TOC.-_start@l\n\t" \
+	"mr 3, 1\n\tli 0, 0\n\tstdu 0, -32(1)\n\tbl start_program\n\tnop\n"
+
+/* A failed system call sets a bit of the condition register, and returns the number without a sign.
+ */
+static inline long system_call5(long number, long first, long second, long third, long fourth,
+				long fifth)
+{
+	register long r0 __asm__("r0") = number;
+	register long r3 __asm__("r3") = first;
+	register long r4 __asm__("r4") = second;
+	register long r5 __asm__("r5") = third;
+	register long r6 __asm__("r6") = fourth;
+	register long r7 __asm__("r7") = fifth;
+
+	__asm__ volatile("sc\n\tbns+ 1f\n\tneg %1, %1\n1:"
+			 : "+r"(r0), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r7)
+			 :
+			 : "r8", "r9", "r10", "r11", "r12", "cr0", "ctr", "memory");
+	return r3;
+}
+
+#else
 #error "guest.h has no system calls of this architecture"
 #endif
 
@@ -143,8 +300,27 @@ static inline long system_call(long number, long first, long second, long third,
 	return system_call5(number, first, second, third, fourth, 0);
 }
 
+/* Makes a process that shares what `flags` say; returns its id, or 0 in the new process: clone(2). */
+static inline long clone_process(long flags)
+{
+#if defined(__s390x__)
+	return system_call(SYS_clone, 0, flags, 0, 0);
+#else
+	return system_call(SYS_clone, flags, 0, 0, 0);
+#endif
+}
+
+/* The bits of a request of ioctl(2) that say how its argument is used: asm/ioctl.h. */
+#if defined(__powerpc64__)
+enum { IOC_NONE = 0x20000000 };
+#define IOC_WRITE 0x80000000
+#else
+enum { IOC_NONE = 0 };
+#define IOC_WRITE 0x40000000
+#endif
+
 /* The same values on all architectures: the kernel's include/uapi/linux/fcntl.h, and
- * asm-generic/fcntl.h (O_DIRECTORY differs on arm64).
+ * asm-generic/fcntl.h (O_DIRECTORY differs on arm64 and powerpc).
  */
 enum {
 	AT_FDCWD = -100,
@@ -163,7 +339,7 @@ __attribute__((used, noreturn)) void start_program(long *stack)
 	__builtin_unreachable();
 }
 
-__asm__(".globl _start\n_start:\n\t" START_CODE);
+__asm__(".text\n.globl _start\n_start:\n\t" START_CODE);
 
 /* The compiler may call these two for code that does not. */
 __attribute__((no_builtin, unused)) void *memcpy(void *to, const void *from, unsigned long size)

@@ -14,7 +14,7 @@
 #include "guest.h"
 
 /* The kernel's include/uapi/linux/time.h; linux/random.h: _IO('R', 7), since Linux 4.14. */
-enum { CLOCK_REALTIME = 0, RNDRESEEDCRNG = 0x5207 };
+enum { CLOCK_REALTIME = 0, RNDRESEEDCRNG = IOC_NONE | 0x5207 };
 
 int main(int count, char **words)
 {

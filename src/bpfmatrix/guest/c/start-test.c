@@ -451,7 +451,7 @@ static void enter_token_namespace(const struct user *user)
 	int ends[2], status = -1;
 
 	require(system_call(SYS_pipe2, (long)ends, 0, 0, 0), "a pipe", "can't be made");
-	child = system_call5(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+	child = clone_process(CLONE_FILES | SIGCHLD);
 	require(child, "a process", "can't be made");
 	if (!child) {
 		system_call(SYS_read, ends[0], (long)&context, sizeof(context), 0);

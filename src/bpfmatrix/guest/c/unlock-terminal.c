@@ -8,7 +8,8 @@
 #include "guest.h"
 
 /* The kernel's include/uapi/asm-generic/ioctls.h: _IOW('T', 0x31, int). */
-enum { STDIN = 0, TIOCSPTLCK = 0x40045431 };
+#define TIOCSPTLCK (IOC_WRITE | 0x00045431)
+enum { STDIN = 0 };
 
 int main(int count, char **words)
 {

@@ -22,7 +22,7 @@ from bpfmatrix.config.sources import BuildSource
 from bpfmatrix.errors import BpfmatrixError, UnreachableError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.host.checksum import sha256, sha256_of
+from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.locks import locked
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.build import configuration, kconfig, make, result, source_trees
@@ -31,7 +31,7 @@ from bpfmatrix.kernels.build.make import Make
 from bpfmatrix.kernels.build.result import BuiltKernel
 from bpfmatrix.kernels.build.source_trees import Origin
 
-__all__ = ["build"]
+__all__ = ["build", "configure", "estimated_minutes"]
 
 # Measured with the fragments of this repository: the source tree, and the folder of make together
 # with what is on the disk only while the sources are unpacked.
@@ -43,7 +43,7 @@ USUAL_STEPS = 2300
 USUAL_PROCESSOR_MINUTES = 18
 
 
-def _estimated_minutes() -> int:
+def estimated_minutes() -> int:
     """Return about how many minutes a build from nothing takes on this host."""
     return max(2, round(USUAL_PROCESSOR_MINUTES / make.processors()))
 
@@ -80,7 +80,7 @@ def _build(
         objects.mkdir(exist_ok=True)
         maker = Make(tree.path, tree.version, objects, arch)
         progress(f"{tree.version}: configuring")
-        unknown = _configure(maker, requested)
+        unknown = configure(maker, requested, origin.package.version)
         started, used_before = time.monotonic(), _children_seconds()
         steps = _compile(maker, progress)
         seconds = time.monotonic() - started
@@ -117,9 +117,7 @@ def _locate(source: BuildSource, arch: str, root: Path, cache: Cache, progress: 
 
 def _objects(build: Path, origin: Origin, arch: str) -> Path:
     """Return the folder that make works in; each tree of the user has a folder of its own."""
-    tree = origin.folder(build)
-    own = "" if tree.parent == build else "-" + sha256(str(tree))[:8]
-    return build / f"objects-{origin.version}{own}-{arch}"
+    return build / f"objects-{origin.objects_name(build)}-{arch}"
 
 
 @contextlib.contextmanager
@@ -144,13 +142,19 @@ def _require_space(build: Path, origin: Origin, objects: Path) -> None:
         )
 
 
-def _configure(maker: Make, requested: Requested) -> list[str]:
-    """Make `.config`; return the options that the version does not have."""
-    config = maker.objects / ".config"
-    before = config.read_bytes() if config.exists() else b""
-    fragment = maker.objects / "requested.config"
-    if not before or not fragment.exists() or fragment.read_text() != requested.text:
+def configure(maker: Make, requested: Requested, sources: str) -> list[str]:
+    """Make `.config`; return the options that the version does not have.
+
+    `sources` is what identifies the sources. Other sources may have other options, so the
+    configuration is made anew; what does not change in it is not compiled again.
+    """
+    config, fragment = maker.objects / ".config", maker.objects / "requested.config"
+    note = maker.objects / "configured-for"
+    before = [path.read_text() if path.exists() else "" for path in (fragment, note)]
+    if not config.exists() or before != [requested.text, sources]:
+        note.unlink(missing_ok=True)
         maker.configure(requested.text)
+        note.write_text(sources)
     known = kconfig.load(maker.tree, ARCHITECTURES[maker.arch].kernel_folder)
     options = configuration.parse_result(config.read_text())
     differences, unknown = configuration.compare(requested, options, known)
@@ -167,7 +171,7 @@ def _compile(maker: Make, progress: Progress) -> int:
     # Without `scripts`: the host's programs there were built in order to configure the kernel.
     folders = (path for path in maker.objects.iterdir() if path.is_dir() and path.name != "scripts")
     done = sum(1 for folder in folders for _ in folder.rglob("*.o"))
-    about = f"{maker.version}: {'going on' if done else f'about {_estimated_minutes()} minutes'}"
+    about = f"{maker.version}: {'going on' if done else f'about {estimated_minutes()} minutes'}"
 
     def show(text: str, fraction: float | None = None) -> None:
         progress(f"{about}, {text}", fraction)

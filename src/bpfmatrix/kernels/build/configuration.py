@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.errors import KernelBuildError, UsageError
 from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.installation import CHECKOUT, PACKAGE
 from bpfmatrix.kernels.build.kconfig import Kconfig
@@ -170,7 +170,7 @@ def compare(
 
 
 def refuse(differences: Sequence[Difference], version: str) -> None:
-    """Raise a BpfmatrixError if there are differences."""
+    """Raise a KernelBuildError if there are differences."""
     if not differences:
         return
     lines = [
@@ -178,7 +178,7 @@ def refuse(differences: Sequence[Difference], version: str) -> None:
         for each in differences
     ]
     count = f"{len(lines)} options" if len(lines) > 1 else "an option"
-    raise BpfmatrixError(
+    raise KernelBuildError(
         f"{count} that {version} knows did not stick:\n" + "\n".join(lines),
         "Ask for what they need in a fragment of your own (--config), or take them out.",
     )

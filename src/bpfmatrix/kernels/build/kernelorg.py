@@ -18,7 +18,16 @@ from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, Unreachable
 from bpfmatrix.host import tools
 from bpfmatrix.host.progress import Progress, silent
 
-__all__ = ["Release", "fetch_tarball", "newest", "parse_sums", "resolve", "url_of", "verified"]
+__all__ = [
+    "Release",
+    "fetch_tarball",
+    "newest",
+    "parse_sums",
+    "releases",
+    "resolve",
+    "url_of",
+    "verified",
+]
 
 SUMS = "sha256sums.asc"
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
@@ -52,22 +61,31 @@ def resolve(base: str, version: str, keyring: Path | None, pinned: str | None) -
                 f"Name the release, such as {version}.1, or remove the `sha256`.",
             )
         return Release(version, url_of(base, version), pinned, "checksum pinned")
-    url = f"{_folder(base, version)}/{SUMS}"
-    signed = _sums(url)
-    if keyring is None:
-        text, checked = signed.decode(errors="replace"), "signature not checked"
-    else:
-        text, fingerprint = verified(signed, keyring, url)
-        checked = f"signed by {fingerprint}"
+    text, checked = _checked_sums(base, version, keyring)
     sums = parse_sums(text)
     found = newest(sums, version)
     if found is None:
         known = [known for known in sums if known.startswith(".".join(version.split(".")[:2]))]
         raise KernelUnavailableError(
-            f"{url} names no release {version}",
+            f"{_folder(base, version)}/{SUMS} names no release {version}",
             f"Near it are {', '.join(known[-4:])}." if known else "Is the version right?",
         )
     return Release(found, url_of(base, found), sums[found], checked)
+
+
+def releases(base: str, version: str, keyring: Path | None) -> list[str]:
+    """Return every release of the folder of the server that `version` is in, such as `v6.x`."""
+    return list(parse_sums(_checked_sums(base, version, keyring)[0]))
+
+
+def _checked_sums(base: str, version: str, keyring: Path | None) -> tuple[str, str]:
+    """Return the text of `sha256sums.asc`, and how it was checked, for people."""
+    url = f"{_folder(base, version)}/{SUMS}"
+    signed = _sums(url)
+    if keyring is None:
+        return signed.decode(errors="replace"), "signature not checked"
+    text, fingerprint = verified(signed, keyring, url)
+    return text, f"signed by {fingerprint}"
 
 
 def fetch_tarball(url: str, target: Path, sha256: str, progress: Progress = silent) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.errors import BpfmatrixError, ToolMissingError
+from bpfmatrix.errors import BpfmatrixError, KernelBuildError, ToolMissingError
 from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.process import tied
@@ -183,7 +183,9 @@ class Make:
     def _failure(self, targets: Sequence[str]) -> BpfmatrixError:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         what = "\n".join(["", *first_error(lines)])
-        return BpfmatrixError(
+        # A full disk is not the sources' fault.
+        kind = BpfmatrixError if "No space left on device" in what else KernelBuildError
+        return kind(
             f"make {' '.join(targets)} failed:{what}",
             f"All of its output is in {self.log}. Run again, it goes on where it was.",
         )

@@ -1,20 +1,22 @@
 """The `build` source: a kernel made from source with the fragments of `ci-kernels`."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from bpfmatrix.config.models import Config
-from bpfmatrix.config.sources import BuildSource
-from bpfmatrix.errors import UsageError
+from bpfmatrix.config.sources import BuildSource, Source
+from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels.build import builder, result
+from bpfmatrix.kernels.build import builder, result, source_trees
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.kernels.image_files import modules_of
-from bpfmatrix.kernels.sources.source import KernelSource
+from bpfmatrix.kernels.sources.source import KernelSource, PointRelease
 from bpfmatrix.kernels.staging import install
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 
@@ -34,6 +36,12 @@ class BuildKernel(KernelSource):
         """See KernelSource. `same` takes the kernel as it was built, if nothing changed since."""
         arch, root = self.kernel.arch, self.kernel.root
         built = result.existing(self.source, arch, root) if same else None
+        if self.kernel.pin and not (
+            built and f"sha256:{sha256_of(built.folder / 'vmlinuz')}" == self.kernel.pin.digest
+        ):
+            raise KernelUnavailableError(
+                "it was built elsewhere, and a build here would not be the same to the bit"
+            )
         if built is None:
             built = builder.build(self.source, arch, root, store.cache, progress)
         vmlinuz = built.folder / "vmlinuz"
@@ -50,9 +58,45 @@ class BuildKernel(KernelSource):
             provenance = Provenance(f"built from {built.source}", built.packages)
             return store.add(self.kernel, staging, built.version, provenance)
 
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: whether the sources can be had, unless the kernel is built already."""
+        if result.existing(self.source, self.kernel.arch, self.kernel.root) is None:
+            source_trees.check(self.source, self.kernel.arch, self.kernel.root, cache)
+
+    def differs_from_pin(self, store: Store, image: KernelImage) -> str:
+        """See KernelSource."""
+        if result.is_current(self.source, self.kernel.arch, self.kernel.root, image.digest):
+            return ""
+        return "ci-kernels/ has another build, or its fragments changed"
+
     def is_current(self, store: Store, image: KernelImage) -> bool:
         """Whether the image is of the last build, and the fragments did not change since."""
         return result.is_current(self.source, self.kernel.arch, self.kernel.root, image.digest)
+
+    @property
+    def place(self) -> Hashable | None:
+        """See KernelSource."""
+        source = self.source
+        # kernel.org has a folder for each major version, Debian a package for each series.
+        numbers = source.version.split(".")[: 1 if source.origin == "kernel.org" else 2]
+        return ("build", source.origin, source.url, source.suite, *numbers, self.kernel.arch)
+
+    def releases(self, cache: Cache, progress: Progress) -> list[PointRelease]:
+        """See KernelSource: what could be built."""
+        kernel, source = self.kernel, self.source
+        progress(f"{source.origin}: looking for sources")
+        known = source_trees.releases(source, kernel.arch, kernel.root, cache, progress)
+        # A checksum is that of one release's tarball.
+        changes = {"sha256": None}
+        return [
+            PointRelease(each, Source(build=source.model_copy(update={**changes, "version": each})))
+            for each in known
+        ]
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the kernel can be had without a build, as its last build is current."""
+        return result.existing(self.source, self.kernel.arch, self.kernel.root) is not None
 
 
 def build_source(

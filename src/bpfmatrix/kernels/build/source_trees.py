@@ -23,16 +23,17 @@ from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, Unreachable
 from bpfmatrix.host import versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.host.checksum import sha256_of
-from bpfmatrix.host.progress import Progress
+from bpfmatrix.host.checksum import sha256, sha256_of
+from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.build import kernelorg
+from bpfmatrix.kernels.formats import deb
 from bpfmatrix.kernels.image import Package
 
 if TYPE_CHECKING:
     from bpfmatrix.kernels.sources.apt_archive import Archive
     from bpfmatrix.kernels.sources.apt_packages import Deb
 
-__all__ = ["Debian", "Origin", "Tree", "at_hand", "locate", "version_of"]
+__all__ = ["Debian", "Origin", "Tree", "at_hand", "check", "locate", "releases", "version_of"]
 
 _STANZAS = re.compile(r"Package: linux-source-[^\n]*\n")
 # Where linux-source-SERIES is looked for; the first suite that has it is taken.
@@ -70,6 +71,10 @@ class Origin:
     def folder(self, build: Path) -> Path:
         """Return the folder of the source tree; `build` is `ci-kernels/_build`."""
         return build / f"linux-{self.version}"
+
+    def objects_name(self, build: Path) -> str:
+        """Return the name of the folder that make works in, without the architecture."""
+        return self.version
 
     def provide(self, build: Path, cache: Cache, progress: Progress) -> Tree:
         """Return the source tree, fetched and unpacked. The caller holds the build's lock."""
@@ -132,12 +137,9 @@ class Debian(Origin):
         with cache.staging() as staging:
             with self.archive.locked():
                 (file,) = self.archive.download([self.deb], staging, progress)
-            data, member = staging / "data.tar", f"./usr/src/{self.deb.name}.tar.xz"
-            # dpkg-deb knows every compression that a package's data may have.
-            _unpack(["dpkg-deb", "--fsys-tarfile", "--", file], staging, data)
-            _unpack(
-                ["tar", "--extract", "--to-stdout", "--file", data, "--", member], staging, target
-            )
+            member = f"usr/src/{self.deb.name}.tar.xz"
+            if not deb.extract_file(file, member.__eq__, target):
+                raise KernelUnavailableError(f"{file.name} has no {member}")
 
     def _unpack(self, tree: Path, cache: Cache, progress: Progress) -> None:
         tarball = tree.parent / "tarball"
@@ -151,10 +153,17 @@ class _Folder(Origin):
     """A source tree of the user."""
 
     path: Path
+    name: str = ""
+    """What the build is called, if that is not a version."""
 
     def folder(self, build: Path) -> Path:
         """See Origin."""
         return self.path
+
+    def objects_name(self, build: Path) -> str:
+        """See Origin. A tree has its own, and with a name it is the same for all of its commits."""
+        own = "" if self.path.parent == build else "-" + sha256(str(self.path))[:8]
+        return f"{self.name or self.version}{own}"
 
     def provide(self, build: Path, cache: Cache, progress: Progress) -> Tree:
         """See Origin."""
@@ -178,6 +187,42 @@ def locate(source: BuildSource, arch: str, root: Path, cache: Cache, progress: P
     if source.origin == "apt":
         return _debian(source, arch, cache, progress)
     return _local(root / Path(source.origin).expanduser(), source.version)
+
+
+def check(source: BuildSource, arch: str, root: Path, cache: Cache) -> None:
+    """Find out, with one small request, whether the sources can be had; the errors of `locate`."""
+    if source.origin == "apt":
+        from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415
+
+        Archive.of_host(cache, source.suite or _SUITES[0], arch).check()
+    elif at_hand(source, root / "ci-kernels/_build") is None:
+        locate(source, arch, root, cache, silent)
+
+
+def releases(
+    source: BuildSource, arch: str, root: Path, cache: Cache, progress: Progress
+) -> list[str]:
+    """Return the releases that a source's version could name in place of its own.
+
+    Those of kernel.org are all of the same major version, those of Debian all of the same series. A
+    folder has one source tree.
+    """
+    if source.origin == "kernel.org":
+        keyring = root / source.keyring if source.keyring else None
+        return kernelorg.releases(source.url, source.version, keyring)
+    series = versions.series(source.version)
+    if source.origin != "apt" or not series:
+        return []
+    suites, problems = (source.suite,) if source.suite else _SUITES, list[KernelUnavailableError]()
+    found = [
+        deb.upstream_version
+        for _, _, debs in _packages_of(suites, arch, cache, progress, problems)
+        for deb in debs
+        if deb.name == f"linux-source-{series}"
+    ]
+    if problems and not found:
+        raise problems[0]
+    return list(dict.fromkeys(found))
 
 
 def at_hand(source: BuildSource, build: Path) -> Origin | None:
@@ -231,10 +276,10 @@ def _debian(source: BuildSource, arch: str, cache: Cache, progress: Progress) ->
         if wanted:
             from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
-            deb = max(wanted, key=lambda deb: Version(deb.version))
-            package = Package(deb.name, deb.version, deb.sha256)
+            newest = max(wanted, key=lambda deb: Version(deb.version))
+            package = Package(newest.name, newest.version, newest.sha256)
             said = f"{archive.vendor()} sources, apt {suite}"
-            return Debian(deb.upstream_version, said, package, archive=archive, deb=deb)
+            return Debian(newest.upstream_version, said, package, archive=archive, deb=newest)
     if problems and not seen:
         raise problems[0]
     raise KernelUnavailableError(
@@ -283,7 +328,9 @@ def _local(path: Path, version: str) -> Origin:
         )
     described = _git_describe(path)
     said = f"git tree {path}" if described else f"folder {path}"
-    return _Folder(found, said, Package(path.name, described or found, ""), path=path)
+    name = "" if re.match(r"\d", version) else version
+    package = Package(path.name, described or found, "")
+    return _Folder(found, said, package, path=path, name=name)
 
 
 def _git_describe(tree: Path) -> str:

@@ -1,7 +1,7 @@
 """Formats of kernel images: architecture, release, and the ELF file that boots through PVH.
 
-`inspect` takes the bytes of a bzImage, of an Image, Image.gz or EFI zboot image, or of a
-vmlinux, and returns a `Vmlinuz`. BpfmatrixError for bytes that are no kernel.
+`inspect` takes the bytes of a bzImage (of x86 or s390x), of an Image, Image.gz or EFI zboot image,
+or of a vmlinux, and returns a `Vmlinuz`. BpfmatrixError for bytes that are no kernel.
 """
 
 import re
@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host.architecture import ARCHITECTURES, X86_64, Architecture
+from bpfmatrix.host.architecture import ARCHITECTURES, S390X, X86_64, Architecture
 from bpfmatrix.kernels.formats.compression import BadDataError, decompress, format_of
 
 __all__ = ["Vmlinuz", "inspect", "is_bzimage"]
@@ -19,6 +19,9 @@ _RELEASE = re.compile(r"\d+\.\d+[\w.+~:-]*")
 _PT_NOTE = 4
 # include/xen/interface/elfnote.h: the 32-bit entry point that PVH boots through.
 _XEN_ELFNOTE_PHYS32_ENTRY = 18
+# arch/s390/boot/head.S: the entry point, its marker, and the offset of the field kernel_version in
+# struct parmarea (arch/s390/include/asm/setup.h). The field is there since Linux 5.7.
+_S390_MAGIC_AT, _S390_MAGIC, _S390_VERSION_AT = 0x10008, b"S390EP", 0x10428
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Vmlinuz:
     @property
     def pvh(self) -> bool:
         """Whether `unpacked` boots through PVH."""
-        return ARCHITECTURES[self.arch].boots_vmlinux and self.unpacked is not None
+        return self.arch == X86_64.name and self.unpacked is not None
 
 
 def inspect(data: bytes, name: str) -> Vmlinuz:
@@ -48,6 +51,8 @@ def inspect(data: bytes, name: str) -> Vmlinuz:
             return _bzimage(data)
         if arch := _architecture_of_image(data):
             return _bannered(arch, data, None)
+        if data[_S390_MAGIC_AT:].startswith(_S390_MAGIC):
+            return _s390_bzimage(data)
         if data[:2] == b"MZ" and data[4:8] == b"zimg":
             return _compressed_image(_zboot_payload(data))
         if data[:4] == b"\x7fELF":
@@ -106,6 +111,19 @@ def _bzimage(data: bytes) -> Vmlinuz:
     return Vmlinuz(X86_64.name, release, vmlinux if has_pvh_entry(vmlinux) else None, banner)
 
 
+def _s390_bzimage(data: bytes) -> Vmlinuz:
+    """Read the parameter area: the address of a NUL-terminated text, the release first.
+
+    QEMU starts the image as it is. The vmlinux in it can't be booted without its decompressor.
+    """
+    (at,) = struct.unpack_from(">Q", data.ljust(_S390_VERSION_AT + 8, b"\0"), _S390_VERSION_AT)
+    text = data[at : at + 256].split(b"\0")[0].decode("ascii", "replace")
+    release = (text.split() or [""])[0]
+    if not at or not _RELEASE.fullmatch(release):
+        raise BadDataError("its header names no release")
+    return Vmlinuz(S390X.name, release, None, text[len(release) :].strip())
+
+
 def _zboot_payload(data: bytes) -> bytes:
     """Return the compressed Image, which the header of an EFI zboot image locates.
 
@@ -128,15 +146,19 @@ def _compressed_image(data: bytes) -> Vmlinuz:
 
 
 def _vmlinux(data: bytes) -> Vmlinuz:
-    if len(data) < 64 or data[4:6] != b"\x02\x01":
-        raise BadDataError("it is not a 64-bit little-endian ELF file")
-    (machine,) = struct.unpack_from("<H", data, 18)
-    arch = next((one for one in ARCHITECTURES.values() if one.elf_machine == machine), None)
+    # The class is 64 bits, and the byte order the first one or the second (elf(5): EI_DATA).
+    if len(data) < 64 or data[4:6] not in (b"\x02\x01", b"\x02\x02"):
+        raise BadDataError("it is not a 64-bit ELF file")
+    big_endian = data[5] == 2
+    (machine,) = struct.unpack_from(">H" if big_endian else "<H", data, 18)
+    known = (one for one in ARCHITECTURES.values() if one.big_endian == big_endian)
+    arch = next((one for one in known if one.elf_machine == machine), None)
     if arch is None:
         raise BadDataError(f"it is for another architecture (ELF machine {machine})")
     if not arch.boots_vmlinux:
-        raise BadDataError(f"QEMU does not boot a vmlinux of {arch.name}, only its Image")
-    if not has_pvh_entry(data):
+        image = arch.kernel_image.rpartition("/")[2].removesuffix(".gz")
+        raise BadDataError(f"QEMU does not boot a vmlinux of {arch.name}, only its {image}")
+    if arch == X86_64 and not has_pvh_entry(data):
         raise BadDataError("this vmlinux has no PVH entry (CONFIG_PVH), and QEMU needs one")
     return _bannered(arch, data, data)
 

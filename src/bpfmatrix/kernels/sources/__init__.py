@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import cast
 
 from bpfmatrix.config.models import KernelConfig
-from bpfmatrix.kernels.sources.source import IndexedSource, KernelSource, Offer
+from bpfmatrix.kernels.sources.source import IndexedSource, KernelSource, Offer, PointRelease
 
-__all__ = ["IndexedSource", "KernelSource", "Offer", "of"]
+__all__ = ["IndexedSource", "KernelSource", "Offer", "PointRelease", "of"]
 
 # By name, as importing all of them would delay the boot of a cached kernel.
 _CLASSES = {

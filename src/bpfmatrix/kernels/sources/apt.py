@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpfmatrix.config.sources import AptSource
-from bpfmatrix.errors import UnreachableError
+from bpfmatrix.errors import KernelUnavailableError, NotInArchiveError, UnreachableError
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.host.progress import Progress, silent
+from bpfmatrix.host.progress import Progress, announce, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.sources import apt_packages
 from bpfmatrix.kernels.sources.apt_packages import Deb
-from bpfmatrix.kernels.sources.source import IndexedSource, Offer
+from bpfmatrix.kernels.sources.source import IndexedSource, Offer, dropped
 from bpfmatrix.kernels.store import Store
 
 if TYPE_CHECKING:
@@ -45,28 +45,84 @@ class AptKernel(IndexedSource):
             archive.update(progress)
             index = archive.debs()
             debs = _again(index, store.resolved_packages(self.kernel)) if same else ()
-            debs = debs or apt_packages.resolve(index, self.pattern, self.source.suite)
+            if not debs:
+                debs = apt_packages.resolve(index, self.pattern, self.source.suite)
+                if pin := self.kernel.pin:
+                    raise dropped(self.source.suite, pin, f"{debs[0].name} {debs[0].version}")
             packages = tuple(Package(deb.name, deb.version, deb.sha256) for deb in debs)
             image = store.intact(self.kernel.arch, lambda found: found.packages == packages)
             if image and store.point(self.kernel, image):
                 return image
-            provenance = Provenance(f"apt {self.source.suite}", packages, archive.vendor())
+            vendor = archive.vendor()
 
             def download(folder: Path) -> list[Path]:
-                files = archive.download(debs, folder, progress)
+                nonlocal debs
+                debs, files = self._download(archive, index, debs, folder, progress)
                 held.close()  # another kernel of this suite need not wait for the unpacking
                 return files
+
+            def describe(files: list[Path]) -> tuple[str, Provenance]:
+                packages = tuple(Package(deb.name, deb.version, deb.sha256) for deb in debs)
+                # A meta package may have a version of its own; the last package, to which it
+                # leads, has the kernel's version.
+                return debs[-1].upstream_version, Provenance(
+                    f"apt {self.source.suite}", packages, vendor
+                )
 
             return package_files.store_kernel(
                 self.kernel,
                 store,
                 download,
                 sum(deb.size_bytes + deb.installed_bytes for deb in debs),
-                # A meta package may have a version of its own; the last package, to which it
-                # leads, has the kernel's version.
-                lambda files: (debs[-1].upstream_version, provenance),
+                describe,
                 progress,
             )
+
+    def _download(
+        self,
+        archive: "Archive",
+        index: Sequence[Deb],
+        debs: tuple[Deb, ...],
+        folder: Path,
+        progress: Progress,
+    ) -> tuple[tuple[Deb, ...], list[Path]]:
+        """Download packages, or if a mirror lacks them, the next older ones that the pattern means.
+
+        A mirror may have a new index before the packages in it, and an old one when they are gone.
+        """
+        missing: list[Deb] = []
+        while True:
+            try:
+                return debs, archive.download(debs, folder, progress)
+            except NotInArchiveError as error:
+                if "*" not in self.pattern or self.kernel.pin:
+                    raise
+                missing += debs
+                suite, newest = self.source.suite, debs[0].name
+                try:
+                    debs = apt_packages.resolve(index, self.pattern, suite, missing)
+                except KernelUnavailableError:
+                    raise error from None
+                announce(
+                    progress,
+                    f"{suite} lists {newest}, and the mirror lacks it: taking {debs[0].name}",
+                )
+
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: whether the archive has the suite, and is to be trusted.
+
+        For a pinned kernel, the index is fetched: it tells whether the packages are still there.
+        """
+        archive, pin = self._archive(cache), self.kernel.pin
+        if pin is None:
+            archive.check()
+            return
+        with archive.locked():
+            archive.update()
+            index = archive.debs()
+        if not _again(index, pin.packages):
+            found = apt_packages.resolve(index, self.pattern, self.source.suite)[0]
+            raise dropped(self.source.suite, pin, f"{found.name} {found.version}")
 
     @property
     def index(self) -> Hashable:

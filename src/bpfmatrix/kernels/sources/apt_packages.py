@@ -6,7 +6,7 @@ the packages with the kernel's files.
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,8 @@ class Deb:
     size_bytes: int
     installed_bytes: int
     sha256: str
+    filename: str = ""
+    """The path of the package's file in the archive."""
 
     @property
     def upstream_version(self) -> str:
@@ -69,6 +71,7 @@ def parse_index(text: str, stanzas: re.Pattern[str] = KERNEL_STANZA) -> list[Deb
                     size_bytes=int(fields["Size"]),
                     installed_bytes=int(fields.get("Installed-Size", "0")) << 10,
                     sha256=fields["SHA256"],
+                    filename=fields.get("Filename", ""),
                 )
             )
         except (KeyError, ValueError) as error:
@@ -85,14 +88,17 @@ def default_pattern(id: str, arch: str) -> str:
             "there is no default package for an id that does not begin with a release",
             f"Name the package in kernels.yaml: kernels.{id}.source.apt.package.",
         )
-    return f"linux-image-{series}.*-cloud-{ARCHITECTURES[arch].debian}"
+    return f"linux-image-{series}.*-{ARCHITECTURES[arch].debian_kernel}"
 
 
-def resolve(debs: Sequence[Deb], pattern: str, where: str) -> tuple[Deb, ...]:
+def resolve(
+    debs: Sequence[Deb], pattern: str, where: str, missing_files: Collection[Deb] = ()
+) -> tuple[Deb, ...]:
     """Return the newest package of a pattern, and the packages with kernel files that it needs.
 
     A package whose dependencies are not in the index is passed over: an archive drops the packages
-    of an old release at different times. `where` is the name of the index in an error.
+    of an old release at different times. So are those of `missing_files`, which are in the index
+    and not in the archive. `where` is the name of the index in an error.
     """
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
@@ -107,7 +113,7 @@ def resolve(debs: Sequence[Deb], pattern: str, where: str) -> tuple[Deb, ...]:
     found.sort(key=lambda deb: (Version(deb.version), deb.name), reverse=True)
     closures = [closure(debs, deb) for deb in found]
     for packages, missing in closures:
-        if not missing:
+        if not missing and not any(deb in missing_files for deb in packages):
             return packages
     raise KernelUnavailableError(
         f"{where} has {found[0].name} but no longer {closures[0][1]}, which it needs",

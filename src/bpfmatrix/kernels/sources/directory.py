@@ -3,6 +3,7 @@
 The image is copied into the store, and copied again when one of its files changed.
 """
 
+from collections.abc import Hashable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,16 +11,24 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host import versions
+from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import RunningSha256, sha256_of
 from bpfmatrix.host.progress import Progress
-from bpfmatrix.kernels.formats.vmlinuz import Vmlinuz
+from bpfmatrix.kernels.formats.vmlinuz import Vmlinuz, inspect
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
-from bpfmatrix.kernels.image_files import BOOT_NAMES, config_of, find, is_release_of, modules_of
-from bpfmatrix.kernels.sources.source import KernelSource
+from bpfmatrix.kernels.image_files import (
+    BOOT_NAMES,
+    config_of,
+    every,
+    find,
+    is_release_of,
+    modules_of,
+)
+from bpfmatrix.kernels.sources.source import KernelSource, PointRelease
 from bpfmatrix.kernels.staging import install, upstream_version
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 
-__all__ = ["DirectoryKernel", "with_file", "with_file_of_source"]
+__all__ = ["DirectoryKernel", "releases_in", "with_file", "with_file_of_source"]
 
 
 class DirectoryKernel(KernelSource):
@@ -58,9 +67,51 @@ class DirectoryKernel(KernelSource):
                 f"{error.filename} can't be read ({error.strerror})", "Let this user read it."
             ) from error
 
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: nobody is to be asked, as the file is there."""
+
+    def differs_from_pin(self, store: Store, image: KernelImage) -> str:
+        """See KernelSource."""
+        try:
+            found = with_file_of_source(self.kernel).source.directory
+        except KernelUnavailableError:
+            return ""  # the file may be on another machine
+        assert found is not None
+        # The stamp is known if the image was copied from here; else the file is read.
+        if _stamp(found, image.release) == store.stamp(self.kernel):
+            return ""
+        same = f"sha256:{sha256_of(found)}" == image.digest
+        return "" if same else f"{_shown(found, self.kernel.root)} is another one now"
+
     def is_current(self, store: Store, image: KernelImage) -> bool:
         """Whether no file of the kernel changed since it was copied."""
         return _stamp(self.file, image.release) == store.stamp(self.kernel)
+
+    @property
+    def place(self) -> Hashable | None:
+        """See KernelSource. A source that is one file is the only kernel of its place."""
+        folder = self.kernel.root / self.file
+        return ("directory", folder) if folder.is_dir() else None
+
+    def releases(self, cache: Cache, progress: Progress) -> list[PointRelease]:
+        """See KernelSource."""
+        folder = self.kernel.root / self.file
+        progress(f"{folder}: looking for kernels")
+        return list(releases_in(folder, self.kernel.arch))
+
+
+def releases_in(folder: Path, arch: str) -> Iterator[PointRelease]:
+    """Give the kernels of an architecture in a folder; OSError if it can't be read.
+
+    Files whose names are like those of kernels, and that are none, are passed over.
+    """
+    for file in every(folder):
+        try:
+            found = inspect(file.read_bytes(), str(file))
+        except BpfmatrixError:
+            continue
+        if found.arch == arch:
+            yield PointRelease(upstream_version(found), Source(directory=file.absolute()))
 
 
 def with_file(kernel: KernelConfig, file: Path | None) -> KernelConfig | None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Hashable
 from pathlib import Path
 
-from bpfmatrix.config.sources import DnfSource
+from bpfmatrix.config.sources import DnfSource, Source
 from bpfmatrix.errors import UnreachableError
 from bpfmatrix.host import versions
 from bpfmatrix.host.cache import Cache
@@ -13,7 +13,7 @@ from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.kernels.sources import package_files
 from bpfmatrix.kernels.sources.dnf_repository import Repository
-from bpfmatrix.kernels.sources.source import IndexedSource
+from bpfmatrix.kernels.sources.source import IndexedSource, PointRelease, dropped
 from bpfmatrix.kernels.store import Store
 
 __all__ = ["DnfKernel"]
@@ -47,6 +47,9 @@ class DnfKernel(IndexedSource):
             repository.update(progress)
             before = [(p.name, p.version) for p in store.resolved_packages(kernel)] if same else []
             rpms = repository.again(before) or repository.resolve(self.pattern)
+            if (pin := kernel.pin) and [(rpm.name, rpm.version) for rpm in rpms] != before:
+                now = f"{rpms[0].name} {rpms[0].version}"
+                raise dropped(self.source.repository, pin, now)
             names = [(rpm.name, rpm.version) for rpm in rpms]
             image = store.intact(kernel.arch, lambda found: self._has(found, names))
             if image and store.point(kernel, image):
@@ -70,6 +73,14 @@ class DnfKernel(IndexedSource):
                 progress,
             )
 
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: whether the repository, or its list of mirrors, answers."""
+        from bpfmatrix.host import download  # noqa: PLC0415 - off the start-up path
+
+        self._repository(cache)  # which needs dnf
+        url = self.source.repository
+        download.read(url if self.source.mirrorlist else f"{url.rstrip('/')}/repodata/repomd.xml")
+
     @property
     def index(self) -> Hashable:
         """See IndexedSource."""
@@ -87,6 +98,27 @@ class DnfKernel(IndexedSource):
         repository = self._repository(cache)
         with repository.locked():
             return repository.newest(self.pattern).version
+
+    @property
+    def place(self) -> Hashable | None:
+        """See KernelSource."""
+        return self.index
+
+    def releases(self, cache: Cache, progress: Progress) -> list[PointRelease]:
+        """See KernelSource."""
+        self.refresh(cache, progress)
+        repository = self._repository(cache)
+        with repository.locked():
+            rpms = repository.builds(self.source.package)
+        return [
+            PointRelease(
+                rpm.build,
+                Source(
+                    dnf=self.source.model_copy(update={"package": f"{rpm.name}-{rpm.build}"}),
+                ),
+            )
+            for rpm in rpms
+        ]
 
     @property
     def _name(self) -> str:

@@ -152,6 +152,11 @@ class Repository:
             )
         return found[0]
 
+    def builds(self, wanted: str) -> list[Rpm]:
+        """Return the packages of every build of a name, or of the name in a pattern."""
+        name = _name_in(wanted)
+        return [rpm for rpm in self._query(name) if rpm.name == name and rpm.arch == self.arch]
+
     def resolve(self, wanted: str) -> tuple[Rpm, ...]:
         """Return the newest package that a pattern matches, and further packages of its build.
 
@@ -237,7 +242,7 @@ class Repository:
         return _parse(output(command, failure, env=self._environment()))
 
     def _no_package(self, wanted: str) -> KernelUnavailableError:
-        name = re.split(r"-(?=[\d*?\[])", wanted)[0]
+        name = _name_in(wanted)
         same = self._query(name, options=["--latest-limit=4"])
         if same:
             near = [f"{rpm.name} {rpm.version}" for rpm in same]
@@ -337,6 +342,11 @@ class Repository:
                     "Expected: an armored public key: -----BEGIN PGP PUBLIC KEY BLOCK-----.",
                 )
             new.replace(own)
+
+
+def _name_in(wanted: str) -> str:
+    """Return the name in a pattern of name and version: `kernel-core` of `kernel-core-5.14.*`."""
+    return re.split(r"-(?=[\d*?\[])", wanted)[0]
 
 
 def _release_of_host() -> tuple[str, ...]:

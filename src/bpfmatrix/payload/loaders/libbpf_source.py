@@ -52,7 +52,7 @@ PINNED = (
     Pin(
         "7.3",
         "trixie-backports",
-        "db72bf3474b2bd39b246fe55c8bd79590631186ec817fba5947cab3e65d44fea",
+        "16e386ecc2e33fe20829f5a2bc5d84cce51044d9b094e9c4e33b64b26c10b476",
     ),
 )
 
@@ -61,6 +61,8 @@ _FOLDER = "tools/lib/bpf"
 # that changes other headers has the same checksum.
 _HEADERS = (
     "tools/arch/arm64/include/asm/barrier.h",
+    "tools/arch/powerpc/include/asm/barrier.h",
+    "tools/arch/s390/include/asm/barrier.h",
     "tools/arch/x86/include/asm/barrier.h",
     "tools/include/asm/barrier.h",
     "tools/include/linux/build_bug.h",

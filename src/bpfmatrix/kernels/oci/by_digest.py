@@ -1,0 +1,84 @@
+"""Pinned kernels from a registry: by the digest of the kernel, and nothing else.
+
+The tag of a kernel is `kernel-` and the SHA-256 of its vmlinuz, and its image is one of those that
+`OciKernel` reads. Whoever can write into the registry decides what is behind a tag; so the kernel,
+its configuration and its modules are only taken if they have the digests that are pinned.
+"""
+
+from pathlib import Path
+
+from bpfmatrix.config.kernels_lock import Pin
+from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.errors import KernelUnavailableError
+from bpfmatrix.host.checksum import sha256_of
+from bpfmatrix.host.progress import Progress
+from bpfmatrix.kernels.image import KernelImage, Provenance, is_made_by_depmod
+from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
+from bpfmatrix.kernels.oci.source import TIMES_UNPACKED
+from bpfmatrix.kernels.staging import install
+from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
+from bpfmatrix.oci.image import OciImage, resolve_in
+from bpfmatrix.oci.reference import Reference
+from bpfmatrix.oci.registry import GoneError, RegistryClient
+
+__all__ = ["fetch", "find", "tag_of"]
+
+
+def tag_of(digest: str) -> str:
+    """Return the tag of a kernel by the digest of its vmlinuz, `sha256:...`."""
+    return f"kernel-{digest.removeprefix('sha256:')}"
+
+
+def find(kernel: KernelConfig, repository: str) -> OciImage:
+    """Ask a repository for the image of a pinned kernel; the errors of `fetch`."""
+    pin = kernel.pin
+    assert pin is not None
+    reference = _reference(pin, repository)
+    name = f"{reference.name} ({pin.version})"
+    try:
+        return resolve_in(RegistryClient(reference), reference.tag, "", kernel.arch, name)
+    except GoneError as error:
+        raise KernelUnavailableError(
+            f"{reference.name} does not have {pin.version} ({tag_of(pin.digest)[:19]}...)"
+        ) from error
+
+
+def _reference(pin: Pin, repository: str) -> Reference:
+    return Reference.parse(f"{repository}:{tag_of(pin.digest)}")
+
+
+def fetch(kernel: KernelConfig, repository: str, store: Store, progress: Progress) -> KernelImage:
+    """Fetch a pinned kernel from a repository, store it, and let `kernel` point at it.
+
+    BpfmatrixError if the repository can't be asked, lacks the kernel, or has another one in its
+    place, of which nothing is kept.
+    """
+    pin = kernel.pin
+    assert pin is not None
+    reference = _reference(pin, repository)
+    name = f"{reference.name} ({pin.version})"
+    progress(f"{kernel.id}: asking {reference.host}")
+    image = find(kernel, repository)
+    require_space(store.cache.root, UNPACKED_KERNEL_BYTES + TIMES_UNPACKED * image.size_bytes)
+    with store.cache.staging() as staging:
+        for folder in ("layers", "files", "root"):
+            (staging / folder).mkdir()
+        paths = image.download(staging / "layers", progress)
+        progress(f"{kernel.id}: unpacking {name}")
+        found = find_kernel(unpack(paths, staging / "files"), kernel.id)
+        # Before anything reads it.
+        if f"sha256:{sha256_of(found.vmlinuz)}" != pin.digest:
+            raise KernelUnavailableError(
+                f"{reference.name} has another kernel behind the tag of {pin.version}",
+                f"Its digest is sha256:{sha256_of(found.vmlinuz)}; it is not used.",
+            )
+        kernel_name = f"{found.name} of {name}"
+
+        def modules(release: str) -> dict[str, Path]:
+            # Of what depmod writes, no digest is pinned; it is written anew.
+            files = found.modules(release)
+            return {n: path for n, path in files.items() if not is_made_by_depmod(n)}
+
+        install(found.vmlinuz, kernel_name, modules, found.config, staging / "root")
+        provenance = Provenance(pin.origin, pin.packages, pin.vendor, registry=reference.name)
+        return store.add(kernel, staging, pin.version, provenance)

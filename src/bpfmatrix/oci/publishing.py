@@ -1,0 +1,217 @@
+"""Images that are pushed: one for each platform, and the indexes that have all platforms of a tag.
+
+A registry has no way to change a tag only if it is what it was before, so two pushes that each add
+a platform to an index could each undo the other's. Therefore each image also has a tag of its own,
+`<tag>-linux-<architecture>`, and an index is made of what these tags name. Whoever pushes sets its
+own tag, makes the index, and looks again: whichever index comes last was made before the last look
+at the tags, so it has all of them, or else is made again.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.progress import Progress, silent
+from bpfmatrix.oci import manifests, packing
+from bpfmatrix.oci.manifests import CONFIGS, INDEXES, MANIFEST, MANIFESTS, Descriptor
+from bpfmatrix.oci.packing import Content
+from bpfmatrix.oci.registry import GoneError, RegistryClient
+
+__all__ = ["NewImage", "Pushed", "attach", "find", "push", "tag_index"]
+
+# An index is made anew this often before the tags of its images are said to change too fast.
+_ATTEMPTS = 10
+# The configuration of what is no image (manifest.md, "Guidance for an Empty Descriptor").
+_EMPTY = (Descriptor.to("application/vnd.oci.empty.v1+json", b"{}"), b"{}")
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image that can be pushed."""
+
+    platform: str
+    """`linux/amd64`."""
+    layers: Sequence[Content]
+    annotations: Mapping[str, str]
+
+    def config(self) -> dict[str, Any]:
+        """Return its configuration (config.md of the OCI image specification)."""
+        system, _, architecture = self.platform.partition("/")
+        return {
+            "architecture": architecture,
+            "os": system,
+            "rootfs": {"type": "layers", "diff_ids": [packing.diff_id(x) for x in self.layers]},
+        }
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push came to."""
+
+    image: Descriptor
+    """The manifest of the image."""
+    sent_bytes: int
+    """The size of the blobs that were sent; 0 if the registry had all of them."""
+
+
+def find(client: RegistryClient, tag: str) -> tuple[Descriptor, dict[str, Any]] | None:
+    """Return the manifest or index of a tag, or None if the registry does not have it."""
+    try:
+        data = client.read(MANIFEST, tag, "")
+    except GoneError:
+        return None
+    found = manifests.parse(data, tag)
+    return Descriptor.to(manifests.media_type(found, tag), data), found
+
+
+def push(
+    client: RegistryClient, image: NewImage, tag: str, staging: Path, progress: Progress = silent
+) -> Pushed:
+    """Push an image under a tag of its own, unless the tag names that image already.
+
+    The layers are packed into the folder `staging`. Blobs that the registry has are not sent.
+    """
+    config = manifests.encode(image.config())
+    described = Descriptor.to(CONFIGS[0], config)
+    if there := find(client, tag):
+        found, manifest = there
+        # The configuration has the digests of the unpacked layers.
+        same = {"config": described.as_json(), "annotations": dict(image.annotations)}
+        if {name: manifest.get(name) for name in same} == same:
+            return Pushed(replace(found, platform=image.platform), 0)
+    layers = [_packed(client, content, staging, progress) for content in image.layers]
+    sent = sum(size for _, size in layers) + _send(client, described, config, silent)
+    manifest = _manifest(described, [layer for layer, _ in layers], image.annotations)
+    data = manifests.encode(manifest)
+    client.push_manifest(tag, data, MANIFESTS[0])
+    return Pushed(replace(Descriptor.to(MANIFESTS[0], data), platform=image.platform), sent)
+
+
+def attach(
+    client: RegistryClient,
+    subject: Descriptor,
+    kind: str,
+    content: Content,
+    annotations: Mapping[str, str],
+    staging: Path,
+    progress: Progress = silent,
+) -> Pushed:
+    """Push an artifact of a kind beside an image; it replaces another one of this kind.
+
+    It is found among the image's referrers. For a registry that does not list these, the list is
+    kept in a tag (OCI distribution specification, "Referrers Tag Schema").
+    """
+    layer, sent = _packed(client, content, staging, progress)
+    sent += _send(client, *_EMPTY, silent)
+    data = manifests.encode(
+        _manifest(_EMPTY[0], [layer], annotations)
+        | {"artifactType": kind, "subject": replace(subject, platform="").as_json()}
+    )
+    made = Descriptor.to(MANIFESTS[0], data)
+    if not client.push_manifest(made.digest, data, MANIFESTS[0]):
+        tag = subject.digest.replace(":", "-")
+        there = find(client, tag)
+        others = there[1].get("manifests", []) if there else []
+        kept = [other for other in others if other.get("artifactType") != kind]
+        entry = made.as_json(artifactType=kind, annotations=dict(annotations))
+        client.push_manifest(tag, _index([*kept, entry], {}), INDEXES[0])
+    return Pushed(made, sent)
+
+
+def tag_index(
+    client: RegistryClient, tag: str, image: Descriptor, annotations: Mapping[str, str]
+) -> Descriptor:
+    """Let a tag name an index with an image, and with the images of the tag for other platforms.
+
+    `image` has a platform, and was pushed. The annotations are those of the index. Returns the
+    index.
+    """
+    own = _platform_tag(tag, image.platform)
+    data = client.read(MANIFEST, image.digest, image.digest)
+    client.push_manifest(own, data, image.media_type)
+    for _ in range(_ATTEMPTS):
+        there = find(client, tag)
+        entries = _entries(client, tag, there[1] if there else {})
+        data = _index(entries, annotations)
+        made = Descriptor.to(INDEXES[0], data)
+        if there and there[0].digest == made.digest:
+            return made
+        client.push_manifest(tag, data, INDEXES[0])
+    raise BpfmatrixError(
+        f"the tag {tag} was changed by others each time that it was written",
+        "Push again when they are done.",
+    )
+
+
+def _entries(client: RegistryClient, tag: str, index: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the index of a tag has to contain, sorted by platform.
+
+    That is the image of each platform's tag, and what `index` has for other platforms.
+    """
+    found = {}
+    for architecture in ARCHITECTURES.values():
+        platform = architecture.oci_platform
+        if there := find(client, _platform_tag(tag, platform)):
+            image = replace(there[0], platform=platform)
+            found[platform] = image.as_json(annotations=there[1].get("annotations", {}))
+    for other in index.get("manifests", []):
+        found.setdefault(Descriptor.of(other, tag).platform, other)
+    return [entry for _, entry in sorted(found.items())]
+
+
+def _platform_tag(tag: str, platform: str) -> str:
+    return f"{tag}-{platform.replace('/', '-')}"
+
+
+def _packed(
+    client: RegistryClient, content: Content, staging: Path, progress: Progress
+) -> tuple[Descriptor, int]:
+    """Pack and push a layer; return it, and how many bytes were sent."""
+    whole = sum(len(x) if isinstance(x, bytes) else x.stat().st_size for x in content.values())
+
+    def show(done: int) -> None:
+        progress(f"packing {whole / 1e6:.0f} MB", done / whole if whole else None)
+
+    path = staging / "layer"
+    path.unlink(missing_ok=True)
+    layer = packing.pack(content, path, show)
+    sent = _send(client, layer, path, progress)
+    path.unlink()
+    return layer, sent
+
+
+def _send(
+    client: RegistryClient, blob: Descriptor, content: Path | bytes, progress: Progress
+) -> int:
+    text = f"pushing {blob.size_bytes / 1e6:.0f} MB"
+
+    def show(there: int, whole: int) -> None:
+        progress(text, there / whole if whole else None)
+
+    return blob.size_bytes if client.push_blob(blob, content, show) else 0
+
+
+def _manifest(
+    config: Descriptor, layers: Iterable[Descriptor], annotations: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "schemaVersion": 2,
+        "mediaType": MANIFESTS[0],
+        "config": config.as_json(),
+        "layers": [layer.as_json() for layer in layers],
+        "annotations": dict(annotations),
+    }
+
+
+def _index(entries: Iterable[Mapping[str, Any]], annotations: Mapping[str, str]) -> bytes:
+    return manifests.encode(
+        {
+            "schemaVersion": 2,
+            "mediaType": INDEXES[0],
+            "manifests": list(entries),
+            "annotations": dict(annotations),
+        }
+    )
