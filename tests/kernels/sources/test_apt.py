@@ -377,6 +377,41 @@ def test_the_hosts_apt_is_left_alone(
 
 
 @pytest.mark.usefixtures("each_way")
+def test_a_mirror_without_the_files_by_hash_that_its_release_announces(
+    cache: Cache, archive: Archive
+) -> None:
+    archive.publish(fields="Acquire-By-Hash: yes\n")
+    kernels.provide(apt_kernel(), cache)
+    assert any("/by-hash/SHA256/" in path for path in archive.requests)
+
+
+def test_a_suite_of_debian_under_the_name_of_another_is_refused(
+    cache: Cache, archive: Archive, each_way: str
+) -> None:
+    """Debian's keys sign each suite, so a mirror could send an old one. apt only warns of that."""
+    dists = archive.root / "dists"
+    (dists / "bullseye-security").symlink_to(archive.suite)
+    with pytest.raises(KernelUnavailableError) as raised:
+        kernels.check(apt_kernel(suite="bullseye-security"), cache)
+    assert "has another suite under the name of bullseye-security" in raised.value.what
+    if each_way == "without apt":
+        with pytest.raises(KernelUnavailableError, match="has another suite under the name of"):
+            kernels.provide(apt_kernel(suite="bullseye-security"), cache)
+
+
+@pytest.mark.usefixtures("each_way")
+def test_an_older_state_than_the_last_is_not_taken(cache: Cache, archive: Archive) -> None:
+    release = archive.root / "dists" / archive.suite / "InRelease"
+    archive.publish(age_seconds=60)
+    old = release.read_bytes()
+    add_kernel(archive, "6.1.0-10", "6.1.200-1")
+    archive.publish()
+    kernels.provide(apt_kernel(), cache)
+    release.write_bytes(old)
+    assert kernels.update(apt_kernel(), cache).version == "6.1.200"
+
+
+@pytest.mark.usefixtures("each_way")
 def test_a_mirror_that_keeps_an_old_state(
     cache: Cache, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
