@@ -19,7 +19,7 @@ from bpfmatrix.sweep import kernels, payloads
 from bpfmatrix.sweep.differences import Compared, Effect, compared
 from bpfmatrix.sweep.kernels import Offered, Resolved
 from bpfmatrix.sweep.payloads import Workloads
-from bpfmatrix.sweep.plan import Target, is_conclusive, to_run
+from bpfmatrix.sweep.plan import Results, Target, is_conclusive, to_run
 from bpfmatrix.sweep.report import SweepReport, gone, moved, swept
 from bpfmatrix.sweep.state import Part, Result, SweepState
 
@@ -61,7 +61,7 @@ def sweep(project: Project, options: SweepOptions) -> int:
             parts = payloads.workloads(project, arches, options.run, console)
             targets = payloads.targets(project, found.images, parts, console)
         report = _prospect(state, targets, options, offered, found)
-        console.begin(report.kernels, report)
+        console.begin(report)
         results = _Run(project, options, state, parts, targets, console).results()
         report = dataclasses.replace(report, compared=results)
         console.report(report, project.config, _offered_releases(project, report, offered))
@@ -94,7 +94,7 @@ def _kernels(
     if not found.images:
         first = next(iter(found.failures))
         raise KernelUnavailableError(
-            f"none of {counted(len(ids), 'kernel')} can be had; {first}: {found.failures[first]}",
+            f"no kernel can be had; {first}: {found.failures[first]}",
             "`invoke doctor` says what is missing.",
         )
     return offered, found
@@ -130,12 +130,18 @@ def _prospect(
     ids = [*found.images, *found.failures]
     return SweepReport(
         kernels=swept(targets, last),
-        unavailable=found.failures,
+        unavailable={id: _with_last(id, why, last) for id, why in found.failures.items()},
         notes=tuple(notes),
         gone=gone(last, ids, offered.available) if is_whole else {},
         compared=(),
         swept_at=state.swept_at,
     )
+
+
+def _with_last(id: str, why: str, last: Results) -> str:
+    """Return why a kernel can't be had, with the release of its last result."""
+    known = [last[part][id].version for part in Part if id in last[part]]
+    return f"{why.rstrip('.')}; the result of {known[0]} stays" if known else why
 
 
 @dataclass(frozen=True)

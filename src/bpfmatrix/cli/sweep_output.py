@@ -41,8 +41,9 @@ class SweepConsole(LiveConsole):
         self._project = project
         self._passed: dict[str, int] = {}
 
-    def begin(self, kernels: Sequence[Swept], report: SweepReport) -> None:
+    def begin(self, report: SweepReport) -> None:
         """Print what is new, before anything runs."""
+        kernels = report.kernels
         self.kernels = [one.id for one in kernels]
         self.width = max(len(id) for id in (*self.kernels, *report.unavailable))
         shown = self.console.print
