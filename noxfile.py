@@ -20,7 +20,7 @@ register()
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """Run this project's own tests; `-- -m "not integration"` for those that boot nothing."""
-    others = ("architectures", "aya", "clocks", "middle", "projects", "runners")
+    others = ("architectures", "aya", "clocks", "middle", "projects", "runners", "vendors")
     left_out = " and ".join(f"not {marker}" for marker in others)
     # A guest takes one core under emulation. The tests of a file share what they build and boot.
     spread = () if session.posargs else ("-n", "auto", "--dist", "loadfile")
@@ -61,6 +61,12 @@ def clocks(session: nox.Session) -> None:
 def runners(session: nox.Session) -> None:
     """Read what real test runners print; needs bats, libgtest-dev, catch2 and rustc."""
     session.run("pytest", "-m", "runners", "tests/suite", *session.posargs)
+
+
+@nox.session(default=False)
+def vendors(session: nox.Session) -> None:
+    """Boot Debian's flavours, and its kernel packed as other vendors do; fetches 400 MB."""
+    session.run("pytest", "-m", "vendors", "tests/integration", *session.posargs)
 
 
 @nox.session(default=False)

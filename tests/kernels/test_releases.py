@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from bpfmatrix import kernels
+from bpfmatrix.config import kernels_lock
+from bpfmatrix.config.kernels_lock import Package, Pin
 from bpfmatrix.config.models import Config
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.releases import Releases, offered
@@ -60,6 +62,17 @@ def test_a_source_that_can_not_be_read_is_a_problem_and_the_others_are_read(
     found = offered(config, cache)
     assert found.problems == ("127.0.0.1:9 can't be reached",)
     assert in_order(found) == ["6.1", "6.6.1", "6.6"]
+
+
+def test_a_pinned_kernel_has_the_place_of_its_release(tmp_path: Path, cache: Cache) -> None:
+    name = "127.0.0.1:9/k:6.1"
+    config = declared(tmp_path, {"6.1": {"oci": name}})
+    pin = Pin(
+        *("x86_64", {"oci": name}, "6.1.190", "6.1.190-x", f"sha256:{'0' * 64}"),
+        *(f"sha256:{'1' * 64}", f"oci {name}", "", (Package(name, "6.1", "2" * 64),)),
+    )
+    kernels_lock.write(tmp_path, {"6.1": pin})
+    assert offered(config, cache).places["6.1"] == (6, 1, 190)
 
 
 def test_what_would_have_to_be_built_is_left_out_unless_it_is_asked_for(

@@ -20,7 +20,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UnreachableError
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
-from bpfmatrix.kernels.pinned import pin_of
+from bpfmatrix.kernels.pinned import pin_of, reason_against, registry_of
 from bpfmatrix.vm import accelerator
 from bpfmatrix.vm.limits import EMULATION_FACTOR
 
@@ -178,7 +178,8 @@ def _pinned(project: Project, kernel: KernelConfig) -> str:
     if not kernels_lock.exists(project.root):
         return ""
     if (pin := pin_of(kernel)) is None:
-        return f"; not pinned (invoke kernels.update --kernel {kernel.id})"
+        reason = reason_against(kernel)
+        return f"; not pinned ({reason or f'invoke kernels.update --kernel {kernel.id}'})"
     newest = kernels.newest_available(kernel, project.cache)
     is_newer = newest is not None and newest != pin.packages[0].version
     return f"; pinned to {pin.version}{f', the newest known is {newest}' if is_newer else ''}"
@@ -188,6 +189,8 @@ def _not_cached(kernel: KernelConfig, error: BpfmatrixError | None, pinned: str)
     name, source = f"kernel {kernel.id}", kernel.source.summary
     if error is None:
         fetch = f"invoke kernels.fetch --kernel {kernel.id}"
+        if pin_of(kernel) and (registry := registry_of(kernel)):
+            source = f"{registry} or {source}"
         return Check(name, f"not fetched yet, {source} answers ({fetch}){pinned}")
     return Check(name, f"not fetched yet: {error.what}", False, error.advice or f"see {source}")
 

@@ -48,6 +48,8 @@ def sweep(project: Project, options: SweepOptions) -> int:
     BpfmatrixError if no kernel can be had, or if the payload can't be built. On KeyboardInterrupt,
     the results of the kernels that are done are kept for the next sweep.
     """
+    # The newest releases are swept, and not those that are pinned.
+    project = dataclasses.replace(project, config=project.config.unpinned())
     state = SweepState(options.state or project.state / "sweep")
     console = SweepConsole(project, stderr=options.as_json, raw=options.raw)
     with state.locked():

@@ -193,8 +193,9 @@ class PayloadConfig(_Model, Settings, Privileges):
     """
 
     ebpf: Path | None = Path("ebpf")
-    """A folder whose Makefile builds eBPF object files (`*.o`). In the guest, the environment
-    variable BPFMATRIX_OBJECTS names their folder. `null` for none."""
+    """A folder whose Makefile builds eBPF object files (`*.o`), with `BPF_TARGET=bpfeb` those for
+    big-endian guests in its folder `bpfeb`. In the guest, the environment variable
+    BPFMATRIX_OBJECTS names their folder. `null` for none."""
     go: GoTests | None = GoTests()
     """The Go tests. `null` for none."""
     binaries: list[Binary] = []
@@ -380,6 +381,8 @@ class KernelConfig(KernelEntry):
     """Whether the user named the image file itself, so that KERN_DIR is ignored."""
     registry: str | None = None
     """The repository that has kernels by their digests."""
+    follows_lock: bool = True
+    """Whether kernels.lock pins it, if it has an entry for it."""
     pin: InstanceOf[Pin] | None = None
     """What kernels.lock pins it to. `bpfmatrix.kernels` sets this when a kernel is looked for."""
     expect: list[Expectation] = []
@@ -431,11 +434,18 @@ class Config(_Model):
     pre_push: list[str] = []
     """The ids that `nox -s pre-push` runs. Default: those of `matrix`."""
     _root: Path = PrivateAttr(default_factory=Path.cwd)
+    _follows_lock: bool = PrivateAttr(default=True)
 
     def at(self, root: Path) -> Self:
         """Set the folder of kernels.yaml, by default the working directory, and return self."""
         self._root = root
         return self
+
+    def unpinned(self) -> Self:
+        """Return the configuration whose kernels are the newest, whatever kernels.lock says."""
+        copy = self.model_copy()
+        copy._follows_lock = False
+        return copy
 
     @model_validator(mode="after")
     def _ids(self) -> "Config":
@@ -506,6 +516,7 @@ class Config(_Model):
                 "root": self._root,
                 "exact": entry._exact,
                 "registry": self.registry,
+                "follows_lock": self._follows_lock,
                 "expect": [one for one in self.expect if one.is_about(id)],
                 "profile": chosen,
                 "privileges": merged_privileges(self.payload, chosen),

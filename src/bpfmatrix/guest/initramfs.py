@@ -33,8 +33,8 @@ def build(
     """Return the archive for a kernel. `busybox` is an executable for the kernel's architecture.
 
     `wanted` names modules beyond those that the machine needs. If the image has no modules, they
-    are taken to be built in; a kernel that lacks one does not come up. `cache` keeps the guest's
-    own programs. BpfmatrixError names a module that the kernel does not have, DamagedError a file
+    are taken to be built in. `cache` keeps the guest's own programs. BpfmatrixError names a module
+    that the kernel does not have, or a driver that is not built in; DamagedError names a file
     whose content changed in the store; for the errors of a program that can't be built, see
     `programs`.
     """
@@ -78,6 +78,8 @@ def build(
         entries += [Entry.folder("boot"), Entry.file(f"boot/config-{image.release}", config)]
     if image.modules is not None:
         entries += modules.entries(image, image.modules, tuple(wanted))
+    else:
+        modules.require_built_in(image)
     return pack(entries)
 
 

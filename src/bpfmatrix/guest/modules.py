@@ -1,7 +1,8 @@
 """The kernel's modules in the guest.
 
 `entries` gives the part of an initramfs that holds those that the machine needs; `has_module` tells
-whether a kernel has one at all, and `loaded` which ones a guest loads.
+whether a kernel has one at all, and `loaded` which ones a guest loads. A kernel without modules
+must have the drivers of the machine built in: `require_built_in`.
 """
 
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.kernels.formats.vmlinuz import is_bzimage
 from bpfmatrix.kernels.image import KernelImage
 
-__all__ = ["entries", "has_module", "loaded", "name_of"]
+__all__ = ["entries", "has_module", "loadable", "loaded", "name_of", "require_built_in"]
 
 # The drivers of the machine's devices. The kernel must have each of these, as a module or built in.
 _REQUIRED = ("virtio_blk", "virtio_console", "ext4")
@@ -41,6 +42,8 @@ _OPTIONS = {
     "9pnet_virtio": "CONFIG_NET_9P_VIRTIO",
     "overlay": "CONFIG_OVERLAY_FS",
     "virtio_net": "CONFIG_VIRTIO_NET",
+    "virtio_blk": "CONFIG_VIRTIO_BLK",
+    "virtio_console": "CONFIG_VIRTIO_CONSOLE",
 }
 _STRINGS = {
     "virtiofs": b"\0virtiofs\0",
@@ -48,6 +51,9 @@ _STRINGS = {
     "9pnet_virtio": b"9pnet_virtio",
     "overlay": b"overlayfs: ",
     "virtio_net": b"\0virtio_net\0",
+    # The names of the drivers, which begin their parameters too (`virtio_blk.queue_depth`).
+    "virtio_blk": b"virtio_blk\0",
+    "virtio_console": b"virtio_console\0",
 }
 
 
@@ -82,6 +88,28 @@ def entries(image: KernelImage, modules: Path, wanted: tuple[str, ...]) -> list[
         Entry.file(f"{folder}/modules.dep", "".join(lines).encode()),
         Entry.file("etc/modules", "".join(f"{name}\n" for name in loaded).encode()),
     ]
+
+
+def require_built_in(image: KernelImage) -> None:
+    """BpfmatrixError if a kernel whose source gave no modules can't drive the machine's devices.
+
+    Its guest would never be ready.
+    """
+    for name in ("virtio_blk", "virtio_console"):
+        if not has_module(image, name):
+            raise BpfmatrixError(
+                f"the kernel {image.release} has no {name} built in, and came without modules",
+                f"Put its lib/modules/{image.release} beside the kernel, or name the package with "
+                f"its modules; or build a kernel with {_OPTIONS[name]}=y.",
+            )
+
+
+def loadable(image: KernelImage, names: Iterable[str]) -> tuple[str, ...]:
+    """Return which of these modules a guest loads, named as in /sys/module; not built-in ones."""
+    if image.modules is None:
+        return ()
+    depends, _ = _lists(image)
+    return tuple(key for key in map(_key, names) if key in depends)
 
 
 def loaded(image: KernelImage, wanted: Iterable[str]) -> frozenset[str]:

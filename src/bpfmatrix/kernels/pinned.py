@@ -38,11 +38,11 @@ REGISTRY_VARIABLE = "BPFMATRIX_REGISTRY"
 
 
 def pin_of(kernel: KernelConfig) -> Pin | None:
-    """Return what kernels.lock pins a kernel to, or None.
+    """Return what kernels.lock pins a kernel to, or None if it has no say in it.
 
     ConfigError if the file is wrong; UsageError if kernels.yaml has another source since.
     """
-    if kernel.exact or not kernels_lock.exists(kernel.root):
+    if kernel.exact or not kernel.follows_lock or not kernels_lock.exists(kernel.root):
         return None
     pinned = kernels_lock.read(kernel.root).get(kernel.plain.id)
     if pinned is None or (pinned.arch, pinned.source) == (kernel.arch, _source(kernel)):

@@ -18,7 +18,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.config.settings import Settings
 from bpfmatrix.errors import BpfmatrixError, DamagedError
 from bpfmatrix.guest import busybox, initramfs, modules_disk
-from bpfmatrix.guest.modules import has_module
+from bpfmatrix.guest.modules import has_module, loadable
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
@@ -72,7 +72,11 @@ class Prepared:
         """The functions of the guest's init to call before a job, with their arguments."""
         modules = self.spec.modules_disk
         # First, since roots of tests get them too.
-        first = [("all_modules", self.spec.device("modules"))] if modules else []
+        first: list[tuple[str, ...]] = []
+        if modules:
+            first.append(("all_modules", self.spec.device("modules")))
+        if wanted := loadable(self.image, self.kernel.loaded_modules):
+            first.append(("require_modules", *wanted))
         if self.root:
             first.append(("disk_root", self.spec.device("root")))
         return (*first, *self.host_files.commands, *self.privileges)

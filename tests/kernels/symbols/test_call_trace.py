@@ -49,6 +49,53 @@ ARM64 = """\
 [    2.000005]  __handle_sysrq+0x9c/0x1a0
 [    2.000006] Code: 52800020 b9000000
 """
+# Of Debian's 6.12; shortened.
+S390X = """\
+[   69.692339] Kernel panic - not syncing: sysrq triggered crash
+[   69.698445] Call Trace:
+[   69.698753]  [<000003ffff4016de>] dump_stack_lvl+0x76/0xa0$
+[   69.699031]  [<000003ffff3f4ed8>] panic+0x118/0x318$
+[   69.699096] ([<000003ffff0426a2>] __handle_sysrq+0xaa/0x1a0)
+[   69.700000] Last Breaking-Event-Address:
+""".replace("$", " ")
+RISCV64 = """\
+[    2.000000] Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000
+[    2.000001] epc : sysrq_handle_crash+0x24/0x30
+[    2.000002]  ra : sysrq_handle_crash+0x1c/0x30
+[    2.000003] Call Trace:
+[    2.000004] [<ffffffff80a78d9c>] schedule+0x24/0xd4
+[    2.000005] [<ffffffff803182f6>] vfs_write+0x1ec/0x3ba [ext4]
+[    2.000006] ---[ end trace 0000000000000000 ]---
+"""
+PPC64LE = """\
+[    2.000000] BUG: Kernel NULL pointer dereference on write at 0x00000000
+[    2.000001] NIP [c0000000009d3c14] sysrq_handle_crash+0x24/0x30
+[    2.000002] LR [c0000000009d4b08] __handle_sysrq+0xf8/0x2b0
+[    2.000003] Call Trace:
+[    2.000004] [c00000000a7fbb30] [c0000000009d4aec] __handle_sysrq+0xdc/0x2b0 (unreliable)
+[    2.000005] [c00000000a7fbbc0] [c0000000009d5a24] write_sysrq_trigger+0xd4/0x1b4
+[    2.000006] --- interrupt: 3000 at 0x7fff8d4b3f28
+"""
+
+
+def test_traces_of_other_architectures() -> None:
+    assert places(S390X) == [
+        "dump_stack_lvl+0x76/0xa0",
+        "panic+0x118/0x318",
+        "__handle_sysrq+0xaa/0x1a0",
+    ]
+    assert places(RISCV64) == [
+        "sysrq_handle_crash+0x24/0x30",
+        "schedule+0x24/0xd4",
+        "vfs_write+0x1ec/0x3ba [ext4]",
+    ]
+    assert places(PPC64LE) == [
+        "sysrq_handle_crash+0x24/0x30",
+        "__handle_sysrq+0xdc/0x2b0",
+        "write_sysrq_trigger+0xd4/0x1b4",
+    ]
+    psw = "Krnl PSW : 0704c00180000000 000003ffff042682 (sysrq_handle_crash+0x2a/0x38)"
+    assert places(f"Oops: 0004 ilc:2 [#1] SMP\n{psw}\n") == ["sysrq_handle_crash+0x2a/0x38"]
 
 
 def places(console: str) -> list[str]:

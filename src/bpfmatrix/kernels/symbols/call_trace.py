@@ -17,16 +17,22 @@ from bpfmatrix.kernels.symbols import Symbols, elf
 
 __all__ = ["Frame", "find", "formatted", "located"]
 
-# The first line of an oops or a panic, on x86_64 and on arm64.
+# The first line of an oops or a panic, on all architectures.
 _BEGIN = re.compile(
     r"Kernel panic - not syncing|^BUG: |^Oops|^Unable to handle kernel|^general protection fault"
     r"|^invalid opcode|^kernel BUG at|^divide error|^stack segment|^Internal error: "
 )
 _PLACE = r"(?P<function>[A-Za-z_][\w.]*)\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)"
-_FRAME = re.compile(rf"^ *{_PLACE}(?: \[(?P<module>[\w-]+)[^\]]*\])?(?: \(P\))?$")
-# The instruction pointer: `RIP: 0010:f+0x1/0x2` on x86_64, `pc : f+0x1/0x2` on arm64.
+# Some architectures print addresses before it: `[<0123>] f+0x1/0x2` on riscv64 and s390x, there
+# also in brackets, and `[0123] [4567] f+0x1/0x2` on ppc64le: of the stack, and of the code.
+_ADDRESSES = r"\(?(?:\[<?[0-9a-f]{16}>?\] ){0,2}"
+_MODULE = r"(?: \[(?P<module>[\w-]+)[^\]]*\])?"
+_FRAME = re.compile(rf"^ *{_ADDRESSES}{_PLACE}{_MODULE}(?: \((?:P|unreliable)\)|\))? *$")
+# The instruction pointer: `RIP: 0010:f+0x1/0x2` on x86_64, `pc : f+0x1/0x2` on arm64, `epc : ...`
+# on riscv64, `NIP [0123] ...` on ppc64le, and `Krnl PSW : 0123 4567 (f+0x1/0x2)` on s390x.
 _INSTRUCTION_POINTER = re.compile(
-    rf"^(?:RIP: \w+:|pc : ){_PLACE}(?: \[(?P<module>[\w-]+)[^\]]*\])?$"
+    r"^(?:RIP: \w+:|e?pc : |NIP \[[0-9a-f]+\] |Krnl PSW : [0-9a-f]{16} [0-9a-f]{16} \()"
+    rf"{_PLACE}{_MODULE}\)?$"
 )
 _FRAMES_LIMIT = 24
 # The folders at the top of a source tree.

@@ -85,6 +85,10 @@ def build(arch: str, cache: Cache, made: Path, progress: Progress = silent) -> N
         shutil.move(staging / "built" / target / "release/loader-aya", made)
 
 
+# Those of `raw` in support/loaders/aya/src/calls.rs.
+_WRITTEN_FOR = ("x86_64", "aarch64")
+
+
 def _rust() -> str:
     """Return what rustc says about its version and its host."""
     rustc = tools.require("rustc", "rustc")
@@ -102,6 +106,11 @@ def _check_age(version: str) -> None:
 
 
 def _check_target(arch: str, target: str) -> None:
+    if arch not in _WRITTEN_FOR:
+        raise BuildError(
+            f"loader-aya is for {' and '.join(_WRITTEN_FOR)} only: it makes system calls itself",
+            f"Load the objects on {arch} with another loader: --loader cilium-ebpf.",
+        )
     rustc = tools.require("rustc", "rustc")
     question = ("--print", "target-libdir", "--target", target)
     folder = output([rustc, *question], "rustc can't be run", error=BuildError).strip()

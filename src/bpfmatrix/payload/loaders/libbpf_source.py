@@ -52,7 +52,7 @@ PINNED = (
     Pin(
         "7.3",
         "trixie-backports",
-        "db72bf3474b2bd39b246fe55c8bd79590631186ec817fba5947cab3e65d44fea",
+        "16e386ecc2e33fe20829f5a2bc5d84cce51044d9b094e9c4e33b64b26c10b476",
     ),
 )
 
