@@ -170,9 +170,15 @@ class _Run:
             ]
             now = self._ran(part, ids) if ids else []
             ran += now
-            found += [compared(part, one, last[part]) for one in (*done, *now)]
+            found += [
+                compared(part, one, last[part], self._warnings_fail(one.kernel))
+                for one in (*done, *now)
+            ]
         summary.write(ran)
         return tuple(found)
+
+    def _warnings_fail(self, id: str) -> bool:
+        return self.project.config.kernel(id).kernel_warnings == "fail"
 
     def _ran(self, part: Part, ids: Sequence[str]) -> Sequence[Result]:
         prints = {target.id: target.fingerprints[part] for target in self.targets}
