@@ -10,6 +10,7 @@ from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.cache import Cache
 from tests.goproject import GoModule
+from tests.host_tools import path_without
 from tests.tool import ToolProject
 
 # Without a time limit for each example, since other tests may keep the machine busy.
@@ -48,6 +49,12 @@ def project(tmp_path: Path) -> ToolProject:
     made = ToolProject(tmp_path / "project")
     made.configure()
     return made
+
+
+@pytest.fixture(scope="session")
+def path_without_apt(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH with all programs of this host but apt's."""
+    return path_without(tmp_path_factory.mktemp("programs") / "bin", "apt")
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,11 @@ def test_the_wheel_has_static_programs(installed: Path, arch: str, name: str) ->
         assert not any(segment["p_type"] == "PT_INTERP" for segment in elf.iter_segments())
 
 
+def test_the_wheel_has_debians_keys(installed: Path) -> None:
+    keyring = installed / "bpfmatrix/kernels/sources/keyrings/debian-archive-keyring.gpg"
+    assert keyring.stat().st_size > 50_000
+
+
 def test_an_installation_without_go_uses_it(installed: Path, tmp_path: Path) -> None:
     arch = os.uname().machine
     env = {"PATH": "/nowhere", "PYTHONPATH": str(installed), "HOME": str(tmp_path)}

@@ -218,7 +218,7 @@ def test_the_options_of_a_debugger() -> None:
         ("matrix", {"jobs": "-1"}, "--jobs -1: expected a number of machines"),
         ("debug", {"port": "x"}, "--port x: expected a whole number"),
         ("verify", {"map-size": ["=1"]}, "--map-size =1: expected NAME=VALUE"),
-        ("bisect", {"good": "6.1"}, "--bad is missing"),
+        ("profile-python", {}, "--script is missing"),
         ("test-binaries", {"arch": "x86"}, "--arch x86: expected one of "),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bpfmatrix.config import kernels_lock
 from bpfmatrix.config.kernels_lock import FILE_NAME, Package, Pin
-from bpfmatrix.errors import ConfigError
+from bpfmatrix.errors import BpfmatrixError, ConfigError
 
 PIN = Pin(
     arch="x86_64",
@@ -48,6 +48,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     before = (tmp_path / FILE_NAME).read_bytes()
     kernels_lock.write(tmp_path, dict(reversed(pins.items())))
     assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_nothing_is_written_that_can_not_be_read(tmp_path: Path) -> None:
+    kernels_lock.write(tmp_path, {"6.1": PIN})
+    with pytest.raises(BpfmatrixError, match=r"kernels\.6\.1\.origin: expected a text of one line"):
+        kernels_lock.write(tmp_path, {"6.1": replace(PIN, origin="directory a\nb")})
+    assert kernels_lock.read(tmp_path) == {"6.1": PIN}
 
 
 def test_git_merges_changes_of_neighbours(tmp_path: Path) -> None:

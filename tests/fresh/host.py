@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bpfmatrix.kernels.sources import apt_sources
-from bpfmatrix.kernels.sources.apt_archive import host_acquire_options
+from bpfmatrix.kernels.sources.apt_get import host_acquire_options
 
 __all__ = ["BUNDLE", "apt_settings", "certificates", "environment", "sources_list"]
 

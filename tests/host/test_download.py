@@ -96,7 +96,7 @@ def test_a_server_can_not_ask_for_an_endless_pause(
     ("status", "kind", "what", "attempts"),
     [
         (403, KernelUnavailableError, "answers HTTP 403 Forbidden", 1),
-        (404, KernelUnavailableError, "answers HTTP 404 Not Found", 1),
+        (404, download.MissingError, "answers HTTP 404 Not Found", 1),
         (502, UnreachableError, r"can't be reached \(HTTP 502\)", 4),
     ],
 )
@@ -259,3 +259,17 @@ def test_a_session_of_another_client(web: Web) -> None:
         assert session.get(f"{web.uri}f").content == CONTENT
         web.status = 503
         assert session.get(f"{web.uri}f").status_code == 503
+
+
+def test_a_probe_fetches_nothing(web: Web, target: Path) -> None:
+    download.probe(f"{web.uri}f")
+    with pytest.raises(download.MissingError, match="answers HTTP 404"):
+        download.probe(f"{web.uri}missing")
+    target.parent.mkdir(exist_ok=True, parents=True)
+    target.write_bytes(b"x")
+    download.probe(target.as_uri())
+    with pytest.raises(UnreachableError, match="can't be reached"):
+        download.probe(f"{target.as_uri()}.none")
+    web.stop()
+    with pytest.raises(UnreachableError, match="can't be reached"):
+        download.probe(f"{web.uri}f")

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from bpfmatrix.config import archives
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.sources import Source
 from bpfmatrix.host import download
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.kernels.sources import apt_sources
 from tests.kernels import synthetic
 from tests.kernels.archive import Archive, make_key
 from tests.kernels.rpms import Part, RpmRepository, make_rpm_key
@@ -28,8 +30,11 @@ def _short_pauses_between_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_kern_dir(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KERN_DIR", raising=False)
+def _nothing_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("KERN_DIR", archives.VARIABLE, archives.SECURITY_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    archives.declare(None)
 
 
 @pytest.fixture
@@ -128,6 +133,23 @@ def archive(tmp_path: Path, keyring: Path, monkeypatch: pytest.MonkeyPatch) -> I
         line = f"deb [signed-by={keyring}] {served.uri} {served.suite} main\n"
         use_host_settings(tmp_path, monkeypatch, line)
         yield served
+
+
+@pytest.fixture(params=["apt", "without apt"])
+def each_way(
+    request: pytest.FixtureRequest,
+    archive: Archive,
+    keyring: Path,
+    path_without_apt: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """The archive is fetched from by the host's apt, and again on a host that has no apt."""
+    monkeypatch.setattr(apt_sources, "HOST_KEYRING", keyring)
+    if request.param == "without apt":
+        monkeypatch.setenv("PATH", path_without_apt)
+        monkeypatch.setenv(archives.VARIABLE, archive.uri)
+        monkeypatch.setenv(archives.SECURITY_VARIABLE, archive.uri)
+    return str(request.param)
 
 
 def add_kernel(archive: Archive, abi: str, version: str) -> Path:

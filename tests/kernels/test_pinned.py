@@ -3,10 +3,11 @@
 The kernels are tiny. The archive, apt and the registry are real, and on loopback.
 """
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,10 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import ConfigError, KernelUnavailableError, UnreachableError, UsageError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import silent
-from bpfmatrix.kernels import KernelImage, pinned
+from bpfmatrix.kernels import KernelImage, Package, pinned
+from bpfmatrix.kernels.build import result
 from bpfmatrix.kernels.oci.publish import publish
 from bpfmatrix.oci.reference import Reference
 from tests.damage import Notes
@@ -140,6 +143,9 @@ def test_a_dropped_package_is_an_error_that_says_what_there_is_now(
     kernel = kernel_in(root)
     pin_now(kernel, cache)
     release_6_1_200(archive, drop=True)
+    with pytest.raises(KernelUnavailableError, match=r"no longer has linux-image-6\.1\.0-9-cloud"):
+        kernels.check(kernel, elsewhere)
+    kernels.check(kernel, cache)  # where it is cached, nobody is asked
     with pytest.raises(KernelUnavailableError) as raised:
         kernels.provide(kernel, elsewhere)
     assert raised.value.what == (
@@ -446,6 +452,69 @@ def test_a_kernel_of_a_folder_is_pinned_where_a_registry_has_it(
     assert pin_now(here, cache).release == "6.1.8-own"
     assert kernels.provide(here, cache, notes)[0].release == "6.1.8-own"
     assert len(notes.told) == 1
+
+
+def test_a_build_is_pinned_and_never_repeated_elsewhere(
+    cache: Cache, elsewhere: Cache, registry: Registry, tmp_path: Path
+) -> None:
+    here, there = (
+        KernelConfig.model_validate(
+            {
+                "id": "6.1",
+                "root": tmp_path / name,
+                "source": {"build": {"version": "6.1.7", "from": str(tmp_path / "tree")}},
+                "registry": f"{registry.host}/{REPOSITORY}",
+            }
+        )
+        for name in ("here", "there")
+    )
+    there.root.mkdir()
+    built(here, synthetic.bzimage(release="6.1.7-own"))
+    image, _ = kernels.provide(here, cache)
+    pinned.pin(here, image, cache)
+    shutil.copy(here.root / kernels_lock.FILE_NAME, there.root)
+    with pytest.raises(KernelUnavailableError, match="it was built elsewhere"):
+        kernels.check(there, elsewhere)
+    with pytest.raises(KernelUnavailableError) as raised:
+        kernels.provide(there, elsewhere)
+    assert raised.value.what.endswith(
+        "; it was built elsewhere, and a build here would not be the same to the bit"
+    )
+    push(registry, image)
+    notes = Notes()
+    kernels.check(there, elsewhere)
+    other, _ = kernels.provide(there, elsewhere, notes)
+    assert (other.digest, other.provenance) == (image.digest, image.provenance)
+    assert other.provenance.registry == there.registry
+    # The one that is built next runs when it is pinned.
+    built(here, synthetic.bzimage(release="6.1.7-other"))
+    assert kernels.provide(here, cache, notes) == (image, True)
+    [note] = notes.told
+    assert note.startswith(
+        "6.1: ci-kernels/ has another build, or its fragments changed, and 6.1.7"
+    )
+    registry.stop()
+    kernels.prune(cache, everything=True)
+    built(here, synthetic.bzimage(release="6.1.7-own"))
+    assert kernels.provide(here, cache)[0].digest == image.digest
+
+
+def built(kernel: KernelConfig, vmlinuz: bytes) -> None:
+    """Leave a kernel in ci-kernels/ as a build of the fragments does."""
+    source = kernel.source.build
+    assert source is not None
+    folder = result.folder_of(source, kernel.arch, kernel.root)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vmlinuz").write_bytes(vmlinuz)
+    (folder / "config").write_text("CONFIG_BPF=y\n")
+    asked = result.requested_options(source, kernel.arch, kernel.root)
+    about = {
+        **{"format": result.FORMAT, "version": "6.1.7", "release": "6.1.7-own", "seconds": 1.0},
+        **{"source": "a tree", "packages": [asdict(Package("tree", "6.1.7", ""))], "unknown": []},
+        "key": result.key_of(source, kernel.arch, asked),
+        "sha256": {"vmlinuz": sha256_of(folder / "vmlinuz")},
+    }
+    (folder / result.DESCRIPTION).write_text(json.dumps(about))
 
 
 def test_an_image_of_a_registry_is_pinned_by_its_manifest(

@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -299,10 +298,7 @@ def test_many_code_objects_take_little_memory(tmp_path: Path) -> None:
         "print(*[line for line in open('/proc/self/status') if 'VmHWM' in line], file=sys.stderr)"
     )
     words = [sys.executable, "-c", script, "resolve", "-i", "index", "samples"]
-    started = time.monotonic()
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
     counts, most, *_ = done.stderr.splitlines()
     assert counts == "100000 frames"
     assert int(most.split()[1]) < 300_000
-    # 100,000 samples should take 1 s. The limit is ten times that, for a busy machine.
-    assert time.monotonic() - started < 10

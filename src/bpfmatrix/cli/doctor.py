@@ -3,8 +3,11 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.text import Text
@@ -14,18 +17,23 @@ from bpfmatrix.cli.console import make_console, make_table
 from bpfmatrix.config import kernels_lock
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
-from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.errors import BpfmatrixError, UnreachableError
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
-from bpfmatrix.kernels.pinned import pin_of
+from bpfmatrix.kernels.pinned import pin_of, reason_against, registry_of
 from bpfmatrix.vm import accelerator
 from bpfmatrix.vm.limits import EMULATION_FACTOR
 
-__all__ = ["Check", "checks", "print_checks"]
+__all__ = ["Check", "asked", "checks", "print_checks"]
 
 # A kernel takes 20 to 60 MB to fetch and up to 250 MB unpacked.
 _WANTED_BYTES = 1 << 30
 _INSTALL = "sudo apt-get install "
+_CACHED = "cached"
+# How many are named that have the same remedy.
+_FEW = 4
+# For all sources together. One that is slower than this would keep a person waiting.
+_ANSWER_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -62,14 +70,15 @@ _TOOLS = (
     _Tool(("clang-19", "clang"), "clang-19"),
     _Tool(("ld.lld-19", "ld.lld"), "lld-19", optional_for="kernels of another architecture"),
     _Tool(("go",), "golang-go", ("version",)),
-    _Tool(("apt-get",), "apt", optional_for="kernels of Debian"),
-    _Tool(("dpkg-deb",), "dpkg", optional_for="kernels of Debian"),
     _Tool(("gdb",), "gdb", optional_for="debugging a kernel"),
 )
 
 
 def checks(project: Project) -> list[Check]:
-    """Look at everything. Nothing is fetched or changed; KVM is probed, once for each boot."""
+    """Look at everything. Nothing is fetched or changed; KVM is probed, once for each boot.
+
+    The sources of kernels that are not cached are asked, each with one small request.
+    """
     found = [_tool(tool) for tool in _tools(project)]
     found += _accelerators(project)
     found.append(_space(project))
@@ -140,24 +149,28 @@ def _space(project: Project) -> Check:
 
 
 def _kernels(project: Project) -> list[Check]:
+    """Say of each kernel that it is cached, or else whether its source answers."""
     try:
         kernels_lock.read(project.root)
     except BpfmatrixError as error:
         return [Check("kernels.lock", error.what, False, error.advice)]
-    return [_kernel(project, id) for id in project.config.kernels]
-
-
-def _kernel(project: Project, id: str) -> Check:
-    kernel = project.config.kernel(id)
-    try:
-        image = kernels.cached(kernel, project.cache)
-        pinned = _pinned(project, kernel)
-    except BpfmatrixError as error:
-        return Check(f"kernel {id}", error.what, False, error.advice)
-    if image is None:
-        fetch = f"not fetched yet (invoke kernels.fetch --kernel {id})"
-        return Check(f"kernel {id}", f"{fetch}{pinned}")
-    return Check(f"kernel {id}", f"cached, {image.description}{pinned}")
+    declared = {id: project.config.kernel(id) for id in project.config.kernels}
+    found: dict[str, Check] = {}
+    missing: dict[str, KernelConfig] = {}
+    pinned: dict[str, str] = {}
+    for id, kernel in declared.items():
+        try:
+            if image := kernels.cached(kernel, project.cache):
+                known = f"{_CACHED}, {image.description}{_pinned(project, kernel)}"
+                found[id] = Check(f"kernel {id}", known)
+            else:
+                pinned[id] = _pinned(project, kernel)
+                missing[id] = kernel
+        except BpfmatrixError as error:
+            found[id] = Check(f"kernel {id}", error.what, False, error.advice)
+    answers = asked({id: partial(kernels.check, missing[id], project.cache) for id in missing})
+    found |= {id: _not_cached(missing[id], answers[id], pinned[id]) for id in missing}
+    return [found[id] for id in declared]
 
 
 def _pinned(project: Project, kernel: KernelConfig) -> str:
@@ -165,10 +178,55 @@ def _pinned(project: Project, kernel: KernelConfig) -> str:
     if not kernels_lock.exists(project.root):
         return ""
     if (pin := pin_of(kernel)) is None:
-        return f"; not pinned (invoke kernels.update --kernel {kernel.id})"
+        reason = reason_against(kernel)
+        return f"; not pinned ({reason or f'invoke kernels.update --kernel {kernel.id}'})"
     newest = kernels.newest_available(kernel, project.cache)
     is_newer = newest is not None and newest != pin.packages[0].version
     return f"; pinned to {pin.version}{f', the newest known is {newest}' if is_newer else ''}"
+
+
+def _not_cached(kernel: KernelConfig, error: BpfmatrixError | None, pinned: str) -> Check:
+    name, source = f"kernel {kernel.id}", kernel.source.summary
+    if error is None:
+        fetch = f"invoke kernels.fetch --kernel {kernel.id}"
+        if pin_of(kernel) and (registry := registry_of(kernel)):
+            source = f"{registry} or {source}"
+        return Check(name, f"not fetched yet, {source} answers ({fetch}){pinned}")
+    return Check(name, f"not fetched yet: {error.what}", False, error.advice or f"see {source}")
+
+
+def asked(
+    questions: Mapping[str, Callable[[], None]], limit_seconds: float = _ANSWER_SECONDS
+) -> dict[str, BpfmatrixError | None]:
+    """Ask all at the same time; return the error of each, which is None if it has none.
+
+    Who does not answer within the limit counts as unreachable. Its thread is left behind, and ends
+    with this process.
+    """
+    answers: dict[str, BpfmatrixError | None] = {}
+
+    def ask(name: str, question: Callable[[], None]) -> None:
+        error: BpfmatrixError | None = None
+        try:
+            question()
+        except BpfmatrixError as said:
+            error = said
+        except OSError as said:
+            error = BpfmatrixError(str(said))
+        answers[name] = error
+
+    threads = [
+        threading.Thread(target=ask, args=question, daemon=True) for question in questions.items()
+    ]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + limit_seconds
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    late = UnreachableError(
+        f"its source did not answer within {limit_seconds:g} s", "Is there a network? Try again."
+    )
+    return {name: answers.get(name, late) for name in questions}
 
 
 def print_checks(found: Sequence[Check]) -> bool:
@@ -184,11 +242,16 @@ def print_checks(found: Sequence[Check]) -> bool:
     broken = [check for check in found if not check.fine]
     packages = [c.fix.removeprefix(_INSTALL) for c in broken if c.fix.startswith(_INSTALL)]
     console.print()
-    for check in broken:
-        if not check.fix.startswith(_INSTALL):
-            console.print(f"{check.name}: {check.fix}")
-    if packages:
+    fixes = [check.fix for check in broken if not check.fix.startswith(_INSTALL)]
+    for fix in dict.fromkeys(fixes):
+        names = [check.name for check in broken if check.fix == fix]
+        console.print(f"{', '.join(names[:_FEW])}{' and others' if names[_FEW:] else ''}: {fix}")
+    if packages and tools.find("apt-get"):
         console.print(_INSTALL + " ".join(packages))
+    elif packages:
+        console.print(f"install, by the names of Debian's packages: {' '.join(packages)}")
     elif not broken:
-        console.print("ready")
+        known = [check for check in found if check.name.startswith("kernel ")]
+        offline = all(check.found.startswith(_CACHED) for check in known)
+        console.print("ready" + (", also without a network" if offline else ""))
     return not broken

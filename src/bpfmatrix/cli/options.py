@@ -574,6 +574,18 @@ WARM = _flag("warm", "Also boot each kernel once, and keep it as the template of
 TEXT = _text(
     "text", "TEXT", "What to look for in the names and versions of packages."
 ).as_required()
+MIRROR = _repeated(
+    "mirror",
+    "URL",
+    "A mirror of Debian, such as http://mirror.example.org/debian. Default: show the present one.",
+    str,
+)
+SECURITY = _text(
+    "security",
+    "URL",
+    "Debian's security archive. Default: the folder debian-security beside the mirror.",
+)
+OLD_STATE = _flag("old-state", "Also take an index that has expired, as a snapshot has it.")
 ALL = _flag("all", "Also remove what is in use, and apt's indexes.")
 
 # Groups of options that one function of `values` reads.

@@ -31,7 +31,7 @@ _TEXTS = {
     "digest": _DIGEST,
     "files": _DIGEST,
     "release": (r"[!-~]+", "a release"),
-    "sha256": (r"[0-9a-f]{64}", "a SHA-256: 64 digits of 0-9 and a-f"),
+    "sha256": (r"([0-9a-f]{64})?", "a SHA-256: 64 digits of 0-9 and a-f"),
 }
 _ANY = (r"[^\x00-\x1f\x7f]*", "a text of one line")
 # What git writes around the two sides of a conflict (git-merge(1), "How conflicts are presented").
@@ -46,7 +46,7 @@ class Package:
     version: str
     sha256: str
     """The checksum of the file, as the source's signed index has it and as it was verified. Of an
-    image of a registry, that of its manifest."""
+    image of a registry, that of its manifest; of a folder with a source tree, empty."""
 
 
 @dataclass(frozen=True)
@@ -166,16 +166,21 @@ def _mapping(where: str, data: object, made: type[Package | Pin]) -> dict[str, A
 
 
 def write(root: Path, pins: Mapping[str, Pin]) -> None:
-    """Write kernels.lock; BpfmatrixError if that fails.
+    """Write kernels.lock; BpfmatrixError if that fails, or if `read` would not take it.
 
     The caller holds a lock, so that no other process's pins are lost.
     """
     path = root / FILE_NAME
     ordered = sorted(pins, key=lambda id: (versions.all_numbers(id), id))
     data = {"format": FORMAT, "kernels": {id: asdict(pins[id]) for id in ordered}}
+    text = json.dumps(data, indent=2) + "\n"
+    try:
+        _pins(json.loads(text))
+    except _WrongError as error:  # such as a name with a line break in it
+        raise BpfmatrixError(f"{path.name} can't have this: {error}") from error
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        half.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        half.write_text(text, encoding="utf-8")
         half.replace(path)
     except OSError as error:
         raise BpfmatrixError(

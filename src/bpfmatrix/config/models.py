@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from bpfmatrix.config.archives import Archives
 from bpfmatrix.config.kernel_ids import kernel_of, names_profile, profile_of
 from bpfmatrix.config.kernels_lock import Pin
 from bpfmatrix.config.settings import Binary, Privileges, Profile, Settings, merged_privileges
@@ -422,6 +423,8 @@ class Config(_Model):
     `invoke kernels.push` published kernels. It is asked first for each kernel that `kernels.lock`
     pins and the cache lacks: see [pinned kernels](pinned-kernels.md). The environment variable
     BPFMATRIX_REGISTRY overrides it. Prefix `http://` for a registry without TLS."""
+    archives: Archives | None = None
+    """The mirror of Debian that `apt` sources without a `mirror` are fetched from."""
     profiles: dict[str, Profile] = {}
     """Profiles, by their names: settings with which kernels can be run. `6.1@NAME` is the id of the
     kernel `6.1` with the profile NAME, wherever an id can stand."""

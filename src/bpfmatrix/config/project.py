@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.config import kernels_yaml, models
+from bpfmatrix.config import archives, kernels_yaml, models
 from bpfmatrix.config.models import Config
 from bpfmatrix.host.cache import Cache
 
@@ -25,10 +25,13 @@ class Project:
         """Read the project in `root`; ConfigError if its kernels.yaml is missing or wrong.
 
         Without `root`, search the working directory and the folders above it for a kernels.yaml.
+        The archives that it names are those of this process from then on.
         """
         if root is None:
             root = cls.root_above(Path.cwd())
-        return cls(root, kernels_yaml.load(root / models.FILE_NAME), Cache.default())
+        config = kernels_yaml.load(root / models.FILE_NAME)
+        archives.declare(config.archives)
+        return cls(root, config, Cache.default())
 
     @staticmethod
     def root_above(folder: Path) -> Path:

@@ -24,7 +24,7 @@ class _Model(BaseModel):
 
 
 class AptSource(_Model):
-    """A kernel package of Debian, fetched by apt from the mirror of the host's apt.
+    """A kernel package of Debian, from the mirror of `archives`, or else that of the host's apt.
 
     With `mirror`, a kernel package of another distribution.
     """
@@ -35,7 +35,7 @@ class AptSource(_Model):
     """The package, or a pattern with `*`, which selects the newest match. A meta package is
     followed. Default: `linux-image-<id>.*-cloud-<architecture>`; a `mirror` has none."""
     mirror: Url | None = None
-    """The archive's URL, if it is not the mirror of the host's apt."""
+    """The URL of an archive that is not Debian's."""
     keyring: Path | None = None
     """A file with the keys that may sign the archive of `mirror`: `.gpg` or armored `.asc`.
     Ubuntu's is `ubuntu-archive-keyring.gpg` of its package `ubuntu-keyring`."""
@@ -53,9 +53,7 @@ class AptSource(_Model):
         if self.mirror and not self.package:
             raise ValueError('a `mirror` needs a `package`, such as "linux-image-6.8.*-generic"')
         if self.keyring and not self.mirror:
-            raise ValueError(
-                "`keyring` needs a `mirror`: the mirror of the host's apt has its keyring already"
-            )
+            raise ValueError("`keyring` needs a `mirror`: the keyring of Debian's archive is known")
         return self
 
 

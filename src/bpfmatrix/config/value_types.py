@@ -22,6 +22,7 @@ __all__ = [
     "Seconds",
     "Sha256",
     "Url",
+    "is_archive_url",
     "is_relative_path",
     "is_url",
     "matching",
@@ -144,9 +145,13 @@ def matching(pattern: str, expected: str) -> tuple[AfterValidator, WithJsonSchem
 
 
 # The settings of apt and dnf have no escapes for quotes and white space.
-Url = Annotated[
-    str, *matching(r"(https?|file)://[^\s\"\\]+", "a URL such as https://example.org/repository")
-]
+_URL = r"(https?|file)://[^\s\"\\]+"
+Url = Annotated[str, *matching(_URL, "a URL such as https://example.org/repository")]
+
+
+def is_archive_url(text: str) -> bool:
+    """Whether this is a URL of the type `Url`."""
+    return re.fullmatch(_URL, text) is not None
 
 
 def is_url(text: str) -> bool:

@@ -9,7 +9,6 @@ import functools
 import io
 import os
 import re
-import subprocess
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
@@ -27,20 +26,22 @@ _FIRST_APPLETS = b"[\0[[\0"
 
 
 def executable(arch: str, cache: Cache, progress: Progress = silent) -> Path:
-    """Return a static busybox for an architecture; if it is not the host's, it is fetched by apt.
+    """Return a static busybox for an architecture; if not the host's, it is Debian's.
 
     ToolMissingError if the host has no busybox, KernelUnavailableError if Debian's suite has no
     package of it for the other architecture. A fetched one that is damaged is fetched again.
     """
     if arch == os.uname().machine:
-        return tools.require("busybox", PACKAGE)
+        # Alpine has the static one under this name, beside its own.
+        return tools.find("busybox.static") or tools.require("busybox", PACKAGE)
     path = cache.root / "busybox" / arch / "busybox"
     fetch = functools.partial(_fetch, arch, cache, progress)
     return derived.obtain(cache, path, f"busybox for {arch}", fetch, progress)
 
 
 def _fetch(arch: str, cache: Cache, progress: Progress, path: Path) -> None:
-    from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.formats import deb  # noqa: PLC0415 - off the start-up path
+    from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415
 
     for suite in dict.fromkeys((_suite(), _NEWEST_SUITE)):
         archive = Archive.of_host(cache, suite, arch)
@@ -49,11 +50,11 @@ def _fetch(arch: str, cache: Cache, progress: Progress, path: Path) -> None:
             found = archive.debs(re.compile(rf"Package: {PACKAGE}\n"))
             if not found:
                 continue
-            (deb,) = archive.download(found[-1:], staging, progress)
-            root = staging / "root"
-            subprocess.run(["dpkg-deb", "-x", deb, root], check=True, capture_output=True)
-            (unpacked,) = (p for p in root.rglob("busybox") if p.parent.name == "bin")
-            unpacked.replace(path)
+            (file,) = archive.download(found[-1:], staging, progress)
+            # Newer packages have it in usr/bin.
+            if not deb.extract_file(file, lambda name: name.endswith("bin/busybox"), path):
+                raise KernelUnavailableError(f"{file.name} has no busybox")
+            path.chmod(0o755)
             return
     raise KernelUnavailableError(f"{_NEWEST_SUITE} has no {PACKAGE} for {arch}")
 

@@ -35,10 +35,12 @@ from bpfmatrix.host.progress import Progress
 __all__ = [
     "BytesProgress",
     "ContentError",
+    "MissingError",
     "Send",
     "TransferError",
     "fetch",
     "prepare",
+    "probe",
     "read",
     "reason",
     "retries",
@@ -67,6 +69,10 @@ class ContentError(KernelUnavailableError):
     """What a server sent has another checksum than expected, or is larger than it may be."""
 
 
+class MissingError(KernelUnavailableError):
+    """The server does not have the file (HTTP 404 or 410)."""
+
+
 class TransferError(UnreachableError):
     """The connection broke while a file was being sent, and did so again on each retry."""
 
@@ -87,7 +93,7 @@ def fetch(
 
     Raises UnreachableError if there is no answer or only a temporary failure; TransferError if the
     connection breaks again and again; ContentError if the content is not the expected one;
-    KernelUnavailableError if the server refuses the file or does not have it.
+    MissingError if the server does not have the file, KernelUnavailableError if it refuses it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = _Part(target.with_name(f"{target.name}.part"), url)
@@ -122,6 +128,24 @@ def read(
         file = Path(folder) / "file"
         fetch(url, file, sha256, limit_bytes, send=send)
         return file.read_bytes()
+
+
+def probe(url: str) -> None:
+    """Find out whether a server has a file, without fetching it. The errors are those of `fetch`.
+
+    A server that does not answer such a request (HEAD) in full is asked no further.
+    """
+    if url.startswith("file:"):
+        if not Path(url2pathname(urlsplit(url).path)).is_file():
+            raise UnreachableError(f"{url} can't be reached", "There is no such file.")
+        return
+    with prepare(requests.Session()) as session:
+        try:
+            response = session.head(url, allow_redirects=True)
+        except requests.RequestException as error:
+            raise UnreachableError(f"{url} can't be reached", reason(error)) from error
+        if response.status_code not in (405, 501):  # Method Not Allowed, Not Implemented
+            _require_file(response, url)
 
 
 def shown_by(progress: Progress, name: str) -> BytesProgress:
@@ -272,13 +296,20 @@ def _get(session: requests.Session, url: str, headers: Mapping[str, str]) -> req
         response = session.get(url, headers=dict(headers), stream=True)
     except requests.RequestException as error:
         raise UnreachableError(f"{url} can't be reached", reason(error)) from error
+    _require_file(response, url)
+    return response
+
+
+def _require_file(response: requests.Response, url: str) -> None:
+    """Close a response that has no file, and raise the error that it means."""
     status = response.status_code
     if status in (200, 206, 416):
-        return response
+        return
     response.close()
     if status in _TEMPORARY_STATUSES:
         raise UnreachableError(f"{url} can't be reached (HTTP {status})")
-    raise KernelUnavailableError(
+    refused = MissingError if status in (404, 410) else KernelUnavailableError
+    raise refused(
         f"{url} answers HTTP {status} {response.reason}",
         "Is the URL right? A mirror may not have the file, or not yet.",
     )

@@ -14,7 +14,7 @@
 from bpfmatrix.host.cache import Pruned
 from bpfmatrix.kernels.catalogue import newest_available, refresh, search
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
-from bpfmatrix.kernels.provision import cached, provide, prune, repair, update
+from bpfmatrix.kernels.provision import cached, check, provide, prune, repair, update
 
 __all__ = [
     "KernelImage",
@@ -22,6 +22,7 @@ __all__ = [
     "Provenance",
     "Pruned",
     "cached",
+    "check",
     "newest_available",
     "provide",
     "prune",

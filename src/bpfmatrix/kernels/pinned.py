@@ -4,6 +4,7 @@ A pinned kernel is had from the first of these places that has exactly its conte
 repository that `registry` of kernels.yaml names, and the kernel's own source.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,16 @@ from bpfmatrix.kernels.placed_images import in_kern_dir
 from bpfmatrix.kernels.sources.directory import with_file_of_source
 from bpfmatrix.kernels.store import Store
 
-__all__ = ["REGISTRY_VARIABLE", "fetch", "forget", "pin", "pin_of", "reason_against", "registry_of"]
+__all__ = [
+    "REGISTRY_VARIABLE",
+    "check",
+    "fetch",
+    "forget",
+    "pin",
+    "pin_of",
+    "reason_against",
+    "registry_of",
+]
 
 REGISTRY_VARIABLE = "BPFMATRIX_REGISTRY"
 
@@ -82,6 +92,21 @@ def fetch(kernel: KernelConfig, store: Store, progress: Progress) -> KernelImage
         return sources.of(source).fetch(store, progress, same=True)
     except BpfmatrixError as error:
         raise _unavailable(kernel, registry, not_there, error) from error
+
+
+def check(kernel: KernelConfig, cache: Cache) -> None:
+    """Ask the registry, or else the kernel's own source, whether they have a pinned kernel.
+
+    Raises what the source said if neither has it.
+    """
+    if registry := registry_of(kernel):
+        from bpfmatrix.kernels.oci import by_digest  # noqa: PLC0415 - it imports requests
+
+        with contextlib.suppress(BpfmatrixError):
+            by_digest.find(kernel, registry)
+            return
+    source = with_file_of_source(kernel) if kernel.source.directory else kernel
+    sources.of(source).check(cache)
 
 
 def _unavailable(

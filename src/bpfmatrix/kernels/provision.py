@@ -19,7 +19,7 @@ from bpfmatrix.kernels.placed_images import in_kern_dir, in_project
 from bpfmatrix.kernels.sources.directory import with_file_of_source
 from bpfmatrix.kernels.store import Store
 
-__all__ = ["cached", "provide", "prune", "repair", "update"]
+__all__ = ["cached", "check", "provide", "prune", "repair", "update"]
 
 
 def cached(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
@@ -30,6 +30,20 @@ def cached(kernel: KernelConfig, cache: Cache) -> KernelImage | None:
     with contextlib.suppress(DamagedError, KernelUnavailableError):
         return _resolved(_with_local_source(kernel, cache), cache)
     return None
+
+
+def check(kernel: KernelConfig, cache: Cache) -> None:
+    """Ask the source of a kernel that is not cached whether it could be fetched; one small request.
+
+    Raises what `provide` would raise for a source that does not answer. Nothing is changed.
+    """
+    kernel = _with_local_source(kernel, cache)
+    if _resolved(kernel, cache) is not None:
+        return
+    if kernel.pin:
+        pinned.check(kernel, cache)
+    else:
+        sources.of(kernel).check(cache)
 
 
 def provide(

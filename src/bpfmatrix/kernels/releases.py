@@ -1,8 +1,8 @@
 """Every release that the sources of kernels.yaml offer, whatever kind they are of.
 
-`offered` lists the suites, repositories, registries and folders that kernels.yaml names, and the
-kernels that lie in `ci-kernels/` and below `KERN_DIR`. It makes an entry for each release, so that
-a bisection can try it.
+`offered` lists the suites, repositories, registries and folders that kernels.yaml names, the
+registry to which kernels were pushed, and the kernels that lie in `ci-kernels/` and below
+`KERN_DIR`. It makes an entry for each release, so that a bisection can try it.
 """
 
 import os
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.config.models import Config, KernelConfig, KernelEntry
+from bpfmatrix.config.sources import Source
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
@@ -19,7 +20,7 @@ from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.host.versions import numbers, upstream
 from bpfmatrix.kernels import catalogue, series, sources
 from bpfmatrix.kernels.build.source import BuildKernel
-from bpfmatrix.kernels.pinned import pin_of
+from bpfmatrix.kernels.pinned import pin_of, registry_of
 from bpfmatrix.kernels.placed_images import PROJECT_FOLDER, VARIABLE
 from bpfmatrix.kernels.provision import cached
 from bpfmatrix.kernels.series import LeftOut
@@ -124,8 +125,9 @@ def _of_other_sources(
                 yield from ((arch, release) for release in releases_in(folder, arch))
             except OSError as error:
                 problems.append(f"{folder} can't be read ({error.strerror})")
+    places = [*_builds_last(kernels), *_of_registry(config, kernels)]
     seen = set()
-    for kernel in _builds_last(kernels):
+    for kernel in places:
         if kernel.source.apt or (kernel.source.build and not build):
             continue
         source = sources.of(kernel)
@@ -138,6 +140,16 @@ def _of_other_sources(
             problems.append(error.what)
         except OSError as error:
             problems.append(f"{error.filename} can't be read ({error.strerror})")
+
+
+def _of_registry(config: Config, kernels: list[KernelConfig]) -> list[KernelConfig]:
+    """Return a kernel that stands for all of the registry to which kernels were pushed."""
+    if (repository := registry_of(kernels[0])) is None:
+        return []
+    kernel = kernels[0].model_copy(
+        update={"arch": config.defaults.arch, "source": Source(oci=f"{repository}:0.0.0")}
+    )
+    return [kernel]
 
 
 def _builds_last(kernels: Iterable[KernelConfig]) -> list[KernelConfig]:

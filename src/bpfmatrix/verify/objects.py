@@ -153,11 +153,13 @@ def find(
     """Return the object files to load, each once; UsageError if there are none.
 
     `given` are paths and patterns relative to the working directory; a folder stands for the
-    objects in it, and `oci:NAME` for those of an image, for kernels of the architectures `archs`.
-    If it is empty, the objects under `verify:` in kernels.yaml are taken; if there are none either,
-    those that the project `built`. `note` is told what is in each folder.
+    objects in it, and `oci:NAME` for those of an image, for kernels of the architectures `archs`
+    (default: those of the matrix). If it is empty, the objects under `verify:` in kernels.yaml are
+    taken; if there are none either, those that the project `built`. `note` is told what is in each
+    folder.
     """
-    declared = project.config.verify.objects
+    config = project.config
+    declared = config.verify.objects
     names = given or [entry.path for entry in declared]
     images = [name for name in names if name.startswith(_IMAGE)]
     patterns = [name for name in names if name not in images]
@@ -180,7 +182,7 @@ def find(
         from bpfmatrix.verify import published_objects  # noqa: PLC0415
 
         settings = next((x for x in declared if x.path == name), VerifyObjects(path=name))
-        chosen = archs or (project.config.defaults.arch,)
+        chosen = archs or {config.kernel(id).arch for id in config.matrix_ids}
         published = published_objects.fetch(name, chosen, project.cache, _is_ebpf, progress)
         found += [ObjectFile(each.name, each.path, settings) for each in published]
     return found

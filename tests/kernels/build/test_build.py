@@ -20,7 +20,7 @@ from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels import build
-from bpfmatrix.kernels.build import BuiltKernel, configuration, kconfig, make
+from bpfmatrix.kernels.build import BuiltKernel, builder, configuration, kconfig, make
 from bpfmatrix.kernels.build.make import Make
 from tests.processes import Watched
 from tests.tool import REPOSITORY
@@ -247,6 +247,29 @@ kernel/bpf/core.c:1:2: error: 'x' undeclared (first use in this function)
 make[2]: *** [scripts/Makefile.build:500: kernel] Error 2
 make: *** Waiting for unfinished jobs....
 """
+
+
+def test_other_sources_are_configured_anew(
+    tmp_path: Path, known: kconfig.Kconfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured = []
+
+    class Maker(Make):
+        def configure(self, requested: str) -> None:
+            configured.append(requested)
+            (self.objects / "requested.config").write_text(requested)
+            (self.objects / ".config").write_text("CONFIG_NET=y\n")
+
+    objects = tmp_path / "objects"
+    objects.mkdir()
+    maker = Maker(tmp_path, "6.1.0", objects, "x86_64")
+    fragment = tmp_path / "a.config"
+    fragment.write_text("CONFIG_NET=y\n")
+    requested = configuration.read([fragment])
+    for sources, times in (("one", 1), ("one", 1), ("two", 2), ("two", 2), ("one", 3)):
+        assert builder.configure(maker, requested, sources) == []
+        # Other sources may have other options, even if the same ones are asked for.
+        assert len(configured) == times
 
 
 def test_first_error_of_a_log() -> None:

@@ -195,6 +195,9 @@ def test_btf_is_found_by_its_header(tmp_path: Path) -> None:
     big = btf(b"t" * 150_000, b"\0int\0", "big")
     kernel.write_bytes(b"code" + big)
     assert btf_of(kernel) == big
+    packed = zstandard.compress(b"code" * 9 + big)
+    kernel.write_bytes(b"\x28\xb5\x2f\xfd by chance" + packed + b"more")  # as those of s390x
+    assert btf_of(kernel) == big
     for other in (b"", b"code" + module, b"code" + whole[:-1], whole[:-1] + b"x", whole[:20]):
         kernel.write_bytes(other)
         assert btf_of(kernel) is None

@@ -49,6 +49,20 @@ def test_each_tag_that_names_a_release_is_one(
     assert "6.1.9" not in found.places
 
 
+def test_the_registry_of_pushed_kernels_is_a_source_too(
+    registry: Registry, cache: Cache, tmp_path: Path
+) -> None:
+    entry = {"source": {"directory": "images"}}
+    (tmp_path / "images").mkdir()
+    repository = f"oci://{registry.host}/team/kernels"
+    config = Config.model_validate({"registry": repository, "kernels": {"6.6": entry}})
+    found = offered(config.at(tmp_path), cache)
+    assert found.problems == ()
+    assert sorted(found.places) == ["5.4", "5.4.276", "6.1.10", "6.1.9", "6.6"]
+    fetched, _ = kernels.provide(found.config.kernel("6.1.10"), cache)
+    assert fetched.version == "6.1.10"
+
+
 def test_all_pages_of_tags_are_read(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_TAGS_OF_A_PAGE", 2)
     tags = client.RegistryClient(Reference.parse(f"{registry.host}/team/kernels")).tags()

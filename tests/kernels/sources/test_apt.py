@@ -1,4 +1,4 @@
-"""Real apt, dpkg-deb and depmod against a signed archive on loopback, with tiny kernels in it."""
+"""Real apt and depmod, and hosts without apt, against a signed archive of tiny kernels."""
 
 import os
 import signal
@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix import kernels
+from bpfmatrix.config import archives
+from bpfmatrix.config.archives import Archives
 from bpfmatrix.config.models import Config, KernelConfig
-from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError, ToolMissingError
+from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.kernels.sources import apt_sources, debian_mirrors
 from tests.damage import Notes
 from tests.kernels import synthetic
 from tests.kernels.archive import Archive, make_key
@@ -50,6 +53,7 @@ def leftovers(cache: Cache) -> list[Path]:
     return list((cache.root / "tmp").glob("*"))
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_kernel_is_fetched_once_and_then_needs_no_network(cache: Cache, archive: Archive) -> None:
     image, was_cached = kernels.provide(apt_kernel(), cache)
     assert not was_cached
@@ -65,6 +69,7 @@ def test_a_kernel_is_fetched_once_and_then_needs_no_network(cache: Cache, archiv
     assert kernels.cached(apt_kernel(), cache) == image
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_package_that_the_mirror_lacks_gives_way_to_an_older_one(
     cache: Cache, archive: Archive
 ) -> None:
@@ -86,6 +91,7 @@ def test_a_package_that_the_mirror_lacks_gives_way_to_an_older_one(
         kernels.provide(apt_kernel(package="linux-image-6.1.0-10-cloud-amd64"), cache)
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_series_stays_until_it_is_updated(cache: Cache, archive: Archive) -> None:
     first, _ = kernels.provide(apt_kernel(), cache)
     add_kernel(archive, "6.1.0-10", "6.1.200-1")
@@ -113,6 +119,7 @@ def test_two_ids_share_one_image(cache: Cache, archive: Archive) -> None:
     assert debs_fetched(archive) == 1
 
 
+@pytest.mark.usefixtures("each_way")
 def test_search_lists_what_the_suites_offer(cache: Cache, archive: Archive) -> None:
     declared = {"6.1": {"source": {"apt": {"suite": archive.suite}}}, "x": {"source": {"oci": "y"}}}
     config = Config.model_validate({"kernels": declared})
@@ -126,6 +133,7 @@ def test_search_lists_what_the_suites_offer(cache: Cache, archive: Archive) -> N
     assert heard[-1].startswith("bookworm-security can't be reached; using the index")
 
 
+@pytest.mark.usefixtures("each_way")
 def test_split_packages_are_followed(cache: Cache, archive: Archive) -> None:
     release, version = "7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"
     parts = [f"linux-{part}-{release} (= {version})" for part in ("binary", "modules", "base")]
@@ -146,6 +154,7 @@ def test_split_packages_are_followed(cache: Cache, archive: Archive) -> None:
     assert image.config.read_text() == "CONFIG_X=y\n"
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_damaged_image_is_fetched_again_as_the_same_release(
     cache: Cache, archive: Archive
 ) -> None:
@@ -182,7 +191,7 @@ def test_a_damaged_module_is_found_when_it_is_read(cache: Cache, archive: Archiv
     assert kernels.repair(apt_kernel(), cache) == repaired
 
 
-def test_what_no_network_means(cache: Cache, archive: Archive) -> None:
+def test_what_no_network_means(cache: Cache, archive: Archive, each_way: str) -> None:
     image, _ = kernels.provide(apt_kernel(), cache)
     archive.stop()
     with pytest.raises(KernelUnavailableError) as raised:
@@ -190,8 +199,9 @@ def test_what_no_network_means(cache: Cache, archive: Archive) -> None:
     assert raised.value.what == (
         "6.2: bookworm-security can't be reached and no kernel of this series is cached."
     )
+    said = "apt said: Failed" if each_way == "apt" else f"{archive.uri}dists/bookworm-security/"
     assert raised.value.advice.startswith(
-        "Try again with a network, or put an image into ci-kernels/6.2/vmlinuz. apt said: Failed"
+        f"Try again with a network, or put an image into ci-kernels/6.2/vmlinuz. {said}"
     )
     with pytest.raises(KernelUnavailableError, match=r"the cached 6\.1\.190 stays in use"):
         kernels.update(apt_kernel(), cache)
@@ -200,6 +210,7 @@ def test_what_no_network_means(cache: Cache, archive: Archive) -> None:
         kernels.provide(apt_kernel(), cache)
 
 
+@pytest.mark.usefixtures("each_way")
 def test_what_the_archive_does_not_have(cache: Cache, archive: Archive) -> None:
     with pytest.raises(KernelUnavailableError, match=r"6\.1: the archive .* no suite bookw-sec"):
         kernels.provide(apt_kernel(suite="bookw-security"), cache)
@@ -243,6 +254,7 @@ def package_changed_after_signing(archive: Archive) -> None:
     deb.write_bytes(deb.read_bytes()[:-1] + b"x")
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize(
     ("tamper", "sentence"),
     [
@@ -335,16 +347,82 @@ def test_apt_does_not_outlive_a_killed_parent(cache: Cache, archive: Archive) ->
     assert all(child.ends_within(10) for child in watched)
 
 
-def test_a_host_without_apt(cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolMissingError, match=r"6\.1: apt-get is not installed"):
-        kernels.provide(apt_kernel(), cache)
-    assert kernels.newest_available(apt_kernel(), cache) is None
-
-
-def test_a_host_whose_apt_has_no_mirror(
+def test_a_host_that_knows_no_archive(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(debian_mirrors, "find", lambda: None)
     use_host_settings(tmp_path, monkeypatch, "# nothing\n")
-    with pytest.raises(KernelUnavailableError, match="name no mirror of Debian's security archive"):
+    for _ in ("with apt", "without"):
+        with pytest.raises(KernelUnavailableError, match="is known on this host") as raised:
+            kernels.provide(apt_kernel(), cache)
+        assert raised.value.what.startswith(
+            "6.1: bookworm-security: no mirror of Debian's security"
+        )
+        assert "`bpfmatrix kernels.archive URL`" in raised.value.advice
+        assert kernels.newest_available(apt_kernel(), cache) is None
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def test_the_hosts_apt_is_left_alone(
+    cache: Cache, archive: Archive, keyring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a host with Ubuntu's sources, which nothing asks, Debian's archive is used beside them."""
+    with Archive(tmp_path / "ubuntu", keyring.parent, "noble", "Ubuntu") as ubuntu:
+        lines = [f"deb {ubuntu.uri} {suite} main\n" for suite in ("noble", "noble-security")]
+        use_host_settings(tmp_path, monkeypatch, "".join(lines))
+        monkeypatch.setattr(apt_sources, "HOST_KEYRING", keyring)
+        declared = {"debian": archive.uri, "debian-security": archive.uri}
+        archives.declare(Archives.model_validate(declared))
+        image, _ = kernels.provide(apt_kernel(), cache)
+        assert image.description == "6.1.190 (Debian 6.1.190-1, apt bookworm-security)"
+        assert ubuntu.requests == []
+
+
+@pytest.mark.usefixtures("each_way")
+def test_a_mirror_without_the_files_by_hash_that_its_release_announces(
+    cache: Cache, archive: Archive
+) -> None:
+    archive.publish(fields="Acquire-By-Hash: yes\n")
+    kernels.provide(apt_kernel(), cache)
+    assert any("/by-hash/SHA256/" in path for path in archive.requests)
+
+
+def test_a_suite_of_debian_under_the_name_of_another_is_refused(
+    cache: Cache, archive: Archive, each_way: str
+) -> None:
+    """Debian's keys sign each suite, so a mirror could send an old one. apt only warns of that."""
+    dists = archive.root / "dists"
+    (dists / "bullseye-security").symlink_to(archive.suite)
+    with pytest.raises(KernelUnavailableError) as raised:
+        kernels.check(apt_kernel(suite="bullseye-security"), cache)
+    assert "has another suite under the name of bullseye-security" in raised.value.what
+    if each_way == "without apt":
+        with pytest.raises(KernelUnavailableError, match="has another suite under the name of"):
+            kernels.provide(apt_kernel(suite="bullseye-security"), cache)
+
+
+@pytest.mark.usefixtures("each_way")
+def test_an_older_state_than_the_last_is_not_taken(cache: Cache, archive: Archive) -> None:
+    release = archive.root / "dists" / archive.suite / "InRelease"
+    archive.publish(age_seconds=60)
+    old = release.read_bytes()
+    add_kernel(archive, "6.1.0-10", "6.1.200-1")
+    archive.publish()
+    kernels.provide(apt_kernel(), cache)
+    release.write_bytes(old)
+    assert kernels.update(apt_kernel(), cache).version == "6.1.200"
+
+
+@pytest.mark.usefixtures("each_way")
+def test_a_mirror_that_keeps_an_old_state(
+    cache: Cache, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.publish(valid_seconds=-60)
+    with pytest.raises(KernelUnavailableError, match="the archive's index is out of date"):
         kernels.provide(apt_kernel(), cache)
+    declared = {"debian": archive.uri, "debian-security": archive.uri, "check_dates": False}
+    for name in (archives.VARIABLE, archives.SECURITY_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    archives.declare(Archives.model_validate(declared))
+    image, _ = kernels.provide(apt_kernel(), cache)
+    assert image.version == "6.1.190"

@@ -22,15 +22,23 @@ pytestmark = pytest.mark.integration
 Kernel = Callable[..., KernelConfig]
 
 
-@pytest.fixture
-def ubuntu(tmp_path: Path, keyring: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
-    """An archive of another distribution, while the host's own apt knows no mirror at all."""
+@pytest.fixture(params=["apt", "without apt"])
+def ubuntu(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    keyring: Path,
+    path_without_apt: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Archive]:
+    """An archive of another distribution, while the host's own apt, if any, knows no mirror."""
     served = Archive(tmp_path / "ubuntu", keyring.parent, "noble-updates", "Ubuntu", "restricted")
     with served as archive:
         add_generic(archive, "6.8.0-45")
         add_generic(archive, "6.11.0-9")
         archive.publish()
         use_host_settings(tmp_path, monkeypatch, "# nothing\n")
+        if request.param == "without apt":
+            monkeypatch.setenv("PATH", path_without_apt)
         yield archive
 
 

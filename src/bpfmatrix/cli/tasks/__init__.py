@@ -29,7 +29,7 @@ namespace = Collection(
     Collection(
         "kernels",
         *(kernels.list_kernels, kernels.fetch, kernels.update, kernels.search, kernels.build),
-        *(kernels.push, kernels.prune),
+        *(kernels.push, kernels.archive, kernels.prune),
     ),
     Collection("hooks", hooks.install),
 )

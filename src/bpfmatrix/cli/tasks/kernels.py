@@ -7,12 +7,14 @@ from bpfmatrix.cli import options
 from bpfmatrix.cli.tasks.declaration import option_task, progress
 from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values
+from bpfmatrix.errors import UsageError
 
 if TYPE_CHECKING:
     from bpfmatrix.config.project import Project
 
-__all__ = ["build", "fetch", "list_kernels", "prune", "push", "search", "update"]
+__all__ = ["archive", "build", "fetch", "list_kernels", "prune", "push", "search", "update"]
 
+take_words("kernels.archive", options.MIRROR)
 take_words("kernels.push", options.IDS)
 
 _UNUSED_SECONDS = 24 * 3600
@@ -139,6 +141,27 @@ def build(values: Values) -> None:
     with shown() as report:
         built = build.build(chosen, arch, project.root, project.cache, report)
     print_kernel_build(project, built, version)
+
+
+@option_task(options.MIRROR, options.SECURITY, options.OLD_STATE)
+def archive(values: Values) -> None:
+    """Set the mirror of Debian that this user's kernels come from, or show which one it is."""
+    from bpfmatrix.cli.archive import set_archive, show_archives
+    from bpfmatrix.config.models import FILE_NAME
+    from bpfmatrix.config.project import Project
+
+    root = Project.root_above(Path.cwd())
+    project = Project.load(root) if (root / FILE_NAME).exists() else None
+    if urls := values[options.MIRROR]:
+        security, stale = values[options.SECURITY], values[options.OLD_STATE]
+        set_archive(urls, security, stale, project, progress)
+    elif values[options.SECURITY] or values[options.OLD_STATE]:
+        raise UsageError(
+            "--security and --old-state are about a mirror, and none is named",
+            "Name it, as in `invoke kernels.archive http://mirror.example.org/debian`.",
+        )
+    else:
+        show_archives(project)
 
 
 @option_task(options.IDS, options.TO, options.SIGN, options.KEY)

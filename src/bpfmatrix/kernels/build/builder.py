@@ -31,7 +31,7 @@ from bpfmatrix.kernels.build.make import Make
 from bpfmatrix.kernels.build.result import BuiltKernel
 from bpfmatrix.kernels.build.source_trees import Origin
 
-__all__ = ["build", "estimated_minutes"]
+__all__ = ["build", "configure", "estimated_minutes"]
 
 # Measured with the fragments of this repository: the source tree, and the folder of make together
 # with what is on the disk only while the sources are unpacked.
@@ -80,7 +80,7 @@ def _build(
         objects.mkdir(exist_ok=True)
         maker = Make(tree.path, tree.version, objects, arch)
         progress(f"{tree.version}: configuring")
-        unknown = _configure(maker, requested, origin.package.version)
+        unknown = configure(maker, requested, origin.package.version)
         started, used_before = time.monotonic(), _children_seconds()
         steps = _compile(maker, progress)
         seconds = time.monotonic() - started
@@ -142,7 +142,7 @@ def _require_space(build: Path, origin: Origin, objects: Path) -> None:
         )
 
 
-def _configure(maker: Make, requested: Requested, sources: str) -> list[str]:
+def configure(maker: Make, requested: Requested, sources: str) -> list[str]:
     """Make `.config`; return the options that the version does not have.
 
     `sources` is what identifies the sources. Other sources may have other options, so the

@@ -24,15 +24,16 @@ from bpfmatrix.host import versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256, sha256_of
-from bpfmatrix.host.progress import Progress
+from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.build import kernelorg
+from bpfmatrix.kernels.formats import deb
 from bpfmatrix.kernels.image import Package
 
 if TYPE_CHECKING:
     from bpfmatrix.kernels.sources.apt_archive import Archive
     from bpfmatrix.kernels.sources.apt_packages import Deb
 
-__all__ = ["Debian", "Origin", "Tree", "at_hand", "locate", "releases", "version_of"]
+__all__ = ["Debian", "Origin", "Tree", "at_hand", "check", "locate", "releases", "version_of"]
 
 _STANZAS = re.compile(r"Package: linux-source-[^\n]*\n")
 # Where linux-source-SERIES is looked for; the first suite that has it is taken.
@@ -136,12 +137,9 @@ class Debian(Origin):
         with cache.staging() as staging:
             with self.archive.locked():
                 (file,) = self.archive.download([self.deb], staging, progress)
-            data, member = staging / "data.tar", f"./usr/src/{self.deb.name}.tar.xz"
-            # dpkg-deb knows every compression that a package's data may have.
-            _unpack(["dpkg-deb", "--fsys-tarfile", "--", file], staging, data)
-            _unpack(
-                ["tar", "--extract", "--to-stdout", "--file", data, "--", member], staging, target
-            )
+            member = f"usr/src/{self.deb.name}.tar.xz"
+            if not deb.extract_file(file, member.__eq__, target):
+                raise KernelUnavailableError(f"{file.name} has no {member}")
 
     def _unpack(self, tree: Path, cache: Cache, progress: Progress) -> None:
         tarball = tree.parent / "tarball"
@@ -189,6 +187,16 @@ def locate(source: BuildSource, arch: str, root: Path, cache: Cache, progress: P
     if source.origin == "apt":
         return _debian(source, arch, cache, progress)
     return _local(root / Path(source.origin).expanduser(), source.version)
+
+
+def check(source: BuildSource, arch: str, root: Path, cache: Cache) -> None:
+    """Find out, with one small request, whether the sources can be had; the errors of `locate`."""
+    if source.origin == "apt":
+        from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415
+
+        Archive.of_host(cache, source.suite or _SUITES[0], arch).check()
+    elif at_hand(source, root / "ci-kernels/_build") is None:
+        locate(source, arch, root, cache, silent)
 
 
 def releases(
@@ -268,10 +276,10 @@ def _debian(source: BuildSource, arch: str, cache: Cache, progress: Progress) ->
         if wanted:
             from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
-            deb = max(wanted, key=lambda deb: Version(deb.version))
-            package = Package(deb.name, deb.version, deb.sha256)
+            newest = max(wanted, key=lambda deb: Version(deb.version))
+            package = Package(newest.name, newest.version, newest.sha256)
             said = f"{archive.vendor()} sources, apt {suite}"
-            return Debian(deb.upstream_version, said, package, archive=archive, deb=deb)
+            return Debian(newest.upstream_version, said, package, archive=archive, deb=newest)
     if problems and not seen:
         raise problems[0]
     raise KernelUnavailableError(

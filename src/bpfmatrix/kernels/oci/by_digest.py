@@ -7,6 +7,7 @@ its configuration and its modules are only taken if they have the digests that a
 
 from pathlib import Path
 
+from bpfmatrix.config.kernels_lock import Pin
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import KernelUnavailableError
 from bpfmatrix.host.checksum import sha256_of
@@ -16,16 +17,34 @@ from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
 from bpfmatrix.kernels.oci.source import TIMES_UNPACKED
 from bpfmatrix.kernels.staging import install
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
-from bpfmatrix.oci.image import resolve_in
+from bpfmatrix.oci.image import OciImage, resolve_in
 from bpfmatrix.oci.reference import Reference
 from bpfmatrix.oci.registry import GoneError, RegistryClient
 
-__all__ = ["fetch", "tag_of"]
+__all__ = ["fetch", "find", "tag_of"]
 
 
 def tag_of(digest: str) -> str:
     """Return the tag of a kernel by the digest of its vmlinuz, `sha256:...`."""
     return f"kernel-{digest.removeprefix('sha256:')}"
+
+
+def find(kernel: KernelConfig, repository: str) -> OciImage:
+    """Ask a repository for the image of a pinned kernel; the errors of `fetch`."""
+    pin = kernel.pin
+    assert pin is not None
+    reference = _reference(pin, repository)
+    name = f"{reference.name} ({pin.version})"
+    try:
+        return resolve_in(RegistryClient(reference), reference.tag, "", kernel.arch, name)
+    except GoneError as error:
+        raise KernelUnavailableError(
+            f"{reference.name} does not have {pin.version} ({tag_of(pin.digest)[:19]}...)"
+        ) from error
+
+
+def _reference(pin: Pin, repository: str) -> Reference:
+    return Reference.parse(f"{repository}:{tag_of(pin.digest)}")
 
 
 def fetch(kernel: KernelConfig, repository: str, store: Store, progress: Progress) -> KernelImage:
@@ -36,15 +55,10 @@ def fetch(kernel: KernelConfig, repository: str, store: Store, progress: Progres
     """
     pin = kernel.pin
     assert pin is not None
-    reference = Reference.parse(f"{repository}:{tag_of(pin.digest)}")
+    reference = _reference(pin, repository)
     name = f"{reference.name} ({pin.version})"
-    try:
-        progress(f"{kernel.id}: asking {reference.host}")
-        image = resolve_in(RegistryClient(reference), reference.tag, "", kernel.arch, name)
-    except GoneError as error:
-        raise KernelUnavailableError(
-            f"{reference.name} does not have {pin.version} ({tag_of(pin.digest)[:19]}...)"
-        ) from error
+    progress(f"{kernel.id}: asking {reference.host}")
+    image = find(kernel, repository)
     require_space(store.cache.root, UNPACKED_KERNEL_BYTES + TIMES_UNPACKED * image.size_bytes)
     with store.cache.staging() as staging:
         for folder in ("layers", "files", "root"):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bpfmatrix.config.sources import Source
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.host.progress import Progress
+from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
 from bpfmatrix.kernels.sources.source import KernelSource, PointRelease, dropped
@@ -58,6 +58,15 @@ class OciKernel(KernelSource):
             source = f"oci {replace(reference, digest=image.digest)}"
             provenance = Provenance(source, packages)
             return store.add(kernel, staging, upstream_version(vmlinuz), provenance)
+
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: whether the registry has the image, for this architecture."""
+        assert self.kernel.source.oci is not None
+        reference = Reference.parse(self.kernel.source.oci)
+        if self.kernel.pin:
+            self._pinned(reference, silent)
+        else:
+            resolve(reference, self.kernel.arch)
 
     def _pinned(self, reference: Reference, progress: Progress) -> OciImage:
         """Ask for the manifest that kernels.lock pins; if it is gone, say what the tag has now."""

@@ -108,6 +108,22 @@ class AptKernel(IndexedSource):
                     f"{suite} lists {newest}, and the mirror lacks it: taking {debs[0].name}",
                 )
 
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: whether the archive has the suite, and is to be trusted.
+
+        For a pinned kernel, the index is fetched: it tells whether the packages are still there.
+        """
+        archive, pin = self._archive(cache), self.kernel.pin
+        if pin is None:
+            archive.check()
+            return
+        with archive.locked():
+            archive.update()
+            index = archive.debs()
+        if not _again(index, pin.packages):
+            found = apt_packages.resolve(index, self.pattern, self.source.suite)[0]
+            raise dropped(self.source.suite, pin, f"{found.name} {found.version}")
+
     @property
     def index(self) -> Hashable:
         """See IndexedSource."""

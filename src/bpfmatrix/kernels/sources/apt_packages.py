@@ -40,6 +40,8 @@ class Deb:
     size_bytes: int
     installed_bytes: int
     sha256: str
+    filename: str = ""
+    """The path of the package's file in the archive."""
 
     @property
     def upstream_version(self) -> str:
@@ -69,6 +71,7 @@ def parse_index(text: str, stanzas: re.Pattern[str] = KERNEL_STANZA) -> list[Deb
                     size_bytes=int(fields["Size"]),
                     installed_bytes=int(fields.get("Installed-Size", "0")) << 10,
                     sha256=fields["SHA256"],
+                    filename=fields.get("Filename", ""),
                 )
             )
         except (KeyError, ValueError) as error:

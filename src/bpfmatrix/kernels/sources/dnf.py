@@ -73,6 +73,14 @@ class DnfKernel(IndexedSource):
                 progress,
             )
 
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: whether the repository, or its list of mirrors, answers."""
+        from bpfmatrix.host import download  # noqa: PLC0415 - off the start-up path
+
+        self._repository(cache)  # which needs dnf
+        url = self.source.repository
+        download.read(url if self.source.mirrorlist else f"{url.rstrip('/')}/repodata/repomd.xml")
+
     @property
     def index(self) -> Hashable:
         """See IndexedSource."""

@@ -7,6 +7,7 @@ from bpfmatrix.config.sources import PackageSource
 from bpfmatrix.config.value_types import is_url
 from bpfmatrix.errors import KernelUnavailableError
 from bpfmatrix.host import versions
+from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage, Provenance
@@ -61,6 +62,16 @@ class PackageKernel(KernelSource):
                 describe,
                 progress,
             )
+
+    def check(self, cache: Cache) -> None:
+        """See KernelSource: whether each file is there."""
+        from bpfmatrix.host import download  # noqa: PLC0415 - off the start-up path
+
+        for name in self.source.files:
+            if is_url(name):
+                download.probe(name)
+            else:
+                self._file(name)
 
     def is_current(self, store: Store, image: KernelImage) -> bool:
         """Whether the files that are still there have the content that they had."""

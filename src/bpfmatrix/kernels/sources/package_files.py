@@ -9,20 +9,19 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, ToolMissingError
 from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
+from bpfmatrix.kernels.formats import deb
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.staging import depmod, write
 from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 
 __all__ = ["describe", "provenance", "store_kernel", "unpack"]
 
-# deb(5): a package is an ar archive; rpm's lib/rpmlead.h, `lead_magic`.
-_DEB, _RPM = b"!<arch>\n", b"\xed\xab\xee\xdb"
+_RPM = b"\xed\xab\xee\xdb"  # rpm's lib/rpmlead.h, `lead_magic`
 
 
 def store_kernel(
@@ -59,10 +58,9 @@ def provenance(source: str, files: Sequence[Path]) -> Provenance:
 def describe(path: Path) -> tuple[Package, str]:
     """Return what a package says about itself, and its vendor (empty for a `.deb`)."""
     sha256 = sha256_of(path)
-    if _kind(path) == _DEB:
-        text = _output(["dpkg-deb", "--show", "--showformat", "${Package}\t${Version}", "--", path])
-        name, version = text.split("\t")
-        return Package(name, version, sha256), ""
+    if _kind(path) == deb.MAGIC:
+        fields = deb.control(path)
+        return Package(fields["Package"], fields["Version"], sha256), ""
     query = "%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t%{VENDOR}"
     # The caller has checked the signature or a checksum. rpm would only warn of an unknown key.
     text = _output(
@@ -77,9 +75,9 @@ def describe(path: Path) -> tuple[Package, str]:
 def unpack(packages: Sequence[Path], root: Path) -> None:
     """Extract `vmlinuz`, `config` and `lib/modules/<release>` from packages, and run depmod."""
     for path in packages:
-        # These programs know every compression that a package's data may have; tarfile does not.
-        if _kind(path) == _DEB:
-            _take(["dpkg-deb", "--fsys-tarfile", "--", str(path)], path, root)
+        if _kind(path) == deb.MAGIC:
+            with deb.data(path) as archive:
+                _extract(archive, root)
         else:
             _take(["rpm2archive", "--nocompression", "-"], path, root)
     if not (root / "vmlinuz").exists():
@@ -95,7 +93,7 @@ def unpack(packages: Sequence[Path], root: Path) -> None:
 def _kind(path: Path) -> bytes:
     with path.open("rb") as file:
         head = file.read(8)
-    for magic in (_DEB, _RPM):
+    for magic in (deb.MAGIC, _RPM):
         if head.startswith(magic):
             return magic
     raise BpfmatrixError(
@@ -121,8 +119,7 @@ def _unreadable(path: Path, said: str) -> BpfmatrixError:
 
 def _require(tool: str) -> None:
     if shutil.which(tool) is None:
-        package = "dpkg" if tool.startswith("dpkg") else "rpm"
-        raise ToolMissingError(f"{tool} is not installed", f"Install the package {package}.")
+        raise ToolMissingError(f"{tool} is not installed", "Install the package rpm.")
 
 
 def _take(command: Sequence[str], path: Path, root: Path) -> None:
@@ -137,7 +134,8 @@ def _take(command: Sequence[str], path: Path, root: Path) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
-            _extract(process.stdout, root)
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                _extract(archive, root)
             process.stdout.read()  # the archive's padding
         # ValueError, as tarfile does not catch it for all malformed numbers and names.
         except (tarfile.TarError, EOFError, ValueError) as error:
@@ -152,14 +150,13 @@ def _take(command: Sequence[str], path: Path, root: Path) -> None:
         raise _unreadable(path, said)
 
 
-def _extract(stream: IO[bytes], root: Path) -> None:
+def _extract(archive: tarfile.TarFile, root: Path) -> None:
     """Extract what is needed from a tar archive into the staging root."""
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
-        for member in archive:
-            if member.isreg() and (target := _target(member.name)):
-                file = archive.extractfile(member)
-                assert file is not None
-                write(root / target, file)
+    for member in archive:
+        if member.isreg() and (target := _target(member.name)):
+            file = archive.extractfile(member)
+            assert file is not None
+            write(root / target, file)
 
 
 def _target(name: str) -> str | None:

@@ -57,6 +57,13 @@ class KernelSource(ABC):
         """Whether a stored image is still what the source has, as far as can be told offline."""
         return True
 
+    @abstractmethod
+    def check(self, cache: Cache) -> None:
+        """Ask the source, with one small request, whether the kernel could be fetched.
+
+        Raises what `fetch` would raise. Nothing is changed.
+        """
+
     def differs_from_pin(self, store: Store, image: KernelImage) -> str:
         """Say what this host has in place of the pinned image: a clause, or "" if nothing.
 

@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
@@ -18,6 +17,7 @@ from bpfmatrix.host import versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
+from bpfmatrix.kernels.formats import deb
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.kernels.sources.apt_archive import Archive
 from bpfmatrix.kernels.sources.apt_packages import Deb
@@ -77,12 +77,12 @@ def fetch(
         require_space(
             cache.root, packages.size_bytes + packages.symbols.installed_bytes + _TREE_BYTES
         )
-        for deb in packages.debs:
-            (place := staging / deb.name).mkdir()
-            (file,) = archive.download([deb], place, progress)
-            progress(f"{deb.name}: unpacking")
-            if deb is packages.symbols:
-                _take_vmlinux(file, place, folder / "vmlinux")
+        for package in packages.debs:
+            (place := staging / package.name).mkdir()
+            (file,) = archive.download([package], place, progress)
+            progress(f"{package.name}: unpacking")
+            if package is packages.symbols:
+                _take_vmlinux(file, folder / "vmlinux")
             else:
                 _take_tree(file, folder / "source", image.arch)
             shutil.rmtree(place)
@@ -105,25 +105,22 @@ def _find(
     return _Packages(symbols, debs.get((name, package_version)))
 
 
-def _take_vmlinux(deb: Path, folder: Path, target: Path) -> None:
+def _take_vmlinux(file: Path, target: Path) -> None:
     """Take the vmlinux out of a -dbg package, and nothing else of it.
 
     It is /usr/lib/debug/boot/vmlinux-RELEASE, to which others of that name are links; newer
     packages have it below /usr/lib/debug/usr/lib/modules.
     """
-    _unpack(deb, ["-C", folder, "--wildcards", "*/vmlinux*"])
-    found = [path for path in folder.rglob("vmlinux*") if path.is_file() and not path.is_symlink()]
-    if not found:
-        raise KernelUnavailableError(f"{deb.name} has no vmlinux")
-    max(found, key=lambda path: path.stat().st_size).rename(target)
+    if not deb.extract_file(file, lambda name: "/vmlinux" in name, target):
+        raise KernelUnavailableError(f"{file.name} has no vmlinux")
 
 
-def _take_tree(deb: Path, target: Path, arch: str) -> None:
+def _take_tree(file: Path, target: Path, arch: str) -> None:
     """Unpack the source tree in a package linux-source-SERIES, without what is of no use here."""
     target.mkdir()
-    inner = deb.parent / "tree.tar"
-    with inner.open("wb") as file:
-        _unpack(deb, ["--to-stdout", "--wildcards", "./usr/src/linux-source-*.tar.*"], file)
+    inner = file.parent / "tree.tar"
+    if not deb.extract_file(file, lambda name: name.startswith("usr/src/linux-source-"), inner):
+        raise KernelUnavailableError(f"{file.name} has no sources")
     left_out = [f"--exclude={name}" for name in (*_LEFT_OUT, *_other_architectures(arch))]
     _tar(["-f", inner, "-C", target, "--strip-components=1", "--wildcards", *left_out])
 
@@ -140,20 +137,11 @@ def _other_architectures(arch: str) -> list[str]:
     return [f"*/arch/{name}/*" for name in folders if name != own]
 
 
-def _unpack(deb: Path, arguments: list[str | Path], output: IO[bytes] | None = None) -> None:
-    """Let tar read the files of a package."""
-    # dpkg-deb knows every compression that a package's data may have.
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as reader:
-        _tar(arguments, reader.stdout, output)
-
-
-def _tar(
-    arguments: list[str | Path], stdin: IO[bytes] | None = None, output: IO[bytes] | None = None
-) -> None:
+def _tar(arguments: list[str | Path]) -> None:
     done = subprocess.run(
         ["tar", "--extract", *arguments],
-        stdin=stdin or subprocess.DEVNULL,
-        stdout=output or subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         check=False,
     )

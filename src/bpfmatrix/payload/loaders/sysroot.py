@@ -1,6 +1,6 @@
 """The C library and the other libraries that a loader in C is linked with, from Debian's packages.
 
-They come from one suite on every host, through the mirror of the host's apt, and for each
+They come from one suite on every host, from the mirror that kernels come from, and for each
 architecture in the same way, whether it is the host's or not. `obtain` gives a tar file of what a
 compiler reads: headers, static libraries and start files, where clang's `--sysroot` looks for them.
 """
@@ -51,6 +51,7 @@ def obtain(arch: str, cache: Cache, progress: Progress) -> Path:
 def _fetch(arch: str, made: Path, cache: Cache, progress: Progress) -> None:
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
+    from bpfmatrix.kernels.formats import deb  # noqa: PLC0415
     from bpfmatrix.kernels.sources.apt_archive import Archive  # noqa: PLC0415
 
     archive = Archive.of_host(cache, SUITE, arch)
@@ -63,8 +64,8 @@ def _fetch(arch: str, made: Path, cache: Cache, progress: Progress) -> None:
             raise KernelUnavailableError(f"{SUITE} has no {missing[0]} for {arch}")
         packages, root = staging / "packages", staging / "root"
         packages.mkdir()
-        for deb in archive.download(list(newest.values()), packages, progress):
-            _run(["dpkg-deb", "-x", deb, root])
+        for file in archive.download(list(newest.values()), packages, progress):
+            deb.extract(file, root)
         kept = sorted(_keep(root))
         names = staging / "names"
         names.write_bytes(b"\0".join(bytes(path.relative_to(root)) for path in kept))
