@@ -31,10 +31,15 @@ __all__ = ["Place", "Releases", "offered", "place_of"]
 
 Place = tuple[float, ...]
 """Where a kernel stands among the others: `(6, 1, 192)`, and behind all releases of a series, whose
-newest one is not known, `(6, 1, inf)`."""
+newest one is not known, `(6, 1, inf)`. The release candidate `6.2-rc3` is `(6, 2, -1, 3)`."""
 
-# A release at the beginning of an id, with the number of a build: 5.14.0-427 of 5.14.0-427.el9.
-_RELEASE = re.compile(r"\d+(?:\.\d+)+(?:-\d+(?:\.\d+)*(?![\w]))?")
+# A release at the beginning of an id, and either a release candidate, or the number of a build,
+# which only a whole release has: 5.14.0-427 of 5.14.0-427.el9.
+_RELEASE = re.compile(
+    r"(?P<series>\d+\.\d+)"
+    r"(?:(?:\.0)?[-~]rc(?P<candidate>\d+)(?!\w)"
+    r"|(?P<rest>\.\d+(?:\.\d+)*(?:-\d+(?:\.\d+)*(?!\w))?)?)"
+)
 _NEWEST = float("inf")
 
 
@@ -89,8 +94,11 @@ def place_of(text: str) -> Place:
     match = _RELEASE.match(text)
     if match is None:
         return ()
-    place = tuple(map(float, re.findall(r"\d+", match[0])))
-    return (*place, _NEWEST) if len(place) == 2 else place
+    series = tuple(map(float, match["series"].split(".")))
+    if match["candidate"]:
+        return (*series, -1, float(match["candidate"]))
+    rest = re.findall(r"\d+", match["rest"] or "")
+    return (*series, *map(float, rest)) if rest else (*series, _NEWEST)
 
 
 def _known_place(config: Config, id: str, cache: Cache) -> Place:
