@@ -56,9 +56,9 @@ def offered(config: Config, cache: Cache, progress: Progress = silent) -> Offere
     found = available(_only(config, answering), cache, progress)
     # Another suite may have a series whose own source does not answer. Its id keeps its meaning.
     whole = found.config.model_copy(update={"kernels": {**found.config.kernels, **config.kernels}})
-    ids = tuple(id for id in found.ids if id in answering or id not in config.kernels)
+    series = tuple(id for id in found.ids if id in answering or id not in config.kernels)
     return Offered(
-        Available(whole, ids, found.releases, found.left_out), tuple(dict.fromkeys(failures))
+        Available(whole, series, found.releases, found.left_out), tuple(dict.fromkeys(failures))
     )
 
 
