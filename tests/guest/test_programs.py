@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from elftools.elf.segments import Segment
 from bpfmatrix.errors import BuildError, ToolMissingError
 from bpfmatrix.guest import programs
 from bpfmatrix.host import tools
+from bpfmatrix.host.architecture import ARCHITECTURES, X86_64
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.integrity import record_of
 from tests.damage import DAMAGES, Notes
@@ -194,9 +196,14 @@ def test_what_clang_says_of_a_broken_source_is_shown(own_sources: Path, cache: C
     assert not list((cache.root / "tmp").iterdir())
 
 
-def test_an_architecture_without_system_calls_is_refused(cache: Cache, tmp_path: Path) -> None:
+def test_an_architecture_without_system_calls_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "loongarch64"
+    other = replace(X86_64, name=name, compiler_prefix=f"{name}-linux-gnu-")
+    monkeypatch.setitem(ARCHITECTURES, name, other)
     with pytest.raises(BuildError, match=r"guest\.h has no system calls of this architecture"):
-        programs.compile_program(programs.sources()[0], "loongarch64", tmp_path / "program")
+        programs.compile_program(programs.sources()[0], name, tmp_path / "program")
 
 
 def test_a_missing_clang_is_said(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

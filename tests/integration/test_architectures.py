@@ -29,6 +29,8 @@ SKIPPED = {
     "6.12-ppc64el": {PYTHON, UNWINDING},
     "6.12-arm64-16k": {PYTHON},
 }
+# Without a driver of pvpanic, which Debian's kernels for other architectures lack.
+REPORTS_PANICS = ("6.12-s390x", "6.12-ppc64el")
 # The programs in C of the guest make system calls whose numbers each architecture has.
 GUEST = """
 uname -m
@@ -51,7 +53,7 @@ def test_the_suite_of_this_repository(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_guest_and_its_end(project: ToolProject, kernel: str) -> None:
-    """One guest: a user, a share, an exit status, and at last a panic that QEMU is told of."""
+    """One guest: a user, a share, an exit status, and at last a panic."""
     arch = KERNELS[kernel]
     (project.root / "seen").mkdir()
     (project.root / "seen/text").write_text("of the host\n")
@@ -65,7 +67,9 @@ def test_a_guest_and_its_end(project: ToolProject, kernel: str) -> None:
     project.configure([kernel], payload=payload, arch=arch, qemu=qemu)
     done, run = project.run(kernel=kernel)
     assert run.outcome is Outcome.PANIC, done.output
-    assert run.reason == "panic after 2 tests: sysrq triggered crash"
+    guess = " (a guess by the console: the kernel has no pvpanic driver)"
+    reported = kernel in REPORTS_PANICS
+    assert run.reason == f"panic after 2 tests: sysrq triggered crash{'' if reported else guess}"
     results = by_name(run)
     assert results["a-user"].outcome is Outcome.FAILED
     assert "status 3" in results["a-user"].reason
@@ -89,10 +93,10 @@ LOADERS = {kernel: ["cilium-ebpf", "libbpf"] for kernel in KERNELS} | {
 def test_verify(kernel: str, tmp_path: Path) -> None:
     """Each loader takes the objects of its own byte order."""
     saved = tmp_path / "saved.json"
-    words = [word for name in LOADERS[kernel] for word in ("--loader", name)]
+    loaders = ",".join(LOADERS[kernel])
     objects = ["ebpf/sched_monitor.bpf.o", "ebpf/stack_sampler.bpf.o"]
     done = ToolProject(REPOSITORY).invoke(
-        "verify", *objects, "--kernel", kernel, *words, "--save", os.fspath(saved)
+        "verify", *objects, "--kernel", kernel, "--loader", loaders, "--save", os.fspath(saved)
     )
     assert done.status == 0, done.output
     [verification] = files.read_saved(saved)

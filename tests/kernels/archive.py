@@ -100,8 +100,17 @@ class Archive:
         subprocess.run(command, check=True, capture_output=True)
         return deb
 
-    def publish(self, sign: bool = True, valid_seconds: float | None = None) -> None:
-        """Write Packages and (In)Release of what is in the pool; `valid_seconds` is from now."""
+    def publish(
+        self,
+        sign: bool = True,
+        valid_seconds: float | None = None,
+        age_seconds: float = 0,
+        fields: str = "",
+    ) -> None:
+        """Write Packages and (In)Release of what is in the pool; `valid_seconds` is from now.
+
+        `fields` are further lines of the Release file, which is dated `age_seconds` ago.
+        """
         stanzas = []
         for deb in sorted((self.root / "pool").glob("*.deb")):
             control = subprocess.run(
@@ -125,7 +134,7 @@ class Archive:
         release = suite / "Release"
         release.write_text(
             f"Origin: {self.label}\nLabel: {self.label}\nSuite: {self.suite}\n"
-            f"Codename: {self.suite}\nDate: {date(time.time())}\n{end}"
+            f"Codename: {self.suite}\nDate: {date(time.time() - age_seconds)}\n{end}{fields}"
             f"Architectures: amd64\nComponents: {self.component}\nSHA256:\n"
             f" {hashlib.sha256(data).hexdigest()} {len(data)} {index.relative_to(suite)}\n"
         )

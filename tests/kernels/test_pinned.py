@@ -473,6 +473,8 @@ def test_a_build_is_pinned_and_never_repeated_elsewhere(
     image, _ = kernels.provide(here, cache)
     pinned.pin(here, image, cache)
     shutil.copy(here.root / kernels_lock.FILE_NAME, there.root)
+    with pytest.raises(KernelUnavailableError, match="it was built elsewhere"):
+        kernels.check(there, elsewhere)
     with pytest.raises(KernelUnavailableError) as raised:
         kernels.provide(there, elsewhere)
     assert raised.value.what.endswith(
@@ -480,6 +482,7 @@ def test_a_build_is_pinned_and_never_repeated_elsewhere(
     )
     push(registry, image)
     notes = Notes()
+    kernels.check(there, elsewhere)
     other, _ = kernels.provide(there, elsewhere, notes)
     assert (other.digest, other.provenance) == (image.digest, image.provenance)
     assert other.provenance.registry == there.registry

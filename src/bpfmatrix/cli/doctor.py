@@ -20,7 +20,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UnreachableError
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
-from bpfmatrix.kernels.pinned import pin_of, reason_against
+from bpfmatrix.kernels.pinned import pin_of, reason_against, registry_of
 from bpfmatrix.vm import accelerator
 from bpfmatrix.vm.limits import EMULATION_FACTOR
 
@@ -30,6 +30,8 @@ __all__ = ["Check", "asked", "checks", "print_checks"]
 _WANTED_BYTES = 1 << 30
 _INSTALL = "sudo apt-get install "
 _CACHED = "cached"
+# How many are named that have the same remedy.
+_FEW = 4
 # For all sources together. One that is slower than this would keep a person waiting.
 _ANSWER_SECONDS = 15.0
 
@@ -187,6 +189,8 @@ def _not_cached(kernel: KernelConfig, error: BpfmatrixError | None, pinned: str)
     name, source = f"kernel {kernel.id}", kernel.source.summary
     if error is None:
         fetch = f"invoke kernels.fetch --kernel {kernel.id}"
+        if pin_of(kernel) and (registry := registry_of(kernel)):
+            source = f"{registry} or {source}"
         return Check(name, f"not fetched yet, {source} answers ({fetch}){pinned}")
     return Check(name, f"not fetched yet: {error.what}", False, error.advice or f"see {source}")
 
@@ -240,8 +244,8 @@ def print_checks(found: Sequence[Check]) -> bool:
     console.print()
     fixes = [check.fix for check in broken if not check.fix.startswith(_INSTALL)]
     for fix in dict.fromkeys(fixes):
-        names = ", ".join(check.name for check in broken if check.fix == fix)
-        console.print(f"{names}: {fix}")
+        names = [check.name for check in broken if check.fix == fix]
+        console.print(f"{', '.join(names[:_FEW])}{' and others' if names[_FEW:] else ''}: {fix}")
     if packages and tools.find("apt-get"):
         console.print(_INSTALL + " ".join(packages))
     elif packages:

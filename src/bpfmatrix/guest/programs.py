@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bpfmatrix.errors import BuildError
 from bpfmatrix.host import clang, derived
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.installation import PACKAGE
@@ -76,7 +77,15 @@ def compile_program(source: Path, arch: str, target: Path) -> None:
     compiler = clang.compiler()
     linker = clang.linker_options(compiler, arch)
     done = run_merged(
-        [compiler, f"--target={arch}-linux-gnu", *_FLAGS, *linker, "-o", target, source]
+        [
+            compiler,
+            f"--target={ARCHITECTURES[arch].gnu_triplet}",
+            *_FLAGS,
+            *linker,
+            "-o",
+            target,
+            source,
+        ]
     )
     if done.returncode != 0:
         raise BuildError(

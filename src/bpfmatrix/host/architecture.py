@@ -97,6 +97,11 @@ class Architecture:
     milliseconds. If it is None, or the kernel lacks it, PCI's own hotplug takes seconds."""
 
     @property
+    def gnu_triplet(self) -> str:
+        """The target of clang, which looks for libraries in folders of this name."""
+        return self.compiler_prefix.removesuffix("-")
+
+    @property
     def oci_platform(self) -> str:
         """The platform in an index of OCI images (image-index.md of the OCI image spec)."""
         return f"linux/{self.go}"

@@ -353,9 +353,11 @@ def test_a_host_that_knows_no_archive(
     monkeypatch.setattr(debian_mirrors, "find", lambda: None)
     use_host_settings(tmp_path, monkeypatch, "# nothing\n")
     for _ in ("with apt", "without"):
-        with pytest.raises(KernelUnavailableError, match="no mirror of it is known") as raised:
+        with pytest.raises(KernelUnavailableError, match="is known on this host") as raised:
             kernels.provide(apt_kernel(), cache)
-        assert raised.value.what.startswith("6.1: bookworm-security: this host's apt has no entry")
+        assert raised.value.what.startswith(
+            "6.1: bookworm-security: no mirror of Debian's security"
+        )
         assert "`bpfmatrix kernels.archive URL`" in raised.value.advice
         assert kernels.newest_available(apt_kernel(), cache) is None
         monkeypatch.setenv("PATH", str(tmp_path))
@@ -374,6 +376,41 @@ def test_the_hosts_apt_is_left_alone(
         image, _ = kernels.provide(apt_kernel(), cache)
         assert image.description == "6.1.190 (Debian 6.1.190-1, apt bookworm-security)"
         assert ubuntu.requests == []
+
+
+@pytest.mark.usefixtures("each_way")
+def test_a_mirror_without_the_files_by_hash_that_its_release_announces(
+    cache: Cache, archive: Archive
+) -> None:
+    archive.publish(fields="Acquire-By-Hash: yes\n")
+    kernels.provide(apt_kernel(), cache)
+    assert any("/by-hash/SHA256/" in path for path in archive.requests)
+
+
+def test_a_suite_of_debian_under_the_name_of_another_is_refused(
+    cache: Cache, archive: Archive, each_way: str
+) -> None:
+    """Debian's keys sign each suite, so a mirror could send an old one. apt only warns of that."""
+    dists = archive.root / "dists"
+    (dists / "bullseye-security").symlink_to(archive.suite)
+    with pytest.raises(KernelUnavailableError) as raised:
+        kernels.check(apt_kernel(suite="bullseye-security"), cache)
+    assert "has another suite under the name of bullseye-security" in raised.value.what
+    if each_way == "without apt":
+        with pytest.raises(KernelUnavailableError, match="has another suite under the name of"):
+            kernels.provide(apt_kernel(suite="bullseye-security"), cache)
+
+
+@pytest.mark.usefixtures("each_way")
+def test_an_older_state_than_the_last_is_not_taken(cache: Cache, archive: Archive) -> None:
+    release = archive.root / "dists" / archive.suite / "InRelease"
+    archive.publish(age_seconds=60)
+    old = release.read_bytes()
+    add_kernel(archive, "6.1.0-10", "6.1.200-1")
+    archive.publish()
+    kernels.provide(apt_kernel(), cache)
+    release.write_bytes(old)
+    assert kernels.update(apt_kernel(), cache).version == "6.1.200"
 
 
 @pytest.mark.usefixtures("each_way")

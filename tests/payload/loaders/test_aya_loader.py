@@ -59,6 +59,15 @@ def test_a_compiler_that_is_too_old_is_named(only: Path, tmp_path: Path, version
     assert "Rust 1.95 or newer" in caught.value.advice
 
 
+def test_an_architecture_for_which_it_is_not_written_is_named(only: Path, tmp_path: Path) -> None:
+    executable(only, "cargo", "exit 1")
+    executable(only, "rustc", 'echo "rustc 2.0.0"')
+    with pytest.raises(BuildError) as caught:
+        aya_loader.build("s390x", Cache(tmp_path / "cache"), tmp_path / "made")
+    assert caught.value.what.startswith("loader-aya is for x86_64 and aarch64 only")
+    assert "on s390x" in caught.value.advice
+
+
 def test_a_compiler_without_the_library_of_an_architecture_is_told(
     only: Path, tmp_path: Path
 ) -> None:

@@ -35,13 +35,7 @@ class BuildKernel(KernelSource):
     def fetch(self, store: Store, progress: Progress, same: bool) -> KernelImage:
         """See KernelSource. `same` takes the kernel as it was built, if nothing changed since."""
         arch, root = self.kernel.arch, self.kernel.root
-        built = result.existing(self.source, arch, root) if same else None
-        if self.kernel.pin and not (
-            built and f"sha256:{sha256_of(built.folder / 'vmlinuz')}" == self.kernel.pin.digest
-        ):
-            raise KernelUnavailableError(
-                "it was built elsewhere, and a build here would not be the same to the bit"
-            )
+        built = self._existing() if same else None
         if built is None:
             built = builder.build(self.source, arch, root, store.cache, progress)
         vmlinuz = built.folder / "vmlinuz"
@@ -60,8 +54,22 @@ class BuildKernel(KernelSource):
 
     def check(self, cache: Cache) -> None:
         """See KernelSource: whether the sources can be had, unless the kernel is built already."""
-        if result.existing(self.source, self.kernel.arch, self.kernel.root) is None:
+        if self._existing() is None:
             source_trees.check(self.source, self.kernel.arch, self.kernel.root, cache)
+
+    def _existing(self) -> result.BuiltKernel | None:
+        """Return the kernel as it was built here, or None.
+
+        KernelUnavailableError if the kernel is pinned to another one.
+        """
+        built = result.existing(self.source, self.kernel.arch, self.kernel.root)
+        if (pin := self.kernel.pin) and not (
+            built and f"sha256:{sha256_of(built.folder / 'vmlinuz')}" == pin.digest
+        ):
+            raise KernelUnavailableError(
+                "it was built elsewhere, and a build here would not be the same to the bit"
+            )
+        return built
 
     def differs_from_pin(self, store: Store, image: KernelImage) -> str:
         """See KernelSource."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError, BuildError
 from bpfmatrix.host import clang, derived
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of, sha256
 from bpfmatrix.host.installation import CHECKOUT
@@ -76,7 +77,7 @@ def build_program(
         _unpack(libraries, root)
         _unpack(source, pinned)
         # As relative paths, so that no path of this machine gets into the executable.
-        command = [str(compiler), f"--target={arch}-linux-gnu", "--sysroot=root"]
+        command = [str(compiler), f"--target={ARCHITECTURES[arch].gnu_triplet}", "--sysroot=root"]
         target = cache.root / "loader-sources" / f"libbpf-{_libbpf_key(arch)[:32]}-{arch}.tar"
         objects = derived.obtain(
             cache,
