@@ -131,8 +131,7 @@ def push_kernels(
             raise BpfmatrixError(
                 f"{id} is not signed: the registry has a System.map of it, and this machine has "
                 "none",
-                "Push and sign it on the machine that has it, or after `invoke debug` or `invoke "
-                "kernels.build --debug` here.",
+                "Push and sign it on the machine that built it.",
             )
         if signer:
             progress(f"{id}: signing with {signer.name}")

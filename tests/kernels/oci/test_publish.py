@@ -15,10 +15,13 @@ import zstandard
 from elftools.elf.elffile import ELFFile
 
 from bpfmatrix import kernels
-from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.cli.kernels_output import push_kernels
+from bpfmatrix.config.models import Config, KernelConfig
+from bpfmatrix.config.project import Project
 from bpfmatrix.config.sources import Source
-from bpfmatrix.errors import UsageError
+from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.progress import silent
 from bpfmatrix.kernels import KernelImage, pinned
 from bpfmatrix.kernels.formats.btf import btf_of
 from bpfmatrix.kernels.image import MODULE_CHECKSUMS
@@ -159,7 +162,9 @@ def test_another_architecture_is_added(registry: Registry, tmp_path: Path, cache
 
 
 @pytest.mark.integration
-def test_debug_information_and_system_map(registry: Registry, tmp_path: Path, cache: Cache) -> None:
+def test_debug_information_and_system_map(
+    registry: Registry, tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kernel = a_kernel(tmp_path)
     vmlinux = put(tmp_path / "build/vmlinux", "", b"\x7fELF with DWARF")
     put(tmp_path / "build/System.map", "", b"0 T start\n")
@@ -175,6 +180,13 @@ def test_debug_information_and_system_map(registry: Registry, tmp_path: Path, ca
     again = publish(kernel, image, None, target_of(registry), cache)
     assert (again.has_debug_info, again.is_made_here, again.sent_bytes) == (False, False, 0)
     assert again.reference == made.reference
+    # What this host did not pack, it does not sign.
+    put(tmp_path / "bin/cosign", "", b"#!/bin/sh\nexit 9\n").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    config = Config.model_validate({"kernels": {"6.1": {"source": kernel.source}}}).at(tmp_path)
+    project = Project(tmp_path, config, cache)
+    with pytest.raises(BpfmatrixError, match=r"6\.1 is not signed: the registry has"):
+        push_kernels(project, ["6.1"], target_of(registry), True, None, silent)
     for tag in (digest_tag(image), "6.1-linux-amd64"):
         assert files_of(registry, tag)["boot/System.map"] == b"0 T start\n"
         assert debug_files_of(registry, tag) == debug
