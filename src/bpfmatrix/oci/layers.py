@@ -154,8 +154,8 @@ def merge(
                 before, whole = sum(sizes[: number - 1]), max(sum(sizes), 1)
                 with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r|") as archive:
                     for entry in archive:
-                        # The next header begins at this offset. What is before it is content, and is
-                        # passed over or extracted in small parts.
+                        # The next header begins at this offset. What is before it is content,
+                        # which is passed over or extracted in small parts.
                         bounded.end = archive.offset + _HEADER_BYTES
                         reader.apply(archive, entry, number)
                         archive.members.clear()  # tarfile would keep each
