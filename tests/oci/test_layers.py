@@ -1,13 +1,16 @@
 """Layers and the tree that they make: order, whiteouts, links, and entries that lead elsewhere."""
 
+import gzip
 import os
 import tarfile
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.oci import layers
 from bpfmatrix.oci.layers import ImageFile, ImageFolder, ImageLink, ImageSpecial, merge
 from tests.oci.registry import Descriptor, Entry, files_of, layer, special, stored
 
@@ -228,3 +231,58 @@ def test_damaged_and_endless_layers(tmp_path: Path) -> None:
         merged(tmp_path / "1", Descriptor("", b"\x1f\x8b\x08" + b"x" * 600))
     with pytest.raises(BpfmatrixError, match="are larger than"):
         merged(tmp_path / "2", [("a", b"x" * 600)], [("a", b"x" * 600)], limit=1000)
+
+
+def bare(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0) -> bytes:
+    """Make the header of an entry, without its content."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+WHOLE = 32 << 20
+SPARSE = tarfile.TarInfo("x")
+SPARSE.size = WHOLE
+SPARSE.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+BOMBS = {
+    "pax": bare("x", tarfile.XHDTYPE, WHOLE) + b"9" * WHOLE,
+    "global pax": bare("x", tarfile.XGLTYPE, WHOLE) + b"9" * WHOLE,
+    "long name": bare("x", tarfile.GNUTYPE_LONGNAME, WHOLE) + b"a" * WHOLE,
+    "sparse": SPARSE.tobuf(tarfile.PAX_FORMAT)
+    + f"{WHOLE:0511}\n".encode()
+    + (b"0" * 511 + b"\n") * (WHOLE // 512),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_layer_does_not_fill_the_memory(tmp_path: Path, name: str) -> None:
+    packed = Descriptor("", gzip.compress(bare("a") + BOMBS[name], 1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BpfmatrixError, match="a layer has a header of more than 1 MiB"):
+            merged(tmp_path, packed)
+        assert tracemalloc.get_traced_memory()[1] < WHOLE // 2
+    finally:
+        tracemalloc.stop()
+
+
+def test_headers_that_belong_to_each_other_without_end(tmp_path: Path) -> None:
+    with pytest.raises(BpfmatrixError, match="layer 1 of 1 can't be unpacked"):
+        merged(tmp_path, Descriptor("", bare("x", tarfile.XHDTYPE) * 1500))
+
+
+def test_too_much_to_pass_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "_UNPACKED_BYTES", 1 << 20)
+    zeros = Descriptor("", gzip.compress(bare("a", size=2 << 20) + bytes(2 << 20), 1))
+    (tmp_path / "files").mkdir()
+    paths = stored(tmp_path / "layers", [zeros])
+    with pytest.raises(BpfmatrixError, match="a layer has more than"):
+        merge(paths, tmp_path / "files", lambda _path: False, 1 << 20)
+
+
+def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "_TREE_BYTES", 10 << 10)
+    files: list[Entry] = [(str(number), b"") for number in range(10)]
+    merged(tmp_path / "1", files)
+    with pytest.raises(BpfmatrixError, match="too many files"):
+        merged(tmp_path / "2", files, [("more", b"")])

@@ -1,13 +1,22 @@
 """Objects in the images of a real registry on loopback."""
 
 import json
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
+from bpfmatrix.host.progress import silent
+from bpfmatrix.oci import manifests
+from bpfmatrix.oci.image import OciImage
+from bpfmatrix.oci.reference import Reference
+from bpfmatrix.oci.registry import RegistryClient
+from bpfmatrix.verify import published_objects
 from bpfmatrix.verify.objects import ObjectFile, find
 from tests.oci.registry import OCI, Descriptor, Registry, layer
 from tests.verify.objectfiles import REJECTED, compiled
@@ -65,6 +74,23 @@ def gadget(registry: Registry, tag: str, platforms: dict[str, bytes]) -> None:
     registry.index("gadget", tag, made)
 
 
+def test_only_the_objects_of_a_gadget_are_fetched(
+    registry: Registry, project: Project, data: bytes
+) -> None:
+    gadget(registry, "1", {"amd64": data})
+    registry.stored(Descriptor("", b"\0asm").digest).unlink()
+    name = f"oci:{registry.host}/gadget:1"
+    assert contents(find(project, [name])) == {name: data}
+
+
+@pytest.mark.parametrize("size_bytes", [2 << 30, 10**400])
+def test_an_image_that_is_too_large_is_not_fetched(project: Project, size_bytes: int) -> None:
+    layers = (manifests.Descriptor(f"{OCI}.layer.v1.tar", f"sha256:{'0' * 64}", size_bytes),)
+    image = OciImage("it", "", {}, layers, RegistryClient(Reference.parse("127.0.0.1:9/it:1")))
+    with pytest.raises(KernelUnavailableError, match="the image it has more than 1 GiB"):
+        published_objects._fetched(image, project.cache, lambda _: True, silent)
+
+
 def contents(found: list[ObjectFile]) -> dict[str, bytes]:
     return {one.name: one.path.read_bytes() for one in found}
 
@@ -106,6 +132,42 @@ def test_a_bytecode_image(registry: Registry, project: Project, data: bytes) -> 
     assert (error.what, error.advice) == (f"{two} has no object c.o", "It has: a.bpf.o, more/b.")
 
 
+def test_objects_for_big_endian_machines_are_left_out(
+    registry: Registry, project: Project, data: bytes
+) -> None:
+    both = [("a.o", data), ("bpfeb/a.o", b"\x7fELF\2\2" + bytes(12) + b"\0\xf7")]
+    registry.image("k", "1", [layer(both)])
+    name = f"oci:{registry.host}/k:1"
+    assert contents(find(project, [name])) == {name: data}
+    assert [each.name for each in find(project, [f"{name}#bpfeb/a.o"])] == [f"{name}#bpfeb/a.o"]
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(429)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_what_is_at_hand_is_taken_if_there_were_too_many_requests(
+    registry: Registry, project: Project, data: bytes
+) -> None:
+    registry.image("k", "1", [layer([("a.o", data)])])
+    name = f"oci:{registry.host}/k:1"
+    find(project, [name])
+    registry.stop()
+    with ThreadingHTTPServer(("127.0.0.1", registry.port), _Refusing) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        said: list[str] = []
+        found = find(project, [name], progress=lambda text, *_: said.append(text))
+        assert contents(found) == {name: data}
+        server.shutdown()
+    assert any("too many requests" in text for text in said)
+
+
 def test_a_tag_moves_and_is_kept(registry: Registry, project: Project, data: bytes) -> None:
     registry.image("k", "1", [layer([("a.o", data)])])
     name = f"oci:{registry.host}/k:1"
@@ -137,8 +199,17 @@ def test_images_of_kernels_yaml(
     found = {each.name: each for each in find(project, [])}
     assert set(found) == {name, "own.o"}
     assert found[name].settings.optional == ["unchecked"]
-    (given,) = find(project, [name])
-    assert given.settings.optional == ["unchecked"]
+    url = name.replace("oci:", "oci://")
+    for written in (name, url, f"{name}#a.o", f"{url}#a.o"):
+        (given,) = find(project, [written, name])
+        assert (given.name, given.settings.optional) == (name, ["unchecked"]), written
+    # Declared one by one, as a URL.
+    two = f"oci:{registry.host}/k:2"
+    registry.image("k", "2", [layer([("a.o", data), ("b.o", data + b"\0")])])
+    declared = {**settings, "path": f"{two.replace('oci:', 'oci://')}#a.o"}
+    given_two = {one.name: one for one in find(declaring(tmp_path, [declared]), [two])}
+    assert given_two[f"{two}#a.o"].settings.optional == ["unchecked"]
+    assert given_two[f"{two}#b.o"].settings.optional == []
 
 
 def test_images_without_an_object(registry: Registry, project: Project) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.host.architecture import X86_64
+from bpfmatrix.host.architecture import ARCHITECTURES, X86_64
 from bpfmatrix.vm import accelerator, boot_sector, sandbox
 from tests import without_seccomp
 
@@ -88,6 +88,10 @@ def test_a_probe_is_sandboxed() -> None:
     command = boot_sector._command(X86_64.qemu, 0, ("-accel", "kvm"))
     at = command.index("-sandbox")
     assert tuple(command[at : at + 2]) == sandbox.OPTION
+
+
+def test_seccomp_has_a_number_on_each_architecture() -> None:
+    assert set(sandbox._SECCOMP) == set(ARCHITECTURES)
 
 
 def test_a_missing_sandbox_is_said() -> None:

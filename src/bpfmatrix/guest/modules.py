@@ -5,13 +5,13 @@ whether a kernel has one at all, and `loaded` which ones a guest loads. A kernel
 must have the drivers of the machine built in: `require_built_in`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.guest.cpio import Entry
 from bpfmatrix.host.architecture import ARCHITECTURES
-from bpfmatrix.kernels.formats.vmlinuz import is_bzimage
+from bpfmatrix.kernels.formats.vmlinuz import is_compressed
 from bpfmatrix.kernels.image import KernelImage
 
 __all__ = ["entries", "has_module", "loadable", "loaded", "name_of", "require_built_in"]
@@ -104,10 +104,10 @@ def require_built_in(image: KernelImage) -> None:
             )
 
 
-def loadable(image: KernelImage, names: Iterable[str]) -> tuple[str, ...]:
+def loadable(image: KernelImage, names: Collection[str]) -> tuple[str, ...]:
     """Return which of these modules a guest loads, named as in /sys/module; not built-in ones."""
-    if image.modules is None:
-        return ()
+    if image.modules is None or not names:
+        return ()  # the lists take tens of milliseconds to read
     depends, _ = _lists(image)
     return tuple(key for key in map(_key, names) if key in depends)
 
@@ -160,8 +160,8 @@ def has_module(image: KernelImage, name: str) -> bool:
     if image.config is not None:
         return image.has_option(_OPTIONS[key])
     code = image.boot.read_bytes()
-    if is_bzimage(code):
-        return True  # compressed; the guest says so if it can't load the module
+    if is_compressed(code):
+        return True  # the guest says so if it can't load the module
     return _STRINGS[key] in code
 
 

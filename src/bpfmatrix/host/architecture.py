@@ -11,6 +11,8 @@ values are not enough:
 - `bpfmatrix.kernels.symbols.call_trace` knows how a kernel prints its instruction pointer.
 - `bpfmatrix.virtiofs.fuse` passes on those flags of open(2) that all architectures share.
 - `guest/c/guest.h` has the system calls that the guest's small programs need.
+- `bpfmatrix.vm.sandbox` has the number of seccomp(2), for hosts of this architecture.
+- `bpfmatrix.payload.loaders.aya_loader` names those for which loader-aya makes system calls.
 - `bpfmatrix.payload.loaders.sysroot` names the suite of Debian whose libraries a loader is linked
   with.
 

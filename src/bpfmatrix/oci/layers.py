@@ -45,6 +45,15 @@ _LINKS_LIMIT = 40
 # them.
 _XATTR = "SCHILY.xattr."
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# tarfile reads what stands between two files as a whole: long names, pax headers, and the maps of
+# sparse files. Those of real layers have a few KB.
+_HEADER_BYTES = 1 << 20
+# A layer of zeros becomes 1000 times smaller when it is packed. No image has that many bytes, and
+# they are counted whether they are wanted or not.
+_UNPACKED_BYTES = 64 << 30
+# About what the tree takes in memory for a name, beside its extended attributes, and a limit for
+# the whole tree: a million names.
+_ENTRY_BYTES, _TREE_BYTES = 1 << 10, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -127,19 +136,30 @@ def merge(
 
     Only the regular files whose paths are wanted are extracted. `done` is told how much of the
     layers was read, from 0 to 1. BpfmatrixError for a layer that can't be read or leads out of the
-    image, and if these files have more bytes than the limit.
+    image, and if these files have more bytes than the limit, or the image is unreasonably large
+    otherwise.
     """
     reader = _Reader(folder, is_wanted, limit_bytes)
     sizes = [path.stat().st_size for path in layers]
-    # ValueError, as tarfile does not catch it for all malformed numbers.
-    damage = (tarfile.TarError, ValueError, EOFError, zlib.error, gzip.BadGzipFile, _zstd_error())
+    # ValueError, as tarfile does not catch it for all malformed numbers, and RecursionError, as it
+    # calls itself for each header that belongs to the one before.
+    damage = (
+        *(tarfile.TarError, ValueError, EOFError, RecursionError),
+        *(zlib.error, gzip.BadGzipFile, _zstd_error()),
+    )
     for number, path in enumerate(layers, start=1):
         try:
-            with path.open("rb") as file, _opened(file) as archive:
+            with path.open("rb") as file, _unpacked(file) as unpacked:
+                bounded = _Bounded(unpacked)
                 before, whole = sum(sizes[: number - 1]), max(sum(sizes), 1)
-                for entry in archive:
-                    reader.apply(archive, entry, number)
-                    done((before + file.tell()) / whole)
+                with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r|") as archive:
+                    for entry in archive:
+                        # The next header begins at this offset. What is before it is content,
+                        # which is passed over or extracted in small parts.
+                        bounded.end = archive.offset + _HEADER_BYTES
+                        reader.apply(archive, entry, number)
+                        archive.members.clear()  # tarfile would keep each
+                        done((before + file.tell()) / whole)
         except damage as error:
             raise BpfmatrixError(
                 f"layer {number} of {len(layers)} can't be unpacked: {error}"
@@ -153,8 +173,25 @@ def _zstd_error() -> type[Exception]:
     return zstandard.ZstdError
 
 
+class _Bounded:
+    """A layer, unpacked, which can't be read beyond `end`."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._at = file, 0
+        self.end = _HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        if self._at > _UNPACKED_BYTES:
+            raise _too_large(f"a layer has more than {_UNPACKED_BYTES >> 30} GiB when unpacked")
+        if self._at > self.end:
+            raise _too_large(f"a layer has a header of more than {_HEADER_BYTES >> 20} MiB")
+        data = self._file.read(size)
+        self._at += len(data)
+        return data
+
+
 @contextlib.contextmanager
-def _opened(packed: IO[bytes]) -> Iterator[tarfile.TarFile]:
+def _unpacked(packed: IO[bytes]) -> Iterator[IO[bytes]]:
     with contextlib.ExitStack() as stack:
         file = packed
         # By the content: some images declare gzip layers as plain, and plain layers as gzip.
@@ -167,7 +204,7 @@ def _opened(packed: IO[bytes]) -> Iterator[tarfile.TarFile]:
 
             unpacker = zstandard.ZstdDecompressor()
             file = stack.enter_context(unpacker.stream_reader(file, read_across_frames=True))
-        yield stack.enter_context(tarfile.open(fileobj=file, mode="r|"))
+        yield file
 
 
 class _Reader:
@@ -176,11 +213,16 @@ class _Reader:
     def __init__(self, folder: Path, is_wanted: Callable[[str], bool], limit_bytes: int) -> None:
         self.root = ImageFolder()
         self._folder, self._is_wanted, self._limit_bytes = folder, is_wanted, limit_bytes
-        self._count = self._bytes = self._layer = 0
+        self._count = self._bytes = self._layer = self._tree_bytes = 0
 
     def apply(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, layer: int) -> None:
         """Apply one entry of a layer to what the entries before it give."""
         self._layer = layer
+        self._tree_bytes += _ENTRY_BYTES + sum(
+            len(key) + len(value) for key, value in entry.pax_headers.items()
+        )
+        if self._tree_bytes > _TREE_BYTES:
+            raise _too_large("it has too many files, or too many attributes of files")
         path = _checked(entry.name, entry.name)
         if not path:  # "./", the image's root itself
             if entry.isdir():
@@ -343,6 +385,13 @@ def _refused(entry: str, what: str) -> BpfmatrixError:
     return BpfmatrixError(
         f"the image is refused: its entry {printable(entry, 150)} {printable(what, 300)}",
         "Such an entry writes elsewhere when it is unpacked carelessly; use another image.",
+    )
+
+
+def _too_large(what: str) -> BpfmatrixError:
+    return BpfmatrixError(
+        f"the image is refused: {what}",
+        "A small layer can be made to fill the memory when it is unpacked; use another image.",
     )
 
 

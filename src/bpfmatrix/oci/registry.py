@@ -280,8 +280,8 @@ class RegistryClient:
             return GoneError(
                 f"{host} has no {image}", f"Look at the image's tags at {host}. {said}".strip()
             )
-        if status == 429:
-            return KernelUnavailableError(
+        if status == 429:  # whoever has the image from earlier can go on with that
+            return UnreachableError(
                 f"{host} has had too many requests from this host",
                 f"Try again later. {said}".strip(),
             )

@@ -5,6 +5,7 @@ the initramfs and the payload's disk. Its result, a `Prepared`, is all that a ma
 """
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ class Prepared:
         boundary = new_boundary() if self.options.core else None
         return Job(tuple(commands), self.payload_id, self.env, self.setup, boundary)
 
-    @property
+    @functools.cached_property
     def setup(self) -> tuple[tuple[str, ...], ...]:
         """The functions of the guest's init to call before a job, with their arguments."""
         modules = self.spec.modules_disk

@@ -177,15 +177,29 @@ def find(
         )
     entries = [(entry, _files_of(project.root / entry.path)) for entry in declared]
     found = [ObjectFile(project.relative(p), p, _settings(entries, p)) for p in paths]
-    for name in dict.fromkeys(images):
+    for name in dict.fromkeys(map(_image_name, images)):
         # The client of registries is slow to import.
         from bpfmatrix.verify import published_objects  # noqa: PLC0415
 
-        settings = next((x for x in declared if x.path == name), VerifyObjects(path=name))
         chosen = archs or {config.kernel(id).arch for id in config.matrix_ids}
         published = published_objects.fetch(name, chosen, project.cache, _is_ebpf, progress)
-        found += [ObjectFile(each.name, each.path, settings) for each in published]
-    return found
+        for each in published:
+            alike = (name, each.name, name.partition("#")[0])
+            settings = next(
+                (x for x in declared if x.path.startswith(_IMAGE) and _image_name(x.path) in alike),
+                VerifyObjects(path=name),
+            )
+            found.append(ObjectFile(each.name, each.path, settings))
+    # An object may be named by itself, and by its image too.
+    unique: dict[str, ObjectFile] = {}
+    for one in found:
+        unique.setdefault(one.name, one)
+    return list(unique.values())
+
+
+def _image_name(text: str) -> str:
+    """Return the one spelling of an image's name, which may be written as a URL."""
+    return _IMAGE + text.removeprefix(_IMAGE).removeprefix("//")
 
 
 def _matching(

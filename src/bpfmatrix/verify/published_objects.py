@@ -10,7 +10,7 @@ Two formats are known:
 
 import shutil
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
@@ -18,10 +18,12 @@ from bpfmatrix.host import derived, integrity, records
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of, sha256_of
 from bpfmatrix.host.progress import Progress, announce, silent
+from bpfmatrix.kernels.store import require_space
 from bpfmatrix.oci import manifests
 from bpfmatrix.oci.image import OciImage, resolve
 from bpfmatrix.oci.layers import merge
 from bpfmatrix.oci.reference import Reference
+from bpfmatrix.payload.ebpf import BIG_ENDIAN
 
 __all__ = ["PublishedObject", "fetch"]
 
@@ -33,6 +35,9 @@ _MEDIA_TYPES = (
 )
 # An image with more is no image of objects. The largest objects that are published have some MB.
 _LIMIT_BYTES = 1 << 30
+# The space that an image takes while it is unpacked, as a multiple of its size: itself, its files,
+# and a copy of them.
+_TIMES_UNPACKED = 6
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,26 @@ def fetch(
     name = f"{_PREFIX}{bare}"
     if chosen and chosen not in files:
         raise UsageError(f"{name} has no object {chosen}", f"It has: {', '.join(files)}.")
+    usual = _without_twins(files)
+    wanted = {chosen: files[chosen]} if chosen else usual
+    is_whole = len(usual) == 1 and wanted == usual
     return [
-        PublishedObject(name if len(files) == 1 else f"{name}#{path}", _place(cache, sha256))
-        for path, sha256 in files.items()
-        if chosen in ("", path)
+        PublishedObject(name if is_whole else f"{name}#{path}", _place(cache, sha256))
+        for path, sha256 in wanted.items()
     ]
+
+
+def _without_twins(files: Mapping[str, str]) -> Mapping[str, str]:
+    """Leave out the same objects for big-endian machines, which have the names of such in folders.
+
+    They can't be loaded: in the cache, nothing says which object they belong to.
+    """
+    others = {
+        path: sha256
+        for path, sha256 in files.items()
+        if BIG_ENDIAN not in path.split("/")[:-1] and not path.endswith("_bpfeb.o")
+    }
+    return others or files
 
 
 def _files(
@@ -140,13 +160,16 @@ def _fetched(
     with cache.staging() as staging:
         for name in ("layers", "files"):
             (staging / name).mkdir()
-        paths = image.download(staging / "layers", progress)
-        own = [
-            (layer.sha256, path)
-            for layer, path in zip(image.layers, paths, strict=True)
-            if layer.media_type in _MEDIA_TYPES
-        ]
-        found = dict(own) if own else _in_tree(image, paths, staging / "files", is_object)
+        own = tuple(layer for layer in image.layers if layer.media_type in _MEDIA_TYPES)
+        is_tree = all(manifests.LAYER.fullmatch(layer.media_type) for layer in image.layers)
+        # A gadget may have layers for others, such as WebAssembly.
+        wanted = replace(image, layers=own or (image.layers if is_tree else ()))
+        _require_room(wanted, cache)
+        paths = wanted.download(staging / "layers", progress) if wanted.layers else []
+        if own:
+            found = {layer.sha256: path for layer, path in zip(own, paths, strict=True)}
+        else:
+            found = _in_tree(image.name, paths, staging / "files", is_object)
         if not found:
             kinds = ", ".join(sorted({layer.media_type for layer in image.layers}))
             raise KernelUnavailableError(
@@ -165,14 +188,25 @@ def _fetched(
     return files
 
 
+def _require_room(image: OciImage, cache: Cache) -> None:
+    """BpfmatrixError if an image is larger than one of objects can be, or than the disk has room.
+
+    The sizes are those of the manifest; a layer that has another size is refused when it comes.
+    """
+    if image.size_bytes > _LIMIT_BYTES:
+        raise KernelUnavailableError(
+            f"the image {image.name} has more than {_LIMIT_BYTES >> 30} GiB, so it is not fetched",
+            "Expected: an image of eBPF objects, which have some MB.",
+        )
+    require_space(cache.root, _TIMES_UNPACKED * image.size_bytes)
+
+
 def _in_tree(
-    image: OciImage, layers: list[Path], folder: Path, is_object: Callable[[Path], bool]
+    name: str, layers: list[Path], folder: Path, is_object: Callable[[Path], bool]
 ) -> dict[str, Path]:
     """Return the eBPF objects in the tree of a container image, by their paths."""
-    if not all(manifests.LAYER.fullmatch(layer.media_type) for layer in image.layers):
-        return {}
     try:
         root = merge(layers, folder, lambda _: True, _LIMIT_BYTES)
     except BpfmatrixError as error:
-        raise type(error)(f"{image.name}: {error.what}", error.advice) from error
+        raise type(error)(f"{name}: {error.what}", error.advice) from error
     return {path: file for path, file in root.files() if is_object(file)}

@@ -33,7 +33,7 @@ _SUPPORTED = b"seccomp_init"
 _SECONDS = 10.0
 # Arguments of seccomp(2), and its numbers (include/uapi/linux/seccomp.h, asm/unistd.h).
 _SET_MODE_FILTER, _FLAG_TSYNC = 1, 1
-_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "s390x": 348, "ppc64le": 358}
 
 
 @functools.cache

@@ -416,6 +416,27 @@ def test_no_space_is_said_before_anything_is_done(
         build.build(source, "x86_64", tmp_path, cache)
 
 
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_build_with_options_that_nobody_tried_says_so(
+    tmp_path: Path,
+    cache: Cache,
+    source: BuildSource,
+    monkeypatch: pytest.MonkeyPatch,
+    arch: str,
+) -> None:
+    monkeypatch.setattr(make, "require_tools", lambda arch: None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    said: list[str] = []
+    with pytest.raises(BpfmatrixError, match=r"GB left"):
+        build.build(source, arch, tmp_path, cache, lambda text, *_: said.append(text))
+    fragment = (REPOSITORY / f"ci-kernels/arch-{arch}.config").read_text()
+    never = "No kernel was built with this fragment yet" in fragment
+    assert (
+        any(f"nobody has built a kernel with bpfmatrix's options for {arch}" in one for one in said)
+        == never
+    )
+
+
 def test_a_disk_that_fills_up_is_no_traceback(
     tmp_path: Path, cache: Cache, source: BuildSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,28 @@ KERNEL = {"./boot/vmlinuz-6.1.190": synthetic.bzimage(release="6.1.190")}
 MODULES = "./lib/modules"
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("folder", ["./boot/vmlin{}-6.1.190", "./usr/lib/modules/6.1.190/vmlin{}"])
+def test_a_vmlinuz_is_the_kernel_whatever_lies_beside_it(
+    cache: Cache, tmp_path: Path, folder: str, is_first: bool
+) -> None:
+    kernel = {folder.format("uz"): synthetic.bzimage(release="6.1.190")}
+    others = {folder.format(end): b"no kernel" for end in ("ux", "ux.gz", "ux.xz")}
+    deb(tmp_path / "a.deb", {**kernel, **others} if is_first else {**others, **kernel})
+    image, _ = kernels.provide(package_kernel(tmp_path, "a.deb"), cache)
+    assert image.vmlinuz.read_bytes() == synthetic.bzimage(release="6.1.190")
+
+
+def test_a_vmlinux_alone_is_the_kernel_but_no_packed_one(cache: Cache, tmp_path: Path) -> None:
+    vmlinux = synthetic.vmlinux(text=b"Linux version 6.1.190 (a@b) #1\0")
+    deb(tmp_path / "a.deb", {"./boot/vmlinux-6.1.190": vmlinux, "./boot/vmlinux-1.gz": b"x"})
+    image, _ = kernels.provide(package_kernel(tmp_path, "a.deb"), cache)
+    assert image.vmlinuz.read_bytes() == vmlinux
+    deb(tmp_path / "b.deb", {"./boot/vmlinux-6.1.190.gz": b"x"})
+    with pytest.raises(KernelUnavailableError, match="there is no kernel in it"):
+        kernels.provide(package_kernel(tmp_path, "b.deb"), cache)
+
+
 @pytest.mark.parametrize(
     ("release", "shown"),
     [("-x", "'-x'"), ("a b", "'a b'"), ("6.1\n", r"'6.1\n'"), ("x" * 65, "'x*'"), ("$(id)", "")],

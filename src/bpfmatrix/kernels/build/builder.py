@@ -24,7 +24,7 @@ from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.locks import locked
-from bpfmatrix.host.progress import Progress, silent
+from bpfmatrix.host.progress import Progress, announce, silent
 from bpfmatrix.kernels.build import configuration, kconfig, make, result, source_trees
 from bpfmatrix.kernels.build.configuration import Requested
 from bpfmatrix.kernels.build.make import Make
@@ -41,6 +41,8 @@ OBJECTS_BYTES = 2200 << 20
 USUAL_STEPS = 2300
 # The time that these steps take on one processor, without ccache.
 USUAL_PROCESSOR_MINUTES = 18
+# The architectures whose fragments were only checked against the trees of kernels.
+_NEVER_BUILT = ("riscv64", "s390x", "ppc64le")
 
 
 def estimated_minutes() -> int:
@@ -70,6 +72,12 @@ def _build(
 ) -> BuiltKernel:
     requested = result.requested_options(source, arch, root)
     make.require_tools(arch)
+    if arch in _NEVER_BUILT:
+        announce(
+            progress,
+            f"{source.version}: nobody has built a kernel with bpfmatrix's options for {arch} "
+            f"(arch-{arch}.config) yet, so it may not build or boot",
+        )
     folder = root / "ci-kernels/_build"
     folder.mkdir(parents=True, exist_ok=True)
     origin = _locate(source, arch, root, cache, progress)

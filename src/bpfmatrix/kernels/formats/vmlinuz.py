@@ -12,7 +12,7 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.architecture import ARCHITECTURES, S390X, X86_64, Architecture
 from bpfmatrix.kernels.formats.compression import BadDataError, decompress, format_of
 
-__all__ = ["Vmlinuz", "inspect", "is_bzimage"]
+__all__ = ["Vmlinuz", "inspect", "is_bzimage", "is_compressed"]
 
 _BANNER = re.compile(rb"Linux version (\d[\w.+~:-]*) (\([^\n\0]{0,400})")
 _RELEASE = re.compile(r"\d+\.\d+[\w.+~:-]*")
@@ -51,7 +51,7 @@ def inspect(data: bytes, name: str) -> Vmlinuz:
             return _bzimage(data)
         if arch := _architecture_of_image(data):
             return _bannered(arch, data, None)
-        if data[_S390_MAGIC_AT:].startswith(_S390_MAGIC):
+        if _is_s390_bzimage(data):
             return _s390_bzimage(data)
         if data[:2] == b"MZ" and data[4:8] == b"zimg":
             return _compressed_image(_zboot_payload(data))
@@ -73,6 +73,15 @@ def inspect(data: bytes, name: str) -> Vmlinuz:
 def is_bzimage(data: bytes) -> bool:
     """Tell whether a kernel is a bzImage, by the magic number of its setup header."""
     return data[0x202:0x206] == b"HdrS"
+
+
+def is_compressed(data: bytes) -> bool:
+    """Tell whether a kernel that QEMU boots unpacks itself, so that its code can't be searched."""
+    return is_bzimage(data) or _is_s390_bzimage(data)
+
+
+def _is_s390_bzimage(data: bytes) -> bool:
+    return data.startswith(_S390_MAGIC, _S390_MAGIC_AT)
 
 
 def _architecture_of_image(data: bytes) -> Architecture | None:

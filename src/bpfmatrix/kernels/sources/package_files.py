@@ -21,6 +21,7 @@ from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 
 __all__ = ["describe", "provenance", "store_kernel", "unpack"]
 
+_PACKED = (".gz", ".xz", ".zst", ".bz2", ".lzma", ".lz4")
 _RPM = b"\xed\xab\xee\xdb"  # rpm's lib/rpmlead.h, `lead_magic`
 
 
@@ -80,6 +81,10 @@ def unpack(packages: Sequence[Path], root: Path) -> None:
                 _extract(archive, root)
         else:
             _take(["rpm2archive", "--nocompression", "-"], path, root)
+    vmlinux = root / "vmlinux"
+    if vmlinux.exists() and not (root / "vmlinuz").exists():
+        vmlinux.rename(root / "vmlinuz")
+    vmlinux.unlink(missing_ok=True)
     if not (root / "vmlinuz").exists():
         raise KernelUnavailableError(
             f"{', '.join(path.name for path in packages)}: there is no kernel in it",
@@ -165,13 +170,15 @@ def _target(name: str) -> str | None:
     if parts[:1] == ("usr",):
         parts = parts[1:]
     match parts:
-        # Where the kernel is not compressed, Debian's packages call it vmlinux.
+        # Where the kernel is not compressed, Debian's packages call it vmlinux. A packed vmlinux,
+        # which SUSE's have beside the vmlinuz, is for debuggers.
         case ("boot", file) if file.startswith(("vmlinuz-", "vmlinux-")):
-            return "vmlinuz"
+            kernel = file[: len("vmlinuz")]
+            return None if kernel == "vmlinux" and file.endswith(_PACKED) else kernel
         case ("boot", file) if file.startswith("config-"):
             return "config"
-        case ("lib", "modules", _, "vmlinuz" | "vmlinux"):
-            return "vmlinuz"
+        case ("lib", "modules", _, "vmlinuz" | "vmlinux" as file):
+            return file
         case ("lib", "modules", _, "config"):
             return "config"
         # Device trees are for boards, and QEMU's machine is none of them.
