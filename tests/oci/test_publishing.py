@@ -119,6 +119,20 @@ def test_another_image_with_the_same_configuration(registry: Registry, tmp_path:
     assert manifest(registry, tag)["layers"] == manifest(registry, first.image.digest)["layers"]
 
 
+def test_an_image_with_more_layers_stays(registry: Registry, tmp_path: Path) -> None:
+    client, image = client_of(registry.host), an_image()
+    richer = replace(image, layers=({"boot/System.map": b"0 T"}, *image.layers))
+    first = pushed_to(client, richer, tmp_path / "1")
+    again = pushed_to(client, image, tmp_path / "2")
+    assert again == Pushed(first.image, is_made_here=False, sent_bytes=0)
+    # A layer above could replace the kernel.
+    over = replace(image, layers=(*image.layers, {"boot/vmlinuz": b"evil"}))
+    assert pushed_to(client, over, tmp_path / "3").image != first.image
+    last = pushed_to(client, image, tmp_path / "4")
+    assert last.is_made_here
+    assert len(manifest(registry, "kernel-amd64")["layers"]) == 2
+
+
 def test_what_a_tag_names_beside_our_platforms(registry: Registry, tmp_path: Path) -> None:
     client = client_of(registry.host)
     # A plain image, in no index.

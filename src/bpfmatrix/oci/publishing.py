@@ -57,7 +57,7 @@ class Pushed:
     image: Descriptor
     """The manifest of the image that the tag names."""
     is_made_here: bool
-    """Whether its content is known here; False for an image that has further layers."""
+    """Whether its content is known here; False for an image that has further layers below."""
     sent_bytes: int
     """The size of the blobs that were sent; 0 if the registry had all of them."""
 
@@ -78,7 +78,7 @@ def push(
     """Push an image under a tag of its own, unless the tag names that image already.
 
     The layers are packed into the folder `staging`. Blobs that the registry has are not sent. An
-    image at the tag that has all of these layers and further ones stays.
+    image at the tag that has all of these layers, and others below them, stays.
     """
     # They are packed even if the registry may have them. Another manifest can have the same
     # configuration and other layers, and would then be what `--sign` signs.
@@ -99,12 +99,15 @@ def push(
 
 
 def _is_richer(found: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
-    """Whether a manifest of the registry has all that is in a made one, and further layers."""
-    layers = found.get("layers")
+    """Whether a manifest of the registry has the layers of a made one, and others below them.
+
+    Whoever made those: they can add files, but replace none.
+    """
+    layers, own = found.get("layers"), made["layers"]
     return (
         isinstance(layers, list)
-        and len(layers) > len(made["layers"])
-        and layers[: len(made["layers"])] == made["layers"]
+        and len(layers) > len(own)
+        and layers[-len(own) :] == own
         and found.get("annotations") == made["annotations"]
     )
 

@@ -3,8 +3,8 @@
 The layout is that of cilium/ci-kernels: `boot/vmlinuz` and `lib/modules/<release>`. There are also
 `boot/config`, `boot/System.map` and `boot/vmlinux.btf`, the bytes of /sys/kernel/btf/vmlinux, where
 they are known, and `boot/provenance.json`. Nothing in an image depends on when or where it was
-made. System.map has a layer of its own: so an image without it has the same other layers, and does
-not replace the one that has it.
+made. System.map has a layer of its own, the lowest: an image without it has the same other layers,
+and does not replace the one that has it.
 """
 
 import json
@@ -81,7 +81,7 @@ def publish(
     annotations = _annotations(image)
     made = NewImage(
         ARCHITECTURES[image.arch].oci_platform,
-        tuple(filter(None, (_boot(image), _modules(image), _system_map(symbols)))),
+        tuple(filter(None, (_system_map(symbols), _boot(image), _modules(image)))),
         annotations,
     )
 
