@@ -1,7 +1,7 @@
 """What the task `sweep` does: find what is new, run it, and print what differs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,15 +11,16 @@ from bpfmatrix.cli.sweep_output import SweepConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.host.text import counted
+from bpfmatrix.kernels import releases
 from bpfmatrix.report import summary
 from bpfmatrix.session.pipeline import run_side_by_side
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.sweep import kernels, payloads
-from bpfmatrix.sweep.differences import Compared, compared
+from bpfmatrix.sweep.differences import Compared, Effect, compared
 from bpfmatrix.sweep.kernels import Offered, Resolved
 from bpfmatrix.sweep.payloads import Workloads
 from bpfmatrix.sweep.plan import Target, is_conclusive, to_run
-from bpfmatrix.sweep.report import SweepReport, gone, swept
+from bpfmatrix.sweep.report import SweepReport, gone, moved, swept
 from bpfmatrix.sweep.state import Part, Result, SweepState
 
 __all__ = ["SweepOptions", "sweep"]
@@ -63,7 +64,7 @@ def sweep(project: Project, options: SweepOptions) -> int:
         console.begin(report.kernels, report)
         results = _Run(project, options, state, parts, targets, console).results()
         report = dataclasses.replace(report, compared=results)
-        console.report(report, offered.available)
+        console.report(report, project.config, _offered_releases(project, report, offered))
         if options.as_json:
             say_json(report.as_json())
         state.settle(report.conclusive, report.gone)
@@ -97,6 +98,13 @@ def _kernels(
             "`invoke doctor` says what is missing.",
         )
     return offered, found
+
+
+def _offered_releases(project: Project, report: SweepReport, offered: Offered) -> Collection[str]:
+    """Return the ids of all releases that can be had, if a bisection between two is suggested."""
+    if not any(moved(one) and one.having(Effect.REGRESSION) for one in report.compared):
+        return offered.available.releases
+    return releases.offered(project.config, project.cache).config.kernels
 
 
 def _prospect(
@@ -156,9 +164,15 @@ class _Run:
             ]
             now = self._ran(part, ids) if ids else []
             ran += now
-            found += [compared(part, one, last[part]) for one in (*done, *now)]
+            found += [
+                compared(part, one, last[part], self._warnings_fail(one.kernel))
+                for one in (*done, *now)
+            ]
         summary.write(ran)
         return tuple(found)
+
+    def _warnings_fail(self, id: str) -> bool:
+        return self.project.config.kernel(id).kernel_warnings == "fail"
 
     def _ran(self, part: Part, ids: Sequence[str]) -> Sequence[Result]:
         prints = {target.id: target.fingerprints[part] for target in self.targets}
