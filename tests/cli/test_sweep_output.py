@@ -27,7 +27,8 @@ def test_what_is_new_is_told_before_anything_runs(
 ) -> None:
     SweepConsole(library_project).begin(NOTHING)
     assert capsys.readouterr().out.splitlines() == [
-        "sweep   3 kernels, the first sweep, with which later ones are compared",
+        # There are results, but no sweep of all kernels has ended.
+        "sweep   3 kernels, compared with sweeps of some kernels",
         "6.1   6.1.190 -> 6.1.192",
         "7.4   new: 7.4.1",
         "nothing new: 5.10",
@@ -35,6 +36,15 @@ def test_what_is_new_is_told_before_anything_runs(
         "6.3 (6.3.9) is no longer offered by any source",
         "a note",
     ]
+
+
+def test_a_first_sweep_says_so(
+    library_project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = SweepReport((SWEPT[2],), {}, (), {}, (), None)
+    SweepConsole(library_project).begin(new)
+    first = "sweep   1 kernel, the first sweep, with which later ones are compared"
+    assert capsys.readouterr().out.splitlines()[0] == first
 
 
 def test_a_regression_of_a_program_is_followed_by_what_to_type(
