@@ -41,8 +41,9 @@ class SweepConsole(LiveConsole):
         self._project = project
         self._passed: dict[str, int] = {}
 
-    def begin(self, kernels: Sequence[Swept], report: SweepReport) -> None:
+    def begin(self, report: SweepReport) -> None:
         """Print what is new, before anything runs."""
+        kernels = report.kernels
         self.kernels = [one.id for one in kernels]
         self.width = max(len(id) for id in (*self.kernels, *report.unavailable))
         shown = self.console.print
@@ -50,8 +51,10 @@ class SweepConsole(LiveConsole):
         since = (
             f"the last sweep was on {_day(report.swept_at)}"
             if report.swept_at
-            else ("the first sweep, with which later ones are compared")
+            else "the first sweep, with which later ones are compared"
         )
+        if report.swept_at is None and any(one.before for one in kernels):
+            since = "compared with sweeps of some kernels"
         shown(Text(f"sweep   {count}, {since}"))
         for one in kernels:
             if one.standing in (Standing.NEW, Standing.MOVED):
