@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -176,10 +177,10 @@ def test_a_dropped_package_is_no_failure_while_the_registry_has_it(
     assert notes.told == []
     image.verify()
     assert image.provenance.registry == f"{registry.host}/{REPOSITORY}"
-    # Results, templates and folders do not tell by which way it came.
+    # Results and templates do not tell by which way it came.
     assert image.provenance == first.provenance
     assert image.description == first.description
-    assert (image.folder.name, image.release) == (first.folder.name, first.release)
+    assert (image.label, image.release) == (first.label, first.release)
     assert KernelImage.load(image.folder).provenance.registry == image.provenance.registry
     registry.stop()
     assert kernels.provide(kernel, elsewhere, notes) == (image, True)
@@ -331,6 +332,90 @@ def test_an_edited_digest_is_refused(
         # Nor is the kernel of the same package that is cached.
         with pytest.raises(KernelUnavailableError, match=other):
             kernels.provide(kernel, cache)
+
+
+def test_an_edited_lock_changes_nothing_for_other_projects(
+    cache: Cache, elsewhere: Cache, archive: Archive, registry: Registry, tmp_path: Path
+) -> None:
+    true, strange, unpinned = (tmp_path / name for name in ("true", "strange", "unpinned"))
+    for folder in (true, strange, unpinned, tmp_path / "k"):
+        folder.mkdir()
+    first = pin_now(kernel_in(true), elsewhere)
+    (tmp_path / "k/vmlinuz").write_bytes(synthetic.bzimage(release="6.1.7-evil"))
+    (tmp_path / "k/config").write_text("CONFIG_BPF=y\n")
+    made = kernel_in(tmp_path).model_copy(update={"source": Source(directory=Path("k"))})
+    evil, _ = kernels.provide(made, elsewhere)
+    push(registry, evil)
+    pin = kernels_lock.read(true)["6.1"]
+    lie = replace(
+        _pin_of(evil),
+        source=pin.source,
+        origin=pin.origin,
+        vendor=pin.vendor,
+        packages=pin.packages,
+    )
+    kernels_lock.write(strange, {"6.1": lie})
+    assert kernels.provide(kernel_in(strange, registry), cache)[0].digest == evil.digest
+    # The packages of its provenance are those that the others want.
+    assert kernels.provide(kernel_in(true), cache)[0].digest == first.digest
+    assert kernels.provide(kernel_in(unpinned), cache)[0].digest == first.digest
+    # Nor is an image replaced of which only the configuration is another one.
+    push(registry, first, changed={"config": b"CONFIG_BPF=n\n"})
+    other_config = files_digest_with_config(first, b"CONFIG_BPF=n\n")
+    kernels_lock.write(strange, {"6.1": replace(pin, files=other_config)})
+    image, _ = kernels.provide(kernel_in(strange, registry), cache)
+    assert image.files_digest() == other_config
+    for root in (true, unpinned):
+        assert kernels.provide(kernel_in(root), cache)[0].files_digest() == first.files_digest()
+
+
+def files_digest_with_config(image: KernelImage, config: bytes) -> str:
+    """Return the digest that the files of an image would have with another configuration."""
+    assert image.config is not None
+    before = image.config.read_bytes()
+    try:
+        image.config.write_bytes(config)
+        return image.files_digest()
+    finally:
+        image.config.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("lie", "in_registry"),
+    [
+        ({"version": "9.9.9"}, True),
+        ({"origin": "apt my own suite"}, True),
+        ({"vendor": "Somebody"}, True),
+        ({"version": "9.9.9"}, False),
+        ({"release": "6.1.0-99-cloud-amd64"}, False),
+    ],
+)
+def test_what_an_edited_lock_says_of_a_kernel_is_not_said_elsewhere(
+    cache: Cache,
+    elsewhere: Cache,
+    archive: Archive,
+    registry: Registry,
+    tmp_path: Path,
+    lie: dict[str, Any],
+    in_registry: bool,
+) -> None:
+    true, strange = (tmp_path / name for name in ("true", "strange"))
+    for folder in (true, strange):
+        folder.mkdir()
+    first = pin_now(kernel_in(true), elsewhere)
+    if in_registry:
+        push(registry, first)
+    kernels_lock.write(strange, {"6.1": replace(kernels_lock.read(true)["6.1"], **lie)})
+    if in_registry:
+        # A package has a version of its own, of which vmlinuz says nothing.
+        kernels.provide(kernel_in(strange, registry), cache)
+    else:
+        with pytest.raises(KernelUnavailableError, match=r"and not .* of kernels\.lock"):
+            kernels.provide(kernel_in(strange, registry), cache)
+        assert no_kernel_in(cache)
+    image, _ = kernels.provide(kernel_in(true, registry), cache)
+    assert (image.version, image.release) == (first.version, first.release)
+    assert image.provenance == first.provenance
 
 
 def test_a_pin_of_another_source_is_an_error(cache: Cache, archive: Archive, root: Path) -> None:
