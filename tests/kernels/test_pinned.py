@@ -3,7 +3,9 @@
 The kernels are tiny. The archive, apt and the registry are real, and on loopback.
 """
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,7 @@ from bpfmatrix.host.progress import silent
 from bpfmatrix.kernels import KernelImage, Package, pinned
 from bpfmatrix.kernels.build import result
 from bpfmatrix.kernels.oci.publish import publish
+from bpfmatrix.kernels.sources import directory
 from bpfmatrix.oci.reference import Reference
 from tests.damage import Notes
 from tests.kernels import synthetic
@@ -448,7 +451,7 @@ def test_a_sweep_takes_the_newest(cache: Cache, archive: Archive, root: Path) ->
 
 
 def test_two_checkouts_may_pin_different_kernels(
-    cache: Cache, archive: Archive, tmp_path: Path
+    cache: Cache, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roots = [tmp_path / name for name in ("one", "two")]
     for root in roots:
@@ -461,6 +464,10 @@ def test_two_checkouts_may_pin_different_kernels(
     assert kernels.provide(kernel_in(roots[0]), cache) == (first, True)
     assert kernels.provide(kernel_in(roots[1]), cache) == (second, True)
     assert second.digest != first.digest
+    # That of a checkout into which the user may not look stays.
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels_lock, "exists", _forbidden)
+        assert kernels.prune(cache) == []
     # The kernel of a checkout that was removed goes.
     shutil.rmtree(roots[0])
     assert [item.name for item in kernels.prune(cache)] == [f"x86_64/{first.folder.name}"]
@@ -496,7 +503,11 @@ def test_a_kernel_that_a_user_placed(
 
 
 def test_a_kernel_of_a_folder_is_pinned_where_a_registry_has_it(
-    cache: Cache, elsewhere: Cache, registry: Registry, tmp_path: Path
+    cache: Cache,
+    elsewhere: Cache,
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     roots = [tmp_path / name for name in ("here", "there")]
     for root in roots:
@@ -527,7 +538,21 @@ def test_a_kernel_of_a_folder_is_pinned_where_a_registry_has_it(
     notes = Notes()
     other, _ = kernels.provide(there, elsewhere, notes)
     assert (other.digest, other.provenance) == (image.digest, image.provenance)
-    assert kernels.provide(here, cache, notes) == (image, True)
+    # To know that the file is still the same one, it is not read: not at all where it was copied,
+    # and once where the registry's image is used.
+    (roots[1] / "k").mkdir()
+    for name in ("vmlinuz", "config"):
+        shutil.copy(file.with_name(name), roots[1] / "k")
+    assert kernels.provide(there, elsewhere, notes) == (other, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(directory, "sha256_of", _not_read)
+        assert kernels.provide(here, cache, notes) == (image, True)
+        assert kernels.provide(there, elsewhere, notes) == (other, True)
+    # Nor is it to be read at all to run the pinned one.
+    os.utime(roots[1] / "k/vmlinuz", (1, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(directory, "sha256_of", _forbidden)
+        assert kernels.provide(there, elsewhere, notes) == (other, True)
     assert notes.told == []
     # Another kernel is built into the folder.
     file.write_bytes(synthetic.bzimage(release="6.1.8-own"))
@@ -537,6 +562,14 @@ def test_a_kernel_of_a_folder_is_pinned_where_a_registry_has_it(
     assert pin_now(here, cache).release == "6.1.8-own"
     assert kernels.provide(here, cache, notes)[0].release == "6.1.8-own"
     assert len(notes.told) == 1
+
+
+def _not_read(path: Path) -> str:
+    raise AssertionError(f"{path} was read")
+
+
+def _forbidden(path: Path) -> str:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
 
 def test_a_build_is_pinned_and_never_repeated_elsewhere(

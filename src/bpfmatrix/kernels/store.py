@@ -90,15 +90,15 @@ class Store:
         """Return the `stamp` that was given to `add`, or "" if there was none."""
         return str((_read(self._ref(kernel)) or {}).get("stamp", ""))
 
-    def point(self, kernel: KernelConfig, image: KernelImage) -> bool:
+    def point(self, kernel: KernelConfig, image: KernelImage, stamp: str = "") -> bool:
         """Let this kernel resolve to that image; False if the image was removed in the meantime.
 
-        KernelUnavailableError if the kernel is pinned to another one.
+        `stamp` is that of `add`. KernelUnavailableError if the kernel is pinned to another one.
         """
         if kernel.pin:
             _require_pinned(image, kernel.pin)
         with self.cache.lock(_LOCK):
-            return image.folder.exists() and self._point(kernel, image)
+            return image.folder.exists() and self._point(kernel, image, stamp)
 
     def intact(
         self, kernel: KernelConfig, is_wanted: Callable[[Provenance], bool]
@@ -185,7 +185,7 @@ class Store:
         for path in self._folder("refs").glob("*/*.json"):
             ref = _read(path) or {}
             with contextlib.suppress(KeyError, TypeError):
-                if (root := ref.get("pinned_in")) and not kernels_lock.exists(Path(root)):
+                if (root := ref.get("pinned_in")) and not _may_have_lock(Path(root)):
                     path.unlink()
                     continue
                 folders.add(self.cache.root / ref["image"])
@@ -228,6 +228,14 @@ class Store:
 
 def _read(ref: Path) -> dict[str, Any] | None:
     return records.read(ref) or records.read_unsealed(ref)
+
+
+def _may_have_lock(root: Path) -> bool:
+    """Whether a checkout has a kernels.lock, or can't be looked at."""
+    try:
+        return kernels_lock.exists(root)
+    except OSError:
+        return True
 
 
 def _require_pinned(image: KernelImage, pin: Pin) -> None:
