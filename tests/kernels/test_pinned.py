@@ -726,6 +726,25 @@ def test_update_says_what_changed(
     update_kernels(project, ["6.1"], silent, every=True)
     assert said()[1:] == ["5.10       no longer in kernels.yaml, nor in kernels.lock", changed]
     assert list(kernels_lock.read(root)) == ["6.1"]
+    # A kernel that can't be had does not keep the others from being updated, or listed.
+    gone = {"directory": "nothing"}
+    entries = {"6.3": {"source": gone}, "6.1": {"source": source}}
+    config = Config.model_validate({"kernels": entries}).at(root)
+    project = Project(root, config, cache)
+    pins = kernels_lock.read(root)
+    kernels_lock.write(root, {"6.3": pins["6.1"]})
+    print_kernels(project, as_json=True)
+    rows = {row["kernel"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["6.3"]["pinned"] == "for another source or architecture"
+    assert rows["6.1"]["version"] == "6.1.200"
+    assert update_kernels(project, ["6.3", "6.1"], silent, every=True) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: 6.3: there is no ")
+    assert printed.out.splitlines() == [
+        "6.1        6.1.200 (Debian 6.1.200-1, apt bookworm-security)  still the newest",
+        changed,
+    ]
+    assert list(kernels_lock.read(root)) == ["6.1", "6.3"]
     (root / kernels_lock.FILE_NAME).write_text("{")
     with pytest.raises(ConfigError):
         update_kernels(project, ["6.1"], silent, every=False)
