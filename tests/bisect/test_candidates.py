@@ -107,6 +107,33 @@ def test_all_kernels_have_the_architecture_and_the_profile_of_the_ends(releases:
         among(releases, "6.16@user", "7.3")
 
 
+def test_kernels_of_another_flavour_are_no_candidates(releases: Releases) -> None:
+    def of(package: str) -> dict[str, object]:
+        return {"source": {"apt": {"suite": "s", "package": package}}}
+
+    entries = {
+        "6.1-rt": of("linux-image-6.1.*-rt-amd64"),
+        "6.1": APT,
+        "6.8": of("linux-image-6.8.*-generic"),
+        "6.12-rt": of("linux-image-6.12.*-rt-amd64"),
+        "6.12": {"source": {"oci": "example.org/kernel:6.12.16"}},
+        "7.3": APT,
+        "6.7.2": of("linux-image-6.7.2-rt-amd64"),  # made, of what the suites have
+    }
+    declared = frozenset(entries) - {"6.7.2"}
+    config = Config.model_validate({"kernels": entries})
+    places = {id: place_of(id) for id in config.kernels}
+    # So that they would not be left out for being the same release as another.
+    places |= {"6.1-rt": (6, 1, 1), "6.12-rt": (6, 12, 1)}
+    found = Releases(config, places, declared, (), (), frozenset())
+    assert among(found).ids == ("6.1", "6.8", "6.12", "7.3")
+    assert among(found, "6.1", "7.3").ids == ("6.1", "6.8", "6.12", "7.3")
+    assert among(found, "6.1-rt", "6.12-rt").ids == ("6.1-rt", "6.7.2", "6.12-rt")
+    assert among(found, "6.1-rt", "7.3").ids == (
+        *("6.1-rt", "6.1", "6.7.2", "6.8", "6.12-rt", "6.12", "7.3"),
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [
@@ -115,8 +142,20 @@ def test_all_kernels_have_the_architecture_and_the_profile_of_the_ends(releases:
         ("6.1-arm64", (6, 1, float("inf"))),
         ("6.1.187-arm64", (6, 1, 187)),
         ("5.14.0-427.el9", (5, 14, 0, 427)),
+        ("5.14.0-427.13.1.el9_4", (5, 14, 0, 427, 13, 1)),
+        ("6.2-rc3", (6, 2, -1, 3)),
+        ("6.2.0-rc3", (6, 2, -1, 3)),
+        ("6.2-rc3-arm64", (6, 2, -1, 3)),
+        ("6.1-2", (6, 1, float("inf"))),
+        ("6.1.0-2", (6, 1, 0, 2)),
+        ("6", ()),
         ("lts", ()),
     ],
 )
 def test_the_place_of_an_id(text: str, place: tuple[float, ...]) -> None:
     assert place_of(text) == place
+
+
+def test_release_candidates_come_before_the_first_release() -> None:
+    ids = ["6.1.192", "6.1", "6.2-rc3", "6.2.0-rc10", "6.2.0", "6.2.1", "6.2"]
+    assert sorted(ids, key=place_of) == ids

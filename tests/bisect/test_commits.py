@@ -139,9 +139,28 @@ def test_a_worktree_that_was_removed_is_made_again(linux: Callable[[str], Linux]
     tree = linux("gbb")
     history = tree.history()
     found(history)
-    # By its files alone, so that git still has it in its list.
+    # By its files alone, so that git still has it in its list; and another one, of the user's.
     subprocess.run(["rm", "-r", history.worktree], check=True)
+    other = tree.root.parent / "unplugged"
+    tree.git("worktree", "add", "--quiet", "--detach", str(other))
+    other.rename(tree.root.parent / "away")
     assert found(tree.history(), "another")[0].commits[0].sha == tree.commits[1]
+    assert f"worktree {other}\n" in tree.git("worktree", "list", "--porcelain")
+
+
+def test_a_commit_is_described_whatever_git_is_told_to_show_of_signatures(
+    linux: Callable[[str], Linux],
+) -> None:
+    tree = linux("gb")
+    tree.git("config", "log.showSignature", "true")
+    # A commit with a signature, which is not valid.
+    raw = tree.git("cat-file", "commit", "HEAD")
+    head, _, message = raw.partition("\n\n")
+    gpg = "gpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----"
+    (tree.root / "signed").write_text(f"{head}\n{gpg}\n\n{message}\n")
+    signed = tree.git("hash-object", "-t", "commit", "-w", "signed")
+    history = tree.history(bad=signed)
+    assert (history.describe(signed).sha, history.describe(signed).subject) == (signed, "commit 1")
 
 
 @pytest.mark.parametrize(

@@ -57,4 +57,6 @@ def test_a_panic_counts_once_a_test_has_begun() -> None:
         assert answer(outcome, test) is Answer.BAD
     assert answer(Outcome.PASSED, test) is Answer.GOOD
     assert answer(Outcome.LOST, test) is Answer.UNKNOWN
+    assert of_run(KernelRun("6.1", Outcome.ERROR), Answer.UNKNOWN).is_fault
+    assert not of_run(KernelRun("6.1", Outcome.PANIC), Answer.UNKNOWN).is_fault
     assert of_run(KernelRun("6.1", Outcome.SKIPPED), Answer.BAD).answer is Answer.BAD

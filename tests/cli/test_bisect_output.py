@@ -129,10 +129,13 @@ def test_the_oldest_kernel_of_each_object_and_why_not_before(
         ProgramKey("b.o", "never"): "9.9.9",
         ProgramKey("c.o", "maybe"): "6.12.4",
         ProgramKey("c.o", "old"): "5.10.7",
+        ProgramKey("d.o", "perhaps"): "6.1.3",
     }
-    optional = ProgramKey("c.o", "maybe")
+    optional = {ProgramKey("c.o", "maybe"), ProgramKey("d.o", "perhaps")}
 
     def try_kernel(id: str) -> ObjectsTrial:
+        if id == "5.10.7" and not boots:
+            return ObjectsTrial(Trial(Answer.UNKNOWN, "does not boot"), {})
         programs, results = {}, []
         for key, first in since.items():
             good = place_of(id) >= place_of(first)
@@ -149,8 +152,9 @@ def test_the_oldest_kernel_of_each_object_and_why_not_before(
             )
         bad = {key for key, one in programs.items() if one.answer is Answer.BAD}
         whole = Trial(Answer.BAD if bad else Answer.GOOD, "", id)
-        return ObjectsTrial(whole, programs, frozenset({optional} & bad), tuple(results))
+        return ObjectsTrial(whole, programs, frozenset(optional & bad), tuple(results))
 
+    boots = True
     monkeypatch.setattr("bpfmatrix.bisect.trial.of_objects", lambda *_: try_kernel)
     assert oldest(project, BisectOptions("a.o, b.o, c.o")) == 1
     said = capsys.readouterr().out
@@ -158,16 +162,24 @@ def test_the_oldest_kernel_of_each_object_and_why_not_before(
     assert "a.o loads since 6.1.9 (not in 6.1.3)" in lines
     assert "b.o does not load on any kernel that was tried, for never" in lines
     assert "c.o loads since 5.10.7, the oldest kernel that was tried" in lines
-    table = [line.split() for line in lines if line.startswith(("a.o: ", "b.o: ", "c.o: "))]
+    # All of its programs may fail.
+    assert "d.o loads since 5.10.7, the oldest kernel that was tried" in lines
+    table = [
+        line.split() for line in lines if line.startswith(("a.o: ", "b.o: ", "c.o: ", "d.o: "))
+    ]
     assert table == [
         ["a.o:", "new", "6.1.9", "6.1.3", "code:", "why"],
         ["b.o:", "never", "-", "6.12.4", "code:", "why"],
         ["c.o:", "maybe", "(optional)", "6.12.4", "6.1.9", "code:", "why"],
+        ["d.o:", "perhaps", "(optional)", "6.1.3", "5.10.7", "code:", "why"],
     ]
-    assert said.count("a.bpf.c:7") == 3
+    assert said.count("a.bpf.c:7") == 4
     oldest(project, BisectOptions("a.o, b.o, c.o"), as_json=True)
     told = json.loads(capsys.readouterr().out)
     found = {(one["object"], one["program"]): one["since"] for one in told["programs"]}
     assert found["a.o", "new"] == "6.1.9"
     assert found["b.o", "never"] is None
     assert told["programs"][1]["source"] == "a.bpf.c:7"
+    boots = False
+    oldest(project, BisectOptions("a.o, b.o, c.o"))
+    assert "d.o loads since 6.1.3, the oldest kernel that was tried" in capsys.readouterr().out

@@ -72,6 +72,14 @@ def changed(path: str, value: Any) -> str:
         ),
         (changed("kernels/6.1", {}), "kernels.6.1.source: Field required"),
         (
+            changed("kernels/6.1/source", {"oci": "[:::]/x"}),
+            "kernels.6.1.source.oci: expected the name of an image, such as debian:12",
+        ),
+        (
+            changed("registry", "ghcr.io/you/kernels:6.1"),
+            "registry: expected a repository, such as registry.example/kernels, without a tag",
+        ),
+        (
             changed("kernels/a b", {"source": APT}),
             "kernels.a b: an id has only letters, digits",
         ),

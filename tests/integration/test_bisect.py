@@ -134,12 +134,28 @@ def test_an_end_that_is_good_but_was_called_bad_is_an_error(three: ToolProject) 
         (("--oldest", "--run", "T"), "--oldest and --good don't go together"),
         (("--fresh",), "--fresh goes with --tree"),
         (("--skipped", "maybe"), "--skipped maybe: expected one of good, bad, unknown"),
+        (("--tree", ".", "--build"), "--tree builds each kernel anyway"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
     three: ToolProject, words: tuple[str, ...], said: str
 ) -> None:
     done = three.invoke("bisect", "--good", "6.1", "--bad", "5.10", *words)
+    assert done.status == 2
+    assert f"error: {said}" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("x.o", "--", "true"), "--oldest is about the programs of objects, and not about a comm"),
+        (("x.o", "--skipped", "bad"), "--skipped goes with tests, and not with --oldest"),
+    ],
+)
+def test_options_about_tests_do_not_go_with_oldest(
+    three: ToolProject, words: tuple[str, ...], said: str
+) -> None:
+    done = three.invoke("bisect", "--oldest", *words)
     assert done.status == 2
     assert f"error: {said}" in done.output
 

@@ -152,8 +152,8 @@ def each_way(
     return str(request.param)
 
 
-def add_kernel(archive: Archive, abi: str, version: str) -> Path:
-    release = f"{abi}-cloud-amd64"
+def add_kernel(archive: Archive, abi: str, version: str, flavour: str = "cloud-amd64") -> Path:
+    release = f"{abi}-{flavour}"
     return archive.add(
         f"linux-image-{release}",
         version,

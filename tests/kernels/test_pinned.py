@@ -28,6 +28,7 @@ from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import silent
 from bpfmatrix.kernels import KernelImage, Package, pinned
 from bpfmatrix.kernels.build import result
+from bpfmatrix.kernels.oci.by_digest import tag_of
 from bpfmatrix.kernels.oci.publish import publish
 from bpfmatrix.kernels.sources import directory
 from bpfmatrix.oci.reference import Reference
@@ -85,7 +86,7 @@ def push(
         paths = sorted(path for path in image.modules.rglob("*") if path.is_file())
         entries += [(str(path.relative_to(image.folder)), path) for path in paths]
     packed = layer((name, changed.get(path.name, path.read_bytes())) for name, path in entries)
-    registry.image(REPOSITORY, tag or f"kernel-{image.digest.removeprefix('sha256:')}", [packed])
+    registry.image(REPOSITORY, tag or tag_of(image.digest, image.files_digest()), [packed])
 
 
 def release_6_1_200(archive: Archive, *, drop: bool) -> None:
@@ -292,9 +293,9 @@ def test_a_registry_that_lacks_it(
     push(registry, first, tag="6.1.190")  # a version is not asked for: only the digest counts
     notes = Notes()
     kernels.provide(kernel, elsewhere, notes)
-    digits = first.digest.removeprefix("sha256:")[:12]
+    tag = tag_of(first.digest, first.files_digest())
     assert notes.told == [
-        f"6.1: {registry.host}/{REPOSITORY} does not have 6.1.190 (kernel-{digits}...); asking apt "
+        f"6.1: {registry.host}/{REPOSITORY} does not have 6.1.190 ({tag[:19]}...); asking apt "
         "bookworm-security"
     ]
 
@@ -311,7 +312,7 @@ def test_the_environment_names_the_registry(
     push(registry, pin_now(kernel, cache))
     archive.stop()
     monkeypatch.setenv(pinned.REGISTRY_VARIABLE, f"{registry.host}/{REPOSITORY}:6.1")
-    with pytest.raises(UsageError, match="which is not the name of a repository"):
+    with pytest.raises(UsageError, match="expected a repository, such as"):
         kernels.provide(kernel, elsewhere)
     monkeypatch.setenv(pinned.REGISTRY_VARIABLE, f"{registry.host}/{REPOSITORY}")
     image, _ = kernels.provide(kernel, elsewhere)
@@ -363,8 +364,9 @@ def test_an_edited_lock_changes_nothing_for_other_projects(
     assert kernels.provide(kernel_in(true), cache)[0].digest == first.digest
     assert kernels.provide(kernel_in(unpinned), cache)[0].digest == first.digest
     # Nor is an image replaced of which only the configuration is another one.
-    push(registry, first, changed={"config": b"CONFIG_BPF=n\n"})
     other_config = files_digest_with_config(first, b"CONFIG_BPF=n\n")
+    tag = tag_of(first.digest, other_config)
+    push(registry, first, tag, changed={"config": b"CONFIG_BPF=n\n"})
     kernels_lock.write(strange, {"6.1": replace(pin, files=other_config)})
     image, _ = kernels.provide(kernel_in(strange, registry), cache)
     assert image.files_digest() == other_config

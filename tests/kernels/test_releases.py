@@ -11,6 +11,7 @@ from bpfmatrix.config.kernels_lock import Package, Pin
 from bpfmatrix.config.models import Config
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.releases import Releases, offered
+from tests.kernels import synthetic
 from tests.kernels.image_folders import put
 
 
@@ -38,6 +39,33 @@ def test_each_kernel_of_a_folder_is_a_release(tmp_path: Path, cache: Cache) -> N
     # What 6.1 means is known once it is in the cache.
     kernels.provide(found.config.kernel("6.1"), cache)
     assert offered(config, cache).places["6.1"] == (6, 1, 10)
+
+
+def test_each_file_of_a_folder_is_read_once_and_one_that_can_not_be_is_a_problem(
+    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "images"
+    good = put(folder / "vmlinuz-6.1.9", "6.1.9")
+    other = folder / "vmlinuz-6.2.1"
+    other.write_bytes(synthetic.arm64_image(release="6.2.1"))
+    broken = folder / "vmlinuz-6.12.3"
+    broken.symlink_to("/proc/self/mem")  # which gives an error to whoever reads it
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+
+    def reading(path: Path) -> bytes:
+        read.append(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    source = {"directory": "images"}
+    config = Config.model_validate(
+        {"kernels": {"a": {"source": source}, "b": {"source": source, "arch": "aarch64"}}}
+    ).at(tmp_path)
+    found = offered(config, cache)
+    assert in_order(found) == ["6.1.9", "6.2.1-arm64"]
+    assert found.problems == (f"{broken} can't be read (Input/output error)",)
+    assert sorted(path for path in read if path.parent == folder) == [good, broken, other]
 
 
 def test_built_and_placed_kernels_are_releases_too(

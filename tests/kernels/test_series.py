@@ -67,6 +67,63 @@ def test_declared_kernels_stand_for_their_series(
     assert kernels.newest_available(extended.config.kernel("6.16"), project.cache)
 
 
+def test_flavours_are_not_mixed(
+    tmp_path: Path, keyring: Path, cache: Cache, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_kernel(archive, "6.12.7", "6.12.7-1")
+    for name in ("6.1.99", "6.12.99", "6.19.2"):
+        add_kernel(archive, name, f"{name}-1", "rt-amd64")
+    archive.publish()
+    line = f"deb [signed-by={keyring}] {archive.uri} {archive.suite} main\n"
+    use_host_settings(tmp_path, monkeypatch, line)
+    apt = {"suite": archive.suite}
+    real_time = {"source": {"apt": {**apt, "package": "linux-image-6.1.*-rt-amd64"}}}
+
+    def found(kernels: dict[str, object]) -> tuple[Available, dict[str, str]]:
+        config = Config.model_validate({"kernels": kernels}).at(tmp_path)
+        offered = series.available(config, cache)
+        single = {id: entry.source.apt for id, entry in offered.releases.items()}
+        return offered, {id: apt.package or "" for id, apt in single.items() if apt}
+
+    # What only the other flavour has is taken from there.
+    offered, packages = found({"6.1-rt": real_time, "6.1": {"source": {"apt": apt}}})
+    assert offered.ids == ("6.1", "6.12", "6.19")
+    assert {id: "-rt-" in name for id, name in packages.items()} == {
+        **{"6.1.190": False, "6.1.99": True},
+        **{"6.12.7": False, "6.12.99": True, "6.19.2": True},
+    }
+    assert offered.config.kernel("6.12").source.apt == offered.config.kernel("6.1").source.apt
+    # A kernel of the other flavour does not stand for its series, unless there is only that one.
+    offered, _ = found({"6.1-rt": real_time, "6.12": {"source": {"apt": apt}}})
+    assert offered.ids == ("6.1", "6.12", "6.19")
+    offered, _ = found({"6.1-rt": real_time})
+    assert offered.ids == ("6.1-rt", "6.12", "6.19")
+    # By an id that says nothing else, the user chose it.
+    offered, _ = found({"6.1": real_time, "6.12": {"source": {"apt": apt}}})
+    assert offered.ids == ("6.1", "6.12", "6.19")
+    assert series.flavour_of(offered.config.kernel("6.1")) == "linux-image-rt-amd64"
+
+
+@pytest.mark.parametrize(
+    ("package", "flavour"),
+    [
+        (None, "linux-image-cloud-amd64"),
+        ("linux-image-cloud-amd64", "linux-image-cloud-amd64"),
+        ("linux-image-6.1.*-cloud-amd64", "linux-image-cloud-amd64"),
+        ("linux-image-6.1.0-56-cloud-amd64", "linux-image-cloud-amd64"),
+        ("linux-image-6.16.3+deb13-rt-amd64", "linux-image-rt-amd64"),
+        ("linux-image-6.8.*-generic", "linux-image-generic"),
+        ("linux-image-6.8.0-31-generic", "linux-image-generic"),
+        ("linux-image-6.12.*-arm64-16k", "linux-image-arm64-16k"),
+        ("linux-image-*-rt-amd64", "linux-image-rt-amd64"),
+    ],
+)
+def test_the_flavour_of_a_package(package: str | None, flavour: str) -> None:
+    apt = {"suite": "s", **({"package": package} if package else {})}
+    config = Config.model_validate({"kernels": {"6.1": {"source": {"apt": apt}}}})
+    assert series.flavour_of(config.kernel("6.1")) == flavour
+
+
 def test_patterns_take_both_kinds(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     patterns = "6.1,6.1[6-9],7.*"
     extended, default = with_available(project, patterns)

@@ -106,6 +106,45 @@ def test_an_index_has_every_platform(registry: Registry, tmp_path: Path) -> None
     assert resolve(reference, "x86_64").digest == newer.digest
 
 
+def test_another_image_with_the_same_configuration(registry: Registry, tmp_path: Path) -> None:
+    client, tag = client_of(registry.host), "kernel-amd64"
+    first = pushed_to(client, an_image(), tmp_path / "1")
+    # Somebody lets the tag name other layers, with all else as it was.
+    strange = manifest(registry, tag)
+    evil = layer([("boot/vmlinuz", b"evil")])
+    registry.blob("k", evil)
+    strange["layers"][0] = evil.as_json()
+    registry.manifest("k", tag, strange)
+    assert pushed_to(client, an_image(), tmp_path / "2").image == first.image
+    assert manifest(registry, tag)["layers"] == manifest(registry, first.image.digest)["layers"]
+
+
+def test_what_a_tag_names_beside_our_platforms(registry: Registry, tmp_path: Path) -> None:
+    client = client_of(registry.host)
+    # A plain image, in no index.
+    arm = registry.image("k", "6.1", [layer([("a", b"b")])], arch="arm64")
+    image = pushed_to(client, an_image(), tmp_path / "s").image
+    tag_index(client, "6.1", image, {})
+    found = manifest(registry, "6.1")["manifests"]
+    assert [entry["digest"] for entry in found] == [image.digest, arm.digest]
+    # Several of one platform.
+    others = [registry.image("k", "", [layer([("a", b"%d" % n)])], arch="arm") for n in range(4)]
+    for n, other in enumerate(others[:2]):
+        other.platform = {"os": "linux", "architecture": "arm", "variant": f"v{n + 6}"}
+    for other in others[2:]:
+        other.platform = {"os": "unknown", "architecture": "unknown"}
+    old = registry.image("k", "", [layer([("a", b"old")])])
+    index = registry.index("k", "6.2", [*others, old])
+    assert len(manifest(registry, index.digest)["manifests"]) == 5
+    tag_index(client, "6.2", image, {})
+    found = manifest(registry, "6.2")["manifests"]
+    assert [entry["digest"] for entry in found] == [
+        image.digest,
+        *(other.digest for other in others),
+    ]
+    assert found[1:] == [other.as_json() for other in others]
+
+
 class Interrupted(RegistryClient):
     """A client that lets another push come in between before it writes the tag of an index."""
 

@@ -1,3 +1,5 @@
+import io
+import os
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,8 @@ def installed(folder: Path, name: str, script: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_an_image_is_named_by_its_digest() -> None:
+def test_an_image_is_named_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     assert Signer("cosign").command(IMAGE, None) == [
         *("cosign", "sign", "--yes"),
         f"ghcr.io/you/kernels@{DIGEST}",
@@ -31,6 +34,13 @@ def test_an_image_is_named_by_its_digest() -> None:
         *("notation", "sign", "--insecure-registry", "--key", "mine"),
         f"127.0.0.1:5000/kernels@{DIGEST}",
     ]
+
+
+def test_cosign_asks_whoever_can_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader, terminal = os.openpty()
+    with os.fdopen(leader, "rb"), os.fdopen(terminal) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert Signer("cosign").command(IMAGE, None)[:-1] == ["cosign", "sign"]
 
 
 def test_which_program_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

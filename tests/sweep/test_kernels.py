@@ -86,3 +86,20 @@ def test_what_can_not_be_asked_or_had_keeps_no_other_kernel_from_being_swept(
     assert found.images["6.1"] is found.images["6.1@user"]
     assert list(found.failures) == ["5.10", "own"]
     assert found.failures["own"].startswith("there is no ")
+
+
+@pytest.mark.integration
+def test_a_kernel_whose_source_can_not_be_asked_is_not_taken_from_another(
+    served: Config, cache: Cache, tmp_path: Path
+) -> None:
+    source = {"apt": {"suite": "gone-security"}}
+    declared = {
+        **{id: entry.model_dump(exclude_unset=True) for id, entry in served.kernels.items()},
+        "6.12": {"source": source, "qemu": {"memory": "2G"}},
+    }
+    config = Config.model_validate({"kernels": declared}).at(tmp_path)
+    offered = kernels.offered(config, cache)
+    assert offered.available.config.kernels["6.12"] == config.kernels["6.12"]
+    # So it is swept from its own source, and told if it can't be had.
+    found = kernels.resolved(offered.available.config, ["6.12"], cache)
+    assert list(found.failures) == ["6.12"]

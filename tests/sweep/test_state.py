@@ -36,9 +36,23 @@ def test_results_are_the_last_ones_once_they_are_reported(state: SweepState) -> 
 
 def test_results_that_were_not_reported_wait_for_the_next_sweep(state: SweepState) -> None:
     kept(state, "5.10", "6.1")
-    state.settle([(Part.TESTS, "6.1"), (Part.PROGRAMS, "6.1")])
+    state.settle([(Part.TESTS, "6.1"), (Part.PROGRAMS, "6.1")], waiting=None)
     assert list(state.last(Part.TESTS)) == ["6.1"]
     assert list(state.finished(Part.TESTS)) == ["5.10"]
+    # Only some kernels were swept.
+    assert state.swept_at is None
+
+
+def test_a_sweep_of_all_kernels_keeps_no_results_that_nothing_will_report(
+    state: SweepState,
+) -> None:
+    kept(state, "5.10", "6.1", "gone@user")
+    state.settle([(Part.TESTS, "6.1")], waiting=["5.10"])
+    assert list(state.finished(Part.TESTS)) == list(state.finished(Part.PROGRAMS)) == ["5.10"]
+    assert state.swept_at is not None
+    state.settle([], waiting=[])
+    assert not (state.folder / "finished").exists()
+    assert list(state.last(Part.TESTS)) == ["6.1"]
 
 
 def test_what_no_source_offers_any_more_is_forgotten(state: SweepState) -> None:

@@ -1,3 +1,5 @@
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +59,14 @@ def test_what_newly_loads_is_told() -> None:
 
 def test_what_failed_before_is_no_regression() -> None:
     assert compared(result(Outcome.FAILED), result(Outcome.FAILED)) == []
+
+
+def test_what_failed_before_and_now_ends_the_kernel_is_a_regression() -> None:
+    died = dataclasses.replace(result(Outcome.PANIC), code=Code.KERNEL_DIED)
+    (change,) = compared(result(Outcome.FAILED), died)
+    assert (change.regression, change.kind) == (True, "fails")
+    assert change.text == "kernel-died now, verifier-rejected before"
+    assert compared(died, died) == []
 
 
 def test_what_grew_by_more_than_the_threshold_is_a_regression() -> None:

@@ -10,7 +10,7 @@ from bpfmatrix.bisect.trial import Trial
 from bpfmatrix.config.models import KernelEntry
 from bpfmatrix.config.project import Project
 from bpfmatrix.config.sources import BuildSource
-from bpfmatrix.errors import KernelBuildError
+from bpfmatrix.errors import BpfmatrixError, KernelBuildError
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.build import build, result
 
@@ -42,7 +42,9 @@ def of_built_commits(
 ) -> Callable[[Commit], Trial]:
     """Return the function that builds the source tree as `ci-kernels/<name>`, and tries that.
 
-    `project` is that of `with_built_kernel`. A tree that does not build gives no answer.
+    `project` is that of `with_built_kernel`. A tree that does not build gives no answer. The
+    function raises BpfmatrixError for what the host or the payload is to blame for, as an answer
+    about the commit would be kept.
     """
     source = BuildSource.model_validate({"version": name, "from": str(tree)})
     arch = project.config.defaults.arch
@@ -56,6 +58,12 @@ def of_built_commits(
         except KernelBuildError as error:
             return Trial(Answer.UNKNOWN, f"does not build: {' '.join(error.what.split())}")
         show("booting")
-        return try_kernel(name)
+        trial = try_kernel(name)
+        if trial.is_fault:
+            raise BpfmatrixError(
+                f"{commit.short} is built, and could not be tried: {trial.reason}",
+                "When that is mended, the same command goes on from there.",
+            )
+        return trial
 
     return try_commit

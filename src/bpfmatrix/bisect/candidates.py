@@ -12,7 +12,7 @@ from bpfmatrix.config.kernel_ids import kernel_of, names_profile, profile_of, wi
 from bpfmatrix.config.models import Config
 from bpfmatrix.errors import UsageError
 from bpfmatrix.kernels.releases import Place, Releases, place_of
-from bpfmatrix.kernels.series import LeftOut
+from bpfmatrix.kernels.series import LeftOut, common_flavours, flavour_of
 
 __all__ = ["Candidates", "among"]
 
@@ -48,6 +48,7 @@ def among(releases: Releases, one: str | None = None, other: str | None = None) 
     """Return the kernels from one end to the other, which are ids in any order.
 
     Without both ends they are all of the kernels; without an end, all of the default architecture.
+    Kernels of a flavour that is not common, such as `6.1-rt`, are left out unless an end is one.
     An end that was named may be a kernel that has to be built. If the ends have a profile, all
     kernels have it. UsageError if an id does not begin with a release, if both are the same
     release, or if they are of different architectures or profiles.
@@ -65,7 +66,12 @@ def among(releases: Releases, one: str | None = None, other: str | None = None) 
             )
         if config.kernel(id).arch != arch:
             raise UsageError(f"{ends[0]} and {ends[1]} are of two architectures")
-    places = {id: place for id, place in releases.places.items() if config.kernel(id).arch == arch}
+    flavours = _flavours(releases, ends, arch)
+    places = {
+        id: place
+        for id, place in releases.places.items()
+        if config.kernel(id).arch == arch and flavour_of(config.kernel(id)) in flavours
+    }
     places.update({id: places.get(id) or place_of(id) for id in ends})
     if len(ends) == 2:
         low, high = sorted(places[id] for id in ends)
@@ -85,6 +91,15 @@ def among(releases: Releases, one: str | None = None, other: str | None = None) 
         tuple(frozenset(with_profile(id, profile) for id in group) for group in groups),
         tuple(gone for gone in releases.left_out if gone.arch == arch),
     )
+
+
+def _flavours(releases: Releases, ends: Collection[str], arch: str) -> frozenset[str]:
+    """Return the flavours that can be compared with the ends; "" is no flavour."""
+    config = releases.config
+    declared = {id: entry for id, entry in config.kernels.items() if id in releases.preferred}
+    common = common_flavours(config.model_copy(update={"kernels": declared}), arch) | {""}
+    of_ends = frozenset(flavour_of(config.kernel(id)) for id in ends)
+    return of_ends | common if not of_ends or of_ends & common else of_ends | {""}
 
 
 def _common_profile(ids: Iterable[str]) -> str:

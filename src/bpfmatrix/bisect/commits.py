@@ -92,8 +92,11 @@ class History:
 
     def describe(self, sha: str) -> Commit:
         """Return what git knows of a commit."""
+        # Without a signature, which `log.showSignature` of the user's would print before.
         said = self._run(
-            self.tree, "log", "-1", "--format=%H%x00%s%x00%an <%ae>%x00%ad", "--date=short", sha
+            self.tree,
+            *("log", "-1", "--no-show-signature", "--date=short"),
+            *("--format=%H%x00%s%x00%an <%ae>%x00%ad", sha),
         )
         return Commit(*said.rstrip("\n").split("\0"))
 
@@ -101,14 +104,16 @@ class History:
         """Let the worktree have the files of a commit; it is made if it is not there."""
         if self._common_folder(self.worktree) != self.common:
             shutil.rmtree(self.worktree, ignore_errors=True)
-            self._run(self.tree, "worktree", "prune")
+            # Forced, as git may still have it in its list. `worktree prune` would also forget other
+            # worktrees of the user's, whose folders are away for now.
             self._run(
-                self.tree, "worktree", "add", "--no-checkout", "--detach", str(self.worktree), sha
+                self.tree,
+                *("worktree", "add", "--force", "--no-checkout", "--detach"),
+                *(str(self.worktree), sha),
             )
         # A git that was killed leaves it, and no other git works in this worktree.
-        Path(self._run(self.worktree, "rev-parse", "--git-path", "index.lock").strip()).unlink(
-            missing_ok=True
-        )
+        lock = self._run(self.worktree, "rev-parse", "--git-path", "index.lock").strip()
+        (self.worktree / lock).unlink(missing_ok=True)
         self._run(self.worktree, "checkout", "--quiet", "--force", "--detach", sha)
 
     def begin(self) -> str:

@@ -46,6 +46,9 @@ class Trial:
     """The upstream release that ran, such as `6.1.192`; empty if none ran."""
     seconds: float = 0.0
     """How long the kernel's run took."""
+    is_fault: bool = False
+    """Whether there is no answer because of something other than the kernel: the host or the
+    payload, such as a full disk, or tests that do not compile."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,10 @@ def of_program(
 def _of_program(verification: Verification, program: str) -> Trial:
     """Return the trial of one program, which several objects may have: it must load in each."""
     results = [result for result in verification.programs if result.program == program]
-    if verification.outcome is Outcome.ERROR or not results:
-        return Trial(Answer.UNKNOWN, verification.reason, seconds=verification.seconds)
+    is_fault = verification.outcome is Outcome.ERROR
+    if is_fault or not results:
+        seconds = verification.seconds
+        return Trial(Answer.UNKNOWN, verification.reason, seconds=seconds, is_fault=is_fault)
     return _of_results(verification, results)
 
 
@@ -186,7 +191,7 @@ def of_tests(
         except UsageError:
             raise
         except BpfmatrixError as error:
-            return Trial(Answer.UNKNOWN, error.what)
+            return Trial(Answer.UNKNOWN, error.what, is_fault=True)
         return of_run(run, skipped)
 
     return ask
@@ -194,7 +199,8 @@ def of_tests(
 
 def of_run(run: KernelRun, skipped: Answer) -> Trial:
     """Return the trial of a run of the tests; `skipped` is the answer if all were skipped."""
-    return Trial(_answer(run, skipped), run.reason, run.version, run.seconds)
+    is_fault = run.outcome in (Outcome.ERROR, Outcome.INTERRUPTED)
+    return Trial(_answer(run, skipped), run.reason, run.version, run.seconds, is_fault)
 
 
 def _answer(run: KernelRun, skipped: Answer) -> Answer:

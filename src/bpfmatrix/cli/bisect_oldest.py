@@ -125,7 +125,8 @@ def _lines(
             since, not_in = _version(trials, after), _version(trials, before)
             lines[object] = f"loads since {since} (not in {not_in})"
         else:
-            first = after or next(iter(trials))
+            tried = (id for id in chosen.ids if id in trials and trials[id].programs)
+            first = after or next(tried)
             lines[object] = (
                 f"loads since {_version(trials, first)}, the oldest kernel that was tried"
             )

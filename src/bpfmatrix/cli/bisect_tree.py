@@ -1,9 +1,12 @@
 """What the task `bisect --tree` does: bisect a git repository of Linux, building each step."""
 
+import contextlib
 import dataclasses
+import json
 import math
 import shlex
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.status import Status
@@ -17,12 +20,15 @@ from bpfmatrix.cli.bisect import STYLES, BisectOptions, StatusLine, short, statu
 from bpfmatrix.cli.console import make_console, say, say_json
 from bpfmatrix.config.project import Project
 from bpfmatrix.host import tools
-from bpfmatrix.host.checksum import sha256_of
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.host.text import counted
-from bpfmatrix.payload import ebpf
+from bpfmatrix.payload import disk
+from bpfmatrix.session.observer import Observer
+from bpfmatrix.session.workload import MatrixWorkload
+from bpfmatrix.suite.workload import SuiteWorkload
+from bpfmatrix.verify.workload import VerifyWorkload
 
-__all__ = ["bisect_tree"]
+__all__ = ["bisect_tree", "question"]
 
 
 def bisect_tree(
@@ -49,13 +55,16 @@ def bisect_tree(
         verify=dataclasses.replace(options.verify, cold=True),
         run=dataclasses.replace(options.run, cold=True),
     )
-    search = CommitSearch(history, _question(project, options))
-    if fresh:
-        search.forget()
-    with search.held(), status_of(console, "reading the history") as status:
+    with contextlib.ExitStack() as stack:
+        status = stack.enter_context(status_of(console, "building what is tried"))
+        observer = StatusLine(status)
+        search = CommitSearch(history, question(project, history.name, options, observer))
+        if fresh:
+            search.forget()
+        stack.enter_context(search.held())
         progress = _progress(console, status)
         _begin(console, history, options, len(search.known))
-        try_kernel = trial_of(project, options, StatusLine(status))
+        try_kernel = trial_of(project, options, observer)
         try_commit = built_commit.of_built_commits(
             project, history.name, history.worktree, try_kernel, progress
         )
@@ -79,18 +88,29 @@ def bisect_tree(
     return 0 if len(found.commits) == 1 else 1
 
 
-def _question(project: Project, options: BisectOptions) -> str:
-    """Return a text that is the same as long as the same is asked of the same files.
+def question(project: Project, kernel: str, options: BisectOptions, observer: Observer) -> str:
+    """Return a text that is the same as long as the same is asked of each commit.
 
-    The kernel's options are in it; tests that the project builds are not.
+    It has the checksum of what runs in the guest, which is built for it, and all settings. `kernel`
+    is the id of the kernel that is built. BpfmatrixError if the tests or the objects do not build.
     """
-    kernel = built_commit.requested_options(project)
-    parts = [options.title, options.program, repr(options.verify), repr(options.run), kernel]
-    files = [*map(Path, options.verify.objects), *options.run.binaries]
-    if options.program and not files:
-        files += ebpf.objects(project).files if project.config.payload.ebpf else ()
-    digests = [sha256_of(file) for file in files if file.is_file()]
-    return "\n".join([*parts, options.skipped, *digests])
+    config = project.config
+    machine = config.kernel(kernel)
+    workload: MatrixWorkload[Any] = (
+        VerifyWorkload.make(project, options.verify, observer)
+        if options.program
+        else SuiteWorkload(project, options.run)
+    )
+    payload = workload.payload(machine.arch, observer)
+    settings = [
+        config.payload.model_dump(mode="json"),
+        config.verify.model_dump(mode="json"),
+        machine.model_dump(mode="json", exclude={"root", "source", "expect"}),
+        built_commit.requested_options(project),
+        disk.image(payload, project.cache, observer.progress("", "build")).id,
+    ]
+    asked = [options.program, repr(options.verify), repr(options.run), options.skipped]
+    return json.dumps([options.title, *asked, *settings], sort_keys=True)
 
 
 def _progress(console: Console, status: Status) -> Progress:

@@ -30,6 +30,8 @@ __all__ = ["Check", "asked", "checks", "print_checks"]
 _WANTED_BYTES = 1 << 30
 _INSTALL = "sudo apt-get install "
 _CACHED = "cached"
+# How many are named that have the same remedy.
+_FEW = 4
 # For all sources together. One that is slower than this would keep a person waiting.
 _ANSWER_SECONDS = 15.0
 
@@ -242,8 +244,8 @@ def print_checks(found: Sequence[Check]) -> bool:
     console.print()
     fixes = [check.fix for check in broken if not check.fix.startswith(_INSTALL)]
     for fix in dict.fromkeys(fixes):
-        names = ", ".join(check.name for check in broken if check.fix == fix)
-        console.print(f"{names}: {fix}")
+        names = [check.name for check in broken if check.fix == fix]
+        console.print(f"{', '.join(names[:_FEW])}{' and others' if names[_FEW:] else ''}: {fix}")
     if packages and tools.find("apt-get"):
         console.print(_INSTALL + " ".join(packages))
     elif packages:

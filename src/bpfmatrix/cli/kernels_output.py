@@ -119,6 +119,9 @@ def push_kernels(
     from bpfmatrix.oci import signing  # noqa: PLC0415
 
     signer = signing.find() if sign or key else None
+    publish.require_distinct_tags(
+        map(project.config.kernel, ids), map(project.config.kernel, project.config.kernels)
+    )
     for id in ids:
         kernel = project.config.kernel(id)
         image, _ = kernels.provide(kernel, project.cache, progress)
@@ -132,6 +135,12 @@ def push_kernels(
         debug = ", with its vmlinux of debug information" if pushed.has_debug_info else ""
         say(f"{id:<10} {image.description}  {size}{debug}")
         say(f"{'':<10} {target.name}:{', '.join(pushed.tags)}  {pushed.reference.digest}")
+        if signer and not pushed.is_made_here:
+            raise BpfmatrixError(
+                f"{id} is not signed: the registry has a System.map of it, and this machine has "
+                "none",
+                "Push and sign it on the machine that built it.",
+            )
         if signer:
             progress(f"{id}: signing with {signer.name}")
             signer.sign(pushed.reference, key)

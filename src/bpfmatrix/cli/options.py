@@ -207,13 +207,9 @@ def _shell_words(text: str) -> tuple[str, ...]:
 
 
 def _repository(text: str) -> Any:
-    from bpfmatrix.oci.reference import Reference
+    from bpfmatrix.oci.reference import Reference, repository
 
-    bare = text.removeprefix("oci://").removeprefix("oci:")
-    reference = Reference.parse(bare)
-    if reference.digest or bare.rpartition("/")[2].count(":"):
-        raise ValueError("expected a repository without a tag: the tags are versions and ids")
-    return reference
+    return Reference.parse(repository(text))
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:

@@ -1,7 +1,7 @@
 """What the task `sweep` does: find what is new, run it, and print what differs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,15 +11,16 @@ from bpfmatrix.cli.sweep_output import SweepConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.host.text import counted
+from bpfmatrix.kernels import releases
 from bpfmatrix.report import summary
 from bpfmatrix.session.pipeline import run_side_by_side
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.sweep import kernels, payloads
-from bpfmatrix.sweep.differences import Compared, compared
+from bpfmatrix.sweep.differences import Compared, Effect, compared
 from bpfmatrix.sweep.kernels import Offered, Resolved
 from bpfmatrix.sweep.payloads import Workloads
-from bpfmatrix.sweep.plan import Target, is_conclusive, to_run
-from bpfmatrix.sweep.report import SweepReport, gone, swept
+from bpfmatrix.sweep.plan import Results, Target, is_conclusive, to_run
+from bpfmatrix.sweep.report import SweepReport, gone, moved, swept
 from bpfmatrix.sweep.state import Part, Result, SweepState
 
 __all__ = ["SweepOptions", "sweep"]
@@ -41,6 +42,11 @@ class SweepOptions:
     raw: bool = False
     run: RunOptions = field(default_factory=RunOptions)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all kernels are swept."""
+        return self.patterns is None and self.arch is None
+
 
 def sweep(project: Project, options: SweepOptions) -> int:
     """Sweep, print the report, and return its exit status.
@@ -60,13 +66,16 @@ def sweep(project: Project, options: SweepOptions) -> int:
             parts = payloads.workloads(project, arches, options.run, console)
             targets = payloads.targets(project, found.images, parts, console)
         report = _prospect(state, targets, options, offered, found)
-        console.begin(report.kernels, report)
+        notes = payloads.untested(parts, arches)
+        report = dataclasses.replace(report, notes=(*report.notes, *notes))
+        console.begin(report)
         results = _Run(project, options, state, parts, targets, console).results()
         report = dataclasses.replace(report, compared=results)
-        console.report(report, offered.available)
+        console.report(report, project.config, _offered_releases(project, report, offered))
         if options.as_json:
             say_json(report.as_json())
-        state.settle(report.conclusive, report.gone)
+        waiting = found.failures if options.is_whole else None
+        state.settle(report.conclusive, report.gone, waiting)
     return report.exit_status
 
 
@@ -93,10 +102,17 @@ def _kernels(
     if not found.images:
         first = next(iter(found.failures))
         raise KernelUnavailableError(
-            f"none of {counted(len(ids), 'kernel')} can be had; {first}: {found.failures[first]}",
+            f"no kernel can be had; {first}: {found.failures[first]}",
             "`invoke doctor` says what is missing.",
         )
     return offered, found
+
+
+def _offered_releases(project: Project, report: SweepReport, offered: Offered) -> Collection[str]:
+    """Return the ids of all releases that can be had, if a bisection between two is suggested."""
+    if not any(moved(one) and one.having(Effect.REGRESSION) for one in report.compared):
+        return offered.available.releases
+    return releases.offered(project.config, project.cache).config.kernels
 
 
 def _prospect(
@@ -118,16 +134,22 @@ def _prospect(
         notes.append(f"{counted(taken, 'result')} of an interrupted sweep taken over")
     wanted = options.arch or config.defaults.arch
     notes += [one.why for one in offered.available.left_out if one.arch == wanted]
-    is_whole = options.patterns is None and options.arch is None and not offered.failures
+    is_whole = options.is_whole and not offered.failures
     ids = [*found.images, *found.failures]
     return SweepReport(
         kernels=swept(targets, last),
-        unavailable=found.failures,
+        unavailable={id: _with_last(id, why, last) for id, why in found.failures.items()},
         notes=tuple(notes),
         gone=gone(last, ids, offered.available) if is_whole else {},
         compared=(),
         swept_at=state.swept_at,
     )
+
+
+def _with_last(id: str, why: str, last: Results) -> str:
+    """Return why a kernel can't be had, with the release of its last result."""
+    known = [last[part][id].version for part in Part if id in last[part]]
+    return f"{why.rstrip('.')}; the result of {known[0]} stays" if known else why
 
 
 @dataclass(frozen=True)
@@ -156,12 +178,22 @@ class _Run:
             ]
             now = self._ran(part, ids) if ids else []
             ran += now
-            found += [compared(part, one, last[part]) for one in (*done, *now)]
+            found += [
+                compared(part, one, last[part], self._warnings_fail(one.kernel))
+                for one in (*done, *now)
+            ]
         summary.write(ran)
         return tuple(found)
 
+    def _warnings_fail(self, id: str) -> bool:
+        return self.project.config.kernel(id).kernel_warnings == "fail"
+
     def _ran(self, part: Part, ids: Sequence[str]) -> Sequence[Result]:
-        prints = {target.id: target.fingerprints[part] for target in self.targets}
+        prints = {
+            target.id: target.fingerprints[part]
+            for target in self.targets
+            if part in target.fingerprints
+        }
 
         def keep(result: Result) -> None:
             if is_conclusive(result):
@@ -171,7 +203,7 @@ class _Run:
         try:
             with self.console:
                 return run_side_by_side(
-                    self.project, ids, self.parts[part], self.console, self.options.jobs
+                    self.project, ids, self.parts[part].workload, self.console, self.options.jobs
                 )
         except KeyboardInterrupt:
             self.console.note("what is finished is kept; the next sweep goes on from there")

@@ -1,16 +1,16 @@
 """The console of `invoke sweep`: what is new, a line for each run, and then only differences."""
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 from rich.text import Text
 
 from bpfmatrix.cli.console import STYLES, LiveConsole
+from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.kernels.console_log import last_lines
-from bpfmatrix.kernels.series import Available
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import FINE, Outcome
@@ -22,6 +22,8 @@ from bpfmatrix.sweep.state import Result
 
 __all__ = ["SweepConsole"]
 
+# The kernels that were swept, and the ids of all that can be had.
+_Known = tuple[Config, Collection[str]]
 _SHOWN = 10
 _SHOWN_LINES = 8
 _NAMES = {Effect.REGRESSION: "newly fails", Effect.FIX: "newly passes", Effect.OTHER: "differs"}
@@ -39,8 +41,9 @@ class SweepConsole(LiveConsole):
         self._project = project
         self._passed: dict[str, int] = {}
 
-    def begin(self, kernels: Sequence[Swept], report: SweepReport) -> None:
+    def begin(self, report: SweepReport) -> None:
         """Print what is new, before anything runs."""
+        kernels = report.kernels
         self.kernels = [one.id for one in kernels]
         self.width = max(len(id) for id in (*self.kernels, *report.unavailable))
         shown = self.console.print
@@ -48,8 +51,10 @@ class SweepConsole(LiveConsole):
         since = (
             f"the last sweep was on {_day(report.swept_at)}"
             if report.swept_at
-            else ("the first sweep, with which later ones are compared")
+            else "the first sweep, with which later ones are compared"
         )
+        if report.swept_at is None and any(one.before for one in kernels):
+            since = "compared with sweeps of some kernels"
         shown(Text(f"sweep   {count}, {since}"))
         for one in kernels:
             if one.standing in (Standing.NEW, Standing.MOVED):
@@ -98,18 +103,21 @@ class SweepConsole(LiveConsole):
         head.append(f"  {', '.join(parts)}  {run.seconds:.1f} s")
         self.console.print(head)
 
-    def report(self, report: SweepReport, available: Available) -> None:
-        """Print the differences, and a line that sums them up."""
+    def report(self, report: SweepReport, config: Config, offered: Collection[str]) -> None:
+        """Print the differences, and a line that sums them up.
+
+        `config` has the kernels that were swept, and `offered` are the ids of all that can be had.
+        """
         for effect in Effect:
             for one in report.compared:
                 found = one.having(effect)
                 if found:
-                    self._differences(one, effect, found, available)
+                    self._differences(one, effect, found, (config, offered))
         self.console.print()
         self.console.print(Text(_summary(report), "red" if report.exit_status else ""))
 
     def _differences(
-        self, one: Compared, effect: Effect, found: Sequence[Difference], available: Available
+        self, one: Compared, effect: Effect, found: Sequence[Difference], known: _Known
     ) -> None:
         shown = self.console.print
         base = f", compared with {self.label(one.base)}" if one.base else ""
@@ -125,7 +133,7 @@ class SweepConsole(LiveConsole):
         if len(found) > _SHOWN:
             shown(f"  ... and {len(found) - _SHOWN} more")
         if effect is Effect.REGRESSION:
-            self._suggest(one, found[0], names, available)
+            self._suggest(one, found[0], names, known)
 
     def _difference(
         self, one: Compared, effect: Effect, difference: Difference, names: Labels | None
@@ -152,7 +160,7 @@ class SweepConsole(LiveConsole):
             self.github.annotate(text)
 
     def _suggest(
-        self, one: Compared, first: Difference, names: Labels | None, available: Available
+        self, one: Compared, first: Difference, names: Labels | None, known: _Known
     ) -> None:
         """Print what to type next to look into the first regression of a kernel."""
         id = one.now.kernel
@@ -170,7 +178,7 @@ class SweepConsole(LiveConsole):
             return
         shown = self.console.print
         shown(Text(f"    run it alone  {alone}"))
-        ends = bisection_ends(one, available)
+        ends = bisection_ends(one, *known)
         if ends is None:
             return
         if ends.missing:

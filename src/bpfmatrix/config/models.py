@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     InstanceOf,
     PrivateAttr,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -39,7 +41,7 @@ from bpfmatrix.config.value_types import (
 )
 from bpfmatrix.errors import UsageError, suggestion
 from bpfmatrix.host.architecture import DEFAULT
-from bpfmatrix.oci.reference import REPOSITORY
+from bpfmatrix.oci.reference import REPOSITORY, repository
 
 __all__ = [
     "FILE_NAME",
@@ -418,7 +420,14 @@ class Config(_Model):
     """The kernels, by their ids. An id such as `6.1` is a series: at the first fetch it resolves to
     the newest release that the source offers, and stays there until `invoke kernels.update`, which
     also writes it to [`kernels.lock`](pinned-kernels.md)."""
-    registry: str | None = Field(default=None, pattern=REPOSITORY)
+    registry: (
+        Annotated[
+            str,
+            AfterValidator(repository),
+            WithJsonSchema({"type": "string", "pattern": REPOSITORY}),
+        ]
+        | None
+    ) = None
     """A repository of a container registry, such as `registry.example/kernels`, to which
     `invoke kernels.push` published kernels. It is asked first for each kernel that `kernels.lock`
     pins and the cache lacks: see [pinned kernels](pinned-kernels.md). The environment variable

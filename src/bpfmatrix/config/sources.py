@@ -9,10 +9,17 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from bpfmatrix.config.value_types import Sha256, Url, is_url
-from bpfmatrix.oci.reference import GRAMMAR
+from bpfmatrix.oci.reference import GRAMMAR, image
 
 __all__ = ["AptSource", "BuildSource", "DnfSource", "PackageSource", "Source"]
 
@@ -140,7 +147,12 @@ class Source(_Model):
     """A kernel package of a distribution with RPM packages."""
     package: PackageSource | None = None
     """Single `.deb` or `.rpm` files."""
-    oci: str | None = Field(default=None, pattern=GRAMMAR)
+    oci: (
+        Annotated[
+            str, AfterValidator(image), WithJsonSchema({"type": "string", "pattern": GRAMMAR})
+        ]
+        | None
+    ) = None
     """An image of a container registry, such as `ghcr.io/cilium/ci-kernels:5.4.276`, or pinned, as
     in `ghcr.io/cilium/ci-kernels@sha256:...`. Prefix `http://` for a registry without TLS."""
     directory: Path | None = None

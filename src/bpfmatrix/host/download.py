@@ -264,6 +264,10 @@ class _Transfer:
                 headers["If-Range"] = validator
         with self.send(headers) as response:
             if response.status_code == 416:  # Range Not Satisfiable: nothing is missing
+                if not there:
+                    raise KernelUnavailableError(
+                        f"{self.part.url} answers HTTP 416 to a request without a range"
+                    )
                 return
             if response.status_code != 206:  # Partial Content
                 there = 0

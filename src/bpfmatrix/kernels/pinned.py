@@ -62,15 +62,13 @@ def registry_of(kernel: KernelConfig) -> str | None:
     """
     name = os.environ.get(REGISTRY_VARIABLE)
     if not name:
-        return kernel.registry and kernel.registry.removeprefix("oci://")
-    from bpfmatrix.oci.reference import is_repository  # noqa: PLC0415
+        return kernel.registry
+    from bpfmatrix.oci.reference import repository  # noqa: PLC0415
 
-    if not is_repository(name):
-        raise UsageError(
-            f"{REGISTRY_VARIABLE} is {name!r}, which is not the name of a repository",
-            "Expected: a name such as registry.example/kernels, without a tag.",
-        )
-    return name.removeprefix("oci://")
+    try:
+        return repository(name)
+    except ValueError as error:
+        raise UsageError(f"{REGISTRY_VARIABLE} is {name!r}: {error}") from error
 
 
 def fetch(kernel: KernelConfig, store: Store, progress: Progress) -> KernelImage:

@@ -31,10 +31,15 @@ __all__ = ["Place", "Releases", "offered", "place_of"]
 
 Place = tuple[float, ...]
 """Where a kernel stands among the others: `(6, 1, 192)`, and behind all releases of a series, whose
-newest one is not known, `(6, 1, inf)`."""
+newest one is not known, `(6, 1, inf)`. The release candidate `6.2-rc3` is `(6, 2, -1, 3)`."""
 
-# A release at the beginning of an id, with the number of a build: 5.14.0-427 of 5.14.0-427.el9.
-_RELEASE = re.compile(r"\d+(?:\.\d+)+(?:-\d+(?:\.\d+)*(?![\w]))?")
+# A release at the beginning of an id, and either a release candidate, or the number of a build,
+# which only a whole release has: 5.14.0-427 of 5.14.0-427.el9.
+_RELEASE = re.compile(
+    r"(?P<series>\d+\.\d+)"
+    r"(?:(?:\.0)?[-~]rc(?P<candidate>\d+)(?!\w)"
+    r"|(?P<rest>\.\d+(?:\.\d+)*(?:-\d+(?:\.\d+)*(?!\w))?)?)"
+)
 _NEWEST = float("inf")
 
 
@@ -89,8 +94,11 @@ def place_of(text: str) -> Place:
     match = _RELEASE.match(text)
     if match is None:
         return ()
-    place = tuple(map(float, re.findall(r"\d+", match[0])))
-    return (*place, _NEWEST) if len(place) == 2 else place
+    series = tuple(map(float, match["series"].split(".")))
+    if match["candidate"]:
+        return (*series, -1, float(match["candidate"]))
+    rest = re.findall(r"\d+", match["rest"] or "")
+    return (*series, *map(float, rest)) if rest else (*series, _NEWEST)
 
 
 def _known_place(config: Config, id: str, cache: Cache) -> Place:
@@ -118,13 +126,14 @@ def _of_other_sources(
 ) -> Iterator[tuple[str, PointRelease]]:
     """Give what sources other than apt have, for each architecture that is declared."""
     kernels = [config.kernel(id) for id in config.kernels]
-    for folder in _folders(kernels[0].root):
-        for arch in dict.fromkeys(kernel.arch for kernel in kernels):
-            progress(f"{folder}: looking for kernels")
-            try:
-                yield from ((arch, release) for release in releases_in(folder, arch))
-            except OSError as error:
-                problems.append(f"{folder} can't be read ({error.strerror})")
+    arches = {kernel.arch for kernel in kernels}
+    for folder in _folders(kernels):
+        progress(f"{folder}: looking for kernels")
+        try:
+            found = releases_in(folder, problems)
+            yield from ((arch, release) for arch, release in found if arch in arches)
+        except OSError as error:
+            problems.append(f"{folder} can't be read ({error.strerror})")
     places = [*_builds_last(kernels), *_of_registry(kernels)]
     seen = set()
     for kernel in places:
@@ -150,21 +159,23 @@ def _of_registry(kernels: list[KernelConfig]) -> list[KernelConfig]:
     if (repository := registry_of(kernels[0])) is None:
         return []
     source = Source(oci=f"{repository}:0.0.0")
-    return [
-        kernels[0].model_copy(update={"arch": arch, "source": source})
-        for arch in dict.fromkeys(kernel.arch for kernel in kernels)
-    ]
+    arches = dict.fromkeys(kernel.arch for kernel in kernels)
+    return [kernels[0].model_copy(update={"arch": arch, "source": source}) for arch in arches]
 
 
 def _builds_last(kernels: Iterable[KernelConfig]) -> list[KernelConfig]:
     return sorted(kernels, key=lambda kernel: kernel.source.build is not None)
 
 
-def _folders(root: Path) -> list[Path]:
-    """Return the folders with kernels that belong to no entry of kernels.yaml."""
+def _folders(kernels: list[KernelConfig]) -> list[Path]:
+    """Return the folders with kernels: those for all of kernels.yaml, and those of its sources."""
     named = os.environ.get(VARIABLE)
     places = [Path(named).expanduser().absolute()] if named else []
-    return [place for place in (*places, root / PROJECT_FOLDER) if place.is_dir()]
+    places += [kernel.root / PROJECT_FOLDER for kernel in kernels]
+    places += [
+        kernel.root / kernel.source.directory for kernel in kernels if kernel.source.directory
+    ]
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
 
 
 def _unbuilt(config: Config, cache: Cache) -> Iterator[str]:

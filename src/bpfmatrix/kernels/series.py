@@ -2,6 +2,9 @@
 
 `available` reads the index of every apt suite in kernels.yaml, and makes an entry for each series
 (`6.1`) and for each single release (`6.1.187`) that is in one of them.
+
+A suite may have a kernel in several flavours, such as `cloud-amd64` and `rt-amd64`. An entry that
+is made here is of the default flavour if that is declared and has the release.
 """
 
 import re
@@ -17,14 +20,15 @@ from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.host.versions import all_numbers
 from bpfmatrix.kernels.sources import apt_packages
 from bpfmatrix.kernels.sources.apt import AptKernel
-from bpfmatrix.kernels.sources.apt_packages import Deb
 
-__all__ = ["Available", "LeftOut", "available"]
+__all__ = ["Available", "LeftOut", "available", "common_flavours", "flavour_of"]
 
 # An architecture, and the numbers of a series (6, 1) or of a release (6, 1, 187).
 _Key = tuple[str, tuple[int, ...]]
 # The release in a pattern of packages: `6.8.*` of `linux-image-6.8.*-generic`.
 _SERIES_OF_PATTERN = re.compile(r"\d+\.\d+(?:\.\*)?")
+# The release in a package's name or pattern, with its ABI: `-6.1.0-56` and `-6.8.*`.
+_RELEASE_OF_PACKAGE = re.compile(r"-(?:\d+\.\d|\*)[^-]*(?:-(?:\d+|\*)(?=-|$))*")
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,40 @@ class Available:
 class _Newest:
     """The entry of the newest package that was found for a key."""
 
+    rank: int
+    """How its flavour stands among others: see `_rank`."""
+    flavour: str
     package_version: str
     entry: KernelEntry
+
+
+def flavour_of(kernel: KernelConfig) -> str:
+    """Return the flavour of a kernel, which is the name of its package without the release.
+
+    It is `linux-image-rt-amd64` for `linux-image-6.1.*-rt-amd64`, and empty for a kernel from
+    elsewhere than an archive of Debian packages.
+    """
+    if (source := kernel.source.apt) is None:
+        return ""
+    if source.package is None:
+        return _default_flavour(kernel.arch)
+    return _RELEASE_OF_PACKAGE.sub("", source.package, count=1)
+
+
+def _default_flavour(arch: str) -> str:
+    return f"linux-image-{ARCHITECTURES[arch].debian_kernel}"
+
+
+def common_flavours(config: Config, arch: str) -> frozenset[str]:
+    """Return the default flavour, and those of kernels whose ids say nothing but their releases.
+
+    `6.1`, `6.1.187` and `6.1-arm64` are such ids, and `6.1-rt` is none.
+    """
+    suffix = "" if arch == config.defaults.arch else f"-{ARCHITECTURES[arch].debian}"
+    plain = re.compile(rf"\d+(?:\.\d+)+{suffix}")
+    kernels = [config.kernel(id) for id in config.kernels if plain.fullmatch(id)]
+    found = {flavour_of(kernel) for kernel in kernels if kernel.arch == arch}
+    return frozenset({_default_flavour(arch), *found} - {""})
 
 
 def available(
@@ -72,7 +108,7 @@ def available(
 
     series: dict[_Key, _Newest] = {}
     releases: dict[_Key, _Newest] = {}
-    incomplete: dict[_Key, str] = {}
+    incomplete: dict[_Key, tuple[str, str]] = {}
     for kernel, source in _suites(config):
         pattern = _any_series(source, kernel.arch)
         if pattern is None:
@@ -86,32 +122,49 @@ def available(
             continue
         # By version, so that the newest incomplete package of a series is the one that is named.
         found = sorted(apt_packages.matching(debs, pattern), key=lambda deb: Version(deb.version))
+        flavour = (_rank(config, kernel), flavour_of(kernel))
         for deb in found:
             release_key = (kernel.arch, all_numbers(deb.upstream_version))
             series_key = (kernel.arch, release_key[1][:2])
             if missing := apt_packages.closure(debs, deb)[1]:
                 why = f"{source.suite} has {deb.name} but no longer {missing}, which it needs"
-                incomplete[series_key] = why
+                incomplete[series_key] = (flavour[1], why)
                 continue
-            _keep_newest(series, series_key, deb, _entry(config, kernel, source, series_key))
+            entry = _entry(config, kernel, source, series_key)
+            _keep_newest(series, series_key, _Newest(*flavour, deb.version, entry))
             entry = _entry(config, kernel, source, release_key, deb.name)
-            _keep_newest(releases, release_key, deb, entry)
+            _keep_newest(releases, release_key, _Newest(*flavour, deb.version, entry))
     return _with_declared(config, series, releases, incomplete)
+
+
+def _rank(config: Config, kernel: KernelConfig) -> int:
+    """Return 0 for a kernel of the default flavour, 1 for other common ones, 2 for the rest."""
+    flavour = flavour_of(kernel)
+    if flavour == _default_flavour(kernel.arch):
+        return 0
+    return 1 if flavour in common_flavours(config, kernel.arch) else 2
 
 
 def _with_declared(
     config: Config,
     series: Mapping[_Key, _Newest],
     releases: Mapping[_Key, _Newest],
-    incomplete: Mapping[_Key, str],
+    incomplete: Mapping[_Key, tuple[str, str]],
 ) -> Available:
-    """Add what was found to the declared kernels."""
+    """Add what was found to the declared kernels.
+
+    `incomplete` has the flavour of a package that can't run, and a sentence that says why.
+    """
     declared = dict(_declared_series(config))
     kernels, ids, left_out = dict(config.kernels), [], []
-    for key in sorted(series.keys() | (incomplete.keys() - declared.keys())):
-        id = declared.get(key) or _id(config, key)
+    for key in sorted(series.keys() | incomplete.keys()):
+        flavour = series[key].flavour if key in series else incomplete[key][0]
+        # An id that is only a series stands for it, of whichever flavour it is.
+        plain = _id(config, key)
+        id = plain if plain in declared.values() else declared.get((key, flavour), plain)
         if key not in series:
-            left_out.append(LeftOut(id, key[0], f"{id} is left out: {incomplete[key]}"))
+            if id not in declared.values():
+                left_out.append(LeftOut(id, key[0], f"{id} is left out: {incomplete[key][1]}"))
             continue
         kernels.setdefault(id, series[key].entry)
         ids += [id] if key[0] == config.defaults.arch else []
@@ -147,11 +200,15 @@ def _id(config: Config, key: _Key) -> str:
     return name if arch == config.defaults.arch else f"{name}-{ARCHITECTURES[arch].debian}"
 
 
-def _keep_newest(found: dict[_Key, _Newest], key: _Key, deb: Deb, entry: KernelEntry) -> None:
+def _keep_newest(found: dict[_Key, _Newest], key: _Key, one: _Newest) -> None:
+    """Keep the newest package of a key, of those with the most common flavour."""
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
-    if key not in found or Version(found[key].package_version) < Version(deb.version):
-        found[key] = _Newest(deb.version, entry)
+    def place(newest: _Newest) -> tuple[int, Version]:
+        return -newest.rank, Version(newest.package_version)
+
+    if key not in found or place(found[key]) < place(one):
+        found[key] = one
 
 
 def _entry(
@@ -170,10 +227,13 @@ def _entry(
     return KernelEntry.model_validate(entry)
 
 
-def _declared_series(config: Config) -> Iterator[tuple[_Key, str]]:
-    """Give the declared kernels that stand for a whole series, as `6.1` and `6.1-arm64` do."""
+def _declared_series(config: Config) -> Iterator[tuple[tuple[_Key, str], str]]:
+    """Give the declared kernels that stand for a whole series, as `6.1` and `6.1-arm64` do.
+
+    Each has its flavour beside its key.
+    """
     for id in reversed(config.kernels):
         kernel = config.kernel(id)
         match = re.fullmatch(r"(\d+)\.(\d+)(?:-[a-z][a-z0-9]*)?", id)
         if match and kernel.source.apt:
-            yield (kernel.arch, (int(match[1]), int(match[2]))), id
+            yield ((kernel.arch, (int(match[1]), int(match[2]))), flavour_of(kernel)), id

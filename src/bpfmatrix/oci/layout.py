@@ -68,14 +68,15 @@ class LayoutFolder:
         whole, done = RunningSha256(), 0
         path = self._blob(blob.digest)
         try:
-            with path.open("rb") as source, target.open("xb") as copy:
-                while chunk := source.read(_CHUNK_BYTES):
-                    whole.update(chunk)
-                    copy.write(chunk)
-                    done += len(chunk)
-                    progress(done, blob.size_bytes)
-        except FileNotFoundError as error:
+            source = path.open("rb")
+        except OSError as error:
             raise self._unreadable(path, error) from error
+        with source, target.open("xb") as copy:
+            while chunk := source.read(_CHUNK_BYTES):
+                whole.update(chunk)
+                copy.write(chunk)
+                done += len(chunk)
+                progress(done, blob.size_bytes)
         self._require(whole.hexdigest() == blob.sha256, blob.digest)
 
     def _blob(self, digest: str) -> Path:

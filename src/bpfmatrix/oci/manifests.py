@@ -27,6 +27,7 @@ __all__ = [
     "descriptors",
     "encode",
     "for_platform",
+    "loads",
     "media_type",
     "no_platform",
     "parse",
@@ -87,10 +88,13 @@ class Descriptor:
         """Read a descriptor of the image `name`."""
         try:
             platform = data.get("platform") or {}
+            size = data["size"]  # JSON has no integers: this may be infinite, or a Boolean
+            if type(size) is not int or not 0 <= size < 1 << 63:
+                raise unreadable(name)
             made = cls(
                 str(data["mediaType"]),
                 str(data["digest"]),
-                int(data["size"]),
+                size,
                 f"{platform.get('os')}/{platform.get('architecture')}" if platform else "",
             )
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -105,11 +109,19 @@ def encode(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
 
 
+def loads(data: bytes) -> Any:
+    """Read JSON that somebody else wrote; ValueError whatever is wrong with it."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:  # thousands of brackets
+        raise ValueError("it is nested too deeply") from error
+
+
 def parse(data: bytes, name: str) -> dict[str, Any]:
     """Read a JSON object."""
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
+        found = loads(data)
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise unreadable(name)

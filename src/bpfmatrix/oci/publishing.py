@@ -16,14 +16,17 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.oci import manifests, packing
-from bpfmatrix.oci.manifests import CONFIGS, INDEXES, MANIFEST, MANIFESTS, Descriptor
+from bpfmatrix.oci.manifests import BLOB, CONFIGS, INDEXES, MANIFEST, MANIFESTS, Descriptor
 from bpfmatrix.oci.packing import Content
 from bpfmatrix.oci.registry import GoneError, RegistryClient
 
-__all__ = ["NewImage", "Pushed", "attach", "find", "push", "tag_index"]
+__all__ = ["TAG_LIMIT", "NewImage", "Pushed", "attach", "find", "push", "tag_index"]
 
 # An index is made anew this often before the tags of its images are said to change too fast.
 _ATTEMPTS = 10
+# "at most 128 characters" (OCI distribution specification, "Pulling manifests").
+TAG_LIMIT = 128 - max(len(f"-{a.oci_platform}") for a in ARCHITECTURES.values())
+"""How long the tag of an index can be, so that each platform's own tag can be one as well."""
 # The configuration of what is no image (manifest.md, "Guidance for an Empty Descriptor").
 _EMPTY = (Descriptor.to("application/vnd.oci.empty.v1+json", b"{}"), b"{}")
 
@@ -52,7 +55,9 @@ class Pushed:
     """What a push came to."""
 
     image: Descriptor
-    """The manifest of the image."""
+    """The manifest of the image that the tag names."""
+    is_made_here: bool
+    """Whether its content is known here; False for an image that has further layers."""
     sent_bytes: int
     """The size of the blobs that were sent; 0 if the registry had all of them."""
 
@@ -72,22 +77,36 @@ def push(
 ) -> Pushed:
     """Push an image under a tag of its own, unless the tag names that image already.
 
-    The layers are packed into the folder `staging`. Blobs that the registry has are not sent.
+    The layers are packed into the folder `staging`. Blobs that the registry has are not sent. An
+    image at the tag that has all of these layers and further ones stays.
     """
+    # They are packed even if the registry may have them. Another manifest can have the same
+    # configuration and other layers, and would then be what `--sign` signs.
+    layers = [_packed(client, content, staging, progress) for content in image.layers]
     config = manifests.encode(image.config())
     described = Descriptor.to(CONFIGS[0], config)
-    if there := find(client, tag):
-        found, manifest = there
-        # The configuration has the digests of the unpacked layers.
-        same = {"config": described.as_json(), "annotations": dict(image.annotations)}
-        if {name: manifest.get(name) for name in same} == same:
-            return Pushed(replace(found, platform=image.platform), 0)
-    layers = [_packed(client, content, staging, progress) for content in image.layers]
-    sent = sum(size for _, size in layers) + _send(client, described, config, silent)
+    sent = sum(size for _, size in layers)
     manifest = _manifest(described, [layer for layer, _ in layers], image.annotations)
     data = manifests.encode(manifest)
-    client.push_manifest(tag, data, MANIFESTS[0])
-    return Pushed(replace(Descriptor.to(MANIFESTS[0], data), platform=image.platform), sent)
+    made = Descriptor.to(MANIFESTS[0], data)
+    there = find(client, tag)
+    if there and _is_richer(there[1], manifest):
+        return Pushed(replace(there[0], platform=image.platform), False, sent)
+    if there is None or there[0].digest != made.digest:
+        sent += _send(client, described, config, silent)
+        client.push_manifest(tag, data, MANIFESTS[0])
+    return Pushed(replace(made, platform=image.platform), True, sent)
+
+
+def _is_richer(found: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether a manifest of the registry has all that is in a made one, and further layers."""
+    layers = found.get("layers")
+    return (
+        isinstance(layers, list)
+        and len(layers) > len(made["layers"])
+        and layers[: len(made["layers"])] == made["layers"]
+        and found.get("annotations") == made["annotations"]
+    )
 
 
 def attach(
@@ -114,11 +133,11 @@ def attach(
     if not client.push_manifest(made.digest, data, MANIFESTS[0]):
         tag = subject.digest.replace(":", "-")
         there = find(client, tag)
-        others = there[1].get("manifests", []) if there else []
+        others = _entries(client, tag, *there) if there else []
         kept = [other for other in others if other.get("artifactType") != kind]
         entry = made.as_json(artifactType=kind, annotations=dict(annotations))
         client.push_manifest(tag, _index([*kept, entry], {}), INDEXES[0])
-    return Pushed(made, sent)
+    return Pushed(made, True, sent)
 
 
 def tag_index(
@@ -134,8 +153,7 @@ def tag_index(
     client.push_manifest(own, data, image.media_type)
     for _ in range(_ATTEMPTS):
         there = find(client, tag)
-        entries = _entries(client, tag, there[1] if there else {})
-        data = _index(entries, annotations)
+        data = _index(_merged(client, tag, there), annotations)
         made = Descriptor.to(INDEXES[0], data)
         if there and there[0].digest == made.digest:
             return made
@@ -146,20 +164,42 @@ def tag_index(
     )
 
 
-def _entries(client: RegistryClient, tag: str, index: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _merged(
+    client: RegistryClient, tag: str, there: tuple[Descriptor, Mapping[str, Any]] | None
+) -> list[dict[str, Any]]:
     """Return what the index of a tag has to contain, sorted by platform.
 
-    That is the image of each platform's tag, and what `index` has for other platforms.
+    That is the image of each platform's tag, and what the tag names now for other platforms.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for architecture in ARCHITECTURES.values():
         platform = architecture.oci_platform
-        if there := find(client, _platform_tag(tag, platform)):
-            image = replace(there[0], platform=platform)
-            found[platform] = image.as_json(annotations=there[1].get("annotations", {}))
-    for other in index.get("manifests", []):
-        found.setdefault(Descriptor.of(other, tag).platform, other)
-    return [entry for _, entry in sorted(found.items())]
+        if own := find(client, _platform_tag(tag, platform)):
+            image = replace(own[0], platform=platform)
+            found[platform] = image.as_json(annotations=own[1].get("annotations", {}))
+    # Of one platform, others may have several: variants of arm, and attestations, whose platform
+    # is unknown/unknown.
+    others = [
+        (platform, entry)
+        for entry in (_entries(client, tag, *there) if there else [])
+        if (platform := Descriptor.of(entry, tag).platform) not in found
+    ]
+    return [entry for _, entry in sorted([*found.items(), *others], key=lambda one: one[0])]
+
+
+def _entries(
+    client: RegistryClient, tag: str, found: Descriptor, manifest: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the entries of the index that a tag names; one entry if it names an image."""
+    if found.media_type in INDEXES:
+        manifests.descriptors(manifest.get("manifests"), tag)  # or KernelUnavailableError
+        return list(manifest["manifests"])
+    config = Descriptor.of(manifest.get("config"), tag)
+    platform = ""
+    if config.media_type in CONFIGS:
+        facts = manifests.parse(client.read(BLOB, config.digest, config.digest), tag)
+        platform = f"{facts.get('os')}/{facts.get('architecture')}"
+    return [replace(found, platform=platform).as_json()]
 
 
 def _platform_tag(tag: str, platform: str) -> str:

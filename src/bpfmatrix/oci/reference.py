@@ -9,7 +9,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GRAMMAR", "REPOSITORY", "TAG", "LayoutName", "Reference", "is_layout", "is_repository"]
+__all__ = [
+    "GRAMMAR",
+    "REPOSITORY",
+    "TAG",
+    "LayoutName",
+    "Reference",
+    "image",
+    "is_layout",
+    "repository",
+]
 
 TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _WORD = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -19,9 +28,8 @@ _NAME = (
 )
 # [http://][host[:port]/]path[:tag][@digest], as in github.com/distribution/reference.
 GRAMMAR = rf"^{_NAME}(?::{TAG})?(?:@sha256:[0-9a-f]{{64}})?$"
-# The same without tag and digest: the name of all images of a repository. A scheme may stand before
-# it, as `kernels.push --to` takes it.
-REPOSITORY = rf"^(?:oci://)?{_NAME}$"
+# What `repository` takes, for editors.
+REPOSITORY = rf"^(?:oci:(?://)?)?{_NAME}$"
 
 
 @dataclass(frozen=True)
@@ -37,13 +45,15 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> "Reference":
-        """Read a name; ValueError if it is not of the `GRAMMAR`.
+        """Read a name; ValueError if it is not of the `GRAMMAR`, or has an address that is none.
 
         As with docker, no host means docker.io, and a registry of the loopback has no TLS.
         """
-        if not re.fullmatch(GRAMMAR, text):
-            raise ValueError("expected the name of an image, such as debian:12")
         bare = text.removeprefix("http://")
+        if not re.fullmatch(GRAMMAR, text) or (
+            bare.startswith("[") and not _is_address(bare[1:].partition("]")[0])
+        ):
+            raise ValueError("expected the name of an image, such as debian:12")
         bare, _, digest = bare.partition("@")
         host, slash, path = bare.partition("/")
         if not slash or not (set(".:") & set(host) or host == "localhost"):
@@ -70,9 +80,33 @@ class Reference:
         return f"{'http' if self.plain else 'https'}://{host}/v2/{self.repository}"
 
 
-def is_repository(text: str) -> bool:
-    """Whether this is the name of a repository: one of an image, without tag and digest."""
-    return re.fullmatch(REPOSITORY, text) is not None
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(text))
+    except ValueError:
+        return False
+
+
+def image(text: str) -> str:
+    """Return the name of an image; ValueError if it is none."""
+    Reference.parse(text)
+    return text
+
+
+def repository(text: str) -> str:
+    """Return the name of a repository of a registry, without `oci:` or `oci://` before it.
+
+    ValueError if it is none, or one with a tag: the tags are versions, ids and digests.
+    """
+    bare = text.removeprefix("oci:").removeprefix("//")
+    try:
+        found = Reference.parse(bare)
+        is_right = not found.digest and ":" not in bare.rpartition("/")[2]
+    except ValueError:
+        is_right = False
+    if not is_right or "/" not in bare.removeprefix("http://"):
+        raise ValueError("expected a repository, such as registry.example/kernels, without a tag")
+    return bare
 
 
 def _is_loopback(host: str) -> bool:

@@ -10,7 +10,6 @@ no login that podman stored. Retries and time-outs, and the downloads of blobs, 
 
 import base64
 import io
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -103,8 +102,11 @@ class RegistryClient:
 
             try:
                 data = download.read(self._url(path), None, _SMALL_BYTES, send)
-                page = json.loads(data).get("tags") or []
+                page = manifests.loads(data).get("tags") or []
                 found += [tag for tag in page if isinstance(tag, str)]
+                # The link may name another host, to which no login may be sent: only its query
+                # counts.
+                path = f"tags/list?{urlsplit(following or '').query}"
             except (download.ContentError, download.TransferError) as error:
                 raise self._explained_transfer(error, None) from error
             except (ValueError, AttributeError, TypeError) as error:
@@ -114,8 +116,6 @@ class RegistryClient:
                 ) from error
             if following is None:
                 break
-            # The link may name another host, to which no login may be sent: only its query counts.
-            path = f"tags/list?{urlsplit(following).query}"
         return tuple(found)
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: BytesProgress) -> None:
@@ -172,11 +172,25 @@ class RegistryClient:
         """Send a part of an upload; return the URL that the next part goes to."""
         headers = {"Content-Type": "application/octet-stream"} if data else {}
         with self._request(method, path, headers, data, (201, 202, 204)) as response:
-            return urljoin(response.url, response.headers.get("Location", ""))
+            place = response.headers.get("Location", "")
+            try:
+                return urljoin(response.url, place)
+            except ValueError as error:
+                raise KernelUnavailableError(
+                    f"{self._reference.host} answered with an address that is none: "
+                    f"{printable(place, 100)}"
+                ) from error
 
     def _url(self, path: str) -> str:
-        """Return the URL of a path in the repository; that of an upload is a URL already."""
-        return urljoin(f"{self._reference.base_url}/", path)
+        """Return the URL of a path in the repository; that of an upload is a URL already.
+
+        A registry behind a proxy may not know that it is spoken to with TLS: what it calls
+        http://host is https://host.
+        """
+        base = urlsplit(f"{self._reference.base_url}/")
+        url = urlsplit(urljoin(base.geturl(), path))
+        is_own = url.netloc == base.netloc and base.scheme == "https"
+        return (url._replace(scheme="https") if is_own else url).geturl()
 
     def _request(
         self,
@@ -216,7 +230,7 @@ class RegistryClient:
     ) -> requests.Response:
         url = self._url(path)
         # A registry may let a storage service take an upload, which must not see the login.
-        own = urlsplit(url).netloc == urlsplit(self._reference.base_url).netloc
+        own = urlsplit(url)[:2] == urlsplit(self._reference.base_url)[:2]  # scheme and host
         if isinstance(data, _Upload):
             data.rewind()
         response: requests.Response = self._registry.session.request(
@@ -244,8 +258,8 @@ class RegistryClient:
                 response.headers["Www-Authenticate"] = wider
             try:
                 headers, changed = auth.authenticate_request(response, {}, refresh=True)
-            except (ValueError, TypeError, AttributeError):  # a challenge that oras can't read
-                return {}
+            except (ValueError, TypeError, AttributeError, RecursionError):
+                return {}  # a challenge or a token that oras can't read
             return dict(headers) if changed else {}
         if challenge.lower().startswith("basic") and self._login:
             pair = f"{self._login.user}:{self._login.secret}".encode()
@@ -271,7 +285,14 @@ class RegistryClient:
                 f"{host} has had too many requests from this host",
                 f"Try again later. {said}".strip(),
             )
-        return UnreachableError(f"{host} answered with HTTP status {status}", said)
+        if status == 413:
+            return KernelUnavailableError(
+                f"{host} takes no upload of this size (HTTP status 413)",
+                f"The registry, or a proxy before it, limits them. {said}".strip(),
+            )
+        # What a later request may get another answer to (RFC 9110, sections 15.5.9 and 15.6).
+        kind = UnreachableError if status >= 500 or status == 408 else KernelUnavailableError
+        return kind(f"{host} answered with HTTP status {status}", said)
 
     def _denied(self, said: str) -> BpfmatrixError:
         host, login = self._reference.host, self._login
@@ -331,7 +352,7 @@ def _message(response: requests.Response) -> str:
     try:
         is_get = response.request.method == "GET"
         body = response.raw.read(4096, decode_content=True) if is_get else response.content
-        data = json.loads(body)
+        data = manifests.loads(body)
         said = printable(data["errors"][0]["message"], 200)
         return f"It said: {said.rstrip('.')}."
     except (ValueError, LookupError, TypeError, OSError, urllib3.exceptions.HTTPError):

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError
@@ -27,12 +28,16 @@ class Signer:
             )
 
     def command(self, image: Reference, key: str | None) -> list[str]:
-        """Return the command line, as the manuals of `cosign sign` and `notation sign` have it."""
+        """Return the command line, as the manuals of `cosign sign` and `notation sign` have it.
+
+        cosign asks before it writes to its public log; where nobody could answer, it must not ask.
+        """
         name = f"{image.name}@{image.digest}"
         chosen = ["--key", key] if key else []
         if self.name == "cosign":
             plain = ["--allow-http-registry"] if image.plain else []
-            return ["cosign", "sign", "--yes", *plain, *chosen, name]
+            silent = [] if sys.stdin.isatty() else ["--yes"]
+            return ["cosign", "sign", *silent, *plain, *chosen, name]
         plain = ["--insecure-registry"] if image.plain else []
         return ["notation", "sign", *plain, *chosen, name]
 

@@ -7,14 +7,16 @@ is one. Without anything to compare with, each failure that kernels.yaml does no
 
 import dataclasses
 import enum
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bpfmatrix.config.kernel_ids import profile_of
+from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import numbers
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
-from bpfmatrix.results.outcome import FINE, Outcome
-from bpfmatrix.results.verification import ProgramResult, Verification, labels
+from bpfmatrix.results.outcome import FINE, KernelWarning, Outcome
+from bpfmatrix.results.verification import Code, ProgramResult, Verification, labels
 from bpfmatrix.sweep.state import Part, Result
 from bpfmatrix.verify import compare
 
@@ -24,6 +26,10 @@ __all__ = ["Compared", "Difference", "Effect", "base_of", "compared"]
 _THRESHOLD = 0.1
 # A machine that ended like this has not run all tests.
 _CUT_SHORT = (Outcome.PANIC, Outcome.LOST, Outcome.TIMEOUT, Outcome.ERROR, Outcome.INTERRUPTED)
+# How a test ends that ends the kernel.
+_DEATHS = (Outcome.PANIC, Outcome.LOST)
+# What differs between two warnings of one kind: lines of source, addresses, processes.
+_NUMBER = re.compile(r"\b(?:0x)?[0-9a-f]*\d[0-9a-f]*\b")
 _KINDS = {"fails": "regression", "loads": "fix", "cost": "other", "other": "other"}
 
 
@@ -31,7 +37,7 @@ class Effect(enum.StrEnum):
     """What a difference means."""
 
     REGRESSION = "regression"
-    """It passed, or was not there, and fails now."""
+    """It passed, or was not there, and fails now; or it failed, and ends the kernel now."""
     FIX = "fix"
     """It failed, and passes now."""
     OTHER = "other"
@@ -50,6 +56,8 @@ class Difference:
     """The test or the program; empty for a whole kernel."""
     result: TestResult | ProgramResult | None = None
     """The result now."""
+    is_warning: bool = False
+    """Whether it is about warnings of the kernel."""
 
 
 @dataclass(frozen=True)
@@ -84,31 +92,81 @@ def base_of(now: Result, last: Mapping[str, Result]) -> Result | None:
     return max(older, key=lambda one: numbers(one.version), default=None)
 
 
-def compared(part: Part, now: Result, last: Mapping[str, Result]) -> Compared:
-    """Compare a result with the last one."""
+def compared(
+    part: Part, now: Result, last: Mapping[str, Result], warnings_fail: bool = False
+) -> Compared:
+    """Compare a result with the last one.
+
+    `warnings_fail` is whether the kernel's warnings make a run fail, by kernels.yaml.
+    """
     base = base_of(now, last)
     if isinstance(now, KernelRun):
         found = _of_tests(base if isinstance(base, KernelRun) else None, now)
     else:
         found = _of_programs(base if isinstance(base, Verification) else None, now)
     differences = list(found)
-    if not any(one.effect is Effect.REGRESSION for one in differences):
-        differences += _of_kernel(base, now)
-    return Compared(part, now, base, tuple(differences))
+    warned = _of_warnings(base, now, warnings_fail)
+    differences += _of_kernel(base, now, [*differences, *warned])
+    return Compared(part, now, base, (*differences, *warned))
 
 
-def _of_kernel(base: Result | None, now: Result) -> Iterator[Difference]:
-    """Give the difference of the whole runs, which no test and no program explains.
+def _of_kernel(
+    base: Result | None, now: Result, others: Iterable[Difference]
+) -> Iterator[Difference]:
+    """Give the difference of the whole runs, unless one of the `others` explains it.
 
-    For example, the kernel did not boot, or it printed a warning.
+    For example, the kernel did not boot, or it panicked.
     """
     before = base.outcome if base else Outcome.PASSED
-    if now.outcome not in FINE:
-        explained = now.outcome is Outcome.FAILED and not now.warnings
-        if before in FINE and not (explained and _failing(now)):
-            yield Difference(Effect.REGRESSION, f"{now.outcome}: {now.reason}")
-        elif before not in FINE and before is not now.outcome and not _failing(now):
-            yield Difference(Effect.OTHER, f"{before} before, {now.outcome} now: {now.reason}")
+    if now.outcome in FINE:
+        return
+    regressions = [one for one in others if one.effect is Effect.REGRESSION]
+    if now.outcome is Outcome.FAILED:
+        is_new = before in FINE and not _failing(now)
+    elif now.outcome is Outcome.TIMEOUT:  # of the whole run, or of a test
+        is_new = before in FINE or _runs_less(base, now)
+    else:
+        is_new = before not in _CUT_SHORT or (now.outcome in _DEATHS and before not in _DEATHS)
+    if is_new and not any(_explains(one, now) for one in regressions):
+        yield Difference(Effect.REGRESSION, f"{now.outcome}: {now.reason}")
+    elif before not in FINE and before is not now.outcome and not _failing(now) and not regressions:
+        yield Difference(Effect.OTHER, f"{before} before, {now.outcome} now: {now.reason}")
+
+
+def _explains(regression: Difference, now: Result) -> bool:
+    """Whether a regression says why the whole run ended as it did."""
+    if regression.is_warning:
+        return now.outcome is Outcome.FAILED
+    return regression.result is None or regression.result.outcome is now.outcome
+
+
+def _runs_less(base: Result | None, now: Result) -> bool:
+    """Whether something passed before that was not run now, or whether nothing was run any more."""
+    ran, ran_before = _ran(now), _ran(base) if base else {}
+    missing = ran_before.keys() - ran.keys()
+    return (not ran and bool(ran_before)) or any(_is_fine(ran_before[key]) for key in missing)
+
+
+def _ran(result: Result) -> dict[tuple[str, ...], TestResult | ProgramResult]:
+    """Return the results of the tests or the programs that were run."""
+    if isinstance(result, KernelRun):
+        return {(one.binary, one.name): one for one in result.tests}
+    return {one.key: one for one in result.programs if one.code is not Code.NOT_RUN}
+
+
+def _of_warnings(base: Result | None, now: Result, fail: bool) -> list[Difference]:
+    """Return the difference that the kernel's warnings make, if any is new."""
+    before = {_kind(one) for one in base.warnings} if base else set()
+    new = [one for one in now.warnings if not one.expected and _kind(one) not in before]
+    if not new or (base is None and not fail):
+        return []
+    effect = Effect.REGRESSION if fail else Effect.OTHER
+    text = f"{counted(len(new), 'new kernel warning')}, the first: {new[0].summary}"
+    return [Difference(effect, text, is_warning=True)]
+
+
+def _kind(warning: KernelWarning) -> str:
+    return _NUMBER.sub("#", warning.title)
 
 
 def _failing(now: Result) -> bool:
@@ -154,7 +212,9 @@ def _changed(before: TestResult, after: TestResult) -> tuple[Effect, str] | None
         return Effect.FIX, f"{before.outcome} before, passes now{expected}"
     if before.outcome is not after.outcome:
         why = f": {after.reason}" if after.reason else ""
-        return Effect.OTHER, f"{before.outcome} before, {after.outcome} now{why}"
+        kills = after.outcome in _DEATHS and before.outcome not in _DEATHS and not after.expected
+        effect = Effect.REGRESSION if kills else Effect.OTHER
+        return effect, f"{before.outcome} before, {after.outcome} now{why}"
     return None
 
 
@@ -177,7 +237,7 @@ def _of_programs(base: Verification | None, now: Verification) -> Iterator[Diffe
     if base is None:
         for (object, name), key in titles.items():
             result = results[key]
-            if not _is_fine(result):
+            if not _is_fine(result) and result.code is not Code.NOT_RUN:
                 text = f"does not load: {result.reason}"
                 yield Difference(Effect.REGRESSION, text, object, name, result)
         return

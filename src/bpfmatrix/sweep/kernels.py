@@ -5,7 +5,7 @@ release of each. A source that can't be asked, or a kernel that can't be fetched
 from being swept.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bpfmatrix import kernels
@@ -40,36 +40,10 @@ class Resolved:
 
 
 def offered(config: Config, cache: Cache, progress: Progress = silent) -> Offered:
-    """Ask the declared sources what they offer now."""
-    try:
-        return Offered(available(config, cache, progress))
-    except BpfmatrixError:
-        pass  # of one source or of several: below, each is asked by itself
-    failures, answering = [], dict(config.kernels)
-    for ids in _by_source(config):
-        try:
-            available(_only(config, ids), cache, progress)
-        except BpfmatrixError as error:
-            failures.append(error.what)
-            for id in ids:
-                del answering[id]
-    found = available(_only(config, answering), cache, progress)
-    whole = found.config.model_copy(update={"kernels": {**config.kernels, **found.config.kernels}})
-    return Offered(
-        Available(whole, found.ids, found.releases, found.left_out), tuple(dict.fromkeys(failures))
-    )
-
-
-def _by_source(config: Config) -> Iterator[list[str]]:
-    """Give the ids of the kernels that have a source in common."""
-    found: dict[str, list[str]] = {}
-    for id in config.kernels:
-        found.setdefault(config.kernel(id).source.summary, []).append(id)
-    yield from found.values()
-
-
-def _only(config: Config, ids: Iterable[str]) -> Config:
-    return config.model_copy(update={"kernels": {id: config.kernels[id] for id in ids}})
+    """Ask the declared sources what they offer now, whatever kernels.lock pins."""
+    problems: list[str] = []
+    found = available(config.unpinned(), cache, progress, problems)
+    return Offered(found, tuple(dict.fromkeys(problems)))
 
 
 def chosen(declared: Config, found: Available, arch: str | None) -> list[str]:
@@ -98,6 +72,8 @@ def resolved(
     progress: Callable[[str], Progress] = lambda _: silent,
 ) -> Resolved:
     """Resolve each kernel to the newest release of its source, as `kernels.update` does.
+
+    kernels.lock stays as it is.
 
     `progress` returns what the progress of a kernel is reported to, given its id.
     """

@@ -4,6 +4,7 @@ A project may have tests, eBPF objects, or both.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bpfmatrix.config.project import Project
@@ -20,27 +21,52 @@ from bpfmatrix.sweep.state import Part
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.workload import VerifyWorkload
 
-__all__ = ["Workloads", "targets", "workloads"]
+__all__ = ["Work", "Workloads", "targets", "untested", "workloads"]
 
-Workloads = Mapping[Part, MatrixWorkload[Any]]
-"""The workload of each part, whose results are a `KernelRun` or a `Verification`."""
+
+@dataclass(frozen=True)
+class Work:
+    """What one part of a sweep does."""
+
+    workload: MatrixWorkload[Any]
+    """Its results are a `KernelRun` or a `Verification` each."""
+    arches: frozenset[str]
+    """The architectures on whose kernels there is something to do."""
+
+
+Workloads = Mapping[Part, Work]
+"""The work of each part."""
 
 
 def workloads(
     project: Project, arches: Iterable[str], options: RunOptions, observer: Observer
 ) -> Workloads:
-    """Return the workload of each part that the project has; ConfigError if it has none."""
-    found: dict[Part, MatrixWorkload[Any]] = {}
-    if all(_has_tests(project, arch, options, observer) for arch in arches):
-        found[Part.TESTS] = SuiteWorkload(project, options)
+    """Return the work of each part that the project has; ConfigError if it has none.
+
+    `arches` are the architectures of the kernels. There may be tests for some of them only.
+    """
+    found: dict[Part, Work] = {}
+    arches = frozenset(arches)
+    tested = {arch for arch in sorted(arches) if _has_tests(project, arch, options, observer)}
+    if tested:
+        found[Part.TESTS] = Work(SuiteWorkload(project, options), frozenset(tested))
     if _has_objects(project, observer):
-        found[Part.PROGRAMS] = VerifyWorkload.make(project, VerifyOptions(), observer)
+        workload = VerifyWorkload.make(project, VerifyOptions(), observer)
+        found[Part.PROGRAMS] = Work(workload, arches)
     if not found:
         raise ConfigError(
             "there is nothing to sweep: no tests and no eBPF objects",
             "Declare them under payload: or verify: in kernels.yaml.",
         )
     return found
+
+
+def untested(parts: Workloads, arches: Iterable[str]) -> list[str]:
+    """Return a sentence for each architecture that has no tests, while another one has some."""
+    if Part.TESTS not in parts:
+        return []
+    missing = [arch for arch in arches if arch not in parts[Part.TESTS].arches]
+    return [f"there are no tests for {arch}, and its kernels are swept without" for arch in missing]
 
 
 def _has_tests(project: Project, arch: str, options: RunOptions, observer: Observer) -> bool:
@@ -68,15 +94,19 @@ def targets(
     }
     ids: dict[tuple[Part, str], str] = {}
     for arch in dict.fromkeys(config.kernel(id).arch for id in images):
-        for part, workload in parts.items():
-            payload = workload.payload(arch, observer)
+        for part, work in parts.items():
+            if arch not in work.arches:
+                continue
+            payload = work.workload.payload(arch, observer)
             progress = observer.progress("", "build")
             ids[part, arch] = disk.image(payload, project.cache, progress).id
     found = []
     for id, image in images.items():
         kernel = config.kernel(id)
         prints = {
-            part: fingerprint(kernel, ids[part, kernel.arch], settings[part]) for part in parts
+            part: fingerprint(kernel, ids[part, kernel.arch], settings[part])
+            for part, work in parts.items()
+            if kernel.arch in work.arches
         }
         found.append(Target(id, image.version, image.digest, prints))
     return found

@@ -42,12 +42,13 @@ class Target:
     """Its upstream release, such as `6.1.192`."""
     digest: str
     fingerprints: Mapping[Part, str]
-    """That of each part that the project has."""
+    """That of each part that the project has for its architecture."""
 
     def holds(self, part: Part, result: Result | None) -> bool:
         """Whether a result is that of this kernel, with the present payload."""
         return (
             result is not None
+            and part in self.fingerprints
             and digest_of(result) == self.digest
             and fingerprint_of(result) == self.fingerprints[part]
         )

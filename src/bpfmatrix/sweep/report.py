@@ -1,18 +1,19 @@
 """What a sweep has found: the kernels, how they stand to the last sweep, and what differs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bpfmatrix.config.kernel_ids import kernel_of, profile_of, with_profile
+from bpfmatrix.config.models import Config
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.kernels.series import Available
 from bpfmatrix.sweep.differences import Compared, Effect
 from bpfmatrix.sweep.plan import Results, Standing, Target, is_conclusive, standing
 from bpfmatrix.sweep.state import Part, Result
 
-__all__ = ["Ends", "SweepReport", "Swept", "bisection_ends", "gone", "swept"]
+__all__ = ["Ends", "SweepReport", "Swept", "bisection_ends", "gone", "moved", "swept"]
 
 
 @dataclass(frozen=True)
@@ -136,17 +137,25 @@ class Ends:
     """Those of the two that no source offers any more."""
 
 
-def bisection_ends(one: Compared, available: Available) -> Ends | None:
-    """Return the ids of the kernels for `bisect`; None if it was not the kernel that changed."""
+def moved(one: Compared) -> bool:
+    """Whether a result is compared with that of another release, or of another kernel."""
     base, now = one.base, one.now
-    if base is None or (base.kernel == now.kernel and base.version == now.version):
+    return base is not None and (base.kernel, base.version) != (now.kernel, now.version)
+
+
+def bisection_ends(one: Compared, config: Config, offered: Collection[str]) -> Ends | None:
+    """Return the ids of the kernels for `bisect`; None if it was not the kernel that changed.
+
+    `offered` are the ids of all kernels and releases that a source has.
+    """
+    base, now = one.base, one.now
+    if base is None or not moved(one):
         return None
     if base.kernel != now.kernel:
         return Ends(base.kernel, now.kernel)
-    config = available.config
     arch = config.kernel(now.kernel).arch
     suffix = "" if arch == config.defaults.arch else f"-{ARCHITECTURES[arch].debian}"
     plain = [f"{version}{suffix}" for version in (base.version, now.version)]
-    missing = [id for id in plain if id not in available.releases and id not in config.kernels]
+    missing = [id for id in plain if id not in offered]
     good, bad = (with_profile(id, profile_of(now.kernel)) for id in plain)
     return Ends(good, bad, tuple(missing))

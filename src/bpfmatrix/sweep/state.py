@@ -3,7 +3,7 @@
     last/tests/<kernel>.json       the results that the last sweep reported: a KernelRun each
     last/programs/<kernel>.json    likewise, a Verification each
     finished/...                   those of a sweep that has not reported yet
-    sweep.json                     when the last sweep ended
+    sweep.json                     when the last sweep of all kernels ended
 
 A sweep that is interrupted leaves `finished`, and the next one goes on from there. Each result has
 the kernel's digest in its `provenance`, and there, under `swept`, the fingerprint of all else that
@@ -14,7 +14,7 @@ read it.
 import contextlib
 import dataclasses
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,7 +78,7 @@ class SweepState:
 
     @property
     def swept_at(self) -> datetime | None:
-        """When the last sweep ended; None if that is not known."""
+        """When the last sweep of all kernels ended; None if that is not known."""
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return datetime.fromisoformat((records.read(self._record) or {})["at"])
         return None
@@ -102,11 +102,18 @@ class SweepState:
         with writing(path):
             files.write(dataclasses.replace(result, provenance=provenance), path)
 
-    def settle(self, reported: Iterable[tuple[Part, str]], gone: Iterable[str] = ()) -> None:
+    def settle(
+        self,
+        reported: Iterable[tuple[Part, str]],
+        gone: Iterable[str] = (),
+        waiting: Collection[str] | None = (),
+    ) -> None:
         """Make finished results the last ones, now that they are reported.
 
         `reported` are the parts and the kernels. The last results of the kernels in `gone` are
-        removed. BpfmatrixError if that is not possible.
+        removed. After a sweep of all kernels, finished results that are not reported are of no use
+        any more, but for those of kernels in `waiting`, which could not be had now; it is None
+        after a sweep of some kernels. BpfmatrixError if that is not possible.
         """
         with writing(self.folder):
             for part, id in reported:
@@ -117,11 +124,15 @@ class SweepState:
             for part in Part:
                 for id in gone:
                     self._path("last", part, id).unlink(missing_ok=True)
+                for path in (self.folder / "finished" / part).glob("*.json"):
+                    if waiting is not None and path.stem not in waiting:
+                        path.unlink()
                 with contextlib.suppress(OSError):  # it is not there, or has others in it
                     (self.folder / "finished" / part).rmdir()
             with contextlib.suppress(OSError):
                 (self.folder / "finished").rmdir()
-            records.write(self._record, {"at": datetime.now(UTC).isoformat(timespec="seconds")})
+            if waiting is not None:
+                records.write(self._record, {"at": datetime.now(UTC).isoformat(timespec="seconds")})
 
     def _path(self, when: str, part: Part, kernel: str) -> Path:
         return self.folder / when / part / f"{kernel}.json"

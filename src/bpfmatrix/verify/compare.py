@@ -137,11 +137,10 @@ def _changed(before: ProgramResult, after: ProgramResult, threshold: float) -> _
             word = "loaded" if was is Outcome.PASSED else "was skipped"
             return f"{word}, fails now: {why}", not after.expected, "fails"
         case _ if before.code != after.code:
-            return (
-                f"{after.code or after.outcome} now, {before.code or before.outcome} before",
-                False,
-                "other",
-            )
+            text = f"{after.code or after.outcome} now, {before.code or before.outcome} before"
+            # Worse than not to load: other programs could no longer be tried.
+            kills = after.code is Code.KERNEL_DIED
+            return text, kills and not after.expected, "fails" if kills else "other"
     return None
 
 

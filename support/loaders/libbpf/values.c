@@ -31,7 +31,8 @@ static bool put(void *to, size_t size, __u64 value)
 	case 4:
 	case 8:
 		// The low bytes of the value come first, or last where the processor is big-endian.
-		memcpy(to, (const char *)&value + (BIG_ENDIAN_HERE ? sizeof(value) - size : 0), size);
+		memcpy(to, (const char *)&value + (BIG_ENDIAN_HERE ? sizeof(value) - size : 0),
+		       size);
 		return true;
 	}
 	snprintf(problem, sizeof(problem), "a variable of %zu bytes can't be set", size);

@@ -15,15 +15,26 @@ import zstandard
 from elftools.elf.elffile import ELFFile
 
 from bpfmatrix import kernels
-from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.cli.kernels_output import push_kernels
+from bpfmatrix.config.models import Config, KernelConfig
+from bpfmatrix.config.project import Project
 from bpfmatrix.config.sources import Source
+from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.host.cache import Cache
-from bpfmatrix.kernels import KernelImage
+from bpfmatrix.host.progress import silent
+from bpfmatrix.kernels import KernelImage, pinned
 from bpfmatrix.kernels.formats.btf import btf_of
 from bpfmatrix.kernels.image import MODULE_CHECKSUMS
-from bpfmatrix.kernels.oci.publish import DEBUG_INFO, digest_tag, publish, tags_of
+from bpfmatrix.kernels.oci.publish import (
+    DEBUG_INFO,
+    digest_tag,
+    publish,
+    require_distinct_tags,
+    tags_of,
+)
 from bpfmatrix.kernels.symbols.debug_info import Symbols
 from bpfmatrix.oci.image import resolve
+from bpfmatrix.oci.publishing import TAG_LIMIT
 from bpfmatrix.oci.reference import Reference
 from tests.kernels import synthetic
 from tests.kernels.conftest import apt_kernel
@@ -71,6 +82,17 @@ def files_of(registry: Registry, tag: str) -> dict[str, bytes]:
                 if file := archive.extractfile(entry):
                     found[entry.name] = file.read()
     return found
+
+
+def debug_files_of(registry: Registry, tag: str) -> dict[str, bytes]:
+    """Return the files of the debug information beside the image that a tag names now."""
+    url = f"{registry.url}/v2/kernels/manifests"
+    accept = {"Accept": f"{OCI}.manifest.v1+json, {OCI}.index.v1+json"}
+    image = requests.head(f"{url}/{tag}", headers=accept, timeout=60)
+    referrers = image.headers["Docker-Content-Digest"].replace(":", "-")
+    (artifact,) = requests.get(f"{url}/{referrers}", headers=accept, timeout=60).json()["manifests"]
+    assert artifact["artifactType"] == DEBUG_INFO
+    return files_of(registry, artifact["digest"])
 
 
 @pytest.mark.integration
@@ -140,7 +162,9 @@ def test_another_architecture_is_added(registry: Registry, tmp_path: Path, cache
 
 
 @pytest.mark.integration
-def test_debug_information_and_system_map(registry: Registry, tmp_path: Path, cache: Cache) -> None:
+def test_debug_information_and_system_map(
+    registry: Registry, tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kernel = a_kernel(tmp_path)
     vmlinux = put(tmp_path / "build/vmlinux", "", b"\x7fELF with DWARF")
     put(tmp_path / "build/System.map", "", b"0 T start\n")
@@ -148,17 +172,44 @@ def test_debug_information_and_system_map(registry: Registry, tmp_path: Path, ca
     made = publish(kernel, image, Symbols(vmlinux, None), target_of(registry), cache)
     assert made.has_debug_info
     assert files_of(registry, digest_tag(image))["boot/System.map"] == b"0 T start\n"
-    tag = made.reference.digest.replace(":", "-")
-    accept = {"Accept": f"{OCI}.index.v1+json"}
-    url = f"{registry.url}/v2/kernels/manifests/{tag}"
-    (artifact,) = requests.get(url, headers=accept, timeout=60).json()["manifests"]
-    assert artifact["artifactType"] == DEBUG_INFO
-    files = files_of(registry, artifact["digest"])
-    assert files == {f"usr/lib/debug/boot/vmlinux-{VERSION}": vmlinux.read_bytes()}
+    assert made.is_made_here
+    debug = {f"usr/lib/debug/boot/vmlinux-{VERSION}": vmlinux.read_bytes()}
+    assert debug_files_of(registry, digest_tag(image)) == debug
     # A kernel without it, as the next push may be, does not remove it.
     shutil.rmtree(tmp_path / "build")
-    assert not publish(kernel, image, None, target_of(registry), cache).has_debug_info
-    assert requests.get(url, headers=accept, timeout=60).ok
+    again = publish(kernel, image, None, target_of(registry), cache)
+    assert (again.has_debug_info, again.is_made_here, again.sent_bytes) == (False, False, 0)
+    assert again.reference == made.reference
+    # What this host did not pack, it does not sign.
+    put(tmp_path / "bin/cosign", "", b"#!/bin/sh\nexit 9\n").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    config = Config.model_validate({"kernels": {"6.1": {"source": kernel.source}}}).at(tmp_path)
+    project = Project(tmp_path, config, cache)
+    with pytest.raises(BpfmatrixError, match=r"6\.1 is not signed: the registry has"):
+        push_kernels(project, ["6.1"], target_of(registry), True, None, silent)
+    for tag in (digest_tag(image), "6.1-linux-amd64"):
+        assert files_of(registry, tag)["boot/System.map"] == b"0 T start\n"
+        assert debug_files_of(registry, tag) == debug
+
+
+@pytest.mark.integration
+def test_the_same_vmlinuz_with_another_configuration(
+    registry: Registry, tmp_path: Path, cache: Cache
+) -> None:
+    pins = {}
+    for text in (b"CONFIG_BPF=y\n", b"CONFIG_BPF=m\n"):
+        kernel = a_kernel(tmp_path / text.decode()[11])
+        put(kernel.root / "images/6.1/config", "", text)
+        kernel = kernel.model_copy(update={"registry": f"{registry.host}/kernels"})
+        image, _ = kernels.provide(kernel, cache)
+        publish(kernel, image, None, target_of(registry), cache)
+        pinned.pin(kernel, image, cache)
+        shutil.rmtree(kernel.root / "images")
+        pins[text] = kernel
+    for text, kernel in pins.items():
+        image, _ = kernels.provide(kernel, Cache(tmp_path / "empty"))
+        assert image.config is not None
+        assert image.config.read_bytes() == text
 
 
 @pytest.mark.parametrize(
@@ -168,8 +219,11 @@ def test_debug_information_and_system_map(registry: Registry, tmp_path: Path, ca
         ("6.1.192", "x86_64", ("6.1.192",)),
         ("6.1-arm64", "aarch64", ("6.1.192", "6.1")),
         ("6.1-aarch64", "aarch64", ("6.1.192", "6.1")),
-        ("6.1-arm64", "x86_64", ("6.1.192", "6.1-arm64")),
-        ("6.1~rc/1 ü", "x86_64", ("6.1.192", "6.1-rc-1--")),
+        ("6.1-arm64", "x86_64", ("6.1.192-arm64", "6.1-arm64")),
+        ("6.1~rc/1 ü", "x86_64", ("6.1.192-rc-1--", "6.1-rc-1--")),
+        ("6.1-rt", "x86_64", ("6.1.192-rt", "6.1-rt")),
+        ("6.1-rt-arm64", "aarch64", ("6.1.192-rt", "6.1-rt")),
+        ("rocky-9", "x86_64", ("6.1.192-rocky-9", "rocky-9")),
     ],
 )
 def test_tags(id: str, arch: str, tags: tuple[str, ...], tmp_path: Path) -> None:
@@ -179,6 +233,25 @@ def test_tags(id: str, arch: str, tags: tuple[str, ...], tmp_path: Path) -> None
     )
     kernel = declared(tmp_path, "6.1", arch=arch).model_copy(update={"id": id})
     assert tags_of(kernel, image) == tags
+
+
+def test_two_ids_with_one_tag(tmp_path: Path) -> None:
+    def kernel(id: str, arch: str = "x86_64") -> KernelConfig:
+        return declared(tmp_path, "6.1", arch=arch).model_copy(update={"id": id})
+
+    long = [kernel(f"6.1-{'x' * 120}{end}") for end in ("one", "two")]
+    distinct = [kernel("6.1"), kernel("6.1-arm64", "aarch64"), kernel("6.1-debug")]
+    require_distinct_tags(distinct, distinct)
+    for one, other in ((kernel("6.1+debug"), distinct[2]), long):
+        with pytest.raises(UsageError, match=f"would have the same tag, {other.id[:TAG_LIMIT]}\n"):
+            require_distinct_tags([one], [*distinct, *long])
+
+
+@pytest.mark.integration
+def test_a_long_id(registry: Registry, tmp_path: Path, cache: Cache) -> None:
+    kernel = a_kernel(tmp_path, f"6.1-{'x' * 140}")
+    image, _ = kernels.provide(kernel, cache)
+    assert publish(kernel, image, None, target_of(registry), cache).tags[1] == kernel.id[:TAG_LIMIT]
 
 
 def test_btf_is_found_by_its_header(tmp_path: Path) -> None:

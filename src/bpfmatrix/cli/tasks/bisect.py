@@ -1,6 +1,7 @@
 """The task `bisect`: the release at which a program, or a test, begins or ceases to work."""
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,8 @@ def bisect(values: Values) -> int:
             raise UsageError(
                 "--tree needs --good and --bad", "Name two revisions: --good v6.1 --bad v6.2."
             )
+        if values[options.BUILD]:
+            raise UsageError("--tree builds each kernel anyway: --build goes without --tree")
         return bisect_tree(
             project,
             question,
@@ -95,6 +98,10 @@ def _oldest(project: "Project", values: Values) -> int:
     ):
         if values[option]:
             raise UsageError(f"--oldest and --{option.name} don't go together")
+    if values.arguments:
+        raise UsageError("--oldest is about the programs of objects, and not about a command")
+    if values[options.SKIPPED] != options.SKIPPED.default:
+        raise UsageError("--skipped goes with tests, and not with --oldest")
     title = ", ".join(values[options.OBJECTS]) or "all objects"
     question = BisectOptions(title, verify=verify_options(values), build=values[options.BUILD])
     return oldest(project, question, values[options.JSON])
@@ -118,7 +125,7 @@ def _about_tests(project: "Project", values: Values) -> "BisectOptions":
         title = f"--run {run.run}"
     elif run.arguments and not run.binaries:
         title = shlex.join(run.arguments)
-        script = _write_script(project.state / "bisect" / "command.sh", run.arguments)
+        script = _write_script(project.state / "bisect", run.arguments)
         run = dataclasses.replace(run, binaries=(script,), arguments=())
     else:
         title = ", ".join(map(str, run.binaries)) or "all tests"
@@ -127,8 +134,15 @@ def _about_tests(project: "Project", values: Values) -> "BisectOptions":
     )
 
 
-def _write_script(path: Path, command: Sequence[str]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{shlex.join(command)}\n")
-    path.chmod(0o755)
+def _write_script(folder: Path, command: Sequence[str]) -> Path:
+    """Write a script that runs the command. Other commands, of bisections that run now, stay."""
+    from bpfmatrix.host.checksum import sha256
+
+    text = f"#!/bin/sh\n{shlex.join(command)}\n"
+    path = folder / f"command-{sha256(text)[:12]}.sh"
+    folder.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(f".{os.getpid()}")
+    new.write_text(text)
+    new.chmod(0o755)
+    new.replace(path)
     return path

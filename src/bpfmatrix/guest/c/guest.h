@@ -137,8 +137,8 @@ static inline long system_call5(long number, long first, long second, long third
 #else
 
 /* A linker may replace addresses by distances from the register gp, so it is set first. */
-#define START_CODE                                                                       \
-	".option push\n\t.option norelax\n\tlla gp, __global_pointer$\n\t.option pop\n\t" \
+#define START_CODE                                                                                 \
+	".option push\n\t.option norelax\n\tlla gp, __global_pointer$\n\t.option pop\n\t"          \
 	"mv a0, sp\n\tcall start_program\n"
 
 static inline long system_call5(long number, long first, long second, long third, long fourth,
@@ -265,8 +265,8 @@ enum {
 /* Register 12 has the address of _start, from which that of the data follows. The caller of a
  * function has a frame of at least 32 bytes (OpenPOWER ELF V2 ABI, 2.2.3 and 4.1.2).
  */
-#define START_CODE                                                        \
-	"addis 2, 12, .TOC.-_start@ha\n\taddi 2, 2, .TOC.-_start@l\n\t" \
+#define START_CODE                                                                                 \
+	"addis 2, 12, .TOC.-_start@ha\n\taddi 2, 2, .TOC.-_start@l\n\t"                            \
 	"mr 3, 1\n\tli 0, 0\n\tstdu 0, -32(1)\n\tbl start_program\n\tnop\n"
 
 /* A failed system call sets a bit of the condition register, and returns the number without a sign.
@@ -300,7 +300,7 @@ static inline long system_call(long number, long first, long second, long third,
 	return system_call5(number, first, second, third, fourth, 0);
 }
 
-/* Makes a process that shares what `flags` say; returns its id, or 0 in the new process: clone(2). */
+/* Makes a process that shares what `flags` say: clone(2). Returns its id, or 0 in the new one. */
 static inline long clone_process(long flags)
 {
 #if defined(__s390x__)

@@ -1,8 +1,9 @@
 """Pinned kernels from a registry: by the digest of the kernel, and nothing else.
 
-The tag of a kernel is `kernel-` and the SHA-256 of its vmlinuz, and its image is one of those that
-`OciKernel` reads. Whoever can write into the registry decides what is behind a tag; so the kernel,
-its configuration and its modules are only taken if they have the digests that are pinned.
+The tag of a kernel is `kernel-` and a checksum of its vmlinuz, its configuration and its modules.
+Its image is one of those that `OciKernel` reads. Whoever can write into the registry decides what
+is behind a tag; so the kernel, its configuration and its modules are only taken if they have the
+digests that are pinned.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from bpfmatrix.config.kernels_lock import Pin
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import KernelUnavailableError
-from bpfmatrix.host.checksum import sha256_of
+from bpfmatrix.host.checksum import sha256, sha256_of
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage, Provenance, is_made_by_depmod
 from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
@@ -24,9 +25,12 @@ from bpfmatrix.oci.registry import GoneError, RegistryClient
 __all__ = ["fetch", "find", "tag_of"]
 
 
-def tag_of(digest: str) -> str:
-    """Return the tag of a kernel by the digest of its vmlinuz, `sha256:...`."""
-    return f"kernel-{digest.removeprefix('sha256:')}"
+def tag_of(digest: str, files: str) -> str:
+    """Return the tag of a kernel by `digest` and `files` of its pin, both `sha256:...`.
+
+    Kernels that differ in their configuration or modules only must not take each other's tag.
+    """
+    return f"kernel-{sha256(f'{digest} {files}')}"
 
 
 def find(kernel: KernelConfig, repository: str) -> OciImage:
@@ -39,12 +43,12 @@ def find(kernel: KernelConfig, repository: str) -> OciImage:
         return resolve_in(RegistryClient(reference), reference.tag, "", kernel.arch, name)
     except GoneError as error:
         raise KernelUnavailableError(
-            f"{reference.name} does not have {pin.version} ({tag_of(pin.digest)[:19]}...)"
+            f"{reference.name} does not have {pin.version} ({reference.tag[:19]}...)"
         ) from error
 
 
 def _reference(pin: Pin, repository: str) -> Reference:
-    return Reference.parse(f"{repository}:{tag_of(pin.digest)}")
+    return Reference.parse(f"{repository}:{tag_of(pin.digest, pin.files)}")
 
 
 def fetch(kernel: KernelConfig, repository: str, store: Store, progress: Progress) -> KernelImage:

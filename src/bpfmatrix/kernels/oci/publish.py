@@ -3,17 +3,19 @@
 The layout is that of cilium/ci-kernels: `boot/vmlinuz` and `lib/modules/<release>`. There are also
 `boot/config`, `boot/System.map` and `boot/vmlinux.btf`, the bytes of /sys/kernel/btf/vmlinux, where
 they are known, and `boot/provenance.json`. Nothing in an image depends on when or where it was
-made.
+made. System.map has a layer of its own: so an image without it has the same other layers, and does
+not replace the one that has it.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from urllib.parse import quote
 
 from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.errors import UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
@@ -24,11 +26,18 @@ from bpfmatrix.kernels.store import require_space
 from bpfmatrix.kernels.symbols.debug_info import Symbols
 from bpfmatrix.oci import publishing
 from bpfmatrix.oci.packing import Content
-from bpfmatrix.oci.publishing import NewImage
+from bpfmatrix.oci.publishing import TAG_LIMIT, NewImage
 from bpfmatrix.oci.reference import TAG, Reference
 from bpfmatrix.oci.registry import RegistryClient
 
-__all__ = ["DEBUG_INFO", "PublishedKernel", "digest_tag", "publish", "tags_of"]
+__all__ = [
+    "DEBUG_INFO",
+    "PublishedKernel",
+    "digest_tag",
+    "publish",
+    "require_distinct_tags",
+    "tags_of",
+]
 
 DEBUG_INFO = "application/vnd.bpfmatrix.kernel.debug.v1"
 """The artifact type of a kernel's vmlinux with DWARF."""
@@ -43,7 +52,10 @@ class PublishedKernel:
     """What a push came to."""
 
     reference: Reference
-    """The image, by the digest of its manifest."""
+    """The image that the tags name, by the digest of its manifest."""
+    is_made_here: bool
+    """Whether all of it is known here. False if the registry has a System.map of this kernel, and
+    this host does not."""
     tags: tuple[str, ...]
     sent_bytes: int
     """The size of what was sent; 0 if the registry had all of it."""
@@ -69,7 +81,7 @@ def publish(
     annotations = _annotations(image)
     made = NewImage(
         ARCHITECTURES[image.arch].oci_platform,
-        tuple(filter(None, (_boot(image, symbols), _modules(image)))),
+        tuple(filter(None, (_boot(image), _modules(image), _system_map(symbols)))),
         annotations,
     )
 
@@ -92,28 +104,56 @@ def publish(
     for tag in tags:
         publishing.tag_index(client, tag, pushed.image, _of_index(annotations))
     reference = Reference(target.host, target.repository, "", pushed.image.digest, target.plain)
-    return PublishedKernel(reference, tags, sent, has_debug_info)
+    return PublishedKernel(reference, pushed.is_made_here, tags, sent, has_debug_info)
 
 
 def digest_tag(image: KernelImage) -> str:
-    """Return the tag that names this kernel and no other: `kernel-` and its digest."""
-    return tag_of(image.digest)
+    """Return the tag that names this kernel, its configuration and its modules, and no others."""
+    return tag_of(image.digest, image.files_digest())
 
 
 def tags_of(kernel: KernelConfig, image: KernelImage) -> tuple[str, ...]:
     """Return the tags of the indexes that a kernel is in: its version, and its id.
 
-    The id is without an architecture at its end, so that `6.1` and `6.1-arm64` share an index.
+    The id is without an architecture at its end, so that `6.1` and `6.1-arm64` share an index. What
+    it has beside a number is also in the tag of the version: `6.1-rt` is another kernel than `6.1`.
     """
-    own = ARCHITECTURES[image.arch]
-    id = kernel.id
+    id = _id_tag(kernel)
+    flavour = re.sub(r"^v?[0-9.]*[-_.]?", "", id)
+    version = _usable(image.version)
+    if flavour and not version.endswith(f"-{flavour}"):
+        version = f"{version}-{flavour}"[:TAG_LIMIT]
+    tags = (version, id)
+    return tuple(dict.fromkeys(tag for tag in tags if re.fullmatch(TAG, tag)))
+
+
+def require_distinct_tags(pushed: Iterable[KernelConfig], declared: Iterable[KernelConfig]) -> None:
+    """UsageError if a kernel that is pushed has the tag of another declared one."""
+    others = list(declared)
+    for kernel in pushed:
+        for other in others:
+            if (other.arch, _id_tag(other)) != (kernel.arch, _id_tag(kernel)):
+                continue
+            if other.id != kernel.id:
+                raise UsageError(
+                    f"{kernel.id} and {other.id} would have the same tag, {_id_tag(kernel)}",
+                    "Give one of them another id in kernels.yaml. In a tag, only letters, digits, "
+                    f"'_', '.' and '-' are possible, and no more than {TAG_LIMIT} of them.",
+                )
+
+
+def _id_tag(kernel: KernelConfig) -> str:
+    own, id = ARCHITECTURES[kernel.arch], kernel.id
     for name in (own.name, own.debian, own.go):
         id = id.removesuffix(f"-{name}")
-    usable = (re.sub(r"[^\w.-]", "-", tag, flags=re.ASCII)[:128] for tag in (image.version, id))
-    return tuple(dict.fromkeys(tag for tag in usable if re.fullmatch(TAG, tag)))
+    return _usable(id)
 
 
-def _boot(image: KernelImage, symbols: Symbols | None) -> Content:
+def _usable(text: str) -> str:
+    return re.sub(r"[^\w.-]", "-", text, flags=re.ASCII)[:TAG_LIMIT]
+
+
+def _boot(image: KernelImage) -> Content:
     """Return the files of `boot/`."""
     files: dict[str, Path | bytes] = {
         "boot/vmlinuz": image.vmlinuz,
@@ -121,11 +161,14 @@ def _boot(image: KernelImage, symbols: Symbols | None) -> Content:
     }
     if image.config:
         files["boot/config"] = image.config
-    if symbols and (system_map := symbols.vmlinux.with_name("System.map")).exists():
-        files["boot/System.map"] = system_map
     if btf := btf_of(image.boot):
         files["boot/vmlinux.btf"] = btf
     return files
+
+
+def _system_map(symbols: Symbols | None) -> Content:
+    path = symbols.vmlinux.with_name("System.map") if symbols else None
+    return {"boot/System.map": path} if path and path.exists() else {}
 
 
 def _modules(image: KernelImage) -> Content:

@@ -107,8 +107,7 @@ def choose(
     uri = security if _is_security(suite) else mirror.debian if mirror else None
     if mirror is None or uri is None:
         kind = "Debian's security archive" if _is_security(suite) else "Debian's archive"
-        what = f"{suite}: this host's apt has no entry for {kind}, and no mirror of it is known"
-        raise KernelUnavailableError(what, ADVICE)
+        raise KernelUnavailableError(f"{suite}: no mirror of {kind} is known on this host", ADVICE)
     return AptEntry(uri, suite, by=str(mirror.file))
 
 

@@ -4,7 +4,7 @@ The image is copied into the store, and copied again when one of its files chang
 """
 
 import contextlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -92,31 +92,22 @@ class DirectoryKernel(KernelSource):
         """Whether no file of the kernel changed since it was copied."""
         return _stamp(self.file, image.release) == store.stamp(self.kernel)
 
-    @property
-    def place(self) -> Hashable | None:
-        """See KernelSource. A source that is one file is the only kernel of its place."""
-        folder = self.kernel.root / self.file
-        return ("directory", folder) if folder.is_dir() else None
 
-    def releases(self, cache: Cache, progress: Progress) -> list[PointRelease]:
-        """See KernelSource."""
-        folder = self.kernel.root / self.file
-        progress(f"{folder}: looking for kernels")
-        return list(releases_in(folder, self.kernel.arch))
+def releases_in(folder: Path, problems: list[str]) -> Iterator[tuple[str, PointRelease]]:
+    """Give the kernels in a folder, each with its architecture; OSError if it can't be read.
 
-
-def releases_in(folder: Path, arch: str) -> Iterator[PointRelease]:
-    """Give the kernels of an architecture in a folder; OSError if it can't be read.
-
-    Files whose names are like those of kernels, and that are none, are passed over.
+    Files whose names are like those of kernels, and that are none, are passed over. So are files
+    that can't be read, with a sentence that is added to `problems`.
     """
     for file in every(folder):
         try:
             found = inspect(file.read_bytes(), str(file))
         except BpfmatrixError:
             continue
-        if found.arch == arch:
-            yield PointRelease(upstream_version(found), Source(directory=file.absolute()))
+        except OSError as error:
+            problems.append(f"{file} can't be read ({error.strerror})")
+            continue
+        yield found.arch, PointRelease(upstream_version(found), Source(directory=file.absolute()))
 
 
 def with_file(kernel: KernelConfig, file: Path | None) -> KernelConfig | None:
