@@ -109,7 +109,9 @@ ENTRY = ("kernels", "6.1")
 @pytest.mark.parametrize(
     ("edit", "what"),
     [
-        (_set("format", to=2), "format: expected 1, found 2 (a newer bpfmatrix wrote it)"),
+        (_set("format", to=0), "format: expected 1, found 0"),
+        (_set("format", to=True), "format: expected 1, found True"),
+        (_set("format", to=1.0), "format: expected 1, found 1.0"),
         (_remove("format"), "format: expected 1, found None"),
         (_set("kernel", to={}), 'kernel: unknown key (did you mean "kernels"?)'),
         (_set("kernels", to=[]), "kernels: expected a mapping"),
@@ -125,6 +127,14 @@ ENTRY = ("kernels", "6.1")
         ),
         (_set(*ENTRY, "arch", to="vax"), "kernels.6.1.arch: expected "),
         (_set(*ENTRY, "version", to=6.1), "kernels.6.1.version: expected a text"),
+        (_set(*ENTRY, "version", to=""), "kernels.6.1.version: expected a text of one line"),
+        (_set(*ENTRY, "version", to="6\x9b2J"), "kernels.6.1.version: expected a text of one line"),
+        (_set(*ENTRY, "vendor", to="a\u2028b"), "kernels.6.1.vendor: expected a text of one line"),
+        (_set(*ENTRY, "release", to="../../x"), "kernels.6.1.release: expected a release"),
+        (
+            _set(*ENTRY, "packages", 0, "sha256", to=""),
+            "kernels.6.1.packages.0.sha256: expected a SHA-256: 64 digits of 0-9 and a-f",
+        ),
         (_set(*ENTRY, "origin", to="a\x1b[2Jb"), "kernels.6.1.origin: expected a text of one line"),
         (_set(*ENTRY, "source", to="apt"), "kernels.6.1.source: expected a mapping"),
         (_set(*ENTRY, "packages", to=[]), "kernels.6.1.packages: expected a list with at least"),
@@ -147,6 +157,35 @@ def test_an_edited_file_is_one_sentence_with_the_key(
     assert error.advice == (
         "Restore it from git; or remove kernels.lock, and `invoke kernels.update` writes it anew."
     )
+
+
+def test_a_file_of_a_newer_version_asks_for_that(tmp_path: Path) -> None:
+    error = refused(tmp_path, '{"format": 2, "sources": []}')
+    assert error.what == "kernels.lock: format: expected 1, found 2: a newer bpfmatrix wrote it"
+    assert error.advice == "Update bpfmatrix."
+
+
+def test_a_source_tree_has_no_checksum(tmp_path: Path) -> None:
+    tree = replace(PIN, source={"build": {"version": "6.1.7"}}, packages=(Package("t", "6.1", ""),))
+    kernels_lock.write(tmp_path, {"6.1": tree})
+    assert kernels_lock.read(tmp_path) == {"6.1": tree}
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
+    kernels_lock.write(tmp_path, {"6.1": PIN})
+    path = tmp_path / FILE_NAME
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert kernels_lock.read(tmp_path) == {"6.1": PIN}
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / FILE_NAME).symlink_to("shared/k.lock")
+    for pin in (PIN, NEWER):
+        kernels_lock.write(tmp_path, {"6.1": pin})
+        assert (tmp_path / FILE_NAME).readlink() == Path("shared/k.lock")
+        assert kernels_lock.read(tmp_path) == {"6.1": pin}
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["k.lock"]
 
 
 def test_a_file_that_is_no_json_is_one_sentence_with_the_line(tmp_path: Path) -> None:

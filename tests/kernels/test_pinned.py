@@ -3,12 +3,15 @@
 The kernels are tiny. The archive, apt and the registry are real, and on loopback.
 """
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -27,6 +30,7 @@ from bpfmatrix.kernels import KernelImage, Package, pinned
 from bpfmatrix.kernels.build import result
 from bpfmatrix.kernels.oci.by_digest import tag_of
 from bpfmatrix.kernels.oci.publish import publish
+from bpfmatrix.kernels.sources import directory
 from bpfmatrix.oci.reference import Reference
 from tests.damage import Notes
 from tests.kernels import synthetic
@@ -177,10 +181,10 @@ def test_a_dropped_package_is_no_failure_while_the_registry_has_it(
     assert notes.told == []
     image.verify()
     assert image.provenance.registry == f"{registry.host}/{REPOSITORY}"
-    # Results, templates and folders do not tell by which way it came.
+    # Results and templates do not tell by which way it came.
     assert image.provenance == first.provenance
     assert image.description == first.description
-    assert (image.folder.name, image.release) == (first.folder.name, first.release)
+    assert (image.label, image.release) == (first.label, first.release)
     assert KernelImage.load(image.folder).provenance.registry == image.provenance.registry
     registry.stop()
     assert kernels.provide(kernel, elsewhere, notes) == (image, True)
@@ -334,6 +338,91 @@ def test_an_edited_digest_is_refused(
             kernels.provide(kernel, cache)
 
 
+def test_an_edited_lock_changes_nothing_for_other_projects(
+    cache: Cache, elsewhere: Cache, archive: Archive, registry: Registry, tmp_path: Path
+) -> None:
+    true, strange, unpinned = (tmp_path / name for name in ("true", "strange", "unpinned"))
+    for folder in (true, strange, unpinned, tmp_path / "k"):
+        folder.mkdir()
+    first = pin_now(kernel_in(true), elsewhere)
+    (tmp_path / "k/vmlinuz").write_bytes(synthetic.bzimage(release="6.1.7-evil"))
+    (tmp_path / "k/config").write_text("CONFIG_BPF=y\n")
+    made = kernel_in(tmp_path).model_copy(update={"source": Source(directory=Path("k"))})
+    evil, _ = kernels.provide(made, elsewhere)
+    push(registry, evil)
+    pin = kernels_lock.read(true)["6.1"]
+    lie = replace(
+        _pin_of(evil),
+        source=pin.source,
+        origin=pin.origin,
+        vendor=pin.vendor,
+        packages=pin.packages,
+    )
+    kernels_lock.write(strange, {"6.1": lie})
+    assert kernels.provide(kernel_in(strange, registry), cache)[0].digest == evil.digest
+    # The packages of its provenance are those that the others want.
+    assert kernels.provide(kernel_in(true), cache)[0].digest == first.digest
+    assert kernels.provide(kernel_in(unpinned), cache)[0].digest == first.digest
+    # Nor is an image replaced of which only the configuration is another one.
+    other_config = files_digest_with_config(first, b"CONFIG_BPF=n\n")
+    tag = tag_of(first.digest, other_config)
+    push(registry, first, tag, changed={"config": b"CONFIG_BPF=n\n"})
+    kernels_lock.write(strange, {"6.1": replace(pin, files=other_config)})
+    image, _ = kernels.provide(kernel_in(strange, registry), cache)
+    assert image.files_digest() == other_config
+    for root in (true, unpinned):
+        assert kernels.provide(kernel_in(root), cache)[0].files_digest() == first.files_digest()
+
+
+def files_digest_with_config(image: KernelImage, config: bytes) -> str:
+    """Return the digest that the files of an image would have with another configuration."""
+    assert image.config is not None
+    before = image.config.read_bytes()
+    try:
+        image.config.write_bytes(config)
+        return image.files_digest()
+    finally:
+        image.config.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("lie", "in_registry"),
+    [
+        ({"version": "9.9.9"}, True),
+        ({"origin": "apt my own suite"}, True),
+        ({"vendor": "Somebody"}, True),
+        ({"version": "9.9.9"}, False),
+        ({"release": "6.1.0-99-cloud-amd64"}, False),
+    ],
+)
+def test_what_an_edited_lock_says_of_a_kernel_is_not_said_elsewhere(
+    cache: Cache,
+    elsewhere: Cache,
+    archive: Archive,
+    registry: Registry,
+    tmp_path: Path,
+    lie: dict[str, Any],
+    in_registry: bool,
+) -> None:
+    true, strange = (tmp_path / name for name in ("true", "strange"))
+    for folder in (true, strange):
+        folder.mkdir()
+    first = pin_now(kernel_in(true), elsewhere)
+    if in_registry:
+        push(registry, first)
+    kernels_lock.write(strange, {"6.1": replace(kernels_lock.read(true)["6.1"], **lie)})
+    if in_registry:
+        # A package has a version of its own, of which vmlinuz says nothing.
+        kernels.provide(kernel_in(strange, registry), cache)
+    else:
+        with pytest.raises(KernelUnavailableError, match=r"and not .* of kernels\.lock"):
+            kernels.provide(kernel_in(strange, registry), cache)
+        assert no_kernel_in(cache)
+    image, _ = kernels.provide(kernel_in(true, registry), cache)
+    assert (image.version, image.release) == (first.version, first.release)
+    assert image.provenance == first.provenance
+
+
 def test_a_pin_of_another_source_is_an_error(cache: Cache, archive: Archive, root: Path) -> None:
     kernel = kernel_in(root)
     pin_now(kernel, cache)
@@ -364,7 +453,7 @@ def test_a_sweep_takes_the_newest(cache: Cache, archive: Archive, root: Path) ->
 
 
 def test_two_checkouts_may_pin_different_kernels(
-    cache: Cache, archive: Archive, tmp_path: Path
+    cache: Cache, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roots = [tmp_path / name for name in ("one", "two")]
     for root in roots:
@@ -377,6 +466,10 @@ def test_two_checkouts_may_pin_different_kernels(
     assert kernels.provide(kernel_in(roots[0]), cache) == (first, True)
     assert kernels.provide(kernel_in(roots[1]), cache) == (second, True)
     assert second.digest != first.digest
+    # That of a checkout into which the user may not look stays.
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels_lock, "exists", _forbidden)
+        assert kernels.prune(cache) == []
     # The kernel of a checkout that was removed goes.
     shutil.rmtree(roots[0])
     assert [item.name for item in kernels.prune(cache)] == [f"x86_64/{first.folder.name}"]
@@ -412,7 +505,11 @@ def test_a_kernel_that_a_user_placed(
 
 
 def test_a_kernel_of_a_folder_is_pinned_where_a_registry_has_it(
-    cache: Cache, elsewhere: Cache, registry: Registry, tmp_path: Path
+    cache: Cache,
+    elsewhere: Cache,
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     roots = [tmp_path / name for name in ("here", "there")]
     for root in roots:
@@ -443,7 +540,21 @@ def test_a_kernel_of_a_folder_is_pinned_where_a_registry_has_it(
     notes = Notes()
     other, _ = kernels.provide(there, elsewhere, notes)
     assert (other.digest, other.provenance) == (image.digest, image.provenance)
-    assert kernels.provide(here, cache, notes) == (image, True)
+    # To know that the file is still the same one, it is not read: not at all where it was copied,
+    # and once where the registry's image is used.
+    (roots[1] / "k").mkdir()
+    for name in ("vmlinuz", "config"):
+        shutil.copy(file.with_name(name), roots[1] / "k")
+    assert kernels.provide(there, elsewhere, notes) == (other, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(directory, "sha256_of", _not_read)
+        assert kernels.provide(here, cache, notes) == (image, True)
+        assert kernels.provide(there, elsewhere, notes) == (other, True)
+    # Nor is it to be read at all to run the pinned one.
+    os.utime(roots[1] / "k/vmlinuz", (1, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(directory, "sha256_of", _forbidden)
+        assert kernels.provide(there, elsewhere, notes) == (other, True)
     assert notes.told == []
     # Another kernel is built into the folder.
     file.write_bytes(synthetic.bzimage(release="6.1.8-own"))
@@ -453,6 +564,14 @@ def test_a_kernel_of_a_folder_is_pinned_where_a_registry_has_it(
     assert pin_now(here, cache).release == "6.1.8-own"
     assert kernels.provide(here, cache, notes)[0].release == "6.1.8-own"
     assert len(notes.told) == 1
+
+
+def _not_read(path: Path) -> str:
+    raise AssertionError(f"{path} was read")
+
+
+def _forbidden(path: Path) -> str:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
 
 def test_a_build_is_pinned_and_never_repeated_elsewhere(
@@ -609,6 +728,25 @@ def test_update_says_what_changed(
     update_kernels(project, ["6.1"], silent, every=True)
     assert said()[1:] == ["5.10       no longer in kernels.yaml, nor in kernels.lock", changed]
     assert list(kernels_lock.read(root)) == ["6.1"]
+    # A kernel that can't be had does not keep the others from being updated, or listed.
+    gone = {"directory": "nothing"}
+    entries = {"6.3": {"source": gone}, "6.1": {"source": source}}
+    config = Config.model_validate({"kernels": entries}).at(root)
+    project = Project(root, config, cache)
+    pins = kernels_lock.read(root)
+    kernels_lock.write(root, {"6.3": pins["6.1"]})
+    print_kernels(project, as_json=True)
+    rows = {row["kernel"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["6.3"]["pinned"] == "for another source or architecture"
+    assert rows["6.1"]["version"] == "6.1.200"
+    assert update_kernels(project, ["6.3", "6.1"], silent, every=True) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: 6.3: there is no ")
+    assert printed.out.splitlines() == [
+        "6.1        6.1.200 (Debian 6.1.200-1, apt bookworm-security)  still the newest",
+        changed,
+    ]
+    assert list(kernels_lock.read(root)) == ["6.1", "6.3"]
     (root / kernels_lock.FILE_NAME).write_text("{")
     with pytest.raises(ConfigError):
         update_kernels(project, ["6.1"], silent, every=False)

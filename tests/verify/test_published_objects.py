@@ -83,7 +83,7 @@ def test_only_the_objects_of_a_gadget_are_fetched(
     assert contents(find(project, [name])) == {name: data}
 
 
-@pytest.mark.parametrize("size_bytes", [2 << 30, 10**400])
+@pytest.mark.parametrize("size_bytes", [2 << 30, 10**400], ids=["large", "no size"])
 def test_an_image_that_is_too_large_is_not_fetched(project: Project, size_bytes: int) -> None:
     layers = (manifests.Descriptor(f"{OCI}.layer.v1.tar", f"sha256:{'0' * 64}", size_bytes),)
     image = OciImage("it", "", {}, layers, RegistryClient(Reference.parse("127.0.0.1:9/it:1")))

@@ -7,9 +7,10 @@ from typing import Any
 
 from bpfmatrix import kernels
 from bpfmatrix.cli.console import make_console, make_table, say, say_json
+from bpfmatrix.cli.errors import print_error
 from bpfmatrix.config import kernels_lock
 from bpfmatrix.config.project import Project
-from bpfmatrix.errors import BpfmatrixError, DamagedError
+from bpfmatrix.errors import BpfmatrixError, ConfigError, DamagedError, UsageError
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import pinned
 from bpfmatrix.kernels.build import BuiltKernel
@@ -51,18 +52,24 @@ def print_kernels(project: Project, as_json: bool) -> None:
     make_console().print(table)
 
 
-def update_kernels(
-    project: Project, ids: Sequence[str], progress: Progress, *, every: bool
-) -> None:
+def update_kernels(project: Project, ids: Sequence[str], progress: Progress, *, every: bool) -> int:
     """Fetch the newest releases of kernels, pin them in kernels.lock, and print what changed.
 
-    `every` also removes the pins of kernels that kernels.yaml no longer declares.
+    `every` also removes the pins of kernels that kernels.yaml no longer declares. What goes wrong
+    with a kernel is printed, and the others are updated. Returns an exit status.
     """
-    pins = kernels_lock.read(project.root)
+    pins, status = kernels_lock.read(project.root), 0
     for id in ids:
         kernel = project.config.kernel(id)
         before = pins.get(id) or kernels.cached(kernel, project.cache)
-        image = kernels.update(kernel, project.cache, progress)
+        try:
+            image = kernels.update(kernel, project.cache, progress)
+        except UsageError:
+            raise  # which is of no one kernel, such as a wrong KERN_DIR
+        except BpfmatrixError as error:
+            print_error(error)
+            status = status or error.exit_status
+            continue
         same = before is not None and before.digest == image.digest
         moved = f"{before.version} → " if before and before.version != image.version else ""
         reason = pinned.reason_against(kernel)
@@ -75,6 +82,7 @@ def update_kernels(
         say(f"{id:<10} no longer in kernels.yaml, nor in {kernels_lock.FILE_NAME}")
     if kernels_lock.read(project.root) != pins:
         say(f"{kernels_lock.FILE_NAME} has changed; commit it, so that every machine runs these")
+    return status
 
 
 def update_root(
@@ -141,15 +149,21 @@ def push_kernels(
 
 def _kernel_row(project: Project, id: str) -> dict[str, Any]:
     kernel = project.config.kernel(id)
-    pin = pinned.pin_of(kernel)
-    image = kernels.cached(kernel, project.cache)
+    try:
+        pin = pinned.pin_of(kernel)
+        pinned_to = (pin.packages[0].version or pin.version) if pin else None
+        image = kernels.cached(kernel, project.cache)
+    except ConfigError:
+        raise
+    except UsageError:  # which every run says; the other kernels are listed all the same
+        pinned_to, image = "for another source or architecture", None
     templates = template.of_kernel(project.cache, image.label) if image else []
     return {
         "kernel": id,
         "arch": kernel.arch,
         "source": kernel.source.summary,
         "newest": kernels.newest_available(kernel, project.cache),
-        "pinned": (pin.packages[0].version or pin.version) if pin else None,
+        "pinned": pinned_to,
         "version": image.version if image else None,
         "release": image.release if image else None,
         "digest": image.digest if image else None,

@@ -25,15 +25,18 @@ __all__ = ["FILE_NAME", "Package", "Pin", "exists", "read", "write"]
 FILE_NAME = "kernels.lock"
 FORMAT = 1
 _DIGEST = (r"sha256:[0-9a-f]{64}", "a digest: sha256: and 64 digits of 0-9 and a-f")
+# A character of a text: no control character, and none of Unicode's ends of lines.
+_LINE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"
 # Patterns of texts, and what was expected where one does not match.
 _TEXTS = {
     "arch": ("|".join(ARCHITECTURES), " or ".join(ARCHITECTURES)),
+    "vendor": (f"{_LINE}*", "a text of one line"),
     "digest": _DIGEST,
     "files": _DIGEST,
-    "release": (r"[!-~]+", "a release"),
+    "release": (versions.UNAME_RELEASE, "a release, as `uname -r` says it"),
     "sha256": (r"([0-9a-f]{64})?", "a SHA-256: 64 digits of 0-9 and a-f"),
 }
-_ANY = (r"[^\x00-\x1f\x7f]*", "a text of one line")
+_ANY = (f"{_LINE}+", "a text of one line")
 # What git writes around the two sides of a conflict (git-merge(1), "How conflicts are presented").
 _CONFLICT_MARKS = ("<<<<<<< ", "=======", ">>>>>>> ")
 
@@ -71,7 +74,7 @@ class Pin:
     packages: tuple[Package, ...]
     """What the kernel was taken from."""
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """The checksum of all that is pinned."""
         return sha256(json.dumps(asdict(self), sort_keys=True))
@@ -89,7 +92,7 @@ def read(root: Path) -> dict[str, Pin]:
     """
     path = root / FILE_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin files with a BOM
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -108,6 +111,8 @@ def _parsed(path: Path, text: str) -> Mapping[str, Pin]:  # once for all kernels
                 "Keep one side: `git checkout --ours kernels.lock`, or `--theirs`.",
             ) from error
         raise ConfigError(f"{path.name}: line {error.lineno}: {error.msg}", _advice()) from error
+    except _NewerError as error:
+        raise ConfigError(f"{path.name}: {error}", "Update bpfmatrix.") from error
     except _WrongError as error:
         raise ConfigError(f"{path.name}: {error}", _advice()) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, and the like
@@ -117,9 +122,11 @@ def _parsed(path: Path, text: str) -> Mapping[str, Pin]:  # once for all kernels
 def _pins(data: object) -> dict[str, Pin]:
     if not isinstance(data, dict):
         raise _WrongError("expected a mapping")
-    if (found := data.get("format")) != FORMAT:
-        newer = " (a newer bpfmatrix wrote it)" if isinstance(found, int) and found > 1 else ""
-        raise _WrongError(f"format: expected {FORMAT}, found {found!r}{newer}")
+    found = data.get("format")
+    if type(found) is int and found > FORMAT:
+        raise _NewerError(f"format: expected {FORMAT}, found {found}: a newer bpfmatrix wrote it")
+    if type(found) is not int or found != FORMAT:  # neither True nor 1.0, which equal 1
+        raise _WrongError(f"format: expected {FORMAT}, found {found!r}")
     if unknown := sorted(data.keys() - {"format", "kernels"}):
         raise _WrongError(f"{unknown[0]}: unknown key{suggestion(unknown[0], ['kernels'])}")
     if not isinstance(kernels := data.get("kernels"), dict):
@@ -141,6 +148,9 @@ def _pin(where: str, data: object) -> Pin:
         Package(**_mapping(f"{where}.packages.{number}", package, Package))
         for number, package in enumerate(entry["packages"])
     )
+    for number, package in enumerate(packages):
+        if not package.sha256 and "build" not in entry["source"]:  # see Package.sha256
+            raise _WrongError(f"{where}.packages.{number}.sha256: expected {_TEXTS['sha256'][1]}")
     return Pin(**{**entry, "packages": packages})
 
 
@@ -170,7 +180,7 @@ def write(root: Path, pins: Mapping[str, Pin]) -> None:
 
     The caller holds a lock, so that no other process's pins are lost.
     """
-    path = root / FILE_NAME
+    path = (root / FILE_NAME).resolve()  # a link to it stays one
     ordered = sorted(pins, key=lambda id: (versions.all_numbers(id), id))
     data = {"format": FORMAT, "kernels": {id: asdict(pins[id]) for id in ordered}}
     text = json.dumps(data, indent=2) + "\n"
@@ -192,6 +202,10 @@ def write(root: Path, pins: Mapping[str, Pin]) -> None:
 
 class _WrongError(ValueError):
     """The content is not that of a kernels.lock: the key, and what was expected."""
+
+
+class _NewerError(_WrongError):
+    """The file has a later format."""
 
 
 def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

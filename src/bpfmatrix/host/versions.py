@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 __all__ = [
+    "UNAME_RELEASE",
     "all_numbers",
     "leading_version",
     "neighbour",
@@ -12,6 +13,12 @@ __all__ = [
     "series",
     "upstream",
 ]
+
+UNAME_RELEASE = r"[0-9A-Za-z][A-Za-z0-9_.+~:-]{0,63}"
+"""A pattern of what `uname -r` may say here: it becomes a folder, and a word of commands.
+
+The kernel's own limit is that of `struct new_utsname` (include/uapi/linux/utsname.h): 64 bytes.
+"""
 
 _RELEASE = re.compile(r"\d+(?:\.\d+){1,2}")
 _LEADING = re.compile(r"\d+(?:\.\d+)+")

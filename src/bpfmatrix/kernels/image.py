@@ -41,8 +41,7 @@ class Provenance:
     """The distributor of the packages, as the source names it: `Debian`."""
     registry: str = field(default="", compare=False, repr=False)
     """The repository that the kernel was fetched from by its digest; empty if it came from its
-    source. Whichever way it came, it is the same kernel: so this is compared to nothing, and is no
-    part of `KernelImage.store_digest`."""
+    source. Whichever way it came, it is the same kernel: so this is compared to nothing."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +156,14 @@ class KernelImage:
         """Return the end of its folder's name in the store; OSError if a file can't be read.
 
         It depends on the content and on the provenance: two images with the same files and
-        different provenances are different images.
+        different provenances are different images. An image of a registry never has the name of one
+        of a source: its provenance and its version are what some checkout's kernels.lock says.
         """
         digest = RunningSha256(f"{self.digest} {self.provenance}".encode())
         if self.modules:
             digest.update((self.folder / MODULE_CHECKSUMS).read_bytes())
+        if self.provenance.registry:
+            digest.update(f"{self.files_digest()} {self.version}".encode())
         return digest.hexdigest()[:12]
 
     def files_digest(self) -> str:

@@ -171,8 +171,11 @@ def pin(kernel: KernelConfig, image: KernelImage, cache: Cache) -> None:
         pins = kernels_lock.read(kernel.root)
         if pins.get(plain.id) != pinned:
             kernels_lock.write(kernel.root, {**pins, plain.id: pinned})
-    # So that the next run need not look for it among all images of the store.
-    Store(cache).point(plain.model_copy(update={"pin": pinned}), image)
+    # So that the next run need not look for it among all images of the store, nor read a file of
+    # this host that was just copied.
+    store = Store(cache)
+    copied = with_file_of_source(plain) if plain.source.directory else plain
+    store.point(plain.model_copy(update={"pin": pinned}), image, store.stamp(copied))
 
 
 def forget(root: Path, declared: Mapping[str, Any], cache: Cache) -> list[str]:

@@ -134,7 +134,7 @@ def _of_other_sources(
             yield from ((arch, release) for arch, release in found if arch in arches)
         except OSError as error:
             problems.append(f"{folder} can't be read ({error.strerror})")
-    places = [*_builds_last(kernels), *_of_registry(config, kernels)]
+    places = [*_builds_last(kernels), *_of_registry(kernels)]
     seen = set()
     for kernel in places:
         if kernel.source.apt or (kernel.source.build and not build):
@@ -151,14 +151,16 @@ def _of_other_sources(
             problems.append(f"{error.filename} can't be read ({error.strerror})")
 
 
-def _of_registry(config: Config, kernels: list[KernelConfig]) -> list[KernelConfig]:
-    """Return a kernel that stands for all of the registry to which kernels were pushed."""
+def _of_registry(kernels: list[KernelConfig]) -> list[KernelConfig]:
+    """Return kernels that stand for the registry to which kernels were pushed: one for each arch.
+
+    The architectures are those that are declared.
+    """
     if (repository := registry_of(kernels[0])) is None:
         return []
-    kernel = kernels[0].model_copy(
-        update={"arch": config.defaults.arch, "source": Source(oci=f"{repository}:0.0.0")}
-    )
-    return [kernel]
+    source = Source(oci=f"{repository}:0.0.0")
+    arches = dict.fromkeys(kernel.arch for kernel in kernels)
+    return [kernels[0].model_copy(update={"arch": arch, "source": source}) for arch in arches]
 
 
 def _builds_last(kernels: Iterable[KernelConfig]) -> list[KernelConfig]:

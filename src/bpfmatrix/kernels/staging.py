@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import IO
 
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError
+from bpfmatrix.host import versions
 from bpfmatrix.host.process import reason_of_end
 from bpfmatrix.kernels.formats.compression import BadDataError, decompress, format_of
 from bpfmatrix.kernels.formats.vmlinuz import Vmlinuz, inspect
 
 __all__ = ["depmod", "install", "require_release", "upstream_version", "write"]
-
-# The kernel's own limit is that of `struct new_utsname` (include/uapi/linux/utsname.h): 64 bytes.
-_RELEASE = re.compile(r"[0-9A-Za-z][\w.+~:-]{0,63}", re.ASCII)
 
 
 def install(
@@ -50,11 +48,11 @@ def install(
 
 
 def require_release(release: str, name: str) -> None:
-    """BpfmatrixError if `release` can't be one; it becomes a folder, and a word of commands.
+    """BpfmatrixError if `release` can't be one: see UNAME_RELEASE.
 
     `name` is the name of what has it.
     """
-    if not _RELEASE.fullmatch(release):
+    if not re.fullmatch(versions.UNAME_RELEASE, release):
         shown = release if len(release) <= 80 else f"{release[:80]}..."
         raise BpfmatrixError(
             f"{name}: {shown!r} can't be the release of a kernel",

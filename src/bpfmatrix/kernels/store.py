@@ -90,25 +90,33 @@ class Store:
         """Return the `stamp` that was given to `add`, or "" if there was none."""
         return str((_read(self._ref(kernel)) or {}).get("stamp", ""))
 
-    def point(self, kernel: KernelConfig, image: KernelImage) -> bool:
+    def point(self, kernel: KernelConfig, image: KernelImage, stamp: str = "") -> bool:
         """Let this kernel resolve to that image; False if the image was removed in the meantime.
 
-        KernelUnavailableError if the kernel is pinned to another one.
+        `stamp` is that of `add`. KernelUnavailableError if the kernel is pinned to another one.
         """
         if kernel.pin:
             _require_pinned(image, kernel.pin)
         with self.cache.lock(_LOCK):
-            return image.folder.exists() and self._point(kernel, image)
+            return image.folder.exists() and self._point(kernel, image, stamp)
 
-    def intact(self, arch: str, is_wanted: Callable[[Provenance], bool]) -> KernelImage | None:
-        """Return the undamaged image of a provenance, if there is one."""
+    def intact(
+        self, kernel: KernelConfig, is_wanted: Callable[[Provenance], bool]
+    ) -> KernelImage | None:
+        """Return the undamaged image of a provenance that `kernel` may resolve to, if there is one.
+
+        Not one of a registry: that it came from these packages is only what the kernels.lock of
+        some checkout says. Only `adopt` gives those.
+        """
         for image in self.images():
-            if image.arch == arch and is_wanted(image.provenance):
-                try:
+            if image.arch != kernel.arch or image.provenance.registry:
+                continue
+            with contextlib.suppress(DamagedError):
+                if is_wanted(image.provenance) and not (
+                    kernel.pin and _difference(image, kernel.pin)
+                ):
                     image.verify()
-                except DamagedError:
-                    return None
-                return image
+                    return image
         return None
 
     def adopt(self, kernel: KernelConfig) -> KernelImage | None:
@@ -120,7 +128,7 @@ class Store:
                 continue
             with contextlib.suppress(DamagedError):
                 image.verify()
-                if (image.provenance.packages, image.files_digest()) == (pin.packages, pin.files):
+                if _is_of_same_origin(image.provenance, pin) and not _difference(image, pin):
                     return image if self.point(kernel, image) else None
         return None
 
@@ -177,7 +185,7 @@ class Store:
         for path in self._folder("refs").glob("*/*.json"):
             ref = _read(path) or {}
             with contextlib.suppress(KeyError, TypeError):
-                if (root := ref.get("pinned_in")) and not kernels_lock.exists(Path(root)):
+                if (root := ref.get("pinned_in")) and not _may_have_lock(Path(root)):
                     path.unlink()
                     continue
                 folders.add(self.cache.root / ref["image"])
@@ -222,19 +230,50 @@ def _read(ref: Path) -> dict[str, Any] | None:
     return records.read(ref) or records.read_unsealed(ref)
 
 
+def _may_have_lock(root: Path) -> bool:
+    """Whether a checkout has a kernels.lock, or can't be looked at."""
+    try:
+        return kernels_lock.exists(root)
+    except OSError:
+        return True
+
+
 def _require_pinned(image: KernelImage, pin: Pin) -> None:
-    """KernelUnavailableError if an image does not have exactly the content that is pinned."""
+    """KernelUnavailableError if an image is not exactly what is pinned."""
+    if difference := _difference(image, pin):
+        raise KernelUnavailableError(
+            f"{difference} of {kernels_lock.FILE_NAME}",
+            f"Either it was changed where it comes from, or {kernels_lock.FILE_NAME} was edited.",
+        )
+
+
+def _difference(image: KernelImage, pin: Pin) -> str:
+    """Say in what an image is not what is pinned, or "" if it is; DamagedError."""
     for what, found, pinned in (
-        ("the kernel", image.digest, pin.digest),
-        ("the configuration and the modules of the kernel", image.files_digest(), pin.files),
+        ("the kernel of {} has the digest", image.digest, pin.digest),
+        (
+            "the configuration and the modules of the kernel of {} have the digest",
+            image.files_digest(),
+            pin.files,
+        ),
+        ("the kernel of {} has the release", image.release, pin.release),
+        ("the kernel of {} has the version", image.version, pin.version),
     ):
         if found != pinned:
-            raise KernelUnavailableError(
-                f"{what} of {image.provenance.packages[0].name} has the digest {found}, and not "
-                f"{pinned} of {kernels_lock.FILE_NAME}",
-                "Either it was changed where it comes from, or "
-                f"{kernels_lock.FILE_NAME} was edited.",
-            )
+            name = image.provenance.packages[0].name
+            return f"{what.format(name)} {found}, and not {pinned}"
+    return ""
+
+
+def _is_of_same_origin(provenance: Provenance, pin: Pin) -> bool:
+    """Whether an image is from the packages that are pinned.
+
+    The source and the vendor of one of a registry are what the kernels.lock of some checkout says,
+    so that they have to be the same. Else, the source said it: packages may be in two suites.
+    """
+    if provenance.registry:
+        return provenance == Provenance(pin.origin, pin.packages, pin.vendor)
+    return provenance.packages == pin.packages
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:

@@ -158,7 +158,7 @@ def merge(
                         # which is passed over or extracted in small parts.
                         bounded.end = archive.offset + _HEADER_BYTES
                         reader.apply(archive, entry, number)
-                        archive.members.clear()  # tarfile would keep each
+                        archive.members.clear()  # type: ignore[attr-defined]  # it would keep each
                         done((before + file.tell()) / whole)
         except damage as error:
             raise BpfmatrixError(

@@ -61,6 +61,12 @@ def test_the_registry_of_pushed_kernels_is_a_source_too(
     assert sorted(found.places) == ["5.4", "5.4.276", "6.1.10", "6.1.9", "6.6"]
     fetched, _ = kernels.provide(found.config.kernel("6.1.10"), cache)
     assert fetched.version == "6.1.10"
+    # For each architecture that is declared, and not only for that of `defaults`.
+    entries = {"6.6": {**entry, "arch": "aarch64"}, "6.7": entry}
+    config = Config.model_validate({"registry": repository, "kernels": entries})
+    found = offered(config.at(tmp_path), cache)
+    assert {"6.1.10", "6.1.10-arm64"} <= found.places.keys()
+    assert found.config.kernel("6.1.10-arm64").arch == "aarch64"
 
 
 def test_all_pages_of_tags_are_read(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def _make_template(project: "Project", id: str) -> None:
 
 
 @option_task(_ONE_OR_MATRIX, _IMAGE)
-def update(values: Values) -> None:
+def update(values: Values) -> int:
     """Fetch the newest release of one series, or of each, and pin it in kernels.lock.
 
     The image of --rootfs is fetched again, too.
@@ -83,8 +83,9 @@ def update(values: Values) -> None:
 
     project = Project.load()
     ids = _one_or_matrix(project, values)
-    update_kernels(project, ids, progress, every=not values[options.KERNEL])
-    update_root(project, _one_or_matrix(project, values), values[_IMAGE], progress)
+    status = update_kernels(project, ids, progress, every=not values[options.KERNEL])
+    update_root(project, ids, values[_IMAGE], progress)
+    return status
 
 
 def _one_or_matrix(project: "Project", values: Values) -> list[str]:

@@ -43,7 +43,7 @@ class OciKernel(KernelSource):
             image = resolve(reference, kernel.arch, progress)
         sha256 = image.digest.removeprefix("sha256:")
         packages = (Package(reference.name, reference.tag, sha256),)
-        stored = store.intact(kernel.arch, lambda provenance: provenance.packages == packages)
+        stored = store.intact(kernel, lambda provenance: provenance.packages == packages)
         if stored and store.point(kernel, stored):
             return stored
         require_space(store.cache.root, UNPACKED_KERNEL_BYTES + TIMES_UNPACKED * image.size_bytes)

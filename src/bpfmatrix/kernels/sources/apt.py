@@ -50,7 +50,7 @@ class AptKernel(IndexedSource):
                 if pin := self.kernel.pin:
                     raise dropped(self.source.suite, pin, f"{debs[0].name} {debs[0].version}")
             packages = tuple(Package(deb.name, deb.version, deb.sha256) for deb in debs)
-            image = store.intact(self.kernel.arch, lambda found: found.packages == packages)
+            image = store.intact(self.kernel, lambda found: found.packages == packages)
             if image and store.point(self.kernel, image):
                 return image
             vendor = archive.vendor()

@@ -3,6 +3,7 @@
 The image is copied into the store, and copied again when one of its files changed.
 """
 
+import contextlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -74,14 +75,18 @@ class DirectoryKernel(KernelSource):
         """See KernelSource."""
         try:
             found = with_file_of_source(self.kernel).source.directory
-        except KernelUnavailableError:
-            return ""  # the file may be on another machine
-        assert found is not None
-        # The stamp is known if the image was copied from here; else the file is read.
-        if _stamp(found, image.release) == store.stamp(self.kernel):
-            return ""
-        same = f"sha256:{sha256_of(found)}" == image.digest
-        return "" if same else f"{_shown(found, self.kernel.root)} is another one now"
+            assert found is not None
+            # The stamp is known if the file was read before; else it is read now.
+            stamp = _stamp(found, image.release)
+            if stamp == store.stamp(self.kernel):
+                return ""
+            if f"sha256:{sha256_of(found)}" != image.digest:
+                return f"{_shown(found, self.kernel.root)} is another one now"
+        except (KernelUnavailableError, OSError):
+            return ""  # the file may be on another machine, or is not for this user
+        with contextlib.suppress(BpfmatrixError, OSError):  # a cache that can only be read
+            store.point(self.kernel, image, stamp)
+        return ""
 
     def is_current(self, store: Store, image: KernelImage) -> bool:
         """Whether no file of the kernel changed since it was copied."""

@@ -51,7 +51,7 @@ class DnfKernel(IndexedSource):
                 now = f"{rpms[0].name} {rpms[0].version}"
                 raise dropped(self.source.repository, pin, now)
             names = [(rpm.name, rpm.version) for rpm in rpms]
-            image = store.intact(kernel.arch, lambda found: self._has(found, names))
+            image = store.intact(kernel, lambda found: self._has(found, names))
             if image and store.point(kernel, image):
                 return image
 

@@ -39,7 +39,7 @@ class PackageKernel(KernelSource):
             sha256 or sha256_of(self._file(name))
             for name, sha256 in zip(names, declared, strict=True)
         ]
-        image = store.intact(self.kernel.arch, lambda found: _has(found, checksums))
+        image = store.intact(self.kernel, lambda found: _has(found, checksums))
         if image and store.point(self.kernel, image):
             return image
         with store.cache.staging() as staging:
