@@ -42,6 +42,7 @@ def tried(library_project: Project, monkeypatch: pytest.MonkeyPatch) -> list[str
 
     monkeypatch.setattr(built_commit, "of_built_commits", of_built_commits)
     monkeypatch.setattr(module, "trial_of", lambda *_: None)
+    monkeypatch.setattr(module, "question", lambda *_: QUESTION.title)
     return subjects
 
 

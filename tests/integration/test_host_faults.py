@@ -112,7 +112,7 @@ def test_a_run_without_standard_output_has_its_result(project: ToolProject) -> N
 
 @needs_root
 @pytest.mark.parametrize("program", ["invoke", "nox"])
-@pytest.mark.parametrize("kib", [4, 48])
+@pytest.mark.parametrize("kib", [8, 48])
 def test_a_full_disk_below_the_project_is_one_sentence(
     project: ToolProject, own_cache: Path, program: str, kib: int
 ) -> None:

@@ -81,8 +81,9 @@ def offered(
     extended = found.config.model_copy(update={"kernels": kernels})
     unbuilt = frozenset(_unbuilt(extended, cache))
     places = {}
-    for id in kernels.keys() - (frozenset() if build else unbuilt):
-        if place := _known_place(extended, id, cache):
+    for id in kernels:
+        left_out = id in unbuilt and not build
+        if not left_out and (place := _known_place(extended, id, cache)):
             places[id] = place
     return Releases(
         extended, places, frozenset(config.kernels), found.left_out, tuple(problems), unbuilt
