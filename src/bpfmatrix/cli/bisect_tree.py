@@ -165,7 +165,7 @@ def _print(console: Console, history: History, found: FoundCommit) -> None:
         console.print(Text(f"           {commit.subject}"))
         console.print(Text(f"           {commit.author}, {commit.date}"))
     if len(found.commits) > 1:
-        console.print(Text("Those between them gave no answer."))
+        console.print(Text("Commits among them gave no answer."))
     console.print(Text(f"tried {counted(len(found.trials), 'commit')}"))
     tree = shlex.quote(str(history.tree))
     console.print(Text(f"  look at it    git -C {tree} show {found.commits[0].short}"))
