@@ -51,10 +51,12 @@ def test_tests_use_the_hosts_files_and_leave_them_alone(
         [ "$(cat {kept}/file)" = other ]
         touch /usr/bin/new-in-the-guest
         # A test that leaves its root finds the host's files again, but not the host's kernel.
-        [ -r /proc/1/root/host/below/etc/passwd ]
-        ! ls /proc/1/root/host/below/proc || exit 1
-        ! cat /proc/1/root/host/below/proc/{os.getpid()}/environ || exit 1
-        ! cat /proc/1/root/host/below/sys/kernel/uevent_seqnum || exit 1
+        cd /proc/1/root
+        [ -r host/below/etc/passwd ]
+        ! ls host/below/proc || exit 1
+        ! cat host/below/proc/{os.getpid()}/environ || exit 1
+        ! cat host/below/sys/kernel/uevent_seqnum || exit 1
+        cd -
         # The read-only share.
         [ "$(cat {given}/file)" = "as it was" ]
         ! touch {given}/new || exit 1

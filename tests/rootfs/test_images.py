@@ -139,7 +139,8 @@ def test_an_image_that_its_registry_has_no_more(registry: Registry, cache: Cache
     second = registry.image("root", "12", [TWO])
     # As a registry's clean-up does, which removes manifests without a tag.
     registry.stop()
-    links = registry.root / "storage/docker/registry/v2/repositories/root/_manifests/revisions"
+    repositories = registry.root / "storage/docker/registry/v2/repositories"
+    links = repositories / "root" / "_manifests/revisions"
     (links / "sha256" / first.digest.removeprefix("sha256:") / "link").unlink()
     registry.start()
     stored.path.unlink()
