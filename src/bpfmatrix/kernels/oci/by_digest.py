@@ -14,10 +14,9 @@ from bpfmatrix.errors import KernelUnavailableError
 from bpfmatrix.host.checksum import sha256, sha256_of
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage, Provenance, is_made_by_depmod
-from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
-from bpfmatrix.kernels.oci.source import TIMES_UNPACKED
+from bpfmatrix.kernels.oci.image_kernel import fetched
 from bpfmatrix.kernels.staging import install
-from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
+from bpfmatrix.kernels.store import Store
 from bpfmatrix.oci.image import OciImage, resolve_in
 from bpfmatrix.oci.reference import Reference
 from bpfmatrix.oci.registry import GoneError, RegistryClient
@@ -63,13 +62,7 @@ def fetch(kernel: KernelConfig, repository: str, store: Store, progress: Progres
     name = f"{reference.name} ({pin.version})"
     progress(f"{kernel.id}: asking {reference.host}")
     image = find(kernel, repository)
-    require_space(store.cache.root, UNPACKED_KERNEL_BYTES + TIMES_UNPACKED * image.size_bytes)
-    with store.cache.staging() as staging:
-        for folder in ("layers", "files", "root"):
-            (staging / folder).mkdir()
-        paths = image.download(staging / "layers", progress)
-        progress(f"{kernel.id}: unpacking {name}")
-        found = find_kernel(unpack(paths, staging / "files"), kernel.id)
+    with fetched(image, kernel.id, name, store, progress) as (staging, found):
         # Before anything reads it.
         if f"sha256:{sha256_of(found.vmlinuz)}" != pin.digest:
             raise KernelUnavailableError(

@@ -4,17 +4,21 @@ The files are those of cilium/ci-kernels (`boot/` and `lib/modules/`), and the s
 `data/kernels/<name>/`, as in little-vm-helper's images.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import KernelUnavailableError
+from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image_files import BOOT_NAMES
+from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
 from bpfmatrix.oci import layers
+from bpfmatrix.oci.image import OciImage
 from bpfmatrix.oci.layers import ImageFile, ImageFolder, ImageNode, printable
 
-__all__ = ["ImageKernel", "find_kernel", "unpack"]
+__all__ = ["ImageKernel", "fetched", "find_kernel", "unpack"]
 
 _WANTED = re.compile(
     r"(data/kernels/[^/]+/)?"
@@ -23,6 +27,9 @@ _WANTED = re.compile(
 # The largest published kernel images unpack to some 1.5 GB. An image that unpacks to more than this
 # limit is damaged or hostile.
 LIMIT_BYTES = 8 << 30
+# A layer is on the disk as it is fetched, once unpacked, and once more with uncompressed modules.
+# Compressed kernels and modules, which such images consist of, get about three times as large.
+_TIMES_UNPACKED = 7
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,24 @@ class ImageKernel:
         """Return the files of `lib/modules/<release>`."""
         own = self.lib_modules.names.get(release) if self.lib_modules else None
         return dict(own.files()) if isinstance(own, ImageFolder) else {}
+
+
+@contextlib.contextmanager
+def fetched(
+    image: OciImage, id: str, name: str, store: Store, progress: Progress
+) -> Iterator[tuple[Path, ImageKernel]]:
+    """Fetch an image, and give a staging folder with an empty `root`, and the kernel beside it.
+
+    `id` is that of the kernel, `name` the image's for messages. BpfmatrixError says why that can't
+    be done.
+    """
+    require_space(store.cache.root, UNPACKED_KERNEL_BYTES + _TIMES_UNPACKED * image.size_bytes)
+    with store.cache.staging() as staging:
+        for folder in ("layers", "files", "root"):
+            (staging / folder).mkdir()
+        paths = image.download(staging / "layers", progress)
+        progress(f"{id}: unpacking {name}")
+        yield staging, find_kernel(unpack(paths, staging / "files"), id)
 
 
 def unpack(paths: Sequence[Path], folder: Path) -> ImageFolder:

@@ -11,19 +11,15 @@ from bpfmatrix.config.sources import Source
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
-from bpfmatrix.kernels.oci.image_kernel import find_kernel, unpack
+from bpfmatrix.kernels.oci.image_kernel import fetched
 from bpfmatrix.kernels.sources.source import KernelSource, PointRelease, dropped
 from bpfmatrix.kernels.staging import install, upstream_version
-from bpfmatrix.kernels.store import UNPACKED_KERNEL_BYTES, Store, require_space
+from bpfmatrix.kernels.store import Store
 from bpfmatrix.oci.image import OciImage, resolve, resolve_again
 from bpfmatrix.oci.reference import Reference
 from bpfmatrix.oci.registry import GoneError
 
-__all__ = ["TIMES_UNPACKED", "OciKernel"]
-
-# A layer is on the disk as it is fetched, once unpacked, and once more with uncompressed modules.
-# Compressed kernels and modules, which such images consist of, get about three times as large.
-TIMES_UNPACKED = 7
+__all__ = ["OciKernel"]
 
 
 class OciKernel(KernelSource):
@@ -46,13 +42,7 @@ class OciKernel(KernelSource):
         stored = store.intact(kernel, lambda provenance: provenance.packages == packages)
         if stored and store.point(kernel, stored):
             return stored
-        require_space(store.cache.root, UNPACKED_KERNEL_BYTES + TIMES_UNPACKED * image.size_bytes)
-        with store.cache.staging() as staging:
-            for name in ("layers", "files", "root"):
-                (staging / name).mkdir()
-            paths = image.download(staging / "layers", progress)
-            progress(f"{kernel.id}: unpacking {reference}")
-            found = find_kernel(unpack(paths, staging / "files"), kernel.id)
+        with fetched(image, kernel.id, str(reference), store, progress) as (staging, found):
             name = f"{found.name} of {reference}"
             vmlinuz = install(found.vmlinuz, name, found.modules, found.config, staging / "root")
             source = f"oci {replace(reference, digest=image.digest)}"
