@@ -232,3 +232,9 @@ def test_a_reader_that_stops_early_causes_no_traceback(project: ToolProject) -> 
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_push_needs_a_repository(project: ToolProject) -> None:
+    done = project.invoke("kernels.push", "6.1", env={"BPFMATRIX_REGISTRY": ""})
+    assert done.status == 2
+    assert "kernels.push: no repository is named" in done.output

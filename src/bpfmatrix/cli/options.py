@@ -246,9 +246,9 @@ TO = _value(
     "to",
     "REGISTRY/NAME",
     "The repository that is pushed to, such as oci://ghcr.io/you/kernels. http:// in place of "
-    "oci:// is for a registry without TLS.",
+    "oci:// is for a registry without TLS. Default: `registry` of kernels.yaml.",
     _repository,
-).as_required()
+)
 SIGN = _flag(
     "sign", "Sign each image, with cosign or else notation, whichever of them is installed."
 )

@@ -174,13 +174,25 @@ def push(values: Values) -> None:
     """
     from bpfmatrix.cli.kernels_output import push_kernels
     from bpfmatrix.config.project import Project
+    from bpfmatrix.errors import UsageError
+    from bpfmatrix.kernels.pinned import registry_of
+    from bpfmatrix.oci.reference import Reference
 
     project = Project.load()
     ids = values[options.IDS] or tuple(project.config.matrix_ids)
+    target = values[options.TO]
+    if target is None:
+        name = registry_of(project.config.kernel(ids[0]))
+        if name is None:
+            raise UsageError(
+                "kernels.push: no repository is named",
+                "Add --to oci://registry.example/kernels, or `registry` to kernels.yaml.",
+            )
+        target = Reference.parse(name)
     push_kernels(
         project,
         list(dict.fromkeys(project.config.kernel(id).plain.id for id in ids)),
-        *(values[options.TO], values[options.SIGN], values[options.KEY], progress),
+        *(target, values[options.SIGN], values[options.KEY], progress),
     )
 
 
