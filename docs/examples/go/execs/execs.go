@@ -10,7 +10,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
-//go:generate go tool bpf2go -target bpfel execs execs.bpf.c
+//go:generate go tool bpf2go -target bpfel execs ../bpf/execs.bpf.c
 
 // Counter counts until it is closed.
 type Counter struct {

@@ -44,7 +44,8 @@ int main(void)
 	child = start_two_programs();
 	bpf_map__lookup_elem(execs, &child, sizeof(child), &count, sizeof(count), 0);
 	report(count == 2, "a child's programs are counted");
-	report(bpf_map__lookup_elem(execs, &self, sizeof(self), &count, sizeof(count), 0) == -ENOENT,
+	report(bpf_map__lookup_elem(execs, &self, sizeof(self), &count, sizeof(count), 0) ==
+		       -ENOENT,
 	       "a process that starts none is not there");
 	execs_bpf__destroy(skeleton);
 	return 0;

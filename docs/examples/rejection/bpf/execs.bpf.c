@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-/* Counts how often each process starts a program, and forgets that the lookup may find nothing. */
+/* Counts programs that processes start, and forgets that a lookup may find nothing. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
