@@ -1,9 +1,9 @@
 """Links of the pages that lead out of the site: `mkdocs` calls this for each page.
 
-On GitHub, a relative link to any file of the repository works. The site has only the pages of docs/.
-So a link to another file, such as `../src/bpfmatrix/guest/init` or a file of an example project, is
-replaced by the file's address in the repository. A link to a file that does not exist is left as it
-is, and a strict build ends with it.
+On GitHub, a relative link to any file of the repository works. The site has only the pages of
+docs/. So a link to another file, such as `../src/bpfmatrix/guest/init` or a file of an example
+project, is replaced by the file's address in the repository. A link to a file that does not exist
+is left as it is, and a strict build ends with it.
 """
 
 import re
@@ -28,8 +28,8 @@ def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files:
 def rewritten(text: str, page: str, pages: set[str], repository: str) -> str:
     """Return the text of a page (`guides/go.md`) with links out of `pages` made absolute.
 
-    `pages` are the files of the site, relative to docs/. `repository` is its URL, without a slash at
-    the end.
+    `pages` are the files of the site, relative to docs/. `repository` is its URL, without a slash
+    at the end.
     """
 
     def replaced(link: re.Match[str]) -> str:
