@@ -116,7 +116,7 @@ def _mentions(path: Path) -> bool:
 def _remarks(seen: tree.Tree, found: Findings) -> list[str]:
     """Say what was found, a line for each kind of thing."""
     lines = [_objects(found)] if found.objects or found.make else []
-    for module in found.modules:
+    for module in (*found.modules[:1], *found.other_modules):
         tags = f", build tags {', '.join(module.tags)}" if module.tags else ""
         where = "" if module.folder == "." else f" in {module.folder}"
         lines.append(
@@ -131,6 +131,7 @@ def _remarks(seen: tree.Tree, found: Findings) -> list[str]:
     lines += [
         f"cargo in {one.folder}{f', which loads with {one.loader}' if one.loader else ''}"
         for one in found.cargo
+        if one.loader or found.is_empty
     ]
     lines += [f"tests of {one.name} in {one.folder}" for one in found.runners]
     if found.sources and not (found.objects or found.make):
@@ -159,8 +160,8 @@ def _some(names: Sequence[str]) -> str:
 
 def _next(found: Findings) -> list[str]:
     """Return the commands to type next, each on a line of its own."""
-    if found.is_empty and (found.cargo or found.runners):
-        return ["the command for your test runner, in the comments of kernels.yaml"]
+    if found.is_empty and found.foreign_commands:
+        return list(found.foreign_commands[0])
     if found.is_empty:
         return ["declare in kernels.yaml what to load or run: it has examples"]
     return [*found.first, _matrix_command()]

@@ -1,14 +1,17 @@
 """Rust projects: their cargo workspaces, and the library with which they load eBPF."""
 
 import re
+import shlex
 from dataclasses import dataclass
 
 from bpfmatrix.config.value_types import LoaderName
 from bpfmatrix.scaffold.go_modules import is_below
 from bpfmatrix.scaffold.tree import Tree, folder_of
 
-__all__ = ["CargoProject", "find"]
+__all__ = ["EXEC", "CargoProject", "find"]
 
+EXEC = "bpfmatrix exec --kernel 6.1"
+"""The program that starts one test of a runner on a kernel (docs/test-runners.md)."""
 _AYA = re.compile(r"^\s*(?:\[.*dependencies\.)?\"?aya(?:-ebpf|-bpf|-build)?\"?\s*[=\].]", re.M)
 _NAME_AYA = re.compile(r"^\s*name\s*=\s*\"aya\"", re.M)
 _LIBBPF = re.compile(r"^\s*\"?libbpf-(?:rs|cargo|sys)\"?\s*[=\].]", re.M)
@@ -21,6 +24,13 @@ class CargoProject:
     folder: str
     loader: LoaderName | None
     """The library that loads its eBPF; None if it has none that is known."""
+
+    def commands(self, arch: str) -> tuple[str, ...]:
+        """Return the command that runs its tests on a kernel of an architecture."""
+        # https://doc.rust-lang.org/cargo/reference/config.html#targettriplerunner
+        variable = f"CARGO_TARGET_{arch.upper()}_UNKNOWN_LINUX_GNU_RUNNER"
+        change = "" if self.folder == "." else f"cd {shlex.quote(self.folder)} && "
+        return (f"{change}{variable}='{EXEC}' cargo test",)
 
     @property
     def is_aya(self) -> bool:

@@ -1,6 +1,7 @@
 """Built test executables of a project, and the runners that its build has for its tests."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from bpfmatrix.errors import PayloadError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.payload.elf_facts import ElfFacts
+from bpfmatrix.scaffold.cargo import EXEC
 from bpfmatrix.scaffold.go_modules import is_below
 from bpfmatrix.scaffold.tree import Tree, folder_of
 
@@ -43,6 +45,17 @@ class TestRunner:
     name: str
     """`ctest` or `meson`."""
     folder: str
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that run its tests on a kernel."""
+        folder = shlex.quote(self.folder)
+        build = "build" if self.folder == "." else shlex.quote(f"{self.folder}/build")
+        if self.name == "meson":
+            wrapper = f"--wrapper='{EXEC}' --timeout-multiplier 4"
+            return f"meson setup {build} {folder}", f"meson test -C {build} {wrapper}"
+        emulator = f"-DCMAKE_CROSSCOMPILING_EMULATOR='{EXEC.replace(' ', ';')}'"
+        return f"cmake -S {folder} -B {build} {emulator}", f"ctest --test-dir {build}"
 
 
 def find(tree: Tree, cargo: Sequence[str]) -> tuple[TestExecutable, ...]:

@@ -55,6 +55,22 @@ class Findings:
         return tuple(dict.fromkeys(found))
 
     @property
+    def other_modules(self) -> tuple[GoModule, ...]:
+        """The Go modules that are not declared; those without eBPF only if none has any."""
+        return tuple(
+            one for one in self.modules[1:] if one.reaching or not self.modules[0].reaching
+        )
+
+    @property
+    def foreign_commands(self) -> tuple[tuple[str, ...], ...]:
+        """The commands of test runners that start tests themselves, each in a guest of its own."""
+        rust = [one for one in self.cargo if one.loader or self.is_empty]
+        return (
+            *(one.commands(self.arch) for one in rust),
+            *(one.commands for one in self.runners),
+        )
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing that kernels.yaml could declare."""
         return not (self.modules or self.objects or self.make or self.executables)

@@ -170,7 +170,7 @@ def _tags(text: str) -> frozenset[str]:
     match = _CONSTRAINT.search(text.partition("\npackage ")[0])
     if match is None:
         return frozenset()
-    words = re.findall(r"!?\s*[\w.]+", match[1])
+    words = re.findall(r"!?[\w.]+", match[1].replace("! ", "!"))
     return frozenset(
         word for word in words if not word.startswith("!") and not _GO_TAGS.fullmatch(word)
     )

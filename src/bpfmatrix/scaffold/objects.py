@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bpfmatrix.config.value_types import LoaderName
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.scaffold.go_modules import GoModule, is_below
-from bpfmatrix.scaffold.makefiles import Make, makes_objects
+from bpfmatrix.scaffold.makefiles import MAKEFILES, Make, makes_objects
 from bpfmatrix.scaffold.tree import Tree, folder_of
 
 __all__ = ["FoundObjects", "MakeFolder", "ObjectGroup", "find"]
@@ -30,6 +30,8 @@ _GO_NAMES = {known.go: known.name for known in ARCHITECTURES.values()}
 # Objects of tests of loaders, which are not meant to load everywhere.
 _NOT_SHIPPED = frozenset({"testdata", "bpfeb", "fixtures"})
 _SEC = re.compile(r"\bSEC\s*\(\s*\"")
+# How a Makefile has clang compile for eBPF.
+_TARGET = re.compile(r"-target[= ]bpf")
 _MANY_FOLDERS = 3
 
 
@@ -85,10 +87,13 @@ def find(
         groups.append(ObjectGroup(pattern, count, _loader(pattern, cilium, aya), first))
     named = [one.pattern for one in groups]
     for one in makes:
-        pattern = f"{one.output}/{one.ending}" if one.output != "." else one.ending
-        if one.folder in folders or any(_covers(each, pattern) for each in named):
+        if one.folder in folders:
             continue
-        groups.append(ObjectGroup(pattern, 0, _loader(pattern, cilium, aya), one.command))
+        for name in one.names or (one.ending,):
+            pattern = _join(one.output, name)
+            if not any(_covers(each, pattern) for each in named):
+                loader = _loader(pattern, cilium, aya)
+                groups.append(ObjectGroup(pattern, 0, loader, one.command))
     generated = [folder for module in modules for folder in _generated(module)]
     for folder in generated:
         pattern = _join(folder, "*_bpfel.o")
@@ -114,6 +119,8 @@ def find(
 def ebpf_sources(tree: Tree) -> list[str]:
     """Return the eBPF programs in C: `*.bpf.c`, and other files that put functions in sections."""
     found = []
+    makefiles = tree.named(*MAKEFILES)
+    for_bpf = {folder_of(path) for path in makefiles if _TARGET.search(tree.text(path))}
     for path in tree.ending(".c"):
         if not _NOT_SHIPPED.isdisjoint(path.split("/")):
             continue
@@ -121,7 +128,7 @@ def ebpf_sources(tree: Tree) -> list[str]:
             found.append(path)
         elif "bpf" in path or "xdp" in path:
             text = tree.text(path)
-            if _SEC.search(text) and "bpf_helpers.h" in text:
+            if folder_of(path) in for_bpf or (_SEC.search(text) and "bpf_helpers.h" in text):
                 found.append(path)
     return found
 

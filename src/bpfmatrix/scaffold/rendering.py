@@ -123,7 +123,7 @@ def _payload(found: Findings) -> str:
     lines += _go(found)
     lines += _binaries(found)
     lines += _runners(found)
-    if found.is_empty:
+    if found.is_empty and not found.foreign_commands:
         lines.append(_EXAMPLES)
     return "".join(lines)
 
@@ -165,7 +165,7 @@ def _go(found: Findings) -> Iterator[str]:
     if module.cgo:
         yield "    cgo: true # these packages call C\n"
         yield "  rootfs: host # test binaries with cgo need the libraries of a root\n"
-    for other in found.modules[1:]:
+    for other in found.other_modules:
         yield _comment(
             f"Another Go module with tests is {other.folder}. One kernels.yaml has one module; "
             f"`cd {other.folder} && bpfmatrix init` writes a kernels.yaml for that.",
@@ -187,25 +187,16 @@ def _binaries(found: Findings) -> Iterator[str]:
 
 
 def _runners(found: Findings) -> Iterator[str]:
-    for one in found.cargo:
-        yield _comment(
-            f"Tests of cargo ({one.folder}) are started by cargo, each in a guest of its own: "
-            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='bpfmatrix exec --kernel 6.1' cargo test",
-            "  ",
-        )
-    for runner in found.runners:
-        yield _comment(
-            f"Tests of {runner.name} ({runner.folder}) are started by {runner.name}, each in a "
-            f"guest of its own: {_COMMANDS[runner.name]}",
-            "  ",
-        )
+    if not found.foreign_commands:
+        return
+    yield _comment(
+        "Tests that another test runner starts need no entry here. It runs each in a guest of its "
+        "own (docs/test-runners.md), by",
+        "  ",
+    )
+    for commands in found.foreign_commands:
+        yield from (f"  #   {command}\n" for command in commands)
 
-
-_COMMANDS = {
-    "meson": "meson test -C build --wrapper='bpfmatrix exec --kernel 6.1' --timeout-multiplier 4",
-    "ctest": "cmake -B build -DCMAKE_CROSSCOMPILING_EMULATOR='bpfmatrix;exec;--kernel;6.1' and "
-    "ctest --test-dir build",
-}
 
 _EXAMPLES = """\
   # Nothing was found to load or to run. Declare what there is, as in these examples:
@@ -237,11 +228,15 @@ def _verify(found: Findings) -> str:
     for folder in found.make:
         path = "*.o" if folder.folder == "." else f"{folder.folder}/*.o"
         lines.append(f"    - path: {scalar(path)} # built by make, see payload.ebpf\n")
+    said = ""
     for group in found.objects:
-        if group.first:
+        if group.first and group.first == said:
+            pass
+        elif group.first:
             lines.append(_comment(f"Built by `{group.first}`, which has to be run first.", "    "))
         elif not group.count:
             lines.append(_comment("Made by `go generate`, which has to be run first.", "    "))
+        said = group.first
         lines.append(f"    - path: {scalar(group.pattern)}\n")
         if several:
             lines.append(f"      loader: {group.loader}\n")
