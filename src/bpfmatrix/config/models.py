@@ -377,11 +377,11 @@ class Expectation(_Model):
 
 
 Included = Literal["tests", "verify"]
-"""What can be run on a kernel: its tests, and `verify` of the eBPF objects."""
+"""A part of what runs on a kernel: the tests, or `verify` of the eBPF objects."""
 
 
 class Matrix(_Model):
-    """What the sessions `matrix`, `pre-push` and `kernel-<id>` run, and the tasks `run` and `watch`.
+    """What the sessions `matrix`, `pre-push` and `kernel-<id>` run, as do the tasks of invoke.
 
     `matrix: ["5.10", "6.1"]` is short for `matrix: {kernels: ["5.10", "6.1"]}`.
     """

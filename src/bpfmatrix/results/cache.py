@@ -1,8 +1,8 @@
 """The cache of results: what passed, and need not be repeated while nothing changes.
 
 The key of a result is its fingerprint (`bpfmatrix.session.fingerprint`). `remember` keeps the
-result of tests, or of a verification, that passed, and `recall` returns it. A failure is never kept, because people repeat a failed run to see
-whether it fails again.
+result of tests, or of a verification, that passed, and `recall` returns it. A failure is never
+kept, because people repeat a failed run to see whether it fails again.
 """
 
 import contextlib

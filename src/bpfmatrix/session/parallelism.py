@@ -43,8 +43,8 @@ def _available_bytes() -> int:
 def start_order(folder: Path, prepared: Prepared) -> float:
     """Return a sort key by which the machines that took longest last time start first.
 
-    `folder` has the results of the workload that is to run. Otherwise a slow machine might start when all others are done. Machines without an earlier
-    result come before all others.
+    `folder` has the results of the workload. Otherwise a slow machine might start when all others
+    are done. Machines without an earlier result come before all others.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return -files.earlier_seconds(folder / f"{prepared.kernel.id}.json")
