@@ -1,4 +1,4 @@
-"""The tasks that run the tests: `run` on one kernel, `matrix` on many, `watch` at each save."""
+"""The tasks that run the tests: `run`, `matrix`, `pre-push`, `watch`."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from bpfmatrix.cli.values import Values, run_options
 if TYPE_CHECKING:
     from bpfmatrix.config.project import Project
 
-__all__ = ["matrix", "run", "watch"]
+__all__ = ["matrix", "pre_push", "run", "watch"]
 
 
 @option_task(
@@ -52,11 +52,32 @@ def matrix(values: Values) -> int:
     return _run_on(project, ids, values)
 
 
-def _run_on(project: "Project", ids: list[str], values: Values) -> int:
+@option_task(
+    *options.SEVERAL_KERNELS,
+    options.FRESH,
+    options.ONLY,
+    *options.TESTS,
+    *options.HOST_FILES,
+    *options.PRIVILEGES,
+    options.PROFILE,
+    options.CORE,
+    options.COLD,
+    options.RAW,
+)
+def pre_push(values: Values) -> int:
+    """Load and test the eBPF before a push: only on kernels for which something has changed."""
+    from bpfmatrix.config.project import Project
+
+    project = Project.load()
+    project, ids = several_kernels(project, values, project.config.pre_push_ids)
+    return _run_on(project, ids, values, cached=not values[options.FRESH])
+
+
+def _run_on(project: "Project", ids: list[str], values: Values, *, cached: bool = False) -> int:
     from bpfmatrix.cli.run import run_chosen
 
     jobs, raw = values[options.JOBS], values[options.RAW]
-    choice, asked = chosen(project, values), run_options(values, project)
+    choice, asked = chosen(project, values), run_options(values, project, cached=cached)
     return run_chosen(project, ids, choice, asked, jobs, raw).exit_status
 
 
