@@ -30,7 +30,8 @@ OLDEST_RUST = (1, 95)
 WRITTEN_FOR = ("x86_64", "aarch64")
 """The architectures of `raw` in support/loaders/aya/src/calls.rs, where it makes system calls."""
 
-_ADVICE = f"Install Rust {'.'.join(map(str, OLDEST_RUST))} or newer, by rustup or from Debian 13's backports."
+_RUST = ".".join(map(str, OLDEST_RUST))
+_ADVICE = f"Install Rust {_RUST} or newer, by rustup or from Debian 13's backports."
 _SHOWN_LINES = 40
 
 
