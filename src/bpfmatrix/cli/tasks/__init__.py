@@ -11,11 +11,12 @@ from bpfmatrix.cli.tasks.build import clean, ebpf, initramfs, test_binaries
 from bpfmatrix.cli.tasks.debug import debug
 from bpfmatrix.cli.tasks.doctor import doctor
 from bpfmatrix.cli.tasks.exec import exec_command
+from bpfmatrix.cli.tasks.init import init
 from bpfmatrix.cli.tasks.logs import logs
 from bpfmatrix.cli.tasks.profile import profile_python
 from bpfmatrix.cli.tasks.pylines import pylines
 from bpfmatrix.cli.tasks.report import report
-from bpfmatrix.cli.tasks.run import matrix, run, watch
+from bpfmatrix.cli.tasks.run import matrix, pre_push, run, watch
 from bpfmatrix.cli.tasks.shell import shell
 from bpfmatrix.cli.tasks.sweep import sweep
 from bpfmatrix.cli.tasks.verify import verify
@@ -24,7 +25,8 @@ __all__ = ["namespace"]
 
 # In the order in which people meet them; `invoke -l` keeps it.
 namespace = Collection(
-    *(doctor, run, shell, exec_command, debug, verify, matrix, report, bisect, sweep, watch, logs),
+    *(init, doctor, run, shell, exec_command, debug, verify, matrix, pre_push, report, bisect),
+    *(sweep, watch, logs),
     *(ebpf, test_binaries, initramfs, pylines, profile_python, clean),
     Collection(
         "kernels",

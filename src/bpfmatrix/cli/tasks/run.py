@@ -1,21 +1,23 @@
-"""The tasks that run the tests: `run` on one kernel, `matrix` on many, `watch` at each save."""
+"""The tasks that run the tests: `run`, `matrix`, `pre-push`, `watch`."""
 
 from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
 from bpfmatrix.cli.kernel_choice import one_kernel, several_kernels, with_profiles
+from bpfmatrix.cli.run_choice import chosen
 from bpfmatrix.cli.tasks.declaration import option_task
 from bpfmatrix.cli.values import Values, run_options
 
 if TYPE_CHECKING:
     from bpfmatrix.config.project import Project
 
-__all__ = ["matrix", "run", "watch"]
+__all__ = ["matrix", "pre_push", "run", "watch"]
 
 
 @option_task(
     options.KERNEL,
     options.IMAGE,
+    options.ONLY,
     *options.TESTS,
     *options.HOST_FILES,
     *options.PRIVILEGES,
@@ -32,6 +34,7 @@ def run(values: Values) -> int:
 
 @option_task(
     *options.SEVERAL_KERNELS,
+    options.ONLY,
     *options.TESTS,
     *options.HOST_FILES,
     *options.PRIVILEGES,
@@ -49,12 +52,33 @@ def matrix(values: Values) -> int:
     return _run_on(project, ids, values)
 
 
-def _run_on(project: "Project", ids: list[str], values: Values) -> int:
-    from bpfmatrix.cli.run import run_tests
-    from bpfmatrix.results.kernel_run import exit_status
+@option_task(
+    *options.SEVERAL_KERNELS,
+    options.FRESH,
+    options.ONLY,
+    *options.TESTS,
+    *options.HOST_FILES,
+    *options.PRIVILEGES,
+    options.PROFILE,
+    options.CORE,
+    options.COLD,
+    options.RAW,
+)
+def pre_push(values: Values) -> int:
+    """Load and test the eBPF before a push: only on kernels for which something has changed."""
+    from bpfmatrix.config.project import Project
+
+    project = Project.load()
+    project, ids = several_kernels(project, values, project.config.pre_push_ids)
+    return _run_on(project, ids, values, cached=not values[options.FRESH])
+
+
+def _run_on(project: "Project", ids: list[str], values: Values, *, cached: bool = False) -> int:
+    from bpfmatrix.cli.run import run_chosen
 
     jobs, raw = values[options.JOBS], values[options.RAW]
-    return exit_status(run_tests(project, ids, run_options(values, project), jobs, raw))
+    choice, asked = chosen(project, values), run_options(values, project, cached=cached)
+    return run_chosen(project, ids, choice, asked, jobs, raw).exit_status
 
 
 @option_task(options.ONE_KERNEL, options.RUN, options.TIMEOUT)
