@@ -26,9 +26,13 @@ def one_kernel(values: Values) -> tuple["Project", str]:
     from bpfmatrix.config.project import Project
 
     kernel, image = values[options.KERNEL], values[options.IMAGE]
-    if bool(kernel) == bool(image):
+    if kernel and image:
         raise UsageError("name the kernel, either by --kernel or by --image")
     project = Project.load()
+    if not kernel and image is None:
+        known = list(project.config.kernels)
+        advice = f"Name it, as in --kernel {known[0]}. kernels.yaml has: {', '.join(known)}."
+        raise UsageError("no kernel is named", advice)
     if image is None:
         return project, kernel or ""
     from bpfmatrix.kernels.image_option import with_image
