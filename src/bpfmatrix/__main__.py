@@ -3,7 +3,8 @@
 It needs no tasks.py: it finds the kernels.yaml of the working directory or of a folder above it.
 """
 
-import _signal  # the part of `signal` in C, which imports nothing: see `main`
+# The part of `signal` that is written in C, which imports nothing: see `main`.
+import _signal  # type: ignore[import-not-found]
 import sys
 
 __all__ = ["main"]

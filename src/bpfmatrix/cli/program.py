@@ -8,7 +8,8 @@ import re
 from typing import Any
 
 from invoke.exceptions import Exit, ParseError
-from invoke.parser import Argument, ParserContext
+from invoke.parser.argument import Argument
+from invoke.parser.context import ParserContext
 from invoke.program import Program
 from invoke.vendor.lexicon import Lexicon
 
@@ -68,7 +69,7 @@ class _Program(Program):
     @property
     def args(self) -> Any:
         """The options before the command. Those that are left out are there for invoke's code."""
-        known = Lexicon({each.name: each for each in super().core_args()})
+        known: Any = Lexicon({each.name: each for each in super().core_args()})  # type: ignore[no-untyped-call]
         known.update(self.core[0].args)
         return known
 
