@@ -13,7 +13,8 @@ The answer is a line for each candidate. For zsh and fish a tab and its meaning 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 
 from bpfmatrix.cli.completion.candidates import Candidate
@@ -104,9 +105,8 @@ def _short(help: str) -> str:
     """Return the first sentence of a help text, or what fits on a line of it."""
     first = " ".join(help.split()).split(". ")[0].removesuffix(".")
     printable = "".join(each for each in first if each.isprintable())
-    is_short = len(printable) <= _HELP_CHARACTERS
-    return printable if is_short else f"{printable[: _HELP_CHARACTERS - 3]}..."
+    return textwrap.shorten(printable, _HELP_CHARACTERS, placeholder="...")
 
 
-def _lines(texts: "Sequence[str] | object") -> str:
-    return "".join(f"{text}\n" for text in texts)  # type: ignore[attr-defined]
+def _lines(texts: Iterable[str]) -> str:
+    return "".join(f"{text}\n" for text in texts)

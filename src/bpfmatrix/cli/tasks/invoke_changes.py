@@ -145,7 +145,7 @@ def _command(context: ParserContext, help: str = "") -> "Command":
     return Command(context.name or "", help, tuple(arguments), wraps=context.name == "exec")
 
 
-invoke.program.complete = _complete  # type: ignore[attr-defined]
+invoke.program.complete = _complete  # type: ignore[assignment, attr-defined]
 ParseMachine.handle = _handle_token  # type: ignore[assignment, method-assign]
 ParserContext.help_tuples = _help_of_options  # type: ignore[assignment, method-assign]
 # Not only our own collections: invoke copies the one of a tasks.py into a collection that it makes.
