@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
 from bpfmatrix.cli.kernel_choice import one_kernel, several_kernels, with_profiles
+from bpfmatrix.cli.run_choice import chosen
 from bpfmatrix.cli.tasks.declaration import option_task
 from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values, run_options
@@ -20,6 +21,7 @@ take_words("run", options.KERNEL)
 @option_task(
     options.KERNEL,
     options.IMAGE,
+    options.ONLY,
     *options.TESTS,
     *options.HOST_FILES,
     *options.PRIVILEGES,
@@ -36,6 +38,7 @@ def run(values: Values) -> int:
 
 @option_task(
     *options.SEVERAL_KERNELS,
+    options.ONLY,
     *options.TESTS,
     *options.HOST_FILES,
     *options.PRIVILEGES,
@@ -56,6 +59,7 @@ def matrix(values: Values) -> int:
 @option_task(
     *options.SEVERAL_KERNELS,
     options.FRESH,
+    options.ONLY,
     *options.TESTS,
     *options.HOST_FILES,
     *options.PRIVILEGES,
@@ -74,12 +78,11 @@ def pre_push(values: Values) -> int:
 
 
 def _run_on(project: "Project", ids: list[str], values: Values, *, cached: bool = False) -> int:
-    from bpfmatrix.cli.run import run_tests
-    from bpfmatrix.results.kernel_run import exit_status
+    from bpfmatrix.cli.run import run_chosen
 
     jobs, raw = values[options.JOBS], values[options.RAW]
-    asked = run_options(values, project, cached=cached)
-    return exit_status(run_tests(project, ids, asked, jobs, raw))
+    choice, asked = chosen(project, values), run_options(values, project, cached=cached)
+    return run_chosen(project, ids, choice, asked, jobs, raw).exit_status
 
 
 @option_task(options.ONE_KERNEL, options.RUN, options.TIMEOUT)
