@@ -29,12 +29,12 @@ def one_kernel(values: Values) -> tuple["Project", str]:
     if kernel and image:
         raise UsageError("name the kernel, either by --kernel or by --image")
     project = Project.load()
-    if not kernel and image is None:
+    if kernel:
+        return project, project.config.kernel(kernel).id
+    if image is None:
         known = list(project.config.kernels)
         advice = f"Name it, as in --kernel {known[0]}. kernels.yaml has: {', '.join(known)}."
         raise UsageError("no kernel is named", advice)
-    if image is None:
-        return project, kernel or ""
     from bpfmatrix.kernels.image_option import with_image
 
     return with_image(project, image)

@@ -36,9 +36,10 @@ class NoObjectsError(ConfigError):
     """There are no eBPF objects, and objects were to be loaded."""
 
     def __init__(self) -> None:
+        verify = command("verify build/")
         super().__init__(
             "there is no eBPF object to load",
-            f"Name some (`{command('verify build/')}`), or declare them in kernels.yaml:\n{_OBJECTS}",
+            f"Name some (`{verify}`), or declare them in kernels.yaml:\n{_OBJECTS}",
         )
 
 

@@ -18,10 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 
 from bpfmatrix.cli.completion.candidates import Candidate
+from bpfmatrix.cli.options import SHELLS
 
-__all__ = ["SHELLS", "answer", "script", "split"]
-
-SHELLS = ("bash", "zsh", "fish")
+__all__ = ["answer", "script", "split"]
 
 Ask = Callable[[Sequence[str], str], list[Candidate]]
 """Gives the candidates for the words before the last one, and the beginning of that one."""

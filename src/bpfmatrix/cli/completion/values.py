@@ -191,7 +191,9 @@ _SOURCES: Mapping[str, _Source] = {
     options.MEMLOCK.name: _fixed("unlimited", "default"),
     options.SKIPPED.name: _fixed("good", "bad", "unknown"),
     options.FROM.name: _fixed("kernel.org", "apt"),
-    "shell": _fixed("bash", "zsh", "fish"),
+    options.ONLY.name: _fixed(*options.INCLUDED),
+    options.CI.name: _fixed(*options.CI_SYSTEMS),
+    options.SHELL.name: _fixed(*options.SHELLS),
 }
 COMPLETED = frozenset(_SOURCES)
 """The names of the options whose values are completed. Those of others are files, or anything."""
