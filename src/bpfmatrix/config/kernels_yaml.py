@@ -9,6 +9,7 @@ from bpfmatrix.config import yaml_file
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.yaml_file import model_in
 from bpfmatrix.errors import ConfigError
+from bpfmatrix.host.front_end import command
 
 __all__ = ["load", "model_in"]
 
@@ -18,9 +19,10 @@ def load(path: Path) -> Config:
     try:
         data = yaml_file.read(path, path.name)
     except FileNotFoundError:
+        init = command("init")
         raise ConfigError(
             f"{path.name}: no such file in {path.parent}",
-            "Run this in the folder of kernels.yaml, or write one (docs/kernels-yaml.md).",
+            f"Run this in the folder of kernels.yaml or below it, or write one: `{init}`.",
         ) from None
     _require_text_ids(path, data)
     return yaml_file.validated(path.name, data, Config).at(path.parent.absolute())

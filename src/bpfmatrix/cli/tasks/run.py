@@ -6,12 +6,16 @@ from bpfmatrix.cli import options
 from bpfmatrix.cli.kernel_choice import one_kernel, several_kernels, with_profiles
 from bpfmatrix.cli.run_choice import chosen
 from bpfmatrix.cli.tasks.declaration import option_task
+from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values, run_options
 
 if TYPE_CHECKING:
     from bpfmatrix.config.project import Project
 
 __all__ = ["matrix", "pre_push", "run", "watch"]
+
+
+take_words("run", options.KERNEL)
 
 
 @option_task(
