@@ -28,7 +28,12 @@ def run_tests(
     """
     started = time.monotonic()
     with SuiteConsole(project, ids, options.binaries, raw) as console:
-        runs = run_side_by_side(project, ids, SuiteWorkload(project, options), console, jobs)
+        workload = SuiteWorkload(project, options)
+        runs = run_side_by_side(project, ids, workload, console, jobs)
+        if any(run.failures for run in runs):
+            from bpfmatrix.rejections.explain import explained  # noqa: PLC0415 - seldom needed
+
+            runs = explained(project, runs, workload.payloads, console)
     if len(runs) > 1:
         console.matrix(runs, time.monotonic() - started)
     summary.write(runs)

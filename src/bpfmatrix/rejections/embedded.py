@@ -1,4 +1,4 @@
-"""eBPF objects inside of executables: go:embed, libbpf's skeletons and include_bytes! keep them whole.
+"""eBPF objects in executables: go:embed, libbpf's skeletons and include_bytes! keep them whole.
 
 So the very object that a test loaded is found in the test's own file. `find` yields each one.
 """
@@ -48,7 +48,7 @@ def _in(data: mmap.mmap) -> Iterator[bytes]:
 
 
 def _size(data: mmap.mmap, at: int) -> int:
-    """Return the size of the eBPF object that begins there; 0 if it is another ELF file, or none."""
+    """Return the size of the eBPF object that begins there; 0 if none does."""
     if at + _HEADER.size > len(data):
         return 0
     kind, machine, _, sections, _, _, _, _, entry, count, _ = _HEADER.unpack_from(data, at)

@@ -95,7 +95,9 @@ def _errno(text: str) -> str:
 
 # cilium/ebpf. Errors are chains in one line: collection.go, prog.go, and internal/errors.go, whose
 # VerifierError is followed by the last one or two lines of the log, or with %+v by all of them.
-_CILIUM_LOAD = re.compile(r"(?:\bprogram (\S+): )?(?:can't )?load program: ([^:()]+?)(?:: (.*)|:)?$")
+_CILIUM_LOAD = re.compile(
+    r"(?:\bprogram (\S+): )?(?:can't )?load program: ([^:()]+?)(?:: (.*)|:)?$"
+)
 _CILIUM_OTHER = re.compile(
     r"\bprogram (\S+): (?=apply CO-RE|fixing up kfuncs|resolve |attach \w+/|load (?:BTF|kernel)|"
     r"load target BTF|marshal ext_infos|map \S+: |set KConfig|populat)(.*)"
@@ -132,15 +134,15 @@ def _cilium(lines: Sequence[str]) -> Iterator[PrintedFailure]:
 
 def _summary(text: str) -> tuple[str, ...]:
     """Return the lines of the log in the one line of a VerifierError: one, or two."""
-    text = text.strip().rstrip("\"'")
+    text = text.strip()
+    if text.count('"') % 2:  # the line of a logger, such as err="..."
+        text = text.removesuffix('"')
     if match := _INSTRUCTION_FIRST.fullmatch(text):
         return match[1], match[2]
     return (text,) if text else ()
 
 
-def _indented(
-    lines: Sequence[str], number: int
-) -> tuple[tuple[str, ...], re.Match[str] | None]:
+def _indented(lines: Sequence[str], number: int) -> tuple[tuple[str, ...], re.Match[str] | None]:
     """Return the lines of a log that are printed with %+v, below the line of this number.
 
     Also return the match of the line that says how many are left out.
@@ -268,7 +270,8 @@ def _bcc(lines: Sequence[str]) -> Iterator[PrintedFailure]:
     for number, line in enumerate(lines):
         if not (match := _BCC.search(line)):
             continue
-        log, name = [], ""
+        log: list[str] = []
+        name = ""
         for text in lines[number + 1 : number + 1 + _LOG_LINES]:
             if named := _BCC_NAME.search(text):
                 name = named[1]
@@ -290,13 +293,14 @@ def _own(lines: Sequence[str]) -> Iterator[PrintedFailure]:
     kinds = {match[1]: _errno(match[2]) for line in lines if (match := _OWN.search(line))}
     for number, line in enumerate(lines):
         if match := _OWN_BEGIN.search(line):
-            log = []
+            own: list[str] = []
             for text in lines[number + 1 : number + 1 + _LOG_LINES]:
                 if _OWN_END in text:
                     break
-                log.append(text.strip())
+                own.append(text.strip())
             name = match[1]
-            yield PrintedFailure("cilium-ebpf", "load", name, kinds.get(name, ""), tuple(log), True)
+            kind = kinds.get(name, "")
+            yield PrintedFailure("cilium-ebpf", "load", name, kind, tuple(own), is_whole=True)
 
 
 _FINDERS: tuple[Callable[[Sequence[str]], Iterator[PrintedFailure]], ...] = (
