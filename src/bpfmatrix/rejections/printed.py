@@ -85,7 +85,7 @@ def _named(more: PrintedFailure, known: PrintedFailure) -> PrintedFailure:
 
 def _errno(text: str) -> str:
     """Return the name of an error, given its words, its number, or its name itself."""
-    text = text.strip().strip("-").lower()
+    text = text.strip().strip("-\"'").lower()
     if text.upper() in errno.errorcode.values():
         return text.upper()
     if text.isdigit():
@@ -198,8 +198,8 @@ def _libbpf(lines: Sequence[str]) -> Iterator[PrintedFailure]:
             yield PrintedFailure("libbpf", "load", name, _errno(match[1]), log, whole)
         elif match := _LIBBPF_MAP.search(line):
             kind = _errno(match[3] or match[2])
-            words = (_PREFIX.sub("", line),)
-            yield PrintedFailure("libbpf", "map", errno=kind, words=words, map=match[1])
+            told = (_PREFIX.sub("", line),)
+            yield PrintedFailure("libbpf", "map", errno=kind, words=told, map=match[1])
         elif match := _LIBBPF_RELOCATION.search(line):
             others.setdefault(match[1], []).append(match[2])
         elif match := _LIBBPF_EXTERN.search(line):
