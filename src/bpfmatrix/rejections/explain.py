@@ -79,11 +79,7 @@ def explained(
         if known is None:
             continue
         one.objects = known.having(one.found.binary, one.printed.program)
-        if len(one.objects) == 1 and one.found.program:
-            object = one.objects[0]
-            lines = line_info.read(object.path, one.found.program)
-            one.found = judge.at_lines(one.found, one.printed, lines, object.folders, known.source)
-            one.found = dataclasses.replace(one.found, object=project.relative(object.path))
+        _place(project, one, known)
         if one.kernel in results:
             _settle(one, _of_verification(project, one, results[one.kernel]), known)
     if may_load:
@@ -98,6 +94,21 @@ def explained(
             if not one.is_settled:
                 one.found = judge.with_apart(one.found, one.printed, verified)
     return [_kept(project, run, failures.get(run.kernel, ())) for run in runs]
+
+
+def _place(project: Project, one: _Failure, known: ObjectFiles) -> None:
+    """Take what the object tells by itself: the lines of C."""
+    if len(one.objects) != 1:
+        return
+    object = one.objects[0]
+    if not one.found.program:
+        name = judge.named_in_log(one.printed, object.contents.programs)
+        one.printed = dataclasses.replace(one.printed, program=name)
+        one.found = dataclasses.replace(one.found, program=name)
+    if name := one.found.program:
+        lines = line_info.read(object.path, name)
+        one.found = judge.at_lines(one.found, one.printed, lines, object.folders, known.source)
+        one.found = dataclasses.replace(one.found, object=project.relative(object.path))
 
 
 def _settle(one: _Failure, verified: Sequence[Verified], known: ObjectFiles) -> None:

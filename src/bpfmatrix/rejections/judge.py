@@ -24,6 +24,7 @@ __all__ = [
     "Verified",
     "as_printed",
     "at_lines",
+    "named_in_log",
     "needs_verify",
     "same",
     "with_apart",
@@ -82,6 +83,16 @@ def as_printed(test: TestResult, printed: PrintedFailure) -> Rejection | None:
         explained.text if explained else "\n".join(printed.words),
         loader=printed.loader,
     )
+
+
+def named_in_log(printed: PrintedFailure, programs: Iterable[str]) -> str:
+    """Return the program that a log is of, if its library does not say it; empty if unknown.
+
+    The first line of source in a log is that of the first instruction: the head of the function.
+    """
+    first = next((line for line in printed.log if line.startswith("; ")), "")
+    found = [name for name in programs if re.search(rf"\b{re.escape(name)}\(", first)]
+    return found[0] if len(found) == 1 else ""
 
 
 def _has_number(source: str) -> bool:

@@ -6,10 +6,14 @@ knows: so only the program's own instructions have lines here.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bpfmatrix.verify.verifierlog import LineInfo
+
+if TYPE_CHECKING:
+    from elftools.elf.sections import Section
 
 __all__ = ["read"]
 
@@ -36,42 +40,29 @@ def read(path: Path, program: str) -> list[LineInfo]:
     from elftools.construct import ConstructError  # noqa: PLC0415
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
 
+    damaged = (ELFError, ConstructError, OSError, struct.error, LookupError, ValueError)
     try:
         with path.open("rb") as file:
-            elf = ELFFile(file)
-            data = {
-                section.name: section.data()
-                for section in elf.iter_sections()
-                if section.name in (".BTF", ".BTF.ext")
-            }
-            place = next(
-                (
-                    (
-                        elf.get_section(symbol["st_shndx"]).name,
-                        symbol["st_value"],
-                        symbol["st_size"],
-                    )
-                    for symbol in elf.get_section_by_name(".symtab").iter_symbols()
-                    if symbol.name == program and symbol["st_info"]["type"] == "STT_FUNC"
-                ),
-                None,
-            )
-        if place is None:
-            return []
-        return sorted(
-            _lines(data[".BTF"], data[".BTF.ext"], *place), key=lambda one: one.instruction
-        )
-    except (
-        ELFError,
-        ConstructError,
-        OSError,
-        struct.error,
-        LookupError,
-        ValueError,
-        AttributeError,
-        TypeError,
-    ):
-        return []  # damaged, or without BTF
+            sections = list(ELFFile(file).iter_sections())
+            place = _place(sections, program)
+            data = {one.name: one.data() for one in sections if one.name in (".BTF", ".BTF.ext")}
+        found = _lines(data[".BTF"], data[".BTF.ext"], *place) if place else ()
+        return sorted(found, key=lambda one: one.instruction)
+    except (*damaged, AttributeError, TypeError):  # pyelftools raises these, too
+        return []
+
+
+def _place(sections: "Sequence[Section]", program: str) -> tuple[str, int, int] | None:
+    """Return the section of a program, and its offset and size there in bytes."""
+    from elftools.elf.sections import SymbolTableSection  # noqa: PLC0415 - slow to import
+
+    for table in sections:
+        if isinstance(table, SymbolTableSection):
+            for symbol in table.iter_symbols():
+                if symbol.name == program and symbol["st_info"]["type"] == "STT_FUNC":
+                    section = sections[symbol["st_shndx"]].name
+                    return section, symbol["st_value"], symbol["st_size"]
+    return None
 
 
 def _lines(btf: bytes, ext: bytes, section: str, start: int, size: int) -> Iterator[LineInfo]:

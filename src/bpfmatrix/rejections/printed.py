@@ -24,6 +24,8 @@ _ERRNOS = {os.strerror(number).lower(): name for number, name in errno.errorcode
     "unknown error 524": "ENOTSUPP",
 }
 _LOG_LINES = 5000
+_QUOTED_LOG = re.compile(r".*(?:load program|Verifier output|verifier_log|PROG LOAD LOG).*\\n.*")
+_ESCAPE = re.compile(r"\\(.)")
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,21 @@ class PrintedFailure:
 
 def find(output: str) -> list[PrintedFailure]:
     """Return the programs and maps that did not load, each once, in the order of the output."""
-    lines = [line.rstrip() for line in output.splitlines()]
+    lines = [line.rstrip() for line in _unescaped(output).splitlines()]
     found = [one for finder in _FINDERS for one in finder(lines)]
     return _merged(found)
+
+
+def _unescaped(output: str) -> str:
+    """Return an output in which logs that were printed as quoted strings have lines of their own.
+
+    Loggers, and Rust's debug form of a string, write a newline as a backslash and an n.
+    """
+    return _QUOTED_LOG.sub(lambda line: _ESCAPE.sub(_escaped, line[0]), output)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return {"n": "\n", "t": "\t"}.get(match[1], match[1])
 
 
 def _merged(found: Sequence[PrintedFailure]) -> list[PrintedFailure]:
