@@ -120,7 +120,7 @@ def with_apart(found: Rejection, printed: PrintedFailure, known: Iterable[Verifi
     how = "loads" if passed else f"fails for another reason ({one.result.reason})"
     note = (
         f"as verify loads it, the program {how}: the test may set constants, map sizes or types "
-        "that are not in the object"
+        "that are not in the object, or use another release of the library"
     )
     if printed.loader == "cilium-ebpf" and not found.source:
         note += "; print the ebpf.VerifierError with %+v to see where the verifier stopped"

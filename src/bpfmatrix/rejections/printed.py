@@ -119,6 +119,7 @@ _CILIUM_OTHER = re.compile(
 _CILIUM_MAP = re.compile(r"\bmap (\S+): (?:can't create map|map create|create map): (.*)")
 _OMITTED = re.compile(r"\s*\((\d+) line\(s\) omitted\)")
 _INSTRUCTION_FIRST = re.compile(r"(\d+: \([0-9a-f]{2}\) .*?)(?:: )((?:R\d|invalid|func ').*)")
+_LOG_LINE = re.compile(r"\d+: \([0-9a-f]{2}\) |processed \d+ insns")
 _GO_LOG_LINE = re.compile(r"\s*[\w./-]+\.go:\d+: ")
 _GO_TEST_LINE = re.compile(r"\s*(?:---|===|FAIL|PASS|ok)\b|\s*(?:---|===) ")
 
@@ -131,10 +132,12 @@ def _cilium(lines: Sequence[str]) -> Iterator[PrintedFailure]:
                 continue
             omitted = _OMITTED.search(rest)
             log = _summary(_OMITTED.sub("", rest))
+            if not omitted:
+                more, omitted = _indented(lines, number)
+                # Before v0.10, the whole log follows the error; else it may be the test's own text.
+                if not rest or any(map(_LOG_LINE.match, more)):
+                    log += more
             whole = bool(log) and not omitted
-            if not rest:
-                log, omitted = _indented(lines, number)
-                whole = bool(log) and not omitted
             yield PrintedFailure("cilium-ebpf", "load", name, kind, log, whole)
         elif match := _CILIUM_MAP.search(line):
             owner = re.search(r"\bprogram (\S+): ", line)
