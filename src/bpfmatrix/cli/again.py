@@ -17,7 +17,7 @@ from bpfmatrix.cli.values import Values
 from bpfmatrix.config.kernel_ids import kernel_of, names_profile
 from bpfmatrix.host.front_end import command
 
-__all__ = ["Again"]
+__all__ = ["PLAIN", "Again", "NextCommands"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,44 @@ class Again:
     def _tests(self, test: str) -> list[str]:
         binaries = [word for path in self.binaries for word in ("--binary", str(path))]
         return ["--run", test, *binaries, *self.guest]
+
+
+PLAIN = Again()
+"""A run of declared tests on declared kernels, without options."""
+
+
+@dataclass(frozen=True)
+class NextCommands:
+    """What to type next to look into a test that failed on a kernel."""
+
+    again: Again
+    kernel: str
+    label: str
+    """The name of the test, for people."""
+    pattern: str
+    """The text after `--run` that selects it."""
+    good: str = ""
+    """The nearest kernel on which it passed; empty if there is none."""
+
+    @property
+    def run(self) -> str:
+        """Run it again, alone."""
+        return self.again.run(self.kernel, self.pattern)
+
+    @property
+    def debug(self) -> str:
+        """Run it under gdb; empty if that could not work, as for `bisect`."""
+        return self.again.debug(self.kernel, self.pattern)
+
+    @property
+    def debug_rejection(self) -> str:
+        """Run it under gdb, which stops where the verifier rejects a program."""
+        return self.again.debug(self.kernel, self.pattern, "--break", "rejection")
+
+    @property
+    def bisect(self) -> str:
+        """Find since when it fails."""
+        return self.again.bisect(self.kernel, self.pattern, self.good)
 
 
 def _guest_words(values: Values) -> tuple[str, ...]:

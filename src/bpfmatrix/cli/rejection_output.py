@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from bpfmatrix.cli.again import Again
+from bpfmatrix.cli.again import NextCommands
 from bpfmatrix.cli.console import SafeConsole
 from bpfmatrix.cli.github import GithubLog
 from bpfmatrix.config.project import Project
-from bpfmatrix.results.kernel_run import KernelRun, Rejection
+from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
 from bpfmatrix.verify.plan import DEFAULT_LOADER
 
 __all__ = ["Alike", "RejectionPrinter", "alike"]
@@ -68,54 +68,42 @@ class RejectionPrinter:
         self,
         project: Project,
         console: SafeConsole,
-        again: Again,
         label: Callable[[KernelRun], str],
-        name: Callable[[KernelRun, str, str], str],
+        commands: Callable[[KernelRun, TestResult], NextCommands],
     ) -> None:
-        """`label` returns the name of a kernel, and `name` that of a test by executable and name."""
+        """`label` returns the name of a kernel, and `commands` what to type next about a test."""
         self._project = project
         self._console = console
         self._github = GithubLog(console)
-        self._again = again
         self._label = label
-        self._name = name
+        self._commands = commands
 
-    def show(
-        self,
-        runs: Sequence[KernelRun],
-        selecting: Callable[[KernelRun, str, str], str],
-        passed_elsewhere: Callable[[KernelRun, str, str], str],
-    ) -> None:
-        """Print each rejection once, with the kernels and the tests that have it.
-
-        `selecting` returns the text after `--run` that selects a test, and `passed_elsewhere` a
-        kernel on which it passed, or nothing.
-        """
+    def show(self, runs: Sequence[KernelRun]) -> None:
+        """Print each rejection once, with the kernels and the tests that have it."""
         found = alike(runs)
         for each in found[:_SHOWN]:
             self._explain(each)
-            self._suggest(each, runs, selecting, passed_elsewhere)
+            self._suggest(each, is_everywhere=len(each.kernels) == len(runs) > 1)
         if len(found) > _SHOWN:
             self._console.print(f"\n... and {len(found) - _SHOWN} more programs that did not load")
 
     def _explain(self, each: Alike) -> None:
         shown, best = self._console.print, each.best
         who = ", ".join(self._label(run) for run in each.kernels)
-        tests = list(
-            dict.fromkeys(self._name(run, one.binary, one.test) for run, one in each.pairs)
-        )
+        labels = [self._commands(run, _test_of(run, one)).label for run, one in each.pairs]
+        tests = list(dict.fromkeys(labels))
         more = len(tests) - _SHOWN_TESTS
         names = ", ".join(tests[:_SHOWN_TESTS]) + (f" and {more} more" if more > 0 else "")
         what = f"load {best.title}" + (f": {_words(best.errno)}" if best.errno else "")
         shown()
         shown(Text.assemble((who, "bold"), "  ", (names, "bold"), f": {what}"))
-        lines = best.explanation.splitlines() or [best.summary]
+        lines = best.explanation.splitlines()
         if len(lines) > _SHOWN_LINES:
             lines = ["...", *lines[-_SHOWN_LINES:]]
+        if best.reason not in best.explanation:
+            lines.append(best.reason)
         for line in lines:
             shown(f"    {line}")
-        if best.reason not in best.explanation:
-            shown(f"    {best.reason}")
         shown(f"  code               {best.code}")
         logs = list(dict.fromkeys(one.log for _, one in each.pairs if one.log))
         for log in logs[:_SHOWN_LOGS]:
@@ -126,30 +114,29 @@ class RejectionPrinter:
             f"{who}: {names}: {what}: {best.reason}", best.source, self._project.root
         )
 
-    def _suggest(
-        self,
-        each: Alike,
-        runs: Sequence[KernelRun],
-        selecting: Callable[[KernelRun, str, str], str],
-        passed_elsewhere: Callable[[KernelRun, str, str], str],
-    ) -> None:
+    def _suggest(self, each: Alike, *, is_everywhere: bool) -> None:
         shown = self._console.print
         run, one = each.pairs[0]
-        test = selecting(run, one.binary, one.test)
-        if words := self._again.debug(run.kernel, test, "--break", "rejection"):
+        commands = self._commands(run, _test_of(run, one))
+        if words := commands.debug_rejection:
             shown(f"  where it stops     {words}")
         best = each.best
         if best.object:
             usual = self._project.config.verify.loader or DEFAULT_LOADER
             loader = "" if best.loader == usual else best.loader
             kernels = [run.kernel for run in each.kernels]
-            path = self._project.root / best.object
-            if words := self._again.verify(kernels, path, loader):
+            if words := commands.again.verify(kernels, self._project.root / best.object, loader):
                 shown(f"  every program      {words}")
-        good = passed_elsewhere(run, one.binary, one.test)
-        # If each of several kernels rejects it, no release is known to be the first one.
-        if (good or len(runs) == 1) and (words := self._again.bisect(run.kernel, test, good)):
+        # If each of several kernels rejects it, none of them is known to be good.
+        if not is_everywhere and (words := commands.bisect):
             shown(f"  since when         {words}")
+
+
+def _test_of(run: KernelRun, one: Rejection) -> TestResult:
+    """Return the test of a rejection; if it is not known which, the first one that failed."""
+    of_binary = [test for test in run.failures if test.binary == one.binary]
+    exact = (test for test in of_binary if test.name == one.test)
+    return next(exact, of_binary[0])
 
 
 def _words(name: str) -> str:

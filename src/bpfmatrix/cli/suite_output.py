@@ -1,21 +1,19 @@
 """What a run prints while it goes on: tests, summaries, the matrix, explanations."""
 
 import contextlib
+import dataclasses
 import re
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.text import Text
 
-from bpfmatrix.cli.console import STYLES, LiveConsole, make_table
+from bpfmatrix.cli.again import PLAIN, Again, NextCommands
+from bpfmatrix.cli.console import STYLES, LiveConsole
 from bpfmatrix.config.kernel_ids import profile_of
 from bpfmatrix.config.project import Project
-from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
-from bpfmatrix.results.kernel_label import heading
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import Outcome
@@ -27,8 +25,6 @@ __all__ = ["SuiteConsole"]
 _VERIFIER_LOG = re.compile(
     r"----- verifier log: (.*?) -----\n.*?----- end of verifier log -----", re.S
 )
-# What to type for a kernel that kernels.yaml does not declare: it has no session of its own.
-_AVAILABLE = "matrix --available --kernels {}"
 _SHOWN_OUTPUT_LINES = 60
 _SHOWN_FAILURES = 10
 _SHOWN_LOGS = 10
@@ -41,13 +37,20 @@ class SuiteConsole(LiveConsole):
         self,
         project: Project,
         kernels: Sequence[str],
-        binaries: Sequence[Path] = (),
+        again: Again = PLAIN,
         raw: bool = False,
+        *,
+        explains_later: bool = False,
     ) -> None:
+        """`again` is how the run was started. With `explains_later`, why a kernel did not pass is
+        only printed by `explain`, also if there is one kernel.
+        """
         super().__init__(kernels, raw=raw)
         self._project = project
-        self._binaries = binaries
+        self._again = again
+        self._explains_later = explains_later
         self._runs: list[KernelRun] = []
+        self._waiting: list[KernelRun] = []
         self._labels: dict[str, Labels] = {}
         self._passed: dict[str, int] = {}
 
@@ -99,6 +102,20 @@ class SuiteConsole(LiveConsole):
         assert isinstance(run, KernelRun)
         self.done(run.kernel)
         self._runs.append(run)
+        if self.shares_terminal and not self.several:
+            self._waiting.append(run)
+            return
+        self._finish(run)
+        if not (self.several or self._explains_later):
+            self._explain(run)
+
+    def print_waiting(self) -> None:
+        """See LiveConsole."""
+        for run in self._waiting:
+            self._finish(run)
+        self._waiting.clear()
+
+    def _finish(self, run: KernelRun) -> None:
         if self.github.active:
             if self.several:
                 self._list_tests(run)
@@ -106,8 +123,6 @@ class SuiteConsole(LiveConsole):
         self._summary(run)
         self.warnings(run)
         self._leftovers(run)
-        if not self.several:
-            self._explain(run)
 
     def _list_tests(self, run: KernelRun) -> None:
         self.github.begin_group(self.label(run))
@@ -116,30 +131,25 @@ class SuiteConsole(LiveConsole):
             name = self._labels_of(run).of(test)
             self.console.print(f"  {test.outcome:<8} {name}{reason}")
 
-    def matrix(self, runs: Sequence[KernelRun], seconds: float) -> None:
-        """Print the table of all kernels, and then why kernels did not pass."""
-        table = make_table("")
-        for run in runs:
-            table.add_column(heading(self.label(run)), justify="left")
-        table.add_row("tests", *(self._cell(run) for run in runs))
-        table.add_row("skipped", *(str(run.count(Outcome.SKIPPED) or "") for run in runs))
-        total = f"side by side {seconds:.1f} s"
-        table.add_row("time", *("cached" if r.cached else f"{r.seconds:.1f} s" for r in runs))
-        self.console.print()
-        self.console.print(table)
-        self.console.print(total)
+    def explain(self, runs: Sequence[KernelRun]) -> None:
+        """Print why kernels did not pass: first the programs that did not load, each once."""
+        if any(run.rejections for run in runs):
+            from bpfmatrix.cli.rejection_output import RejectionPrinter
+
+            printer = RejectionPrinter(self._project, self.console, self.label, self._next_commands)
+            printer.show(runs)
         for run in runs:
             self._explain(run)
 
-    def _cell(self, run: KernelRun) -> Text:
-        style = STYLES.get(run.outcome, "red")
-        count = f" {run.count(Outcome.PASSED)}" if run.outcome is Outcome.PASSED else ""
-        bad = f" {len(run.failures)}" if run.failures else ""
-        word = "" if run.outcome in (Outcome.PASSED, Outcome.FAILED) else f" {run.outcome}"
-        return Text(f"{self.mark(run.outcome)}{count or bad}{word}", style)
+    def explain_ended(self) -> None:
+        """Print why the kernels did not pass that have ended so far."""
+        self.explain(self._runs)
+
+    def cell(self, run: KernelRun) -> Text:
+        """Return what the table of all kernels says of the tests on one of them."""
+        return self._cell(run.outcome, run.count(Outcome.PASSED), len(run.failures))
 
     def _summary(self, run: KernelRun) -> None:
-        style = STYLES.get(run.outcome, "red")
         passed = run.count(Outcome.PASSED)
         counts = [counted(passed, "test")]
         if run.failures:
@@ -151,8 +161,7 @@ class SuiteConsole(LiveConsole):
             counts.append(f"{len(run.unexpected_passes)} passed unexpectedly")
         if skipped := run.count(Outcome.SKIPPED):
             counts.append(f"{skipped} skipped")
-        name = f"{self.label(run):<10}"
-        text = Text.assemble((name, "bold"), "  ", (str(run.outcome), style))
+        text = self._head(run, "tests")
         if run.cached:
             text.append(f" (cached, {run.age} ago)")
         if run.tests:
@@ -161,7 +170,7 @@ class SuiteConsole(LiveConsole):
             text.append(f"  {run.seconds:.1f} s")
         self.console.print(text)
         if run.outcome is not Outcome.PASSED:
-            self.github.annotate(f"{name.strip()} {run.outcome}: {run.reason}")
+            self.github.annotate(f"{self.label(run)} {run.outcome}: {run.reason}")
 
     def _leftovers(self, run: KernelRun) -> None:
         prefix = self._prefix(run.kernel) or "  "
@@ -175,16 +184,7 @@ class SuiteConsole(LiveConsole):
         who, shown = self.label(run), self.console.print
         shown()
         shown(Text.assemble((who, "bold"), "  ", (run.outcome, "red"), f": {run.reason}"))
-        for test in run.failures[:_SHOWN_FAILURES]:
-            mark = self.mark(test.outcome)
-            name = self._labels_of(run).of(test)
-            shown(Text.assemble("  ", (mark, "red"), " ", (name, "bold")))
-            if test.reason not in test.output:
-                shown(Text(f"      {test.reason}"))
-            for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
-                shown(f"      {line}")
-        if len(run.failures) > _SHOWN_FAILURES:
-            shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
+        self._explain_tests(run)
         for line in self._console_log(run):
             shown(f"      {line}", style="dim")
         for line in run.trace:
@@ -200,21 +200,42 @@ class SuiteConsole(LiveConsole):
         if run.failures:
             self._suggest(run)
 
-    def _suggest(self, run: KernelRun) -> None:
-        """Print what to type next to look into the first failure of a run."""
+    def _explain_tests(self, run: KernelRun) -> None:
         shown = self.console.print
-        failed = run.failures[0]
-        top = shlex.quote(self._labels_of(run).selecting(failed))
-        declared = self._project.config.has(run.kernel)
-        task = f"run --kernel {run.kernel}" if declared else _AVAILABLE.format(run.kernel)
-        given = "".join(f" --binary {shlex.quote(str(path))}" for path in self._binaries)
-        shown(f"  run it alone  {command(f'{task} --run {top}{given}')}")
-        if declared:
-            words = f"--kernel {run.kernel} --run {top}{given}"
-            shown(f"  look inside   {command(f'debug {words}')}")
-        if good := self._passed_elsewhere(run, failed):
-            words = f"--run {top}{given} --good {good} --bad {run.kernel}"
-            shown(f"  since when    {command(f'bisect {words}')}")
+        for test in run.failures[:_SHOWN_FAILURES]:
+            mark = self.mark(test.outcome)
+            name = self._labels_of(run).of(test)
+            shown(Text.assemble("  ", (mark, "red"), " ", (name, "bold")))
+            if rejections := run.rejections_of(test):  # printed above, once for all kernels
+                for one in rejections:
+                    shown(Text(f"      {one.summary}"))
+                continue
+            if test.reason not in test.output:
+                shown(Text(f"      {test.reason}"))
+            for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
+                shown(f"      {line}")
+        if len(run.failures) > _SHOWN_FAILURES:
+            shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
+
+    def _suggest(self, run: KernelRun) -> None:
+        """Print what to type next to look into the first failure that is not explained yet."""
+        shown = self.console.print
+        failed = next((one for one in run.failures if not run.rejections_of(one)), None)
+        commands = self._next_commands(run, failed or run.failures[0])
+        shown(f"  run it alone  {commands.run}")
+        if failed is None:  # the others are printed with the line of C
+            return
+        if commands.debug:
+            shown(f"  look inside   {commands.debug}")
+        if commands.good and commands.bisect:
+            shown(f"  since when    {commands.bisect}")
+
+    def _next_commands(self, run: KernelRun, test: TestResult) -> NextCommands:
+        again = self._again
+        if not self._project.config.has(run.kernel):
+            again = dataclasses.replace(again, available=True)
+        pattern, good = self._labels_of(run).selecting(test), self._passed_elsewhere(run, test)
+        return NextCommands(again, run.kernel, self._labels_of(run).of(test), pattern, good)
 
     def _passed_elsewhere(self, bad: KernelRun, test: TestResult) -> str:
         """Return the nearest kernel on which a test and its subtests passed; nothing if none."""
