@@ -118,6 +118,7 @@ class RejectionPrinter:
         shown = self._console.print
         run, one = each.pairs[0]
         commands = self._commands(run, _test_of(run, one))
+        shown(f"  run it alone       {commands.run}")
         if words := commands.debug_rejection:
             shown(f"  where it stops     {words}")
         best = each.best

@@ -179,7 +179,7 @@ class SuiteConsole(LiveConsole):
 
     def _explain(self, run: KernelRun) -> None:
         """Print why a kernel did not pass: what failed, the lines that explain it, what to do."""
-        if run.outcome is Outcome.PASSED:
+        if run.outcome is Outcome.PASSED or _is_explained(run):
             return
         who, shown = self.label(run), self.console.print
         shown()
@@ -260,6 +260,13 @@ class SuiteConsole(LiveConsole):
             trace = (n for n, line in enumerate(lines, 1) if line.lower().endswith("call trace:"))
             return lines[: next(trace, len(lines))]
         return []
+
+
+def _is_explained(run: KernelRun) -> bool:
+    """Whether a run failed only by programs that did not load, which are printed once for all."""
+    failures = run.failures
+    only = run.outcome is Outcome.FAILED and bool(failures) and not run.hints
+    return only and all(map(run.rejections_of, failures))
 
 
 def _telling_logs(run: KernelRun) -> list[str]:
