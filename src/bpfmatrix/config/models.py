@@ -437,10 +437,10 @@ class Config(_Model):
     profiles: dict[str, Profile] = {}
     """Profiles, by their names: settings with which kernels can be run. `6.1@NAME` is the id of the
     kernel `6.1` with the profile NAME, wherever an id can stand."""
-    matrix: list[str] = []
+    matrix: list[str] = Field(default=[], min_length=1)
     """The ids that `nox -s matrix` runs, as in `["5.10", "6.1", "6.1@user"]`. Default: all kernels,
     without profiles."""
-    pre_push: list[str] = []
+    pre_push: list[str] = Field(default=[], min_length=1)
     """The ids that `nox -s pre-push` runs. Default: those of `matrix`."""
     _root: Path = PrivateAttr(default_factory=Path.cwd)
     _follows_lock: bool = PrivateAttr(default=True)
