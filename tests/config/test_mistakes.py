@@ -138,7 +138,7 @@ def test_the_example_of_each_key_is_right(path: str, model: type[BaseModel], key
     if path == "expect" and key in ("program", "warning", "object", "loader"):
         data["expect"][0].pop("test")
         data["expect"][0].setdefault("program" if key != "warning" else key, "a")
-    if key in ("matrix", "pre_push"):
+    if key in ("matrix", "pre_push") or path == "matrix":
         data["kernels"]["5.10"] = {"source": dict(SOURCE)}
     assert said_about(data) == ""
 
@@ -169,9 +169,12 @@ APT = 'kernels: {"6.1": {source: {apt: {suite: x}}}}\n'
             "kernels.6.1.source.apt: expected a mapping, as in apt: {suite: bookworm-security}; "
             'found "bookworm"',
         ),
-        (APT + "matrix: [6.1]", 'matrix.0: expected a string, as in matrix: ["5.10", "6.1"]'),
+        (
+            APT + "matrix: [6.1]",
+            'matrix.kernels.0: expected a string, as in kernels: ["5.10", "6.1"]',
+        ),
         (APT + "matrix: [6.1]", "write it in quotes"),
-        (APT + "matrix: []", "matrix: expected at least 1 entry, as in matrix: "),
+        (APT + "matrix: []", "matrix.kernels: expected at least 1 entry, as in kernels: "),
         (APT + "pre_push: []", "pre_push: expected at least 1 entry, as in pre_push: "),
         (APT + "defaults: {qemu: {cpus: 0}}", "cpus: expected 1 or more, as in cpus: 2; found"),
         (APT + "defaults: {qemu: {accel: kmv}}", '(did you mean "kvm"?)'),

@@ -180,7 +180,7 @@ def test_page_shows_defaults_as_they_are_written() -> None:
     page = reference.page()
     assert "| `memory` | size | `512M` |" in page
     assert "| `boot` | duration | `20s` |" in page
-    assert "| `matrix` | list of strings | all kernels, without profiles |" in page
+    assert "| `matrix` | list of strings or mapping | all kernels, without profiles, " in page
 
 
 def test_the_task_names_the_files_that_are_out_of_date(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 NETWORKS = ("user", "none")
 CI_SYSTEMS = ("github", "gitlab")
+# What kernels.yaml calls the parts of a run (`Included`); the models are slow to import.
+INCLUDED = ("tests", "verify")
 
 
 class OptionKind(enum.Enum):
@@ -125,6 +127,12 @@ def _memlock(text: str) -> str:
     from bpfmatrix.config.value_types import parse_memlock
 
     parse_memlock(text)
+    return text
+
+
+def _included(text: str) -> str:
+    if text not in INCLUDED:
+        raise ValueError(f"expected {' or '.join(INCLUDED)}")
     return text
 
 
@@ -355,6 +363,12 @@ BINARY = _repeated(
 )
 TIMEOUT = _value(
     "timeout", "DURATION", "The time limit of each test binary, such as 30s or 2m.", _duration, "t"
+)
+ONLY = _value(
+    "only",
+    "tests|verify",
+    "Run only the tests, or only load the eBPF objects, whatever matrix.includes says.",
+    _included,
 )
 CACHED = _flag("cached", "Reuse the results of kernels for which nothing has changed.")
 FRESH = _flag("fresh", "Run every kernel again, whatever results there are.")

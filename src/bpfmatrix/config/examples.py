@@ -83,6 +83,7 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "files": "{data: tests/data}",
         "listed": "{python: [python3, tools/list_files.py]}",
     },
+    models.Matrix: {"kernels": '["5.10", "6.1"]', "includes": "[tests, verify]"},
     models.Preset: _VALUES,
     models.VerifyObjects: {
         **_VALUES,

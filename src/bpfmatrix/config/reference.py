@@ -23,6 +23,7 @@ from bpfmatrix.config.models import (
     Defaults,
     Expectation,
     KernelEntry,
+    Matrix,
     PayloadConfig,
     VerifyObjects,
 )
@@ -100,6 +101,10 @@ def schema() -> dict[str, Any]:
     made["properties"]["profiles"]["propertyNames"] = {"pattern": f"^{PRESET_NAME.pattern}$"}
     binaries = made["$defs"][PayloadConfig.__name__]["properties"]["binaries"]
     binaries["items"] = {"anyOf": [{"type": "string"}, binaries["items"]]}
+    matrix = made["properties"]["matrix"]
+    ids = made["$defs"][Matrix.__name__]["properties"]["kernels"]
+    listed = {key: ids[key] for key in ("type", "items", "minItems")}
+    matrix["anyOf"] = [listed, {"$ref": matrix.pop("$ref")}]
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "kernels.yaml"}
     return head | {key: value for key, value in made.items() if key not in head}
 

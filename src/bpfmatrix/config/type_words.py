@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from bpfmatrix.config import value_types
+from bpfmatrix.config.models import parse_matrix
 from bpfmatrix.config.settings import Binary
 from bpfmatrix.host.architecture import ARCHITECTURES
 
@@ -25,6 +26,8 @@ def kind_of(field: FieldInfo) -> str:
         return SIZE
     if value_types.parse_duration in parsers:
         return DURATION
+    if parse_matrix in parsers:
+        return "list of strings or mapping"
     if value_types.parse_architecture in parsers:
         return either(f"`{name}`" for name in ARCHITECTURES)
     # If the default is None, null means the same as leaving the key out.
