@@ -30,7 +30,7 @@ def one_kernel(values: Values) -> tuple["Project", str]:
         raise UsageError("name the kernel, either by --kernel or by --image")
     project = Project.load()
     if image is None:
-        return project, kernel or ""
+        return project, project.config.kernel(kernel or "").id
     from bpfmatrix.kernels.image_option import with_image
 
     return with_image(project, image)
