@@ -24,6 +24,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 NETWORKS = ("user", "none")
+CI_SYSTEMS = ("github", "gitlab")
 # What kernels.yaml calls the parts of a run (`Included`); the models are slow to import.
 INCLUDED = ("tests", "verify")
 
@@ -180,6 +181,12 @@ def _order(text: str) -> tuple[Any, ...]:
     from bpfmatrix.verify.selection import parse_sort
 
     return parse_sort(text)
+
+
+def _ci_system(text: str) -> str:
+    if text not in CI_SYSTEMS:
+        raise ValueError(f"expected {' or '.join(CI_SYSTEMS)}")
+    return text
 
 
 def _number_of_machines(text: str) -> int:
@@ -581,6 +588,8 @@ TEST = _text("test", "NAME", "Print the output of this test binary, not the kern
 FOLLOW = _flag("follow", "Keep printing what is added, until the run ends.")
 
 # Building, fetching and removing
+CI = _value("ci", "SYSTEM", "Also write the file of a CI system: github or gitlab.", _ci_system)
+DRY_RUN = _flag("dry-run", "Print what would be written, and write nothing.")
 ARCH = _value(
     "arch",
     "ARCH",
