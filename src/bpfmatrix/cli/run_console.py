@@ -49,9 +49,11 @@ class RunConsole:
 
             self.programs = VerifyConsole(project, kernels, raw=raw)
             consoles.append(self.programs)
-        self._first, *others = consoles
+        self.first: LiveConsole
+        """The one to which the terminal belongs."""
+        self.first, *others = consoles
         for console in others:
-            console.follow(self._first)
+            console.follow(self.first)
         self._consoles = consoles
         self._stack = contextlib.ExitStack()
 
@@ -65,6 +67,10 @@ class RunConsole:
         """End the live progress."""
         self._stack.close()
 
+    def stop(self) -> None:
+        """Stop showing progress, before the results."""
+        self.first.stop()
+
     def end(self) -> None:
         """Print the summaries that wait for `show`, as the run was ended early."""
         for console in reversed(self._consoles):
@@ -73,18 +79,21 @@ class RunConsole:
     def abort(self) -> None:
         """Print what is known of the kernels that have ended, as the run was ended early."""
         self.end()
-        if self.tests and not self._first.several:
+        if self.tests and not self.first.several:
             self.tests.explain_ended()
 
     def show(
-        self, runs: Sequence[KernelRun], verifications: Sequence[Verification], seconds: float
+        self,
+        runs: Sequence[KernelRun],
+        verifications: Sequence[Verification],
+        seconds: float = 0.0,
     ) -> None:
         """Print the table, if there are several kernels, and why kernels did not pass."""
         self.end()
-        if self._first.several:
+        if self.first.several:
             self._table(runs, verifications, seconds)
-        if self.programs:
-            if self.tests or self._first.several:
+        if self.programs and verifications:
+            if runs or self.first.several:
                 self.programs.explain(verifications)
             else:
                 self.programs.show(verifications)
@@ -101,7 +110,7 @@ class RunConsole:
         for of_kernel in columns.values():
             # The result with a version is that of a kernel that was booted.
             label = next((one for one in of_kernel if one.version), of_kernel[0])
-            table.add_column(heading(self._first.label(label)), justify="left")
+            table.add_column(heading(self.first.label(label)), justify="left")
         if self.programs and verifications:
             table.add_row("verify", *(self.programs.cell(one) for one in verifications))
         if self.tests and runs:
@@ -110,7 +119,7 @@ class RunConsole:
             table.add_row("tests", "(none declared)")
         table.add_row("skipped", *(_skipped(of_kernel) for of_kernel in columns.values()))
         table.add_row("time", *(_time(of_kernel) for of_kernel in columns.values()))
-        shown = self._first.console.print
+        shown = self.first.console.print
         shown()
         shown(table)
         shown(f"side by side {seconds:.1f} s")
