@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
 from release.__main__ import distribution_problems
+
 from tests.tool import REPOSITORY
 
 
