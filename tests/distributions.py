@@ -36,5 +36,6 @@ def build_wheel(
 
 def add_dependencies(wheel: Path, folder: Path, *more: str) -> None:
     """Download all packages that a wheel depends on into a folder, with a copy of the wheel."""
-    command = (*_PIP, "download", "--only-binary", ":all:", "-d", folder, wheel, *more)
-    subprocess.run(command, check=True)
+    subprocess.run(
+        [*_PIP, "download", "--only-binary", ":all:", "-d", folder, wheel, *more], check=True
+    )
