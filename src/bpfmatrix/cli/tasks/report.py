@@ -56,7 +56,8 @@ def _print(format: str, results: "Sequence[Result]") -> None:
     from bpfmatrix.report.matrix import Matrix
 
     if format == "table":
-        make_console().print(table.render(Matrix.of(results)))
+        console = make_console()
+        console.print(table.render(Matrix.of(results), console.width))
     else:
         text = formats.render(format, results)
         # Two `#` are only in strings of JSON, where the first one can be escaped.

@@ -1,0 +1,78 @@
+"""What failed in a matrix: each failure once, with all kernels on which it is the same.
+
+A kernel that could not be booted, or whose run ended without the failure of a row, is a failure
+without a row.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Cell, Column, Kind, Row
+from bpfmatrix.results.outcome import Outcome
+
+__all__ = ["Failure", "failures", "named_kernels"]
+
+# Of more kernels, those on which something does not hold are named if they are this few.
+_FEW_KERNELS = 3
+_MANY_KERNELS = 6
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failure that is the same on one or several kernels."""
+
+    row: Row | None
+    """The test or program; None for the kernel itself."""
+    cell: Cell
+    """The result on one of the kernels: on that whose verifier, or test, printed most."""
+    columns: tuple[Column, ...]
+    """The kernels, the oldest first."""
+    shown: Column
+    """The kernel that `cell` is of."""
+
+
+def failures(matrix: Matrix) -> list[Failure]:
+    """Return all failures: of kernels, of tests, of programs with a line of source, of others.
+
+    Two kernels have the same failure if outcome, code, reason and line of source are the same.
+    """
+    found: dict[tuple[object, ...], list[tuple[Column, Row | None, Cell]]] = {}
+    for column in matrix.columns:
+        for row, cell in (*_of_kernel(column), *column.failures()):
+            key = (row, cell.outcome, cell.code, cell.reason, cell.source)
+            found.setdefault(key, []).append((column, row, cell))
+    places = {row: number for number, row in enumerate(matrix.rows)}
+    alike = [_merged(same) for same in found.values()]
+    return sorted(alike, key=lambda one: (_rank(one), places[one.row] if one.row else -1))
+
+
+def _merged(same: Sequence[tuple[Column, Row | None, Cell]]) -> Failure:
+    shown, row, cell = max(same, key=lambda one: len(one[2].output))
+    return Failure(row, cell, tuple(column for column, _, _ in same), shown)
+
+
+def _rank(failure: Failure) -> int:
+    if failure.row is None:
+        return 0
+    if failure.row.kind is Kind.TEST:
+        return 1
+    return 2 if failure.cell.source else 3
+
+
+def _of_kernel(column: Column) -> Iterator[tuple[None, Cell]]:
+    """Yield the failures of runs that no row of the same kind explains."""
+    explained = {row.kind for row, _ in column.failures()}
+    for result in column.results:
+        run = result.run
+        if run.outcome is not Outcome.PASSED and result.kind not in explained:
+            yield None, Cell(run.outcome, run.seconds, run.reason)
+
+
+def named_kernels(columns: Sequence[Column], among: Sequence[Column]) -> str:
+    """Return the labels of kernels; of many, `all 17 kernels`, or `all but 5.10.262`."""
+    missing = [column.label for column in among if column not in columns]
+    if len(among) > _MANY_KERNELS and len(missing) <= _FEW_KERNELS:
+        names = ", ".join(missing)
+        return f"all but {names}" if missing else f"all {len(among)} kernels"
+    return ", ".join(column.label for column in columns)
