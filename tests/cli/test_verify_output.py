@@ -387,3 +387,28 @@ def test_the_columns_of_one_release_are_told_apart(
     head = lines.index(["program", "6.1.192", "(6.1.192)", "(6.1.192)"])
     assert lines[head - 1] == ["6.1-arm64", "6.1@user"]
     assert [cell for line in lines for cell in line].count("1,234") == 3
+
+
+def test_github_gets_each_failure_once_at_its_line_of_c(
+    library_project: Project, shown: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(library_project.root.parent))
+    bad = dataclasses.replace(rejected("two"), source="ebpf/a,1.bpf.c:83")
+    outside = dataclasses.replace(rejected("three"), source="/usr/include/b.h:7")
+    show(library_project, on("5.10", bad), on("6.1", bad, outside))
+    annotations = [line for line in shown.getvalue().splitlines() if line.startswith("::error")]
+    place = f"file={library_project.root.name}/ebpf/a%2C1.bpf.c,line=83"
+    assert annotations == [
+        f"::error {place}::5.10.9, 6.1.9: two of ebpf/a b.o: R0 [bold]invalid[/]",
+        "::error::6.1.9: three of ebpf/a b.o: R0 [bold]invalid[/]",
+    ]
+
+
+def test_github_gets_one_annotation_for_a_kernel_that_did_not_boot(
+    library_project: Project, shown: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    show(library_project, Verification("6.1", Outcome.PANIC, "oh no", version="6.1.9"))
+    annotations = [line for line in shown.getvalue().splitlines() if line.startswith("::error")]
+    assert annotations == ["::error::6.1.9 panic: oh no"]

@@ -1,10 +1,12 @@
 """Commands for GitHub Actions in a job's output: groups that fold, and annotations of errors.
 
 Their format is in GitHub's documentation, "Workflow commands for GitHub Actions". None is printed
-unless the environment has GITHUB_ACTIONS=true.
+unless the environment has GITHUB_ACTIONS=true. An annotation may name a line of a source file: a
+pull request then shows it there, among the changes.
 """
 
 import os
+from pathlib import Path
 
 from rich.console import Console
 
@@ -33,14 +35,37 @@ class GithubLog:
             self._grouped = False
             self._command("endgroup", "")
 
-    def annotate(self, error: str) -> None:
-        """Add an error to the annotations of the workflow run."""
-        if self.active:
-            self._command("error", error)
+    def annotate(self, error: str, source: str = "", folder: Path | None = None) -> None:
+        """Add an error to the annotations of the workflow run.
 
-    def _command(self, name: str, data: str) -> None:
-        # A workflow command is one line. GitHub's runner decodes these three escape sequences.
-        text = inert(data).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+        `source` is the line that it is about, as `file:line`. The file is relative to `folder`,
+        which is the folder of kernels.yaml. A file outside of the repository is not named.
+        """
+        if self.active:
+            self._command("error", error, _place(source, folder or Path()))
+
+    def _command(self, name: str, data: str, properties: str = "") -> None:
         # Not by `print`, which lets no commands pass.
-        self._console.file.write(f"::{name}::{text}\n")
+        self._console.file.write(f"::{name}{properties}::{_escaped(data)}\n")
         self._console.file.flush()
+
+
+def _escaped(text: str) -> str:
+    # A workflow command is one line. GitHub's runner decodes these three escape sequences.
+    return inert(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _place(source: str, folder: Path) -> str:
+    """Return the properties of an annotation for a line of a file; empty without one."""
+    name, _, line = source.rpartition(":")
+    if not name or not line.isdecimal():
+        return ""
+    # GitHub's paths are relative to the repository, whose checkout the variable names.
+    workspace = os.environ.get("GITHUB_WORKSPACE", "")
+    try:
+        path = (folder / name).resolve().relative_to(Path(workspace).resolve())
+    except ValueError:
+        return ""
+    # In a property, a colon and a comma have escape sequences of their own.
+    file = _escaped(str(path)).replace(":", "%3A").replace(",", "%2C")
+    return f" file={file},line={line}"

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from rich.text import Text
 
 from bpfmatrix.cli.console import SafeConsole
+from bpfmatrix.cli.github import GithubLog
 from bpfmatrix.cli.verify_rows import ProgramRow, make_rows, results_of
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.front_end import command
@@ -54,6 +55,7 @@ class FailurePrinter:
         self._project = project
         self._console = console
         self._kernels = kernels
+        self._github = GithubLog(console)
 
     def refused(self, refused: Sequence[RefusedObject]) -> None:
         """Print which files were given to no loader, each with its reason."""
@@ -85,6 +87,7 @@ class FailurePrinter:
                 )
                 shown()
                 shown(Text.assemble(head, f": {one.reason}"))
+                self._github.annotate(f"{label_of(one, self._kernels)} {one.outcome}: {one.reason}")
                 if one.console:
                     shown(f"  console            {one.console}")
         alike: dict[tuple[str, ...], _Alike] = {}
@@ -96,6 +99,8 @@ class FailurePrinter:
                 if is_failure(result) and selection.shows((one, result)):
                     key = (row.object, row.label, str(result.code), result.reason)
                     alike.setdefault(key, _Alike(row, [])).failures.append((one, result))
+        for each in list(alike.values())[:_SHOWN_FAILURES]:
+            self._annotate(each)
         many = max((len(one.programs) for one in verifications), default=0) > WHOLE_TABLE
         limit = _EXPLAINED_OF_MANY if many else _SHOWN_FAILURES
         if len(alike) > limit and not selection:
@@ -105,6 +110,13 @@ class FailurePrinter:
             self._explain_program(each, verifications)
         if len(alike) > _SHOWN_FAILURES:
             shown(f"\n... and {len(alike) - _SHOWN_FAILURES} more failures")
+
+    def _annotate(self, alike: "_Alike") -> None:
+        """Have GitHub show a failure at the line of C that was rejected, once for all kernels."""
+        result = next((p for _, p in alike.failures if p.source), alike.failures[0][1])
+        who = ", ".join(label_of(one, self._kernels) for one, _ in alike.failures)
+        text = f"{who}: {alike.row.label} of {result.object}: {result.reason or result.outcome}"
+        self._github.annotate(text, result.source, self._project.root)
 
     def _group(self, verifications: Sequence[Verification], failures: Sequence[Result]) -> None:
         """Print how many programs failed for which reasons, some of them, and where the rest is."""

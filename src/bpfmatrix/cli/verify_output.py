@@ -144,8 +144,6 @@ class VerifyConsole(LiveConsole):
         seconds = f"  {one.seconds:.1f} s" if one.seconds else ""
         self.console.print(Text.assemble(head, f"  {what}{seconds}"))
         self.warnings(one)
-        if one.outcome not in FINE:
-            self.github.annotate(f"{self.label(one)} {one.outcome}: {one.reason}")
 
     def _matrix(self, verifications: Sequence[Verification], selection: Selection) -> None:
         """Print programs by kernels; a large table leaves out what loaded on every kernel."""
