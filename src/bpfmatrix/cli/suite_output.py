@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rich.text import Text
 
-from bpfmatrix.cli.console import STYLES, LiveConsole
+from bpfmatrix.cli.console import STYLES, LiveConsole, make_table
 from bpfmatrix.config.kernel_ids import profile_of
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
-from bpfmatrix.report.kernel_table import kernel_table
+from bpfmatrix.results.kernel_label import heading
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import Outcome
@@ -118,15 +118,15 @@ class SuiteConsole(LiveConsole):
 
     def matrix(self, runs: Sequence[KernelRun], seconds: float) -> None:
         """Print the table of all kernels, and then why kernels did not pass."""
-        facts = {
-            "tests": [self._cell(run) for run in runs],
-            "skipped": [Text(str(run.count(Outcome.SKIPPED) or "")) for run in runs],
-            "time": [Text("cached" if r.cached else f"{r.seconds:.1f} s") for r in runs],
-        }
+        table = make_table("")
+        for run in runs:
+            table.add_column(heading(self.label(run)), justify="left")
+        table.add_row("tests", *(self._cell(run) for run in runs))
+        table.add_row("skipped", *(str(run.count(Outcome.SKIPPED) or "") for run in runs))
         total = f"side by side {seconds:.1f} s"
-        labels = [self.label(run) for run in runs]
+        table.add_row("time", *("cached" if r.cached else f"{r.seconds:.1f} s" for r in runs))
         self.console.print()
-        self.console.print(kernel_table(labels, facts, self.console.width))
+        self.console.print(table)
         self.console.print(total)
         for run in runs:
             self._explain(run)
