@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Cell, Column, Kind, Row
 from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import Code
 
 __all__ = ["Failure", "failures", "named_kernels"]
 
@@ -33,7 +34,7 @@ class Failure:
 
 
 def failures(matrix: Matrix) -> list[Failure]:
-    """Return all failures: of kernels, of tests, of programs with a line of source, of others.
+    """Return all failures: of kernels, of tests, of programs that the verifier rejected, of others.
 
     Two kernels have the same failure if outcome, code, reason and line of source are the same.
     """
@@ -57,7 +58,8 @@ def _rank(failure: Failure) -> int:
         return 0
     if failure.row.kind is Kind.TEST:
         return 1
-    return 2 if failure.cell.source else 3
+    is_rejected = failure.cell.code in (Code.VERIFIER_REJECTED, Code.TOO_COMPLEX)
+    return 2 if is_rejected else 3
 
 
 def _of_kernel(column: Column) -> Iterator[tuple[None, Cell]]:

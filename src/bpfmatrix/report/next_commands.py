@@ -1,6 +1,7 @@
 """The commands to type next about a failure, in the form that works in the project's folder."""
 
 import shlex
+from collections.abc import Set
 
 from bpfmatrix.config.kernel_ids import profile_of
 from bpfmatrix.host.front_end import command
@@ -10,66 +11,77 @@ from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Cell, Column, Kind
 from bpfmatrix.results.outcome import Outcome
 
-__all__ = ["next_commands"]
+__all__ = ["NextCommands"]
 
 
-def next_commands(matrix: Matrix, failure: Failure, declared: frozenset[str]) -> dict[str, str]:
-    """Return commands by what they are for, such as `run it alone`, quoted for a shell.
+class NextCommands:
+    """The commands about the failures of one matrix."""
 
-    There are none for kernels that are not in `declared`, which commands do not know by their ids.
-    """
-    column, row, cell = failure.shown, failure.row, failure.cell
-    kernel = column.kernel
-    if kernel not in declared:
-        return {}
-    if row is None:
-        return {"run it again": command(f"run --kernel {shlex.quote(kernel)} --cold")}
-    good = _neighbour(matrix, failure)
-    ends = ("--good", good, "--bad", kernel) if good else ()
-    if row.kind is Kind.TEST:
-        found = {
-            "run it alone": command(shlex.join(["run", "--kernel", kernel, *cell.selection])),
-            "look inside": command(shlex.join(["debug", "--kernel", kernel, *cell.selection])),
-        }
-    else:
-        object, _, program, *options = cell.selection
-        alone = ("verify", object, "--kernel", kernel, "--annotate", program, *options)
-        found = {"cost of its lines": command(shlex.join(alone))} if cell.log else {}
-        kernels = ",".join(dict.fromkeys(one.kernel for one in failure.columns))
-        chosen = ("verify", object, "--kernels", kernels, "--filter", program, *options)
-        found = {"load it again": command(shlex.join(chosen))} | found
-    if ends:
-        found["since when"] = command(shlex.join(["bisect", *cell.selection, *ends]))
+    def __init__(self, matrix: Matrix, declared: Set[str]) -> None:
+        """`declared` are the ids of kernels that commands know: those of kernels.yaml."""
+        self._declared = declared
+        self._columns = matrix.columns
+        # How all ended that the same words select: a test with its subtests, or a program.
+        self._outcomes: dict[tuple[str, str, tuple[str, ...]], set[Outcome]] = {}
+        for column in matrix.columns:
+            for row, cell in column.cells.items():
+                key = (column.label, row.group, cell.selection)
+                self._outcomes.setdefault(key, set()).add(cell.outcome)
+
+    def of(self, failure: Failure) -> dict[str, str]:
+        """Return commands by what they are for, such as `run it alone`, quoted for a shell.
+
+        There are none for a kernel that is not declared.
+        """
+        kernel, row, cell = failure.shown.kernel, failure.row, failure.cell
+        if kernel not in self._declared:
+            return {}
+        if row is None:
+            return {"run it again": _command("run", "--kernel", kernel, "--cold")}
+        if row.kind is Kind.TEST:
+            found = {
+                "run it alone": _command("run", "--kernel", kernel, *cell.selection),
+                "look inside": _command("debug", "--kernel", kernel, *cell.selection),
+            }
+        else:
+            found = _of_program(failure, cell)
+        if good := self._good(failure.shown, row.group, cell):
+            ends = ("--good", good, "--bad", kernel)
+            found["since when"] = _command("bisect", *cell.selection, *ends)
+        return found
+
+    def _good(self, bad: Column, group: str, cell: Cell) -> str:
+        """Return the nearest kernel of the same architecture and profile on which it passed.
+
+        It is empty if there is none.
+        """
+        good = [
+            column.kernel
+            for column in self._columns
+            if _arch(column) == _arch(bad)
+            and profile_of(column.kernel) == profile_of(bad.kernel)
+            and self._passed(column, group, cell)
+        ]
+        return neighbour(bad.kernel, good)
+
+    def _passed(self, column: Column, group: str, cell: Cell) -> bool:
+        outcomes = self._outcomes.get((column.label, group, cell.selection), set())
+        return Outcome.PASSED in outcomes and outcomes <= {Outcome.PASSED, Outcome.SKIPPED}
+
+
+def _of_program(failure: Failure, cell: Cell) -> dict[str, str]:
+    object, _, program, *options = cell.selection
+    kernels = ",".join(dict.fromkeys(column.kernel for column in failure.columns))
+    again = ("verify", object, "--kernels", kernels, "--filter", program, *options)
+    found = {"load it again": _command(*again)}
+    if cell.log:
+        lines = ("verify", object, "--kernel", failure.shown.kernel, "--annotate", program)
+        found["cost of its lines"] = _command(*lines, *options)
     return found
 
 
-def _neighbour(matrix: Matrix, failure: Failure) -> str:
-    """Return the id of the nearest kernel, of the same architecture and profile, where it passed.
-
-    It is empty if there is none.
-    """
-    bad = failure.shown
-    good = [
-        column.kernel
-        for column in matrix.columns
-        if _arch(column) == _arch(bad)
-        and profile_of(column.kernel) == profile_of(bad.kernel)
-        and _passed(column, failure)
-    ]
-    return neighbour(bad.kernel, good)
-
-
-def _passed(column: Column, failure: Failure) -> bool:
-    """Whether what commands select passed: a test with all of its subtests, or a program."""
-    same: list[Cell] = [
-        cell
-        for row, cell in column.cells.items()
-        if failure.row
-        and row.group == failure.row.group
-        and cell.selection == failure.cell.selection
-    ]
-    outcomes = {cell.outcome for cell in same}
-    return Outcome.PASSED in outcomes and outcomes <= {Outcome.PASSED, Outcome.SKIPPED}
+def _command(*words: str) -> str:
+    return command(shlex.join(words))
 
 
 def _arch(column: Column) -> str:

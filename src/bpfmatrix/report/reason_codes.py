@@ -22,8 +22,8 @@ class Explanation:
 
 EXPLANATIONS: Mapping[Code, Explanation] = {
     Code.VERIFIER_REJECTED: Explanation(
-        "The verifier rejected the program. `reason` is its message, `verifier_tail` the end "
-        "of its log, `source` the line in C.",
+        "The verifier rejected the program. Its last message says why, and the last line of "
+        "source before that says where.",
         "Fix the program: often a check must move closer to the access for this kernel's "
         "verifier. `invoke debug` stops in the verifier and shows its source.",
     ),
@@ -60,7 +60,7 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.UNSUPPORTED_BY_LOADER: Explanation(
         "The loader's library does not know something that the object uses, so it refuses the "
-        "object or the program. The kernel was not asked. `reason` has the library's words.",
+        "object or the program. The kernel was not asked. The reason has the library's words.",
         "Choose another loader with `--loader` or `verify.loader`, if your project can.",
     ),
     Code.UNKNOWN_SECTION: Explanation(
@@ -78,7 +78,7 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.RELOCATION_FAILED: Explanation(
         "The program reads a type, a field or an enumeration's value that this kernel lacks. "
-        "`reason` names it.",
+        "The reason names it.",
         "Check `bpf_core_field_exists()`, `bpf_core_type_exists()` or the like first, or read "
         "an older flavour of the type (`task_struct___old`).",
     ),
@@ -89,13 +89,13 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     Code.MISSING_KCONFIG: Explanation(
         "The program reads an option (`__kconfig`) that this kernel's configuration does not "
         "set, or sets to a value of another type; or the configuration is unknown, which "
-        "`reason` says.",
+        "the reason says.",
         "Declare it `__weak`: it is 0 then. An unknown configuration: build the kernel with "
         "`CONFIG_IKCONFIG_PROC`, or use a source that provides `/boot/config-*`.",
     ),
     Code.MISSING_MODULE: Explanation(
         "What the program attaches to, calls or reads is in a module of this kernel that is "
-        "not loaded. `reason` names the module.",
+        "not loaded. The reason names the module.",
         "Declare `modules:` for the kernel in `kernels.yaml`.",
     ),
     Code.ATTACH_TARGET_MISSING: Explanation(
@@ -108,7 +108,7 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.ATTACH_FAILED: Explanation(
         "The program loaded, but can't be attached.",
-        "`reason` has the kernel's error, and the link type if this kernel lacks it.",
+        "The reason has the kernel's error, and the link type if this kernel lacks it.",
     ),
     Code.MAP_CREATE_FAILED: Explanation(
         "A map could not be created, although this kernel has its type.",
@@ -145,7 +145,7 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     Code.BAD_OBJECT: Explanation(
         "The file is not ELF, not eBPF, of the wrong byte order, without a program (with maps "
         "or `.struct_ops` only), cut off or broken. The other files are loaded all the same.",
-        "`reason` says which.",
+        "The reason says which.",
     ),
     Code.DECLARED: Explanation(
         "Skipped: the object or `kernels.yaml` declares this kernel too old.",
@@ -153,7 +153,7 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.OPTIONAL: Explanation(
         "Skipped: it failed, but its section begins with `?`, `optional` of `kernels.yaml` "
-        "names it, or a variant of it loaded. `reason` has the code that it would have had.",
+        "names it, or a variant of it loaded. The reason has the code that it would have had.",
         "Nothing.",
     ),
     Code.LOAD_FAILED: Explanation(
