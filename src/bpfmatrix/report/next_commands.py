@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Set
 
 from bpfmatrix.config.kernel_ids import profile_of
-from bpfmatrix.host.front_end import command
+from bpfmatrix.host.front_end import command_form
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.report.failures import Failure
 from bpfmatrix.report.matrix import Matrix
@@ -20,13 +20,18 @@ class NextCommands:
     def __init__(self, matrix: Matrix, declared: Set[str]) -> None:
         """`declared` are the ids of kernels that commands know: those of kernels.yaml."""
         self._declared = declared
-        self._columns = matrix.columns
-        # How all ended that the same words select: a test with its subtests, or a program.
-        self._outcomes: dict[tuple[str, str, tuple[str, ...]], set[Outcome]] = {}
+        self._form = command_form()
+        # The columns in which the same words select anything, and how all of it ended: a test with
+        # its subtests, or a program.
+        self._outcomes: dict[tuple[str, tuple[str, ...]], dict[str, set[Outcome]]] = {}
         for column in matrix.columns:
             for row, cell in column.cells.items():
-                key = (column.label, row.group, cell.selection)
-                self._outcomes.setdefault(key, set()).add(cell.outcome)
+                found = self._outcomes.setdefault((row.group, cell.selection), {})
+                found.setdefault(column.label, set()).add(cell.outcome)
+        self._alike = {
+            column.label: [(one.label, one.kernel) for one in matrix.columns if _alike(one, column)]
+            for column in matrix.columns
+        }
 
     def of(self, failure: Failure) -> dict[str, str]:
         """Return commands by what they are for, such as `run it alone`, quoted for a shell.
@@ -36,53 +41,49 @@ class NextCommands:
         kernel, row, cell = failure.shown.kernel, failure.row, failure.cell
         if kernel not in self._declared:
             return {}
+        found: dict[str, tuple[str, ...]]
         if row is None:
-            return {"run it again": _command("run", "--kernel", kernel, "--cold")}
-        if row.kind is Kind.TEST:
+            found = {"run it again": ("run", "--kernel", kernel, "--cold")}
+        elif row.kind is Kind.TEST:
             found = {
-                "run it alone": _command("run", "--kernel", kernel, *cell.selection),
-                "look inside": _command("debug", "--kernel", kernel, *cell.selection),
+                "run it alone": ("run", "--kernel", kernel, *cell.selection),
+                "look inside": ("debug", "--kernel", kernel, *cell.selection),
             }
         else:
             found = _of_program(failure, cell)
-        if good := self._good(failure.shown, row.group, cell):
-            ends = ("--good", good, "--bad", kernel)
-            found["since when"] = _command("bisect", *cell.selection, *ends)
-        return found
+        if row and (good := self._good(failure.shown, row.group, cell)):
+            found["since when"] = ("bisect", *cell.selection, "--good", good, "--bad", kernel)
+        return {what: self._form(shlex.join(words)) for what, words in found.items()}
 
     def _good(self, bad: Column, group: str, cell: Cell) -> str:
         """Return the nearest kernel of the same architecture and profile on which it passed.
 
         It is empty if there is none.
         """
+        outcomes = self._outcomes[group, cell.selection]
         good = [
-            column.kernel
-            for column in self._columns
-            if _arch(column) == _arch(bad)
-            and profile_of(column.kernel) == profile_of(bad.kernel)
-            and self._passed(column, group, cell)
+            kernel
+            for label, kernel in self._alike[bad.label]
+            if (found := outcomes.get(label))
+            and Outcome.PASSED in found
+            and found <= {Outcome.PASSED, Outcome.SKIPPED}
         ]
         return neighbour(bad.kernel, good)
 
-    def _passed(self, column: Column, group: str, cell: Cell) -> bool:
-        outcomes = self._outcomes.get((column.label, group, cell.selection), set())
-        return Outcome.PASSED in outcomes and outcomes <= {Outcome.PASSED, Outcome.SKIPPED}
 
-
-def _of_program(failure: Failure, cell: Cell) -> dict[str, str]:
+def _of_program(failure: Failure, cell: Cell) -> dict[str, tuple[str, ...]]:
     object, _, program, *options = cell.selection
     kernels = ",".join(dict.fromkeys(column.kernel for column in failure.columns))
-    again = ("verify", object, "--kernels", kernels, "--filter", program, *options)
-    found = {"load it again": _command(*again)}
+    found = {
+        "load it again": ("verify", object, "--kernels", kernels, "--filter", program, *options)
+    }
     if cell.log:
         lines = ("verify", object, "--kernel", failure.shown.kernel, "--annotate", program)
-        found["cost of its lines"] = _command(*lines, *options)
+        found["cost of its lines"] = (*lines, *options)
     return found
 
 
-def _command(*words: str) -> str:
-    return command(shlex.join(words))
-
-
-def _arch(column: Column) -> str:
-    return column.results[0].run.arch
+def _alike(one: Column, other: Column) -> bool:
+    """Whether two kernels have the same architecture and profile."""
+    run, base = one.results[0].run, other.results[0].run
+    return run.arch == base.arch and profile_of(run.kernel) == profile_of(base.kernel)
