@@ -4,7 +4,7 @@ A kernel that could not be booted, or whose run ended without the failure of a r
 without a row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bpfmatrix.report.matrix import Matrix
@@ -17,6 +17,8 @@ __all__ = ["Failure", "failures", "named_kernels"]
 # Of more kernels, those on which something does not hold are named if they are this few.
 _FEW_KERNELS = 3
 _MANY_KERNELS = 6
+
+_OnKernel = tuple[Column, Row | None, Cell]
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,30 @@ class Failure:
 def failures(matrix: Matrix) -> list[Failure]:
     """Return all failures: of kernels, of tests, of programs that the verifier rejected, of others.
 
-    Two kernels have the same failure if outcome, code, reason and line of source are the same.
+    Two kernels have the same failure if outcome, code and reason are the same, and also the line of
+    source, unless it is unknown on one of them.
     """
-    found: dict[tuple[object, ...], list[tuple[Column, Row | None, Cell]]] = {}
+    found: dict[tuple[object, ...], list[_OnKernel]] = {}
     for column in matrix.columns:
         for row, cell in (*_of_kernel(column), *column.failures()):
-            key = (row, cell.outcome, cell.code, cell.reason, cell.source)
+            key = (row, cell.outcome, cell.code, cell.reason)
             found.setdefault(key, []).append((column, row, cell))
     places = {row: number for number, row in enumerate(matrix.rows)}
-    alike = [_merged(same) for same in found.values()]
+    alike = [_merged(same) for each in found.values() for same in _by_source(each)]
     return sorted(alike, key=lambda one: (_rank(one), places[one.row] if one.row else -1))
 
 
-def _merged(same: Sequence[tuple[Column, Row | None, Cell]]) -> Failure:
-    shown, row, cell = max(same, key=lambda one: len(one[2].output))
+def _by_source(found: Sequence[_OnKernel]) -> Iterable[list[_OnKernel]]:
+    """Divide failures by their lines of source; those without one join the first ones."""
+    first = next((cell.source for _, _, cell in found if cell.source), "")
+    divided: dict[str, list[_OnKernel]] = {}
+    for each in found:
+        divided.setdefault(each[2].source or first, []).append(each)
+    return divided.values()
+
+
+def _merged(same: Sequence[_OnKernel]) -> Failure:
+    shown, row, cell = max(same, key=lambda one: (one[2].source != "", len(one[2].output)))
     return Failure(row, cell, tuple(column for column, _, _ in same), shown)
 
 

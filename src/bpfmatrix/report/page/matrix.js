@@ -127,9 +127,8 @@ function widthOfColumns(room) {
 function createHeader() {
   const header = createElement("div", "header");
   header.setAttribute("role", "row");
-  const corner = createElement("div", "corner");
+  const corner = createElement("div", "corner", "name");
   corner.setAttribute("role", "columnheader");
-  corner.setAttribute("aria-label", "name");
   header.append(corner, ...matrix.columns.map(createKernel));
   return header;
 }
