@@ -13,6 +13,7 @@ from pathlib import Path
 import nox
 
 from bpfmatrix.cli import interrupts, options
+from bpfmatrix.cli.again import Again
 from bpfmatrix.cli.errors import exit_status_of, exit_with_message
 from bpfmatrix.cli.kernel_choice import several_kernels, with_profiles
 from bpfmatrix.cli.options import AnyOption, OptionKind
@@ -146,7 +147,8 @@ def _run(
 
     def command() -> int:
         choice, asked = chosen(project, values), run_options(values, project, cached=cached)
-        found = run_chosen(project, ids, choice, asked, values[options.JOBS], values[options.RAW])
+        jobs, raw = values[options.JOBS], values[options.RAW]
+        found = run_chosen(project, ids, choice, asked, jobs, raw, Again.of(values))
         problems.extend(found.problems)
         return found.exit_status
 
