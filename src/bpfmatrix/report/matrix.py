@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from bpfmatrix.report.model import Cell, Column, Kind, Result, Row
 from bpfmatrix.results.kernel_label import kernel_label
-from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Verification, labels
 
@@ -79,17 +79,7 @@ def _cells(run: KernelRun | Verification) -> dict[Row, Cell]:
     if isinstance(run, KernelRun):
         logs = {name: _log(run, name) for name in {test.binary for test in run.tests}}
         tests = [
-            (
-                Row(Kind.TEST, test.binary, test.name),
-                Cell(
-                    test.outcome,
-                    test.seconds,
-                    test.reason,
-                    test.expected,
-                    output=test.output,
-                    log=logs[test.binary],
-                ),
-            )
+            (Row(Kind.TEST, test.binary, test.name), _of_test(run, test, logs[test.binary]))
             for test in run.tests
         ]
         return _distinct(tests)
@@ -114,6 +104,23 @@ def _cells(run: KernelRun | Verification) -> dict[Row, Cell]:
         for program in run.programs
     ]
     return _distinct(programs)
+
+
+def _of_test(run: KernelRun, test: TestResult, log: str) -> Cell:
+    """Return the cell of a test: with the line of C, if its programs did not load."""
+    cell = Cell(test.outcome, test.seconds, test.reason, test.expected, output=test.output, log=log)
+    if not (rejections := run.rejections_of(test)):
+        return cell
+    first = rejections[0]
+    more = f" and {len(rejections) - 1} more" if len(rejections) > 1 else ""
+    return replace(
+        cell,
+        reason=f"{first.reason} ({first.title}{more})",
+        code=first.code,
+        errno=first.errno,
+        source=first.source,
+        explanation="\n\n".join(one.text for one in rejections),
+    )
 
 
 def _log(run: KernelRun, executable: str) -> str:

@@ -54,8 +54,12 @@ class Cell:
     reason: str = ""
     expected: str = ""
     code: str = ""
+    """Why a program did not load (docs/reason-codes.md); of a test, why its program did not."""
     errno: str = ""
     source: str = ""
+    """The line of C that was rejected, as `file:line`; of a test, that of its program."""
+    explanation: str = ""
+    """Of a test: why its programs did not load, in lines like the last ones of a verifier log."""
     facts: tuple[tuple[str, str], ...] = ()
     """Further facts, such as the section of a program: pairs of a name and a value."""
     output: str = ""

@@ -122,6 +122,9 @@ def _column(
         "code": sparse("code"),
         "errno": sparse("errno"),
         "source": sparse("source"),
+        "explanation": {
+            n: t for n, cell in present if (t := texts.add(cell.explanation)) is not None
+        },
         "output": {n: t for n, cell in present if (t := texts.add(cell.output)) is not None},
         "log": {n: t for n, _ in present if (t := logs.get(rows[n])) is not None},
         "paths": sparse("log"),
