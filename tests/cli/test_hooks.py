@@ -79,6 +79,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     root = tmp_path / "a folder's"
     root.mkdir()
     (root / "kernels.yaml").write_text(CONFIG)
+    (root / "noxfile.py").write_text("from bpfmatrix.sessions import register\n\nregister()\n")
     made = Checkout(root)
     made.git("init", "-q", "-b", "main")
     made.git("init", "-q", "--bare", str(made.remote))
@@ -98,7 +99,7 @@ def stand_in(
         f"exit {status}\n"
     )
     nox.chmod(0o755)
-    monkeypatch.setattr(hooks, "_nox", lambda: str(nox))
+    monkeypatch.setattr(hooks, "_beside", lambda _: str(nox))
 
 
 def nox_call(checkout: Checkout) -> str:

@@ -86,7 +86,7 @@ def test_a_failure_has_its_reason_output_files_and_next_commands(
         "[bold]line 2[/]",
         ".bpfmatrix/results/5.10/b.log",
         ".bpfmatrix/results/5.10/console.log",
-        "nox -s kernel-5.10 -- --run TestC",
+        "invoke run --kernel 5.10 --run TestC",
     ]
     places = [summary.index(part) for part in expected]
     assert places == sorted(places)
@@ -343,7 +343,7 @@ def test_tests_of_equal_names_are_shown_with_their_packages(
         r"  ✓ a/x:TestC/sub +0\.11 s",
         r"  ✗ b/x:TestC/sub +failed: no such map",
         r"  ✗ y +failed: exit status 3",
-        r"  run it alone  nox -s kernel-6\.1 -- --run b/x:TestC",
+        r"  run it alone  invoke run --kernel 6\.1 --run b/x:TestC",
         r"  look inside   invoke debug --kernel 6\.1 --run b/x:TestC",
     ):
         assert re.search(f"^{line}$", said, re.M), line

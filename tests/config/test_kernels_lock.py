@@ -155,7 +155,7 @@ def test_an_edited_file_is_one_sentence_with_the_key(
     assert error.what.startswith(f"kernels.lock: {what}")
     assert error.exit_status == 2
     assert error.advice == (
-        "Restore it from git; or remove kernels.lock, and `invoke kernels.update` writes it anew."
+        "Restore it from git; or remove kernels.lock, and `invoke kernels.update` writes it again."
     )
 
 

@@ -84,7 +84,7 @@ def test_a_sweep_tells_what_a_newer_image_breaks(two: ToolProject, cache: Path) 
     assert f"stable  {newer} -> {older}" in log
     assert "nothing new: old" in log
     assert "passed before, failed now: exit status 1\n      looking for it\n" in log
-    assert "nox -s kernel-stable -- --run has-loops" in log
+    assert "invoke run --kernel stable --run has-loops" in log
     assert report["exit_status"] == 1
     assert [one["standing"] for one in report["kernels"]] == ["moved", "same"]
     found = {

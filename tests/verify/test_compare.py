@@ -176,3 +176,13 @@ def test_what_was_not_run_is_no_change() -> None:
     assert compared(untried, untried) == []
     (change,) = compared(untried, result(Outcome.FAILED))
     assert (change.text, change.regression) == ("new, does not load: why", True)
+
+
+def test_another_release_is_told_where_anything_changed() -> None:
+    base = dataclasses.replace(on("6.1", result()), version="6.1.180")
+    same = dataclasses.replace(on("6.1", result()), version="6.1.192")
+    worse = dataclasses.replace(on("6.1", result(insns=2000)), version="6.1.192")
+    assert against([base], [same], 0.1) == []
+    release, cost = against([base], [worse], 0.1)
+    assert (release.text, release.regression) == ("6.1.180 before, 6.1.192 now", False)
+    assert cost.text.endswith("(+100%)")

@@ -24,6 +24,7 @@ from bpfmatrix.cli.bisect import (
 from bpfmatrix.cli.console import make_console, make_table, say_json
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.results.verification import ProgramKey, ProgramResult, RefusedObject, labels
 
@@ -76,7 +77,7 @@ def oldest(project: Project, options: BisectOptions, as_json: bool = False) -> i
         raise BpfmatrixError(
             f"none of {counted(len(trials), 'kernel')} gives an answer; "
             f"{chosen.ids[-1]}: {short(last.reason)}",
-            "`invoke verify` says more about one kernel.",
+            f"`{command('verify')}` says more about one kernel.",
         )
     rows = [_since(key, *ends, trials) for key, ends in found.items()]
     refused = trials[chosen.ids[-1]].refused

@@ -20,6 +20,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UnreachableError
 from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.front_end import command
 from bpfmatrix.kernels.pinned import pin_of, reason_against, registry_of
 from bpfmatrix.vm import accelerator
 from bpfmatrix.vm.limits import EMULATION_FACTOR
@@ -144,7 +145,7 @@ def _space(project: Project) -> Check:
         "cache",
         f"{project.cache.root}, {free / (1 << 30):.1f} GiB free",
         fine=free >= _WANTED_BYTES and os.access(folder, os.W_OK),
-        fix="invoke kernels.prune --all, or set BPFMATRIX_CACHE to a folder with space",
+        fix=f"{command('kernels.prune --all')}, or set BPFMATRIX_CACHE to a folder with space",
     )
 
 
@@ -179,7 +180,8 @@ def _pinned(project: Project, kernel: KernelConfig) -> str:
         return ""
     if (pin := pin_of(kernel)) is None:
         reason = reason_against(kernel)
-        return f"; not pinned ({reason or f'invoke kernels.update --kernel {kernel.id}'})"
+        update = command(f"kernels.update --kernel {kernel.id}")
+        return f"; not pinned ({reason or update})"
     newest = kernels.newest_available(kernel, project.cache)
     is_newer = newest is not None and newest != pin.packages[0].version
     return f"; pinned to {pin.version}{f', the newest known is {newest}' if is_newer else ''}"
@@ -188,7 +190,7 @@ def _pinned(project: Project, kernel: KernelConfig) -> str:
 def _not_cached(kernel: KernelConfig, error: BpfmatrixError | None, pinned: str) -> Check:
     name, source = f"kernel {kernel.id}", kernel.source.summary
     if error is None:
-        fetch = f"invoke kernels.fetch --kernel {kernel.id}"
+        fetch = command(f"kernels.fetch --kernel {kernel.id}")
         if pin_of(kernel) and (registry := registry_of(kernel)):
             source = f"{registry} or {source}"
         return Check(name, f"not fetched yet, {source} answers ({fetch}){pinned}")

@@ -1,4 +1,5 @@
-"""git's pre-push hook: it runs `nox -s pre-push`, and stops the push if that fails.
+"""git's pre-push hook: it runs `nox -s pre-push` or `bpfmatrix pre-push`, and stops the push if
+that fails.
 
 A hook that exists already is kept under another name, and called first.
 """
@@ -11,6 +12,7 @@ from pathlib import Path
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import tools
+from bpfmatrix.host.front_end import has_sessions
 
 __all__ = ["install"]
 
@@ -33,7 +35,7 @@ project={folder}
 cd "$project" || exit
 # git sets these variables for its hooks. A build that calls git elsewhere must not inherit them.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
-exec {nox} -s pre-push </dev/null
+exec {command} </dev/null
 """
 
 
@@ -72,7 +74,8 @@ def _install(project: Project, hook: Path) -> tuple[Path, Path | None]:
             )
         hook.replace(kept)
     inside = _git(project, "--show-prefix") or "."
-    text = _HOOK.format(mark=_MARK, kept=_KEPT, folder=shlex.quote(inside), nox=shlex.quote(_nox()))
+    command = shlex.join(_command(project.root))
+    text = _HOOK.format(mark=_MARK, kept=_KEPT, folder=shlex.quote(inside), command=command)
     new = hook.with_name(".pre-push.new")
     new.write_text(text, errors="surrogateescape")
     new.chmod(0o755)
@@ -103,7 +106,14 @@ def _git(project: Project, *question: str) -> str:
     return done.stdout.removesuffix("\n")
 
 
-def _nox() -> str:
-    """Return the nox beside this Python: it has bpfmatrix, and need not be on the PATH."""
-    beside = Path(sys.executable).with_name("nox")
-    return str(beside) if beside.exists() else "nox"
+def _command(root: Path) -> list[str]:
+    """Return what runs the kernels before a push: the session of the noxfile, if it has our own."""
+    name = "nox" if has_sessions(root) else "bpfmatrix"
+    words = ["-s", "pre-push"] if name == "nox" else ["pre-push"]
+    return [_beside(name), *words]
+
+
+def _beside(name: str) -> str:
+    """Return the program beside this Python: it has bpfmatrix, and need not be on the PATH."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else name

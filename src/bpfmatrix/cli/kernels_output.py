@@ -11,6 +11,7 @@ from bpfmatrix.cli.errors import print_error
 from bpfmatrix.config import kernels_lock
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, ConfigError, DamagedError, UsageError
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import pinned
 from bpfmatrix.kernels.build import BuiltKernel
@@ -199,9 +200,11 @@ def print_kernel_build(project: Project, built: BuiltKernel, version: str) -> No
     # KERN_DIR finds a kernel by its id; a build for another architecture has a folder of another
     # name.
     if built.folder.name == version and version in project.config.kernels:
-        console.print(f"run it: KERN_DIR=ci-kernels nox -s kernel-{version}")
+        run = command(f"run --kernel {version}")
+        console.print(f"run it: KERN_DIR=ci-kernels {run}")
     else:
-        console.print(f"run it: invoke run --image {folder}/vmlinuz")
+        run = command(f"run --image {folder}/vmlinuz")
+        console.print(f"run it: {run}")
 
 
 def print_offers(offers: Sequence[Offer], as_json: bool) -> None:

@@ -13,6 +13,7 @@ from typing import BinaryIO, TextIO
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, UsageError, suggestion
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import inert
 from bpfmatrix.results.names import named
 
@@ -78,7 +79,9 @@ def show(
     folder, name = project.results / id, test or _CONSOLE
     result = project.results / f"{id}.json"
     if not (folder.is_dir() or result.exists()):
-        raise BpfmatrixError(f"there is no run of {id} yet", f"Run: invoke run --kernel {id}")
+        raise BpfmatrixError(
+            f"there is no run of {id} yet", f"Run: {command(f'run --kernel {id}')}"
+        )
     # When a run begins, it removes the previous result; when it ends, it writes its own.
     if not follow or result.exists():
         with _opened(folder, name) as file:

@@ -11,9 +11,12 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from bpfmatrix.host.architecture import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from bpfmatrix.verify.baseline import BaselineName
 
 __all__ = ["AnyOption", "Option", "OptionKind"]
 
@@ -124,6 +127,12 @@ def _memlock(text: str) -> str:
     return text
 
 
+def _file_or_baseline(text: str) -> "Path | BaselineName":
+    from bpfmatrix.verify.baseline import BaselineName
+
+    return BaselineName.parse(text) or Path(text)
+
+
 def _growth(text: str) -> float:
     number = text.removesuffix("%")
     if not text.endswith("%") or not number.isdecimal():
@@ -175,6 +184,13 @@ def _number_of_machines(text: str) -> int:
 def _existing_file(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
+        raise ValueError("no such file")
+    return path
+
+
+def _existing_path(text: str) -> Path:
+    path = Path(text)
+    if not path.exists():
         raise ValueError("no such file")
     return path
 
@@ -386,12 +402,22 @@ ANNOTATE = _text(
     "PROGRAM",
     "Print the source of this program, with what each line costs the verifier.",
 )
-SAVE = _value("save", "FILE", "Write the results into this file, for --against.", Path)
+SAVE = _value(
+    "save",
+    "FILE|baseline",
+    "Write the results into this file, or keep them as the branch's baseline, for --against.",
+    _file_or_baseline,
+)
+PUSH = _flag("push", "With --save baseline: push the baseline, so that CI and others have it.")
 AGAINST = _value(
     "against",
-    "FILE",
-    "Compare with the results in this file, and exit with 1 only if something got worse.",
-    Path,
+    "FILE|baseline",
+    "Compare with the results in this file, or with the baseline of the branch that this work is "
+    "for (baseline:BRANCH: of another), and exit with 1 only if something got worse.",
+    _file_or_baseline,
+)
+CHANGES = _value(
+    "changes", "FILE", "With --against: write the comparison into this file, as Markdown.", Path
 )
 THRESHOLD: Option[float] = Option(
     "threshold",
@@ -422,10 +448,10 @@ SORT: Option[tuple[Any, ...]] = Option(
 TOP = _value("top", "N", "Show only the first N rows.", _count)
 REPLAY = _repeated(
     "replay",
-    "FILE",
-    "Boot nothing, but show the results in this file, which --save or an earlier run wrote. "
-    "Repeatable.",
-    _existing_file,
+    "PATH",
+    "Boot nothing, but show the results in this file, or in the files of this folder, which --save "
+    "or an earlier run wrote. Repeatable.",
+    _existing_path,
 )
 CSV = _text("csv", "FILE|-", "Write the results as CSV into this file, or print them.")
 

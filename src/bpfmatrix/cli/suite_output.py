@@ -11,6 +11,7 @@ from rich.text import Text
 from bpfmatrix.cli.console import STYLES, LiveConsole, make_table
 from bpfmatrix.config.kernel_ids import profile_of
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
@@ -27,7 +28,7 @@ _VERIFIER_LOG = re.compile(
     r"----- verifier log: (.*?) -----\n.*?----- end of verifier log -----", re.S
 )
 # What to type for a kernel that kernels.yaml does not declare: it has no session of its own.
-_AVAILABLE = "matrix -- --available --kernels {}"
+_AVAILABLE = "matrix --available --kernels {}"
 _SHOWN_OUTPUT_LINES = 60
 _SHOWN_FAILURES = 10
 _SHOWN_LOGS = 10
@@ -205,15 +206,15 @@ class SuiteConsole(LiveConsole):
         failed = run.failures[0]
         top = shlex.quote(self._labels_of(run).selecting(failed))
         declared = self._project.config.has(run.kernel)
-        session = f"kernel-{run.kernel} --" if declared else _AVAILABLE.format(run.kernel)
+        task = f"run --kernel {run.kernel}" if declared else _AVAILABLE.format(run.kernel)
         given = "".join(f" --binary {shlex.quote(str(path))}" for path in self._binaries)
-        shown(f"  run it alone  nox -s {session} --run {top}{given}")
+        shown(f"  run it alone  {command(f'{task} --run {top}{given}')}")
         if declared:
             words = f"--kernel {run.kernel} --run {top}{given}"
-            shown(f"  look inside   invoke debug {words}")
+            shown(f"  look inside   {command(f'debug {words}')}")
         if good := self._passed_elsewhere(run, failed):
             words = f"--run {top}{given} --good {good} --bad {run.kernel}"
-            shown(f"  since when    invoke bisect {words}")
+            shown(f"  since when    {command(f'bisect {words}')}")
 
     def _passed_elsewhere(self, bad: KernelRun, test: TestResult) -> str:
         """Return the nearest kernel on which a test and its subtests passed; nothing if none."""

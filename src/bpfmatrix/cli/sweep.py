@@ -10,6 +10,7 @@ from bpfmatrix.cli.kernel_choice import kernel_ids
 from bpfmatrix.cli.sweep_output import SweepConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import KernelUnavailableError, UsageError
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.kernels import releases
 from bpfmatrix.report import summary
@@ -103,7 +104,7 @@ def _kernels(
         first = next(iter(found.failures))
         raise KernelUnavailableError(
             f"no kernel can be had; {first}: {found.failures[first]}",
-            "`invoke doctor` says what is missing.",
+            f"`{command('doctor')}` says what is missing.",
         )
     return offered, found
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from bpfmatrix.cli.console import STYLES, LiveConsole
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.kernels.console_log import last_lines
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
@@ -169,11 +170,11 @@ class SweepConsole(LiveConsole):
         if isinstance(result, ProgramResult):
             chosen = f"--program {shlex.quote(result.program)} {shlex.quote(result.object)}"
             more = "" if declared else "--available "
-            alone = f"invoke verify {more}--kernels {id} {shlex.quote(result.object)}"
+            alone = command(f"verify {more}--kernels {id} {shlex.quote(result.object)}")
         elif isinstance(result, TestResult) and names:
             chosen = f"--run {shlex.quote(names.selecting(result))}"
-            session = f"kernel-{id} --" if declared else f"matrix -- --available --kernels {id}"
-            alone = f"nox -s {session} {chosen}"
+            task = f"run --kernel {id}" if declared else f"matrix --available --kernels {id}"
+            alone = command(f"{task} {chosen}")
         else:
             return
         shown = self.console.print
@@ -186,7 +187,7 @@ class SweepConsole(LiveConsole):
             text = f"between {ends.good} and {ends.bad} (no source has {gone} for a bisection)"
             shown(Text(f"    since when    {text}"))
         else:
-            words = f"invoke bisect {chosen} --good {ends.good} --bad {ends.bad}"
+            words = command(f"bisect {chosen} --good {ends.good} --bad {ends.bad}")
             shown(Text(f"    since when    {words}"))
 
 
@@ -239,7 +240,7 @@ def _summary(report: SweepReport) -> str:
         ids = dict.fromkeys(one.kernel for one in report.inconclusive)
         text += f"; could not be run, and are tried again next time: {', '.join(ids)}"
     if still := _still_failing(report):
-        text += f"; {counted(still, 'failure')} as before (invoke report)"
+        text += f"; {counted(still, 'failure')} as before ({command('report')})"
     return text
 
 

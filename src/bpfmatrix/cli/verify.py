@@ -8,12 +8,14 @@ from pathlib import Path
 
 from bpfmatrix.cli.annotated_output import print_annotated
 from bpfmatrix.cli.console import say, say_json
+from bpfmatrix.cli.verify_base import Base, read_base, read_results, save
 from bpfmatrix.cli.verify_csv import as_csv
 from bpfmatrix.cli.verify_output import VerifyConsole
 from bpfmatrix.config.project import Project
-from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.report import summary
+from bpfmatrix.report.changes import render as render_changes
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_label import label_of
 from bpfmatrix.results.outcome import FINE, Outcome
@@ -27,6 +29,7 @@ from bpfmatrix.results.verification import (
 from bpfmatrix.session.pipeline import run_side_by_side
 from bpfmatrix.session.workload import asked_for
 from bpfmatrix.verify import compare, source_lines
+from bpfmatrix.verify.baseline import BaselineName
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.selection import Names, Selection, may_load, to_load
 from bpfmatrix.verify.workload import Details, VerifyWorkload, unprepared
@@ -45,9 +48,13 @@ class OutputOptions:
     jobs: int | None = None
     statistics: bool = False
     """Whether to print the statistics of each kernel even if there are several kernels."""
-    save: Path | None = None
-    against: Path | None = None
+    save: Path | BaselineName | None = None
+    push: bool = False
+    """Whether to push the baseline that `save` names."""
+    against: Path | BaselineName | None = None
     """Saved results to compare with. The exit status is then that of the comparison."""
+    changes: Path | None = None
+    """The file for the comparison as Markdown."""
     threshold: float = 0.1
     """The growth of a program's cost from which on it is a regression."""
     as_json: bool = False
@@ -66,7 +73,7 @@ def verify(
 
     On KeyboardInterrupt, what is known is printed, saved and compared before it is raised again.
     """
-    base = _base(output.against) if output.against else None
+    base = read_base(project, output.against) if output.against else None
     kernels = [project.config.kernel(id) for id in ids]
     console = VerifyConsole(
         project, ids, stderr=output.as_json or output.csv == "-", raw=output.raw
@@ -87,7 +94,7 @@ def verify(
         if not any(one.programs for one in found):
             raise
     summary.write(found)
-    status = _output(found, output, console, base)
+    status = _output(project, found, output, console, base)
     if interrupted:
         raise interrupted
     return status
@@ -97,8 +104,8 @@ def replay(
     project: Project, paths: Sequence[Path], names: Sequence[Names], output: OutputOptions
 ) -> int:
     """Print the results in these files as if the programs had been loaded now."""
-    base = _base(output.against) if output.against else None
-    found = [_chosen(one, names) for path in paths for one in _read(path, "--replay")]
+    base = read_base(project, output.against) if output.against else None
+    found = [_chosen(one, names) for path in paths for one in read_results(path, "--replay")]
     console = VerifyConsole(
         project,
         [one.kernel for one in found],
@@ -107,7 +114,7 @@ def replay(
     )
     for one in found:
         console.finished(one)
-    return _output(found, output, console, base)
+    return _output(project, found, output, console, base)
 
 
 def _chosen(one: Verification, names: Sequence[Names]) -> Verification:
@@ -134,14 +141,15 @@ def _kept(project: Project, ids: Sequence[str]) -> list[Verification]:
 
 
 def _output(
+    project: Project,
     found: Sequence[Verification],
     output: OutputOptions,
     console: VerifyConsole,
-    base: Sequence[Verification] | None,
+    base: Base | None,
 ) -> int:
     """Print, save and compare the results; return the exit status."""
     if output.save:
-        _save(found, output.save)
+        save(project, found, output.save, output.push)
     if output.as_json:
         say_json([dataclasses.asdict(one) for one in found])
     if output.csv:
@@ -151,8 +159,10 @@ def _output(
         console.costs(compare.costs(found))
     if base is None:
         return exit_status(found)
-    changes = compare.against(base, found, output.threshold)
-    console.changes(str(output.against), changes)
+    changes = compare.against(base.verifications, found, output.threshold)
+    console.changes(base.title, changes)
+    if output.changes:
+        _write("changes", output.changes, render_changes(base.title, changes))
     ran = all(one.outcome in FINE or _failed_by_programs(one) for one in found)
     if not ran or any(change.regression for change in changes):
         return 1
@@ -168,33 +178,15 @@ def _failed_by_programs(one: Verification) -> bool:
 def _write_csv(text: str, path: str) -> None:
     if path == "-":
         print(text, end="")
-        return
+    else:
+        _write("csv", Path(path), text)
+
+
+def _write(option: str, path: Path, text: str) -> None:
     try:
-        write_whole(Path(path), text.encode(errors="backslashreplace"))
+        write_whole(path, text.encode(errors="backslashreplace"))
     except OSError as error:
-        raise BpfmatrixError(f"--csv {path}: {error.strerror or error}") from error
-
-
-def _base(path: Path) -> list[Verification]:
-    return _read(path, "--against")
-
-
-def _read(path: Path, option: str) -> list[Verification]:
-    try:
-        return files.read_saved(path)
-    except OSError as error:
-        raise UsageError(
-            f"{option} {path}: {error.strerror or error}", "Write it with --save first."
-        ) from error
-    except ValueError as error:
-        raise UsageError(f"{option} {path}: {error}", "Write it with --save.") from error
-
-
-def _save(found: Sequence[Verification], path: Path) -> None:
-    try:
-        files.save(found, path)
-    except OSError as error:
-        raise BpfmatrixError(f"--save {path}: {error.strerror or error}") from error
+        raise BpfmatrixError(f"--{option} {path}: {error.strerror or error}") from error
 
 
 def annotate(project: Project, id: str, options: VerifyOptions, program: str) -> int:

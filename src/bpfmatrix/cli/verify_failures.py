@@ -15,6 +15,7 @@ from bpfmatrix.cli.console import SafeConsole
 from bpfmatrix.cli.github import GithubLog
 from bpfmatrix.cli.verify_rows import ProgramRow, make_rows, results_of
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.results import files
@@ -139,7 +140,7 @@ class FailurePrinter:
         chosen = ["--filter", f"code=={groups[0].code}"]
         words = shlex.join(["--replay", paths[0], *chosen])
         shown(f"all of them          {_some(paths, _SHOWN_NAMES)}")
-        shown(f"those of one reason  invoke verify {words}")
+        shown(f"those of one reason  {command(f'verify {words}')}")
 
     def _show_group(self, group: ReasonGroup) -> None:
         on: dict[str, set[tuple[str, str]]] = {}
@@ -198,13 +199,13 @@ class FailurePrinter:
                     *self._loaded_with(row, result),
                 ]
             )
-            shown(f"  cost of its lines  invoke verify {words}")
+            shown(f"  cost of its lines  {command(f'verify {words}')}")
         good = neighbour(one.kernel, _loaded_on(among, one.arch, result))
         if good:
             program = ("--program", result.program, result.object)
             kernels = ("--good", good, "--bad", one.kernel)
             words = shlex.join([*program, *kernels, *self._loaded_with(row, result)])
-            shown(f"  since when         invoke bisect {words}")
+            shown(f"  since when         {command(f'bisect {words}')}")
 
     def _loaded_with(self, row: ProgramRow, result: ProgramResult) -> list[str]:
         """Return the options for a command that is to load the program as it was loaded."""

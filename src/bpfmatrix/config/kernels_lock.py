@@ -19,6 +19,7 @@ from bpfmatrix.errors import BpfmatrixError, ConfigError, suggestion
 from bpfmatrix.host import versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.checksum import sha256
+from bpfmatrix.host.front_end import command
 
 __all__ = ["FILE_NAME", "Package", "Pin", "exists", "read", "write"]
 
@@ -224,6 +225,5 @@ def _conflict(text: str) -> int:
 
 
 def _advice() -> str:
-    return (
-        f"Restore it from git; or remove {FILE_NAME}, and `invoke kernels.update` writes it anew."
-    )
+    update = command("kernels.update")
+    return f"Restore it from git; or remove {FILE_NAME}, and `{update}` writes it again."

@@ -26,6 +26,7 @@ from bpfmatrix.debug.options import DebugOptions
 from bpfmatrix.debug.stub_socket import TCP_WARNING, StubSocket, listening
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host import event_loop, locks
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import symbols
 from bpfmatrix.kernels.symbols import Symbols
@@ -64,7 +65,7 @@ def debug(
     # Under emulation, a breakpoint needs no mapped memory and no debug register of a processor.
     kernel = _under_emulation(project.config.kernel(id))
     tests = dataclasses.replace(tests, cold=True)
-    limit = Limit(_LIMIT_SECONDS, "invoke debug")
+    limit = Limit(_LIMIT_SECONDS, command("debug"))
     with contextlib.ExitStack() as held:
         held.enter_context(_unwound_by_signals())
         # Early, since the port may be in use.

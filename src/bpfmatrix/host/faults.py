@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError, HostError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.process import reason_of_end
 
 __all__ = ["as_errors", "explained", "naming"]
@@ -83,8 +84,8 @@ def _of_file(error: OSError) -> BpfmatrixError | None:
         case number if number in _FULL:
             what = f"{name or _full_place()} can't be written: {said}"
             advice = (
-                "Free some space there: `invoke kernels.prune` removes what the cache does not "
-                "need, and BPFMATRIX_CACHE can name a folder on another disk."
+                f"Free some space there: `{command('kernels.prune')}` removes what the cache does "
+                "not need, and BPFMATRIX_CACHE can name a folder on another disk."
             )
         case errno.EFBIG:
             limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]

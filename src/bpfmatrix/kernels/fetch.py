@@ -3,6 +3,7 @@
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, DamagedError, UnreachableError
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import pinned, sources
 from bpfmatrix.kernels.image import KernelImage
@@ -40,7 +41,8 @@ def fetch(
             ) from error
         raise BpfmatrixError(
             f"{kernel.id}: no space was left in {cache.root} while the kernel was unpacked",
-            "Free some space, let BPFMATRIX_CACHE name a larger disk, or `invoke kernels.prune`.",
+            "Free some space, let BPFMATRIX_CACHE name a larger disk, or run "
+            f"`{command('kernels.prune')}`.",
         ) from error
 
 

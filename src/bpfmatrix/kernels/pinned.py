@@ -16,6 +16,7 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, UnreachableError, UsageError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress, announce
 from bpfmatrix.kernels import sources
 from bpfmatrix.kernels.image import KernelImage
@@ -51,7 +52,7 @@ def pin_of(kernel: KernelConfig) -> Pin | None:
     raise UsageError(
         f"{kernels_lock.FILE_NAME}: kernels.{kernel.plain.id} was pinned with another {what} than "
         "kernels.yaml has now",
-        f"`invoke kernels.update --kernel {kernel.plain.id}` pins what it has now.",
+        f"`{command(f'kernels.update --kernel {kernel.plain.id}')}` pins what it has now.",
     )
 
 
@@ -125,12 +126,12 @@ def _unavailable(
     ways = [
         "Try again with a network"
         if isinstance(not_at_source, UnreachableError)
-        else f"`invoke kernels.update --kernel {kernel.id}` pins what its source has now"
+        else f"`{command(f'kernels.update --kernel {kernel.id}')}` pins what its source has now"
     ]
     if registry is None:
         ways.append("let `registry` of kernels.yaml name a registry that has it")
     elif not isinstance(not_there, UnreachableError):
-        push = f"`invoke kernels.push {kernel.id} --to {registry}`"
+        push = f"`{command(f'kernels.push {kernel.id} --to {registry}')}`"
         ways.append(f"{push} on a machine that has it")
     unreachable = any(isinstance(error, UnreachableError) for error in said)
     return (UnreachableError if unreachable else KernelUnavailableError)(

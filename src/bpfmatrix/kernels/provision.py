@@ -11,6 +11,7 @@ import shutil
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import DamagedError, KernelUnavailableError, UnreachableError
 from bpfmatrix.host.cache import Cache, Pruned
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress, announce, silent
 from bpfmatrix.kernels import pinned, sources
 from bpfmatrix.kernels.fetch import fetch
@@ -177,7 +178,7 @@ def _announce_difference(
         announce(
             progress,
             f"{kernel.id}: {what}, and {image.version} runs, as pinned by kernels.lock "
-            f"(`invoke kernels.update --kernel {kernel.id}` pins what is there)",
+            f"(`{command(f'kernels.update --kernel {kernel.id}')}` pins what is there)",
         )
 
 

@@ -24,6 +24,7 @@ from bpfmatrix.errors import BpfmatrixError, DamagedError, KernelUnavailableErro
 from bpfmatrix.host import records
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256, sha256_of
+from bpfmatrix.host.front_end import command
 from bpfmatrix.kernels.formats.vmlinuz import inspect
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.staging import require_release
@@ -282,7 +283,8 @@ def require_space(folder: Path, needed_bytes: int) -> None:
     if free < needed_bytes:
         raise BpfmatrixError(
             f"the cache needs {needed_bytes >> 20} MB and {folder} has {free >> 20} MB left",
-            "Free some space, let BPFMATRIX_CACHE name a larger disk, or `invoke kernels.prune`.",
+            "Free some space, let BPFMATRIX_CACHE name a larger disk, or run "
+            f"`{command('kernels.prune')}`.",
         )
 
 

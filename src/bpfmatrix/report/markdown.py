@@ -15,7 +15,7 @@ from bpfmatrix.report.model import Cell, Column, Kind, Row
 from bpfmatrix.report.wording import counts, duration, headline, mark, plain, verdict
 from bpfmatrix.results.outcome import Outcome
 
-__all__ = ["render"]
+__all__ = ["code", "inline", "line", "render"]
 
 # GitHub allows 65,536 characters in a comment, and 1 MiB in the summary of a step.
 LIMIT_CHARACTERS = 60_000
@@ -29,7 +29,7 @@ _PLAIN = re.compile(r"[a-zA-Z0-9 /,;=+%]")
 def render(matrix: Matrix, limit: int = LIMIT_CHARACTERS) -> str:
     """Return the report in about `limit` characters; failures that do not fit are only counted."""
     sign = "✅" if matrix.passed else "❌"
-    parts = [f"### {sign} {_inline(headline(matrix))}\n"]
+    parts = [f"### {sign} {inline(headline(matrix))}\n"]
     if matrix.columns:
         parts.append(_kernels(matrix))
     rows = matrix.notable_rows
@@ -49,19 +49,19 @@ def render(matrix: Matrix, limit: int = LIMIT_CHARACTERS) -> str:
 
 def _kernels(matrix: Matrix) -> str:
     kinds = [kind for kind in Kind if any(row.kind is kind for row in matrix.rows)]
-    lines = [_line(["kernel", "release", *(f"{kind}s" for kind in kinds), "time", ""])]
-    lines.append(_line(["---"] * (4 + len(kinds))))
+    lines = [line(["kernel", "release", *(f"{kind}s" for kind in kinds), "time", ""])]
+    lines.append(line(["---"] * (4 + len(kinds))))
     for column in matrix.columns:
         release = column.results[0].run.release
         reasons = [result.run.reason for result in column.results if result.run.reason]
-        note = _code("; ".join(reasons)) if column.outcome is not Outcome.PASSED else ""
+        note = code("; ".join(reasons)) if column.outcome is not Outcome.PASSED else ""
         passed = column.outcome is Outcome.PASSED
         lines.append(
-            _line(
+            line(
                 [
-                    f"{'✅' if passed else '❌'} {_code(column.label)}",
-                    _code(release),
-                    *(_inline(counts(column, kind)) for kind in kinds),
+                    f"{'✅' if passed else '❌'} {code(column.label)}",
+                    code(release),
+                    *(inline(counts(column, kind)) for kind in kinds),
                     duration(column.seconds),
                     note,
                 ]
@@ -73,12 +73,12 @@ def _kernels(matrix: Matrix) -> str:
 def _rows(matrix: Matrix, rows: list[Row]) -> str:
     """Return a table of the given rows, with a column for each kernel."""
     lines = [
-        _line(["not passed everywhere", *(_code(column.label) for column in matrix.columns)]),
-        _line(["---", *([":-:"] * len(matrix.columns))]),
+        line(["not passed everywhere", *(code(column.label) for column in matrix.columns)]),
+        line(["---", *([":-:"] * len(matrix.columns))]),
     ]
     for row in rows[:_MOST_ROWS]:
-        name = f"{_code(row.group)} {_code(row.name)}"
-        lines.append(_line([name, *(_inline(mark(cell)) for cell in matrix.row(row))]))
+        name = f"{code(row.group)} {code(row.name)}"
+        lines.append(line([name, *(inline(mark(cell)) for cell in matrix.row(row))]))
     more = len(rows) - _MOST_ROWS
     any_expected = any(cell.expected for column in matrix.columns for cell in column.cells.values())
     note = "\n✗ failed, - skipped, \\* as kernels.yaml expects it\n" if any_expected else ""
@@ -90,13 +90,13 @@ def _failures(matrix: Matrix) -> Iterable[str]:
         for row, cell in column.failures():
             yield _failure(column, row, cell)
         for warning in column.warnings():
-            title = f"{_code(column.label)} kernel warning {_code(warning.summary, 300)}"
+            title = f"{code(column.label)} kernel warning {code(warning.summary, 300)}"
             yield _details(title, "\n".join(warning.lines))
 
 
 def _failure(column: Column, row: Row, cell: Cell) -> str:
-    group = f"{_code(row.group)} " if row.group != row.name else ""
-    title = f"{_code(column.label)} {group}{_code(row.name)} {_code(verdict(cell), 300)}"
+    group = f"{code(row.group)} " if row.group != row.name else ""
+    title = f"{code(column.label)} {group}{code(row.name)} {code(verdict(cell), 300)}"
     body = "\n".join(part for part in (cell.source, _last_lines(cell.output)) if part)
     return _details(title, body)
 
@@ -114,16 +114,19 @@ def _last_lines(output: str) -> str:
     return f"...\n{text}" if len(text) < len(output.rstrip()) else text
 
 
-def _line(cells: Iterable[str]) -> str:
+def line(cells: Iterable[str]) -> str:
+    """Return a row of a table; its cells are Markdown already."""
     return f"| {' | '.join(cells)} |"
 
 
-def _code(text: str, limit: int = 200) -> str:
+def code(text: str, limit: int = 200) -> str:
+    """Return a text, or the beginning of a long one, in an element `code`."""
     text = " ".join(plain(text).split())
     return f"<code>{_escaped(text[:limit])}</code>" if text else ""
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
+    """Return a text in one line, with no syntax in it."""
     return _escaped(" ".join(plain(text).split()))
 
 

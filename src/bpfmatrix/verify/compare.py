@@ -87,8 +87,15 @@ def against(
         if known is None:
             found.append(Change(one.kernel, "", "(kernel)", "not in the base"))
         else:
-            found += _changes(known, one, threshold)
+            changes = list(_changes(known, one, threshold))
+            found += [*_releases(known, one), *changes] if changes else []
     return found
+
+
+def _releases(base: Verification, now: Verification) -> Iterator[Change]:
+    """Say that a kernel is of another release than before: it may be the cause of its changes."""
+    if base.version and now.version and base.version != now.version:
+        yield Change(now.kernel, "", "(kernel)", f"{base.version} before, {now.version} now")
 
 
 def _changes(base: Verification, now: Verification, threshold: float) -> Iterator[Change]:

@@ -15,7 +15,7 @@ from bpfmatrix.cli.tasks.logs import logs
 from bpfmatrix.cli.tasks.profile import profile_python
 from bpfmatrix.cli.tasks.pylines import pylines
 from bpfmatrix.cli.tasks.report import report
-from bpfmatrix.cli.tasks.run import matrix, run, watch
+from bpfmatrix.cli.tasks.run import matrix, pre_push, run, watch
 from bpfmatrix.cli.tasks.shell import shell
 from bpfmatrix.cli.tasks.sweep import sweep
 from bpfmatrix.cli.tasks.verify import verify
@@ -24,7 +24,8 @@ __all__ = ["namespace"]
 
 # In the order in which people meet them; `invoke -l` keeps it.
 namespace = Collection(
-    *(doctor, run, shell, exec_command, debug, verify, matrix, report, bisect, sweep, watch, logs),
+    *(doctor, run, shell, exec_command, debug, verify, matrix, pre_push, report, bisect, sweep),
+    *(watch, logs),
     *(ebpf, test_binaries, initramfs, pylines, profile_python, clean),
     Collection(
         "kernels",

@@ -8,7 +8,7 @@ __all__ = ["install"]
 
 @option_task()
 def install(values: Values) -> None:
-    """Let git run `nox -s pre-push` before each push. A hook that is there is kept, and called."""
+    """Let git run `pre-push` before each push. A hook that is there is kept, and called."""
     from bpfmatrix.cli.console import say
     from bpfmatrix.cli.hooks import install as install_hook
     from bpfmatrix.config.project import Project

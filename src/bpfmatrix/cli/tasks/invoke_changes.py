@@ -17,6 +17,7 @@ from invoke.vendor.lexicon import Lexicon
 
 from bpfmatrix.cli.options import AnyOption
 from bpfmatrix.cli.tasks.declaration import OptionArgument
+from bpfmatrix.host.front_end import command
 
 __all__ = ["take_words"]
 
@@ -45,7 +46,7 @@ def _handle_token(machine: ParseMachine, token: str) -> None:
     elif _is_invokes_letter(machine, token) and _has_options_of_the_table(context):
         machine.error(
             f"{token} is not an option of {context.name}, but of invoke itself: it goes before "
-            f"{context.name}.\nRun: invoke --help {context.name}"
+            f"{context.name}.\nRun: {command(f'--help {context.name}')}"
         )
     else:
         _handle(machine, token)

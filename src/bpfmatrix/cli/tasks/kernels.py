@@ -8,6 +8,7 @@ from bpfmatrix.cli.tasks.declaration import option_task, progress
 from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.front_end import command
 
 if TYPE_CHECKING:
     from bpfmatrix.config.project import Project
@@ -159,7 +160,7 @@ def archive(values: Values) -> None:
     elif values[options.SECURITY] or values[options.OLD_STATE]:
         raise UsageError(
             "--security and --old-state are about a mirror, and none is named",
-            "Name it, as in `invoke kernels.archive http://mirror.example.org/debian`.",
+            f"Name it, as in `{command('kernels.archive')} http://mirror.example.org/debian`.",
         )
     else:
         show_archives(project)

@@ -10,6 +10,7 @@ from bpfmatrix.cli.tasks.declaration import option_task
 from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import without_commands
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def report(values: Values) -> None:
     files = [*values[options.FILES], *map(Path, values.arguments)]
     results = inputs.read(files or inputs.last_results(project))
     if not results:
-        raise UsageError("there are no results yet", "Run: nox -s matrix")
+        raise UsageError("there are no results yet", f"Run: {command('matrix')}")
     if path is None and format == "html":
         path = project.state / "report.html"
     if path is None:

@@ -1,4 +1,4 @@
-"""The tasks that run the tests: `run` on one kernel, `matrix` on many, `watch` at each save."""
+"""The tasks that run the tests: `run`, `matrix`, `pre-push`, `watch`."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from bpfmatrix.cli.values import Values, run_options
 if TYPE_CHECKING:
     from bpfmatrix.config.project import Project
 
-__all__ = ["matrix", "run", "watch"]
+__all__ = ["matrix", "pre_push", "run", "watch"]
 
 
 @option_task(
@@ -49,12 +49,33 @@ def matrix(values: Values) -> int:
     return _run_on(project, ids, values)
 
 
-def _run_on(project: "Project", ids: list[str], values: Values) -> int:
+@option_task(
+    *options.SEVERAL_KERNELS,
+    options.FRESH,
+    *options.TESTS,
+    *options.HOST_FILES,
+    *options.PRIVILEGES,
+    options.PROFILE,
+    options.CORE,
+    options.COLD,
+    options.RAW,
+)
+def pre_push(values: Values) -> int:
+    """Load and test the eBPF before a push: only on kernels for which something has changed."""
+    from bpfmatrix.config.project import Project
+
+    project = Project.load()
+    project, ids = several_kernels(project, values, project.config.pre_push_ids)
+    return _run_on(project, ids, values, cached=not values[options.FRESH])
+
+
+def _run_on(project: "Project", ids: list[str], values: Values, *, cached: bool = False) -> int:
     from bpfmatrix.cli.run import run_tests
     from bpfmatrix.results.kernel_run import exit_status
 
     jobs, raw = values[options.JOBS], values[options.RAW]
-    return exit_status(run_tests(project, ids, run_options(values, project), jobs, raw))
+    asked = run_options(values, project, cached=cached)
+    return exit_status(run_tests(project, ids, asked, jobs, raw))
 
 
 @option_task(options.ONE_KERNEL, options.RUN, options.TIMEOUT)

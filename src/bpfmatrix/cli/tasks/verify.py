@@ -35,7 +35,9 @@ take_words("verify", options.OBJECTS)
     options.STATISTICS,
     options.ANNOTATE,
     options.SAVE,
+    options.PUSH,
     options.AGAINST,
+    options.CHANGES,
     options.THRESHOLD,
     options.JSON,
     options.CSV,
@@ -88,14 +90,22 @@ def _replay(project: "Project", values: Values) -> int:
 
 def _output(values: Values) -> "OutputOptions":
     from bpfmatrix.cli import verify
+    from bpfmatrix.verify.baseline import BaselineName
 
     if values[options.JSON] and values[options.CSV] == "-":
         raise UsageError("--json and --csv - can't both be printed", "Name a file: --csv FILE.")
+    for option, needed in ((options.PUSH, options.SAVE), (options.CHANGES, options.AGAINST)):
+        if values[option] and not values[needed]:
+            raise UsageError(f"--{option.name} needs --{needed.name}")
+    if values[options.PUSH] and not isinstance(values[options.SAVE], BaselineName):
+        raise UsageError("--push is for --save baseline, and not for a file")
     return verify.OutputOptions(
         jobs=values[options.JOBS],
         statistics=values[options.STATISTICS],
         save=values[options.SAVE],
+        push=values[options.PUSH],
         against=values[options.AGAINST],
+        changes=values[options.CHANGES],
         threshold=values[options.THRESHOLD],
         as_json=values[options.JSON],
         csv=values[options.CSV],

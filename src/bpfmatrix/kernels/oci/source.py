@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from bpfmatrix.config.sources import Source
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
 from bpfmatrix.kernels.oci.image_kernel import fetched
@@ -99,9 +100,10 @@ class OciKernel(KernelSource):
 
     def other_ways(self, place: str) -> str:
         """See KernelSource."""
+        build = command(f"kernels.build {self.kernel.id}")
         return (
             "or get it in one of three other ways: name an apt source for it in kernels.yaml, run "
-            f"`invoke kernels.build {self.kernel.id}`, or put an image into {place} or below "
+            f"`{build}`, or put an image into {place} or below "
             "KERN_DIR."
         )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host import versions
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.front_end import command
 
 if TYPE_CHECKING:
     from debian.deb822 import PkgRelation
@@ -117,7 +118,7 @@ def resolve(
             return packages
     raise KernelUnavailableError(
         f"{where} has {found[0].name} but no longer {closures[0][1]}, which it needs",
-        "Another suite may still have all of it: `invoke kernels.search TEXT` lists them.",
+        f"Another suite may still have all of it: `{command('kernels.search TEXT')}` lists them.",
     )
 
 

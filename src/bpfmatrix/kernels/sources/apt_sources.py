@@ -17,19 +17,15 @@ from pathlib import Path
 from bpfmatrix.config import archives
 from bpfmatrix.config.archives import NamedArchives
 from bpfmatrix.errors import KernelUnavailableError, UsageError
+from bpfmatrix.host.front_end import command
 from bpfmatrix.kernels.sources import debian_mirrors
 from bpfmatrix.kernels.sources.debian_mirrors import Mirror
 
-__all__ = ["ADVICE", "AptEntry", "choose", "find", "host_has_apt", "of_named", "pick"]
+__all__ = ["AptEntry", "choose", "find", "host_has_apt", "of_named", "pick"]
 
 HELPER = Path("/usr/lib/apt/apt-helper")
 """The program with which apt fetches one file, and reads one of any compression."""
 HOST_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-ADVICE = (
-    "Name a mirror once: `bpfmatrix kernels.archive URL` (or `invoke kernels.archive URL`), as in "
-    "http://mirror.example.org/debian. Debian's page www.debian.org/mirror/list has those near you."
-)
-"""What a user does where no archive of Debian is known."""
 
 # Debian's own suites: entries for other distributors' archives have other suites.
 _SUITE = re.compile(
@@ -107,7 +103,12 @@ def choose(
     uri = security if _is_security(suite) else mirror.debian if mirror else None
     if mirror is None or uri is None:
         kind = "Debian's security archive" if _is_security(suite) else "Debian's archive"
-        raise KernelUnavailableError(f"{suite}: no mirror of {kind} is known on this host", ADVICE)
+        archive = command("kernels.archive")
+        raise KernelUnavailableError(
+            f"{suite}: no mirror of {kind} is known on this host",
+            f"Name a mirror once, as in `{archive} http://mirror.example.org/debian`. Debian's "
+            "page www.debian.org/mirror/list has those near you.",
+        )
     return AptEntry(uri, suite, by=str(mirror.file))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError, ToolMissingError
 from bpfmatrix.host.checksum import sha256_of
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.formats import deb
 from bpfmatrix.kernels.image import KernelImage, Package, Provenance
@@ -89,7 +90,7 @@ def unpack(packages: Sequence[Path], root: Path) -> None:
         raise KernelUnavailableError(
             f"{', '.join(path.name for path in packages)}: there is no kernel in it",
             "Name a package that holds a kernel's image, /boot/vmlinuz-... or "
-            "/lib/modules/.../vmlinuz: `invoke kernels.search TEXT` lists Debian's.",
+            f"/lib/modules/.../vmlinuz: `{command('kernels.search TEXT')}` lists Debian's.",
         )
     for release in (root / "lib/modules").glob("*"):
         depmod(root, release.name)

@@ -16,6 +16,7 @@ from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host import versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.formats import deb
 from bpfmatrix.kernels.image import KernelImage
@@ -95,11 +96,11 @@ def _find(
     wanted = f"linux-image-{image.release}-dbg"
     symbols = debs.get((wanted, package_version))
     if symbols is None:
+        update = command(f"kernels.update --kernel {kernel.id}")
         raise KernelUnavailableError(
             f"{archive.suite} no longer has {wanted} {package_version}, which has the symbols of "
             f"{image.description}",
-            f"`invoke kernels.update --kernel {kernel.id}` gets the release that it has now; or "
-            "name a vmlinux with --vmlinux.",
+            f"`{update}` gets the release that it has now; or name a vmlinux with --vmlinux.",
         )
     name = f"linux-source-{versions.series(image.version)}"
     return _Packages(symbols, debs.get((name, package_version)))

@@ -17,6 +17,7 @@ from pathlib import Path
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.host.cache import Cache, Pruned
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.image import KernelImage, Package
 from bpfmatrix.kernels.symbols import elf
@@ -204,7 +205,7 @@ def _fetched(
         raise KernelUnavailableError(
             f"{kernel.id}: the vmlinux of {image.description} is not known",
             "Name it with --vmlinux, and its source tree with --source; or debug a kernel that "
-            "`invoke kernels.build` built, or one of Debian's.",
+            f"`{command('kernels.build')}` built, or one of Debian's.",
         )
     from bpfmatrix.kernels.symbols import debian  # noqa: PLC0415 - off the start-up path
 
