@@ -1,77 +1,48 @@
-"""The steps of GitHub's action, run as a runner runs them: by a real shell, with GITHUB_* files.
-
-The results are written by hand, as a command would leave them, so nothing is booted.
-"""
+"""The steps of GitHub's action, run as a runner runs them: by a real shell, with GITHUB_* files."""
 
 import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from bpfmatrix.results import files
-from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import Code, ProgramResult, Statistics, Verification
+from bpfmatrix.results.verification import Code
 from tests.ci.forge import github, github_job
+from tests.ci.job import Job
 from tests.tool import REPOSITORY
 
 ACTION = REPOSITORY / "action.yml"
 FILES = ("GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")
 
 
-@dataclass
-class Job:
-    """A job with a checkout, whose steps are run one after another."""
+class GithubJob(Job):
+    """A job of the action, with GitHub's files."""
 
-    folder: Path
-    environment: dict[str, str] = field(default_factory=dict)
-    action: Path = REPOSITORY
-
-    def __post_init__(self) -> None:
-        self.checkout.mkdir(parents=True)
-        runner = {name: str(self.folder / name) for name in FILES}
-        for path in runner.values():
-            Path(path).touch()
-        defaults = yaml.safe_load(ACTION.read_text())["inputs"]
+    def __init__(self, folder: Path, action: Path = REPOSITORY) -> None:
+        runner = {name: str(folder / name) for name in FILES}
         inputs = {
             f"INPUT_{name.upper().replace('-', '_')}": str(one["default"])
-            for name, one in defaults.items()
+            for name, one in yaml.safe_load(ACTION.read_text())["inputs"].items()
         }
         here = {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "HOME": str(self.folder),
-            "RUNNER_TEMP": str(self.folder / "temp"),
+            "RUNNER_TEMP": str(folder / "temp"),
             "RUNNER_OS": "Linux",
             "RUNNER_ARCH": "X64",
             "GITHUB_ACTIONS": "true",
-            "GITHUB_WORKSPACE": str(self.checkout),
+            "GITHUB_WORKSPACE": str(folder / "checkout"),
         }
-        (self.folder / "temp").mkdir()
-        self.environment = {**inputs, **here, **runner, **self.environment}
+        super().__init__(folder, {**inputs, **here, **runner})
+        self.action = action
+        for path in runner.values():
+            Path(path).touch()
 
-    @property
-    def checkout(self) -> Path:
-        return self.folder / "checkout"
+    def step(self, *words: str, **more: str) -> str:
+        """Run a step, with more variables, which must succeed; return its output."""
+        return self.ends_with(0, *words, **more)
 
-    def step(self, *words: str, status: int = 0, **more: str) -> str:
-        """Run a step, which must end with this status; return its output."""
-        done = subprocess.run(
-            [self.action / "ci/github/steps", *words],
-            cwd=self.checkout,
-            env={**self.environment, **more},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == status, done.stdout
-        return done.stdout
+    def ends_with(self, status: int, /, *words: str, **more: str) -> str:
+        """Run a step that must end with this status; return its output."""
+        return self.runs([str(self.action / "ci/github/steps"), *words], status, **more)
 
     def file(self, name: str) -> str:
         return Path(self.environment[name]).read_text()
@@ -80,43 +51,13 @@ class Job:
         lines = self.file("GITHUB_OUTPUT").splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
-    def declare(self, *kernels: str, matrix: tuple[str, ...] = ()) -> None:
-        arch = {id: "aarch64" if id.endswith("-arm64") else "x86_64" for id in kernels}
-        declared = {id: {"arch": arch[id], "source": {"oci": f"example/{id}"}} for id in kernels}
-        text = json.dumps({"kernels": declared, **({"matrix": matrix} if matrix else {})})
-        (self.checkout / "kernels.yaml").write_text(text)
-
-    def verified(self, folder: str, kernel: str, insns: int, **more: Any) -> None:
-        """Leave the result of `verify` on a kernel."""
-        statistics = Statistics(instructions_processed=insns)
-        program = ProgramResult("a.bpf.o", "on_exec", Outcome.PASSED, statistics=statistics, **more)
-        found = Verification(kernel, Outcome.PASSED, version=f"{kernel}.9", programs=(program,))
-        files.write(found, self.checkout / folder / "verify" / f"{kernel}.json")
-
-    def git(self, *words: str) -> str:
-        command = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", *words]
-        return subprocess.run(
-            command, cwd=self.checkout, check=True, capture_output=True, text=True
-        ).stdout
-
-    def commit_and_push(self, branch: str) -> None:
-        remote = self.folder / "remote.git"
-        if not remote.exists():
-            self.git("init", "--quiet", "--initial-branch", branch)
-            self.git("init", "--quiet", "--bare", str(remote))
-            self.git("remote", "add", "origin", f"file://{remote}")
-        (self.checkout / ".gitignore").write_text("/.bpfmatrix/\n")
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "--message", "A commit")
-        self.git("push", "--quiet", "origin", f"HEAD:{branch}")
-
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path / "job")
+def job(tmp_path: Path) -> GithubJob:
+    return GithubJob(tmp_path / "job")
 
 
-def test_the_plan_is_a_matrix(job: Job) -> None:
+def test_the_plan_is_a_matrix(job: GithubJob) -> None:
     job.declare("5.10", "6.1", "6.1-arm64", matrix=("5.10", "6.1-arm64"))
     job.step("plan")
     assert json.loads(job.outputs()["plan"]) == {
@@ -127,7 +68,7 @@ def test_the_plan_is_a_matrix(job: Job) -> None:
     }
 
 
-def test_the_key_of_the_cache_is_of_kernels_lock_or_else_of_kernels_yaml(job: Job) -> None:
+def test_the_key_of_the_cache_is_of_kernels_lock_or_else_of_kernels_yaml(job: GithubJob) -> None:
     job.declare("6.1")
     keys = []
     for change in ("", "kernels.yaml", "kernels.lock", "kernels.yaml"):
@@ -143,7 +84,7 @@ def test_the_key_of_the_cache_is_of_kernels_lock_or_else_of_kernels_yaml(job: Jo
     assert all(key.startswith("bpfmatrix-1-Linux-X64-") for key in keys)
 
 
-def test_a_cache_is_saved_again_only_if_something_came_to_it(job: Job) -> None:
+def test_a_cache_is_saved_again_only_if_something_came_to_it(job: GithubJob) -> None:
     job.declare("6.1")
     cache = job.folder / "cache"
     job.step("cache", BPFMATRIX_CACHE=str(cache))
@@ -157,7 +98,7 @@ def test_a_cache_is_saved_again_only_if_something_came_to_it(job: Job) -> None:
     assert sums[0] == sums[1] != sums[2]
 
 
-def test_kvm(job: Job, tmp_path: Path) -> None:
+def test_kvm(job: GithubJob, tmp_path: Path) -> None:
     said = tmp_path / "said"
     for name in ("sudo", "tee", "udevadm"):
         program = tmp_path / "programs" / name
@@ -176,7 +117,7 @@ def test_kvm(job: Job, tmp_path: Path) -> None:
     assert "udevadm trigger --name-match=kvm" in lines
 
 
-def test_the_words_of_the_command(job: Job, tmp_path: Path) -> None:
+def test_the_words_of_the_command(job: GithubJob, tmp_path: Path) -> None:
     program = tmp_path / "programs/bpfmatrix"
     program.parent.mkdir()
     program.write_text('#!/bin/sh\nprintf "<%s>" "$@"\nexit 7\n')
@@ -189,7 +130,7 @@ def test_the_words_of_the_command(job: Job, tmp_path: Path) -> None:
         "INPUT_ARGUMENTS": "--cold  --run=Test*; *",
     }
     # The job has the command's own exit status. Nothing is expanded, and nothing else is run.
-    said = job.step("run", status=7, **words)
+    said = job.ends_with(7, "run", **words)
     assert said == "<verify><--kernels><6.1, 5.10><--cold><--run=Test*;><*>"
 
 
@@ -206,7 +147,7 @@ def test_installation(tmp_path: Path) -> None:
         if not program.exists():
             program.write_text(f'#!/bin/sh\necho "{program.name} $*" >>{said}\n')
         program.chmod(0o755)
-    job = Job(tmp_path / "job", action=action)
+    job = GithubJob(tmp_path / "job", action=action)
     job.environment["PATH"] = f"{programs}:{job.environment['PATH']}"
     job.step("install", INPUT_COMMAND="plan")
     assert "bootstrap" not in said.read_text()  # which needs no tools
@@ -223,7 +164,7 @@ def test_installation(tmp_path: Path) -> None:
     assert job.file("GITHUB_PATH").splitlines()[-1] == f"{venv}/bin"
 
 
-def test_a_job_without_results_has_no_report_and_does_not_fail_for_it(job: Job) -> None:
+def test_a_job_without_results_has_no_report_and_does_not_fail_for_it(job: GithubJob) -> None:
     job.declare("6.1")
     assert "::warning::there are no results" in job.step("report")
     assert "artifact" not in job.outputs()
@@ -232,7 +173,7 @@ def test_a_job_without_results_has_no_report_and_does_not_fail_for_it(job: Job) 
     assert "no baseline to keep" in job.step("baseline", INPUT_SAVE_BASELINE="true")
 
 
-def test_the_report_of_the_artifacts_of_other_jobs(job: Job) -> None:
+def test_the_report_of_the_artifacts_of_other_jobs(job: GithubJob) -> None:
     job.declare("5.10", "6.1")
     for kernel in ("5.10", "6.1"):
         job.verified(f".bpfmatrix/artifacts/bpfmatrix-{kernel}", kernel, 100)
@@ -244,7 +185,7 @@ def test_the_report_of_the_artifacts_of_other_jobs(job: Job) -> None:
     assert job.outputs()["artifact"] == "all---6.1-"
 
 
-def test_a_pull_request_is_compared_with_the_baseline_of_its_branch(job: Job) -> None:
+def test_a_pull_request_is_compared_with_the_baseline_of_its_branch(job: GithubJob) -> None:
     job.declare("5.10", "6.1")
     job.verified(".bpfmatrix", "5.10", 1000)
     job.verified(".bpfmatrix", "6.1", 1000)
@@ -266,7 +207,7 @@ def test_a_pull_request_is_compared_with_the_baseline_of_its_branch(job: Job) ->
         forge.may_write = False
         forge.comments.clear()
         # A fork's token may not write. The summary has the comparison all the same.
-        failed = job.step("compare", status=1, INPUT_FAIL_ON_REGRESSION="true")
+        failed = job.ends_with(1, "compare", INPUT_FAIL_ON_REGRESSION="true")
     assert comment.startswith("<!-- bpfmatrix: bpfmatrix -->\n")
     assert "+12" in comment
     assert "may not write a comment" in failed
@@ -274,7 +215,7 @@ def test_a_pull_request_is_compared_with_the_baseline_of_its_branch(job: Job) ->
     assert "::error::compared with the base branch, something got worse" in failed
 
 
-def test_a_comparison_of_all_jobs(job: Job) -> None:
+def test_a_comparison_of_all_jobs(job: GithubJob) -> None:
     job.declare("5.10", "6.1")
     together = {"INPUT_COMMAND": "report", "INPUT_SAVE_BASELINE": "true"}
     for kernel in ("5.10", "6.1"):
