@@ -2,36 +2,137 @@
 
 Go builds the supervisor of `invoke verify`, its loader for cilium/ebpf, and the tracer of `invoke
 profile-python`; clang builds the loader for libbpf, the tracer's eBPF object and the guest's small
-programs in C. All but the object are built once for each architecture. The wheel then works on
-machines that have neither Go nor clang.
+programs in C; cargo builds the loader for aya. All but the object are built once for each
+architecture. The wheel then works on machines that have no compiler.
 
-If a compiler is missing where the wheel is made, or the network from which the loader's libraries
-come, the wheel lacks these programs, and a task that needs one says so. The guest's small programs
-are an exception: the wheel has their sources, and they are built where it is used.
+A wheel has all of them, or it is not built: the error names each tool that is missing. Two
+variables leave programs out on purpose, for builds that are to be faster or that lack a compiler.
+The installed wheel says so where such a program is needed.
+
+    BPFMATRIX_WHEEL_ARCHITECTURES=x86_64,aarch64   only for guests of these architectures
+    BPFMATRIX_WHEEL_LOADERS=libbpf,cilium-ebpf     only these loaders of `invoke verify`
 """
 
-import itertools
 import os
-import runpy
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# This runs the file instead of importing it: where a wheel is made, neither bpfmatrix nor its
-# dependencies may be installed.
-_ARCHITECTURE_FILE = Path(__file__).parent / "src/bpfmatrix/host/architecture.py"
-ARCHITECTURES = runpy.run_path(str(_ARCHITECTURE_FILE))["ARCHITECTURES"]
-# A wheel that is to be made faster has the programs of these only, separated by commas.
-if chosen := os.environ.get("BPFMATRIX_WHEEL_ARCHITECTURES"):
-    ARCHITECTURES = {name: ARCHITECTURES[name] for name in chosen.split(",")}
-GO_PROGRAMS = ("bpfload", "loader-cilium-ebpf", "python-tracer")
+ROOT = Path(__file__).parent
+SETTINGS = ("BPFMATRIX_WHEEL_ARCHITECTURES", "BPFMATRIX_WHEEL_LOADERS")
 TRACER_OBJECT = "python_tracer.bpf.o"
+
+# The package's own code builds the programs. Where a wheel is made, bpfmatrix is not installed, but
+# build-system.requires of pyproject.toml has what this code needs.
+sys.path.insert(0, str(ROOT / "src"))
+from bpfmatrix.errors import BpfmatrixError, ToolMissingError, UsageError  # noqa: E402
+from bpfmatrix.guest import programs as guest_programs  # noqa: E402
+from bpfmatrix.host import clang, tools  # noqa: E402
+from bpfmatrix.host.architecture import ARCHITECTURES  # noqa: E402
+from bpfmatrix.host.cache import Cache  # noqa: E402
+from bpfmatrix.payload import incremental, shipped  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a wheel is to have: all architectures and loaders, or those that SETTINGS name."""
+
+    architectures: tuple[str, ...]
+    loaders: tuple[str, ...]
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Choice":
+        """Read the settings; UsageError names a word that is none of those that there are."""
+        architectures, loaders = SETTINGS
+        return cls(
+            _chosen(architectures, environment, tuple(ARCHITECTURES)),
+            _chosen(loaders, environment, tuple(shipped.LOADERS)),
+        )
+
+    def programs(self) -> Iterator[tuple[shipped.Program, str]]:
+        """Give each program with each architecture that it is to be built for."""
+        left_out = {shipped.LOADERS[name] for name in set(shipped.LOADERS) - set(self.loaders)}
+        for program in shipped.PROGRAMS.values():
+            if program not in left_out:
+                yield from ((program, a) for a in self.architectures if a in program.architectures)
+
+    def left_out(self) -> str:
+        """Return the settings that leave something out, for people; empty if none does."""
+        chosen = zip(SETTINGS, (self.architectures, self.loaders), strict=True)
+        everything = (tuple(ARCHITECTURES), tuple(shipped.LOADERS))
+        said = [f"{name}={','.join(words)}" for name, words in chosen if words not in everything]
+        return " ".join(said)
+
+
+def _chosen(name: str, environment: Mapping[str, str], known: tuple[str, ...]) -> tuple[str, ...]:
+    words = environment.get(name, "").split(",") if environment.get(name) else known
+    if unknown := [word for word in words if word not in known]:
+        raise UsageError(f"{name}: {unknown[0]!r} is none of {', '.join(known)}")
+    return tuple(word for word in known if word in words)
+
+
+def check_tools(choice: Choice) -> None:
+    """Raise one ToolMissingError that names all tools and headers that a build lacks."""
+    checks: list[Callable[[], object]] = [
+        *(lambda p=program, a=arch: p.check_tools(a) for program, arch in choice.programs()),
+        *(
+            lambda a=arch: clang.linker_options(clang.compiler(), a)
+            for arch in choice.architectures
+        ),
+        lambda: tools.require("make", "make"),
+        lambda: _require_header("bpf/bpf_helpers.h", "libbpf-dev"),
+        lambda: _require_header("linux/bpf.h", "linux-libc-dev"),
+    ]
+    # Several programs need the same tool, and say so with the same words.
+    missing: dict[str, None] = {}
+    for check in checks:
+        try:
+            check()
+        except ToolMissingError as error:
+            missing[f"- {error.what}. {error.advice}"] = None
+    if missing:
+        raise ToolMissingError(
+            "\n".join(("a wheel of bpfmatrix can't be built here:", *missing)),
+            f"To leave programs out, set {' or '.join(SETTINGS)} (docs/releasing.md).",
+        )
+
+
+def _require_header(name: str, package: str) -> None:
+    folders = ("/usr/include", "/usr/local/include", f"/usr/include/{os.uname().machine}-linux-gnu")
+    if not any(Path(folder, name).exists() for folder in folders):
+        raise ToolMissingError(f"the header {name} is missing", f"Install {package} (on Debian).")
+
+
+def build(choice: Choice, folder: Path, say: Callable[..., None]) -> Iterator[Path]:
+    """Build the programs into a folder, and give the files that belong into the wheel's `loader`.
+
+    BpfmatrixError if one can't be built, before any is built where a tool is missing.
+    """
+    check_tools(choice)
+    cache = Cache.default()
+    for program, arch in choice.programs():
+        target = folder / f"{program.name}-{arch}"
+        shipped.build(program, arch, cache, target, say)
+        yield target
+    for source in guest_programs.sources():
+        for arch in choice.architectures:
+            target = folder / f"{source.stem}-{arch}"
+            guest_programs.compile_program(source, arch, target)
+            yield target
+    ebpf = ROOT / "ebpf"
+    incremental.run(["make", "--no-print-directory", "-C", str(ebpf), TRACER_OBJECT], ebpf)
+    yield ebpf / TRACER_OBJECT
+    yield ROOT / "support/host_python.py"
+    if said := choice.left_out():
+        record = folder / shipped.LEFT_OUT
+        record.write_text(f"{said}\n")
+        yield record
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -44,85 +145,16 @@ class CustomBuildHook(BuildHookInterface[Any]):
         if version == "editable":
             return
         self._folder = tempfile.mkdtemp()
-        lister = Path(self.root) / "support/host_python.py"
-        folder = Path(self._folder)
-        for file in (
-            *self._go_programs(folder),
-            *self._c_programs(folder),
-            *self._loaders(folder),
-            *self._tracer_object(),
-            lister,
-        ):
-            build_data["force_include"][str(file)] = f"bpfmatrix/loader/{file.name}"
-
-    def _go_programs(self, folder: Path) -> Iterator[Path]:
-        go = shutil.which("go")
-        if go is None:
-            self.app.display_warning("no Go: this wheel lacks what `invoke verify` needs")
-            return
-        # The same command as in src/bpfmatrix/payload/shipped.py.
-        command = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
-        module = Path(self.root) / "support"
-        there = [name for name in GO_PROGRAMS if (module / "cmd" / name).is_dir()]
-        for name, arch in itertools.product(there, ARCHITECTURES.values()):
-            target = folder / f"{name}-{arch.name}"
-            subprocess.run(
-                [*command, "-o", target, f"./cmd/{name}"],
-                cwd=module,
-                env={**os.environ, "CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": arch.go},
-                check=True,
-            )
-            yield target
-
-    def _loaders(self, folder: Path) -> Iterator[Path]:
-        """Build those loaders that are not written in Go, with the package's own code."""
-        sys.path.insert(0, str(Path(self.root) / "src"))
-        try:
-            from bpfmatrix.errors import BpfmatrixError  # noqa: PLC0415 - after the path above
-            from bpfmatrix.host.cache import Cache  # noqa: PLC0415
-            from bpfmatrix.payload import shipped  # noqa: PLC0415
-        except ImportError as error:  # see build-system.requires in pyproject.toml
-            self.app.display_warning(f"this wheel lacks loaders of `invoke verify`: {error}")
-            return
 
         def say(text: str, fraction: float | None = None) -> None:
             self.app.display_info(text)
 
-        programs = [each for each in shipped.LOADERS.values() if each.name not in GO_PROGRAMS]
-        for program, arch in itertools.product(programs, ARCHITECTURES):
-            target = folder / f"{program.name}-{arch}"
-            try:
-                shipped.build(program, arch, Cache.default(), target, say)
-            except BpfmatrixError as error:
-                self.app.display_warning(f"this wheel lacks {target.name}: {error}")
-            else:
-                yield target
-
-    def _c_programs(self, folder: Path) -> Iterator[Path]:
-        """Build the guest's programs in C, with the package's own code."""
-        sys.path.insert(0, str(Path(self.root) / "src"))
-        from bpfmatrix.errors import BpfmatrixError  # noqa: PLC0415
-        from bpfmatrix.guest import programs  # noqa: PLC0415 - after the path above
-
-        for source, arch in itertools.product(programs.sources(), ARCHITECTURES):
-            target = folder / f"{source.stem}-{arch}"
-            try:
-                programs.compile_program(source, arch, target)
-            except BpfmatrixError as error:
-                self.app.display_warning(f"this wheel lacks {target.name}: {error}")
-            else:
-                yield target
-
-    def _tracer_object(self) -> Iterator[Path]:
-        folder = Path(self.root) / "ebpf"
         try:
-            subprocess.run(["make", "-C", folder, TRACER_OBJECT], check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
-            self.app.display_warning(
-                "no clang: this wheel lacks what `invoke profile-python` needs"
-            )
-            return
-        yield folder / TRACER_OBJECT
+            for file in build(Choice.of(os.environ), Path(self._folder), say):
+                build_data["force_include"][str(file)] = f"bpfmatrix/loader/{file.name}"
+        except BpfmatrixError as error:
+            shutil.rmtree(self._folder)
+            self.app.abort(f"error: {error}")
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove the built programs, which are in the wheel now."""

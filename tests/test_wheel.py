@@ -1,10 +1,13 @@
-"""The wheel, as `pip wheel .` makes it, and what an installation without Go takes from it."""
+"""The sdist and the wheel, as a release has them, and what an installation without Go has."""
 
+import email
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -13,7 +16,10 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_E_MACHINE
 
 from bpfmatrix.host.architecture import ARCHITECTURES
-from tests.tool import REPOSITORY
+from bpfmatrix.host.checksum import sha256
+from tests.distributions import add_dependencies, build_sdist, build_wheel
+from tests.installation import Installed
+from tests.tool import REPOSITORY, ToolProject
 
 # Those of all architectures would take minutes more.
 BUILT = ("x86_64", "aarch64")
@@ -33,28 +39,121 @@ for name in sys.argv[2:]:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the wheel holds."""
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist of this checkout."""
+    return build_sdist(tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that is built from the sdist, without what only cargo builds (`nox -s aya`)."""
     folder = tmp_path_factory.mktemp("wheel")
-    # Without cargo, as on most machines; `nox -s aya` builds what cargo is for.
-    path = os.environ["PATH"].split(os.pathsep)
-    without = [each for each in path if not Path(each, "cargo").exists()]
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
-            *("--no-build-isolation", "--disable-pip-version-check", "-w", folder, REPOSITORY),
-        ],
-        check=True,
-        env={
-            **os.environ,
-            "PATH": os.pathsep.join(without),
-            "BPFMATRIX_WHEEL_ARCHITECTURES": ",".join(BUILT),
-        },
-    )
-    [wheel] = folder.glob("bpfmatrix-*.whl")
+    return build_wheel(sdist, folder, BUILT, ("libbpf", "cilium-ebpf"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Path:
+    """A folder with what the wheel holds."""
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "installed")
-    return folder / "installed"
+        archive.extractall(wheel.parent / "installed")
+    return wheel.parent / "installed"
+
+
+def test_the_sdist_has_all_files_of_the_checkout_and_no_others(sdist: Path) -> None:
+    command = ("git", "ls-files", "--cached", "--others", "--exclude-standard")
+    known = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    checkout = {name for name in known.stdout.splitlines() if (REPOSITORY / name).exists()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names == checkout | {"PKG-INFO"}
+
+
+def test_a_wheel_from_the_checkout_is_the_same(wheel: Path, tmp_path: Path) -> None:
+    # For fewer guests, to take less time.
+    other = build_wheel(REPOSITORY, tmp_path, ("x86_64",), ("cilium-ebpf",))
+    from_sdist, from_checkout = map(contents, (wheel, other))
+    assert from_checkout.keys() < from_sdist.keys()
+    assert {name for name in from_sdist if not name.startswith("bpfmatrix/loader/")} == {
+        name for name in from_checkout if not name.startswith("bpfmatrix/loader/")
+    }
+    left_out = "bpfmatrix/loader/left-out"
+    assert {name: from_sdist[name] for name in from_checkout if name != left_out} == {
+        name: content for name, content in from_checkout.items() if name != left_out
+    }
+
+
+def contents(wheel: Path) -> dict[str, str]:
+    """Return the checksums of a wheel's files; but for RECORD, which has them all."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {
+            name: sha256(archive.read(name))
+            for name in archive.namelist()
+            if not name.endswith("/RECORD")
+        }
+
+
+def test_the_wheel_passes_the_checks_of_pypi(sdist: Path, wheel: Path) -> None:
+    for command in (("twine", "check", "--strict", sdist, wheel), ("check-wheel-contents", wheel)):
+        done = subprocess.run(
+            [sys.executable, "-m", command[0].replace("-", "_"), *command[1:]],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_description_has_absolute_links_only(installed: Path) -> None:
+    [metadata] = installed.glob("*.dist-info/METADATA")
+    text = email.message_from_bytes(metadata.read_bytes()).get_payload()
+    assert isinstance(text, str)
+    links = re.findall(r"\]\(([^)]+)\)|(?:src|srcset|href)=\"([^\"]+)\"", text)
+    assert len(links) > 10
+    assert [link for pair in links for link in pair if link and "://" not in link] == []
+
+
+def test_a_build_names_all_tools_that_it_lacks(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", tmp_path / "made"],
+        cwd=REPOSITORY,
+        # Without a folder of PATH; the tools of the virtual environment are found all the same.
+        env={"PATH": "/nowhere", "HOME": str(tmp_path), "BPFMATRIX_WHEEL_ARCHITECTURES": "x86_64"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    lines = done.stderr[done.stderr.index("error: ") :].splitlines()
+    assert lines[0] == "error: a wheel of bpfmatrix can't be built here:"
+    for tool in ("clang", "cargo", "make"):
+        assert any(line.startswith(f"- {tool} is not installed. Install ") for line in lines)
+    assert "BPFMATRIX_WHEEL_LOADERS" in lines[-1]
+    assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_a_wheel_that_lacks_a_program_says_why(installed: Path, tmp_path: Path) -> None:
+    done = find_loaders(installed, tmp_path, "x86_64", "aya")
+    assert (
+        "BuildError: this installation of bpfmatrix has no loader-aya for x86_64: its wheel was "
+        f"built with BPFMATRIX_WHEEL_ARCHITECTURES={','.join(BUILT)} "
+        "BPFMATRIX_WHEEL_LOADERS=libbpf,cilium-ebpf"
+    ) in done.stderr
+    done = find_loaders(installed, tmp_path, "aarch64", "libbpf")
+    assert done.stderr == ""
+
+
+def find_loaders(installed: Path, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Ask an installation for its supervisor and loaders: an architecture, then their names."""
+    return subprocess.run(
+        [sys.executable, "-c", FIND_LOADER, *words],
+        cwd=folder,
+        env={"PATH": "/nowhere", "PYTHONPATH": str(installed), "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,13 +175,8 @@ def test_the_wheel_has_debians_keys(installed: Path) -> None:
 
 def test_an_installation_without_go_uses_it(installed: Path, tmp_path: Path) -> None:
     arch = os.uname().machine
-    env = {"PATH": "/nowhere", "PYTHONPATH": str(installed), "HOME": str(tmp_path)}
-    words = [sys.executable, "-c", FIND_LOADER, arch, "libbpf"]
     found = [
-        subprocess.run(
-            words, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-        ).stdout.splitlines()
-        for _ in range(2)
+        find_loaders(installed, tmp_path, arch, "libbpf").stdout.splitlines() for _ in range(2)
     ]
     assert found[0] == found[1]
     supervisor, loader = (tmp_path / path for path in found[0])
@@ -152,14 +246,7 @@ def test_an_installation_without_it_says_so(installed: Path, tmp_path: Path, nam
     subprocess.run(["cp", "-r", installed, bare], check=True)
     for program in (bare / "bpfmatrix/loader").glob(f"{name}-*"):
         program.unlink()
-    done = subprocess.run(
-        [sys.executable, "-c", FIND_LOADER, "x86_64", "libbpf"],
-        cwd=tmp_path,
-        env={"PATH": "/nowhere", "PYTHONPATH": str(bare), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = find_loaders(bare, tmp_path, "x86_64", "libbpf")
     said = f"BuildError: this installation of bpfmatrix has no {name} for x86_64"
     assert said in done.stderr
 
@@ -194,3 +281,32 @@ print(shipped.python_lister())
 
 
 WHERE = {"python_tracer.bpf.o": "ebpf", "host_python.py": "support"}
+
+
+@pytest.mark.integration
+def test_an_installation_by_uv_tests_a_kernel_offline(
+    wheel: Path, installed: Path, project: ToolProject, tmp_path: Path
+) -> None:
+    # So that the kernel is in the cache.
+    done, _ = project.run(project.script("passes", "exit 0"))
+    assert done.status == 0, done.output
+    house = tmp_path / "wheels"
+    add_dependencies(wheel, house)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "uv", "tool", "install", "--quiet", "--offline"),
+            *("--no-index", "--find-links", house, "--python", sys.executable, "bpfmatrix"),
+        ],
+        check=True,
+        env=os.environ
+        | {f"UV_{name}_DIR": str(tmp_path / name) for name in ("TOOL", "TOOL_BIN", "CACHE")},
+    )
+    user = Installed.with_programs(tmp_path / "TOOL_BIN", tmp_path / "user")
+    [metadata] = installed.glob("*.dist-info/METADATA")
+    version = email.message_from_bytes(metadata.read_bytes())["Version"]
+    assert user.run("bpfmatrix", "--version") == f"bpfmatrix {version}\n"
+    user.declare()
+    assert "has-btf" in user.run("bpfmatrix", "run", "--kernel", "6.1")
+    tracer = installed / "bpfmatrix/loader/python_tracer.bpf.o"
+    (user.project / tracer.name).write_bytes(tracer.read_bytes())
+    assert "✓" in user.run("bpfmatrix", "verify", tracer.name, "--kernel", "6.1")

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from bpfmatrix.cli import console
+from bpfmatrix.cli.run_choice import TESTS
+from bpfmatrix.cli.run_console import RunConsole
 from bpfmatrix.cli.suite_output import SuiteConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.results.kernel_run import KernelRun, Leftover, TestResult
@@ -32,6 +34,12 @@ BAD = KernelRun(
     console=".bpfmatrix/results/5.10/console.log",
     logs=(".bpfmatrix/results/5.10/b.log",),
 )
+
+
+def suite_of(whole: RunConsole) -> SuiteConsole:
+    """Return the observer of the tests."""
+    assert whole.tests
+    return whole.tests
 
 
 @pytest.fixture
@@ -166,10 +174,11 @@ def test_nothing_that_a_test_says_is_a_command(library_project: Project, tmp_pat
                 console, "make_console", lambda _=False, raw=False, to=written: into(to, raw)
             )
             patch.setenv("GITHUB_ACTIONS", "true")
-            with SuiteConsole(library_project, ["6.1"], raw=raw) as report:
+            with RunConsole(library_project, ["6.1"], TESTS, raw=raw) as whole:
+                report = suite_of(whole)
                 report.result("6.1", test)
                 report.finished(run)
-                report.matrix([run], 1.0)
+                whole.show([run], (), 1.0)
         shown[raw] = written.getvalue()
     assert not re.search("[\x1b\x07\u202e]", shown[False])
     assert not re.search(r"##[a-z]*\[", shown[False])
@@ -217,13 +226,14 @@ def test_a_group_is_closed_whatever_happens(
 def test_with_several_kernels_a_line_names_its_kernel_and_a_table_follows(
     library_project: Project, pipe: io.StringIO
 ) -> None:
-    with SuiteConsole(library_project, ["5.10", "6.1"]) as report:
+    with RunConsole(library_project, ["5.10", "6.1"], TESTS) as whole:
+        report = suite_of(whole)
         for run in (BAD, GOOD):
             report.step(run.kernel, "kernel", "x", "cached")
             for test in run.tests:
                 report.result(run.kernel, test)
             report.finished(run)
-        report.matrix([BAD, GOOD], 4.6)
+        whole.show([BAD, GOOD], (), 4.6)
     text = pipe.getvalue()
     assert "TestA" not in text  # it passed
     assert re.search(r"^5\.10 .*TestC/sub +failed: no such map$", text, re.MULTILINE)
@@ -240,10 +250,11 @@ def test_a_column_says_which_entry_of_kernels_yaml_it_is(
     ids = ["6.1", "6.1-arm64", "6.1@user"]
     runs = [dataclasses.replace(GOOD, kernel=id) for id in ids]
     runs[1] = dataclasses.replace(runs[1], outcome=Outcome.FAILED, reason="no such map")
-    with SuiteConsole(library_project, ids) as report:
+    with RunConsole(library_project, ids, TESTS) as whole:
+        report = suite_of(whole)
         for run in runs:
             report.finished(run)
-        report.matrix(runs, 4.6)
+        whole.show(runs, (), 4.6)
     lines = [line.split() for line in pipe.getvalue().splitlines()]
     assert lines[:3] == [
         ["6.1.192", "passed", "1", "test,", "1", "skipped", "1.9", "s"],
@@ -298,10 +309,11 @@ def test_a_failure_of_a_test_that_passed_elsewhere_names_the_bisection(
         KernelRun("6.12", Outcome.PASSED, arch="x86_64", tests=(skipped, PASSED)),
         KernelRun("7.3", Outcome.PASSED, arch="x86_64", tests=(passed, PASSED)),
     ]
-    with SuiteConsole(library_project, [run.kernel for run in runs]) as report:
+    with RunConsole(library_project, [run.kernel for run in runs], TESTS) as whole:
+        report = suite_of(whole)
         for run in runs:
             report.finished(run)
-        report.matrix(runs, 1.0)
+        whole.show(runs, (), 1.0)
     assert "  since when    invoke bisect --run TestC --good 7.3 --bad 6.1\n" in pipe.getvalue()
 
 
@@ -374,10 +386,11 @@ def test_a_kernel_on_which_the_same_test_of_another_package_passed_is_no_good_on
         run("6.1", Outcome.PASSED, Outcome.PASSED),
         run("6.12", Outcome.PASSED, Outcome.FAILED),
     ]
-    with SuiteConsole(library_project, [run.kernel for run in runs]) as report:
+    with RunConsole(library_project, [run.kernel for run in runs], TESTS) as whole:
+        report = suite_of(whole)
         for one in runs:
             report.finished(one)
-    report.matrix(runs, 1.0)
+    whole.show(runs, (), 1.0)
     said = pipe.getvalue()
     assert "since when    invoke bisect --run b:TestX --good 6.1 --bad 5.10" in said
     assert "since when    invoke bisect --run b:TestX --good 6.1 --bad 6.12" in said

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix import kernels
-from bpfmatrix.cli.run import run_tests
+from bpfmatrix.cli.run import run_chosen
+from bpfmatrix.cli.run_choice import TESTS
 from bpfmatrix.config.project import Project
 from bpfmatrix.host import tools
 from bpfmatrix.host.cache import Cache
@@ -55,7 +56,7 @@ class Runner:
         path, said = self.tool.root / self.tool.script("script", script), io.StringIO()
         with contextlib.redirect_stdout(said):
             options = RunOptions(binaries=(path,), cold=cold, cached=cached)
-            [result] = run_tests(self.project, [KERNEL], options)
+            [result] = run_chosen(self.project, [KERNEL], TESTS, options).runs
         return result, said.getvalue()
 
     def of(self, kind: str, pattern: str) -> Path:

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 import pytest
 import yaml
 
-from bpfmatrix.cli.run import run_tests
+from bpfmatrix.cli.run import run_chosen
+from bpfmatrix.cli.run_choice import TESTS
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox
 from bpfmatrix.host.cache import Cache
@@ -238,7 +239,7 @@ def test_a_kernel_that_has_only_9p_sees_the_hosts_files(
     )
     files = shares.parse_options("host", [str(given), f"{shared}:rw"])
     options = RunOptions(binaries=(script,), files=files)
-    [run] = run_tests(Project.load(project.root), ["6.1-full"], options)
+    [run] = run_chosen(Project.load(project.root), ["6.1-full"], TESTS, options).runs
     assert run.outcome is Outcome.PASSED, (project.root / run.logs[0]).read_text()
     assert not Path("/usr/bin/new-in-the-guest").exists()
     assert list(given.iterdir()) == []
@@ -371,7 +372,7 @@ def test_a_guest_leaves_only_plain_files_of_the_user_over_9p(
     files = shares.parse_options("host", [f"{shared}:rw"])
     python = Path(sys.executable).resolve()
     options = RunOptions(binaries=(python,), files=files, arguments=tuple(words))
-    [run] = run_tests(Project.load(project.root), ["6.1-full"], options)
+    [run] = run_chosen(Project.load(project.root), ["6.1-full"], TESTS, options).runs
     assert run.outcome is Outcome.PASSED, (project.root / run.logs[0]).read_text()
     check_for_intruders(shared)
 

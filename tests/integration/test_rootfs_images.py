@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from bpfmatrix.cli.kernels_output import update_root
-from bpfmatrix.cli.run import run_tests
+from bpfmatrix.cli.run import run_chosen
+from bpfmatrix.cli.run_choice import TESTS
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox
 from bpfmatrix.host.cache import Cache
@@ -180,7 +181,7 @@ def test_a_result_is_that_of_its_image(project: ToolProject, tmp_path: Path) -> 
     def output_of(image: str) -> tuple[bool, str]:
         files = parse_options(f"{layout.folder}:{image}", [])
         options = RunOptions(binaries=(script,), files=files, cached=True)
-        [run] = run_tests(Project.load(project.root), ["6.1"], options)
+        [run] = run_chosen(Project.load(project.root), ["6.1"], TESTS, options).runs
         assert run.outcome is Outcome.PASSED, run.reason
         assert run.rootfs.startswith(f"{layout.folder}:{image}@sha256:")
         return run.cached, by_name(run)["script"].output.strip()

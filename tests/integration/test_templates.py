@@ -25,7 +25,8 @@ import pytest
 import yaml
 
 from bpfmatrix import kernels
-from bpfmatrix.cli.run import run_tests
+from bpfmatrix.cli.run import run_chosen
+from bpfmatrix.cli.run_choice import TESTS
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.guest import busybox
@@ -89,7 +90,7 @@ class Runner:
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             options = RunOptions(binaries=(self.script(script),), cold=cold)
-            [result] = run_tests(self.project, [kernel], options)
+            [result] = run_chosen(self.project, [kernel], TESTS, options).runs
         return result, said.getvalue()
 
     def script(self, text: str) -> Path:
@@ -350,7 +351,8 @@ def test_a_qemu_that_never_answers_is_given_up(
 KILLS_ITSELF = """
 import inspect, os, pydoc, signal, sys
 from pathlib import Path
-from bpfmatrix.cli.run import run_tests
+from bpfmatrix.cli.run import run_chosen
+from bpfmatrix.cli.run_choice import TESTS
 from bpfmatrix.config.project import Project
 from bpfmatrix.suite.options import RunOptions
 
@@ -377,7 +379,7 @@ def replacement(self, *args, **more):
 
 
 setattr(pydoc.locate(owner), name, replacement)
-run_tests(Project.load(), [kernel], RunOptions(binaries=(Path(script),)))
+run_chosen(Project.load(), [kernel], TESTS, RunOptions(binaries=(Path(script),)))
 """
 
 MACHINE, QMP = "bpfmatrix.vm.machine.Machine", "qemu.qmp.QMPClient"

@@ -12,7 +12,7 @@ import pytest
 from bpfmatrix import __version__
 from bpfmatrix.config.project import Project
 from bpfmatrix.results import cache, files
-from bpfmatrix.results.cache import recall, remember
+from bpfmatrix.results.cache import RUNS, recall, remember
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from tests.damage import DAMAGES
@@ -29,10 +29,10 @@ RUN = KernelRun(
 
 
 def test_a_run_that_passed_is_recalled_as_cached(library_project: Project) -> None:
-    assert recall(library_project, KEY) is None
-    remember(library_project, KEY, RUN)
-    assert recall(library_project, KEY) == replace(RUN, cached=True)
-    assert recall(library_project, "another") is None
+    assert recall(library_project, RUNS, KEY) is None
+    remember(library_project, RUNS, KEY, RUN)
+    assert recall(library_project, RUNS, KEY) == replace(RUN, cached=True)
+    assert recall(library_project, RUNS, "another") is None
 
 
 def test_a_recalled_run_becomes_the_last_result(library_project: Project) -> None:
@@ -41,17 +41,17 @@ def test_a_recalled_run_becomes_the_last_result(library_project: Project) -> Non
     log.parent.mkdir(parents=True)
     log.write_text("of the run that passed")
     run = replace(RUN, console="6.1/console.log", logs=("6.1/a.log",))
-    remember(library_project, KEY, run)
+    remember(library_project, RUNS, KEY, run)
     files.write(run, path)
     for _ in range(2):
-        assert recall(library_project, KEY) == replace(run, cached=True)
+        assert recall(library_project, RUNS, KEY) == replace(run, cached=True)
         assert files.read_run(path) == replace(run, cached=True)
         assert log.exists()
 
     # The logs of another run on this kernel are not those of the recalled run.
     files.write(replace(run, outcome=Outcome.FAILED, started_at="2026-01-02"), path)
     for _ in range(2):
-        assert recall(library_project, KEY) == replace(RUN, cached=True)
+        assert recall(library_project, RUNS, KEY) == replace(RUN, cached=True)
         assert files.read_run(path) == replace(RUN, cached=True)
         assert not log.exists()
 
@@ -62,19 +62,19 @@ def test_a_recalled_run_has_the_logs_that_were_set_aside(library_project: Projec
     log.parent.mkdir(parents=True)
     log.write_text("of the run that passed")
     run = replace(RUN, console="6.1/console.log", logs=("6.1/a.log",))
-    remember(library_project, KEY, run)
+    remember(library_project, RUNS, KEY, run)
     files.write(run, path)
     for _ in range(2):
         files.set_aside(path)
         assert not path.exists()
         assert not log.exists()
-        assert recall(library_project, KEY) == replace(run, cached=True)
+        assert recall(library_project, RUNS, KEY) == replace(run, cached=True)
         assert files.read_run(path) == replace(run, cached=True)
         assert log.read_text() == "of the run that passed"
 
     files.write(replace(run, outcome=Outcome.FAILED, started_at="2026-01-02"), path)
     files.set_aside(path)
-    assert recall(library_project, KEY) == replace(RUN, cached=True)
+    assert recall(library_project, RUNS, KEY) == replace(RUN, cached=True)
     assert not log.exists()
 
 
@@ -91,34 +91,34 @@ def test_what_was_set_aside_once_is_not_taken_for_a_later_result(library_project
 def test_a_run_that_can_not_be_kept_is_no_failure(library_project: Project) -> None:
     library_project.state.mkdir(exist_ok=True)
     (library_project.state / "passed").touch()
-    remember(library_project, KEY, RUN)
-    assert recall(library_project, KEY) is None
+    remember(library_project, RUNS, KEY, RUN)
+    assert recall(library_project, RUNS, KEY) is None
 
 
 @pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.PASSED])
 def test_a_run_that_did_not_pass_is_never_kept(library_project: Project, outcome: Outcome) -> None:
-    remember(library_project, KEY, replace(RUN, outcome=outcome))
-    assert recall(library_project, KEY) is None
+    remember(library_project, RUNS, KEY, replace(RUN, outcome=outcome))
+    assert recall(library_project, RUNS, KEY) is None
 
 
 @pytest.mark.parametrize("harm", DAMAGES)
 def test_a_damaged_file_is_not_recalled(
     library_project: Project, harm: Callable[[Path], None]
 ) -> None:
-    remember(library_project, KEY, RUN)
+    remember(library_project, RUNS, KEY, RUN)
     [kept] = (library_project.state / "passed").iterdir()
     harm(kept)
-    assert recall(library_project, KEY) is None
-    remember(library_project, KEY, RUN)
-    assert recall(library_project, KEY) == replace(RUN, cached=True)
+    assert recall(library_project, RUNS, KEY) is None
+    remember(library_project, RUNS, KEY, RUN)
+    assert recall(library_project, RUNS, KEY) == replace(RUN, cached=True)
 
 
 def test_a_test_that_was_renamed_in_the_file_is_not_recalled(library_project: Project) -> None:
-    remember(library_project, KEY, RUN)
+    remember(library_project, RUNS, KEY, RUN)
     kept = library_project.state / "passed" / f"{KEY}.json"
     kept.write_text(kept.read_text().replace('"a"', '"b"'))
     assert files.parse_run(json.loads(kept.read_text())["run"], "").tests[0].name == "b"
-    assert recall(library_project, KEY) is None
+    assert recall(library_project, RUNS, KEY) is None
 
 
 def test_only_the_newest_runs_are_kept(
@@ -127,7 +127,7 @@ def test_only_the_newest_runs_are_kept(
     monkeypatch.setattr(cache, "_KEPT_FILES", 3)
     keys = [str(number) for number in range(5)]
     for age, key in enumerate(keys):
-        remember(library_project, key, RUN)
+        remember(library_project, RUNS, key, RUN)
         os.utime(library_project.state / "passed" / f"{key}.json", (time.time() - 100 + age,) * 2)
-    known = [recall(library_project, key) is not None for key in keys]
+    known = [recall(library_project, RUNS, key) is not None for key in keys]
     assert known == [False, False, True, True, True]

@@ -77,7 +77,7 @@ def test_without_proc_meminfo_only_cores_count(
 
 def order(project: Project, *ids: str) -> list[str]:
     ready = machines(**dict.fromkeys(ids, 512))
-    found = sorted(ready, key=lambda one: parallelism.start_order(project, one))
+    found = sorted(ready, key=lambda one: parallelism.start_order(project.results, one))
     return [prepared.kernel.id for prepared in found]
 
 

@@ -12,6 +12,7 @@ from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.kernels.image import KernelImage, Provenance
 from bpfmatrix.payload.model import Executable, Payload
+from bpfmatrix.session import fingerprint as session_fingerprint
 from bpfmatrix.session.host_files import HostFilesPlan
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.suite import fingerprint
@@ -177,7 +178,7 @@ def test_another_version_of_bpfmatrix_changes_the_fingerprint(
     run: PreparedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = run.fingerprint
-    monkeypatch.setattr(fingerprint, "__version__", "99")
+    monkeypatch.setattr(session_fingerprint, "__version__", "99")
     assert run.fingerprint != before
 
 
@@ -193,7 +194,7 @@ def test_other_code_of_bpfmatrix_changes_the_fingerprint(
     package = tmp_path / "package"
     (package / "guest").mkdir(parents=True)
     (package / name).write_text("")
-    monkeypatch.setattr(fingerprint, "PACKAGE", package)
+    monkeypatch.setattr(session_fingerprint, "PACKAGE", package)
     before = run.fingerprint
     os.utime(package / name, (0, 0))
     assert (run.fingerprint != before) is counts

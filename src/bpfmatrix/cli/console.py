@@ -118,9 +118,28 @@ class LiveConsole(Observer):
         self._ascii = not self.console.encoding.lower().startswith("utf")
         self._in_progress: dict[str, tuple[str, str, float | None, float]] = {}
         self._live: Live | None = None
+        self._leader: LiveConsole | None = None
+        self._followers: list[LiveConsole] = []
+        self._said: set[tuple[str, str, str]] = set()
+
+    def follow(self, leader: "LiveConsole") -> None:
+        """Share the terminal with another console, which shows the progress of both.
+
+        What both would say of a step is said once. This is for workloads that run side by side.
+        """
+        self._leader = leader
+        self.console, self.github, self._said = leader.console, leader.github, leader._said
+        leader._followers.append(self)
+
+    @property
+    def shares_terminal(self) -> bool:
+        """Whether another workload is shown beside this one."""
+        return bool(self._leader or self._followers)
 
     def __enter__(self) -> Self:
         """Begin to show progress, if there is a terminal."""
+        if self._leader:
+            return self
         if self.console.is_terminal:
             self._live = Live(
                 console=self.console,
@@ -135,8 +154,13 @@ class LiveConsole(Observer):
 
     def __exit__(self, *_: object) -> None:
         """Leave the terminal as it was."""
+        if self._leader:
+            return
         self.stop()
         self.github.end_group()
+
+    def print_waiting(self) -> None:
+        """Print what waits until the workloads that share the terminal are done."""
 
     def stop(self) -> None:
         """Stop showing progress."""
@@ -145,7 +169,7 @@ class LiveConsole(Observer):
             self._live = None
 
     def _progress_lines(self) -> RenderableType:
-        lines = []
+        lines: list[RenderableType] = []
         for kernel, (name, text, fraction, since) in list(self._in_progress.items()):
             part = f"  {fraction:4.0%}" if fraction is not None else ""
             seconds = f"{time.monotonic() - since:.0f} s"
@@ -153,6 +177,7 @@ class LiveConsole(Observer):
             line = Text(whole.replace("\n", " "))
             line.overflow, line.no_wrap = "ellipsis", True
             lines.append(Spinner("line" if self._ascii else "dots", line))
+        lines += [one._progress_lines() for one in self._followers]
         return Group(*lines)
 
     def label(self, run: GuestRun) -> str:
@@ -181,6 +206,9 @@ class LiveConsole(Observer):
         self.done(kernel)
         prefix = self._prefix(kernel)
         # Steps of several kernels are not printed, except that a template failed: no result has it.
+        if self.shares_terminal and (kernel, name, detail) in self._said:
+            return
+        self._said.add((kernel, name, detail))
         if not prefix or name == "template":
             self.line(Text(f"{prefix}{name:<7} {detail}"), result)
 
@@ -199,6 +227,20 @@ class LiveConsole(Observer):
     def mark(self, outcome: Outcome) -> str:
         """Return the sign of an outcome, such as `✓`, or a word if the terminal has no signs."""
         return _MARKS.get(outcome, ("✗", "FAIL"))[self._ascii]
+
+    def _cell(self, outcome: Outcome, passed: int, failed: int) -> Text:
+        """Return what a table says of a run: its outcome, and how many passed or failed."""
+        count = f" {passed}" if outcome is Outcome.PASSED else ""
+        bad = f" {failed}" if failed else ""
+        word = "" if outcome in (Outcome.PASSED, Outcome.FAILED) else f" {outcome}"
+        return Text(f"{self.mark(outcome)}{count or bad}{word}", STYLES.get(outcome, "red"))
+
+    def _head(self, run: GuestRun, part: str) -> Text:
+        """Return the beginning of a run's summary. It names the part, if another one runs too."""
+        head = Text(f"{self.label(run):<10}", "bold")
+        head.append(f"  {part:<6}" if self.shares_terminal else "", "not bold")
+        head.append("  ")
+        return head.append(str(run.outcome), STYLES.get(run.outcome, "red"))
 
     def line(self, left: Text, right: str, style: str = "dim") -> None:
         """Print a line with a second column."""

@@ -1,8 +1,8 @@
 """Commands for GitHub Actions in a job's output: groups that fold, and annotations of errors.
 
 Their format is in GitHub's documentation, "Workflow commands for GitHub Actions". None is printed
-unless the environment has GITHUB_ACTIONS=true. An annotation may name a line of a source file: a
-pull request then shows it there, among the changes.
+unless the environment has GITHUB_ACTIONS=true. An annotation may name a line of a source file: then
+a pull request shows it there, among the changes.
 """
 
 import os

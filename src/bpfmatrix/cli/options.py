@@ -24,6 +24,9 @@ S = TypeVar("S")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 NETWORKS = ("user", "none")
+CI_SYSTEMS = ("github", "gitlab")
+# What kernels.yaml calls the parts of a run (`Included`); the models are slow to import.
+INCLUDED = ("tests", "verify")
 
 
 class OptionKind(enum.Enum):
@@ -127,6 +130,12 @@ def _memlock(text: str) -> str:
     return text
 
 
+def _included(text: str) -> str:
+    if text not in INCLUDED:
+        raise ValueError(f"expected {' or '.join(INCLUDED)}")
+    return text
+
+
 def _file_or_baseline(text: str) -> "Path | BaselineName":
     from bpfmatrix.verify.baseline import BaselineName
 
@@ -172,6 +181,12 @@ def _order(text: str) -> tuple[Any, ...]:
     from bpfmatrix.verify.selection import parse_sort
 
     return parse_sort(text)
+
+
+def _ci_system(text: str) -> str:
+    if text not in CI_SYSTEMS:
+        raise ValueError(f"expected {' or '.join(CI_SYSTEMS)}")
+    return text
 
 
 def _number_of_machines(text: str) -> int:
@@ -348,6 +363,12 @@ BINARY = _repeated(
 )
 TIMEOUT = _value(
     "timeout", "DURATION", "The time limit of each test binary, such as 30s or 2m.", _duration, "t"
+)
+ONLY = _value(
+    "only",
+    "tests|verify",
+    "Run only the tests, or only load the eBPF objects, whatever matrix.includes says.",
+    _included,
 )
 CACHED = _flag("cached", "Reuse the results of kernels for which nothing has changed.")
 FRESH = _flag("fresh", "Run every kernel again, whatever results there are.")
@@ -567,6 +588,8 @@ TEST = _text("test", "NAME", "Print the output of this test binary, not the kern
 FOLLOW = _flag("follow", "Keep printing what is added, until the run ends.")
 
 # Building, fetching and removing
+CI = _value("ci", "SYSTEM", "Also write the file of a CI system: github or gitlab.", _ci_system)
+DRY_RUN = _flag("dry-run", "Print what would be written, and write nothing.")
 ARCH = _value(
     "arch",
     "ARCH",

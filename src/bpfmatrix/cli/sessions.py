@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nox
 
@@ -17,18 +16,17 @@ from bpfmatrix.cli import options
 from bpfmatrix.cli.errors import exit_status_of, exit_with_message
 from bpfmatrix.cli.kernel_choice import several_kernels, with_profiles
 from bpfmatrix.cli.options import AnyOption, OptionKind
+from bpfmatrix.cli.run_choice import chosen
 from bpfmatrix.cli.values import Values, read, run_options
 from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.config.project import Project
-
-if TYPE_CHECKING:
-    from bpfmatrix.results.kernel_run import KernelRun
 
 __all__ = ["KERNEL_OPTIONS", "MATRIX_OPTIONS", "parse", "register"]
 
 _PREFIX = "kernel-"
 
 KERNEL_OPTIONS: tuple[AnyOption, ...] = (
+    options.ONLY,
     *options.TESTS,
     *options.HOST_FILES,
     *options.PRIVILEGES,
@@ -137,20 +135,19 @@ def _run(
     *,
     cached: bool = False,
 ) -> None:
-    from bpfmatrix.cli.run import run_tests
-    from bpfmatrix.results.kernel_run import exit_status
+    from bpfmatrix.cli.run import run_chosen
 
-    runs: list[KernelRun] = []
+    problems: list[str] = []
 
     def command() -> int:
-        asked = run_options(values, project, cached=cached)
-        runs.extend(run_tests(project, ids, asked, values[options.JOBS], values[options.RAW]))
-        return exit_status(runs)
+        choice, asked = chosen(project, values), run_options(values, project, cached=cached)
+        found = run_chosen(project, ids, choice, asked, values[options.JOBS], values[options.RAW])
+        problems.extend(found.problems)
+        return found.exit_status
 
     status = exit_status_of(command)
-    bad = [f"{run.kernel} {run.outcome}" for run in runs if run.outcome != "passed"]
-    if status == 1 and bad:
-        session.error(", ".join(bad))
+    if status == 1 and problems:
+        session.error(", ".join(problems))
     if status:
         raise SystemExit(status)
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from rich.text import Text
 
-from bpfmatrix.cli.console import STYLES, LiveConsole, make_table
+from bpfmatrix.cli.console import STYLES, LiveConsole
 from bpfmatrix.config.kernel_ids import profile_of
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
-from bpfmatrix.results.kernel_label import heading
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import Outcome
@@ -48,6 +47,7 @@ class SuiteConsole(LiveConsole):
         self._project = project
         self._binaries = binaries
         self._runs: list[KernelRun] = []
+        self._waiting: list[KernelRun] = []
         self._labels: dict[str, Labels] = {}
         self._passed: dict[str, int] = {}
 
@@ -99,6 +99,20 @@ class SuiteConsole(LiveConsole):
         assert isinstance(run, KernelRun)
         self.done(run.kernel)
         self._runs.append(run)
+        if self.shares_terminal and not self.several:
+            self._waiting.append(run)
+            return
+        self._finish(run)
+        if not self.several:
+            self._explain(run)
+
+    def print_waiting(self) -> None:
+        """See LiveConsole."""
+        for run in self._waiting:
+            self._finish(run)
+        self._waiting.clear()
+
+    def _finish(self, run: KernelRun) -> None:
         if self.github.active:
             if self.several:
                 self._list_tests(run)
@@ -106,8 +120,6 @@ class SuiteConsole(LiveConsole):
         self._summary(run)
         self.warnings(run)
         self._leftovers(run)
-        if not self.several:
-            self._explain(run)
 
     def _list_tests(self, run: KernelRun) -> None:
         self.github.begin_group(self.label(run))
@@ -116,30 +128,16 @@ class SuiteConsole(LiveConsole):
             name = self._labels_of(run).of(test)
             self.console.print(f"  {test.outcome:<8} {name}{reason}")
 
-    def matrix(self, runs: Sequence[KernelRun], seconds: float) -> None:
-        """Print the table of all kernels, and then why kernels did not pass."""
-        table = make_table("")
-        for run in runs:
-            table.add_column(heading(self.label(run)), justify="left")
-        table.add_row("tests", *(self._cell(run) for run in runs))
-        table.add_row("skipped", *(str(run.count(Outcome.SKIPPED) or "") for run in runs))
-        total = f"side by side {seconds:.1f} s"
-        table.add_row("time", *("cached" if r.cached else f"{r.seconds:.1f} s" for r in runs))
-        self.console.print()
-        self.console.print(table)
-        self.console.print(total)
+    def explain(self, runs: Sequence[KernelRun]) -> None:
+        """Print why kernels did not pass."""
         for run in runs:
             self._explain(run)
 
-    def _cell(self, run: KernelRun) -> Text:
-        style = STYLES.get(run.outcome, "red")
-        count = f" {run.count(Outcome.PASSED)}" if run.outcome is Outcome.PASSED else ""
-        bad = f" {len(run.failures)}" if run.failures else ""
-        word = "" if run.outcome in (Outcome.PASSED, Outcome.FAILED) else f" {run.outcome}"
-        return Text(f"{self.mark(run.outcome)}{count or bad}{word}", style)
+    def cell(self, run: KernelRun) -> Text:
+        """Return what the table of all kernels says of the tests on one of them."""
+        return self._cell(run.outcome, run.count(Outcome.PASSED), len(run.failures))
 
     def _summary(self, run: KernelRun) -> None:
-        style = STYLES.get(run.outcome, "red")
         passed = run.count(Outcome.PASSED)
         counts = [counted(passed, "test")]
         if run.failures:
@@ -151,8 +149,7 @@ class SuiteConsole(LiveConsole):
             counts.append(f"{len(run.unexpected_passes)} passed unexpectedly")
         if skipped := run.count(Outcome.SKIPPED):
             counts.append(f"{skipped} skipped")
-        name = f"{self.label(run):<10}"
-        text = Text.assemble((name, "bold"), "  ", (str(run.outcome), style))
+        text = self._head(run, "tests")
         if run.cached:
             text.append(f" (cached, {run.age} ago)")
         if run.tests:
@@ -161,7 +158,7 @@ class SuiteConsole(LiveConsole):
             text.append(f"  {run.seconds:.1f} s")
         self.console.print(text)
         if run.outcome is not Outcome.PASSED:
-            self.github.annotate(f"{name.strip()} {run.outcome}: {run.reason}")
+            self.github.annotate(f"{self.label(run)} {run.outcome}: {run.reason}")
 
     def _leftovers(self, run: KernelRun) -> None:
         prefix = self._prefix(run.kernel) or "  "

@@ -48,6 +48,7 @@ class VerifyConsole(LiveConsole):
         super().__init__(kernels, stderr=stderr, raw=raw)
         self._project = project
         self._programs: int | None = None
+        self._waiting: list[Verification] = []
         self._counts: dict[str, int] = {}
         self._failed: dict[str, int] = {}
         self._told: dict[str, int] = {}
@@ -98,6 +99,26 @@ class VerifyConsole(LiveConsole):
         self.done(run.kernel)
         if self.several:
             self._outcome(run)
+        elif self.shares_terminal:
+            self._waiting.append(run)
+
+    def print_waiting(self) -> None:
+        """See LiveConsole."""
+        for one in self._waiting:
+            self._outcome(one)
+        self._waiting.clear()
+
+    def cell(self, one: Verification) -> Text:
+        """Return what the table of all kernels says of the programs on one of them."""
+        return self._cell(one.outcome, _count(one, Outcome.PASSED), len(failures_of(one)))
+
+    def explain(
+        self, verifications: Sequence[Verification], selection: Selection = _NOTHING
+    ) -> None:
+        """Print which files can't be loaded, and why programs were not."""
+        explain = FailurePrinter(self._project, self.console, self.kernels)
+        explain.refused(verifications[0].refused if verifications else ())
+        explain.failures(verifications, selection)
 
     def show(
         self,
@@ -119,12 +140,9 @@ class VerifyConsole(LiveConsole):
         elif self._counts:
             total = time.monotonic() - self._began
             self.console.print(f"side by side {total:.1f} s")
-        explain = FailurePrinter(self._project, self.console, self.kernels)
-        explain.refused(verifications[0].refused if verifications else ())
-        explain.failures(verifications, selection)
+        self.explain(verifications, selection)
 
     def _outcome(self, one: Verification) -> None:
-        style = {Outcome.PASSED: "green", Outcome.SKIPPED: "yellow"}.get(one.outcome, "red")
         parts = [f"{_count(one, Outcome.PASSED)} of {counted(len(one.programs), 'program')} loaded"]
         bad = failures_of(one)
         counts = {
@@ -140,8 +158,9 @@ class VerifyConsole(LiveConsole):
         }
         parts += [f"{count} {what}" for what, count in counts.items() if count]
         what = ", ".join(parts) if one.programs else (one.reason.splitlines() or ["no program"])[0]
-        head = Text.assemble((f"{self.label(one):<10}", "bold"), "  ", (str(one.outcome), style))
-        seconds = f"  {one.seconds:.1f} s" if one.seconds else ""
+        head = self._head(one, "verify")
+        head.append(f" (cached, {one.age} ago)" if one.cached else "")
+        seconds = f"  {one.seconds:.1f} s" if one.seconds and not one.cached else ""
         self.console.print(Text.assemble(head, f"  {what}{seconds}"))
         self.warnings(one)
 

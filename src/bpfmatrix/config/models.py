@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     InstanceOf,
@@ -51,8 +52,10 @@ __all__ = [
     "Defaults",
     "Expectation",
     "GoTests",
+    "Included",
     "KernelConfig",
     "KernelEntry",
+    "Matrix",
     "PayloadConfig",
     "Preset",
     "Privileges",
@@ -60,6 +63,7 @@ __all__ = [
     "Settings",
     "Verify",
     "VerifyObjects",
+    "parse_matrix",
 ]
 
 FILE_NAME = "kernels.yaml"
@@ -372,6 +376,33 @@ class Expectation(_Model):
         return ()
 
 
+Included = Literal["tests", "verify"]
+"""A part of what runs on a kernel: the tests, or `verify` of the eBPF objects."""
+
+
+class Matrix(_Model):
+    """What the sessions `matrix`, `pre-push` and `kernel-<id>` run, as do the tasks of invoke.
+
+    `matrix: ["5.10", "6.1"]` is short for `matrix: {kernels: ["5.10", "6.1"]}`.
+    """
+
+    kernels: list[str] = Field(default=[], min_length=1)
+    """The ids of the kernels that `matrix` runs. Default: all kernels, without profiles."""
+    includes: list[Included] = Field(default=[], min_length=1)
+    """What runs on each kernel: `tests` are those of `payload`, and `verify` loads the objects, as
+    `invoke verify` does. Default: `tests` if there are some (`payload.go`, `payload.binaries`), and
+    `verify` if there are objects (`verify.objects`, `payload.ebpf`)."""
+
+
+def parse_matrix(value: Any) -> Any:
+    """Return the mapping that a list of ids is short for; ValueError for what is neither."""
+    if isinstance(value, list):
+        return {"kernels": value}
+    if not isinstance(value, dict | Matrix):
+        raise ValueError('expected a list of ids, such as ["5.10", "6.1"], or a mapping')
+    return value
+
+
 class KernelConfig(KernelEntry):
     """One kernel of kernels.yaml, with the defaults merged in."""
 
@@ -437,9 +468,10 @@ class Config(_Model):
     profiles: dict[str, Profile] = {}
     """Profiles, by their names: settings with which kernels can be run. `6.1@NAME` is the id of the
     kernel `6.1` with the profile NAME, wherever an id can stand."""
-    matrix: list[str] = []
-    """The ids that `nox -s matrix` runs, as in `["5.10", "6.1", "6.1@user"]`. Default: all kernels,
-    without profiles."""
+    matrix: Annotated[Matrix, BeforeValidator(parse_matrix)] = Matrix()
+    """What `nox -s matrix` runs: its ids, as in `["5.10", "6.1", "6.1@user"]`, or a mapping as in
+    `{kernels: ["5.10", "6.1"], includes: [tests]}`. Default: all kernels, without profiles, and all
+    that is declared."""
     pre_push: list[str] = []
     """The ids that `nox -s pre-push` runs. Default: those of `matrix`."""
     _root: Path = PrivateAttr(default_factory=Path.cwd)
@@ -465,7 +497,7 @@ class Config(_Model):
                     "letter or a digit"
                 )
         _check_names("profiles", self.profiles)
-        for key, ids in (("matrix", self.matrix), ("pre_push", self.pre_push)):
+        for key, ids in (("matrix", self.matrix.kernels), ("pre_push", self.pre_push)):
             for id in ids:
                 if problem := self._problem(id):
                     raise ValueError(f"{key}: {problem}")
@@ -535,7 +567,7 @@ class Config(_Model):
     @property
     def matrix_ids(self) -> list[str]:
         """The ids that `nox -s matrix` runs."""
-        return self.matrix or list(self.kernels)
+        return self.matrix.kernels or list(self.kernels)
 
     @property
     def pre_push_ids(self) -> list[str]:

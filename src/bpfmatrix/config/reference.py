@@ -27,8 +27,10 @@ from bpfmatrix.config.models import (
     Defaults,
     Expectation,
     KernelEntry,
+    Matrix,
     PayloadConfig,
     VerifyObjects,
+    parse_matrix,
 )
 from bpfmatrix.config.settings import Binary, Profile, Settings
 from bpfmatrix.config.sources import Source
@@ -103,6 +105,10 @@ def schema() -> dict[str, Any]:
     made["properties"]["profiles"]["propertyNames"] = {"pattern": f"^{PRESET_NAME.pattern}$"}
     binaries = made["$defs"][PayloadConfig.__name__]["properties"]["binaries"]
     binaries["items"] = {"anyOf": [{"type": "string"}, binaries["items"]]}
+    matrix = made["properties"]["matrix"]
+    ids = made["$defs"][Matrix.__name__]["properties"]["kernels"]
+    listed = {key: ids[key] for key in ("type", "items", "minItems")}
+    matrix["anyOf"] = [listed, {"$ref": matrix.pop("$ref")}]
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "kernels.yaml"}
     return head | {key: value for key, value in made.items() if key not in head}
 
@@ -234,6 +240,8 @@ def _kind(field: FieldInfo) -> str:
         return _SIZE
     if value_types.parse_duration in parsers:
         return _DURATION
+    if parse_matrix in parsers:
+        return "list of strings or mapping"
     if value_types.parse_architecture in parsers:
         return _either(f"`{name}`" for name in ARCHITECTURES)
     # If the default is None, null means the same as leaving the key out.

@@ -10,6 +10,7 @@ from bpfmatrix.errors import ConfigError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import ebpf, extra_files, go, repository
+from bpfmatrix.payload.declared import NoTestsError
 from bpfmatrix.payload.executables import check_loader, executable
 from bpfmatrix.payload.model import Executable, Payload
 from bpfmatrix.rootfs.root import Root
@@ -31,7 +32,7 @@ def payload(
 
     `binaries` replace the tests that kernels.yaml declares. `root` is the root of the tests, if
     that is not the guest's own. With `symbols`, Go's tests are built for a debugger.
-    ConfigError if there are no tests and `tests_needed`.
+    NoTestsError if there are no tests and `tests_needed`.
     """
     settings = project.config.payload
     big_endian = ARCHITECTURES[arch].big_endian
@@ -58,10 +59,7 @@ def payload(
         **extra_files.listed(project, settings.listed, arch, progress),
     }
     if not tests and tests_needed:
-        raise ConfigError(
-            "there is nothing to run: no Go tests and no binaries",
-            "Declare them under payload: in kernels.yaml, or give --binary.",
-        )
+        raise NoTestsError
     files = _repository(project, tests, root)
     env = dict(settings.env)
     return Payload(tuple(tests), built_objects.files, env, extra, files, goroot), changed

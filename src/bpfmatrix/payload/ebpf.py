@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.errors import BuildError
+from bpfmatrix.errors import BuildError, ConfigError
 from bpfmatrix.host import records, tools
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.integrity import Checked, measure, settle
 from bpfmatrix.host.progress import Progress, announce, silent
+from bpfmatrix.payload.declared import makefile_of
 from bpfmatrix.payload.incremental import BuiltFiles, build_lock, run, stamp
 
 __all__ = ["BIG_ENDIAN", "clean", "objects", "requirement"]
@@ -33,12 +34,18 @@ def objects(
 ) -> BuiltFiles:
     """Build the eBPF objects with `make`; BuildError shows what the compiler said.
 
+    ConfigError if kernels.yaml names a folder in which there is nothing for `make` to do.
+
     `big_endian` asks for those of guests with this byte order. `make` takes 0.1 s to find that
     nothing changed. So it only runs if a file of the folder, or one that its `*.d` files name,
     changed since the last time, or if `ask_make` is true.
     """
     folder = project.config.payload.ebpf
-    if folder is None or not (project.root / folder).is_dir():
+    if folder is None:
+        return BuiltFiles((), changed=False)
+    if makefile_of(project.root / folder) is None:
+        if "ebpf" in project.config.payload.model_fields_set:
+            raise _no_makefile(folder)
         return BuiltFiles((), changed=False)
     make = tools.require("make", "make")
     where, record = project.root / folder, project.state / "build" / "ebpf.json"
@@ -75,6 +82,14 @@ def objects(
             else "",
         )
     return BuiltFiles(files, changed=before != after)
+
+
+def _no_makefile(folder: Path) -> ConfigError:
+    return ConfigError(
+        f"kernels.yaml: payload.ebpf: {folder} has no Makefile",
+        "Add one that builds *.o files there. Objects that are built already are named by\n"
+        f'       verify: {{objects: [{{path: "{folder}/*.o"}}]}}, and payload.ebpf is then null.',
+    )
 
 
 def _damaged(folder: Path, files: Any) -> list[Path]:

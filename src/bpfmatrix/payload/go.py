@@ -18,6 +18,7 @@ from bpfmatrix.host import tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.progress import Progress, silent
+from bpfmatrix.payload.declared import NoTestsError
 from bpfmatrix.payload.elf_facts import ElfFacts
 from bpfmatrix.payload.go_build import GoBuild
 from bpfmatrix.payload.go_record import GoRecord, place
@@ -80,10 +81,15 @@ def build_tests(
     """Build a test binary for each package of the Go module that has tests, for an architecture.
 
     Binaries with `symbols` are for a debugger; they have a folder of their own.
-    BuildError shows what Go said; ConfigError if the module has no tests.
+    BuildError shows what Go said; NoTestsError if the module has no tests, and ConfigError if
+    kernels.yaml names one that does not exist.
     """
     settings = project.config.payload.go
-    if settings is None or not (project.root / settings.module / "go.mod").exists():
+    if settings is None:
+        return BuiltTests()
+    if not (project.root / settings.module / "go.mod").exists():
+        if "go" in project.config.payload.model_fields_set:
+            raise _no_module(settings)
         return BuiltTests()
     target = project.state / "build" / (ARCHITECTURES[arch].go + ("-symbols" if symbols else ""))
     target.mkdir(parents=True, exist_ok=True)
@@ -132,9 +138,16 @@ def _built(record: GoRecord, *, changed: bool) -> BuiltTests:
     return BuiltTests(tuple(tests), changed, record.goroot)
 
 
-def _no_tests(settings: GoTests) -> ConfigError:
-    tags = ",".join(settings.tags)
+def _no_module(settings: GoTests) -> ConfigError:
     return ConfigError(
+        f"kernels.yaml: payload.go.module: {settings.module}/go.mod does not exist",
+        "Name the folder of go.mod, as in `payload: {go: {module: .}}`, or set payload.go to null.",
+    )
+
+
+def _no_tests(settings: GoTests) -> NoTestsError:
+    tags = ",".join(settings.tags)
+    return NoTestsError(
         f"kernels.yaml: payload.go: {settings.module} has no tests with the build tags {tags!r}",
         "Name the module and its tags, or set payload.go to null.",
     )

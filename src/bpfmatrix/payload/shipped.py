@@ -14,6 +14,7 @@ from pathlib import Path
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BuildError, KernelUnavailableError, UsageError, suggestion
 from bpfmatrix.host import derived, tools
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.installation import CHECKOUT, PACKAGE
@@ -21,10 +22,12 @@ from bpfmatrix.host.integrity import touch
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import go
 from bpfmatrix.payload.incremental import run, stamp
-from bpfmatrix.payload.loaders import aya_loader, libbpf_loader
+from bpfmatrix.payload.loaders import aya_loader, libbpf_loader, sysroot
 
 __all__ = [
+    "LEFT_OUT",
     "LOADERS",
+    "PROGRAMS",
     "Program",
     "build",
     "guest_program",
@@ -33,6 +36,10 @@ __all__ = [
     "supervisor",
     "tracer_object",
 ]
+
+LEFT_OUT = "left-out"
+"""The file of a wheel beside its programs that says, in one line, which settings of the build left
+programs out. A complete wheel has no such file."""
 
 _SHIPPED = PACKAGE / "loader"
 _MODULE = CHECKOUT / "support"
@@ -48,6 +55,10 @@ class Program:
     """The folder of its sources; only a checkout has it."""
     needs: str
     """What a machine needs to build it, for people."""
+    architectures: tuple[str, ...]
+    """Those that it can be built for."""
+    check_tools: Callable[[str], None]
+    """Raises ToolMissingError if a tool is missing that its build for an architecture needs."""
     key: Callable[[str], str]
     """Gives a checksum of all that it is built from, for an architecture."""
     build: Callable[[str, Cache, Path, Progress], None]
@@ -56,25 +67,30 @@ class Program:
 
 def _go_program(name: str) -> Program:
     def command() -> list[str]:
-        # hatch_build.py builds them in the same way.
         compiler = tools.require("go", "golang-go")
         return [str(compiler), "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
 
     def key(arch: str) -> str:
         return go.module_key(_MODULE, Path(command()[0]), command())
 
+    def check_tools(arch: str) -> None:
+        command()
+
     def build(arch: str, cache: Cache, made: Path, progress: Progress) -> None:
         progress(f"go build of {name} for {arch}")
         run([*command(), "-o", str(made), f"./cmd/{name}"], _MODULE, go.environment(arch))
 
-    return Program(name, _MODULE / "cmd" / name, "Go", key, build)
+    sources = _MODULE / "cmd" / name
+    return Program(name, sources, "Go", tuple(ARCHITECTURES), check_tools, key, build)
 
 
 LOADERS = {
     "libbpf": Program(
         name="loader-libbpf",
         sources=libbpf_loader.SOURCES,
-        needs="clang and Debian's apt",
+        needs="clang",
+        architectures=sysroot.ARCHITECTURES,
+        check_tools=libbpf_loader.check_tools,
         key=libbpf_loader.key,
         build=libbpf_loader.build,
     ),
@@ -83,11 +99,20 @@ LOADERS = {
         name="loader-aya",
         sources=aya_loader.SOURCES,
         needs=f"cargo of Rust {'.'.join(map(str, aya_loader.OLDEST_RUST))} or newer, and clang",
+        architectures=aya_loader.WRITTEN_FOR,
+        check_tools=aya_loader.check_tools,
         key=aya_loader.key,
         build=aya_loader.build,
     ),
 }
 """The loaders of `invoke verify`, by the names of their libraries (docs/loaders.md)."""
+
+PROGRAMS = {
+    program.name: program
+    for program in (_go_program("bpfload"), _go_program("python-tracer"), *LOADERS.values())
+}
+"""All of these programs, by their names. A wheel has each of them for each architecture that it can
+be built for."""
 
 
 def supervisor(project: Project, arch: str, progress: Progress = silent) -> Path:
@@ -110,11 +135,11 @@ def loader(project: Project, name: str, arch: str, progress: Progress = silent) 
 
 
 def guest_program(project: Project, name: str, arch: str, progress: Progress = silent) -> Path:
-    """Return one of bpfmatrix's own Go programs for a guest of this architecture, up to date.
+    """Return one of PROGRAMS for a guest of this architecture, up to date.
 
     BuildError if there is neither its source nor a built one in the wheel.
     """
-    return _obtain(project, _go_program(name), arch, progress)
+    return _obtain(project, PROGRAMS[name], arch, progress)
 
 
 def _obtain(project: Project, program: Program, arch: str, progress: Progress) -> Path:
@@ -126,11 +151,7 @@ def _obtain(project: Project, program: Program, arch: str, progress: Progress) -
     elif shipped.exists():
         key = key_of(stamp([shipped]))
     else:
-        raise BuildError(
-            f"this installation of bpfmatrix has no {name} for {arch}",
-            f"Make its wheel on a machine with {program.needs}, or install it from a checkout "
-            "(pip -e).",
-        )
+        raise _absent(f"{name} for {arch}", program, arch)
     # In the cache, since it is the same for all projects.
     programs = project.cache.root / "loaders"
     target = programs / f"{key[:32]}-{name}-{arch}" / name
@@ -147,6 +168,22 @@ def _obtain(project: Project, program: Program, arch: str, progress: Progress) -
     derived.obtain(project.cache, target, f"{name} for {arch}", make, progress, lock=lock)
     touch(target.parent)  # see _remove_unused
     return target
+
+
+def _absent(what: str, program: Program | None = None, arch: str = "") -> BuildError:
+    """Return the error about a file that neither the wheel nor a checkout has."""
+    if program and arch not in program.architectures:
+        return BuildError(
+            f"there is no {what}",
+            f"It is for {', '.join(program.architectures)} only; for objects, --loader chooses "
+            "another loader.",
+        )
+    record = _SHIPPED / LEFT_OUT
+    cause = f": its wheel was built with {record.read_text().strip()}" if record.exists() else ""
+    return BuildError(
+        f"this installation of bpfmatrix has no {what}{cause}",
+        "Install a complete wheel (docs/install.md), or a checkout (pip install -e).",
+    )
 
 
 def build(program: Program, arch: str, cache: Cache, made: Path, progress: Progress) -> None:
@@ -177,10 +214,7 @@ def tracer_object(project: Project, progress: Progress = silent) -> Path:
     folder, name = CHECKOUT / "ebpf", "python_tracer.bpf.o"
     if not (folder / "Makefile").exists():
         if not (_SHIPPED / name).exists():
-            raise BuildError(
-                f"this installation of bpfmatrix has no {name}",
-                "Make its wheel on a machine with clang, or install it from a checkout (pip -e).",
-            )
+            raise _absent(name)
         return _SHIPPED / name
     make = tools.require("make", "make")
     with project.cache.lock("tracer-object"):

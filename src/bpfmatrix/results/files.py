@@ -29,10 +29,12 @@ from bpfmatrix.results.verification import (
 
 __all__ = [
     "earlier_folder",
+    "earlier_seconds",
     "parse_program",
     "parse_run",
     "parse_verification",
     "read_earlier",
+    "read_earlier_verification",
     "read_run",
     "read_saved",
     "read_verification",
@@ -81,8 +83,28 @@ def set_aside(path: Path) -> None:
 
 def read_earlier(path: Path) -> KernelRun:
     """Read the result that was set aside, or else the last one. It raises what `read_run` does."""
+    return read_run(_earlier(path))
+
+
+def read_earlier_verification(path: Path) -> Verification:
+    """Read the verification that was set aside, or else the last one.
+
+    It raises what `read_verification` does.
+    """
+    return read_verification(_earlier(path))
+
+
+def earlier_seconds(path: Path) -> float:
+    """Return the duration of the run whose result `read_earlier` would read, of either kind.
+
+    OSError, ValueError, KeyError or TypeError if it can't be read.
+    """
+    return float(json.loads(_earlier(path).read_text(encoding="utf-8"))["seconds"])
+
+
+def _earlier(path: Path) -> Path:
     aside = earlier_folder(path) / "result"
-    return read_run(aside if aside.exists() else path)
+    return aside if aside.exists() else path
 
 
 def write(result: GuestRun, path: Path) -> None:

@@ -4,9 +4,10 @@ The file `.bpfmatrix/results/<kernel>.json` has the fields of a `KernelRun` as i
 incompatible change increments `schema`. docs/results.md describes the file.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from typing import Self
 
 from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import FINE, GuestRun, Outcome
@@ -67,22 +68,15 @@ class KernelRun(GuestRun):
     executables of the tests are in the same folder."""
     hints: tuple[str, ...] = ()
     """What may be behind failures, each in one line. A hint changes no verdict."""
-    cached: bool = False
-    """Whether this is an earlier run that passed, shown again because nothing has changed."""
     schema: int = SCHEMA
 
     def count(self, outcome: Outcome) -> int:
         """Return the number of tests with this outcome."""
         return sum(test.outcome is outcome for test in self.tests)
 
-    @property
-    def age(self) -> str:
-        """How long ago the run started, such as `3 min`."""
-        seconds = (datetime.now(UTC) - datetime.fromisoformat(self.started_at)).total_seconds()
-        for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-            if seconds >= size:
-                return f"{seconds / size:.0f} {unit}"
-        return f"{seconds:.0f} s"
+    def without_files(self) -> Self:
+        """Return the result without the files that the run wrote, as when they are gone."""
+        return dataclasses.replace(self, console="", logs=(), cores=())
 
     @property
     def failures(self) -> list[TestResult]:

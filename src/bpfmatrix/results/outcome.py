@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 __all__ = ["FINE", "GuestRun", "KernelWarning", "Outcome"]
@@ -86,3 +87,14 @@ class GuestRun:
     """The file of the kernel's console, a path relative to kernels.yaml."""
     tool_version: str = ""
     """The version of bpfmatrix."""
+    cached: bool = False
+    """Whether this is an earlier run that passed, shown again because nothing has changed."""
+
+    @property
+    def age(self) -> str:
+        """How long ago the run started, such as `3 min`."""
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(self.started_at)).total_seconds()
+        for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+            if seconds >= size:
+                return f"{seconds / size:.0f} {unit}"
+        return f"{seconds:.0f} s"

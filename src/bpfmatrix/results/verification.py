@@ -39,10 +39,11 @@ If the supervisor's arguments can't be right, such as a `--set` of a constant th
 prints one line on stderr and exits with status 2.
 """
 
+import dataclasses
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from bpfmatrix.results.outcome import FINE, GuestRun, Outcome
 
@@ -251,6 +252,11 @@ class Verification(GuestRun):
     refused: tuple[RefusedObject, ...] = ()
     """The files that are no eBPF objects with programs. They are the same for all kernels."""
     schema: int = SCHEMA
+
+    def without_files(self) -> Self:
+        """Return the result without the files that the run wrote, as when they are gone."""
+        programs = tuple(dataclasses.replace(one, log="") for one in self.programs)
+        return dataclasses.replace(self, console="", programs=programs)
 
 
 def verdict(programs: Iterable[ProgramResult]) -> tuple[Outcome, str]:

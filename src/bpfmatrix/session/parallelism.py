@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bpfmatrix.config.project import Project
 from bpfmatrix.results import files
 from bpfmatrix.session.preparation import Prepared
 
@@ -41,12 +40,12 @@ def _available_bytes() -> int:
     return 1 << 62
 
 
-def start_order(project: Project, prepared: Prepared) -> float:
+def start_order(folder: Path, prepared: Prepared) -> float:
     """Return a sort key by which the machines that took longest last time start first.
 
-    Otherwise a slow machine might start when all others are done. Machines without an earlier
-    result come before all others.
+    `folder` has the results of the workload. Otherwise a slow machine might start when all others
+    are done. Machines without an earlier result come before all others.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return -files.read_earlier(project.results / f"{prepared.kernel.id}.json").seconds
+        return -files.earlier_seconds(folder / f"{prepared.kernel.id}.json")
     return float("-inf")

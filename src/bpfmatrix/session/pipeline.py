@@ -1,6 +1,7 @@
 """The one way from the ids of kernels to results: prepare, enter a guest, do the work, keep.
 
-`run_side_by_side` is for workloads with a result for each kernel, whatever goes wrong there.
+`run_side_by_side` is for workloads with a result for each kernel, whatever goes wrong there, and
+`run_asked` for several such workloads at once.
 `run_one` is for one kernel, and raises if that can't be prepared. Both use `run_prepared` for each
 kernel that is prepared.
 """
@@ -9,13 +10,14 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import event_loop
 from bpfmatrix.host.faults import as_errors
+from bpfmatrix.payload.model import Payload
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session import parallelism
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, failure_of
@@ -23,17 +25,26 @@ from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared, prepare
 from bpfmatrix.session.workload import MatrixWorkload, Run, Work, Workload
 
-__all__ = ["prepare_one", "run_one", "run_prepared", "run_side_by_side"]
+__all__ = ["Part", "prepare_one", "run_asked", "run_one", "run_prepared", "run_side_by_side"]
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class _Ready(Generic[Result]):
+class Part(Generic[Run]):
+    """A workload that runs side by side with others, and who is told how it goes."""
+
+    workload: MatrixWorkload[Run]
+    observer: Observer
+
+
+@dataclass(frozen=True)
+class _Ready(Generic[Run]):
     """A kernel that is prepared, with the workload's part in its session."""
 
+    part: Part[Run]
     prepared: Prepared
-    work: Work[Result]
+    work: Work[Run]
 
 
 def run_side_by_side(
@@ -54,65 +65,84 @@ def run_side_by_side(
     """
     kernels = [project.config.kernel(id) for id in dict.fromkeys(ids)]
     with workload.asked(kernels):
-        return _run_asked(project, kernels, workload, observer, jobs)
+        (results,) = run_asked(project, ids, [Part(workload, observer)], jobs)
+    return results
 
 
-def _run_asked(
-    project: Project,
-    kernels: Sequence[KernelConfig],
-    workload: MatrixWorkload[Run],
-    observer: Observer,
-    jobs: int | None,
-) -> list[Run]:
-    payloads = {
-        arch: workload.payload(arch, observer)
-        for arch in dict.fromkeys(kernel.arch for kernel in kernels)
-    }
-    done: dict[str, Run] = {}
-    ready: list[_Ready[Run]] = []
-    for kernel in kernels:
-        try:
-            with as_errors():
-                prepared = prepare(
-                    project, kernel, payloads[kernel.arch], workload.options, observer
-                )
-                work = workload.work(prepared, observer)
-        except BpfmatrixError as error:
-            workload.begin(kernel)
-            done[kernel.id] = workload.unprepared(kernel, str(error))
-            workload.keep(done[kernel.id], observer)
-            continue
-        known = workload.recall(prepared)
-        if known is not None:
-            done[kernel.id] = known
-            observer.finished(known)
-        else:
-            ready.append(_Ready(prepared, work))
+def run_asked(
+    project: Project, ids: Sequence[str], parts: Sequence[Part[Any]], jobs: int | None = None
+) -> list[list[Any]]:
+    """Run several workloads on these kernels, as `run_side_by_side` runs one of them.
+
+    Each kernel has a machine for each workload, and `jobs` is the limit of all of them together.
+    The results of each workload are a list, in the order of `parts`. The caller holds `asked` of
+    each workload, or `asked_for`.
+    """
+    kernels = [project.config.kernel(id) for id in dict.fromkeys(ids)]
+    ready: list[_Ready[Any]] = []
+    done: list[dict[str, Any]] = []
+    payloads = [_payloads(part, kernels) for part in parts]
+    for part, of_arch in zip(parts, payloads, strict=True):
+        part.workload.share_host(len(kernels) * len(parts))
+        done.append({})
+        for kernel in kernels:
+            known = _known(project, part, kernel, of_arch[kernel.arch])
+            if isinstance(known, _Ready):
+                ready.append(known)
+            else:
+                done[-1][kernel.id] = known
     if ready:
         limit = jobs or parallelism.machines_at_once([one.prepared for one in ready])
-        ready.sort(key=lambda one: parallelism.start_order(project, one.prepared))
-        done |= event_loop.run(_run_all(project, ready, workload, observer, limit))
-    return [done[kernel.id] for kernel in kernels]
+        ready.sort(key=lambda one: parallelism.start_order(one.part.workload.folder, one.prepared))
+        for one, result in event_loop.run(_run_all(project, ready, limit)):
+            done[parts.index(one.part)][result.kernel] = result
+    return [[found[kernel.id] for kernel in kernels] for found in done]
+
+
+def _payloads(part: Part[Run], kernels: Sequence[KernelConfig]) -> dict[str, Payload]:
+    """Build the payload of a workload for each architecture of these kernels."""
+    return {
+        arch: part.workload.payload(arch, part.observer)
+        for arch in dict.fromkeys(kernel.arch for kernel in kernels)
+    }
+
+
+def _known(
+    project: Project, part: Part[Run], kernel: KernelConfig, payload: Payload
+) -> "Run | _Ready[Run]":
+    """Prepare a kernel for a workload; return its result if it has one without a machine."""
+    workload, observer = part.workload, part.observer
+    try:
+        with as_errors():
+            prepared = prepare(project, kernel, payload, workload.options, observer)
+            work = workload.work(prepared, observer)
+    except BpfmatrixError as error:
+        workload.begin(kernel)
+        failed = workload.unprepared(kernel, str(error))
+        workload.keep(failed, observer)
+        return failed
+    known = workload.recall(prepared)
+    if known is None:
+        return _Ready(part, prepared, work)
+    observer.finished(known)
+    return known
 
 
 async def _run_all(
-    project: Project,
-    ready: Sequence[_Ready[Run]],
-    workload: MatrixWorkload[Run],
-    observer: Observer,
-    limit: int,
-) -> dict[str, Run]:
-    """Run the kernels that are ready, at most `limit` at once; return their results by id."""
+    project: Project, ready: Sequence[_Ready[Any]], limit: int
+) -> list[tuple[_Ready[Any], Any]]:
+    """Run what is ready, at most `limit` machines at once; return the result of each."""
     machines = asyncio.Semaphore(limit)
-    results: dict[str, Run] = {}
+    results: list[tuple[_Ready[Any], Any]] = []
 
-    async def run(one: _Ready[Run]) -> None:
+    async def run(one: _Ready[Any]) -> None:
+        workload, observer = one.part.workload, one.part.observer
         async with machines:
             result = await run_prepared(
                 project, one.prepared, workload, observer, work=one.work, machines=machines
             )
         workload.remember(one.prepared, result)
-        results[one.prepared.kernel.id] = result
+        results.append((one, result))
 
     try:
         # A group that is cancelled waits until each machine has ended and its result is written.

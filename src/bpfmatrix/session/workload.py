@@ -115,6 +115,9 @@ class MatrixWorkload(Workload[Run]):
         super().__init__(options)
         self.folder = folder
 
+    def share_host(self, sessions: int) -> None:
+        """Take note of how many sessions share this host: those of this workload and of others."""
+
     @abstractmethod
     def unprepared(self, kernel: KernelConfig, reason: str) -> Run:
         """Return the result of a kernel that could not be prepared."""

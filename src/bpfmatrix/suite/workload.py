@@ -141,12 +141,12 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
     def recall(self, prepared: Prepared) -> KernelRun | None:
         """See MatrixWorkload."""
         key = self._fingerprint(prepared) if self.options.cached else None
-        return cache.recall(self._project, key) if key else None
+        return cache.recall(self._project, cache.RUNS, key) if key else None
 
     def remember(self, prepared: Prepared, result: KernelRun) -> None:
         """See MatrixWorkload."""
         if result.outcome is Outcome.PASSED and (key := self._fingerprint(prepared)):
-            cache.remember(self._project, key, result)
+            cache.remember(self._project, cache.RUNS, key, result)
 
     def _fingerprint(self, prepared: Prepared) -> str | None:
         return fingerprint(prepared, self._commands(prepared))

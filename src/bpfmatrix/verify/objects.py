@@ -18,6 +18,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.host.text import counted
+from bpfmatrix.payload.declared import NoObjectsError
 from bpfmatrix.payload.ebpf import BIG_ENDIAN
 from bpfmatrix.results.verification import RefusedObject
 
@@ -171,10 +172,7 @@ def find(
     else:
         paths = list(built)
     if not paths and not images:
-        raise UsageError(
-            "there is no eBPF object to load",
-            "Name some, or declare them under verify: in kernels.yaml.",
-        )
+        raise NoObjectsError
     entries = [(entry, _files_of(project.root / entry.path)) for entry in declared]
     found = [ObjectFile(project.relative(p), p, _settings(entries, p)) for p in paths]
     for name in dict.fromkeys(map(_image_name, images)):

@@ -38,3 +38,5 @@ class VerifyOptions(SessionOptions):
     full_log: bool = False
     """Whether a program that loads has a log too: that of level 2, with every instruction as often
     as the verifier walked it."""
+    cached: bool = False
+    """Use the result of an earlier verification that passed, if nothing has changed since."""

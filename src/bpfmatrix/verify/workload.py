@@ -4,10 +4,9 @@ The loader in the guest prints events; a `Collector` turns them into the `Verifi
 kernel, which is kept in `.bpfmatrix/verify/<kernel>.json`.
 """
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,10 +18,11 @@ from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.text import counted
 from bpfmatrix.payload import ebpf, shipped
 from bpfmatrix.payload.model import Payload
-from bpfmatrix.results import files
+from bpfmatrix.results import cache, files
 from bpfmatrix.results.expectations import Expectations
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, ProgramKey, Verification, verdict
+from bpfmatrix.session.fingerprint import fingerprint_of
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession, unprepared_facts
 from bpfmatrix.session.kernel_warnings import WarningCollector
 from bpfmatrix.session.observer import Observer
@@ -65,16 +65,13 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         super().__init__(options, folder)
         self._project = project
         self._plan = plan
-        self._kernels = 1
+        self._sessions = 1
         self.details: dict[str, Details] = {}
         """By the kernel's id, once its verification is finished."""
 
-    @contextlib.contextmanager
-    def asked(self, kernels: Sequence[KernelConfig]) -> Iterator[None]:
-        """See Workload."""
-        self._kernels = len(kernels)
-        with super().asked(kernels):
-            yield
+    def share_host(self, sessions: int) -> None:
+        """See MatrixWorkload."""
+        self._sessions = sessions
 
     @property
     def programs(self) -> int:
@@ -130,8 +127,39 @@ class VerifyWorkload(MatrixWorkload[Verification]):
             observer,
             self.folder / prepared.kernel.id,
             self.details,
-            self._kernels,
+            self._sessions,
         )
+
+    def recall(self, prepared: Prepared) -> Verification | None:
+        """See MatrixWorkload."""
+        key = self._fingerprint(prepared) if self.options.cached else None
+        found = cache.recall(self._project, cache.VERIFICATIONS, key) if key else None
+        if found:
+            self.details[prepared.kernel.id] = Details()
+        return found
+
+    def remember(self, prepared: Prepared, result: Verification) -> None:
+        """See MatrixWorkload."""
+        if result.outcome in FINE and (key := self._fingerprint(prepared)):
+            cache.remember(self._project, cache.VERIFICATIONS, key, result)
+
+    def _fingerprint(self, prepared: Prepared) -> str | None:
+        """Return the fingerprint of all that decides the result; see `fingerprint_of`."""
+        plan, options = self._plan, self.options
+        named = [
+            (place, one.name, one.programs, one.loader, one.preset, one.label)
+            for place, one in plan.by_place.items()
+        ]
+        work = (
+            named,
+            [dataclasses.astuple(group) for group in plan.groups],
+            sorted(plan.targets.items()),
+            sorted(plan.requires.items()),
+            plan.limit(prepared.accelerator.name),
+            options.max_insns or self._project.config.verify.max_insns,
+            [dataclasses.astuple(one) for one in plan.refused],
+        )
+        return fingerprint_of(prepared, work)
 
     def unprepared(self, kernel: KernelConfig, reason: str) -> Verification:
         """See MatrixWorkload."""
@@ -179,9 +207,9 @@ class VerifyWork(Work[Verification]):
         observer: Observer,
         folder: Path,
         details: dict[str, Details],
-        kernels: int = 1,
+        sessions: int = 1,
     ) -> None:
-        """`kernels` is how many are verified side by side; the others are the workload's own."""
+        """`sessions` is how many share the host; all else is the workload's own."""
         kernel, version = prepared.kernel, prepared.image.version or prepared.image.release
         super().__init__(folder)
         self.limit = prepared.run_limit
@@ -206,9 +234,9 @@ class VerifyWork(Work[Verification]):
         }
         programs = sum(len(plan.by_place[place].programs) for place in weights)
         accelerator = prepared.accelerator.name
-        guests = guests_for(accelerator, kernels, len(weights), programs)
+        guests = guests_for(accelerator, sessions, len(weights), programs)
         self.guests_at_once = guests
-        self._workers = workers_for(accelerator, kernels, guests, kernel.qemu.cpus)
+        self._workers = workers_for(accelerator, sessions, guests, kernel.qemu.cpus)
         self._left = Shares(weights, self.guests_at_once)
         self._shares: list[Share] = []
         self.needs_guest = bool(self._left)

@@ -11,6 +11,7 @@ from bpfmatrix.cli.tasks.build import clean, ebpf, initramfs, test_binaries
 from bpfmatrix.cli.tasks.debug import debug
 from bpfmatrix.cli.tasks.doctor import doctor
 from bpfmatrix.cli.tasks.exec import exec_command
+from bpfmatrix.cli.tasks.init import init
 from bpfmatrix.cli.tasks.logs import logs
 from bpfmatrix.cli.tasks.profile import profile_python
 from bpfmatrix.cli.tasks.pylines import pylines
@@ -24,8 +25,8 @@ __all__ = ["namespace"]
 
 # In the order in which people meet them; `invoke -l` keeps it.
 namespace = Collection(
-    *(doctor, run, shell, exec_command, debug, verify, matrix, pre_push, report, bisect, sweep),
-    *(watch, logs),
+    *(init, doctor, run, shell, exec_command, debug, verify, matrix, pre_push, report, bisect),
+    *(sweep, watch, logs),
     *(ebpf, test_binaries, initramfs, pylines, profile_python, clean),
     Collection(
         "kernels",

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
 from bpfmatrix.cli.kernel_choice import one_kernel, several_kernels, with_profiles
+from bpfmatrix.cli.run_choice import chosen
 from bpfmatrix.cli.tasks.declaration import option_task
 from bpfmatrix.cli.values import Values, run_options
 
@@ -16,6 +17,7 @@ __all__ = ["matrix", "pre_push", "run", "watch"]
 @option_task(
     options.KERNEL,
     options.IMAGE,
+    options.ONLY,
     *options.TESTS,
     *options.HOST_FILES,
     *options.PRIVILEGES,
@@ -32,6 +34,7 @@ def run(values: Values) -> int:
 
 @option_task(
     *options.SEVERAL_KERNELS,
+    options.ONLY,
     *options.TESTS,
     *options.HOST_FILES,
     *options.PRIVILEGES,
@@ -52,6 +55,7 @@ def matrix(values: Values) -> int:
 @option_task(
     *options.SEVERAL_KERNELS,
     options.FRESH,
+    options.ONLY,
     *options.TESTS,
     *options.HOST_FILES,
     *options.PRIVILEGES,
@@ -70,12 +74,11 @@ def pre_push(values: Values) -> int:
 
 
 def _run_on(project: "Project", ids: list[str], values: Values, *, cached: bool = False) -> int:
-    from bpfmatrix.cli.run import run_tests
-    from bpfmatrix.results.kernel_run import exit_status
+    from bpfmatrix.cli.run import run_chosen
 
     jobs, raw = values[options.JOBS], values[options.RAW]
-    asked = run_options(values, project, cached=cached)
-    return exit_status(run_tests(project, ids, asked, jobs, raw))
+    choice, asked = chosen(project, values), run_options(values, project, cached=cached)
+    return run_chosen(project, ids, choice, asked, jobs, raw).exit_status
 
 
 @option_task(options.ONE_KERNEL, options.RUN, options.TIMEOUT)

@@ -20,13 +20,18 @@ from bpfmatrix.host.process import output, run_merged
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload.loaders import sysroot
 
-__all__ = ["OLDEST_RUST", "SOURCES", "build", "key"]
+__all__ = ["OLDEST_RUST", "SOURCES", "WRITTEN_FOR", "build", "check_tools", "key"]
 
 SOURCES = CHECKOUT / "support/loaders/aya"
 """The folder of our own sources, which a wheel does not have."""
 OLDEST_RUST = (1, 95)
 """The oldest compiler that builds the crates: aya uses `cfg_select!`, which 1.95 made stable."""
 
+WRITTEN_FOR = ("x86_64", "aarch64")
+"""The architectures of `raw` in support/loaders/aya/src/calls.rs, where it makes system calls."""
+
+_RUST = ".".join(map(str, OLDEST_RUST))
+_ADVICE = f"Install Rust {_RUST} or newer, by rustup or from Debian 13's backports."
 _SHOWN_LINES = 40
 
 
@@ -35,7 +40,7 @@ def key(arch: str) -> str:
 
     ToolMissingError if cargo, rustc or clang is missing.
     """
-    tools.require("cargo", "cargo")
+    _cargo()
     names = ("Cargo.toml", "Cargo.lock", ".cargo/config.toml")
     files = (*(SOURCES / name for name in names), *sorted((SOURCES / "src").glob("*.rs")))
     contents = [(path.name, sha256(path.read_bytes())) for path in files]
@@ -49,10 +54,9 @@ def build(arch: str, cache: Cache, made: Path, progress: Progress = silent) -> N
     of an architecture that is not the host's; BuildError with what cargo said, such as that it
     can't fetch a crate; the errors of `sysroot.obtain`.
     """
-    cargo = tools.require("cargo", "cargo")
-    _check_age(_rust())
-    target = f"{arch}-unknown-linux-gnu"
-    _check_target(arch, target)
+    check_tools(arch)
+    cargo = _cargo()
+    target = _target(arch)
     compiler = clang.compiler()
     linker = clang.linker_options(compiler, arch)
     libraries = sysroot.obtain(arch, cache, progress)
@@ -85,8 +89,23 @@ def build(arch: str, cache: Cache, made: Path, progress: Progress = silent) -> N
         shutil.move(staging / "built" / target / "release/loader-aya", made)
 
 
-# Those of `raw` in support/loaders/aya/src/calls.rs.
-_WRITTEN_FOR = ("x86_64", "aarch64")
+def check_tools(arch: str) -> None:
+    """Raise what `build` raises for an architecture before it fetches or builds anything."""
+    _cargo()
+    _check_age(_rust())
+    _check_target(arch, _target(arch))
+    clang.linker_options(clang.compiler(), arch)
+
+
+def _cargo() -> Path:
+    cargo = tools.find("cargo")
+    if cargo is None:
+        raise ToolMissingError("cargo is not installed", _ADVICE)
+    return cargo
+
+
+def _target(arch: str) -> str:
+    return f"{arch}-unknown-linux-gnu"
 
 
 def _rust() -> str:
@@ -98,17 +117,13 @@ def _rust() -> str:
 def _check_age(version: str) -> None:
     found = re.match(r"rustc (\d+)\.(\d+)", version)
     if found is None or (int(found[1]), int(found[2])) < OLDEST_RUST:
-        oldest = ".".join(map(str, OLDEST_RUST))
-        raise ToolMissingError(
-            f"{version.splitlines()[0]} is too old for loader-aya",
-            f"Install Rust {oldest} or newer, by rustup or from Debian 13's backports.",
-        )
+        raise ToolMissingError(f"{version.splitlines()[0]} is too old for loader-aya", _ADVICE)
 
 
 def _check_target(arch: str, target: str) -> None:
-    if arch not in _WRITTEN_FOR:
+    if arch not in WRITTEN_FOR:
         raise BuildError(
-            f"loader-aya is for {' and '.join(_WRITTEN_FOR)} only: it makes system calls itself",
+            f"loader-aya is for {' and '.join(WRITTEN_FOR)} only: it makes system calls itself",
             f"Load the objects on {arch} with another loader: --loader cilium-ebpf.",
         )
     rustc = tools.require("rustc", "rustc")

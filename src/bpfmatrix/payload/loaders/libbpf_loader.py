@@ -21,7 +21,7 @@ from bpfmatrix.host.process import reason_of_end, run_merged
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload.loaders import libbpf_source, sysroot
 
-__all__ = ["SOURCES", "build", "build_program", "key"]
+__all__ = ["SOURCES", "build", "build_program", "check_tools", "key"]
 
 SOURCES = CHECKOUT / "support/loaders/libbpf"
 """The folder of our own sources, which a wheel does not have."""
@@ -44,6 +44,11 @@ def key(arch: str) -> str:
     contents = [(path.name, sha256(path.read_bytes())) for path in files]
     flags = (*_OUR_FLAGS, *_LINK_FLAGS, *_own_options(), *_LIBRARIES)
     return key_of([_libbpf_key(arch), contents, flags])
+
+
+def check_tools(arch: str) -> None:
+    """Raise ToolMissingError if a tool is missing that `build` needs for an architecture."""
+    clang.linker_options(clang.compiler(), arch)
 
 
 def build(arch: str, cache: Cache, made: Path, progress: Progress = silent) -> None:

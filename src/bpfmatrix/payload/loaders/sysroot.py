@@ -16,11 +16,13 @@ from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.process import reason_of_end, run_merged
 from bpfmatrix.host.progress import Progress
 
-__all__ = ["KEY", "PACKAGES", "SUITE", "obtain"]
+__all__ = ["ARCHITECTURES", "KEY", "PACKAGES", "SUITE", "obtain"]
 
 SUITE = "bookworm"
 """Where the packages come from. Nothing can be linked with the libelf.a of trixie: it lacks the
 functions `eu_search_tree_*`, which it calls."""
+ARCHITECTURES = ("x86_64", "aarch64", "s390x", "ppc64le")
+"""Those of our architectures that the suite has; riscv64 is one of Debian's from trixie on."""
 PACKAGES = (
     *("libc6-dev", "linux-libc-dev", "libgcc-12-dev"),
     *("libelf-dev", "zlib1g-dev"),  # libbpf reads ELF files with libelf, which needs zlib

@@ -1,0 +1,178 @@
+"""What `init` does: looks at a project, asks the sources of kernels, and writes the first files."""
+
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpfmatrix.cli.console import say
+from bpfmatrix.cli.doctor import asked
+from bpfmatrix.cli.tasks.declaration import progress
+from bpfmatrix.config.models import FILE_NAME
+from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.text import counted
+from bpfmatrix.host.whole_file import write_whole
+from bpfmatrix.scaffold import findings, kernel_list, rendering, tree
+from bpfmatrix.scaffold.findings import Findings
+from bpfmatrix.scaffold.kernel_list import KernelList
+
+__all__ = ["write_first_files"]
+
+_LABEL = 8
+_FEW = 4
+# What a noxfile.py and a tasks.py of a project say if they have bpfmatrix's sessions and tasks.
+_MENTION = re.compile(r"\bbpfmatrix\b")
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that is to be there in the end."""
+
+    name: str
+    text: str
+    if_kept: str = ""
+    """What to add to it if it is there without a mention of bpfmatrix."""
+
+
+def write_first_files(root: Path, ci: str | None, *, dry_run: bool) -> None:
+    """Write the files that the project in `root` lacks, and print what was found and what is next.
+
+    OSError, which names the file, if one can't be written.
+    """
+    seen = tree.look_at(root)
+    found = findings.find(seen, _host_architecture())
+    for line in _remarks(seen, found):
+        _print("found", line)
+    kernels = None
+    if not (root / FILE_NAME).exists():
+        kernels = _ask(found.arch)
+    wrote, kept, added = [], [], []
+    for file in _files(found, kernels, ci):
+        path = root / file.name
+        if path.exists() or path.is_symlink():
+            kept.append(file.name)
+            if file.if_kept and not _mentions(path):
+                added.append(f"add to {file.name}: {file.if_kept}")
+            continue
+        if dry_run:
+            say(f"\n--- {file.name}\n{file.text}")
+        else:
+            write_whole(path, file.text.encode())
+        wrote.append(file.name + _ids(file, kernels))
+    if wrote:
+        _print("would write" if dry_run else "wrote", ", ".join(wrote))
+    if kept:
+        _print("kept", ", ".join(kept))
+    for line in (*added, *_next(found)):
+        _print("next", line)
+
+
+def _host_architecture() -> str:
+    machine = platform.machine()
+    return machine if machine in ARCHITECTURES else DEFAULT.name
+
+
+def _print(label: str, text: str) -> None:
+    say(f"{label:<{_LABEL}}{text}")
+
+
+def _ask(arch: str) -> KernelList:
+    answers = kernel_list.Answers(arch, Cache.default())
+    progress("asking Debian's suites and ghcr.io for kernels ...")
+    return kernel_list.choose(answers, asked(answers.questions()))
+
+
+def _files(found: Findings, kernels: KernelList | None, ci: str | None) -> list[_File]:
+    files = [
+        _File(FILE_NAME, rendering.kernels_yaml(found, kernels) if kernels else ""),
+        _File(
+            "noxfile.py",
+            rendering.NOXFILE,
+            "`from bpfmatrix.sessions import register` and `register()`",
+        ),
+        _File("tasks.py", rendering.TASKS, "`from bpfmatrix.tasks import namespace`"),
+    ]
+    if ci:
+        name = rendering.CI_FILES[ci]
+        files.append(_File(name, rendering.ci_text(ci), rendering.CI_ADDITIONS[ci]))
+    return files
+
+
+def _ids(file: _File, kernels: KernelList | None) -> str:
+    return f" ({', '.join(kernels.ids)})" if kernels and file.name == FILE_NAME else ""
+
+
+def _mentions(path: Path) -> bool:
+    try:
+        return _MENTION.search(path.read_text(encoding="utf-8", errors="replace")) is not None
+    except OSError:
+        return False
+
+
+def _remarks(seen: tree.Tree, found: Findings) -> list[str]:
+    """Say what was found, a line for each kind of thing."""
+    lines = [_objects(found)] if found.objects or found.make else []
+    for module in (*found.modules[:1], *found.other_modules):
+        tags = f", build tags {', '.join(module.tags)}" if module.tags else ""
+        where = "" if module.folder == "." else f" in {module.folder}"
+        lines.append(
+            f"Go module{where}: {counted(module.tested, 'package')} with tests, "
+            f"{module.reaching} of them about eBPF{tags}"
+        )
+    if found.executables:
+        lines.append(
+            f"{counted(len(found.executables), 'test executable')}: "
+            f"{_some([one.path for one in found.executables])}"
+        )
+    lines += [
+        f"cargo in {one.folder}{f', which loads with {one.loader}' if one.loader else ''}"
+        for one in found.cargo
+        if one.loader or found.is_empty
+    ]
+    lines += [f"tests of {one.name} in {one.folder}" for one in found.runners]
+    if found.sources and not (found.objects or found.make):
+        lines.append(f"eBPF sources that nothing here builds: {_some(found.sources)}")
+    lines = lines or ["no eBPF objects, Go tests, cargo workspace or test executables"]
+    if seen.unreadable:
+        lines.append(f"folders that can't be read: {_some(seen.unreadable)}")
+    if seen.cut:
+        lines.append(f"more files than were looked at, which are {len(seen.files)}")
+    return lines
+
+
+def _objects(found: Findings) -> str:
+    named = [
+        f"{one.pattern} ({counted(one.count, 'object') if one.count else 'not built yet'})"
+        for one in found.objects
+    ]
+    named += [f"{one.folder}/Makefile (builds objects)" for one in found.make]
+    return _some(named)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(names[:_FEW]) + more
+
+
+def _next(found: Findings) -> list[str]:
+    """Return the commands to type next, each on a line of its own."""
+    if found.is_empty and found.foreign_commands:
+        return list(found.foreign_commands[0])
+    if found.is_empty:
+        return ["declare in kernels.yaml what to load or run: it has examples"]
+    return [*found.first, _matrix_command()]
+
+
+def _matrix_command() -> str:
+    """Return the command that runs the matrix, by a program that the user's shell finds."""
+    folder = Path(sys.executable).parent
+    for command, words in (("nox", "nox -s matrix"), ("bpfmatrix", "bpfmatrix matrix")):
+        if (found := shutil.which(command)) and (
+            Path(found).parent == folder or (command == "bpfmatrix")
+        ):
+            return words
+    return f"{sys.executable} -m bpfmatrix matrix"

@@ -1,0 +1,126 @@
+"""The console of a run of tests, of `verify`, or of both side by side: one table of all kernels."""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from bpfmatrix.cli.console import LiveConsole, make_table
+from bpfmatrix.cli.run_choice import RunChoice
+from bpfmatrix.config.project import Project
+from bpfmatrix.results.kernel_label import heading
+from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.results.outcome import GuestRun, Outcome
+from bpfmatrix.results.verification import Verification
+
+if TYPE_CHECKING:
+    from bpfmatrix.cli.suite_output import SuiteConsole
+    from bpfmatrix.cli.verify_output import VerifyConsole
+
+__all__ = ["RunConsole"]
+
+
+class RunConsole:
+    """The consoles of the parts of a run, on one terminal."""
+
+    tests: "SuiteConsole | None" = None
+    """The observer of the tests, if they run."""
+    programs: "VerifyConsole | None" = None
+    """The observer of `verify`, if it runs."""
+
+    def __init__(
+        self,
+        project: Project,
+        kernels: Sequence[str],
+        choice: RunChoice,
+        binaries: Sequence[Path] = (),
+        raw: bool = False,
+    ) -> None:
+        self._asked = choice.is_asked
+        parts, consoles = choice.parts, list[LiveConsole]()
+        # A run does not pay for the imports of a part that does not run.
+        if "tests" in parts:
+            from bpfmatrix.cli.suite_output import SuiteConsole
+
+            self.tests = SuiteConsole(project, kernels, binaries, raw)
+            consoles.append(self.tests)
+        if "verify" in parts:
+            from bpfmatrix.cli.verify_output import VerifyConsole
+
+            self.programs = VerifyConsole(project, kernels, raw=raw)
+            consoles.append(self.programs)
+        self._first, *others = consoles
+        for console in others:
+            console.follow(self._first)
+        self._consoles = consoles
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Begin to show progress."""
+        for console in self._consoles:
+            self._stack.enter_context(console)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the live progress."""
+        self._stack.close()
+
+    def end(self) -> None:
+        """Print the summaries that wait for `show`, as the run was ended early."""
+        for console in reversed(self._consoles):
+            console.print_waiting()
+
+    def show(
+        self, runs: Sequence[KernelRun], verifications: Sequence[Verification], seconds: float
+    ) -> None:
+        """Print the table, if there are several kernels, and why kernels did not pass."""
+        self.end()
+        if self._first.several:
+            self._table(runs, verifications, seconds)
+        if self.programs:
+            if self.tests or self._first.several:
+                self.programs.explain(verifications)
+            else:
+                self.programs.show(verifications)
+        if self.tests and (self.programs or self._first.several):
+            self.tests.explain(runs)
+
+    def _table(
+        self, runs: Sequence[KernelRun], verifications: Sequence[Verification], seconds: float
+    ) -> None:
+        table = make_table("")
+        columns: dict[str, list[GuestRun]] = {}
+        for one in (*verifications, *runs):
+            columns.setdefault(one.kernel, []).append(one)
+        for of_kernel in columns.values():
+            # The result with a version is that of a kernel that was booted.
+            label = next((one for one in of_kernel if one.version), of_kernel[0])
+            table.add_column(heading(self._first.label(label)), justify="left")
+        if self.programs and verifications:
+            table.add_row("verify", *(self.programs.cell(one) for one in verifications))
+        if self.tests and runs:
+            table.add_row("tests", *(self.tests.cell(run) for run in runs))
+        elif not self._asked:
+            table.add_row("tests", "(none declared)")
+        table.add_row("skipped", *(_skipped(of_kernel) for of_kernel in columns.values()))
+        table.add_row("time", *(_time(of_kernel) for of_kernel in columns.values()))
+        shown = self._first.console.print
+        shown()
+        shown(table)
+        shown(f"side by side {seconds:.1f} s")
+
+
+def _skipped(results: Iterable[GuestRun]) -> str:
+    outcomes: list[Outcome] = []
+    for one in results:
+        if isinstance(one, KernelRun):
+            outcomes += (test.outcome for test in one.tests)
+        elif isinstance(one, Verification):
+            outcomes += (program.outcome for program in one.programs)
+    return str(outcomes.count(Outcome.SKIPPED) or "")
+
+
+def _time(results: Sequence[GuestRun]) -> str:
+    if all(one.cached for one in results):
+        return "cached"
+    return f"{sum(one.seconds for one in results if not one.cached):.1f} s"

@@ -1,0 +1,255 @@
+"""The texts that `init` writes: kernels.yaml with comments, noxfile.py and tasks.py."""
+
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from importlib import resources
+
+from bpfmatrix.host.architecture import DEFAULT
+from bpfmatrix.host.text import counted
+from bpfmatrix.scaffold.findings import Findings
+from bpfmatrix.scaffold.kernel_list import KernelList
+
+__all__ = ["CI_ADDITIONS", "CI_FILES", "NOXFILE", "TASKS", "ci_text", "kernels_yaml"]
+
+NOXFILE = '''\
+"""The sessions of nox: `nox -l` lists them, `nox -s matrix` runs what kernels.yaml declares."""
+
+from bpfmatrix.sessions import register
+
+register()
+'''
+
+TASKS = '''\
+"""The tasks of invoke: `invoke -l` lists them."""
+
+from bpfmatrix.tasks import namespace
+
+__all__ = ["namespace"]
+'''
+
+CI_FILES = {"github": ".github/workflows/bpfmatrix.yml", "gitlab": ".gitlab-ci.yml"}
+"""The CI systems, and where each looks for its file."""
+CI_ADDITIONS = {
+    "github": "the jobs of what `bpfmatrix init --ci github --dry-run` prints in an empty folder",
+    "gitlab": "`include: bpfmatrix.gitlab-ci.yml`",
+}
+"""What to add to a file that is there."""
+
+_WIDTH = 96
+_PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
+# Words and numbers that YAML 1.1 reads as other types than strings.
+_NOT_TEXT = re.compile(r"(?i)y|n|yes|no|on|off|true|false|null|(?=.*\d)[-+.\d][\d._e+-]*|0x.*|0o.*")
+_MANY = 40
+
+
+def ci_text(system: str) -> str:
+    """Return the text of the file for a CI system, a key of CI_FILES."""
+    return resources.files(__package__).joinpath(f"templates/ci/{system}.yml").read_text("utf-8")
+
+
+def kernels_yaml(found: Findings, kernels: KernelList) -> str:
+    """Return the text of kernels.yaml."""
+    parts = [
+        _comment(
+            "The kernels that this project claims to support, and what is loaded and run on each. "
+            "`bpfmatrix init` wrote this first version from what it found. Every key is described "
+            "in docs/kernels-yaml.md of bpfmatrix."
+        ),
+        *_defaults(found),
+        _kernels(kernels),
+        _payload(found),
+        _verify(found),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def scalar(text: str) -> str:
+    """Return a string as YAML, in quotes if it needs them."""
+    if _PLAIN.fullmatch(text) and not _NOT_TEXT.fullmatch(text):
+        return text
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _comment(text: str, indent: str = "") -> str:
+    begin = f"{indent}# "
+    return (
+        textwrap.fill(
+            text,
+            _WIDTH,
+            initial_indent=begin,
+            subsequent_indent=begin,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        + "\n"
+    )
+
+
+def _defaults(found: Findings) -> Iterator[str]:
+    if found.arch != DEFAULT.name:
+        yield f"defaults:\n  arch: {found.arch}\n"
+
+
+def _kernels(kernels: KernelList) -> str:
+    lines = ["kernels:\n"]
+    if kernels.unchecked:
+        lines.append(
+            _comment(
+                f"Not checked: {kernels.unchecked}. `bpfmatrix doctor` asks the sources again.",
+                "  ",
+            )
+        )
+    for one in kernels.kernels:
+        entry = f"  {json.dumps(one.id)}: {{source: {one.source}}}\n"
+        if one.why_not:
+            lines.append(_comment(f"Left out: {one.why_not}. Remove the # below to try it.", "  "))
+            entry = f"  # {entry.lstrip()}"
+        lines.append(entry)
+    lines.append(
+        _comment("Others: `bpfmatrix kernels.search TEXT`, and docs/kernel-sources.md.", "  ")
+    )
+    if not kernels.ids:
+        lines.append(
+            _comment("No source answered with a kernel, so one is needed here: see above.", "  ")
+        )
+    return "".join(lines)
+
+
+def _payload(found: Findings) -> str:
+    lines = ["payload:\n"]
+    lines += _ebpf(found)
+    lines += _go(found)
+    lines += _binaries(found)
+    lines += _runners(found)
+    if found.is_empty and not found.foreign_commands:
+        lines.append(_EXAMPLES)
+    return "".join(lines)
+
+
+def _ebpf(found: Findings) -> Iterator[str]:
+    if found.make:
+        (one,) = found.make[:1]
+        yield _comment(
+            f"make in this folder builds eBPF objects ({counted(one.sources, 'source')}). They are "
+            "built before each run, and loaded by `verify`; tests find them by the environment "
+            "variable BPFMATRIX_OBJECTS.",
+            "  ",
+        )
+        yield f"  ebpf: {scalar(one.folder)}\n"
+    else:
+        yield "  ebpf: null # no folder whose make leaves eBPF objects (*.o) beside their sources\n"
+
+
+def _go(found: Findings) -> Iterator[str]:
+    module = found.module
+    if module is None:
+        yield "  go: null # no Go tests\n"
+        return
+    if module.reaching:
+        yield _comment(
+            f"Go tests. Of {counted(module.tested, 'package')} with tests, {module.reaching} "
+            f"{'has' if module.reaching == 1 else 'have'} to do with eBPF.",
+            "  ",
+        )
+    else:
+        yield _comment(
+            f"Go tests: {counted(module.tested, 'package')}, none of which mentions eBPF.", "  "
+        )
+    yield "  go:\n"
+    yield f"    module: {scalar(module.folder)}\n"
+    if module.packages != ("./...",):
+        yield from _list("packages", module.packages, "    ")
+    yield f"    tags: [{', '.join(map(scalar, module.tags))}]\n"
+    if module.cgo:
+        yield "    cgo: true # these packages call C\n"
+        yield "  rootfs: host # test binaries with cgo need the libraries of a root\n"
+    for other in found.other_modules:
+        yield _comment(
+            f"Another Go module with tests is {other.folder}. One kernels.yaml has one module; "
+            f"`cd {other.folder} && bpfmatrix init` writes a kernels.yaml for that.",
+            "  ",
+        )
+
+
+def _binaries(found: Findings) -> Iterator[str]:
+    if not found.executables:
+        return
+    yield _comment("Test executables. Each is a test that passes if it exits with 0.", "  ")
+    yield from _list("binaries", [one.path for one in found.executables[:_MANY]], "  ")
+    if left := found.executables[_MANY:]:
+        yield _comment(f"... and {len(left)} more, such as {left[0].path}", "    ")
+    if not all(one.is_static for one in found.executables) and not (
+        found.module and found.module.cgo
+    ):
+        yield "  rootfs: host # some of these are dynamically linked, and need a root's libraries\n"
+
+
+def _runners(found: Findings) -> Iterator[str]:
+    if not found.foreign_commands:
+        return
+    yield _comment(
+        "Tests that another test runner starts need no entry here. It runs each in a guest of its "
+        "own (docs/test-runners.md), by",
+        "  ",
+    )
+    for commands in found.foreign_commands:
+        yield from (f"  #   {command}\n" for command in commands)
+
+
+_EXAMPLES = """\
+  # Nothing was found to load or to run. Declare what there is, as in these examples:
+  #
+  # ebpf: bpf                               # a folder whose make leaves eBPF objects there
+  # go: {module: ., tags: [integration]}    # a Go module, and the build tags of its tests
+  # binaries: [build/test_loader]           # static executables, each of which is a test
+
+# Objects without a test are loaded, program by program, with:
+# verify:
+#   objects:
+#     - path: build/*.bpf.o
+"""
+
+
+def _verify(found: Findings) -> str:
+    if not found.objects and not (found.make and found.loaders != ("libbpf",)):
+        if not found.sources:
+            return ""
+        return _comment(
+            f"There are eBPF sources, such as {found.sources[0]}, and no objects. When they are "
+            "built, name the objects here: verify: {objects: [{path: build/*.bpf.o}]}"
+        )
+    lines = ["verify:\n"]
+    several = len(found.loaders) > 1
+    if not several:
+        lines.append(f"  loader: {found.loaders[0]} # the library that this project loads with\n")
+    lines.append("  objects:\n")
+    for folder in found.make:
+        path = "*.o" if folder.folder == "." else f"{folder.folder}/*.o"
+        lines.append(f"    - path: {scalar(path)} # built by make, see payload.ebpf\n")
+    said = ""
+    for group in found.objects:
+        if group.first and group.first == said:
+            pass
+        elif group.first:
+            lines.append(_comment(f"Built by `{group.first}`, which has to be run first.", "    "))
+        elif not group.count:
+            lines.append(_comment("Made by `go generate`, which has to be run first.", "    "))
+        said = group.first
+        lines.append(f"    - path: {scalar(group.pattern)}\n")
+        if several:
+            lines.append(f"      loader: {group.loader}\n")
+    return "".join(lines)
+
+
+def _list(key: str, values: Iterable[str], indent: str) -> Iterator[str]:
+    """Give the lines of a list: one line if that is short enough."""
+    words = [scalar(value) for value in values]
+    short = f"{indent}{key}: [{', '.join(words)}]\n"
+    if len(short) <= _WIDTH and not any(word[0] in "[{" or "," in word for word in words):
+        yield short
+        return
+    yield f"{indent}{key}:\n"
+    for word in words:
+        yield f"{indent}  - {word}\n"
