@@ -110,7 +110,7 @@ def _register_matrix(project: Project) -> None:
 
     @nox.session(name="pre-push", venv_backend="none", default=False)
     def pre_push(session: nox.Session) -> None:
-        _run_several(session, project, config.pre_push_ids, cached=True)
+        _run_several(session, project, config.pre_push_ids, pushes=True)
 
     matrix.__doc__ = f"Load and test the eBPF on {', '.join(config.matrix_ids)}, side by side"
     ids = ", ".join(config.pre_push_ids)
@@ -118,13 +118,13 @@ def _register_matrix(project: Project) -> None:
 
 
 def _run_several(
-    session: nox.Session, project: Project, default: Sequence[str], *, cached: bool = False
+    session: nox.Session, project: Project, default: Sequence[str], *, pushes: bool = False
 ) -> None:
     values = parse(session.name, MATRIX_OPTIONS, session.posargs)
-    cached = (cached or values[options.CACHED]) and not values[options.FRESH]
+    cached = (pushes or values[options.CACHED]) and not values[options.FRESH]
     with exit_with_message():
         project, ids = several_kernels(project, values, default)
-    _run(session, project, ids, values, cached=cached)
+    _run(session, project, ids, values, cached=cached, pushes=pushes)
 
 
 def _run(
@@ -134,8 +134,10 @@ def _run(
     values: Values,
     *,
     cached: bool = False,
+    pushes: bool = False,
 ) -> None:
     from bpfmatrix.cli.run import run_chosen
+    from bpfmatrix.payload.tracked_objects import require_unchanged
 
     problems: list[str] = []
 
@@ -143,6 +145,8 @@ def _run(
         choice, asked = chosen(project, values), run_options(values, project, cached=cached)
         found = run_chosen(project, ids, choice, asked, values[options.JOBS], values[options.RAW])
         problems.extend(found.problems)
+        if pushes:
+            require_unchanged(project.root)
         return found.exit_status
 
     status = exit_status_of(command)
