@@ -156,6 +156,12 @@ def dist(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def site(session: nox.Session) -> None:
+    """Show the documentation as a site, and follow changes; `-- build` only writes it."""
+    session.run("mkdocs", *(session.posargs or ("serve",)), env=NO_ADVERTISEMENT)
+
+
+@nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check this project's own code, in all of its languages."""
     _install_node_packages(session)
@@ -191,6 +197,7 @@ CHECKS = (
     # 10 would need the mail address of an author.
     ("pyroma", "--min", "9", "."),
     ("python", "-m", "release", "check"),
+    ("mkdocs", "build", "--strict", "--quiet"),
     ("node_modules/.bin/biome", "ci", "--error-on-warnings"),
     ("make", "--no-print-directory", "-C", "ebpf", "check-format"),
     ("gofmt", "-d", "support", "tests/integration/hostile", "tests/soak/go", "docs/examples"),
@@ -201,11 +208,14 @@ CHECKS = (
     ("go", "vet", "-C", "docs/examples/testdata", "./..."),
     ("go", "vet", "-C", "docs/examples/race", "./..."),
 )
+# mkdocs-material prints a paragraph about mkdocs 2, in red, unless this is set.
+NO_ADVERTISEMENT = {"NO_MKDOCS_2_WARNING": "1"}
 
 
 _VERSION_OF_ACTIONLINT = "v1.7.12"
 _AYA = "support/loaders/aya"
 RUST_CHECKS = (
+    ("cargo", "fmt", "--check", "--manifest-path", "docs/examples/aya/Cargo.toml"),
     ("cargo", "fmt", "--check", "--manifest-path", f"{_AYA}/Cargo.toml"),
     (
         *("cargo", "clippy", "--quiet", "--locked", "--ignore-rust-version", "--all-targets"),
@@ -271,7 +281,7 @@ def _said(program: Path, *words: str) -> str:
 def _passes(session: nox.Session, command: tuple[str, ...], **environment: str) -> bool:
     try:
         # What it prints is shown all the same if it fails.
-        said = session.run(*command, silent=True, env=environment)
+        said = session.run(*command, silent=True, env={**NO_ADVERTISEMENT, **environment})
     except nox.command.CommandFailed:
         return False
     # gofmt ends with 0 where it would change something, and prints that.
