@@ -1,6 +1,7 @@
 """The texts that `init` writes: kernels.yaml with comments, noxfile.py and tasks.py."""
 
 import json
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -84,7 +85,10 @@ def scalar(text: str) -> str:
     """Return a string as YAML, in quotes if it needs them."""
     if _PLAIN.fullmatch(text) and not _NOT_TEXT.fullmatch(text):
         return text
-    return json.dumps(text, ensure_ascii=False)
+    import yaml  # noqa: PLC0415 - not needed for most texts
+
+    quoted: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf)
+    return quoted.strip()
 
 
 def _comment(text: str, indent: str = "") -> str:
