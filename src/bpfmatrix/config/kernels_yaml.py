@@ -11,6 +11,7 @@ from bpfmatrix.config.examples import MINIMAL
 from bpfmatrix.config.models import FILE_NAME, Config
 from bpfmatrix.config.yaml_file import model_in
 from bpfmatrix.errors import ConfigError
+from bpfmatrix.host.front_end import command
 
 __all__ = ["exists_in", "load", "model_in", "place_in"]
 
@@ -43,14 +44,15 @@ def load(path: Path) -> Config:
     try:
         data = yaml_file.read(path, path.name)
     except FileNotFoundError:
+        init = command("init")
         raise ConfigError(
             f"{path.name}: no such file in {path.parent}",
-            "Run this in the folder of kernels.yaml, or let `bpfmatrix init` write one.",
+            f"Run this in the folder of kernels.yaml or below it, or let `{init}` write one.",
         ) from None
     if data is None:
         raise ConfigError(
             f"{path.name}: is empty; expected a mapping, as in {MINIMAL}",
-            "Without the file, `bpfmatrix init` writes one that fits the project.",
+            f"Without the file, `{command('init')}` writes one that fits the project.",
         )
     _require_text_ids(path, data)
     return yaml_file.validated(path.name, data, Config).at(path.parent.absolute())

@@ -49,7 +49,7 @@ from bpfmatrix.vm.protocol import (
     TestCommand,
 )
 
-__all__ = ["SuiteWork", "SuiteWorkload", "test_commands"]
+__all__ = ["SuiteWork", "SuiteWorkload", "test_commands", "unprepared_run"]
 
 # The formats of executables that are one test each, or may be.
 _SINGLE = ("plain", "automake", "auto")
@@ -119,11 +119,15 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
     def __init__(self, project: Project, options: RunOptions) -> None:
         super().__init__(options, project.results)
         self._project = project
+        self.payloads: dict[str, Payload] = {}
+        """What was built, by architecture."""
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See Workload."""
         options = self.options
-        return project_payload(self._project, arch, options.binaries, options, observer)
+        built = project_payload(self._project, arch, options.binaries, options, observer)
+        self.payloads[arch] = built
+        return built
 
     def work(self, prepared: Prepared, observer: Observer) -> "SuiteWork":
         """See Workload."""
@@ -136,7 +140,7 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
 
     def unprepared(self, kernel: KernelConfig, reason: str) -> KernelRun:
         """See MatrixWorkload."""
-        return KernelRun(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
+        return unprepared_run(kernel, reason)
 
     def recall(self, prepared: Prepared) -> KernelRun | None:
         """See MatrixWorkload."""
@@ -150,6 +154,11 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
 
     def _fingerprint(self, prepared: Prepared) -> str | None:
         return fingerprint(prepared, self._commands(prepared))
+
+
+def unprepared_run(kernel: KernelConfig, reason: str) -> KernelRun:
+    """Return the result of a kernel that could not be prepared."""
+    return KernelRun(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
 
 
 class SuiteWork(Work[KernelRun]):
