@@ -108,8 +108,8 @@ class GoBuild:
     def _build(self, work: Sequence[tuple[Path, Sequence[GoPackage]]]) -> None:
         def build(folder: Path, batch: Sequence[GoPackage]) -> None:
             command = [*(str(self.go), "test", "-c", "-vet=off"), *self.flags, "-o", f"{folder}/"]
-            # Not by the patterns, which may match packages without tests: Go refuses two of one name
-            # all the same. A package of single files has no import path that could be given.
+            # Not by the patterns, which may match packages without tests: Go also refuses two of
+            # one name if these have none. A package of single files has no import path to give.
             of_files = any(one.import_path == _OF_FILES for one in batch)
             named = self.patterns if of_files else [one.import_path for one in batch]
             run([*command, *named], self.module, dict(self.env))
