@@ -71,7 +71,8 @@ def write_first_files(root: Path, ci: str | None, *, dry_run: bool) -> None:
         wrote.append(file.name + _ids(file, kernels))
         added += [file.then] if file.then else []
     if wrote:
-        _print("would write" if dry_run else "wrote", ", ".join(wrote))
+        names = ", ".join(wrote)
+        _print(*("would", f"write {names}") if dry_run else ("wrote", names))
     if kept:
         _print("kept", ", ".join(kept))
     for line in (*added, *_next(found)):
