@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nox
 
-from bpfmatrix.cli import interrupts, options
+from bpfmatrix.cli import options
 from bpfmatrix.cli.again import Again
 from bpfmatrix.cli.errors import exit_status_of, exit_with_message
 from bpfmatrix.cli.kernel_choice import several_kernels, with_profiles
@@ -21,6 +21,7 @@ from bpfmatrix.cli.run_choice import chosen
 from bpfmatrix.cli.values import Values, read, run_options
 from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.host import interrupts
 
 __all__ = ["KERNEL_OPTIONS", "MATRIX_OPTIONS", "parse", "register"]
 
@@ -123,6 +124,7 @@ def _register_matrix(project: Project) -> None:
     pre_push.__doc__ = f"The same before a push, on {ids}: only where anything changed"
 
 
+@interrupts.raised()
 def _run_several(
     session: nox.Session, project: Project, default: Sequence[str], *, cached: bool = False
 ) -> None:
@@ -133,6 +135,7 @@ def _run_several(
     _run(session, project, ids, values, cached=cached)
 
 
+@interrupts.raised()
 def _run(
     session: nox.Session,
     project: Project,

@@ -13,10 +13,11 @@ from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
-from bpfmatrix.cli import heartbeat, interrupts
+from bpfmatrix.cli import heartbeat
 from bpfmatrix.cli.errors import exit_status_of
 from bpfmatrix.cli.options import AnyOption, OptionKind
 from bpfmatrix.cli.values import Values, read
+from bpfmatrix.host import interrupts
 from bpfmatrix.host.text import inert
 
 __all__ = ["OptionArgument", "OptionTask", "option_task", "progress"]
