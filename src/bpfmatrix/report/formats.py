@@ -10,10 +10,12 @@ from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.report.inputs import MERGED_SCHEMA
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Kind, Result
+from bpfmatrix.report.origin import Origin
 
 __all__ = ["FORMATS", "choose", "merged", "render", "write"]
 
 FORMATS = ("table", "json", "junit", "markdown", "html")
+_UNKNOWN = Origin()
 _SUFFIXES = {
     ".json": "json",
     ".xml": "junit",
@@ -43,8 +45,8 @@ def choose(format: str, output: str) -> str:
     return format
 
 
-def render(format: str, results: Sequence[Result], title: str = "") -> str:
-    """Return the report in a format. `title` is for HTML only, such as the name of the project."""
+def render(format: str, results: Sequence[Result], origin: Origin = _UNKNOWN) -> str:
+    """Return the report in a format. `origin` is for HTML only."""
     from bpfmatrix.report import junit, markdown, table  # noqa: PLC0415 - `invoke -l` stays fast
 
     if format == "json":
@@ -58,7 +60,7 @@ def render(format: str, results: Sequence[Result], title: str = "") -> str:
         case "html":
             from bpfmatrix.report import html  # noqa: PLC0415 - as above
 
-            return html.render(matrix, title)
+            return html.render(matrix, origin)
     return table.to_text(matrix)
 
 
@@ -71,12 +73,12 @@ def merged(results: Sequence[Result]) -> dict[str, object]:
     }
 
 
-def write(format: str, results: Sequence[Result], path: Path, title: str = "") -> int:
+def write(format: str, results: Sequence[Result], path: Path, origin: Origin = _UNKNOWN) -> int:
     """Write a report to a file and return its size in bytes.
 
     BpfmatrixError if the file can't be written; an existing file then stays as it is.
     """
-    data = render(format, results, title).encode("utf-8", errors="backslashreplace")
+    data = render(format, results, origin).encode("utf-8", errors="backslashreplace")
     try:
         write_whole(path, data)
     except OSError as error:
