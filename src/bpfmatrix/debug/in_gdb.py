@@ -30,8 +30,8 @@ ARGUMENTS = {
 # How the formats of messages begin that are no reason to reject a program: instructions, states,
 # source lines, and statistics. They are written if a library asks for a log at its first attempt.
 TRACE = re.compile(
-    r"%|;|[\s(]|(?:from|to) |frame|processed |verification time|stack depth|last_idx|regs=|parent |"
-    r"mark_precise|func#|subprog|propagating|R%d(?:_|=|$)"
+    r"%d: |(?:%[.*a-z]+)+\s*$|[\s(;=,_)]|(?:from|to) |frame|R%d(?:_|=|$)|processed |subprog|func#|"
+    r"verification time|stack depth|last_idx|regs=|parent |mark_precise|propagating"
 )
 
 
