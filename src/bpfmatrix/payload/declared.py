@@ -9,9 +9,19 @@ from pathlib import Path
 from bpfmatrix.config.models import Included
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import ConfigError
+from bpfmatrix.host.front_end import command
 
-__all__ = ["NoObjectsError", "NoTestsError", "declared", "makefile_of", "nothing_declared"]
+__all__ = [
+    "REGISTRY_PREFIX",
+    "NoObjectsError",
+    "NoTestsError",
+    "declared",
+    "makefile_of",
+    "nothing_declared",
+]
 
+REGISTRY_PREFIX = "oci:"
+"""What the name of an image of a registry with objects begins with, in `verify.objects`."""
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")  # in the order in which make(1) looks
 _TESTS = """\
          payload: {go: {module: .}}                    Go tests
@@ -35,9 +45,10 @@ class NoObjectsError(ConfigError):
     """There are no eBPF objects, and objects were to be loaded."""
 
     def __init__(self) -> None:
+        verify = command("verify build/")
         super().__init__(
             "there is no eBPF object to load",
-            f"Name some (`invoke verify build/`), or declare them in kernels.yaml:\n{_OBJECTS}",
+            f"Name some (`{verify}`), or declare them in kernels.yaml:\n{_OBJECTS}",
         )
 
 
