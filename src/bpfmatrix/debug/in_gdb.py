@@ -142,8 +142,19 @@ def _argument(number):
 def bpfmatrix_break_at_rejection(function):
     """Stop where the verifier says why it rejects a program; `function` writes its messages."""
     # At the address of its first instruction, where the arguments are in their registers.
-    address = gdb.parse_and_eval(f"(unsigned long)&{function}")
-    _Rejection(f"*{int(address):#x}")
+    _Rejection(f"*{_first_instruction(function):#x}")
+
+
+def _first_instruction(function):
+    """Return the address of a function of the verifier. Variables may have the same name."""
+    for location in gdb.decode_line(function)[1]:
+        block = gdb.block_for_pc(location.pc)
+        while block is not None and block.function is None:
+            block = block.superblock
+        if block is not None and block.function.symtab.filename.endswith("verifier.c"):
+            return block.start
+    # Without DWARF, there are only functions.
+    return int(gdb.parse_and_eval(f"(unsigned long)&{function}"))
 
 
 def bpfmatrix_say_rejection():
