@@ -110,7 +110,7 @@ def _errno(text: str) -> str:
 # cilium/ebpf. Errors are chains in one line: collection.go, prog.go, and internal/errors.go, whose
 # VerifierError is followed by the last one or two lines of the log, or with %+v by all of them.
 _CILIUM_LOAD = re.compile(
-    r"(?:\bprogram (\S+): )?(?:can't )?load program: ([^:()]+?)(?:: (.*)|:)?$"
+    r"(?:\bprogram (\S+): )?(?<!Failed to )(?:can't )?load program: ([^:()]+?)(?:: (.*)|:)?$"
 )
 # What it says in place of the kernel's error, if it poisoned the instruction (prog.go).
 _CILIUM_CAUSES = ("bad CO-RE relocation", "unknown kfunc")
