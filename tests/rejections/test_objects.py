@@ -22,9 +22,7 @@ def rejected(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_objects_are_found_inside_of_an_executable(tmp_path: Path, rejected: Path) -> None:
     data = rejected.read_bytes()
     path = tmp_path / "x.test"
-    path.write_bytes(
-        b"\x7fELF\x02\x01\x01 no object" + data + b"between" + data[:-9] + data + b"end"
-    )
+    path.write_bytes(b"\x7fELF\x02\x01\x01 no object" + data + b"between" + data + data[:-9])
     assert list(embedded.find(path)) == [data]
     path.write_bytes(data[:-1])
     assert list(embedded.find(path)) == []
