@@ -33,7 +33,8 @@ CI_FILES = {"github": ".github/workflows/bpfmatrix.yml", "gitlab": ".gitlab-ci.y
 """The CI systems, and where each looks for its file."""
 CI_ADDITIONS = {
     "github": "the jobs of what `bpfmatrix init --ci github --dry-run` prints in an empty folder",
-    "gitlab": "`include: bpfmatrix.gitlab-ci.yml`",
+    "gitlab": "the include and the job of what `bpfmatrix init --ci gitlab --dry-run` prints in an "
+    "empty folder",
 }
 """What to add to a file that is there."""
 
