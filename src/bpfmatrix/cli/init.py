@@ -1,10 +1,10 @@
 """What `init` does: looks at a project, asks the sources of kernels, and writes the first files."""
 
-import glob
 import platform
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,10 +161,11 @@ def _remarks(seen: tree.Tree, found: Findings) -> list[str]:
 
 def _objects(found: Findings) -> str:
     """Say which objects there are; those that are named one by one, by their folder."""
+    folders = Counter(tree.folder_of(one.pattern) for one in found.objects)
     counts: dict[str, list[int]] = {}
     for one in found.objects:
-        is_pattern = glob.has_magic(one.pattern)
-        place = one.pattern if is_pattern or one.count else tree.folder_of(one.pattern) + "/"
+        folder = tree.folder_of(one.pattern)
+        place = one.pattern if folders[folder] == 1 else f"{folder}/"
         counts.setdefault(place, []).append(one.count)
     named = [f"{place} ({_count(each)})" for place, each in counts.items()]
     named += [f"{one.folder}/Makefile (builds objects)" for one in found.make]
