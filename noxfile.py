@@ -20,6 +20,7 @@ register()
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """Run this project's own tests; `-- -m "not integration"` for those that boot nothing."""
+    _install_node_packages(session)
     others = ("architectures", "aya", "clocks", "middle", "projects", "runners", "vendors")
     left_out = " and ".join(f"not {marker}" for marker in others)
     # A guest takes one core under emulation. The tests of a file share what they build and boot.
@@ -115,10 +116,48 @@ def soak(session: nox.Session) -> None:
     )
 
 
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+# A release's checksums are those of these files.
+DIST = Path("dist")
+
+
+@nox.session(python=PYTHONS, venv_backend="uv", default=False)
+def pythons(session: nox.Session) -> None:
+    """Run the tests that boot nothing with each Python, which has to be on PATH."""
+    groups = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "dev")
+    session.install("--editable", ".", *groups)
+    # What the wheel has inside does not depend on the Python that builds it.
+    session.run(
+        *("pytest", "-n", "auto", "--dist", "loadfile", "-m", "not integration"),
+        *("--ignore", "tests/test_wheel.py", *session.posargs),
+    )
+
+
+@nox.session(default=False)
+def installs(session: nox.Session) -> None:
+    """Install the wheel by uv and by pipx without a network, and test a kernel (tests/long)."""
+    session.run("pytest", "tests/long/installs.py", *session.posargs)
+
+
+@nox.session(default=False)
+def dist(session: nox.Session) -> None:
+    """Build and check what a release has, in dist/; `-- --tag v1.2.3` for that release."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    # The wheel is built from the sdist, in an environment of build-system.requires alone.
+    session.run("uv", "build", "--python", sys.executable, "--out-dir", str(DIST))
+    (DIST / ".gitignore").unlink(missing_ok=True)
+    files = [str(path) for path in sorted(DIST.iterdir())]
+    session.run("twine", "check", "--strict", *files)
+    session.run("check-wheel-contents", str(DIST))
+    session.run("python", "-m", "release", "check", *session.posargs, str(DIST))
+    session.run("python", "-m", "release", "sbom", str(DIST))
+    session.run("python", "-m", "release", "checksums", str(DIST))
+
+
 @nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check this project's own code, in all of its languages."""
-    _install_biome(session)
+    _install_node_packages(session)
     checks = [*CHECKS, *_rust_checks(session)]
     failed = [" ".join(command) for command in checks if not _passes(session, command)]
     if failed:
@@ -135,6 +174,10 @@ CHECKS = (
         "tests/fresh/enter.sh",
     ),
     ("invoke", "docs", "--check"),
+    ("validate-pyproject", "pyproject.toml"),
+    # 10 would need the mail address of an author.
+    ("pyroma", "--min", "9", "."),
+    ("python", "-m", "release", "check"),
     ("node_modules/.bin/biome", "ci", "--error-on-warnings"),
     ("make", "--no-print-directory", "-C", "ebpf", "check-format"),
     ("gofmt", "-d", "support", "tests/integration/hostile", "tests/soak/go", "docs/examples"),
@@ -169,10 +212,10 @@ def _rust_checks(session: nox.Session) -> tuple[tuple[str, ...], ...]:
     return ()
 
 
-def _install_biome(session: nox.Session) -> None:
-    """Install Biome as package-lock.json pins it, unless that is done already.
+def _install_node_packages(session: nox.Session) -> None:
+    """Install Biome and axe-core as package-lock.json pins them, unless that is done already.
 
-    If that is impossible, say why. Only the check that needs Biome fails then.
+    If that is impossible, say why. Only the checks that need them fail then.
     """
     # npm writes this file when an installation is complete.
     installed = Path("node_modules/.package-lock.json")
@@ -181,11 +224,12 @@ def _install_biome(session: nox.Session) -> None:
         return
     if shutil.which("npm") is None:
         session.warn(
-            "Biome, which checks the HTML report's script, is not installed, and npm is missing. "
-            "Install npm (on Debian, `./bootstrap -s lint` does) and run `nox -s lint` again."
+            "Biome and axe-core, which check the HTML report, are not installed, and npm is "
+            f"missing. Install npm (on Debian, `./bootstrap -s {session.name}` does), and run "
+            f"`nox -s {session.name}` again."
         )
     elif not _passes(session, ("npm", "ci", "--no-audit", "--no-fund")):
-        session.warn("npm could not install Biome: see its message above.")
+        session.warn("npm could not install Biome and axe-core: see its message above.")
 
 
 def _passes(session: nox.Session, command: tuple[str, ...]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from bpfmatrix.cli.again import PLAIN, Again
 from bpfmatrix.cli.run_choice import RunChoice
 from bpfmatrix.cli.run_console import RunConsole
 from bpfmatrix.config.models import Included, KernelConfig
@@ -80,20 +81,22 @@ def run_chosen(
     options: RunOptions,
     jobs: int | None = None,
     raw: bool = False,
+    again: Again = PLAIN,
 ) -> Results:
     """Run what is chosen on these kernels, and print progress, results and explanations.
 
-    `raw` prints what tests and kernels say as it is: see `SafeConsole`.
+    `raw` prints what tests and kernels say as it is: see `SafeConsole`. `again` is how the run was
+    started, for the commands that messages name.
     See `run_side_by_side` for `jobs`, the order of the results, and what is raised.
     """
     started = time.monotonic()
     ids = list(dict.fromkeys(ids))
-    console = RunConsole(project, ids, choice, options.binaries, raw)
+    console = RunConsole(project, ids, choice, again, raw)
     try:
         with console:
             found = _run(_Run(project, ids, choice, options, console), jobs)
     except BaseException:
-        console.end()
+        console.abort()
         raise
     # Nobody named the files that a Makefile builds one by one.
     forgives = not choice.is_asked and not project.config.verify.objects
@@ -171,7 +174,24 @@ def _run(run: _Run, jobs: int | None) -> "dict[Included, list[Any]]":
             parts["verify"].observer.note(f"no test runs: {error.what}")
             del parts["tests"]
             found = run_asked(run.project, run.ids, list(parts.values()), jobs)
-    return dict(zip(parts, found, strict=True))
+        results = dict(zip(parts, found, strict=True))
+        return _with_rejections(run.project, parts, results)
+
+
+def _with_rejections(
+    project: Project, parts: "dict[Included, Part[Any]]", results: "dict[Included, list[Any]]"
+) -> "dict[Included, list[Any]]":
+    """Return the results with the programs that the kernels rejected in tests that failed."""
+    if not any(run.failures for run in results.get("tests", ())):
+        return results
+    from bpfmatrix.rejections.explain import explained
+    from bpfmatrix.suite.workload import SuiteWorkload
+
+    workload, observer = parts["tests"].workload, parts["tests"].observer
+    assert isinstance(workload, SuiteWorkload)
+    verifications = results.get("verify", ())
+    runs = explained(project, results["tests"], workload.payloads, observer, verifications)
+    return {**results, "tests": runs}
 
 
 def _results_of(part: Included, project: Project) -> Any:
@@ -189,7 +209,7 @@ class WatchedParts:
     """One run of `watch`, on one kernel: see `WatchedRun`."""
 
     def __init__(self, project: Project, id: str, choice: RunChoice, options: RunOptions) -> None:
-        self._console = RunConsole(project, [id], choice, options.binaries)
+        self._console = RunConsole(project, [id], choice, Again(options.binaries))
         self._run = _Run(project, [id], choice, options, self._console)
         self._parts: dict[Included, Part[Any]] = {}
 

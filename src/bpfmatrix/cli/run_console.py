@@ -2,13 +2,15 @@
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from bpfmatrix.cli.console import LiveConsole, make_table
+from rich.text import Text
+
+from bpfmatrix.cli.again import PLAIN, Again
+from bpfmatrix.cli.console import LiveConsole
 from bpfmatrix.cli.run_choice import RunChoice
 from bpfmatrix.config.project import Project
-from bpfmatrix.results.kernel_label import heading
+from bpfmatrix.report.kernel_table import kernel_table
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import GuestRun, Outcome
 from bpfmatrix.results.verification import Verification
@@ -33,7 +35,7 @@ class RunConsole:
         project: Project,
         kernels: Sequence[str],
         choice: RunChoice,
-        binaries: Sequence[Path] = (),
+        again: Again = PLAIN,
         raw: bool = False,
     ) -> None:
         self._asked = choice.is_asked
@@ -42,7 +44,7 @@ class RunConsole:
         if "tests" in parts:
             from bpfmatrix.cli.suite_output import SuiteConsole
 
-            self.tests = SuiteConsole(project, kernels, binaries, raw)
+            self.tests = SuiteConsole(project, kernels, again, raw, explains_later=True)
             consoles.append(self.tests)
         if "verify" in parts:
             from bpfmatrix.cli.verify_output import VerifyConsole
@@ -76,6 +78,12 @@ class RunConsole:
         for console in reversed(self._consoles):
             console.print_waiting()
 
+    def abort(self) -> None:
+        """Print what is known of the kernels that have ended, as the run was ended early."""
+        self.end()
+        if self.tests and not self.first.several:
+            self.tests.explain_ended()
+
     def show(
         self,
         runs: Sequence[KernelRun],
@@ -91,7 +99,7 @@ class RunConsole:
                 self.programs.explain(verifications)
             else:
                 self.programs.show(verifications)
-        if self.tests and (self.programs or self.first.several):
+        if self.tests:
             # What kept a kernel from being prepared is the same for both.
             told = {(one.kernel, one.reason) for one in verifications if not one.version}
             self.tests.explain([run for run in runs if (run.kernel, run.reason) not in told])
@@ -99,22 +107,23 @@ class RunConsole:
     def _table(
         self, runs: Sequence[KernelRun], verifications: Sequence[Verification], seconds: float
     ) -> None:
-        table = make_table("")
         columns: dict[str, list[GuestRun]] = {}
         for one in (*verifications, *runs):
             columns.setdefault(one.kernel, []).append(one)
-        for of_kernel in columns.values():
-            # The result with a version is that of a kernel that was booted.
-            label = next((one for one in of_kernel if one.version), of_kernel[0])
-            table.add_column(heading(self.first.label(label)), justify="left")
+        results = list(columns.values())
+        # The result with a version is that of a kernel that was booted.
+        booted = [next((one for one in each if one.version), each[0]) for each in results]
+        facts: dict[str, list[Text]] = {}
         if self.programs and verifications:
-            table.add_row("verify", *(self.programs.cell(one) for one in verifications))
+            facts["verify"] = [self.programs.cell(one) for one in verifications]
         if self.tests and runs:
-            table.add_row("tests", *(self.tests.cell(run) for run in runs))
+            facts["tests"] = [self.tests.cell(run) for run in runs]
         elif not self._asked:
-            table.add_row("tests", "(none declared)")
-        table.add_row("skipped", *(_skipped(of_kernel) for of_kernel in columns.values()))
-        table.add_row("time", *(_time(of_kernel) for of_kernel in columns.values()))
+            facts["tests"] = [Text("(none declared)"), *(Text("") for _ in results[1:])]
+        facts["skipped"] = [Text(_skipped(each)) for each in results]
+        facts["time"] = [Text(_time(each)) for each in results]
+        labels = [self.first.label(one) for one in booted]
+        table = kernel_table(labels, facts, self.first.console.width)
         shown = self.first.console.print
         shown()
         shown(table)

@@ -53,9 +53,14 @@ def _case(column: Column, row: Row, cell: Cell) -> TestCase:
     message = plain(verdict(cell))
     if cell.is_failure:
         type = Failure if cell.outcome in (Outcome.FAILED, Outcome.TIMEOUT) else Error
+        if row.kind is Kind.TEST and cell.source:
+            # CI systems show the beginning of a message, and make a link of a file with its line.
+            message = plain(f"{cell.source}: {cell.reason}")
         result = type(message, cell.code or str(cell.outcome))
         if row.kind is Kind.PROGRAM:
             result.text = plain("\n".join(part for part in (cell.source, cell.output) if part))
+        elif cell.explanation:
+            result.text = plain(cell.explanation)
         case.result = [result]
     elif cell.outcome is not Outcome.PASSED:
         case.result = [Skipped(message, cell.code or str(cell.outcome))]

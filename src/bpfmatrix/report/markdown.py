@@ -97,6 +97,8 @@ def _failures(matrix: Matrix) -> Iterable[str]:
 def _failure(column: Column, row: Row, cell: Cell) -> str:
     group = f"{code(row.group)} " if row.group != row.name else ""
     title = f"{code(column.label)} {group}{code(row.name)} {code(verdict(cell), 300)}"
+    if cell.explanation:  # it begins with the line of C
+        return _details(title, f"{_last_lines(cell.explanation)}\n\n{_last_lines(cell.output)}")
     body = "\n".join(part for part in (cell.source, _last_lines(cell.output)) if part)
     return _details(title, body)
 

@@ -54,8 +54,12 @@ class Cell:
     reason: str = ""
     expected: str = ""
     code: str = ""
+    """Why a program did not load (docs/reason-codes.md); of a test, why its program did not."""
     errno: str = ""
     source: str = ""
+    """The line of C that was rejected, as `file:line`; of a test, that of its program."""
+    explanation: str = ""
+    """Of a test: why its programs did not load, in lines like the last ones of a verifier log."""
     facts: tuple[tuple[str, str], ...] = ()
     """Further facts, such as the section of a program: pairs of a name and a value."""
     output: str = ""
@@ -63,11 +67,19 @@ class Cell:
     log: str = ""
     """The file with the complete output or log, a path as the result has it."""
     statistics: Statistics | None = None
+    selection: tuple[str, ...] = ()
+    """The words with which commands select it, such as `--run TestX`, or an object with
+    `--program NAME`; unquoted."""
 
     @property
     def is_failure(self) -> bool:
         """Whether it failed, and kernels.yaml does not expect that."""
         return self.outcome not in (Outcome.PASSED, Outcome.SKIPPED) and not self.expected
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether it did not pass, or passed although something else was expected."""
+        return self.outcome is not Outcome.PASSED or self.is_unexpected_pass
 
     @property
     def is_unexpected_pass(self) -> bool:

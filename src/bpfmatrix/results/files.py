@@ -16,7 +16,7 @@ from typing import Any
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.results import kernel_run, verification
-from bpfmatrix.results.kernel_run import KernelRun, Leftover, TestResult
+from bpfmatrix.results.kernel_run import KernelRun, Leftover, Rejection, TestResult
 from bpfmatrix.results.outcome import GuestRun, KernelWarning, Outcome
 from bpfmatrix.results.verification import (
     Code,
@@ -134,6 +134,7 @@ def parse_run(data: Any, name: str) -> KernelRun:
     data |= {"tests": tests, "outcome": Outcome(data["outcome"])}
     data |= {name: tuple(data.get(name, ())) for name in ("logs", "cores", "trace", "hints")}
     data["leftovers"] = tuple(Leftover(**one) for one in data.get("leftovers", ()))
+    data["rejections"] = tuple(Rejection(**one) for one in data.get("rejections", ()))
     data["warnings"] = _warnings(data)
     return KernelRun(**data)
 

@@ -12,7 +12,15 @@ from typing import Self
 from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import FINE, GuestRun, Outcome
 
-__all__ = ["SCHEMA", "KernelRun", "Leftover", "TestResult", "exit_status", "verdict"]
+__all__ = [
+    "SCHEMA",
+    "KernelRun",
+    "Leftover",
+    "Rejection",
+    "TestResult",
+    "exit_status",
+    "verdict",
+]
 
 SCHEMA = 1
 
@@ -50,6 +58,55 @@ class Leftover:
 
 
 @dataclass(frozen=True)
+class Rejection:
+    """An eBPF program or map that a failed test could not load, and why."""
+
+    binary: str
+    """The executable of the test."""
+    test: str
+    """The name of the test; that of the executable if its output does not say which test it was."""
+    program: str
+    """The name of the C function; empty if the test's output does not have it."""
+    code: str
+    """One of the codes of docs/reason-codes.md, such as `verifier-rejected`."""
+    reason: str
+    """Why the program did not load, in one line."""
+    errno: str = ""
+    """The name of the kernel's error, such as `EACCES`."""
+    source: str = ""
+    """The line of C, as `file:line`, a path relative to kernels.yaml; empty if it is not known."""
+    explanation: str = ""
+    """The last lines of source, the instruction, its registers, and the verifier's message: the
+    form of `verifier_tail` in a verification."""
+    object: str = ""
+    """The object file with the program, a path relative to kernels.yaml; empty if it is unknown."""
+    loader: str = ""
+    """The library that loaded it: `libbpf`, `cilium-ebpf`, `aya` or `bcc`."""
+    log: str = ""
+    """The file with the complete verifier log, a path relative to kernels.yaml; empty if none."""
+    note: str = ""
+    """Where the explanation is from, if it is not from the test's own output, in one line."""
+
+    @property
+    def summary(self) -> str:
+        """The line of C and the reason: `bpf/connect.bpf.c:58: R1 type=inv expected=ctx`."""
+        return f"{self.source}: {self.reason}" if self.source else self.reason
+
+    @property
+    def title(self) -> str:
+        """What did not load: `program on_connect`."""
+        return f"program {self.program}" if self.program else "a program or a map"
+
+    @property
+    def text(self) -> str:
+        """What is known of it, in lines: the line of C and the reason first."""
+        head = f"{self.summary} ({self.title}, {self.code})"
+        places = [("object", self.object), ("verifier log", self.log), ("note", self.note)]
+        facts = [f"{name}: {value}" for name, value in places if value]
+        return "\n".join(filter(None, [head, self.explanation, *facts]))
+
+
+@dataclass(frozen=True)
 class KernelRun(GuestRun):
     """The result of one run of the tests on one kernel."""
 
@@ -68,11 +125,22 @@ class KernelRun(GuestRun):
     executables of the tests are in the same folder."""
     hints: tuple[str, ...] = ()
     """What may be behind failures, each in one line. A hint changes no verdict."""
+    rejections: tuple[Rejection, ...] = ()
+    """The programs that failed tests could not load, and why."""
     schema: int = SCHEMA
 
     def count(self, outcome: Outcome) -> int:
         """Return the number of tests with this outcome."""
         return sum(test.outcome is outcome for test in self.tests)
+
+    def rejections_of(self, test: TestResult) -> list[Rejection]:
+        """Return the rejections that are why a test failed; of another test, none."""
+        if test.outcome in FINE:
+            return []
+        of_binary = [one for one in self.rejections if one.binary == test.binary]
+        own = [one for one in of_binary if one.test == test.name]
+        # Those of which the output does not say the test may be of each one that failed.
+        return own or [one for one in of_binary if one.test == one.binary]
 
     def without_files(self) -> Self:
         """Return the result without the files that the run wrote, as when they are gone."""
