@@ -20,6 +20,7 @@ register()
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """Run this project's own tests; `-- -m "not integration"` for those that boot nothing."""
+    _install_node_packages(session)
     others = ("architectures", "aya", "clocks", "middle", "projects", "runners", "vendors")
     left_out = " and ".join(f"not {marker}" for marker in others)
     # A guest takes one core under emulation. The tests of a file share what they build and boot.
@@ -156,7 +157,7 @@ def dist(session: nox.Session) -> None:
 @nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check this project's own code, in all of its languages."""
-    _install_biome(session)
+    _install_node_packages(session)
     checks = [*CHECKS, *_rust_checks(session)]
     failed = [" ".join(command) for command in checks if not _passes(session, command)]
     if failed:
@@ -211,10 +212,10 @@ def _rust_checks(session: nox.Session) -> tuple[tuple[str, ...], ...]:
     return ()
 
 
-def _install_biome(session: nox.Session) -> None:
-    """Install Biome as package-lock.json pins it, unless that is done already.
+def _install_node_packages(session: nox.Session) -> None:
+    """Install Biome and axe-core as package-lock.json pins them, unless that is done already.
 
-    If that is impossible, say why. Only the check that needs Biome fails then.
+    If that is impossible, say why. Only the checks that need them fail then.
     """
     # npm writes this file when an installation is complete.
     installed = Path("node_modules/.package-lock.json")
@@ -223,11 +224,12 @@ def _install_biome(session: nox.Session) -> None:
         return
     if shutil.which("npm") is None:
         session.warn(
-            "Biome, which checks the HTML report's script, is not installed, and npm is missing. "
-            "Install npm (on Debian, `./bootstrap -s lint` does) and run `nox -s lint` again."
+            "Biome and axe-core, which check the HTML report, are not installed, and npm is "
+            f"missing. Install npm (on Debian, `./bootstrap -s {session.name}` does), and run "
+            f"`nox -s {session.name}` again."
         )
     elif not _passes(session, ("npm", "ci", "--no-audit", "--no-fund")):
-        session.warn("npm could not install Biome: see its message above.")
+        session.warn("npm could not install Biome and axe-core: see its message above.")
 
 
 def _passes(session: nox.Session, command: tuple[str, ...]) -> bool:

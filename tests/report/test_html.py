@@ -2,6 +2,7 @@
 """The HTML report, as text and in a real browser: Debian's Chromium, without a window."""
 
 import base64
+import contextlib
 import gzip
 import json
 import os
@@ -18,11 +19,15 @@ from hypothesis import given, settings
 from bpfmatrix.report import html
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Result
+from bpfmatrix.report.origin import Origin
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Statistics, Verification
 from tests.report.samples import WILD, several
 
+ORIGIN = Origin(
+    "sample </title><script>alert(1)</script>", "main", "1a2b3c4d", frozenset(("5.10", "6.1"))
+)
 VERSIONS = ("5.10.262", "6.1.192", "6.12.117", "7.3.4")
 
 
@@ -37,8 +42,8 @@ def unpacked(page: str) -> dict[str, Any]:
 @settings(max_examples=50)
 @given(several)
 def test_nothing_in_a_result_becomes_html(results: list[Result]) -> None:
-    page = html.render(Matrix.of(results), results[0].name if results else "")
-    clean = html.render(Matrix.of([]), "")
+    page = html.render(Matrix.of(results), Origin(results[0].name if results else ""))
+    clean = html.render(Matrix.of([]))
     assert page.count("<script") == clean.count("<script") + page.count('class="block"')
     assert page.count("</script") == page.count("<script")
     assert page.count("<!--") == 0
@@ -233,64 +238,70 @@ def colours(browser: Any, scheme: str) -> None:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     path = folder / "report.html"
-    path.write_text(html.render(sample(folder), "sample </title><script>alert(1)</script>"))
+    path.write_text(html.render(sample(folder), ORIGIN))
     return path
 
 
-CONTRAST = """
-const lum = c => { const f = v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 };
-  return .2126 * f(c[0]) + .7152 * f(c[1]) + .0722 * f(c[2]); };
-const parse = s => { const n = s.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1]; };
-const back = e => { let over = []; for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
-  if (c[3] > 0) over.push(c); if (c[3] === 1) break; }
-  return over.reverse().reduce((a, c) => [0, 1, 2].map(i => a[i] * (1 - c[3]) + c[i] * c[3]), [255, 255, 255]); };
-const bad = [];
-for (const e of document.querySelectorAll("body *")) {
-  if (!e.checkVisibility() || !e.clientWidth || e.closest("script,option,noscript")) continue;
-  if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
-  const a = lum(parse(getComputedStyle(e).color)), b = lum(back(e));
-  const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-  if (ratio < 4.5) bad.push([e.className, e.textContent.slice(0, 30), ratio]);
+AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
+# What the tests of accessibility look at, by the address of the page.
+CELL = {"kernel": "5.10.262", "kind": "1", "group": "ebpf/stack_sampler.bpf.o", "name": "on_sample"}
+VIEWS = {
+    "front": {},
+    "insns": {"view": "insns"},
+    "cell": CELL,
+    "row": {key: value for key, value in CELL.items() if key != "kernel"},
+    "kernel": {"kernel": "5.10.262"},
 }
-return bad;
-"""
-UNNAMED = """
-return [...document.querySelectorAll("button,input,select,a,[role=grid],[role=gridcell]")].filter(e =>
-  e.checkVisibility() && !(e.ariaLabel || e.textContent.trim() || (e.labels && e.labels.length)))
-  .map(e => e.outerHTML.slice(0, 80));
-"""
+
+
+def violations(browser: Any) -> list[str]:
+    """Return what axe-core finds in the page, with the elements."""
+    browser.execute_script(AXE.read_text(encoding="utf-8"))
+    found = browser.execute_async_script("axe.run(document).then(arguments[0])")
+    assert found["passes"]
+    return [
+        f"{each['id']}: {node['html'][:200]} {node['failureSummary']}"
+        for each in found["violations"]
+        for node in each["nodes"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def passed_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("passed") / "report.html"
+    runs = (
+        KernelRun("6.1", Outcome.PASSED, tests=(TestResult("t", "TestA", Outcome.PASSED),)),
+        KernelRun("7.3", Outcome.PASSED, tests=(TestResult("t", "TestA", Outcome.PASSED),)),
+    )
+    path.write_text(html.render(Matrix.of(map(Result, runs)), ORIGIN))
+    return path
+
+
+@contextlib.contextmanager
+def screen(browser: Any, width: int, scheme: str) -> Iterator[None]:
+    """Have a screen of a width in pixels, with a `light` or `dark` scheme of colours."""
+    metrics = {"width": width, "height": 860, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    colours(browser, scheme)
+    yield
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_text_has_contrast_and_controls_have_names(
-    browser: Any, page: Path, scheme: str, width: int
+def test_axe_finds_nothing(
+    browser: Any, page: Path, passed_page: Path, scheme: str, width: int
 ) -> None:
-    metrics = {"width": width, "height": 860, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    colours(browser, scheme)
-    for state in (
-        {},
-        {"view": "insns"},
-        {
-            "kernel": "5.10.262",
-            "kind": "1",
-            "group": "ebpf/stack_sampler.bpf.o",
-            "name": "on_sample",
-        },
-    ):
-        open_page(browser, page, **state)
-        browser.execute_script("document.getAnimations().forEach(a => a.finish())")
-        name = (
-            f"{scheme}-{width}-{'cell' if 'kernel' in state else state.get('view', 'matrix')}.png"
-        )
-        browser.save_screenshot(str(screenshots() / name))
-        assert browser.execute_script(CONTRAST) == []
-        assert browser.execute_script(UNNAMED) == []
-        # Nothing makes the whole page wider than the screen.
-        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    pages = [(name, page, state) for name, state in VIEWS.items()]
+    with screen(browser, width, scheme):
+        for name, path, state in [*pages, ("passed", passed_page, {})]:
+            open_page(browser, path, **state)
+            browser.execute_script("document.getAnimations().forEach(a => a.finish())")
+            browser.save_screenshot(str(screenshots() / f"{scheme}-{width}-{name}.png"))
+            assert violations(browser) == [], name
+            # Nothing makes the whole page wider than the screen.
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.integration
@@ -305,7 +316,7 @@ def test_the_address_of_a_cell_opens_it_with_its_logs(browser: Any, page: Path) 
     )
     wait(
         browser,
-        "document.querySelectorAll('pre').length === 3 && [...document.querySelectorAll('pre')].every(p => p.dataset.ready)",
+        "document.querySelectorAll('#inside pre').length === 3 && [...document.querySelectorAll('#inside pre')].every(p => p.dataset.ready)",
     )
     text = browser.execute_script("return document.getElementById('inside').textContent")
     for part in (
@@ -357,7 +368,7 @@ def test_keyboard_alone_reaches_and_opens_a_cell(browser: Any, page: Path) -> No
     from selenium.webdriver.common.keys import Keys
 
     open_page(browser, page)
-    browser.execute_script("document.querySelector('.cell[tabindex=\"0\"]').focus()")
+    browser.execute_script("document.querySelector('#grid .cell [tabindex=\"0\"]').focus()")
     active = browser.switch_to.active_element
     active.send_keys(Keys.ARROW_DOWN)
     browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)

@@ -22,7 +22,7 @@ DECLARATION = re.compile(r"^(export )?(?:async )?(?:function|const|let|class) (\
 
 
 def joined() -> str:
-    page = html.render(Matrix.of([]), "")
+    page = html.render(Matrix.of([]))
     begin = page.index('<script type="module">') + len('<script type="module">')
     return page[begin : page.index("</script>", begin)]
 

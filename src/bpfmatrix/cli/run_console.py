@@ -4,11 +4,13 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Self
 
+from rich.text import Text
+
 from bpfmatrix.cli.again import PLAIN, Again
-from bpfmatrix.cli.console import LiveConsole, make_table
+from bpfmatrix.cli.console import LiveConsole
 from bpfmatrix.cli.run_choice import RunChoice
 from bpfmatrix.config.project import Project
-from bpfmatrix.results.kernel_label import heading
+from bpfmatrix.report.kernel_table import kernel_table
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import GuestRun, Outcome
 from bpfmatrix.results.verification import Verification
@@ -49,9 +51,11 @@ class RunConsole:
 
             self.programs = VerifyConsole(project, kernels, raw=raw)
             consoles.append(self.programs)
-        self._first, *others = consoles
+        self.first: LiveConsole
+        """The one to which the terminal belongs."""
+        self.first, *others = consoles
         for console in others:
-            console.follow(self._first)
+            console.follow(self.first)
         self._consoles = consoles
         self._stack = contextlib.ExitStack()
 
@@ -65,6 +69,10 @@ class RunConsole:
         """End the live progress."""
         self._stack.close()
 
+    def stop(self) -> None:
+        """Stop showing progress, before the results."""
+        self.first.stop()
+
     def end(self) -> None:
         """Print the summaries that wait for `show`, as the run was ended early."""
         for console in reversed(self._consoles):
@@ -73,18 +81,21 @@ class RunConsole:
     def abort(self) -> None:
         """Print what is known of the kernels that have ended, as the run was ended early."""
         self.end()
-        if self.tests and not self._first.several:
+        if self.tests and not self.first.several:
             self.tests.explain_ended()
 
     def show(
-        self, runs: Sequence[KernelRun], verifications: Sequence[Verification], seconds: float
+        self,
+        runs: Sequence[KernelRun],
+        verifications: Sequence[Verification],
+        seconds: float = 0.0,
     ) -> None:
         """Print the table, if there are several kernels, and why kernels did not pass."""
         self.end()
-        if self._first.several:
+        if self.first.several:
             self._table(runs, verifications, seconds)
-        if self.programs:
-            if self.tests or self._first.several:
+        if self.programs and verifications:
+            if runs or self.first.several:
                 self.programs.explain(verifications)
             else:
                 self.programs.show(verifications)
@@ -94,23 +105,24 @@ class RunConsole:
     def _table(
         self, runs: Sequence[KernelRun], verifications: Sequence[Verification], seconds: float
     ) -> None:
-        table = make_table("")
         columns: dict[str, list[GuestRun]] = {}
         for one in (*verifications, *runs):
             columns.setdefault(one.kernel, []).append(one)
-        for of_kernel in columns.values():
-            # The result with a version is that of a kernel that was booted.
-            label = next((one for one in of_kernel if one.version), of_kernel[0])
-            table.add_column(heading(self._first.label(label)), justify="left")
+        results = list(columns.values())
+        # The result with a version is that of a kernel that was booted.
+        booted = [next((one for one in each if one.version), each[0]) for each in results]
+        facts: dict[str, list[Text]] = {}
         if self.programs and verifications:
-            table.add_row("verify", *(self.programs.cell(one) for one in verifications))
+            facts["verify"] = [self.programs.cell(one) for one in verifications]
         if self.tests and runs:
-            table.add_row("tests", *(self.tests.cell(run) for run in runs))
+            facts["tests"] = [self.tests.cell(run) for run in runs]
         elif not self._asked:
-            table.add_row("tests", "(none declared)")
-        table.add_row("skipped", *(_skipped(of_kernel) for of_kernel in columns.values()))
-        table.add_row("time", *(_time(of_kernel) for of_kernel in columns.values()))
-        shown = self._first.console.print
+            facts["tests"] = [Text("(none declared)"), *(Text("") for _ in results[1:])]
+        facts["skipped"] = [Text(_skipped(each)) for each in results]
+        facts["time"] = [Text(_time(each)) for each in results]
+        labels = [self.first.label(one) for one in booted]
+        table = kernel_table(labels, facts, self.first.console.width)
+        shown = self.first.console.print
         shown()
         shown(table)
         shown(f"side by side {seconds:.1f} s")

@@ -17,7 +17,7 @@ from bpfmatrix.cli.verify_rows import make_rows, results_of
 from bpfmatrix.cli.verify_tables import (
     matrix_tables,
     shown_bytes,
-    statistics_table,
+    statistics_tables,
 )
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
@@ -217,7 +217,10 @@ class VerifyConsole(LiveConsole):
             self.console.print(Text(self.label(one), "bold"))
         if title:
             self.console.print(title)
-        self.console.print(statistics_table(shown, self.mark))
+        for number, table in enumerate(statistics_tables(shown, self.console.width, self.mark)):
+            if number:
+                self.console.print()
+            self.console.print(table)
         if len(shown) < len(rows) and not title:
             self.console.print(f"{len(shown)} of {counted(len(rows), 'program')}", style="dim")
         memory = [m.memory_bytes for m in one.maps if m.memory_bytes is not None]

@@ -1,6 +1,7 @@
 """The tables of `invoke verify`: programs by kernels, and statistics of one kernel's programs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -11,7 +12,7 @@ from bpfmatrix.results.kernel_label import heading, label_of
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 
-__all__ = ["matrix_tables", "shown_bytes", "statistics_table"]
+__all__ = ["matrix_tables", "shown_bytes", "statistics_tables"]
 
 Mark = Callable[[Outcome], str]
 """Returns the sign of an outcome, such as `✓`."""
@@ -19,6 +20,13 @@ Mark = Callable[[Outcome], str]
 # The spaces between two columns.
 _GAP = 3
 _LONGEST_SHOWN_PATH = 40
+# The columns of a table of statistics, behind the program; those from the third on are numbers.
+_STATISTICS = (
+    *("type", "", "processed", "of limit", "states", "peak", "stack", "insns", "jited", "memory"),
+    "time",
+)
+_FIRST_NUMBER = 2
+Justify = Literal["left", "right"]
 # Shorter words for some codes. The whole code is in the explanation below the table.
 _SHORT_CODES: Mapping[Code, str] = {
     Code.VERIFIER_REJECTED: "rejected",
@@ -35,20 +43,26 @@ def matrix_tables(
 ) -> Iterator[Table]:
     """Make tables of programs by kernels: as many as are needed for `width` characters."""
     cells = [[_cell(result, mark) for result in row.cells] for row in rows]
-    names = [len(row.label) + 2 for row in rows]
-    names += [min(len(row.object), _LONGEST_SHOWN_PATH) for row in rows]
-    first_column = max(names, default=0)
+    first_column = _width_of_names(rows, width)
     ids = [one.kernel for one in verifications]
     headings = [heading(label_of(one, ids)) for one in verifications]
     widths = [
         max(*map(len, text.splitlines()), 7, *(row[number].cell_len for row in cells))
         for number, text in enumerate(headings)
     ]
-    for columns in in_width(widths, width - max(first_column, len("program")) - _GAP):
+    for columns in in_width(widths, width - first_column - _GAP):
         table = _matrix_table(rows, cells, {number: headings[number] for number in columns})
+        table.columns[0].max_width = first_column
         seconds = [f"{verifications[number].seconds:.1f} s" for number in columns]
         table.add_row("time", *seconds, style="dim")
         yield table
+
+
+def _width_of_names(rows: Sequence[ProgramRow], width: int) -> int:
+    """Return the width of the column of programs; longer names and paths continue in more lines."""
+    names = [len(row.label) + 2 for row in rows]
+    names += [min(len(row.object), _LONGEST_SHOWN_PATH) for row in rows]
+    return max(len("program"), min(max(names, default=0), width // 2))
 
 
 def _matrix_table(
@@ -100,23 +114,36 @@ def _cell(result: ProgramResult | None, mark: Mark) -> Text:
     return Text(" ".join(words), "yellow" if result.expected else "red")
 
 
-def statistics_table(rows: Sequence[ProgramRow], mark: Mark) -> Table:
-    """Make a table of what each program of one kernel cost the verifier, and of its size."""
-    table = make_table("program", "type", "", gap=2)
-    for name in ("processed", "of limit", "states", "peak", "stack", "insns", "jited", "memory"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    shown_object = ""
-    for row in rows:
-        (result,) = row.cells
-        if result is None:
-            continue
-        if row.object != shown_object:
-            shown_object = row.object
-            table.add_row(Text(row.object, "dim"))
-        first = (f"  {row.label}", result.type, _state(result, mark))
-        table.add_row(*first, *_statistics(result))
-    return table
+def statistics_tables(rows: Sequence[ProgramRow], width: int, mark: Mark) -> Iterator[Table]:
+    """Make tables of what each program of one kernel cost the verifier, and of its size.
+
+    There are as many as are needed for `width` characters, each with all programs.
+    """
+    rows = [row for row in rows if row.cells[0] is not None]
+    cells = [
+        [Text(result.type), _state(result, mark), *map(Text, _statistics(result))]
+        for row in rows
+        for result in row.cells
+        if result is not None
+    ]
+    widths = [
+        max(len(title), *(line[number].cell_len for line in cells), 0)
+        for number, title in enumerate(_STATISTICS)
+    ]
+    first_column = _width_of_names(rows, width)
+    for columns in in_width(widths, width - first_column - _GAP):
+        table = make_table("program", gap=_GAP)
+        table.columns[0].max_width = first_column
+        for number in columns:
+            justify: Justify = "left" if number < _FIRST_NUMBER else "right"
+            table.add_column(_STATISTICS[number], justify=justify, no_wrap=True)
+        shown_object = ""
+        for row, line in zip(rows, cells, strict=True):
+            if row.object != shown_object:
+                shown_object = row.object
+                table.add_row(Text(row.object, "dim"))
+            table.add_row(f"  {row.label}", *(line[number] for number in columns))
+        yield table
 
 
 def _state(result: ProgramResult, mark: Mark) -> Text:

@@ -5,13 +5,15 @@ has no noxfile.py and no tasks.py, and can type neither `nox -s matrix` nor `inv
 """
 
 import enum
+import functools
 import re
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path, PurePath
 
-__all__ = ["FrontEnd", "command", "form", "front_end", "has_sessions", "has_tasks"]
+__all__ = ["FrontEnd", "command", "command_form", "form", "front_end", "has_sessions", "has_tasks"]
 
 
 class FrontEnd(enum.Enum):
@@ -48,9 +50,18 @@ def command(words: str) -> str:
     `words` are a task and its options, quoted for a shell, such as `run --kernel 6.1 --cold`. Under
     nox that is `nox -s kernel-6.1 -- --cold`.
     """
+    return command_form()(words)
+
+
+def command_form() -> Callable[[str], str]:
+    """Return a function that does what `command` does, for many commands.
+
+    It looks for tasks.py and the program only once.
+    """
     found = front_end(sys.argv[0])
     program = _program(sys.argv[0]) if found is FrontEnd.BPFMATRIX else "bpfmatrix"
-    return form(words, found, with_tasks=has_tasks(Path.cwd()), program=program)
+    with_tasks = has_tasks(Path.cwd())
+    return functools.partial(form, found=found, with_tasks=with_tasks, program=program)
 
 
 def form(words: str, found: FrontEnd, *, with_tasks: bool, program: str = "bpfmatrix") -> str:

@@ -10,28 +10,43 @@ from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.report.inputs import MERGED_SCHEMA
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Kind, Result
+from bpfmatrix.report.origin import Origin
 
 __all__ = ["FORMATS", "choose", "merged", "render", "write"]
 
 FORMATS = ("table", "json", "junit", "markdown", "html")
-_SUFFIXES = {".json": "json", ".xml": "junit", ".md": "markdown", ".html": "html", ".htm": "html"}
+_UNKNOWN = Origin()
+_SUFFIXES = {
+    ".json": "json",
+    ".xml": "junit",
+    ".md": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".txt": "table",
+}
 
 
 def choose(format: str, output: str) -> str:
     """Return the requested format, by default that of the output file's suffix, else `table`.
 
-    UsageError for an unknown format.
+    UsageError for an unknown format, or a suffix that is of no format.
     """
     if not format:
-        return _SUFFIXES.get(PurePath(output).suffix.lower(), "table")
+        suffix = PurePath(output).suffix.lower()
+        if suffix and suffix not in _SUFFIXES:
+            raise UsageError(
+                f"--output {output}: no format has the suffix {suffix}",
+                f"Name a file with {', '.join(_SUFFIXES)}, or the format: --format html.",
+            )
+        return _SUFFIXES.get(suffix, "table")
     if format not in FORMATS:
         advice = f"The formats are {', '.join(FORMATS)}."
         raise UsageError(f"--format {format}: no such format{suggestion(format, FORMATS)}", advice)
     return format
 
 
-def render(format: str, results: Sequence[Result], title: str = "") -> str:
-    """Return the report in a format. `title` is for HTML only, such as the name of the project."""
+def render(format: str, results: Sequence[Result], origin: Origin = _UNKNOWN) -> str:
+    """Return the report in a format. `origin` is for HTML only."""
     from bpfmatrix.report import junit, markdown, table  # noqa: PLC0415 - `invoke -l` stays fast
 
     if format == "json":
@@ -45,7 +60,7 @@ def render(format: str, results: Sequence[Result], title: str = "") -> str:
         case "html":
             from bpfmatrix.report import html  # noqa: PLC0415 - as above
 
-            return html.render(matrix, title)
+            return html.render(matrix, origin)
     return table.to_text(matrix)
 
 
@@ -58,12 +73,12 @@ def merged(results: Sequence[Result]) -> dict[str, object]:
     }
 
 
-def write(format: str, results: Sequence[Result], path: Path, title: str = "") -> int:
+def write(format: str, results: Sequence[Result], path: Path, origin: Origin = _UNKNOWN) -> int:
     """Write a report to a file and return its size in bytes.
 
     BpfmatrixError if the file can't be written; an existing file then stays as it is.
     """
-    data = render(format, results, title).encode("utf-8", errors="backslashreplace")
+    data = render(format, results, origin).encode("utf-8", errors="backslashreplace")
     try:
         write_whole(path, data)
     except OSError as error:

@@ -1,10 +1,11 @@
 """The HTML report: one file that needs no network, with the matrix, outputs, logs and statistics.
 
-All data is JSON, compressed with gzip and written as base64, so that nothing in a result can be
-read as HTML. The page's script (`page/main.js` and its imports) unpacks it with the browser's
-DecompressionStream, and shows it as text only. The matrix is one block of data. Outputs and logs
-are in further blocks, which are unpacked when the user opens a cell. The page's
-Content-Security-Policy allows only the page's own script.
+What failed is HTML that the template writes (`front`), so that it is there at once, without a
+script, and on paper. All other data is JSON, compressed with gzip and written as base64, so that
+nothing in a result can be read as HTML. The page's script (`page/main.js` and its imports) unpacks
+it with the browser's DecompressionStream, and shows it as text only. The matrix is one block of
+data. Outputs and logs are in further blocks, which are unpacked when the user opens a cell. The
+page's Content-Security-Policy allows only the page's own script.
 """
 
 import base64
@@ -21,22 +22,25 @@ from markupsafe import Markup
 
 from bpfmatrix import __version__
 from bpfmatrix.host.checksum import sha256
+from bpfmatrix.report.failure_items import code_text
+from bpfmatrix.report.front import front
 from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.origin import Origin
 from bpfmatrix.report.page_data import TextTable, page_data
-from bpfmatrix.report.wording import headline, plain
 
 __all__ = ["render"]
 
+_UNKNOWN = Origin()
 # The longest text that is kept whole. The page takes the first limit at which all texts fit.
 _TEXT_LIMITS_CHARACTERS = (100_000, 20_000, 5_000, 1_000, 200)
 _ALL_TEXTS_BYTES = 1_200_000
 
 
-def render(matrix: Matrix, title: str = "") -> str:
+def render(matrix: Matrix, origin: Origin = _UNKNOWN) -> str:
     """Return the page. The more text there is, the shorter is the excerpt of each long text."""
     for limit in _TEXT_LIMITS_CHARACTERS:
         texts = TextTable(limit)
-        data = page_data(matrix, texts)
+        data = page_data(matrix, texts, origin.declared)
         starts, blocks = texts.blocks()
         packed_blocks = [_packed(block) for block in blocks]
         if sum(map(len, packed_blocks)) <= _ALL_TEXTS_BYTES:
@@ -45,15 +49,15 @@ def render(matrix: Matrix, title: str = "") -> str:
     page = resources.files("bpfmatrix.report") / "page"
     script = _script(page)
     style = (page / "report.css").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
     template = environment.from_string((page / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(
-        title=plain(title),
-        headline=plain(headline(matrix)),
-        passed=matrix.passed,
+        **front(matrix, origin),
+        code_text=code_text,
         generated=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
-        columns=[(plain(c.label), str(c.outcome)) for c in matrix.columns],
         data=_packed(data),
         blocks=packed_blocks,
         # Files of this package: they have nothing from a result.

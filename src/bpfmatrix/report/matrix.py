@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from bpfmatrix.report.model import Cell, Column, Kind, Result, Row
 from bpfmatrix.results.kernel_label import kernel_label
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import Verification, labels
+from bpfmatrix.results.verification import ProgramResult, Verification, labels
+from bpfmatrix.verify.plan import DEFAULT_LOADER
 
 __all__ = ["Matrix"]
 
@@ -49,7 +51,7 @@ class Matrix:
     @property
     def notable_rows(self) -> list[Row]:
         """The rows that did not pass on every kernel, or that passed unexpectedly."""
-        return [row for row in self.rows if any(c and _is_notable(c) for c in self.row(row))]
+        return [row for row in self.rows if any(c and c.is_notable for c in self.row(row))]
 
     @property
     def passed(self) -> bool:
@@ -71,15 +73,18 @@ def _add(result: Result, columns: list[Column]) -> None:
     columns.append(Column("", (result,), cells))
 
 
-def _is_notable(cell: Cell) -> bool:
-    return cell.outcome is not Outcome.PASSED or cell.is_unexpected_pass
-
-
 def _cells(run: KernelRun | Verification) -> dict[Row, Cell]:
     if isinstance(run, KernelRun):
+        names = Labels.of_results(run.tests)
         logs = {name: _log(run, name) for name in {test.binary for test in run.tests}}
         tests = [
-            (Row(Kind.TEST, test.binary, test.name), _of_test(run, test, logs[test.binary]))
+            (
+                Row(Kind.TEST, test.binary, test.name),
+                replace(
+                    _of_test(run, test, logs[test.binary]),
+                    selection=("--run", names.selecting(test)),
+                ),
+            )
             for test in run.tests
         ]
         return _distinct(tests)
@@ -99,6 +104,7 @@ def _cells(run: KernelRun | Verification) -> dict[Row, Cell]:
                 output=program.verifier_tail,
                 log=program.log,
                 statistics=program.statistics,
+                selection=_selection(program),
             ),
         )
         for program in run.programs
@@ -128,6 +134,12 @@ def _log(run: KernelRun, executable: str) -> str:
     found = [log for log in run.logs if log.endswith(f"/{executable}.log")]
     # The longer path is that of an executable whose name ends alike.
     return min(found, key=len, default="")
+
+
+def _selection(program: ProgramResult) -> tuple[str, ...]:
+    loader = ("--loader", program.loader) if program.loader not in ("", DEFAULT_LOADER) else ()
+    preset = ("--preset", program.preset) if program.preset else ()
+    return (program.object, "--program", program.program, *loader, *preset)
 
 
 def _titled(name: str, label: str) -> str:

@@ -67,11 +67,19 @@ class Cell:
     log: str = ""
     """The file with the complete output or log, a path as the result has it."""
     statistics: Statistics | None = None
+    selection: tuple[str, ...] = ()
+    """The words with which commands select it, such as `--run TestX`, or an object with
+    `--program NAME`; unquoted."""
 
     @property
     def is_failure(self) -> bool:
         """Whether it failed, and kernels.yaml does not expect that."""
         return self.outcome not in (Outcome.PASSED, Outcome.SKIPPED) and not self.expected
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether it did not pass, or passed although something else was expected."""
+        return self.outcome is not Outcome.PASSED or self.is_unexpected_pass
 
     @property
     def is_unexpected_pass(self) -> bool:

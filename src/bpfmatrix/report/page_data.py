@@ -4,14 +4,16 @@
 share them, so a `TextTable` collects them, and the data has only their numbers.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from bpfmatrix.host.excerpt import Excerpt
+from bpfmatrix.report.failures import failures
 from bpfmatrix.report.logs import read_log
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Cell, Column, Kind, Row
+from bpfmatrix.report.next_commands import NextCommands
 from bpfmatrix.report.wording import plain
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Statistics
@@ -67,8 +69,12 @@ class TextTable:
         return starts, blocks
 
 
-def page_data(matrix: Matrix, texts: TextTable) -> dict[str, Any]:
+def page_data(
+    matrix: Matrix, texts: TextTable, declared: frozenset[str] = frozenset()
+) -> dict[str, Any]:
     """Return the data of the page, and add its long texts to `texts`.
+
+    `declared` are the ids of the kernels for which there are commands: see `NextCommands`.
 
     Rows and columns are known by their numbers, and short strings by their numbers in `strings`.
     The value of a key that few cells have is a dictionary by the number of the row.
@@ -76,11 +82,15 @@ def page_data(matrix: Matrix, texts: TextTable) -> dict[str, Any]:
     groups = {(row.kind, row.group): None for row in matrix.rows}
     group_numbers = {group: number for number, group in enumerate(groups)}
     strings: dict[str, int] = {"": 0}
+    commands = _commands(matrix, declared)
     return {
         "groups": [[int(kind is Kind.PROGRAM), plain(name)] for kind, name in groups],
         "rows": [[group_numbers[row.kind, row.group], plain(row.name)] for row in matrix.rows],
         "facts": [_facts(matrix, row) for row in matrix.rows],
-        "columns": [_column(column, matrix.rows, texts, strings) for column in matrix.columns],
+        "columns": [
+            _column(column, matrix.rows, texts, strings, commands[column.label])
+            for column in matrix.columns
+        ],
         "statistics": _statistics(matrix),
         "strings": list(strings),
     }
@@ -94,7 +104,11 @@ def _facts(matrix: Matrix, row: Row) -> list[list[str]]:
 
 
 def _column(
-    column: Column, rows: Sequence[Row], texts: TextTable, strings: dict[str, int]
+    column: Column,
+    rows: Sequence[Row],
+    texts: TextTable,
+    strings: dict[str, int],
+    commands: Mapping[Row, str],
 ) -> dict[str, Any]:
     cells = [column.cells.get(row) for row in rows]
     present = [(number, cell) for number, cell in enumerate(cells) if cell]
@@ -118,6 +132,11 @@ def _column(
         "cells": "".join(LETTERS[cell.outcome] if cell else _NOT_RUN for cell in cells),
         "ms": [_ms(cell.seconds) if cell else None for cell in cells],
         "reason": sparse("reason"),
+        "commands": {
+            number: strings.setdefault(commands[row], len(strings))
+            for number, row in enumerate(rows)
+            if row in commands
+        },
         "expected": sparse("expected"),
         "code": sparse("code"),
         "errno": sparse("errno"),
@@ -129,6 +148,24 @@ def _column(
         "log": {n: t for n, _ in present if (t := logs.get(rows[n])) is not None},
         "paths": sparse("log"),
     }
+
+
+def _commands(matrix: Matrix, declared: frozenset[str]) -> dict[str, dict[Row, str]]:
+    """Return the next commands about each failure, by the column's label and the row.
+
+    They are in one text: a line for each, which is for what it is, a tab, and the command.
+    """
+    found: dict[str, dict[Row, str]] = {column.label: {} for column in matrix.columns}
+    commands = NextCommands(matrix, declared)
+    for failure in failures(matrix):
+        if failure.row is None:
+            continue
+        for column in failure.columns:
+            here = replace(failure, shown=column, cell=column.cells[failure.row])
+            lines = [f"{what}\t{plain(words)}" for what, words in commands.of(here).items()]
+            if lines:
+                found[column.label][failure.row] = "\n".join(lines)
+    return found
 
 
 def _programs_with_logs(column: Column) -> Iterator[tuple[Row, Cell]]:

@@ -1,48 +1,117 @@
-"""The table that `invoke report` prints: counts for each kernel, and the rows that did not pass."""
+"""The table that `invoke report` prints: counts for each kernel, and the rows that did not pass.
+
+Where the kernels do not fit beside each other, they are listed one below the other, and each row
+that did not pass names the kernels of each outcome.
+"""
+
+from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from bpfmatrix.report.failures import named_kernels
+from bpfmatrix.report.kernel_table import kernel_table, table_width
 from bpfmatrix.report.matrix import Matrix
-from bpfmatrix.report.model import Kind
+from bpfmatrix.report.model import Cell, Column, Kind, Row
 from bpfmatrix.report.wording import counts, duration, headline, mark, plain
 from bpfmatrix.results.kernel_label import heading
 from bpfmatrix.results.outcome import Outcome
 
-__all__ = ["render"]
+__all__ = ["PIPE_WIDTH", "render", "to_text"]
 
+PIPE_WIDTH = 200
+"""The width of a table that is written to a file or a pipe, in characters."""
 _STYLES = {Outcome.PASSED: "green", Outcome.SKIPPED: "yellow"}
+_MEANINGS = {mark(Cell(outcome)): str(outcome) for outcome in Outcome}
 
 
-def render(matrix: Matrix) -> RenderableType:
-    """Return the table, for rich to print."""
+def render(matrix: Matrix, width: int = PIPE_WIDTH) -> RenderableType:
+    """Return the table in at most `width` characters, for rich to print.
+
+    Only a single name that is longer than that makes a longer line.
+    """
+    end = Text(plain(headline(matrix)))
+    if not matrix.columns:
+        return end
+    rows = matrix.notable_rows
+    whole = _one_table(matrix, rows)
+    if table_width(whole) <= width:
+        return Group(whole, *_legend(matrix, rows), end)
+    labels = [_inline(column.label) for column in matrix.columns]
+    listed = _row_list(matrix, rows) if rows else []
+    return Group(kernel_table(labels, _facts(matrix), width), *listed, end)
+
+
+def _facts(matrix: Matrix) -> dict[str, list[Text]]:
+    """Return what is shown of each kernel."""
+    columns = matrix.columns
+    facts = {"outcome": [_styled(c.outcome, str(c.outcome)) for c in columns]}
+    for kind in Kind:
+        if any(row.kind is kind for row in matrix.rows):
+            facts[f"{kind}s"] = [Text(counts(column, kind)) for column in columns]
+    return facts | {"time": [Text(duration(column.seconds)) for column in columns]}
+
+
+def _one_table(matrix: Matrix, rows: list[Row]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("")
     for column in matrix.columns:
-        table.add_column(Text(heading(plain(column.label))))
-    table.add_row("outcome", *(_styled(c.outcome, str(c.outcome)) for c in matrix.columns))
-    for kind in Kind:
-        if any(row.kind is kind for row in matrix.rows):
-            table.add_row(f"{kind}s", *(counts(column, kind) for column in matrix.columns))
-    table.add_row("time", *(duration(column.seconds) for column in matrix.columns))
-    for row in matrix.notable_rows:
-        cells = [
-            _styled(c.outcome, mark(c), bool(c.expected)) if c else Text("")
-            for c in matrix.row(row)
-        ]
-        name = Text.assemble((plain(row.group), "dim"), "  ", plain(row.name).replace("\n", " "))
-        table.add_row(name, *cells)
-    return Group(table, Text(plain(headline(matrix)))) if matrix.columns else Text(headline(matrix))
+        table.add_column(Text(heading(_inline(column.label))))
+    for name, values in _facts(matrix).items():
+        table.add_row(Text(name), *values)
+    for row in rows:
+        table.add_row(_name(row), *(_mark(cell) for cell in matrix.row(row)))
+    return table
 
 
-def to_text(matrix: Matrix) -> str:
-    """Return the table as plain text, without colours and without a limit of its width."""
+def _row_list(matrix: Matrix, rows: list[Row]) -> Iterator[RenderableType]:
+    """Yield the rows that did not pass everywhere, each with the kernels of each outcome."""
+    yield Text("")
+    yield Text("not passed everywhere", "bold")
+    for row in rows:
+        yield Text.assemble("  ", _name(row))
+        by_mark: dict[str, list[Column]] = {}
+        for column in matrix.columns:
+            if (cell := column.cells.get(row)) and cell.is_notable:
+                by_mark.setdefault(mark(cell), []).append(column)
+        for columns in by_mark.values():
+            named = _inline(named_kernels(columns, matrix.columns))
+            line = Text.assemble(_mark(columns[0].cells[row]), f" {named}")
+            yield Padding(line, (0, 0, 0, 6))
+    yield Text("")
+    yield from _legend(matrix, rows, blanks=False)
+
+
+def _legend(matrix: Matrix, rows: list[Row], blanks: bool = True) -> list[Text]:
+    """Return what the signs of the shown rows mean, in one line; nothing if there are no rows."""
+    shown = {mark(cell) for row in rows for cell in matrix.row(row) if cell}
+    words = [f"{sign} {word}" for sign, word in _MEANINGS.items() if shown & {sign, f"{sign}*"}]
+    words += ["* as kernels.yaml expects"] if any("*" in sign for sign in shown) else []
+    words += ["blank: not run"] if blanks and any(None in matrix.row(row) for row in rows) else []
+    return [Text(", ".join(words), "dim")] if rows else []
+
+
+def _name(row: Row) -> Text:
+    return Text.assemble((_inline(row.group), "dim"), "  ", _inline(row.name))
+
+
+def _mark(cell: Cell | None) -> Text:
+    return _styled(cell.outcome, mark(cell), bool(cell.expected)) if cell else Text("")
+
+
+def _inline(text: str) -> str:
+    return " ".join(plain(text).splitlines())
+
+
+def to_text(matrix: Matrix, width: int = PIPE_WIDTH) -> str:
+    """Return the table as plain text, without colours."""
     console = Console(
-        width=10_000, no_color=True, highlight=False, soft_wrap=True, force_terminal=False
+        width=width, no_color=True, highlight=False, soft_wrap=True, force_terminal=False
     )
     with console.capture() as capture:
-        console.print(render(matrix))
+        console.print(render(matrix, width))
     return "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
 
 

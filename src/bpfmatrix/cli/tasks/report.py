@@ -33,6 +33,7 @@ def report(values: Values) -> None:
     from bpfmatrix.cli.console import say
     from bpfmatrix.config.project import Project
     from bpfmatrix.report import formats, inputs
+    from bpfmatrix.report.origin import Origin
 
     project = Project.load()
     path = values[options.OUTPUT]
@@ -46,7 +47,8 @@ def report(values: Values) -> None:
     if path is None:
         _print(format, results)
         return
-    size = formats.write(format, results, path, project.root.name)
+    origin = Origin.of(project, {result.run.kernel for result in results})
+    size = formats.write(format, results, path, origin)
     say(f"{project.relative(path.resolve())}  {size / 1e3:.0f} kB")
 
 
@@ -56,7 +58,8 @@ def _print(format: str, results: "Sequence[Result]") -> None:
     from bpfmatrix.report.matrix import Matrix
 
     if format == "table":
-        make_console().print(table.render(Matrix.of(results)))
+        console = make_console()
+        console.print(table.render(Matrix.of(results), console.width))
     else:
         text = formats.render(format, results)
         # Two `#` are only in strings of JSON, where the first one can be escaped.

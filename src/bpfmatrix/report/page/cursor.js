@@ -1,43 +1,44 @@
-// The mouse and the keyboard in the matrix: which cell has the focus, and opening it.
+// The mouse and the keyboard in the matrix: which button has the focus, and opening what it names.
 
-import { LINE_HEIGHT } from "./line.js";
-import { cellAt, cursor, draw, drawLine, grid, matrix, setTabStop } from "./matrix.js";
+import { buttonAt, cursor, draw, drawLine, grid, matrix, setTabStop } from "./matrix.js";
 import { clamp } from "./numbers.js";
 import { openPanel, panel } from "./panel.js";
 
 export function setUpCursor() {
   grid.addEventListener("keydown", (event) => {
-    const cell = event.target.closest("button.cell");
-    if (cell && moveFocus(event, cellPlace(cell))) event.preventDefault();
+    const button = event.target.closest(".place");
+    if (button && moveFocus(event, placeOf(button))) event.preventDefault();
   });
   grid.addEventListener("click", (event) => {
-    const cell = event.target.closest("button.cell");
-    if (!cell) return;
-    Object.assign(cursor, cellPlace(cell));
-    openPanel(matrix.columns[cursor.position], matrix.lines[cursor.line].row);
+    const button = event.target.closest(".place");
+    if (!button) return;
+    Object.assign(cursor, placeOf(button));
+    setTabStop(button);
+    const { line, position } = cursor;
+    openPanel(matrix.columns[position] ?? null, matrix.lines[line]?.row ?? null);
   });
   panel.addEventListener("close", () => {
-    cellAt(cursor.line, cursor.position)?.focus({ preventScroll: true });
+    buttonAt(cursor.line, cursor.position)?.focus({ preventScroll: true });
   });
 }
 
-/** Put the cursor on a cell and scroll it into sight. */
+/** Put the cursor on a cell, or on the name of a row, and scroll it into sight. */
 export function showCell(column, row) {
   const index = matrix.lines.findIndex((line) => line.row === row);
   if (index < 0) return;
   cursor.line = index;
-  cursor.position = matrix.columns.indexOf(column);
-  grid.scrollTop = Math.max(0, index * LINE_HEIGHT - grid.clientHeight / 2);
+  cursor.position = column === null ? -1 : matrix.columns.indexOf(column);
+  grid.scrollTop = Math.max(0, index * matrix.lineHeight - grid.clientHeight / 2);
   draw();
 }
 
-function cellPlace(cell) {
-  return { line: Number(cell.dataset.line), position: Number(cell.dataset.position) };
+function placeOf(button) {
+  return { line: Number(button.dataset.line), position: Number(button.dataset.position) };
 }
 
 // Whether the key is one that moves the focus.
 function moveFocus(event, { line, position }) {
-  const page = Math.max(1, Math.floor(grid.clientHeight / LINE_HEIGHT) - 3);
+  const page = Math.max(1, Math.floor(grid.clientHeight / matrix.lineHeight) - 3);
   const lastLine = matrix.lines.length - 1;
   const steps = {
     ArrowDown: [1, 0],
@@ -49,40 +50,41 @@ function moveFocus(event, { line, position }) {
   };
   if (Object.hasOwn(steps, event.key)) {
     const [down, right] = steps[event.key];
-    focusCell(clamp(line + down, 0, lastLine), position + right, down < 0 ? -1 : 1);
+    focusPlace(clamp(line + down, -1, lastLine), position + right, down < 0 ? -1 : 1);
   } else if (event.key === "Home") {
-    focusCell(event.ctrlKey ? 0 : line, 0, 1);
+    focusPlace(event.ctrlKey ? 0 : line, 0, 1);
   } else if (event.key === "End") {
-    focusCell(event.ctrlKey ? lastLine : line, matrix.columns.length - 1, -1);
+    focusPlace(event.ctrlKey ? lastLine : line, matrix.columns.length - 1, -1);
   } else {
     return false;
   }
   return true;
 }
 
-// Focus the cell nearest to a position in a line. A heading has no cells: `direction` says whether
-// the line above it (-1) or below it (1) is taken.
-function focusCell(line, position, direction) {
+// Focus the button nearest to a position in a line. A heading has no buttons: `direction` says
+// whether the line above it (-1) or below it (1) is taken. The header is above all lines.
+function focusPlace(line, position, direction) {
   let index = line;
   while (matrix.lines[index]?.group) index += direction;
-  if (!matrix.lines[index]) return;
-  const element = drawLine(index);
-  scrollToLine(index);
-  const distance = (cell) => Math.abs(cell.dataset.position - position);
-  const [cell] = [...element.querySelectorAll("button.cell")].sort(
+  const isHeader = index < 0;
+  if (!isHeader && !matrix.lines[index]) return;
+  const element = isHeader ? grid.firstChild : drawLine(index);
+  if (!isHeader) scrollToLine(index);
+  const distance = (button) => Math.abs(button.dataset.position - position);
+  const [button] = [...element.querySelectorAll(".place")].sort(
     (one, other) => distance(one) - distance(other),
   );
-  if (!cell) return;
-  setTabStop(cell);
-  Object.assign(cursor, cellPlace(cell));
-  cell.focus({ preventScroll: true });
-  cell.scrollIntoView({ block: "nearest", inline: "nearest" });
+  if (!button) return;
+  setTabStop(button);
+  Object.assign(cursor, placeOf(button));
+  button.focus({ preventScroll: true });
+  button.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 // The header covers the top of what scrolls.
 function scrollToLine(index) {
-  const top = index * LINE_HEIGHT;
-  const bottom = top + LINE_HEIGHT + grid.firstChild.offsetHeight;
+  const top = index * matrix.lineHeight;
+  const bottom = top + matrix.lineHeight + grid.firstChild.offsetHeight;
   if (top < grid.scrollTop) {
     grid.scrollTop = top;
   } else if (bottom > grid.scrollTop + grid.clientHeight) {

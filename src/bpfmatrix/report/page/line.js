@@ -1,39 +1,50 @@
 // One line of the matrix: the heading of a group, or a row with its cells.
 
-import { createButton, createElement } from "./dom.js";
+import { createButton, createElement, createName } from "./dom.js";
 import { clamp, duration, shortCount } from "./numbers.js";
 import { isRun, OUTCOMES, outcomeAt, outcomeClass, outcomeText } from "./outcomes.js";
 import { columns, detailAt, instructions, rows } from "./report.js";
 import { state } from "./state.js";
 
-/** In pixels; report.css has the same height for `.row`. */
-export const LINE_HEIGHT = 28;
-
 /**
  * The element of a line, which is `{group}` for a heading and `{row}` for a row. `index` is its
- * position in the matrix.
+ * position in the matrix, `height` that of each line in pixels.
  */
-export function createLine(line, index, visibleColumns) {
+export function createLine(line, index, height, visibleColumns) {
   const element = createElement("div", "row");
   element.setAttribute("role", "row");
   element.setAttribute("aria-rowindex", index + 2); // the header is 1
-  element.style.top = `${index * LINE_HEIGHT}px`;
+  element.style.top = `${index * height}px`;
   if (line.group) {
     element.append(createHeading(line.group));
     return element;
   }
-  const name = createElement("div", "name", rows[line.row].name || "(no name)");
-  name.setAttribute("role", "rowheader");
-  name.title = rows[line.row].name;
-  element.append(name, ...createCells(line.row, index, visibleColumns));
+  const cells = createElement("div", "cells");
+  cells.setAttribute("role", "presentation");
+  cells.append(...createCells(line.row, index, visibleColumns));
+  element.append(createRowName(line.row, index), cells);
   return element;
+}
+
+function createRowName(row, index) {
+  const { group, name } = rows[row];
+  const header = createElement("div", "name");
+  header.setAttribute("role", "rowheader");
+  const button = createButton("place");
+  button.append(...createName(name || "(no name)"));
+  button.title = `${name}\n${group.name}`;
+  button.tabIndex = -1;
+  button.dataset.line = index;
+  button.dataset.position = -1;
+  header.append(button);
+  return header;
 }
 
 function createHeading(group) {
   const kind = group.isProgram ? "programs" : "tests";
-  const heading = createElement("div", "name group", group.name || kind);
+  const heading = createElement("div", "name group");
   heading.setAttribute("role", "rowheader");
-  heading.append(createElement("small", "", kind));
+  heading.append(...createName(group.name || kind), createElement("small", "", kind));
   heading.title = group.name;
   return heading;
 }
@@ -46,9 +57,12 @@ function createCells(row, index, visibleColumns) {
   const high = Math.max(...positive, low * 4);
   return visibleColumns.map((column, position) => {
     if (!isRun(column, row)) return createEmptyCell();
-    const cell = createCell(column, row, numbers[position], (number) => heat(number, low, high));
-    cell.dataset.line = index;
-    cell.dataset.position = position;
+    const cell = createElement("div", "cell");
+    cell.setAttribute("role", "gridcell");
+    const button = createCell(column, row, numbers[position], (number) => heat(number, low, high));
+    button.dataset.line = index;
+    button.dataset.position = position;
+    cell.append(button);
     return cell;
   });
 }
@@ -57,11 +71,12 @@ function createEmptyCell() {
   const cell = createElement("div", "cell");
   cell.setAttribute("role", "gridcell");
   cell.setAttribute("aria-label", "not run");
+  cell.title = "not run on this kernel";
   return cell;
 }
 
 function createCell(column, row, number, heatOf) {
-  const cell = createButton("cell");
+  const cell = createButton("place");
   const content = createElement("span");
   const isExpected = detailAt(column, row, "expected") !== "";
   let numberText = "";
@@ -77,7 +92,6 @@ function createCell(column, row, number, heatOf) {
   cell.append(content);
   cell.classList.toggle("number", state.view !== "outcome");
   cell.tabIndex = -1;
-  cell.setAttribute("role", "gridcell");
   const { label } = columns[column];
   const text = outcomeText(column, row);
   const parts = [`${rows[row].name}, ${label}: ${text}`, numberText];
@@ -89,6 +103,7 @@ function createCell(column, row, number, heatOf) {
 
 // The number that this view shows; null where it shows the outcome.
 function numberAt(column, row) {
+  if (!isRun(column, row)) return null;
   if (state.view === "time") return columns[column].ms[row];
   if (state.view === "insns") return instructions[column][row];
   return null;

@@ -3,9 +3,11 @@
 // follow from this.
 
 import { setUpControls, updateControls } from "./controls.js";
+import { setUpCopying } from "./copy.js";
 import { setUpCursor, showCell } from "./cursor.js";
 import { setUpMatrix, updateMatrix } from "./matrix.js";
 import { openPanel, panel, setUpPanel } from "./panel.js";
+import { setUpPrinting } from "./printing.js";
 import { readAddress, state } from "./state.js";
 
 function showAddress() {
@@ -25,6 +27,8 @@ setUpMatrix();
 setUpPanel();
 setUpCursor();
 setUpControls();
+setUpCopying();
+setUpPrinting();
 addEventListener("hashchange", showAddress);
 showAddress();
 document.documentElement.dataset.ready = "1";

@@ -1,21 +1,11 @@
-// The panel at the side: all about one cell, or about one kernel.
+// The panel at the side: all about one cell, about one row on all kernels, or about one kernel.
 
+import { describeCell } from "./cell.js";
 import { byId, createButton, createElement } from "./dom.js";
-import { duration, fullCount } from "./numbers.js";
-import { countOutcomes, isRun, OUTCOMES, outcomeClass, outcomeText } from "./outcomes.js";
-import { columns, detailAt, instructions, longText, rows, statistics } from "./report.js";
+import { countOutcomes, isRun, OUTCOMES } from "./outcomes.js";
+import { createBadge, createLink, createList, createTexts } from "./parts.js";
+import { columns, detailAt, rows } from "./report.js";
 import { state, writeAddress } from "./state.js";
-
-const STATISTIC_NAMES = {
-  verifier_us: "verifier time, µs",
-  instructions_processed: "instructions processed",
-  instructions_limit: "instruction limit",
-  jited_bytes: "JIT size, bytes",
-  translated_bytes: "translated size, bytes",
-  memory_bytes: "memory, bytes",
-  stack_depth: "stack depth, bytes",
-  program_instructions: "program size, instructions",
-};
 
 export const panel = byId("panel");
 
@@ -27,10 +17,16 @@ export function setUpPanel() {
   panel.addEventListener("click", (event) => {
     // A click on the dialog itself, and on nothing in it, is one on the backdrop.
     if (event.target === panel) panel.close();
+    const link = event.target.closest("button.to");
+    if (link) openPanel(numberOf(link.dataset.column), numberOf(link.dataset.row));
   });
 }
 
-/** Show a cell; the kernel itself if `row` is null. */
+function numberOf(text) {
+  return text === undefined ? null : Number(text);
+}
+
+/** Show a cell; a row on all kernels if `column` is null, and the kernel if `row` is null. */
 export function openPanel(column, row) {
   state.panel = { column, row };
   writeAddress();
@@ -39,15 +35,16 @@ export function openPanel(column, row) {
   const name = row === null ? columns[column].label : rows[row].name || "(no name)";
   const title = createElement("h2", "", name);
   title.id = "panel-title";
-  byId("inside").replaceChildren(
-    close,
-    title,
-    ...(row === null ? describeKernel(columns[column]) : describeCell(column, row)),
-    ...createTexts("Console", columns[column].consoles),
-  );
+  byId("inside").replaceChildren(close, title, ...describe(column, row));
   if (!panel.open) panel.showModal();
   panel.scrollTop = 0;
   close.focus();
+}
+
+function describe(column, row) {
+  if (column === null) return describeRow(row);
+  const about = row === null ? describeKernel(columns[column]) : describeCell(column, row);
+  return [...about, ...createTexts("Console", columns[column].consoles)];
 }
 
 function describeKernel(kernel) {
@@ -63,93 +60,21 @@ function describeKernel(kernel) {
   ];
 }
 
-function describeCell(column, row) {
-  const { group } = rows[row];
-  const badge = isRun(column, row) ? outcomeClass(column, row) : "skipped";
-  const reason = detailAt(column, row, "reason");
+function describeRow(row) {
+  const list = createElement("ul", "by-kernel");
+  for (const [column, { label }] of columns.entries()) {
+    const item = createElement("li");
+    item.append(
+      isRun(column, row) ? createLink("", label, column, row) : createElement("span", "", label),
+      createBadge(column, row),
+      createElement("span", "reason", detailAt(column, row, "reason")),
+    );
+    list.append(item);
+  }
   return [
-    createElement("p", "sub", `${columns[column].label} · ${group.name}`),
-    createElement("span", `badge ${badge}`, outcomeText(column, row)),
-    ...(reason ? [createElement("p", "why", reason)] : []),
-    createList(cellFacts(column, row)),
-    ...createBars(column, row),
-    ...createStatistics(column, row),
-    ...createTexts(
-      group.isProgram ? "End of the verifier log" : "Output",
-      longTextsOf(column, row, "output"),
-    ),
-    ...createTexts("Verifier log", longTextsOf(column, row, "log")),
+    createElement("p", "sub", rows[row].group.name),
+    ...(rows[row].facts.length ? [createList(rows[row].facts)] : []),
+    createElement("h3", "", "On each kernel"),
+    list,
   ];
-}
-
-function cellFacts(column, row) {
-  const milliseconds = columns[column].ms[row];
-  const facts = [
-    ["code", detailAt(column, row, "code")],
-    ["error", detailAt(column, row, "errno")],
-    ["source", detailAt(column, row, "source")],
-    ["expected because", detailAt(column, row, "expected")],
-    ["took", milliseconds === null ? "" : duration(milliseconds)],
-    ...rows[row].facts,
-    ["log", detailAt(column, row, "paths")],
-  ];
-  return facts.filter(([, value]) => value);
-}
-
-function createList(facts) {
-  const list = createElement("dl");
-  for (const [name, value] of facts) {
-    list.append(createElement("dt", "", name), createElement("dd", "", String(value)));
-  }
-  return list;
-}
-
-function createStatistics(column, row) {
-  const facts = Object.entries(statistics)
-    .filter(([, values]) => values[column][row] !== null)
-    .map(([name, values]) => [
-      STATISTIC_NAMES[name] ?? name.replaceAll("_", " "),
-      fullCount(values[column][row]),
-    ]);
-  return facts.length ? [createElement("h3", "", "Statistics"), createList(facts)] : [];
-}
-
-// The instructions that the verifier processed for one program, on each kernel that has a number.
-function createBars(shownColumn, row) {
-  const counts = columns.map((_, column) => instructions?.[column][row] ?? null);
-  const most = Math.max(...counts);
-  if (most <= 0) return [];
-  const bars = createElement("div", "bars");
-  for (const [column, count] of counts.entries()) {
-    if (count === null) continue;
-    const className = column === shownColumn ? "kernel-name here" : "kernel-name";
-    const button = createButton(className, columns[column].label);
-    button.onclick = () => openPanel(column, row);
-    const track = createElement("div", "track");
-    const fill = createElement("div", "fill");
-    fill.style.width = `${(100 * count) / most}%`;
-    track.append(fill);
-    bars.append(button, track, createElement("span", "count", fullCount(count)));
-  }
-  return [createElement("h3", "", "Instructions processed, by kernel"), bars];
-}
-
-function longTextsOf(column, row, key) {
-  const number = columns[column][key][row];
-  return number === undefined ? [] : [number];
-}
-
-// Long texts by their numbers, each under the same title. Each is filled in when it is unpacked.
-function createTexts(title, numbers) {
-  return numbers.flatMap((number) => {
-    const block = createElement("pre", "", "…");
-    block.tabIndex = 0;
-    block.setAttribute("role", "region");
-    block.setAttribute("aria-label", title);
-    longText(number).then((text) => {
-      block.textContent = text;
-      block.dataset.ready = "1";
-    });
-    return [createElement("h3", "", title), block];
-  });
 }

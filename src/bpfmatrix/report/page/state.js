@@ -12,7 +12,7 @@ export const state = {
   kernels: new Set(), // columns; all if empty
   onlyDifferences: false,
   view: "outcome",
-  panel: null, // {column, row}; the row is null if the panel shows the kernel itself
+  panel: null, // {column, row}; one of them is null if the panel shows a kernel, or a row
 };
 
 export function resetFilters() {
@@ -44,9 +44,10 @@ export function readAddress() {
 }
 
 function readPanel(words) {
-  const column = findKernel(words.get("kernel"));
-  if (column < 0) return null;
-  if (!words.has("name")) return { column, row: null };
+  const found = findKernel(words.get("kernel"));
+  const column = found < 0 ? null : found;
+  if (words.has("kernel") && column === null) return null;
+  if (!words.has("name")) return column === null ? null : { column, row: null };
   const isProgram = words.get("kind") === "1";
   const row = rows.findIndex(
     ({ group, name }) =>
@@ -76,9 +77,10 @@ export function writeAddress() {
 }
 
 function writePanel(words) {
-  words.set("kernel", columns[state.panel.column].label);
-  if (state.panel.row === null) return;
-  const { group, name } = rows[state.panel.row];
+  const { column, row } = state.panel;
+  if (column !== null) words.set("kernel", columns[column].label);
+  if (row === null) return;
+  const { group, name } = rows[row];
   words.set("kind", group.isProgram ? "1" : "0");
   words.set("group", group.name);
   words.set("name", name);
