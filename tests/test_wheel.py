@@ -339,6 +339,9 @@ def test_an_installation_by_uv_tests_a_kernel_offline(
     version = email.message_from_bytes(metadata.read_bytes())["Version"]
     assert user.run("bpfmatrix", "--version") == f"bpfmatrix {version}\n"
     user.declare()
+    said = user.run("bpfmatrix", "doctor")
+    assert "not installed, needed only for building tests in Go" in said
+    assert "not all: this wheel was built with BPFMATRIX_WHEEL_ARCHITECTURES=" in said
     assert "has-btf" in user.run("bpfmatrix", "run", "--kernel", "6.1")
     tracer = installed / "bpfmatrix/loader/python_tracer.bpf.o"
     (user.project / tracer.name).write_bytes(tracer.read_bytes())
