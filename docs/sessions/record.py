@@ -2,8 +2,12 @@
 
 NAME.commands has what a user types, in blocks with a blank line between them; lines that begin with
 `# ` are remarks. Each block is run by bash in a new folder, and NAME.txt gets the remarks, the
-commands and what they printed. Nothing is cut out but the folder's own path. It runs on real kernels,
-and so takes minutes.
+commands and what they printed. Nothing is cut out but paths of this machine. It runs on real
+kernels, and so takes minutes.
+
+The session of kernel-person needs KERNEL_DEB in its environment, the path of a kernel's package
+(`apt-get download linux-image-...`). It fetches 420 MB if the cache lacks the debug information of
+Debian's 6.1.
 """
 
 import os
@@ -56,6 +60,7 @@ def record(block: str, folder: Path) -> str:
         check=False,
     )
     said = _ESCAPES.sub("", done.stdout).replace(str(folder), "~/project")
+    said = said.replace(str(Path.home()), "~").replace(str(EXAMPLES), "$EXAMPLES")
     lines = [line.rstrip() for line in said.splitlines()]
     ended = [f"(exit status {done.returncode})"] if done.returncode else []
     return "\n".join([typed, *lines, *ended]) + "\n"
