@@ -18,7 +18,7 @@ GUIDE = (REPOSITORY / "docs/ci.md").read_text()
 def workflows() -> Iterator[tuple[str, Any]]:
     for path in sorted((REPOSITORY / ".github/workflows").glob("*.yml")):
         yield path.name, yaml.safe_load(path.read_text())
-    yield "the template", yaml.safe_load(ci_text("github"))
+    yield "the template", yaml.safe_load(ci_text("github", "main"))
     for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)):
         parsed = yaml.safe_load(block)
         if isinstance(parsed, dict) and "jobs" in parsed:
@@ -58,7 +58,7 @@ def test_the_guide_names_each_input() -> None:
 
 def test_gitlabs_templates() -> None:
     template = yaml.safe_load((REPOSITORY / "ci/gitlab/bpfmatrix.yml").read_text())[".bpfmatrix"]
-    written = yaml.safe_load(ci_text("gitlab"))
+    written = yaml.safe_load(ci_text("gitlab", "main"))
     path = Path("ci/gitlab/bpfmatrix.yml")
     assert written["include"][0]["remote"].endswith(f"/v1/{path}")
     assert written["bpfmatrix"]["extends"] == ".bpfmatrix"

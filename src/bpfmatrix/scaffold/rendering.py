@@ -1,17 +1,28 @@
 """The texts that `init` writes: kernels.yaml with comments, noxfile.py and tasks.py."""
 
 import json
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from importlib import resources
+from pathlib import PurePosixPath
 
 from bpfmatrix.host.architecture import DEFAULT
 from bpfmatrix.host.text import counted
 from bpfmatrix.scaffold.findings import Findings
 from bpfmatrix.scaffold.kernel_list import KernelList
 
-__all__ = ["CI_ADDITIONS", "CI_FILES", "NOXFILE", "TASKS", "ci_text", "kernels_yaml"]
+__all__ = [
+    "CI_FILES",
+    "GITLAB_FILE",
+    "GITLAB_INCLUDE",
+    "GITLAB_PART",
+    "NOXFILE",
+    "TASKS",
+    "ci_text",
+    "kernels_yaml",
+]
 
 NOXFILE = '''\
 """The sessions of nox: `nox -l` lists them, `nox -s matrix` runs what kernels.yaml declares."""
@@ -31,13 +42,13 @@ __all__ = ["namespace"]
 
 CI_FILES = {"github": ".github/workflows/bpfmatrix.yml", "gitlab": ".gitlab-ci.yml"}
 """The CI systems, and where each looks for its file."""
-CI_ADDITIONS = {
-    "github": "the jobs of what `bpfmatrix init --ci github --dry-run` prints in an empty folder",
-    "gitlab": "the include and the job of what `bpfmatrix init --ci gitlab --dry-run` prints in an "
-    "empty folder",
-}
-"""What to add to a file that is there."""
+GITLAB_FILE, GITLAB_PART = CI_FILES["gitlab"], ".gitlab/bpfmatrix.yml"
+"""GitLab reads one file of a project. If there is one, it has to include ours."""
+GITLAB_INCLUDE = f"include: [{{local: /{GITLAB_PART}}}]"
 
+_PROJECT = "bpfmatrix/bpfmatrix"
+_SCHEMA = f"https://raw.githubusercontent.com/{_PROJECT}/v1/kernels.schema.json"
+_REFERENCE = f"https://github.com/{_PROJECT}/blob/main/docs/kernels-yaml.md"
 _WIDTH = 96
 _PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
 # Words and numbers that YAML 1.1 reads as other types than strings.
@@ -45,18 +56,50 @@ _NOT_TEXT = re.compile(r"(?i)y|n|yes|no|on|off|true|false|null|(?=.*\d)[-+.\d][\
 _MANY = 40
 
 
-def ci_text(system: str) -> str:
-    """Return the text of the file for a CI system, a key of CI_FILES."""
-    return resources.files(__package__).joinpath(f"templates/ci/{system}.yml").read_text("utf-8")
+def ci_text(system: str, branch: str, found: Findings | None = None, folder: str = "") -> str:
+    """Return the text of the file for a CI system, a key of CI_FILES.
+
+    `branch` is the repository's default branch, and `folder` the project's folder in it. What was
+    `found` says what the runner has to have, and to run first.
+    """
+    file = resources.files(__package__).joinpath(f"templates/ci/{system}.yml")
+    text = file.read_text("utf-8").replace("branches: [main]", f"branches: [{scalar(branch)}]")
+    if folder:
+        where = f"working-directory: {scalar(folder)}"
+        text = text.replace(_ACTION, f"{_ACTION}          {where}\n")
+    if found is not None and (steps := "".join(_steps(found, folder))):
+        text = text.replace(_STEPS, steps)
+    if found is not None and found.module:
+        text = text.replace('BPFMATRIX_PACKAGES: ""', 'BPFMATRIX_PACKAGES: "golang-go"')
+    return text
+
+
+# Lines of the template of GitHub's workflow.
+_STEPS = "      # What the tests are built with goes here, such as actions/setup-go.\n"
+_ACTION = "      - uses: bpfmatrix/bpfmatrix@v1\n        with:\n"
+
+
+def _steps(found: Findings, folder: str) -> Iterator[str]:
+    """Give the steps of a GitHub job before bpfmatrix: what builds the objects and the tests."""
+    if found.module:
+        go_mod = str(PurePosixPath(folder, found.module.folder, "go.mod"))
+        yield "      - uses: actions/setup-go@v6\n"
+        yield f"        with: {{go-version-file: {scalar(go_mod)}}}\n"
+    commands = dict.fromkeys((*(one.first for one in found.objects if one.first), *found.first))
+    for command in commands:
+        yield f"      - run: {command}\n"
+        if folder:
+            yield f"        working-directory: {scalar(folder)}\n"
 
 
 def kernels_yaml(found: Findings, kernels: KernelList) -> str:
     """Return the text of kernels.yaml."""
     parts = [
-        _comment(
+        f"# yaml-language-server: $schema={_SCHEMA}\n"
+        + _comment(
             "The kernels that this project claims to support, and what is loaded and run on each. "
             "`bpfmatrix init` wrote this first version from what it found. Every key is described "
-            "in docs/kernels-yaml.md of bpfmatrix."
+            f"in {_REFERENCE}"
         ),
         *_defaults(found),
         _kernels(kernels),
@@ -70,7 +113,10 @@ def scalar(text: str) -> str:
     """Return a string as YAML, in quotes if it needs them."""
     if _PLAIN.fullmatch(text) and not _NOT_TEXT.fullmatch(text):
         return text
-    return json.dumps(text, ensure_ascii=False)
+    import yaml  # noqa: PLC0415 - not needed for most texts
+
+    quoted: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf)
+    return quoted.strip()
 
 
 def _comment(text: str, indent: str = "") -> str:
