@@ -80,9 +80,8 @@ def test_expected_failures_are_none() -> None:
 
 
 def test_many_kernels_are_named_by_those_that_are_missing() -> None:
-    columns = Matrix.of(
-        ran(f"6.{n}", TestResult("t", "a", Outcome.PASSED)) for n in range(9)
-    ).columns
+    test = TestResult("t", "a", Outcome.PASSED)
+    columns = Matrix.of(ran(f"6.{number}", test) for number in range(9)).columns
     assert named_kernels(columns[:2], columns) == "6.0, 6.1"
     assert named_kernels(columns, columns) == "all 9 kernels"
     assert named_kernels(columns[1:], columns) == "all but 6.0"
