@@ -1,5 +1,8 @@
 """The invoke tasks of a project with a kernels.yaml: its tasks.py imports `namespace`."""
 
-from bpfmatrix.cli.tasks import namespace
+from bpfmatrix.cli import interrupts
+
+with interrupts.ending():
+    from bpfmatrix.cli.tasks import namespace
 
 __all__ = ["namespace"]

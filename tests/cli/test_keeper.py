@@ -73,7 +73,7 @@ def test_a_guest_may_have_no_files_of_the_host_but_those_of_the_command(folder: 
         (["--kernel"], "--kernel needs a value: The id of a kernel"),
         (["--kernel", "6.1"], "there is no command"),
         (["--kernel", "6.1", "--"], "there is no command"),
-        (["x"], "name the kernel, either by --kernel or by --image"),
+        (["x"], "no kernel is named"),
         (["-k", "6.1", "--env", "1=2", "x"], "--env 1=2: expected NAME or NAME=VALUE"),
         (["-k", "6.1", "--share", "missing", "x"], "--share missing: no such folder"),
     ],

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bpfmatrix.cli import console
+from bpfmatrix.cli.again import Again
 from bpfmatrix.cli.run_choice import TESTS
 from bpfmatrix.cli.run_console import RunConsole
 from bpfmatrix.cli.suite_output import SuiteConsole
@@ -363,8 +364,8 @@ def test_tests_of_equal_names_are_shown_with_their_packages(
 
 def test_what_is_suggested_can_be_typed(pipe: io.StringIO, library_project: Project) -> None:
     tests = (TestResult("check maps.sh", "maps::full", Outcome.FAILED, 0, "no such map"),)
-    binaries = [Path("build/check maps.sh")]
-    with SuiteConsole(library_project, ["6.1"], binaries) as report:
+    again = Again((Path("build/check maps.sh"),))
+    with SuiteConsole(library_project, ["6.1"], again) as report:
         report.executables("6.1", ["check maps.sh"])
         report.finished(KernelRun("6.1", Outcome.FAILED, "x", tests=tests))
     [line] = [line for line in pipe.getvalue().splitlines() if "run it alone" in line]

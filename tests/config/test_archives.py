@@ -62,7 +62,10 @@ def test_the_users_file_is_written_as_it_is_read(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("archives: {debian: x}", "archives.debian: expected a URL"),
-        ("archives: {debian-security: http://a.example/s}", "archives.debian: Field required"),
+        (
+            "archives: {debian-security: http://a.example/s}",
+            "archives.debian: this key is required",
+        ),
         ("archive: {}", 'unknown key (did you mean "archives"?)'),
         ("archives: {debain: x}", 'archives.debain: unknown key (did you mean "debian"?)'),
         ("archives: [", "line 1:"),

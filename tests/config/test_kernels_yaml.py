@@ -54,7 +54,7 @@ def changed(path: str, value: Any) -> str:
         ),
         (changed("zzzzzzzz", 1), "kernels.yaml: zzzzzzzz: unknown key"),
         ('{"kernels": {}}', "kernels.yaml: kernels: "),
-        ("{}", "kernels.yaml: kernels: Field required"),
+        ("{}", "kernels.yaml: kernels: this key is required, as in "),
         ("", "kernels.yaml: "),
         ("- a\n- b\n", "kernels.yaml: "),
         (
@@ -70,7 +70,7 @@ def changed(path: str, value: Any) -> str:
             changed("kernels/6.1/source", {"apt": None}),
             "kernels.6.1.source: expected exactly one of: apt, ",
         ),
-        (changed("kernels/6.1", {}), "kernels.6.1.source: Field required"),
+        (changed("kernels/6.1", {}), "kernels.6.1.source: this key is required, as in "),
         (
             changed("kernels/6.1/source", {"oci": "[:::]/x"}),
             "kernels.6.1.source.oci: expected the name of an image, such as debian:12",
@@ -100,7 +100,7 @@ def changed(path: str, value: Any) -> str:
         (changed("verify/max_insns", "0%"), 'verify.max_insns: expected a share such as "80%"'),
         (changed("verify/objets", []), 'verify.objets: unknown key (did you mean "objects"?)'),
         (changed("verify/objects", [{"pth": "a.o"}]), 'pth: unknown key (did you mean "path"?)'),
-        (changed("expect", [{"program": "a"}]), "expect.0.reason: Field required"),
+        (changed("expect", [{"program": "a"}]), "expect.0.reason: this key is required, as in "),
         (changed("expect", [{"reason": "a"}]), "expect.0: expected exactly one of: program, test"),
         (
             changed("expect", [{"test": "a", "object": "b", "reason": "c"}]),
@@ -171,7 +171,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path, content: bytes) -> N
 
 
 def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="can't be read"):
+    with pytest.raises(ConfigError, match="is a folder"):
         kernels_yaml.load(tmp_path)
 
 

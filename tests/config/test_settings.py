@@ -37,11 +37,14 @@ def read(tmp_path: Path, **keys: Any) -> Config:
         ({"limits": {"nofle": 1}}, 'payload.limits.nofle: unknown key (did you mean "nofile"?)'),
         ({"limits": {"address_space": 1}}, "payload.limits.address_space: unknown key"),
         ({"limits": {"time": 0}}, "payload.limits.time: expected a duration above zero"),
-        ({"format": "tapp"}, "payload.format: Input should be 'go', 'tap'"),
+        ({"format": "tapp"}, "payload.format: expected `go`, `tap`"),
         ({"binaries": [{"path": "x", "usr": 1}]}, 'binaries.0.usr: unknown key (did you mean "us'),
-        ({"binaries": [{"user": 1}]}, "payload.binaries.0.path: Field required"),
+        (
+            {"binaries": [{"user": 1}]},
+            "payload.binaries.0.path: this key is required, as in path: ",
+        ),
         ({"packages": {"a": {"env": {"1": "x"}}}}, "can't be the name of a variable"),
-        ({"lockdown": "full"}, "payload.lockdown: Input should be 'none', 'integrity'"),
+        ({"lockdown": "full"}, "payload.lockdown: expected `none`, `integrity`"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, payload: dict[str, Any], words: str) -> None:

@@ -1,5 +1,6 @@
 """What the task `debug` does: run the tests under gdb, with the console of a run."""
 
+from bpfmatrix.cli.again import Again
 from bpfmatrix.cli.progress_bar import shown
 from bpfmatrix.cli.suite_output import SuiteConsole
 from bpfmatrix.config.project import Project
@@ -12,5 +13,5 @@ __all__ = ["debug"]
 
 def debug(project: Project, id: str, tests: RunOptions, options: DebugOptions) -> int:
     """Run the tests on one kernel under gdb, and return the exit status."""
-    console = SuiteConsole(project, [id], tests.binaries)
+    console = SuiteConsole(project, [id], Again(tests.binaries))
     return session.debug(project, id, tests, options, console, shown)

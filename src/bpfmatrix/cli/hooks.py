@@ -31,7 +31,8 @@ fi
 # git calls this in the top folder of the checkout that pushes, which may be one of many worktrees.
 # There is nothing to do if nothing is pushed, or if this branch does not have the project.
 project={folder}
-[ -n "$refs" ] && [ -e "$project/kernels.yaml" ] || exit 0
+[ -n "$refs" ] || exit 0
+[ -e "$project/kernels.yaml" ] || [ -e "$project/kernels.yml" ] || exit 0
 cd "$project" || exit
 # git sets these variables for its hooks. A build that calls git elsewhere must not inherit them.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE

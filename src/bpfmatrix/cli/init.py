@@ -11,6 +11,7 @@ from pathlib import Path
 from bpfmatrix.cli.console import say
 from bpfmatrix.cli.doctor import asked
 from bpfmatrix.cli.tasks.declaration import progress
+from bpfmatrix.config import kernels_yaml
 from bpfmatrix.config.models import FILE_NAME
 from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT
 from bpfmatrix.host.cache import Cache
@@ -48,10 +49,11 @@ def write_first_files(root: Path, ci: str | None, *, dry_run: bool) -> None:
     for line in _remarks(seen, found):
         _print("found", line)
     kernels = None
-    if not (root / FILE_NAME).exists():
+    declared = kernels_yaml.place_in(root)
+    if not kernels_yaml.exists_in(root):
         kernels = _ask(found.arch)
     wrote, kept, added = [], [], []
-    for file in _files(found, kernels, ci):
+    for file in _files(declared.name, found, kernels, ci):
         path = root / file.name
         if path.exists() or path.is_symlink():
             kept.append(file.name)
@@ -86,9 +88,11 @@ def _ask(arch: str) -> KernelList:
     return kernel_list.choose(answers, asked(answers.questions()))
 
 
-def _files(found: Findings, kernels: KernelList | None, ci: str | None) -> list[_File]:
+def _files(
+    declared: str, found: Findings, kernels: KernelList | None, ci: str | None
+) -> list[_File]:
     files = [
-        _File(FILE_NAME, rendering.kernels_yaml(found, kernels) if kernels else ""),
+        _File(declared, rendering.kernels_yaml(found, kernels) if kernels else ""),
         _File(
             "noxfile.py",
             rendering.NOXFILE,

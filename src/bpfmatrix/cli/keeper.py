@@ -15,7 +15,7 @@ from bpfmatrix.cli import options
 from bpfmatrix.cli.kernel_choice import one_kernel
 from bpfmatrix.cli.options import OptionKind
 from bpfmatrix.cli.values import Values, read, session_options
-from bpfmatrix.config import models
+from bpfmatrix.config import kernels_yaml
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError, suggestion
 from bpfmatrix.exec.folders import with_folders_of
@@ -60,7 +60,7 @@ class CommandLines:
 
     def _kernel(self, values: Values) -> tuple[Project, str]:
         root, image = Project.root_above(Path.cwd()), values[options.IMAGE]
-        files = (root / models.FILE_NAME, *((image.absolute(),) if image else ()))
+        files = (kernels_yaml.place_in(root), *((image.absolute(),) if image else ()))
         key = (values[options.KERNEL], *map(_identity, files))
         if key not in self._known:
             self._known[key] = one_kernel(values)

@@ -26,11 +26,15 @@ def one_kernel(values: Values) -> tuple["Project", str]:
     from bpfmatrix.config.project import Project
 
     kernel, image = values[options.KERNEL], values[options.IMAGE]
-    if bool(kernel) == bool(image):
+    if kernel and image:
         raise UsageError("name the kernel, either by --kernel or by --image")
     project = Project.load()
+    if kernel:
+        return project, project.config.kernel(kernel).id
     if image is None:
-        return project, kernel or ""
+        known = list(project.config.kernels)
+        advice = f"Name it, as in --kernel {known[0]}. kernels.yaml has: {', '.join(known)}."
+        raise UsageError("no kernel is named", advice)
     from bpfmatrix.kernels.image_option import with_image
 
     return with_image(project, image)

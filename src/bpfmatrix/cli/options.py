@@ -633,6 +633,10 @@ SECURITY = _text(
 OLD_STATE = _flag("old-state", "Also take an index that has expired, as a snapshot has it.")
 ALL = _flag("all", "Also remove what is in use, and apt's indexes.")
 
+# The command line itself
+SHELLS = ("bash", "zsh", "fish")
+SHELL = _value("shell", "SHELL", "bash, zsh or fish.", _one_of(*SHELLS)).as_required()
+
 # Groups of options that one function of `values` reads.
 HOST_FILES: tuple[AnyOption, ...] = (ROOTFS, SHARE, NET)
 PRIVILEGES: tuple[AnyOption, ...] = (USER, CAPABILITIES, MEMLOCK)

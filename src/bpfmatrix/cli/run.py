@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bpfmatrix.cli.again import PLAIN, Again
 from bpfmatrix.cli.run_choice import RunChoice
 from bpfmatrix.cli.run_console import RunConsole
 from bpfmatrix.config.project import Project
@@ -64,20 +65,22 @@ def run_chosen(
     options: RunOptions,
     jobs: int | None = None,
     raw: bool = False,
+    again: Again = PLAIN,
 ) -> Results:
     """Run what is chosen on these kernels, and print progress, results and explanations.
 
-    `raw` prints what tests and kernels say as it is: see `SafeConsole`.
+    `raw` prints what tests and kernels say as it is: see `SafeConsole`. `again` is how the run was
+    started, for the commands that messages name.
     See `run_side_by_side` for `jobs`, the order of the results, and what is raised.
     """
     started = time.monotonic()
     ids = list(dict.fromkeys(ids))
-    console = RunConsole(project, ids, choice, options.binaries, raw)
+    console = RunConsole(project, ids, choice, again, raw)
     try:
         with console:
             results = _run(project, ids, choice, options, jobs, console)
     except BaseException:
-        console.end()
+        console.abort()
         raise
     console.show(results.runs, results.verifications, time.monotonic() - started)
     summary.write([*results.verifications, *results.runs])
@@ -117,7 +120,12 @@ def _run(
             del parts["tests"]
             found = run_asked(project, ids, list(parts.values()), jobs)
     results = dict(zip(parts, found, strict=True))
-    return Results(results.get("tests", ()), results.get("verify", ()))
+    runs, verifications = results.get("tests", ()), results.get("verify", ())
+    if console.tests and any(run.failures for run in runs):
+        from bpfmatrix.rejections.explain import explained
+
+        runs = explained(project, runs, tests.payloads, console.tests, verifications)
+    return Results(runs, verifications)
 
 
 def _verification(

@@ -2,11 +2,11 @@
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rich.text import Text
 
+from bpfmatrix.cli.again import PLAIN, Again
 from bpfmatrix.cli.console import LiveConsole
 from bpfmatrix.cli.run_choice import RunChoice
 from bpfmatrix.config.project import Project
@@ -35,7 +35,7 @@ class RunConsole:
         project: Project,
         kernels: Sequence[str],
         choice: RunChoice,
-        binaries: Sequence[Path] = (),
+        again: Again = PLAIN,
         raw: bool = False,
     ) -> None:
         self._asked = choice.is_asked
@@ -44,7 +44,7 @@ class RunConsole:
         if "tests" in parts:
             from bpfmatrix.cli.suite_output import SuiteConsole
 
-            self.tests = SuiteConsole(project, kernels, binaries, raw)
+            self.tests = SuiteConsole(project, kernels, again, raw, explains_later=True)
             consoles.append(self.tests)
         if "verify" in parts:
             from bpfmatrix.cli.verify_output import VerifyConsole
@@ -72,6 +72,12 @@ class RunConsole:
         for console in reversed(self._consoles):
             console.print_waiting()
 
+    def abort(self) -> None:
+        """Print what is known of the kernels that have ended, as the run was ended early."""
+        self.end()
+        if self.tests and not self._first.several:
+            self.tests.explain_ended()
+
     def show(
         self, runs: Sequence[KernelRun], verifications: Sequence[Verification], seconds: float
     ) -> None:
@@ -84,7 +90,7 @@ class RunConsole:
                 self.programs.explain(verifications)
             else:
                 self.programs.show(verifications)
-        if self.tests and (self.programs or self._first.several):
+        if self.tests:
             self.tests.explain(runs)
 
     def _table(

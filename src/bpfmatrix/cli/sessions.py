@@ -12,7 +12,8 @@ from pathlib import Path
 
 import nox
 
-from bpfmatrix.cli import options
+from bpfmatrix.cli import interrupts, options
+from bpfmatrix.cli.again import Again
 from bpfmatrix.cli.errors import exit_status_of, exit_with_message
 from bpfmatrix.cli.kernel_choice import several_kernels, with_profiles
 from bpfmatrix.cli.options import AnyOption, OptionKind
@@ -51,11 +52,16 @@ def register(root: Path | None = None) -> None:
     A noxfile calls this. An error in kernels.yaml, or a kernel on nox's command line that does not
     exist, ends the process with a message and status 2.
     """
+    with interrupts.ending():
+        _register(root, sys._getframe(1).f_code.co_filename)
+
+
+def _register(root: Path | None, noxfile: str) -> None:
     # nox 2026.10 prints this in every run, even of sessions that have no environment.
     logging.getLogger("nox").addFilter(lambda record: record.msg != "uv binary not found.")
     with exit_with_message():
         project = Project.load(root)
-        own = _sessions_of(sys._getframe(1).f_code.co_filename)
+        own = _sessions_of(noxfile)
         _refuse_unknown_kernels(project.config, [word for word in sys.argv[1:] if word not in own])
     for id in _session_ids(project.config, sys.argv[1:]):
         _register_kernel(project, project.config.kernel(id))
@@ -141,7 +147,8 @@ def _run(
 
     def command() -> int:
         choice, asked = chosen(project, values), run_options(values, project, cached=cached)
-        found = run_chosen(project, ids, choice, asked, values[options.JOBS], values[options.RAW])
+        jobs, raw = values[options.JOBS], values[options.RAW]
+        found = run_chosen(project, ids, choice, asked, jobs, raw, Again.of(values))
         problems.extend(found.problems)
         return found.exit_status
 

@@ -1,17 +1,16 @@
 """What a run prints while it goes on: tests, summaries, the matrix, explanations."""
 
 import contextlib
+import dataclasses
 import re
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.text import Text
 
+from bpfmatrix.cli.again import PLAIN, Again, NextCommands
 from bpfmatrix.cli.console import STYLES, LiveConsole
 from bpfmatrix.config.kernel_ids import profile_of
 from bpfmatrix.config.project import Project
-from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
@@ -26,8 +25,6 @@ __all__ = ["SuiteConsole"]
 _VERIFIER_LOG = re.compile(
     r"----- verifier log: (.*?) -----\n.*?----- end of verifier log -----", re.S
 )
-# What to type for a kernel that kernels.yaml does not declare: it has no session of its own.
-_AVAILABLE = "matrix --available --kernels {}"
 _SHOWN_OUTPUT_LINES = 60
 _SHOWN_FAILURES = 10
 _SHOWN_LOGS = 10
@@ -40,12 +37,18 @@ class SuiteConsole(LiveConsole):
         self,
         project: Project,
         kernels: Sequence[str],
-        binaries: Sequence[Path] = (),
+        again: Again = PLAIN,
         raw: bool = False,
+        *,
+        explains_later: bool = False,
     ) -> None:
+        """`again` is how the run was started. With `explains_later`, why a kernel did not pass is
+        only printed by `explain`, also if there is one kernel.
+        """
         super().__init__(kernels, raw=raw)
         self._project = project
-        self._binaries = binaries
+        self._again = again
+        self._explains_later = explains_later
         self._runs: list[KernelRun] = []
         self._waiting: list[KernelRun] = []
         self._labels: dict[str, Labels] = {}
@@ -103,7 +106,7 @@ class SuiteConsole(LiveConsole):
             self._waiting.append(run)
             return
         self._finish(run)
-        if not self.several:
+        if not (self.several or self._explains_later):
             self._explain(run)
 
     def print_waiting(self) -> None:
@@ -129,9 +132,18 @@ class SuiteConsole(LiveConsole):
             self.console.print(f"  {test.outcome:<8} {name}{reason}")
 
     def explain(self, runs: Sequence[KernelRun]) -> None:
-        """Print why kernels did not pass."""
+        """Print why kernels did not pass: first the programs that did not load, each once."""
+        if any(run.rejections for run in runs):
+            from bpfmatrix.cli.rejection_output import RejectionPrinter
+
+            printer = RejectionPrinter(self._project, self.console, self.label, self._next_commands)
+            printer.show(runs)
         for run in runs:
             self._explain(run)
+
+    def explain_ended(self) -> None:
+        """Print why the kernels did not pass that have ended so far."""
+        self.explain(self._runs)
 
     def cell(self, run: KernelRun) -> Text:
         """Return what the table of all kernels says of the tests on one of them."""
@@ -167,21 +179,12 @@ class SuiteConsole(LiveConsole):
 
     def _explain(self, run: KernelRun) -> None:
         """Print why a kernel did not pass: what failed, the lines that explain it, what to do."""
-        if run.outcome is Outcome.PASSED:
+        if run.outcome is Outcome.PASSED or _is_explained(run):
             return
         who, shown = self.label(run), self.console.print
         shown()
         shown(Text.assemble((who, "bold"), "  ", (run.outcome, "red"), f": {run.reason}"))
-        for test in run.failures[:_SHOWN_FAILURES]:
-            mark = self.mark(test.outcome)
-            name = self._labels_of(run).of(test)
-            shown(Text.assemble("  ", (mark, "red"), " ", (name, "bold")))
-            if test.reason not in test.output:
-                shown(Text(f"      {test.reason}"))
-            for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
-                shown(f"      {line}")
-        if len(run.failures) > _SHOWN_FAILURES:
-            shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
+        self._explain_tests(run)
         for line in self._console_log(run):
             shown(f"      {line}", style="dim")
         for line in run.trace:
@@ -197,21 +200,42 @@ class SuiteConsole(LiveConsole):
         if run.failures:
             self._suggest(run)
 
-    def _suggest(self, run: KernelRun) -> None:
-        """Print what to type next to look into the first failure of a run."""
+    def _explain_tests(self, run: KernelRun) -> None:
         shown = self.console.print
-        failed = run.failures[0]
-        top = shlex.quote(self._labels_of(run).selecting(failed))
-        declared = self._project.config.has(run.kernel)
-        task = f"run --kernel {run.kernel}" if declared else _AVAILABLE.format(run.kernel)
-        given = "".join(f" --binary {shlex.quote(str(path))}" for path in self._binaries)
-        shown(f"  run it alone  {command(f'{task} --run {top}{given}')}")
-        if declared:
-            words = f"--kernel {run.kernel} --run {top}{given}"
-            shown(f"  look inside   {command(f'debug {words}')}")
-        if good := self._passed_elsewhere(run, failed):
-            words = f"--run {top}{given} --good {good} --bad {run.kernel}"
-            shown(f"  since when    {command(f'bisect {words}')}")
+        for test in run.failures[:_SHOWN_FAILURES]:
+            mark = self.mark(test.outcome)
+            name = self._labels_of(run).of(test)
+            shown(Text.assemble("  ", (mark, "red"), " ", (name, "bold")))
+            if rejections := run.rejections_of(test):  # printed above, once for all kernels
+                for one in rejections:
+                    shown(Text(f"      {one.summary}"))
+                continue
+            if test.reason not in test.output:
+                shown(Text(f"      {test.reason}"))
+            for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
+                shown(f"      {line}")
+        if len(run.failures) > _SHOWN_FAILURES:
+            shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
+
+    def _suggest(self, run: KernelRun) -> None:
+        """Print what to type next to look into the first failure that is not explained yet."""
+        shown = self.console.print
+        failed = next((one for one in run.failures if not run.rejections_of(one)), None)
+        commands = self._next_commands(run, failed or run.failures[0])
+        shown(f"  run it alone  {commands.run}")
+        if failed is None:  # the others are printed with the line of C
+            return
+        if commands.debug:
+            shown(f"  look inside   {commands.debug}")
+        if commands.good and commands.bisect:
+            shown(f"  since when    {commands.bisect}")
+
+    def _next_commands(self, run: KernelRun, test: TestResult) -> NextCommands:
+        again = self._again
+        if not self._project.config.has(run.kernel):
+            again = dataclasses.replace(again, available=True)
+        pattern, good = self._labels_of(run).selecting(test), self._passed_elsewhere(run, test)
+        return NextCommands(again, run.kernel, self._labels_of(run).of(test), pattern, good)
 
     def _passed_elsewhere(self, bad: KernelRun, test: TestResult) -> str:
         """Return the nearest kernel on which a test and its subtests passed; nothing if none."""
@@ -236,6 +260,13 @@ class SuiteConsole(LiveConsole):
             trace = (n for n, line in enumerate(lines, 1) if line.lower().endswith("call trace:"))
             return lines[: next(trace, len(lines))]
         return []
+
+
+def _is_explained(run: KernelRun) -> bool:
+    """Whether a run failed only by programs that did not load, which are printed once for all."""
+    failures = run.failures
+    only = run.outcome is Outcome.FAILED and bool(failures) and not run.hints
+    return only and all(map(run.rejections_of, failures))
 
 
 def _telling_logs(run: KernelRun) -> list[str]:

@@ -472,7 +472,7 @@ class Config(_Model):
     """What `nox -s matrix` runs: its ids, as in `["5.10", "6.1", "6.1@user"]`, or a mapping as in
     `{kernels: ["5.10", "6.1"], includes: [tests]}`. Default: all kernels, without profiles, and all
     that is declared."""
-    pre_push: list[str] = []
+    pre_push: list[str] = Field(default=[], min_length=1)
     """The ids that `nox -s pre-push` runs. Default: those of `matrix`."""
     _root: Path = PrivateAttr(default_factory=Path.cwd)
     _follows_lock: bool = PrivateAttr(default=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.config import archives, kernels_yaml, models
+from bpfmatrix.config import archives, kernels_yaml
 from bpfmatrix.config.models import Config
 from bpfmatrix.host.cache import Cache
 
@@ -29,7 +29,7 @@ class Project:
         """
         if root is None:
             root = cls.root_above(Path.cwd())
-        config = kernels_yaml.load(root / models.FILE_NAME)
+        config = kernels_yaml.load(kernels_yaml.place_in(root))
         archives.declare(config.archives)
         return cls(root, config, Cache.default())
 
@@ -37,7 +37,7 @@ class Project:
     def root_above(folder: Path) -> Path:
         """Return the nearest folder with a kernels.yaml, from this one upwards; else this one."""
         above = (folder, *folder.parents)
-        return next((each for each in above if (each / models.FILE_NAME).exists()), folder)
+        return next((each for each in above if kernels_yaml.exists_in(each)), folder)
 
     @property
     def state(self) -> Path:

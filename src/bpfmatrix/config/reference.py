@@ -10,16 +10,12 @@ import inspect
 import itertools
 import json
 import re
-import types
-import typing
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bpfmatrix.config import kernels_yaml, value_types
 from bpfmatrix.config.models import (
     KERNEL_ID,
     PRESET_NAME,
@@ -30,11 +26,11 @@ from bpfmatrix.config.models import (
     Matrix,
     PayloadConfig,
     VerifyObjects,
-    parse_matrix,
 )
 from bpfmatrix.config.settings import Binary, Profile, Settings
 from bpfmatrix.config.sources import Source
-from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.config.type_words import DURATION, SIZE, kind_of
+from bpfmatrix.config.yaml_file import models_in
 
 __all__ = ["outputs", "stale"]
 
@@ -89,7 +85,7 @@ def stale(root: Path) -> list[Path]:
 def schema() -> dict[str, Any]:
     """Return the JSON schema of kernels.yaml."""
     made = Config.model_json_schema(mode="validation")
-    by_name = {model.__name__: model for _, model in _models("", Config)}
+    by_name = {model.__name__: model for _, model in models_in(Config)}
     for name, definition in made["$defs"].items():
         _describe(definition["properties"], by_name[name])
     _describe(made["properties"], Config)
@@ -119,41 +115,19 @@ def _describe(properties: dict[str, Any], model: type[BaseModel]) -> None:
         key = properties[field.alias or name]
         key.pop("title", None)
         key["description"] = _description(model, name)
-        if _kind(field) in (_SIZE, _DURATION) and key.get("default") is not None:
+        if kind_of(field) in (SIZE, DURATION) and key.get("default") is not None:
             key["default"] = _default(field)
         elif isinstance(field.default, BaseModel):
             key.pop("default", None)
-        if _kind(field) == _DURATION:
+        if key.get("default") == [] and "minItems" in key:
+            del key["default"]  # the default of a key that is left out, and nothing to write
+        if kind_of(field) == DURATION:
             key["exclusiveMinimum"] = 0
 
 
 def page() -> str:
     """Return the page of the keys of kernels.yaml, as Markdown."""
-    return _INTRODUCTION + "".join(_section(path, model) for path, model in _models("", Config))
-
-
-_SIZE, _DURATION = "size", "duration"
-
-
-def _models(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield each model once, with the path of its keys; outer models come before inner ones."""
-    seen: set[type[BaseModel]] = set()
-    waiting = [(path, model)]
-    while waiting:
-        path, model = waiting.pop(0)
-        if model in seen:
-            continue
-        seen.add(model)
-        yield path, model
-        within = []
-        for name, field in model.model_fields.items():
-            inner = kernels_yaml.model_in(field.annotation)
-            if inner:
-                of_each = ""
-                if typing.get_origin(field.annotation) is dict:
-                    of_each = ".<id>" if name == "kernels" else ".<name>"
-                within.append((f"{path}.{name}".lstrip(".") + of_each, inner))
-        waiting = within + waiting
+    return _INTRODUCTION + "".join(_section(path, model) for path, model in models_in(Config))
 
 
 def _description(model: type[BaseModel], name: str) -> str:
@@ -230,82 +204,16 @@ def _row(model: type[BaseModel], name: str) -> tuple[str, str, str]:
         default = "that of its keys"
     else:
         default = f"`{_yaml(_default(field))}`" if field.default is not None else "none"
-    return tuple(text.replace("|", "\\|") for text in (_kind(field), default, description))  # type: ignore[return-value]
-
-
-def _kind(field: FieldInfo) -> str:
-    """Return the type of a key's value, in words."""
-    parsers = [extra.func for extra in field.metadata if isinstance(extra, BeforeValidator)]
-    if value_types.parse_size in parsers:
-        return _SIZE
-    if value_types.parse_duration in parsers:
-        return _DURATION
-    if parse_matrix in parsers:
-        return "list of strings or mapping"
-    if value_types.parse_architecture in parsers:
-        return _either(f"`{name}`" for name in ARCHITECTURES)
-    # If the default is None, null means the same as leaving the key out.
-    omitted = "`null`" if field.default is None else ""
-    return _either(word for word in _alternatives(field.annotation) if word != omitted)
-
-
-_PARSED = {
-    value_types.parse_duration: [_DURATION],
-    value_types.parse_limit: ["whole number", "size", "`unlimited`"],
-    value_types.parse_memlock: ["size", "`unlimited`", "`default`"],
-    value_types.parse_user: ["string", "whole number"],
-}
-_WORDS: dict[Any, list[str]] = {
-    Binary: ["path", "mapping"],
-    str: ["string"],
-    int: ["whole number"],
-    float: ["number"],
-    bool: ["`true`", "`false`"],
-    Path: ["path"],
-    types.NoneType: ["`null`"],
-}
-
-
-def _alternatives(annotation: Any) -> list[str]:
-    """Return the types that an annotation allows, in words without an article."""
-    inner = typing.get_args(annotation)
-    match typing.get_origin(annotation):
-        case typing.Annotated:
-            parsers = (extra.func for extra in inner[1:] if isinstance(extra, BeforeValidator))
-            known = (_PARSED[each] for each in parsers if each in _PARSED)
-            return next(known, None) or _alternatives(inner[0])
-        case typing.Literal:
-            return [f"`{choice}`" for choice in inner]
-        case types.UnionType | typing.Union:
-            return [word for choice in inner for word in _alternatives(choice)]
-        case origin if origin is list:
-            return [_container("list", "item", _alternatives(inner[0]))]
-        case origin if origin is dict:
-            return [_container("mapping", "value", _alternatives(inner[1]))]
-    return _WORDS.get(annotation, ["mapping"])
-
-
-def _container(container: str, element: str, alternatives: list[str]) -> str:
-    """Return words such as `list of paths`, or `list, each item a string or null`."""
-    if len(alternatives) == 1:
-        first, *rest = alternatives[0].split(" of ", 1)
-        return " of ".join((container, f"{first}s", *rest))
-    each = _either(word if word.startswith("`") else f"a {word}" for word in alternatives)
-    return f"{container}, each {element} {each}"
-
-
-def _either(words: Iterable[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last
+    return tuple(text.replace("|", "\\|") for text in (kind_of(field), default, description))  # type: ignore[return-value]
 
 
 def _default(field: FieldInfo) -> Any:
     """Return a field's default as it would be written in kernels.yaml."""
     value = field.get_default(call_default_factory=True)
-    kind = _kind(field)
-    if kind == _SIZE:
+    kind = kind_of(field)
+    if kind == SIZE:
         return _size(value)
-    if kind == _DURATION:
+    if kind == DURATION:
         return _duration(value)
     return str(value) if isinstance(value, Path) else value
 

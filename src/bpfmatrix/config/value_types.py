@@ -116,17 +116,30 @@ MaxInsns = Annotated[
 ]
 
 
+# Other names by which people know an architecture: those of Debian, Go and Windows.
+_ALIASES = {
+    **{alias: known.name for known in ARCHITECTURES.values() for alias in (known.debian, known.go)},
+    **{"x64": "x86_64", "x86-64": "x86_64", "powerpc64le": "ppc64le"},
+    **{name: name for name in ARCHITECTURES},
+}
+
+
 def parse_architecture(value: object) -> str:
-    """Check the name of an architecture and return it; ValueError lists the known ones."""
-    if not isinstance(value, str) or value not in ARCHITECTURES:
-        raise ValueError(f"expected {' or '.join(ARCHITECTURES)}")
-    return value
+    """Return the name of an architecture, which Debian or Go may call otherwise.
+
+    ValueError lists the known ones.
+    """
+    name = _ALIASES.get(value.lower()) if isinstance(value, str) else None
+    if name is None:
+        hint = suggestion(value, _ALIASES) if isinstance(value, str) else ""
+        raise ValueError(f"expected {' or '.join(ARCHITECTURES)}{hint}")
+    return name
 
 
 Arch = Annotated[
     str,
     BeforeValidator(parse_architecture),
-    WithJsonSchema({"enum": list(ARCHITECTURES), "type": "string"}),
+    WithJsonSchema({"enum": sorted(_ALIASES), "type": "string"}),
 ]
 
 

@@ -3,18 +3,23 @@
 Each error names the file, and the line or the key that is wrong.
 """
 
-from collections.abc import Hashable, Iterable
+import typing
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from bpfmatrix.errors import ConfigError, suggestion
+from bpfmatrix.errors import ConfigError
 
-__all__ = ["model_in", "read", "validated"]
+__all__ = ["model_in", "models_in", "read", "validated"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
+# PyYAML reads about 300 KB in a second.
+_LIMIT_BYTES = 1 << 20
+_LIMIT_VALUES = 200_000
+_SHOWN_CHARACTERS = 60
 
 
 class _Loader(yaml.SafeLoader):
@@ -41,20 +46,91 @@ def read(path: Path, name: str) -> object:
 
     FileNotFoundError if there is no such file.
     """
+    text = _text(path, name)
     try:
-        text = path.read_text(encoding="utf-8")
+        data: object = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        _require_bounded(name, data)
+        return data
+    except yaml.YAMLError as error:
+        raise _syntax_error(name, text, error) from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}: lists and mappings are nested too deeply") from error
+    except (ValueError, TypeError, LookupError) as error:  # from PyYAML's own code
+        raise ConfigError(f"{name}: can't be read as YAML: {error}") from error
+
+
+def _text(path: Path, name: str) -> str:
+    if path.is_dir():
+        raise ConfigError(f"{name}: is a folder, and has to be a file", f"It is {path}.")
+    if path.exists() and not path.is_file():  # reading a pipe would wait for a writer
+        raise ConfigError(f"{name}: is no regular file", f"It is {path}.")
+    try:
+        size = path.stat().st_size
+        if size > _LIMIT_BYTES:
+            raise ConfigError(
+                f"{name}: has {size >> 20} MiB, and at most {_LIMIT_BYTES >> 20} are read",
+                "Is it the right file? Name data in it by paths.",
+            )
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{name}: can't be read: {error}") from error
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
-        place = f" line {mark.line + 1}:" if mark else ""
-        raise ConfigError(f"{name}:{place} {problem}") from error
-    except (ValueError, TypeError, LookupError, RecursionError) as error:  # from PyYAML's own code
-        raise ConfigError(f"{name}: can't be read as YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ConfigError(
+            f"{name}: is no text in UTF-8: byte {error.start} is 0x{byte:02x}",
+            "Save it as UTF-8.",
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{name}: can't be read: {error.strerror}") from error
+
+
+def _syntax_error(name: str, text: str, error: yaml.YAMLError) -> ConfigError:
+    """Return an error with the line, and what is wrong in it."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return ConfigError(
+            f"{name}: line {line}: the character U+{ord(error.character):04X} can't be in YAML"
+            if isinstance(error.character, str)
+            else f"{name}: has a character that can't be in YAML"
+        )
+    if mark is None:
+        return ConfigError(f"{name}: is no valid YAML: {problem or error}")
+    line_text = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
+    if "'\\t'" in str(problem) or line_text[: mark.column + 1].lstrip(" ").startswith("\t"):
+        return ConfigError(
+            f"{name}: line {mark.line + 1}: a tab, which YAML does not take as indentation",
+            "Indent with spaces.",
+        )
+    if str(problem).startswith("duplicate key"):
+        return ConfigError(f"{name}: line {mark.line + 1}: {problem}")
+    shown = f": {line_text.strip()[:_SHOWN_CHARACTERS]}" if line_text.strip() else ""
+    return ConfigError(
+        f"{name}: line {mark.line + 1}: no valid YAML ({problem}){shown}",
+        "Look for a bracket or a quote that is not closed, for the indentation, and for a text "
+        "with : or # that needs quotes.",
+    )
+
+
+def _require_bounded(name: str, data: object) -> None:
+    """Refuse aliases (`*a`) that stand for more values than a file can have, or for themselves."""
+    sizes: dict[int, int] = {}
+    open_ones: set[int] = set()
+
+    def size_of(value: object) -> int:
+        if not isinstance(value, dict | list):
+            return 1
+        if id(value) in open_ones:
+            raise ConfigError(f"{name}: an alias (*) stands for something that it is in itself")
+        if id(value) not in sizes:
+            open_ones.add(id(value))
+            inner = value.values() if isinstance(value, dict) else value
+            sizes[id(value)] = 1 + sum(map(size_of, inner))
+            open_ones.discard(id(value))
+        return sizes[id(value)]
+
+    if (size := size_of(data)) > _LIMIT_VALUES:
+        raise ConfigError(f"{name}: its aliases (*) stand for {size:.1e} values, which is too many")
 
 
 def validated(name: str, data: object, model: type[_Model]) -> _Model:
@@ -62,34 +138,9 @@ def validated(name: str, data: object, model: type[_Model]) -> _Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("\n".join(_messages(name, error, model))) from error
+        from bpfmatrix.config.mistakes import sentences  # noqa: PLC0415 - for mistakes only
 
-
-def _messages(name: str, error: ValidationError, root: type[BaseModel]) -> Iterable[str]:
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        what = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            what = (
-                f"unknown key{suggestion(str(problem['loc'][-1]), _keys_at(root, problem['loc']))}"
-            )
-        elif problem["type"] in ("model_type", "dict_type"):
-            what = "expected a mapping"
-        yield f"{name}: {where}: {what}" if where else f"{name}: {what}"
-
-
-def _keys_at(root: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
-    """Return the keys that are allowed at the location of an unknown key."""
-    model = root
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        if field is None:  # a kernel's id, which is no field of a model
-            continue
-        found = model_in(field.annotation)
-        if found is None:
-            return []
-        model = found
-    return [field.alias or name for name, field in model.model_fields.items()]
+        raise ConfigError("\n".join(sentences(name, error, model, data))) from error
 
 
 def model_in(annotation: object) -> type[BaseModel] | None:
@@ -98,3 +149,27 @@ def model_in(annotation: object) -> type[BaseModel] | None:
         return annotation
     inner = (model_in(argument) for argument in getattr(annotation, "__args__", ()))
     return next((model for model in inner if model), None)
+
+
+def models_in(root: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Give a model and those below it, each once, with the path of its keys.
+
+    Outer models come before inner ones.
+    """
+    seen: set[type[BaseModel]] = set()
+    waiting: list[tuple[str, type[BaseModel]]] = [("", root)]
+    while waiting:
+        path, model = waiting.pop(0)
+        if model in seen:
+            continue
+        seen.add(model)
+        yield path, model
+        within = []
+        for name, field in model.model_fields.items():
+            inner = model_in(field.annotation)
+            if inner:
+                of_each = ""
+                if typing.get_origin(field.annotation) is dict:
+                    of_each = ".<id>" if name == "kernels" else ".<name>"
+                within.append((f"{path}.{name}".lstrip(".") + of_each, inner))
+        waiting = within + waiting

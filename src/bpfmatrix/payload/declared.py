@@ -9,6 +9,7 @@ from pathlib import Path
 from bpfmatrix.config.models import Included
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import ConfigError
+from bpfmatrix.host.front_end import command
 
 __all__ = ["NoObjectsError", "NoTestsError", "declared", "makefile_of", "nothing_declared"]
 
@@ -35,9 +36,10 @@ class NoObjectsError(ConfigError):
     """There are no eBPF objects, and objects were to be loaded."""
 
     def __init__(self) -> None:
+        verify = command("verify build/")
         super().__init__(
             "there is no eBPF object to load",
-            f"Name some (`invoke verify build/`), or declare them in kernels.yaml:\n{_OBJECTS}",
+            f"Name some (`{verify}`), or declare them in kernels.yaml:\n{_OBJECTS}",
         )
 
 

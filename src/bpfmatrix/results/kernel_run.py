@@ -134,9 +134,13 @@ class KernelRun(GuestRun):
         return sum(test.outcome is outcome for test in self.tests)
 
     def rejections_of(self, test: TestResult) -> list[Rejection]:
-        """Return the rejections that are why a test failed."""
-        key = (test.binary, test.name)
-        return [one for one in self.rejections if (one.binary, one.test) == key]
+        """Return the rejections that are why a test failed; of another test, none."""
+        if test.outcome in FINE:
+            return []
+        of_binary = [one for one in self.rejections if one.binary == test.binary]
+        own = [one for one in of_binary if one.test == test.name]
+        # Those of which the output does not say the test may be of each one that failed.
+        return own or [one for one in of_binary if one.test == one.binary]
 
     def without_files(self) -> Self:
         """Return the result without the files that the run wrote, as when they are gone."""

@@ -119,11 +119,15 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
     def __init__(self, project: Project, options: RunOptions) -> None:
         super().__init__(options, project.results)
         self._project = project
+        self.payloads: dict[str, Payload] = {}
+        """What was built, by architecture."""
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See Workload."""
         options = self.options
-        return project_payload(self._project, arch, options.binaries, options, observer)
+        built = project_payload(self._project, arch, options.binaries, options, observer)
+        self.payloads[arch] = built
+        return built
 
     def work(self, prepared: Prepared, observer: Observer) -> "SuiteWork":
         """See Workload."""

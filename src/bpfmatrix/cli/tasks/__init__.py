@@ -8,6 +8,7 @@ from invoke.collection import Collection
 from bpfmatrix.cli.tasks import hooks, kernels
 from bpfmatrix.cli.tasks.bisect import bisect
 from bpfmatrix.cli.tasks.build import clean, ebpf, initramfs, test_binaries
+from bpfmatrix.cli.tasks.completion import completion
 from bpfmatrix.cli.tasks.debug import debug
 from bpfmatrix.cli.tasks.doctor import doctor
 from bpfmatrix.cli.tasks.exec import exec_command
@@ -28,6 +29,7 @@ namespace = Collection(
     *(init, doctor, run, shell, exec_command, debug, verify, matrix, pre_push, report, bisect),
     *(sweep, watch, logs),
     *(ebpf, test_binaries, initramfs, pylines, profile_python, clean),
+    completion,
     Collection(
         "kernels",
         *(kernels.list_kernels, kernels.fetch, kernels.update, kernels.search, kernels.build),

@@ -34,6 +34,8 @@ take_words("bisect", options.OBJECTS)
     options.LOADER,
     options.PRESET,
     *options.TESTS,
+    *options.HOST_FILES,
+    *options.PRIVILEGES,
     options.SKIPPED,
     options.JSON,
     options.COLD,

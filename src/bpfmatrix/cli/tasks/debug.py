@@ -3,10 +3,14 @@
 from bpfmatrix.cli import options
 from bpfmatrix.cli.kernel_choice import one_kernel
 from bpfmatrix.cli.tasks.declaration import option_task
+from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values, debug_options, run_options
 from bpfmatrix.errors import UsageError
 
 __all__ = ["debug"]
+
+
+take_words("debug", options.KERNEL)
 
 
 @option_task(

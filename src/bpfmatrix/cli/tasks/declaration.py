@@ -13,6 +13,7 @@ from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
+from bpfmatrix.cli import interrupts
 from bpfmatrix.cli.errors import exit_status_of
 from bpfmatrix.cli.options import AnyOption, OptionKind
 from bpfmatrix.cli.values import Values, read
@@ -84,7 +85,8 @@ def _run(
     function: Callable[[Values], int | None], options: tuple[AnyOption, ...], typed: dict[str, Any]
 ) -> None:
     try:
-        status = exit_status_of(lambda: function(read(options, typed, _after_dashes())))
+        with interrupts.raised():
+            status = exit_status_of(lambda: function(read(options, typed, _after_dashes())))
     except KeyboardInterrupt:
         raise Exit(code=_INTERRUPTED) from None
     if status:

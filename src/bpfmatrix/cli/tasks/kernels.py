@@ -149,11 +149,11 @@ def build(values: Values) -> None:
 def archive(values: Values) -> None:
     """Set the mirror of Debian that this user's kernels come from, or show which one it is."""
     from bpfmatrix.cli.archive import set_archive, show_archives
-    from bpfmatrix.config.models import FILE_NAME
+    from bpfmatrix.config import kernels_yaml
     from bpfmatrix.config.project import Project
 
     root = Project.root_above(Path.cwd())
-    project = Project.load(root) if (root / FILE_NAME).exists() else None
+    project = Project.load(root) if kernels_yaml.exists_in(root) else None
     if urls := values[options.MIRROR]:
         security, stale = values[options.SECURITY], values[options.OLD_STATE]
         set_archive(urls, security, stale, project, progress)

@@ -3,15 +3,20 @@
 from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
+from bpfmatrix.cli.again import Again
 from bpfmatrix.cli.kernel_choice import one_kernel, several_kernels, with_profiles
 from bpfmatrix.cli.run_choice import chosen
 from bpfmatrix.cli.tasks.declaration import option_task
+from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values, run_options
 
 if TYPE_CHECKING:
     from bpfmatrix.config.project import Project
 
 __all__ = ["matrix", "pre_push", "run", "watch"]
+
+
+take_words("run", options.KERNEL)
 
 
 @option_task(
@@ -78,7 +83,7 @@ def _run_on(project: "Project", ids: list[str], values: Values, *, cached: bool 
 
     jobs, raw = values[options.JOBS], values[options.RAW]
     choice, asked = chosen(project, values), run_options(values, project, cached=cached)
-    return run_chosen(project, ids, choice, asked, jobs, raw).exit_status
+    return run_chosen(project, ids, choice, asked, jobs, raw, Again.of(values)).exit_status
 
 
 @option_task(options.ONE_KERNEL, options.RUN, options.TIMEOUT)

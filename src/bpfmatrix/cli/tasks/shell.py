@@ -3,9 +3,13 @@
 from bpfmatrix.cli import options
 from bpfmatrix.cli.kernel_choice import one_kernel
 from bpfmatrix.cli.tasks.declaration import option_task
+from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values, session_options
 
 __all__ = ["shell"]
+
+
+take_words("shell", options.KERNEL)
 
 
 @option_task(options.KERNEL, options.IMAGE, *options.HOST_FILES, *options.PRIVILEGES, options.COLD)
