@@ -1,5 +1,6 @@
 """The commands to type next: what they are, and that the tasks take them."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ def test_a_test_is_run_alone_debugged_and_bisected_with_its_package() -> None:
         "invoke debug --kernel 5.10 --run 'a b:TestX'",
         "invoke bisect --run 'a b:TestX' --good 6.12 --bad 5.10",
     ]
+
+
+def test_a_test_that_had_the_host_as_its_root_has_it_again() -> None:
+    run = dataclasses.replace(ran("5.10", Outcome.FAILED), rootfs="host")
+    assert commands(run)[0] == "invoke run --kernel 5.10 --run 'a b:TestX' --rootfs host"
 
 
 def test_there_is_no_bisection_without_a_kernel_of_the_same_kind_that_passes() -> None:

@@ -88,7 +88,7 @@ def _rows(matrix: Matrix, rows: list[Row]) -> str:
 
 
 def _row_list(matrix: Matrix, rows: list[Row]) -> str:
-    """Return a table of the given rows, which names the kernels of each outcome: for many kernels."""
+    """Return a table of the given rows that names the kernels of each outcome."""
     lines = [line(["not passed everywhere", "kernels"]), line(["---", "---"])]
     for row in rows[:_MOST_ROWS]:
         found = by_mark(matrix, row).items()
