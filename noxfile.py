@@ -116,6 +116,44 @@ def soak(session: nox.Session) -> None:
     )
 
 
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+# A release's checksums are those of these files.
+DIST = Path("dist")
+
+
+@nox.session(python=PYTHONS, venv_backend="uv", default=False)
+def pythons(session: nox.Session) -> None:
+    """Run the tests that boot nothing with each Python, which has to be on PATH."""
+    groups = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "dev")
+    session.install("--editable", ".", *groups)
+    # What the wheel has inside does not depend on the Python that builds it.
+    session.run(
+        *("pytest", "-n", "auto", "--dist", "loadfile", "-m", "not integration"),
+        *("--ignore", "tests/test_wheel.py", *session.posargs),
+    )
+
+
+@nox.session(default=False)
+def installs(session: nox.Session) -> None:
+    """Install the wheel by uv and by pipx without a network, and test a kernel (tests/long)."""
+    session.run("pytest", "tests/long/installs.py", *session.posargs)
+
+
+@nox.session(default=False)
+def dist(session: nox.Session) -> None:
+    """Build and check what a release has, in dist/; `-- --tag v1.2.3` for that release."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    # The wheel is built from the sdist, in an environment of build-system.requires alone.
+    session.run("uv", "build", "--python", sys.executable, "--out-dir", str(DIST))
+    (DIST / ".gitignore").unlink(missing_ok=True)
+    files = [str(path) for path in sorted(DIST.iterdir())]
+    session.run("twine", "check", "--strict", *files)
+    session.run("check-wheel-contents", str(DIST))
+    session.run("python", "-m", "release", "check", *session.posargs, str(DIST))
+    session.run("python", "-m", "release", "sbom", str(DIST))
+    session.run("python", "-m", "release", "checksums", str(DIST))
+
+
 @nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check this project's own code, in all of its languages."""
@@ -136,6 +174,10 @@ CHECKS = (
         "tests/fresh/enter.sh",
     ),
     ("invoke", "docs", "--check"),
+    ("validate-pyproject", "pyproject.toml"),
+    # 10 would need the mail address of an author.
+    ("pyroma", "--min", "9", "."),
+    ("python", "-m", "release", "check"),
     ("node_modules/.bin/biome", "ci", "--error-on-warnings"),
     ("make", "--no-print-directory", "-C", "ebpf", "check-format"),
     ("gofmt", "-d", "support", "tests/integration/hostile", "tests/soak/go", "docs/examples"),

@@ -34,7 +34,8 @@ def build_wheel(
     return made
 
 
-def add_dependencies(wheel: Path, folder: Path) -> None:
+def add_dependencies(wheel: Path, folder: Path, *more: str) -> None:
     """Download all packages that a wheel depends on into a folder, with a copy of the wheel."""
-    command = (*_PIP, "download", "--only-binary", ":all:", "-d", folder, wheel)
-    subprocess.run(command, check=True)
+    subprocess.run(
+        [*_PIP, "download", "--only-binary", ":all:", "-d", folder, wheel, *more], check=True
+    )

@@ -17,6 +17,7 @@ from elftools.elf.enums import ENUM_E_MACHINE
 
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.checksum import sha256
+from release import sbom
 from tests.distributions import add_dependencies, build_sdist, build_wheel
 from tests.installation import Installed
 from tests.tool import REPOSITORY, ToolProject
@@ -102,6 +103,23 @@ def test_the_wheel_passes_the_checks_of_pypi(sdist: Path, wheel: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_sbom_names_what_is_linked_into_the_programs(wheel: Path) -> None:
+    bom = json.loads(sbom.to_json(sbom.of_wheel(wheel)))
+    assert (bom["bomFormat"], bom["specVersion"]) == ("CycloneDX", "1.6")
+    assert bom["metadata"]["component"]["hashes"][0]["content"] == sha256(wheel.read_bytes())
+    packages = {each["purl"].partition("@")[0] for each in bom["components"]}
+    assert {
+        "pkg:golang/github.com/cilium/ebpf",
+        "pkg:golang/stdlib",
+        "pkg:generic/libbpf",
+        "pkg:generic/glibc",
+        "pkg:generic/elfutils",
+        "pkg:pypi/pydantic",
+    } <= packages
+    # This wheel has no loader-aya.
+    assert not any(each.startswith("pkg:cargo/") for each in packages)
 
 
 def test_the_description_has_absolute_links_only(installed: Path) -> None:

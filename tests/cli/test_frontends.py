@@ -112,7 +112,9 @@ def test_invoke_finds_the_project_from_a_folder_below_it(three: ToolProject) -> 
 def test_a_run_without_tests_is_refused(three: ToolProject) -> None:
     done = three.invoke("run", "--kernel", "6.1")
     assert done.status == 2
-    assert "there is nothing to run: no Go tests and no binaries" in done.output
+    assert (
+        "there is nothing to run: kernels.yaml declares no tests and no eBPF objects" in done.output
+    )
 
 
 def test_a_cache_that_can_not_be_written_causes_no_traceback(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.report import formats, inputs
 from bpfmatrix.report.model import Kind, Result
 from tests.report.samples import several
@@ -32,3 +32,20 @@ def test_a_report_that_can_not_be_written_is_an_error(tmp_path: Path, path: str)
         formats.write("json", [], tmp_path / path)
     assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "folder"]
     assert (tmp_path / "file").read_text() == "as it was"
+
+
+@pytest.mark.parametrize(
+    ("output", "format"),
+    [
+        *(("", "table"), ("report", "table"), ("r.txt", "table"), ("r.HTML", "html")),
+        *(("r.xml", "junit"), ("/dev/stdout", "table")),
+    ],
+)
+def test_the_suffix_of_the_output_chooses_the_format(output: str, format: str) -> None:
+    assert formats.choose("", output) == format
+
+
+def test_a_suffix_of_no_format_is_refused_unless_the_format_is_named() -> None:
+    with pytest.raises(UsageError, match=r"^--output x\.pdf: no format has the suffix \.pdf\n"):
+        formats.choose("", "x.pdf")
+    assert formats.choose("html", "x.pdf") == "html"

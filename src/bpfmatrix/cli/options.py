@@ -99,6 +99,16 @@ def _duration(text: str) -> float:
     return parse_duration(text)
 
 
+def _tests(text: str) -> str:
+    from bpfmatrix.results.go_regexp import refusal
+    from bpfmatrix.results.names import split_pattern
+
+    parts = split_pattern(text)
+    if why := refusal(parts[1] if parts else text):
+        raise ValueError(f"not a regular expression: {why}")
+    return text
+
+
 def _max_insns(text: str) -> str:
     from bpfmatrix.config.value_types import parse_max_insns
 
@@ -348,11 +358,12 @@ PROFILE = _repeated(
 CORE = _flag("core", "Keep the core file, and the test binary, of a test that a signal kills.")
 
 # Tests
-RUN = _text(
+RUN = _value(
     "run",
     "REGEX",
     "Run only the tests whose names match this regular expression; PACKAGE:REGEX for those of "
     "Go packages whose import paths are, or end in, PACKAGE.",
+    _tests,
 )
 BINARY = _repeated(
     "binary",

@@ -1,33 +1,34 @@
-"""What `run`, `matrix` and the nox sessions do: run the tests, load the objects, print results.
+"""What `run`, `matrix`, `watch` and the nox sessions do: run the tests, load the objects, print.
 
 Nobody pays for the imports of a part that does not run.
 """
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from bpfmatrix.cli.again import PLAIN, Again
 from bpfmatrix.cli.run_choice import RunChoice
 from bpfmatrix.cli.run_console import RunConsole
+from bpfmatrix.config.models import Included, KernelConfig
 from bpfmatrix.config.project import Project
-from bpfmatrix.payload.declared import NoTestsError
+from bpfmatrix.payload.declared import NoObjectsError, NoTestsError
 from bpfmatrix.report import summary
 from bpfmatrix.results import files, kernel_run, verification
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Verification
+from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.pipeline import Part, run_asked
 from bpfmatrix.session.workload import asked_for
 from bpfmatrix.suite.options import RunOptions
 
 if TYPE_CHECKING:
-    from bpfmatrix.cli.verify_output import VerifyConsole
     from bpfmatrix.verify.workload import VerifyWorkload
 
-__all__ = ["Results", "run_chosen"]
+__all__ = ["Results", "WatchedParts", "run_chosen"]
 
 
 @dataclass(frozen=True)
@@ -36,25 +37,40 @@ class Results:
 
     runs: Sequence[KernelRun] = ()
     verifications: Sequence[Verification] = ()
+    forgives_refused: bool = False
+    """Whether files that are no eBPF objects are none of the user's words."""
+
+    @classmethod
+    def of(cls, results: "dict[Included, list[Any]]", *, forgives_refused: bool = False) -> Self:
+        """Return the results of the parts that ran."""
+        return cls(results.get("tests", ()), results.get("verify", ()), forgives_refused)
 
     @property
     def exit_status(self) -> int:
         """0 if all is well; 1 if a part failed; 2 if only files that are no eBPF objects did."""
-        statuses = [
-            *([kernel_run.exit_status(self.runs)] if self.runs else []),
-            *([verification.exit_status(self.verifications)] if self.verifications else []),
-        ]
+        statuses = []
+        if self.verifications:
+            status = verification.exit_status(self.verifications)
+            statuses.append(0 if status == 2 and self.forgives_refused else status)
+        if self.runs:
+            statuses.append(kernel_run.exit_status(self.runs))
         return 1 if 1 in statuses or not statuses else max(statuses)
 
     @property
     def problems(self) -> list[str]:
         """What did not pass, in a few words each, such as `5.10 verify failed`."""
-        bad = [f"{one.kernel} verify {one.outcome}" for one in self.verifications]
-        fine = [one.outcome in FINE for one in self.verifications]
-        found = [text for text, is_fine in zip(bad, fine, strict=True) if not is_fine]
+        tests = " tests" if self.verifications else ""
         return [
-            *found,
-            *(f"{r.kernel} {r.outcome}" for r in self.runs if r.outcome is not Outcome.PASSED),
+            *(
+                f"{one.kernel} verify {one.outcome}"
+                for one in self.verifications
+                if one.outcome not in FINE
+            ),
+            *(
+                f"{one.kernel}{tests} {one.outcome}"
+                for one in self.runs
+                if one.outcome is not Outcome.PASSED
+            ),
         ]
 
 
@@ -78,64 +94,155 @@ def run_chosen(
     console = RunConsole(project, ids, choice, again, raw)
     try:
         with console:
-            results = _run(project, ids, choice, options, jobs, console)
+            found = _run(_Run(project, ids, choice, options, console), jobs)
     except BaseException:
         console.abort()
         raise
+    # Nobody named the files that a Makefile builds one by one.
+    forgives = not choice.is_asked and not project.config.verify.objects
+    results = Results.of(found, forgives_refused=forgives)
     console.show(results.runs, results.verifications, time.monotonic() - started)
     summary.write([*results.verifications, *results.runs])
     return results
 
 
-def _run(
-    project: Project,
-    ids: Sequence[str],
-    choice: RunChoice,
-    options: RunOptions,
-    jobs: int | None,
-    console: RunConsole,
-) -> Results:
-    kernels = [project.config.kernel(id) for id in ids]
-    parts: dict[str, Part[Any]] = {}
-    with contextlib.ExitStack() as stack:
-        if console.tests:
+@dataclass(frozen=True)
+class _Run:
+    """The words of one run."""
+
+    project: Project
+    ids: Sequence[str]
+    choice: RunChoice
+    options: RunOptions
+    console: RunConsole
+
+    @property
+    def kernels(self) -> list[KernelConfig]:
+        return [self.project.config.kernel(id) for id in self.ids]
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[None]:
+        """Set earlier results of all parts aside, before anything can fail: see `asked_for`."""
+        with contextlib.ExitStack() as stack:
+            for part in self.choice.parts:
+                folder, unprepared = _results_of(part, self.project)
+                stack.enter_context(asked_for(folder, self.kernels, unprepared))
+            yield
+
+    def parts(self, *, quiet: bool = False) -> "dict[Included, Part[Any]]":
+        """Return the workloads of the parts, with their observers.
+
+        UsageError if an object can't be loaded, NoObjectsError if there is none although `verify`
+        is asked for, or nothing else is chosen.
+        """
+        found: dict[Included, Part[Any]] = {}
+        if self.console.tests:
             from bpfmatrix.suite.workload import SuiteWorkload
 
-            tests = SuiteWorkload(project, options)
-            stack.enter_context(tests.asked(kernels))
-            parts["tests"] = Part(tests, console.tests)
-        if console.programs:
-            from bpfmatrix.verify.workload import unprepared
+            found["tests"] = Part(SuiteWorkload(self.project, self.options), self.console.tests)
+        if self.console.programs:
+            try:
+                found["verify"] = Part(self._verification(quiet=quiet), self.console.programs)
+            except NoObjectsError:
+                if self.choice.is_asked or not found:
+                    raise
+        return found
 
-            # From here on, as the objects may not build.
-            stack.enter_context(asked_for(files.verification_folder(project), kernels, unprepared))
-            workload = _verification(project, ids, options, console.programs)
-            parts["verify"] = Part(workload, console.programs)
+    def _verification(self, *, quiet: bool) -> "VerifyWorkload":
+        from bpfmatrix.verify.options import VerifyOptions
+        from bpfmatrix.verify.workload import VerifyWorkload
+
+        observer = self.console.programs
+        assert observer
+        archs = {kernel.arch for kernel in self.kernels}
+        asked = VerifyOptions(cold=self.options.cold, cached=self.options.cached)
+        told = Observer() if quiet else observer
+        workload = VerifyWorkload.make(self.project, asked, told, archs=archs)
+        observer.expect(workload.programs)
+        return workload
+
+
+def _run(run: _Run, jobs: int | None) -> "dict[Included, list[Any]]":
+    """Run all parts side by side, and return the results of each."""
+    with run.asked():
+        parts = run.parts()
         try:
-            found = run_asked(project, ids, list(parts.values()), jobs)
+            found = run_asked(run.project, run.ids, list(parts.values()), jobs)
         except NoTestsError as error:
-            if choice.is_asked or not console.programs:
+            if run.choice.is_asked or len(parts) == 1:
                 raise
-            console.programs.note(f"no test runs: {error.what}")
+            parts["verify"].observer.note(f"no test runs: {error.what}")
             del parts["tests"]
-            found = run_asked(project, ids, list(parts.values()), jobs)
-    results = dict(zip(parts, found, strict=True))
-    runs, verifications = results.get("tests", ()), results.get("verify", ())
-    if console.tests and any(run.failures for run in runs):
-        from bpfmatrix.rejections.explain import explained
-
-        runs = explained(project, runs, tests.payloads, console.tests, verifications)
-    return Results(runs, verifications)
+            found = run_asked(run.project, run.ids, list(parts.values()), jobs)
+        results = dict(zip(parts, found, strict=True))
+        return _with_rejections(run.project, parts, results)
 
 
-def _verification(
-    project: Project, ids: Sequence[str], options: RunOptions, observer: "VerifyConsole"
-) -> "VerifyWorkload":
-    from bpfmatrix.verify.options import VerifyOptions
-    from bpfmatrix.verify.workload import VerifyWorkload
+def _with_rejections(
+    project: Project, parts: "dict[Included, Part[Any]]", results: "dict[Included, list[Any]]"
+) -> "dict[Included, list[Any]]":
+    """Return the results with the programs that the kernels rejected in tests that failed."""
+    if not any(run.failures for run in results.get("tests", ())):
+        return results
+    from bpfmatrix.rejections.explain import explained
+    from bpfmatrix.suite.workload import SuiteWorkload
 
-    archs = {project.config.kernel(id).arch for id in ids}
-    asked = VerifyOptions(cold=options.cold, cached=options.cached)
-    workload = VerifyWorkload.make(project, asked, observer, archs=archs)
-    observer.expect(workload.programs)
-    return workload
+    workload, observer = parts["tests"].workload, parts["tests"].observer
+    assert isinstance(workload, SuiteWorkload)
+    verifications = results.get("verify", ())
+    runs = explained(project, results["tests"], workload.payloads, observer, verifications)
+    return {**results, "tests": runs}
+
+
+def _results_of(part: Included, project: Project) -> Any:
+    """Return the folder of a part's results, and the function that makes one without a run."""
+    if part == "verify":
+        from bpfmatrix.verify.workload import unprepared
+
+        return files.verification_folder(project), unprepared
+    from bpfmatrix.suite.workload import unprepared_run
+
+    return project.results, unprepared_run
+
+
+class WatchedParts:
+    """One run of `watch`, on one kernel: see `WatchedRun`."""
+
+    def __init__(self, project: Project, id: str, choice: RunChoice, options: RunOptions) -> None:
+        self._console = RunConsole(project, [id], choice, Again(options.binaries))
+        self._run = _Run(project, [id], choice, options, self._console)
+        self._parts: dict[Included, Part[Any]] = {}
+
+    @property
+    def observer(self) -> Observer:
+        """See WatchedRun."""
+        return self._console.first
+
+    def __enter__(self) -> Self:
+        """See WatchedRun."""
+        self._console.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """See WatchedRun."""
+        self._console.__exit__()
+
+    def parts(self, *, quiet: bool) -> list[Part[Any]]:
+        """See WatchedRun."""
+        self._parts = self._run.parts(quiet=quiet)
+        return list(self._parts.values())
+
+    def failed(self, reason: str) -> None:
+        """See WatchedRun."""
+        for part in self._run.choice.parts:
+            folder, unprepared = _results_of(part, self._run.project)
+            for kernel in self._run.kernels:
+                with contextlib.suppress(OSError):
+                    files.write(unprepared(kernel, reason), folder / f"{kernel.id}.json")
+
+    def show(self, results: Sequence[Any]) -> None:
+        """See WatchedRun."""
+        self._console.stop()
+        found = {part: [one] for part, one in zip(self._parts, results, strict=True)}
+        shown = Results.of(found)
+        self._console.show(shown.runs, shown.verifications)

@@ -51,9 +51,11 @@ class RunConsole:
 
             self.programs = VerifyConsole(project, kernels, raw=raw)
             consoles.append(self.programs)
-        self._first, *others = consoles
+        self.first: LiveConsole
+        """The one to which the terminal belongs."""
+        self.first, *others = consoles
         for console in others:
-            console.follow(self._first)
+            console.follow(self.first)
         self._consoles = consoles
         self._stack = contextlib.ExitStack()
 
@@ -67,6 +69,10 @@ class RunConsole:
         """End the live progress."""
         self._stack.close()
 
+    def stop(self) -> None:
+        """Stop showing progress, before the results."""
+        self.first.stop()
+
     def end(self) -> None:
         """Print the summaries that wait for `show`, as the run was ended early."""
         for console in reversed(self._consoles):
@@ -75,18 +81,21 @@ class RunConsole:
     def abort(self) -> None:
         """Print what is known of the kernels that have ended, as the run was ended early."""
         self.end()
-        if self.tests and not self._first.several:
+        if self.tests and not self.first.several:
             self.tests.explain_ended()
 
     def show(
-        self, runs: Sequence[KernelRun], verifications: Sequence[Verification], seconds: float
+        self,
+        runs: Sequence[KernelRun],
+        verifications: Sequence[Verification],
+        seconds: float = 0.0,
     ) -> None:
         """Print the table, if there are several kernels, and why kernels did not pass."""
         self.end()
-        if self._first.several:
+        if self.first.several:
             self._table(runs, verifications, seconds)
-        if self.programs:
-            if self.tests or self._first.several:
+        if self.programs and verifications:
+            if runs or self.first.several:
                 self.programs.explain(verifications)
             else:
                 self.programs.show(verifications)
@@ -111,9 +120,9 @@ class RunConsole:
             facts["tests"] = [Text("(none declared)"), *(Text("") for _ in results[1:])]
         facts["skipped"] = [Text(_skipped(each)) for each in results]
         facts["time"] = [Text(_time(each)) for each in results]
-        labels = [self._first.label(one) for one in booted]
-        table = kernel_table(labels, facts, self._first.console.width)
-        shown = self._first.console.print
+        labels = [self.first.label(one) for one in booted]
+        table = kernel_table(labels, facts, self.first.console.width)
+        shown = self.first.console.print
         shown()
         shown(table)
         shown(f"side by side {seconds:.1f} s")

@@ -1,6 +1,7 @@
-"""The nox sessions of a project: one for each kernel, `matrix`, and `pre-push`.
+"""The nox sessions of a project: one for each kernel, `matrix`, `pre-push` and `verify`.
 
-A session parses the options after `--`, runs the tests, and fails if a kernel did not pass.
+A session parses the options after `--`, runs the tests, loads the eBPF objects, and fails if a
+kernel did not pass.
 """
 
 import argparse
@@ -16,11 +17,13 @@ from bpfmatrix.cli import interrupts, options
 from bpfmatrix.cli.again import Again
 from bpfmatrix.cli.errors import exit_status_of, exit_with_message
 from bpfmatrix.cli.kernel_choice import several_kernels, with_profiles
+from bpfmatrix.cli.nox_changes import take_ids_as_keywords
 from bpfmatrix.cli.options import AnyOption, OptionKind
 from bpfmatrix.cli.run_choice import chosen
 from bpfmatrix.cli.values import Values, read, run_options
 from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.architecture import ARCHITECTURES
 
 __all__ = ["KERNEL_OPTIONS", "MATRIX_OPTIONS", "parse", "register"]
 
@@ -63,9 +66,11 @@ def _register(root: Path | None, noxfile: str) -> None:
         project = Project.load(root)
         own = _sessions_of(noxfile)
         _refuse_unknown_kernels(project.config, [word for word in sys.argv[1:] if word not in own])
+    take_ids_as_keywords()
     for id in _session_ids(project.config, sys.argv[1:]):
         _register_kernel(project, project.config.kernel(id))
     _register_matrix(project)
+    _register_verify(project)
 
 
 def _sessions_of(noxfile: str) -> set[str]:
@@ -104,23 +109,43 @@ def _register_kernel(project: Project, kernel: KernelConfig) -> None:
     source = kernel.source.summary
     session.__doc__ = f"Load and test the eBPF on {kernel.id} ({source}, {kernel.arch})"
     name = f"{_PREFIX}{kernel.id}"
-    nox.session(name=name, venv_backend="none", default=False, allow_parallel=True)(session)
+    architecture = ARCHITECTURES[kernel.arch]
+    tags = dict.fromkeys(("kernels", kernel.arch, architecture.debian))
+    nox.session(
+        name=name, venv_backend="none", default=False, allow_parallel=True, tags=list(tags)
+    )(session)
 
 
 def _register_matrix(project: Project) -> None:
     config = project.config
 
-    @nox.session(venv_backend="none")
+    @nox.session(venv_backend="none", tags=["matrix"])
     def matrix(session: nox.Session) -> None:
         _run_several(session, project, config.matrix_ids)
 
-    @nox.session(name="pre-push", venv_backend="none", default=False)
+    @nox.session(name="pre-push", venv_backend="none", default=False, tags=["pre-push"])
     def pre_push(session: nox.Session) -> None:
         _run_several(session, project, config.pre_push_ids, cached=True)
 
     matrix.__doc__ = f"Load and test the eBPF on {', '.join(config.matrix_ids)}, side by side"
     ids = ", ".join(config.pre_push_ids)
     pre_push.__doc__ = f"The same before a push, on {ids}: only where anything changed"
+
+
+def _register_verify(project: Project) -> None:
+    @nox.session(venv_backend="none", default=False, tags=["verify"])
+    def verify(session: nox.Session) -> None:
+        from bpfmatrix.cli.tasks.verify import VERIFY_OPTIONS, verify_project
+
+        values = parse(session.name, VERIFY_OPTIONS, session.posargs, options.OBJECTS)
+        status = exit_status_of(lambda: verify_project(project, values))
+        if status == 1:
+            session.error("not all is well: see above")
+        if status:
+            raise SystemExit(status)
+
+    ids = ", ".join(project.config.matrix_ids)
+    verify.__doc__ = f"Load the eBPF objects on {ids}, and show what the verifier says"
 
 
 def _run_several(
@@ -159,8 +184,16 @@ def _run(
         raise SystemExit(status)
 
 
-def parse(session: str, declared: Sequence[AnyOption], words: Sequence[str]) -> Values:
-    """Read a session's options; a mistake is printed, and ends the process with status 2."""
+def parse(
+    session: str,
+    declared: Sequence[AnyOption],
+    words: Sequence[str],
+    positional: AnyOption | None = None,
+) -> Values:
+    """Read a session's options; a mistake is printed, and ends the process with status 2.
+
+    Words that are no options are the values of `positional`, or else arguments of the tests.
+    """
     parser = argparse.ArgumentParser(prog=f"nox -s {session} --")
     for option in declared:
         names = [f"-{option.letter}"] if option.letter else []
@@ -176,9 +209,16 @@ def parse(session: str, declared: Sequence[AnyOption], words: Sequence[str]) -> 
     parser.add_argument(
         "arguments",
         nargs="*",
-        metavar="ARGUMENT",
-        help="After a further --: an argument of each test binary.",
+        metavar=positional.metavar if positional else "ARGUMENT",
+        help=positional.help
+        if positional
+        else "After a further --: an argument of each test binary.",
     )
-    typed = vars(parser.parse_args(words))
+    typed = {
+        name.replace("_", "-"): value for name, value in vars(parser.parse_args(words)).items()
+    }
+    if positional:
+        typed[positional.name] = (typed[positional.name] or []) + typed["arguments"]
+        typed["arguments"] = []
     with exit_with_message():
         return read(declared, typed, typed["arguments"])

@@ -11,8 +11,17 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import ConfigError
 from bpfmatrix.host.front_end import command
 
-__all__ = ["NoObjectsError", "NoTestsError", "declared", "makefile_of", "nothing_declared"]
+__all__ = [
+    "REGISTRY_PREFIX",
+    "NoObjectsError",
+    "NoTestsError",
+    "declared",
+    "makefile_of",
+    "nothing_declared",
+]
 
+REGISTRY_PREFIX = "oci:"
+"""What the name of an image of a registry with objects begins with, in `verify.objects`."""
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")  # in the order in which make(1) looks
 _TESTS = """\
          payload: {go: {module: .}}                    Go tests

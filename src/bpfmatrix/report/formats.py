@@ -16,16 +16,29 @@ __all__ = ["FORMATS", "choose", "merged", "render", "write"]
 
 FORMATS = ("table", "json", "junit", "markdown", "html")
 _UNKNOWN = Origin()
-_SUFFIXES = {".json": "json", ".xml": "junit", ".md": "markdown", ".html": "html", ".htm": "html"}
+_SUFFIXES = {
+    ".json": "json",
+    ".xml": "junit",
+    ".md": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".txt": "table",
+}
 
 
 def choose(format: str, output: str) -> str:
     """Return the requested format, by default that of the output file's suffix, else `table`.
 
-    UsageError for an unknown format.
+    UsageError for an unknown format, or a suffix that is of no format.
     """
     if not format:
-        return _SUFFIXES.get(PurePath(output).suffix.lower(), "table")
+        suffix = PurePath(output).suffix.lower()
+        if suffix and suffix not in _SUFFIXES:
+            raise UsageError(
+                f"--output {output}: no format has the suffix {suffix}",
+                f"Name a file with {', '.join(_SUFFIXES)}, or the format: --format html.",
+            )
+        return _SUFFIXES.get(suffix, "table")
     if format not in FORMATS:
         advice = f"The formats are {', '.join(FORMATS)}."
         raise UsageError(f"--format {format}: no such format{suggestion(format, FORMATS)}", advice)

@@ -49,7 +49,7 @@ from bpfmatrix.vm.protocol import (
     TestCommand,
 )
 
-__all__ = ["SuiteWork", "SuiteWorkload", "test_commands"]
+__all__ = ["SuiteWork", "SuiteWorkload", "test_commands", "unprepared_run"]
 
 # The formats of executables that are one test each, or may be.
 _SINGLE = ("plain", "automake", "auto")
@@ -140,7 +140,7 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
 
     def unprepared(self, kernel: KernelConfig, reason: str) -> KernelRun:
         """See MatrixWorkload."""
-        return KernelRun(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
+        return unprepared_run(kernel, reason)
 
     def recall(self, prepared: Prepared) -> KernelRun | None:
         """See MatrixWorkload."""
@@ -154,6 +154,11 @@ class SuiteWorkload(MatrixWorkload[KernelRun]):
 
     def _fingerprint(self, prepared: Prepared) -> str | None:
         return fingerprint(prepared, self._commands(prepared))
+
+
+def unprepared_run(kernel: KernelConfig, reason: str) -> KernelRun:
+    """Return the result of a kernel that could not be prepared."""
+    return KernelRun(kernel.id, Outcome.ERROR, reason, **unprepared_facts(kernel))
 
 
 class SuiteWork(Work[KernelRun]):

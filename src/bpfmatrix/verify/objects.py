@@ -18,7 +18,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.host.text import counted
-from bpfmatrix.payload.declared import NoObjectsError
+from bpfmatrix.payload.declared import REGISTRY_PREFIX, NoObjectsError
 from bpfmatrix.payload.ebpf import BIG_ENDIAN
 from bpfmatrix.results.verification import RefusedObject
 
@@ -49,8 +49,6 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _STT_NOTYPE, _STT_OBJECT, _STT_FUNC = 0, 1, 2
 _SHF_EXECINSTR = 0x4  # System V ABI, "Section Attribute Flags"
 _ELF = b"\x7fELF"
-# What the name of an image of a registry begins with.
-_IMAGE = "oci:"
 # What is sometimes called .o and is no ELF file, by its first bytes: LLVM bitcode without and with
 # its wrapper (LLVM, "LLVM Bitcode File Format"), and an archive of ar(5).
 _OTHER_FORMATS = {
@@ -151,18 +149,18 @@ def find(
     archs: Collection[str] = (),
     progress: Progress = silent,
 ) -> list[ObjectFile]:
-    """Return the object files to load, each once; UsageError if there are none.
+    """Return the object files to load, each once; NoObjectsError if there are none.
 
     `given` are paths and patterns relative to the working directory; a folder stands for the
     objects in it, and `oci:NAME` for those of an image, for kernels of the architectures `archs`
     (default: those of the matrix). If it is empty, the objects under `verify:` in kernels.yaml are
-    taken; if there are none either, those that the project `built`. `note` is told what is in each
-    folder.
+    taken; if there are none either, the eBPF objects that the project `built`. `note` is told what
+    is in each folder.
     """
     config = project.config
     declared = config.verify.objects
     names = given or [entry.path for entry in declared]
-    images = [name for name in names if name.startswith(_IMAGE)]
+    images = [name for name in names if name.startswith(REGISTRY_PREFIX)]
     patterns = [name for name in names if name not in images]
     if given:
         paths = _matching(patterns, Path.cwd(), "no such file", note)
@@ -170,7 +168,8 @@ def find(
         complaint = "no such file (verify.objects of kernels.yaml)"
         paths = _matching(patterns, project.root, complaint, note)
     else:
-        paths = list(built)
+        # A Makefile may build other objects too, such as those of a program of the host.
+        paths = [path for path in built if _is_ebpf(path)]
     if not paths and not images:
         raise NoObjectsError
     entries = [(entry, _files_of(project.root / entry.path)) for entry in declared]
@@ -184,7 +183,11 @@ def find(
         for each in published:
             alike = (name, each.name, name.partition("#")[0])
             settings = next(
-                (x for x in declared if x.path.startswith(_IMAGE) and _image_name(x.path) in alike),
+                (
+                    x
+                    for x in declared
+                    if x.path.startswith(REGISTRY_PREFIX) and _image_name(x.path) in alike
+                ),
                 VerifyObjects(path=name),
             )
             found.append(ObjectFile(each.name, each.path, settings))
@@ -197,7 +200,7 @@ def find(
 
 def _image_name(text: str) -> str:
     """Return the one spelling of an image's name, which may be written as a URL."""
-    return _IMAGE + text.removeprefix(_IMAGE).removeprefix("//")
+    return REGISTRY_PREFIX + text.removeprefix(REGISTRY_PREFIX).removeprefix("//")
 
 
 def _matching(

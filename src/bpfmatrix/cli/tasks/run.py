@@ -86,20 +86,21 @@ def _run_on(project: "Project", ids: list[str], values: Values, *, cached: bool 
     return run_chosen(project, ids, choice, asked, jobs, raw, Again.of(values)).exit_status
 
 
-@option_task(options.ONE_KERNEL, options.RUN, options.TIMEOUT)
+@option_task(options.ONE_KERNEL, options.ONLY, options.RUN, options.TIMEOUT)
 def watch(values: Values) -> None:
     """Load and test the eBPF on one kernel at each save of a file, until Ctrl-C."""
     from bpfmatrix.cli.errors import print_error
+    from bpfmatrix.cli.run import WatchedParts
     from bpfmatrix.cli.standard_streams import stop_if_unread
-    from bpfmatrix.cli.suite_output import SuiteConsole
     from bpfmatrix.config.project import Project
-    from bpfmatrix.suite.watch import watch as run_at_each_save
+    from bpfmatrix.session.watch import watch as run_at_each_save
 
     project, id = Project.load(), values[options.ONE_KERNEL]
     project.config.kernel(id)  # no save would make an unknown kernel known
+    choice, asked = chosen(project, values), run_options(values, project)
 
-    def observe() -> SuiteConsole:
+    def begin() -> WatchedParts:
         stop_if_unread()  # or else it would go on for ever
-        return SuiteConsole(project, [id])
+        return WatchedParts(project, id, choice, asked)
 
-    run_at_each_save(project, id, run_options(values, project), observe, print_error)
+    run_at_each_save(project, id, begin, print_error)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
 from bpfmatrix.cli.kernel_choice import several_kernels
+from bpfmatrix.cli.options import AnyOption
 from bpfmatrix.cli.tasks.declaration import option_task
 from bpfmatrix.cli.tasks.invoke_changes import take_words
 from bpfmatrix.cli.values import Values, selection, verify_options
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
     from bpfmatrix.cli.verify import OutputOptions
     from bpfmatrix.config.project import Project
 
-__all__ = ["verify"]
+__all__ = ["VERIFY_OPTIONS", "verify", "verify_project"]
 
 take_words("verify", options.OBJECTS)
 
 
-@option_task(
+VERIFY_OPTIONS: tuple[AnyOption, ...] = (
     options.KERNEL,
     *options.SEVERAL_KERNELS,
     options.OBJECTS,
@@ -45,6 +46,10 @@ take_words("verify", options.OBJECTS)
     options.COLD,
     options.RAW,
 )
+"""The options of the task, and of the session of nox."""
+
+
+@option_task(*VERIFY_OPTIONS)
 def verify(values: Values) -> int:
     """Load every program of eBPF objects on every kernel, and show what the verifier says.
 
@@ -52,10 +57,15 @@ def verify(values: Values) -> int:
     objects in it. Without any, they are those of `verify` in kernels.yaml, or else those that the
     project builds.
     """
-    from bpfmatrix.cli import verify
     from bpfmatrix.config.project import Project
 
-    project = Project.load()
+    return verify_project(Project.load(), values)
+
+
+def verify_project(project: "Project", values: Values) -> int:
+    """Do what the options ask for, and return the exit status."""
+    from bpfmatrix.cli import verify
+
     if values[options.REPLAY]:
         return _replay(project, values)
     project, ids = several_kernels(project, values, project.config.matrix_ids)

@@ -9,7 +9,7 @@ import pytest
 
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
-from bpfmatrix.suite.saves import Saves, following
+from bpfmatrix.session.saves import Saves, following
 
 CONFIG = {
     "kernels": {"6.1": {"source": {"oci": "example/6.1"}}},

@@ -1,4 +1,4 @@
-"""Run the tests again at each save: `invoke watch`.
+"""Run what a project has again at each save: `invoke watch`.
 
 Between two runs, a machine that is already restored waits for its job, so that after a save only
 the build and the tests take time. The machine's disk is a file of its own: the payload is written
@@ -8,8 +8,9 @@ into it after the build, before the guest first reads it.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Protocol, Self
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
@@ -17,48 +18,69 @@ from bpfmatrix.host import event_loop, sparse
 from bpfmatrix.host.faults import as_errors
 from bpfmatrix.session.guest_session import enter
 from bpfmatrix.session.observer import Observer
-from bpfmatrix.session.pipeline import prepare_one, run_prepared
+from bpfmatrix.session.pipeline import Part, prepare_one, run_prepared
 from bpfmatrix.session.preparation import Prepared
-from bpfmatrix.suite.options import RunOptions
-from bpfmatrix.suite.saves import Saves, following
-from bpfmatrix.suite.workload import SuiteWorkload
+from bpfmatrix.session.saves import Saves, following
 from bpfmatrix.vm.machine import MachineEndedError
 from bpfmatrix.vm.protocol import ProtocolError
 
-__all__ = ["watch"]
+__all__ = ["WatchedRun", "watch"]
+
+
+class WatchedRun(Protocol):
+    """One run, from the wait for a save to the results."""
+
+    @property
+    def observer(self) -> Observer:
+        """Who is told what concerns the whole run."""
+
+    def __enter__(self) -> Self:
+        """Begin to show progress."""
+
+    def __exit__(self, *_: object) -> None:
+        """End the live progress."""
+
+    def parts(self, *, quiet: bool) -> Sequence[Part[Any]]:
+        """Return the workloads of this run, as the files are now; BpfmatrixError if there are none.
+
+        It is called again after the save; the time before is `quiet`, and nobody is told of it.
+        """
+
+    def failed(self, reason: str) -> None:
+        """Write a result that says what kept the run from its work."""
+
+    def show(self, results: Sequence[Any]) -> None:
+        """Print what waits for the results of all parts."""
 
 
 def watch(
     project: Project,
     kernel: str,
-    options: RunOptions,
-    observe: Callable[[], Observer],
+    begin: Callable[[], WatchedRun],
     complain: Callable[[BpfmatrixError], None],
     times: int = 0,
 ) -> None:
-    """Run the tests on a kernel now and at each save, until Ctrl-C, or at most `times` if not 0.
+    """Run on a kernel now and at each save, until Ctrl-C, or at most `times` if not 0.
 
-    `observe` returns the observer of one run. `complain` is called with the error that kept a run
-    from starting, such as that of a compiler; the next save starts another run.
+    `complain` is called with the error that kept a run from starting, such as that of a compiler;
+    the next save starts another run.
     """
     with contextlib.suppress(KeyboardInterrupt):
-        event_loop.run(_watch(project, kernel, options, observe, complain, times))
+        event_loop.run(_watch(project, kernel, begin, complain, times))
 
 
 async def _watch(
     project: Project,
     id: str,
-    options: RunOptions,
-    observe: Callable[[], Observer],
+    begin: Callable[[], WatchedRun],
     complain: Callable[[BpfmatrixError], None],
     times: int,
 ) -> None:
-    workload = SuiteWorkload(project, options)
     async with following(project) as saves:
         at_once, done = True, 0
         while not times or done < times:
-            with observe() as observer:
-                error = await _run(project, id, workload, observer, None if at_once else saves)
+            with begin() as one:
+                error = await _run(project, id, one, None if at_once else saves)
                 at_once = error is not None
                 if error is None:
                     done += 1
@@ -68,20 +90,15 @@ async def _watch(
 
 
 async def _run(
-    project: Project,
-    id: str,
-    workload: SuiteWorkload,
-    observer: Observer,
-    saves: Saves | None,
+    project: Project, id: str, one: WatchedRun, saves: Saves | None
 ) -> BpfmatrixError | None:
-    """Run the tests, at the next save if there are `saves`; return what kept them from running.
+    """Run, at the next save if there are `saves`; return what kept it from that.
 
     The run's result then says so.
     """
-    kernel = project.config.kernel(id)
     try:
         with as_errors():
-            await _run_in_waiting_guest(project, id, workload, observer, saves)
+            await _run_in_waiting_guest(project, id, one, saves)
     except BpfmatrixError as error:
         failure = error
     except (MachineEndedError, ProtocolError) as error:
@@ -89,19 +106,17 @@ async def _run(
     else:
         return None
     with contextlib.suppress(BpfmatrixError):  # such as a full disk, which `failure` may be too
-        workload.begin(kernel)
-        workload.keep(workload.unprepared(kernel, str(failure)), Observer())
+        one.failed(str(failure))
     return failure
 
 
 async def _run_in_waiting_guest(
-    project: Project,
-    id: str,
-    workload: SuiteWorkload,
-    observer: Observer,
-    saves: Saves | None,
+    project: Project, id: str, one: WatchedRun, saves: Saves | None
 ) -> None:
-    prepared = prepare_one(project, id, workload, observer if saves is None else Observer())
+    """Run the first part in the guest that waits, and each other part in one of its own."""
+    observer = one.observer
+    first, *others = one.parts(quiet=saves is not None)
+    prepared = prepare_one(project, id, first.workload, observer if saves is None else Observer())
     disk = project.state / "watch" / "payload.ext4"
     disk.parent.mkdir(parents=True, exist_ok=True)
     with disk.open("wb") as file:
@@ -113,14 +128,21 @@ async def _run_in_waiting_guest(
             observer.note(f"saved   {await saves.next()}")
         saved = time.monotonic()
         if saves is not None:
-            prepared = prepare_one(project, id, workload, observer)
+            first, *others = one.parts(quiet=False)
+            prepared = prepare_one(project, id, first.workload, observer)
         if prepared.spec.payload.stat().st_size != disk.stat().st_size:
             raise BpfmatrixError("the payload outgrew its disk", "It runs at the next save.")
         # QEMU has this file open, so it is written in place.
         with prepared.spec.payload.open("rb") as made, disk.open("r+b") as ours:
             sparse.copy(made.fileno(), ours.fileno())
         prepared = _with_disk(prepared, disk)
-        await run_prepared(project, prepared, workload, observer, entered=entered)
+        results = [
+            await run_prepared(project, prepared, first.workload, first.observer, entered=entered)
+        ]
+        for part in others:
+            prepared = prepare_one(project, id, part.workload, part.observer)
+            results.append(await run_prepared(project, prepared, part.workload, part.observer))
+        one.show(results)
         if saves is not None:
             observer.note(f"{time.monotonic() - saved:.2f} s from save to verdict")
 

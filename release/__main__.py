@@ -1,0 +1,112 @@
+"""`python -m release`: check CHANGELOG.md and what was built, and write SBOM and checksums.
+
+check [--tag v1.2.3] [FOLDER]   CHANGELOG.md, and the distributions of a folder
+notes v1.2.3                    print CHANGELOG.md's section of a version
+sbom FOLDER                     write bpfmatrix-VERSION.cdx.json beside the wheel
+checksums FOLDER                write SHA256SUMS of all files of the folder
+"""
+
+import argparse
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from bpfmatrix.host.checksum import sha256
+from bpfmatrix.payload.shipped import LEFT_OUT
+from release import changelog
+
+CHANGELOG = Path(__file__).parent.parent / "CHANGELOG.md"
+CHECKSUMS = "SHA256SUMS"
+
+
+def main() -> None:
+    """Run one command; the exit status is 1 if something is wrong."""
+    words = _parser().parse_args()
+    try:
+        sys.exit(words.command(words))
+    except (LookupError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m release", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("check")
+    command.add_argument("--tag", type=_version, metavar="v1.2.3")
+    command.add_argument("folder", nargs="?", type=Path)
+    command.set_defaults(command=_check)
+    command = commands.add_parser("notes")
+    command.add_argument("tag", type=_version)
+    command.set_defaults(command=_notes)
+    for name, function in {"sbom": _sbom, "checksums": _checksums}.items():
+        command = commands.add_parser(name)
+        command.add_argument("folder", type=Path)
+        command.set_defaults(command=function)
+    return parser
+
+
+def _version(tag: str) -> str:
+    if not tag.startswith("v"):
+        raise argparse.ArgumentTypeError(f"{tag!r} is no tag of a release, such as v1.2.3")
+    return tag.removeprefix("v")
+
+
+def _check(words: argparse.Namespace) -> int:
+    found = [
+        f"CHANGELOG.md: {problem}"
+        for problem in changelog.problems(CHANGELOG.read_text(encoding="utf-8"), words.tag)
+    ]
+    if words.folder:
+        found += distribution_problems(words.folder, words.tag)
+    for problem in found:
+        print(f"error: {problem}", file=sys.stderr)
+    return bool(found)
+
+
+def distribution_problems(folder: Path, version: str | None) -> Iterator[str]:
+    """Give what is wrong with the distributions of a folder, to be released as a version or not."""
+    built = {path.name for path in folder.iterdir() if path.suffix in (".whl", ".gz")}
+    wheels = [name for name in built if name.endswith(".whl")]
+    if len(wheels) != 1 or len(built) != 2:
+        yield f"{folder} has no wheel and sdist, or others too: {', '.join(sorted(built))}"
+        return
+    if version is None:
+        return
+    wanted = {f"bpfmatrix-{version}-py3-none-any.whl", f"bpfmatrix-{version}.tar.gz"}
+    if built != wanted:
+        yield f"{folder} has {', '.join(sorted(built))}, and not what the tag v{version} makes"
+    with zipfile.ZipFile(folder / wheels[0]) as archive:
+        name = f"bpfmatrix/loader/{LEFT_OUT}"
+        if name in archive.namelist():
+            yield f"the wheel was built with {archive.read(name).decode().strip()}"
+
+
+def _notes(words: argparse.Namespace) -> int:
+    print(changelog.notes(CHANGELOG.read_text(encoding="utf-8"), words.tag))
+    return 0
+
+
+def _sbom(words: argparse.Namespace) -> int:
+    from release import sbom  # noqa: PLC0415 - its libraries take half a second
+
+    [wheel] = words.folder.glob("*.whl")
+    _, version, _ = wheel.name.split("-", 2)
+    target = words.folder / f"bpfmatrix-{version}.cdx.json"
+    bom = sbom.of_wheel(wheel)
+    target.write_text(sbom.to_json(bom), encoding="utf-8")
+    print(f"{target}: {len(bom.components)} components")
+    return 0
+
+
+def _checksums(words: argparse.Namespace) -> int:
+    target = words.folder / CHECKSUMS
+    files = sorted(path for path in words.folder.iterdir() if path.is_file() and path != target)
+    # In the format of sha256sum(1), whose --check reads it.
+    target.write_text("".join(f"{sha256(path.read_bytes())}  {path.name}\n" for path in files))
+    print(target.read_text(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    main()
