@@ -1,8 +1,9 @@
 """How fast the HTML report opens: `python -m benchmarks.report_page FILES...`.
 
-The files have results of `verify`. Those of a few kernels are taken as those of 50, and their programs
-as 1,000 if there are fewer. The page is opened in Debian's Chromium, without a window. Times count
-from the start of the navigation: until the first text is painted, and until the matrix can be used.
+The files have results of `verify`. Those of a few kernels are taken as those of 50, and their
+programs as 1,000 if there are fewer. The page is opened in Debian's Chromium, without a window.
+Times count from the start of the navigation: until the first text is painted, and until the matrix
+can be used.
 """
 
 import argparse
