@@ -5,6 +5,7 @@ Test one kernel with `nox -s kernel-6.1`. Options follow after `--`, such as `--
 """
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -155,15 +156,23 @@ def dist(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def site(session: nox.Session) -> None:
+    """Show the documentation as a site, and follow changes; `-- build` only writes it."""
+    session.run("mkdocs", *(session.posargs or ("serve",)), env=NO_ADVERTISEMENT)
+
+
+@nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check this project's own code, in all of its languages."""
     _install_node_packages(session)
+    _install_actionlint(session)
     checks = [*CHECKS, *_rust_checks(session)]
     failed = [" ".join(command) for command in checks if not _passes(session, command)]
     if failed:
         session.error("; ".join(failed))
 
 
+_CI_TEMPLATES = "src/bpfmatrix/scaffold/templates/ci"
 CHECKS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
@@ -171,13 +180,24 @@ CHECKS = (
     ("lint-imports", "--no-cache"),
     (
         *("shellcheck", "--shell=dash", "bootstrap", ".ci/run", "src/bpfmatrix/guest/init"),
-        "tests/fresh/enter.sh",
+        *("tests/fresh/enter.sh", "ci/github/steps"),
     ),
+    # Files of CI. actionlint also gives the scripts of workflows to shellcheck.
+    ("actionlint",),
+    ("actionlint", f"{_CI_TEMPLATES}/github.yml"),
+    ("check-jsonschema", "--builtin-schema", "vendor.github-actions", "action.yml"),
+    (
+        *("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci"),
+        *("ci/gitlab/bpfmatrix.yml", f"{_CI_TEMPLATES}/gitlab.yml"),
+    ),
+    ("zizmor", "--offline", "--quiet", "."),
+    ("hadolint", "Dockerfile"),
     ("invoke", "docs", "--check"),
     ("validate-pyproject", "pyproject.toml"),
     # 10 would need the mail address of an author.
     ("pyroma", "--min", "9", "."),
     ("python", "-m", "release", "check"),
+    ("mkdocs", "build", "--strict", "--quiet"),
     ("node_modules/.bin/biome", "ci", "--error-on-warnings"),
     ("make", "--no-print-directory", "-C", "ebpf", "check-format"),
     ("gofmt", "-d", "support", "tests/integration/hostile", "tests/soak/go", "docs/examples"),
@@ -188,10 +208,14 @@ CHECKS = (
     ("go", "vet", "-C", "docs/examples/testdata", "./..."),
     ("go", "vet", "-C", "docs/examples/race", "./..."),
 )
+# mkdocs-material prints a paragraph about mkdocs 2, in red, unless this is set.
+NO_ADVERTISEMENT = {"NO_MKDOCS_2_WARNING": "1"}
 
 
+_VERSION_OF_ACTIONLINT = "v1.7.12"
 _AYA = "support/loaders/aya"
 RUST_CHECKS = (
+    ("cargo", "fmt", "--check", "--manifest-path", "docs/examples/aya/Cargo.toml"),
     ("cargo", "fmt", "--check", "--manifest-path", f"{_AYA}/Cargo.toml"),
     (
         *("cargo", "clippy", "--quiet", "--locked", "--ignore-rust-version", "--all-targets"),
@@ -232,10 +256,32 @@ def _install_node_packages(session: nox.Session) -> None:
         session.warn("npm could not install Biome and axe-core: see its message above.")
 
 
-def _passes(session: nox.Session, command: tuple[str, ...]) -> bool:
+def _install_actionlint(session: nox.Session) -> None:
+    """Install actionlint beside this Python, unless it is there. Go's checksum database checks it.
+
+    Its package on PyPI fetches the program from GitHub while it is installed. Go's module comes
+    from where the modules of support/ come from.
+    """
+    folder = Path(sys.executable).parent
+    if _VERSION_OF_ACTIONLINT in _said(folder / "actionlint", "-version"):
+        return
+    module = f"github.com/rhysd/actionlint/cmd/actionlint@{_VERSION_OF_ACTIONLINT}"
+    if not _passes(session, ("go", "install", module), GOBIN=str(folder)):
+        session.warn("Go could not install actionlint: see its message above.")
+
+
+def _said(program: Path, *words: str) -> str:
+    """Return what a program prints; nothing if it is not there."""
+    if not program.exists():
+        return ""
+    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def _passes(session: nox.Session, command: tuple[str, ...], **environment: str) -> bool:
     try:
         # What it prints is shown all the same if it fails.
-        said = session.run(*command, silent=True)
+        said = session.run(*command, silent=True, env={**NO_ADVERTISEMENT, **environment})
     except nox.command.CommandFailed:
         return False
     # gofmt ends with 0 where it would change something, and prints that.

@@ -15,11 +15,16 @@ ROOT = Path(__file__).parent
 
 @task(auto_shortflags=False, help={"check": "Write nothing, and fail if a file is out of date."})
 def docs(c: Context, check: bool = False) -> None:
-    """Write what is generated from the source: kernels.yaml's schema and page, and more."""
+    """Write what is generated: kernels.yaml's schema and page, the files in guides, and more."""
     from bpfmatrix.config import reference  # noqa: PLC0415 - `invoke -l` stays fast
-    from docs import reason_codes, source_tree  # noqa: PLC0415
+    from docs import file_blocks, reason_codes, source_tree  # noqa: PLC0415
 
-    texts = {**reference.outputs(ROOT), **source_tree.outputs(ROOT), **reason_codes.outputs(ROOT)}
+    texts = {
+        **reference.outputs(ROOT),
+        **source_tree.outputs(ROOT),
+        **reason_codes.outputs(ROOT),
+        **file_blocks.outputs(ROOT),
+    }
     stale = [path for path, text in texts.items() if not _has_text(path, text)]
     names = [str(path.relative_to(ROOT)) for path in stale]
     if check and stale:

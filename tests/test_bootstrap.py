@@ -95,3 +95,11 @@ def test_each_package_of_a_kernels_session_has_a_name_everywhere() -> None:
     needed = set(re.findall(r"need ([a-z0-9.-]+) ", looked)) - {"ca-certificates"}
     assert needed >= set(LOOKED_FOR)
     assert needed <= {row[0] for row in rows}
+
+
+def test_tools_alone_with_qemu_of_an_architecture(checkout: Path) -> None:
+    text = said(checkout, "pacman", "--tools", "aarch64", "s390x")
+    assert re.search(r"^Install it: .* qemu-system-aarch64 .*qemu-system-s390x", text, re.MULTILINE)
+    # They are no session's names.
+    assert "gdb" not in text
+    assert not (checkout / ".venv").exists()

@@ -187,7 +187,7 @@ def test_the_task_names_the_files_that_are_out_of_date(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text((REPOSITORY / "tasks.py").read_text())
     (tmp_path / "kernels.yaml").write_text((REPOSITORY / "kernels.yaml").read_text())
     (tmp_path / "docs").mkdir()
-    for name in ("source_tree.py", "how-it-works.md"):
+    for name in ("source_tree.py", "reason_codes.py", "how-it-works.md", "reason-codes.md"):
         (tmp_path / "docs" / name).write_text((REPOSITORY / "docs" / name).read_text())
     (tmp_path / "src").symlink_to(REPOSITORY / "src")
 

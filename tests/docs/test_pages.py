@@ -8,9 +8,8 @@ import pytest
 import yaml
 
 from bpfmatrix.results import kernel_run, outcome
+from tests.docs.pages import PAGES, page_id
 from tests.tool import REPOSITORY
-
-PAGES = (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"))
 
 
 def test_the_page_of_results_has_every_key_and_outcome() -> None:
@@ -22,7 +21,7 @@ def test_the_page_of_results_has_every_key_and_outcome() -> None:
         assert f"| `{one}` |" in page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_each_link_leads_to_a_file(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), target

@@ -70,6 +70,27 @@ def test_pre_push_runs_only_what_changed(project: ToolProject) -> None:
     assert not starts_a_machine(project)
 
 
+def test_objects_in_git_that_the_build_changes_are_named(project: ToolProject) -> None:
+    project.script("fine", "true")
+    project.configure(payload={"ebpf": "ebpf", "go": None, "binaries": ["fine"]})
+    folder = project.root / "ebpf"
+    folder.mkdir()
+    (folder / "Makefile").write_text(
+        ".PHONY: all clean\nall:\n\techo new >x_bpfel.o\nclean:\n\trm -f x_bpfel.o\n"
+    )
+    (folder / "x_bpfel.o").write_text("old\n")
+    author = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    for words in (["init", "-q"], ["add", "ebpf"], ["commit", "-qm", "one"]):
+        subprocess.run(["git", *author, *words], cwd=project.root, check=True)
+    done = nox(project, "-s", "pre-push", "--", "--only", "tests")
+    assert done.status == 1, done.output
+    assert "ebpf/x_bpfel.o differs from the commit" in done.output
+    assert "git add ebpf/x_bpfel.o" in done.output
+    assert project.result().outcome is Outcome.PASSED
+    subprocess.run(["git", *author, "commit", "-qam", "two"], cwd=project.root, check=True)
+    assert project.invoke("pre-push", "--only", "tests").status == 0
+
+
 def test_a_failure_is_never_cached(project: ToolProject) -> None:
     project.script("bad", "exit 3")
     project.configure(payload={"ebpf": None, "go": None, "binaries": ["bad"]})

@@ -160,6 +160,17 @@ def test_packages_of_one_base_name_are_built_side_by_side(library_project: Proje
         assert f"file {test.folder}/x_test.go\n" in printed(test)
 
 
+def test_a_package_without_tests_may_have_the_name_of_one_with_tests(
+    library_project: Project,
+) -> None:
+    project = with_packages(library_project, "a/x")
+    (project.root / "support/b/x").mkdir(parents=True)
+    (project.root / "support/b/x/a.go").write_text("package x\n")
+    assert [test.package for test in go.build_tests(project, "x86_64").tests] == [
+        "example.com/m/a/x"
+    ]
+
+
 def test_only_what_changed_is_linked_again(library_project: Project) -> None:
     project = with_packages(library_project, "a/x", "b/x")
     before = {one.package: one.path.read_bytes() for one in go.build_tests(project, "x86_64").tests}

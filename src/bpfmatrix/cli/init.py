@@ -1,5 +1,6 @@
 """What `init` does: looks at a project, asks the sources of kernels, and writes the first files."""
 
+import glob
 import platform
 import re
 import shutil
@@ -15,6 +16,7 @@ from bpfmatrix.config import kernels_yaml
 from bpfmatrix.config.models import FILE_NAME
 from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.scaffold import findings, kernel_list, rendering, tree
@@ -37,6 +39,8 @@ class _File:
     text: str
     if_kept: str = ""
     """What to add to it if it is there without a mention of bpfmatrix."""
+    then: str = ""
+    """What has to be done with it after it was written."""
 
 
 def write_first_files(root: Path, ci: str | None, *, dry_run: bool) -> None:
@@ -53,7 +57,7 @@ def write_first_files(root: Path, ci: str | None, *, dry_run: bool) -> None:
     if not kernels_yaml.exists_in(root):
         kernels = _ask(found.arch)
     wrote, kept, added = [], [], []
-    for file in _files(declared.name, found, kernels, ci):
+    for file in _files(root, declared.name, found, kernels, ci):
         path = root / file.name
         if path.exists() or path.is_symlink():
             kept.append(file.name)
@@ -65,8 +69,10 @@ def write_first_files(root: Path, ci: str | None, *, dry_run: bool) -> None:
         else:
             write_whole(path, file.text.encode())
         wrote.append(file.name + _ids(file, kernels))
+        added += [file.then] if file.then else []
     if wrote:
-        _print("would write" if dry_run else "wrote", ", ".join(wrote))
+        names = ", ".join(wrote)
+        _print(*("would", f"write {names}") if dry_run else ("wrote", names))
     if kept:
         _print("kept", ", ".join(kept))
     for line in (*added, *_next(found)):
@@ -89,20 +95,25 @@ def _ask(arch: str) -> KernelList:
 
 
 def _files(
-    declared: str, found: Findings, kernels: KernelList | None, ci: str | None
+    root: Path, declared: str, found: Findings, kernels: KernelList | None, ci: str | None
 ) -> list[_File]:
     files = [
         _File(declared, rendering.kernels_yaml(found, kernels) if kernels else ""),
         _File(
             "noxfile.py",
             rendering.NOXFILE,
-            "`from bpfmatrix.sessions import register` and `register()`",
+            "`from bpfmatrix.sessions import register`, and `register()`",
         ),
         _File("tasks.py", rendering.TASKS, "`from bpfmatrix.tasks import namespace`"),
     ]
     if ci:
-        name = rendering.CI_FILES[ci]
-        files.append(_File(name, rendering.ci_text(ci), rendering.CI_ADDITIONS[ci]))
+        text = rendering.ci_text(ci, tree.default_branch(root))
+        own = root / rendering.CI_FILES[ci]
+        if ci == "gitlab" and own.exists() and not _mentions(own):
+            then = f"add to {rendering.GITLAB_FILE}: {rendering.GITLAB_INCLUDE}"
+            files.append(_File(rendering.GITLAB_PART, text, then=then))
+        else:
+            files.append(_File(rendering.CI_FILES[ci], text))
     return files
 
 
@@ -149,12 +160,23 @@ def _remarks(seen: tree.Tree, found: Findings) -> list[str]:
 
 
 def _objects(found: Findings) -> str:
-    named = [
-        f"{one.pattern} ({counted(one.count, 'object') if one.count else 'not built yet'})"
-        for one in found.objects
-    ]
+    """Say which objects there are; those that are named one by one, by their folder."""
+    counts: dict[str, list[int]] = {}
+    for one in found.objects:
+        is_pattern = glob.has_magic(one.pattern)
+        place = one.pattern if is_pattern or one.count else tree.folder_of(one.pattern) + "/"
+        counts.setdefault(place, []).append(one.count)
+    named = [f"{place} ({_count(each)})" for place, each in counts.items()]
     named += [f"{one.folder}/Makefile (builds objects)" for one in found.make]
     return _some(named)
+
+
+def _count(counts: Sequence[int]) -> str:
+    if total := sum(counts):
+        return counted(total, "object")
+    return (
+        f"{counted(len(counts), 'object')}, not built yet" if len(counts) > 1 else "not built yet"
+    )
 
 
 def _some(names: Sequence[str]) -> str:
@@ -172,11 +194,8 @@ def _next(found: Findings) -> list[str]:
 
 
 def _matrix_command() -> str:
-    """Return the command that runs the matrix, by a program that the user's shell finds."""
-    folder = Path(sys.executable).parent
-    for command, words in (("nox", "nox -s matrix"), ("bpfmatrix", "bpfmatrix matrix")):
-        if (found := shutil.which(command)) and (
-            Path(found).parent == folder or (command == "bpfmatrix")
-        ):
-            return words
-    return f"{sys.executable} -m bpfmatrix matrix"
+    """Return the command that runs the matrix: nox, if the shell finds that of this Python."""
+    found, beside = shutil.which("nox"), Path(sys.executable).with_name("nox")
+    if found and beside.exists() and Path(found).samefile(beside):
+        return "nox -s matrix"
+    return command("matrix")

@@ -663,4 +663,13 @@ EXEC: tuple[AnyOption, ...] = (
     *PRIVILEGES,
     COLD,
 )
+MARKDOWN = _text("markdown", "FILE", "The comment's text: a file with Markdown.").as_required()
+COMMENT_NAME: Option[str] = Option(
+    "name",
+    "The name of the comment: one of the same name is replaced. Default: comparison.",
+    OptionKind.VALUE,
+    "comparison",
+    "NAME",
+)
+
 SEVERAL_KERNELS: tuple[AnyOption, ...] = (KERNELS, AVAILABLE, JOBS)

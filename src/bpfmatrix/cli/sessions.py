@@ -125,7 +125,7 @@ def _register_matrix(project: Project) -> None:
 
     @nox.session(name="pre-push", venv_backend="none", default=False, tags=["pre-push"])
     def pre_push(session: nox.Session) -> None:
-        _run_several(session, project, config.pre_push_ids, cached=True)
+        _run_several(session, project, config.pre_push_ids, pushes=True)
 
     matrix.__doc__ = f"Load and test the eBPF on {', '.join(config.matrix_ids)}, side by side"
     ids = ", ".join(config.pre_push_ids)
@@ -149,13 +149,13 @@ def _register_verify(project: Project) -> None:
 
 
 def _run_several(
-    session: nox.Session, project: Project, default: Sequence[str], *, cached: bool = False
+    session: nox.Session, project: Project, default: Sequence[str], *, pushes: bool = False
 ) -> None:
     values = parse(session.name, MATRIX_OPTIONS, session.posargs)
-    cached = (cached or values[options.CACHED]) and not values[options.FRESH]
+    cached = (pushes or values[options.CACHED]) and not values[options.FRESH]
     with exit_with_message():
         project, ids = several_kernels(project, values, default)
-    _run(session, project, ids, values, cached=cached)
+    _run(session, project, ids, values, cached=cached, pushes=pushes)
 
 
 def _run(
@@ -165,8 +165,10 @@ def _run(
     values: Values,
     *,
     cached: bool = False,
+    pushes: bool = False,
 ) -> None:
     from bpfmatrix.cli.run import run_chosen
+    from bpfmatrix.payload.tracked_objects import require_unchanged
 
     problems: list[str] = []
 
@@ -175,6 +177,8 @@ def _run(
         jobs, raw = values[options.JOBS], values[options.RAW]
         found = run_chosen(project, ids, choice, asked, jobs, raw, Again.of(values))
         problems.extend(found.problems)
+        if pushes:
+            require_unchanged(project.root)
         return found.exit_status
 
     status = exit_status_of(command)

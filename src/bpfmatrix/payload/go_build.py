@@ -24,6 +24,8 @@ from bpfmatrix.payload.incremental import run, run_for_output
 
 __all__ = ["GoBuild", "GoPackage", "batches"]
 
+# The import path that Go gives to a package of files on the command line.
+_OF_FILES = "command-line-arguments"
 _MAJOR_VERSION = re.compile(r"v([2-9]|[1-9]\d+)")
 # The folder into which Go builds, in the one that has the test binaries. Packages can't have it.
 _NEW = ".new"
@@ -41,7 +43,7 @@ class GoPackage:
     def binary(self) -> str:
         """The name that `go test -c` gives to the test binary (Go's load.DefaultExecName)."""
         path = PurePosixPath(self.import_path)
-        if self.import_path == "command-line-arguments":  # kernels.yaml names files
+        if self.import_path == _OF_FILES:  # kernels.yaml names files
             return f"{self.name}.test"
         is_version = len(path.parts) > 1 and _MAJOR_VERSION.fullmatch(path.name)
         return f"{path.parent.name if is_version else path.name}.test"
@@ -106,8 +108,10 @@ class GoBuild:
     def _build(self, work: Sequence[tuple[Path, Sequence[GoPackage]]]) -> None:
         def build(folder: Path, batch: Sequence[GoPackage]) -> None:
             command = [*(str(self.go), "test", "-c", "-vet=off"), *self.flags, "-o", f"{folder}/"]
-            # A package on the command line as files has no import path that could be given.
-            named = self.patterns if len(work) == 1 else [one.import_path for one in batch]
+            # Not by the patterns, which may match packages without tests: Go also refuses two of
+            # one name if these have none. A package of single files has no import path to give.
+            of_files = any(one.import_path == _OF_FILES for one in batch)
+            named = self.patterns if of_files else [one.import_path for one in batch]
             run([*command, *named], self.module, dict(self.env))
 
         # The first call has the most packages, and compiles much of what the others need, too.

@@ -21,7 +21,7 @@ _ASSIGNMENT = re.compile(r"^\s*(?:export\s+|override\s+)?([\w.-]+)\s*[:?]?:?=\s*
 _REFERENCE = re.compile(r"\$[({]([\w.-]+)[)}]")
 _FUNCTION = re.compile(r"\$[({](?:abspath|realpath)\s+([^(){}]*)[)}]")
 _UNKNOWN = re.compile(r"\$[({][^(){}]*[)}]")
-_OBJECT = re.compile(r"(\S*?)(%|[\w.-]+)((?:\.bpf|_bpf|\.ebpf)?\.o)")
+_OBJECT = re.compile(r"(\S*?)(%|[\w.-]+?)((?:\.bpf|_bpf|\.ebpf)?\.o)")
 _HERE = ("$(CURDIR)", "${CURDIR}", "$(shell pwd)", "$(PWD)", "${PWD}")
 
 

@@ -1,6 +1,7 @@
 """The texts that `init` writes: kernels.yaml with comments, noxfile.py and tasks.py."""
 
 import json
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,16 @@ from bpfmatrix.host.text import counted
 from bpfmatrix.scaffold.findings import Findings
 from bpfmatrix.scaffold.kernel_list import KernelList
 
-__all__ = ["CI_ADDITIONS", "CI_FILES", "NOXFILE", "TASKS", "ci_text", "kernels_yaml"]
+__all__ = [
+    "CI_FILES",
+    "GITLAB_FILE",
+    "GITLAB_INCLUDE",
+    "GITLAB_PART",
+    "NOXFILE",
+    "TASKS",
+    "ci_text",
+    "kernels_yaml",
+]
 
 NOXFILE = '''\
 """The sessions of nox: `nox -l` lists them, `nox -s matrix` runs what kernels.yaml declares."""
@@ -31,12 +41,13 @@ __all__ = ["namespace"]
 
 CI_FILES = {"github": ".github/workflows/bpfmatrix.yml", "gitlab": ".gitlab-ci.yml"}
 """The CI systems, and where each looks for its file."""
-CI_ADDITIONS = {
-    "github": "the jobs of what `bpfmatrix init --ci github --dry-run` prints in an empty folder",
-    "gitlab": "`include: bpfmatrix.gitlab-ci.yml`",
-}
-"""What to add to a file that is there."""
+GITLAB_FILE, GITLAB_PART = CI_FILES["gitlab"], ".gitlab/bpfmatrix.yml"
+"""GitLab reads one file of a project. If there is one, it has to include ours."""
+GITLAB_INCLUDE = f"include: [{{local: /{GITLAB_PART}}}]"
 
+_PROJECT = "bpfmatrix/bpfmatrix"
+_SCHEMA = f"https://raw.githubusercontent.com/{_PROJECT}/v1/kernels.schema.json"
+_REFERENCE = f"https://github.com/{_PROJECT}/blob/main/docs/kernels-yaml.md"
 _WIDTH = 96
 _PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
 # Words and numbers that YAML 1.1 reads as other types than strings.
@@ -44,18 +55,23 @@ _NOT_TEXT = re.compile(r"(?i)y|n|yes|no|on|off|true|false|null|(?=.*\d)[-+.\d][\
 _MANY = 40
 
 
-def ci_text(system: str) -> str:
-    """Return the text of the file for a CI system, a key of CI_FILES."""
-    return resources.files(__package__).joinpath(f"templates/ci/{system}.yml").read_text("utf-8")
+def ci_text(system: str, branch: str) -> str:
+    """Return the text of the file for a CI system, a key of CI_FILES.
+
+    `branch` is the project's default branch.
+    """
+    file = resources.files(__package__).joinpath(f"templates/ci/{system}.yml")
+    return file.read_text("utf-8").replace("branches: [main]", f"branches: [{scalar(branch)}]")
 
 
 def kernels_yaml(found: Findings, kernels: KernelList) -> str:
     """Return the text of kernels.yaml."""
     parts = [
-        _comment(
+        f"# yaml-language-server: $schema={_SCHEMA}\n"
+        + _comment(
             "The kernels that this project claims to support, and what is loaded and run on each. "
             "`bpfmatrix init` wrote this first version from what it found. Every key is described "
-            "in docs/kernels-yaml.md of bpfmatrix."
+            f"in {_REFERENCE}"
         ),
         *_defaults(found),
         _kernels(kernels),
@@ -69,7 +85,10 @@ def scalar(text: str) -> str:
     """Return a string as YAML, in quotes if it needs them."""
     if _PLAIN.fullmatch(text) and not _NOT_TEXT.fullmatch(text):
         return text
-    return json.dumps(text, ensure_ascii=False)
+    import yaml  # noqa: PLC0415 - not needed for most texts
+
+    quoted: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf)
+    return quoted.strip()
 
 
 def _comment(text: str, indent: str = "") -> str:

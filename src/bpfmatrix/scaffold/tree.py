@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from bpfmatrix.host import tools
 
-__all__ = ["HEAD_BYTES", "Tree", "folder_of", "look_at"]
+__all__ = ["HEAD_BYTES", "Tree", "default_branch", "folder_of", "look_at"]
 
 HEAD_BYTES = 1 << 18
 """How much of a file is read: sources and build files are smaller."""
@@ -105,17 +105,29 @@ def look_at(root: Path) -> Tree:
     )
 
 
+def default_branch(root: Path) -> str:
+    """Return the branch that the remote repository's HEAD is, or the current one; else `main`."""
+    remote = _git(root, "symbolic-ref", "--short", "refs/remotes/origin/HEAD")
+    own = _git(root, "symbolic-ref", "--short", "HEAD")
+    name = (remote or b"").removeprefix(b"origin/") or own or b""
+    return os.fsdecode(name.strip()) or "main"
+
+
 def _listed_by_git(root: Path, *options: str) -> list[str] | None:
     """Return the paths that `git ls-files` prints; None outside of a repository or without git."""
+    listed = _git(root, "ls-files", "-z", *options)
+    return (
+        [os.fsdecode(path) for path in listed.split(b"\0") if path] if listed is not None else None
+    )
+
+
+def _git(root: Path, *words: str) -> bytes | None:
+    """Return what git prints; None if there is no git, or if it fails."""
     git = tools.find("git")
     if git is None:
         return None
-    done = subprocess.run(
-        [git, "ls-files", "-z", *options], cwd=root, capture_output=True, check=False
-    )
-    if done.returncode:
-        return None
-    return [os.fsdecode(path) for path in done.stdout.split(b"\0") if path]
+    done = subprocess.run([git, *words], cwd=root, capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else None
 
 
 def _below(root: Path, entries: Iterable[str], refused: Callable[[OSError], None]) -> Iterator[str]:

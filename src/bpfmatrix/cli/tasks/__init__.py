@@ -5,7 +5,7 @@ Each task turns its options into one call of the library, and that into an exit 
 
 from invoke.collection import Collection
 
-from bpfmatrix.cli.tasks import hooks, kernels
+from bpfmatrix.cli.tasks import ci, hooks, kernels
 from bpfmatrix.cli.tasks.bisect import bisect
 from bpfmatrix.cli.tasks.build import clean, ebpf, initramfs, test_binaries
 from bpfmatrix.cli.tasks.completion import completion
@@ -36,4 +36,5 @@ namespace = Collection(
         *(kernels.push, kernels.archive, kernels.prune),
     ),
     Collection("hooks", hooks.install),
+    Collection("ci", ci.plan, ci.comment),
 )

@@ -72,10 +72,13 @@ def matrix(values: Values) -> int:
 def pre_push(values: Values) -> int:
     """Load and test the eBPF before a push: only on kernels for which something has changed."""
     from bpfmatrix.config.project import Project
+    from bpfmatrix.payload.tracked_objects import require_unchanged
 
     project = Project.load()
     project, ids = several_kernels(project, values, project.config.pre_push_ids)
-    return _run_on(project, ids, values, cached=not values[options.FRESH])
+    status = _run_on(project, ids, values, cached=not values[options.FRESH])
+    require_unchanged(project.root)
+    return status
 
 
 def _run_on(project: "Project", ids: list[str], values: Values, *, cached: bool = False) -> int:

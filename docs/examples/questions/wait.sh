@@ -1,0 +1,3 @@
+#!/bin/sh
+echo waiting for an event
+sleep 1000

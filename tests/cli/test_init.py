@@ -1,0 +1,131 @@
+"""`bpfmatrix init`: which files it writes and keeps, and what it says; no source is asked."""
+
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from bpfmatrix.cli import init
+from bpfmatrix.config import kernels_yaml
+from bpfmatrix.errors import BpfmatrixError, UnreachableError
+from bpfmatrix.scaffold import rendering
+from tests.scaffold.project import EBPF, make
+
+UNREACHABLE = UnreachableError("there is no network")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(questions: Mapping[str, Callable[[], None]]) -> dict[str, BpfmatrixError | None]:
+        return dict.fromkeys(questions, UNREACHABLE)
+
+    monkeypatch.setattr(init, "asked", asked)
+    monkeypatch.setattr(rendering, "ci_text", lambda system, branch: f"{system} of {branch}\n")
+
+
+@pytest.fixture
+def said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Run init in the project's folder, and return what it prints."""
+
+    def run(ci: str | None = None, *, dry_run: bool = False) -> str:
+        monkeypatch.chdir(tmp_path)
+        init.write_first_files(tmp_path, ci, dry_run=dry_run)
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_what_is_found_and_written_is_said(tmp_path: Path, said: Callable[..., str]) -> None:
+    make(tmp_path, {"build/a.bpf.o": EBPF, "build/b.bpf.o": EBPF})
+    lines = said().splitlines()
+    assert lines[0] == "found   build/*.bpf.o (2 objects)"
+    assert lines[1] == "wrote   kernels.yaml (5.10, 6.1, 6.12, newest), noxfile.py, tasks.py"
+    assert lines[2].startswith("next    ")
+    assert lines[2].endswith(" matrix")
+    assert kernels_yaml.load(tmp_path / "kernels.yaml").verify.objects[0].path == "build/*.bpf.o"
+
+
+def test_files_that_are_there_are_kept(tmp_path: Path, said: Callable[..., str]) -> None:
+    own = {"kernels.yml": "mine", "noxfile.py": "import nox\n", "tasks.py": "# bpfmatrix\n"}
+    make(tmp_path, own)
+    lines = said().splitlines()
+    assert "kept    kernels.yml, noxfile.py, tasks.py" in lines
+    assert (
+        "next    add to noxfile.py: `from bpfmatrix.sessions import register`, and `register()`"
+        in lines
+    )
+    assert not any("add to tasks.py" in line for line in lines)
+    assert {name: (tmp_path / name).read_text() for name in own} == own
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(own)
+
+
+def test_a_link_to_nowhere_is_kept(tmp_path: Path, said: Callable[..., str]) -> None:
+    (tmp_path / "tasks.py").symlink_to("nowhere")
+    assert "kept    tasks.py" in said()
+    assert (tmp_path / "tasks.py").is_symlink()
+
+
+def test_a_dry_run_prints_the_files_and_writes_none(
+    tmp_path: Path, said: Callable[..., str]
+) -> None:
+    text = said("github", dry_run=True)
+    assert "--- kernels.yaml\n# yaml-language-server: " in text
+    assert "--- .github/workflows/bpfmatrix.yml\ngithub of main\n" in text
+    assert "would   write kernels.yaml (" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_of_a_ci_system_is_written_once(tmp_path: Path, said: Callable[..., str]) -> None:
+    path = tmp_path / ".github/workflows/bpfmatrix.yml"
+    assert ".github/workflows/bpfmatrix.yml" in said("github")
+    assert path.read_text() == "github of main\n"
+    path.write_text("changed")
+    assert "kept    kernels.yaml, noxfile.py, tasks.py, .github/workflows/bpfmatrix.yml" in said(
+        "github"
+    )
+    assert path.read_text() == "changed"
+
+
+def test_gitlab_without_a_file_gets_one(tmp_path: Path, said: Callable[..., str]) -> None:
+    assert ".gitlab-ci.yml" in said("gitlab")
+    assert (tmp_path / ".gitlab-ci.yml").read_text() == "gitlab of main\n"
+
+
+def test_gitlab_with_a_file_gets_one_to_include(tmp_path: Path, said: Callable[..., str]) -> None:
+    make(tmp_path, {".gitlab-ci.yml": "test: {script: [true]}\n"})
+    lines = said("gitlab").splitlines()
+    assert "next    add to .gitlab-ci.yml: include: [{local: /.gitlab/bpfmatrix.yml}]" in lines
+    assert (tmp_path / ".gitlab/bpfmatrix.yml").read_text() == "gitlab of main\n"
+    assert (tmp_path / ".gitlab-ci.yml").read_text() == "test: {script: [true]}\n"
+
+
+def test_where_there_is_nothing_the_next_step_is_to_declare(said: Callable[..., str]) -> None:
+    lines = said().splitlines()
+    assert lines[0] == "found   no eBPF objects, Go tests, cargo workspace or test executables"
+    assert lines[-1] == "next    declare in kernels.yaml what to load or run: it has examples"
+
+
+def test_what_has_to_be_run_first_comes_first(tmp_path: Path, said: Callable[..., str]) -> None:
+    makefile = "out/%.bpf.o: %.bpf.c\n\tclang\n"
+    make(tmp_path, {"src/Makefile": makefile, "src/a.bpf.c": ""})
+    lines = [line for line in said().splitlines() if line.startswith("next")]
+    assert lines[0] == "next    make -C src"
+    assert lines[1].endswith(" matrix")
+
+
+def test_a_folder_that_can_not_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / ".github").write_text("a file")
+    with pytest.raises(OSError, match=r"\.github"):
+        init.write_first_files(tmp_path, "github", dry_run=False)
+
+
+def test_many_files_take_no_time(tmp_path: Path, said: Callable[..., str]) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    for number in range(20):
+        folder = tmp_path / f"node_modules/{number}"
+        folder.mkdir(parents=True)
+        (folder / "x.o").write_bytes(EBPF)
+    assert "found   no eBPF objects" in said()
