@@ -9,7 +9,7 @@ from bpfmatrix.report.failures import failures
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Result
 from bpfmatrix.report.next_commands import NextCommands
-from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 
@@ -48,6 +48,13 @@ def test_a_test_is_run_alone_debugged_and_bisected_with_its_package() -> None:
 def test_a_test_that_had_the_host_as_its_root_has_it_again() -> None:
     run = dataclasses.replace(ran("5.10", Outcome.FAILED), rootfs="host")
     assert commands(run)[0] == "invoke run --kernel 5.10 --run 'a b:TestX' --rootfs host"
+
+
+def test_a_rejection_is_debugged_where_the_verifier_rejects_the_program() -> None:
+    rejection = Rejection("m/a b", "TestX/0", "on_exec", Code.VERIFIER_REJECTED, "R0 invalid")
+    run = dataclasses.replace(ran("5.10", Outcome.FAILED), rejections=(rejection,))
+    words = "invoke debug --kernel 5.10 --run 'a b:TestX' --break rejection"
+    assert commands(run)[1] == words
 
 
 def test_there_is_no_bisection_without_a_kernel_of_the_same_kind_that_passes() -> None:

@@ -10,6 +10,7 @@ from bpfmatrix.report.failures import Failure
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Cell, Column, Kind
 from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import Code
 
 __all__ = ["NextCommands"]
 
@@ -46,7 +47,11 @@ class NextCommands:
             found = {"run it again": ("run", "--kernel", kernel, "--cold")}
         elif row.kind is Kind.TEST:
             words = ("--kernel", kernel, *cell.selection, *_rootfs(failure.shown))
-            found = {"run it alone": ("run", *words), "look inside": ("debug", *words)}
+            found = {"run it alone": ("run", *words)}
+            if cell.code == Code.VERIFIER_REJECTED:
+                found["where it stops"] = ("debug", *words, "--break", "rejection")
+            else:
+                found["look inside"] = ("debug", *words)
         else:
             found = _of_program(failure, cell)
         if row and (good := self._good(failure.shown, row.group, cell)):

@@ -5,7 +5,7 @@
 import { setUpControls, updateControls } from "./controls.js";
 import { setUpCopying } from "./copy.js";
 import { setUpCursor, showCell } from "./cursor.js";
-import { setUpMatrix, updateMatrix } from "./matrix.js";
+import { grid, setUpMatrix, updateMatrix } from "./matrix.js";
 import { openPanel, panel, setUpPanel } from "./panel.js";
 import { setUpPrinting } from "./printing.js";
 import { readAddress, state } from "./state.js";
@@ -21,6 +21,8 @@ function showAddress() {
   } else if (panel.open) {
     panel.close();
   }
+  // A link to a view of the matrix leads there.
+  if (!state.panel && location.hash) grid.scrollIntoView();
 }
 
 setUpMatrix();
