@@ -32,17 +32,16 @@ def test_all_passed_says_what_ran_where() -> None:
     skipped = TestResult("t", "TestB", Outcome.SKIPPED)
     known = TestResult("t", "TestC", Outcome.FAILED, expected="issue 12")
     shown = of(run("6.1", PASSED, skipped, known), run("7.3", PASSED))
-    assert (shown["title"], shown["verdict"]) == ("agent, main at 1a2b3c4d", "all passed")
+    assert (shown["title"], shown["verdict"]) == ("agent, main at 1a2b3c4d", "All passed")
     assert shown["meaning"] == (
-        "3 tests ran on 6.1, 7.3. "
-        "Of all results, 2 passed, 1 failed as kernels.yaml expects, 1 skipped."
+        "3 tests ran on 6.1, 7.3: 2 passed, 1 failed as kernels.yaml expects, 1 skipped."
     )
     assert shown["items"] == []
 
 
 def test_many_kernels_are_counted() -> None:
     shown = of(*(run(f"6.{number}", PASSED) for number in range(17)))
-    assert shown["meaning"].startswith("1 test ran on 17 kernels.")
+    assert shown["meaning"].startswith("1 test ran on 17 kernels: 17 passed.")
 
 
 def test_a_failure_shows_the_verifiers_words_with_the_rejected_line_marked() -> None:

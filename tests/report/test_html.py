@@ -370,6 +370,8 @@ def test_the_view_of_instructions_shows_only_programs(browser: Any, page: Path) 
         "return [...document.querySelectorAll('.cell')].map(e => e.textContent)"
     )
     assert cells[:4] == ["7.5k", "6.0k", "4.5k", "3.0k"]
+    # The first kernel rejected it, after some instructions.
+    assert cells[12:] == ["✗", "8.0k", "7.0k", "6.0k"]
     assert len(cells) == 16
 
 

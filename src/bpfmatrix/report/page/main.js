@@ -5,7 +5,8 @@
 import { setUpControls, updateControls } from "./controls.js";
 import { setUpCopying } from "./copy.js";
 import { setUpCursor, showCell } from "./cursor.js";
-import { grid, setUpMatrix, updateMatrix } from "./matrix.js";
+import { byId } from "./dom.js";
+import { setUpMatrix, updateMatrix } from "./matrix.js";
 import { openPanel, panel, setUpPanel } from "./panel.js";
 import { setUpPrinting } from "./printing.js";
 import { readAddress, state } from "./state.js";
@@ -22,7 +23,7 @@ function showAddress() {
     panel.close();
   }
   // A link to a view of the matrix leads there.
-  if (!state.panel && location.hash) grid.scrollIntoView();
+  if (!state.panel && location.hash) byId("all-title").scrollIntoView();
 }
 
 setUpMatrix();
