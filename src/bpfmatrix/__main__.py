@@ -13,7 +13,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command of the command line, and end the process with its exit status."""
     # Ctrl-C ends the process while modules are imported, which would be a traceback of Python's.
-    # `cli.interrupts` lets a command that runs clean up. A parent may have Ctrl-C ignored.
+    # `host.interrupts` lets a command that runs clean up. A parent may have Ctrl-C ignored.
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     if sys.argv[1:2] == ["exec"] and sys.argv[2:3] not in (["--help"], ["-h"]):

@@ -1,6 +1,6 @@
 """The invoke tasks of a project with a kernels.yaml: its tasks.py imports `namespace`."""
 
-from bpfmatrix.cli import interrupts
+from bpfmatrix.host import interrupts
 
 with interrupts.ending():
     from bpfmatrix.cli.tasks import namespace

@@ -103,7 +103,7 @@ def test_a_folder_without_a_project_is_told_what_to_do(
     done = bpfmatrix(tmp_path, *words)
     assert done.status == 2, done.output
     assert f"error: kernels.yaml: no such file in {tmp_path}" in done.output
-    assert "or write one: `bpfmatrix init`." in done.output
+    assert "let `bpfmatrix init` write one." in done.output
 
 
 def test_the_project_is_found_from_a_folder_below_it(project: ToolProject) -> None:

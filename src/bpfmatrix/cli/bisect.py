@@ -13,6 +13,7 @@ from bpfmatrix.bisect import candidates, search, trial
 from bpfmatrix.bisect.candidates import Candidates
 from bpfmatrix.bisect.search import Answer, Ends, SearchResult
 from bpfmatrix.bisect.trial import Trial
+from bpfmatrix.cli import heartbeat
 from bpfmatrix.cli.console import make_console, say_json
 from bpfmatrix.config.kernel_ids import kernel_of
 from bpfmatrix.config.project import Project
@@ -98,6 +99,7 @@ def status_of(console: Console, text: str = "looking for kernels") -> Iterator[S
     try:
         yield status
     finally:
+        heartbeat.clear("bisect")
         status.stop()
 
 
@@ -184,7 +186,12 @@ class StatusLine(Observer):
     def doing(self, kernel: str, name: str, text: str, fraction: float | None = None) -> None:
         """See Observer."""
         percent = "" if fraction is None else f" {fraction:.0%}"
+        heartbeat.doing("bisect", kernel, f"{name} {text}")
         self._status.update(Text(f"{name} {text}{percent}"))
+
+    def step(self, kernel: str, name: str, detail: str, result: str) -> None:
+        """See Observer."""
+        heartbeat.done("bisect", kernel)
 
 
 class _Trials:
@@ -203,7 +210,9 @@ class _Trials:
         if id in self.by_id:
             return self.by_id[id].answer
         self._status.update(Text(f"{id}: booting"))
+        heartbeat.doing("bisect", id, "booting")
         tried = self.by_id[id] = self._try(id)
+        heartbeat.done("bisect", id)
         line = Text(f"  {id:<9} {tried.version:<10} ")
         line.append(f"{tried.answer:<8}", STYLES[tried.answer])
         line.append(

@@ -16,6 +16,7 @@ from bpfmatrix.bisect import built_commit
 from bpfmatrix.bisect.commits import Commit, CommitSearch, FoundCommit, History
 from bpfmatrix.bisect.search import Answer
 from bpfmatrix.bisect.trial import Trial
+from bpfmatrix.cli import heartbeat
 from bpfmatrix.cli.bisect import STYLES, BisectOptions, StatusLine, short, status_of, trial_of
 from bpfmatrix.cli.console import make_console, say, say_json
 from bpfmatrix.config.project import Project
@@ -119,6 +120,7 @@ def _progress(console: Console, status: Status) -> Progress:
 
     def show(text: str, fraction: float | None = None) -> None:
         nonlocal last
+        heartbeat.doing("bisect", "", text)
         percent = "" if fraction is None else f" {fraction:.0%}"
         if console.is_terminal:
             status.update(Text(f"{text}{percent}"))

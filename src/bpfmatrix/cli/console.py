@@ -20,6 +20,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from bpfmatrix.cli import heartbeat
 from bpfmatrix.cli.github import GithubLog
 from bpfmatrix.host.text import command_positions, counted, inert, printable
 from bpfmatrix.results.kernel_label import label_of
@@ -136,6 +137,11 @@ class LiveConsole(Observer):
         """Whether another workload is shown beside this one."""
         return bool(self._leader or self._followers)
 
+    @property
+    def _is_live(self) -> bool:
+        """Whether the progress is seen on a terminal."""
+        return (self._leader or self)._live is not None
+
     def __enter__(self) -> Self:
         """Begin to show progress, if there is a terminal."""
         if self._leader:
@@ -154,6 +160,7 @@ class LiveConsole(Observer):
 
     def __exit__(self, *_: object) -> None:
         """Leave the terminal as it was."""
+        heartbeat.clear(self)
         if self._leader:
             return
         self.stop()
@@ -164,6 +171,7 @@ class LiveConsole(Observer):
 
     def stop(self) -> None:
         """Stop showing progress."""
+        heartbeat.clear(self)
         if self._live:
             self._live.stop()
             self._live = None
@@ -192,10 +200,13 @@ class LiveConsole(Observer):
         known = self._in_progress.get(kernel)
         since = known[3] if known and known[0] == name else time.monotonic()
         self._in_progress[kernel] = (name, text, fraction, since)
+        if name != "watch" and not self._is_live:  # which waits for the user
+            heartbeat.doing(self, kernel, f"{name} {text}", since)
 
     def done(self, kernel: str) -> None:
         """Stop showing progress of this kernel, until its next step."""
         self._in_progress.pop(kernel, None)
+        heartbeat.done(self, kernel)
 
     def note(self, text: str) -> None:
         """See Observer."""

@@ -8,6 +8,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+from bpfmatrix.cli import heartbeat
 from bpfmatrix.cli.standard_streams import BROKEN_PIPE, forgiving_streams, output_error
 from bpfmatrix.errors import BpfmatrixError
 
@@ -46,7 +47,7 @@ def exit_status_of(command: Callable[[], int | None]) -> int:
     Errors of the kinds that a user can mend are printed. KeyboardInterrupt for Ctrl-C. A mistake in
     bpfmatrix is raised as it is.
     """
-    with forgiving_streams():
+    with forgiving_streams(), heartbeat.beating():
         try:
             status = command() or 0
         except Exception as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from bpfmatrix.cli import heartbeat
 from bpfmatrix.cli.console import make_console
 from bpfmatrix.host.progress import Progress
 
@@ -18,7 +19,11 @@ def shown() -> Iterator[Progress]:
     """Yield a Progress that shows on standard error what is reported to it."""
     console = make_console(stderr=True)
     if not console.is_terminal:
-        yield _Lines()
+        lines = _Lines()
+        try:
+            yield lines
+        finally:
+            heartbeat.clear(lines)
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with Bar(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
@@ -40,6 +45,7 @@ class _Lines:
         self._started = time.monotonic()
 
     def __call__(self, text: str, fraction: float | None = None) -> None:
+        heartbeat.doing(self, "", text)
         now = (text, int((fraction or 0.0) * 10))
         if now == self._last:
             return

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nox
 
-from bpfmatrix.cli import interrupts, options
+from bpfmatrix.cli import options
 from bpfmatrix.cli.again import Again
 from bpfmatrix.cli.errors import exit_status_of, exit_with_message
 from bpfmatrix.cli.kernel_choice import several_kernels, with_profiles
@@ -23,6 +23,7 @@ from bpfmatrix.cli.run_choice import chosen
 from bpfmatrix.cli.values import Values, read, run_options
 from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.host import interrupts
 from bpfmatrix.host.architecture import ARCHITECTURES
 
 __all__ = ["KERNEL_OPTIONS", "MATRIX_OPTIONS", "parse", "register"]
@@ -138,7 +139,8 @@ def _register_verify(project: Project) -> None:
         from bpfmatrix.cli.tasks.verify import VERIFY_OPTIONS, verify_project
 
         values = parse(session.name, VERIFY_OPTIONS, session.posargs, options.OBJECTS)
-        status = exit_status_of(lambda: verify_project(project, values))
+        with interrupts.raised():
+            status = exit_status_of(lambda: verify_project(project, values))
         if status == 1:
             session.error("not all is well: see above")
         if status:
@@ -148,6 +150,7 @@ def _register_verify(project: Project) -> None:
     verify.__doc__ = f"Load the eBPF objects on {ids}, and show what the verifier says"
 
 
+@interrupts.raised()
 def _run_several(
     session: nox.Session, project: Project, default: Sequence[str], *, pushes: bool = False
 ) -> None:
@@ -158,6 +161,7 @@ def _run_several(
     _run(session, project, ids, values, cached=cached, pushes=pushes)
 
 
+@interrupts.raised()
 def _run(
     session: nox.Session,
     project: Project,

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from bpfmatrix.cli import heartbeat
 from bpfmatrix.errors import HostError
 
 __all__ = ["BROKEN_PIPE", "forgiving_streams", "output_error", "stop_if_unread"]
@@ -27,6 +28,7 @@ class _ForgivingFile(io.FileIO):
     error: OSError | None = None
 
     def write(self, data: Any, /) -> int:
+        heartbeat.wrote()
         if self.error is None:
             try:
                 # None for a pipe that is full and does not block: then 0 was written.

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
+from bpfmatrix.host import interrupts
+
 __all__ = ["run"]
 
 T = TypeVar("T")
@@ -30,7 +32,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             return await main
 
     try:
-        return asyncio.run(noted())
+        with interrupts.plain():
+            return asyncio.run(noted())
     except Exception as error:
         if interrupted:
             raise KeyboardInterrupt from error

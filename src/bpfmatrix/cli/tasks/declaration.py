@@ -13,10 +13,11 @@ from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
-from bpfmatrix.cli import interrupts
+from bpfmatrix.cli import heartbeat
 from bpfmatrix.cli.errors import exit_status_of
 from bpfmatrix.cli.options import AnyOption, OptionKind
 from bpfmatrix.cli.values import Values, read
+from bpfmatrix.host import interrupts
 from bpfmatrix.host.text import inert
 
 __all__ = ["OptionArgument", "OptionTask", "option_task", "progress"]
@@ -102,7 +103,8 @@ def _after_dashes() -> tuple[str, ...]:
 def progress(text: str, fraction: float | None = None) -> None:
     """Print each new text of a step's progress on standard error; a `Progress`."""
     if _printed[-1:] != [text]:
-        _printed.append(text)
+        _printed[:] = [text]
+        heartbeat.doing(progress, "", text)
         print(inert(text), file=sys.stderr, flush=True)
 
 

@@ -1,0 +1,78 @@
+"""Ctrl-C at moments when Python does not handle it well: while modules are imported.
+
+Python raises KeyboardInterrupt wherever the main thread is. In an import that is a traceback of
+Python's own, or it is lost: "Exception ignored in ... _get_module_lock". So Ctrl-C ends the process
+at once while nothing has to be cleaned up (`ending`). While a command runs (`raised`), it raises
+KeyboardInterrupt as soon as no module is being imported.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+__all__ = ["ending", "plain", "raised"]
+
+_LOOK_AGAIN_SECONDS = 0.02
+_IMPORTING = "<frozen importlib._bootstrap>"
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """Meanwhile, Ctrl-C ends the process."""
+    with _meanwhile((signal.default_int_handler,), signal.SIG_DFL):
+        yield
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """Meanwhile, Ctrl-C raises KeyboardInterrupt, but never in an import."""
+    with _meanwhile((signal.default_int_handler, signal.SIG_DFL), _raise):
+        yield
+
+
+@contextlib.contextmanager
+def plain() -> Iterator[None]:
+    """Meanwhile, have Python's own handler again: asyncio.run() takes the place of no other one."""
+    with _meanwhile((_raise,), signal.default_int_handler):
+        yield
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, or have the signal sent again if a module is being imported."""
+    if not _is_importing(frame):
+        signal.default_int_handler(number, frame)
+    main = threading.main_thread().ident
+    assert main is not None
+    again = threading.Timer(_LOOK_AGAIN_SECONDS, signal.pthread_kill, (main, number))
+    again.daemon = True
+    again.start()
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTING:
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextlib.contextmanager
+def _meanwhile(before: tuple[Any, ...], handler: Any) -> Iterator[None]:
+    """Set another handler in place of one of these. One that somebody else has set is theirs.
+
+    Where a parent has Ctrl-C ignored, as nohup does, it stays ignored.
+    """
+    present = signal.getsignal(signal.SIGINT)
+    # Only the main thread can set one.
+    if present not in before or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is handler:
+            signal.signal(signal.SIGINT, present)
