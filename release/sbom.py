@@ -17,8 +17,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import NAMESPACE_URL, uuid5
 
-from cyclonedx.factory.license import LicenseFactory
-from cyclonedx.model import ExternalReference, ExternalReferenceType, HashType, Property, XsUri
+from cyclonedx.contrib.hash.factories import HashTypeFactory
+from cyclonedx.contrib.license.factories import LicenseFactory
+from cyclonedx.model import ExternalReference, ExternalReferenceType, Property, XsUri
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentScope, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
@@ -96,7 +97,7 @@ def _distribution(wheel: Path, metadata: Message) -> Component:
         description=metadata["Summary"],
         licenses=[LicenseFactory().make_from_string(metadata["License-Expression"])],
         purl=PackageURL("pypi", name=name, version=version),
-        hashes=[HashType.from_hashlib_alg("sha256", sha256(wheel.read_bytes()))],
+        hashes=[HashTypeFactory().from_hashlib_alg("sha256", sha256(wheel.read_bytes()))],
         external_references=[
             ExternalReference(type=ExternalReferenceType.VCS, url=XsUri(url))
             for label, _, url in (
@@ -147,7 +148,7 @@ def _component(
         bom_ref=purl.to_string(),
         purl=purl,
         licenses=[LicenseFactory().make_from_string(licence)] if licence else (),
-        hashes=[HashType.from_hashlib_alg("sha256", digest)] if digest else (),
+        hashes=[HashTypeFactory().from_hashlib_alg("sha256", digest)] if digest else (),
     )
 
 

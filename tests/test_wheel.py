@@ -69,6 +69,21 @@ def test_the_sdist_has_all_files_of_the_checkout_and_no_others(sdist: Path) -> N
     assert names == checkout | {"PKG-INFO"}
 
 
+def test_the_wheel_has_all_files_of_the_packages(installed: Path) -> None:
+    for folder, name in (("src", "bpfmatrix"), ("support", "pylines")):
+        command = ("git", "-C", folder, "ls-files", name)
+        known = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        files = [
+            file for file in known.stdout.splitlines() if (REPOSITORY / folder / file).exists()
+        ]
+        assert len(files) > 5
+        assert [file for file in files if not (installed / file).exists()] == []
+    # Those that a checkout has elsewhere.
+    assert (installed / "bpfmatrix/kernels.schema.json").exists()
+    fragments = {path.name for path in (REPOSITORY / "ci-kernels").glob("*.config")}
+    assert {path.name for path in (installed / "bpfmatrix/ci-kernels").iterdir()} == fragments
+
+
 def test_a_wheel_from_the_checkout_is_the_same(wheel: Path, tmp_path: Path) -> None:
     # For fewer guests, to take less time.
     other = build_wheel(REPOSITORY, tmp_path, ("x86_64",), ("cilium-ebpf",))
@@ -324,6 +339,9 @@ def test_an_installation_by_uv_tests_a_kernel_offline(
     version = email.message_from_bytes(metadata.read_bytes())["Version"]
     assert user.run("bpfmatrix", "--version") == f"bpfmatrix {version}\n"
     user.declare()
+    said = user.run("bpfmatrix", "doctor")
+    assert "not installed, needed only for building tests in Go" in said
+    assert "not all: this wheel was built with BPFMATRIX_WHEEL_ARCHITECTURES=" in said
     assert "has-btf" in user.run("bpfmatrix", "run", "--kernel", "6.1")
     tracer = installed / "bpfmatrix/loader/python_tracer.bpf.o"
     (user.project / tracer.name).write_bytes(tracer.read_bytes())

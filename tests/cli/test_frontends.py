@@ -37,9 +37,26 @@ def three(project: ToolProject) -> ToolProject:
 
 def test_nox_lists_the_kernels_with_their_sources(three: ToolProject) -> None:
     listed = nox(three, "-l").output
-    assert "kernel-5.10 -> " in listed
-    assert "kernel-6.1 -> Load and test the eBPF on 6.1 (apt bookworm-security, x86_64)" in listed
-    assert "matrix -> " in listed
+    tags = "[kernels,x86_64,amd64]"
+    assert f"kernel-5.10 {tags} -> " in listed
+    assert f"kernel-6.1 {tags} -> Load and test the eBPF on 6.1 (apt bookworm-security" in listed
+    assert "matrix [matrix] -> " in listed
+
+
+@pytest.mark.parametrize(
+    ("words", "sessions"),
+    [
+        (("-k", "5.10 or 7 and not arm64"), ["kernel-5.10", "kernel-7.3"]),
+        (("-k", "pre-push or 6.1"), ["kernel-6.1", "pre-push"]),
+        (("-t", "amd64"), ["kernel-5.10", "kernel-6.1", "kernel-7.3"]),
+        (("-t", "verify"), ["verify"]),
+    ],
+)
+def test_nox_chooses_sessions_by_ids_and_by_tags(
+    three: ToolProject, words: tuple[str, ...], sessions: list[str]
+) -> None:
+    lines = nox(three, "-l", *words).output.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("* ")] == sessions
 
 
 def test_nox_suggests_the_kernel_that_was_meant(three: ToolProject) -> None:

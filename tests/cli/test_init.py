@@ -8,7 +8,7 @@ import pytest
 
 from bpfmatrix.cli import init
 from bpfmatrix.config import kernels_yaml
-from bpfmatrix.errors import BpfmatrixError, UnreachableError
+from bpfmatrix.errors import BpfmatrixError, UnreachableError, UsageError
 from bpfmatrix.scaffold import rendering
 from tests.scaffold.project import EBPF, make
 
@@ -21,7 +21,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return dict.fromkeys(questions, UNREACHABLE)
 
     monkeypatch.setattr(init, "asked", asked)
-    monkeypatch.setattr(rendering, "ci_text", lambda system, branch: f"{system} of {branch}\n")
+    monkeypatch.setattr(rendering, "ci_text", lambda system, branch, *_: f"{system} of {branch}\n")
 
 
 @pytest.fixture
@@ -100,6 +100,18 @@ def test_gitlab_with_a_file_gets_one_to_include(tmp_path: Path, said: Callable[.
     assert "next    add to .gitlab-ci.yml: include: [{local: /.gitlab/bpfmatrix.yml}]" in lines
     assert (tmp_path / ".gitlab/bpfmatrix.yml").read_text() == "gitlab of main\n"
     assert (tmp_path / ".gitlab-ci.yml").read_text() == "test: {script: [true]}\n"
+
+
+def test_a_project_in_a_folder_of_a_repository(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path, {"a/project/README": ""}, git=True)
+    root = tmp_path / "a/project"
+    init.write_first_files(root, "github", dry_run=False)
+    assert "../../.github/workflows/bpfmatrix.yml" in capsys.readouterr().out
+    assert (tmp_path / ".github/workflows/bpfmatrix.yml").exists()
+    with pytest.raises(UsageError, match="a/project is a folder of a repository"):
+        init.write_first_files(root, "gitlab", dry_run=False)
 
 
 def test_where_there_is_nothing_the_next_step_is_to_declare(said: Callable[..., str]) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from rich.console import Console
 from rich.text import Text
 
 from bpfmatrix.cli import console
@@ -20,6 +19,7 @@ from bpfmatrix.cli.suite_output import SuiteConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.results.kernel_run import KernelRun, Leftover, TestResult
 from bpfmatrix.results.outcome import KernelWarning, Outcome
+from tests.cli.conftest import into
 
 PASSED = TestResult("b", "TestA", Outcome.PASSED, 0.11)
 SKIPPED = TestResult("b", "TestB", Outcome.SKIPPED, 0, "needs 5.17")
@@ -41,22 +41,6 @@ def suite_of(whole: RunConsole) -> SuiteConsole:
     """Return the observer of the tests."""
     assert whole.tests
     return whole.tests
-
-
-@pytest.fixture
-def pipe(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What the console prints if there is no terminal."""
-    for name in ("GITHUB_ACTIONS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(name, raising=False)
-    written = io.StringIO()
-    monkeypatch.setattr(console, "make_console", lambda _=False, raw=False: into(written, raw))
-    return written
-
-
-def into(written: io.StringIO, raw: bool = False) -> Console:
-    made = console.SafeConsole(raw=raw)
-    made.file, made.width = written, 200
-    return made
 
 
 def one_kernel(project: Project, run: KernelRun) -> None:

@@ -12,9 +12,10 @@ import pytest
 from bpfmatrix import __version__
 from bpfmatrix.config.project import Project
 from bpfmatrix.results import cache, files
-from bpfmatrix.results.cache import RUNS, recall, remember
+from bpfmatrix.results.cache import RUNS, VERIFICATIONS, recall, remember
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import ProgramResult, Verification
 from tests.damage import DAMAGES
 
 KEY = "0123456789abcdef"
@@ -131,3 +132,29 @@ def test_only_the_newest_runs_are_kept(
         os.utime(library_project.state / "passed" / f"{key}.json", (time.time() - 100 + age,) * 2)
     known = [recall(library_project, RUNS, key) is not None for key in keys]
     assert known == [False, False, True, True, True]
+
+
+def test_a_verification_is_recalled_beside_a_run(library_project: Project) -> None:
+    program = ProgramResult("a.o", "p", Outcome.PASSED, log=".bpfmatrix/verify/6.1/a.o/p.log")
+    one = Verification("6.1", Outcome.PASSED, programs=(program,), console="console.log")
+    remember(library_project, VERIFICATIONS, KEY, one)
+    remember(library_project, RUNS, "another", RUN)
+    # Another verification was the last one, and its logs are there.
+    path = files.verification_path(library_project, "6.1")
+    files.write(replace(one, seconds=2.0), path)
+    log = path.with_suffix("") / "x.log"
+    log.parent.mkdir()
+    log.touch()
+    found = recall(library_project, VERIFICATIONS, KEY)
+    assert found == replace(one, cached=True, console="", programs=(replace(program, log=""),))
+    assert files.read_verification(path) == found
+    assert not log.exists()
+    assert recall(library_project, RUNS, "another") == replace(RUN, cached=True)
+    # It is a result of another kind.
+    assert recall(library_project, RUNS, KEY) is None
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED])
+def test_a_verification_that_failed_is_not_kept(library_project: Project, outcome: Outcome) -> None:
+    remember(library_project, VERIFICATIONS, KEY, Verification("6.1", outcome))
+    assert recall(library_project, VERIFICATIONS, KEY) is None

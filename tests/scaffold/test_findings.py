@@ -163,6 +163,13 @@ class TestMake:
         found = find(tmp_path, {"Makefile": makefile, "a.bpf.c": "", "b.bpf.c": ""})
         assert [one.pattern for one in found.objects] == ["out/a.bpf.o", "out/b.bpf.o"]
 
+    def test_of_built_objects_those_that_are_there_are_declared(self, tmp_path: Path) -> None:
+        makefile = "out/%.bpf.o: %.bpf.c\n\tclang -o $(patsubst %.bpf.o,%.tmp.bpf.o,$@)\n"
+        sources = {"Makefile": makefile, ".gitignore": "out\n", "a.bpf.c": "", "b.bpf.c": ""}
+        built = dict.fromkeys(("out/a.bpf.o", "out/a.tmp.bpf.o"), EBPF)
+        found = find(tmp_path, {**sources, **built}, git=True)
+        assert found.objects == (ObjectGroup("out/a.bpf.o", 1, "libbpf", "make"),)
+
     def test_sources_that_nothing_builds_are_told(self, tmp_path: Path) -> None:
         found = find(tmp_path, {"src/a.bpf.c": "", "Makefile": "all:\n\ttrue\n"})
         assert found.sources == ("src/a.bpf.c",)

@@ -130,6 +130,32 @@ def test_every_name_survives_yaml(name: str) -> None:
     assert yaml.safe_load(f"key: {rendering.scalar(name)}") == {"key": name}
 
 
+def test_the_workflow_of_github_builds_what_has_to_be_built(tmp_path: Path) -> None:
+    files: Files = {"src/go.mod": GO_MOD, "src/p/gen.go": GENERATES, "src/p/p_test.go": TEST}
+    found = find(tmp_path, files)
+    text = rendering.ci_text("github", "trunk", found, "a project")
+    workflow = yaml.safe_load(text)
+    assert workflow[True]["push"]["branches"] == ["trunk"]  # YAML 1.1 reads `on` as true
+    checkout, go, generate, bpfmatrix = workflow["jobs"]["matrix"]["steps"]
+    assert go["with"] == {"go-version-file": "a project/src/go.mod"}
+    assert generate == {"run": "go -C src generate ./p", "working-directory": "a project"}
+    assert bpfmatrix["with"]["working-directory"] == "a project"
+    assert bpfmatrix["uses"].startswith("bpfmatrix/bpfmatrix@")
+    assert checkout["uses"].startswith("actions/checkout@")
+
+
+def test_without_anything_to_build_the_templates_are_written_as_they_are(tmp_path: Path) -> None:
+    found = find(tmp_path, {"a.bpf.o": EBPF})
+    for system in rendering.CI_FILES:
+        assert rendering.ci_text(system, "main", found) == rendering.ci_text(system, "main")
+
+
+def test_the_job_of_gitlab_has_go(tmp_path: Path) -> None:
+    found = find(tmp_path, {"go.mod": GO_MOD, "p_test.go": TEST})
+    job = yaml.safe_load(rendering.ci_text("gitlab", "main", found))["bpfmatrix"]
+    assert job["variables"]["BPFMATRIX_PACKAGES"] == "golang-go"
+
+
 class TestKernels:
     @pytest.fixture
     def answers(self, tmp_path: Path) -> Answers:

@@ -24,7 +24,7 @@ from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Verification
-from bpfmatrix.session import parallelism, pipeline
+from bpfmatrix.session import parallelism, pipeline, preparation
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
@@ -350,6 +350,27 @@ def test_each_kernel_that_can_not_be_provided_has_its_result(
     assert observer.runs == results
     # Once for each architecture.
     assert workload.built == ["x86_64", "aarch64"]
+
+
+def test_several_workloads_have_a_result_for_each_kernel(
+    without_kernels: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_for = []
+    provide = preparation.prepare
+
+    def prepare(project: Project, kernel: KernelConfig, *rest: Any) -> Prepared:
+        looked_for.append(kernel.id)
+        return provide(project, kernel, *rest)
+
+    monkeypatch.setattr(pipeline, "prepare", prepare)
+    parts = [pipeline.Part(Unprepared(tmp_path / name), Finished()) for name in ("one", "two")]
+    found = pipeline.run_asked(without_kernels, ["6.1", "5.10"], parts)
+    for part, results in zip(parts, found, strict=True):
+        assert [result.kernel for result in results] == ["6.1", "5.10"]
+        assert cast(Finished, part.observer).runs == results
+        assert files.read_run(part.workload.folder / "5.10.json") == results[1]
+    # A kernel that is not there for one is not there for the other.
+    assert looked_for == ["6.1", "5.10"]
 
 
 class Unbuildable(Unprepared):

@@ -95,5 +95,37 @@ def test_saves_while_nobody_waits_are_not_lost(project: Project) -> None:
     asyncio.run(follow())
 
 
+def with_objects(project: Project, *patterns: str) -> Project:
+    """The project with built objects, of which one is built by the project's own Makefile."""
+    (project.root / "ebpf/Makefile").touch()
+    for name in ("build/a.bpf.o", "build/deep/b.bpf.o", "build/a.bpf.c", "out/c.o", "out/d"):
+        path = project.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("before")
+    entries = [{"path": pattern} for pattern in patterns]
+    config = Config.model_validate({**CONFIG, "verify": {"objects": entries}})
+    return dataclasses.replace(project, config=config)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "other"),
+    [
+        ("build/*.bpf.o", "build/a.bpf.o", "build/a.bpf.c"),
+        ("build/**/*.bpf.o", "build/deep/b.bpf.o", "build/a.bpf.c"),
+        ("out", "out/c.o", "out/d"),
+        ("out/c.o", "out/c.o", "out/d"),
+        # It need not exist yet.
+        ("build/*.new", "build/x.new", "build/a.bpf.o"),
+        # The project's Makefile builds these: what they are built from counts.
+        ("ebpf/*.bpf.o", "ebpf/x.bpf.c", "ebpf/x.bpf.o"),
+    ],
+)
+def test_a_declared_object_counts_when_it_is_built(
+    project: Project, pattern: str, name: str, other: str
+) -> None:
+    declared = with_objects(project, pattern)
+    assert saved(declared, (write, other), (replace, name)) == name
+
+
 def test_the_places_are_the_declared_folders_and_files(project: Project) -> None:
     assert Saves(project).places == "ebpf, data, bin/check, one.txt"

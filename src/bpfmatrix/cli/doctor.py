@@ -22,6 +22,7 @@ from bpfmatrix.host import tools, versions
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.front_end import command
 from bpfmatrix.kernels.pinned import pin_of, reason_against, registry_of
+from bpfmatrix.payload import shipped
 from bpfmatrix.vm import accelerator
 from bpfmatrix.vm.limits import EMULATION_FACTOR
 
@@ -67,12 +68,9 @@ _TOOLS = (
     _Tool(("mkfs.ext4",), "e2fsprogs", ("-V",)),
     _Tool(("depmod",), "kmod"),
     _Tool(("setpriv",), "util-linux"),
-    _Tool(("make",), "make"),
-    _Tool(("clang-19", "clang"), "clang-19"),
-    _Tool(("ld.lld-19", "ld.lld"), "lld-19", optional_for="kernels of another architecture"),
-    _Tool(("go",), "golang-go", ("version",)),
     _Tool(("gdb",), "gdb", optional_for="debugging a kernel"),
 )
+_LLD = _Tool(("ld.lld-19", "ld.lld"), "lld-19", optional_for="kernels of another architecture")
 
 
 def checks(project: Project) -> list[Check]:
@@ -81,6 +79,8 @@ def checks(project: Project) -> list[Check]:
     The sources of kernels that are not cached are asked, each with one small request.
     """
     found = [_tool(tool) for tool in _tools(project)]
+    if settings := shipped.left_out():
+        found.append(Check("programs", f"not all: this wheel was built with {settings}"))
     found += _accelerators(project)
     found.append(_space(project))
     return found + _kernels(project)
@@ -89,7 +89,23 @@ def checks(project: Project) -> list[Check]:
 def _tools(project: Project) -> Sequence[_Tool]:
     arches = {project.config.kernel(id).arch for id in project.config.kernels}
     known = (ARCHITECTURES[arch] for arch in sorted(arches))
-    return (*(_Tool((one.qemu,), one.qemu_package) for one in known), *_TOOLS)
+    emulators = (_Tool((one.qemu,), one.qemu_package) for one in known)
+    return (*emulators, *_TOOLS, *_compilers(project))
+
+
+def _compilers(project: Project) -> Sequence[_Tool]:
+    """Return what builds bpfmatrix's own programs, in a checkout, and those of the project."""
+    payload, checkout = project.config.payload, shipped.has_sources()
+    ebpf = payload.ebpf is not None and (project.root / payload.ebpf / "Makefile").exists()
+    go = payload.go is not None and (project.root / payload.go.module / "go.mod").exists()
+    for_ebpf = "" if checkout or ebpf else "building eBPF objects"
+    for_go = "" if checkout or go else "building tests in Go"
+    return (
+        _Tool(("make",), "make", optional_for=for_ebpf),
+        _Tool(("clang-19", "clang"), "clang-19", optional_for=for_ebpf),
+        *([_LLD] if checkout else []),
+        _Tool(("go",), "golang-go", ("version",), optional_for=for_go),
+    )
 
 
 def _tool(tool: _Tool) -> Check:

@@ -1,10 +1,11 @@
 """What `init` does: looks at a project, asks the sources of kernels, and writes the first files."""
 
-import glob
+import os
 import platform
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from bpfmatrix.cli.doctor import asked
 from bpfmatrix.cli.tasks.declaration import progress
 from bpfmatrix.config import kernels_yaml
 from bpfmatrix.config.models import FILE_NAME
+from bpfmatrix.errors import UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.front_end import command
@@ -46,8 +48,15 @@ class _File:
 def write_first_files(root: Path, ci: str | None, *, dry_run: bool) -> None:
     """Write the files that the project in `root` lacks, and print what was found and what is next.
 
-    OSError, which names the file, if one can't be written.
+    OSError, which names the file, if one can't be written. UsageError for a CI system that can't
+    have the project.
     """
+    if ci == "gitlab" and (folder := tree.folder_in_repository(root)):
+        raise UsageError(
+            f"{folder} is a folder of a repository, and GitLab's job needs kernels.yaml in the "
+            "repository's top folder",
+            "Write a job that changes to the folder: docs/ci.md of bpfmatrix.",
+        )
     seen = tree.look_at(root)
     found = findings.find(seen, _host_architecture())
     for line in _remarks(seen, found):
@@ -106,15 +115,18 @@ def _files(
         ),
         _File("tasks.py", rendering.TASKS, "`from bpfmatrix.tasks import namespace`"),
     ]
-    if ci:
-        text = rendering.ci_text(ci, tree.default_branch(root))
-        own = root / rendering.CI_FILES[ci]
-        if ci == "gitlab" and own.exists() and not _mentions(own):
-            then = f"add to {rendering.GITLAB_FILE}: {rendering.GITLAB_INCLUDE}"
-            files.append(_File(rendering.GITLAB_PART, text, then=then))
-        else:
-            files.append(_File(rendering.CI_FILES[ci], text))
-    return files
+    return [*files, _ci_file(root, found, ci)] if ci else files
+
+
+def _ci_file(root: Path, found: Findings, system: str) -> _File:
+    folder = tree.folder_in_repository(root)
+    text = rendering.ci_text(system, tree.default_branch(root), found, folder)
+    name = os.path.relpath("/" + rendering.CI_FILES[system], "/" + folder)
+    own = root / name
+    if system == "gitlab" and own.exists() and not _mentions(own):
+        then = f"add to {rendering.GITLAB_FILE}: {rendering.GITLAB_INCLUDE}"
+        return _File(rendering.GITLAB_PART, text, then=then)
+    return _File(name, text)
 
 
 def _ids(file: _File, kernels: KernelList | None) -> str:
@@ -161,10 +173,11 @@ def _remarks(seen: tree.Tree, found: Findings) -> list[str]:
 
 def _objects(found: Findings) -> str:
     """Say which objects there are; those that are named one by one, by their folder."""
+    folders = Counter(tree.folder_of(one.pattern) for one in found.objects)
     counts: dict[str, list[int]] = {}
     for one in found.objects:
-        is_pattern = glob.has_magic(one.pattern)
-        place = one.pattern if is_pattern or one.count else tree.folder_of(one.pattern) + "/"
+        folder = tree.folder_of(one.pattern)
+        place = one.pattern if folders[folder] == 1 else f"{folder}/"
         counts.setdefault(place, []).append(one.count)
     named = [f"{place} ({_count(each)})" for place, each in counts.items()]
     named += [f"{one.folder}/Makefile (builds objects)" for one in found.make]

@@ -531,7 +531,8 @@ STATE = _value(
 BREAK = _repeated(
     "break",
     "PLACE",
-    "Where gdb stops: a function, or FILE:LINE. Repeatable. Default: the verifier's entry.",
+    "Where gdb stops: a function, FILE:LINE, or rejection: where the verifier rejects a program. "
+    "Repeatable. Default: the verifier's entry.",
     str,
 )
 BATCH = _value(

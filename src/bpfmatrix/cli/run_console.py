@@ -100,7 +100,9 @@ class RunConsole:
             else:
                 self.programs.show(verifications)
         if self.tests:
-            self.tests.explain(runs)
+            # What kept a kernel from being prepared is the same for both.
+            told = {(one.kernel, one.reason) for one in verifications if not one.version}
+            self.tests.explain([run for run in runs if (run.kernel, run.reason) not in told])
 
     def _table(
         self, runs: Sequence[KernelRun], verifications: Sequence[Verification], seconds: float

@@ -19,7 +19,12 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["Gdb", "nearest"]
+__all__ = ["REJECTION", "Gdb", "nearest"]
+
+REJECTION = "rejection"
+"""The breakpoint where the verifier says why it rejects a program."""
+# The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
+_MESSAGES = "verbose"
 
 DEFAULT_BREAKPOINTS = ("do_check", "do_check_common", "bpf_check")
 """The entry of the verifier is the first of these functions that a kernel has. gcc inlines
@@ -56,7 +61,8 @@ class Gdb:
 
         UsageError if the kernel has no such function or line, with the names most similar to it.
         """
-        candidates = list(dict.fromkeys([*names, *DEFAULT_BREAKPOINTS]))
+        functions = [_MESSAGES if name == REJECTION else name for name in names]
+        candidates = list(dict.fromkeys([*functions, *DEFAULT_BREAKPOINTS]))
         done = self._ask(f"bpfmatrix_resolve({json.dumps(candidates)})")
         answers: dict[str, dict[str, str]] = {}
         for line in done.stdout.splitlines():
@@ -73,11 +79,11 @@ class Gdb:
                     "Name a breakpoint with --break.",
                 )
             return (f"{there[0]} if {_NAMED}",) if self.symbols.has_types else (there[0],)
-        for name in names:
-            if wrong := answers[name].get("error"):
+        for name, function in zip(names, functions, strict=True):
+            if wrong := answers[function].get("error"):
                 known = [n for n in DEFAULT_BREAKPOINTS if "location" in answers[n]]
                 raise UsageError(f"--break {name}: {wrong.rstrip('.')}", self._advice(name, known))
-        return tuple(answers[name]["location"] for name in names)
+        return tuple(name if name == REJECTION else answers[name]["location"] for name in names)
 
     def _advice(self, name: str, known: Sequence[str]) -> str:
         if ":" in name:
@@ -110,7 +116,7 @@ class Gdb:
         lines = [
             f"set pagination {'on' if paged else 'off'}",
             *self._reading(),
-            *(f"break {name}" for name in breakpoints),
+            *map(self.break_command, breakpoints),
             f"python bpfmatrix_begin({json.dumps(str(self.folder / _STOPPED))})",
             # gdb reads code when it connects. The guest has none before its kernel has mapped it,
             # so gdb is told to read it from the vmlinux.
@@ -119,11 +125,20 @@ class Gdb:
             "continue",
             "set trust-readonly-sections off",
         ]
-        if self.symbols.has_types:
+        if REJECTION in breakpoints:
+            lines.append("python bpfmatrix_say_rejection()")
+        elif self.symbols.has_types:
             lines.append("list")
         path = self.folder / "gdb.commands"
         path.write_text("".join(f"{line}\n" for line in lines))
         return path
+
+    @staticmethod
+    def break_command(breakpoint: str) -> str:
+        """Return gdb's command for a breakpoint that `resolve` returned."""
+        if breakpoint == REJECTION:
+            return f"python bpfmatrix_break_at_rejection({json.dumps(_MESSAGES)})"
+        return f"break {breakpoint}"
 
     def setup_commands(self) -> list[str]:
         """Return the commands for an editor's gdb before it connects."""

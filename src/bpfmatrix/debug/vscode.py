@@ -31,7 +31,7 @@ def configuration(id: str, gdb: Gdb, port: int, breakpoints: Sequence[str]) -> d
         "cwd": "${workspaceFolder}",
         "setupCommands": [{"text": line} for line in gdb.setup_commands()],
         # gdb has connected then, and the guest is held before its first instruction.
-        "postRemoteConnectCommands": [{"text": f"break {name}"} for name in breakpoints],
+        "postRemoteConnectCommands": [{"text": gdb.break_command(name)} for name in breakpoints],
     }
 
 

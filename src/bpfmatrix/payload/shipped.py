@@ -31,6 +31,8 @@ __all__ = [
     "Program",
     "build",
     "guest_program",
+    "has_sources",
+    "left_out",
     "loader",
     "python_lister",
     "supervisor",
@@ -170,6 +172,17 @@ def _obtain(project: Project, program: Program, arch: str, progress: Progress) -
     return target
 
 
+def has_sources() -> bool:
+    """Whether this is a checkout, which builds the programs; a wheel has them built."""
+    return _MODULE.is_dir()
+
+
+def left_out() -> str:
+    """Return the settings with which this wheel was built to have fewer programs; empty if none."""
+    record = _SHIPPED / LEFT_OUT
+    return record.read_text(encoding="utf-8").strip() if record.exists() else ""
+
+
 def _absent(what: str, program: Program | None = None, arch: str = "") -> BuildError:
     """Return the error about a file that neither the wheel nor a checkout has."""
     if program and arch not in program.architectures:
@@ -178,8 +191,7 @@ def _absent(what: str, program: Program | None = None, arch: str = "") -> BuildE
             f"It is for {', '.join(program.architectures)} only; for objects, --loader chooses "
             "another loader.",
         )
-    record = _SHIPPED / LEFT_OUT
-    cause = f": its wheel was built with {record.read_text().strip()}" if record.exists() else ""
+    cause = f": its wheel was built with {settings}" if (settings := left_out()) else ""
     return BuildError(
         f"this installation of bpfmatrix has no {what}{cause}",
         "Install a complete wheel (docs/install.md), or a checkout (pip install -e).",

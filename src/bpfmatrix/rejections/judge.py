@@ -36,6 +36,10 @@ _SPACE = re.compile(r"\s+")
 _NUMBERS = re.compile(r"0x[0-9a-f]+|id=\d+")
 # What an error without the verifier's words says of the test's privileges, not of the program.
 _PRIVILEGES = ("EPERM",)
+# Stands for a type or a target of a program that nobody printed.
+_UNKNOWN = "\0"
+_LOADED_AGAIN = "loaded by verify once more, after the tests"
+_OF_MAPS = (Code.MAP_CREATE_FAILED, Code.UNSUPPORTED_MAP_TYPE, Code.NO_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -62,22 +66,27 @@ def as_printed(test: TestResult, printed: PrintedFailure) -> Rejection | None:
         step=printed.step,
         errno=printed.errno,
         words=printed.words,
-        map=MapFacts(printed.map) if printed.map else None,
+        # Its size is not printed: one that is not 0 keeps the answer from being about the size.
+        map=MapFacts(printed.map, entries=1) if printed.map else None,
         log=log,
     )
-    reason = reason_of(failure, ProgramFacts(), KernelFacts(), printed.loader)
+    facts = ProgramFacts(type=_UNKNOWN, attach_to=_UNKNOWN)
+    reason = reason_of(failure, facts, KernelFacts(), printed.loader)
     if printed.step in ("relocate", "open") and reason.code in (
         Code.UNSUPPORTED_BY_LOADER,
         Code.LOAD_FAILED,
     ):
         return None  # no rule knows these words: they may be about something else
+    text = reason.text
+    if _UNKNOWN in text:  # it is about something that is not printed
+        text = (verifierlog.rejection(log).message or printed.words or (printed.errno,))[-1]
     explained = source_lines.explain(log, verifierlog.lines_of(printed.log)) if log else None
     return Rejection(
         test.binary,
         test.name,
         printed.program,
         str(reason.code),
-        reason.text,
+        text,
         printed.errno,
         explained.source if explained and _has_number(explained.source) else "",
         explained.text if explained else "\n".join(printed.words),
@@ -101,8 +110,7 @@ def _has_number(source: str) -> bool:
 
 def needs_verify(found: Rejection, printed: PrintedFailure) -> bool:
     """Whether loading the program by `verify` can tell more than the test printed."""
-    can_load = printed.loader != "bcc" and not (printed.step == "map" and not printed.program)
-    return can_load and not (found.source and found.program and printed.is_whole)
+    return printed.loader != "bcc" and not (found.source and found.program and printed.is_whole)
 
 
 def same(printed: PrintedFailure, known: Iterable[Verified]) -> Verified | None:
@@ -131,6 +139,12 @@ def _is_same(printed: PrintedFailure, verified: Verified) -> bool:
     """Whether `verify` was refused for the same reason as the test's program."""
     if printed.program and printed.program != verified.result.program:
         return False
+    if printed.map:
+        result = verified.result
+        return (
+            result.code in _OF_MAPS
+            and re.search(rf"\b{re.escape(printed.map)}\b", result.reason) is not None
+        )
     said = [line for line in map(_plain, printed.log) if line]
     if not said:
         # cilium/ebpf prints no message of a kernel whose log ends with an explanation (7.3).
@@ -172,7 +186,7 @@ def with_verified(found: Rejection, one: Verified, source: Callable[[str], str] 
         explanation=text or found.explanation,
         object=result.object,
         log=result.log,
-        note="the complete log is that of verify, after the tests" if one.ran_now else "",
+        note=_LOADED_AGAIN if one.ran_now else "",
     )
 
 

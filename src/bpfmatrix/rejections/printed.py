@@ -110,8 +110,10 @@ def _errno(text: str) -> str:
 # cilium/ebpf. Errors are chains in one line: collection.go, prog.go, and internal/errors.go, whose
 # VerifierError is followed by the last one or two lines of the log, or with %+v by all of them.
 _CILIUM_LOAD = re.compile(
-    r"(?:\bprogram (\S+): )?(?:can't )?load program: ([^:()]+?)(?:: (.*)|:)?$"
+    r"(?:\bprogram (\S+): )?(?<!Failed to )(?:can't )?load program: ([^:()]+?)(?:: (.*)|:)?$"
 )
+# What it says in place of the kernel's error, if it poisoned the instruction (prog.go).
+_CILIUM_CAUSES = ("bad CO-RE relocation", "unknown kfunc")
 _CILIUM_OTHER = re.compile(
     r"\bprogram (\S+): (?=apply CO-RE|fixing up kfuncs|resolve |attach \w+/|load (?:BTF|kernel)|"
     r"load target BTF|marshal ext_infos|map \S+: |set KConfig|populat)(.*)"
@@ -128,7 +130,8 @@ def _cilium(lines: Sequence[str]) -> Iterator[PrintedFailure]:
     for number, line in enumerate(lines):
         if match := _CILIUM_LOAD.search(line):
             name, words, rest = match[1] or "", match[2].strip(), match[3] or ""
-            if not (kind := _errno(words)):
+            kind = _errno(words)
+            if not kind and words not in _CILIUM_CAUSES:
                 continue
             omitted = _OMITTED.search(rest)
             log = _summary(_OMITTED.sub("", rest))

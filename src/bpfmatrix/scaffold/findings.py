@@ -49,7 +49,7 @@ class Findings:
     @property
     def first(self) -> tuple[str, ...]:
         """The commands to be run before the objects and tests are there."""
-        found = [each.first for each in self.objects if each.first]
+        found = [each.first for each in self.objects if each.first and not each.count]
         if self.module:
             found += self.module.first
         return tuple(dict.fromkeys(found))

@@ -87,7 +87,8 @@ def find(
         groups.append(ObjectGroup(pattern, count, _loader(pattern, cilium, aya), first))
     named = [one.pattern for one in groups]
     for one in makes:
-        if one.folder in folders:
+        # If there are objects, those that are not were not built on purpose.
+        if one.folder in folders or any(folder_of(path) == one.output for path in present):
             continue
         for name in one.names or (one.ending,):
             pattern = _join(one.output, name)
@@ -134,12 +135,15 @@ def ebpf_sources(tree: Tree) -> list[str]:
 
 
 def _objects(tree: Tree) -> list[str]:
+    files = frozenset(tree.files)
     return [
         path
         for path in tree.files
         if (path.endswith(".o") or _OTHER_NAMES.search(path) or "/bpfel-unknown-none/" in path)
         and not path.endswith(("_bpfeb.o", ".d", ".rlib"))
         and _NOT_SHIPPED.isdisjoint(path.split("/"))
+        # `bpftool gen object` makes x.bpf.o of x.tmp.bpf.o, which is the same object once more.
+        and not (path.endswith(".tmp.bpf.o") and path.replace(".tmp.bpf.o", ".bpf.o") in files)
         and _is_ebpf(tree, path)
     ]
 

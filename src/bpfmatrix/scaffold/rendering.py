@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from importlib import resources
+from pathlib import PurePosixPath
 
 from bpfmatrix.host.architecture import DEFAULT
 from bpfmatrix.host.text import counted
@@ -55,13 +56,40 @@ _NOT_TEXT = re.compile(r"(?i)y|n|yes|no|on|off|true|false|null|(?=.*\d)[-+.\d][\
 _MANY = 40
 
 
-def ci_text(system: str, branch: str) -> str:
+def ci_text(system: str, branch: str, found: Findings | None = None, folder: str = "") -> str:
     """Return the text of the file for a CI system, a key of CI_FILES.
 
-    `branch` is the project's default branch.
+    `branch` is the repository's default branch, and `folder` the project's folder in it. What was
+    `found` says what the runner has to have, and to run first.
     """
     file = resources.files(__package__).joinpath(f"templates/ci/{system}.yml")
-    return file.read_text("utf-8").replace("branches: [main]", f"branches: [{scalar(branch)}]")
+    text = file.read_text("utf-8").replace("branches: [main]", f"branches: [{scalar(branch)}]")
+    if folder:
+        where = f"working-directory: {scalar(folder)}"
+        text = text.replace(_ACTION, f"{_ACTION}          {where}\n")
+    if found is not None and (steps := "".join(_steps(found, folder))):
+        text = text.replace(_STEPS, steps)
+    if found is not None and found.module:
+        text = text.replace('BPFMATRIX_PACKAGES: ""', 'BPFMATRIX_PACKAGES: "golang-go"')
+    return text
+
+
+# Lines of the template of GitHub's workflow.
+_STEPS = "      # What the tests are built with goes here, such as actions/setup-go.\n"
+_ACTION = "      - uses: bpfmatrix/bpfmatrix@v1\n        with:\n"
+
+
+def _steps(found: Findings, folder: str) -> Iterator[str]:
+    """Give the steps of a GitHub job before bpfmatrix: what builds the objects and the tests."""
+    if found.module:
+        go_mod = str(PurePosixPath(folder, found.module.folder, "go.mod"))
+        yield "      - uses: actions/setup-go@v6\n"
+        yield f"        with: {{go-version-file: {scalar(go_mod)}}}\n"
+    commands = dict.fromkeys((*(one.first for one in found.objects if one.first), *found.first))
+    for command in commands:
+        yield f"      - run: {command}\n"
+        if folder:
+            yield f"        working-directory: {scalar(folder)}\n"
 
 
 def kernels_yaml(found: Findings, kernels: KernelList) -> str:

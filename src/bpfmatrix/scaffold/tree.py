@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from bpfmatrix.host import tools
 
-__all__ = ["HEAD_BYTES", "Tree", "default_branch", "folder_of", "look_at"]
+__all__ = ["HEAD_BYTES", "Tree", "default_branch", "folder_in_repository", "folder_of", "look_at"]
 
 HEAD_BYTES = 1 << 18
 """How much of a file is read: sources and build files are smaller."""
@@ -111,6 +111,12 @@ def default_branch(root: Path) -> str:
     own = _git(root, "symbolic-ref", "--short", "HEAD")
     name = (remote or b"").removeprefix(b"origin/") or own or b""
     return os.fsdecode(name.strip()) or "main"
+
+
+def folder_in_repository(root: Path) -> str:
+    """Return the path of a folder in its repository of git; empty for the top folder, or no git."""
+    prefix = _git(root, "rev-parse", "--show-prefix") or b""
+    return os.fsdecode(prefix.strip()).rstrip("/")
 
 
 def _listed_by_git(root: Path, *options: str) -> list[str] | None:

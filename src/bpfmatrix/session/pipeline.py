@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
-from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host import event_loop
 from bpfmatrix.host.faults import as_errors
 from bpfmatrix.payload.model import Payload
@@ -81,12 +81,14 @@ def run_asked(
     kernels = [project.config.kernel(id) for id in dict.fromkeys(ids)]
     ready: list[_Ready[Any]] = []
     done: list[dict[str, Any]] = []
+    # A kernel that can't be had for one workload is not looked for again for another.
+    unavailable: dict[str, KernelUnavailableError] = {}
     payloads = [_payloads(part, kernels) for part in parts]
     for part, of_arch in zip(parts, payloads, strict=True):
         part.workload.share_host(len(kernels) * len(parts))
         done.append({})
         for kernel in kernels:
-            known = _known(project, part, kernel, of_arch[kernel.arch])
+            known = _known(project, part, kernel, of_arch[kernel.arch], unavailable)
             if isinstance(known, _Ready):
                 ready.append(known)
             else:
@@ -108,15 +110,26 @@ def _payloads(part: Part[Run], kernels: Sequence[KernelConfig]) -> dict[str, Pay
 
 
 def _known(
-    project: Project, part: Part[Run], kernel: KernelConfig, payload: Payload
+    project: Project,
+    part: Part[Run],
+    kernel: KernelConfig,
+    payload: Payload,
+    unavailable: dict[str, KernelUnavailableError],
 ) -> "Run | _Ready[Run]":
-    """Prepare a kernel for a workload; return its result if it has one without a machine."""
+    """Prepare a kernel for a workload; return its result if it has one without a machine.
+
+    `unavailable` has the errors of kernels that can't be had, by their ids.
+    """
     workload, observer = part.workload, part.observer
     try:
+        if kernel.id in unavailable:
+            raise unavailable[kernel.id]
         with as_errors():
             prepared = prepare(project, kernel, payload, workload.options, observer)
             work = workload.work(prepared, observer)
     except BpfmatrixError as error:
+        if isinstance(error, KernelUnavailableError):
+            unavailable[kernel.id] = error
         workload.begin(kernel)
         failed = workload.unprepared(kernel, str(error))
         workload.keep(failed, observer)

@@ -249,7 +249,8 @@ def _of_programs(base: Verification | None, now: Verification) -> Iterator[Diffe
         if not _is_fine(one) and key in before and before[key].outcome not in FINE
         if before[key].expected
     }
-    same = dataclasses.replace(base, kernel=now.kernel)
+    # Of another release, as a sweep's results mostly are, it says so itself.
+    same = dataclasses.replace(base, kernel=now.kernel, version=now.version)
     for change in compare.against([same], [now], _THRESHOLD):
         known = titles.get((change.object, change.program))
         if known in lapsed:

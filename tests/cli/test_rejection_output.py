@@ -1,0 +1,131 @@
+"""What a run prints of programs that its tests could not load."""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import pytest
+
+from bpfmatrix.cli.rejection_output import alike
+from bpfmatrix.cli.run_choice import TESTS
+from bpfmatrix.cli.run_console import RunConsole
+from bpfmatrix.config.project import Project
+from bpfmatrix.report import junit, markdown
+from bpfmatrix.report.matrix import Matrix
+from bpfmatrix.report.model import Result
+from bpfmatrix.results import files
+from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
+from bpfmatrix.results.outcome import Outcome
+from tests.cli.test_suite_output import suite_of
+
+REJECTION = Rejection(
+    "m/probe",
+    "TestConnect",
+    "on_connect",
+    "verifier-rejected",
+    "R1 type=inv expected=ctx",
+    "EACCES",
+    "bpf/connect.bpf.c:58",
+    "bpf/connect.bpf.c:58  bpf_probe_read_kernel(&a, 4, sk);\n  7: call\nR1 type=inv expected=ctx",
+    "bpf/connect.o",
+    "cilium-ebpf",
+)
+OUTPUT = "probe_test.go:13: loading objects: program on_connect: load program: permission denied"
+
+
+def run(kernel: str, *rejections: Rejection) -> KernelRun:
+    tests = [
+        TestResult("m/probe", name, Outcome.FAILED if rejections else Outcome.PASSED, 0.1, OUTPUT)
+        for name in ("TestConnect", "TestOther")
+    ]
+    outcome = Outcome.FAILED if rejections else Outcome.PASSED
+    return KernelRun(
+        kernel, outcome, OUTPUT if rejections else "", tests=tuple(tests), rejections=rejections
+    )
+
+
+def of_both(**changes: str) -> list[Rejection]:
+    one = dataclasses.replace(REJECTION, **changes)
+    return [one, dataclasses.replace(one, test="TestOther")]
+
+
+def printed(project: Project, pipe: io.StringIO, runs: Sequence[KernelRun]) -> str:
+    with RunConsole(project, [one.kernel for one in runs], TESTS) as whole:
+        for one in runs:
+            suite_of(whole).finished(one)
+    whole.show(runs, (), 1.0)
+    return pipe.getvalue()
+
+
+def test_a_rejection_is_printed_once_for_all_kernels(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    # Kernels since 5.18 say "scalar" where older ones say "inv".
+    newer = {"reason": "R1 type=scalar expected=ctx", "log": ".bpfmatrix/6.1.log"}
+    runs = [run("5.10", *of_both()), run("6.1", *of_both(**newer)), run("6.12")]
+    text = printed(library_project, pipe, runs)
+    assert text.count("bpf/connect.bpf.c:58") == 1
+    assert OUTPUT not in text.split("side by side")[1]
+    after = text[text.index("5.10, 6.1  TestConnect, TestOther: load program on_connect: ") :]
+    assert [line.split("  ")[1] for line in after.splitlines() if line[2:3].isalpha()] == [
+        "code",
+        "full verifier log",
+        "run it alone",
+        "where it stops",
+        "every program",
+        "since when",
+    ]
+    assert "invoke debug --kernel 5.10 --run TestConnect --break rejection" in after
+    assert "invoke verify --kernels 5.10,6.1 " in after
+    assert "connect.o --loader cilium-ebpf" in after
+    assert "invoke bisect --run TestConnect --good 6.12 --bad 5.10" in after
+
+
+def test_a_program_that_every_kernel_rejects_has_no_bisection(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    text = printed(library_project, pipe, [run("5.10", *of_both()), run("6.1", *of_both())])
+    assert "bisect" not in text
+    (one,) = alike([run("5.10", *of_both())])
+    assert [each.kernel for each in one.kernels] == ["5.10"]
+
+
+def test_other_failures_are_explained_beside_it(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    text = printed(library_project, pipe, [run("5.10", REJECTION)])
+    assert "✗ TestConnect\n      bpf/connect.bpf.c:58: R1 type=inv expected=ctx\n" in text
+    assert f"✗ TestOther\n      {OUTPUT}\n" in text
+    assert "look inside   invoke debug --kernel 5.10 --run TestOther\n" in text
+
+
+def test_github_shows_it_at_the_line_of_c(
+    library_project: Project, pipe: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(library_project.root))
+    text = printed(library_project, pipe, [run("5.10", *of_both())])
+    assert "::error file=bpf/connect.bpf.c,line=58::5.10: TestConnect, TestOther: load " in text
+
+
+def test_reports_begin_with_the_line_of_c() -> None:
+    matrix = Matrix.of([Result(run("5.10", REJECTION))])
+    text = junit.render(matrix)
+    assert 'message="bpf/connect.bpf.c:58: R1 type=inv expected=ctx (program on_connect)"' in text
+    assert 'type="verifier-rejected"' in text
+    assert ">bpf/connect.bpf.c:58: R1 type=inv" in text
+    page = markdown.render(matrix)
+    assert page.count("<pre>bpf/connect&#46;bpf&#46;c&#58;58&#58; R1 type=inv expected=ctx") == 1
+
+
+def test_a_result_is_read_as_it_was_written(library_project: Project) -> None:
+    path = library_project.root / "5.10.json"
+    files.write(run("5.10", REJECTION), path)
+    assert files.read_run(path) == run("5.10", REJECTION)
+
+
+def test_a_rejection_of_no_test_is_of_each_that_failed() -> None:
+    whole = run("5.10", dataclasses.replace(REJECTION, test="m/probe"))
+    assert all(whole.rejections_of(test) for test in whole.failures)
+    one = run("5.10", REJECTION)
+    assert [bool(one.rejections_of(test)) for test in one.failures] == [True, False]
