@@ -52,8 +52,8 @@ class SweepOptions:
 def sweep(project: Project, options: SweepOptions) -> int:
     """Sweep, print the report, and return its exit status.
 
-    BpfmatrixError if no kernel is available, or if the payload can't be built. On KeyboardInterrupt,
-    the results of the kernels that are done are kept for the next sweep.
+    BpfmatrixError if no kernel is available, or if the payload can't be built. On
+    KeyboardInterrupt, the results of the kernels that are done are kept for the next sweep.
     """
     # The newest releases are swept, and not those that are pinned.
     project = dataclasses.replace(project, config=project.config.unpinned())
@@ -110,7 +110,7 @@ def _kernels(
 
 
 def _offered_releases(project: Project, report: SweepReport, offered: Offered) -> Collection[str]:
-    """Return the ids of all releases that are available, if a bisection between two is suggested."""
+    """Return the ids of all available releases, if a bisection between two is suggested."""
     if not any(moved(one) and one.having(Effect.REGRESSION) for one in report.compared):
         return offered.available.releases
     return releases.offered(project.config, project.cache).config.kernels
