@@ -177,6 +177,10 @@ APT = 'kernels: {"6.1": {source: {apt: {suite: x}}}}\n'
         (APT + "matrix: []", "matrix.kernels: expected at least 1 entry, as in kernels: "),
         (APT + "pre_push: []", "pre_push: expected at least 1 entry, as in pre_push: "),
         (APT + "defaults: {qemu: {cpus: 0}}", "cpus: expected 1 or more, as in cpus: 2; found"),
+        (
+            'kernels: {"6.1": {source: {apt: {suite: "a b"}}}}',
+            "suite: expected letters, digits and . / + -, with a letter or a digit first, as in",
+        ),
         (APT + "defaults: {qemu: {accel: kmv}}", '(did you mean "kvm"?)'),
         (APT + "defaults: {modules: 5}", "expected a list of strings or `all`, as in modules: ["),
         (APT + "verify: {loader: [bcc]}", "verify.loader: expected `libbpf`, `cilium-ebpf`, "),

@@ -151,6 +151,19 @@ class TestMake:
         assert found.objects == ()
         assert found.loaders == ("libbpf",)
 
+    def test_tests_that_make_builds_beside_objects_are_declared(self, tmp_path: Path) -> None:
+        makefile = MAKEFILE + "load_test test-attach: x.c\n\tcc -static\n.PHONY: test\ntest:\n\tx\n"
+        (make,) = find(tmp_path, {"bpf/Makefile": makefile, "bpf/a.bpf.c": ""}).make
+        assert make.tests == ("bpf/load_test", "bpf/test-attach")
+        assert make.are_static
+
+    def test_make_that_calls_go_generate_builds_the_objects(self, tmp_path: Path) -> None:
+        makefile = "prog_bpfel.o: ../bpf/prog.c\n\tgo generate\n"
+        files = {"go.mod": GO_MOD, "p/gen.go": GENERATES, "p/p_test.go": TEST}
+        found = find(tmp_path, {**files, "p/Makefile": makefile})
+        assert found.make == (MakeFolder("p", 1, "cilium-ebpf"),)
+        assert (found.objects, found.first, found.loaders) == ((), (), ("cilium-ebpf",))
+
     def test_objects_elsewhere_have_to_be_made_first(self, tmp_path: Path) -> None:
         makefile = "OUTPUT := .output\n$(OUTPUT)/%.bpf.o: %.bpf.c | $(OUTPUT)\n\tclang\n"
         found = find(tmp_path, {"src/Makefile": makefile, "src/a.bpf.c": ""})

@@ -180,7 +180,10 @@ def _objects(found: Findings) -> str:
         place = one.pattern if folders[folder] == 1 else f"{folder}/"
         counts.setdefault(place, []).append(one.count)
     named = [f"{place} ({_count(each)})" for place, each in counts.items()]
-    named += [f"{one.folder}/Makefile (builds objects)" for one in found.make]
+    named += [
+        f"{one.folder}/Makefile (builds objects{' and tests' if one.tests else ''})"
+        for one in found.make
+    ]
     return _some(named)
 
 

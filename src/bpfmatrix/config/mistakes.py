@@ -22,7 +22,7 @@ from bpfmatrix.config.type_words import alternatives_of, either, kind_of, with_a
 from bpfmatrix.config.yaml_file import models_in
 from bpfmatrix.errors import suggestion
 
-__all__ = ["sentences"]
+__all__ = ["first_mistake", "sentences"]
 
 _SHOWN_CHARACTERS = 40
 _UNKNOWN_KEY = "extra_forbidden"
@@ -63,6 +63,13 @@ def sentences(name: str, error: ValidationError, root: type[BaseModel], data: ob
         where = ".".join(map(str, place.keys))
         found[where, what] = f"{name}: {where}: {what}" if where else f"{name}: {what}"
     return list(found.values())
+
+
+def first_mistake(error: ValidationError, root: type[BaseModel], data: object) -> tuple[str, str]:
+    """Return the path of the first wrong value of data that no file has, and what was expected."""
+    first = error.errors()[0]
+    place = _place(root, first["loc"], first["type"], data)
+    return ".".join(map(str, place.keys)), _what(root, place, first)
 
 
 def _what(root: type[BaseModel], place: _Place, problem: Mapping[str, Any]) -> str:
@@ -110,8 +117,16 @@ _PHRASES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "less_than": lambda context: f"less than {context['lt']}",
     "too_short": lambda context: f"at least {_counted(context['min_length'])}",
     "too_long": lambda context: f"at most {_counted(context['max_length'])}",
+    "string_pattern_mismatch": lambda context: _characters(context["pattern"]),
     "string_too_short": lambda _: "a text that is not empty",
 }
+
+
+def _characters(pattern: str) -> str:
+    """Return in words which characters a pattern of our models allows."""
+    match = re.fullmatch(r"\^\[A-Za-z0-9\]\[A-Za-z0-9([^\]]+)\]\*\$", pattern)
+    assert match is not None, pattern
+    return f"letters, digits and {' '.join(match[1])}, with a letter or a digit first"
 
 
 def _counted(count: int) -> str:

@@ -111,7 +111,8 @@ class _MachineSettings(_Model):
     """The keys that both `defaults` and each kernel have."""
 
     arch: Arch = DEFAULT.name
-    """The architecture of the kernel and the machine."""
+    """The architecture of the kernel and the machine. Other names of the same, such as `arm64` and
+    `amd64`, are understood."""
     qemu: Qemu = Qemu()
     """The machine."""
     timeout: Timeouts = Timeouts()

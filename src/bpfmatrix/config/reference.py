@@ -47,12 +47,14 @@ kernels:
   "6.1": {source: {apt: {suite: bookworm-security}}}
 ```
 
+[`bpfmatrix init`](init.md) writes one that fits a project. The file may also be called
+`kernels.yml`.
+
 Quote ids, because YAML reads a bare `5.10` as the number 5.1. An unknown key is an error. With this
-first line, an editor with a YAML language server completes and checks the keys
-(`kernels.schema.json` is in bpfmatrix's repository):
+first line, an editor with a YAML language server completes and checks the keys:
 
 ```yaml
-# yaml-language-server: $schema=kernels.schema.json
+# yaml-language-server: $schema=https://raw.githubusercontent.com/bpfmatrix/bpfmatrix/v1/kernels.schema.json
 ```
 
 A kernel's own settings override `defaults` key by key, also within `qemu` and `timeout`. A list

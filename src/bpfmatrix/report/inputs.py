@@ -90,7 +90,8 @@ def _result(data: Any, path: Path) -> Result:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{where}: {first['msg']}") from None
+        kind = "is missing" if first["type"] == "missing" else "can't have this value"
+        raise ValueError(f"{where} {kind}") from None
     return Result(run, path.parent, str(path))
 
 

@@ -38,7 +38,7 @@ class Findings:
     def loaders(self) -> tuple[LoaderName, ...]:
         """The loaders of the objects, each once."""
         found = [each.loader for each in self.objects]
-        found += ["libbpf"] if self.make and not found else []
+        found += [each.loader for each in self.make]
         return tuple(dict.fromkeys(found))
 
     @property
@@ -50,7 +50,7 @@ class Findings:
     def first(self) -> tuple[str, ...]:
         """The commands to be run before the objects and tests are there."""
         found = [each.first for each in self.objects if each.first and not each.count]
-        if self.module:
+        if self.module and not any(each.loader == "cilium-ebpf" for each in self.make):
             found += self.module.first
         return tuple(dict.fromkeys(found))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bpfmatrix.scaffold.go_modules import is_below
 from bpfmatrix.scaffold.tree import Tree, folder_of
 
-__all__ = ["MAKEFILES", "Make", "makes_objects", "output_of"]
+__all__ = ["MAKEFILES", "Make", "makes_objects", "output_of", "tests_of"]
 
 MAKEFILES = ("Makefile", "makefile", "GNUmakefile")
 """The names of files that make reads by itself."""
@@ -22,6 +22,10 @@ _REFERENCE = re.compile(r"\$[({]([\w.-]+)[)}]")
 _FUNCTION = re.compile(r"\$[({](?:abspath|realpath)\s+([^(){}]*)[)}]")
 _UNKNOWN = re.compile(r"\$[({][^(){}]*[)}]")
 _OBJECT = re.compile(r"(\S*?)(%|[\w.-]+?)((?:\.bpf|_bpf|\.ebpf)?\.o)")
+# The name of a test executable, which has no suffix: `load_test`, `test-load`.
+_TEST = re.compile(r"[\w-]+[_-]tests?|tests?[_-][\w-]+")
+# How a compiler, or rustc, is told to link without shared libraries.
+_STATIC = re.compile(r"-static\b|crt-static|-musl\b")
 _HERE = ("$(CURDIR)", "${CURDIR}", "$(shell pwd)", "$(PWD)", "${PWD}")
 
 
@@ -38,6 +42,11 @@ class Make:
     """Their names, if other files have such names too; else empty."""
     sources: int
     """How many eBPF sources are in the folder, or below it."""
+
+    tests: tuple[str, ...] = ()
+    """The names of test executables that it builds in its folder."""
+    are_static: bool = False
+    """Whether these seem to be static."""
 
     @property
     def command(self) -> str:
@@ -70,7 +79,8 @@ def _make(folder: str, text: str, output: str, ending: str, sources: Sequence[st
     inside = [one for one in sources if is_below(one, folder)]
     # `bpftool gen object` makes x.bpf.o of x.tmp.bpf.o, which is the same object once more.
     names = [one.rpartition("/")[2].removesuffix("c") + "o" for one in inside]
-    return Make(folder, place, ending, tuple(names) if ".tmp.bpf.o" in text else (), len(inside))
+    names = names if ".tmp.bpf.o" in text else []
+    return Make(folder, place, ending, tuple(names), len(inside), *tests_of(text))
 
 
 def _above(folder: str) -> list[str]:
@@ -99,6 +109,13 @@ def output_of(text: str) -> tuple[str, str] | None:
             if "bpf" in recipe and fallback is None:
                 fallback = folder, "*.o"
     return fallback
+
+
+def tests_of(text: str) -> tuple[tuple[str, ...], bool]:
+    """Return the test executables that a Makefile builds, and whether they seem to be static."""
+    targets = (name for rule in _RULE.finditer(text) for name in rule[1].split())
+    found = tuple(dict.fromkeys(name for name in targets if _TEST.fullmatch(name)))
+    return found, _STATIC.search(text) is not None
 
 
 def _expanded(text: str, variables: dict[str, str]) -> str:

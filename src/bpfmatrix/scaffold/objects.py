@@ -32,6 +32,7 @@ _NOT_SHIPPED = frozenset({"testdata", "bpfeb", "fixtures"})
 _SEC = re.compile(r"\bSEC\s*\(\s*\"")
 # How a Makefile has clang compile for eBPF.
 _TARGET = re.compile(r"-target[= ]bpf")
+_GENERATE = re.compile(r"\bgo generate\b|\bbpf2go\b")
 _MANY_FOLDERS = 3
 
 
@@ -55,6 +56,10 @@ class MakeFolder:
 
     folder: str
     sources: int
+    loader: LoaderName = "libbpf"
+    tests: tuple[str, ...] = ()
+    """The paths of test executables that make leaves there, too."""
+    are_static: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,18 +101,30 @@ def find(
                 loader = _loader(pattern, cilium, aya)
                 groups.append(ObjectGroup(pattern, 0, loader, one.command))
     generated = [folder for module in modules for folder in _generated(module)]
+    made = [
+        MakeFolder(
+            *(one.folder, one.sources, _loader(one.folder, cilium, aya)),
+            tuple(_join(one.folder, name) for name in one.tests),
+            one.are_static,
+        )
+        for one in beside
+    ]
+    made += [
+        MakeFolder(folder, 1, "cilium-ebpf") for folder in generated if _generates(tree, folder)
+    ]
     for folder in generated:
+        if any(one.folder == folder for one in made[:1]):
+            continue
         pattern = _join(folder, "*_bpfel.o")
         if not any(_covers(each, pattern) for each in named):
             groups.append(ObjectGroup(pattern, 0, "cilium-ebpf", ""))
-    made = tuple(MakeFolder(one.folder, one.sources) for one in beside)
     built_elsewhere = {folder_of(each) for each in sources} & {
         *generated,
         *(folder_of(each) for each in present),
     }
     return FoundObjects(
         tuple(groups),
-        made[:1],
+        tuple(made[:1]),
         tuple(
             each
             for each in sources
@@ -224,6 +241,12 @@ def _covers(pattern: str, other: str) -> bool:
         return True
     before, recursive, name = pattern.partition("**/")
     return bool(recursive) and other.startswith(before) and fnmatch.fnmatchcase(other, f"*{name}")
+
+
+def _generates(tree: Tree, folder: str) -> bool:
+    """Whether make in a folder calls `go generate` or bpf2go."""
+    names = set(MAKEFILES) & set(tree.by_folder.get(folder, ()))
+    return any(_GENERATE.search(tree.text(_join(folder, name))) for name in names)
 
 
 def _generated(module: GoModule) -> list[str]:

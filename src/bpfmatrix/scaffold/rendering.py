@@ -221,15 +221,15 @@ def _go(found: Findings) -> Iterator[str]:
 
 
 def _binaries(found: Findings) -> Iterator[str]:
-    if not found.executables:
+    built = [(path, one.are_static) for one in found.make for path in one.tests]
+    tests = dict([*built, *((one.path, one.is_static) for one in found.executables)])
+    if not tests:
         return
     yield _comment("Test executables. Each is a test that passes if it exits with 0.", "  ")
-    yield from _list("binaries", [one.path for one in found.executables[:_MANY]], "  ")
-    if left := found.executables[_MANY:]:
-        yield _comment(f"... and {len(left)} more, such as {left[0].path}", "    ")
-    if not all(one.is_static for one in found.executables) and not (
-        found.module and found.module.cgo
-    ):
+    yield from _list("binaries", list(tests)[:_MANY], "  ")
+    if left := list(tests)[_MANY:]:
+        yield _comment(f"... and {len(left)} more, such as {left[0]}", "    ")
+    if not all(tests.values()) and not (found.module and found.module.cgo):
         yield "  rootfs: host # some of these are dynamically linked, and need a root's libraries\n"
 
 
@@ -260,7 +260,9 @@ _EXAMPLES = """\
 
 
 def _verify(found: Findings) -> str:
-    if not found.objects and not (found.make and found.loaders != ("libbpf",)):
+    if not found.objects and found.make and found.loaders != ("libbpf",):
+        return f"verify:\n  loader: {found.loaders[0]} # the library that this project loads with\n"
+    if not found.objects:
         if not found.sources:
             return ""
         return _comment(

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bpfmatrix.config.mistakes import first_mistake
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.sources import BuildSource, Source
 from bpfmatrix.errors import KernelUnavailableError, UsageError
@@ -123,9 +124,9 @@ def build_source(
     if arch not in ("", *ARCHITECTURES):
         raise UsageError(f"--arch {arch}: expected one of {', '.join(ARCHITECTURES)}")
     for_arch = arch or (config.kernel(version).arch if entry else config.defaults.arch)
+    data = {"version": version, **values}
     try:
-        return BuildSource.model_validate({"version": version, **values}), for_arch
+        return BuildSource.model_validate(data), for_arch
     except ValidationError as error:
-        first = error.errors()[0]
-        what = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"--{first['loc'][0]}: {what}") from error
+        key, what = first_mistake(error, BuildSource, data)
+        raise UsageError(f"--{key}: {what}") from error
