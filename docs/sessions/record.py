@@ -41,8 +41,6 @@ def record(block: str, folder: Path) -> str:
     """Run a block in a folder; return it as a terminal would show it, with a newline at its end."""
     if block.startswith("# "):
         return f"{block}\n"
-    first, *more = block.splitlines()
-    typed = "\n".join([f"$ {first}", *(f"> {line}" for line in more)])
     program = str(Path(sys.executable).parent)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")},
@@ -63,7 +61,13 @@ def record(block: str, folder: Path) -> str:
     said = said.replace(str(Path.home()), "~").replace(str(EXAMPLES), "$EXAMPLES")
     lines = [line.rstrip() for line in said.splitlines()]
     ended = [f"(exit status {done.returncode})"] if done.returncode else []
-    return "\n".join([typed, *lines, *ended]) + "\n"
+    return "\n".join([typed(block), *lines, *ended]) + "\n"
+
+
+def typed(block: str) -> str:
+    """Return the lines of a block as a shell shows them when they are typed."""
+    first, *more = block.splitlines()
+    return "\n".join([f"$ {first}", *(f"> {line}" for line in more)])
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ import tasks
 from invoke.exceptions import ParseError
 from invoke.parser import Parser
 
+from bpfmatrix.cli import options as all_options
 from bpfmatrix.cli import sessions
 from bpfmatrix.cli.options import AnyOption
+from bpfmatrix.cli.tasks.verify import VERIFY_OPTIONS
 from tests.docs.pages import PAGES, page_id
 from tests.tool import REPOSITORY
 
@@ -27,6 +29,7 @@ _KERNEL_SESSION = re.compile(r"kernel-[\w.@-]+")
 _OPTIONS: dict[str, Sequence[AnyOption]] = {
     "matrix": sessions.MATRIX_OPTIONS,
     "pre-push": sessions.MATRIX_OPTIONS,
+    "verify": VERIFY_OPTIONS,
 }
 
 
@@ -89,10 +92,9 @@ def check_nox(words: Sequence[str]) -> None:
         if name in _own_sessions() or re.sub(r"-3\.\d+$", "", name) in _own_sessions():
             continue
         kernel = _KERNEL_SESSION.fullmatch(name)
-        known = {*_OPTIONS, "verify", "list"}
-        assert kernel or name in known, f"no session {name}"
-        if kernel or name in _OPTIONS:
-            sessions.parse(name, _OPTIONS.get(name, sessions.KERNEL_OPTIONS), options)
+        assert kernel or name in _OPTIONS, f"no session {name}"
+        words_of_option = all_options.OBJECTS if name == "verify" else None
+        sessions.parse(name, _OPTIONS.get(name, sessions.KERNEL_OPTIONS), options, words_of_option)
 
 
 def check_invoke(words: Sequence[str]) -> None:

@@ -110,9 +110,10 @@ def test_container(copy: Copy, debian: Layout, kernel: str) -> None:
                 "a process that starts none is not there",
             ],
         ),
-        (
+        pytest.param(
             "aya",
             ["a_process_that_starts_none_has_zero", "programs_of_a_child_are_counted"],
+            marks=pytest.mark.aya,
         ),
     ],
 )
