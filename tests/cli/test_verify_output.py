@@ -13,9 +13,11 @@ from bpfmatrix.cli import console
 from bpfmatrix.cli.verify import OutputOptions, replay
 from bpfmatrix.cli.verify_csv import as_csv
 from bpfmatrix.cli.verify_output import VerifyConsole
-from bpfmatrix.cli.verify_tables import in_width
+from bpfmatrix.cli.verify_rows import make_rows
+from bpfmatrix.cli.verify_tables import in_width, matrix_tables, statistics_tables
 from bpfmatrix.config.project import Project
 from bpfmatrix.results import files
+from bpfmatrix.results.kernel_label import label_of
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import (
     Code,
@@ -413,3 +415,32 @@ def test_github_gets_one_annotation_for_a_kernel_that_did_not_boot(
     show(library_project, Verification("6.1", Outcome.PANIC, "oh no", version="6.1.9"))
     annotations = [line for line in shown.getvalue().splitlines() if line.startswith("::error")]
     assert annotations == ["::error::6.1.9 panic: oh no"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_tables_fit_and_cut_no_name_and_no_number(width: int) -> None:
+    names = ["on_exec", "handle_a_very_long_name_of_a_program_that_ends_in_exit_1", "on_fork"]
+    ids = ["5.10", "6.1", "6.12-arm64-16k@user", *(f"6.{number}" for number in range(13, 27))]
+    found = [on(id, *(loaded(name, 123_456) for name in names)) for id in ids]
+    one = make_rows(found[:1])
+    tables = [
+        list(matrix_tables(found, make_rows(found), width, str)),
+        list(statistics_tables(one, width, str)),
+    ]
+    for some in tables:
+        for table in some:
+            shown = console.SafeConsole()
+            shown.width = width
+            with shown.capture() as capture:
+                shown.print(table)
+            text = capture.get()
+            assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+            assert "\N{HORIZONTAL ELLIPSIS}" not in text
+            # A name that is too long continues in the next line.
+            first = table.columns[0].max_width
+            joined = "".join(line[:first].strip() for line in text.splitlines())
+            assert all(name in joined for name in names)
+    matrix = [column.header for table in tables[0] for column in table.columns]
+    assert [str(text).splitlines()[0] for text in matrix if text != "program"] == [
+        label.split()[0] for label in (label_of(one, ids) for one in found)
+    ]

@@ -71,7 +71,7 @@ def words_of(command: str) -> list[str]:
 def _own_sessions() -> frozenset[str]:
     text = (REPOSITORY / "noxfile.py").read_text()
     named = re.findall(r'@nox\.session\(name="([^"]+)"', text)
-    functions = re.findall(r"@nox\.session\(default=False\)\ndef (\w+)", text)
+    functions = re.findall(r"@nox\.session\((?:python=.*)?default=False\)\ndef (\w+)", text)
     return frozenset((*named, *functions))
 
 

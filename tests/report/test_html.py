@@ -18,7 +18,7 @@ from hypothesis import given, settings
 
 from bpfmatrix.report import html
 from bpfmatrix.report.matrix import Matrix
-from bpfmatrix.report.model import Result
+from bpfmatrix.report.model import Kind, Result
 from bpfmatrix.report.origin import Origin
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
@@ -93,8 +93,8 @@ def sample(folder: Path) -> Matrix:
                 "ebpf/sched_monitor.bpf.o",
                 f"on_{name}",
                 Outcome.PASSED,
-                "tp_btf/sched_switch",
-                "tracing",
+                section="tp_btf/sched_switch",
+                type="tracing",
                 seconds=0.01,
                 statistics=Statistics(100 * number, 1500 * (5 - number) * (i + 1), 1_000_000),
             )
@@ -105,8 +105,8 @@ def sample(folder: Path) -> Matrix:
                 "ebpf/stack_sampler.bpf.o",
                 "on_sample",
                 Outcome.FAILED if old else Outcome.PASSED,
-                "perf_event",
-                "perf_event",
+                section="perf_event",
+                type="perf_event",
                 code=Code.VERIFIER_REJECTED if old else None,
                 reason="R0 invalid mem access 'map_value_or_null'" if old else "",
                 source="ebpf/stack_sampler.bpf.c:89" if old else "",
@@ -144,8 +144,8 @@ def large() -> Matrix:
                     f"build/part_{n // 50}.bpf.o",
                     f"handle_event_{n}",
                     Outcome.FAILED if bad else Outcome.PASSED,
-                    "kprobe/do_sys_open",
-                    "kprobe",
+                    section="kprobe/do_sys_open",
+                    type="kprobe",
                     code=Code.VERIFIER_REJECTED if bad else None,
                     reason=f"R{n % 10} invalid mem access 'scalar'" if bad else "",
                     verifier_tail="".join(
@@ -217,6 +217,7 @@ def screenshots() -> Path:
 
 def open_page(browser: Any, path: Path, **state: str) -> None:
     browser.get("about:blank")
+    browser.get_log("browser")  # what an earlier page had said
     browser.get(f"file://{path}" + (f"#{urlencode(state)}" if state else ""))
     wait(browser, "document.documentElement.dataset.ready")
     wrong = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
@@ -275,6 +276,15 @@ def passed_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     path.write_text(html.render(Matrix.of(map(Result, runs)), ORIGIN))
     return path
+
+
+@pytest.fixture(scope="module")
+def rejected_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with a single failure, which is open."""
+    folder = tmp_path_factory.mktemp("rejected")
+    programs = [r for c in sample(folder).columns for r in c.results if r.kind is Kind.PROGRAM]
+    (folder / "report.html").write_text(html.render(Matrix.of(programs), ORIGIN))
+    return folder / "report.html"
 
 
 @contextlib.contextmanager
@@ -360,6 +370,8 @@ def test_the_view_of_instructions_shows_only_programs(browser: Any, page: Path) 
         "return [...document.querySelectorAll('.cell')].map(e => e.textContent)"
     )
     assert cells[:4] == ["7.5k", "6.0k", "4.5k", "3.0k"]
+    # The first kernel rejected it, after some instructions.
+    assert cells[12:] == ["✗", "8.0k", "7.0k", "6.0k"]
     assert len(cells) == 16
 
 
@@ -424,3 +436,95 @@ def test_the_page_says_that_its_data_is_damaged(browser: Any, tmp_path: Path) ->
     shown = browser.execute_script("return document.getElementById('failed').textContent")
     assert "could not be unpacked" in shown
     assert browser.execute_script("return document.getElementById('filters').hidden")
+
+
+# ---- the front, in the browser ---------------------------------------------------------------
+
+
+@pytest.mark.integration
+def test_without_its_script_the_page_shows_what_failed(browser: Any, rejected_page: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(f"file://{rejected_page}")
+        shown = browser.find_element("tag name", "main").text
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    for part in ("on_sample", "ebpf/stack_sampler.bpf.c:89", "R0 invalid mem access", "5.10.262"):
+        assert part in shown
+    for part in ("All results", "Copy"):
+        assert part not in shown
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("clipboard", ["allowed", "denied", "missing"])
+def test_a_command_is_copied_with_the_clipboard_or_without(
+    browser: Any, rejected_page: Path, clipboard: str
+) -> None:
+    open_page(browser, rejected_page)
+    browser.execute_script(REPLACED_CLIPBOARD[clipboard])
+    browser.find_element("css selector", ".copy").click()
+    expected = "invoke verify ebpf/stack_sampler.bpf.o --kernels 5.10 --filter on_sample"
+    assert wait(browser, "window.copied") == expected
+    wait(browser, "[...document.querySelectorAll('.copy')].some(b => b.textContent === 'Copied')")
+
+
+# What takes the place of the clipboard: the text that was copied is then in `window.copied`.
+_LISTEN = "addEventListener('copy', () => { window.copied = getSelection().toString(); });"
+REPLACED_CLIPBOARD = {
+    "allowed": "navigator.clipboard.writeText = async (text) => { window.copied = text; };",
+    "denied": "navigator.clipboard.writeText = async () => { throw new Error('denied'); };"
+    + _LISTEN,
+    "missing": "Object.defineProperty(navigator, 'clipboard', {value: undefined});" + _LISTEN,
+}
+
+
+@pytest.mark.integration
+def test_on_a_phone_a_long_name_loses_its_middle(browser: Any, tmp_path: Path) -> None:
+    name = f"TestConnections/{'with_a_very_long_description_' * 3}and_none_lost"
+    run = KernelRun("6.1", Outcome.PASSED, tests=(TestResult("t", name, Outcome.PASSED),))
+    path = tmp_path / "long.html"
+    path.write_text(html.render(Matrix.of([Result(run)])))
+    with screen(browser, 390, "light"):
+        open_page(browser, path)
+        begin, end = browser.execute_script(
+            "const [b, e] = document.querySelectorAll('.row .name button span');"
+            "return [b, e].map(s => ({text: s.textContent, cut: s.scrollWidth > s.clientWidth,"
+            " right: s.getBoundingClientRect().right}));"
+        )
+        assert begin["text"] + end["text"] == name
+        assert begin["cut"]
+        assert not end["cut"]
+        assert end["right"] <= 390
+        browser.find_element("css selector", ".row .name button").click()
+        assert browser.find_element("id", "panel-title").text == name
+
+
+@pytest.mark.integration
+def test_the_name_of_a_row_opens_it_on_all_kernels(browser: Any, page: Path) -> None:
+    open_page(browser, page, **VIEWS["row"])
+    panel = browser.find_element("id", "inside")
+    lines = [item.text for item in panel.find_elements("css selector", ".by-kernel li")]
+    assert len(lines) == len(VERSIONS)
+    assert "failed" in lines[0]
+    assert "R0 invalid mem access" in lines[0]
+    panel.find_element("css selector", ".by-kernel button").click()
+    assert "kernel=5.10.262" in browser.current_url
+    assert "Next commands" in panel.get_attribute("textContent")
+
+
+@pytest.mark.integration
+def test_a_console_has_no_control_characters_of_firmware(browser: Any, tmp_path: Path) -> None:
+    console = tmp_path / "results/6.1/console.log"
+    console.parent.mkdir(parents=True)
+    console.write_bytes(
+        b"\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS (version 1.16.2)\r\r\nBooting from ROM..\x1bc\x1b[?7l"
+        b"\x1b[2J\x1b[01;01H\x0e\x00[    0.000000] Linux version 6.1\r50 %\r\n"
+    )
+    run = KernelRun("6.1", Outcome.PASSED, console=".bpfmatrix/results/6.1/console.log")
+    path = tmp_path / "report.html"
+    path.write_text(html.render(Matrix.of([Result(run, tmp_path / "results")])))
+    open_page(browser, path, kernel="6.1")
+    wait(browser, "document.querySelector('#inside pre').dataset.ready")
+    assert browser.execute_script("return document.querySelector('#inside pre').textContent") == (
+        "SeaBIOS (version 1.16.2)\nBooting from ROM..[    0.000000] Linux version 6.1\n50 %"
+    )

@@ -83,3 +83,22 @@ def test_a_failure_is_shown_with_its_package() -> None:
     )
     for package in ("m/a", "m/b"):
         assert f"<code>6.1</code> <code>{package}</code> <code>TestX</code>" in text
+
+
+def run_on(kernel: str, outcome: Outcome = Outcome.FAILED) -> Result:
+    warning = KernelWarning("WARNING: x", ("WARNING: x",), "TestX")
+    tests = (TestResult("t", "TestX", outcome, reason="boom" if outcome else ""),)
+    return Result(KernelRun(kernel, outcome, tests=tests, warnings=(warning,)))
+
+
+def test_a_failure_and_a_warning_that_are_the_same_on_many_kernels_are_shown_once() -> None:
+    page = html.unescape(markdown.render(Matrix.of(run_on(f"6.{n}") for n in range(9))))
+    assert page.count("<details>") == 2
+    assert "<code>all 9 kernels</code> <code>t</code> <code>TestX</code>" in page
+    assert "<code>all 9 kernels</code> kernel warning" in page
+
+
+def test_of_many_kernels_the_rows_name_those_that_failed() -> None:
+    kernels = [run_on(f"6.{n}", Outcome.PASSED) for n in range(16)]
+    page = html.unescape(markdown.render(Matrix.of([*kernels, run_on("5.10")])))
+    assert "| <code>t</code> <code>TestX</code> | ✗ <code>5.10</code> |" in page

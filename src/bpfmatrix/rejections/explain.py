@@ -98,6 +98,11 @@ def explained(
 
 def _place(project: Project, one: _Failure, known: ObjectFiles) -> None:
     """Take what the object tells by itself: the lines of C."""
+    if len(one.objects) > 1 and one.found.program:
+        lines_of = {each.path: line_info.read(each.path, one.found.program) for each in one.objects}
+        alike = {path: judge.count_alike(one.printed, lines) for path, lines in lines_of.items()}
+        best = max(alike.values())
+        one.objects = [each for each in one.objects if alike[each.path] == best]
     if len(one.objects) != 1:
         return
     object = one.objects[0]

@@ -24,6 +24,7 @@ __all__ = [
     "Verified",
     "as_printed",
     "at_lines",
+    "count_alike",
     "named_in_log",
     "needs_verify",
     "same",
@@ -102,6 +103,12 @@ def named_in_log(printed: PrintedFailure, programs: Iterable[str]) -> str:
     first = next((line for line in printed.log if line.startswith("; ")), "")
     found = [name for name in programs if re.search(rf"\b{re.escape(name)}\(", first)]
     return found[0] if len(found) == 1 else ""
+
+
+def count_alike(printed: PrintedFailure, lines: Iterable[LineInfo]) -> int:
+    """Return how many lines of source in a log are lines of a program, to tell objects apart."""
+    texts = {one.text.strip() for one in lines}
+    return len({one.text for one in verifierlog.lines_of(printed.log)} & texts)
 
 
 def _has_number(source: str) -> bool:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Cell, Column, Kind, Row
+from bpfmatrix.report.wording import mark
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code
 
-__all__ = ["Failure", "failures", "named_kernels"]
+__all__ = ["Failure", "by_mark", "failures", "named_kernels"]
 
 # Of more kernels, those on which something does not hold are named if they are this few.
 _FEW_KERNELS = 3
@@ -90,3 +91,12 @@ def named_kernels(columns: Sequence[Column], among: Sequence[Column]) -> str:
         names = ", ".join(missing)
         return f"all but {names}" if missing else f"all {len(among)} kernels"
     return ", ".join(column.label for column in columns)
+
+
+def by_mark(matrix: Matrix, row: Row) -> dict[str, str]:
+    """Return the kernels on which a row is notable, by the sign of its outcome there."""
+    found: dict[str, list[Column]] = {}
+    for column in matrix.columns:
+        if (cell := column.cells.get(row)) and cell.is_notable:
+            found.setdefault(mark(cell), []).append(column)
+    return {sign: named_kernels(columns, matrix.columns) for sign, columns in found.items()}

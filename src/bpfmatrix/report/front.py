@@ -57,9 +57,9 @@ def front(matrix: Matrix, origin: Origin) -> dict[str, Any]:
 def verdict(matrix: Matrix, found: Sequence[Failure]) -> str:
     """Return the verdict in a few words, such as `2 failures on 1 of 17 kernels`."""
     if not matrix.columns:
-        return "nothing was run"
+        return "Nothing was run"
     if matrix.passed:
-        return "all passed"
+        return "All passed"
     bad = len({column.label for one in found for column in one.columns})
     of = counted(len(matrix.columns), "kernel")
     where = f"{bad} of {of}" if bad < len(matrix.columns) else f"all {of}" if bad > 1 else of
@@ -78,7 +78,7 @@ def _meaning(matrix: Matrix) -> str:
     names = ", ".join(column.label for column in matrix.columns)
     if len(matrix.columns) > _MOST_NAMED_KERNELS:
         names = counted(len(matrix.columns), "kernel")
-    what = f"{' and '.join(ran) or 'No test and no program'} ran on {names}."
+    what = f"{' and '.join(ran) or 'No test and no program'} ran on {names}"
     cells = [cell for column in matrix.columns for cell in column.cells.values()]
     totals = {
         "passed": sum(cell.outcome is Outcome.PASSED for cell in cells),
@@ -90,7 +90,7 @@ def _meaning(matrix: Matrix) -> str:
         "skipped": sum(cell.outcome is Outcome.SKIPPED for cell in cells),
     }
     parts = [f"{count:,} {word}" for word, count in totals.items() if count]
-    return f"{what} Of all results, {', '.join(parts)}." if parts else what
+    return f"{what}: {', '.join(parts)}." if parts else f"{what}."
 
 
 def _notes(matrix: Matrix) -> Iterator[str]:

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable
 
 from bpfmatrix.host.text import counted
+from bpfmatrix.report.failures import Failure, by_mark, failures, named_kernels
 from bpfmatrix.report.matrix import Matrix
-from bpfmatrix.report.model import Cell, Column, Kind, Row
+from bpfmatrix.report.model import Column, Kind, Row
 from bpfmatrix.report.wording import counts, duration, headline, mark, plain, verdict
 from bpfmatrix.results.outcome import Outcome
 
@@ -20,6 +21,8 @@ __all__ = ["code", "inline", "line", "render"]
 # GitHub allows 65,536 characters in a comment, and 1 MiB in the summary of a step.
 LIMIT_CHARACTERS = 60_000
 _MOST_ROWS = 200
+# A table with more columns is wider than the page of a pull request.
+_MANY_KERNELS = 8
 _MOST_OUTPUT_LINES = 30
 _MOST_OUTPUT_CHARACTERS = 4_000
 # The characters that are never syntax. CommonMark never reads a character reference as syntax.
@@ -33,7 +36,9 @@ def render(matrix: Matrix, limit: int = LIMIT_CHARACTERS) -> str:
     if matrix.columns:
         parts.append(_kernels(matrix))
     rows = matrix.notable_rows
-    if rows and len(matrix.columns) > 1:
+    if rows and len(matrix.columns) > _MANY_KERNELS:
+        parts.append(_row_list(matrix, rows))
+    elif rows and len(matrix.columns) > 1:
         parts.append(_rows(matrix, rows))
     size, left_out = sum(map(len, parts)), 0
     for part in _failures(matrix):
@@ -79,24 +84,46 @@ def _rows(matrix: Matrix, rows: list[Row]) -> str:
     for row in rows[:_MOST_ROWS]:
         name = f"{code(row.group)} {code(row.name)}"
         lines.append(line([name, *(inline(mark(cell)) for cell in matrix.row(row))]))
+    return "\n".join(lines) + "\n" + _notes(matrix, rows)
+
+
+def _row_list(matrix: Matrix, rows: list[Row]) -> str:
+    """Return a table of the given rows that names the kernels of each outcome."""
+    lines = [line(["not passed everywhere", "kernels"]), line(["---", "---"])]
+    for row in rows[:_MOST_ROWS]:
+        found = by_mark(matrix, row).items()
+        kernels = [f"{inline(sign)} {code(named)}" for sign, named in found]
+        lines.append(line([f"{code(row.group)} {code(row.name)}", ", ".join(kernels)]))
+    return "\n".join(lines) + "\n" + _notes(matrix, rows)
+
+
+def _notes(matrix: Matrix, rows: list[Row]) -> str:
     more = len(rows) - _MOST_ROWS
     any_expected = any(cell.expected for column in matrix.columns for cell in column.cells.values())
     note = "\n✗ failed, - skipped, \\* as kernels.yaml expects it\n" if any_expected else ""
-    return "\n".join(lines) + "\n" + (f"\nAnd {more} more.\n" if more > 0 else "") + note
+    return (f"\nAnd {more} more.\n" if more > 0 else "") + note
 
 
 def _failures(matrix: Matrix) -> Iterable[str]:
+    for failure in failures(matrix):
+        # The table of kernels has the reasons of those without a row.
+        if failure.row is not None:
+            yield _failure(matrix, failure, failure.row)
+    warnings: dict[tuple[str, str], list[Column]] = {}
     for column in matrix.columns:
-        for row, cell in column.failures():
-            yield _failure(column, row, cell)
         for warning in column.warnings():
-            title = f"{code(column.label)} kernel warning {code(warning.summary, 300)}"
-            yield _details(title, "\n".join(warning.lines))
+            key = (warning.summary, "\n".join(warning.lines))
+            warnings.setdefault(key, []).append(column)
+    for (summary, lines), columns in warnings.items():
+        named = named_kernels(columns, matrix.columns)
+        yield _details(f"{code(named)} kernel warning {code(summary, 300)}", lines)
 
 
-def _failure(column: Column, row: Row, cell: Cell) -> str:
+def _failure(matrix: Matrix, failure: Failure, row: Row) -> str:
+    cell = failure.cell
     group = f"{code(row.group)} " if row.group != row.name else ""
-    title = f"{code(column.label)} {group}{code(row.name)} {code(verdict(cell), 300)}"
+    named = named_kernels(failure.columns, matrix.columns)
+    title = f"{code(named)} {group}{code(row.name)} {code(verdict(cell), 300)}"
     if cell.explanation:  # it begins with the line of C
         return _details(title, f"{_last_lines(cell.explanation)}\n\n{_last_lines(cell.output)}")
     body = "\n".join(part for part in (cell.source, _last_lines(cell.output)) if part)

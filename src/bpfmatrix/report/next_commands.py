@@ -10,6 +10,7 @@ from bpfmatrix.report.failures import Failure
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Cell, Column, Kind
 from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import Code
 
 __all__ = ["NextCommands"]
 
@@ -45,14 +46,17 @@ class NextCommands:
         if row is None:
             found = {"run it again": ("run", "--kernel", kernel, "--cold")}
         elif row.kind is Kind.TEST:
-            found = {
-                "run it alone": ("run", "--kernel", kernel, *cell.selection),
-                "look inside": ("debug", "--kernel", kernel, *cell.selection),
-            }
+            words = ("--kernel", kernel, *cell.selection, *_rootfs(failure.shown))
+            found = {"run it alone": ("run", *words)}
+            if cell.code == Code.VERIFIER_REJECTED:
+                found["where it stops"] = ("debug", *words, "--break", "rejection")
+            else:
+                found["look inside"] = ("debug", *words)
         else:
             found = _of_program(failure, cell)
         if row and (good := self._good(failure.shown, row.group, cell)):
-            found["since when"] = ("bisect", *cell.selection, "--good", good, "--bad", kernel)
+            words = (*cell.selection, *(_rootfs(failure.shown) if row.kind is Kind.TEST else ()))
+            found["since when"] = ("bisect", *words, "--good", good, "--bad", kernel)
         return {what: self._form(shlex.join(words)) for what, words in found.items()}
 
     def _good(self, bad: Column, group: str, cell: Cell) -> str:
@@ -81,6 +85,15 @@ def _of_program(failure: Failure, cell: Cell) -> dict[str, tuple[str, ...]]:
         lines = ("verify", object, "--kernel", failure.shown.kernel, "--annotate", program)
         found["cost of its lines"] = (*lines, *options)
     return found
+
+
+def _rootfs(column: Column) -> tuple[str, ...]:
+    """Return the words for the root of the tests, if it was that of the host.
+
+    Results name other roots by their digests or folders, which are often those of kernels.yaml.
+    """
+    is_host = any(result.run.rootfs == "host" for result in column.results)
+    return ("--rootfs", "host") if is_host else ()
 
 
 def _alike(one: Column, other: Column) -> bool:

@@ -4,6 +4,7 @@
 share them, so a `TextTable` collects them, and the data has only their numbers.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -32,6 +33,9 @@ LETTERS = {
 }
 """The letter of each outcome in the data; `page/outcomes.js` has the same."""
 _NOT_RUN = "."
+_LINE_ENDS = re.compile(r"\r+\n?")
+# All but tab, newline and escape.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]")
 _STATISTICS = tuple(field.name for field in fields(Statistics))
 # To show one text, the page unpacks its whole block, which takes some milliseconds.
 _BLOCK_CHARACTERS = 400_000
@@ -179,8 +183,16 @@ def _log(column: Column, name: str, texts: TextTable) -> int | None:
     for result in column.results:
         data = read_log(result, name, 4 * texts.limit) if name else None
         if data is not None:
-            return texts.add(data.decode("utf-8", errors="replace"))
+            return texts.add(_without_controls(data.decode("utf-8", errors="replace")))
     return None
+
+
+def _without_controls(text: str) -> str:
+    """Return a console's text without the control characters that firmware and terminals use.
+
+    Escape sequences are left to `plain`. A carriage return alone ends a line, too.
+    """
+    return _CONTROLS.sub("", _LINE_ENDS.sub("\n", text))
 
 
 def _column_facts(column: Column) -> Iterator[tuple[str, str]]:

@@ -11,10 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bpfmatrix.report.failures import named_kernels
+from bpfmatrix.report.failures import by_mark
 from bpfmatrix.report.kernel_table import kernel_table, table_width
 from bpfmatrix.report.matrix import Matrix
-from bpfmatrix.report.model import Cell, Column, Kind, Row
+from bpfmatrix.report.model import Cell, Kind, Row
 from bpfmatrix.report.wording import counts, duration, headline, mark, plain
 from bpfmatrix.results.kernel_label import heading
 from bpfmatrix.results.outcome import Outcome
@@ -24,6 +24,7 @@ __all__ = ["PIPE_WIDTH", "render", "to_text"]
 PIPE_WIDTH = 200
 """The width of a table that is written to a file or a pipe, in characters."""
 _STYLES = {Outcome.PASSED: "green", Outcome.SKIPPED: "yellow"}
+_MARK_STYLES = {mark(Cell(outcome)): style for outcome, style in _STYLES.items()}
 _MEANINGS = {mark(Cell(outcome)): str(outcome) for outcome in Outcome}
 
 
@@ -72,13 +73,9 @@ def _row_list(matrix: Matrix, rows: list[Row]) -> Iterator[RenderableType]:
     yield Text("not passed everywhere", "bold")
     for row in rows:
         yield Text.assemble("  ", _name(row))
-        by_mark: dict[str, list[Column]] = {}
-        for column in matrix.columns:
-            if (cell := column.cells.get(row)) and cell.is_notable:
-                by_mark.setdefault(mark(cell), []).append(column)
-        for columns in by_mark.values():
-            named = _inline(named_kernels(columns, matrix.columns))
-            line = Text.assemble(_mark(columns[0].cells[row]), f" {named}")
+        for sign, named in by_mark(matrix, row).items():
+            style = _MARK_STYLES.get(sign, "yellow" if sign.endswith("*") else "red")
+            line = Text.assemble((sign, style), f" {_inline(named)}")
             yield Padding(line, (0, 0, 0, 6))
     yield Text("")
     yield from _legend(matrix, rows, blanks=False)

@@ -4,16 +4,25 @@ import { isRun, outcomeAt } from "./outcomes.js";
 import { columns, detailAt, instructions, rows } from "./report.js";
 import { state } from "./state.js";
 
-// What the text filter searches in each row.
-const searchTexts = rows.map(({ group, name }, row) => {
+// What the text filter searches in each row, in lower case. It is made when a row is first searched:
+// with thousands of rows, the page would open later.
+const searchTexts = [];
+
+function searchText(row) {
+  searchTexts[row] ??= joinTexts(row).toLowerCase();
+  return searchTexts[row];
+}
+
+function joinTexts(row) {
+  const { group, name } = rows[row];
   const parts = new Set([name, group.name]);
   for (const column of columns.keys()) {
     for (const key of ["reason", "code", "expected", "source"]) {
       parts.add(detailAt(column, row, key));
     }
   }
-  return [...parts].join("\n").toLowerCase();
-});
+  return [...parts].join("\n");
+}
 
 export function filterColumns() {
   const all = [...columns.keys()];
@@ -25,7 +34,7 @@ export function filterRows(visibleColumns) {
   const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
   return [...rows.keys()].filter(
     (row) =>
-      words.every((word) => searchTexts[row].includes(word)) &&
+      words.every((word) => searchText(row).includes(word)) &&
       isInView(row) &&
       passesOutcomes(row, visibleColumns),
   );

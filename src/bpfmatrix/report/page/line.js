@@ -2,7 +2,7 @@
 
 import { createButton, createElement, createName } from "./dom.js";
 import { clamp, duration, shortCount } from "./numbers.js";
-import { isRun, OUTCOMES, outcomeAt, outcomeClass, outcomeText } from "./outcomes.js";
+import { isRun, OUTCOMES, outcomeAt, outcomeClass, outcomeText, PASSED } from "./outcomes.js";
 import { columns, detailAt, instructions, rows } from "./report.js";
 import { state } from "./state.js";
 
@@ -33,6 +33,7 @@ function createRowName(row, index) {
   const button = createButton("place");
   button.append(...createName(name || "(no name)"));
   button.title = `${name}\n${group.name}`;
+  button.setAttribute("aria-label", `${name || "(no name)"}, ${group.name}`);
   button.tabIndex = -1;
   button.dataset.line = index;
   button.dataset.position = -1;
@@ -87,25 +88,32 @@ function createCell(column, row, number, heatOf) {
   } else {
     numberText = state.view === "time" ? duration(number) : shortCount(number);
     content.textContent = numberText;
-    content.style.background = `rgba(var(--heat), ${heatOf(number).toFixed(2)})`;
+    if (outcomeAt(column, row) === PASSED) {
+      content.style.background = `rgba(var(--heat), ${heatOf(number).toFixed(2)})`;
+    } else {
+      content.className = outcomeClass(column, row);
+    }
   }
   cell.append(content);
   cell.classList.toggle("number", state.view !== "outcome");
   cell.tabIndex = -1;
   const { label } = columns[column];
   const text = outcomeText(column, row);
-  const parts = [`${rows[row].name}, ${label}: ${text}`, numberText];
+  // Tests of two packages may have the same name.
+  const { name, group } = rows[row];
+  const parts = [`${name}, ${group.name}, ${label}: ${text}`, numberText];
   cell.setAttribute("aria-label", parts.filter(Boolean).join(", "));
   const reason = detailAt(column, row, "expected") || detailAt(column, row, "reason");
   cell.title = [label, text, reason].filter(Boolean).join(": ");
   return cell;
 }
 
-// The number that this view shows; null where it shows the outcome.
+// The number that this view shows; null where it shows the outcome. The instructions until a program
+// was rejected say nothing about its cost.
 function numberAt(column, row) {
   if (!isRun(column, row)) return null;
   if (state.view === "time") return columns[column].ms[row];
-  if (state.view === "insns") return instructions[column][row];
+  if (state.view === "insns" && outcomeAt(column, row) === PASSED) return instructions[column][row];
   return null;
 }
 

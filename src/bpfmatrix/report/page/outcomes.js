@@ -14,6 +14,7 @@ export const OUTCOMES = {
   i: { word: "interrupted", mark: "I" },
 };
 
+export const PASSED = "p";
 const NOT_RUN = ".";
 
 /** The letter of a cell's outcome. */

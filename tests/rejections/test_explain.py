@@ -1,0 +1,105 @@
+"""Runs whose failures are explained, without a machine: from outputs, objects, and `verify`."""
+
+from pathlib import Path
+
+import pytest
+
+from bpfmatrix.config.project import Project
+from bpfmatrix.payload.model import Executable, Payload
+from bpfmatrix.rejections.explain import explained
+from bpfmatrix.results import files
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import Code, ProgramResult, Verification
+from bpfmatrix.session.observer import Observer
+from tests.verify.objectfiles import REJECTED, compiled
+
+NULL = "R0 invalid mem access 'map_value_or_null'"
+LINE = next(n for n, text in enumerate(REJECTED.splitlines(), 1) if "*count += 1" in text)
+OUTPUT = (
+    "    x_test.go:1: field Unchecked: program unchecked: load program: permission denied: "
+    f"INSTRUCTION: {NULL} (13 line(s) omitted)\n"
+)
+
+
+@pytest.fixture
+def payload(library_project: Project) -> Payload:
+    """A test binary with an object in it, whose source is in the project."""
+    compiled(REJECTED, library_project.root / "bpf/rejected.bpf.o")
+    path = library_project.root / "agent.test"
+    path.write_bytes(b"code" + (library_project.root / "bpf/rejected.bpf.o").read_bytes())
+    return Payload((Executable(path, "go"),))
+
+
+def run_of(output: str, *more: TestResult) -> KernelRun:
+    failed = TestResult("agent", "TestX", Outcome.FAILED, output=output)
+    logs = (".bpfmatrix/results/6.1/agent.log",)
+    return KernelRun("6.1", Outcome.FAILED, tests=(failed, *more), logs=logs)
+
+
+def explain(project: Project, payload: Payload, run: KernelRun, *known: Verification) -> KernelRun:
+    (found,) = explained(project, [run], {"x86_64": payload}, Observer(), known, may_load=False)
+    return found
+
+
+def instruction(project: Project) -> str:
+    """Return an instruction of the line that is rejected, as a log has it."""
+    from bpfmatrix.rejections import line_info
+
+    lines = line_info.read(project.root / "bpf/rejected.bpf.o", "unchecked")
+    number = next(one.instruction for one in lines if one.line == LINE)
+    return f"{number}: (79) r1 = *(u64 *)(r0 +0)"
+
+
+def test_the_object_alone_tells_the_line(library_project: Project, payload: Payload) -> None:
+    run = run_of(OUTPUT.replace("INSTRUCTION", instruction(library_project)))
+    found = explain(library_project, payload, run)
+    (one,) = found.rejections
+    assert (one.test, one.program, one.reason) == ("TestX", "unchecked", NULL)
+    assert one.source == f"bpf/rejected.bpf.c:{LINE}"
+    assert one.object == "bpf/rejected.bpf.o"
+    # It is written again, with what was found.
+    assert files.read_run(library_project.results / "6.1.json") == found
+
+
+def test_verify_of_the_same_run_is_taken(library_project: Project, payload: Payload) -> None:
+    log = library_project.root / "unchecked.log"
+    log.write_text(f"7: (79) r1 = *(u64 *)(r0 +0)\n{NULL}\n")
+    result = ProgramResult(
+        "bpf/rejected.bpf.o",
+        "unchecked",
+        Outcome.FAILED,
+        code=Code.VERIFIER_REJECTED,
+        reason=NULL,
+        verifier_tail="bpf/rejected.bpf.c:19  *count += 1;",
+        source="bpf/rejected.bpf.c:19",
+        log="unchecked.log",
+    )
+    verification = Verification("6.1", Outcome.FAILED, programs=(result,))
+    run = run_of(OUTPUT.replace("INSTRUCTION: ", ""))
+    (one,) = explain(library_project, payload, run, verification).rejections
+    assert (one.source, one.log) == ("bpf/rejected.bpf.c:19", "unchecked.log")
+    assert one.explanation == result.verifier_tail
+    assert one.note == ""
+
+
+def test_the_log_of_an_executable_is_read_if_its_tests_print_nothing(
+    library_project: Project, payload: Payload
+) -> None:
+    log = library_project.root / ".bpfmatrix/results/6.1/agent.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(OUTPUT.replace("INSTRUCTION: ", ""))
+    (one,) = explain(library_project, payload, run_of("it failed")).rejections
+    assert (one.test, one.program) == ("TestX", "unchecked")
+    # With several tests, it may be of each.
+    other = TestResult("agent", "TestY", Outcome.FAILED, output="it failed, too")
+    (one,) = explain(library_project, payload, run_of("it failed", other)).rejections
+    assert one.test == "agent"
+
+
+def test_a_run_without_a_rejection_is_left_alone(
+    library_project: Project, payload: Payload, tmp_path: Path
+) -> None:
+    run = run_of("expected 1, got 2")
+    assert explain(library_project, payload, run) is run
+    assert not (library_project.results / "6.1.json").exists()
