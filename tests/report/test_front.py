@@ -65,6 +65,16 @@ def test_a_failure_shows_the_verifiers_words_with_the_rejected_line_marked() -> 
     ]
 
 
+def test_the_verdict_counts_kernels() -> None:
+    def verdict_of(count: int) -> str:
+        bad = ProgramResult("a.o", "p", Outcome.FAILED, code=Code.MISSING_BTF)
+        return str(of(*(verified(f"6.{number}", bad) for number in range(count)))["verdict"])
+
+    assert verdict_of(1) == "1 failure on 1 kernel"
+    assert verdict_of(2) == "1 failure on both kernels"
+    assert verdict_of(3) == "1 failure on all 3 kernels"
+
+
 def test_programs_that_one_line_of_source_fails_are_one_item() -> None:
     programs = [
         ProgramResult("a.o", name, Outcome.FAILED, code=Code.RELOCATION_FAILED, source="a.c:9")

@@ -78,10 +78,9 @@ SEVENTEEN = """\
 7.3-debug (7.3.7)              passed    ✓ 2        4.5 s
 
 not passed everywhere
-  github.com/acme/agent/internal/connections  TestClose
-      - 5.4.7
-  github.com/acme/agent/internal/connections  TestConnect
-      ✗ 5.4.7, 5.10.7, 5.15.7
+  github.com/acme/agent/internal/connections
+    TestClose   - 5.4.7
+    TestConnect   ✗ 5.4.7, 5.10.7, 5.15.7
 
 ✓ passed, ✗ failed, - skipped
 17 kernels, 2 tests, not passed: 5.4.7, 5.10.7, 5.15.7
@@ -93,8 +92,8 @@ tests     ✓ 1  ✗ 1   ✓ 2
 time      4.5 s      4.5 s
 
 not passed everywhere
-  github.com/acme/agent/internal/connections  TestConnect
-      ✗ 5.10.7
+  github.com/acme/agent/internal/connections
+    TestConnect   ✗ 5.10.7
 
 ✓ passed, ✗ failed
 2 kernels, 2 tests, not passed: 5.10.7

@@ -71,8 +71,9 @@ def _rank(failure: Failure) -> int:
         return 0
     if failure.row.kind is Kind.TEST:
         return 1
-    is_rejected = failure.cell.code in (Code.VERIFIER_REJECTED, Code.TOO_COMPLEX)
-    return 2 if is_rejected else 3
+    if failure.cell.code not in (Code.VERIFIER_REJECTED, Code.TOO_COMPLEX):
+        return 4
+    return 2 if failure.cell.source else 3
 
 
 def _of_kernel(column: Column) -> Iterator[tuple[None, Cell]]:

@@ -62,7 +62,10 @@ def verdict(matrix: Matrix, found: Sequence[Failure]) -> str:
         return "All passed"
     bad = len({column.label for one in found for column in one.columns})
     of = counted(len(matrix.columns), "kernel")
-    where = f"{bad} of {of}" if bad < len(matrix.columns) else f"all {of}" if bad > 1 else of
+    if bad < len(matrix.columns):
+        where = f"{bad} of {of}"
+    else:
+        where = {1: of, 2: "both kernels"}.get(bad, f"all {of}")
     return f"{counted(len(found), 'failure')} on {where}"
 
 

@@ -9,6 +9,7 @@ page's Content-Security-Policy allows only the page's own script.
 """
 
 import base64
+import functools
 import gzip
 import json
 import re
@@ -49,11 +50,7 @@ def render(matrix: Matrix, origin: Origin = _UNKNOWN) -> str:
     page = resources.files("bpfmatrix.report") / "page"
     script = _script(page)
     style = (page / "report.css").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    template = environment.from_string((page / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    return _template().render(
         **front(matrix, origin),
         code_text=code_text,
         generated=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -66,6 +63,15 @@ def render(matrix: Matrix, origin: Origin = _UNKNOWN) -> str:
         script_hash=_hash(script),
         style_hash=_hash(style),
     )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    page = resources.files("bpfmatrix.report") / "page/report.html.j2"
+    return environment.from_string(page.read_text(encoding="utf-8"))
 
 
 # The only forms in which the page's modules import and export, as Biome formats them.

@@ -4,6 +4,7 @@ Where the kernels do not fit beside each other, they are listed one below the ot
 that did not pass names the kernels of each outcome.
 """
 
+import itertools
 from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
@@ -41,7 +42,7 @@ def render(matrix: Matrix, width: int = PIPE_WIDTH) -> RenderableType:
     if table_width(whole) <= width:
         return Group(whole, *_legend(matrix, rows), end)
     labels = [_inline(column.label) for column in matrix.columns]
-    listed = _row_list(matrix, rows) if rows else []
+    listed = _row_list(matrix, rows, width) if rows else []
     return Group(kernel_table(labels, _facts(matrix), width), *listed, end)
 
 
@@ -67,18 +68,31 @@ def _one_table(matrix: Matrix, rows: list[Row]) -> Table:
     return table
 
 
-def _row_list(matrix: Matrix, rows: list[Row]) -> Iterator[RenderableType]:
+def _row_list(matrix: Matrix, rows: list[Row], width: int) -> Iterator[RenderableType]:
     """Yield the rows that did not pass everywhere, each with the kernels of each outcome."""
     yield Text("")
     yield Text("not passed everywhere", "bold")
-    for row in rows:
-        yield Text.assemble("  ", _name(row))
-        for sign, named in by_mark(matrix, row).items():
-            style = _MARK_STYLES.get(sign, "yellow" if sign.endswith("*") else "red")
-            line = Text.assemble((sign, style), f" {_inline(named)}")
-            yield Padding(line, (0, 0, 0, 6))
+    for group, same in itertools.groupby(rows, key=lambda row: (row.kind, row.group)):
+        yield Text(f"  {_inline(group[1])}", "dim")
+        for row in same:
+            yield from _listed(matrix, row, width)
     yield Text("")
     yield from _legend(matrix, rows, blanks=False)
+
+
+def _listed(matrix: Matrix, row: Row, width: int) -> Iterator[RenderableType]:
+    """Yield a row with its kernels: in one line if that is possible."""
+    parts = []
+    for sign, named in by_mark(matrix, row).items():
+        style = _MARK_STYLES.get(sign, "yellow" if sign.endswith("*") else "red")
+        parts.append(Text.assemble((sign, style), f" {_inline(named)}"))
+    name = Text(f"    {_inline(row.name)}")
+    line = Text("   ").join([name, *parts])
+    if line.cell_len <= width:
+        yield line
+        return
+    yield name
+    yield from (Padding(part, (0, 0, 0, 8)) for part in parts)
 
 
 def _legend(matrix: Matrix, rows: list[Row], blanks: bool = True) -> list[Text]:
