@@ -184,7 +184,7 @@ def _save_to_verdict(bench: BenchProject) -> float:
     try:
         output.until("passed")
         output.until("waiting for a save")
-        # This changes each line number, and thereby the object.
+        # This changes each line number, and so the object.
         source.write_text(f"// Saved at {time.time()}.\n{before}")
         saved = time.monotonic()
         output.until("passed")

@@ -146,24 +146,35 @@ def test_the_description_has_absolute_links_only(installed: Path) -> None:
     assert [link for pair in links for link in pair if link and "://" not in link] == []
 
 
-def test_a_build_names_all_tools_that_it_lacks(tmp_path: Path) -> None:
+def failed_build(folder: Path, **env: str) -> str:
+    """Return what a build of a wheel, which has to fail, says; its PATH has no programs."""
     done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", tmp_path / "made"],
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", folder / "made"],
         cwd=REPOSITORY,
-        # Without a folder of PATH; the tools of the virtual environment are found all the same.
-        env={"PATH": "/nowhere", "HOME": str(tmp_path), "BPFMATRIX_WHEEL_ARCHITECTURES": "x86_64"},
+        # The tools of the virtual environment are found all the same.
+        env={"PATH": "/nowhere", "HOME": str(folder), **env},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 1
+    assert list((folder / "made").iterdir()) == []
     assert "Traceback" not in done.stderr
-    lines = done.stderr[done.stderr.index("error: ") :].splitlines()
+    return done.stderr[done.stderr.index("error: ") :]
+
+
+@pytest.mark.parametrize("key", ["ARCHITECTURES", "LOADERS"])
+def test_an_unknown_word_of_a_setting_is_named(tmp_path: Path, key: str) -> None:
+    said = failed_build(tmp_path, **{f"BPFMATRIX_WHEEL_{key}": "libbfp"})
+    assert said.startswith(f"error: BPFMATRIX_WHEEL_{key}: 'libbfp' is none of ")
+
+
+def test_a_build_names_all_tools_that_it_lacks(tmp_path: Path) -> None:
+    lines = failed_build(tmp_path, BPFMATRIX_WHEEL_ARCHITECTURES="x86_64").splitlines()
     assert lines[0] == "error: a wheel of bpfmatrix can't be built here:"
     for tool in ("clang", "cargo", "make"):
         assert any(line.startswith(f"- {tool} is not installed. Install ") for line in lines)
     assert "BPFMATRIX_WHEEL_LOADERS" in lines[-1]
-    assert list((tmp_path / "made").iterdir()) == []
 
 
 def test_a_wheel_that_lacks_a_program_says_why(installed: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What libbpf says about each program of object files, by its own bpf_object__load: the object is
-// opened, that program alone is to be loaded, pinning is off. Nothing is mended or left out.
+// opened, that program alone is to be loaded, pinning is off. Nothing is repaired or left out.
 //
 //     reference JOBS LIMIT FILE...
 //

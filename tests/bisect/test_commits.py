@@ -116,7 +116,7 @@ def test_an_interrupted_bisection_goes_on_where_it_was(linux: Callable[[str], Li
     result, again = found(tree.history(), "q")
     assert result.commits[0].sha == tree.commits[5]
     assert not set(again.tried) & set(trials.tried)
-    # Another question, and one that is to be asked anew.
+    # Another question, and one that is to be asked again.
     assert found(tree.history(), "another")[1].tried[:2] == ["commit 0", "commit 11"]
     search = CommitSearch(tree.history(), "another")
     assert search.known

@@ -115,6 +115,14 @@ def test_a_push_runs_nox(checkout: Checkout) -> None:
     assert checkout.pushed() == checkout.git("rev-parse", "HEAD").strip()
 
 
+def test_a_push_of_a_project_without_sessions_runs_the_program(checkout: Checkout) -> None:
+    (checkout.root / "noxfile.py").write_text("import nox\n")  # of the project's own
+    checkout.install()
+    checkout.git("push", "-q", "origin", "main")
+    said = nox_call(checkout).replace("nox -s pre-push", "nox pre-push")
+    assert checkout.calls.read_text().splitlines() == [said]  # the script in place of the program
+
+
 def test_a_push_fails_if_nox_fails(
     checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,7 +32,7 @@ def test_what_is_new_is_told_before_anything_runs(
         "6.1   6.1.190 -> 6.1.192",
         "7.4   new: 7.4.1",
         "nothing new: 5.10",
-        "6.9   could not be had: there is no suite",
+        "6.9   is not available: there is no suite",
         "6.3 (6.3.9) is no longer offered by any source",
         "a note",
     ]

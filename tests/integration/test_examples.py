@@ -1,6 +1,8 @@
 """The example projects of docs/examples, each as a user would copy it."""
 
+import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import yaml
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
 from tests.rootfs.layouts import Layout
-from tests.tool import REPOSITORY, ToolProject
+from tests.tool import REPOSITORY, ToolProject, plain_environment
 
 pytestmark = [pytest.mark.integration, pytest.mark.projects]
 
@@ -24,7 +26,8 @@ def copy(tmp_path: Path) -> Copy:
     """Copy an example to a folder of its own."""
 
     def copied(name: str) -> ToolProject:
-        ignored = shutil.ignore_patterns(".bpfmatrix", "__pycache__")
+        built = (".bpfmatrix", "__pycache__", "build", "target", "*.o", "*_bpfel.go", "*.skel.h")
+        ignored = shutil.ignore_patterns(*built, "execs_test")
         folder = shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=ignored)
         return ToolProject(folder)
 
@@ -93,3 +96,118 @@ def test_container(copy: Copy, debian: Layout, kernel: str) -> None:
         ("test_hash_is_full", Outcome.PASSED),
         ("test_bloom_filter", bloom),
     ]
+
+
+@pytest.mark.parametrize(
+    ("example", "tests"),
+    [
+        ("go", ["TestCounter"]),
+        (
+            "libbpf",
+            [
+                "on_exec is attached",
+                "a child's programs are counted",
+                "a process that starts none is not there",
+            ],
+        ),
+        (
+            "aya",
+            ["a_process_that_starts_none_has_zero", "programs_of_a_child_are_counted"],
+        ),
+    ],
+)
+def test_a_counter_of_programs(copy: Copy, example: str, tests: list[str]) -> None:
+    project = copy(example)
+    done = project.invoke("matrix")
+    assert done.status == 0, done.output
+    for kernel in KERNELS:
+        result = project.result(kernel)
+        assert result.outcome is Outcome.PASSED, done.output
+        # libtest runs its tests side by side.
+        assert sorted(test.name for test in result.tests) == sorted(tests)
+
+
+def test_the_results_of_two_machines_are_one_report(copy: Copy) -> None:
+    project = copy("libbpf")
+    (project.root / "artifacts").mkdir()
+    for kernel in KERNELS:
+        done = project.invoke("matrix", "--kernels", kernel)
+        assert done.status == 0, done.output
+        shutil.move(project.root / ".bpfmatrix/results", project.root / "artifacts" / kernel)
+    report = project.invoke("report", "artifacts")
+    assert "2 kernels, 3 tests, all passed" in report.output
+    page = project.invoke("report", "--output", "report.html", "artifacts")
+    assert (page.status, (project.root / "report.html").exists()) == (0, True)
+
+
+def verified(project: ToolProject) -> tuple[int, dict[str, dict[str, tuple[str, str | None]]]]:
+    """Verify an example's objects; return the exit status, and outcome and code of each program.
+
+    They are by kernel, and then by object and program, as in `build/sum.bpf.o sum_up`.
+    """
+    subprocess.run(["make", "-s"], cwd=project.root, env=plain_environment(), check=True)
+    done = project.invoke("verify")
+    programs = {}
+    for kernel in KERNELS:
+        result = json.loads((project.root / f".bpfmatrix/verify/{kernel}.json").read_text())
+        programs[kernel] = {
+            f"{one['object']} {one['program']}": (one["outcome"], one["code"])
+            for one in result["programs"]
+        }
+    return done.status, programs
+
+
+def test_objects(copy: Copy) -> None:
+    status, programs = verified(copy("objects"))
+    assert status == 0
+    assert {kernel: outcomes(found) for kernel, found in programs.items()} == {
+        "5.10": {"build/execs.bpf.o on_exec": "passed", "build/sum.bpf.o sum_up": "skipped"},
+        "7.3": {"build/execs.bpf.o on_exec": "passed", "build/sum.bpf.o sum_up": "passed"},
+    }
+
+
+def test_questions(copy: Copy) -> None:
+    status, programs = verified(copy("questions"))
+    assert status == 1
+    on_both = {
+        "build/loop.bpf.o on_exec": "too-complex",
+        "build/unchecked.bpf.o on_exec": "verifier-rejected",
+    }
+    assert {kernel: codes(found) for kernel, found in programs.items()} == {
+        "5.10": {
+            **on_both,
+            "build/bloom.bpf.o on_exec": "unsupported-map-type",
+            "build/sum.bpf.o sum_up": "unsupported-helper",
+        },
+        "7.3": {
+            **on_both,
+            "build/fentry.bpf.o on_rename": "attach-target-missing",
+            "build/field.bpf.o on_switch": "relocation-failed",
+        },
+    }
+
+
+def test_what_ends_a_machine(copy: Copy) -> None:
+    project = copy("questions")
+    output, result = run(project, "7.3", "--binary", "crash.sh")
+    assert result.outcome is Outcome.PANIC, output
+    output, result = run(project, "7.3", "--binary", "wait.sh", "--timeout", "3s")
+    assert result.outcome is Outcome.TIMEOUT, output
+
+
+def test_rejection(copy: Copy) -> None:
+    done = copy("rejection").invoke("verify")
+    assert done.status == 1
+    # Both kernels say the same, so it is told once.
+    assert done.output.count("on_exec of bpf/execs.bpf.o: R0 invalid mem access") == 1
+    assert "bpf/execs.bpf.c:22  *count += 1;" in done.output
+
+
+def outcomes(programs: dict[str, tuple[str, str | None]]) -> dict[str, str]:
+    """Return the outcome of each program."""
+    return {name: outcome for name, (outcome, _) in programs.items()}
+
+
+def codes(programs: dict[str, tuple[str, str | None]]) -> dict[str, str | None]:
+    """Return the code of each program that failed."""
+    return {name: code for name, (outcome, code) in programs.items() if outcome == "failed"}

@@ -30,7 +30,7 @@ def mirror() -> dict[str, object]:
     found = {
         "debian": apt_sources.find("bookworm").uri,
         "debian-security": apt_sources.find(SUITE).uri,
-        # A mirror that is left behind can't be mended by a test.
+        # A mirror that is left behind can't be repaired by a test.
         "check_dates": 'Acquire::Check-Valid-Until "false";' not in settings.stdout,
     }
     assert not str(found["debian"]).startswith("mirror"), "apt alone knows what such a URI means"

@@ -89,10 +89,10 @@ def test_an_error_of_the_compiler_is_shown_and_the_next_save_runs(watch: Watch) 
     watch.until_it_waits()
     watch.save("SYNTAX")
     watch.expect("x.txt:1: error: no such thing")
-    watch.save("mended")
+    watch.save("fixed")
     watch.expect("passed")
     watch.until_it_waits()
-    assert watch.log == "mended\n"
+    assert watch.log == "fixed\n"
     watch.save("again")
     watch.expect("s from save to verdict")
     assert watch.log == "again\n"

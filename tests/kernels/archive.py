@@ -42,7 +42,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 @dataclass
 class Archive:
-    """One suite on loopback. `publish` writes its index anew."""
+    """One suite on loopback. `publish` writes its index again."""
 
     root: Path
     key_home: Path

@@ -88,7 +88,7 @@ def build_rpms(
 
 
 class RpmRepository:
-    """A repository on loopback. `publish` writes its metadata anew."""
+    """A repository on loopback. `publish` writes its metadata again."""
 
     def __init__(self, root: Path, key_home: Path) -> None:
         self.key_home = key_home

@@ -73,7 +73,7 @@ def test_a_damaged_ref_is_resolved_anew(
     notes, missing = Notes(), not ref.exists()
     again, _ = kernels.provide(apt_kernel(), cache, notes)
     assert again == image
-    words = "6.1: the record of its release is damaged; resolving it anew"
+    words = "6.1: the record of its release is damaged; resolving it again"
     assert notes.told == ([] if missing else [words])
     assert kernels.provide(apt_kernel(), cache) == (image, True)
 

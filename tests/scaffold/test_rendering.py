@@ -68,6 +68,13 @@ def test_objects_of_two_loaders(tmp_path: Path) -> None:
     )
 
 
+def test_odd_names_are_names(tmp_path: Path) -> None:
+    names = ("a\nb: [c] #.o", "it's \x1b[31m.o", 'q"q.o', "-.o", "~.o", "\N{GRINNING FACE}.o")
+    config = written(tmp_path, {**{f"x/{name}": EBPF for name in names}, "x/z.o": "no object"})
+    found = {one for each in config.verify.objects for one in tmp_path.glob(each.path)}
+    assert found == {tmp_path / "x" / name for name in names}
+
+
 def test_make_and_executables(tmp_path: Path) -> None:
     files: Files = {
         "bpf/Makefile": MAKEFILE,

@@ -53,6 +53,12 @@ def test_a_loop_of_links_and_an_unreadable_folder_end_nothing(tmp_path: Path) ->
         assert tree.unreadable == ("locked",)
 
 
+def test_names_that_are_no_text_are_left_out(tmp_path: Path) -> None:
+    make(tmp_path, {"a.o": ""})
+    (tmp_path / os.fsdecode(b"\xff.o")).touch()
+    assert look_at(tmp_path).files == ("a.o",)
+
+
 @pytest.mark.parametrize("name", ["main", "trunk"])
 def test_the_default_branch_is_that_of_git(tmp_path: Path, name: str) -> None:
     make(tmp_path, {"a": ""}, git=True)

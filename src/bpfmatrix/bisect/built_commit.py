@@ -62,7 +62,7 @@ def of_built_commits(
         if trial.is_fault:
             raise BpfmatrixError(
                 f"{commit.short} is built, and could not be tried: {trial.reason}",
-                "When that is mended, the same command goes on from there.",
+                "When that is fixed, the same command goes on from there.",
             )
         return trial
 

@@ -2,7 +2,7 @@
 
 It works in a worktree of its own, which it adds to the repository, so neither the user's checkout
 nor a bisection there is touched (git keeps `refs/bisect` for each worktree). Each answer is noted
-in a record: a bisection that was interrupted asks git anew, and gives the answers that are known.
+in a record: a bisection that was interrupted asks git again, and gives the answers that are known.
 """
 
 import contextlib
@@ -263,7 +263,7 @@ class CommitSearch:
 
         for sha, said in ((history.before, history.first), (history.after, history.first.opposite)):
             if sha in self.known and self.known[sha].answer is Answer.UNKNOWN:
-                del self.known[sha]  # what was wrong may be mended, and the search needs its answer
+                del self.known[sha]  # what was wrong may be fixed, and the search needs its answer
             if ask(sha) is not said:
                 raise self._wrong_end(sha, said, trials[sha])
         output = history.begin()

@@ -52,8 +52,8 @@ class SweepOptions:
 def sweep(project: Project, options: SweepOptions) -> int:
     """Sweep, print the report, and return its exit status.
 
-    BpfmatrixError if no kernel can be had, or if the payload can't be built. On KeyboardInterrupt,
-    the results of the kernels that are done are kept for the next sweep.
+    BpfmatrixError if no kernel is available, or if the payload can't be built. On
+    KeyboardInterrupt, the results of the kernels that are done are kept for the next sweep.
     """
     # The newest releases are swept, and not those that are pinned.
     project = dataclasses.replace(project, config=project.config.unpinned())
@@ -103,14 +103,14 @@ def _kernels(
     if not found.images:
         first = next(iter(found.failures))
         raise KernelUnavailableError(
-            f"no kernel can be had; {first}: {found.failures[first]}",
+            f"no kernel is available; {first}: {found.failures[first]}",
             f"`{command('doctor')}` says what is missing.",
         )
     return offered, found
 
 
 def _offered_releases(project: Project, report: SweepReport, offered: Offered) -> Collection[str]:
-    """Return the ids of all releases that can be had, if a bisection between two is suggested."""
+    """Return the ids of all available releases, if a bisection between two is suggested."""
     if not any(moved(one) and one.having(Effect.REGRESSION) for one in report.compared):
         return offered.available.releases
     return releases.offered(project.config, project.cache).config.kernels
@@ -148,7 +148,7 @@ def _prospect(
 
 
 def _with_last(id: str, why: str, last: Results) -> str:
-    """Return why a kernel can't be had, with the release of its last result."""
+    """Return why a kernel is not available, with the release of its last result."""
     known = [last[part][id].version for part in Part if id in last[part]]
     return f"{why.rstrip('.')}; the result of {known[0]} stays" if known else why
 

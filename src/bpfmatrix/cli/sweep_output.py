@@ -68,7 +68,7 @@ class SweepConsole(LiveConsole):
             if same:
                 shown(Text(f"{text}: {', '.join(same)}", "dim"))
         for id, why in report.unavailable.items():
-            shown(Text(f"{self._prefix(id)}could not be had: {why}", "yellow"))
+            shown(Text(f"{self._prefix(id)}is not available: {why}", "yellow"))
         for id, version in report.gone.items():
             shown(Text(f"{id} ({version}) is no longer offered by any source", "yellow"))
         for note in report.notes:
@@ -195,7 +195,7 @@ def _news(one: Swept) -> str:
     if one.standing is Standing.NEW:
         return f"new: {one.version}"
     if one.before == one.version:
-        return f"{one.version}, built anew"
+        return f"{one.version}, built again"
     return f"{one.before or 'an unknown release'} -> {one.version}"
 
 

@@ -83,7 +83,7 @@ def debug(
         if not found.has_types:
             observer.note("functions by name alone: no source, lines or variables (see --vmlinux)")
         elif found.source is None:
-            observer.note("no source tree is at hand: name one with --source")
+            observer.note("no source tree was found: name one with --source")
         if options.vscode:
             _write_configuration(project, id, gdb, tests, options, breakpoints)
             return 0

@@ -32,8 +32,9 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             return await main
 
     try:
-        with interrupts.plain():
-            return asyncio.run(noted())
+        # asyncio.run() in two steps: an event loop that is being made or closed is not interrupted.
+        with asyncio.Runner() as runner, interrupts.plain():
+            return runner.run(noted())
     except Exception as error:
         if interrupted:
             raise KeyboardInterrupt from error

@@ -137,7 +137,7 @@ def damage(path: Path, *, reread: bool = False, holes: bool = False) -> str:
     """Return what is wrong with a sealed file, in words that follow its name, or `""`.
 
     A file that was copied or restored from a backup has another identity and the same content: it
-    is read once, and its record is written anew.
+    is read once, and its record is written again.
     """
     data = records.read(record_of(path))
     try:

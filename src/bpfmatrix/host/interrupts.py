@@ -3,10 +3,11 @@
 Python raises KeyboardInterrupt wherever the main thread is. In an import that is a traceback of
 Python's own, or it is lost: "Exception ignored in ... _get_module_lock". So Ctrl-C ends the process
 at once while nothing has to be cleaned up (`ending`). While a command runs (`raised`), it raises
-KeyboardInterrupt as soon as no module is being imported.
+KeyboardInterrupt as soon as no module is being imported, and no event loop is made or closed.
 """
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ __all__ = ["ending", "plain", "raised"]
 
 _LOOK_AGAIN_SECONDS = 0.02
 _IMPORTING = "<frozen importlib._bootstrap>"
+_ASYNCIO = f"{os.sep}asyncio{os.sep}"
 
 
 @contextlib.contextmanager
@@ -28,21 +30,21 @@ def ending() -> Iterator[None]:
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """Meanwhile, Ctrl-C raises KeyboardInterrupt, but never in an import."""
+    """Meanwhile, Ctrl-C raises KeyboardInterrupt, but never in an import or in asyncio."""
     with _meanwhile((signal.default_int_handler, signal.SIG_DFL), _raise):
         yield
 
 
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
-    """Meanwhile, have Python's own handler again: asyncio.run() takes the place of no other one."""
+    """Meanwhile, have Python's own handler again: asyncio's runner takes the place of no other."""
     with _meanwhile((_raise,), signal.default_int_handler):
         yield
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, or have the signal sent again if a module is being imported."""
-    if not _is_importing(frame):
+    """Raise KeyboardInterrupt, or have the signal sent again if that would do harm here."""
+    if not _does_harm(frame):
         signal.default_int_handler(number, frame)
     main = threading.main_thread().ident
     assert main is not None
@@ -51,9 +53,10 @@ def _raise(number: int, frame: FrameType | None) -> None:
     again.start()
 
 
-def _is_importing(frame: FrameType | None) -> bool:
+def _does_harm(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_code.co_filename == _IMPORTING:
+        name = frame.f_code.co_filename
+        if name == _IMPORTING or _ASYNCIO in name:
             return True
         frame = frame.f_back
     return False

@@ -70,7 +70,7 @@ def provide(
             return image, True
         if not kernel.pin and store.has_damaged_ref(kernel):
             announce(
-                progress, f"{kernel.id}: the record of its release is damaged; resolving it anew"
+                progress, f"{kernel.id}: the record of its release is damaged; resolving it again"
             )
         try:
             return fetch(kernel, cache, progress, same=True), False

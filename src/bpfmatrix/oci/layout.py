@@ -89,14 +89,14 @@ class LayoutFolder:
         except OSError as error:
             raise self._unreadable(path, error) from error
         if len(data) > _SMALL_BYTES:
-            raise BpfmatrixError(f"{path} is larger than it may be", "Write the image anew.")
+            raise BpfmatrixError(f"{path} is larger than it may be", "Write the image again.")
         return data
 
     def _unreadable(self, path: Path, error: OSError) -> BpfmatrixError:
         place = path.relative_to(self._name.folder)
         return BpfmatrixError(
             f"{self._name}: the image's {place} can't be read ({error.strerror})",
-            "Write the image anew, with all of its parts.",
+            "Write the image again, with all of its parts.",
         )
 
     def _require(self, is_right: bool, digest: str) -> None:
@@ -104,7 +104,7 @@ class LayoutFolder:
             raise BpfmatrixError(
                 f"{self._name}: blobs/sha256/{digest.removeprefix('sha256:')} does not have its "
                 "digest",
-                "Write the image anew.",
+                "Write the image again.",
             )
 
 

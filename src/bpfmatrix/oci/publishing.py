@@ -22,7 +22,7 @@ from bpfmatrix.oci.registry import GoneError, RegistryClient
 
 __all__ = ["TAG_LIMIT", "NewImage", "Pushed", "attach", "find", "push", "tag_index"]
 
-# An index is made anew this often before the tags of its images are said to change too fast.
+# An index is made again this often before the tags of its images are said to change too fast.
 _ATTEMPTS = 10
 # "at most 128 characters" (OCI distribution specification, "Pulling manifests").
 TAG_LIMIT = 128 - max(len(f"-{a.oci_platform}") for a in ARCHITECTURES.values())

@@ -145,7 +145,7 @@ class RegistryClient:
     ) -> bool:
         """Push a blob, unless it is there; return whether it was sent.
 
-        An upload that breaks off is begun anew: the distribution registry, which most others are
+        An upload that breaks off is begun again: the distribution registry, which most others are
         made of, refuses to go on with one of which it has a part.
         """
         with self._request("HEAD", f"blobs/{blob.digest}", ok=(200, 404)) as response:

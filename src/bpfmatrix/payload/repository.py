@@ -26,7 +26,7 @@ from bpfmatrix.host.text import counted
 __all__ = ["LIMIT_BYTES", "Repository", "of_project"]
 
 LIMIT_BYTES = 512 << 20
-"""How large the files may be together: the guest's disk is made anew when one of them changes."""
+"""How large the files may be together: the guest's disk is made again when one of them changes."""
 _NAMED = 5
 # Folders that no test reads: what tools leave beside the sources.
 _LEFT_OUT = frozenset({".git", ".hg", ".bpfmatrix", ".nox", ".tox", ".venv", "__pycache__"})

@@ -52,7 +52,7 @@ def _stack(sample: dict[str, Any], prefix: str, script: Script) -> Stack:
 
 
 def _library_index(recording: Recording, cache: Cache) -> Path:
-    """Return pylines' index of the standard library, made anew only if its files have changed."""
+    """Return pylines' index of the standard library, made again only if its files have changed."""
     files = {
         name: path
         for name, path in recording.python.items()

@@ -274,6 +274,13 @@ def _verify(found: Findings) -> str:
     if not several:
         lines.append(f"  loader: {found.loaders[0]} # the library that this project loads with\n")
     lines.append("  objects:\n")
+    lines.append(
+        _comment(
+            "What a program sets at run time before it loads an object, such as constants and the "
+            "sizes of maps, is set here by `set` and `map_sizes`: docs/verify.md.",
+            "    ",
+        )
+    )
     for folder in found.make:
         path = "*.o" if folder.folder == "." else f"{folder.folder}/*.o"
         lines.append(f"    - path: {scalar(path)} # built by make, see payload.ebpf\n")

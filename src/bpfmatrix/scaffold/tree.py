@@ -98,7 +98,7 @@ def look_at(root: Path) -> Tree:
         found = [path for path in listed if not _is_skipped(path)] + sorted(built)
     return Tree(
         root,
-        tuple(sorted(set(found[:_LIMIT]))),
+        tuple(sorted({path for path in found[:_LIMIT] if _is_text(path)})),
         built,
         tuple(sorted(set(unreadable))),
         cut=len(found) > _LIMIT,
@@ -162,6 +162,15 @@ def _walk(root: Path, folder: Path, refused: Callable[[OSError], None]) -> Itera
             yield Path(parent, name).relative_to(root).as_posix()
         if count > _LIMIT:
             return
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be written in kernels.yaml: the name of a file may be any bytes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_skipped(path: str) -> bool:

@@ -35,7 +35,7 @@ class SweepReport:
     kernels: tuple[Swept, ...]
     """Those that could be had."""
     unavailable: Mapping[str, str]
-    """Why a kernel could not be had, by its id. Its last result stays."""
+    """Why a kernel is not available, by its id. Its last result stays."""
     notes: tuple[str, ...]
     """Sentences: sources that could not be asked, and series that they have only in part."""
     gone: Mapping[str, str]
@@ -61,7 +61,7 @@ class SweepReport:
 
     @property
     def exit_status(self) -> int:
-        """1 for a regression, or for a kernel that could be had and not be run; else 0."""
+        """1 for a regression, or for an available kernel that could not be run; else 0."""
         return 1 if self.having(Effect.REGRESSION) or self.inconclusive else 0
 
     def as_json(self) -> dict[str, Any]:

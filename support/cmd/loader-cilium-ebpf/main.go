@@ -26,7 +26,7 @@ func main() {
 
 // stopPreemption has Go not preempt threads with signals: the verifier would stop at each of them
 // with EAGAIN, and the library would start it again. Go reads this setting only when a program
-// starts, so this executes the program anew.
+// starts, so this executes the program again.
 func stopPreemption() error {
 	const name, value = "GODEBUG", "asyncpreemptoff=1"
 	if os.Getenv(name) == value {

@@ -1,7 +1,7 @@
 """How a task of invoke is declared: from a function that takes `Values`, and from its options.
 
 By itself, invoke would read a task's options off the signature of its function, and choose their
-letters for each task anew. Here both come from the table in `bpfmatrix.cli.options`.
+letters separately for each task. Here both come from the table in `bpfmatrix.cli.options`.
 """
 
 import sys

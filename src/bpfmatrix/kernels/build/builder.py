@@ -154,7 +154,7 @@ def configure(maker: Make, requested: Requested, sources: str) -> list[str]:
     """Make `.config`; return the options that the version does not have.
 
     `sources` is what identifies the sources. Other sources may have other options, so the
-    configuration is made anew; what does not change in it is not compiled again.
+    configuration is made again; what does not change in it is not compiled again.
     """
     config, fragment = maker.objects / ".config", maker.objects / "requested.config"
     note = maker.objects / "configured-for"

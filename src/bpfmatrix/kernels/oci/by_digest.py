@@ -72,7 +72,7 @@ def fetch(kernel: KernelConfig, repository: str, store: Store, progress: Progres
         kernel_name = f"{found.name} of {name}"
 
         def modules(release: str) -> dict[str, Path]:
-            # Of what depmod writes, no digest is pinned; it is written anew.
+            # Of what depmod writes, no digest is pinned; it is written again.
             files = found.modules(release)
             return {n: path for n, path in files.items() if not is_made_by_depmod(n)}
 
