@@ -183,6 +183,7 @@ CHECKS = (
         *("shellcheck", "--shell=dash", "bootstrap", ".ci/run", "src/bpfmatrix/guest/init"),
         *("tests/fresh/enter.sh", "ci/github/steps"),
     ),
+    ("shellcheck", "src/bpfmatrix/cli/completion/completion.bash", "--shell=bash"),
     # Files of CI. actionlint also gives the scripts of workflows to shellcheck.
     ("actionlint",),
     ("actionlint", f"{_CI_TEMPLATES}/github.yml"),

@@ -245,6 +245,14 @@ def test_a_branch_without_the_project_is_pushed_untested(checkout: Checkout) -> 
     assert not checkout.calls.exists()
 
 
+def test_a_project_with_a_kernels_yml_is_tested(checkout: Checkout) -> None:
+    checkout.install()
+    checkout.git("mv", "kernels.yaml", "kernels.yml")
+    checkout.git("commit", "-qm", "renamed")
+    checkout.git("push", "-q", "origin", "main")
+    assert checkout.calls.exists()
+
+
 def test_a_push_of_nothing_runs_no_tests(checkout: Checkout) -> None:
     checkout.git("push", "-q", "origin", "main")
     checkout.hook("")

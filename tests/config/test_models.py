@@ -68,3 +68,13 @@ def test_without_a_matrix_it_is_all_kernels() -> None:
     kernels = {"5.10": {"source": APT}, "6.1": {"source": APT}}
     assert Config.model_validate({"kernels": kernels}).matrix_ids == ["5.10", "6.1"]
     assert Config.model_validate({"kernels": kernels, "matrix": ["6.1"]}).matrix_ids == ["6.1"]
+
+
+def test_a_matrix_may_be_a_mapping_that_says_what_it_includes() -> None:
+    kernels = {"5.10": {"source": APT}, "6.1": {"source": APT}}
+    listed = Config.model_validate({"kernels": kernels, "matrix": ["6.1"]})
+    mapped = Config.model_validate({"kernels": kernels, "matrix": {"kernels": ["6.1"]}})
+    assert listed.matrix == mapped.matrix
+    included = Config.model_validate({"kernels": kernels, "matrix": {"includes": ["verify"]}})
+    assert included.matrix.includes == ["verify"]
+    assert included.matrix_ids == included.pre_push_ids == ["5.10", "6.1"]

@@ -81,7 +81,7 @@ def test_packages_of_one_base_name(project: ToolProject) -> None:
     assert run.reason == "b/x:TestData/sub: the one of b"
     assert "✓ a/x:TestData " in done.output
     assert "✗ b/x:TestData/sub " in done.output
-    assert "run it alone  nox -s kernel-6.1 -- --run b/x:TestData\n" in done.output
+    assert "run it alone  invoke run --kernel 6.1 --run b/x:TestData\n" in done.output
     logs = [".bpfmatrix/results/6.1/example.org/m/" + name for name in ("a/x.log", "b/x.log")]
     assert run.logs == tuple(logs)
     shown = project.invoke("logs", "--kernel", "6.1", "--test", "b/x").output

@@ -1,13 +1,16 @@
 """`invoke watch` at a terminal: saves, errors of the compiler, and the ways to end it."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 
 import pytest
 
+from bpfmatrix.config.project import Project
+from bpfmatrix.payload import ebpf
 from tests.terminal import Terminal
-from tests.tool import ToolProject, plain_environment, qemus_of, wait_until
+from tests.tool import REPOSITORY, ToolProject, plain_environment, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -158,3 +161,22 @@ def test_a_kernel_that_does_not_boot_is_one_sentence_and_the_next_save_tries_aga
         watch.interrupt()
         assert watch.end() == 0
     assert "Traceback" not in watch.transcript
+
+
+def test_an_object_that_is_built_again_is_loaded_again(project: ToolProject) -> None:
+    built = {path.name: path for path in ebpf.objects(Project.load(REPOSITORY)).files}
+    folder = project.root / "build"
+    folder.mkdir()
+    shutil.copy(built["ringbuf_events.bpf.o"], folder / "x.bpf.o")
+    project.configure([KERNEL], {})
+    with (project.root / "kernels.yaml").open("a") as file:
+        file.write('verify: {objects: [{path: "build/*.bpf.o"}]}\n')
+    with Watch(project) as watch:
+        watch.expect("1 of 1 program loaded", 120)
+        watch.expect("waiting for a save in build/*.bpf.o", 120)
+        new = folder / "x.bpf.o.tmp"
+        shutil.copy(built["sched_monitor.bpf.o"], new)
+        new.replace(folder / "x.bpf.o")
+        watch.expect("saved   build/x.bpf.o")
+        watch.expect("3 of 3 programs loaded", 120)
+        watch.expect("s from save to verdict")

@@ -496,18 +496,20 @@ def test_on_a_phone_a_long_name_loses_its_middle(browser: Any, tmp_path: Path) -
         assert not end["cut"]
         assert end["right"] <= 390
         browser.find_element("css selector", ".row .name button").click()
-        assert browser.find_element("id", "panel-title").text == name
+        assert browser.find_element("id", "panel-title").get_attribute("textContent") == name
 
 
 @pytest.mark.integration
 def test_the_name_of_a_row_opens_it_on_all_kernels(browser: Any, page: Path) -> None:
     open_page(browser, page, **VIEWS["row"])
     panel = browser.find_element("id", "inside")
-    lines = [item.text for item in panel.find_elements("css selector", ".by-kernel li")]
+    # Not `text`, which is empty while the panel is being faded in.
+    items = panel.find_elements("css selector", ".by-kernel li")
+    lines = [item.get_attribute("textContent") for item in items]
     assert len(lines) == len(VERSIONS)
     assert "failed" in lines[0]
     assert "R0 invalid mem access" in lines[0]
-    panel.find_element("css selector", ".by-kernel button").click()
+    browser.execute_script("document.querySelector('.by-kernel button').click()")
     assert "kernel=5.10.262" in browser.current_url
     assert "Next commands" in panel.get_attribute("textContent")
 

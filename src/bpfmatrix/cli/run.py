@@ -179,9 +179,16 @@ def _run(run: _Run, jobs: int | None) -> "dict[Included, list[Any]]":
 
 
 def _with_rejections(
-    project: Project, parts: "dict[Included, Part[Any]]", results: "dict[Included, list[Any]]"
+    project: Project,
+    parts: "dict[Included, Part[Any]]",
+    results: "dict[Included, list[Any]]",
+    *,
+    may_load: bool = True,
 ) -> "dict[Included, list[Any]]":
-    """Return the results with the programs that the kernels rejected in tests that failed."""
+    """Return the results with the programs that the kernels rejected in tests that failed.
+
+    See `explained` for `may_load`.
+    """
     if not any(run.failures for run in results.get("tests", ())):
         return results
     from bpfmatrix.rejections.explain import explained
@@ -190,7 +197,9 @@ def _with_rejections(
     workload, observer = parts["tests"].workload, parts["tests"].observer
     assert isinstance(workload, SuiteWorkload)
     verifications = results.get("verify", ())
-    runs = explained(project, results["tests"], workload.payloads, observer, verifications)
+    runs = explained(
+        project, results["tests"], workload.payloads, observer, verifications, may_load=may_load
+    )
     return {**results, "tests": runs}
 
 
@@ -244,5 +253,7 @@ class WatchedParts:
         """See WatchedRun."""
         self._console.stop()
         found = {part: [one] for part, one in zip(self._parts, results, strict=True)}
+        # Another machine would need an event loop of its own, and this one still runs.
+        found = _with_rejections(self._run.project, self._parts, found, may_load=False)
         shown = Results.of(found)
         self._console.show(shown.runs, shown.verifications)

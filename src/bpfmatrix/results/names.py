@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from bpfmatrix.config.settings import matches_package
 from bpfmatrix.errors import UsageError, suggestion
 
 __all__ = ["Labels", "Selection", "named", "split_pattern"]
@@ -31,6 +30,9 @@ class _Named(Protocol):
 
 def named(package: str, names: Collection[str]) -> list[str]:
     """Return the names of executables that PACKAGE stands for; a name itself is only that one."""
+    # Completion in a shell needs only `Labels`, and does not wait for the models of kernels.yaml.
+    from bpfmatrix.config.settings import matches_package  # noqa: PLC0415
+
     if package in names:
         return [package]
     return [name for name in names if matches_package(package, name)]

@@ -82,7 +82,7 @@ def find(tree: Tree, host: str) -> Findings:
     rust = cargo.find(tree)
     tests = executables.find(tree, [each.folder for each in rust])
     arch = executables.common_architecture(tests, host)
-    cilium = [each.folder for each in go_modules.folders_with_cilium(tree)]
+    cilium = go_modules.folders_with_cilium(tree)
     aya = [each.folder for each in rust if each.is_aya]
     built = objects.find(tree, arch, cilium, aya, modules)
     return Findings(

@@ -62,15 +62,10 @@ def is_below(path: str, folder: str) -> bool:
     return folder in (".", path) or path.startswith(f"{folder}/")
 
 
-@dataclass(frozen=True)
-class _Folder:
-    folder: str
-
-
-def folders_with_cilium(tree: Tree) -> list[_Folder]:
+def folders_with_cilium(tree: Tree) -> list[str]:
     """Return the folders of modules that require cilium/ebpf, or are it."""
     return [
-        _Folder(folder_of(path))
+        folder_of(path)
         for path in tree.named("go.mod")
         if _CILIUM.search(text := tree.text(path)) or _name(text) == _LOADERS[0]
     ]

@@ -81,57 +81,46 @@ def find(
 ) -> FoundObjects:
     """Look for objects and what builds them; `cilium` and `aya` are folders of their users."""
     makes, sources = makes_objects(tree, ebpf_sources(tree))
-    beside = [one for one in makes if one.output == one.folder]
     present = [path for path in _objects(tree) if _is_for(path, arch)]
-    # What payload.ebpf builds need not be declared.
-    folders = {one.folder for one in beside[:1]} if len(beside) == 1 else set[str]()
-    wanted = [path for path in present if folder_of(path) not in folders]
-    groups: list[ObjectGroup] = []
-    for pattern, count in _patterns(tree, wanted):
-        first = _command(tree, pattern, makes, aya) if _is_built(tree, pattern) else ""
-        groups.append(ObjectGroup(pattern, count, _loader(pattern, cilium, aya), first))
-    named = [one.pattern for one in groups]
-    for one in makes:
-        # If there are objects, those that are not were not built on purpose.
-        if one.folder in folders or any(folder_of(path) == one.output for path in present):
-            continue
-        for name in one.names or (one.ending,):
-            pattern = _join(one.output, name)
-            if not any(_covers(each, pattern) for each in named):
-                loader = _loader(pattern, cilium, aya)
-                groups.append(ObjectGroup(pattern, 0, loader, one.command))
     generated = [folder for module in modules for folder in _generated(module)]
-    made = [
-        MakeFolder(
-            *(one.folder, one.sources, _loader(one.folder, cilium, aya)),
-            tuple(_join(one.folder, name) for name in one.tests),
-            one.are_static,
-        )
-        for one in beside
-    ]
+    beside = [one for one in makes if one.output == one.folder]
+    made = [_make_folder(one, _loader(one.folder, cilium, aya)) for one in beside]
     made += [
         MakeFolder(folder, 1, "cilium-ebpf") for folder in generated if _generates(tree, folder)
     ]
-    for folder in generated:
-        if any(one.folder == folder for one in made[:1]):
+    # kernels.yaml has room for one such folder. If there is one, its objects need no entry.
+    covered = {one.folder for one in made} if len(made) == 1 else set[str]()
+    groups: list[ObjectGroup] = []
+
+    def add(pattern: str, count: int, first: str) -> None:
+        if not any(_covers(one.pattern, pattern) for one in groups):
+            groups.append(ObjectGroup(pattern, count, _loader(pattern, cilium, aya), first))
+
+    wanted = [path for path in present if folder_of(path) not in covered]
+    for pattern, count in _patterns(tree, wanted):
+        add(pattern, count, _command(tree, pattern, makes, aya) if _is_built(tree, pattern) else "")
+    for one in makes:
+        # If there are objects, those that are not were not built on purpose.
+        if one.folder in covered or any(folder_of(path) == one.output for path in present):
             continue
-        pattern = _join(folder, "*_bpfel.o")
-        if not any(_covers(each, pattern) for each in named):
-            groups.append(ObjectGroup(pattern, 0, "cilium-ebpf", ""))
-    built_elsewhere = {folder_of(each) for each in sources} & {
-        *generated,
-        *(folder_of(each) for each in present),
-    }
+        for name in one.names or (one.ending,):
+            add(_join(one.output, name), 0, one.command)
+    for folder in generated:
+        if folder not in covered:
+            add(_join(folder, "*_bpfel.o"), 0, "")
+    known = {*generated, *map(folder_of, present)}
+    left = [one for one in sources if folder_of(one) not in known]
+    users = (*cilium, *aya)
     return FoundObjects(
         tuple(groups),
         tuple(made[:1]),
-        tuple(
-            each
-            for each in sources
-            if folder_of(each) not in built_elsewhere
-            and not any(is_below(each, folder) for folder in (*cilium, *aya))
-        ),
+        tuple(one for one in left if not any(is_below(one, folder) for folder in users)),
     )
+
+
+def _make_folder(make: Make, loader: LoaderName) -> MakeFolder:
+    tests = tuple(_join(make.folder, name) for name in make.tests)
+    return MakeFolder(make.folder, make.sources, loader, tests, make.are_static)
 
 
 def ebpf_sources(tree: Tree) -> list[str]:

@@ -3,6 +3,7 @@
 from bpfmatrix.cli.tasks.declaration import option_task
 from bpfmatrix.cli.values import Values
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.front_end import command
 
 __all__ = ["pylines"]
 
@@ -14,7 +15,7 @@ def pylines(values: Values) -> int:
     from pylines.errors import PylinesError
 
     try:
-        run(values.arguments or ("--help",), "invoke pylines --")
+        run(values.arguments or ("--help",), command("pylines --"))
     except PylinesError as error:
         raise BpfmatrixError(error.what, error.advice) from None
     except SystemExit as end:
