@@ -1,6 +1,7 @@
 """`python -m release`: check CHANGELOG.md and what was built, and write SBOM and checksums.
 
 check [--tag v1.2.3] [FOLDER]   CHANGELOG.md, and the distributions of a folder
+tag v1.2.3                      say whether the tag is of a final version or of a pre-release
 notes v1.2.3                    print CHANGELOG.md's section of a version
 sbom FOLDER                     write bpfmatrix-VERSION.cdx.json beside the wheel
 checksums FOLDER                write SHA256SUMS of all files of the folder
@@ -11,6 +12,8 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
 
 from bpfmatrix.host.checksum import sha256
 from bpfmatrix.payload.shipped import LEFT_OUT
@@ -36,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tag", type=_version, metavar="v1.2.3")
     command.add_argument("folder", nargs="?", type=Path)
     command.set_defaults(command=_check)
+    command = commands.add_parser("tag")
+    command.add_argument("tag", type=_version)
+    command.set_defaults(command=_tag)
     command = commands.add_parser("notes")
     command.add_argument("tag", type=_version)
     command.set_defaults(command=_notes)
@@ -49,7 +55,17 @@ def _parser() -> argparse.ArgumentParser:
 def _version(tag: str) -> str:
     if not tag.startswith("v"):
         raise argparse.ArgumentTypeError(f"{tag!r} is no tag of a release, such as v1.2.3")
-    return tag.removeprefix("v")
+    version = tag.removeprefix("v")
+    try:
+        normal = str(Version(version))
+    except InvalidVersion:
+        raise argparse.ArgumentTypeError(f"{version!r} of {tag!r} is no version") from None
+    # Files have this spelling, so the tag and CHANGELOG.md need it too.
+    if normal != version:
+        raise argparse.ArgumentTypeError(
+            f"{tag!r} is not spelled as the version: name it v{normal}"
+        )
+    return version
 
 
 def _check(words: argparse.Namespace) -> int:
@@ -80,6 +96,11 @@ def distribution_problems(folder: Path, version: str | None) -> Iterator[str]:
         name = f"bpfmatrix/loader/{LEFT_OUT}"
         if name in archive.namelist():
             yield f"the wheel was built with {archive.read(name).decode().strip()}"
+
+
+def _tag(words: argparse.Namespace) -> int:
+    print("pre-release" if Version(words.tag).is_prerelease else "final")
+    return 0
 
 
 def _notes(words: argparse.Namespace) -> int:

@@ -68,5 +68,14 @@ def test_faults_end_with_status_1(dist: Path) -> None:
     assert done.returncode == 1
     assert "error: CHANGELOG.md: the newest section of a release is " in done.stderr
     assert release("check", "--tag", "99.0").returncode == 2
+    done = release("check", "--tag", "v1.0.0-rc1")
+    assert done.returncode == 2
+    assert "'v1.0.0-rc1' is not spelled as the version: name it v1.0.0rc1" in done.stderr
+    assert "'soon' of 'vsoon' is no version" in release("check", "--tag", "vsoon").stderr
     done = release("notes", "v99.0")
     assert (done.returncode, done.stderr) == (1, "error: CHANGELOG.md has no section [99.0]\n")
+
+
+def test_a_tag_is_of_a_final_version_or_not() -> None:
+    for tag, kind in {"v1.0.0": "final", "v1.0.0rc1": "pre-release"}.items():
+        assert release("tag", tag).stdout == f"{kind}\n"
