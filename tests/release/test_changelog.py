@@ -84,7 +84,7 @@ def test_the_notes_of_a_version_are_its_section() -> None:
         (
             "## [0.1",
             "## [Unreleased]\n\n## [0.1",
-            "line 16: [Unreleased] is also the section of line 3",
+            "line 18: [Unreleased] is also the section of line 3",
         ),
         (
             "### Fixed\n\n- Another.\n",
@@ -96,7 +96,7 @@ def test_the_notes_of_a_version_are_its_section() -> None:
             "",
             "line 5: [0.2.0] lists nothing below the heading 'Added'",
         ),
-        ("- The first.\n", "", "line 16: [0.1.0] lists nothing below the heading 'Added'"),
+        ("- The first.\n", "", "line 18: [0.1.0] lists nothing below the heading 'Added'"),
         ("### Added\n\n- The first.", "Nothing.", "line 18: [0.1.0] lists no changes"),
     ],
 )
