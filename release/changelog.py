@@ -103,9 +103,9 @@ def _headings(text: str) -> Iterator[str]:
 def _order(found: list[Section]) -> Iterator[str]:
     if not found or found[0].name != UNRELEASED:
         yield f"the first section is not [{UNRELEASED}]"
-    for before, section in itertools.pairwise(sorted(found, key=lambda s: (s.name, s.line))):
-        if section.name == before.name:
-            yield f"line {section.line}: [{section.name}] is also the section of line {before.line}"
+    for first, again in itertools.pairwise(sorted(found, key=lambda s: (s.name, s.line))):
+        if first.name == again.name:
+            yield f"line {again.line}: [{again.name}] is also the section of line {first.line}"
     dated = [(s, v, d) for s in found if (v := _version(s.name)) and (d := _day(s.date))]
     for (newer, version, day), (_, older, before) in itertools.pairwise(dated):
         if version <= older or day < before:
