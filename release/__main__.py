@@ -8,7 +8,9 @@ checksums FOLDER                write SHA256SUMS of all files of the folder
 """
 
 import argparse
+import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from release import changelog
 
 CHANGELOG = Path(__file__).parent.parent / "CHANGELOG.md"
 CHECKSUMS = "SHA256SUMS"
+_FEW = 10
 
 
 def main() -> None:
@@ -75,6 +78,8 @@ def _check(words: argparse.Namespace) -> int:
     ]
     if words.folder:
         found += distribution_problems(words.folder, words.tag)
+        for sdist in words.folder.glob("*.tar.gz"):
+            found += sdist_problems(sdist, _tracked())
     for problem in found:
         print(f"error: {problem}", file=sys.stderr)
     return bool(found)
@@ -96,6 +101,34 @@ def distribution_problems(folder: Path, version: str | None) -> Iterator[str]:
         name = f"bpfmatrix/loader/{LEFT_OUT}"
         if name in archive.namelist():
             yield f"the wheel was built with {archive.read(name).decode().strip()}"
+
+
+def sdist_problems(sdist: Path, tracked: set[str]) -> Iterator[str]:
+    """Give what an sdist has and lacks, compared with the paths of the files that git has."""
+    try:
+        with tarfile.open(sdist) as archive:
+            files = {member.name.partition("/")[2] for member in archive if not member.isdir()}
+    except tarfile.TarError as error:
+        yield f"{sdist.name} can't be read: {str(error).partition(chr(10))[0]}"
+        return
+    if more := files - tracked - {"PKG-INFO"}:
+        yield f"{sdist.name} has files that are not in git: {_listed(more)}"
+    if less := tracked - files:
+        yield f"{sdist.name} lacks files of git: {_listed(less)}"
+
+
+def _listed(names: set[str]) -> str:
+    first = sorted(names)[:_FEW]
+    more = f", and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(first) + more
+
+
+def _tracked() -> set[str]:
+    command = ("git", "ls-files", "-z")
+    done = subprocess.run(command, cwd=CHANGELOG.parent, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise ValueError(f"git can't list the files: {done.stderr.decode().strip()}")
+    return set(done.stdout.decode().split("\0")[:-1])
 
 
 def _tag(words: argparse.Namespace) -> int:

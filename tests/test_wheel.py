@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from elftools.elf.enums import ENUM_E_MACHINE
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.checksum import sha256
 from release import sbom
-from tests.distributions import add_dependencies, build_sdist, build_wheel
+from tests.distributions import add_dependencies, build_sdist, build_wheel, files_of
 from tests.installation import Installed
 from tests.tool import REPOSITORY, ToolProject
 
@@ -60,13 +59,34 @@ def installed(wheel: Path) -> Path:
     return wheel.parent / "installed"
 
 
+def test_the_sdist_leaves_out_what_examples_and_tests_build(tmp_path: Path) -> None:
+    ignored = {
+        "docs/examples/aya": (".bpfmatrix/a", "target/a", "a.o", "bpf/execs_test"),
+        "docs/examples/container": (".bpfmatrix/a",),
+        "docs/examples/go": (".bpfmatrix/a", "a_bpfel.go", "a_bpfel.o"),
+        "docs/examples/libbpf": (".bpfmatrix/a", "a.o", "a.skel.h", "src/execs_test"),
+        "docs/examples/objects": (".bpfmatrix/a", "build/a"),
+        "ebpf": ("a.o", "a.d"),
+        "support": ("a.test", "loaders/aya/target/a"),
+        "tests/integration/projects/gtest_suite": ("build/a", ".bpfmatrix/a"),
+    }
+    names = {f"{folder}/{name}" for folder, each in ignored.items() for name in each}
+    kept = {"README.md", "docs/examples/go/kernels.yaml", "ebpf/Makefile"}
+    (tmp_path / "tests/pylines/fixtures").mkdir(parents=True)
+    for name in ("pyproject.toml", "LICENSE", *sorted(names | kept)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        known = REPOSITORY / name
+        (tmp_path / name).write_bytes(known.read_bytes() if known.exists() else b"")
+    found = files_of(build_sdist(tmp_path / "dist", tmp_path))
+    assert found & names == set()
+    assert found >= kept
+
+
 def test_the_sdist_has_all_files_of_the_checkout_and_no_others(sdist: Path) -> None:
     command = ("git", "ls-files", "--cached", "--others", "--exclude-standard")
     known = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     checkout = {name for name in known.stdout.splitlines() if (REPOSITORY / name).exists()}
-    with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names == checkout | {"PKG-INFO"}
+    assert files_of(sdist) == checkout | {"PKG-INFO"}
 
 
 def test_the_wheel_has_all_files_of_the_packages(installed: Path) -> None:
