@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from bpfmatrix.cli.again import PLAIN, Again
 from bpfmatrix.cli.run_choice import RunChoice
 from bpfmatrix.cli.run_console import RunConsole
 from bpfmatrix.config.models import Included, KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.payload.declared import NoObjectsError, NoTestsError
 from bpfmatrix.report import summary
+from bpfmatrix.report.again import PLAIN, Again
 from bpfmatrix.results import files, kernel_run, verification
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import FINE, Outcome

@@ -14,7 +14,7 @@ from pathlib import Path
 import nox
 
 from bpfmatrix.cli import options
-from bpfmatrix.cli.again import Again
+from bpfmatrix.cli.again import again_of
 from bpfmatrix.cli.errors import exit_status_of, exit_with_message
 from bpfmatrix.cli.kernel_choice import several_kernels, with_profiles
 from bpfmatrix.cli.nox_changes import take_ids_as_keywords
@@ -179,7 +179,7 @@ def _run(
     def command() -> int:
         choice, asked = chosen(project, values), run_options(values, project, cached=cached)
         jobs, raw = values[options.JOBS], values[options.RAW]
-        found = run_chosen(project, ids, choice, asked, jobs, raw, Again.of(values))
+        found = run_chosen(project, ids, choice, asked, jobs, raw, again_of(values))
         problems.extend(found.problems)
         if pushes:
             require_unchanged(project.root)

@@ -8,7 +8,7 @@ import pytest
 from bpfmatrix.report.failures import failures
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Result
-from bpfmatrix.report.next_commands import NextCommands
+from bpfmatrix.report.page_commands import PageCommands
 from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
@@ -24,7 +24,7 @@ def with_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def commands(*runs: KernelRun | Verification, declared: tuple[str, ...] = KERNELS) -> list[str]:
     matrix = Matrix.of(map(Result, runs))
-    found = NextCommands(matrix, set(declared))
+    found = PageCommands(matrix, set(declared))
     return [words for one in failures(matrix) for words in found.of(one).values()]
 
 
@@ -74,12 +74,12 @@ def test_a_program_is_loaded_again_on_all_its_kernels_as_it_was() -> None:
 
     runs = (*(on(k, Outcome.FAILED) for k in KERNELS[:2]), on("6.12", Outcome.PASSED))
     assert commands(*runs) == [
-        "invoke verify 'my objects/a.o' --kernels 5.10,6.1 --filter on_exec --loader aya "
+        "invoke verify 'my objects/a.o' --filter on_exec --kernels 5.10,6.1 --loader aya "
         "--preset small",
-        "invoke verify 'my objects/a.o' --kernel 5.10 --annotate on_exec --loader aya "
+        "invoke verify 'my objects/a.o' --annotate on_exec --kernel 5.10 --loader aya "
         "--preset small",
-        "invoke bisect 'my objects/a.o' --program on_exec --loader aya --preset small "
-        "--good 6.12 --bad 5.10",
+        "invoke bisect --program on_exec 'my objects/a.o' --good 6.12 --bad 5.10 --loader aya "
+        "--preset small",
     ]
 
 
