@@ -50,6 +50,14 @@ def test_a_test_that_had_the_host_as_its_root_has_it_again() -> None:
     assert commands(run)[0] == "invoke run --kernel 5.10 --run 'a b:TestX' --rootfs host"
 
 
+def test_a_test_has_the_options_that_its_run_had() -> None:
+    words = ("--binary", "t/count.sh", "--user", "nobody")
+    run = dataclasses.replace(ran("5.10", Outcome.FAILED), options=words)
+    assert [one for one in commands(run) if " --binary t/count.sh --user nobody" not in one] == []
+    host = dataclasses.replace(run, rootfs="host", options=("--rootfs", "host"))
+    assert all(one.count("--rootfs host") == 1 for one in commands(host))
+
+
 def test_a_rejection_is_debugged_where_the_verifier_rejects_the_program() -> None:
     rejection = Rejection("m/a b", "TestX/0", "on_exec", Code.VERIFIER_REJECTED, "R0 invalid")
     run = dataclasses.replace(ran("5.10", Outcome.FAILED), rejections=(rejection,))

@@ -12,6 +12,7 @@ from bpfmatrix.report.failures import Failure
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Cell, Column, Kind, Row
 from bpfmatrix.report.next_commands import FailedProgram, FailedTest, of_program, of_test
+from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.verify.plan import DEFAULT_LOADER
 
@@ -68,7 +69,7 @@ class PageCommands:
         )
 
     def _test(self, column: Column, row: Row, cell: Cell) -> FailedTest:
-        again = replace(self._again, guest=_rootfs(column))
+        again = replace(self._again, guest=_options(column))
         good = self._good(column, row.group, cell)
         return FailedTest(again, column.kernel, cell.selection[1], good, row.name)
 
@@ -97,13 +98,15 @@ def _rejected(cell: Cell, kernels: Sequence[str]) -> FailedProgram | None:
     return FailedProgram(one.object, one.program, kernels, one.code, options)
 
 
-def _rootfs(column: Column) -> tuple[str, ...]:
-    """Return the words for the root of the tests, if it was that of the host.
+def _options(column: Column) -> tuple[str, ...]:
+    """Return the options that the tests had on a kernel, as its results tell them.
 
-    Results name other roots by their digests or folders, which are often those of kernels.yaml.
+    Results of older versions tell only whether the root of the tests was that of the host.
     """
-    is_host = any(result.run.rootfs == "host" for result in column.results)
-    return ("--rootfs", "host") if is_host else ()
+    runs = [result.run for result in column.results if isinstance(result.run, KernelRun)]
+    known = next((run.options for run in runs if run.options), ())
+    is_host = any(run.rootfs == "host" for run in runs) and "--rootfs" not in known
+    return (*known, *(("--rootfs", "host") if is_host else ()))
 
 
 def _alike(one: Column, other: Column) -> bool:

@@ -132,6 +132,9 @@ class KernelRun(GuestRun):
     """What may be behind failures, each in one line. A hint changes no verdict."""
     rejections: tuple[Rejection, ...] = ()
     """The programs that failed tests could not load, and why."""
+    options: tuple[str, ...] = ()
+    """The options of the command line that a test needs again, such as `--rootfs host`, as they are
+    typed in the folder of kernels.yaml."""
     schema: int = SCHEMA
 
     def count(self, outcome: Outcome) -> int:
