@@ -15,6 +15,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.report import summary
+from bpfmatrix.report.again import PLAIN, Again
 from bpfmatrix.report.changes import render as render_changes
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_label import label_of
@@ -67,9 +68,15 @@ class OutputOptions:
 
 
 def verify(
-    project: Project, ids: Sequence[str], options: VerifyOptions, output: OutputOptions
+    project: Project,
+    ids: Sequence[str],
+    options: VerifyOptions,
+    output: OutputOptions,
+    again: Again = PLAIN,
 ) -> int:
     """Verify on these kernels, print the results, and return the exit status.
+
+    `again` is how it was started, for the commands that messages name.
 
     On KeyboardInterrupt, what is known is printed, compared, and written into a file of `--save`,
     but not kept as a baseline, before it is raised again.
@@ -81,7 +88,7 @@ def verify(
         base = dataclasses.replace(base, verifications=asked)
     kernels = [project.config.kernel(id) for id in ids]
     console = VerifyConsole(
-        project, ids, stderr=output.as_json or output.csv == "-", raw=output.raw
+        project, ids, again, stderr=output.as_json or output.csv == "-", raw=output.raw
     )
     interrupted: KeyboardInterrupt | None = None
     try:

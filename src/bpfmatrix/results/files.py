@@ -131,7 +131,8 @@ def parse_run(data: Any, name: str) -> KernelRun:
         TestResult(**{**test, "outcome": Outcome(test["outcome"])}) for test in data["tests"]
     )
     data |= {"tests": tests, "outcome": Outcome(data["outcome"])}
-    data |= {name: tuple(data.get(name, ())) for name in ("logs", "cores", "trace", "hints")}
+    lists = ("logs", "cores", "trace", "hints", "options")
+    data |= {name: tuple(data.get(name, ())) for name in lists}
     data["leftovers"] = tuple(Leftover(**one) for one in data.get("leftovers", ()))
     data["rejections"] = tuple(Rejection(**one) for one in data.get("rejections", ()))
     data["warnings"] = _warnings(data)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
+from bpfmatrix.cli.again import again_of
 from bpfmatrix.cli.kernel_choice import several_kernels
 from bpfmatrix.cli.options import AnyOption
 from bpfmatrix.cli.tasks.declaration import option_task
@@ -79,7 +80,7 @@ def verify_project(project: "Project", values: Values) -> int:
         if len(ids) != 1:
             raise UsageError("--annotate is for one kernel", "Name it: --kernel 6.1.")
         return verify.annotate(project, ids[0], verify_options(values), program)
-    return verify.verify(project, ids, verify_options(values), _output(values))
+    return verify.verify(project, ids, verify_options(values), _output(values), again_of(values))
 
 
 def _replay(project: "Project", values: Values) -> int:
