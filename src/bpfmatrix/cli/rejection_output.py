@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from bpfmatrix.cli.again import NextCommands
 from bpfmatrix.cli.console import SafeConsole
 from bpfmatrix.cli.github import GithubLog
+from bpfmatrix.cli.verify_told import NOTHING, Told, failure_on, test_of, tests_named
 from bpfmatrix.config.project import Project
+from bpfmatrix.report import next_commands
+from bpfmatrix.report.next_commands import FailedProgram, FailedTest
 from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
 from bpfmatrix.verify.plan import DEFAULT_LOADER
 
 __all__ = ["Alike", "RejectionPrinter", "alike"]
 
 _SHOWN = 10
-_SHOWN_TESTS = 2
 _SHOWN_LINES = 14
 _SHOWN_LOGS = 6
 # What kernels before 5.18 call a number, others call a scalar ("bpf: Replace tnum with var_off").
@@ -69,31 +70,39 @@ class RejectionPrinter:
         project: Project,
         console: SafeConsole,
         label: Callable[[KernelRun], str],
-        commands: Callable[[KernelRun, TestResult], NextCommands],
+        failed_test: Callable[[KernelRun, TestResult], FailedTest],
     ) -> None:
-        """`label` returns the name of a kernel, and `commands` what to type next about a test."""
+        """`label` returns the name of a kernel, `failed_test` what commands need of a test."""
         self._project = project
         self._console = console
         self._github = GithubLog(console)
         self._label = label
-        self._commands = commands
+        self._failed_test = failed_test
 
-    def show(self, runs: Sequence[KernelRun]) -> None:
-        """Print each rejection once, with the kernels and the tests that have it."""
-        found = alike(runs)
-        for each in found[:_SHOWN]:
-            self._explain(each)
-            self._suggest(each, is_everywhere=len(each.kernels) == len(runs) > 1)
-        if len(found) > _SHOWN:
-            self._console.print(f"\n... and {len(found) - _SHOWN} more programs that did not load")
+    def show(self, runs: Sequence[KernelRun], told: Told = NOTHING) -> None:
+        """Print each rejection once, with the kernels and the tests that have it.
 
-    def _explain(self, each: Alike) -> None:
+        Those that `verify` has explained are left out.
+        """
+        shown = 0
+        left_out = 0
+        for each in alike(runs):
+            each.pairs = [p for p in each.pairs if failure_on(*p) not in told.explained]
+            if not each.pairs:
+                continue
+            if shown == _SHOWN:
+                left_out += 1
+                continue
+            shown += 1
+            self._explain(each, told)
+            self._suggest(each, is_alone=len(runs) == 1)
+        if left_out:
+            self._console.print(f"\n... and {left_out} more programs that did not load")
+
+    def _explain(self, each: Alike, told: Told) -> None:
         shown, best = self._console.print, each.best
         who = ", ".join(self._label(run) for run in each.kernels)
-        labels = [self._commands(run, _test_of(run, one)).label for run, one in each.pairs]
-        tests = list(dict.fromkeys(labels))
-        more = len(tests) - _SHOWN_TESTS
-        names = ", ".join(tests[:_SHOWN_TESTS]) + (f" and {more} more" if more > 0 else "")
+        names = tests_named(self._failed_test(run, test_of(run, one)) for run, one in each.pairs)
         what = f"load {best.title}" + (f": {_words(best.errno)}" if best.errno else "")
         shown()
         shown(Text.assemble((who, "bold"), "  ", (names, "bold"), f": {what}"))
@@ -110,34 +119,25 @@ class RejectionPrinter:
             shown(f"  full verifier log  {log}")
         if best.note and not best.log:
             shown(f"  note               {best.note}")
-        self._github.annotate(
-            f"{who}: {names}: {what}: {best.reason}", best.source, self._project.root
+        if any(failure_on(run, one) not in told.annotated for run, one in each.pairs):
+            self._github.annotate(
+                f"{who}: {names}: {what}: {best.reason}", best.source, self._project.root
+            )
+
+    def _suggest(self, each: Alike, *, is_alone: bool) -> None:
+        best, (run, one) = each.best, each.pairs[0]
+        usual = self._project.config.verify.loader or DEFAULT_LOADER
+        program = FailedProgram(
+            os.path.relpath(self._project.root / best.object) if best.object else "",
+            best.program,
+            [run.kernel for run in each.kernels],
+            best.code,
+            ("--loader", best.loader) if best.loader not in ("", usual) else (),
         )
-
-    def _suggest(self, each: Alike, *, is_everywhere: bool) -> None:
-        shown = self._console.print
-        run, one = each.pairs[0]
-        commands = self._commands(run, _test_of(run, one))
-        shown(f"  run it alone       {commands.run}")
-        if words := commands.debug_rejection:
-            shown(f"  where it stops     {words}")
-        best = each.best
-        if best.object:
-            usual = self._project.config.verify.loader or DEFAULT_LOADER
-            loader = "" if best.loader == usual else best.loader
-            kernels = [run.kernel for run in each.kernels]
-            if words := commands.again.verify(kernels, self._project.root / best.object, loader):
-                shown(f"  every program      {words}")
-        # If each of several kernels rejects it, none of them is known to be good.
-        if not is_everywhere and (words := commands.bisect):
-            shown(f"  since when         {words}")
-
-
-def _test_of(run: KernelRun, one: Rejection) -> TestResult:
-    """Return the test of a rejection; if it is not known which, the first one that failed."""
-    of_binary = [test for test in run.failures if test.binary == one.binary]
-    exact = (test for test in of_binary if test.name == one.test)
-    return next(exact, of_binary[0])
+        test = self._failed_test(run, test_of(run, one))
+        found = next_commands.of_test(test, program, is_alone=is_alone)
+        for what, words in found.items():
+            self._console.print(f"  {what:<17}  {words}")
 
 
 def _words(name: str) -> str:
