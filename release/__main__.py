@@ -148,6 +148,8 @@ def _sbom(words: argparse.Namespace) -> int:
     _, version, _ = wheel.name.split("-", 2)
     target = words.folder / f"bpfmatrix-{version}.cdx.json"
     bom = sbom.of_wheel(wheel)
+    if missing := sbom.without_notice(wheel, bom):
+        raise LookupError(f"the wheel has no notice of {', '.join(missing)}")
     target.write_text(sbom.to_json(bom), encoding="utf-8")
     print(f"{target}: {len(bom.components)} components")
     return 0

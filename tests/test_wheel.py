@@ -16,7 +16,7 @@ from elftools.elf.enums import ENUM_E_MACHINE
 
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.checksum import sha256
-from release import sbom
+from release import notices, sbom
 from tests.distributions import add_dependencies, build_sdist, build_wheel, files_of
 from tests.installation import Installed
 from tests.tool import REPOSITORY, ToolProject
@@ -112,10 +112,10 @@ def test_a_wheel_from_the_checkout_is_the_same(wheel: Path, tmp_path: Path) -> N
     assert {name for name in from_sdist if not name.startswith("bpfmatrix/loader/")} == {
         name for name in from_checkout if not name.startswith("bpfmatrix/loader/")
     }
-    left_out = "bpfmatrix/loader/left-out"
-    assert {name: from_sdist[name] for name in from_checkout if name != left_out} == {
-        name: content for name, content in from_checkout.items() if name != left_out
-    }
+    # These two depend on what is left out.
+    for name in ("left-out", "THIRD-PARTY-NOTICES.txt"):
+        del from_checkout[f"bpfmatrix/loader/{name}"]
+    assert {name: from_sdist[name] for name in from_checkout} == from_checkout
 
 
 def contents(wheel: Path) -> dict[str, str]:
@@ -155,6 +155,23 @@ def test_the_sbom_names_what_is_linked_into_the_programs(wheel: Path) -> None:
     } <= packages
     # This wheel has no loader-aya.
     assert not any(each.startswith("pkg:cargo/") for each in packages)
+
+
+def test_the_wheel_has_the_notices_of_what_is_linked_into_the_programs(
+    wheel: Path, installed: Path
+) -> None:
+    assert sbom.without_notice(wheel, sbom.of_wheel(wheel)) == []
+    text = (installed / "bpfmatrix/loader" / notices.NAME).read_text()
+    for name, words in {
+        "github.com/cilium/ebpf": "MIT License",
+        "golang.org/x/sys": "Redistribution and use in source and binary forms",
+        "stdlib": "Copyright 2009 The Go Authors",
+        "glibc": "GNU Lesser General Public",
+        "libbpf": "Copyright (C) 2015 Wang Nan",
+        "/usr/share/common-licenses/LGPL-2.1": "GNU LESSER GENERAL PUBLIC LICENSE",
+    }.items():
+        section = text.partition(f"\n{name} ")[2].partition("=" * 80 + "\n\n")[2]
+        assert words in section.partition("\n" + "=" * 80)[0], name
 
 
 def test_the_description_has_absolute_links_only(installed: Path) -> None:
