@@ -222,3 +222,13 @@ def test_reports_explain_the_program_once_with_its_tests() -> None:
     # Rows and JUnit have both.
     assert len(matrix.notable_rows) == 3
     assert junit.render(matrix).count("<failure") == 3
+
+
+def test_after_a_run_of_one_kernel_a_bisection_looks_for_a_good_one(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    text = printed(library_project, pipe, [run("5.10", *of_both())])
+    assert "  since when         invoke bisect --run TestConnect\n" in text
+    matrix = Matrix.of([Result(run("5.10", *of_both()))])
+    (item,) = front(matrix, ReportOrigin(declared=frozenset({"5.10"})))["items"][:1]
+    assert dict(item.commands)["since when"] == "invoke bisect --run TestConnect"
