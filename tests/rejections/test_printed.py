@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.rejections import judge
-from bpfmatrix.rejections.printed import PrintedFailure, find
+from bpfmatrix.rejections.printed import PrintedFailure, find, without_logs
 from bpfmatrix.results.kernel_run import Rejection, TestResult
 from bpfmatrix.results.outcome import Outcome
 
@@ -157,6 +157,55 @@ def test_our_own_tests_print_the_whole_log() -> None:
         "        ----- end of verifier log -----\n"
     )
     assert (one.program, one.errno, one.is_whole) == ("on_sample", "EACCES", True)
+
+
+WILD = [
+    "x",
+    " ",
+    "a.go:",
+    "program p: load program: permission denied: x ",
+    "    program p: load program: permission denied: x\n",
+    "map 'm': failed to create",
+    "libbpf: ",
+    "load program \\n",
+    "program a",
+    'LoadError { io_error: message: "',
+    "prog 'p': BPF program load failed: -13\n-- BEGIN PROG LOAD LOG --\n",
+    "verifier_log: the BPF_PROG_LOAD syscall failed Verifier output: \n ",
+    "bpf: Failed to load program: x\n",
+    "----- verifier log: p -----\n",
+]
+
+
+@pytest.mark.parametrize("piece", WILD)
+def test_a_large_output_of_anything_is_read(piece: str) -> None:
+    # If the search were quadratic, each of these would take longer than a test may.
+    for text in (piece, f"{piece}\n"):
+        output = text * ((256 << 10) // len(text))
+        find(output)
+        without_logs(output)
+
+
+def test_a_rejection_behind_a_long_line_is_found() -> None:
+    (one,) = find("x" * 100_000 + "\nprogram p: load program: permission denied: R1 !read_ok\n")
+    assert (one.program, one.log) == ("p", ("R1 !read_ok",))
+
+
+def test_a_quoted_log_in_one_long_line_is_whole() -> None:
+    log = "\\n".join(f"{n}: (b7) r1 = {n}" for n in range(1000))
+    (one,) = find(
+        f'LoadError {{ io_error: x, message: "Permission denied" }}, verifier_log: \\n{log}\\n'
+        "R1 !read_ok\\nprocessed 1000 insns\n"
+    )
+    assert one.is_whole
+    assert "R1 !read_ok" in one.log
+
+
+def test_an_output_is_shown_without_its_logs() -> None:
+    for name in ("libbpf-1.1", "cilium-ebpf-0.8.1", "aya-0.16"):
+        text = without_logs((OUTPUTS / f"{name}.txt").read_text() + "\nASSERT: 3 is not 4\n")
+        assert text.endswith("\nASSERT: 3 is not 4")
+        assert "(the verifier's log: " in text
 
 
 PIECES = st.sampled_from(

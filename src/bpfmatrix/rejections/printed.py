@@ -11,8 +11,9 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 
-__all__ = ["PrintedFailure", "find"]
+__all__ = ["PrintedFailure", "find", "without_logs"]
 
 # The names of errors by what Go, glibc and musl print of them, in small letters. musl and Go have
 # words of their own for some: "Out of memory" is glibc's "Cannot allocate memory".
@@ -24,7 +25,14 @@ _ERRNOS = {os.strerror(number).lower(): name for number, name in errno.errorcode
     "unknown error 524": "ENOTSUPP",
 }
 _LOG_LINES = 5000
-_QUOTED_LOG = re.compile(r".*(?:load program|Verifier output|verifier_log|PROG LOAD LOG).*\\n.*")
+# Of a longer line, only the beginning is read: a search may be quadratic in a line's length.
+_MOST_COLUMNS = 4096
+# So many programs and maps of each library are found in an output.
+_MOST_FOUND = 100
+# A shorter log is shown as it is.
+_LEAST_LOG = 4
+_NEWLINE = "\\n"
+_OF_LOGS = ("load program", "Verifier output", "verifier_log", "PROG LOAD LOG")
 _ESCAPE = re.compile(r"\\(.)")
 
 
@@ -51,18 +59,36 @@ class PrintedFailure:
 
 
 def find(output: str) -> list[PrintedFailure]:
-    """Return the programs and maps that did not load, each once, in the order of the output."""
-    lines = [line.rstrip() for line in _unescaped(output).splitlines()]
-    found = [one for finder in _FINDERS for one in finder(lines)]
+    """Return the programs and maps that did not load, each once, in the order of the output.
+
+    The time that it takes is linear in the length of the output.
+    """
+    every = (_unescaped(line) for line in output.splitlines())
+    lines = [line[:_MOST_COLUMNS].rstrip() for text in every for line in text.splitlines() or [""]]
+    found = [one for finder in _FINDERS for one in islice(finder(lines), _MOST_FOUND)]
     return _merged(found)
 
 
-def _unescaped(output: str) -> str:
-    """Return an output in which logs that were printed as quoted strings have lines of their own.
+def without_logs(output: str) -> str:
+    """Return an output in which each verifier log is replaced by its number of lines."""
+    logs = [one.log for one in find(output) if len(one.log) >= _LEAST_LOG]
+    known = {line.strip() for log in logs for line in log}
+    left: list[str] = []
+    for is_log, group in groupby(output.splitlines(), lambda line: line.strip() in known):
+        lines = list(group)
+        hidden = is_log and len(lines) >= _LEAST_LOG
+        left += [f"(the verifier's log: {len(lines)} lines)"] if hidden else lines
+    return "\n".join(left)
+
+
+def _unescaped(line: str) -> str:
+    """Return a line, in which a log that was printed as a quoted string has lines of its own.
 
     Loggers, and Rust's debug form of a string, write a newline as a backslash and an n.
     """
-    return _QUOTED_LOG.sub(lambda line: _ESCAPE.sub(_escaped, line[0]), output)
+    end = line.rfind(_NEWLINE)
+    is_quoted = end >= 0 and any(0 <= line.find(words) < end for words in _OF_LOGS)
+    return _ESCAPE.sub(_escaped, line) if is_quoted else line
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -97,6 +123,13 @@ def _named(more: PrintedFailure, known: PrintedFailure) -> PrintedFailure:
     )
 
 
+def _having(lines: Sequence[str], *words: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines that have one of these words, with their numbers from 0."""
+    for number, line in enumerate(lines):
+        if any(word in line for word in words):
+            yield number, line
+
+
 def _errno(text: str) -> str:
     """Return the name of an error, given its words, its number, or its name itself."""
     text = text.strip().strip("-\"'").lower()
@@ -119,7 +152,7 @@ _CILIUM_OTHER = re.compile(
     r"load target BTF|marshal ext_infos|map \S+: |set KConfig|populat)(.*)"
 )
 _CILIUM_MAP = re.compile(r"\bmap (\S+): (?:can't create map|map create|create map): (.*)")
-_OMITTED = re.compile(r"\s*\((\d+) line\(s\) omitted\)")
+_OMITTED = re.compile(r"\((\d+) line\(s\) omitted\)")
 _INSTRUCTION_FIRST = re.compile(r"(\d+: \([0-9a-f]{2}\) .*?)(?:: )((?:R\d|invalid|func ').*)")
 _LOG_LINE = re.compile(r"\d+: \([0-9a-f]{2}\) |processed \d+ insns")
 _GO_LOG_LINE = re.compile(r"\s*[\w./-]+\.go:\d+: ")
@@ -127,7 +160,7 @@ _GO_TEST_LINE = re.compile(r"\s*(?:---|===|FAIL|PASS|ok)\b|\s*(?:---|===) ")
 
 
 def _cilium(lines: Sequence[str]) -> Iterator[PrintedFailure]:
-    for number, line in enumerate(lines):
+    for number, line in _having(lines, "program", "map "):
         if match := _CILIUM_LOAD.search(line):
             name, words, rest = match[1] or "", match[2].strip(), match[3] or ""
             kind = _errno(words)
@@ -156,7 +189,7 @@ def _summary(text: str) -> tuple[str, ...]:
     """Return the lines of the log in the one line of a VerifierError: one, or two."""
     text = text.strip()
     if text.count('"') % 2:  # the line of a logger, such as err="..."
-        text = text.removesuffix('"')
+        text = text.removesuffix('"').strip()
     if match := _INSTRUCTION_FIRST.fullmatch(text):
         return match[1], match[2]
     return (text,) if text else ()
@@ -172,7 +205,7 @@ def _indented(lines: Sequence[str], number: int) -> tuple[tuple[str, ...], re.Ma
     for line in lines[number + 1 : number + 1 + _LOG_LINES]:
         if not line[:1].isspace() or _GO_LOG_LINE.match(line) or _GO_TEST_LINE.match(line):
             break
-        if match := _OMITTED.fullmatch(line):
+        if match := _OMITTED.fullmatch(line.strip()):
             omitted = match
         else:
             found.append(line)
@@ -196,14 +229,14 @@ _LIBBPF_RELOCATION = re.compile(
     r"missing BPF prog type.*|no BTF-based attach target .*)"
 )
 _LIBBPF_EXTERN = re.compile(r"(extern \([\w ]+\) '[^']+'.*|extern '[^']+' \(strong\).*)")
-_PREFIX = re.compile(r".*?libbpf: ?")
+_PREFIX = "libbpf:"
 
 
 def _libbpf(lines: Sequence[str]) -> Iterator[PrintedFailure]:
     failed: set[str] = set()
     others: dict[str, list[str]] = {}
     externs: list[str] = []
-    for number, line in enumerate(lines):
+    for number, line in _having(lines, "prog '", "program failed", "map '", "extern "):
         if match := _LIBBPF_FAILED.search(line):
             log, whole = _libbpf_log(lines, number)
             failed.add(match[1])
@@ -218,7 +251,7 @@ def _libbpf(lines: Sequence[str]) -> Iterator[PrintedFailure]:
             yield PrintedFailure("libbpf", "load", name, _errno(match[1]), log, whole)
         elif match := _LIBBPF_MAP.search(line):
             kind = _errno(match[3] or match[2])
-            told = (_PREFIX.sub("", line),)
+            told = (line.rpartition(_PREFIX)[2].lstrip(),)
             yield PrintedFailure("libbpf", "map", errno=kind, words=told, map=match[1])
         elif match := _LIBBPF_RELOCATION.search(line):
             others.setdefault(match[1], []).append(match[2])
@@ -263,7 +296,7 @@ _STATISTICS = re.compile(r"processed \d+ insns")
 
 
 def _aya(lines: Sequence[str]) -> Iterator[PrintedFailure]:
-    for number, line in enumerate(lines):
+    for number, line in _having(lines, "Verifier output:", "verifier_log:"):
         if not (match := _AYA.search(line)):
             continue
         number_of = _OS_ERROR.search(match[1] or "")
@@ -287,7 +320,7 @@ _BCC_NAME = re.compile(r"Failed to load BPF program b?'?([\w.]+)'?: (.+)")
 
 
 def _bcc(lines: Sequence[str]) -> Iterator[PrintedFailure]:
-    for number, line in enumerate(lines):
+    for number, line in _having(lines, "bpf: Failed"):
         if not (match := _BCC.search(line)):
             continue
         log: list[str] = []
@@ -311,7 +344,7 @@ _OWN_END = "----- end of verifier log -----"
 
 def _own(lines: Sequence[str]) -> Iterator[PrintedFailure]:
     kinds = {match[1]: _errno(match[2]) for line in lines if (match := _OWN.search(line))}
-    for number, line in enumerate(lines):
+    for number, line in _having(lines, "----- verifier log: "):
         if match := _OWN_BEGIN.search(line):
             own: list[str] = []
             for text in lines[number + 1 : number + 1 + _LOG_LINES]:

@@ -108,7 +108,10 @@ def _output(values: Values) -> "OutputOptions":
     for option, needed in ((options.PUSH, options.SAVE), (options.CHANGES, options.AGAINST)):
         if values[option] and not values[needed]:
             raise UsageError(f"--{option.name} needs --{needed.name}")
-    if values[options.PUSH] and not isinstance(values[options.SAVE], BaselineName):
+    keeps = isinstance(values[options.SAVE], BaselineName)
+    if keeps and (values[options.OBJECTS] or values[options.FILTER]):
+        raise UsageError("--save baseline keeps the results of all objects, and not of some")
+    if values[options.PUSH] and not keeps:
         raise UsageError("--push is for --save baseline, and not for a file")
     return verify.OutputOptions(
         jobs=values[options.JOBS],
