@@ -23,7 +23,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from bpfmatrix.report import html, inputs
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Result
-from bpfmatrix.report.origin import Origin
+from bpfmatrix.report.origin import ReportOrigin
 from bpfmatrix.results.verification import ProgramResult, Verification
 
 KERNELS = 50
@@ -45,7 +45,9 @@ def main() -> None:
         result for result in inputs.read(options.files) if isinstance(result.run, Verification)
     ]
     matrix = Matrix.of(enlarged(found))
-    origin = Origin("benchmark", declared=frozenset(column.kernel for column in matrix.columns))
+    origin = ReportOrigin(
+        "benchmark", declared=frozenset(column.kernel for column in matrix.columns)
+    )
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         page.write_text(html.render(matrix, origin))

@@ -16,7 +16,7 @@ from bpfmatrix.report.again import Again
 from bpfmatrix.report.front import front
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Result
-from bpfmatrix.report.origin import Origin
+from bpfmatrix.report.origin import ReportOrigin
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
 from bpfmatrix.results.outcome import Outcome
@@ -216,9 +216,19 @@ def test_reports_explain_the_program_once_with_its_tests() -> None:
     page = markdown.render(matrix)
     assert page.count("bpf&#95;probe&#95;read&#95;kernel") == 1
     assert "failed tests&#58; TestConnect, TestOther" in page
-    (item,) = front(matrix, Origin(declared=frozenset({"5.10"})))["items"]
+    (item,) = front(matrix, ReportOrigin(declared=frozenset({"5.10"})))["items"]
     assert (item.name, item.tests) == ("on_connect", "TestConnect, TestOther")
     assert dict(item.commands)["where it stops"].endswith("--break rejection")
     # Rows and JUnit have both.
     assert len(matrix.notable_rows) == 3
     assert junit.render(matrix).count("<failure") == 3
+
+
+def test_after_a_run_of_one_kernel_a_bisection_looks_for_a_good_one(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    text = printed(library_project, pipe, [run("5.10", *of_both())])
+    assert "  since when         invoke bisect --run TestConnect\n" in text
+    matrix = Matrix.of([Result(run("5.10", *of_both()))])
+    (item,) = front(matrix, ReportOrigin(declared=frozenset({"5.10"})))["items"][:1]
+    assert dict(item.commands)["since when"] == "invoke bisect --run TestConnect"

@@ -133,7 +133,7 @@ def test_a_go_test_leads_to_the_line_of_c_once_for_all_kernels(agent: ToolProjec
     assert after.count(f"bpf/agent.bpf.c:{LINE}  *count += 1;") == 1
     assert "TestConnect: load program on_connect: permission denied\n    bpf/agent.bpf.c:" in after
     assert "invoke debug --kernel 5.10 --run TestConnect --break rejection\n" in after
-    verify = "verify --kernels 5.10,6.1 agent_bpfel.o --loader cilium-ebpf"
+    verify = "verify agent_bpfel.o --kernels 5.10,6.1 --loader cilium-ebpf"
     assert f"invoke {verify}\n" in after
     # What its own kernel would not say: the test sets a constant.
     assert "TestExit: load program on_exit: permission denied" in after
@@ -148,6 +148,22 @@ def test_a_go_test_leads_to_the_line_of_c_once_for_all_kernels(agent: ToolProjec
     verified = agent.invoke(*verify.split())
     assert verified.status == 1
     assert f"bpf/agent.bpf.c:{LINE}  *count += 1;" in verified.output
+
+
+def test_a_program_that_verify_rejects_too_is_explained_once(agent: ToolProject) -> None:
+    for name in ("go.mod", "go.sum"):
+        shutil.copy(REPOSITORY / "support" / name, agent.root / name)
+    (agent.root / "agent_test.go").write_text(GO)
+    agent.configure(("6.1",), payload={"ebpf": None, "go": {"module": "."}})
+    with (agent.root / "kernels.yaml").open("a") as file:
+        file.write("verify: {objects: [{path: agent_bpfel.o}]}\n")
+    done = agent.invoke("matrix")
+    assert done.status == 1, done.output
+    assert done.output.count(f"bpf/agent.bpf.c:{LINE}  *count += 1;") == 1
+    after = done.output[done.output.index("on_connect of agent_bpfel.o: ") :]
+    assert "\n  failed tests       TestConnect\n" in after
+    stops = "invoke debug --kernel 6.1 --run TestConnect --break rejection"
+    assert f"\n  where it stops     {stops}\n" in after
 
 
 def test_a_program_of_libbpf_prints_all_that_is_needed(agent: ToolProject) -> None:

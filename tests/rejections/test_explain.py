@@ -38,7 +38,7 @@ def run_of(output: str, *more: TestResult) -> KernelRun:
 
 
 def explain(project: Project, payload: Payload, run: KernelRun, *known: Verification) -> KernelRun:
-    (found,) = explained(project, [run], {"x86_64": payload}, Observer(), known, may_load=False)
+    (found,) = explained(project, [run], {"x86_64": payload}, Observer(), known, may_boot=False)
     return found
 
 

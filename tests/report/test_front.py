@@ -5,7 +5,7 @@ from typing import Any
 from bpfmatrix.report.front import front
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Result
-from bpfmatrix.report.origin import Origin
+from bpfmatrix.report.origin import ReportOrigin
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import KernelWarning, Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification, verdict
@@ -22,7 +22,7 @@ def verified(kernel: str, *programs: ProgramResult) -> Result:
 
 
 def of(*results: Result) -> dict[str, Any]:
-    return front(Matrix.of(results), Origin("agent", "main", "1a2b3c4d"))
+    return front(Matrix.of(results), ReportOrigin("agent", "main", "1a2b3c4d"))
 
 
 PASSED = TestResult("t", "TestA", Outcome.PASSED)

@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from bpfmatrix.report import html
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Kind, Result
-from bpfmatrix.report.origin import Origin
+from bpfmatrix.report.origin import ReportOrigin
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Statistics, Verification
 from tests.report.samples import WILD, several
 
-ORIGIN = Origin(
+ORIGIN = ReportOrigin(
     "sample </title><script>alert(1)</script>", "main", "1a2b3c4d", frozenset(("5.10", "6.1"))
 )
 VERSIONS = ("5.10.262", "6.1.192", "6.12.117", "7.3.4")
@@ -42,7 +42,7 @@ def unpacked(page: str) -> dict[str, Any]:
 @settings(max_examples=50)
 @given(several)
 def test_nothing_in_a_result_becomes_html(results: list[Result]) -> None:
-    page = html.render(Matrix.of(results), Origin(results[0].name if results else ""))
+    page = html.render(Matrix.of(results), ReportOrigin(results[0].name if results else ""))
     clean = html.render(Matrix.of([]))
     assert page.count("<script") == clean.count("<script") + page.count('class="block"')
     assert page.count("</script") == page.count("<script")

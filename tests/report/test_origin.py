@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.report.origin import Origin
+from bpfmatrix.report.origin import ReportOrigin
 
 YAML = 'kernels: {"6.1": {source: {apt: {suite: bookworm}}}}\n'
 
@@ -31,13 +31,13 @@ def git(project: Project, *words: str) -> str:
 
 
 def test_without_git_it_is_the_project_alone(project: Project) -> None:
-    assert Origin.of(project) == Origin("agent")
-    assert Origin.of(project).title == "agent"
+    assert ReportOrigin.of(project) == ReportOrigin("agent")
+    assert ReportOrigin.of(project).title == "agent"
 
 
 def test_a_repository_without_a_commit_has_neither_branch_nor_commit(project: Project) -> None:
     git(project, "init", "-q", "-b", "main")
-    assert Origin.of(project).title == "agent"
+    assert ReportOrigin.of(project).title == "agent"
 
 
 def test_branch_commit_and_changes_are_named(project: Project) -> None:
@@ -45,9 +45,9 @@ def test_branch_commit_and_changes_are_named(project: Project) -> None:
     git(project, "add", ".")
     git(project, "commit", "-qm", "first")
     commit = git(project, "rev-parse", "--short=8", "HEAD")
-    assert Origin.of(project).title == f"agent, main at {commit}"
+    assert ReportOrigin.of(project).title == f"agent, main at {commit}"
     (project.root / "kernels.yaml").write_text(YAML + "\n")
-    assert Origin.of(project).commit == f"{commit}+changes"
+    assert ReportOrigin.of(project).commit == f"{commit}+changes"
 
 
 def test_ci_names_the_branch_of_a_checkout_without_one(
@@ -57,11 +57,11 @@ def test_ci_names_the_branch_of_a_checkout_without_one(
     git(project, "add", ".")
     git(project, "commit", "-qm", "first")
     git(project, "checkout", "-q", "--detach")
-    assert Origin.of(project).branch == ""
+    assert ReportOrigin.of(project).branch == ""
     monkeypatch.setenv("GITHUB_REF_NAME", "5/merge")
     monkeypatch.setenv("GITHUB_HEAD_REF", "fix-it")
-    assert Origin.of(project).branch == "fix-it"
+    assert ReportOrigin.of(project).branch == "fix-it"
 
 
 def test_it_knows_which_kernels_are_declared(project: Project) -> None:
-    assert Origin.of(project, ["6.1", "6.2"]).declared == {"6.1"}
+    assert ReportOrigin.of(project, ["6.1", "6.2"]).declared == {"6.1"}

@@ -207,11 +207,11 @@ def _with_rejections(
     parts: "dict[Included, Part[Any]]",
     results: "dict[Included, list[Any]]",
     *,
-    may_load: bool = True,
+    may_boot: bool = True,
 ) -> "dict[Included, list[Any]]":
     """Return the results with the programs that the kernels rejected in tests that failed.
 
-    See `explained` for `may_load`.
+    See `explained` for `may_boot`.
     """
     if not any(run.failures for run in results.get("tests", ())):
         return results
@@ -222,7 +222,7 @@ def _with_rejections(
     assert isinstance(workload, SuiteWorkload)
     verifications = results.get("verify", ())
     runs = explained(
-        project, results["tests"], workload.payloads, observer, verifications, may_load=may_load
+        project, results["tests"], workload.payloads, observer, verifications, may_boot=may_boot
     )
     return {**results, "tests": runs}
 
@@ -290,6 +290,6 @@ class WatchedParts:
         self._console.stop()
         found = {part: [one] for part, one in zip(self._parts, results, strict=True)}
         # Another machine would need an event loop of its own, and this one still runs.
-        found = _with_rejections(self._run.project, self._parts, found, may_load=False)
+        found = _with_rejections(self._run.project, self._parts, found, may_boot=False)
         shown = Results.of(found)
         self._console.show(shown.runs, shown.verifications)

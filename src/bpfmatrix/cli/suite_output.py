@@ -9,7 +9,6 @@ from rich.text import Text
 
 from bpfmatrix.cli.console import STYLES, LiveConsole
 from bpfmatrix.cli.verify_told import NOTHING, FailedTests, Told, failed_tests
-from bpfmatrix.config.kernel_ids import profile_of
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
@@ -247,11 +246,7 @@ class SuiteConsole(LiveConsole):
 
     def _passed_elsewhere(self, bad: KernelRun, test: TestResult) -> str:
         """Return the nearest kernel on which a test and its subtests passed; nothing if none."""
-        alike = [
-            run
-            for run in self._runs
-            if run.arch == bad.arch and profile_of(run.kernel) == profile_of(bad.kernel)
-        ]
+        alike = (run for run in self._runs if next_commands.is_alike(run, bad))
         good = [run.kernel for run in alike if _passed(run, test)]
         return neighbour(bad.kernel, good)
 
@@ -290,8 +285,7 @@ def _passed(run: KernelRun, test: TestResult) -> bool:
     if test.name != test.binary:  # not a whole executable
         top = test.name.split("/")[0]
         same = [one for one in same if one.name.split("/")[0] == top]
-    found = {one.outcome for one in same}
-    return Outcome.PASSED in found and found <= {Outcome.PASSED, Outcome.SKIPPED}
+    return next_commands.has_passed([one.outcome for one in same])
 
 
 def _without_verifier_logs(output: str) -> str:

@@ -245,7 +245,7 @@ class FailurePrinter:
             *(result.object, result.program, kernels, str(result.code or "")),
             self._loaded_with(alike.row, result),
         )
-        good = neighbour(one.kernel, _loaded_on(among, one.arch, result))
+        good = neighbour(one.kernel, _loaded_on(among, one, result))
         test = tests[0] if tests else None
         found = next_commands.of_program(
             *(again, program, one.kernel, good),
@@ -281,10 +281,12 @@ def _some(names: Sequence[str], count: int) -> str:
     return ", ".join(names[:count]) + (f", and {more} more" if more > 0 else "")
 
 
-def _loaded_on(among: Iterable[Verification], arch: str, bad: ProgramResult) -> Iterator[str]:
-    """Yield the kernels of an architecture on which the program of `bad` loaded."""
+def _loaded_on(
+    among: Iterable[Verification], on: Verification, bad: ProgramResult
+) -> Iterator[str]:
+    """Yield the kernels, of the architecture and profile of `on`, on which a program loaded."""
     for one in among:
-        for result in one.programs if one.arch == arch else ():
+        for result in one.programs if next_commands.is_alike(one, on) else ():
             same = _identity(result) == _identity(bad)
             if same and result.outcome is Outcome.PASSED:
                 yield one.kernel

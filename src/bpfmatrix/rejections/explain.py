@@ -57,12 +57,12 @@ def explained(
     observer: Observer,
     verifications: Sequence[Verification] = (),
     *,
-    may_load: bool = True,
+    may_boot: bool = True,
 ) -> list[KernelRun]:
     """Return the runs with the rejections of their tests, and write their results again.
 
     `payloads` are what the kernels ran, by architecture. `verifications` are results of `verify`
-    from the same run. Unless `may_load`, no machine is started. BpfmatrixError if a result can't be
+    from the same run. Unless `may_boot`, no machine is started. BpfmatrixError if a result can't be
     written.
     """
     failures = {run.kernel: _failures(project, run) for run in runs if not run.cached}
@@ -82,7 +82,7 @@ def explained(
         _place(project, one, known)
         if one.kernel in results:
             _settle(one, _of_verification(project, one, results[one.kernel]), known)
-    if may_load:
+    if may_boot:
         waiting = [
             one
             for one in every

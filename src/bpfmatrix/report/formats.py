@@ -10,12 +10,12 @@ from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.report.inputs import MERGED_SCHEMA
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Kind, Result
-from bpfmatrix.report.origin import Origin
+from bpfmatrix.report.origin import ReportOrigin
 
 __all__ = ["FORMATS", "choose", "merged", "render", "write"]
 
 FORMATS = ("table", "json", "junit", "markdown", "html")
-_UNKNOWN = Origin()
+_UNKNOWN = ReportOrigin()
 _SUFFIXES = {
     ".json": "json",
     ".xml": "junit",
@@ -45,7 +45,7 @@ def choose(format: str, output: str) -> str:
     return format
 
 
-def render(format: str, results: Sequence[Result], origin: Origin = _UNKNOWN) -> str:
+def render(format: str, results: Sequence[Result], origin: ReportOrigin = _UNKNOWN) -> str:
     """Return the report in a format. `origin` is for HTML only."""
     from bpfmatrix.report import junit, markdown, table  # noqa: PLC0415 - `invoke -l` stays fast
 
@@ -73,7 +73,9 @@ def merged(results: Sequence[Result]) -> dict[str, object]:
     }
 
 
-def write(format: str, results: Sequence[Result], path: Path, origin: Origin = _UNKNOWN) -> int:
+def write(
+    format: str, results: Sequence[Result], path: Path, origin: ReportOrigin = _UNKNOWN
+) -> int:
     """Write a report to a file and return its size in bytes.
 
     BpfmatrixError if the file can't be written; an existing file then stays as it is.

@@ -8,7 +8,7 @@ from bpfmatrix.report.failure_items import items
 from bpfmatrix.report.failures import Failure, explained_once, named_kernels
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Column, Kind
-from bpfmatrix.report.origin import Origin
+from bpfmatrix.report.origin import ReportOrigin
 from bpfmatrix.report.page_commands import PageCommands
 from bpfmatrix.report.wording import MARKS, counts, duration, plain
 from bpfmatrix.results.outcome import Outcome
@@ -34,7 +34,7 @@ _MEANINGS = {
 }
 
 
-def front(matrix: Matrix, origin: Origin) -> dict[str, Any]:
+def front(matrix: Matrix, origin: ReportOrigin) -> dict[str, Any]:
     """Return the variables of the page's template that tell of the results; texts are plain."""
     found = explained_once(matrix)
     shown = items(matrix, found, PageCommands(matrix, origin.declared))

@@ -26,18 +26,18 @@ from bpfmatrix.host.checksum import sha256
 from bpfmatrix.report.failure_items import code_text
 from bpfmatrix.report.front import front
 from bpfmatrix.report.matrix import Matrix
-from bpfmatrix.report.origin import Origin
+from bpfmatrix.report.origin import ReportOrigin
 from bpfmatrix.report.page_data import TextTable, page_data
 
 __all__ = ["render"]
 
-_UNKNOWN = Origin()
+_UNKNOWN = ReportOrigin()
 # The longest text that is kept whole. The page takes the first limit at which all texts fit.
 _TEXT_LIMITS_CHARACTERS = (100_000, 20_000, 5_000, 1_000, 200)
 _ALL_TEXTS_BYTES = 1_200_000
 
 
-def render(matrix: Matrix, origin: Origin = _UNKNOWN) -> str:
+def render(matrix: Matrix, origin: ReportOrigin = _UNKNOWN) -> str:
     """Return the page. The more text there is, the shorter is the excerpt of each long text."""
     for limit in _TEXT_LIMITS_CHARACTERS:
         texts = TextTable(limit)

@@ -4,13 +4,24 @@ Each function returns commands by what they are for, such as `run it alone`, in 
 they are shown. Commands that could not work are left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from bpfmatrix.config.kernel_ids import profile_of
 from bpfmatrix.report.again import Again
+from bpfmatrix.results.outcome import FINE, GuestRun, Outcome
 from bpfmatrix.results.verification import Code
 
-__all__ = ["LOAD_AGAIN", "FailedProgram", "FailedTest", "of_program", "of_test", "where_it_stops"]
+__all__ = [
+    "LOAD_AGAIN",
+    "FailedProgram",
+    "FailedTest",
+    "has_passed",
+    "is_alike",
+    "of_program",
+    "of_test",
+    "where_it_stops",
+]
 
 LOAD_AGAIN = "load it again"
 # A breakpoint at the rejection is at the verifier's message, which other failures do not have.
@@ -103,6 +114,16 @@ def where_it_stops(test: FailedTest, code: str) -> str:
     if code not in _OF_VERIFIER:
         return ""
     return test.again.debug(test.kernel, test.pattern, "--break", "rejection")
+
+
+def is_alike(one: GuestRun, other: GuestRun) -> bool:
+    """Whether two kernels have the same architecture and profile."""
+    return one.arch == other.arch and profile_of(one.kernel) == profile_of(other.kernel)
+
+
+def has_passed(outcomes: Collection[Outcome]) -> bool:
+    """Whether a test with its subtests, or a program with its variants, passed on a kernel."""
+    return Outcome.PASSED in outcomes and all(one in FINE for one in outcomes)
 
 
 def _possible(found: dict[str, str]) -> dict[str, str]:

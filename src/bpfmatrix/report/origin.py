@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.git import Git
 
-__all__ = ["Origin"]
+__all__ = ["ReportOrigin"]
 
 # CI checks out a commit without its branch, whose name is in one of these: GitHub's for pull
 # requests and for others, GitLab's likewise.
@@ -20,7 +20,7 @@ _BRANCH_VARIABLES = (
 
 
 @dataclass(frozen=True)
-class Origin:
+class ReportOrigin:
     """Where a report comes from. What is not known is empty."""
 
     project: str = ""
@@ -31,7 +31,7 @@ class Origin:
     """The ids of kernels that kernels.yaml declares, among those of the results."""
 
     @classmethod
-    def of(cls, project: Project, kernels: Iterable[str] = ()) -> "Origin":
+    def of(cls, project: Project, kernels: Iterable[str] = ()) -> "ReportOrigin":
         """Return the origin of a report of a project, with results of the kernels of these ids."""
         branch, commit = _repository(project, os.environ)
         declared = frozenset(id for id in kernels if project.config.has(id))

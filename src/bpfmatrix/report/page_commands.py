@@ -4,14 +4,20 @@ import itertools
 from collections.abc import Sequence, Set
 from dataclasses import replace
 
-from bpfmatrix.config.kernel_ids import profile_of
 from bpfmatrix.host.front_end import command_form
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.report.again import Again
 from bpfmatrix.report.failures import Failure
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Cell, Column, Kind, Row
-from bpfmatrix.report.next_commands import FailedProgram, FailedTest, of_program, of_test
+from bpfmatrix.report.next_commands import (
+    FailedProgram,
+    FailedTest,
+    has_passed,
+    is_alike,
+    of_program,
+    of_test,
+)
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.verify.plan import DEFAULT_LOADER
@@ -35,7 +41,11 @@ class PageCommands:
                 found = self._outcomes.setdefault((row.group, cell.selection), {})
                 found.setdefault(column.label, set()).add(cell.outcome)
         self._alike = {
-            column.label: [(one.label, one.kernel) for one in matrix.columns if _alike(one, column)]
+            column.label: [
+                (one.label, one.kernel)
+                for one in matrix.columns
+                if is_alike(one.results[0].run, column.results[0].run)
+            ]
             for column in matrix.columns
         }
 
@@ -82,9 +92,7 @@ class PageCommands:
         good = [
             kernel
             for label, kernel in self._alike[bad.label]
-            if (found := outcomes.get(label))
-            and Outcome.PASSED in found
-            and found <= {Outcome.PASSED, Outcome.SKIPPED}
+            if has_passed(outcomes.get(label, ()))
         ]
         return neighbour(bad.kernel, good)
 
@@ -107,9 +115,3 @@ def _options(column: Column) -> tuple[str, ...]:
     known = next((run.options for run in runs if run.options), ())
     is_host = any(run.rootfs == "host" for run in runs) and "--rootfs" not in known
     return (*known, *(("--rootfs", "host") if is_host else ()))
-
-
-def _alike(one: Column, other: Column) -> bool:
-    """Whether two kernels have the same architecture and profile."""
-    run, base = one.results[0].run, other.results[0].run
-    return run.arch == base.arch and profile_of(run.kernel) == profile_of(base.kernel)

@@ -20,7 +20,7 @@ from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Verification
 
-__all__ = ["RUNS", "VERIFICATIONS", "Kind", "recall", "remember"]
+__all__ = ["RUNS", "VERIFICATIONS", "KeptKind", "recall", "remember"]
 
 _KEPT_FILES = 400
 
@@ -28,7 +28,7 @@ Run = TypeVar("Run", KernelRun, Verification)
 
 
 @dataclass(frozen=True)
-class Kind(Generic[Run]):
+class KeptKind(Generic[Run]):
     """One of the two kinds of results that are kept."""
 
     key: str
@@ -41,10 +41,10 @@ class Kind(Generic[Run]):
     """The outcomes with which a result is kept."""
 
 
-RUNS = Kind[KernelRun](
+RUNS = KeptKind[KernelRun](
     "run", lambda project: project.results, files.parse_run, files.read_earlier, (Outcome.PASSED,)
 )
-VERIFICATIONS = Kind[Verification](
+VERIFICATIONS = KeptKind[Verification](
     "verification",
     files.verification_folder,
     files.parse_verification,
@@ -53,7 +53,7 @@ VERIFICATIONS = Kind[Verification](
 )
 
 
-def recall(project: Project, kind: Kind[Run], fingerprint: str) -> Run | None:
+def recall(project: Project, kind: KeptKind[Run], fingerprint: str) -> Run | None:
     """Return the result with this fingerprint, marked as cached; None if the cache has none.
 
     One that is damaged counts as none. The result also becomes the kernel's last result.
@@ -66,7 +66,7 @@ def recall(project: Project, kind: Kind[Run], fingerprint: str) -> Run | None:
     return None
 
 
-def _as_last_result(project: Project, kind: Kind[Run], run: Run) -> Run:
+def _as_last_result(project: Project, kind: KeptKind[Run], run: Run) -> Run:
     """Write this result as the kernel's last one, which may have been that of another run."""
     folder = kind.folder(project)
     path, logs = folder / f"{run.kernel}.json", folder / run.kernel
@@ -85,7 +85,7 @@ def _as_last_result(project: Project, kind: Kind[Run], run: Run) -> Run:
     return run
 
 
-def remember(project: Project, kind: Kind[Run], fingerprint: str, run: Run) -> None:
+def remember(project: Project, kind: KeptKind[Run], fingerprint: str, run: Run) -> None:
     """Keep a result for `recall` if it is fine; if it can't be kept, the kernel is run again."""
     if run.outcome not in kind.kept:
         return

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["LineInfo", "Rejection", "lines_of", "rejection", "walks"]
+__all__ = ["LineInfo", "RejectionInLog", "lines_of", "rejection", "walks"]
 
 _INSTRUCTION = re.compile(r"(\d+): \(([0-9a-f]{2})\) (.*)")
 _STATE = re.compile(r"(?:from \d+ to )?\d+(?: \([^)]*\))?: (?=R\d|frame\d)")
@@ -59,7 +59,7 @@ class LineInfo:
 
 
 @dataclass(frozen=True)
-class Rejection:
+class RejectionInLog:
     """Where the verifier stopped, and why."""
 
     instruction: int | None = None
@@ -97,7 +97,7 @@ def _trace(lines: Iterable[str]) -> Iterator[str]:
             yield line
 
 
-def rejection(log: str) -> Rejection:
+def rejection(log: str) -> RejectionInLog:
     """Read the end of a log: the last instruction, the states of its registers, and the message."""
     lines = log.splitlines()
     last = next(
@@ -106,7 +106,7 @@ def rejection(log: str) -> Rejection:
     )
     message = tuple(_message(lines if last is None else lines[last + 1 :]))
     if last is None:
-        return Rejection(message=message)
+        return RejectionInLog(message=message)
     match = _INSTRUCTION.match(lines[last])
     assert match
     disassembly = re.split(r"\s+; (?=R\d|frame\d)", match[3])[0].strip()
@@ -114,7 +114,7 @@ def rejection(log: str) -> Rejection:
     read = _TARGET.sub("", disassembly)
     numbers = [*_NAMED.findall(" ".join(message)), *_USED.findall(read)]
     wanted = [f"R{number}" for number in numbers]
-    return Rejection(
+    return RejectionInLog(
         int(match[1]),
         disassembly,
         _known(lines[:last], dict.fromkeys(wanted)),

@@ -33,7 +33,7 @@ def report(values: Values) -> None:
     from bpfmatrix.cli.console import say
     from bpfmatrix.config.project import Project
     from bpfmatrix.report import formats, inputs
-    from bpfmatrix.report.origin import Origin
+    from bpfmatrix.report.origin import ReportOrigin
 
     project = Project.load()
     path = values[options.OUTPUT]
@@ -47,7 +47,7 @@ def report(values: Values) -> None:
     if path is None:
         _print(format, results)
         return
-    origin = Origin.of(project, {result.run.kernel for result in results})
+    origin = ReportOrigin.of(project, {result.run.kernel for result in results})
     size = formats.write(format, results, path, origin)
     say(f"{project.relative(path.resolve())}  {size / 1e3:.0f} kB")
 
