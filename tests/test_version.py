@@ -1,6 +1,7 @@
 """The version, which git's tags name: in clones, in archives that git makes, and without git."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,15 @@ def test_an_archive_of_git_has_the_version_of_its_tag(checkout: Path, tmp_path: 
     (tmp_path / "archive").mkdir()
     subprocess.run(("tar", "-xf", "../archive.tar"), cwd=tmp_path / "archive", check=True)
     assert version(tmp_path / "archive") == "1.2.3"
+
+
+def test_an_archive_of_a_commit_without_a_tag_names_the_commit(
+    checkout: Path, tmp_path: Path
+) -> None:
+    git(checkout, "archive", "--output=../archive.tar", "HEAD")
+    (tmp_path / "archive").mkdir()
+    subprocess.run(("tar", "-xf", "../archive.tar"), cwd=tmp_path / "archive", check=True)
+    assert re.fullmatch(r"0\.0\+g[0-9a-f]{7,}", version(tmp_path / "archive"))
 
 
 def test_without_git_it_is_unknown(checkout: Path) -> None:

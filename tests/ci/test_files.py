@@ -50,6 +50,27 @@ def test_workflows_that_users_get_use_the_action() -> None:
     assert len([name for name in names if name.startswith("docs")]) == 2
 
 
+def test_calls_of_the_workflow_with_other_names_share_nothing() -> None:
+    """What one call uploads, only its own last job takes, and the comments are two."""
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/matrix.yml").read_text())
+    kernel, report = (workflow["jobs"][name]["steps"] for name in ("kernel", "report"))
+    [uploads] = (step["with"]["name"] for step in kernel if "bpfmatrix/" in step.get("uses", ""))
+    [pattern] = (step["with"]["pattern"] for step in report if "download" in step.get("uses", ""))
+    [comment] = (
+        step["with"]["name"] for step in report if step.get("uses", "").startswith("bpfmatrix/")
+    )
+    assert uploads == "${{ inputs.name }}.${{ matrix.kernel }}"
+    assert pattern == "${{ inputs.name }}.*"
+    assert comment == "${{ inputs.name }}"
+
+
+def test_the_guide_names_each_input_of_the_workflow() -> None:
+    called = yaml.safe_load((REPOSITORY / ".github/workflows/matrix.yml").read_text())[True]
+    text = GUIDE.partition("### A job for each kernel")[2].partition("## GitLab")[0]
+    inputs = called["workflow_call"]["inputs"]
+    assert [name for name in inputs if f"`{name}`" not in text] == []
+
+
 def test_the_guide_names_each_input() -> None:
     rows = re.findall(r"^\| (`.*?) \|", GUIDE, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)}
