@@ -42,6 +42,11 @@ class Alike:
         return list({run.kernel: run for run, _ in self.pairs}.values())
 
     @property
+    def is_reason(self) -> bool:
+        """Whether it may be why a test failed: see `KernelRun.is_reason`."""
+        return any(run.is_reason(one) for run, one in self.pairs)
+
+    @property
     def best(self) -> Rejection:
         """The one that says most: newer kernels print more."""
         return max(
@@ -78,20 +83,23 @@ class RejectionPrinter:
         self._label = label
         self._commands = commands
 
-    def show(self, runs: Sequence[KernelRun]) -> None:
-        """Print each rejection once, with the kernels and the tests that have it."""
-        found = alike(runs)
+    def show(self, runs: Sequence[KernelRun], *, are_reasons: bool = True) -> None:
+        """Print each rejection once, with the kernels and the tests that have it.
+
+        Those that may be why a test failed are printed, or those that are only in an output, too.
+        """
+        found = [each for each in alike(runs) if each.is_reason == are_reasons]
         for each in found[:_SHOWN]:
             self._explain(each)
-            self._suggest(each, is_everywhere=len(each.kernels) == len(runs) > 1)
+            if are_reasons:
+                self._suggest(each, is_everywhere=len(each.kernels) == len(runs) > 1)
         if len(found) > _SHOWN:
             self._console.print(f"\n... and {len(found) - _SHOWN} more programs that did not load")
 
     def _explain(self, each: Alike) -> None:
         shown, best = self._console.print, each.best
         who = ", ".join(self._label(run) for run in each.kernels)
-        labels = [self._commands(run, _test_of(run, one)).label for run, one in each.pairs]
-        tests = list(dict.fromkeys(labels))
+        tests = list(dict.fromkeys(self._name(run, one) for run, one in each.pairs))
         more = len(tests) - _SHOWN_TESTS
         names = ", ".join(tests[:_SHOWN_TESTS]) + (f" and {more} more" if more > 0 else "")
         what = f"load {best.title}" + (f": {_words(best.errno)}" if best.errno else "")
@@ -110,14 +118,24 @@ class RejectionPrinter:
             shown(f"  full verifier log  {log}")
         if best.note and not best.log:
             shown(f"  note               {best.note}")
-        self._github.annotate(
-            f"{who}: {names}: {what}: {best.reason}", best.source, self._project.root
-        )
+        if each.is_reason:
+            self._github.annotate(
+                f"{who}: {names}: {what}: {best.reason}", best.source, self._project.root
+            )
+
+    def _name(self, run: KernelRun, one: Rejection) -> str:
+        test = _test_of(run, one)
+        if test:
+            name = self._commands(run, test).label
+            return name if run.is_reason(one) else f"also in the output of {name}"
+        return f"also in the log of {one.binary}"
 
     def _suggest(self, each: Alike, *, is_everywhere: bool) -> None:
         shown = self._console.print
-        run, one = each.pairs[0]
-        commands = self._commands(run, _test_of(run, one))
+        run, one = next(pair for pair in each.pairs if pair[0].is_reason(pair[1]))
+        test = _test_of(run, one)
+        assert test
+        commands = self._commands(run, test)
         shown(f"  run it alone       {commands.run}")
         if words := commands.debug_rejection:
             shown(f"  where it stops     {words}")
@@ -133,11 +151,10 @@ class RejectionPrinter:
             shown(f"  since when         {words}")
 
 
-def _test_of(run: KernelRun, one: Rejection) -> TestResult:
-    """Return the test of a rejection; if it is not known which, the first one that failed."""
-    of_binary = [test for test in run.failures if test.binary == one.binary]
-    exact = (test for test in of_binary if test.name == one.test)
-    return next(exact, of_binary[0])
+def _test_of(run: KernelRun, one: Rejection) -> TestResult | None:
+    """Return the failed test that printed a rejection; None if only the executable's log has it."""
+    of_binary = (test for test in run.failures if test.binary == one.binary)
+    return next((test for test in of_binary if test.name == one.test), None)
 
 
 def _words(name: str) -> str:

@@ -92,9 +92,12 @@ def run_chosen(
     started = time.monotonic()
     ids = list(dict.fromkeys(ids))
     console = RunConsole(project, ids, choice, again, raw)
+    interrupted: _InterruptedLateError | None = None
     try:
         with console:
             found = _run(_Run(project, ids, choice, options, console), jobs)
+    except _InterruptedLateError as error:
+        found, interrupted = error.results, error
     except BaseException:
         console.abort()
         raise
@@ -103,7 +106,17 @@ def run_chosen(
     results = Results.of(found, forgives_refused=forgives)
     console.show(results.runs, results.verifications, time.monotonic() - started)
     summary.write([*results.verifications, *results.runs])
+    if interrupted:
+        raise interrupted
     return results
+
+
+class _InterruptedLateError(KeyboardInterrupt):
+    """Ctrl-C when each kernel had its results, which are in `results`."""
+
+    def __init__(self, results: "dict[Included, list[Any]]") -> None:
+        super().__init__()
+        self.results = results
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,7 @@ def _run(run: _Run, jobs: int | None) -> "dict[Included, list[Any]]":
             del parts["tests"]
             found = run_asked(run.project, run.ids, list(parts.values()), jobs)
         results = dict(zip(parts, found, strict=True))
-        return _with_rejections(run.project, parts, results)
+        return _with_rejections(run.project, parts, results, jobs=jobs)
 
 
 def _with_rejections(
@@ -184,22 +197,32 @@ def _with_rejections(
     results: "dict[Included, list[Any]]",
     *,
     may_load: bool = True,
+    jobs: int | None = None,
 ) -> "dict[Included, list[Any]]":
     """Return the results with the programs that the kernels rejected in tests that failed.
 
-    See `explained` for `may_load`.
+    See `explained` for `may_load` and `jobs`. _InterruptedLateError on Ctrl-C.
     """
     if not any(run.failures for run in results.get("tests", ())):
         return results
-    from bpfmatrix.rejections.explain import explained
+    from bpfmatrix.rejections.explain import ExplanationInterrupted, explained
     from bpfmatrix.suite.workload import SuiteWorkload
 
     workload, observer = parts["tests"].workload, parts["tests"].observer
     assert isinstance(workload, SuiteWorkload)
     verifications = results.get("verify", ())
-    runs = explained(
-        project, results["tests"], workload.payloads, observer, verifications, may_load=may_load
-    )
+    try:
+        runs = explained(
+            project,
+            results["tests"],
+            workload.payloads,
+            observer,
+            verifications,
+            may_load=may_load,
+            jobs=jobs,
+        )
+    except ExplanationInterrupted as error:
+        raise _InterruptedLateError({**results, "tests": error.runs}) from error
     return {**results, "tests": runs}
 
 

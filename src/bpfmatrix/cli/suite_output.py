@@ -132,14 +132,21 @@ class SuiteConsole(LiveConsole):
             self.console.print(f"  {test.outcome:<8} {name}{reason}")
 
     def explain(self, runs: Sequence[KernelRun]) -> None:
-        """Print why kernels did not pass: first the programs that did not load, each once."""
+        """Print why kernels did not pass: first the programs that did not load, each once.
+
+        Those that are no reason, such as in a test with a timeout, come last.
+        """
+        self._show_rejections(runs, are_reasons=True)
+        for run in runs:
+            self._explain(run)
+        self._show_rejections(runs, are_reasons=False)
+
+    def _show_rejections(self, runs: Sequence[KernelRun], *, are_reasons: bool) -> None:
         if any(run.rejections for run in runs):
             from bpfmatrix.cli.rejection_output import RejectionPrinter
 
             printer = RejectionPrinter(self._project, self.console, self.label, self._next_commands)
-            printer.show(runs)
-        for run in runs:
-            self._explain(run)
+            printer.show(runs, are_reasons=are_reasons)
 
     def explain_ended(self) -> None:
         """Print why the kernels did not pass that have ended so far."""
@@ -209,10 +216,16 @@ class SuiteConsole(LiveConsole):
             if rejections := run.rejections_of(test):  # printed above, once for all kernels
                 for one in rejections:
                     shown(Text(f"      {one.summary}"))
-                continue
+                if not _says_more(test):
+                    continue
             if test.reason not in test.output:
                 shown(Text(f"      {test.reason}"))
-            for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
+            output = _without_verifier_logs(test.output)
+            if rejections:
+                from bpfmatrix.rejections.printed import without_logs
+
+                output = without_logs(output)
+            for line in last_lines(output, _SHOWN_OUTPUT_LINES):
                 shown(f"      {line}")
         if len(run.failures) > _SHOWN_FAILURES:
             shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
@@ -220,7 +233,8 @@ class SuiteConsole(LiveConsole):
     def _suggest(self, run: KernelRun) -> None:
         """Print what to type next to look into the first failure that is not explained yet."""
         shown = self.console.print
-        failed = next((one for one in run.failures if not run.rejections_of(one)), None)
+        unexplained = (one for one in run.failures if not run.rejections_of(one) or _says_more(one))
+        failed = next(unexplained, None)
         commands = self._next_commands(run, failed or run.failures[0])
         shown(f"  run it alone  {commands.run}")
         if failed is None:  # the others are printed with the line of C
@@ -266,13 +280,19 @@ def _is_explained(run: KernelRun) -> bool:
     """Whether a run failed only by programs that did not load, which are printed once for all."""
     failures = run.failures
     only = run.outcome is Outcome.FAILED and bool(failures) and not run.hints
-    return only and all(map(run.rejections_of, failures))
+    return only and all(run.rejections_of(one) and not _says_more(one) for one in failures)
+
+
+def _says_more(test: TestResult) -> bool:
+    from bpfmatrix.rejections.printed import says_more
+
+    return says_more(test.reason, test.output)
 
 
 def _telling_logs(run: KernelRun) -> list[str]:
     """Return the logs of the executables that failed; all of them if none did."""
-    failed = {test.binary for test in run.failures}
-    found = [log for log in run.logs if any(log.endswith(f"/{name}.log") for name in failed)]
+    failed = dict.fromkeys(test.binary for test in run.failures)
+    found = [log for name in failed if (log := run.log_of(name))]
     return (found or list(run.logs))[:_SHOWN_LOGS]
 
 
