@@ -1,4 +1,5 @@
 import contextlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def test_files_that_are_no_objects_are_refused(tmp_path: Path, rejected: Path) -
     (tmp_path / "empty").touch()
     assert refused(tmp_path / "empty") == "empty"
     assert "can't be read: Is a directory" in refused(tmp_path)
+    os.mkfifo(tmp_path / "pipe.o")
+    assert refused(tmp_path / "pipe.o") == "no regular file"
     assert "can't be read: No such file" in refused(tmp_path / "none")
     assert "it is built for x86_64" in refused(Path("/bin/true").resolve())
     whole = rejected.read_bytes()

@@ -336,7 +336,7 @@ def inspect(path: Path, name: str) -> ObjectContents:
     from elftools.construct import ConstructError  # noqa: PLC0415
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
 
-    if path.exists() and not path.is_file():  # opening a FIFO would wait
+    if path.exists() and not (path.is_file() or path.is_dir()):  # opening a FIFO would wait
         raise ObjectError(name, "no regular file", "Name an object file.")
     try:
         with path.open("rb") as file:
