@@ -18,15 +18,18 @@ nox.options.default_venv_backend = "none"
 register()
 
 
+# The markers of tests that have a session of their own, below.
+_OTHERS = ("architectures", "aya", "clocks", "middle", "projects", "runners", "vendors")
+OF_TESTS = " and ".join(f"not {marker}" for marker in _OTHERS)
+
+
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """Run this project's own tests; `-- -m "not integration"` for those that boot nothing."""
     _install_node_packages(session)
-    others = ("architectures", "aya", "clocks", "middle", "projects", "runners", "vendors")
-    left_out = " and ".join(f"not {marker}" for marker in others)
     # A guest takes one core under emulation. The tests of a file share what they build and boot.
     spread = () if session.posargs else ("-n", "auto", "--dist", "loadfile")
-    session.run("pytest", *spread, "-m", left_out, *session.posargs)
+    session.run("pytest", *spread, "-m", OF_TESTS, *session.posargs)
 
 
 @nox.session(default=False)
@@ -130,7 +133,7 @@ def pythons(session: nox.Session) -> None:
     session.install("--editable", ".", *groups)
     # What the wheel has inside does not depend on the Python that builds it.
     session.run(
-        *("pytest", "-n", "auto", "--dist", "loadfile", "-m", "not integration"),
+        *("pytest", "-n", "auto", "--dist", "loadfile", "-m", f"{OF_TESTS} and not integration"),
         *("--ignore", "tests/test_wheel.py", *session.posargs),
     )
 

@@ -194,7 +194,7 @@ def test_a_pull_request_is_compared_with_the_baseline_of_its_branch(job: GithubJ
     job.step("baseline", **pushed, GITHUB_REF_NAME="topic")
     assert "baseline" not in job.git("ls-remote", "origin")
     job.step("baseline", **pushed, GITHUB_REF_NAME="main")
-    assert "refs/bpfmatrix/baseline/main" in job.git("ls-remote", "origin")
+    assert "refs/bpfmatrix/baseline" in job.git("ls-remote", "origin")
 
     job.commit_and_push("topic")
     job.verified(".bpfmatrix", "6.1", 1120)

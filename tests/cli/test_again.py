@@ -7,10 +7,11 @@ import pytest
 from invoke.parser import Parser
 
 from bpfmatrix.cli import options
-from bpfmatrix.cli.again import Again
+from bpfmatrix.cli.again import again_of
 from bpfmatrix.cli.tasks import namespace
 from bpfmatrix.cli.tasks.declaration import OptionTask
 from bpfmatrix.cli.values import Values, read
+from bpfmatrix.report.again import Again
 
 
 def parsed(command: str) -> Values:
@@ -27,7 +28,7 @@ def parsed(command: str) -> Values:
 def again(**typed: object) -> Again:
     """Return how a run with these options was started."""
     names = {"binary": (Path("build/my test"),), "capabilities": ("CAP_BPF", "CAP_PERFMON")}
-    return Again.of(
+    return again_of(
         Values({"rootfs": "host", "share": ("/srv:rw",), "user": "nobody", **names, **typed})
     )
 
@@ -51,7 +52,7 @@ def test_each_command_has_the_options_of_the_run(
         ]
     else:
         assert started.bisect("5.10", "m/a:TestX", "6.1") == ""
-        assert started.verify(["5.10"], Path("/a.o")) == ""
+        assert started.verify(["5.10"], "/a.o") == ""
     for command in commands:
         values = parsed(command)
         assert values[options.RUN] == "m/a:TestX"
@@ -66,12 +67,9 @@ def test_each_command_has_the_options_of_the_run(
             )
 
 
-def test_verify_names_the_kernels_and_the_object(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "sub").mkdir()
-    monkeypatch.chdir(tmp_path / "sub")
-    values = parsed(again().verify(["5.10", "6.1@low"], tmp_path / "a b.o", "cilium-ebpf"))
+def test_verify_names_the_kernels_and_the_object() -> None:
+    how = ("--loader", "cilium-ebpf")
+    values = parsed(again().verify(["5.10", "6.1@low"], "../a b.o", options=how))
     assert values[options.KERNELS] == "5.10,6.1@low"
     assert values[options.OBJECTS] == ("../a b.o",)
     assert values[options.LOADER] == ("cilium-ebpf",)
@@ -83,7 +81,7 @@ def test_kernels_that_kernels_yaml_does_not_declare_are_available_ones() -> None
     assert (values[options.AVAILABLE], values[options.KERNELS]) == (True, "6.9")
     assert started.debug("6.9", "TestX") == ""
     assert parsed(started.debug("5.10@low", "TestX"))[options.KERNEL] == "5.10@low"
-    assert parsed(started.verify(["5.10", "6.9"], Path("/a.o")))[options.AVAILABLE]
+    assert parsed(started.verify(["5.10", "6.9"], "/a.o"))[options.AVAILABLE]
     assert parsed(started.run("5.10", "TestX"))[options.KERNEL] == "5.10"
 
 

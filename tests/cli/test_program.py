@@ -55,6 +55,13 @@ def test_the_help_of_a_command_is_its_own(tmp_path: Path) -> None:
     assert "--kernel=ID" in text
 
 
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_is_no_word_that_a_command_takes(tmp_path: Path, word: str) -> None:
+    done = bpfmatrix(tmp_path, "watch", word)
+    assert done.status == 0
+    assert done.output.startswith("Usage: bpfmatrix watch [OPTIONS]")
+
+
 def test_commands_are_in_the_order_in_which_people_meet_them(tmp_path: Path) -> None:
     listed = bpfmatrix(tmp_path, "-l").output
     places = [listed.index(f"  {name} ") for name in ("doctor", "run", "matrix", "kernels.list")]

@@ -2,20 +2,25 @@
 
 import dataclasses
 import io
+import re
 from collections.abc import Sequence
 
 import pytest
 
 from bpfmatrix.cli.rejection_output import alike
-from bpfmatrix.cli.run_choice import TESTS
+from bpfmatrix.cli.run_choice import TESTS, RunChoice
 from bpfmatrix.cli.run_console import RunConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.report import junit, markdown
+from bpfmatrix.report.again import Again
+from bpfmatrix.report.front import front
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Result
+from bpfmatrix.report.origin import Origin
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
 from bpfmatrix.results.outcome import Outcome
+from bpfmatrix.results.verification import Code, ProgramResult, Verification, verdict
 from tests.cli.test_suite_output import suite_of
 
 REJECTION = Rejection(
@@ -76,8 +81,9 @@ def test_a_rejection_is_printed_once_for_all_kernels(
         "since when",
     ]
     assert "invoke debug --kernel 5.10 --run TestConnect --break rejection" in after
-    assert "invoke verify --kernels 5.10,6.1 " in after
-    assert "connect.o --loader cilium-ebpf" in after
+    words = re.search(r"invoke verify (\S+) --kernels 5.10,6.1 --loader cilium-ebpf\n", after)
+    assert words
+    assert words[1].endswith("connect.o")
     assert "invoke bisect --run TestConnect --good 6.12 --bad 5.10" in after
 
 
@@ -183,3 +189,90 @@ def test_a_rejection_is_of_the_test_that_printed_it() -> None:
     assert not any(whole.rejections_of(test) for test in whole.failures)
     one = run("5.10", REJECTION)
     assert [bool(one.rejections_of(test)) for test in one.failures] == [True, False]
+
+
+PROGRAM = ProgramResult(
+    *("bpf/connect.o", "on_connect", Outcome.FAILED, "libbpf"),
+    code=Code.VERIFIER_REJECTED,
+    reason=REJECTION.reason,
+    verifier_tail=REJECTION.explanation,
+    source=REJECTION.source,
+)
+OTHER = dataclasses.replace(PROGRAM, reason="R2 unbounded memory access")
+
+
+def beside_verify(
+    project: Project, pipe: io.StringIO, runs: Sequence[KernelRun], *programs: ProgramResult
+) -> str:
+    """Print these runs, and `verify` of these programs on the first of their kernels."""
+    verified = Verification(runs[0].kernel, *verdict(programs), programs=programs)
+    choice = RunChoice(("verify", "tests"), is_asked=True)
+    with RunConsole(project, [one.kernel for one in runs], choice) as whole:
+        for one in runs:
+            suite_of(whole).finished(one)
+        assert whole.programs
+        whole.programs.finished(verified)
+    whole.show(runs, (verified,), 1.0)
+    return pipe.getvalue()
+
+
+def test_a_program_that_verify_explains_is_explained_once_with_its_tests(
+    library_project: Project, pipe: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(library_project.root))
+    text = beside_verify(library_project, pipe, [run("5.10", *of_both())], PROGRAM)
+    assert text.count("bpf_probe_read_kernel") == 1
+    assert "\n  failed tests       TestConnect, TestOther\n" in text
+    words = "invoke debug --kernel 5.10 --run TestConnect --break rejection"
+    assert f"\n  where it stops     {words}\n" in text
+    place = "file=bpf/connect.bpf.c,line=58"
+    assert text.count(f"::error {place}") == 1
+    assert "(failed tests: TestConnect, TestOther)\n" in text
+
+
+@pytest.mark.parametrize("other", [OTHER, dataclasses.replace(PROGRAM, expected="issue 1")])
+def test_what_verify_does_not_explain_has_its_own_lines(
+    library_project: Project, pipe: io.StringIO, other: ProgramResult
+) -> None:
+    text = beside_verify(library_project, pipe, [run("5.10", *of_both())], other)
+    assert "5.10  TestConnect, TestOther: load program on_connect: " in text
+    assert "failed tests" not in text
+
+
+def test_a_kernel_that_verify_did_not_run_on_has_its_own_lines(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    runs = [run("5.10", *of_both()), run("6.1", *of_both()), run("6.12")]
+    text = beside_verify(library_project, pipe, runs, PROGRAM)
+    assert "\n5.10  on_connect of bpf/connect.o: " in text
+    assert "\n6.1  TestConnect, TestOther: load program on_connect: " in text
+
+
+def test_a_kernel_of_an_image_has_no_command_of_verify(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    again = Again(image=library_project.root / "vmlinuz")
+    with_log = dataclasses.replace(PROGRAM, log="a.log")
+    verified = Verification("5.4.286", *verdict([with_log]), programs=(with_log,))
+    choice = RunChoice(("verify",), is_asked=True)
+    with RunConsole(library_project, ["5.4.286"], choice, again) as whole:
+        assert whole.programs
+        whole.programs.finished(verified)
+    whole.show((), (verified,), 1.0)
+    assert "bpf/connect.bpf.c:58" in pipe.getvalue()
+    assert "invoke" not in pipe.getvalue()
+
+
+def test_reports_explain_the_program_once_with_its_tests() -> None:
+    verified = Verification("5.10", *verdict([PROGRAM]), programs=(PROGRAM,))
+    matrix = Matrix.of([Result(run("5.10", *of_both())), Result(verified)])
+    page = markdown.render(matrix)
+    assert page.count("bpf&#95;probe&#95;read&#95;kernel") == 1
+    assert "failed tests&#58; TestConnect, TestOther" in page
+    (item,) = front(matrix, Origin(declared=frozenset({"5.10"})))["items"]
+    assert (item.name, item.tests) == ("on_connect", "TestConnect, TestOther")
+    assert dict(item.commands)["where it stops"].endswith("--break rejection")
+    # Rows and JUnit have both.
+    assert len(matrix.notable_rows) == 3
+    assert junit.render(matrix).count("<failure") == 3

@@ -14,11 +14,11 @@ from bpfmatrix.errors import ConfigError, UsageError
 
 KERNELS = {"6.1": {"source": {"oci": "example/6.1"}}}
 BOTH = {"verify": {"objects": [{"path": "x.o"}]}, "payload": {"binaries": ["t"]}}
-OPTIONS = (options.ONLY, options.RUN, options.TIMEOUT, options.ROOTFS)
+OPTIONS = (options.ONLY, options.RUN, options.BINARY, options.TIMEOUT, options.ROOTFS)
 
 
 def parts(
-    project: Project, keys: dict[str, Any], typed: dict[str, str], words: tuple[str, ...] = ()
+    project: Project, keys: dict[str, Any], typed: dict[str, Any], words: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
     config = Config.model_validate({"kernels": KERNELS, **keys})
     values = read(OPTIONS, typed, words)
@@ -55,6 +55,21 @@ def test_what_runs(
 def test_a_project_that_declares_nothing_has_nothing_to_run(library_project: Project) -> None:
     with pytest.raises(ConfigError, match="there is nothing to run"):
         parts(library_project, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"), [({"run": "zzz"}, ()), ({"binary": ["kernels.yaml"]}, ()), ({}, ("-v",))]
+)
+def test_verify_alone_takes_no_choice_of_tests(
+    library_project: Project,
+    typed: dict[str, Any],
+    words: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(library_project.root)
+    (library_project.root / "kernels.yaml").touch()
+    with pytest.raises(UsageError, match="--only verify runs no tests"):
+        parts(library_project, BOTH, {"only": "verify", **typed}, words)
 
 
 def test_another_part_is_refused(library_project: Project) -> None:

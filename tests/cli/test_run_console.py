@@ -91,7 +91,11 @@ def test_without_declared_tests_the_table_says_so(
     library_project: Project, pipe: io.StringIO
 ) -> None:
     text = shown(library_project, pipe, "verify", runs=[], verified=VERIFIED, is_asked=False)
-    assert row(text, "tests") == ["(none declared)"]
+    lines = text.splitlines()
+    assert "tests     (none declared)" in lines
+    # It makes no column wider, and what is empty on all kernels has no row.
+    assert "   5.10.262   6.1.192" in text
+    assert "skipped" not in text
     assert row(text, "verify") == ["✗ 1", "✓ 2"]
 
 
@@ -130,9 +134,15 @@ REFUSED = Verification(
 )
 
 
+ALL_SKIPPED = samples.verification(samples.program("p", Outcome.SKIPPED), **NEW)
+
+
 @pytest.mark.parametrize(
     ("results", "status"),
     [
+        (Results(RUNS[1:], [ALL_SKIPPED]), 0),
+        (Results(RUNS[:1], [ALL_SKIPPED]), 1),
+        (Results((), [ALL_SKIPPED]), 1),
         (Results(RUNS[1:], VERIFIED[1:]), 0),
         (Results(RUNS[:1], VERIFIED[1:]), 1),
         (Results(RUNS[1:], VERIFIED[:1]), 1),
@@ -150,3 +160,17 @@ def test_the_exit_status_is_that_of_all_parts(results: Results, status: int) -> 
 def test_problems_name_their_part() -> None:
     assert Results(RUNS, VERIFIED).problems == ["5.10 verify failed", "5.10 tests failed"]
     assert Results(RUNS).problems == ["5.10 failed"]
+
+
+@pytest.mark.parametrize(
+    ("results", "problems"),
+    [
+        (Results((), [ALL_SKIPPED]), ["6.1 verify skipped"]),
+        (Results(RUNS[1:], [ALL_SKIPPED]), []),
+        (Results((), [REFUSED]), ["1 file can't be loaded"]),
+        (Results((), [REFUSED], forgives_refused=True), []),
+    ],
+)
+def test_whatever_is_not_well_is_a_problem(results: Results, problems: list[str]) -> None:
+    assert results.problems == problems
+    assert bool(results.exit_status) == bool(problems)

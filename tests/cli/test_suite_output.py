@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from bpfmatrix.cli import console
-from bpfmatrix.cli.again import Again
 from bpfmatrix.cli.run_choice import TESTS
 from bpfmatrix.cli.run_console import RunConsole
 from bpfmatrix.cli.suite_output import SuiteConsole
 from bpfmatrix.config.project import Project
+from bpfmatrix.report.again import Again
 from bpfmatrix.results.kernel_run import KernelRun, Leftover, TestResult
 from bpfmatrix.results.outcome import KernelWarning, Outcome
 from tests.cli.conftest import into

@@ -57,6 +57,7 @@ _READ = re.compile(
     ("text", "shown"),
     [
         ("::error::boo", ": :error::boo"),
+        ("::error##[::", ": :error# #[::"),
         ("  ::warning file=a,line=1::boo", "  : :warning file=a,line=1::boo"),
         ("x\n::add-mask::e", "x\n: :add-mask::e"),
         ("a ##[group]", "a # #[group]"),

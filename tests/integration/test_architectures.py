@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix.host.architecture import ARCHITECTURES
-from bpfmatrix.results import files
+from bpfmatrix.results import checked
 from bpfmatrix.results.outcome import Outcome
 from tests.tool import NO_PAYLOAD, REPOSITORY, ToolProject, by_name
 
@@ -99,6 +99,6 @@ def test_verify(kernel: str, tmp_path: Path) -> None:
         "verify", *objects, "--kernel", kernel, "--loader", loaders, "--save", os.fspath(saved)
     )
     assert done.status == 0, done.output
-    [verification] = files.read_saved(saved)
+    [verification] = checked.read_saved(saved)
     assert {one.loader for one in verification.programs} == set(LOADERS[kernel])
     assert {one.outcome for one in verification.programs} == {Outcome.PASSED}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.results import files
+from bpfmatrix.results import checked
 from bpfmatrix.results.verification import Code, Verification
 from tests.tool import ToolProject
 
@@ -70,7 +70,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[Verification]:
     subprocess.run(["bpftool", "gen", "object", objects / "linked.o", *linked], check=True)
     done = project.invoke("verify", "objects", "--attach", "--save", "found.json")
     assert done.status == 1, done.output
-    return files.read_saved(project.root / "found.json")
+    return checked.read_saved(project.root / "found.json")
 
 
 def test_each_program_has_the_verdict_of_libbpf(found: list[Verification]) -> None:

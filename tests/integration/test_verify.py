@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bpfmatrix.results import files
+from bpfmatrix.results import checked, files
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 from tests.tool import REPOSITORY, ToolProject, qemus_of, wait_until
@@ -130,7 +130,7 @@ def everywhere(
         project,
         done.status,
         done.output,
-        files.read_saved(project.root / "base.json"),
+        checked.read_saved(project.root / "base.json"),
     )
 
 
@@ -430,7 +430,7 @@ def test_ctrl_c_keeps_what_is_known(project: ToolProject) -> None:
     assert "Traceback" not in done.output
     assert "not run" in done.output
     assert "unchecked of a.o: R0 invalid mem access" in done.output
-    (saved,) = files.read_saved(project.root / "base.json")
+    (saved,) = checked.read_saved(project.root / "base.json")
     assert saved == verification(project)
     assert saved.outcome is Outcome.INTERRUPTED
     results = by_program(saved)

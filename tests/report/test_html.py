@@ -463,7 +463,7 @@ def test_a_command_is_copied_with_the_clipboard_or_without(
     open_page(browser, rejected_page)
     browser.execute_script(REPLACED_CLIPBOARD[clipboard])
     browser.find_element("css selector", ".copy").click()
-    expected = "invoke verify ebpf/stack_sampler.bpf.o --kernels 5.10 --filter on_sample"
+    expected = "invoke verify ebpf/stack_sampler.bpf.o --filter on_sample --kernel 5.10"
     assert wait(browser, "window.copied") == expected
     wait(browser, "[...document.querySelectorAll('.copy')].some(b => b.textContent === 'Copied')")
 

@@ -1,5 +1,6 @@
 """The texts of the reason codes, which the page shows and docs/reason-codes.md lists."""
 
+import pytest
 from markdown_it import MarkdownIt
 
 from bpfmatrix.report.failure_items import code_text
@@ -19,3 +20,10 @@ def test_the_page_shows_an_explanation_as_markdown_does() -> None:
 
 def test_a_code_of_another_version_has_no_text() -> None:
     assert code_text("no-such-code") == ""
+
+
+def test_the_page_names_commands_of_the_front_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/bpfmatrix", "report"])
+    shown = code_text(Code.VERIFIER_REJECTED)
+    assert "bpfmatrix debug</code> stops" in shown
+    assert "invoke" not in "".join(map(code_text, Code))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bpfmatrix.results import files, kernel_run
+from bpfmatrix.results import checked, files, kernel_run
 from bpfmatrix.results.kernel_run import KernelRun, Leftover, TestResult
 from bpfmatrix.results.outcome import KernelWarning, Outcome
 from bpfmatrix.results.verification import Verification
@@ -74,13 +74,13 @@ def test_saved_verifications_are_read_back_as_they_were_written(
     tmp_path: Path, several: list[Verification]
 ) -> None:
     files.save(several, tmp_path / "base.json")
-    assert files.read_saved(tmp_path / "base.json") == several
+    assert checked.read_saved(tmp_path / "base.json") == several
 
 
 def test_the_file_of_one_kernel_is_read_as_a_saved_file(tmp_path: Path) -> None:
     one = Verification("6.1", Outcome.PASSED)
     files.write(one, tmp_path / "6.1.json")
-    assert files.read_saved(tmp_path / "6.1.json") == [one]
+    assert checked.read_saved(tmp_path / "6.1.json") == [one]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_a_kernel_that_could_not_be_tried_is_a_regression() -> None:
 
 
 def test_a_kernel_that_the_base_does_not_have_is_told() -> None:
-    (change,) = against([on("6.1", result())], [on("7.3", result())], 0.1)
+    change, _ = against([on("6.1", result())], [on("7.3", result())], 0.1)
     assert (change.kernel, change.regression) == ("7.3", False)
 
 
@@ -186,3 +186,8 @@ def test_another_release_is_told_where_anything_changed() -> None:
     release, cost = against([base], [worse], 0.1)
     assert (release.text, release.regression) == ("6.1.180 before, 6.1.192 now", False)
     assert cost.text.endswith("(+100%)")
+
+
+def test_a_kernel_of_the_base_that_did_not_run_is_told() -> None:
+    (change,) = against([on("5.10", result()), on("6.1", result())], [on("6.1", result())], 0.1)
+    assert (change.kernel, change.text, change.regression) == ("5.10", "not run now", False)

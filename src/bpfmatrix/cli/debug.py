@@ -1,11 +1,11 @@
 """What the task `debug` does: run the tests under gdb, with the console of a run."""
 
-from bpfmatrix.cli.again import Again
 from bpfmatrix.cli.progress_bar import shown
 from bpfmatrix.cli.suite_output import SuiteConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.debug import session
 from bpfmatrix.debug.options import DebugOptions
+from bpfmatrix.report.again import Again
 from bpfmatrix.suite.options import RunOptions
 
 __all__ = ["debug"]

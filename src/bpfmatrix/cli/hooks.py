@@ -4,15 +4,15 @@ that fails.
 A hook that exists already is kept under another name, and called first.
 """
 
+import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host import tools
 from bpfmatrix.host.front_end import has_sessions
+from bpfmatrix.host.git import Git, reason
 
 __all__ = ["install"]
 
@@ -90,21 +90,14 @@ def _hook_path(project: Project) -> Path:
 
 
 def _git(project: Project, *question: str) -> str:
-    done = subprocess.run(
-        [tools.require("git", "git"), "rev-parse", *question],
-        cwd=project.root,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        check=False,
-    )
+    done = Git(project.root).run("rev-parse", *question)
     if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or ["it gave no reason"])[0]
+        said = reason(done)
         raise BpfmatrixError(
             f"{project.root} is not in a git checkout: git said: {said}",
             "Run this in the checkout of the project.",
         )
-    return done.stdout.removesuffix("\n")
+    return os.fsdecode(done.stdout).removesuffix("\n")
 
 
 def _command(root: Path) -> list[str]:

@@ -4,16 +4,17 @@ nox reads `-k EXPRESSION` as Python. There, an id such as 6.1 is a number, which
 session, and `pre-push` is a subtraction.
 """
 
+import ast
 import re
+import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nox import manifest
+from nox import manifest, tasks
 
-__all__ = ["keyword_match", "take_ids_as_keywords"]
+__all__ = ["keyword_match", "quoted", "take_ids_as_keywords"]
 
-# A word of an expression, such as `6.1`, `6.1@user` or `pre-push`. nox refuses what Python can't
-# parse before it asks for a match, so that `"5.4.276"` and `"6.12-arm64-16k"` have to be quoted.
+# A word of an expression, such as `6.1`, `6.1@user` or `pre-push`, with or without quotes.
 _WORD = re.compile(r"""(?P<quote>["']?)(?<![\w.+@-])(?P<word>[\w.+@-]+)(?![\w.+@-])(?P=quote)""")
 
 
@@ -28,6 +29,27 @@ def take_ids_as_keywords() -> None:
 
     match.takes_ids = True  # type: ignore[attr-defined]
     manifest.keyword_match = match
+    # Before it asks for a match, nox checks that Python can parse the expression.
+    tasks.ast = _quoting()  # type: ignore[assignment, attr-defined]
+
+
+def _quoting() -> types.SimpleNamespace:
+    """Return the module `ast` with a parser that takes expressions with ids, as if quoted."""
+
+    def parse(source: Any, *args: Any, **options: Any) -> Any:
+        is_expression = isinstance(source, str) and options.get("mode") == "eval"
+        return ast.parse(quoted(source) if is_expression else source, *args, **options)
+
+    return types.SimpleNamespace(**{**vars(ast), "parse": parse})
+
+
+def quoted(expression: str) -> str:
+    """Return an expression with each word that is no name in Python in quotes."""
+
+    def in_quotes(word: re.Match[str]) -> str:
+        return word[0] if word["word"].isidentifier() else f'"{word["word"]}"'
+
+    return _WORD.sub(in_quotes, expression)
 
 
 def keyword_match(

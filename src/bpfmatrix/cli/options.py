@@ -437,15 +437,16 @@ ANNOTATE = _text(
 SAVE = _value(
     "save",
     "FILE|baseline",
-    "Write the results into this file, or keep them as the branch's baseline, for --against.",
+    "Write the results into this file, or let git keep them as this commit's baseline, for "
+    "--against.",
     _file_or_baseline,
 )
 PUSH = _flag("push", "With --save baseline: push the baseline, so that CI and others have it.")
 AGAINST = _value(
     "against",
     "FILE|baseline",
-    "Compare with the results in this file, or with the baseline of the branch that this work is "
-    "for (baseline:BRANCH: of another), and exit with 1 only if something got worse.",
+    "Compare with the results in this file, or with the baseline of the nearest commit in this "
+    "history (baseline:REVISION: in another), and exit with 1 only if something got worse.",
     _file_or_baseline,
 )
 CHANGES = _value(

@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from bpfmatrix.cli.again import NextCommands
 from bpfmatrix.cli.console import SafeConsole
 from bpfmatrix.cli.github import GithubLog
+from bpfmatrix.cli.verify_told import NOTHING, Told, failure_on, listed, test_of
 from bpfmatrix.config.project import Project
+from bpfmatrix.report import next_commands
+from bpfmatrix.report.next_commands import FailedProgram, FailedTest
 from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
 from bpfmatrix.verify.plan import DEFAULT_LOADER
 
 __all__ = ["Alike", "RejectionPrinter", "alike"]
 
 _SHOWN = 10
-_SHOWN_TESTS = 2
 _SHOWN_LINES = 14
 _SHOWN_LOGS = 6
 # What kernels before 5.18 call a number, others call a scalar ("bpf: Replace tnum with var_off").
@@ -74,34 +75,43 @@ class RejectionPrinter:
         project: Project,
         console: SafeConsole,
         label: Callable[[KernelRun], str],
-        commands: Callable[[KernelRun, TestResult], NextCommands],
+        failed_test: Callable[[KernelRun, TestResult], FailedTest],
     ) -> None:
-        """`label` returns the name of a kernel, and `commands` what to type next about a test."""
+        """`label` returns the name of a kernel, `failed_test` what commands need of a test."""
         self._project = project
         self._console = console
         self._github = GithubLog(console)
         self._label = label
-        self._commands = commands
+        self._failed_test = failed_test
 
-    def show(self, runs: Sequence[KernelRun], *, are_reasons: bool = True) -> None:
+    def show(
+        self, runs: Sequence[KernelRun], told: Told = NOTHING, *, are_reasons: bool = True
+    ) -> None:
         """Print each rejection once, with the kernels and the tests that have it.
 
         Those that may be why a test failed are printed, or those that are only in an output, too.
+        Those that `verify` has explained are left out.
         """
-        found = [each for each in alike(runs) if each.is_reason == are_reasons]
-        for each in found[:_SHOWN]:
-            self._explain(each)
+        shown = 0
+        left_out = 0
+        for each in alike(runs):
+            each.pairs = [p for p in each.pairs if failure_on(*p) not in told.explained]
+            if not each.pairs or each.is_reason != are_reasons:
+                continue
+            if shown == _SHOWN:
+                left_out += 1
+                continue
+            shown += 1
+            self._explain(each, told)
             if are_reasons:
-                self._suggest(each, is_everywhere=len(each.kernels) == len(runs) > 1)
-        if len(found) > _SHOWN:
-            self._console.print(f"\n... and {len(found) - _SHOWN} more programs that did not load")
+                self._suggest(each, is_alone=len(runs) == 1)
+        if left_out:
+            self._console.print(f"\n... and {left_out} more programs that did not load")
 
-    def _explain(self, each: Alike) -> None:
+    def _explain(self, each: Alike, told: Told) -> None:
         shown, best = self._console.print, each.best
         who = ", ".join(self._label(run) for run in each.kernels)
-        tests = list(dict.fromkeys(self._name(run, one) for run, one in each.pairs))
-        more = len(tests) - _SHOWN_TESTS
-        names = ", ".join(tests[:_SHOWN_TESTS]) + (f" and {more} more" if more > 0 else "")
+        names = listed(self._name(run, one) for run, one in each.pairs)
         what = f"load {best.title}" + (f": {_words(best.errno)}" if best.errno else "")
         shown()
         shown(Text.assemble((who, "bold"), "  ", (names, "bold"), f": {what}"))
@@ -118,43 +128,34 @@ class RejectionPrinter:
             shown(f"  full verifier log  {log}")
         if best.note and not best.log:
             shown(f"  note               {best.note}")
-        if each.is_reason:
+        if each.is_reason and any(failure_on(*pair) not in told.annotated for pair in each.pairs):
             self._github.annotate(
                 f"{who}: {names}: {what}: {best.reason}", best.source, self._project.root
             )
 
     def _name(self, run: KernelRun, one: Rejection) -> str:
-        test = _test_of(run, one)
-        if test:
-            name = self._commands(run, test).label
+        if test := test_of(run, one):
+            name = self._failed_test(run, test).label
             return name if run.is_reason(one) else f"also in the output of {name}"
         return f"also in the log of {one.binary}"
 
-    def _suggest(self, each: Alike, *, is_everywhere: bool) -> None:
-        shown = self._console.print
-        run, one = next(pair for pair in each.pairs if pair[0].is_reason(pair[1]))
-        test = _test_of(run, one)
-        assert test
-        commands = self._commands(run, test)
-        shown(f"  run it alone       {commands.run}")
-        if words := commands.debug_rejection:
-            shown(f"  where it stops     {words}")
+    def _suggest(self, each: Alike, *, is_alone: bool) -> None:
         best = each.best
-        if best.object:
-            usual = self._project.config.verify.loader or DEFAULT_LOADER
-            loader = "" if best.loader == usual else best.loader
-            kernels = [run.kernel for run in each.kernels]
-            if words := commands.again.verify(kernels, self._project.root / best.object, loader):
-                shown(f"  every program      {words}")
-        # If each of several kernels rejects it, none of them is known to be good.
-        if not is_everywhere and (words := commands.bisect):
-            shown(f"  since when         {words}")
-
-
-def _test_of(run: KernelRun, one: Rejection) -> TestResult | None:
-    """Return the failed test that printed a rejection; None if only the executable's log has it."""
-    of_binary = (test for test in run.failures if test.binary == one.binary)
-    return next((test for test in of_binary if test.name == one.test), None)
+        run, one = next(pair for pair in each.pairs if pair[0].is_reason(pair[1]))
+        failed = test_of(run, one)
+        assert failed
+        usual = self._project.config.verify.loader or DEFAULT_LOADER
+        program = FailedProgram(
+            os.path.relpath(self._project.root / best.object) if best.object else "",
+            best.program,
+            [run.kernel for run in each.kernels],
+            best.code,
+            ("--loader", best.loader) if best.loader not in ("", usual) else (),
+        )
+        test = self._failed_test(run, failed)
+        found = next_commands.of_test(test, program, is_alone=is_alone)
+        for what, words in found.items():
+            self._console.print(f"  {what:<17}  {words}")
 
 
 def _words(name: str) -> str:

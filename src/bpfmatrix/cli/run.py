@@ -9,17 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from bpfmatrix.cli.again import PLAIN, Again
 from bpfmatrix.cli.run_choice import RunChoice
 from bpfmatrix.cli.run_console import RunConsole
 from bpfmatrix.config.models import Included, KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.text import counted
 from bpfmatrix.payload.declared import NoObjectsError, NoTestsError
 from bpfmatrix.report import summary
+from bpfmatrix.report.again import PLAIN, Again
 from bpfmatrix.results import files, kernel_run, verification
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import FINE, Outcome
-from bpfmatrix.results.verification import Verification
+from bpfmatrix.results.verification import RefusedObject, Verification
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.pipeline import Part, run_asked
 from bpfmatrix.session.workload import asked_for
@@ -50,7 +51,11 @@ class Results:
         """0 if all is well; 1 if a part failed; 2 if only files that are no eBPF objects did."""
         statuses = []
         if self.verifications:
-            status = verification.exit_status(self.verifications)
+            # That every program is skipped is fine beside tests, which are what is checked then.
+            fine = bool(self.runs) and not self._problems_of_programs
+            status = (
+                2 * bool(self._refused) if fine else verification.exit_status(self.verifications)
+            )
             statuses.append(0 if status == 2 and self.forgives_refused else status)
         if self.runs:
             statuses.append(kernel_run.exit_status(self.runs))
@@ -60,18 +65,30 @@ class Results:
     def problems(self) -> list[str]:
         """What did not pass, in a few words each, such as `5.10 verify failed`."""
         tests = " tests" if self.verifications else ""
+        refused = 0 if self.forgives_refused else len(self._refused)
         return [
-            *(
-                f"{one.kernel} verify {one.outcome}"
-                for one in self.verifications
-                if one.outcome not in FINE
-            ),
+            *self._problems_of_programs,
+            *([f"{counted(refused, 'file')} can't be loaded"] if refused else []),
             *(
                 f"{one.kernel}{tests} {one.outcome}"
                 for one in self.runs
                 if one.outcome is not Outcome.PASSED
             ),
         ]
+
+    @property
+    def _problems_of_programs(self) -> list[str]:
+        outcomes = {one.outcome for one in self.verifications}
+        is_nothing_checked = outcomes == {Outcome.SKIPPED} and not self.runs
+        return [
+            f"{one.kernel} verify {one.outcome}"
+            for one in self.verifications
+            if one.outcome not in FINE or is_nothing_checked
+        ]
+
+    @property
+    def _refused(self) -> Sequence[RefusedObject]:
+        return self.verifications[0].refused if self.verifications else ()
 
 
 def run_chosen(
@@ -161,6 +178,16 @@ class _Run:
                     raise
         return found
 
+    def leave_out_tests(self, parts: "dict[Included, Part[Any]]", error: NoTestsError) -> None:
+        """Take the tests, of which there are none, out of the parts.
+
+        The error is raised if tests are asked for, or nothing else runs.
+        """
+        if self.choice.is_asked or len(parts) == 1:
+            raise error
+        parts["verify"].observer.note(f"no test runs: {error.what}")
+        del parts["tests"]
+
     def _verification(self, *, quiet: bool) -> "VerifyWorkload":
         from bpfmatrix.verify.options import VerifyOptions
         from bpfmatrix.verify.workload import VerifyWorkload
@@ -182,10 +209,7 @@ def _run(run: _Run, jobs: int | None) -> "dict[Included, list[Any]]":
         try:
             found = run_asked(run.project, run.ids, list(parts.values()), jobs)
         except NoTestsError as error:
-            if run.choice.is_asked or len(parts) == 1:
-                raise
-            parts["verify"].observer.note(f"no test runs: {error.what}")
-            del parts["tests"]
+            run.leave_out_tests(parts, error)
             found = run_asked(run.project, run.ids, list(parts.values()), jobs)
         results = dict(zip(parts, found, strict=True))
         return _with_rejections(run.project, parts, results, jobs=jobs)
@@ -244,6 +268,7 @@ class WatchedParts:
         self._console = RunConsole(project, [id], choice, Again(options.binaries))
         self._run = _Run(project, [id], choice, options, self._console)
         self._parts: dict[Included, Part[Any]] = {}
+        self._done: set[Included] = set()
 
     @property
     def observer(self) -> Observer:
@@ -264,9 +289,20 @@ class WatchedParts:
         self._parts = self._run.parts(quiet=quiet)
         return list(self._parts.values())
 
+    def without_tests(self, error: NoTestsError) -> list[Part[Any]]:
+        """See WatchedRun."""
+        self._run.leave_out_tests(self._parts, error)
+        return list(self._parts.values())
+
+    def done(self, part: Part[Any]) -> None:
+        """See WatchedRun."""
+        self._done.update(name for name, known in self._parts.items() if known is part)
+
     def failed(self, reason: str) -> None:
         """See WatchedRun."""
         for part in self._run.choice.parts:
+            if part in self._done:
+                continue
             folder, unprepared = _results_of(part, self._run.project)
             for kernel in self._run.kernels:
                 with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 from bpfmatrix.cli import options
 from bpfmatrix.cli.values import Values
+from bpfmatrix.errors import UsageError
 
 if TYPE_CHECKING:
     from bpfmatrix.config.models import Included
@@ -28,13 +29,19 @@ TESTS = RunChoice(("tests",), is_asked=True)
 def chosen(project: "Project", values: Values) -> RunChoice:
     """Return what a command line asks for, or else kernels.yaml, or else all that is declared.
 
-    ConfigError if nothing is declared.
+    ConfigError if nothing is declared, UsageError for words that contradict each other.
     """
     from bpfmatrix.payload.declared import declared, nothing_declared
 
+    names_tests = values[options.RUN] is not None or values[options.BINARY] or values.arguments
     if only := values[options.ONLY]:
+        if only == "verify" and names_tests:
+            raise UsageError(
+                "--only verify runs no tests, which the command line names",
+                "Leave out --only verify, or --run, --binary and the tests' own arguments.",
+            )
         return RunChoice((cast("Included", only),), is_asked=True)
-    if values[options.RUN] is not None or values[options.BINARY] or values.arguments:
+    if names_tests:
         return TESTS
     if included := project.config.matrix.includes:
         return RunChoice(tuple(dict.fromkeys(included)), is_asked=True)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Self
 
 from rich.text import Text
 
-from bpfmatrix.cli.again import PLAIN, Again
 from bpfmatrix.cli.console import LiveConsole
 from bpfmatrix.cli.run_choice import RunChoice
 from bpfmatrix.config.project import Project
+from bpfmatrix.report.again import PLAIN, Again
 from bpfmatrix.report.kernel_table import kernel_table
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import GuestRun, Outcome
@@ -49,7 +49,7 @@ class RunConsole:
         if "verify" in parts:
             from bpfmatrix.cli.verify_output import VerifyConsole
 
-            self.programs = VerifyConsole(project, kernels, raw=raw)
+            self.programs = VerifyConsole(project, kernels, again, raw=raw)
             consoles.append(self.programs)
         self.first: LiveConsole
         """The one to which the terminal belongs."""
@@ -94,15 +94,18 @@ class RunConsole:
         self.end()
         if self.first.several:
             self._table(runs, verifications, seconds)
+        told = None
         if self.programs and verifications:
             if runs or self.first.several:
-                self.programs.explain(verifications)
+                tests = self.tests.failed_tests(runs) if self.tests else {}
+                told = self.programs.explain(verifications, tests=tests)
             else:
                 self.programs.show(verifications)
         if self.tests:
             # What kept a kernel from being prepared is the same for both.
-            told = {(one.kernel, one.reason) for one in verifications if not one.version}
-            self.tests.explain([run for run in runs if (run.kernel, run.reason) not in told])
+            unprepared = {(one.kernel, one.reason) for one in verifications if not one.version}
+            others = [run for run in runs if (run.kernel, run.reason) not in unprepared]
+            self.tests.explain(others, *([told] if told else []))
 
     def _table(
         self, runs: Sequence[KernelRun], verifications: Sequence[Verification], seconds: float
@@ -118,15 +121,16 @@ class RunConsole:
             facts["verify"] = [self.programs.cell(one) for one in verifications]
         if self.tests and runs:
             facts["tests"] = [self.tests.cell(run) for run in runs]
-        elif not self._asked:
-            facts["tests"] = [Text("(none declared)"), *(Text("") for _ in results[1:])]
-        facts["skipped"] = [Text(_skipped(each)) for each in results]
+        if any(skipped := [_skipped(each) for each in results]):
+            facts["skipped"] = [Text(count) for count in skipped]
         facts["time"] = [Text(_time(each)) for each in results]
         labels = [self.first.label(one) for one in booted]
         table = kernel_table(labels, facts, self.first.console.width)
         shown = self.first.console.print
         shown()
         shown(table)
+        if not (self.tests and runs) and not self._asked:
+            shown("tests     (none declared)")
         shown(f"side by side {seconds:.1f} s")
 
 

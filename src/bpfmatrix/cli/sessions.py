@@ -14,7 +14,7 @@ from pathlib import Path
 import nox
 
 from bpfmatrix.cli import options
-from bpfmatrix.cli.again import Again
+from bpfmatrix.cli.again import again_of
 from bpfmatrix.cli.errors import exit_status_of, exit_with_message
 from bpfmatrix.cli.kernel_choice import several_kernels, with_profiles
 from bpfmatrix.cli.nox_changes import take_ids_as_keywords
@@ -139,12 +139,15 @@ def _register_verify(project: Project) -> None:
         from bpfmatrix.cli.tasks.verify import VERIFY_OPTIONS, verify_project
 
         values = parse(session.name, VERIFY_OPTIONS, session.posargs, options.OBJECTS)
+        problems: list[str] = []
+
+        def command() -> int:
+            status = verify_project(project, values)
+            problems.extend(["some files can't be loaded: see above"] if status == 2 else [])
+            return status
+
         with interrupts.raised():
-            status = exit_status_of(lambda: verify_project(project, values))
-        if status == 1:
-            session.error("not all is well: see above")
-        if status:
-            raise SystemExit(status)
+            _end(session, exit_status_of(command), problems)
 
     ids = ", ".join(project.config.matrix_ids)
     verify.__doc__ = f"Load the eBPF objects on {ids}, and show what the verifier says"
@@ -179,15 +182,19 @@ def _run(
     def command() -> int:
         choice, asked = chosen(project, values), run_options(values, project, cached=cached)
         jobs, raw = values[options.JOBS], values[options.RAW]
-        found = run_chosen(project, ids, choice, asked, jobs, raw, Again.of(values))
+        found = run_chosen(project, ids, choice, asked, jobs, raw, again_of(values))
         problems.extend(found.problems)
         if pushes:
             require_unchanged(project.root)
         return found.exit_status
 
-    status = exit_status_of(command)
-    if status == 1 and problems:
-        session.error(", ".join(problems))
+    _end(session, exit_status_of(command), problems)
+
+
+def _end(session: nox.Session, status: int, problems: Sequence[str] = ()) -> None:
+    """End a session as its command ended; sessions that wait run, unless the words are wrong."""
+    if problems or status == 1:
+        session.error(", ".join(problems) or "not all is well: see above")
     if status:
         raise SystemExit(status)
 

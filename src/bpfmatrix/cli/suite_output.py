@@ -7,13 +7,16 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from bpfmatrix.cli.again import PLAIN, Again, NextCommands
 from bpfmatrix.cli.console import STYLES, LiveConsole
+from bpfmatrix.cli.verify_told import NOTHING, FailedTests, Told, failed_tests
 from bpfmatrix.config.kernel_ids import profile_of
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
+from bpfmatrix.report import next_commands
+from bpfmatrix.report.again import PLAIN, Again
+from bpfmatrix.report.next_commands import FailedTest
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.names import Labels
 from bpfmatrix.results.outcome import Outcome
@@ -131,22 +134,27 @@ class SuiteConsole(LiveConsole):
             name = self._labels_of(run).of(test)
             self.console.print(f"  {test.outcome:<8} {name}{reason}")
 
-    def explain(self, runs: Sequence[KernelRun]) -> None:
+    def failed_tests(self, runs: Sequence[KernelRun]) -> FailedTests:
+        """Return the tests that failed for programs that did not load."""
+        return failed_tests(runs, self._failed_test)
+
+    def explain(self, runs: Sequence[KernelRun], told: Told = NOTHING) -> None:
         """Print why kernels did not pass: first the programs that did not load, each once.
 
-        Those that are no reason, such as in a test with a timeout, come last.
+        Those that are no reason, such as in a test with a timeout, come last. `told` is what
+        `verify` has explained of them.
         """
-        self._show_rejections(runs, are_reasons=True)
+        self._show_rejections(runs, told, are_reasons=True)
         for run in runs:
             self._explain(run)
-        self._show_rejections(runs, are_reasons=False)
+        self._show_rejections(runs, told, are_reasons=False)
 
-    def _show_rejections(self, runs: Sequence[KernelRun], *, are_reasons: bool) -> None:
+    def _show_rejections(self, runs: Sequence[KernelRun], told: Told, *, are_reasons: bool) -> None:
         if any(run.rejections for run in runs):
             from bpfmatrix.cli.rejection_output import RejectionPrinter
 
-            printer = RejectionPrinter(self._project, self.console, self.label, self._next_commands)
-            printer.show(runs, are_reasons=are_reasons)
+            printer = RejectionPrinter(self._project, self.console, self.label, self._failed_test)
+            printer.show(runs, told, are_reasons=are_reasons)
 
     def explain_ended(self) -> None:
         """Print why the kernels did not pass that have ended so far."""
@@ -235,21 +243,19 @@ class SuiteConsole(LiveConsole):
         shown = self.console.print
         unexplained = (one for one in run.failures if not run.rejections_of(one) or _says_more(one))
         failed = next(unexplained, None)
-        commands = self._next_commands(run, failed or run.failures[0])
-        shown(f"  run it alone  {commands.run}")
-        if failed is None:  # the others are printed with the line of C
-            return
-        if commands.debug:
-            shown(f"  look inside   {commands.debug}")
-        if commands.good and commands.bisect:
-            shown(f"  since when    {commands.bisect}")
+        test = self._failed_test(run, failed or run.failures[0])
+        commands = next_commands.of_test(test, is_alone=not self.several)
+        for what, words in commands.items():
+            shown(f"  {what:<12}  {words}")
+            if failed is None:  # the other commands are printed with the line of C
+                return
 
-    def _next_commands(self, run: KernelRun, test: TestResult) -> NextCommands:
+    def _failed_test(self, run: KernelRun, test: TestResult) -> FailedTest:
         again = self._again
         if not self._project.config.has(run.kernel):
             again = dataclasses.replace(again, available=True)
         pattern, good = self._labels_of(run).selecting(test), self._passed_elsewhere(run, test)
-        return NextCommands(again, run.kernel, self._labels_of(run).of(test), pattern, good)
+        return FailedTest(again, run.kernel, pattern, good, self._labels_of(run).of(test))
 
     def _passed_elsewhere(self, bad: KernelRun, test: TestResult) -> str:
         """Return the nearest kernel on which a test and its subtests passed; nothing if none."""

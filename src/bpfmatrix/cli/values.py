@@ -4,7 +4,9 @@
 options into the library's own value. An option that a command does not have, has its default.
 """
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bpfmatrix.cli import options
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Values",
     "debug_options",
+    "guest_words",
     "read",
     "run_options",
     "selection",
@@ -132,7 +135,31 @@ def run_options(values: Values, project: "Project", *, cached: bool = False) -> 
         test_seconds=values[options.TIMEOUT],
         arguments=values.arguments,
         cached=cached,
+        words=_words(values, project.root),
     )
+
+
+def guest_words(values: Values) -> tuple[str, ...]:
+    """Return the options of the guests, such as `--rootfs host`, as they can be typed again."""
+    capabilities = values[options.CAPABILITIES]
+    single: tuple[tuple[Option[str | None], str | None], ...] = (
+        (options.ROOTFS, values[options.ROOTFS]),
+        (options.NET, values[options.NET]),
+        (options.USER, values[options.USER]),
+        (options.MEMLOCK, values[options.MEMLOCK]),
+    )
+    words = [(option.name, text) for option, text in single if text is not None]
+    words += [(options.SHARE.name, text) for text in values[options.SHARE]]
+    if capabilities is not None:
+        words.append((options.CAPABILITIES.name, ",".join(capabilities) or "none"))
+    return tuple(word for name, text in words for word in (f"--{name}", text))
+
+
+def _words(values: Values, root: Path) -> tuple[str, ...]:
+    """Return the options with which tests run again, as they are typed in the project's folder."""
+    paths = [os.path.relpath(path, root) for path in values[options.BINARY]]
+    binaries = [word for path in paths for word in (f"--{options.BINARY.name}", path)]
+    return (*binaries, *guest_words(values))
 
 
 def verify_options(values: Values) -> "VerifyOptions":

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from bpfmatrix.cli.annotated_output import print_annotated
 from bpfmatrix.cli.console import say, say_json
-from bpfmatrix.cli.verify_base import Base, read_base, read_results, save
+from bpfmatrix.cli.verify_base import Base, place_to_save, read_base, read_results, save
 from bpfmatrix.cli.verify_csv import as_csv
 from bpfmatrix.cli.verify_output import VerifyConsole
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.report import summary
+from bpfmatrix.report.again import PLAIN, Again
 from bpfmatrix.report.changes import render as render_changes
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_label import label_of
@@ -29,7 +30,7 @@ from bpfmatrix.results.verification import (
 from bpfmatrix.session.pipeline import run_side_by_side
 from bpfmatrix.session.workload import asked_for
 from bpfmatrix.verify import compare, source_lines
-from bpfmatrix.verify.baseline import BaselineName
+from bpfmatrix.verify.baseline import BaselineName, Baselines
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.selection import Names, Selection, may_load, to_load
 from bpfmatrix.verify.workload import Details, VerifyWorkload, unprepared
@@ -67,16 +68,27 @@ class OutputOptions:
 
 
 def verify(
-    project: Project, ids: Sequence[str], options: VerifyOptions, output: OutputOptions
+    project: Project,
+    ids: Sequence[str],
+    options: VerifyOptions,
+    output: OutputOptions,
+    again: Again = PLAIN,
 ) -> int:
     """Verify on these kernels, print the results, and return the exit status.
 
-    On KeyboardInterrupt, what is known is printed, saved and compared before it is raised again.
+    `again` is how it was started, for the commands that messages name.
+
+    On KeyboardInterrupt, what is known is printed, compared, and written into a file of `--save`,
+    but not kept as a baseline, before it is raised again.
     """
-    base = read_base(project, output.against) if output.against else None
+    place = place_to_save(project, output.save, output.push)
+    base = read_base(project, output.against, ids) if output.against else None
+    if base:  # what is not asked for now is not missing
+        asked = [one for one in base.verifications if one.kernel in ids]
+        base = dataclasses.replace(base, verifications=asked)
     kernels = [project.config.kernel(id) for id in ids]
     console = VerifyConsole(
-        project, ids, stderr=output.as_json or output.csv == "-", raw=output.raw
+        project, ids, again, stderr=output.as_json or output.csv == "-", raw=output.raw
     )
     interrupted: KeyboardInterrupt | None = None
     try:
@@ -94,7 +106,9 @@ def verify(
         if not any(one.programs for one in found):
             raise
     summary.write(found)
-    status = _output(project, found, output, console, base)
+    status = _output(found, output, console, base)
+    if place and not (interrupted and isinstance(place, Baselines)):
+        save(found, place, output.push)
     if interrupted:
         raise interrupted
     return status
@@ -104,17 +118,19 @@ def replay(
     project: Project, paths: Sequence[Path], names: Sequence[Names], output: OutputOptions
 ) -> int:
     """Print the results in these files as if the programs had been loaded now."""
-    base = read_base(project, output.against) if output.against else None
+    place = place_to_save(project, output.save, output.push)
     found = [_chosen(one, names) for path in paths for one in read_results(path, "--replay")]
+    ids = [one.kernel for one in found]
+    base = read_base(project, output.against, ids) if output.against else None
     console = VerifyConsole(
-        project,
-        [one.kernel for one in found],
-        stderr=output.as_json or output.csv == "-",
-        raw=output.raw,
+        project, ids, stderr=output.as_json or output.csv == "-", raw=output.raw
     )
     for one in found:
         console.finished(one)
-    return _output(project, found, output, console, base)
+    status = _output(found, output, console, base)
+    if place:
+        save(found, place, output.push)
+    return status
 
 
 def _chosen(one: Verification, names: Sequence[Names]) -> Verification:
@@ -141,15 +157,12 @@ def _kept(project: Project, ids: Sequence[str]) -> list[Verification]:
 
 
 def _output(
-    project: Project,
     found: Sequence[Verification],
     output: OutputOptions,
     console: VerifyConsole,
     base: Base | None,
 ) -> int:
-    """Print, save and compare the results; return the exit status."""
-    if output.save:
-        save(project, found, output.save, output.push)
+    """Print and compare the results; return the exit status."""
     if output.as_json:
         say_json([dataclasses.asdict(one) for one in found])
     if output.csv:

@@ -4,6 +4,7 @@ A few failures are explained one by one, with the lines of source that the verif
 are grouped by their reasons, so that they fit on a screen.
 """
 
+import dataclasses
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,14 @@ from rich.text import Text
 from bpfmatrix.cli.console import SafeConsole
 from bpfmatrix.cli.github import GithubLog
 from bpfmatrix.cli.verify_rows import ProgramRow, make_rows, results_of
+from bpfmatrix.cli.verify_told import FailedTests, FailureOn, Told, failure_on, tests_named
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
+from bpfmatrix.report import next_commands
+from bpfmatrix.report.again import PLAIN, Again
+from bpfmatrix.report.next_commands import FailedProgram, FailedTest
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_label import label_of
 from bpfmatrix.results.outcome import FINE, Outcome
@@ -37,6 +42,7 @@ _EXPLAINED_OF_MANY = 3
 _SHOWN_GROUPS = 8
 _SHOWN_NAMES = 3
 _SHOWN_FILES = 10
+_NO_TESTS: FailedTests = {}
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,30 @@ class _Alike:
 class FailurePrinter:
     """Prints on the console of a verification."""
 
-    def __init__(self, project: Project, console: SafeConsole, kernels: Sequence[str]) -> None:
-        """`kernels` are the ids of those that were verified."""
+    def __init__(
+        self,
+        project: Project,
+        console: SafeConsole,
+        kernels: Sequence[str],
+        again: Again = PLAIN,
+        tests: FailedTests = _NO_TESTS,
+    ) -> None:
+        """`kernels` are the ids of those that were verified, `again` is how that was started, and
+        `tests` are those that failed for a program that did not load.
+        """
         self._project = project
         self._console = console
         self._kernels = kernels
         self._github = GithubLog(console)
+        self._again = again
+        self._tests = tests
+        self._explained: set[FailureOn] = set()
+        self._annotated: set[FailureOn] = set()
+
+    @property
+    def told(self) -> Told:
+        """The failures that this has printed."""
+        return Told(frozenset(self._explained), frozenset(self._annotated))
 
     def refused(self, refused: Sequence[RefusedObject]) -> None:
         """Print which files were given to no loader, each with its reason."""
@@ -116,7 +140,14 @@ class FailurePrinter:
         result = next((p for _, p in alike.failures if p.source), alike.failures[0][1])
         who = ", ".join(label_of(one, self._kernels) for one, _ in alike.failures)
         text = f"{who}: {alike.row.label} of {result.object}: {result.reason or result.outcome}"
+        if tests := self._tests_of(alike):
+            text += f" (failed tests: {tests_named(tests)})"
+        self._annotated.update(failure_on(*pair) for pair in alike.failures)
         self._github.annotate(text, result.source, self._project.root)
+
+    def _tests_of(self, alike: "_Alike") -> list[FailedTest]:
+        """Return the tests that failed for the program."""
+        return [test for pair in alike.failures for test in self._tests.get(failure_on(*pair), ())]
 
     def _group(self, verifications: Sequence[Verification], failures: Sequence[Result]) -> None:
         """Print how many programs failed for which reasons, some of them, and where the rest is."""
@@ -191,21 +222,40 @@ class FailurePrinter:
             shown(f"  code               {result.code}")
         for log in [other.log for _, other in failed if other.log]:
             shown(f"  full verifier log  {log}")
-        if result.log:
-            words = shlex.join(
-                [
-                    result.object,
-                    *("--annotate", result.program, "--kernel", one.kernel),
-                    *self._loaded_with(row, result),
-                ]
-            )
-            shown(f"  cost of its lines  {command(f'verify {words}')}")
+        tests = self._tests_of(alike)
+        if tests:
+            shown(f"  failed tests       {tests_named(tests)}")
+        self._explained.update(failure_on(*pair) for pair in failed)
+        self._suggest(alike, (one, result), among, tests)
+
+    def _suggest(
+        self,
+        alike: "_Alike",
+        shown: Result,
+        among: Sequence[Verification],
+        tests: Sequence[FailedTest],
+    ) -> None:
+        """Print what to type next about a program, but not the command that was just typed."""
+        one, result = shown
+        kernels = list(dict.fromkeys(other.kernel for other, _ in alike.failures))
+        again = self._again
+        if not all(map(self._project.config.has, kernels)):
+            again = dataclasses.replace(again, available=True)
+        program = FailedProgram(
+            *(result.object, result.program, kernels, str(result.code or "")),
+            self._loaded_with(alike.row, result),
+        )
         good = neighbour(one.kernel, _loaded_on(among, one.arch, result))
-        if good:
-            program = ("--program", result.program, result.object)
-            kernels = ("--good", good, "--bad", one.kernel)
-            words = shlex.join([*program, *kernels, *self._loaded_with(row, result)])
-            shown(f"  since when         {command(f'bisect {words}')}")
+        test = tests[0] if tests else None
+        found = next_commands.of_program(
+            *(again, program, one.kernel, good),
+            has_log=bool(result.log),
+            is_alone=len(self._kernels) == 1,
+            test=test,
+        )
+        for what, words in found.items():
+            if what != next_commands.LOAD_AGAIN:
+                self._console.print(f"  {what:<17}  {words}")
 
     def _loaded_with(self, row: ProgramRow, result: ProgramResult) -> list[str]:
         """Return the options for a command that is to load the program as it was loaded."""

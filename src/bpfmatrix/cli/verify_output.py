@@ -19,8 +19,10 @@ from bpfmatrix.cli.verify_tables import (
     shown_bytes,
     statistics_tables,
 )
+from bpfmatrix.cli.verify_told import FailedTests, Told
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted
+from bpfmatrix.report.again import PLAIN, Again
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import FINE, Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
@@ -37,16 +39,24 @@ _SHOWN_COSTLIEST = 5
 # Where there is no terminal, progress is told in a line at most this often, in seconds.
 _TOLD_EVERY = 10.0
 _NOTHING = Selection()
+_NO_TESTS: FailedTests = {}
 
 
 class VerifyConsole(LiveConsole):
     """The console of a verification on one or several kernels."""
 
     def __init__(
-        self, project: Project, kernels: Sequence[str], stderr: bool = False, raw: bool = False
+        self,
+        project: Project,
+        kernels: Sequence[str],
+        again: Again = PLAIN,
+        stderr: bool = False,
+        raw: bool = False,
     ) -> None:
+        """`again` is how the run was started, for the commands that messages name."""
         super().__init__(kernels, stderr=stderr, raw=raw)
         self._project = project
+        self._again = again
         self._programs: int | None = None
         self._waiting: list[Verification] = []
         self._counts: dict[str, int] = {}
@@ -113,12 +123,19 @@ class VerifyConsole(LiveConsole):
         return self._cell(one.outcome, _count(one, Outcome.PASSED), len(failures_of(one)))
 
     def explain(
-        self, verifications: Sequence[Verification], selection: Selection = _NOTHING
-    ) -> None:
-        """Print which files can't be loaded, and why programs were not."""
-        explain = FailurePrinter(self._project, self.console, self.kernels)
+        self,
+        verifications: Sequence[Verification],
+        selection: Selection = _NOTHING,
+        tests: FailedTests = _NO_TESTS,
+    ) -> Told:
+        """Print which files can't be loaded, and why programs were not. Return what was told.
+
+        `tests` are those that failed for a program that did not load.
+        """
+        explain = FailurePrinter(self._project, self.console, self.kernels, self._again, tests)
         explain.refused(verifications[0].refused if verifications else ())
         explain.failures(verifications, selection)
+        return explain.told
 
     def show(
         self,

@@ -120,7 +120,6 @@ MaxInsns = Annotated[
 _ALIASES = {
     **{alias: known.name for known in ARCHITECTURES.values() for alias in (known.debian, known.go)},
     **{"x64": "x86_64", "x86-64": "x86_64", "powerpc64le": "ppc64le"},
-    **{name: name for name in ARCHITECTURES},
 }
 
 
@@ -129,9 +128,9 @@ def parse_architecture(value: object) -> str:
 
     ValueError lists the known ones.
     """
-    name = _ALIASES.get(value.lower()) if isinstance(value, str) else None
-    if name is None:
-        hint = suggestion(value, _ALIASES) if isinstance(value, str) else ""
+    name = _ALIASES.get(value.lower(), value.lower()) if isinstance(value, str) else ""
+    if name not in ARCHITECTURES:
+        hint = suggestion(value, [*ARCHITECTURES, *_ALIASES]) if isinstance(value, str) else ""
         raise ValueError(f"expected {' or '.join(ARCHITECTURES)}{hint}")
     return name
 
@@ -139,7 +138,7 @@ def parse_architecture(value: object) -> str:
 Arch = Annotated[
     str,
     BeforeValidator(parse_architecture),
-    WithJsonSchema({"enum": sorted(_ALIASES), "type": "string"}),
+    WithJsonSchema({"enum": sorted({*ARCHITECTURES, *_ALIASES}), "type": "string"}),
 ]
 
 

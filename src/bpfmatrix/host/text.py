@@ -26,9 +26,10 @@ _CONTROLS = re.compile(
 # only the name must be there, as a space is put behind the first character.
 _COMMANDS = re.compile(
     # GitHub: at the beginning of a line, behind white space (actions/runner, ActionCommand.cs).
-    r"^\s*(:):[A-Za-z][^\n]*?::"
+    r"^\s*(:)(?=:[A-Za-z][^\n]*?::)"
     # GitHub's older form and Azure Pipelines, `##[error]`, `##vso[...]`; TeamCity, `##teamcity[`.
-    r"|(#)#(?:[A-Za-z-]+\.?[A-Za-z]*)?\[",
+    # What follows the first character is looked at only, as it may hold another command.
+    r"|(#)(?=#(?:[A-Za-z-]+\.?[A-Za-z]*)?\[)",
     re.MULTILINE,
 )
 # GitLab folds the lines between two of these (GitLab, "Custom collapsible sections"), and so does

@@ -8,7 +8,6 @@ import contextlib
 import os
 import shutil
 import stat
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from bpfmatrix.errors import PayloadError
 from bpfmatrix.host import records
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import RunningSha256, key_of, sha256_of_open
+from bpfmatrix.host.git import Git
 from bpfmatrix.host.integrity import Identity, touch
 from bpfmatrix.host.text import counted
 
@@ -146,25 +146,14 @@ def _top(folder: Path) -> Path | None:
 
 def _known_to_git(folder: Path, root: Path, patterns: Sequence[str]) -> tuple[str, ...]:
     """Return the files that git tracks or does not ignore, relative to `root`."""
-    # The checkout may belong to another user, as in containers. The only program that git would run
-    # for this is the file system monitor that the checkout names.
-    settings = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
-    git = ["git", *settings, "-C", str(folder), "ls-files", "-z", "--full-name"]
-    # A hook of git, such as pre-push, has variables that name its own repository.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    git = Git(folder)
     chosen = ["--", *patterns] if patterns else ["--", ":/"]
     lists = [["--cached", "--others", "--exclude-standard"]]
     if (root / ".gitmodules").exists():  # git lists these in a call of its own
         lists.append(["--cached", "--recurse-submodules"])
     names: set[str] = set()
     for options in lists:
-        done = subprocess.run(
-            [*git, *options, *chosen],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
+        done = git.run("ls-files", "-z", "--full-name", *options, *chosen)
         if done.returncode != 0:
             said = done.stderr.decode(errors="replace").strip()
             raise PayloadError(

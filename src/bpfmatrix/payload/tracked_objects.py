@@ -3,13 +3,11 @@
 Projects with bpf2go, and others, keep built objects in git, so that their users need no clang.
 """
 
-import os
 import shlex
-import subprocess
 from pathlib import Path
 
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host import tools
+from bpfmatrix.host.git import Git
 
 __all__ = ["ChangedObjectsError", "changed", "require_unchanged"]
 
@@ -23,23 +21,9 @@ def changed(folder: Path) -> list[str]:
 
     The paths are relative to the folder. Outside of a git repository, there are none.
     """
-    program = tools.find("git")
-    if program is None:
-        return []
-    # The checkout may belong to another user, and a hook's variables name its own repository.
-    settings = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     question = ("diff", "--name-only", "--no-ext-diff", "--relative", "-z", "HEAD", "--", "*.o")
-    done = subprocess.run(
-        [program, *settings, "-C", str(folder), *question],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode != 0:  # no repository, or no commit
-        return []
-    return sorted(os.fsdecode(name) for name in done.stdout.split(b"\0") if name)
+    # There may be no commit yet.
+    return sorted(Git(folder).paths(*question) or [])
 
 
 def require_unchanged(folder: Path) -> None:

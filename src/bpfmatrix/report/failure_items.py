@@ -13,10 +13,11 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
+from bpfmatrix.host.front_end import command
 from bpfmatrix.report.failures import Failure, named_kernels
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Column, Kind, Row
-from bpfmatrix.report.next_commands import NextCommands
+from bpfmatrix.report.page_commands import PageCommands
 from bpfmatrix.report.reason_codes import EXPLANATIONS
 from bpfmatrix.report.wording import MARKS, plain
 from bpfmatrix.results.verification import Code
@@ -26,6 +27,7 @@ __all__ = ["Item", "LogLine", "Member", "address", "code_text", "items"]
 # So many programs without a line of source that failed for one code are one item.
 _FEWEST_TOGETHER = 4
 _MOST_LINES = 16
+_COMMAND = re.compile(r"`invoke ([^`]*)`")
 # A line of source in an explanation, such as `bpf/a.bpf.c:58  return *count;`.
 _SOURCE_LINE = re.compile(r"(\S+:\d+)(\s{2,}.*)")
 
@@ -73,10 +75,12 @@ class Item:
     """What follows `#` in the address of the page that opens the result; empty for several."""
     about: str
     """What is found at that address."""
+    tests: str = ""
+    """The names of the tests that failed because the program did not load."""
     members: tuple[Member, ...] = ()
 
 
-def items(matrix: Matrix, found: Sequence[Failure], commands: NextCommands) -> list[Item]:
+def items(matrix: Matrix, found: Sequence[Failure], commands: PageCommands) -> list[Item]:
     """Return what the page shows of the failures, in their order."""
     together: dict[str, list[Failure]] = {}
     for failure in found:
@@ -112,7 +116,7 @@ def _place(failure: Failure) -> tuple[object, ...]:
     return row.kind, row.group, labels, cell.code, cell.reason, cell.source
 
 
-def _item(matrix: Matrix, same: Sequence[Failure], commands: NextCommands) -> Item:
+def _item(matrix: Matrix, same: Sequence[Failure], commands: PageCommands) -> Item:
     failure = same[0]
     cell, row = failure.cell, failure.row
     return Item(
@@ -128,6 +132,7 @@ def _item(matrix: Matrix, same: Sequence[Failure], commands: NextCommands) -> It
         commands=tuple((what, plain(words)) for what, words in commands.of(failure).items()),
         address=address(failure.shown, row),
         about="output, full log, statistics, console" if row else "console, release, source",
+        tests=plain(", ".join(dict.fromkeys(test.name for one in same for test in one.tests))),
     )
 
 
@@ -188,7 +193,11 @@ def code_text(code: str) -> Markup:
 
 
 def _as_html(text: str) -> str:
-    """Return the Markdown of an explanation, with its code and its links, as HTML."""
+    """Return the Markdown of an explanation, with its code and its links, as HTML.
+
+    Commands, which the texts have in the form for invoke, get the form of this front end.
+    """
+    text = _COMMAND.sub(lambda found: f"`{command(found[1])}`", text)
     text = html.escape(text, quote=False)
     text = re.sub(r"`([^`]*)`", r"<code>\1</code>", text)
     return re.sub(r"\[([^\]]*)\]\((https://[^)]*)\)", r'<a href="\2">\1</a>', text)

@@ -5,7 +5,7 @@ without a row.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Cell, Column, Kind, Row
@@ -13,7 +13,7 @@ from bpfmatrix.report.wording import mark
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code
 
-__all__ = ["Failure", "by_mark", "failures", "named_kernels"]
+__all__ = ["Failure", "by_mark", "explained_once", "failures", "named_kernels"]
 
 # Of more kernels, those on which something does not hold are named if they are this few.
 _FEW_KERNELS = 3
@@ -34,6 +34,8 @@ class Failure:
     """The kernels, the oldest first."""
     shown: Column
     """The kernel that `cell` is of."""
+    tests: tuple[Row, ...] = ()
+    """Of a program: the tests that failed only because it and others like it did not load."""
 
 
 def failures(matrix: Matrix) -> list[Failure]:
@@ -50,6 +52,56 @@ def failures(matrix: Matrix) -> list[Failure]:
     places = {row: number for number, row in enumerate(matrix.rows)}
     alike = [_merged(same) for each in found.values() for same in _by_source(each)]
     return sorted(alike, key=lambda one: (_rank(one), places[one.row] if one.row else -1))
+
+
+def explained_once(matrix: Matrix) -> list[Failure]:
+    """Return all failures, but a test that failed for programs only as a part of theirs.
+
+    That is so if `verify` could not load the programs either, on each kernel on which the test
+    failed, and for the same reason.
+    """
+    found = failures(matrix)
+    programs = {
+        column.label: {_unloaded(cell) for row, cell in column.failures() if _is_program(row)}
+        for column in matrix.columns
+    }
+    tests: dict[tuple[str, ...], dict[Row, None]] = {}
+    left: list[Failure] = []
+    for failure in found:
+        needed = _needed(failure)
+        if failure.row and needed and all(needed[label] <= programs[label] for label in needed):
+            for key in set().union(*needed.values()):
+                tests.setdefault(key, {})[failure.row] = None
+        else:
+            left.append(failure)
+    return [
+        replace(one, tests=tuple(tests.get(_unloaded(one.cell), ())))
+        if one.row and _is_program(one.row)
+        else one
+        for one in left
+    ]
+
+
+def _needed(failure: Failure) -> dict[str, set[tuple[str, ...]]]:
+    """Return the programs that a test could not load, by the label of the kernel.
+
+    It is empty if the test failed for another reason on one of the kernels.
+    """
+    row = failure.row
+    if row is None or _is_program(row):
+        return {}
+    found = {c.label: {one.failure for one in c.cells[row].rejections} for c in failure.columns}
+    return found if all(found.values()) else {}
+
+
+def _unloaded(cell: Cell) -> tuple[str, ...]:
+    """Return what did not load and why, equal to the `failure` of a test's rejection."""
+    object, _, program, *_ = cell.selection
+    return object, program, cell.code, cell.reason
+
+
+def _is_program(row: Row) -> bool:
+    return row.kind is Kind.PROGRAM
 
 
 def _by_source(found: Sequence[_OnKernel]) -> Iterable[list[_OnKernel]]:

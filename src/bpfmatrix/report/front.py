@@ -5,11 +5,11 @@ from typing import Any
 
 from bpfmatrix.host.text import counted
 from bpfmatrix.report.failure_items import items
-from bpfmatrix.report.failures import Failure, failures, named_kernels
+from bpfmatrix.report.failures import Failure, explained_once, named_kernels
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Column, Kind
-from bpfmatrix.report.next_commands import NextCommands
 from bpfmatrix.report.origin import Origin
+from bpfmatrix.report.page_commands import PageCommands
 from bpfmatrix.report.wording import MARKS, counts, duration, plain
 from bpfmatrix.results.outcome import Outcome
 
@@ -36,8 +36,8 @@ _MEANINGS = {
 
 def front(matrix: Matrix, origin: Origin) -> dict[str, Any]:
     """Return the variables of the page's template that tell of the results; texts are plain."""
-    found = failures(matrix)
-    shown = items(matrix, found, NextCommands(matrix, origin.declared))
+    found = explained_once(matrix)
+    shown = items(matrix, found, PageCommands(matrix, origin.declared))
     return {
         "title": plain(origin.title),
         "verdict": verdict(matrix, found),

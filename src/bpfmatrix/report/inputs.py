@@ -5,20 +5,15 @@ A file holds the result of one kernel (`matrix` or `verify`) or the results of s
 has only a part of `.bpfmatrix`.
 """
 
-import functools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
 from bpfmatrix.report.model import Result
-from bpfmatrix.results import files, kernel_run, verification
-from bpfmatrix.results.kernel_run import KernelRun
-from bpfmatrix.results.verification import Verification
+from bpfmatrix.results import files
+from bpfmatrix.results.checked import checked, load_json
 
 __all__ = ["MERGED_SCHEMA", "last_results", "read"]
 
@@ -56,17 +51,17 @@ def _json_files(folder: Path) -> list[Path]:
 
 def _read(path: Path, strict: bool) -> Iterator[Result]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = load_json(path.read_text(encoding="utf-8"))
         is_single = isinstance(data, dict) and "kernel" in data
-        results = [_result(each, path) for each in ([data] if is_single else _merged(data))]
+        found = [checked(each) for each in ([data] if is_single else _merged(data))]
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         if not strict:
             return
         advice = "Name a result of matrix or verify, such as .bpfmatrix/results/<kernel>.json."
         raise UsageError(f"{path} is not a file of results: {error}", advice) from None
-    yield from results
+    yield from (Result(run, path.parent, str(path)) for run in found)
 
 
 def _merged(data: Any) -> Sequence[Any]:
@@ -76,25 +71,3 @@ def _merged(data: Any) -> Sequence[Any]:
         if all(isinstance(part, list) for part in parts) and any(parts):
             return [result for part in parts for result in part]
     raise ValueError("it has no kernel")
-
-
-def _result(data: Any, path: Path) -> Result:
-    """Make a result from its JSON; ValueError if a value is missing or has a wrong type."""
-    is_verification = isinstance(data, dict) and "programs" in data
-    schema = verification.SCHEMA if is_verification else kernel_run.SCHEMA
-    if not isinstance(data, dict) or data.get("schema") != schema:
-        raise ValueError(f"it is not of schema {schema}")
-    try:
-        # Unknown keys are ignored, as a newer version may have added some.
-        run: Any = _adapter(Verification if is_verification else KernelRun).validate_python(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        kind = "is missing" if first["type"] == "missing" else "can't have this value"
-        raise ValueError(f"{where} {kind}") from None
-    return Result(run, path.parent, str(path))
-
-
-@functools.cache
-def _adapter(model: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(model)

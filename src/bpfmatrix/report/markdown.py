@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from bpfmatrix.host.text import counted
-from bpfmatrix.report.failures import Failure, by_mark, failures, named_kernels
+from bpfmatrix.report.failures import Failure, by_mark, explained_once, named_kernels
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Column, Kind, Row
 from bpfmatrix.report.wording import counts, duration, headline, mark, plain, verdict
@@ -105,7 +105,7 @@ def _notes(matrix: Matrix, rows: list[Row]) -> str:
 
 
 def _failures(matrix: Matrix) -> Iterable[str]:
-    for failure in failures(matrix):
+    for failure in explained_once(matrix):
         # The table of kernels has the reasons of those without a row.
         if failure.row is not None:
             yield _failure(matrix, failure, failure.row)
@@ -126,7 +126,9 @@ def _failure(matrix: Matrix, failure: Failure, row: Row) -> str:
     title = f"{code(named)} {group}{code(row.name)} {code(verdict(cell), 300)}"
     if cell.explanation:  # it begins with the line of C
         return _details(title, f"{_last_lines(cell.explanation)}\n\n{_last_lines(cell.output)}")
-    body = "\n".join(part for part in (cell.source, _last_lines(cell.output)) if part)
+    names = ", ".join(test.name for test in failure.tests)
+    tests = f"failed tests: {names}" if names else ""
+    body = "\n".join(part for part in (tests, cell.source, _last_lines(cell.output)) if part)
     return _details(title, body)
 
 

@@ -131,6 +131,7 @@ def _of_test(run: KernelRun, test: TestResult, log: str) -> Cell:
         errno=first.errno,
         source=first.source,
         explanation="\n\n".join(one.text for one in rejections),
+        rejections=tuple(rejections),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.results.kernel_run import KernelRun, Rejection
 from bpfmatrix.results.outcome import KernelWarning, Outcome
 from bpfmatrix.results.verification import Statistics, Verification
 
@@ -60,6 +60,8 @@ class Cell:
     """The line of C that was rejected, as `file:line`; of a test, that of its program."""
     explanation: str = ""
     """Of a test: why its programs did not load, in lines like the last ones of a verifier log."""
+    rejections: tuple[Rejection, ...] = ()
+    """Of a test: the programs that it could not load."""
     facts: tuple[tuple[str, str], ...] = ()
     """Further facts, such as the section of a program: pairs of a name and a value."""
     output: str = ""

@@ -1,102 +1,109 @@
-"""The commands to type next about a failure, in the form that works in the project's folder."""
+"""What to type next about a failure: the same commands on the console and on the page.
 
-import shlex
-from collections.abc import Set
+Each function returns commands by what they are for, such as `run it alone`, in the order in which
+they are shown. Commands that could not work are left out.
+"""
 
-from bpfmatrix.config.kernel_ids import profile_of
-from bpfmatrix.host.front_end import command_form
-from bpfmatrix.host.versions import neighbour
-from bpfmatrix.report.failures import Failure
-from bpfmatrix.report.matrix import Matrix
-from bpfmatrix.report.model import Cell, Column, Kind
-from bpfmatrix.results.outcome import Outcome
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bpfmatrix.report.again import Again
 from bpfmatrix.results.verification import Code
 
-__all__ = ["NextCommands"]
+__all__ = ["LOAD_AGAIN", "FailedProgram", "FailedTest", "of_program", "of_test", "where_it_stops"]
+
+LOAD_AGAIN = "load it again"
+# A breakpoint at the rejection is at the verifier's message, which other failures do not have.
+_OF_VERIFIER = (Code.VERIFIER_REJECTED, Code.TOO_COMPLEX)
 
 
-class NextCommands:
-    """The commands about the failures of one matrix."""
+@dataclass(frozen=True)
+class FailedProgram:
+    """A program that did not load, on all kernels on which that was for the same reason."""
 
-    def __init__(self, matrix: Matrix, declared: Set[str]) -> None:
-        """`declared` are the ids of kernels that commands know: those of kernels.yaml."""
-        self._declared = declared
-        self._form = command_form()
-        # The columns in which the same words select anything, and how all of it ended: a test with
-        # its subtests, or a program.
-        self._outcomes: dict[tuple[str, tuple[str, ...]], dict[str, set[Outcome]]] = {}
-        for column in matrix.columns:
-            for row, cell in column.cells.items():
-                found = self._outcomes.setdefault((row.group, cell.selection), {})
-                found.setdefault(column.label, set()).add(cell.outcome)
-        self._alike = {
-            column.label: [(one.label, one.kernel) for one in matrix.columns if _alike(one, column)]
-            for column in matrix.columns
-        }
-
-    def of(self, failure: Failure) -> dict[str, str]:
-        """Return commands by what they are for, such as `run it alone`, quoted for a shell.
-
-        There are none for a kernel that is not declared.
-        """
-        kernel, row, cell = failure.shown.kernel, failure.row, failure.cell
-        if kernel not in self._declared:
-            return {}
-        found: dict[str, tuple[str, ...]]
-        if row is None:
-            found = {"run it again": ("run", "--kernel", kernel, "--cold")}
-        elif row.kind is Kind.TEST:
-            words = ("--kernel", kernel, *cell.selection, *_rootfs(failure.shown))
-            found = {"run it alone": ("run", *words)}
-            if cell.code == Code.VERIFIER_REJECTED:
-                found["where it stops"] = ("debug", *words, "--break", "rejection")
-            else:
-                found["look inside"] = ("debug", *words)
-        else:
-            found = _of_program(failure, cell)
-        if row and (good := self._good(failure.shown, row.group, cell)):
-            words = (*cell.selection, *(_rootfs(failure.shown) if row.kind is Kind.TEST else ()))
-            found["since when"] = ("bisect", *words, "--good", good, "--bad", kernel)
-        return {what: self._form(shlex.join(words)) for what, words in found.items()}
-
-    def _good(self, bad: Column, group: str, cell: Cell) -> str:
-        """Return the nearest kernel of the same architecture and profile on which it passed.
-
-        It is empty if there is none.
-        """
-        outcomes = self._outcomes[group, cell.selection]
-        good = [
-            kernel
-            for label, kernel in self._alike[bad.label]
-            if (found := outcomes.get(label))
-            and Outcome.PASSED in found
-            and found <= {Outcome.PASSED, Outcome.SKIPPED}
-        ]
-        return neighbour(bad.kernel, good)
+    object: str
+    """The path of the object, as it is typed; empty if it is not known."""
+    name: str
+    kernels: Sequence[str]
+    """The ids of the kernels."""
+    code: str = ""
+    options: Sequence[str] = ()
+    """The options with which it was loaded, such as `--loader aya`."""
 
 
-def _of_program(failure: Failure, cell: Cell) -> dict[str, tuple[str, ...]]:
-    object, _, program, *options = cell.selection
-    kernels = ",".join(dict.fromkeys(column.kernel for column in failure.columns))
-    found = {
-        "load it again": ("verify", object, "--kernels", kernels, "--filter", program, *options)
-    }
-    if cell.log:
-        lines = ("verify", object, "--kernel", failure.shown.kernel, "--annotate", program)
-        found["cost of its lines"] = (*lines, *options)
-    return found
+@dataclass(frozen=True)
+class FailedTest:
+    """A test that failed on a kernel."""
+
+    again: Again
+    kernel: str
+    pattern: str
+    """The text after `--run` that selects it."""
+    good: str = ""
+    """The nearest kernel on which it passed; empty if there is none."""
+    label: str = field(default="", compare=False)
+    """The name of the test, for people."""
 
 
-def _rootfs(column: Column) -> tuple[str, ...]:
-    """Return the words for the root of the tests, if it was that of the host.
+def of_test(
+    test: FailedTest, program: FailedProgram | None = None, *, is_alone: bool = False
+) -> dict[str, str]:
+    """Return the commands about a test, and about the program that it could not load.
 
-    Results name other roots by their digests or folders, which are often those of kernels.yaml.
+    `is_alone` says that only one kernel ran. A bisection then looks for a good one by itself. Where
+    none of several kernels is good, it probably would not find one.
     """
-    is_host = any(result.run.rootfs == "host" for result in column.results)
-    return ("--rootfs", "host") if is_host else ()
+    again = test.again
+    found = {"run it alone": again.run(test.kernel, test.pattern)}
+    if stops := where_it_stops(test, program.code if program else ""):
+        found["where it stops"] = stops
+    else:
+        found["look inside"] = again.debug(test.kernel, test.pattern)
+    if program and program.object:
+        found["every program"] = again.verify(
+            program.kernels, program.object, options=program.options
+        )
+    if test.good or is_alone:
+        found["since when"] = again.bisect(test.kernel, test.pattern, test.good)
+    return _possible(found)
 
 
-def _alike(one: Column, other: Column) -> bool:
-    """Whether two kernels have the same architecture and profile."""
-    run, base = one.results[0].run, other.results[0].run
-    return run.arch == base.arch and profile_of(run.kernel) == profile_of(base.kernel)
+def of_program(
+    again: Again,
+    program: FailedProgram,
+    shown: str,
+    good: str = "",
+    *,
+    has_log: bool = False,
+    is_alone: bool = False,
+    test: FailedTest | None = None,
+) -> dict[str, str]:
+    """Return the commands about a program that `verify` could not load.
+
+    `shown` is the kernel whose log is shown, `good` the nearest one on which it loaded, and `test`
+    one that failed for it. See `of_test` for `is_alone`.
+    """
+    object, name, options = program.object, program.name, program.options
+    found = {LOAD_AGAIN: again.verify(program.kernels, object, ("--filter", name), options)}
+    if has_log:
+        lines = again.verify((shown,), object, ("--annotate", name), options)
+        found["cost of its lines"] = lines
+    if test:
+        found["where it stops"] = where_it_stops(test, program.code)
+    if good or is_alone:
+        found["since when"] = again.bisect_program(shown, good, object, name, options)
+    return _possible(found)
+
+
+def where_it_stops(test: FailedTest, code: str) -> str:
+    """Return the command that stops where the verifier rejects the program of a test.
+
+    It is empty if the program did not load for another reason.
+    """
+    if code not in _OF_VERIFIER:
+        return ""
+    return test.again.debug(test.kernel, test.pattern, "--break", "rejection")
+
+
+def _possible(found: dict[str, str]) -> dict[str, str]:
+    return {what: words for what, words in found.items() if words}

@@ -1,12 +1,11 @@
 """The origin of a report: the project, and the state of its repository when the report is made."""
 
 import os
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.host import tools
+from bpfmatrix.host.git import Git
 
 __all__ = ["Origin"]
 
@@ -47,32 +46,12 @@ class Origin:
 
 def _repository(project: Project, environment: Mapping[str, str]) -> tuple[str, str]:
     """Return the branch and the commit; nothing outside of git, or without a commit."""
-    commit = _git(project, "rev-parse", "--short=8", "HEAD")
+    git = Git(project.root)
+    commit = git.line("rev-parse", "--short=8", "HEAD")
     if not commit:
         return "", ""
-    branch = _git(project, "branch", "--show-current") or next(
+    branch = git.line("branch", "--show-current") or next(
         (name for key in _BRANCH_VARIABLES if (name := environment.get(key))), ""
     )
-    changed = _git(project, "status", "--porcelain", "--untracked-files=no")
+    changed = git.line("status", "--porcelain", "--untracked-files=no")
     return branch, f"{commit}+changes" if changed else commit
-
-
-def _git(project: Project, *words: str) -> str:
-    """Return what git prints, without white space around it; nothing if it fails or is missing."""
-    git = tools.find("git")
-    if git is None:
-        return ""
-    # The checkout may belong to another user, as in containers. The only program that git would run
-    # for this is the file system monitor that the checkout names.
-    settings = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
-    # A hook of git, such as pre-push, has variables that name its own repository.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = subprocess.run(
-        [git, *settings, "-C", project.root, *words],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""

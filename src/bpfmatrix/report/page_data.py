@@ -14,7 +14,7 @@ from bpfmatrix.report.failures import failures
 from bpfmatrix.report.logs import read_log
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Cell, Column, Kind, Row
-from bpfmatrix.report.next_commands import NextCommands
+from bpfmatrix.report.page_commands import PageCommands
 from bpfmatrix.report.wording import plain
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Statistics
@@ -78,7 +78,7 @@ def page_data(
 ) -> dict[str, Any]:
     """Return the data of the page, and add its long texts to `texts`.
 
-    `declared` are the ids of the kernels for which there are commands: see `NextCommands`.
+    `declared` are the ids of the kernels for which there are commands: see `PageCommands`.
 
     Rows and columns are known by their numbers, and short strings by their numbers in `strings`.
     The value of a key that few cells have is a dictionary by the number of the row.
@@ -160,7 +160,7 @@ def _commands(matrix: Matrix, declared: frozenset[str]) -> dict[str, dict[Row, s
     They are in one text: a line for each, which is for what it is, a tab, and the command.
     """
     found: dict[str, dict[Row, str]] = {column.label: {} for column in matrix.columns}
-    commands = NextCommands(matrix, declared)
+    commands = PageCommands(matrix, declared)
     for failure in failures(matrix):
         if failure.row is None:
             continue

@@ -36,7 +36,6 @@ __all__ = [
     "read_earlier",
     "read_earlier_verification",
     "read_run",
-    "read_saved",
     "read_verification",
     "save",
     "set_aside",
@@ -132,7 +131,8 @@ def parse_run(data: Any, name: str) -> KernelRun:
         TestResult(**{**test, "outcome": Outcome(test["outcome"])}) for test in data["tests"]
     )
     data |= {"tests": tests, "outcome": Outcome(data["outcome"])}
-    data |= {name: tuple(data.get(name, ())) for name in ("logs", "cores", "trace", "hints")}
+    lists = ("logs", "cores", "trace", "hints", "options")
+    data |= {name: tuple(data.get(name, ())) for name in lists}
     data["leftovers"] = tuple(Leftover(**one) for one in data.get("leftovers", ()))
     data["rejections"] = tuple(Rejection(**one) for one in data.get("rejections", ()))
     data["warnings"] = _warnings(data)
@@ -157,17 +157,6 @@ def save(verifications: Iterable[Verification], path: Path) -> None:
     """Write the verifications of several kernels into one file."""
     whole = [dataclasses.asdict(one) for one in verifications]
     _write({"schema": verification.SCHEMA, "verifications": whole}, path)
-
-
-def read_saved(path: Path) -> list[Verification]:
-    """Read a file that `save` wrote, or the file of one kernel.
-
-    OSError if the file can't be read. ValueError if it is neither.
-    """
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(data, dict) and isinstance(data.get("verifications"), list):
-        return [parse_verification(one, path.name) for one in data["verifications"]]
-    return [parse_verification(data, path.name)]
 
 
 def parse_verification(data: Any, name: str) -> Verification:

@@ -89,6 +89,11 @@ class Rejection:
     """Where the explanation is from, if it is not from the test's own output, in one line."""
 
     @property
+    def failure(self) -> tuple[str, ...]:
+        """What did not load and why, equal to the `failure` of the program in a verification."""
+        return self.object, self.program, self.code, self.reason
+
+    @property
     def summary(self) -> str:
         """The line of C and the reason: `bpf/connect.bpf.c:58: R1 type=inv expected=ctx`."""
         return f"{self.source}: {self.reason}" if self.source else self.reason
@@ -128,6 +133,9 @@ class KernelRun(GuestRun):
     """What may be behind failures, each in one line. A hint changes no verdict."""
     rejections: tuple[Rejection, ...] = ()
     """The programs that failed tests could not load, and why."""
+    options: tuple[str, ...] = ()
+    """The options of the command line that a test needs again, such as `--rootfs host`, as they are
+    typed in the folder of kernels.yaml."""
     schema: int = SCHEMA
 
     def count(self, outcome: Outcome) -> int:

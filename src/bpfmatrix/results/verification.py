@@ -187,6 +187,11 @@ class ProgramResult:
         """What tells it from the other results of its kernel."""
         return ProgramKey(self.object, self.program, self.loader, self.preset)
 
+    @property
+    def failure(self) -> tuple[str, ...]:
+        """What did not load and why, equal to the `failure` of a rejection of the program."""
+        return self.object, self.program, str(self.code or ""), self.reason
+
 
 class ProgramKey(NamedTuple):
     """What tells the result of a program from the others of a kernel."""

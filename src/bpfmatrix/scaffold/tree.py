@@ -5,13 +5,12 @@ what they make. Without git, all files below the folder are.
 """
 
 import os
-import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from bpfmatrix.host import tools
+from bpfmatrix.host.git import Git
 
 __all__ = ["HEAD_BYTES", "Tree", "default_branch", "folder_in_repository", "folder_of", "look_at"]
 
@@ -89,11 +88,12 @@ def look_at(root: Path) -> Tree:
     def refused(error: OSError) -> None:
         unreadable.append(os.path.relpath(error.filename or root, root))
 
-    listed = _listed_by_git(root, "--cached", "--others", "--exclude-standard")
+    git, others = Git(root), ("ls-files", "-z", "--others")
+    listed = git.paths(*others, "--cached", "--exclude-standard")
     if listed is None:
         found, built = list(_walk(root, root, refused)), frozenset[str]()
     else:
-        ignored = _listed_by_git(root, "--others", "--ignored", "--exclude-standard", "--directory")
+        ignored = git.paths(*others, "--ignored", "--exclude-standard", "--directory")
         built = frozenset(_below(root, ignored or (), refused))
         found = [path for path in listed if not _is_skipped(path)] + sorted(built)
     return Tree(
@@ -107,33 +107,15 @@ def look_at(root: Path) -> Tree:
 
 def default_branch(root: Path) -> str:
     """Return the branch that the remote repository's HEAD is, or the current one; else `main`."""
-    remote = _git(root, "symbolic-ref", "--short", "refs/remotes/origin/HEAD")
-    own = _git(root, "symbolic-ref", "--short", "HEAD")
-    name = (remote or b"").removeprefix(b"origin/") or own or b""
-    return os.fsdecode(name.strip()) or "main"
+    git = Git(root)
+    remote = git.line("symbolic-ref", "--short", "refs/remotes/origin/HEAD")
+    own = git.line("symbolic-ref", "--short", "HEAD")
+    return remote.removeprefix("origin/") or own or "main"
 
 
 def folder_in_repository(root: Path) -> str:
     """Return the path of a folder in its repository of git; empty for the top folder, or no git."""
-    prefix = _git(root, "rev-parse", "--show-prefix") or b""
-    return os.fsdecode(prefix.strip()).rstrip("/")
-
-
-def _listed_by_git(root: Path, *options: str) -> list[str] | None:
-    """Return the paths that `git ls-files` prints; None outside of a repository or without git."""
-    listed = _git(root, "ls-files", "-z", *options)
-    return (
-        [os.fsdecode(path) for path in listed.split(b"\0") if path] if listed is not None else None
-    )
-
-
-def _git(root: Path, *words: str) -> bytes | None:
-    """Return what git prints; None if there is no git, or if it fails."""
-    git = tools.find("git")
-    if git is None:
-        return None
-    done = subprocess.run([git, *words], cwd=root, capture_output=True, check=False)
-    return done.stdout if done.returncode == 0 else None
+    return Git(root).line("rev-parse", "--show-prefix").rstrip("/")
 
 
 def _below(root: Path, entries: Iterable[str], refused: Callable[[OSError], None]) -> Iterator[str]:

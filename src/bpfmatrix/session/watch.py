@@ -16,6 +16,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import event_loop, sparse
 from bpfmatrix.host.faults import as_errors
+from bpfmatrix.payload.declared import NoTestsError
 from bpfmatrix.session.guest_session import enter
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.pipeline import Part, prepare_one, run_prepared
@@ -46,8 +47,14 @@ class WatchedRun(Protocol):
         It is called again after the save; the time before is `quiet`, and nobody is told of it.
         """
 
+    def without_tests(self, error: NoTestsError) -> Sequence[Part[Any]]:
+        """Return the other parts, as there are no tests; the error is raised if that is wrong."""
+
+    def done(self, part: Part[Any]) -> None:
+        """Know that the result of a part is written."""
+
     def failed(self, reason: str) -> None:
-        """Write a result that says what kept the run from its work."""
+        """Write a result that says what kept the run from its work, for each part without one."""
 
     def show(self, results: Sequence[Any]) -> None:
         """Print what waits for the results of all parts."""
@@ -115,8 +122,8 @@ async def _run_in_waiting_guest(
 ) -> None:
     """Run the first part in the guest that waits, and each other part in one of its own."""
     observer = one.observer
-    first, *others = one.parts(quiet=saves is not None)
-    prepared = prepare_one(project, id, first.workload, observer if saves is None else Observer())
+    told = observer if saves is None else Observer()
+    prepared, first, others = _prepared(project, id, one, told, quiet=saves is not None)
     disk = project.state / "watch" / "payload.ext4"
     disk.parent.mkdir(parents=True, exist_ok=True)
     with disk.open("wb") as file:
@@ -128,8 +135,7 @@ async def _run_in_waiting_guest(
             observer.note(f"saved   {await saves.next()}")
         saved = time.monotonic()
         if saves is not None:
-            first, *others = one.parts(quiet=False)
-            prepared = prepare_one(project, id, first.workload, observer)
+            prepared, first, others = _prepared(project, id, one, observer, quiet=False)
         if prepared.spec.payload.stat().st_size != disk.stat().st_size:
             raise BpfmatrixError("the payload outgrew its disk", "It runs at the next save.")
         # QEMU has this file open, so it is written in place.
@@ -139,12 +145,26 @@ async def _run_in_waiting_guest(
         results = [
             await run_prepared(project, prepared, first.workload, first.observer, entered=entered)
         ]
+        one.done(first)
         for part in others:
             prepared = prepare_one(project, id, part.workload, part.observer)
             results.append(await run_prepared(project, prepared, part.workload, part.observer))
+            one.done(part)
         one.show(results)
         if saves is not None:
             observer.note(f"{time.monotonic() - saved:.2f} s from save to verdict")
+
+
+def _prepared(
+    project: Project, id: str, one: WatchedRun, observer: Observer, *, quiet: bool
+) -> tuple[Prepared, Part[Any], Sequence[Part[Any]]]:
+    """Return the first part that has something to run, prepared, and the other parts."""
+    first, *others = one.parts(quiet=quiet)
+    try:
+        return prepare_one(project, id, first.workload, observer), first, others
+    except NoTestsError as error:
+        first, *others = one.without_tests(error)
+    return prepare_one(project, id, first.workload, observer), first, others
 
 
 def _with_disk(prepared: Prepared, disk: Path) -> Prepared:

@@ -25,3 +25,5 @@ class RunOptions(SessionOptions):
     """Further arguments of each executable."""
     cached: bool = False
     """Use the result of an earlier run that passed, if nothing has changed since."""
+    words: tuple[str, ...] = ()
+    """The options of the command line that a test needs again: see `KernelRun.options`."""

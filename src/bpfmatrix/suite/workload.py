@@ -336,6 +336,7 @@ class SuiteWork(Work[KernelRun]):
             logs=tuple(relative(log) for log in logs if log.exists()),
             cores=tuple(map(relative, self._core_files.found)),
             hints=self._hints(),
+            options=self._options.words,
         )
         self._keep_executables()
         return run

@@ -72,7 +72,7 @@ class Cost:
 
 
 def against(
-    base: Iterable[Verification], now: Iterable[Verification], threshold: float
+    base: Iterable[Verification], now: Sequence[Verification], threshold: float
 ) -> list[Change]:
     """Return the changes since the base, kernel by kernel.
 
@@ -89,6 +89,8 @@ def against(
         else:
             changes = list(_changes(known, one, threshold))
             found += [*_releases(known, one), *changes] if changes else []
+    ran = {one.kernel for one in now}
+    found += [Change(id, "", "(kernel)", "not run now") for id in before if id not in ran]
     return found
 
 

@@ -57,6 +57,9 @@ def _handle_token(machine: ParseMachine, token: str) -> None:
     if context is None or machine.current_state == "unknown" or machine.waiting_for_flag_value:
         _handle(machine, token)
         return
+    if token in ("-h", "--help") and context is not machine.initial:
+        _ask_for_help(machine, context)
+        return
     option = _word_options.get(context.name or "")
     is_task = token in machine.contexts
     if option is not None and not is_task and _is_for(context.args[option], token):
@@ -69,6 +72,16 @@ def _handle_token(machine: ParseMachine, token: str) -> None:
         )
     else:
         _handle(machine, token)
+
+
+def _ask_for_help(machine: ParseMachine, context: ParserContext) -> None:
+    """Have invoke print the help of a task; it would take `--help` for a word that has to be given.
+
+    The words that are missing get a value, since without it invoke would refuse the command line.
+    """
+    machine.initial.flags["--help"].value = context.name
+    for argument in context.missing_positional_args:
+        argument.value = ""
 
 
 def _is_for(argument: Argument, token: str) -> bool:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
-from bpfmatrix.cli.again import Again
+from bpfmatrix.cli.again import again_of
 from bpfmatrix.cli.kernel_choice import one_kernel, several_kernels, with_profiles
 from bpfmatrix.cli.run_choice import chosen
 from bpfmatrix.cli.tasks.declaration import option_task
@@ -86,7 +86,7 @@ def _run_on(project: "Project", ids: list[str], values: Values, *, cached: bool 
 
     jobs, raw = values[options.JOBS], values[options.RAW]
     choice, asked = chosen(project, values), run_options(values, project, cached=cached)
-    return run_chosen(project, ids, choice, asked, jobs, raw, Again.of(values)).exit_status
+    return run_chosen(project, ids, choice, asked, jobs, raw, again_of(values)).exit_status
 
 
 @option_task(options.ONE_KERNEL, options.ONLY, options.RUN, options.TIMEOUT)

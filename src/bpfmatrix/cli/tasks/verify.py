@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bpfmatrix.cli import options
+from bpfmatrix.cli.again import again_of
 from bpfmatrix.cli.kernel_choice import several_kernels
 from bpfmatrix.cli.options import AnyOption
 from bpfmatrix.cli.tasks.declaration import option_task
@@ -79,7 +80,7 @@ def verify_project(project: "Project", values: Values) -> int:
         if len(ids) != 1:
             raise UsageError("--annotate is for one kernel", "Name it: --kernel 6.1.")
         return verify.annotate(project, ids[0], verify_options(values), program)
-    return verify.verify(project, ids, verify_options(values), _output(values))
+    return verify.verify(project, ids, verify_options(values), _output(values), again_of(values))
 
 
 def _replay(project: "Project", values: Values) -> int:
@@ -107,7 +108,10 @@ def _output(values: Values) -> "OutputOptions":
     for option, needed in ((options.PUSH, options.SAVE), (options.CHANGES, options.AGAINST)):
         if values[option] and not values[needed]:
             raise UsageError(f"--{option.name} needs --{needed.name}")
-    if values[options.PUSH] and not isinstance(values[options.SAVE], BaselineName):
+    keeps = isinstance(values[options.SAVE], BaselineName)
+    if keeps and (values[options.OBJECTS] or values[options.FILTER]):
+        raise UsageError("--save baseline keeps the results of all objects, and not of some")
+    if values[options.PUSH] and not keeps:
         raise UsageError("--push is for --save baseline, and not for a file")
     return verify.OutputOptions(
         jobs=values[options.JOBS],

@@ -8,7 +8,7 @@ import pytest
 from bpfmatrix.report.failures import failures
 from bpfmatrix.report.matrix import Matrix
 from bpfmatrix.report.model import Result
-from bpfmatrix.report.next_commands import NextCommands
+from bpfmatrix.report.page_commands import PageCommands
 from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
@@ -24,7 +24,7 @@ def with_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def commands(*runs: KernelRun | Verification, declared: tuple[str, ...] = KERNELS) -> list[str]:
     matrix = Matrix.of(map(Result, runs))
-    found = NextCommands(matrix, set(declared))
+    found = PageCommands(matrix, set(declared))
     return [words for one in failures(matrix) for words in found.of(one).values()]
 
 
@@ -48,6 +48,14 @@ def test_a_test_is_run_alone_debugged_and_bisected_with_its_package() -> None:
 def test_a_test_that_had_the_host_as_its_root_has_it_again() -> None:
     run = dataclasses.replace(ran("5.10", Outcome.FAILED), rootfs="host")
     assert commands(run)[0] == "invoke run --kernel 5.10 --run 'a b:TestX' --rootfs host"
+
+
+def test_a_test_has_the_options_that_its_run_had() -> None:
+    words = ("--binary", "t/count.sh", "--user", "nobody")
+    run = dataclasses.replace(ran("5.10", Outcome.FAILED), options=words)
+    assert [one for one in commands(run) if " --binary t/count.sh --user nobody" not in one] == []
+    host = dataclasses.replace(run, rootfs="host", options=("--rootfs", "host"))
+    assert all(one.count("--rootfs host") == 1 for one in commands(host))
 
 
 def test_a_rejection_is_debugged_where_the_verifier_rejects_the_program() -> None:
@@ -74,12 +82,12 @@ def test_a_program_is_loaded_again_on_all_its_kernels_as_it_was() -> None:
 
     runs = (*(on(k, Outcome.FAILED) for k in KERNELS[:2]), on("6.12", Outcome.PASSED))
     assert commands(*runs) == [
-        "invoke verify 'my objects/a.o' --kernels 5.10,6.1 --filter on_exec --loader aya "
+        "invoke verify 'my objects/a.o' --filter on_exec --kernels 5.10,6.1 --loader aya "
         "--preset small",
-        "invoke verify 'my objects/a.o' --kernel 5.10 --annotate on_exec --loader aya "
+        "invoke verify 'my objects/a.o' --annotate on_exec --kernel 5.10 --loader aya "
         "--preset small",
-        "invoke bisect 'my objects/a.o' --program on_exec --loader aya --preset small "
-        "--good 6.12 --bad 5.10",
+        "invoke bisect --program on_exec 'my objects/a.o' --good 6.12 --bad 5.10 --loader aya "
+        "--preset small",
     ]
 
 
