@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from bpfmatrix.cli import run as cli_run
 from bpfmatrix.cli.rejection_output import alike
 from bpfmatrix.cli.run_choice import TESTS, RunChoice
 from bpfmatrix.cli.run_console import RunConsole
@@ -21,6 +22,7 @@ from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification, verdict
+from bpfmatrix.suite.options import RunOptions
 from tests.cli.test_suite_output import suite_of
 
 REJECTION = Rejection(
@@ -158,6 +160,22 @@ def test_the_failure_behind_a_rejection_is_printed(
     assert "4: (b7)" not in text
     report = junit.render(Matrix.of([Result(failed)]))
     assert "expected=ctx (program on_connect); exit status 1" in report
+
+
+def test_ctrl_c_after_the_tests_shows_their_results(
+    library_project: Project, pipe: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [run("5.10", *of_both()), run("6.1", *of_both())]
+
+    def pressed(*_: object) -> None:
+        raise cli_run._InterruptedLateError({"tests": runs})
+
+    monkeypatch.setattr(cli_run, "_run", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        cli_run.run_chosen(library_project, ["5.10", "6.1"], TESTS, RunOptions())
+    text = pipe.getvalue()
+    assert "side by side" in text
+    assert "5.10, 6.1  TestConnect, TestOther: load program on_connect: " in text
 
 
 def test_the_reason_of_a_timeout_is_the_timeout(

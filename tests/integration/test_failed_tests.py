@@ -133,7 +133,7 @@ def test_a_go_test_leads_to_the_line_of_c_once_for_all_kernels(agent: ToolProjec
     assert after.count(f"bpf/agent.bpf.c:{LINE}  *count += 1;") == 1
     assert "TestConnect: load program on_connect: permission denied\n    bpf/agent.bpf.c:" in after
     assert "invoke debug --kernel 5.10 --run TestConnect --break rejection\n" in after
-    verify = "verify --kernels 5.10,6.1 agent_bpfel.o --loader cilium-ebpf"
+    verify = "verify agent_bpfel.o --kernels 5.10,6.1 --loader cilium-ebpf"
     assert f"invoke {verify}\n" in after
     # What its own kernel would not say: the test sets a constant.
     assert "TestExit: load program on_exit: permission denied" in after

@@ -191,7 +191,7 @@ def project_with(project: Project, *entries: VerifyObjects) -> Project:
 
 
 def test_objects_are_those_that_are_named_or_declared_or_built(
-    library_project: Project, monkeypatch: pytest.MonkeyPatch
+    library_project: Project, monkeypatch: pytest.MonkeyPatch, rejected: Path
 ) -> None:
     root = library_project.root
     for name in ("a.o", "b ü.o", "[c].o"):
@@ -205,8 +205,10 @@ def test_objects_are_those_that_are_named_or_declared_or_built(
 
     assert names(["../b ü.o", "../*.o"], []) == ["b ü.o", "[c].o", "a.o"]
     assert names(["../[c].o"], []) == ["[c].o"]
-    assert names([], [root / "built.o"]) == ["[c].o", "a.o", "b ü.o"]
-    assert [one.name for one in find(library_project, [], [root / "built.o"])] == ["built.o"]
+    built = root / "folder/built.o"
+    built.write_bytes(rejected.read_bytes())
+    assert names([], [built]) == ["[c].o", "a.o", "b ü.o"]
+    assert [one.name for one in find(library_project, [], [built])] == ["folder/built.o"]
     # What is named has what is declared for it.
     assert find(declared, ["../a.o"])[0].settings.set == {"x": 1}
     with pytest.raises(UsageError, match=r"none\*: no such file"):
