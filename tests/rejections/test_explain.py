@@ -8,11 +8,13 @@ import pytest
 from bpfmatrix.config.project import Project
 from bpfmatrix.payload.model import Executable, Payload
 from bpfmatrix.rejections.explain import ExplanationInterrupted, explained
+from bpfmatrix.rejections.object_files import FoundObject, ObjectFiles
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 from bpfmatrix.session.observer import Observer
+from bpfmatrix.verify.objects import ObjectContents
 from tests.verify.objectfiles import REJECTED, compiled
 
 NULL = "R0 invalid mem access 'map_value_or_null'"
@@ -141,16 +143,41 @@ def test_ctrl_c_while_programs_are_loaded_again_keeps_what_is_known(
     assert jobs == [1]
 
 
-def test_what_is_left_out_is_said(library_project: Project, payload: Payload) -> None:
-    class Notes(Observer):
-        def note(self, text: str) -> None:
-            notes.append(text)
+class Notes(Observer):
+    """Keeps what is noted."""
 
-    notes: list[str] = []
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        """See Observer."""
+        self.texts.append(text)
+
+
+def test_programs_that_are_not_loaded_again_are_counted(
+    library_project: Project, payload: Payload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def having(*_: object) -> list[FoundObject]:
+        return [FoundObject(library_project.root / "bpf/rejected.bpf.o", contents)]
+
+    contents = ObjectContents(tuple(f"p{n}" for n in range(21)), frozenset(), "")
+    monkeypatch.setattr(ObjectFiles, "having", having)
+    monkeypatch.setattr("bpfmatrix.rejections.explain._loaded", lambda *_: [])
+    words = "libbpf: prog '{}': BPF program load failed: Permission denied\n"
+    run = run_of("".join(map(words.format, contents.programs)))
+    observer = Notes()
+    (found,) = explained(library_project, [run], {"x86_64": payload}, observer)
+    assert len(found.rejections) == 21
+    assert observer.texts == ["only 20 of 21 programs that did not load are loaded again"]
+
+
+def test_tests_that_are_not_looked_at_are_counted(
+    library_project: Project, payload: Payload
+) -> None:
     tests = [TestResult("agent", f"Test{n}", Outcome.FAILED) for n in range(101)]
-    run = KernelRun("6.1", Outcome.FAILED, tests=tuple(tests))
-    explained(library_project, [run], {"x86_64": payload}, Notes())
-    assert "only looked for in the first 100 of 101 tests that failed" in notes[0]
+    run, observer = KernelRun("6.1", Outcome.FAILED, tests=tuple(tests)), Notes()
+    explained(library_project, [run], {"x86_64": payload}, observer)
+    assert "only looked for in the first 100 of 101 tests that failed" in observer.texts[0]
 
 
 def test_a_run_without_a_rejection_is_left_alone(
