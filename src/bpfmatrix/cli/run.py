@@ -109,9 +109,12 @@ def run_chosen(
     started = time.monotonic()
     ids = list(dict.fromkeys(ids))
     console = RunConsole(project, ids, choice, again, raw)
+    interrupted: _InterruptedLateError | None = None
     try:
         with console:
             found = _run(_Run(project, ids, choice, options, console), jobs)
+    except _InterruptedLateError as error:
+        found, interrupted = error.results, error
     except BaseException:
         console.abort()
         raise
@@ -120,7 +123,17 @@ def run_chosen(
     results = Results.of(found, forgives_refused=forgives)
     console.show(results.runs, results.verifications, time.monotonic() - started)
     summary.write([*results.verifications, *results.runs])
+    if interrupted:
+        raise interrupted
     return results
+
+
+class _InterruptedLateError(KeyboardInterrupt):
+    """Ctrl-C when each kernel had its results, which are in `results`."""
+
+    def __init__(self, results: "dict[Included, list[Any]]") -> None:
+        super().__init__()
+        self.results = results
 
 
 @dataclass(frozen=True)
@@ -199,7 +212,7 @@ def _run(run: _Run, jobs: int | None) -> "dict[Included, list[Any]]":
             run.leave_out_tests(parts, error)
             found = run_asked(run.project, run.ids, list(parts.values()), jobs)
         results = dict(zip(parts, found, strict=True))
-        return _with_rejections(run.project, parts, results)
+        return _with_rejections(run.project, parts, results, jobs=jobs)
 
 
 def _with_rejections(
@@ -208,22 +221,32 @@ def _with_rejections(
     results: "dict[Included, list[Any]]",
     *,
     may_boot: bool = True,
+    jobs: int | None = None,
 ) -> "dict[Included, list[Any]]":
     """Return the results with the programs that the kernels rejected in tests that failed.
 
-    See `explained` for `may_boot`.
+    See `explained` for `may_boot` and `jobs`. _InterruptedLateError on Ctrl-C.
     """
     if not any(run.failures for run in results.get("tests", ())):
         return results
-    from bpfmatrix.rejections.explain import explained
+    from bpfmatrix.rejections.explain import ExplanationInterrupted, explained
     from bpfmatrix.suite.workload import SuiteWorkload
 
     workload, observer = parts["tests"].workload, parts["tests"].observer
     assert isinstance(workload, SuiteWorkload)
     verifications = results.get("verify", ())
-    runs = explained(
-        project, results["tests"], workload.payloads, observer, verifications, may_boot=may_boot
-    )
+    try:
+        runs = explained(
+            project,
+            results["tests"],
+            workload.payloads,
+            observer,
+            verifications,
+            may_boot=may_boot,
+            jobs=jobs,
+        )
+    except ExplanationInterrupted as error:
+        raise _InterruptedLateError({**results, "tests": error.runs}) from error
     return {**results, "tests": runs}
 
 
