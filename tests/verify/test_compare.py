@@ -191,3 +191,13 @@ def test_another_release_is_told_where_anything_changed() -> None:
 def test_a_kernel_of_the_base_that_did_not_run_is_told() -> None:
     (change,) = against([on("5.10", result()), on("6.1", result())], [on("6.1", result())], 0.1)
     assert (change.kernel, change.text, change.regression) == ("5.10", "not run now", False)
+
+
+def test_a_program_whose_object_moved_is_compared() -> None:
+    moved = dataclasses.replace(result(insns=5000), object="bpf/a.o")
+    (change,) = against([on("6.1", result())], [on("6.1", moved)], 0.1)
+    assert (change.object, change.text[-7:]) == ("bpf/a.o", "(+400%)")
+    # With two candidates, nobody knows which one it was.
+    other = dataclasses.replace(result(), object="old/a.o")
+    texts = [one.text for one in against([on("6.1", result(), other)], [on("6.1", moved)], 0.1)]
+    assert sorted(texts) == ["new, loads", "no longer there", "no longer there"]

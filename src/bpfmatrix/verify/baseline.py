@@ -202,10 +202,9 @@ class Baselines:
         None if there is no baseline. UsageError for a revision that does not exist.
         """
         self._fetch()
-        known = self._known()
+        start, known = self._start(revision), self._known()
         if not known:
             return None
-        start = self._start(revision)
         chosen: dict[str, str] = {}
         for commit in self._history(start):
             if commit in known:

@@ -1,6 +1,6 @@
 """Comparisons of verifications: with saved ones, and between kernels."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,16 +109,37 @@ def _changes(base: Verification, now: Verification, threshold: float) -> Iterato
         yield Change(now.kernel, "", "(kernel)", f"{now.outcome}: {now.reason}", True, "fails")
         return
     named = labels((*before, *after))
+    moved = _moved(before.keys(), after.keys())
     for key, result in after.items():
-        known = before.get(key) or before.get(key._replace(loader=""))
+        known = before.get(moved.get(key, key)) or before.get(key._replace(loader=""))
         change = _new(result) if known is None else _changed(known, result, threshold)
         if change:
             yield Change(now.kernel, key.object, _name(key, named), *change)
     # A base without loaders is one of any loader.
-    there = {p.key for p in now.programs}
+    there = {p.key for p in now.programs} | {*moved.values()}
     seen = there | {key._replace(loader="") for key in there}
     for key in before.keys() - seen:
         yield Change(now.kernel, key.object, _name(key, named), "no longer there")
+
+
+def _moved(before: Set[ProgramKey], after: Set[ProgramKey]) -> dict[ProgramKey, ProgramKey]:
+    """Return what programs were before whose object has another path now.
+
+    That is known only of a name that one program lost, and one other program has.
+    """
+    gone, come = (_by_name(keys) for keys in (before - after, after - before))
+    return {
+        new[0]: old[0]
+        for name, new in come.items()
+        if len(new) == 1 and len(old := gone.get(name, [])) == 1
+    }
+
+
+def _by_name(keys: Iterable[ProgramKey]) -> dict[ProgramKey, list[ProgramKey]]:
+    found: dict[ProgramKey, list[ProgramKey]] = {}
+    for key in keys:
+        found.setdefault(key._replace(object=""), []).append(key)
+    return found
 
 
 def _name(key: ProgramKey, named: dict[ProgramKey, str]) -> str:
