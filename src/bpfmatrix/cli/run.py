@@ -178,14 +178,17 @@ class _Run:
                     raise
         return found
 
-    def leave_out_tests(self, parts: "dict[Included, Part[Any]]", error: NoTestsError) -> None:
+    def leave_out_tests(
+        self, parts: "dict[Included, Part[Any]]", error: NoTestsError, *, quiet: bool = False
+    ) -> None:
         """Take the tests, of which there are none, out of the parts.
 
         The error is raised if tests are asked for, or nothing else runs.
         """
         if self.choice.is_asked or len(parts) == 1:
             raise error
-        parts["verify"].observer.note(f"no test runs: {error.what}")
+        if not quiet:
+            parts["verify"].observer.note(f"no test runs: {error.what}")
         del parts["tests"]
 
     def _verification(self, *, quiet: bool) -> "VerifyWorkload":
@@ -269,6 +272,7 @@ class WatchedParts:
         self._run = _Run(project, [id], choice, options, self._console)
         self._parts: dict[Included, Part[Any]] = {}
         self._done: set[Included] = set()
+        self._quiet = False
 
     @property
     def observer(self) -> Observer:
@@ -286,12 +290,13 @@ class WatchedParts:
 
     def parts(self, *, quiet: bool) -> list[Part[Any]]:
         """See WatchedRun."""
+        self._quiet = quiet
         self._parts = self._run.parts(quiet=quiet)
         return list(self._parts.values())
 
     def without_tests(self, error: NoTestsError) -> list[Part[Any]]:
         """See WatchedRun."""
-        self._run.leave_out_tests(self._parts, error)
+        self._run.leave_out_tests(self._parts, error, quiet=self._quiet)
         return list(self._parts.values())
 
     def done(self, part: Part[Any]) -> None:
