@@ -30,13 +30,14 @@ TRACER_OBJECT = "python_tracer.bpf.o"
 
 # The package's own code builds the programs. Where a wheel is made, bpfmatrix is not installed, but
 # build-system.requires of pyproject.toml has what this code needs.
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 from bpfmatrix.errors import BpfmatrixError, ToolMissingError, UsageError  # noqa: E402
 from bpfmatrix.guest import programs as guest_programs  # noqa: E402
 from bpfmatrix.host import clang, tools  # noqa: E402
-from bpfmatrix.host.architecture import ARCHITECTURES  # noqa: E402
+from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT  # noqa: E402
 from bpfmatrix.host.cache import Cache  # noqa: E402
 from bpfmatrix.payload import incremental, shipped  # noqa: E402
+from release import notices  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,10 @@ def build(choice: Choice, folder: Path, say: Callable[..., None]) -> Iterator[Pa
     incremental.run(["make", "--no-print-directory", "-C", str(ebpf), TRACER_OBJECT], ebpf)
     yield ebpf / TRACER_OBJECT
     yield ROOT / "support/host_python.py"
+    target = folder / notices.NAME
+    found = notices.of_programs(choice.loaders, DEFAULT.name, cache, say)
+    target.write_text(notices.to_text(found), encoding="utf-8")
+    yield target
     if said := choice.left_out():
         record = folder / shipped.LEFT_OUT
         record.write_text(f"{said}\n")

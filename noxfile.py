@@ -147,6 +147,8 @@ def installs(session: nox.Session) -> None:
 @nox.session(default=False)
 def dist(session: nox.Session) -> None:
     """Build and check what a release has, in dist/; `-- --tag v1.2.3` for that release."""
+    # What needs no build is checked first.
+    session.run("python", "-m", "release", "check", *session.posargs)
     shutil.rmtree(DIST, ignore_errors=True)
     # The wheel is built from the sdist, in an environment of build-system.requires alone.
     session.run("uv", "build", "--python", sys.executable, "--out-dir", str(DIST))

@@ -1,16 +1,21 @@
 """`python -m release`: check CHANGELOG.md and what was built, and write SBOM and checksums.
 
 check [--tag v1.2.3] [FOLDER]   CHANGELOG.md, and the distributions of a folder
+tag v1.2.3                      say whether the tag is of a final version or of a pre-release
 notes v1.2.3                    print CHANGELOG.md's section of a version
 sbom FOLDER                     write bpfmatrix-VERSION.cdx.json beside the wheel
 checksums FOLDER                write SHA256SUMS of all files of the folder
 """
 
 import argparse
+import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
 
 from bpfmatrix.host.checksum import sha256
 from bpfmatrix.payload.shipped import LEFT_OUT
@@ -18,6 +23,7 @@ from release import changelog
 
 CHANGELOG = Path(__file__).parent.parent / "CHANGELOG.md"
 CHECKSUMS = "SHA256SUMS"
+_FEW = 10
 
 
 def main() -> None:
@@ -36,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tag", type=_version, metavar="v1.2.3")
     command.add_argument("folder", nargs="?", type=Path)
     command.set_defaults(command=_check)
+    command = commands.add_parser("tag")
+    command.add_argument("tag", type=_version)
+    command.set_defaults(command=_tag)
     command = commands.add_parser("notes")
     command.add_argument("tag", type=_version)
     command.set_defaults(command=_notes)
@@ -49,7 +58,17 @@ def _parser() -> argparse.ArgumentParser:
 def _version(tag: str) -> str:
     if not tag.startswith("v"):
         raise argparse.ArgumentTypeError(f"{tag!r} is no tag of a release, such as v1.2.3")
-    return tag.removeprefix("v")
+    version = tag.removeprefix("v")
+    try:
+        normal = str(Version(version))
+    except InvalidVersion:
+        raise argparse.ArgumentTypeError(f"{version!r} of {tag!r} is no version") from None
+    # Files have this spelling, so the tag and CHANGELOG.md need it too.
+    if normal != version:
+        raise argparse.ArgumentTypeError(
+            f"{tag!r} is not spelled as the version: name it v{normal}"
+        )
+    return version
 
 
 def _check(words: argparse.Namespace) -> int:
@@ -59,6 +78,8 @@ def _check(words: argparse.Namespace) -> int:
     ]
     if words.folder:
         found += distribution_problems(words.folder, words.tag)
+        for sdist in words.folder.glob("*.tar.gz"):
+            found += sdist_problems(sdist, _tracked())
     for problem in found:
         print(f"error: {problem}", file=sys.stderr)
     return bool(found)
@@ -82,6 +103,39 @@ def distribution_problems(folder: Path, version: str | None) -> Iterator[str]:
             yield f"the wheel was built with {archive.read(name).decode().strip()}"
 
 
+def sdist_problems(sdist: Path, tracked: set[str]) -> Iterator[str]:
+    """Give what an sdist has and lacks, compared with the paths of the files that git has."""
+    try:
+        with tarfile.open(sdist) as archive:
+            files = {member.name.partition("/")[2] for member in archive if not member.isdir()}
+    except tarfile.TarError as error:
+        yield f"{sdist.name} can't be read: {str(error).partition(chr(10))[0]}"
+        return
+    if more := files - tracked - {"PKG-INFO"}:
+        yield f"{sdist.name} has files that are not in git: {_listed(more)}"
+    if less := tracked - files:
+        yield f"{sdist.name} lacks files of git: {_listed(less)}"
+
+
+def _listed(names: set[str]) -> str:
+    first = sorted(names)[:_FEW]
+    more = f", and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(first) + more
+
+
+def _tracked() -> set[str]:
+    command = ("git", "ls-files", "-z")
+    done = subprocess.run(command, cwd=CHANGELOG.parent, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise ValueError(f"git can't list the files: {done.stderr.decode().strip()}")
+    return set(done.stdout.decode().split("\0")[:-1])
+
+
+def _tag(words: argparse.Namespace) -> int:
+    print("pre-release" if Version(words.tag).is_prerelease else "final")
+    return 0
+
+
 def _notes(words: argparse.Namespace) -> int:
     print(changelog.notes(CHANGELOG.read_text(encoding="utf-8"), words.tag))
     return 0
@@ -94,6 +148,8 @@ def _sbom(words: argparse.Namespace) -> int:
     _, version, _ = wheel.name.split("-", 2)
     target = words.folder / f"bpfmatrix-{version}.cdx.json"
     bom = sbom.of_wheel(wheel)
+    if missing := sbom.without_notice(wheel, bom):
+        raise LookupError(f"the wheel has no notice of {', '.join(missing)}")
     target.write_text(sbom.to_json(bom), encoding="utf-8")
     print(f"{target}: {len(bom.components)} components")
     return 0

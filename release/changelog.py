@@ -19,6 +19,8 @@ UNRELEASED = "Unreleased"
 KINDS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 """The headings within a section."""
 
+# Keep a Changelog has a link for each heading at the end, which is no part of the last section.
+_LINK = re.compile(r"\[[^\]]+\]: \S+")
 _HEADING = re.compile(r"## \[(?P<name>[^\]]+)\](?: - (?P<date>\S+))?")
 
 
@@ -36,6 +38,11 @@ class Section:
         """The headings within the section, in their order."""
         return re.findall(r"^### (.+)$", self.text, re.MULTILINE)
 
+    @property
+    def empty_kinds(self) -> list[str]:
+        """The headings within the section that have nothing below them."""
+        return re.findall(r"^### (.+)\n\s*(?=^### |\Z)", self.text + "\n", re.MULTILINE)
+
 
 def sections(text: str) -> list[Section]:
     """Return the sections of a CHANGELOG.md; a heading that can't be read is left to `problems`."""
@@ -43,7 +50,7 @@ def sections(text: str) -> list[Section]:
     for number, line in enumerate(text.splitlines(), 1):
         if heading := _HEADING.fullmatch(line):
             found.append((number, heading, []))
-        elif found:
+        elif found and not _LINK.fullmatch(line):
             found[-1][2].append(line)
     return [
         Section(number, heading["name"], heading["date"] or "", "\n".join(lines).strip())
@@ -81,6 +88,8 @@ def _headings(text: str) -> Iterator[str]:
                 yield f"{where} has the heading {kind!r}, which is none of {', '.join(KINDS)}"
         if len(set(section.kinds)) < len(section.kinds):
             yield f"{where} has a heading twice: {', '.join(section.kinds)}"
+        for kind in section.empty_kinds:
+            yield f"{where} lists nothing below the heading {kind!r}"
         if section.name == UNRELEASED:
             continue
         if not section.kinds:
@@ -94,6 +103,9 @@ def _headings(text: str) -> Iterator[str]:
 def _order(found: list[Section]) -> Iterator[str]:
     if not found or found[0].name != UNRELEASED:
         yield f"the first section is not [{UNRELEASED}]"
+    for first, again in itertools.pairwise(sorted(found, key=lambda s: (s.name, s.line))):
+        if first.name == again.name:
+            yield f"line {again.line}: [{again.name}] is also the section of line {first.line}"
     dated = [(s, v, d) for s in found if (v := _version(s.name)) and (d := _day(s.date))]
     for (newer, version, day), (_, older, before) in itertools.pairwise(dated):
         if version <= older or day < before:

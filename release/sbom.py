@@ -34,8 +34,9 @@ from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.progress import silent
 from bpfmatrix.payload import shipped
 from bpfmatrix.payload.loaders import aya_loader, libbpf_source, sysroot
+from release import notices
 
-__all__ = ["go_modules", "of_wheel", "static_libraries", "to_json"]
+__all__ = ["go_modules", "of_wheel", "static_libraries", "to_json", "without_notice"]
 
 GO_PROGRAMS = tuple(
     name for name in shipped.PROGRAMS if name not in ("loader-libbpf", "loader-aya")
@@ -80,6 +81,15 @@ def to_json(bom: Bom) -> str:
     if (error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)) is not None:
         raise ValueError(f"the SBOM does not follow CycloneDX's schema: {error}")
     return text + "\n"
+
+
+def without_notice(wheel: Path, bom: Bom) -> list[str]:
+    """Return the names of components inside a wheel that its third-party notices do not name."""
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"bpfmatrix/loader/{notices.NAME}").decode()
+    names = {name for name, _ in notices.named(text)}
+    inside = (each for each in bom.components if each.purl and each.purl.type != "pypi")
+    return sorted(each.name for each in inside if each.name not in names)
 
 
 def _metadata(archive: zipfile.ZipFile) -> Message:

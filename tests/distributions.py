@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,12 +13,18 @@ from tests.tool import REPOSITORY
 _PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 
 
-def build_sdist(folder: Path) -> Path:
-    """Build the sdist of this checkout into a folder."""
+def build_sdist(folder: Path, checkout: Path = REPOSITORY) -> Path:
+    """Build the sdist of a checkout into a folder."""
     command = (sys.executable, "-m", "hatchling", "build", "--target", "sdist", "-d", str(folder))
-    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    subprocess.run(command, cwd=checkout, check=True, capture_output=True)
     [made] = folder.glob("*.tar.gz")
     return made
+
+
+def files_of(sdist: Path) -> set[str]:
+    """Return the paths of an sdist's files, without its top folder."""
+    with tarfile.open(sdist) as archive:
+        return {name.partition("/")[2] for name in archive.getnames()}
 
 
 def build_wheel(

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from elftools.elf.enums import ENUM_E_MACHINE
 
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.checksum import sha256
-from release import sbom
-from tests.distributions import add_dependencies, build_sdist, build_wheel
+from release import notices, sbom
+from tests.distributions import add_dependencies, build_sdist, build_wheel, files_of
 from tests.installation import Installed
 from tests.tool import REPOSITORY, ToolProject
 
@@ -60,13 +59,34 @@ def installed(wheel: Path) -> Path:
     return wheel.parent / "installed"
 
 
+def test_the_sdist_leaves_out_what_examples_and_tests_build(tmp_path: Path) -> None:
+    ignored = {
+        "docs/examples/aya": (".bpfmatrix/a", "target/a", "a.o", "bpf/execs_test"),
+        "docs/examples/container": (".bpfmatrix/a",),
+        "docs/examples/go": (".bpfmatrix/a", "a_bpfel.go", "a_bpfel.o"),
+        "docs/examples/libbpf": (".bpfmatrix/a", "a.o", "a.skel.h", "src/execs_test"),
+        "docs/examples/objects": (".bpfmatrix/a", "build/a"),
+        "ebpf": ("a.o", "a.d"),
+        "support": ("a.test", "loaders/aya/target/a"),
+        "tests/integration/projects/gtest_suite": ("build/a", ".bpfmatrix/a"),
+    }
+    names = {f"{folder}/{name}" for folder, each in ignored.items() for name in each}
+    kept = {"README.md", "docs/examples/go/kernels.yaml", "ebpf/Makefile"}
+    (tmp_path / "tests/pylines/fixtures").mkdir(parents=True)
+    for name in ("pyproject.toml", "LICENSE", *sorted(names | kept)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        known = REPOSITORY / name
+        (tmp_path / name).write_bytes(known.read_bytes() if known.exists() else b"")
+    found = files_of(build_sdist(tmp_path / "dist", tmp_path))
+    assert found & names == set()
+    assert found >= kept
+
+
 def test_the_sdist_has_all_files_of_the_checkout_and_no_others(sdist: Path) -> None:
     command = ("git", "ls-files", "--cached", "--others", "--exclude-standard")
     known = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     checkout = {name for name in known.stdout.splitlines() if (REPOSITORY / name).exists()}
-    with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names == checkout | {"PKG-INFO"}
+    assert files_of(sdist) == checkout | {"PKG-INFO"}
 
 
 def test_the_wheel_has_all_files_of_the_packages(installed: Path) -> None:
@@ -92,10 +112,10 @@ def test_a_wheel_from_the_checkout_is_the_same(wheel: Path, tmp_path: Path) -> N
     assert {name for name in from_sdist if not name.startswith("bpfmatrix/loader/")} == {
         name for name in from_checkout if not name.startswith("bpfmatrix/loader/")
     }
-    left_out = "bpfmatrix/loader/left-out"
-    assert {name: from_sdist[name] for name in from_checkout if name != left_out} == {
-        name: content for name, content in from_checkout.items() if name != left_out
-    }
+    # These two depend on what is left out.
+    for name in ("left-out", "THIRD-PARTY-NOTICES.txt"):
+        del from_checkout[f"bpfmatrix/loader/{name}"]
+    assert {name: from_sdist[name] for name in from_checkout} == from_checkout
 
 
 def contents(wheel: Path) -> dict[str, str]:
@@ -135,6 +155,23 @@ def test_the_sbom_names_what_is_linked_into_the_programs(wheel: Path) -> None:
     } <= packages
     # This wheel has no loader-aya.
     assert not any(each.startswith("pkg:cargo/") for each in packages)
+
+
+def test_the_wheel_has_the_notices_of_what_is_linked_into_the_programs(
+    wheel: Path, installed: Path
+) -> None:
+    assert sbom.without_notice(wheel, sbom.of_wheel(wheel)) == []
+    text = (installed / "bpfmatrix/loader" / notices.NAME).read_text()
+    for name, words in {
+        "github.com/cilium/ebpf": "MIT License",
+        "golang.org/x/sys": "Redistribution and use in source and binary forms",
+        "stdlib": "Copyright 2009 The Go Authors",
+        "glibc": "GNU Lesser General Public",
+        "libbpf": "Copyright (C) 2015 Wang Nan",
+        "/usr/share/common-licenses/LGPL-2.1": "GNU LESSER GENERAL PUBLIC LICENSE",
+    }.items():
+        section = text.partition(f"\n{name} ")[2].partition("=" * 80 + "\n\n")[2]
+        assert words in section.partition("\n" + "=" * 80)[0], name
 
 
 def test_the_description_has_absolute_links_only(installed: Path) -> None:

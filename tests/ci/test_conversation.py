@@ -42,6 +42,29 @@ def test_comments_of_other_names_are_left_alone(on: tuple[Forge, dict[str, str]]
     assert [one["body"].splitlines()[1] for one in forge.comments] == ["of amd64", "of arm64"]
 
 
+def test_comments_of_other_people_are_left_alone(on: tuple[Forge, dict[str, str]]) -> None:
+    forge, job = on
+    quoted = forge.add("<!-- bpfmatrix: amd64 -->\nquoted by a person", author="ada")
+    forge.add("<!-- bpfmatrix: amd64 -->\nof a deleted account")
+    forge.comments[1].update(user=None, author=None)
+    before = [dict(one) for one in forge.comments]
+    assert keep_comment(of_job(job), "amd64", "one") is Kept.WRITTEN
+    assert keep_comment(of_job(job), "amd64", "two") is Kept.REPLACED
+    assert forge.comments[:2] == before
+    assert quoted["body"].endswith("quoted by a person")
+    assert [one["body"].splitlines()[1] for one in forge.comments[2:]] == ["two"]
+
+
+def test_in_place_of_a_comment_that_can_not_be_replaced_there_is_a_new_one(
+    on: tuple[Forge, dict[str, str]],
+) -> None:
+    forge, job = on
+    keep_comment(of_job(job), "amd64", "one")
+    forge.locked = True
+    assert keep_comment(of_job(job), "amd64", "two") is Kept.WRITTEN
+    assert [one["body"].splitlines()[1] for one in forge.comments] == ["one", "two"]
+
+
 def test_a_token_that_may_not_write_is_no_failure(on: tuple[Forge, dict[str, str]]) -> None:
     forge, job = on
     forge.may_write = False

@@ -98,6 +98,27 @@ def test_a_merge_request_is_compared_with_the_baseline_of_its_target(job: Job) -
     assert "+12" in note
 
 
+def test_a_folder_and_a_last_job_for_all_kernels(job: Job) -> None:
+    (job.checkout / "bpf").mkdir()
+    (job.checkout / "kernels.yaml").rename(job.checkout / "bpf/kernels.yaml")
+    for kernel in ("5.10", "6.1"):
+        job.verified("bpf/.bpfmatrix", kernel, 1000)
+    job.environment |= {"BPFMATRIX_FOLDER": "bpf", "CI_MERGE_REQUEST_IID": "7"}
+    run = ["sh", "-c", script("script")]
+    # A comparison would fail, outside of a repository.
+    job.runs(run, BPFMATRIX_COMPARE="false")
+    report = job.checkout / "bpf/.bpfmatrix/report.html"
+    report.unlink()
+    last = yaml.safe_load(TEMPLATE.read_text())[".bpfmatrix-changes"]
+    assert last["variables"] == {"BPFMATRIX_COMMAND": "report"}
+    assert [one["if"] for one in last["rules"]] == [one["if"] for one in DECLARED["rules"]]
+    job.runs(run, BPFMATRIX_COMPARE="false", **last["variables"])
+    assert "5.10.9" in report.read_text()
+    assert "6.1.9" in report.read_text()
+    paths = [*DECLARED["artifacts"]["paths"], *DECLARED["artifacts"]["reports"].values()]
+    assert all(path.startswith("$BPFMATRIX_FOLDER/.bpfmatrix/") for path in paths)
+
+
 def test_both_caches_keep_the_same_folders() -> None:
     steps = (REPOSITORY / "ci/github/steps").read_text()
     kept = steps.partition("kept='")[2].partition("'")[0].split()

@@ -88,7 +88,6 @@ def test_a_cache_is_saved_again_only_if_something_came_to_it(job: GithubJob) -> 
     job.declare("6.1")
     cache = job.folder / "cache"
     job.step("cache", BPFMATRIX_CACHE=str(cache))
-    assert f"BPFMATRIX_CACHE={cache}" in job.file("GITHUB_ENV").splitlines()
     assert f"{cache}/kernels" in job.file("GITHUB_OUTPUT").splitlines()
     sums = []
     for name in ("kernels/x86_64/one", "templates/large", "kernels/x86_64/two"):
@@ -161,7 +160,10 @@ def test_installation(tmp_path: Path) -> None:
         "bootstrap --tools",
         "bootstrap --tools aarch64 x86_64",
     ]
-    assert job.file("GITHUB_PATH").splitlines()[-1] == f"{venv}/bin"
+    # Later steps of the job get the command, and nothing else changes for them.
+    folder = Path(job.file("GITHUB_PATH").splitlines()[-1])
+    assert [path.readlink() for path in folder.iterdir()] == [Path(venv, "bin/bpfmatrix")]
+    assert job.file("GITHUB_ENV") == ""
 
 
 def test_a_job_without_results_has_no_report_and_does_not_fail_for_it(job: GithubJob) -> None:
@@ -198,6 +200,10 @@ def test_a_pull_request_is_compared_with_the_baseline_of_its_branch(job: GithubJ
 
     job.commit_and_push("topic")
     job.verified(".bpfmatrix", "6.1", 1120)
+    before = job.git("ls-remote", "origin", "refs/bpfmatrix/*")
+    asked = {"INPUT_SAVE_BASELINE": "true", "GITHUB_EVENT_NAME": "pull_request"}
+    assert "of a pull request are not kept" in job.step("baseline", **asked)
+    assert job.git("ls-remote", "origin", "refs/bpfmatrix/*") == before
     with github() as forge:
         job.environment |= github_job(forge, job.folder) | {"GITHUB_BASE_REF": "main"}
         said = job.step("compare")
@@ -213,6 +219,21 @@ def test_a_pull_request_is_compared_with_the_baseline_of_its_branch(job: GithubJ
     assert "may not write a comment" in failed
     assert job.file("GITHUB_STEP_SUMMARY").count("+12") == 2
     assert "::error::compared with the base branch, something got worse" in failed
+
+
+def test_a_refused_push_of_the_baseline_is_a_warning(job: GithubJob) -> None:
+    job.declare("6.1")
+    job.verified(".bpfmatrix", "6.1", 1000)
+    job.commit_and_push("main")
+    hook = job.folder / "remote.git/hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho 'main is protected'\nexit 1\n")
+    hook.chmod(0o755)
+    saves = {"INPUT_SAVE_BASELINE": "true", "GITHUB_REF_NAME": "main"}
+    said = job.step("baseline", **saves)
+    assert "main is protected" in said
+    assert "::warning::the results were not kept as the baseline" in said
+    hook.unlink()
+    assert "::warning" not in job.step("baseline", **saves)
 
 
 def test_a_comparison_of_all_jobs(job: GithubJob) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from bpfmatrix.cli import init
 from bpfmatrix.config import kernels_yaml
-from bpfmatrix.errors import BpfmatrixError, UnreachableError, UsageError
+from bpfmatrix.errors import BpfmatrixError, UnreachableError
 from bpfmatrix.scaffold import rendering
 from tests.scaffold.project import EBPF, make
 
@@ -110,8 +110,13 @@ def test_a_project_in_a_folder_of_a_repository(
     init.write_first_files(root, "github", dry_run=False)
     assert "../../.github/workflows/bpfmatrix.yml" in capsys.readouterr().out
     assert (tmp_path / ".github/workflows/bpfmatrix.yml").exists()
-    with pytest.raises(UsageError, match="a/project is a folder of a repository"):
-        init.write_first_files(root, "gitlab", dry_run=False)
+    init.write_first_files(root, "gitlab", dry_run=False)
+    assert "../../.gitlab-ci.yml" in capsys.readouterr().out
+    assert (tmp_path / ".gitlab-ci.yml").exists()
+    (tmp_path / ".gitlab-ci.yml").write_text("test: {script: [true]}\n")
+    init.write_first_files(root, "gitlab", dry_run=False)
+    assert "../../.gitlab/bpfmatrix.yml" in capsys.readouterr().out
+    assert (tmp_path / ".gitlab/bpfmatrix.yml").exists()
 
 
 def test_where_there_is_nothing_the_next_step_is_to_declare(said: Callable[..., str]) -> None:

@@ -44,6 +44,14 @@ def test_a_good_one() -> None:
     assert oldest.text == "### Added\n\n- The first."
 
 
+def test_links_at_the_end_are_no_part_of_a_section() -> None:
+    linked = f"{GOOD}\n[Unreleased]: https://example.org/a...b\n[0.1.0]: https://example.org/b\n"
+    assert changelog.problems(linked) == []
+    assert changelog.sections(linked) == changelog.sections(GOOD)
+    alone = "## [Unreleased]\n\n[Unreleased]: https://example.org/a...b\n"
+    assert changelog.sections(alone)[0].text == ""
+
+
 def test_the_notes_of_a_version_are_its_section() -> None:
     notes = changelog.notes(GOOD, "0.2.0")
     assert notes.startswith("Words about it.\n\n### Added\n\n- One, in\n  two lines.\n")
@@ -73,6 +81,22 @@ def test_the_notes_of_a_version_are_its_section() -> None:
             "Deprecated, Removed, Fixed, Security",
         ),
         ("### Fixed", "### Added", "line 5: [0.2.0] has a heading twice: Added, Added"),
+        (
+            "## [0.1",
+            "## [Unreleased]\n\n## [0.1",
+            "line 18: [Unreleased] is also the section of line 3",
+        ),
+        (
+            "### Fixed\n\n- Another.\n",
+            "### Fixed\n",
+            "line 5: [0.2.0] lists nothing below the heading 'Fixed'",
+        ),
+        (
+            "- One, in\n  two lines.\n",
+            "",
+            "line 5: [0.2.0] lists nothing below the heading 'Added'",
+        ),
+        ("- The first.\n", "", "line 18: [0.1.0] lists nothing below the heading 'Added'"),
         ("### Added\n\n- The first.", "Nothing.", "line 18: [0.1.0] lists no changes"),
     ],
 )

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-from release.__main__ import distribution_problems
+from release.__main__ import distribution_problems, sdist_problems
 
 from tests.tool import REPOSITORY
 
@@ -68,5 +69,35 @@ def test_faults_end_with_status_1(dist: Path) -> None:
     assert done.returncode == 1
     assert "error: CHANGELOG.md: the newest section of a release is " in done.stderr
     assert release("check", "--tag", "99.0").returncode == 2
+    done = release("check", "--tag", "v1.0.0-rc1")
+    assert done.returncode == 2
+    assert "'v1.0.0-rc1' is not spelled as the version: name it v1.0.0rc1" in done.stderr
+    assert "'soon' of 'vsoon' is no version" in release("check", "--tag", "vsoon").stderr
     done = release("notes", "v99.0")
     assert (done.returncode, done.stderr) == (1, "error: CHANGELOG.md has no section [99.0]\n")
+
+
+def test_a_tag_is_of_a_final_version_or_not() -> None:
+    for tag, kind in {"v1.0.0": "final", "v1.0.0rc1": "pre-release"}.items():
+        assert release("tag", tag).stdout == f"{kind}\n"
+
+
+def test_an_sdist_has_the_files_of_git_and_no_others(tmp_path: Path) -> None:
+    sdist = tmp_path / "bpfmatrix-1.2.3.tar.gz"
+    with tarfile.open(sdist, "w:gz") as archive:
+        for name in ("PKG-INFO", "README.md", "docs/examples/go/.bpfmatrix/results/6.1.json"):
+            archive.addfile(tarfile.TarInfo(f"bpfmatrix-1.2.3/{name}"))
+    assert list(sdist_problems(sdist, {"README.md", "LICENSE"})) == [
+        "bpfmatrix-1.2.3.tar.gz has files that are not in git: "
+        "docs/examples/go/.bpfmatrix/results/6.1.json",
+        "bpfmatrix-1.2.3.tar.gz lacks files of git: LICENSE",
+    ]
+    [problem] = sdist_problems(
+        sdist,
+        {
+            "README.md",
+            *(f"{letter}.py" for letter in "abcdefghijkl"),
+            "docs/examples/go/.bpfmatrix/results/6.1.json",
+        },
+    )
+    assert problem.endswith("i.py, j.py, and 2 more")

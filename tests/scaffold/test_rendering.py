@@ -163,6 +163,13 @@ def test_the_job_of_gitlab_has_go(tmp_path: Path) -> None:
     assert job["variables"]["BPFMATRIX_PACKAGES"] == "golang-go"
 
 
+def test_the_job_of_gitlab_for_a_folder() -> None:
+    job = yaml.safe_load(rendering.ci_text("gitlab", "main", folder="a/b"))["bpfmatrix"]
+    assert job["variables"]["BPFMATRIX_FOLDER"] == "a/b"
+    assert job["cache"]["key"]["files"] == ["a/b/kernels.lock", "a/b/kernels.yaml"]
+    assert "BPFMATRIX_FOLDER" not in rendering.ci_text("gitlab", "main")
+
+
 class TestKernels:
     @pytest.fixture
     def answers(self, tmp_path: Path) -> Answers:

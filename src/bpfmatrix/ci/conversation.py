@@ -1,10 +1,12 @@
 """The comments of one pull request of GitHub, or one merge request of GitLab, by their REST APIs.
 
 `of_job` finds in a job's environment which request the job is for. `keep_comment` writes a comment,
-or replaces the one that an earlier job wrote, so that there is one however often jobs run.
+or replaces the one that an earlier job wrote, so that there is one however often jobs run. Comments
+of others are left alone, even if they begin as ours do.
 
-GitHub: docs.github.com/rest/issues/comments; a pull request's comments are those of its issue.
-GitLab: docs.gitlab.com/api/notes, "Merge requests".
+GitHub: docs.github.com/rest/issues/comments; a pull request's comments are those of its issue. A
+job's GITHUB_TOKEN may not `GET /user`, but GraphQL's `viewer` answers it.
+GitLab: docs.gitlab.com/api/notes, "Merge requests"; docs.gitlab.com/api/users, "current user".
 """
 
 import enum
@@ -55,6 +57,10 @@ class Conversation:
     """The method that replaces a comment's text."""
     headers: Mapping[str, str]
     """The headers of each request, with the token."""
+    user: str
+    """The URL that says whose token it is."""
+    author: tuple[str, str]
+    """The keys of a comment under which its author's name is."""
 
 
 def of_job(environ: Mapping[str, str]) -> Conversation:
@@ -96,6 +102,8 @@ def _of_github(environ: Mapping[str, str]) -> Conversation:
         f"{issues}/comments/{{id}}",
         "PATCH",
         headers,
+        environ.get("GITHUB_GRAPHQL_URL", f"{api}/graphql"),
+        ("user", "login"),
     )
 
 
@@ -119,10 +127,19 @@ def _of_gitlab(environ: Mapping[str, str]) -> Conversation:
             "GITLAB_TOKEN is not set, so there is no comment: CI_JOB_TOKEN may not write one",
             "Set it to a project access token with the scope api, as a masked variable.",
         )
-    project = f"{environ.get('CI_API_V4_URL', '')}/projects/{environ.get('CI_PROJECT_ID', '')}"
+    api = environ.get("CI_API_V4_URL", "")
+    project = f"{api}/projects/{environ.get('CI_PROJECT_ID', '')}"
     notes = f"{project}/merge_requests/{number}/notes"
     headers = {"PRIVATE-TOKEN": token}
-    return Conversation(f"merge request {number}", notes, f"{notes}/{{id}}", "PUT", headers)
+    return Conversation(
+        f"merge request {number}",
+        notes,
+        f"{notes}/{{id}}",
+        "PUT",
+        headers,
+        f"{api}/user",
+        ("author", "username"),
+    )
 
 
 def keep_comment(conversation: Conversation, name: str, text: str) -> Kept:
@@ -149,15 +166,34 @@ def keep_comment(conversation: Conversation, name: str, text: str) -> Kept:
 
 
 def _keep(session: "Session", conversation: Conversation, mark: str, body: str) -> Kept:
+    me = None
     for known in _comments(session, conversation):
-        if str(known.get("body", "")).startswith(mark):
-            if known["body"].strip() == body.strip():
-                return Kept.SAME
-            url = conversation.comment.format(id=known["id"])
-            _check(session.request(conversation.replaces_by, url, json={"body": body}))
+        if not str(known.get("body", "")).startswith(mark):
+            continue
+        me = me or _name_of_token(session, conversation)
+        person, name = conversation.author
+        # GitHub has no user for a comment whose author's account was deleted.
+        if (known.get(person) or {}).get(name) != me:
+            continue
+        if known["body"].strip() == body.strip():
+            return Kept.SAME
+        url = conversation.comment.format(id=known["id"])
+        answer = session.request(conversation.replaces_by, url, json={"body": body})
+        # It may have been deleted since, or be locked; then a new one is written.
+        if answer.status_code not in _REFUSED:
+            _check(answer)
             return Kept.REPLACED
     _check(session.post(conversation.comments, json={"body": body}))
     return Kept.WRITTEN
+
+
+def _name_of_token(session: "Session", conversation: Conversation) -> str:
+    """Return the name that comments have which this token writes, such as github-actions[bot]."""
+    if conversation.user.endswith("/graphql"):
+        query = {"query": "query { viewer { login } }"}
+        answer = _check(session.post(conversation.user, json=query)).json()
+        return str(answer["data"]["viewer"]["login"])
+    return str(_check(session.get(conversation.user)).json()["username"])
 
 
 def _comments(session: "Session", conversation: Conversation) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,6 @@ from bpfmatrix.cli.doctor import asked
 from bpfmatrix.cli.tasks.declaration import progress
 from bpfmatrix.config import kernels_yaml
 from bpfmatrix.config.models import FILE_NAME
-from bpfmatrix.errors import UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.front_end import command
@@ -48,15 +47,8 @@ class _File:
 def write_first_files(root: Path, ci: str | None, *, dry_run: bool) -> None:
     """Write the files that the project in `root` lacks, and print what was found and what is next.
 
-    OSError, which names the file, if one can't be written. UsageError for a CI system that can't
-    have the project.
+    OSError, which names the file, if one can't be written.
     """
-    if ci == "gitlab" and (folder := tree.folder_in_repository(root)):
-        raise UsageError(
-            f"{folder} is a folder of a repository, and GitLab's job needs kernels.yaml in the "
-            "repository's top folder",
-            "Write a job that changes to the folder: docs/ci.md of bpfmatrix.",
-        )
     seen = tree.look_at(root)
     found = findings.find(seen, _host_architecture())
     for line in _remarks(seen, found):
@@ -125,7 +117,8 @@ def _ci_file(root: Path, found: Findings, system: str) -> _File:
     own = root / name
     if system == "gitlab" and own.exists() and not _mentions(own):
         then = f"add to {rendering.GITLAB_FILE}: {rendering.GITLAB_INCLUDE}"
-        return _File(rendering.GITLAB_PART, text, then=then)
+        part = os.path.relpath("/" + rendering.GITLAB_PART, "/" + folder)
+        return _File(part, text, then=then)
     return _File(name, text)
 
 

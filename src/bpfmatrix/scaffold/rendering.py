@@ -67,6 +67,7 @@ def ci_text(system: str, branch: str, found: Findings | None = None, folder: str
     if folder:
         where = f"working-directory: {scalar(folder)}"
         text = text.replace(_ACTION, f"{_ACTION}          {where}\n")
+        text = text.replace(_GITLAB_JOB, _gitlab_job(folder))
     if found is not None and (steps := "".join(_steps(found, folder))):
         text = text.replace(_STEPS, steps)
     if found is not None and found.module:
@@ -74,9 +75,18 @@ def ci_text(system: str, branch: str, found: Findings | None = None, folder: str
     return text
 
 
-# Lines of the template of GitHub's workflow.
+# Lines of the templates.
 _STEPS = "      # What the tests are built with goes here, such as actions/setup-go.\n"
+_GITLAB_JOB = "  extends: .bpfmatrix\n  variables:\n"
 _ACTION = "      - uses: bpfmatrix/bpfmatrix@v1\n        with:\n"
+
+
+def _gitlab_job(folder: str) -> str:
+    """Return the lines of _GITLAB_JOB for a project in a folder, of whose files the cache is."""
+    files = ", ".join(scalar(f"{folder}/{name}") for name in ("kernels.lock", "kernels.yaml"))
+    extends, variables = _GITLAB_JOB.splitlines()
+    cache = f"  cache:\n    key:\n      files: [{files}]"
+    return f"{extends}\n{cache}\n{variables}\n    BPFMATRIX_FOLDER: {scalar(folder)}\n"
 
 
 def _steps(found: Findings, folder: str) -> Iterator[str]:

@@ -31,6 +31,11 @@ PACKAGES = (
 )
 _LAYOUT = 1
 """To be raised if `_keep` changes, so that another tar file is made."""
+# To be raised if other notices are kept. What is built does not depend on them, so KEY has no part
+# of it.
+_NOTICES = 2
+# The texts of licences, which the notices of the other packages only name.
+_TEXTS = "base-files"
 KEY = sha256(repr((_LAYOUT, SUITE, PACKAGES)))
 """The checksum of what decides which files `obtain` gives."""
 
@@ -40,7 +45,7 @@ def obtain(arch: str, cache: Cache, progress: Progress) -> Path:
 
     UnreachableError without a network; KernelUnavailableError if the suite lacks a package.
     """
-    target = cache.root / "loader-sources" / f"libraries-{arch}-{KEY[:16]}.tar"
+    target = cache.root / "loader-sources" / f"libraries-{arch}-{KEY[:16]}-{_NOTICES}.tar"
     return derived.obtain(
         cache,
         target,
@@ -59,10 +64,11 @@ def _fetch(arch: str, made: Path, cache: Cache, progress: Progress) -> None:
     archive = Archive.of_host(cache, SUITE, arch)
     with archive.locked(), cache.staging() as staging:
         archive.update(progress)
-        found = archive.debs(re.compile(rf"Package: ({'|'.join(PACKAGES)})\n"))
+        wanted = (*PACKAGES, _TEXTS)
+        found = archive.debs(re.compile(rf"Package: ({'|'.join(wanted)})\n"))
         # Of several versions, the newest stays.
         newest = {deb.name: deb for deb in sorted(found, key=lambda deb: Version(deb.version))}
-        if missing := [name for name in PACKAGES if name not in newest]:
+        if missing := [name for name in wanted if name not in newest]:
             raise KernelUnavailableError(f"{SUITE} has no {missing[0]} for {arch}")
         packages, root = staging / "packages", staging / "root"
         packages.mkdir()
@@ -80,7 +86,7 @@ def _fetch(arch: str, made: Path, cache: Cache, progress: Progress) -> None:
 
 
 def _keep(root: Path) -> Iterator[Path]:
-    """Give the files of unpacked packages that a compiler or a linker reads."""
+    """Give the files of unpacked packages that a compiler or a linker reads, and the notices."""
     for path in root.rglob("*"):
         inside = path.relative_to(root)
         if path.is_dir() and not path.is_symlink():
@@ -94,7 +100,8 @@ def _keep(root: Path) -> Iterator[Path]:
             "linux",
             "uapi",
         )
-        if library or headers:
+        notices = path.name == "copyright" or folders[:3] == ("usr", "share", "common-licenses")
+        if library or headers or notices:
             yield path
 
 
