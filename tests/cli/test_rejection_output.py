@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from bpfmatrix.cli import run as cli_run
 from bpfmatrix.cli.rejection_output import alike
 from bpfmatrix.cli.run_choice import TESTS, RunChoice
 from bpfmatrix.cli.run_console import RunConsole
@@ -21,6 +22,7 @@ from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification, verdict
+from bpfmatrix.suite.options import RunOptions
 from tests.cli.test_suite_output import suite_of
 
 REJECTION = Rejection(
@@ -130,9 +132,79 @@ def test_a_result_is_read_as_it_was_written(library_project: Project) -> None:
     assert files.read_run(path) == run("5.10", REJECTION)
 
 
-def test_a_rejection_of_no_test_is_of_each_that_failed() -> None:
+def test_the_failure_behind_a_rejection_is_printed(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    log = "\n".join([f"{n}: (b7) r1 = {n}" for n in range(9)])
+    output = (
+        "libbpf: prog 'on_connect': BPF program load failed: Permission denied\n"
+        f"libbpf: prog 'on_connect': -- BEGIN PROG LOAD LOG --\n{log}\n"
+        "libbpf: prog 'on_connect': -- END PROG LOAD LOG --\n"
+        "fallback used\nASSERT: got 3 events, want 4\n"
+    )
+    test = TestResult("T", "T", Outcome.FAILED, 0.1, "exit status 1", output)
+    one = dataclasses.replace(REJECTION, binary="T", test="T")
+    failed = KernelRun(
+        "5.10",
+        Outcome.FAILED,
+        "T: exit status 1",
+        tests=(test,),
+        logs=("r/T.log",),
+        rejections=(one,),
+    )
+    text = printed(library_project, pipe, [failed])
+    assert "      fallback used\n      ASSERT: got 3 events, want 4\n" in text
+    assert "exit status 1" in text
+    assert "full output   r/T.log" in text
+    assert "(the verifier's log: 9 lines)" in text
+    assert "4: (b7)" not in text
+    report = junit.render(Matrix.of([Result(failed)]))
+    assert "expected=ctx (program on_connect); exit status 1" in report
+
+
+def test_ctrl_c_after_the_tests_shows_their_results(
+    library_project: Project, pipe: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [run("5.10", *of_both()), run("6.1", *of_both())]
+
+    def pressed(*_: object) -> None:
+        raise cli_run._InterruptedLateError({"tests": runs})
+
+    monkeypatch.setattr(cli_run, "_run", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        cli_run.run_chosen(library_project, ["5.10", "6.1"], TESTS, RunOptions())
+    text = pipe.getvalue()
+    assert "side by side" in text
+    assert "5.10, 6.1  TestConnect, TestOther: load program on_connect: " in text
+
+
+def test_the_reason_of_a_timeout_is_the_timeout(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    test = TestResult("T", "T", Outcome.TIMEOUT, 2.0, "no end after 2 s", OUTPUT)
+    one = dataclasses.replace(REJECTION, binary="T", test="T")
+    late = KernelRun(
+        "5.10", Outcome.TIMEOUT, "T: no end after 2 s", tests=(test,), rejections=(one,)
+    )
+    text = printed(library_project, pipe, [late])
+    assert text.index("timeout: T: no end after 2 s") < text.index("also in the output of T: load")
+    report = junit.render(Matrix.of([Result(late)]))
+    assert 'message="timeout: no end after 2 s"' in report
+
+
+def test_a_rejection_that_only_the_log_has_comes_last(
+    library_project: Project, pipe: io.StringIO
+) -> None:
+    text = printed(
+        library_project, pipe, [run("5.10", dataclasses.replace(REJECTION, test="m/probe"))]
+    )
+    assert text.index("✗ TestConnect") < text.index("also in the log of m/probe: load program")
+    assert "break rejection" not in text
+
+
+def test_a_rejection_is_of_the_test_that_printed_it() -> None:
     whole = run("5.10", dataclasses.replace(REJECTION, test="m/probe"))
-    assert all(whole.rejections_of(test) for test in whole.failures)
+    assert not any(whole.rejections_of(test) for test in whole.failures)
     one = run("5.10", REJECTION)
     assert [bool(one.rejections_of(test)) for test in one.failures] == [True, False]
 

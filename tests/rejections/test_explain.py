@@ -1,17 +1,20 @@
 """Runs whose failures are explained, without a machine: from outputs, objects, and `verify`."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.payload.model import Executable, Payload
-from bpfmatrix.rejections.explain import explained
+from bpfmatrix.rejections.explain import ExplanationInterrupted, explained
+from bpfmatrix.rejections.object_files import FoundObject, ObjectFiles
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Verification
 from bpfmatrix.session.observer import Observer
+from bpfmatrix.verify.objects import ObjectContents
 from tests.verify.objectfiles import REJECTED, compiled
 
 NULL = "R0 invalid mem access 'map_value_or_null'"
@@ -89,12 +92,92 @@ def test_the_log_of_an_executable_is_read_if_its_tests_print_nothing(
     log = library_project.root / ".bpfmatrix/results/6.1/agent.log"
     log.parent.mkdir(parents=True)
     log.write_text(OUTPUT.replace("INSTRUCTION: ", ""))
-    (one,) = explain(library_project, payload, run_of("it failed")).rejections
-    assert (one.test, one.program) == ("TestX", "unchecked")
-    # With several tests, it may be of each.
-    other = TestResult("agent", "TestY", Outcome.FAILED, output="it failed, too")
-    (one,) = explain(library_project, payload, run_of("it failed", other)).rejections
-    assert one.test == "agent"
+    found = explain(library_project, payload, run_of("it failed"))
+    (one,) = found.rejections
+    # The log does not say of which test it is, so it is not called the reason of one.
+    assert (one.test, one.program) == ("agent", "unchecked")
+    assert not found.is_reason(one)
+
+
+def test_what_a_test_that_passed_printed_is_no_reason_of_another(
+    library_project: Project, payload: Payload
+) -> None:
+    line = OUTPUT.replace("INSTRUCTION: ", "")
+    log = library_project.root / ".bpfmatrix/results/6.1/agent.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(f"=== RUN TestOptional\n{line}--- PASS\n=== RUN TestX\nit failed\n")
+    optional = TestResult("agent", "TestOptional", Outcome.PASSED, output=line)
+    assert explain(library_project, payload, run_of("it failed", optional)).rejections == ()
+    # Nor is it that of the executable, whose output is that of its tests.
+    whole = TestResult("agent", "agent", Outcome.FAILED, output=log.read_text())
+    run = KernelRun("6.1", Outcome.FAILED, tests=(optional, whole), logs=run_of("").logs)
+    assert explain(library_project, payload, run).rejections == ()
+
+
+def test_a_program_that_no_object_has_is_no_rejection(
+    library_project: Project, payload: Payload
+) -> None:
+    words = "nginx: program loader: load program: permission denied\n"
+    assert explain(library_project, payload, run_of(words)).rejections == ()
+    # A verifier's log is one, whoever has the object.
+    (one,) = explain(library_project, payload, run_of(f"{words}\t{NULL}\n")).rejections
+    assert one.program == "loader"
+
+
+def test_ctrl_c_while_programs_are_loaded_again_keeps_what_is_known(
+    library_project: Project, payload: Payload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[int | None] = []
+
+    def pressed(*words: Any) -> None:
+        jobs.append(words[-1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bpfmatrix.rejections.explain.run_side_by_side", pressed)
+    run = run_of(OUTPUT.replace("INSTRUCTION: ", ""))
+    with pytest.raises(ExplanationInterrupted) as raised:
+        explained(library_project, [run], {"x86_64": payload}, Observer(), jobs=1)
+    (found,) = raised.value.runs
+    assert [one.program for one in found.rejections] == ["unchecked"]
+    assert files.read_run(library_project.results / "6.1.json") == found
+    assert jobs == [1]
+
+
+class Notes(Observer):
+    """Keeps what is noted."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        """See Observer."""
+        self.texts.append(text)
+
+
+def test_programs_that_are_not_loaded_again_are_counted(
+    library_project: Project, payload: Payload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def having(*_: object) -> list[FoundObject]:
+        return [FoundObject(library_project.root / "bpf/rejected.bpf.o", contents)]
+
+    contents = ObjectContents(tuple(f"p{n}" for n in range(21)), frozenset(), "")
+    monkeypatch.setattr(ObjectFiles, "having", having)
+    monkeypatch.setattr("bpfmatrix.rejections.explain._loaded", lambda *_: [])
+    words = "libbpf: prog '{}': BPF program load failed: Permission denied\n"
+    run = run_of("".join(map(words.format, contents.programs)))
+    observer = Notes()
+    (found,) = explained(library_project, [run], {"x86_64": payload}, observer)
+    assert len(found.rejections) == 21
+    assert observer.texts == ["only 20 of 21 programs that did not load are loaded again"]
+
+
+def test_tests_that_are_not_looked_at_are_counted(
+    library_project: Project, payload: Payload
+) -> None:
+    tests = [TestResult("agent", f"Test{n}", Outcome.FAILED) for n in range(101)]
+    run, observer = KernelRun("6.1", Outcome.FAILED, tests=tuple(tests)), Notes()
+    explained(library_project, [run], {"x86_64": payload}, observer)
+    assert "only looked for in the first 100 of 101 tests that failed" in observer.texts[0]
 
 
 def test_a_run_without_a_rejection_is_left_alone(

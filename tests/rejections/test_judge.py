@@ -76,6 +76,15 @@ def test_without_a_message_the_kernels_error_must_be_the_same() -> None:
     assert judge.same(said, [Verified(other, LOG)]) is None
 
 
+def test_of_several_objects_with_only_the_same_error_none_is_chosen() -> None:
+    said = dataclasses.replace(SHORT, log=())
+    two = [Verified(RESULT, LOG), Verified(dataclasses.replace(RESULT, object="b.o"), LOG)]
+    assert judge.same(said, two) is None
+    found = judge.with_apart(as_printed(said), said, two)
+    assert found.note == "it may be the program of any of these objects: a.o, b.o"
+    assert (found.source, found.object) == ("", "")
+
+
 def test_a_program_without_a_name_is_found_by_its_message() -> None:
     said = dataclasses.replace(SHORT, program="", loader="aya")
     fine = Verified(dataclasses.replace(RESULT, program="q", outcome=Outcome.PASSED))

@@ -1,5 +1,6 @@
 """The object of a test: inside of its executable, or beside it; and the lines of C in its BTF."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,15 @@ class TestObjectFiles:
         files = self.files(library_project, Executable(script, "plain"), rejected)
         (found,) = files.having("check.sh", "unchecked")
         assert found.path == rejected
+
+    def test_a_pipe_that_is_called_an_object_is_passed_over(
+        self, library_project: Project, test: Executable
+    ) -> None:
+        os.mkfifo(library_project.root / "pipe.bpf.o")
+        os.mkfifo(library_project.root / "pipe.c")
+        files = self.files(library_project, test)
+        assert files.having("agent", "other") == []
+        assert files.source("pipe.c.x") == "pipe.c.x"
 
     def test_source_files_are_named_as_the_project_has_them(
         self, library_project: Project, test: Executable

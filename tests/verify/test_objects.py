@@ -1,4 +1,5 @@
 import contextlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def test_files_that_are_no_objects_are_refused(tmp_path: Path, rejected: Path) -
     (tmp_path / "empty").touch()
     assert refused(tmp_path / "empty") == "empty"
     assert "can't be read: Is a directory" in refused(tmp_path)
+    os.mkfifo(tmp_path / "pipe.o")
+    assert refused(tmp_path / "pipe.o") == "no regular file"
     assert "can't be read: No such file" in refused(tmp_path / "none")
     assert "it is built for x86_64" in refused(Path("/bin/true").resolve())
     whole = rejected.read_bytes()
@@ -188,7 +191,7 @@ def project_with(project: Project, *entries: VerifyObjects) -> Project:
 
 
 def test_objects_are_those_that_are_named_or_declared_or_built(
-    library_project: Project, monkeypatch: pytest.MonkeyPatch
+    library_project: Project, monkeypatch: pytest.MonkeyPatch, rejected: Path
 ) -> None:
     root = library_project.root
     for name in ("a.o", "b ü.o", "[c].o"):
@@ -202,8 +205,10 @@ def test_objects_are_those_that_are_named_or_declared_or_built(
 
     assert names(["../b ü.o", "../*.o"], []) == ["b ü.o", "[c].o", "a.o"]
     assert names(["../[c].o"], []) == ["[c].o"]
-    assert names([], [root / "built.o"]) == ["[c].o", "a.o", "b ü.o"]
-    assert [one.name for one in find(library_project, [], [root / "built.o"])] == ["built.o"]
+    built = root / "folder/built.o"
+    built.write_bytes(rejected.read_bytes())
+    assert names([], [built]) == ["[c].o", "a.o", "b ü.o"]
+    assert [one.name for one in find(library_project, [], [built])] == ["folder/built.o"]
     # What is named has what is declared for it.
     assert find(declared, ["../a.o"])[0].settings.set == {"x": 1}
     with pytest.raises(UsageError, match=r"none\*: no such file"):

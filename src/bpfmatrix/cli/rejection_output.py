@@ -14,7 +14,7 @@ from rich.text import Text
 
 from bpfmatrix.cli.console import SafeConsole
 from bpfmatrix.cli.github import GithubLog
-from bpfmatrix.cli.verify_told import NOTHING, Told, failure_on, test_of, tests_named
+from bpfmatrix.cli.verify_told import NOTHING, Told, failure_on, listed, test_of
 from bpfmatrix.config.project import Project
 from bpfmatrix.report import next_commands
 from bpfmatrix.report.next_commands import FailedProgram, FailedTest
@@ -41,6 +41,11 @@ class Alike:
     def kernels(self) -> list[KernelRun]:
         """The runs that have one, each once."""
         return list({run.kernel: run for run, _ in self.pairs}.values())
+
+    @property
+    def is_reason(self) -> bool:
+        """Whether it may be why a test failed: see `KernelRun.is_reason`."""
+        return any(run.is_reason(one) for run, one in self.pairs)
 
     @property
     def best(self) -> Rejection:
@@ -79,30 +84,34 @@ class RejectionPrinter:
         self._label = label
         self._failed_test = failed_test
 
-    def show(self, runs: Sequence[KernelRun], told: Told = NOTHING) -> None:
+    def show(
+        self, runs: Sequence[KernelRun], told: Told = NOTHING, *, are_reasons: bool = True
+    ) -> None:
         """Print each rejection once, with the kernels and the tests that have it.
 
+        Those that may be why a test failed are printed, or those that are only in an output, too.
         Those that `verify` has explained are left out.
         """
         shown = 0
         left_out = 0
         for each in alike(runs):
             each.pairs = [p for p in each.pairs if failure_on(*p) not in told.explained]
-            if not each.pairs:
+            if not each.pairs or each.is_reason != are_reasons:
                 continue
             if shown == _SHOWN:
                 left_out += 1
                 continue
             shown += 1
             self._explain(each, told)
-            self._suggest(each, is_alone=len(runs) == 1)
+            if are_reasons:
+                self._suggest(each, is_alone=len(runs) == 1)
         if left_out:
             self._console.print(f"\n... and {left_out} more programs that did not load")
 
     def _explain(self, each: Alike, told: Told) -> None:
         shown, best = self._console.print, each.best
         who = ", ".join(self._label(run) for run in each.kernels)
-        names = tests_named(self._failed_test(run, test_of(run, one)) for run, one in each.pairs)
+        names = listed(self._name(run, one) for run, one in each.pairs)
         what = f"load {best.title}" + (f": {_words(best.errno)}" if best.errno else "")
         shown()
         shown(Text.assemble((who, "bold"), "  ", (names, "bold"), f": {what}"))
@@ -119,13 +128,22 @@ class RejectionPrinter:
             shown(f"  full verifier log  {log}")
         if best.note and not best.log:
             shown(f"  note               {best.note}")
-        if any(failure_on(run, one) not in told.annotated for run, one in each.pairs):
+        if each.is_reason and any(failure_on(*pair) not in told.annotated for pair in each.pairs):
             self._github.annotate(
                 f"{who}: {names}: {what}: {best.reason}", best.source, self._project.root
             )
 
+    def _name(self, run: KernelRun, one: Rejection) -> str:
+        if test := test_of(run, one):
+            name = self._failed_test(run, test).label
+            return name if run.is_reason(one) else f"also in the output of {name}"
+        return f"also in the log of {one.binary}"
+
     def _suggest(self, each: Alike, *, is_alone: bool) -> None:
-        best, (run, one) = each.best, each.pairs[0]
+        best = each.best
+        run, one = next(pair for pair in each.pairs if pair[0].is_reason(pair[1]))
+        failed = test_of(run, one)
+        assert failed
         usual = self._project.config.verify.loader or DEFAULT_LOADER
         program = FailedProgram(
             os.path.relpath(self._project.root / best.object) if best.object else "",
@@ -134,7 +152,7 @@ class RejectionPrinter:
             best.code,
             ("--loader", best.loader) if best.loader not in ("", usual) else (),
         )
-        test = self._failed_test(run, test_of(run, one))
+        test = self._failed_test(run, failed)
         found = next_commands.of_test(test, program, is_alone=is_alone)
         for what, words in found.items():
             self._console.print(f"  {what:<17}  {words}")

@@ -109,9 +109,12 @@ def run_chosen(
     started = time.monotonic()
     ids = list(dict.fromkeys(ids))
     console = RunConsole(project, ids, choice, again, raw)
+    interrupted: _InterruptedLateError | None = None
     try:
         with console:
             found = _run(_Run(project, ids, choice, options, console), jobs)
+    except _InterruptedLateError as error:
+        found, interrupted = error.results, error
     except BaseException:
         console.abort()
         raise
@@ -120,7 +123,17 @@ def run_chosen(
     results = Results.of(found, forgives_refused=forgives)
     console.show(results.runs, results.verifications, time.monotonic() - started)
     summary.write([*results.verifications, *results.runs])
+    if interrupted:
+        raise interrupted
     return results
+
+
+class _InterruptedLateError(KeyboardInterrupt):
+    """Ctrl-C when each kernel had its results, which are in `results`."""
+
+    def __init__(self, results: "dict[Included, list[Any]]") -> None:
+        super().__init__()
+        self.results = results
 
 
 @dataclass(frozen=True)
@@ -165,14 +178,17 @@ class _Run:
                     raise
         return found
 
-    def leave_out_tests(self, parts: "dict[Included, Part[Any]]", error: NoTestsError) -> None:
+    def leave_out_tests(
+        self, parts: "dict[Included, Part[Any]]", error: NoTestsError, *, quiet: bool = False
+    ) -> None:
         """Take the tests, of which there are none, out of the parts.
 
         The error is raised if tests are asked for, or nothing else runs.
         """
         if self.choice.is_asked or len(parts) == 1:
             raise error
-        parts["verify"].observer.note(f"no test runs: {error.what}")
+        if not quiet:
+            parts["verify"].observer.note(f"no test runs: {error.what}")
         del parts["tests"]
 
     def _verification(self, *, quiet: bool) -> "VerifyWorkload":
@@ -199,7 +215,7 @@ def _run(run: _Run, jobs: int | None) -> "dict[Included, list[Any]]":
             run.leave_out_tests(parts, error)
             found = run_asked(run.project, run.ids, list(parts.values()), jobs)
         results = dict(zip(parts, found, strict=True))
-        return _with_rejections(run.project, parts, results)
+        return _with_rejections(run.project, parts, results, jobs=jobs)
 
 
 def _with_rejections(
@@ -208,22 +224,32 @@ def _with_rejections(
     results: "dict[Included, list[Any]]",
     *,
     may_boot: bool = True,
+    jobs: int | None = None,
 ) -> "dict[Included, list[Any]]":
     """Return the results with the programs that the kernels rejected in tests that failed.
 
-    See `explained` for `may_boot`.
+    See `explained` for `may_boot` and `jobs`. _InterruptedLateError on Ctrl-C.
     """
     if not any(run.failures for run in results.get("tests", ())):
         return results
-    from bpfmatrix.rejections.explain import explained
+    from bpfmatrix.rejections.explain import ExplanationInterrupted, explained
     from bpfmatrix.suite.workload import SuiteWorkload
 
     workload, observer = parts["tests"].workload, parts["tests"].observer
     assert isinstance(workload, SuiteWorkload)
     verifications = results.get("verify", ())
-    runs = explained(
-        project, results["tests"], workload.payloads, observer, verifications, may_boot=may_boot
-    )
+    try:
+        runs = explained(
+            project,
+            results["tests"],
+            workload.payloads,
+            observer,
+            verifications,
+            may_boot=may_boot,
+            jobs=jobs,
+        )
+    except ExplanationInterrupted as error:
+        raise _InterruptedLateError({**results, "tests": error.runs}) from error
     return {**results, "tests": runs}
 
 
@@ -246,6 +272,7 @@ class WatchedParts:
         self._run = _Run(project, [id], choice, options, self._console)
         self._parts: dict[Included, Part[Any]] = {}
         self._done: set[Included] = set()
+        self._quiet = False
 
     @property
     def observer(self) -> Observer:
@@ -263,12 +290,13 @@ class WatchedParts:
 
     def parts(self, *, quiet: bool) -> list[Part[Any]]:
         """See WatchedRun."""
+        self._quiet = quiet
         self._parts = self._run.parts(quiet=quiet)
         return list(self._parts.values())
 
     def without_tests(self, error: NoTestsError) -> list[Part[Any]]:
         """See WatchedRun."""
-        self._run.leave_out_tests(self._parts, error)
+        self._run.leave_out_tests(self._parts, error, quiet=self._quiet)
         return list(self._parts.values())
 
     def done(self, part: Part[Any]) -> None:

@@ -140,15 +140,20 @@ class SuiteConsole(LiveConsole):
     def explain(self, runs: Sequence[KernelRun], told: Told = NOTHING) -> None:
         """Print why kernels did not pass: first the programs that did not load, each once.
 
-        `told` is what `verify` has explained of them.
+        Those that are no reason, such as in a test with a timeout, come last. `told` is what
+        `verify` has explained of them.
         """
+        self._show_rejections(runs, told, are_reasons=True)
+        for run in runs:
+            self._explain(run)
+        self._show_rejections(runs, told, are_reasons=False)
+
+    def _show_rejections(self, runs: Sequence[KernelRun], told: Told, *, are_reasons: bool) -> None:
         if any(run.rejections for run in runs):
             from bpfmatrix.cli.rejection_output import RejectionPrinter
 
             printer = RejectionPrinter(self._project, self.console, self.label, self._failed_test)
-            printer.show(runs, told)
-        for run in runs:
-            self._explain(run)
+            printer.show(runs, told, are_reasons=are_reasons)
 
     def explain_ended(self) -> None:
         """Print why the kernels did not pass that have ended so far."""
@@ -218,10 +223,16 @@ class SuiteConsole(LiveConsole):
             if rejections := run.rejections_of(test):  # printed above, once for all kernels
                 for one in rejections:
                     shown(Text(f"      {one.summary}"))
-                continue
+                if not _says_more(test):
+                    continue
             if test.reason not in test.output:
                 shown(Text(f"      {test.reason}"))
-            for line in last_lines(_without_verifier_logs(test.output), _SHOWN_OUTPUT_LINES):
+            output = _without_verifier_logs(test.output)
+            if rejections:
+                from bpfmatrix.rejections.printed import without_logs
+
+                output = without_logs(output)
+            for line in last_lines(output, _SHOWN_OUTPUT_LINES):
                 shown(f"      {line}")
         if len(run.failures) > _SHOWN_FAILURES:
             shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
@@ -229,7 +240,8 @@ class SuiteConsole(LiveConsole):
     def _suggest(self, run: KernelRun) -> None:
         """Print what to type next to look into the first failure that is not explained yet."""
         shown = self.console.print
-        failed = next((one for one in run.failures if not run.rejections_of(one)), None)
+        unexplained = (one for one in run.failures if not run.rejections_of(one) or _says_more(one))
+        failed = next(unexplained, None)
         test = self._failed_test(run, failed or run.failures[0])
         commands = next_commands.of_test(test, is_alone=not self.several)
         for what, words in commands.items():
@@ -269,13 +281,19 @@ def _is_explained(run: KernelRun) -> bool:
     """Whether a run failed only by programs that did not load, which are printed once for all."""
     failures = run.failures
     only = run.outcome is Outcome.FAILED and bool(failures) and not run.hints
-    return only and all(map(run.rejections_of, failures))
+    return only and all(run.rejections_of(one) and not _says_more(one) for one in failures)
+
+
+def _says_more(test: TestResult) -> bool:
+    from bpfmatrix.rejections.printed import says_more
+
+    return says_more(test.reason, test.output)
 
 
 def _telling_logs(run: KernelRun) -> list[str]:
     """Return the logs of the executables that failed; all of them if none did."""
-    failed = {test.binary for test in run.failures}
-    found = [log for log in run.logs if any(log.endswith(f"/{name}.log") for name in failed)]
+    failed = dict.fromkeys(test.binary for test in run.failures)
+    found = [log for name in failed if (log := run.log_of(name))]
     return (found or list(run.logs))[:_SHOWN_LOGS]
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "Told",
     "failed_tests",
     "failure_on",
+    "listed",
     "test_of",
     "tests_named",
 ]
@@ -57,20 +58,25 @@ def failed_tests(
     """
     found: dict[FailureOn, list[FailedTest]] = {}
     for run in runs:
-        for one in run.rejections:
-            found.setdefault(failure_on(run, one), []).append(of(run, test_of(run, one)))
+        for one in filter(run.is_reason, run.rejections):
+            if test := test_of(run, one):
+                found.setdefault(failure_on(run, one), []).append(of(run, test))
     return found
 
 
-def test_of(run: KernelRun, one: Rejection) -> TestResult:
-    """Return the test of a rejection; if it is not known which, the first one that failed."""
-    of_binary = [test for test in run.failures if test.binary == one.binary]
-    exact = (test for test in of_binary if test.name == one.test)
-    return next(exact, of_binary[0])
+def test_of(run: KernelRun, one: Rejection) -> TestResult | None:
+    """Return the failed test that printed a rejection; None if only the executable's log has it."""
+    of_binary = (test for test in run.failures if test.binary == one.binary)
+    return next((test for test in of_binary if test.name == one.test), None)
 
 
 def tests_named(tests: Iterable[FailedTest]) -> str:
     """Return the names of tests, of many only the first ones: `TestA, TestB and 3 more`."""
-    names = list(dict.fromkeys(test.label for test in tests))
+    return listed(test.label for test in tests)
+
+
+def listed(labels: Iterable[str]) -> str:
+    """Return labels, each once, of many only the first ones."""
+    names = list(dict.fromkeys(labels))
     more = len(names) - _SHOWN_TESTS
     return ", ".join(names[:_SHOWN_TESTS]) + (f" and {more} more" if more > 0 else "")

@@ -58,7 +58,7 @@ def objects(
         before = _objects_key(where, made)
         if not ask_make and before and (known := records.read(record)) and known["key"] == before:
             if not (damaged := _damaged(made, known.get("files"))):
-                return BuiltFiles(tuple(sorted(made.glob("*.o"))), changed=False)
+                return BuiltFiles(_objects_in(made), changed=False)
             # make would not see it: the file has the size and the time that make gave it.
             for path in damaged:
                 announce(progress, f"{path.name} changed since it was built; building it again")
@@ -67,7 +67,7 @@ def objects(
         jobs = str(os.cpu_count() or 1)
         command = [str(make), "--no-print-directory", "-j", jobs, "-C", str(where), *variables]
         run(command, project.root)
-        files, after = tuple(sorted(made.glob("*.o"))), _objects_key(where, made)
+        files, after = _objects_in(made), _objects_key(where, made)
         record.parent.mkdir(parents=True, exist_ok=True)
         for file in files:
             settle(file)
@@ -82,6 +82,11 @@ def objects(
             else "",
         )
     return BuiltFiles(files, changed=before != after)
+
+
+def _objects_in(folder: Path) -> tuple[Path, ...]:
+    # Opening a FIFO of this name would wait.
+    return tuple(sorted(path for path in folder.glob("*.o") if path.is_file()))
 
 
 def _no_makefile(folder: Path) -> ConfigError:

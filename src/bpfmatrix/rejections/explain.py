@@ -18,9 +18,10 @@ from bpfmatrix.payload.model import Payload
 from bpfmatrix.rejections import judge, line_info, printed
 from bpfmatrix.rejections.judge import Verified
 from bpfmatrix.rejections.object_files import FoundObject, ObjectFiles
-from bpfmatrix.rejections.printed import PrintedFailure
+from bpfmatrix.rejections.printed import PrintedFailure, has_verifier_words
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun, Rejection, TestResult
+from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Verification
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.pipeline import run_side_by_side
@@ -29,13 +30,21 @@ from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import IGNORE_REQUIREMENTS
 from bpfmatrix.verify.workload import VerifyWorkload
 
-__all__ = ["explained"]
+__all__ = ["ExplanationInterrupted", "explained"]
 
 _FOLDER = "rejections"
 # So many failures of a kernel are looked into, and so many programs are loaded once more.
 _MOST_FAILURES = 100
 _MOST_PROGRAMS = 20
 _LOG_BYTES = 2 << 20
+
+
+class ExplanationInterrupted(KeyboardInterrupt):
+    """Ctrl-C while failures were explained; `runs` are the runs with what was known until then."""
+
+    def __init__(self, runs: list[KernelRun]) -> None:
+        super().__init__()
+        self.runs = runs
 
 
 @dataclass
@@ -48,6 +57,8 @@ class _Failure:
     objects: Sequence[FoundObject] = ()
     """Those that the program may be of."""
     is_settled: bool = False
+    is_rejection: bool = True
+    """False if no object has the program that is named, so that the words are about another."""
 
 
 def explained(
@@ -58,17 +69,39 @@ def explained(
     verifications: Sequence[Verification] = (),
     *,
     may_boot: bool = True,
+    jobs: int | None = None,
 ) -> list[KernelRun]:
     """Return the runs with the rejections of their tests, and write their results again.
 
     `payloads` are what the kernels ran, by architecture. `verifications` are results of `verify`
-    from the same run. Unless `may_boot`, no machine is started. BpfmatrixError if a result can't be
-    written.
+    from the same run. Unless `may_boot`, no machine is started; `jobs` is the limit of those that
+    run at once. BpfmatrixError if a result can't be written. ExplanationInterrupted on Ctrl-C,
+    after the results were written.
     """
-    failures = {run.kernel: _failures(project, run) for run in runs if not run.cached}
+    failures = {run.kernel: _failures(project, run, observer) for run in runs if not run.cached}
     every = [one for several in failures.values() for one in several]
     if not every:
         return list(runs)
+    interrupted = False
+    try:
+        files_of = _look_at_objects(project, every, payloads, verifications)
+        if may_boot:
+            _look_again(project, every, files_of, observer, jobs)
+    except KeyboardInterrupt:
+        interrupted = True
+    found = [_kept(project, run, failures.get(run.kernel, ())) for run in runs]
+    if interrupted:
+        raise ExplanationInterrupted(found)
+    return found
+
+
+def _look_at_objects(
+    project: Project,
+    every: Iterable[_Failure],
+    payloads: Mapping[str, Payload],
+    verifications: Sequence[Verification],
+) -> dict[str, ObjectFiles]:
+    """Take what objects and earlier results tell, and return the objects by architecture."""
     files_of = {
         arch: ObjectFiles(project, payload, project.state / _FOLDER / "objects")
         for arch, payload in payloads.items()
@@ -79,21 +112,32 @@ def explained(
         if known is None:
             continue
         one.objects = known.having(one.found.binary, one.printed.program)
+        if one.printed.program and not one.objects:
+            one.is_rejection = has_verifier_words(one.printed.log)
         _place(project, one, known)
         if one.kernel in results:
             _settle(one, _of_verification(project, one, results[one.kernel]), known)
-    if may_boot:
-        waiting = [
-            one
-            for one in every
-            if one.objects and not one.is_settled and judge.needs_verify(one.found, one.printed)
-        ]
-        for one, verified in _load(project, waiting, observer):
-            known = files_of[project.config.kernel(one.kernel).arch]
-            _settle(one, verified, known)
-            if not one.is_settled:
-                one.found = judge.with_apart(one.found, one.printed, verified)
-    return [_kept(project, run, failures.get(run.kernel, ())) for run in runs]
+    return files_of
+
+
+def _look_again(
+    project: Project,
+    every: Iterable[_Failure],
+    files_of: Mapping[str, ObjectFiles],
+    observer: Observer,
+    jobs: int | None,
+) -> None:
+    """Take what `verify` says of the programs that it can tell more of."""
+    waiting = [
+        one
+        for one in every
+        if one.objects and not one.is_settled and judge.needs_verify(one.found, one.printed)
+    ]
+    for one, verified in _load(project, waiting, observer, jobs):
+        known = files_of[project.config.kernel(one.kernel).arch]
+        _settle(one, verified, known)
+        if not one.is_settled:
+            one.found = judge.with_apart(one.found, one.printed, verified)
 
 
 def _place(project: Project, one: _Failure, known: ObjectFiles) -> None:
@@ -125,7 +169,7 @@ def _settle(one: _Failure, verified: Sequence[Verified], known: ObjectFiles) -> 
 
 def _kept(project: Project, run: KernelRun, failures: Iterable[_Failure]) -> KernelRun:
     """Return a run with its rejections, and write its result again."""
-    rejections = tuple(one.found for one in failures)
+    rejections = tuple(one.found for one in failures if one.is_rejection)
     if not rejections:
         return run
     changed = dataclasses.replace(run, rejections=rejections)
@@ -135,23 +179,32 @@ def _kept(project: Project, run: KernelRun, failures: Iterable[_Failure]) -> Ker
     return changed
 
 
-def _failures(project: Project, run: KernelRun) -> list[_Failure]:
+def _failures(project: Project, run: KernelRun, observer: Observer) -> list[_Failure]:
     """Return what the failed tests of a run printed of rejections."""
     found: list[_Failure] = []
     for test in run.failures[:_MOST_FAILURES]:
-        found += _of_output(run, test, test.output)
+        if not run.is_of_several(test):
+            found += _of_output(run, test, test.output)
+    if len(run.failures) > _MOST_FAILURES:
+        observer.note(
+            f"{run.kernel}: programs that did not load are only looked for in the first "
+            f"{_MOST_FAILURES} of {len(run.failures)} tests that failed"
+        )
     explained = {one.found.binary for one in found}
-    others: dict[str, list[TestResult]] = {}
-    for test in run.failures:
-        if test.binary not in explained:
-            others.setdefault(test.binary, []).append(test)
-    for binary, tests in others.items():
-        # libbpf prints on standard error, which runners keep apart from the output of a test.
-        log = next((name for name in run.logs if name.endswith(f"/{binary}.log")), "")
-        whole = dataclasses.replace(tests[0], name=binary)
-        test = tests[0] if len(tests) == 1 else whole
-        found += _of_output(run, test, _end_of(project.root / log) if log else "")
+    for binary in dict.fromkeys(test.binary for test in run.failures):
+        if binary not in explained and (log := run.log_of(binary)):
+            # libbpf prints on standard error, which runners keep apart from the output of a test.
+            text = _apart_from_tests(run, binary, _end_of(project.root / log))
+            whole = TestResult(binary, binary, Outcome.FAILED)
+            found += _of_output(run, whole, text)
     return found
+
+
+def _apart_from_tests(run: KernelRun, binary: str, log: str) -> str:
+    """Return what a log has beside the output of the tests, whether they passed or not."""
+    outputs = (test.output for test in run.tests if test.binary == binary)
+    known = {line.strip() for output in outputs for line in output.splitlines()}
+    return "\n".join(line for line in log.splitlines() if line.strip() not in known)
 
 
 def _of_output(run: KernelRun, test: TestResult, output: str) -> list[_Failure]:
@@ -182,7 +235,7 @@ def _of_verification(project: Project, one: _Failure, verification: Verification
 
 
 def _load(
-    project: Project, waiting: Sequence[_Failure], observer: Observer
+    project: Project, waiting: Sequence[_Failure], observer: Observer, jobs: int | None
 ) -> Iterable[tuple[_Failure, list[Verified]]]:
     """Load programs once more, and yield what `verify` says of each; nothing if it can't run.
 
@@ -195,9 +248,13 @@ def _load(
     for (loader, is_named), group in groups.items():
         names = dict.fromkeys(one.printed.program for one in group if is_named)
         programs = tuple(names)[:_MOST_PROGRAMS]
+        if len(names) > len(programs):
+            observer.note(
+                f"only {len(programs)} of {len(names)} programs that did not load are loaded again"
+            )
         chosen = [one for one in group if not is_named or one.printed.program in programs]
         try:
-            yield from _loaded(project, loader, programs, chosen, observer)
+            yield from _loaded(project, loader, programs, chosen, observer, jobs)
         except BpfmatrixError as error:
             observer.note(f"no complete verifier log: {error.what}")
 
@@ -208,6 +265,7 @@ def _loaded(
     programs: tuple[str, ...],
     group: Sequence[_Failure],
     observer: Observer,
+    jobs: int | None,
 ) -> list[tuple[_Failure, list[Verified]]]:
     kernels = list(dict.fromkeys(one.kernel for one in group))
     objects = {each.path: each for one in group for each in one.objects}
@@ -217,7 +275,7 @@ def _loaded(
     trial, quiet = _for_trial(project), _Progress(observer)
     archs = {project.config.kernel(id).arch for id in kernels}
     workload = VerifyWorkload.make(trial, options, quiet, project.state / _FOLDER, archs)
-    results = run_side_by_side(trial, kernels, workload, quiet)
+    results = run_side_by_side(trial, kernels, workload, quiet, jobs)
     by_kernel = {one.kernel: one for one in results}
     return [(one, _verified(project, one, by_kernel[one.kernel], workload)) for one in group]
 

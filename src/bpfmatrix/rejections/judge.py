@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpfmatrix.rejections.printed import PrintedFailure
+from bpfmatrix.rejections.printed import PrintedFailure, has_verifier_words
 from bpfmatrix.results.kernel_run import Rejection, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult
@@ -35,8 +35,11 @@ __all__ = [
 _SPACE = re.compile(r"\s+")
 # Addresses and ids differ from load to load.
 _NUMBERS = re.compile(r"0x[0-9a-f]+|id=\d+")
-# What an error without the verifier's words says of the test's privileges, not of the program.
+# What an error without the verifier's words says of the test's privileges, or of its limit of
+# locked memory, and not of the program or map.
 _PRIVILEGES = ("EPERM",)
+# What bpf(2) does not say of a program that it rejects, unless the verifier's log says more.
+_OTHER_ERRORS = ("ENOENT", "EAGAIN", "EINTR")
 # Stands for a type or a target of a program that nobody printed.
 _UNKNOWN = "\0"
 _LOADED_AGAIN = "loaded by verify once more, after the tests"
@@ -60,7 +63,7 @@ class Verified:
 
 def as_printed(test: TestResult, printed: PrintedFailure) -> Rejection | None:
     """Return what the test's output alone says; None if it is no rejection."""
-    if not printed.log and printed.step == "load" and printed.errno in _PRIVILEGES:
+    if _is_other_failure(printed):
         return None
     log = "\n".join(printed.log)
     failure = Failure(
@@ -95,6 +98,17 @@ def as_printed(test: TestResult, printed: PrintedFailure) -> Rejection | None:
     )
 
 
+def _is_other_failure(printed: PrintedFailure) -> bool:
+    """Whether words like those of a rejection are not about what the verifier, or a map, is."""
+    if has_verifier_words(printed.log):
+        return False
+    if printed.step == "load":
+        # Without a name, it may be about any program, such as one that is not of eBPF.
+        return not printed.program or printed.errno in (*_PRIVILEGES, *_OTHER_ERRORS)
+    is_about_memory = any("MEMLOCK" in line for line in printed.words)
+    return printed.step == "map" and (printed.errno in _PRIVILEGES or is_about_memory)
+
+
 def named_in_log(printed: PrintedFailure, programs: Iterable[str]) -> str:
     """Return the program that a log is of, if its library does not say it; empty if unknown.
 
@@ -121,16 +135,25 @@ def needs_verify(found: Rejection, printed: PrintedFailure) -> bool:
 
 
 def same(printed: PrintedFailure, known: Iterable[Verified]) -> Verified | None:
-    """Return the first program that `verify` was refused for the reason that the test printed."""
-    failed = (one for one in known if one.result.outcome is not Outcome.PASSED)
-    return next((one for one in failed if _is_same(printed, one)), None)
+    """Return the first program that `verify` was refused for the reason that the test printed.
+
+    None if only the kernel's error was printed, and programs of several objects have the same.
+    """
+    failed = [one for one in known if one.result.outcome is not Outcome.PASSED]
+    found = [one for one in failed if _is_same(printed, one)]
+    objects = {one.result.object for one in found}
+    return found[0] if found and (printed.log or len(objects) == 1) else None
 
 
 def with_apart(found: Rejection, printed: PrintedFailure, known: Iterable[Verified]) -> Rejection:
     """Return a rejection that `verify` does not see, with a note that says so."""
-    one = next((one for one in known if one.result.program == printed.program), None)
-    if one is None:
+    alike = [one for one in known if one.result.program == printed.program]
+    if not alike:
         return found
+    one, objects = alike[0], sorted({each.result.object for each in alike})
+    if len(objects) > 1:
+        note = f"it may be the program of any of these objects: {', '.join(objects)}"
+        return dataclasses.replace(found, note=note)
     passed = one.result.outcome is Outcome.PASSED
     how = "loads" if passed else f"fails for another reason ({one.result.reason})"
     note = (

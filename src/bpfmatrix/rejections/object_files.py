@@ -153,8 +153,8 @@ def _walk(root: Path) -> Iterator[Path]:
     count = 0
     for parent, folders, names in os.walk(root):
         folders[:] = _visited(folders)
-        for name in names:
-            yield Path(parent, name)
+        # Opening a FIFO or a device would wait.
+        yield from (path for name in names if (path := Path(parent, name)).is_file())
         count += len(names)
         if count > _MOST_FILES:
             return

@@ -9,11 +9,11 @@ should be given.
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 
-__all__ = ["PrintedFailure", "find", "without_logs"]
+__all__ = ["PrintedFailure", "find", "has_verifier_words", "says_more", "without_logs"]
 
 # The names of errors by what Go, glibc and musl print of them, in small letters. musl and Go have
 # words of their own for some: "Out of memory" is glibc's "Cannot allocate memory".
@@ -31,8 +31,16 @@ _MOST_COLUMNS = 4096
 _MOST_FOUND = 100
 # A shorter log is shown as it is.
 _LEAST_LOG = 4
+_HIDDEN = "(the verifier's log:"
 _NEWLINE = "\\n"
 _OF_LOGS = ("load program", "Verifier output", "verifier_log", "PROG LOAD LOG")
+# What lines of the verifier have, and those of other programs rarely.
+_VERIFIER = re.compile(
+    r"\d+: \([0-9a-f]{2}\) |processed \d+ insns|\b(?:R\d+|arg#\d+|insns?|subprogs?|func|kfunc|"
+    r"helper|back-edge|map_value|stack|ctx|BTF|BPF|verifier|pointer|bpf_\w+)\b"
+)
+# The lines around the output of a Go test.
+_GO_FRAME = re.compile(r"\s*(?:===|---) ")
 _ESCAPE = re.compile(r"\\(.)")
 
 
@@ -77,8 +85,28 @@ def without_logs(output: str) -> str:
     for is_log, group in groupby(output.splitlines(), lambda line: line.strip() in known):
         lines = list(group)
         hidden = is_log and len(lines) >= _LEAST_LOG
-        left += [f"(the verifier's log: {len(lines)} lines)"] if hidden else lines
+        left += [f"{_HIDDEN} {len(lines)} lines)"] if hidden else lines
     return "\n".join(left)
+
+
+def has_verifier_words(lines: Iterable[str]) -> bool:
+    """Whether lines are of a verifier's log, as far as their words tell."""
+    return any(map(_VERIFIER.search, lines))
+
+
+def says_more(reason: str, output: str) -> bool:
+    """Whether a failed test says anything else than which programs did not load."""
+    if not find(reason):
+        return True
+    every = (line.strip() for line in without_logs(output).splitlines())
+    lines = [line for line in every if line and not _GO_FRAME.match(line)]
+    return any(
+        line not in reason
+        and not line.startswith(("libbpf:", _HIDDEN))
+        and not find(line)
+        and not has_verifier_words([line])
+        for line in lines
+    )
 
 
 def _unescaped(line: str) -> str:
@@ -148,8 +176,8 @@ _CILIUM_LOAD = re.compile(
 # What it says in place of the kernel's error, if it poisoned the instruction (prog.go).
 _CILIUM_CAUSES = ("bad CO-RE relocation", "unknown kfunc")
 _CILIUM_OTHER = re.compile(
-    r"\bprogram (\S+): (?=apply CO-RE|fixing up kfuncs|resolve |attach \w+/|load (?:BTF|kernel)|"
-    r"load target BTF|marshal ext_infos|map \S+: |set KConfig|populat)(.*)"
+    r"\bprogram (\S+): (?=apply CO-RE|fixing up kfuncs|resolve |attach [A-Z]\w*/|"
+    r"load (?:BTF|kernel)|load target BTF|marshal ext_infos|map \S+: |set KConfig|populat)(.*)"
 )
 _CILIUM_MAP = re.compile(r"\bmap (\S+): (?:can't create map|map create|create map): (.*)")
 _OMITTED = re.compile(r"\((\d+) line\(s\) omitted\)")

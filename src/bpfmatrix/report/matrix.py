@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from bpfmatrix.rejections.printed import says_more
 from bpfmatrix.report.model import Cell, Column, Kind, Result, Row
 from bpfmatrix.results.kernel_label import kernel_label
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
@@ -76,7 +77,7 @@ def _add(result: Result, columns: list[Column]) -> None:
 def _cells(run: KernelRun | Verification) -> dict[Row, Cell]:
     if isinstance(run, KernelRun):
         names = Labels.of_results(run.tests)
-        logs = {name: _log(run, name) for name in {test.binary for test in run.tests}}
+        logs = {name: run.log_of(name) for name in {test.binary for test in run.tests}}
         tests = [
             (
                 Row(Kind.TEST, test.binary, test.name),
@@ -113,28 +114,25 @@ def _cells(run: KernelRun | Verification) -> dict[Row, Cell]:
 
 
 def _of_test(run: KernelRun, test: TestResult, log: str) -> Cell:
-    """Return the cell of a test: with the line of C, if its programs did not load."""
+    """Return the cell of a test: with the line of C, if its programs did not load.
+
+    The test's own reason is kept beside it, unless it says the same.
+    """
     cell = Cell(test.outcome, test.seconds, test.reason, test.expected, output=test.output, log=log)
     if not (rejections := run.rejections_of(test)):
         return cell
     first = rejections[0]
     more = f" and {len(rejections) - 1} more" if len(rejections) > 1 else ""
+    own = f"; {test.reason}" if test.reason and says_more(test.reason, "") else ""
     return replace(
         cell,
-        reason=f"{first.reason} ({first.title}{more})",
+        reason=f"{first.reason} ({first.title}{more}){own}",
         code=first.code,
         errno=first.errno,
         source=first.source,
         explanation="\n\n".join(one.text for one in rejections),
         rejections=tuple(rejections),
     )
-
-
-def _log(run: KernelRun, executable: str) -> str:
-    """Return the log of an executable, whose path ends in its name; empty if there is none."""
-    found = [log for log in run.logs if log.endswith(f"/{executable}.log")]
-    # The longer path is that of an executable whose name ends alike.
-    return min(found, key=len, default="")
 
 
 def _selection(program: ProgramResult) -> tuple[str, ...]:

@@ -64,7 +64,8 @@ class Rejection:
     binary: str
     """The executable of the test."""
     test: str
-    """The name of the test; that of the executable if its output does not say which test it was."""
+    """The name of the test; that of the executable if only its log has it, which does not say of
+    which test it is: it may be of one that passed."""
     program: str
     """The name of the C function; empty if the test's output does not have it."""
     code: str
@@ -142,13 +143,31 @@ class KernelRun(GuestRun):
         return sum(test.outcome is outcome for test in self.tests)
 
     def rejections_of(self, test: TestResult) -> list[Rejection]:
-        """Return the rejections that are why a test failed; of another test, none."""
-        if test.outcome in FINE:
+        """Return the rejections that a test printed, and that may be why it failed.
+
+        Of a test that did not just fail, but had a timeout for example, there are none.
+        """
+        if test.outcome is not Outcome.FAILED or self.is_of_several(test):
             return []
-        of_binary = [one for one in self.rejections if one.binary == test.binary]
-        own = [one for one in of_binary if one.test == test.name]
-        # Those of which the output does not say the test may be of each one that failed.
-        return own or [one for one in of_binary if one.test == one.binary]
+        return [
+            one for one in self.rejections if (one.binary, one.test) == (test.binary, test.name)
+        ]
+
+    def is_of_several(self, test: TestResult) -> bool:
+        """Whether it is an executable with tests, whose output is that of its tests, too."""
+        return test.name == test.binary and any(
+            one.binary == test.binary and one.name != test.binary for one in self.tests
+        )
+
+    def is_reason(self, rejection: Rejection) -> bool:
+        """Whether a rejection may be why a test failed; else it is only in an output, too."""
+        return any(rejection in self.rejections_of(test) for test in self.failures)
+
+    def log_of(self, executable: str) -> str:
+        """Return the log of an executable, whose path ends in its name; empty if there is none."""
+        found = [log for log in self.logs if log.endswith(f"/{executable}.log")]
+        # The longer path is that of an executable whose name ends alike.
+        return min(found, key=len, default="")
 
     def without_files(self) -> Self:
         """Return the result without the files that the run wrote, as when they are gone."""

@@ -276,6 +276,8 @@ def _is_ebpf(path: Path) -> bool:
 
 def _machine(path: Path) -> bytes:
     """Return the machine that an ELF file is for; less than 2 bytes for any other file."""
+    if not path.is_file():  # opening a FIFO would wait
+        return b""
     try:
         with path.open("rb") as file:
             head = file.read(_MACHINE_FIELD.stop)
@@ -334,6 +336,8 @@ def inspect(path: Path, name: str) -> ObjectContents:
     from elftools.construct import ConstructError  # noqa: PLC0415
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415
 
+    if path.exists() and not (path.is_file() or path.is_dir()):  # opening a FIFO would wait
+        raise ObjectError(name, "no regular file", "Name an object file.")
     try:
         with path.open("rb") as file:
             _check_format(name, file.read(4))
