@@ -444,3 +444,21 @@ def test_tables_fit_and_cut_no_name_and_no_number(width: int) -> None:
     assert [str(text).splitlines()[0] for text in matrix if text != "program"] == [
         label.split()[0] for label in (label_of(one, ids) for one in found)
     ]
+
+
+def test_after_ctrl_c_what_was_not_run_has_one_sign_and_kernels_are_named(
+    library_project: Project, shown: io.StringIO
+) -> None:
+    reason = "not run: interrupted"
+    two = ProgramResult("ebpf/a b.o", "two", Outcome.INTERRUPTED, code=Code.NOT_RUN, reason=reason)
+    begun = Verification(
+        *("6.1", Outcome.INTERRUPTED, "interrupted"), programs=(loaded("one"), two)
+    )
+    waiting = Verification("6.12", Outcome.INTERRUPTED, "interrupted before it began")
+    show(library_project, begun, waiting)
+    lines = [line.split("  ") for line in shown.getvalue().splitlines()]
+    cells = {line[1]: [each.strip() for each in line[2:] if each] for line in lines if line[1:]}
+    assert cells["one"] == ["✓ 1,234", "not run"]
+    assert cells["two"] == ["not run", "not run"]
+    assert "interrupted, not run: 6.12\n" in shown.getvalue()
+    assert "✗ not-run" not in shown.getvalue()

@@ -154,6 +154,8 @@ class VerifyConsole(LiveConsole):
         if not self.several:
             self.console.print()
             self._outcome(verifications[0])
+        elif not_begun := [self.label(one) for one in verifications if _is_not_begun(one)]:
+            self.console.print(f"interrupted, not run: {', '.join(not_begun)}")
         elif self._counts:
             total = time.monotonic() - self._began
             self.console.print(f"side by side {total:.1f} s")
@@ -276,6 +278,10 @@ class VerifyConsole(LiveConsole):
             style = "red" if change.regression else "green"
             who = f"{change.kernel:<{self.width}}  " if self.several else ""
             shown(Text.assemble("  ", (mark, style), f" {who}{change.program}: {change.text}"))
+
+
+def _is_not_begun(one: Verification) -> bool:
+    return one.outcome is Outcome.INTERRUPTED and not one.programs
 
 
 def _count(one: Verification, outcome: Outcome) -> int:

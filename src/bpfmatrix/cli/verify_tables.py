@@ -17,6 +17,8 @@ __all__ = ["matrix_tables", "shown_bytes", "statistics_tables"]
 Mark = Callable[[Outcome], str]
 """Returns the sign of an outcome, such as `✓`."""
 
+# Of a program that a kernel had no turn for, be it that the kernel had no turn: text and style.
+_NOT_RUN = ("not run", "dim")
 # The spaces between two columns.
 _GAP = 3
 _LONGEST_SHOWN_PATH = 40
@@ -42,7 +44,13 @@ def matrix_tables(
     verifications: Sequence[Verification], rows: Sequence[ProgramRow], width: int, mark: Mark
 ) -> Iterator[Table]:
     """Make tables of programs by kernels: as many as are needed for `width` characters."""
-    cells = [[_cell(result, mark) for result in row.cells] for row in rows]
+    cells = [
+        [
+            _cell(result, mark) if result or one.programs else Text(*_NOT_RUN)
+            for one, result in zip(verifications, row.cells, strict=True)
+        ]
+        for row in rows
+    ]
     first_column = _width_of_names(rows, width)
     ids = [one.kernel for one in verifications]
     headings = [heading(label_of(one, ids)) for one in verifications]
@@ -100,6 +108,8 @@ def in_width(widths: Sequence[int], room: int) -> Iterator[list[int]]:
 def _cell(result: ProgramResult | None, mark: Mark) -> Text:
     if result is None:
         return Text("")
+    if result.code is Code.NOT_RUN:
+        return Text(*_NOT_RUN)
     sign = mark(result.outcome)
     if result.outcome is Outcome.PASSED:
         instructions = result.statistics.instructions_processed
