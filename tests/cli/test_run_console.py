@@ -174,3 +174,15 @@ def test_problems_name_their_part() -> None:
 def test_whatever_is_not_well_is_a_problem(results: Results, problems: list[str]) -> None:
     assert results.problems == problems
     assert bool(results.exit_status) == bool(problems)
+
+
+@pytest.mark.parametrize(("interrupted", "count"), [(True, 1), (False, 0)])
+def test_after_ctrl_c_the_kernels_that_had_not_begun_are_named(
+    library_project: Project, pipe: io.StringIO, interrupted: bool, count: int
+) -> None:
+    whole = RunConsole(library_project, ["5.10", "6.1", "6.12"], RunChoice(("tests",), True))
+    with whole:
+        assert whole.tests
+        whole.tests.finished(RUNS[0])
+    whole.abort(interrupted=interrupted)
+    assert pipe.getvalue().count("interrupted, not run: 6.1, 6.12\n") == count

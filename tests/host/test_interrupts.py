@@ -38,6 +38,18 @@ with interrupts.ending():
     import interrupted
 """
 
+AFTERWARDS = """\
+import os, signal
+from bpfmatrix.host import interrupts
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the program does
+with interrupts.raised():
+    pass
+print("done", flush=True)
+os.kill(os.getpid(), signal.SIGINT)
+print("not ended")
+"""
+
 CANCELLED = """\
 import asyncio, os, signal
 from bpfmatrix.host import event_loop, interrupts
@@ -81,6 +93,7 @@ def run(folder: Path, program: str, *, ignored: bool = False) -> tuple[int, str]
     [
         (RAISED, 0, "imported True\ninterrupted\n"),
         (ENDING, -signal.SIGINT, ""),
+        (AFTERWARDS, 130, "done\n"),
         # asyncio.run() still has its own way to end what runs.
         (CANCELLED, 0, "cancelled\ninterrupted\n"),
     ],

@@ -122,6 +122,8 @@ class LiveConsole(Observer):
         self._leader: LiveConsole | None = None
         self._followers: list[LiveConsole] = []
         self._said: set[tuple[str, str, str]] = set()
+        self.ended: set[str] = set()
+        """The kernels that have a result."""
 
     def follow(self, leader: "LiveConsole") -> None:
         """Share the terminal with another console, which shows the progress of both.

@@ -115,8 +115,8 @@ def run_chosen(
             found = _run(_Run(project, ids, choice, options, console), jobs)
     except _InterruptedLateError as error:
         found, interrupted = error.results, error
-    except BaseException:
-        console.abort()
+    except BaseException as error:
+        console.abort(interrupted=isinstance(error, KeyboardInterrupt))
         raise
     # Nobody named the files that a Makefile builds one by one.
     forgives = not choice.is_asked and not project.config.verify.objects

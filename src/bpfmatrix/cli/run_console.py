@@ -78,9 +78,16 @@ class RunConsole:
         for console in reversed(self._consoles):
             console.print_waiting()
 
-    def abort(self) -> None:
-        """Print what is known of the kernels that have ended, as the run was ended early."""
+    def abort(self, *, interrupted: bool = False) -> None:
+        """Print what is known of the kernels that have ended, as the run was ended early.
+
+        After Ctrl-C, the kernels that had not begun are named.
+        """
         self.end()
+        ended = set().union(*(each.ended for each in self._consoles))
+        not_begun = [kernel for kernel in self.first.kernels if kernel not in ended]
+        if interrupted and ended and not_begun:
+            self.first.console.print(f"interrupted, not run: {', '.join(not_begun)}")
         if self.tests and not self.first.several:
             self.tests.explain_ended()
 

@@ -103,6 +103,7 @@ class SuiteConsole(LiveConsole):
         """See Observer."""
         assert isinstance(run, KernelRun)
         self.done(run.kernel)
+        self.ended.add(run.kernel)
         self._runs.append(run)
         if self.shares_terminal and not self.several:
             self._waiting.append(run)

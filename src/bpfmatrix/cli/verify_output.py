@@ -107,6 +107,7 @@ class VerifyConsole(LiveConsole):
         """See Observer."""
         assert isinstance(run, Verification)
         self.done(run.kernel)
+        self.ended.add(run.kernel)
         if self.several:
             self._outcome(run)
         elif self.shares_terminal:

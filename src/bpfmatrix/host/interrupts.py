@@ -30,9 +30,16 @@ def ending() -> Iterator[None]:
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """Meanwhile, Ctrl-C raises KeyboardInterrupt, but never in an import or in asyncio."""
-    with _meanwhile((signal.default_int_handler, signal.SIG_DFL), _raise):
-        yield
+    """Meanwhile, Ctrl-C raises KeyboardInterrupt, but never in an import or in asyncio.
+
+    Where Ctrl-C would end the process by the signal before, it ends it with status 130 afterwards,
+    as it does meanwhile.
+    """
+    try:
+        with _meanwhile((signal.default_int_handler, signal.SIG_DFL, _end), _raise):
+            yield
+    finally:
+        _end_later()
 
 
 @contextlib.contextmanager
@@ -40,6 +47,20 @@ def plain() -> Iterator[None]:
     """Meanwhile, have Python's own handler again: asyncio's runner takes the place of no other."""
     with _meanwhile((_raise,), signal.default_int_handler):
         yield
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """End the process at once, with the status that a shell gives to a command that it ended."""
+    os._exit(128 + number)
+
+
+def _end_later() -> None:
+    if _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, _end)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
@@ -70,7 +91,7 @@ def _meanwhile(before: tuple[Any, ...], handler: Any) -> Iterator[None]:
     """
     present = signal.getsignal(signal.SIGINT)
     # Only the main thread can set one.
-    if present not in before or threading.current_thread() is not threading.main_thread():
+    if present not in before or not _in_main_thread():
         yield
         return
     signal.signal(signal.SIGINT, handler)
