@@ -20,6 +20,9 @@ from bpfmatrix.cli.completion import shells, values
 from bpfmatrix.cli.completion.candidates import Argument, Candidate, Command, candidates
 from bpfmatrix.cli.completion.values import COMPLETED, Known
 from bpfmatrix.cli.options import AnyOption, Option
+from bpfmatrix.results import files
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
+from bpfmatrix.results.outcome import Outcome
 from tests.terminal import Terminal
 from tests.tool import plain_environment
 
@@ -397,3 +400,25 @@ def test_a_key_completes_the_word_at_a_terminal(folder: Path, command: tuple[str
         terminal.type("echo : bpfmatrix >/dev/null; bpfmatrix run 5\t")
         terminal.expect("run 5.10")
         terminal.interrupt()
+
+
+def test_after_ctrl_c_the_tests_of_the_result_before_are_known(tmp_path: Path) -> None:
+    (tmp_path / "kernels.yaml").write_text("kernels: {}\n")
+    folder = tmp_path / ".bpfmatrix/results"
+    path, test = folder / "6.1.json", TestResult("a", "TestA", Outcome.PASSED)
+    files.write(KernelRun("6.1", Outcome.PASSED, tests=(test,)), path)
+    files.set_aside(path)
+    files.write(KernelRun("6.1", Outcome.INTERRUPTED), path)
+    assert list(Known(tmp_path).tests) == [("a", "TestA")]
+
+
+def test_what_the_help_does_not_show_is_not_completed(folder: Path) -> None:
+    said = subprocess.run(
+        ["bpfmatrix", "--complete", "--", "--"],
+        cwd=folder,
+        env={**environment(), "BPFMATRIX_COMPLETE": "fish"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    assert [line.split("\t")[0] for line in said.splitlines()] == ["--help", "--list", "--version"]

@@ -173,3 +173,45 @@ def test_ctrl_c_while_modules_are_imported_is_silent(tmp_path: Path, module: str
     process.send_signal(signal.SIGINT)
     assert process.wait(60) in (-signal.SIGINT, 0)
     assert "Traceback" not in said.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("logs",), "no kernel is named"),
+        (("watch",), "no kernel is named"),
+        (("profile-python", "x.py"), "no kernel is named"),
+        (("profile-python",), "--script is missing: The Python script."),
+        (("completion",), "--shell is missing: bash, zsh or fish."),
+        (("report", "--output", "."), "--output .: expected the name of a file, and this is a"),
+        (("report", "--output="), "--output '': expected the name of a file"),
+        (("verify", "--save", "/"), "--save /: expected the name of a file, and this is a folder"),
+        (("verify", "--csv", "x/"), "--csv x/: expected the name of a file, and this is a folder"),
+        (("verify", ""), "--objects '': expected the name of an object or a folder"),
+        (("matrix", "--kernels", "6.1,,6.1"), "--kernels 6.1,,6.1: expected ids with commas"),
+        (("matrix", "--kernels="), "--kernels '': expected ids with commas"),
+        (("matrix", "--jobs", "0"), "--jobs 0: expected a number of machines"),
+        (("kernels.fetch", "6.3"), "no kernel '6.3' in kernels.yaml"),
+        (("kernels.update", "6.3"), "no kernel '6.3' in kernels.yaml"),
+    ],
+)
+def test_a_wrong_word_is_explained(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
+    (tmp_path / "kernels.yaml").write_text('kernels: {"6.1": {source: {apt: {suite: x}}}}\n')
+    done = bpfmatrix(tmp_path, *words)
+    assert done.output.startswith(f"error: {sentence}")
+    assert done.status == 2
+
+
+@pytest.mark.parametrize("words", [("run", "6.1", "--run", "x"), ("debug", "6.1"), ("bisect",)])
+def test_a_project_with_objects_only_is_told_what_objects_need(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "kernels.yaml").write_text(
+        'kernels: {"6.1": {source: {apt: {suite: x}}}}\nverify: {objects: [{path: a.bpf.o}]}\n'
+    )
+    done = bpfmatrix(tmp_path, *words)
+    assert done.status == 2
+    assert done.output.startswith("error: there is nothing to run: no Go tests and no binaries")
+    for example in ("verify", "bisect --oldest", "bisect OBJECT --program NAME"):
+        assert f": bpfmatrix {example}\n" in done.output
+    assert not list(tmp_path.glob(".bpfmatrix/*/*.json"))

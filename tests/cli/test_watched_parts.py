@@ -1,5 +1,8 @@
 """One run of `watch`: which parts it has, and what is written if it can't go on."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from bpfmatrix.cli.run import WatchedParts
@@ -7,6 +10,8 @@ from bpfmatrix.cli.run_choice import RunChoice
 from bpfmatrix.config.project import Project
 from bpfmatrix.payload.declared import NoTestsError
 from bpfmatrix.results import files
+from bpfmatrix.session import watch
+from bpfmatrix.session.pipeline import Part
 from bpfmatrix.suite.options import RunOptions
 from tests.verify.objectfiles import REJECTED, compiled
 
@@ -44,3 +49,14 @@ def test_a_part_that_has_run_keeps_its_result(project: Project) -> None:
     assert not (project.results / f"{kernel}.json").exists()
     written = files.read_verification(files.verification_path(project, kernel))
     assert written.reason == "the compiler failed"
+
+
+def test_a_mistake_of_the_project_leaves_the_last_result(project: Project) -> None:
+    class Mistaken(WatchedParts):
+        def parts(self, *, quiet: bool) -> list[Part[Any]]:
+            raise NoTestsError
+
+    kernel = next(iter(project.config.kernels))
+    one = Mistaken(project, kernel, RunChoice(("tests",), is_asked=True), RunOptions())
+    assert isinstance(asyncio.run(watch._run(project, kernel, one, None)), NoTestsError)
+    assert not (project.results / f"{kernel}.json").exists()

@@ -171,10 +171,14 @@ APT = 'kernels: {"6.1": {source: {apt: {suite: x}}}}\n'
         ),
         (
             APT + "matrix: [6.1]",
-            'matrix.kernels.0: expected a string, as in kernels: ["5.10", "6.1"]',
+            'kernels.yaml: matrix.0: expected a string, as in matrix: ["5.10", "6.1"]',
         ),
         (APT + "matrix: [6.1]", "write it in quotes"),
-        (APT + "matrix: []", "matrix.kernels: expected at least 1 entry, as in kernels: "),
+        (APT + "matrix: []", "kernels.yaml: matrix: expected at least 1 entry, as in matrix: "),
+        (APT + "matrix: {kernels: []}", "matrix.kernels: expected at least 1 entry, as in kernels"),
+        (APT + "matrix:", "or a mapping; found nothing"),
+        (APT + 'matrix: ["6.1", "6.1"]', "matrix: '6.1' is listed 2 times"),
+        (APT + 'pre_push: ["6.1", "6.1"]', "pre_push: '6.1' is listed 2 times"),
         (APT + "pre_push: []", "pre_push: expected at least 1 entry, as in pre_push: "),
         (APT + "defaults: {qemu: {cpus: 0}}", "cpus: expected 1 or more, as in cpus: 2; found"),
         (

@@ -107,3 +107,20 @@ def test_tests_of_equal_names_in_two_packages_are_two_rows_with_their_own_logs()
         zip(packages, logs, strict=True)
     )
     assert {row.name for row in matrix.rows} == {"TestX"}
+
+
+def test_a_kernel_that_was_not_booted_for_one_part_has_one_column() -> None:
+    failed = Result(KernelRun("6.1", Outcome.ERROR, "no tests", arch="x86_64"))
+    program = ProgramResult("a.o", "p", Outcome.PASSED)
+    loaded = Result(
+        Verification("6.1", Outcome.PASSED, version="6.1.192", arch="x86_64", programs=(program,))
+    )
+    for results in ([failed, loaded], [loaded, failed]):
+        (column,) = Matrix.of(results).columns
+        assert (column.label, column.outcome) == ("6.1.192", Outcome.ERROR)
+    # Which of two releases it would have been is not known.
+    assert labels(failed, loaded, run("6.1", "a", version="6.1.190")) == [
+        "6.1",
+        "6.1.190",
+        "6.1.192",
+    ]

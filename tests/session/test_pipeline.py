@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import errno
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,9 +19,10 @@ import pytest
 from bpfmatrix.config.models import Config, KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError, BuildError, UsageError
+from bpfmatrix.payload.declared import NoTestsError
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
-from bpfmatrix.results.kernel_run import KernelRun
+from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Verification
 from bpfmatrix.session import parallelism, pipeline, preparation
@@ -392,7 +393,6 @@ class Unbuildable(Unprepared):
         (OSError(errno.EROFS, "Read-only", "/x"), Outcome.ERROR, "/x can't be used: Read-only"),
         (subprocess.CalledProcessError(1, ["tool"], "", "why"), Outcome.ERROR, "tool failed: why"),
         (ZeroDivisionError("a bug"), Outcome.ERROR, "ZeroDivisionError: a bug"),
-        (KeyboardInterrupt(), Outcome.INTERRUPTED, "interrupted before it began"),
     ],
 )
 @pytest.mark.parametrize("several", [False, True])
@@ -421,6 +421,57 @@ def test_a_run_that_can_not_begin_has_no_earlier_result(
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
         f"{id}.json" for id in ids
     }
+
+
+def passed_run(id: str) -> KernelRun:
+    return KernelRun(id, Outcome.PASSED, tests=(TestResult("a", "TestA", Outcome.PASSED),))
+
+
+def of_earlier_run(folder: Path, ids: Sequence[str]) -> None:
+    """Make the results of a run that passed, each with a log."""
+    for id in ids:
+        files.write(passed_run(id), folder / f"{id}.json")
+        (folder / id).mkdir()
+        (folder / id / "a.log").touch()
+
+
+@pytest.mark.parametrize("ids", [["6.1"], ["5.10", "6.1"]])
+def test_a_mistake_before_anything_runs_leaves_the_last_results(
+    without_kernels: Project, tmp_path: Path, ids: list[str]
+) -> None:
+    workload = Unbuildable(tmp_path, NoTestsError())
+    with pytest.raises(NoTestsError):
+        pipeline.run_side_by_side(without_kernels, ids, workload, Observer())
+    assert not list(tmp_path.glob("[56]*"))
+    of_earlier_run(tmp_path, ids)
+    with pytest.raises(NoTestsError):
+        pipeline.run_side_by_side(without_kernels, ids, workload, Observer())
+    for id in ids:
+        assert files.read_run(tmp_path / f"{id}.json") == passed_run(id)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
+        name for id in ids for name in (f"{id}.json", f"{id}/a.log")
+    }
+
+
+def test_after_ctrl_c_the_last_result_of_a_kernel_that_had_not_begun_is_kept_aside(
+    without_kernels: Project, tmp_path: Path
+) -> None:
+    of_earlier_run(tmp_path, ["6.1"])
+    path = tmp_path / "6.1.json"
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run_side_by_side(
+                without_kernels, ["6.1"], Unbuildable(tmp_path, KeyboardInterrupt()), Observer()
+            )
+        # In a report, it is not passed: it did not run when it was asked for.
+        found = files.read_run(path)
+        assert (found.outcome, found.reason) == (Outcome.INTERRUPTED, "interrupted before it began")
+        assert files.read_earlier(path) == passed_run("6.1")
+    with pytest.raises(BuildError):
+        pipeline.run_side_by_side(
+            without_kernels, ["6.1"], Unbuildable(tmp_path, BuildError("no")), Observer()
+        )
+    assert files.read_earlier(path).outcome is Outcome.ERROR
 
 
 def test_one_kernel_whose_preparation_meets_a_fault_of_the_host_does_not_end_the_others(

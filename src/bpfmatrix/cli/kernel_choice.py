@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from bpfmatrix.config.models import Config
     from bpfmatrix.config.project import Project
 
-__all__ = ["kernel_ids", "one_kernel", "several_kernels", "with_available", "with_profiles"]
+__all__ = [
+    "kernel_ids",
+    "no_kernel",
+    "one_kernel",
+    "several_kernels",
+    "with_available",
+    "with_profiles",
+]
 
 
 def one_kernel(values: Values) -> tuple["Project", str]:
@@ -32,12 +39,17 @@ def one_kernel(values: Values) -> tuple["Project", str]:
     if kernel:
         return project, project.config.kernel(kernel).id
     if image is None:
-        known = list(project.config.kernels)
-        advice = f"Name it, as in --kernel {known[0]}. kernels.yaml has: {', '.join(known)}."
-        raise UsageError("no kernel is named", advice)
+        raise no_kernel(project)
     from bpfmatrix.kernels.image_option import with_image
 
     return with_image(project, image)
+
+
+def no_kernel(project: "Project") -> UsageError:
+    """Return the error of a command that is about one kernel, and got no id."""
+    known = list(project.config.kernels)
+    advice = f"Name it, as in --kernel {known[0]}. kernels.yaml has: {', '.join(known)}."
+    return UsageError("no kernel is named", advice)
 
 
 def several_kernels(

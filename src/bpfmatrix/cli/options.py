@@ -146,10 +146,42 @@ def _included(text: str) -> str:
     return text
 
 
+def _written_file(text: str) -> Path:
+    """Return the path of a file that is to be written."""
+    path = Path(text)
+    if not text:
+        raise ValueError("expected the name of a file")
+    if path.is_dir() or text.endswith("/"):
+        raise ValueError("expected the name of a file, and this is a folder")
+    return path
+
+
+def _csv(text: str) -> str:
+    return text if text == "-" else str(_written_file(text))
+
+
 def _file_or_baseline(text: str) -> "Path | BaselineName":
     from bpfmatrix.verify.baseline import BaselineName
 
     return BaselineName.parse(text) or Path(text)
+
+
+def _written_file_or_baseline(text: str) -> "Path | BaselineName":
+    from bpfmatrix.verify.baseline import BaselineName
+
+    return BaselineName.parse(text) or _written_file(text)
+
+
+def _object(text: str) -> str:
+    if not text:
+        raise ValueError("expected the name of an object or a folder")
+    return text
+
+
+def _kernels(text: str) -> str:
+    if not all(map(str.strip, text.split(","))):
+        raise ValueError("expected ids with commas between them, such as 5.10,6.1")
+    return text
 
 
 def _growth(text: str) -> float:
@@ -201,7 +233,7 @@ def _ci_system(text: str) -> str:
 
 def _number_of_machines(text: str) -> int:
     number = _number(text)
-    if number < 0:
+    if number < 1:
         raise ValueError("expected a number of machines, such as 2")
     return number
 
@@ -271,10 +303,11 @@ IMAGE = _value(
     "A kernel that kernels.yaml does not declare: a vmlinuz, bzImage, Image or vmlinux.",
     Path,
 )
-KERNELS = _text(
+KERNELS = _value(
     "kernels",
     "IDS",
     'Ids or patterns of kernels in kernels.yaml, such as 5.10,6.1 or "6.*". Default: the matrix.',
+    _kernels,
 )
 IDS = _repeated(
     "ids",
@@ -390,7 +423,7 @@ OBJECTS = _repeated(
     "OBJECT",
     "An eBPF object file, a folder of them, a pattern, or an image with objects (oci:NAME). "
     "Repeatable; --objects itself can be left out.",
-    str,
+    _object,
 )
 LOADER = _value(
     "loader",
@@ -439,7 +472,7 @@ SAVE = _value(
     "FILE|baseline",
     "Write the results into this file, or let git keep them as this commit's baseline, for "
     "--against.",
-    _file_or_baseline,
+    _written_file_or_baseline,
 )
 PUSH = _flag("push", "With --save baseline: push the baseline, so that CI and others have it.")
 AGAINST = _value(
@@ -450,7 +483,10 @@ AGAINST = _value(
     _file_or_baseline,
 )
 CHANGES = _value(
-    "changes", "FILE", "With --against: write the comparison into this file, as Markdown.", Path
+    "changes",
+    "FILE",
+    "With --against: write the comparison into this file, as Markdown.",
+    _written_file,
 )
 THRESHOLD: Option[float] = Option(
     "threshold",
@@ -486,7 +522,7 @@ REPLAY = _repeated(
     "or an earlier run wrote. Repeatable.",
     _existing_path,
 )
-CSV = _text("csv", "FILE|-", "Write the results as CSV into this file, or print them.")
+CSV = _value("csv", "FILE|-", "Write the results as CSV into this file, or print them.", _csv)
 
 # Bisections
 GOOD = _text(
@@ -576,7 +612,9 @@ SCRIPT = _value(
     "The Python script. The modules beside it that it imports are in the guest too.",
     Path,
 ).as_required()
-FLAMEGRAPH = _value("flamegraph", "FILE", "Also write a flame graph (SVG) into this file.", Path)
+FLAMEGRAPH = _value(
+    "flamegraph", "FILE", "Also write a flame graph (SVG) into this file.", _written_file
+)
 
 # Results
 FILES = _repeated(
@@ -591,7 +629,9 @@ FORMAT = _text(
     "FORMAT",
     "table, json, junit, markdown or html. Default: by the name of --output, or else table.",
 )
-OUTPUT = _value("output", "FILE", "The file to write. Default: a file in .bpfmatrix.", Path, "o")
+OUTPUT = _value(
+    "output", "FILE", "The file to write. Default: a file in .bpfmatrix.", _written_file, "o"
+)
 RAW = _flag(
     "raw",
     "Print what tests and kernels say as it is, with escape sequences and commands for CI.",

@@ -16,6 +16,7 @@ from invoke.vendor.lexicon import Lexicon
 from bpfmatrix import __version__
 from bpfmatrix.cli.standard_streams import forgiving_streams
 from bpfmatrix.cli.tasks import namespace
+from bpfmatrix.cli.tasks.invoke_changes import UNLISTED
 from bpfmatrix.errors import suggestion
 from bpfmatrix.host.front_end import command
 
@@ -26,8 +27,6 @@ _HELP = {
     "list": ("-l, --list", "List the commands."),
     "version": ("-V, --version", "Show the version."),
 }
-# These work, and are for scripts: they are not in the help text.
-_UNLISTED = ("complete", "list-depth", "list-format", "print-completion-script")
 _ABOUT = (
     "bpfmatrix loads and tests eBPF on many kernels, each in a throw-away QEMU machine.\n"
     "It needs no root and no KVM. kernels.yaml lists the kernels."
@@ -64,7 +63,7 @@ class _Program(Program):
         self.config = self.config_class(lazy=True)
 
     def core_args(self) -> list[Argument]:
-        return [each for each in super().core_args() if each.name in (*_HELP, *_UNLISTED)]
+        return [each for each in super().core_args() if each.name in (*_HELP, *UNLISTED)]
 
     @property
     def args(self) -> Any:

@@ -63,7 +63,7 @@ def read(
     for option in declared:
         given = typed.get(option.name)
         if option.required and not given:
-            raise UsageError(f"--{option.name} is missing: {option.help}")
+            raise _missing(option)
         if option.kind is OptionKind.REPEATED:
             known[option.name] = tuple(_parsed(option, text) for text in given or ())
         elif given is not None:
@@ -71,11 +71,22 @@ def read(
     return Values(known, arguments)
 
 
+def _missing(option: AnyOption) -> UsageError:
+    """Return the error of a command without an option that it needs."""
+    if option.name != options.KERNEL.name:
+        return UsageError(f"--{option.name} is missing: {option.help}")
+    from bpfmatrix.cli.kernel_choice import no_kernel
+    from bpfmatrix.config.project import Project
+
+    return no_kernel(Project.load())
+
+
 def _parsed(option: AnyOption, text: str) -> Any:
     try:
         return option.parse(text)
     except ValueError as error:
-        raise UsageError(f"--{option.name} {text}: {error}") from None
+        shown = text or "''"
+        raise UsageError(f"--{option.name} {shown}: {error}") from None
 
 
 def _guest(values: Values, project: "Project") -> dict[str, Any]:

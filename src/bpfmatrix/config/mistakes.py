@@ -80,7 +80,8 @@ def _what(root: type[BaseModel], place: _Place, problem: Mapping[str, Any]) -> s
     if kind == "missing":
         return f"this key is required, as in {example}" if example else "this key is required"
     if kind == "value_error":
-        return str(context.get("error", "")) or "is wrong"
+        said = str(context.get("error", "")) or "is wrong"
+        return f"{said}; found nothing" if value is None else said
     if kind == "invalid_key" or place.keys[-1:] == (_KEY_MARK,):
         return f"a key must be a text, not {_shown(value)}; write it in quotes"
     if place.field is None:
@@ -184,6 +185,11 @@ def _place(
         elif _is_model(annotation):
             found = _field(annotation, str(part))
             keys = (*place.keys, part)
+            if found and isinstance(_value_at(data, place.keys), list):
+                # The list is short for a mapping with this key, which the file does not have.
+                place = dataclasses.replace(place, field=found)
+                annotation = found.annotation
+                continue
             if found is None:  # an unknown key
                 return _Place(keys, annotation, None, str(part))
             place = _Place(keys, annotation, found, found.alias or str(part))

@@ -502,6 +502,8 @@ class Config(_Model):
             for id in ids:
                 if problem := self._problem(id):
                     raise ValueError(f"{key}: {problem}")
+                if ids.count(id) > 1:
+                    raise ValueError(f"{key}: {id!r} is listed {ids.count(id)} times")
         return self
 
     def _problem(self, id: str) -> str:

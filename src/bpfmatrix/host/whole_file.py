@@ -1,6 +1,7 @@
 """Files that a user names, such as a report: written as a whole, or left as they were."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -13,6 +14,8 @@ def write_whole(path: Path, data: bytes) -> None:
     The file is renamed into place when it is complete. A device or a pipe, such as `/dev/stdout`,
     is written to, and so is what a symbolic link leads to: a rename would put a file in its place.
     """
+    if path.is_dir():  # such as the path of an empty name
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):

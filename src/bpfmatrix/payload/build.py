@@ -10,7 +10,7 @@ from bpfmatrix.errors import ConfigError
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.payload import ebpf, extra_files, go, repository
-from bpfmatrix.payload.declared import NoTestsError
+from bpfmatrix.payload.declared import no_tests
 from bpfmatrix.payload.executables import check_loader, executable
 from bpfmatrix.payload.model import Executable, Payload
 from bpfmatrix.rootfs.root import Root
@@ -59,7 +59,7 @@ def payload(
         **extra_files.listed(project, settings.listed, arch, progress),
     }
     if not tests and tests_needed:
-        raise NoTestsError
+        raise no_tests(project)
     files = _repository(project, tests, root)
     env = dict(settings.env)
     return Payload(tuple(tests), built_objects.files, env, extra, files, goroot), changed

@@ -17,6 +17,7 @@ __all__ = [
     "NoTestsError",
     "declared",
     "makefile_of",
+    "no_tests",
     "nothing_declared",
 ]
 
@@ -57,6 +58,19 @@ def nothing_declared() -> ConfigError:
     return ConfigError(
         "there is nothing to run: kernels.yaml declares no tests and no eBPF objects",
         f"Declare what you have in kernels.yaml:\n{_TESTS}\n{_OBJECTS}",
+    )
+
+
+def no_tests(project: Project) -> NoTestsError:
+    """Return the error of a project without tests; if it has objects, that says what they need."""
+    if not _has_objects(project):
+        return NoTestsError()
+    return NoTestsError(
+        "there is nothing to run: no Go tests and no binaries, only eBPF objects",
+        f"Load the objects: {command('verify')}\n"
+        f"       Since when they load: {command('bisect --oldest')}\n"
+        f"       Or one program: {command('bisect OBJECT --program NAME')}\n"
+        f"       Or declare tests in kernels.yaml:\n{_TESTS}",
     )
 
 

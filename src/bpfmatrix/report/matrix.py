@@ -34,9 +34,10 @@ class Matrix:
         neither hides the other.
         """
         columns: dict[tuple[str, str, str], list[Column]] = {}
-        for result in results:
+        # First those of kernels that were booted: the others may belong to one of them.
+        for result in sorted(results, key=lambda each: not each.run.version):
             run = result.run
-            _add(result, columns.setdefault((run.kernel, run.version, run.arch), []))
+            _add(result, columns.setdefault(_key(run, columns), []))
         ordered = [column for _, same in sorted(columns.items(), key=_age) for column in same]
         named = tuple(
             replace(column, label=label)
@@ -58,6 +59,18 @@ class Matrix:
     def passed(self) -> bool:
         """Whether there is a column and every column passed."""
         return bool(self.columns) and all(c.outcome is Outcome.PASSED for c in self.columns)
+
+
+def _key(
+    run: KernelRun | Verification, known: Iterable[tuple[str, str, str]]
+) -> tuple[str, str, str]:
+    """Return the id, release and architecture of a run's kernel.
+
+    A run whose kernel was not booted has no release: it has that of another run of the kernel, if
+    there is just one such release.
+    """
+    alike = [key for key in known if (key[0], key[2]) == (run.kernel, run.arch) and key[1]]
+    return alike[0] if not run.version and len(alike) == 1 else (run.kernel, run.version, run.arch)
 
 
 def _add(result: Result, columns: list[Column]) -> None:

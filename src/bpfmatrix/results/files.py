@@ -30,9 +30,11 @@ from bpfmatrix.results.verification import (
 __all__ = [
     "earlier_folder",
     "earlier_seconds",
+    "is_interrupted_early",
     "parse_program",
     "parse_run",
     "parse_verification",
+    "put_back",
     "read_earlier",
     "read_earlier_verification",
     "read_run",
@@ -66,9 +68,16 @@ def earlier_folder(path: Path) -> Path:
 def set_aside(path: Path) -> None:
     """Move a kernel's result, and the folder of its logs, to where no report finds them.
 
-    Until another result is written, the kernel has none. OSError if that is not possible.
+    Until another result is written, the kernel has none. A result that says nothing but that the
+    run was interrupted (`is_interrupted_early`) is removed, if there is one that was set aside
+    before it. OSError if that is not possible.
     """
-    logs, folder = path.with_suffix(""), earlier_folder(path)
+    logs, folder = _logs(path), earlier_folder(path)
+    if (folder / "result").exists() and is_interrupted_early(path):
+        path.unlink()
+        shutil.rmtree(logs, ignore_errors=True)
+        logs.mkdir(exist_ok=True)
+        return
     shutil.rmtree(folder, ignore_errors=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() or logs.exists():
@@ -78,6 +87,30 @@ def set_aside(path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             there.rename(folder / name)
     logs.mkdir(exist_ok=True)  # `invoke logs --follow` waits for its files
+
+
+def put_back(path: Path) -> None:
+    """Undo `set_aside`, as no run began after it. OSError if that is not possible."""
+    logs, folder = _logs(path), earlier_folder(path)
+    shutil.rmtree(logs, ignore_errors=True)
+    for name, there in (("logs", logs), ("result", path)):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / name).rename(there)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_interrupted_early(path: Path) -> bool:
+    """Whether the result in a file is of a run that Ctrl-C ended before it had a single row."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        rows = data.get("tests") or data.get("programs")
+        return data.get("outcome") == Outcome.INTERRUPTED and not rows
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _logs(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".json"))
 
 
 def read_earlier(path: Path) -> KernelRun:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from bpfmatrix.config.models import KernelConfig
-from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.host.faults import explained, naming
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
@@ -175,7 +175,9 @@ def asked_for(
     """Set aside the results of earlier runs of these kernels, in `folder`, while they run again.
 
     So an earlier result is never taken for that of a run that could not even begin. If the run is
-    ended by an exception, each kernel without a result gets one that names the exception.
+    ended by an exception, each kernel without a result gets one that names the exception. If that
+    is Ctrl-C, what was set aside stays where it is: see `files.set_aside`. After a UsageError, when
+    no kernel has a result yet, nothing has run, and all is put back as it was.
     BpfmatrixError if the folder can't be written.
     """
     paths = {kernel.id: folder / f"{kernel.id}.json" for kernel in kernels}
@@ -185,6 +187,12 @@ def asked_for(
     try:
         yield
     except BaseException as error:
+        has_run = any(path.exists() for path in paths.values())
+        if isinstance(error, UsageError) and not has_run:
+            for path in paths.values():
+                with contextlib.suppress(OSError):
+                    files.put_back(path)
+            raise
         for kernel in kernels:
             if not paths[kernel.id].exists():
                 # If it can't be written either, such as on a full disk, there is no result.
@@ -193,7 +201,8 @@ def asked_for(
         raise
     finally:
         for path in paths.values():
-            shutil.rmtree(files.earlier_folder(path), ignore_errors=True)
+            if not files.is_interrupted_early(path):
+                shutil.rmtree(files.earlier_folder(path), ignore_errors=True)
 
 
 def _of_exception(

@@ -91,7 +91,9 @@ class Known:
     def _results(self, kind: str) -> Iterator[dict[str, Any]]:
         if self._file is None:
             return
-        for file in sorted((self._file.parent / ".bpfmatrix" / kind).glob("*.json")):
+        folder = self._file.parent / ".bpfmatrix" / kind
+        # After Ctrl-C, the last result that has rows is the one that was set aside.
+        for file in sorted((*folder.glob("*.json"), *folder.glob("*.earlier/result"))):
             with contextlib.suppress(OSError, ValueError, RecursionError):
                 if file.stat().st_size <= _LARGEST_BYTES:
                     yield _mapping(json.loads(file.read_bytes()))

@@ -121,8 +121,12 @@ def _about_tests(project: "Project", values: Values) -> "BisectOptions":
     """Ask about tests; a command after `--` is made a test binary, unless there are tests."""
     from bpfmatrix.bisect.search import Answer
     from bpfmatrix.cli.bisect import BisectOptions
+    from bpfmatrix.payload.declared import declared, no_tests
 
     run = run_options(values, project)
+    # Before the archives are listed, which takes a while.
+    if not (run.binaries or run.arguments or "tests" in declared(project)):
+        raise no_tests(project)
     if run.run is not None:
         title = f"--run {run.run}"
     elif run.arguments and not run.binaries:

@@ -5,10 +5,12 @@
 - After one of these tasks, a letter of invoke's own is refused, except -h: invoke would take the -r
   of `invoke run -r TestA` for its --search-root, and run all tests.
 - `invoke -l` lists tasks in the order in which they were added; invoke sorts them by name.
+- A task without a word that it needs begins, and its own message says what is missing.
 - The help of a task shows its options in the order of their declaration, and what each one takes.
 - Completion in a shell knows values of options, too: invoke completes names of options and tasks.
 """
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -33,7 +35,10 @@ from bpfmatrix.host.front_end import FrontEnd, command, front_end
 if TYPE_CHECKING:
     from bpfmatrix.cli.completion.candidates import Command
 
-__all__ = ["take_words"]
+__all__ = ["UNLISTED", "take_words"]
+
+# Options of invoke that work with bpfmatrix, and are for scripts: its help does not show them.
+UNLISTED = ("complete", "list-depth", "list-format", "print-completion-script")
 
 _word_options: dict[str, str] = {}
 
@@ -49,6 +54,7 @@ def take_words(task: str, option: AnyOption) -> None:
 # These are functions put into invoke's classes: a subclass would not be used, and a subclass of
 # ParseMachine would also lack the states of the machine.
 _handle = ParseMachine.handle
+_complete_context = ParseMachine.complete_context
 _help_tuples = ParserContext.help_tuples
 
 
@@ -82,6 +88,15 @@ def _ask_for_help(machine: ParseMachine, context: ParserContext) -> None:
     machine.initial.flags["--help"].value = context.name
     for argument in context.missing_positional_args:
         argument.value = ""
+
+
+def _complete_task(machine: ParseMachine) -> None:
+    """Let a task begin without the words that it needs: `values.read` says what is missing."""
+    context = machine.context
+    if context is not None and _has_options_of_the_table(context):
+        for argument in context.missing_positional_args:
+            argument.value = ""
+    _complete_context(machine)
 
 
 def _is_for(argument: Argument, token: str) -> bool:
@@ -128,10 +143,14 @@ def _complete(
         for name, context in parser.contexts.items()
     }
     known = values.Known(Path.cwd())
+    core_command = _command(initial_context)
+    if front_end(sys.argv[0]) is FrontEnd.BPFMATRIX:
+        listed = (each for each in core_command.arguments if each.name not in UNLISTED)
+        core_command = dataclasses.replace(core_command, arguments=tuple(listed))
 
     def ask(words: Sequence[str], current: str) -> list[candidates.Candidate]:
         of_option = functools.partial(values.values, known)
-        return candidates.candidates(words, current, _command(initial_context), commands, of_option)
+        return candidates.candidates(words, current, core_command, commands, of_option)
 
     words = sys.argv[1:]
     after = words[words.index("--") + 1 :] if "--" in words else []
@@ -160,6 +179,7 @@ def _command(context: ParserContext, help: str = "") -> "Command":
 
 invoke.program.complete = _complete  # type: ignore[assignment, attr-defined]
 ParseMachine.handle = _handle_token  # type: ignore[assignment, method-assign]
+ParseMachine.complete_context = _complete_task  # type: ignore[assignment, method-assign]
 ParserContext.help_tuples = _help_of_options  # type: ignore[assignment, method-assign]
 # Not only our own collections: invoke copies the one of a tasks.py into a collection that it makes.
 invoke.collection.Lexicon = _InOrder  # type: ignore[attr-defined]

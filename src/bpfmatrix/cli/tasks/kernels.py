@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["archive", "build", "fetch", "list_kernels", "prune", "push", "search", "update"]
 
 take_words("kernels.archive", options.MIRROR)
+take_words("kernels.fetch", options.KERNEL)
 take_words("kernels.push", options.IDS)
+take_words("kernels.update", options.KERNEL)
 
 _UNUSED_SECONDS = 24 * 3600
 # The symbols of one kernel are some 400 MB to fetch again.
