@@ -1,6 +1,7 @@
 """The recorded sessions of docs/sessions: they have the commands that they were recorded from."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,13 @@ def test_a_session_that_fails_is_not_written(
     with pytest.raises(SystemExit, match="a is not recorded: exit status 3 of: exit 3"):
         record.main(["a"])
     assert not (tmp_path / "a.txt").exists()
+
+
+def test_the_session_of_the_readme_is_an_excerpt_of_a_recorded_one() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    shown = re.search(r"^    \$ bpfmatrix matrix.*\n(?:    .*\n)+", readme, re.MULTILINE)
+    assert shown is not None
+    rest = (REPOSITORY / "docs/sessions/go-developer.txt").read_text()
+    for part in textwrap.dedent(shown[0]).split("...\n"):
+        assert part in rest, "make it an excerpt of docs/sessions/go-developer.txt"
+        rest = rest.partition(part)[2]
