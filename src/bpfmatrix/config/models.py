@@ -463,7 +463,8 @@ class Config(_Model):
     """A repository of a container registry, such as `registry.example/kernels`, to which
     `bpfmatrix kernels.push` published kernels. It is asked first for each kernel that
     `kernels.lock` pins and the cache lacks: see [pinned kernels](pinned-kernels.md). The
-    environment variable BPFMATRIX_REGISTRY overrides it. Prefix `http://` for a registry without TLS."""
+    environment variable BPFMATRIX_REGISTRY overrides it. Prefix `http://` for a registry
+    without TLS."""
     archives: Archives | None = None
     """The mirror of Debian that `apt` sources without a `mirror` are fetched from."""
     profiles: dict[str, Profile] = {}
