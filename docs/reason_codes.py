@@ -21,5 +21,13 @@ def outputs(root: Path) -> dict[Path, str]:
 
 def _table() -> str:
     lines = ["| code | meaning | what to do |", "| --- | --- | --- |"]
-    lines += [f"| `{code}` | {one.meaning} | {one.advice} |" for code, one in EXPLANATIONS.items()]
+    lines += [
+        f"| `{code}` | {one.meaning} | {_advice(one.advice)} |"
+        for code, one in EXPLANATIONS.items()
+    ]
     return "\n".join(lines)
+
+
+def _advice(text: str) -> str:
+    """Return advice with its commands as the pages write them; the texts have invoke's form."""
+    return text.replace("`invoke ", "`bpfmatrix ")

@@ -186,6 +186,19 @@ def test_installing_twice_changes_nothing(checkout: Checkout) -> None:
     assert called == ["other", "refs/heads/main", "nox"]
 
 
+@pytest.mark.parametrize("front_end", ["bpfmatrix", "invoke"])
+def test_the_hook_names_the_command_that_wrote_it(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, front_end: str
+) -> None:
+    monkeypatch.setattr("sys.argv", [f"/some where/{front_end}"])
+    hook, _ = checkout.install()
+    line = hook.read_text().splitlines()[1]
+    assert line.startswith(f"# Installed by `{front_end} hooks.install` of bpfmatrix.")
+    # Written by another front end, it is still no hook of others.
+    monkeypatch.setattr("sys.argv", ["invoke"])
+    assert checkout.install() == (hook, None)
+
+
 def test_two_hooks_of_others_are_refused(checkout: Checkout) -> None:
     checkout.hook("")
     checkout.install()

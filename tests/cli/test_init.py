@@ -1,5 +1,6 @@
 """`bpfmatrix init`: which files it writes and keeps, and what it says; no source is asked."""
 
+import os
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,10 +9,11 @@ import pytest
 
 from bpfmatrix.cli import init
 from bpfmatrix.config import kernels_yaml
-from bpfmatrix.errors import BpfmatrixError, UnreachableError
+from bpfmatrix.errors import BpfmatrixError, ConfigError, UnreachableError, UsageError
 from bpfmatrix.scaffold import rendering
 from tests.scaffold.project import EBPF, make
 
+MINE = 'kernels: {"6.1": {source: {oci: "a/b:1"}}}\npayload: {ebpf: null, go: null}\n'
 UNREACHABLE = UnreachableError("there is no network")
 
 
@@ -30,9 +32,11 @@ def said(
 ) -> Callable[..., str]:
     """Run init in the project's folder, and return what it prints."""
 
-    def run(ci: str | None = None, *, dry_run: bool = False) -> str:
-        monkeypatch.chdir(tmp_path)
-        init.write_first_files(tmp_path, ci, dry_run=dry_run)
+    def run(
+        ci: str | None = None, *, folder: str = ".", here: bool = False, dry_run: bool = False
+    ) -> str:
+        monkeypatch.chdir(tmp_path / folder)
+        init.write_first_files(tmp_path / folder, ci, here=here, dry_run=dry_run)
         return capsys.readouterr().out
 
     return run
@@ -49,7 +53,7 @@ def test_what_is_found_and_written_is_said(tmp_path: Path, said: Callable[..., s
 
 
 def test_files_that_are_there_are_kept(tmp_path: Path, said: Callable[..., str]) -> None:
-    own = {"kernels.yml": "mine", "noxfile.py": "import nox\n", "tasks.py": "# bpfmatrix\n"}
+    own = {"kernels.yml": MINE, "noxfile.py": "import nox\n", "tasks.py": "# bpfmatrix\n"}
     make(tmp_path, own)
     lines = said().splitlines()
     assert "kept    kernels.yml, noxfile.py, tasks.py" in lines
@@ -66,6 +70,63 @@ def test_a_link_to_nowhere_is_kept(tmp_path: Path, said: Callable[..., str]) -> 
     (tmp_path / "tasks.py").symlink_to("nowhere")
     assert "kept    tasks.py" in said()
     assert (tmp_path / "tasks.py").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("empty", "kernels.yaml: is empty"),
+        ("broken", "kernels.yaml: line 1: no valid YAML"),
+        ("pipe", "kernels.yaml: is no regular file"),
+        ("loop", "kernels.yaml: can't be read: Too many levels of symbolic links"),
+        ("dangling", "kernels.yaml: is a link to gone, which is not there"),
+    ],
+)
+def test_a_kernels_yaml_that_can_not_be_read_is_an_error_and_nothing_is_written(
+    tmp_path: Path, said: Callable[..., str], what: str, error: str
+) -> None:
+    path = tmp_path / "kernels.yaml"
+    match what:
+        case "empty" | "broken":
+            path.write_text("{" if what == "broken" else "")
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.symlink_to("kernels.yaml" if what == "loop" else "gone")
+    with pytest.raises(ConfigError) as caught:
+        said()
+    assert caught.value.what.startswith(error)
+    assert caught.value.exit_status == 2
+    assert [one.name for one in tmp_path.iterdir()] == ["kernels.yaml"]
+
+
+def test_a_folder_of_a_project_is_no_project_unless_asked(
+    tmp_path: Path, said: Callable[..., str]
+) -> None:
+    make(tmp_path, {"kernels.yml": MINE, "a/b/README": ""})
+    for dry_run in (True, False):
+        with pytest.raises(UsageError, match=r"folder above, \.\./\.\./kernels\.yml, is used"):
+            said(folder="a/b", dry_run=dry_run)
+    assert [one.name for one in (tmp_path / "a/b").iterdir()] == ["README"]
+    assert "wrote   kernels.yaml" in said(folder="a/b", here=True)
+    assert "kept    kernels.yaml" in said(folder="a/b")
+
+
+@pytest.mark.parametrize("started", ["/bin/bpfmatrix", "/bin/invoke", "/bin/nox"])
+def test_the_next_command_is_one_of_the_front_end(
+    said: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: str
+) -> None:
+    make(tmp_path, {"a.bpf.o": EBPF})
+    monkeypatch.setattr("sys.argv", [started])
+    command = said().splitlines()[-1].removeprefix("next    ")
+    assert (
+        command
+        == {
+            "/bin/bpfmatrix": "/bin/bpfmatrix matrix",
+            "/bin/invoke": "invoke matrix",
+            "/bin/nox": "nox -s matrix",
+        }[started]
+    )
 
 
 def test_a_dry_run_prints_the_files_and_writes_none(
@@ -107,14 +168,14 @@ def test_a_project_in_a_folder_of_a_repository(
 ) -> None:
     make(tmp_path, {"a/project/README": ""}, git=True)
     root = tmp_path / "a/project"
-    init.write_first_files(root, "github", dry_run=False)
+    init.write_first_files(root, "github", here=False, dry_run=False)
     assert "../../.github/workflows/bpfmatrix.yml" in capsys.readouterr().out
     assert (tmp_path / ".github/workflows/bpfmatrix.yml").exists()
-    init.write_first_files(root, "gitlab", dry_run=False)
+    init.write_first_files(root, "gitlab", here=False, dry_run=False)
     assert "../../.gitlab-ci.yml" in capsys.readouterr().out
     assert (tmp_path / ".gitlab-ci.yml").exists()
     (tmp_path / ".gitlab-ci.yml").write_text("test: {script: [true]}\n")
-    init.write_first_files(root, "gitlab", dry_run=False)
+    init.write_first_files(root, "gitlab", here=False, dry_run=False)
     assert "../../.gitlab/bpfmatrix.yml" in capsys.readouterr().out
     assert (tmp_path / ".gitlab/bpfmatrix.yml").exists()
 
@@ -136,7 +197,7 @@ def test_what_has_to_be_run_first_comes_first(tmp_path: Path, said: Callable[...
 def test_a_folder_that_can_not_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / ".github").write_text("a file")
     with pytest.raises(OSError, match=r"\.github"):
-        init.write_first_files(tmp_path, "github", dry_run=False)
+        init.write_first_files(tmp_path, "github", here=False, dry_run=False)
 
 
 def test_many_files_take_no_time(tmp_path: Path, said: Callable[..., str]) -> None:

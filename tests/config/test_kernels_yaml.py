@@ -146,6 +146,34 @@ def test_an_id_that_yaml_reads_as_a_number_is_refused(tmp_path: Path) -> None:
     assert '"5.10"' in caught.value.advice
 
 
+@pytest.mark.parametrize(
+    ("id", "said"),
+    [
+        ("null", "kernels.null: YAML reads this id as nothing"),
+        ("~", "kernels.null: YAML reads this id as nothing"),
+        ("2026-11-28", "kernels.2026-11-28: YAML reads this id as a date"),
+        ("yes", "kernels.true: YAML reads this id as true or false"),
+        ("7", "kernels.7: YAML reads this id as a number"),
+        ("!!binary QQ==", "kernels.b'A': YAML reads this id as binary data"),
+    ],
+)
+def test_an_id_that_yaml_reads_as_something_else_is_refused(
+    tmp_path: Path, id: str, said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"kernels: {{{id}: {{source: {{oci: x}}}}}}")
+    assert caught.value.what == f"kernels.yaml: {said}"
+
+
+def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "kernels.yaml"
+    path.symlink_to("gone/kernels.yaml")
+    with pytest.raises(ConfigError) as caught:
+        kernels_yaml.load(path)
+    assert caught.value.what == ("kernels.yaml: is a link to gone/kernels.yaml, which is not there")
+    assert str(path) in caught.value.advice
+
+
 def test_a_duplicate_key_is_rejected(tmp_path: Path) -> None:
     text = 'kernels:\n  "6.1": {source: {oci: a}}\n  "6.1": {source: {oci: b}}\n'
     with pytest.raises(ConfigError, match=r"line 3: duplicate key '6\.1'"):

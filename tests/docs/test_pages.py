@@ -33,7 +33,7 @@ def test_the_workflow_of_sweeps_is_yaml_and_keeps_its_state_whatever_happens() -
     steps = yaml.safe_load(text)["jobs"]["sweep"]["steps"]
     uses = [step.get("uses", "").partition("@")[0] for step in steps]
     restored, saved = uses.index("actions/cache/restore"), uses.index("actions/cache/save")
-    sweeps = [n for n, step in enumerate(steps) if step.get("run", "").endswith("invoke sweep")]
+    sweeps = [n for n, step in enumerate(steps) if step.get("run", "").endswith("bpfmatrix sweep")]
     assert [restored, *sweeps, saved] == sorted([restored, *sweeps, saved])
     assert len(sweeps) == 1
     assert steps[saved]["if"] == "always()"

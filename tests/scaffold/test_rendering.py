@@ -1,5 +1,6 @@
 """The kernels.yaml that is written: right for what was found, and of the kernels that there are."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -66,6 +67,34 @@ def test_objects_of_two_loaders(tmp_path: Path) -> None:
         "# Made by `go generate`, which has to be run first."
         in (tmp_path / "kernels.yaml").read_text()
     )
+
+
+def test_objects_that_make_leaves_beside_those_of_another_loader(tmp_path: Path) -> None:
+    files: Files = {
+        "c/a.bpf.o": EBPF,
+        "go/go.mod": GO_MOD,
+        "go/p/gen.go": GENERATES,
+        "go/p/Makefile": "all:\n\tgo generate\n",
+        "go/p/x_test.go": TEST,
+    }
+    config = written(tmp_path, files)
+    assert config.payload.ebpf == Path("go/p")
+    assert [(one.path, one.loader) for one in config.verify.objects] == [
+        ("go/p/*.o", "cilium-ebpf"),
+        ("c/a.bpf.o", "libbpf"),
+    ]
+
+
+def test_pages_are_named_by_addresses(tmp_path: Path) -> None:
+    found = find(
+        tmp_path, {"a.bpf.o": EBPF, "CMakeLists.txt": "add_test(a b)\n", "meson.build": ""}
+    )
+    texts = [rendering.kernels_yaml(found, KERNELS)]
+    texts += [rendering.ci_text(system, "main", found) for system in rendering.CI_FILES]
+    for text in texts:
+        named = re.findall(r"\S*docs/[\w-]+\.md", text)
+        assert named
+        assert [one for one in named if "https://" not in one] == []
 
 
 def test_odd_names_are_names(tmp_path: Path) -> None:
@@ -190,7 +219,7 @@ class TestKernels:
     def test_all_sources_answer(self, answers: Answers) -> None:
         ids, chosen = self.choose(answers, {})
         assert ids == ["5.10", "5.15", "6.1", "6.6", "6.12", "7.3"]
-        assert chosen.unchecked == ""
+        assert {one.unchecked for one in chosen.kernels} == {""}
 
     def test_a_registry_that_can_not_be_reached(self, answers: Answers) -> None:
         error = UnreachableError("ghcr.io can't be reached")
@@ -201,19 +230,21 @@ class TestKernels:
     def test_without_a_network_the_known_list_is_written(
         self, answers: Answers, tmp_path: Path
     ) -> None:
-        error = UnreachableError("mirror.example can't be reached")
         answers.series.clear()
-        chosen = choose(answers, dict.fromkeys(answers.questions(), error))
+        errors = {one: UnreachableError(f"{one} can't be reached") for one in answers.questions()}
+        chosen = choose(answers, errors)
         assert chosen.ids == ["5.10", "6.1", "6.12", "newest"]
-        assert chosen.unchecked == error.what
         config = written(tmp_path, {}, chosen)
         newest = config.kernel("newest").source.apt
         assert newest is not None
         assert newest.package == "linux-image-cloud-amd64"
-        assert (
-            "# Not checked: mirror.example can't be reached."
-            in (tmp_path / "kernels.yaml").read_text()
-        )
+        text = (tmp_path / "kernels.yaml").read_text()
+        for suite in ("bullseye", "bookworm", "trixie"):
+            assert re.search(
+                rf"# Not checked: {suite}-security can't be reached\.\n"
+                rf'  "[0-9.]+": {{source: {{apt: {{suite: {suite}-security}}}}}}\n',
+                text,
+            )
 
     def test_a_host_that_knows_no_mirror(self, answers: Answers) -> None:
         answers.series.clear()

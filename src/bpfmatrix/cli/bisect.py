@@ -18,6 +18,7 @@ from bpfmatrix.cli.console import make_console, say_json
 from bpfmatrix.config.kernel_ids import kernel_of
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.documentation import page
 from bpfmatrix.host.text import counted
 from bpfmatrix.kernels import releases
 from bpfmatrix.kernels.build import estimated_minutes
@@ -134,7 +135,7 @@ def choose_candidates(
     if not chosen.ids:
         raise BpfmatrixError(
             "no source of kernels.yaml has a kernel that could be tried",
-            "See docs/kernel-sources.md.",
+            f"See {page('kernel-sources.md')}",
         )
     return chosen, dataclasses.replace(project, config=chosen.config)
 

@@ -5,24 +5,25 @@ A hook that exists already is kept under another name, and called first.
 """
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
-from bpfmatrix.host.front_end import has_sessions
+from bpfmatrix.host.front_end import FrontEnd, front_end, has_sessions
 from bpfmatrix.host.git import Git, reason
 
 __all__ = ["install"]
 
-# A hook with this line was written by `install`, which may overwrite it.
-_MARK = "# Installed by `invoke hooks.install` of bpfmatrix."
+# A hook with such a line was written by `install`, which may overwrite it.
+_MARK = re.compile(r"^# Installed by `\w+ hooks\.install` of bpfmatrix\.", re.MULTILINE)
 _KEPT = "pre-push.before-bpfmatrix"
 
 _HOOK = """\
 #!/bin/sh
-{mark} To uninstall it, remove this file.
+# Installed by `{front_end} hooks.install` of bpfmatrix. To uninstall it, remove this file.
 hooks=$(dirname "$0")
 refs=$(cat)
 if [ -x "$hooks/{kept}" ]; then
@@ -67,7 +68,7 @@ def _install(project: Project, hook: Path) -> tuple[Path, Path | None]:
         if path.is_dir():
             raise BpfmatrixError(f"{path} is a folder, and no hook", "Remove it, or rename it.")
     hook.parent.mkdir(parents=True, exist_ok=True)
-    if hook.exists() and _MARK not in hook.read_text(errors="replace"):
+    if hook.exists() and not _MARK.search(hook.read_text(errors="replace")):
         if kept.exists():
             raise BpfmatrixError(
                 f"there are two other hooks, {hook} and {kept.name}",
@@ -76,7 +77,9 @@ def _install(project: Project, hook: Path) -> tuple[Path, Path | None]:
         hook.replace(kept)
     inside = _git(project, "--show-prefix") or "."
     command = shlex.join(_command(project.root))
-    text = _HOOK.format(mark=_MARK, kept=_KEPT, folder=shlex.quote(inside), command=command)
+    # The name alone: all users of this repository read the hook, wherever their programs are.
+    typed = "bpfmatrix" if front_end(sys.argv[0]) is FrontEnd.BPFMATRIX else "invoke"
+    text = _HOOK.format(front_end=typed, kept=_KEPT, folder=shlex.quote(inside), command=command)
     new = hook.with_name(".pre-push.new")
     new.write_text(text, errors="surrogateescape")
     new.chmod(0o755)

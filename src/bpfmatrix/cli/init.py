@@ -3,8 +3,6 @@
 import os
 import platform
 import re
-import shutil
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +13,8 @@ from bpfmatrix.cli.doctor import asked
 from bpfmatrix.cli.tasks.declaration import progress
 from bpfmatrix.config import kernels_yaml
 from bpfmatrix.config.models import FILE_NAME
+from bpfmatrix.config.project import Project
+from bpfmatrix.errors import UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES, DEFAULT
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.front_end import command
@@ -44,18 +44,24 @@ class _File:
     """What has to be done with it after it was written."""
 
 
-def write_first_files(root: Path, ci: str | None, *, dry_run: bool) -> None:
+def write_first_files(root: Path, ci: str | None, *, here: bool, dry_run: bool) -> None:
     """Write the files that the project in `root` lacks, and print what was found and what is next.
 
-    OSError, which names the file, if one can't be written.
+    UsageError if a folder above has a kernels.yaml, unless it is to be `here`. ConfigError if there
+    is a kernels.yaml that is wrong. OSError, which names the file, if one can't be written.
     """
+    declared = kernels_yaml.place_in(root)
+    is_declared = kernels_yaml.exists_in(root)
+    if is_declared:
+        kernels_yaml.load(declared)
+    elif not here:
+        _require_no_project_above(root)
     seen = tree.look_at(root)
     found = findings.find(seen, _host_architecture())
     for line in _remarks(seen, found):
         _print("found", line)
     kernels = None
-    declared = kernels_yaml.place_in(root)
-    if not kernels_yaml.exists_in(root):
+    if not is_declared:
         kernels = _ask(found.arch)
     wrote, kept, added = [], [], []
     for file in _files(root, declared.name, found, kernels, ci):
@@ -78,6 +84,16 @@ def write_first_files(root: Path, ci: str | None, *, dry_run: bool) -> None:
         _print("kept", ", ".join(kept))
     for line in (*added, *_next(found)):
         _print("next", line)
+
+
+def _require_no_project_above(root: Path) -> None:
+    above = Project.root_above(root)
+    if above != root:
+        used = os.path.relpath(kernels_yaml.place_in(above), root)
+        raise UsageError(
+            f"the kernels.yaml of a folder above, {used}, is used in this folder",
+            f"To make this folder a project of its own, type `{command('init --here')}`.",
+        )
 
 
 def _host_architecture() -> str:
@@ -199,12 +215,4 @@ def _next(found: Findings) -> list[str]:
         return list(found.foreign_commands[0])
     if found.is_empty:
         return ["declare in kernels.yaml what to load or run: it has examples"]
-    return [*found.first, _matrix_command()]
-
-
-def _matrix_command() -> str:
-    """Return the command that runs the matrix: nox, if the shell finds that of this Python."""
-    found, beside = shutil.which("nox"), Path(sys.executable).with_name("nox")
-    if found and beside.exists() and Path(found).samefile(beside):
-        return "nox -s matrix"
-    return command("matrix")
+    return [*found.first, command("matrix")]

@@ -642,6 +642,7 @@ FOLLOW = _flag("follow", "Keep printing what is added, until the run ends.")
 
 # Building, fetching and removing
 CI = _value("ci", "SYSTEM", "Also write the file of a CI system: github or gitlab.", _ci_system)
+HERE = _flag("here", "Also in a folder below a kernels.yaml, which is used here until then.")
 DRY_RUN = _flag("dry-run", "Print what would be written, and write nothing.")
 ARCH = _value(
     "arch",

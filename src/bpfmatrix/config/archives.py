@@ -31,8 +31,8 @@ SECURITY_VARIABLE = "BPFMATRIX_DEBIAN_SECURITY_ARCHIVE"
 class Archives(BaseModel):
     """A mirror of Debian, for `apt` sources without a `mirror`.
 
-    Default: what `BPFMATRIX_DEBIAN_ARCHIVE` or `invoke kernels.archive` named, else the mirror of
-    the host's apt, else what the host's packages know of Debian.
+    Default: what `BPFMATRIX_DEBIAN_ARCHIVE` or `bpfmatrix kernels.archive` named, else the mirror
+    of the host's apt, else what the host's packages know of Debian.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -4,6 +4,7 @@ Each error names the line or the key that is wrong.
 """
 
 import os
+from datetime import date
 from pathlib import Path
 
 from bpfmatrix.config import yaml_file
@@ -64,6 +65,32 @@ def _require_text_ids(path: Path, data: object) -> None:
     for id in kernels if isinstance(kernels, dict) else ():
         if not isinstance(id, str):
             raise ConfigError(
-                f"{path.name}: kernels.{id}: YAML reads this id as a number",
+                f"{path.name}: kernels.{_in_yaml(id)}: YAML reads this id as {_kind(id)}",
                 'Write it in quotes, as in "5.10".',
             )
+
+
+def _in_yaml(id: object) -> str:
+    match id:
+        case None:
+            return "null"
+        case bool():
+            return str(id).lower()
+        case _:
+            return str(id)
+
+
+def _kind(id: object) -> str:
+    match id:
+        case None:
+            return "nothing"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case date():
+            return "a date"
+        case bytes():
+            return "binary data"
+        case _:
+            return "a list"

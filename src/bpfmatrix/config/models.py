@@ -290,7 +290,7 @@ def _check_names(key: str, names: Iterable[str]) -> None:
 
 
 class Verify(_Model):
-    """What `invoke verify` loads, and how."""
+    """What `bpfmatrix verify` loads, and how."""
 
     objects: list[VerifyObjects] = []
     """The object files. Default: those of `payload.ebpf`."""
@@ -313,7 +313,7 @@ class Expectation(_Model):
     """Kernel ids and patterns, such as `5.*`. They also stand for the kernel with each profile,
     unless they name one, as in `6.1@user` or `*@user`."""
     program: str | None = Field(default=None, min_length=1)
-    """eBPF programs of `invoke verify`: a name, or a pattern such as `on_*`."""
+    """eBPF programs of `bpfmatrix verify`: a name, or a pattern such as `on_*`."""
     test: str | None = Field(default=None, min_length=1)
     """Tests: a name, or a pattern such as `TestRing*`. Subtests are included. Tests of a package
     are `internal/link:TestRing*`: its import path, or what follows a slash of it, or a pattern."""
@@ -391,8 +391,8 @@ class Matrix(_Model):
     """The ids of the kernels that `matrix` runs. Default: all kernels, without profiles."""
     includes: list[Included] = Field(default=[], min_length=1)
     """What runs on each kernel: `tests` are those of `payload`, and `verify` loads the objects, as
-    `invoke verify` does. Default: `tests` if there are some (`payload.go`, `payload.binaries`), and
-    `verify` if there are objects (`verify.objects`, `payload.ebpf`)."""
+    `bpfmatrix verify` does. Default: `tests` if there are some (`payload.go`, `payload.binaries`),
+    and `verify` if there are objects (`verify.objects`, `payload.ebpf`)."""
 
 
 def parse_matrix(value: Any) -> Any:
@@ -445,13 +445,13 @@ class Config(_Model):
     payload: PayloadConfig = PayloadConfig()
     """What is built and run."""
     verify: Verify = Verify()
-    """The object files for `invoke verify`."""
+    """The object files for `bpfmatrix verify`."""
     expect: list[Expectation] = []
     """Known failures and skips."""
     kernels: dict[str, KernelEntry] = Field(min_length=1)
     """The kernels, by their ids. An id such as `6.1` is a series: at the first fetch it resolves to
-    the newest release that the source offers, and stays there until `invoke kernels.update`, which
-    also writes it to [`kernels.lock`](pinned-kernels.md)."""
+    the newest release that the source offers, and stays there until `bpfmatrix kernels.update`,
+    which also writes it to [`kernels.lock`](pinned-kernels.md)."""
     registry: (
         Annotated[
             str,
@@ -461,9 +461,10 @@ class Config(_Model):
         | None
     ) = None
     """A repository of a container registry, such as `registry.example/kernels`, to which
-    `invoke kernels.push` published kernels. It is asked first for each kernel that `kernels.lock`
-    pins and the cache lacks: see [pinned kernels](pinned-kernels.md). The environment variable
-    BPFMATRIX_REGISTRY overrides it. Prefix `http://` for a registry without TLS."""
+    `bpfmatrix kernels.push` published kernels. It is asked first for each kernel that
+    `kernels.lock` pins and the cache lacks: see [pinned kernels](pinned-kernels.md). The
+    environment variable BPFMATRIX_REGISTRY overrides it. Prefix `http://` for a registry
+    without TLS."""
     archives: Archives | None = None
     """The mirror of Debian that `apt` sources without a `mirror` are fetched from."""
     profiles: dict[str, Profile] = {}

@@ -73,6 +73,11 @@ def _text(path: Path, name: str) -> str:
             )
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
+        if path.is_symlink():
+            raise ConfigError(
+                f"{name}: is a link to {path.readlink()}, which is not there",
+                f"Remove the link, or make what it names. It is {path}.",
+            ) from None
         raise
     except UnicodeDecodeError as error:
         byte = error.object[error.start]

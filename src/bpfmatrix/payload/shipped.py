@@ -17,6 +17,7 @@ from bpfmatrix.host import derived, tools
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of
+from bpfmatrix.host.documentation import page
 from bpfmatrix.host.installation import CHECKOUT, PACKAGE
 from bpfmatrix.host.integrity import touch
 from bpfmatrix.host.progress import Progress, silent
@@ -194,7 +195,7 @@ def _absent(what: str, program: Program | None = None, arch: str = "") -> BuildE
     cause = f": its wheel was built with {settings}" if (settings := left_out()) else ""
     return BuildError(
         f"this installation of bpfmatrix has no {what}{cause}",
-        "Install a complete wheel (docs/install.md), or a checkout (pip install -e).",
+        f"Install a complete wheel ({page('install.md')}), or a checkout (pip install -e).",
     )
 
 

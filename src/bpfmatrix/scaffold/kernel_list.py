@@ -35,6 +35,8 @@ class KernelChoice:
     """The value of `source` in kernels.yaml, in YAML."""
     why_not: str = ""
     """Why the kernel can't be had now, as a sentence without a full stop; empty if it can."""
+    unchecked: str = ""
+    """Why it is not known whether its source has it, such a sentence; empty if it is known."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,6 @@ class KernelList:
     """The kernels, oldest first."""
 
     kernels: tuple[KernelChoice, ...]
-    unchecked: str = ""
-    """Why it is not known whether the sources have them; empty if it is known."""
 
     @property
     def ids(self) -> list[str]:
@@ -92,15 +92,14 @@ class Answers:
 def choose(answers: Answers, errors: Mapping[str, BpfmatrixError | None]) -> KernelList:
     """Make the list; `errors` has the error of each question, or None for one without.
 
-    A suite that did not answer is taken at its word as it is known, with a remark in `unchecked`.
+    A suite that did not answer is taken at its word as it is known, with `unchecked` in its entry.
     """
-    found, unreachable = [], ""
+    found = []
     for id, suite in _SUITES.items():
         source = f"{{apt: {{suite: {suite}}}}}"
         error = errors.get(suite)
         if isinstance(error, UnreachableError):
-            unreachable = error.what
-            found.append(KernelChoice(id, source))
+            found.append(KernelChoice(id, source, unchecked=error.what))
         elif error is not None:
             found.append(KernelChoice(id, source, error.what))
         elif id in answers.series.get(suite, ()):
@@ -113,21 +112,20 @@ def choose(answers: Answers, errors: Mapping[str, BpfmatrixError | None]) -> Ker
             error = errors.get(image)
             found.append(KernelChoice(id, f'{{oci: "{image}"}}', error.what if error else ""))
     found.sort(key=lambda one: [int(part) for part in one.id.split(".")])
-    newest, why = _newest(answers, errors.get(_NEWEST_SUITE), found)
-    return KernelList((*found, *newest), unreachable or why)
+    return KernelList((*found, *_newest(answers, errors.get(_NEWEST_SUITE), found)))
 
 
 def _newest(
     answers: Answers, error: BpfmatrixError | None, others: list[KernelChoice]
-) -> tuple[list[KernelChoice], str]:
-    """Return the entry of the newest kernel, if there is one, and why it is not known."""
+) -> list[KernelChoice]:
+    """Return the entry of the newest kernel, if there is one."""
     if error is None:
         series = answers.series.get(_NEWEST_SUITE, ())
         if not series or series[-1] in {one.id for one in others}:
-            return [], ""
-        return [KernelChoice(series[-1], f"{{apt: {{suite: {_NEWEST_SUITE}}}}}")], ""
+            return []
+        return [KernelChoice(series[-1], f"{{apt: {{suite: {_NEWEST_SUITE}}}}}")]
     package = f"linux-image-{ARCHITECTURES[answers.arch].debian_kernel}"
     source = f"{{apt: {{suite: {_NEWEST_SUITE}, package: {package}}}}}"
     if isinstance(error, UnreachableError):
-        return [KernelChoice(_NEWEST, source)], error.what
-    return [KernelChoice(_NEWEST, source, error.what)], ""
+        return [KernelChoice(_NEWEST, source, unchecked=error.what)]
+    return [KernelChoice(_NEWEST, source, error.what)]

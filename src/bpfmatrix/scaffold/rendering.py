@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 
 from bpfmatrix.host.architecture import DEFAULT
+from bpfmatrix.host.documentation import PROJECT, page
 from bpfmatrix.host.text import counted
 from bpfmatrix.scaffold.findings import Findings
 from bpfmatrix.scaffold.kernel_list import KernelList
@@ -46,9 +47,7 @@ GITLAB_FILE, GITLAB_PART = CI_FILES["gitlab"], ".gitlab/bpfmatrix.yml"
 """GitLab reads one file of a project. If there is one, it has to include ours."""
 GITLAB_INCLUDE = f"include: [{{local: /{GITLAB_PART}}}]"
 
-_PROJECT = "bpfmatrix/bpfmatrix"
-_SCHEMA = f"https://raw.githubusercontent.com/{_PROJECT}/v1/kernels.schema.json"
-_REFERENCE = f"https://github.com/{_PROJECT}/blob/main/docs/kernels-yaml.md"
+_SCHEMA = f"https://raw.githubusercontent.com/{PROJECT}/v1/kernels.schema.json"
 _WIDTH = 96
 _PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
 # Words and numbers that YAML 1.1 reads as other types than strings.
@@ -109,7 +108,7 @@ def kernels_yaml(found: Findings, kernels: KernelList) -> str:
         + _comment(
             "The kernels that this project claims to support, and what is loaded and run on each. "
             "`bpfmatrix init` wrote this first version from what it found. Every key is described "
-            f"in {_REFERENCE}"
+            f"in {page('kernels-yaml.md')}"
         ),
         *_defaults(found),
         _kernels(kernels),
@@ -151,21 +150,18 @@ def _defaults(found: Findings) -> Iterator[str]:
 
 def _kernels(kernels: KernelList) -> str:
     lines = ["kernels:\n"]
-    if kernels.unchecked:
-        lines.append(
-            _comment(
-                f"Not checked: {kernels.unchecked}. `bpfmatrix doctor` asks the sources again.",
-                "  ",
-            )
-        )
     for one in kernels.kernels:
         entry = f"  {json.dumps(one.id)}: {{source: {one.source}}}\n"
+        if one.unchecked:
+            lines.append(_comment(f"Not checked: {one.unchecked}.", "  "))
         if one.why_not:
             lines.append(_comment(f"Left out: {one.why_not}. Remove the # below to try it.", "  "))
             entry = f"  # {entry.lstrip()}"
         lines.append(entry)
+    if any(one.unchecked or one.why_not for one in kernels.kernels):
+        lines.append(_comment("`bpfmatrix doctor` asks these sources again.", "  "))
     lines.append(
-        _comment("Others: `bpfmatrix kernels.search TEXT`, and docs/kernel-sources.md.", "  ")
+        _comment(f"Others: `bpfmatrix kernels.search TEXT`, and {page('kernel-sources.md')}", "  ")
     )
     if not kernels.ids:
         lines.append(
@@ -225,7 +221,7 @@ def _go(found: Findings) -> Iterator[str]:
     for other in found.other_modules:
         yield _comment(
             f"Another Go module with tests is {other.folder}. One kernels.yaml has one module; "
-            f"`cd {other.folder} && bpfmatrix init` writes a kernels.yaml for that.",
+            f"`cd {other.folder} && bpfmatrix init --here` writes a kernels.yaml for that.",
             "  ",
         )
 
@@ -248,7 +244,7 @@ def _runners(found: Findings) -> Iterator[str]:
         return
     yield _comment(
         "Tests that another test runner starts need no entry here. It runs each in a guest of its "
-        "own (docs/test-runners.md), by",
+        f"own ({page('test-runners.md')}), by",
         "  ",
     )
     for commands in found.foreign_commands:
@@ -287,13 +283,15 @@ def _verify(found: Findings) -> str:
     lines.append(
         _comment(
             "What a program sets at run time before it loads an object, such as constants and the "
-            "sizes of maps, is set here by `set` and `map_sizes`: docs/verify.md.",
+            f"sizes of maps, is set here by `set` and `map_sizes`: {page('verify.md')}",
             "    ",
         )
     )
     for folder in found.make:
         path = "*.o" if folder.folder == "." else f"{folder.folder}/*.o"
         lines.append(f"    - path: {scalar(path)} # built by make, see payload.ebpf\n")
+        if several:
+            lines.append(f"      loader: {folder.loader}\n")
     said = ""
     for group in found.objects:
         if group.first and group.first == said:

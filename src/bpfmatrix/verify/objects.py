@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
+from bpfmatrix.host.documentation import page
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.host.text import counted
 from bpfmatrix.payload.declared import REGISTRY_PREFIX, NoObjectsError
@@ -394,7 +395,7 @@ def _check_kind(name: str, elf: "ELFFile") -> None:
             name,
             "for big-endian machines, and objects are named by those for little-endian ones",
             "Compile it with -target bpfel, too. For kernels of s390x, the object of the same name "
-            "in the folder bpfeb beside it is taken: see docs/verify.md.",
+            f"in the folder bpfeb beside it is taken: see {page('verify.md')}",
         )
     if kind != "ET_REL" or elf.elfclass != 64:
         raise ObjectError(name, "eBPF, but no relocatable 64-bit object file")

@@ -17,6 +17,7 @@ from pathlib import Path
 from bpfmatrix.config.models import VerifyObjects
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError, suggestion
+from bpfmatrix.host.documentation import page
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import numbers
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
@@ -412,4 +413,4 @@ def _check_names(read: Sequence[tuple[ObjectFile, ObjectContents]], options: Ver
                     f"{option} {name}: no object has such a {what}{suggestion(name, known)}"
                 )
     if not any(_chosen(file, contents, options) for file, contents in read):
-        raise UsageError("--filter leaves no program to load", "See docs/verify.md.")
+        raise UsageError("--filter leaves no program to load", f"See {page('verify.md')}")

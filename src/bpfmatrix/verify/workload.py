@@ -15,6 +15,7 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host.architecture import ARCHITECTURES
+from bpfmatrix.host.documentation import page
 from bpfmatrix.host.text import counted
 from bpfmatrix.payload import ebpf, shipped
 from bpfmatrix.payload.model import Payload
@@ -185,7 +186,7 @@ def _objects(
     found = find(project, options.objects, built, observer.note, archs, progress)
     chosen = [one for one in found if may_load(options.names, one.name)]
     if not chosen:
-        raise UsageError("--filter leaves no object to load", "See docs/verify.md.")
+        raise UsageError("--filter leaves no object to load", f"See {page('verify.md')}")
     return chosen
 
 

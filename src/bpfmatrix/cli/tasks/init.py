@@ -7,11 +7,16 @@ from bpfmatrix.cli.values import Values
 __all__ = ["init"]
 
 
-@option_task(options.CI, options.DRY_RUN)
+@option_task(options.CI, options.HERE, options.DRY_RUN)
 def init(values: Values) -> None:
     """Look at the project, and write its kernels.yaml, noxfile.py and tasks.py."""
     from pathlib import Path
 
     from bpfmatrix.cli.init import write_first_files
 
-    write_first_files(Path.cwd(), values[options.CI], dry_run=values[options.DRY_RUN])
+    write_first_files(
+        Path.cwd(),
+        values[options.CI],
+        here=values[options.HERE],
+        dry_run=values[options.DRY_RUN],
+    )

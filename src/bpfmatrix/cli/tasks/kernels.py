@@ -172,7 +172,7 @@ def archive(values: Values) -> None:
 def push(values: Values) -> None:
     """Publish kernels in a container registry, for other projects, hosts and CI.
 
-    The kernels are the words after the task: invoke kernels.push 6.1 6.12 --to oci://HOST/NAME.
+    The kernels are the words after the task, as in `kernels.push 6.1 6.12 --to oci://HOST/NAME`.
     Those that are not cached are fetched first.
     """
     from bpfmatrix.cli.kernels_output import push_kernels

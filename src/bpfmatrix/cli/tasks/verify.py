@@ -54,7 +54,7 @@ VERIFY_OPTIONS: tuple[AnyOption, ...] = (
 def verify(values: Values) -> int:
     """Load every program of eBPF objects on every kernel, and show what the verifier says.
 
-    The objects are the words after the task: invoke verify a.bpf.o build/. A folder stands for the
+    The objects are the words after the task, as in `verify a.bpf.o build/`. A folder stands for the
     objects in it. Without any, they are those of `verify` in kernels.yaml, or else those that the
     project builds.
     """

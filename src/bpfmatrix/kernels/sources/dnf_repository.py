@@ -26,6 +26,7 @@ from bpfmatrix.errors import (
 )
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256, sha256_of
+from bpfmatrix.host.documentation import page
 from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.sources import package_files
@@ -106,7 +107,7 @@ class Repository:
                 raise KernelUnavailableError(
                     f"{path}: no such file",
                     f"kernels.{kernel.id}.source.dnf.key names it: the keys of the repository, "
-                    "as its vendor publishes them (docs/vendor-kernels.md).",
+                    f"as its vendor publishes them ({page('vendor-kernels.md')}).",
                 )
             key = str(path)
         return cls(cache, source, key, kernel.arch)
