@@ -92,7 +92,7 @@ def test_without_declared_tests_the_table_says_so(
 ) -> None:
     text = shown(library_project, pipe, "verify", runs=[], verified=VERIFIED, is_asked=False)
     lines = text.splitlines()
-    assert "tests     (none declared)" in lines
+    assert "tests    (none declared)" in lines
     # It makes no column wider, and what is empty on all kernels has no row.
     assert "   5.10.262   6.1.192" in text
     assert "skipped" not in text

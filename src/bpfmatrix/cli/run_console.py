@@ -10,7 +10,7 @@ from bpfmatrix.cli.console import LiveConsole
 from bpfmatrix.cli.run_choice import RunChoice
 from bpfmatrix.config.project import Project
 from bpfmatrix.report.again import PLAIN, Again
-from bpfmatrix.report.kernel_table import kernel_table
+from bpfmatrix.report.kernel_table import GAP, kernel_table
 from bpfmatrix.results.kernel_run import KernelRun
 from bpfmatrix.results.outcome import GuestRun, Outcome
 from bpfmatrix.results.verification import Verification
@@ -137,7 +137,7 @@ class RunConsole:
         shown()
         shown(table)
         if not (self.tests and runs) and not self._asked:
-            shown("tests     (none declared)")
+            shown(f"{'tests':<{max(map(len, facts)) + GAP}}(none declared)")
         shown(f"side by side {seconds:.1f} s")
 
 

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from bpfmatrix.results.kernel_label import heading
 
-__all__ = ["kernel_table", "table_width"]
+__all__ = ["GAP", "kernel_table", "table_width"]
 
-_GAP = 3
+GAP = 3
+"""The blanks between two columns."""
 
 
 def kernel_table(labels: Sequence[str], facts: Mapping[str, Sequence[Text]], width: int) -> Table:
@@ -34,7 +35,7 @@ def kernel_table(labels: Sequence[str], facts: Mapping[str, Sequence[Text]], wid
 
 
 def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for text in headings:
         # A Text, as a name may have brackets, which are markup in a str.
         table.add_column(Text(text), overflow="fold")
@@ -47,4 +48,4 @@ def table_width(table: Table) -> int:
     for column in table.columns:
         texts = [str(column.header), *(str(cell) for cell in column.cells)]
         widths.append(max(cell_len(line) for text in texts for line in text.splitlines() or [""]))
-    return sum(widths) + _GAP * (len(widths) - 1)
+    return sum(widths) + GAP * (len(widths) - 1)
