@@ -60,7 +60,7 @@ def test_objects_of_two_loaders(tmp_path: Path) -> None:
     config = written(tmp_path, files)
     assert config.verify.loader is None
     assert [(one.path, one.loader) for one in config.verify.objects] == [
-        ("c/a.bpf.o", "libbpf"),
+        ("c/*.bpf.o", "libbpf"),
         ("go/p/*_bpfel.o", "cilium-ebpf"),
     ]
     assert (
@@ -81,7 +81,7 @@ def test_objects_that_make_leaves_beside_those_of_another_loader(tmp_path: Path)
     assert config.payload.ebpf == Path("go/p")
     assert [(one.path, one.loader) for one in config.verify.objects] == [
         ("go/p/*.o", "cilium-ebpf"),
-        ("c/a.bpf.o", "libbpf"),
+        ("c/*.bpf.o", "libbpf"),
     ]
 
 

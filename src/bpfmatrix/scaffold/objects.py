@@ -186,7 +186,9 @@ def _patterns(tree: Tree, wanted: Sequence[str]) -> list[tuple[str, int]]:
             inside = [path for path in paths if folder_of(path) == folder]
             names = tree.by_folder[folder]
             alike = [name for name in names if fnmatch.fnmatchcase(name, f"*{ending}")]
-            if len(inside) > 1 and len(alike) == len(inside):
+            # A second object may come: of this name, it is one of eBPF.
+            has_pattern = len(inside) > 1 or ending == ".bpf.o"
+            if has_pattern and len(alike) == len(inside):
                 found.append((_join(glob.escape(folder), f"*{ending}"), len(inside)))
             else:
                 found += [(glob.escape(path), 1) for path in inside]
