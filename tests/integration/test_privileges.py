@@ -216,7 +216,7 @@ def test_nox_has_a_session_for_each_profile_that_is_named(project: ToolProject) 
     assert done.status == 0, done.output
     path = project.root / "kernels.yaml"
     path.write_text(path.read_text() + "matrix: ['6.1', '6.1@open']\n")
-    assert "kernel-6.1@open -> " in nox(project, "-l").output
+    assert "- kernel-6.1@open " in nox(project, "-l").output
     # A cached result is that of the profile.
     done = nox(project, "-s", "matrix", "--", "--cached")
     assert project.result("6.1").outcome is Outcome.FAILED

@@ -39,8 +39,13 @@ _VERIFIER = re.compile(
     r"\d+: \([0-9a-f]{2}\) |processed \d+ insns|\b(?:R\d+|arg#\d+|insns?|subprogs?|func|kfunc|"
     r"helper|back-edge|map_value|stack|ctx|BTF|BPF|verifier|pointer|bpf_\w+)\b"
 )
-# The lines around the output of a Go test.
-_GO_FRAME = re.compile(r"\s*(?:===|---) ")
+# Where a Go test printed a line, and the lines around what it and testify's assertions say.
+_GO_PLACE = re.compile(r"\w+\.go:\d+:")
+_GO_FRAME = re.compile(
+    r"(?:===|---) |Error Trace:|Error:\s+Received unexpected error:|Test:\s|\S+\.go:\d+$"
+)
+# A line of the kernel's log, with its time, which the console mixes into an output.
+_KERNEL_LOG = re.compile(r"\[ *\d+\.\d{6}\] ")
 _ESCAPE = re.compile(r"\\(.)")
 
 
@@ -98,15 +103,18 @@ def says_more(reason: str, output: str) -> bool:
     """Whether a failed test says anything else than which programs did not load."""
     if not find(reason):
         return True
-    every = (line.strip() for line in without_logs(output).splitlines())
-    lines = [line for line in every if line and not _GO_FRAME.match(line)]
-    return any(
-        line not in reason
-        and not line.startswith(("libbpf:", _HIDDEN))
-        and not find(line)
-        and not has_verifier_words([line])
-        for line in lines
-    )
+    every = (_GO_PLACE.sub("", line.strip(), count=1) for line in without_logs(output).splitlines())
+    return any(_is_more(line.strip(), reason) for line in every)
+
+
+def _is_more(line: str, reason: str) -> bool:
+    """Whether a line of an output says anything else than which programs did not load."""
+    if not line or line in reason or line.startswith(("libbpf:", _HIDDEN)):
+        return False
+    around = (_GO_FRAME, _KERNEL_LOG, _OWN, _OWN_AROUND)
+    if any(each.match(line) for each in around):
+        return False
+    return not find(line) and not has_verifier_words([line])
 
 
 def _unescaped(line: str) -> str:
@@ -368,6 +376,7 @@ def _bcc(lines: Sequence[str]) -> Iterator[PrintedFailure]:
 _OWN = re.compile(r"rejected: program (\S+) of \S+: (.+)")
 _OWN_BEGIN = re.compile(r"----- verifier log: (\S+) -----")
 _OWN_END = "----- end of verifier log -----"
+_OWN_AROUND = re.compile(rf"{_OWN_BEGIN.pattern}|{_OWN_END}")
 
 
 def _own(lines: Sequence[str]) -> Iterator[PrintedFailure]:

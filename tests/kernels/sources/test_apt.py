@@ -358,7 +358,7 @@ def test_a_host_that_knows_no_archive(
         assert raised.value.what.startswith(
             "6.1: bookworm-security: no mirror of Debian's security"
         )
-        assert "`bpfmatrix kernels.archive URL`" in raised.value.advice
+        assert "`invoke kernels.archive http" in raised.value.advice
         assert kernels.newest_available(apt_kernel(), cache) is None
         monkeypatch.setenv("PATH", str(tmp_path))
 
