@@ -43,7 +43,7 @@ def test_a_go_module_with_an_object_gets_green(tmp_path: Path) -> None:
     objects = {path.name: path for path in ebpf.objects(Project.load(REPOSITORY)).files}
     shutil.copy(objects["sched_monitor.bpf.o"], root / "build")
     said = init(root)
-    assert "found   build/sched_monitor.bpf.o (1 object)" in said
+    assert "found   build/*.bpf.o (1 object)" in said
     assert "found   Go module: 1 package with tests, 1 of them about eBPF" in said
     # The suites of Debian are asked: these three have had their kernels for years.
     declared = kernels_yaml.load(root / "kernels.yaml").matrix_ids

@@ -60,7 +60,7 @@ def objects(project: ToolProject) -> ToolProject:
 def test_objects_alone_are_enough(objects: ToolProject, monkeypatch: pytest.MonkeyPatch) -> None:
     done = nox(objects, "-s", "matrix")
     assert done.status == 0, done.output
-    assert "tests    (none declared)" in done.output
+    assert "tests     (none declared)" in done.output
     assert [verified(objects, id).outcome for id in ("5.10", "6.1")] == [Outcome.PASSED] * 2
     assert not list(objects.root.glob(".bpfmatrix/results/*.json"))
 
