@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from bpfmatrix.config.project import Project
-from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import event_loop, sparse
 from bpfmatrix.host.faults import as_errors
 from bpfmatrix.payload.declared import NoTestsError
@@ -112,7 +112,7 @@ async def _run(
         failure = BpfmatrixError(f"{id}: the guest did not become ready: {error}")
     else:
         return None
-    if isinstance(failure, UsageError):  # nothing ran, so the last result stays
+    if isinstance(failure, NoTestsError):  # nothing was to run, so the last result stays
         return failure
     with contextlib.suppress(BpfmatrixError):  # such as a full disk, which `failure` may be too
         one.failed(str(failure))

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from bpfmatrix.config.models import KernelConfig
-from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.faults import explained, naming
+from bpfmatrix.payload.declared import NoTestsError
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results import files
 from bpfmatrix.results.kernel_run import KernelRun
@@ -176,8 +177,8 @@ def asked_for(
 
     So an earlier result is never taken for that of a run that could not even begin. If the run is
     ended by an exception, each kernel without a result gets one that names the exception. If that
-    is Ctrl-C, what was set aside stays where it is: see `files.set_aside`. After a UsageError, when
-    no kernel has a result yet, nothing has run, and all is put back as it was.
+    is Ctrl-C, what was set aside stays where it is: see `files.set_aside`. If there are no tests to
+    run, all is put back as it was.
     BpfmatrixError if the folder can't be written.
     """
     paths = {kernel.id: folder / f"{kernel.id}.json" for kernel in kernels}
@@ -188,7 +189,7 @@ def asked_for(
         yield
     except BaseException as error:
         has_run = any(path.exists() for path in paths.values())
-        if isinstance(error, UsageError) and not has_run:
+        if isinstance(error, NoTestsError) and not has_run:
             for path in paths.values():
                 with contextlib.suppress(OSError):
                     files.put_back(path)

@@ -76,6 +76,7 @@ def bisect(values: Values) -> int:
             )
         if values[options.BUILD]:
             raise UsageError("--tree builds each kernel anyway: --build goes without --tree")
+        _require_tests(project, question)
         return bisect_tree(
             project,
             question,
@@ -87,7 +88,21 @@ def bisect(values: Values) -> int:
         )
     if values[options.FRESH]:
         raise UsageError("--fresh goes with --tree")
+    _require_tests(project, question)
     return bisect.bisect(project, question, good, bad, values[options.JSON])
+
+
+def _require_tests(project: "Project", question: "BisectOptions") -> None:
+    """Raise NoTestsError if the question is about tests and there are none.
+
+    Archives are listed later, which takes a while.
+    """
+    from bpfmatrix.payload.declared import declared, no_tests
+
+    run = question.run
+    has_some = question.program or run.binaries or run.arguments or "tests" in declared(project)
+    if not has_some:
+        raise no_tests(project)
 
 
 def _oldest(project: "Project", values: Values) -> int:
@@ -121,12 +136,8 @@ def _about_tests(project: "Project", values: Values) -> "BisectOptions":
     """Ask about tests; a command after `--` is made a test binary, unless there are tests."""
     from bpfmatrix.bisect.search import Answer
     from bpfmatrix.cli.bisect import BisectOptions
-    from bpfmatrix.payload.declared import declared, no_tests
 
     run = run_options(values, project)
-    # Before the archives are listed, which takes a while.
-    if not (run.binaries or run.arguments or "tests" in declared(project)):
-        raise no_tests(project)
     if run.run is not None:
         title = f"--run {run.run}"
     elif run.arguments and not run.binaries:
