@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -23,10 +22,6 @@ from bpfmatrix.results.verification import ProgramResult, Verification
 
 __all__ = ["SuiteConsole"]
 
-# The format in which support/internal/bpftest prints a verifier log.
-_VERIFIER_LOG = re.compile(
-    r"----- verifier log: (.*?) -----\n.*?----- end of verifier log -----", re.S
-)
 _SHOWN_OUTPUT_LINES = 60
 _SHOWN_FAILURES = 10
 _SHOWN_LOGS = 10
@@ -228,12 +223,9 @@ class SuiteConsole(LiveConsole):
                     continue
             if test.reason not in test.output:
                 shown(Text(f"      {test.reason}"))
-            output = _without_verifier_logs(test.output)
-            if rejections:
-                from bpfmatrix.rejections.printed import without_logs
+            from bpfmatrix.rejections.printed import without_logs
 
-                output = without_logs(output)
-            for line in last_lines(output, _SHOWN_OUTPUT_LINES):
+            for line in last_lines(without_logs(test.output), _SHOWN_OUTPUT_LINES):
                 shown(f"      {line}")
         if len(run.failures) > _SHOWN_FAILURES:
             shown(f"  ... and {len(run.failures) - _SHOWN_FAILURES} more")
@@ -305,10 +297,3 @@ def _passed(run: KernelRun, test: TestResult) -> bool:
         top = test.name.split("/")[0]
         same = [one for one in same if one.name.split("/")[0] == top]
     return next_commands.has_passed([one.outcome for one in same])
-
-
-def _without_verifier_logs(output: str) -> str:
-    """Replace each verifier log by its length: the verdict precedes it, a file has all of it."""
-    return _VERIFIER_LOG.sub(
-        lambda log: f"(the verifier's log of {log[1]}: {log[0].count(chr(10)) - 1} lines)", output
-    )

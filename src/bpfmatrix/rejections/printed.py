@@ -31,7 +31,7 @@ _MOST_COLUMNS = 4096
 _MOST_FOUND = 100
 # A shorter log is shown as it is.
 _LEAST_LOG = 4
-_HIDDEN = "(the verifier's log:"
+_HIDDEN = "(the verifier's log"
 _NEWLINE = "\\n"
 _OF_LOGS = ("load program", "Verifier output", "verifier_log", "PROG LOAD LOG")
 # What lines of the verifier have, and those of other programs rarely.
@@ -84,13 +84,16 @@ def find(output: str) -> list[PrintedFailure]:
 
 def without_logs(output: str) -> str:
     """Return an output in which each verifier log is replaced by its number of lines."""
+    output = _OWN_WHOLE.sub(
+        lambda log: f"{_HIDDEN} of {log[1]}: {log[0].count(chr(10)) - 1} lines)", output
+    )
     logs = [one.log for one in find(output) if len(one.log) >= _LEAST_LOG]
     known = {line.strip() for log in logs for line in log}
     left: list[str] = []
     for is_log, group in groupby(output.splitlines(), lambda line: line.strip() in known):
         lines = list(group)
         hidden = is_log and len(lines) >= _LEAST_LOG
-        left += [f"{_HIDDEN} {len(lines)} lines)"] if hidden else lines
+        left += [f"{_HIDDEN}: {len(lines)} lines)"] if hidden else lines
     return "\n".join(left)
 
 
@@ -376,6 +379,7 @@ def _bcc(lines: Sequence[str]) -> Iterator[PrintedFailure]:
 _OWN = re.compile(r"rejected: program (\S+) of \S+: (.+)")
 _OWN_BEGIN = re.compile(r"----- verifier log: (\S+) -----")
 _OWN_END = "----- end of verifier log -----"
+_OWN_WHOLE = re.compile(rf"{_OWN_BEGIN.pattern}\n.*?{_OWN_END}", re.DOTALL)
 _OWN_AROUND = re.compile(rf"{_OWN_BEGIN.pattern}|{_OWN_END}")
 
 
