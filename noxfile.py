@@ -151,11 +151,14 @@ def dist(session: nox.Session) -> None:
     session.run("python", "-m", "release", "check", *session.posargs)
     shutil.rmtree(DIST, ignore_errors=True)
     # The wheel is built from the sdist, in an environment of build-system.requires alone.
-    session.run("uv", "build", "--python", sys.executable, "--out-dir", str(DIST))
+    for folder in (".", "bytecode-lines"):
+        session.run("uv", "build", "--python", sys.executable, "--out-dir", str(DIST), folder)
     (DIST / ".gitignore").unlink(missing_ok=True)
     files = [str(path) for path in sorted(DIST.iterdir())]
     session.run("twine", "check", "--strict", *files)
-    session.run("check-wheel-contents", str(DIST))
+    for wheel in DIST.glob("*.whl"):
+        name = wheel.name.partition("-")[0]
+        session.run("check-wheel-contents", "--toplevel", name, str(wheel))
     session.run("python", "-m", "release", "check", *session.posargs, str(DIST))
     session.run("python", "-m", "release", "sbom", str(DIST))
     session.run("python", "-m", "release", "checksums", str(DIST))

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import json
 import subprocess
 import types
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylines.identity import HASHED_BYTES, Identity, table_hash
+from bytecode_lines.identity import HASHED_BYTES, Identity, table_hash
 
 PROGRAM = """
 #include <stdint.h>

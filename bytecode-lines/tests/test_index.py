@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import os
 import py_compile
 import re
@@ -11,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pylines import Identity, Index, PylinesError, build, pyc, walk
-from pylines.errors import PycError
+from bytecode_lines import BytecodeLinesError, Identity, Index, build, pyc, walk
+from bytecode_lines.errors import PycError
 
 OURS = f"{sys.version_info[0]}.{sys.version_info[1]}"
 ADVICE = "python -m compileall"
@@ -36,7 +38,7 @@ def index(tree: Path, tmp_path: Path) -> Iterator[Index]:
 
 
 def identity(path: Path, name: str) -> str:
-    code = compile(path.read_text(), str(path), "exec")
+    code = compile(path.read_text(), str(path), "exec", dont_inherit=True)
     return str(next(inner.identity for inner in walk(code) if inner.qualified_name == name))
 
 
@@ -137,7 +139,7 @@ def damaged(tree: Path, kind: str) -> tuple[Path, str]:
     path = tree / "bad.pyc"
     py_compile.compile(str(tree / "other.py"), str(path), doraise=True)
     content = path.read_bytes()
-    table = compile((tree / "other.py").read_bytes(), "", "exec").co_linetable
+    table = compile((tree / "other.py").read_bytes(), "", "exec", dont_inherit=True).co_linetable
     changed, message = {
         "magic": (
             struct.pack("<H", 4000) + content[2:],
@@ -195,11 +197,11 @@ def test_nothing_to_index_is_an_error_and_keeps_the_old_index(tree: Path, tmp_pa
     before = output.read_bytes()
     other = "3.13" if OURS != "3.13" else "3.14"
     with pytest.raises(
-        PylinesError, match=f"no code of Python {re.escape(other)} was found"
+        BytecodeLinesError, match=f"no code of Python {re.escape(other)} was found"
     ) as caught:
         build([tree], output, other)
     assert ADVICE.replace("python ", f"python{other} ") in caught.value.advice
-    with pytest.raises(PylinesError, match="no such folder"):
+    with pytest.raises(BytecodeLinesError, match="no such folder"):
         build([tree / "none"], output)
     assert output.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["index"]
@@ -207,22 +209,22 @@ def test_nothing_to_index_is_an_error_and_keeps_the_old_index(tree: Path, tmp_pa
 
 def test_other_files_are_not_an_index(tmp_path: Path) -> None:
     path = tmp_path / "index"
-    with pytest.raises(PylinesError, match="no such index"):
+    with pytest.raises(BytecodeLinesError, match="no such index"):
         Index(path)
     path.write_text("text")
-    with pytest.raises(PylinesError, match="not an index of pylines"):
+    with pytest.raises(BytecodeLinesError, match="not an index of bytecode-lines"):
         Index(path)
     path.unlink()
     database = sqlite3.connect(path)
     database.execute("CREATE TABLE files (id)")
-    with pytest.raises(PylinesError, match="not an index of pylines"):
+    with pytest.raises(BytecodeLinesError, match="not an index of bytecode-lines"):
         Index(path)
 
 
 def test_an_index_of_another_version_is_an_error(tree: Path, tmp_path: Path) -> None:
     build([tree], tmp_path / "index")
     sqlite3.connect(tmp_path / "index").execute("PRAGMA user_version = 99")
-    with pytest.raises(PylinesError, match="another version of pylines"):
+    with pytest.raises(BytecodeLinesError, match="another version of bytecode-lines"):
         Index(tmp_path / "index")
 
 
@@ -232,5 +234,5 @@ def test_a_damaged_index_is_an_error(tree: Path, tmp_path: Path) -> None:
     content = path.read_bytes()
     # The first page is kept, as it has the application id.
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-    with pytest.raises(PylinesError, match="damaged: "):
+    with pytest.raises(BytecodeLinesError, match="damaged: "):
         Index(path).entries(identity(tree / "other.py", "two"))
