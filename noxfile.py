@@ -138,6 +138,20 @@ def pythons(session: nox.Session) -> None:
     )
 
 
+BYTECODE_LINES_PYTHONS = ("3.8", "3.9", "3.10", *PYTHONS)
+
+
+@nox.session(
+    name="bytecode-lines", python=BYTECODE_LINES_PYTHONS, venv_backend="uv", default=False
+)
+def bytecode_lines(session: nox.Session) -> None:
+    """Run the tests of bytecode-lines alone with each Python, which has to be on PATH."""
+    session.chdir("bytecode-lines")
+    groups = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
+    session.install("--editable", ".", *groups)
+    session.run("pytest", *session.posargs)
+
+
 @nox.session(default=False)
 def installs(session: nox.Session) -> None:
     """Install the wheel by uv and by pipx without a network, and test a kernel (tests/long)."""

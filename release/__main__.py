@@ -122,7 +122,7 @@ def sdist_problems(sdist: Path, tracked: set[str]) -> Iterator[str]:
     except tarfile.TarError as error:
         yield f"{sdist.name} can't be read: {str(error).partition(chr(10))[0]}"
         return
-    # hatchling adds the .gitignore of the repository, which is not in the folder of each distribution.
+    # hatchling adds the repository's .gitignore, which may be above the distribution's folder.
     if more := files - tracked - {"PKG-INFO", ".gitignore"}:
         yield f"{sdist.name} has files that are not in git: {_listed(more)}"
     if less := tracked - files:
