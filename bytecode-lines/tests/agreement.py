@@ -16,9 +16,15 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bytecode_lines import Code, pyc, walk
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Run: TypeAlias = tuple[int, tuple[int | None, ...]]
+    """A count of bytes with the same position, and that position."""
 
 ORACLE = Path(__file__).with_name("oracle.py")
 
@@ -109,9 +115,6 @@ def compare_code(code: Code, expected: dict[str, Any]) -> None:
     if code.version >= (3, 10):
         # Versions differ in which ranges without a line `dis` yields.
         assert _without_gaps(lines.starts()) == _without_gaps(expected["starts"]), context
-
-
-Run = tuple[int, tuple[int | None, ...]]
 
 
 def _runs(code: Code) -> list[Run]:

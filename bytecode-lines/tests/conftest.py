@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,16 @@ from compiled import FIXTURES
 @pytest.fixture
 def fixtures() -> Path:
     return FIXTURES
+
+
+@pytest.fixture
+def compiled_fixtures(tmp_path: Path) -> Path:
+    """A folder with the .pyc files, without their source, which this Python would compile, too."""
+    folder = tmp_path / "compiled"
+    folder.mkdir()
+    for path in FIXTURES.glob("*.pyc"):
+        shutil.copy(path, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
