@@ -8,25 +8,24 @@ returns all of them.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sqlite3
 import sys
 import tokenize
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from bytecode_lines.code import AnyCode, LineMap, walk
 from bytecode_lines.errors import BytecodeLinesError, TableError
 from bytecode_lines.pyc import Pyc, load
-from bytecode_lines.tables import Format, decode
+from bytecode_lines.tables import decode
 
 __all__ = ["Entry", "Index", "Summary", "build"]
 
-# The application id, "pyln", identifies the file. The schema version changes with the tables below.
-_APPLICATION: Final = 0x70796C6E
+# The application id, "byln", identifies the file. The schema version changes with the tables below.
+_APPLICATION: Final = 0x62796C6E
 _SCHEMA: Final = 1
 
 _TABLES: Final = """
@@ -49,18 +48,28 @@ CREATE TABLE codes (
 """
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A code object of an index."""
+class File(NamedTuple):
+    """A source of an index, as one version of Python has compiled it."""
 
     path: str
     """Of the source."""
     compiled_as: str
     """The source's path as it was passed to the compiler, which is `co_filename` in a process."""
-    python: str
-    """The version of Python, such as `3.11`."""
-    changed: int
-    """1 if the source has changed since it was compiled, otherwise 0."""
+    version: tuple[int, int]
+    """Of Python."""
+    changed: bool
+    """Whether the source has changed since it was compiled."""
+
+    @property
+    def python(self) -> str:
+        """The version as text."""
+        return _version_text(self.version)
+
+
+class Entry(NamedTuple):
+    """A code object of an index."""
+
+    file: File
     name: str
     """The qualified name."""
     first_line: int
@@ -68,12 +77,10 @@ class Entry:
     code_length: int
     implicit_return: int | None
 
-    @functools.cached_property
+    @property
     def lines(self) -> LineMap:
         """Its lines; TableError if the line table is damaged, which `build` rules out."""
-        major, minor = self.python.split(".")
-        format = Format.of((int(major), int(minor)))
-        ranges = decode(format, self.table, self.first_line, self.code_length)
+        ranges = decode(self.table, self.file.version, self.first_line, self.code_length)
         return LineMap(ranges, self.first_line, self.code_length, self.implicit_return)
 
 
@@ -96,6 +103,9 @@ class Index:
             raise BytecodeLinesError(f"{path}: not an index of bytecode-lines", advice)
         if schema != _SCHEMA:
             raise BytecodeLinesError(f"{path}: made by another version of bytecode-lines", advice)
+        # SQLite would read the upper pages of a large index again and again.
+        self._database.execute("PRAGMA cache_size = -16000")  # KB
+        self._files: dict[int, File] = {}
 
     def entries(self, identity: str) -> list[Entry]:
         """Return the code objects with this identity; BytecodeLinesError if the file is damaged."""
@@ -105,7 +115,29 @@ class Index:
             raise BytecodeLinesError(
                 f"{self.path}: damaged: {error}", "Make the index again."
             ) from None
-        return [Entry(*row) for row in rows]
+        entries = [Entry(self._file(row[0]), *row[1:]) for row in rows]
+        return sorted(entries, key=lambda entry: (entry.file.path, entry.name))
+
+    @property
+    def codes(self) -> int:
+        """The number of its code objects."""
+        (count,) = self._database.execute("SELECT coalesce(max(rowid), 0) FROM codes").fetchone()
+        return int(count)
+
+    def all_entries(self) -> Iterator[tuple[str, Entry]]:
+        """Yield all code objects, each with its identity, much faster than one after another."""
+        for identity, file, *rest in self._database.execute(_ALL):
+            yield identity, Entry(self._file(file), *rest)
+
+    def _file(self, id: int) -> File:
+        file = self._files.get(id)
+        if file is None:
+            path, compiled_as, python, changed = self._database.execute(_FILE, (id,)).fetchone()
+            major, minor = python.split(".")
+            file = self._files[id] = File(
+                path, compiled_as, (int(major), int(minor)), bool(changed)
+            )
+        return file
 
     def close(self) -> None:
         """Close the file."""
@@ -113,9 +145,12 @@ class Index:
 
 
 _FIND: Final = """
-SELECT path, compiled_as, python, changed, name, first_line, line_table, code_bytes, implicit_return
-FROM codes JOIN files ON files.id = codes.file WHERE identity = ? ORDER BY path, name
+SELECT file, name, first_line, line_table, code_bytes, implicit_return FROM codes WHERE identity = ?
 """
+_ALL: Final = """
+SELECT identity, file, name, first_line, line_table, code_bytes, implicit_return FROM codes
+"""
+_FILE: Final = "SELECT path, compiled_as, python, changed FROM files WHERE id = ?"
 
 
 @dataclass
