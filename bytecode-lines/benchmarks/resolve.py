@@ -48,10 +48,11 @@ def make_index(pythons: list[str], folder: Path, index: Path) -> None:
     """Compile the libraries of these Pythons into the folder, and index what they made."""
     for python in pythons:
         done = subprocess.run([python, "-c", LIBRARY], capture_output=True, text=True, check=True)
+        library = done.stdout.strip()
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
         # It ends with 1, as some files of the tests are no Python on purpose.
         subprocess.run(
-            [python, "-W", "ignore", "-m", "compileall", "-qq", done.stdout.strip()],
+            [*(python, "-W", "ignore", "-m", "compileall", "-qq", "-x", "site-packages"), library],
             env=environment,
             check=False,
         )

@@ -186,7 +186,7 @@ def test_several_indexes(tree: Path, fixtures: Path, tmp_path: Path) -> None:
 
 
 def test_the_cache_has_a_limit(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bytecode_lines.resolve._MAX_FOUND_BYTES", 1)
+    monkeypatch.setattr("bytecode_lines.resolve._MAX_FUNCTIONS_BYTES", 1)
     monkeypatch.setattr("bytecode_lines.resolve._MAX_FREQUENT_RANGES", 1)
     monkeypatch.setattr("bytecode_lines.resolve._FREQUENT_CALLS", 2)
     for _ in range(3):
