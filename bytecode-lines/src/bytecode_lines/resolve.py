@@ -205,7 +205,7 @@ _FREQUENT_CALLS: Final = 8
 _MAX_FREQUENT_RANGES: Final = 150_000
 # A code object that was found takes about this much, with an average line table.
 _CODE_BYTES: Final = 600
-_MAX_FUNCTIONS_BYTES: Final = 180_000_000
+_MAX_FUNCTIONS_BYTES: Final = 200_000_000
 _MAX_CHOSEN: Final = 400_000
 _MAX_CANDIDATES: Final = 20_000
 # To look up a code object takes as long as to read ten of them at once.

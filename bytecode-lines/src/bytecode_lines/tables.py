@@ -274,9 +274,7 @@ def _locate_in_location_table(table: bytes, first_line: int, offset: int) -> Pla
         head = table[at]
         units -= (head & 7) + 1
         if units < 0:
-            end = (offset // _CODE_UNIT - units) * _CODE_UNIT
-            found = next(_location_table(table[at:], line, end))
-            return found.line, found.end_line, found.column, found.end_column
+            return _place(table, at, line)
         length = _ENTRY_BYTES[head]
         if length:
             line += _ENTRY_LINES[head]
@@ -287,6 +285,22 @@ def _locate_in_location_table(table: bytes, first_line: int, offset: int) -> Pla
             while at < size and table[at] < 0x80:  # the other numbers
                 at += 1
     return None
+
+
+def _place(table: bytes, at: int, line: int) -> Place:
+    """Return the place of an entry; `line` is that of the entry before it."""
+    kind = (table[at] >> 3) & 15
+    if kind < _ONE_LINE:
+        second = table[at + 1]
+        left = kind * 8 + (second >> 4)
+        return line, line, left, left + (second & 15)
+    if kind < _NO_COLUMNS:
+        line += kind - _ONE_LINE
+        return line, line, table[at + 1], table[at + 2]
+    if kind == _NONE:
+        return None, None, None, None
+    found = next(_location_table(table[at:], line, 8 * _CODE_UNIT))
+    return found.line, found.end_line, found.column, found.end_column
 
 
 # By the first byte of an entry: how many bytes it has, or 0 if that depends on its numbers, and how
