@@ -125,9 +125,8 @@ class Gdb:
             "continue",
             "set trust-readonly-sections off",
         ]
-        if REJECTION in breakpoints:
-            lines.append("python rejection.say_rejection()")
-        elif self.symbols.has_types:
+        # A stop at a rejection shows what it is about by itself.
+        if REJECTION not in breakpoints and self.symbols.has_types:
             lines.append("list")
         path = self.folder / "gdb.commands"
         path.write_text("".join(f"{line}\n" for line in lines))
