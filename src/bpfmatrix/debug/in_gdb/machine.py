@@ -105,6 +105,7 @@ def first_instruction(function):
         while block is not None and block.function is None:
             block = block.superblock
         if block is not None and "/bpf/" in block.function.symtab.filename:
-            return block.start
+            # Not the block's start: that may be of a part that gcc has put elsewhere.
+            return int(block.function.value().address) & _U64
     # Without DWARF, there are only functions.
     return int(gdb.parse_and_eval(f"(unsigned long)&{function}")) & _U64
