@@ -93,6 +93,12 @@ def debug(session: nox.Session) -> None:
     session.run("pytest", "tests/long/debug_with_source.py", *session.posargs)
 
 
+@nox.session(default=False)
+def tools(session: nox.Session) -> None:
+    """Use perf, bpftrace and bpftool on the oldest and the newest kernel, and on arm64."""
+    session.run("pytest", "tests/long/tools.py", *session.posargs)
+
+
 @nox.session(name="kernels-registry", default=False)
 def kernels_registry(session: nox.Session) -> None:
     """Run five kernels that a registry alone has; fetches 150 MB (tests/long)."""
