@@ -30,6 +30,8 @@ lower-case hexadecimal digits. That of a function in line 12 with one argument m
 `12:1:0:3:9ae16a3b2f90404f`.
 """
 
+from __future__ import annotations
+
 from typing import Final, NamedTuple
 
 __all__ = ["HASHED_BYTES", "IGNORED_FLAGS", "Identity", "table_hash"]
@@ -61,12 +63,12 @@ class Identity(NamedTuple):
     @classmethod
     def of(
         cls, first_line: int, arguments: int, keyword_only: int, flags: int, table: bytes
-    ) -> "Identity":
+    ) -> Identity:
         """Compute it from a code object's fields and its whole line table."""
         return cls(first_line, arguments, keyword_only, flags & ~IGNORED_FLAGS, table_hash(table))
 
     @classmethod
-    def parse(cls, text: str) -> "Identity":
+    def parse(cls, text: str) -> Identity:
         """Parse the text form; ValueError if the text is not an identity."""
         *numbers, digits = text.split(":")
         if len(numbers) != 4 or len(digits) != 16:

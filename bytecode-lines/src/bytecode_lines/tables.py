@@ -1,7 +1,7 @@
 """Decodes the line tables of CPython, in their four formats.
 
 A line table maps offsets to lines. It consists of the same bytes in memory and in a .pyc file.
-`docs/python-lines.md` explains the formats, with an example of each.
+`docs/formats.md` explains the formats, with an example of each.
 
 | Python | field | format |
 | --- | --- | --- |
@@ -14,11 +14,13 @@ CPython specifies them in `Objects/lnotab_notes.txt` (up to 3.10), `Objects/loca
 3.12) and `InternalDocs/code_objects.md` (from 3.13 on).
 """
 
+from __future__ import annotations
+
 import enum
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from pylines.errors import TableError
+from bytecode_lines.errors import TableError
 
 __all__ = ["Format", "Range", "decode"]
 
@@ -32,7 +34,7 @@ class Format(enum.Enum):
     LOCATION_TABLE = (3, 11)
 
     @classmethod
-    def of(cls, version: tuple[int, int]) -> "Format":
+    def of(cls, version: tuple[int, int]) -> Format:
         """Return the format of a version of CPython, such as (3, 11), from (2, 7) on."""
         return max((format for format in cls if format.value <= version), key=lambda f: f.value)
 
@@ -72,7 +74,7 @@ def _lnotab(table: bytes, first_line: int, code_length: int, signed: bool) -> It
     _require_pairs(table)
     start = offset = 0
     line = first_line
-    for increment, lines in zip(table[::2], table[1::2], strict=True):
+    for increment, lines in zip(table[::2], table[1::2]):
         offset += increment
         # There may be pairs for code at the end that the optimizer has removed.
         if offset >= code_length:
@@ -91,7 +93,7 @@ def _line_table(table: bytes, first_line: int, code_length: int) -> Iterator[Ran
     """Decode pairs that are ranges: the length in bytes, and the increment of the line."""
     _require_pairs(table)
     start, line = 0, first_line
-    for length, delta in zip(table[::2], table[1::2], strict=True):
+    for length, delta in zip(table[::2], table[1::2]):
         end = start + length
         _require_within(end, code_length)
         own_line = None

@@ -1,6 +1,8 @@
+from __future__ import annotations
+
 import pytest
 
-from pylines.samples import SampleError, read
+from bytecode_lines.samples import SampleError, read
 
 FRAME = '{"identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36}'
 

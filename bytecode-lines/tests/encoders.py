@@ -1,6 +1,8 @@
-"""Encodes ranges as line tables, as CPython's compilers do: the opposite of `pylines.tables`."""
+"""Encodes ranges as line tables, as CPython's compilers do: the opposite of `tables`."""
 
-from pylines.tables import Range
+from __future__ import annotations
+
+from bytecode_lines.tables import Range
 
 
 def lnotab(ranges: list[Range], first_line: int, signed: bool) -> bytes:

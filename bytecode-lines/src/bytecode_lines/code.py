@@ -1,22 +1,24 @@
 """Code objects of any version of CPython, with what is needed to find their lines."""
 
+from __future__ import annotations
+
 import functools
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from pylines.errors import PylinesError
-from pylines.identity import Identity
-from pylines.tables import Format, Range, decode
+from bytecode_lines.errors import BytecodeLinesError
+from bytecode_lines.identity import Identity
+from bytecode_lines.tables import Format, Range, decode
 
 __all__ = ["AnyCode", "Code", "LineMap", "OffsetError", "Position", "lines_of", "walk"]
 
 _OPTIMIZED: Final = 0x1  # CO_OPTIMIZED: functions have it, modules and class bodies do not
 
 
-class OffsetError(PylinesError):
+class OffsetError(BytecodeLinesError):
     """An offset is beyond the end of its code."""
 
 
@@ -39,8 +41,7 @@ class AnyCode(Protocol):
     def co_consts(self) -> tuple[Any, ...]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """Where an instruction is in the source. A field is None if the code object does not have it.
 
     Lines count from 1, columns from 0 and in bytes of UTF-8.
@@ -129,7 +130,7 @@ class Code:
     @classmethod
     def of(
         cls, code: AnyCode, version: tuple[int, int] | None = None, qualified_name: str = ""
-    ) -> "Code":
+    ) -> Code:
         """Convert a code object of this Python, or, with its version, one that xdis has read.
 
         The qualified name is needed for versions before 3.11, where code objects do not have it.

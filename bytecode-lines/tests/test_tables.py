@@ -1,12 +1,14 @@
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pylines.errors import TableError
-from pylines.tables import Format, Range, decode
-from tests.pylines import encoders
+import encoders
+from bytecode_lines.errors import TableError
+from bytecode_lines.tables import Format, Range, decode
 
 FIRST = 1000
 LENGTHS = st.integers(1, 400)
@@ -39,7 +41,7 @@ def lines(
     if rising:
         values = sorted(FIRST + value for value in values if value is not None)
     lengths = [units for units, _ in parts]
-    both = zip(lengths, values, strict=True)
+    both = zip(lengths, values)
     return consecutive([(units, (v, v, None, None)) for units, v in both], unit)
 
 

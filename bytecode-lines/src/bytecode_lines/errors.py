@@ -1,12 +1,14 @@
-"""The errors of pylines that a user can cause or fix.
+"""The errors that a user can cause or fix.
 
-pylines runs in Pythons that have no packages, so it imports nothing of bpfmatrix.
+This package runs in Pythons that have no other packages, so it has its own.
 """
 
-__all__ = ["PycError", "PylinesError", "TableError"]
+from __future__ import annotations
+
+__all__ = ["BytecodeLinesError", "PycError", "TableError"]
 
 
-class PylinesError(Exception):
+class BytecodeLinesError(Exception):
     """One sentence that says what is wrong, and one (or "") that says what to do about it."""
 
     def __init__(self, what: str, advice: str = "") -> None:
@@ -18,9 +20,9 @@ class PylinesError(Exception):
         return f"{self.what}\n{self.advice}" if self.advice else self.what
 
 
-class PycError(PylinesError):
+class PycError(BytecodeLinesError):
     """A file is not a .pyc file, is damaged, or is of an unknown version of Python."""
 
 
-class TableError(PylinesError):
+class TableError(BytecodeLinesError):
     """The bytes of a line table are not of the expected format."""

@@ -1,14 +1,16 @@
 """Known difficulties with lines, in code that each version of CPython has compiled."""
 
+from __future__ import annotations
+
 import marshal
 
 import pytest
 
-from pylines import Code, LineMap, lines_of
-from pylines.code import IMPLICIT_RETURN, NO_LINE, NO_TABLE, NOT_STARTED, OffsetError
-from pylines.tables import Range
-from tests.pylines import agreement
-from tests.pylines.conftest import FIXTURES, VERSIONS, functions
+import agreement
+from bytecode_lines import Code, LineMap, lines_of
+from bytecode_lines.code import IMPLICIT_RETURN, NO_LINE, NO_TABLE, NOT_STARTED, OffsetError
+from bytecode_lines.tables import Range
+from compiled import FIXTURES, VERSIONS, functions
 
 every_version = pytest.mark.parametrize("version", VERSIONS, ids=lambda v: f"{v[0]}.{v[1]}")
 
@@ -27,7 +29,7 @@ def test_lines_are_those_that_python_reports(version: tuple[int, int]) -> None:
     descriptions = marshal.loads(path.read_bytes())
     codes = list(functions(version).values())
     assert len(codes) == len(descriptions)
-    for code, expected in zip(codes, descriptions, strict=True):
+    for code, expected in zip(codes, descriptions):
         agreement.compare_code(code, agreement.as_text(expected))
 
 

@@ -5,6 +5,8 @@ decoded when they are needed. Several code objects may have the same identity: `
 returns all of them.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import os
@@ -16,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pylines.code import AnyCode, LineMap, walk
-from pylines.errors import PylinesError, TableError
-from pylines.pyc import Pyc, load
-from pylines.tables import Format, decode
+from bytecode_lines.code import AnyCode, LineMap, walk
+from bytecode_lines.errors import BytecodeLinesError, TableError
+from bytecode_lines.pyc import Pyc, load
+from bytecode_lines.tables import Format, decode
 
 __all__ = ["Entry", "Index", "Summary", "build"]
 
@@ -79,10 +81,10 @@ class Index:
     """An index that `build` has written."""
 
     def __init__(self, path: Path) -> None:
-        """Open an index; PylinesError if the file does not exist or is not an index."""
-        advice = f"Make one: python -m pylines index DIR -o {path}"
+        """Open an index; BytecodeLinesError if the file does not exist or is not an index."""
+        advice = f"Make one: python -m bytecode_lines index DIR -o {path}"
         if not path.is_file():
-            raise PylinesError(f"{path}: no such index", advice)
+            raise BytecodeLinesError(f"{path}: no such index", advice)
         self.path = path
         self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         try:
@@ -91,16 +93,18 @@ class Index:
         except sqlite3.DatabaseError:
             application = schema = 0
         if application != _APPLICATION:
-            raise PylinesError(f"{path}: not an index of pylines", advice)
+            raise BytecodeLinesError(f"{path}: not an index of bytecode-lines", advice)
         if schema != _SCHEMA:
-            raise PylinesError(f"{path}: made by another version of pylines", advice)
+            raise BytecodeLinesError(f"{path}: made by another version of bytecode-lines", advice)
 
     def entries(self, identity: str) -> list[Entry]:
-        """Return the code objects with this identity; PylinesError if the file is damaged."""
+        """Return the code objects with this identity; BytecodeLinesError if the file is damaged."""
         try:
             rows = self._database.execute(_FIND, (identity,)).fetchall()
         except sqlite3.DatabaseError as error:
-            raise PylinesError(f"{self.path}: damaged: {error}", "Make the index again.") from None
+            raise BytecodeLinesError(
+                f"{self.path}: damaged: {error}", "Make the index again."
+            ) from None
         return [Entry(*row) for row in rows]
 
     def close(self) -> None:
@@ -131,20 +135,17 @@ class Summary:
     """Files that could not be read, each with the reason."""
 
 
-ProgressFunction = Callable[[str], None]
-
-
 def build(
     folders: Iterable[Path],
     output: Path,
     python: str = "",
-    progress: ProgressFunction = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Summary:
     """Index the sources and .pyc files in folders; the summary names files that can't be read.
 
     A source is compiled by this Python, unless there is an up-to-date .pyc of this version. With
     `python`, such as `3.13`, only code of that version is indexed. `progress` is called with each
-    folder. PylinesError if there is no code.
+    folder. BytecodeLinesError if there is no code.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.{os.getpid()}")
@@ -154,7 +155,7 @@ def build(
         if not summary.codes:
             problem = f": {summary.problems[0]}" if summary.problems else ""
             version = f" of Python {python}" if python else ""
-            raise PylinesError(
+            raise BytecodeLinesError(
                 f"no code{version} was found{problem}",
                 "Name a folder with .py or .pyc files. For another Python, compile them with it: "
                 f"python{python or '3.13'} -m compileall DIR",
@@ -166,7 +167,10 @@ def build(
 
 
 def _fill(
-    database: sqlite3.Connection, folders: Iterable[Path], python: str, progress: ProgressFunction
+    database: sqlite3.Connection,
+    folders: Iterable[Path],
+    python: str,
+    progress: Callable[[str], None],
 ) -> Summary:
     # No journal is needed: if this fails, the file is deleted.
     database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
@@ -174,7 +178,7 @@ def _fill(
     summary = Summary()
     for folder in folders:
         if not folder.is_dir():
-            raise PylinesError(f"{folder}: no such folder")
+            raise BytecodeLinesError(f"{folder}: no such folder")
         for path, _, names in os.walk(folder):
             if Path(path).name == "__pycache__":
                 continue  # it is read together with the folder that it is in
@@ -239,7 +243,7 @@ class _Folder:
                 return False
             changed = pyc.older_than(source)
             self._add(pyc.code, pyc, source if source.is_file() else None, changed)
-        except PylinesError as error:
+        except BytecodeLinesError as error:
             self._problem(error.what)
             return False
         self._summary.changed += changed
@@ -255,7 +259,7 @@ class _Folder:
             self._problem(f"{path}: {error.strerror or error}")
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
             self._problem(f"{path}: does not compile: {error}")
-        except PylinesError as error:
+        except BytecodeLinesError as error:
             self._problem(error.what)
 
     def _problem(self, text: str) -> None:

@@ -1,4 +1,6 @@
-"""The command: `python -m pylines index DIR -o FILE`, `resolve`, `lines`."""
+"""The command: `python -m bytecode_lines index DIR -o FILE`, `resolve`, `lines`."""
+
+from __future__ import annotations
 
 import argparse
 import contextlib
@@ -10,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from pylines.code import Code, walk
-from pylines.errors import PylinesError
-from pylines.index import Index, Summary, build
-from pylines.pyc import load
-from pylines.resolve import Counts, Resolver, resolve_stream
+from bytecode_lines.code import Code, walk
+from bytecode_lines.errors import BytecodeLinesError
+from bytecode_lines.index import Index, Summary, build
+from bytecode_lines.pyc import load
+from bytecode_lines.resolve import Counts, Resolver, resolve_stream
 
 __all__ = ["main", "run"]
 
@@ -25,7 +27,7 @@ def main() -> None:
     """Run the command, and exit with its status: 0, 1 for an error, 2 for wrong usage."""
     try:
         run(sys.argv[1:])
-    except PylinesError as error:
+    except BytecodeLinesError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
@@ -36,8 +38,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run(args: Sequence[str], program: str = "python -m pylines") -> None:
-    """Run a command with its arguments; PylinesError if it fails."""
+def run(args: Sequence[str], program: str = "python -m bytecode_lines") -> None:
+    """Run a command with its arguments; BytecodeLinesError if it fails."""
     arguments = _parser(program).parse_args(args)
     commands = {"index": _index, "resolve": _resolve, "lines": _lines}
     commands[arguments.command](arguments)
@@ -111,12 +113,12 @@ def _resolve(arguments: argparse.Namespace) -> None:
             try:
                 samples = stack.enter_context(open(arguments.samples, "rb"))  # noqa: PTH123
             except OSError as error:
-                raise PylinesError(f"{arguments.samples}: {error.strerror}") from None
+                raise BytecodeLinesError(f"{arguments.samples}: {error.strerror}") from None
         resolve_stream(samples, sys.stdout, resolver, arguments.json)
     counts = resolver.counts
     print(_counts(counts), file=sys.stderr)
     if counts.bad_lines:
-        raise PylinesError(
+        raise BytecodeLinesError(
             f"{counts.bad_lines} of the lines were no samples: {counts.first_bad_line}",
             'Each line is like {"identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36}.',
         )
@@ -139,7 +141,7 @@ def _lines(arguments: argparse.Namespace) -> None:
     if arguments.function is not None:
         codes = [code for code in codes if code.qualified_name == arguments.function]
         if not codes:
-            raise PylinesError(f"{arguments.file} has no function {arguments.function}")
+            raise BytecodeLinesError(f"{arguments.file} has no function {arguments.function}")
     for code in codes:
         version = ".".join(map(str, code.version))
         print(f"{code.qualified_name}  Python {version}  {code.identity}  {code.table.hex(' ')}")
@@ -157,9 +159,9 @@ def _codes(path: Path) -> list[Code]:
     try:
         return list(walk(compile(path.read_bytes(), str(path), "exec", dont_inherit=True)))
     except OSError as error:
-        raise PylinesError(f"{path}: {error.strerror}") from None
+        raise BytecodeLinesError(f"{path}: {error.strerror}") from None
     except (SyntaxError, ValueError) as error:
-        raise PylinesError(f"{path}: does not compile: {error}") from None
+        raise BytecodeLinesError(f"{path}: does not compile: {error}") from None
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ kept, as no more is needed to find lines; all other constants become `...`. Unli
 (6.3.0), it reads negative integers of more than 32 bits, slices, and references to any object.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ class MarshalError(ValueError):
     """The bytes are not in the format of marshal."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RawCode:
     """The fields of a code object, with their names in Python."""
 

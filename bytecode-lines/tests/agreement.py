@@ -1,21 +1,30 @@
-"""Compares the lines that pylines finds in .pyc files with those that Python itself reports.
+"""Compares the lines that bytecode-lines finds in .pyc files with those that Python itself reports.
 
-As a command, it compares those of the whole standard library of a Python:
+As a command, it compares those of the whole standard library of each Python that is named, or of
+the sources in folders, and prints a row for each. PYTHONPATH has to lead to `src`:
 
-    python -m tests.pylines.agreement PYTHON
+    python tests/agreement.py [--folder DIR]... PYTHON...
 """
 
+from __future__ import annotations
+
+import argparse
 import itertools
 import marshal
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pylines import Code, pyc, walk
+from bytecode_lines import Code, pyc, walk
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Run: TypeAlias = tuple[int, tuple[int | None, ...]]
+    """A count of bytes with the same position, and that position."""
 
 ORACLE = Path(__file__).with_name("oracle.py")
 
@@ -42,18 +51,40 @@ def run_oracle(python: Sequence[str], sources: Iterable[Path], output: Path) -> 
     subprocess.run(command, input=lines.encode(), check=True, env=env, stdout=subprocess.DEVNULL)
 
 
-def compare(output: Path) -> int:
-    """Compare the files that `run_oracle` has written; return the number of code objects."""
-    count = 0
+class Compared(NamedTuple):
+    """How much was compared."""
+
+    codes: int = 0
+    offsets: int = 0
+    """Of instructions and caches: each code unit of two bytes; up to 3.5, each byte."""
+    disagreements: tuple[str, ...] = ()
+
+
+def check(python: Sequence[str], folder: Path, least: int, every: int = 1) -> None:
+    """Compare each Nth source of a Python's library; AssertionError if anything differs."""
+    run_oracle(python, library(python)[::every], folder)
+    found = compare(folder)
+    assert found.disagreements == ()
+    assert found.codes >= least
+
+
+def compare(output: Path) -> Compared:
+    """Compare the files that `run_oracle` has written."""
+    count = offsets = 0
+    disagreements = []
     for path in sorted(output.glob("*.pyc")):
         compiled = pyc.load(path)
         descriptions = marshal.loads(path.with_suffix(".expected").read_bytes())
         codes = list(walk(compiled.code, compiled.version))
         assert len(codes) == len(descriptions)
-        for code, expected in zip(codes, descriptions, strict=True):
-            compare_code(code, as_text(expected))
+        for code, expected in zip(codes, descriptions):
+            offsets += code.code_length // (2 if code.version >= (3, 6) else 1)
+            try:
+                compare_code(code, as_text(expected))
+            except AssertionError as error:
+                disagreements.append(str(error))
         count += len(codes)
-    return count
+    return Compared(count, offsets, tuple(disagreements))
 
 
 def compare_code(code: Code, expected: dict[str, Any]) -> None:
@@ -84,9 +115,6 @@ def compare_code(code: Code, expected: dict[str, Any]) -> None:
     if code.version >= (3, 10):
         # Versions differ in which ranges without a line `dis` yields.
         assert _without_gaps(lines.starts()) == _without_gaps(expected["starts"]), context
-
-
-Run = tuple[int, tuple[int | None, ...]]
 
 
 def _runs(code: Code) -> list[Run]:
@@ -120,7 +148,26 @@ def _text(value: Any) -> Any:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--folder", type=Path, action="append", help="in place of the library")
+    parser.add_argument("pythons", metavar="PYTHON", nargs="+")
+    arguments = parser.parse_args()
+    for python in arguments.pythons:
+        sources = [path for folder in arguments.folder or () for path in folder.rglob("*.py")]
+        version = subprocess.run([python, "-V"], capture_output=True, check=True)
+        with tempfile.TemporaryDirectory() as temporary:
+            run_oracle([python], sources or library([python]), Path(temporary))
+            found = compare(Path(temporary))
+        name = (version.stdout or version.stderr).decode().strip()  # Python 2 writes to the latter
+        print(
+            f"{name}: {found.codes} code objects, {found.offsets} offsets, "
+            f"{len(found.disagreements)} code objects differ",
+            flush=True,
+        )
+        for disagreement in found.disagreements[:5]:
+            print(f"    {disagreement[:500]}", flush=True)
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as temporary:
-        run_oracle(sys.argv[1:], library(sys.argv[1:]), Path(temporary))
-        print(compare(Path(temporary)), "code objects agree")
+    main()

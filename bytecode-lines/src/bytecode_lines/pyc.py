@@ -1,8 +1,10 @@
 """Reads .pyc files of CPython 2.7 to 3.14.
 
-A .pyc is a header and a marshalled code object (`pylines.marshalled`). PEP 552 and
+A .pyc is a header and a marshalled code object (`bytecode_lines.marshalled`). PEP 552 and
 `importlib/_bootstrap_external.py` define the formats of the header.
 """
+
+from __future__ import annotations
 
 import importlib.util
 import struct
@@ -10,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pylines.errors import PycError
-from pylines.marshalled import MarshalError, RawCode, read
+from bytecode_lines.errors import PycError
+from bytecode_lines.marshalled import MarshalError, RawCode, read
 
 __all__ = ["Pyc", "load", "version_of"]
 

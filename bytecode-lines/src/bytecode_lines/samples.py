@@ -4,7 +4,7 @@ A frame:
 
     {"identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36, "file": "/srv/app.py"}
 
-    identity   the code object: the text form of `pylines.identity.Identity`
+    identity   the code object: the text form of `bytecode_lines.identity.Identity`
     offset     of the last instruction: bytes from the first byte of the bytecode (`co_code`, from
                3.11 on `co_code_adaptive`). It is negative for a frame that has not started. If
                CPython counts in code units, as in `f_lasti` from 3.10 on, it is twice that.
@@ -15,16 +15,18 @@ A stack has the list `frames`, the innermost first, in place of `identity` and `
 stacks may have further keys, such as a count, a process id or a name, which are kept.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from pylines.errors import PylinesError
+from bytecode_lines.errors import BytecodeLinesError
 
 __all__ = ["SampleError", "parse", "read"]
 
 
-class SampleError(PylinesError):
+class SampleError(BytecodeLinesError):
     """A line is not a sample."""
 
 
@@ -49,7 +51,7 @@ def parse(line: str | bytes, number: int) -> dict[str, Any]:
     problem = _problem(sample)
     if problem:
         raise SampleError(f"line {number}: {problem}", _ADVICE)
-    return cast(dict[str, Any], sample)
+    return cast("dict[str, Any]", sample)
 
 
 _decode = json.JSONDecoder().raw_decode

@@ -1,6 +1,7 @@
+from __future__ import annotations
+
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,11 +10,10 @@ from typing import Any
 
 import pytest
 
-import pylines
-from pylines import Index, Resolver, build, walk
-from pylines.code import IMPLICIT_RETURN
-from pylines.resolve import CHANGED, resolve_stream
-from tests.pylines.conftest import functions
+from bytecode_lines import Index, Resolver, build, walk
+from bytecode_lines.code import IMPLICIT_RETURN
+from bytecode_lines.resolve import CHANGED, resolve_stream
+from compiled import ENVIRONMENT, functions
 
 SOURCE = """def first(values):
     total = 0
@@ -47,7 +47,7 @@ def resolver(tree: Path, tmp_path: Path) -> Iterator[Resolver]:
 
 def offsets(name: str, line: int) -> tuple[str, int]:
     """Return the identity of a function of SOURCE, and the offset of an instruction in a line."""
-    for code in walk(compile(SOURCE, "x", "exec")):
+    for code in walk(compile(SOURCE, "x", "exec", dont_inherit=True)):
         if code.qualified_name == name:
             starts = {at: start for start, at in code.lines.starts()}
             return str(code.identity), starts[line]
@@ -86,7 +86,8 @@ def test_json_keeps_all_keys_and_adds_the_place(resolver: Resolver, tree: Path) 
     given = sample("first", 4, pid=1234)
     result = json.loads(run(json.dumps(given), resolver, as_json=True))
     assert result.items() >= given.items()
-    position = {"line": 4, "end_line": 4, "column": 8, "end_column": 13}
+    columns = (8, 13) if sys.version_info >= (3, 11) else (None, None)
+    position = {"line": 4, "end_line": 4, "column": columns[0], "end_column": columns[1]}
     assert result.items() >= {"function": "first", "file": str(tree / "app.py"), **position}.items()
     assert result["note"] == ""
 
@@ -157,16 +158,16 @@ def test_one_identity_of_several_functions(tree: Path, tmp_path: Path) -> None:
     assert resolver.counts.ambiguous == 1
 
 
-def test_an_implicit_return_is_noted(fixtures: Path, tmp_path: Path) -> None:
-    build([fixtures], tmp_path / "index")
+def test_an_implicit_return_is_noted(compiled_fixtures: Path, tmp_path: Path) -> None:
+    build([compiled_fixtures], tmp_path / "index")
     resolver = Resolver([Index(tmp_path / "index")])
     code = functions((3, 8))["branch"]
     resolved = resolver.resolve(str(code.identity), code.code_length - 2, python="3.8")
     assert resolved.note == IMPLICIT_RETURN
 
 
-def test_the_version_decides(fixtures: Path, tmp_path: Path) -> None:
-    build([fixtures], tmp_path / "index")
+def test_the_version_decides(compiled_fixtures: Path, tmp_path: Path) -> None:
+    build([compiled_fixtures], tmp_path / "index")
     index = Index(tmp_path / "index")
     identity = str(functions((3, 8))["generator"].identity)
     assert len({entry.python for entry in index.entries(identity)}) > 1
@@ -185,15 +186,15 @@ def test_several_indexes(tree: Path, fixtures: Path, tmp_path: Path) -> None:
 
 
 def test_the_cache_has_a_limit(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pylines.resolve._MAX_CACHED_RANGES", 1)
+    monkeypatch.setattr("bytecode_lines.resolve._MAX_CACHED_RANGES", 1)
     for _ in range(3):
         assert resolver.resolve(*offsets("first", 4)).position.line == 4
         assert resolver.resolve(*offsets("Thing.method", 11)).position.line == 11
 
 
-def command(*words: object, **more: Any) -> "subprocess.CompletedProcess[str]":
-    run = [sys.executable, "-m", "pylines", *map(str, words)]
-    return subprocess.run(run, capture_output=True, text=True, check=False, **more)
+def command(*words: object, **more: Any) -> subprocess.CompletedProcess[str]:
+    run = [sys.executable, "-m", "bytecode_lines", *map(str, words)]
+    return subprocess.run(run, env=ENVIRONMENT, capture_output=True, text=True, check=False, **more)
 
 
 def test_the_command(tree: Path, tmp_path: Path) -> None:
@@ -246,8 +247,9 @@ def test_bad_lines_make_the_command_fail_at_its_end(tree: Path, tmp_path: Path) 
 
 def test_samples_are_resolved_as_they_arrive(tree: Path, tmp_path: Path) -> None:
     command("index", tree, "-o", tmp_path / "index")
-    words = [sys.executable, "-m", "pylines", "resolve", "-i", str(tmp_path / "index")]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    words = [sys.executable, "-m", "bytecode_lines", "resolve", "-i", str(tmp_path / "index")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, env=ENVIRONMENT) as process:
         assert process.stdin
         assert process.stdout
         for line in (2, 4):
@@ -261,9 +263,11 @@ def test_samples_are_resolved_as_they_arrive(tree: Path, tmp_path: Path) -> None
 def test_a_reader_that_had_enough_is_no_traceback(tree: Path, tmp_path: Path) -> None:
     command("index", tree, "-o", tmp_path / "index")
     (tmp_path / "samples").write_text((json.dumps(sample("first", 4)) + "\n") * 50_000)
-    words = [sys.executable, "-m", "pylines", "resolve", "-i", "index", "samples"]
+    words = [sys.executable, "-m", "bytecode_lines", "resolve", "-i", "index", "samples"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdout=pipe, stderr=pipe, cwd=tmp_path) as process:
+    with subprocess.Popen(
+        words, stdout=pipe, stderr=pipe, cwd=tmp_path, env=ENVIRONMENT
+    ) as process:
         assert process.stdout
         assert process.stderr
         process.stdout.readline()
@@ -273,9 +277,8 @@ def test_a_reader_that_had_enough_is_no_traceback(tree: Path, tmp_path: Path) ->
 
 def test_it_runs_in_a_python_that_has_no_packages() -> None:
     # The profiler runs it with the Python that was profiled, which must compile the sources.
-    env = {**os.environ, "PYTHONPATH": str(Path(pylines.__file__).parents[1])}
-    words = [sys.executable, "-S", "-m", "pylines", "--help"]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    words = [sys.executable, "-S", "-m", "bytecode_lines", "--help"]
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -287,18 +290,21 @@ def test_many_code_objects_take_little_memory(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/many.py").write_text(source)
     build([tmp_path / "tree"], tmp_path / "index")
-    identities = [str(code.identity) for code in walk(compile(source, "", "exec"))][1:]
+    module = compile(source, "", "exec", dont_inherit=True)
+    identities = [str(code.identity) for code in walk(module)][1:]
     with (tmp_path / "samples").open("w") as samples:
         for offset in range(0, 60, 6):
             for identity in identities:
                 samples.write(json.dumps({"identity": identity, "offset": offset}) + "\n")
     # ru_maxrss would include the memory of this process.
     script = (
-        "import sys; from pylines.__main__ import run; run(sys.argv[1:]);"
+        "import sys; from bytecode_lines.__main__ import run; run(sys.argv[1:]);"
         "print(*[line for line in open('/proc/self/status') if 'VmHWM' in line], file=sys.stderr)"
     )
     words = [sys.executable, "-c", script, "resolve", "-i", "index", "samples"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
     counts, most, *_ = done.stderr.splitlines()
     assert counts == "100000 frames"
     assert int(most.split()[1]) < 300_000

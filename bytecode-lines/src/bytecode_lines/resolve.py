@@ -4,24 +4,25 @@ If no index has an identity, or if an offset is outside of the code, the result 
 counted. That is not an error.
 """
 
+from __future__ import annotations
+
 import json
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, TextIO
+from typing import Any, BinaryIO, Final, NamedTuple, TextIO
 
-from pylines.code import Position
-from pylines.index import Entry, Index
-from pylines.samples import SampleError, parse
+from bytecode_lines.code import Position
+from bytecode_lines.index import Entry, Index
+from bytecode_lines.samples import SampleError, parse
 
 __all__ = ["Counts", "Resolved", "Resolver", "resolve_stream"]
 
 CHANGED: Final = "the source has changed since it was compiled"
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """Where a frame is. Without a line, `note` says why; without a function, it is unknown."""
 
     file: str
@@ -103,7 +104,7 @@ class Resolver:
         return self._one_of(functions, candidates, offset)
 
     def _one_of(
-        self, functions: "list[_Function]", candidates: list[Resolved], offset: int
+        self, functions: list[_Function], candidates: list[Resolved], offset: int
     ) -> Resolved:
         if not candidates:
             return self._outside(functions[0], offset)
@@ -115,13 +116,13 @@ class Resolver:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         return Resolved(first.file, first.function, first.position, f"or {others_text}{more}")
 
-    def _outside(self, function: "_Function", offset: int) -> Resolved:
+    def _outside(self, function: _Function, offset: int) -> Resolved:
         self.counts.outside += 1
         entry = function.entry
         note = f"offset {offset} is outside of the code, of {entry.code_length} bytes"
         return Resolved(entry.path, entry.name, Position(None), note)
 
-    def _find(self, key: tuple[str, str, str]) -> "list[_Function]":
+    def _find(self, key: tuple[str, str, str]) -> list[_Function]:
         identity, file, python = key
         entries = [entry for index in self._indexes for entry in index.entries(identity)]
         entries = [entry for entry in entries if entry.python == python] if python else entries
@@ -138,7 +139,7 @@ _MAX_CACHED_RANGES: Final = 1_000_000
 _MAX_CANDIDATES: Final = 20_000
 
 
-def _size(functions: "list[_Function]") -> int:
+def _size(functions: list[_Function]) -> int:
     return 1 + sum(len(function.starts) for function in functions)
 
 
@@ -191,13 +192,13 @@ def _of_file(entries: list[Entry], file: str) -> list[Entry]:
     longest = max(lengths, default=0)
     if not longest:
         return []
-    return [entry for entry, n in zip(entries, lengths, strict=True) if n == longest]
+    return [entry for entry, n in zip(entries, lengths) if n == longest]
 
 
 def _common_end(one: str, other: str) -> int:
     """Return how many components at the end of two paths are equal."""
     count = 0
-    for a, b in zip(reversed(one.split("/")), reversed(other.split("/")), strict=False):
+    for a, b in zip(reversed(one.split("/")), reversed(other.split("/"))):
         if a != b:
             return count
         count += 1

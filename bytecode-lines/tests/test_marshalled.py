@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import contextlib
 import marshal
 import sys
@@ -7,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pylines import walk
-from pylines.marshalled import MarshalError, RawCode, read
-from tests.pylines.conftest import FIXTURES
+from bytecode_lines import walk
+from bytecode_lines.marshalled import MarshalError, RawCode, read
+from compiled import FIXTURES
 
 OURS = sys.version_info[:2]
 CONSTANTS = (

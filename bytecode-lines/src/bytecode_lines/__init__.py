@@ -5,19 +5,21 @@ The module `identity` defines how the tracer identifies the code object. The res
 finds the line for an identity and an offset.
 """
 
-from pylines.code import Code, LineMap, Position, lines_of, walk
-from pylines.errors import PylinesError
-from pylines.identity import Identity
-from pylines.index import Index, build
-from pylines.resolve import Resolved, Resolver
+from __future__ import annotations
+
+from bytecode_lines.code import Code, LineMap, Position, lines_of, walk
+from bytecode_lines.errors import BytecodeLinesError
+from bytecode_lines.identity import Identity
+from bytecode_lines.index import Index, build
+from bytecode_lines.resolve import Resolved, Resolver
 
 __all__ = [
+    "BytecodeLinesError",
     "Code",
     "Identity",
     "Index",
     "LineMap",
     "Position",
-    "PylinesError",
     "Resolved",
     "Resolver",
     "build",
