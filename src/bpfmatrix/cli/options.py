@@ -603,6 +603,15 @@ SOURCE = _value("source", "DIR", "The kernel's source tree.", Path)
 NAMES = _flag(
     "names", "Use only the names of functions: fetch no debug information, and show no source."
 )
+ACCEL: Option[str] = Option(
+    "accel",
+    "kvm: run the guest under KVM, with the processor's own breakpoints, which has few. "
+    "Default: tcg, which is emulation.",
+    OptionKind.VALUE,
+    "tcg",
+    "NAME",
+    _one_of("tcg", "kvm"),
+)
 VSCODE = _flag("vscode", "Write a launch configuration for Visual Studio Code; start nothing.")
 
 # Profiles

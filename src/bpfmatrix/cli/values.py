@@ -221,4 +221,5 @@ def debug_options(values: Values) -> "DebugOptions":
         source=values[options.SOURCE],
         names=values[options.NAMES],
         vscode=values[options.VSCODE],
+        accel=values[options.ACCEL],
     )

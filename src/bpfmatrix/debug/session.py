@@ -1,14 +1,14 @@
 """`invoke debug`: a kernel that waits for gdb, gdb, and the tests, side by side.
 
-The machine is held before its first instruction. gdb, which has the terminal, sets the breakpoints,
-lets the machine go, and stops it where the tests reach one of them. gdb decides how long the
-machine lives: it stays when the tests end or the kernel panics, and ends when gdb does. So this is
-not a session of `bpfmatrix.session.pipeline`, which ends the machine with its job.
+The machine is held where its template was made, or before its first instruction if it boots. gdb,
+which has the terminal, sets the breakpoints, lets the machine go, and stops it where the tests
+reach one of them. gdb decides how long the machine lives: it stays when the tests end or the kernel
+panics, and ends when gdb does. So this is not a session of `bpfmatrix.session.pipeline`, which ends
+the machine with its job.
 """
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import os
 import shlex
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
-from bpfmatrix.debug import names, vscode
+from bpfmatrix.debug import held, names, vscode
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.debug.options import DebugOptions
 from bpfmatrix.debug.stub_socket import TCP_WARNING, StubSocket, listening
@@ -38,7 +38,6 @@ from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared, prepare
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.suite.workload import SuiteWork, SuiteWorkload, test_commands
-from bpfmatrix.vm import launch, machine
 from bpfmatrix.vm.limits import Limit
 
 __all__ = ["debug"]
@@ -62,23 +61,22 @@ def debug(
     `progress_bar` shows the progress of fetching symbols. BpfmatrixError for everything that can be
     found out before the machine is started and, with `batch`, if no breakpoint was reached.
     """
-    # Under emulation, a breakpoint needs no mapped memory and no debug register of a processor.
-    kernel = _under_emulation(project.config.kernel(id))
-    tests = dataclasses.replace(tests, cold=True)
+    kernel = _accelerated(project.config.kernel(id), options.accel)
     limit = Limit(_LIMIT_SECONDS, command("debug"))
-    with contextlib.ExitStack() as held:
-        held.enter_context(_unwound_by_signals())
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_unwound_by_signals())
         # Early, since the port may be in use.
-        stub = held.enter_context(listening(options.port))
+        stub = stack.enter_context(listening(options.port))
         with observer:
             workload = SuiteWorkload(project, tests)
             payload = workload.payload(kernel.arch, observer)
-            prepared = prepare(project, kernel, payload, tests, observer)
+            prepared = held.at_fixed_addresses(prepare(project, kernel, payload, tests, observer))
             commands = test_commands(prepared, tests, limit)
         found = _symbols(project, prepared, options, observer, progress_bar)
-        folder = held.enter_context(_own_folder(project, id))
+        folder = stack.enter_context(_own_folder(project, id))
         gdb = Gdb.find(kernel.arch, found, project.cache, folder)
         breakpoints = gdb.resolve(options.breakpoints)
+        why_cold = held.why_cold(tests.cold, gdb.initial(options.breakpoints), prepared.spec)
         observer.step(id, "symbols", project.relative(found.vmlinux), found.origin)
         if not found.has_types:
             observer.note("functions by name alone: no source, lines or variables (see --vmlinux)")
@@ -89,7 +87,8 @@ def debug(
             return 0
         shown = _WithoutInterrupted(observer)
         work = SuiteWork(project, prepared, commands, tests, shown, folder, limit)
-        session = _DebugSession(project, prepared, options, gdb, breakpoints, observer, work)
+        waiting = held.HeldMachine(project, prepared, why_cold, observer)
+        session = _DebugSession(project, waiting, options, gdb, breakpoints, observer, work)
         return event_loop.run(session.run(stub))
 
 
@@ -148,8 +147,8 @@ def _write_configuration(
     print(f"It uses port {port} of 127.0.0.1, as the editor needs one: {TCP_WARNING}.")
 
 
-def _under_emulation(kernel: KernelConfig) -> KernelConfig:
-    qemu = kernel.qemu.model_copy(update={"accel": "tcg"})
+def _accelerated(kernel: KernelConfig, accel: str) -> KernelConfig:
+    qemu = kernel.qemu.model_copy(update={"accel": accel})
     return kernel.model_copy(update={"qemu": qemu})
 
 
@@ -199,7 +198,7 @@ class _DebugSession:
     def __init__(
         self,
         project: Project,
-        prepared: Prepared,
+        machine: held.HeldMachine,
         options: DebugOptions,
         gdb: Gdb,
         breakpoints: Sequence[str],
@@ -207,7 +206,7 @@ class _DebugSession:
         tests: SuiteWork,
     ) -> None:
         self._project = project
-        self._prepared = prepared
+        self._machine = machine
         self._options = options
         self._gdb = gdb
         self._breakpoints = breakpoints
@@ -219,14 +218,15 @@ class _DebugSession:
     async def run(self, stub: StubSocket) -> int:
         """Start the machine and gdb, and return gdb's exit status. Both end in any case."""
         paged = self._options.batch is None
-        commands = self._gdb.write(stub.target, self._breakpoints, paged)
+        hardware = self._machine.prepared.accelerator.name != "tcg"
+        commands = self._gdb.write(stub.target, self._breakpoints, paged, hardware)
         console = self._gdb.folder / "console.log"
-        if obstacle := self._prepared.accelerator.unprotected:
+        if obstacle := self._machine.prepared.accelerator.unprotected:
             self._observer.note(f"QEMU runs without its sandbox: {obstacle}")
         if stub.port is not None:
             self._observer.note(f"gdb's port is {stub.target}: {TCP_WARNING}")
-        async with launch.debugged(self._prepared.spec, console, stub.socket) as guest:
-            tests = asyncio.create_task(self._run_tests(guest, console))
+        async with self._machine.waiting(stub, console) as guest:
+            tests = asyncio.create_task(self._run_tests(guest))
             try:
                 if self._options.attach_later:
                     self._print_how_to_attach(commands, stub)
@@ -264,12 +264,12 @@ class _DebugSession:
         print(f"  {self._gdb.shown(commands)}", flush=True)
         print("Ctrl-C ends the machine", flush=True)
 
-    async def _run_tests(self, guest: machine.Machine, console: Path) -> None:
+    async def _run_tests(self, guest: EnteredGuest) -> None:
         """Run the tests, and record how they ended."""
 
         async def attend() -> None:
-            await guest.wait_until_ready()
-            await self._tests.attend(EnteredGuest(guest, "cold", console))
+            await guest.machine.wait_until_ready()
+            await self._tests.attend(guest)
 
         try:
             failure = await failure_of(attend(), None)

@@ -1,5 +1,5 @@
 """How a machine is started: `start` boots one, `restore` resumes one that was saved, and `debugged`
-starts one that waits for gdb before its first instruction.
+does either for gdb, and has the machine wait until gdb continues it.
 
 Each gives a `Machine`, and ends it when the context is left.
 """
@@ -204,29 +204,42 @@ async def restore(
     kernel's console is appended to a file. RestoreError if the machine does not become ready.
     """
     async with contextlib.AsyncExitStack() as stack:
-        if spec.folders:
-            # The servers of the folders map the memory too, so it can't be mapped copy-on-write.
-            copy = stack.enter_context(_copy_in_memory(memory))
-            inherited = [copy]
-            part = parts.Memory(spec.memory_bytes, Path(f"/proc/self/fd/{copy}"), shared=True)
-        else:
-            inherited, part = [], parts.Memory(spec.memory_bytes, memory)
+        part, inherited = _restored_memory(stack, spec, memory)
         devices = await stack.enter_async_context(
             served(spec.folders, ARCHITECTURES[spec.arch].virtio_bus)
         )
         machine = await stack.enter_async_context(
             _launched(spec, console, devices, part, parts.Incoming(), inherited=inherited)
         )
-        try:
-            async with asyncio.timeout(_RESTORE_SECONDS):
-                await machine.load(state, host_name, devices)
-        except TimeoutError:
-            raise RestoreError(f"no sign of life within {_RESTORE_SECONDS:g} s") from None
-        except (QMPError, OSError, EOFError, ProtocolError, MachineEndedError) as error:
-            raise RestoreError(str(error)) from error
-        except MachineError as error:
-            raise RestoreError(error.what) from error
+        async with _restoring():
+            await machine.load(state, host_name, devices)
+            await machine.wait_until_ready()
         yield machine
+
+
+def _restored_memory(
+    stack: contextlib.ExitStack | contextlib.AsyncExitStack, spec: MachineSpec, memory: Path
+) -> tuple[parts.Memory, list[int]]:
+    """Return the memory of a restored machine, and the descriptors that QEMU inherits for it."""
+    if not spec.folders:
+        return parts.Memory(spec.memory_bytes, memory), []
+    # The servers of the folders map the memory too, so it can't be mapped copy-on-write.
+    copy = stack.enter_context(_copy_in_memory(memory))
+    return parts.Memory(spec.memory_bytes, Path(f"/proc/self/fd/{copy}"), shared=True), [copy]
+
+
+@contextlib.asynccontextmanager
+async def _restoring() -> AsyncIterator[None]:
+    """Make RestoreError of whatever fails while a machine is restored, or takes too long."""
+    try:
+        async with asyncio.timeout(_RESTORE_SECONDS):
+            yield
+    except TimeoutError:
+        raise RestoreError(f"no sign of life within {_RESTORE_SECONDS:g} s") from None
+    except (QMPError, OSError, EOFError, ProtocolError, MachineEndedError) as error:
+        raise RestoreError(str(error)) from error
+    except MachineError as error:
+        raise RestoreError(error.what) from error
 
 
 @contextlib.contextmanager
@@ -242,22 +255,42 @@ def _copy_in_memory(path: Path) -> Iterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def debugged(spec: MachineSpec, console: Path, gdb: socket.socket) -> AsyncIterator[Machine]:
-    """Give a machine that waits before its first instruction until gdb continues it.
+async def debugged(
+    spec: MachineSpec,
+    console: Path,
+    gdb: socket.socket,
+    saved: tuple[Path, Path] | None = None,
+    host_name: str = "",
+) -> AsyncIterator[Machine]:
+    """Give a machine that does not run until gdb continues it.
 
-    `gdb` is a listening socket; QEMU takes it over. Call `Machine.wait_until_ready` before
-    `Machine.run`. No limits apply, since a person may stop the guest for as long as they like.
+    It waits before its first instruction, or, with `saved`, where its template was made: `saved`
+    are the files of the template's memory and state, as for `restore`. `gdb` is a listening socket,
+    which QEMU takes over; a failed attempt to restore leaves it open. Call
+    `Machine.wait_until_ready` before `Machine.run`. No limits apply, since a person may stop the
+    guest for as long as they like. RestoreError if the saved state can't be loaded.
     """
-    memory = parts.Memory(spec.memory_bytes, shared=bool(spec.folders))
+    bus = ARCHITECTURES[spec.arch].virtio_bus
     debugger = parts.Debugger(gdb.fileno(), tcp=gdb.family == socket.AF_INET)
-    variant, inherited = (memory, debugger), [gdb.fileno()]
+    variant: tuple[parts.Part, ...]
     async with contextlib.AsyncExitStack() as stack:
-        devices = await stack.enter_async_context(
-            served(spec.folders, ARCHITECTURES[spec.arch].virtio_bus)
-        )
+        if saved:
+            memory, inherited = _restored_memory(stack, spec, saved[0])
+            variant = (memory, debugger, parts.Incoming())
+        else:
+            memory = parts.Memory(spec.memory_bytes, shared=bool(spec.folders))
+            variant, inherited = (memory, debugger), []
+        devices = await stack.enter_async_context(served(spec.folders, bus))
         machine = await stack.enter_async_context(
-            _launched(spec, console, devices, *variant, inherited=inherited, limited=False)
+            _launched(
+                *(spec, console, devices, *variant),
+                inherited=[gdb.fileno(), *inherited],
+                limited=False,
+            )
         )
+        if saved:
+            async with _restoring():
+                await machine.load(saved[1], host_name, devices)
         # QEMU alone has the socket now, so nobody listens any more when QEMU ends.
         gdb.close()
         yield machine

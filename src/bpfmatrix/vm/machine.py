@@ -103,6 +103,8 @@ class Machine:
         """Set when the connection to the monitor was tried, even if that failed."""
         self._migration: asyncio.Queue[str] = asyncio.Queue()
         """The status in each MIGRATION event of QEMU; `lost` when the monitor is closed."""
+        self._to_plug: tuple[FolderDevice, ...] = ()
+        """The devices of folders that a restored machine gets when it is ready."""
         self._panicked = False
         """Whether QEMU was told of a panic."""
         self._reports_panics = reports_panics
@@ -262,9 +264,7 @@ class Machine:
             await self._set_capabilities("x-ignore-shared", "events")
             await self._send_file(state, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             await self._qmp.execute("migrate", {"uri": f"fd:{_STATE_FD}"})
-            while (status := await self._migration.get()) not in ("completed", "failed", "lost"):
-                pass
-            if status == "completed":
+            if await self._migrated():
                 return
             answer = cast(dict[str, object], await self._qmp.execute("query-migrate"))
         except (QMPError, OSError, EOFError) as error:
@@ -273,17 +273,26 @@ class Machine:
         raise MachineError(f"QEMU could not save the machine: {reason}")
 
     async def load(self, state: Path, host_name: str, devices: Sequence[FolderDevice]) -> None:
-        """Load a saved state into a machine that was launched with `Incoming`, and wait until it is
-        ready. Then plug in the devices of folders, which no saved machine has.
+        """Load a saved state into a machine that was launched with `Incoming`.
+
+        The guest then goes on, or waits for gdb. `wait_until_ready` plugs in the devices of
+        folders, which no saved machine has. QEMU ends if it can't load the state, and the error
+        says why.
         """
-        await self._set_capabilities("x-ignore-shared")
+        self._to_plug = tuple(devices)
+        await self._set_capabilities("x-ignore-shared", "events")
         await self._send_file(state, os.O_RDONLY)
         await self._qmp.execute("migrate-incoming", {"uri": f"fd:{_STATE_FD}"})
-        # The guest runs as soon as the state is loaded; its init then waits for this line.
+        # The guest's init waits for this line.
         self.send(resume_line(time.time(), host_name))
-        await self.wait_until_ready()
-        for number, device in enumerate(devices):
-            await self._plug(device, f"slot{number}")
+        if not await self._migrated():
+            raise await self._why_it_ended()
+
+    async def _migrated(self) -> bool:
+        """Wait until QEMU has saved or loaded a state; return whether that worked."""
+        while (status := await self._migration.get()) not in ("completed", "failed", "lost"):
+            pass
+        return status == "completed"
 
     async def _plug(self, device: FolderDevice, slot: str) -> None:
         """Plug a device into a slot of the running machine."""
@@ -324,7 +333,7 @@ class Machine:
             self._spawn(self._follow_server(device))
 
     async def wait_until_ready(self) -> None:
-        """Wait until the guest says that it is up."""
+        """Wait until the guest says that it is up, and plug in what a restored machine lacks."""
         match event := await anext(self._control_events(), None):
             case Ready(release=release, reports_panics=reports_panics):
                 self.release = release
@@ -333,6 +342,8 @@ class Machine:
                 raise await self._why_it_ended()
             case _:
                 raise ProtocolError(f"the guest began with {event}")
+        for number, device in enumerate(self._to_plug):
+            await self._plug(device, f"slot{number}")
 
     async def _follow_qmp(self) -> None:
         """Note the events of QEMU until it closes its monitor."""

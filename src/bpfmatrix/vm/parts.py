@@ -320,10 +320,9 @@ class Sandbox(Part):
 
 @dataclass(frozen=True)
 class Debugger(Part):
-    """Lets gdb connect to a listening socket; the guest does not start until gdb continues it.
+    """Lets gdb connect to a listening socket; the guest does not run until gdb continues it.
 
-    Whoever connects also has QEMU's monitor (the packet `qRcmd`). KASLR is off, so that the
-    kernel's addresses are those of its symbols.
+    Whoever connects also has QEMU's monitor (the packet `qRcmd`).
     """
 
     fd: int
@@ -335,10 +334,6 @@ class Debugger(Part):
         delay = ",nodelay=on" if self.tcp else ""
         listening = f"socket,id=gdb,fd={self.fd},server=on,wait=off{delay}"
         return ["-chardev", listening, "-gdb", "chardev:gdb", "-S"]
-
-    def kernel_args(self) -> list[str]:
-        """See Part."""
-        return ["nokaslr"]
 
 
 @dataclass(frozen=True)

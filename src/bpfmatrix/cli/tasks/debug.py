@@ -28,6 +28,8 @@ take_words("debug", options.KERNEL)
     options.VMLINUX,
     options.SOURCE,
     options.NAMES,
+    options.COLD,
+    options.ACCEL,
     *options.HOST_FILES,
     *options.PRIVILEGES,
 )
