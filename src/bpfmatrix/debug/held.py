@@ -1,7 +1,8 @@
 """A machine that waits for gdb: restored from a template, or booted.
 
-The template is one of its own, since the kernel boots with `nokaslr`. A breakpoint in code that
-only runs while the kernel boots needs a boot: `why_cold` decides that.
+A restored guest only waits with its tests, and gets ready for them while gdb reads its symbols. A
+kernel that boots waits before its first instruction, so that gdb can stop it while it boots. The
+template is one of its own, because of `nokaslr`.
 """
 
 import contextlib
@@ -56,7 +57,7 @@ class HeldMachine:
 
     @contextlib.asynccontextmanager
     async def waiting(self, stub: StubSocket, console: Path) -> AsyncIterator[EnteredGuest]:
-        """Give a machine that does not run until gdb continues it, and end it in the end.
+        """Give a machine that waits until gdb continues it, and end it when the context is left.
 
         If its template can't be made or restored, it is booted, and the observer is told why.
         `Machine.wait_until_ready` must be called before the guest gets its job.
@@ -90,7 +91,7 @@ class HeldMachine:
             self._say("cold", f"the template was discarded: {error}")
             return None
         start = "warm, template made" if made else "warm template"
-        self._say(start, "", waits="where its tests begin")
+        self._say(start, "", waits="before its tests")
         return EnteredGuest(guest, start, console)
 
     def _say(self, start: str, why: str, waits: str = "before its first instruction") -> None:

@@ -1,5 +1,5 @@
 """How a machine is started: `start` boots one, `restore` resumes one that was saved, and `debugged`
-does either for gdb, and has the machine wait until gdb continues it.
+does either for gdb, without which the guest does not begin with its job.
 
 Each gives a `Machine`, and ends it when the context is left.
 """
@@ -122,6 +122,7 @@ async def _launched(
     *variant: parts.Part,
     inherited: Sequence[int] = (),
     limited: bool = True,
+    held: bool = False,
 ) -> AsyncIterator[Machine]:
     """Start QEMU, which inherits further descriptors, and end it when the context is left.
 
@@ -160,6 +161,7 @@ async def _launched(
         channels,
         console,
         limited=limited,
+        held=held,
         reports_panics=ARCHITECTURES[spec.arch].panic_device is None,
     )
     try:
@@ -262,16 +264,18 @@ async def debugged(
     saved: tuple[Path, Path] | None = None,
     host_name: str = "",
 ) -> AsyncIterator[Machine]:
-    """Give a machine that does not run until gdb continues it.
+    """Give a machine that waits for gdb.
 
-    It waits before its first instruction, or, with `saved`, where its template was made: `saved`
-    are the files of the template's memory and state, as for `restore`. `gdb` is a listening socket,
-    which QEMU takes over; a failed attempt to restore leaves it open. Call
-    `Machine.wait_until_ready` before `Machine.run`. No limits apply, since a person may stop the
-    guest for as long as they like. RestoreError if the saved state can't be loaded.
+    It does not run its first instruction until gdb continues it. With `saved`, the files of a
+    template's memory and state as for `restore`, it goes on from there, and only its tests wait
+    until gdb has connected and continued it. `gdb` is a listening socket, which QEMU takes over; a
+    failed attempt to restore leaves it open. Call `Machine.wait_until_ready` before `Machine.run`.
+    No limits apply, since a person may stop the guest for as long as they like. RestoreError if the
+    saved state can't be loaded.
     """
     bus = ARCHITECTURES[spec.arch].virtio_bus
-    debugger = parts.Debugger(gdb.fileno(), tcp=gdb.family == socket.AF_INET)
+    tcp = gdb.family == socket.AF_INET
+    debugger = parts.Debugger(gdb.fileno(), tcp, held=saved is None)
     variant: tuple[parts.Part, ...]
     async with contextlib.AsyncExitStack() as stack:
         if saved:
@@ -286,6 +290,7 @@ async def debugged(
                 *(spec, console, devices, *variant),
                 inherited=[gdb.fileno(), *inherited],
                 limited=False,
+                held=saved is not None,
             )
         )
         if saved:

@@ -80,7 +80,8 @@ class MachineEndedError(Exception):
 class Machine:
     """A running machine. The console of its kernel is appended to the file `console`.
 
-    Without `limited` no time limits apply, because a person may stop the guest in a debugger.
+    Without `limited` no time limits apply, because a person may stop the guest in a debugger. With
+    `held`, the guest begins with its tests when a debugger has stopped and continued it.
     `reports_panics` says that each kernel of the board reports panics to QEMU, without a driver.
     """
 
@@ -91,6 +92,7 @@ class Machine:
         console: Path,
         *,
         limited: bool = True,
+        held: bool = False,
         reports_panics: bool = False,
     ) -> None:
         self._process = process
@@ -98,6 +100,11 @@ class Machine:
         self.console = Console(channels.console, console)
         """The console of the kernel."""
         self._limited = limited
+        self._held = held
+        self._stopped = False
+        """Whether a debugger has stopped the guest at any time."""
+        self._continued = asyncio.Event()
+        """Set when a debugger has continued the guest, or when QEMU has ended."""
         self._qmp = QMPClient("bpfmatrix")
         self._qmp_connected = asyncio.Event()
         """Set when the connection to the monitor was tried, even if that failed."""
@@ -129,7 +136,13 @@ class Machine:
 
     async def run(self, job: Job) -> AsyncIterator[Event]:
         """Give the guest its job, and yield the events. A test's output comes before its Exited."""
-        self.send(job.line())
+        if self._held:
+            # The guest is set up while the debugger still reads its symbols.
+            self.send(job.setup_line())
+            await self._continued.wait()
+            self.send(job.tests_line())
+        else:
+            self.send(job.line())
         events: _JobQueue = asyncio.Queue(maxsize=64)
         await self._channels.open_output()
         if job.core_boundary:
@@ -275,7 +288,7 @@ class Machine:
     async def load(self, state: Path, host_name: str, devices: Sequence[FolderDevice]) -> None:
         """Load a saved state into a machine that was launched with `Incoming`.
 
-        The guest then goes on, or waits for gdb. `wait_until_ready` plugs in the devices of
+        The guest then goes on. `wait_until_ready` plugs in the devices of
         folders, which no saved machine has. QEMU ends if it can't load the state, and the error
         says why.
         """
@@ -363,12 +376,17 @@ class Machine:
                 finally:
                     event.cancel()
         self._migration.put_nowait("lost")
+        self._continued.set()
 
     def _note(self, event: Mapping[str, object]) -> None:
         data = cast(dict[str, object], event.get("data", {}))
         match event["event"]:
             case "GUEST_PANICKED":
                 self._panicked = True
+            case "STOP":
+                self._stopped = True
+            case "RESUME" if self._stopped:
+                self._continued.set()
             case "SHUTDOWN":
                 self._shutdown = str(data["reason"])
             case "MIGRATION":

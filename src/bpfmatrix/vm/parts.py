@@ -320,7 +320,7 @@ class Sandbox(Part):
 
 @dataclass(frozen=True)
 class Debugger(Part):
-    """Lets gdb connect to a listening socket; the guest does not run until gdb continues it.
+    """Lets gdb connect to a listening socket.
 
     Whoever connects also has QEMU's monitor (the packet `qRcmd`).
     """
@@ -328,12 +328,15 @@ class Debugger(Part):
     fd: int
     tcp: bool = False
     """Whether the socket is one of TCP, and not a Unix socket."""
+    held: bool = True
+    """Whether the guest does not run its first instruction until gdb continues it."""
 
     def qemu_args(self) -> list[str]:
         """See Part."""
         delay = ",nodelay=on" if self.tcp else ""
         listening = f"socket,id=gdb,fd={self.fd},server=on,wait=off{delay}"
-        return ["-chardev", listening, "-gdb", "chardev:gdb", "-S"]
+        waiting = ["-S"] if self.held else []
+        return ["-chardev", listening, "-gdb", "chardev:gdb", *waiting]
 
 
 @dataclass(frozen=True)
