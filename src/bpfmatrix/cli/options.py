@@ -388,6 +388,9 @@ PROFILE = _repeated(
     "A profile of kernels.yaml with which the kernels are run: 6.1 is then 6.1@NAME. Repeatable.",
     str,
 )
+DUMP = _flag(
+    "dump", "Keep a core file of the memory of a guest that panics: see `bpfmatrix debug --core`."
+)
 CORE = _flag("core", "Keep the core file, and the test binary, of a test that a signal kills.")
 
 # Tests

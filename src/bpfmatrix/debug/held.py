@@ -25,7 +25,8 @@ __all__ = ["HeldMachine", "at_fixed_addresses", "why_cold"]
 def at_fixed_addresses(prepared: Prepared) -> Prepared:
     """Return the same kernel with KASLR off, so that its addresses are those of its symbols."""
     spec = prepared.spec
-    fixed = dataclasses.replace(spec, kernel_args=(*spec.kernel_args, "nokaslr"))
+    # gdb is stopped at a panic itself, so QEMU must not pause the guest there for a dump.
+    fixed = dataclasses.replace(spec, kernel_args=(*spec.kernel_args, "nokaslr"), dump=False)
     return dataclasses.replace(prepared, spec=fixed)
 
 

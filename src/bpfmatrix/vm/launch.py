@@ -20,7 +20,7 @@ from bpfmatrix.host import sparse
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.process import tied
 from bpfmatrix.virtiofs.shares import HostFolder
-from bpfmatrix.vm import parts, sandbox
+from bpfmatrix.vm import dump, parts, sandbox
 from bpfmatrix.vm.channels import PORTS, Channels, socket_pairs
 from bpfmatrix.vm.folders import FolderDevice, served
 from bpfmatrix.vm.limits import Limit
@@ -65,6 +65,8 @@ class MachineSpec:
     """The image of a second disk, which has the tests' root file system."""
     modules_disk: Path | None = None
     """The image of a further disk, which has all modules of the kernel."""
+    dump: bool = False
+    """Whether a panic, or a guest without a sign of life, leaves a core file of its memory."""
 
     @property
     def disks(self) -> dict[str, Path]:
@@ -100,7 +102,7 @@ def machine_parts(
     """
     bus = ARCHITECTURES[spec.arch].virtio_bus
     return (
-        parts.Board(spec.arch, spec.cpus),
+        parts.Board(spec.arch, spec.cpus, pauses_at_panic=spec.dump),
         parts.Processor(spec.arch, spec.accelerator, spec.clock_khz),
         *variant,
         parts.Monitor(fds["qmp"]),
@@ -109,6 +111,7 @@ def machine_parts(
         *(parts.Disk(name, image, bus) for name, image in spec.disks.items()),
         *((parts.UserNetwork(bus),) if spec.network else ()),
         parts.Slots(spec.slots),
+        *((parts.CoreInfo(),) if spec.dump and spec.arch in dump.DEVICE_ARCHITECTURES else ()),
         parts.Kernel(spec.boot, spec.initramfs, spec.kernel_args),
         parts.ExtraArguments(spec.extra_args),
     )
@@ -162,6 +165,7 @@ async def _launched(
         console,
         limited=limited,
         held=held,
+        dump_to=dump.path_beside(console) if spec.dump else None,
         reports_panics=ARCHITECTURES[spec.arch].panic_device is None,
     )
     try:
@@ -192,6 +196,7 @@ async def start(
         try:
             await asyncio.wait_for(machine.wait_until_ready(), limit.seconds)
         except TimeoutError:
+            await machine.dump_if_asked()
             raise MachineEndedError("timeout", f"the kernel was not up after {limit}") from None
         yield machine
 

@@ -18,7 +18,7 @@ from typing import Literal, cast
 from qemu.qmp import QMPClient, QMPError
 
 from bpfmatrix.errors import MachineError
-from bpfmatrix.vm import parts
+from bpfmatrix.vm import dump, parts
 from bpfmatrix.vm.channels import Channels
 from bpfmatrix.vm.console import Console
 from bpfmatrix.vm.folders import FolderDevice
@@ -81,7 +81,8 @@ class Machine:
     """A running machine. The console of its kernel is appended to the file `console`.
 
     Without `limited` no time limits apply, because a person may stop the guest in a debugger. With
-    `held`, the guest begins with its tests when a debugger has stopped and continued it.
+    `held`, the guest begins with its tests when a debugger has stopped and continued it. If the
+    guest panics or gives no sign of life, its memory is dumped to `dump_to`, if that is given.
     `reports_panics` says that each kernel of the board reports panics to QEMU, without a driver.
     """
 
@@ -94,6 +95,7 @@ class Machine:
         limited: bool = True,
         held: bool = False,
         reports_panics: bool = False,
+        dump_to: Path | None = None,
     ) -> None:
         self._process = process
         self._channels = channels
@@ -114,9 +116,19 @@ class Machine:
         """The devices of folders that a restored machine gets when it is ready."""
         self._panicked = False
         """Whether QEMU was told of a panic."""
+        self._ends_at_panic = reports_panics
         self._reports_panics = reports_panics
         """Whether the guest's kernel tells QEMU: on most boards if it has the driver of the pvpanic
         device, which is known when the guest is ready."""
+        self._dump_to = dump_to
+        self._dumping: asyncio.Task[None] | None = None
+        """The dump after a panic."""
+        self._dump_ended: asyncio.Queue[str] = asyncio.Queue()
+        """The error in each DUMP_COMPLETED event of QEMU; empty if the dump is complete."""
+        self.dumped: Path | None = None
+        """The core file of the guest's memory, once that is written."""
+        self.dump_failure = ""
+        """Why there is none although it was asked for."""
         self._shutdown = ""
         """The reason in QEMU's SHUTDOWN event."""
         self._stderr = b""
@@ -158,6 +170,10 @@ class Machine:
             try:
                 event = await asyncio.wait_for(events.get(), limit if self._limited else None)
             except TimeoutError:
+                if self._dumping and not self._dumping.done():
+                    await asyncio.wait({self._dumping})
+                    continue
+                await self.dump_if_asked()
                 raise MachineEndedError(
                     "lost", f"the guest gave no sign of life for {limit:g} s ({doing})"
                 ) from None
@@ -317,6 +333,29 @@ class Machine:
         await self._qmp.execute("chardev-add", device.part.chardev)
         await self._qmp.execute("device_add", {**device.part.device, "bus": slot})
 
+    async def dump_if_asked(self) -> None:
+        """Dump the memory of a guest that gives no sign of life, if that is asked for."""
+        if self._dump_to is not None:
+            with contextlib.suppress(QMPError, OSError, EOFError):
+                await self._qmp.execute("stop")
+            await self._dump(self._dump_to)
+
+    async def _dump_and_go_on(self) -> None:
+        """Dump the memory of a guest that QEMU has paused at its panic, and let it go on."""
+        if self._dump_to is not None:
+            await self._dump(self._dump_to)
+        # A kernel without a panic device may never reboot after it has reported its panic.
+        command = "quit" if self._ends_at_panic else "cont"
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self._qmp.execute(command)
+
+    async def _dump(self, target: Path) -> None:
+        try:
+            await dump.write(self._qmp, self._dump_ended.get, target)
+            self.dumped = target
+        except MachineError as error:
+            self.dump_failure = error.what
+
     async def _set_capabilities(self, *names: str) -> None:
         """Set capabilities of QEMU's migration, when the monitor is connected.
 
@@ -376,6 +415,7 @@ class Machine:
                 finally:
                     event.cancel()
         self._migration.put_nowait("lost")
+        self._dump_ended.put_nowait("QEMU ended")
         self._continued.set()
 
     def _note(self, event: Mapping[str, object]) -> None:
@@ -383,10 +423,14 @@ class Machine:
         match event["event"]:
             case "GUEST_PANICKED":
                 self._panicked = True
+                if data.get("action") == "pause":
+                    self._dumping = self._spawn(self._dump_and_go_on())
             case "STOP":
                 self._stopped = True
             case "RESUME" if self._stopped:
                 self._continued.set()
+            case "DUMP_COMPLETED":
+                self._dump_ended.put_nowait(str(data.get("error", "")))
             case "SHUTDOWN":
                 self._shutdown = str(data["reason"])
             case "MIGRATION":
