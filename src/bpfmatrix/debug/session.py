@@ -51,8 +51,6 @@ __all__ = ["debug"]
 
 # The guest's clock stands still while gdb holds the guest, but a person also steps.
 _LIMIT_SECONDS = 24 * 3600.0
-# How long gdb may take to notice that its machine has ended.
-_PATIENCE_SECONDS = 5.0
 
 
 def debug(
@@ -87,7 +85,7 @@ def debug(
             prepared = prepare(project, kernel, payload, workload.options, observer)
             work = workload.work(prepared, observer, folder)
         found = _symbols(project, prepared, options, observer, progress_bar)
-        gdb = Gdb.find(kernel.arch, found, project.cache, folder)
+        gdb = Gdb.find(kernel.arch, found, project.cache, folder, workload.programs)
         breakpoints = gdb.resolve(options.breakpoints)
         observer.step(id, "symbols", project.relative(found.vmlinux), found.origin)
         if not found.has_types:
@@ -213,8 +211,7 @@ class _DebugSession:
 
     async def run(self, stub: StubSocket) -> int:
         """Start the machine and gdb, and return gdb's exit status. Both end in any case."""
-        paged = self._options.batch is None
-        commands = self._gdb.write(stub.target, self._breakpoints, paged)
+        commands = self._gdb.write(stub.target, self._breakpoints, self._options.batch)
         console = self._gdb.folder / "console.log"
         if obstacle := self._prepared.accelerator.unprotected:
             self._observer.note(f"QEMU runs without its sandbox: {obstacle}")
@@ -229,17 +226,38 @@ class _DebugSession:
                     self._observer.note(self._ended)
                     status = 0
                 else:
-                    status = await self._run_gdb(commands, work)
+                    status = await self._run_gdb(commands, work, guest)
             finally:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
-        if self._options.batch is not None and not self._gdb.stopped:
-            ended = f": {self._ended}" if self._ended else ""
-            raise BpfmatrixError(
-                f"no breakpoint was reached ({', '.join(self._breakpoints)}){ended}",
-                f"What the kernel said: {self._project.relative(self._gdb.folder)}/console.log",
-            )
+        self._raise_of_gdb(status)
         return status
+
+    def _raise_of_gdb(self, status: int) -> None:
+        """Raise BpfmatrixError if gdb did not do what it was to do."""
+        folder, batch = self._project.relative(self._gdb.folder), self._options.batch
+        ended = f": {self._ended}" if self._ended else ""
+        if status < 0:
+            raise BpfmatrixError(f"gdb was ended by {_signal_name(-status)}")
+        if batch is None:
+            return
+        if not self._gdb.stopped:
+            commands = "the commands of --batch were not run" if batch else "nothing was shown"
+            raise BpfmatrixError(
+                f"no breakpoint was reached ({', '.join(self._breakpoints)}){ended}; {commands}",
+                f"What the kernel said: {folder}/console.log",
+            )
+        report = self._gdb.batch_report
+        if report is None:  # a command has ended gdb
+            return
+        if report.left:
+            raise BpfmatrixError(
+                f"--batch: the guest was not stopped any more{ended}; not run: "
+                f"{'; '.join(report.left)}"
+            )
+        if report.failed:
+            failed = "; ".join(f"{name}: {why}" for name, why in report.failed)
+            raise BpfmatrixError(f"--batch: gdb could not run {failed}")
 
     def _print_how_to_attach(self, commands: Path, stub: StubSocket) -> None:
         symbols = self._gdb.symbols
@@ -277,24 +295,38 @@ class _DebugSession:
             await self._work.fail(Outcome.INTERRUPTED, reason)
             self._work.close()
 
-    async def _run_gdb(self, commands: Path, work: "asyncio.Task[None]") -> int:
-        """Run gdb, and return its exit status.
+    async def _run_gdb(
+        self, commands: Path, work: "asyncio.Task[None]", guest: machine.Machine
+    ) -> int:
+        """Run gdb, and return its exit status, or the negative number of the signal that ended it.
 
-        With `batch` there is nobody to quit gdb, so it is ended after the tests.
+        When the work ends, gdb gets its prompt again, or goes on with the commands of `batch`.
         """
-        batch = self._options.batch
-        async with self._gdb.running(commands, self._options.gdb_args, batch) as gdb:
+        is_batch = self._options.batch is not None
+        async with self._gdb.running(commands, self._options.gdb_args, batch=is_batch) as gdb:
             ended = asyncio.create_task(gdb.wait())
             started = time.monotonic()
             await asyncio.wait((ended, work), return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                return ended.result()
-            seconds = time.monotonic() - started
-            hint = "" if batch else "; Ctrl-C stops the guest, `quit` ends it"
-            self._observer.note(f"{self._ended} after {seconds:.0f} s{hint}")
-            if batch is not None:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(ended), _PATIENCE_SECONDS)
-                if not ended.done():
-                    gdb.send_signal(signal.SIGTERM)
+            if not ended.done():
+                seconds = time.monotonic() - started
+                await self._hand_over(guest, f"{self._ended} after {seconds:.0f} s")
             return await ended
+
+    async def _hand_over(self, guest: machine.Machine, how: str) -> None:
+        """Let gdb know that the work has ended: it may wait for a breakpoint for ever."""
+        if self._options.batch is not None and not self._gdb.stopped:
+            await guest.end()
+        elif guest.is_running:
+            hint = "" if self._options.batch else ", `quit` ends it"
+            self._observer.note(f"{how}: the guest is stopped{hint}")
+            await guest.pause()
+        else:
+            hint = "" if self._options.batch else ": `quit` ends gdb"
+            self._observer.note(f"{how}{hint}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the numbers without a name
+        return f"signal {number}"

@@ -312,6 +312,13 @@ class Machine:
         finally:
             os.close(descriptor)
 
+    async def pause(self) -> None:
+        """Stop the guest. A gdb for which it runs is told so, and has its prompt again."""
+        await self._qmp_connected.wait()
+        # A machine that has ended does not run either.
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self._qmp.execute("stop")
+
     def watch(self, devices: Iterable[FolderDevice]) -> None:
         """Start to read the machine's channels, and to watch the servers of its folders."""
         self.console.open()
