@@ -429,6 +429,19 @@ OBJECTS = _repeated(
     "Repeatable; --objects itself can be left out.",
     _object,
 )
+OBJECT = _repeated(
+    "object",
+    "OBJECT",
+    "Load this eBPF object file instead of running tests: also a folder of them, a pattern, or an "
+    "image with objects (oci:NAME). Repeatable.",
+    _object,
+)
+PROGRAMS = _repeated(
+    "program",
+    "NAME",
+    "Load only this program of the objects, and stop only at it. Repeatable. Default: all of them.",
+    str,
+)
 LOADER = _value(
     "loader",
     "LOADERS",
@@ -708,6 +721,7 @@ SHELL = _value("shell", "SHELL", "bash, zsh or fish.", _one_of(*SHELLS)).as_requ
 HOST_FILES: tuple[AnyOption, ...] = (ROOTFS, SHARE, NET)
 PRIVILEGES: tuple[AnyOption, ...] = (USER, CAPABILITIES, MEMLOCK)
 TESTS: tuple[AnyOption, ...] = (RUN, BINARY, TIMEOUT)
+LOADING: tuple[AnyOption, ...] = (LOADER, PRESET, SET, MAP_SIZE, ATTACH)
 EXEC: tuple[AnyOption, ...] = (
     *(KERNEL, IMAGE),
     ROOTFS.with_help(

@@ -336,8 +336,7 @@ class Machine:
     async def dump_if_asked(self) -> None:
         """Dump the memory of a guest that gives no sign of life, if that is asked for."""
         if self._dump_to is not None:
-            with contextlib.suppress(QMPError, OSError, EOFError):
-                await self._qmp.execute("stop")
+            await self.pause()
             await self._dump(self._dump_to)
 
     async def _dump_and_go_on(self) -> None:
@@ -372,6 +371,13 @@ class Machine:
             await self._qmp.execute("getfd", {"fdname": _STATE_FD})
         finally:
             os.close(descriptor)
+
+    async def pause(self) -> None:
+        """Stop the guest. A gdb for which it runs is told so, and has its prompt again."""
+        await self._qmp_connected.wait()
+        # A machine that has ended does not run either.
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self._qmp.execute("stop")
 
     def watch(self, devices: Iterable[FolderDevice]) -> None:
         """Start to read the machine's channels, and to watch the servers of its folders."""
