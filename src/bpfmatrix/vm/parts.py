@@ -15,6 +15,7 @@ from bpfmatrix.vm import sandbox
 __all__ = [
     "Board",
     "Console",
+    "CoreInfo",
     "Debugger",
     "Disk",
     "ExtraArguments",
@@ -52,6 +53,8 @@ class Board(Part):
 
     arch: str
     cpus: int
+    pauses_at_panic: bool = False
+    """Whether QEMU pauses the guest when it panics, for a dump of its memory."""
 
     def qemu_args(self) -> list[str]:
         """See Part."""
@@ -69,13 +72,24 @@ class Board(Part):
         device = ARCHITECTURES[self.arch].panic_device
         if device is None:
             # The kernel has printed its stack when it reports the panic, and may never reboot.
-            return ["-action", "panic=shutdown"]
+            action = "pause" if self.pauses_at_panic else "shutdown"
+            return ["-action", f"panic={action}"]
         # QEMU must not end at pvpanic's event, because the kernel prints its stack after that.
-        return ["-action", "panic=none", "-device", device]
+        action = "pause" if self.pauses_at_panic else "none"
+        return ["-action", f"panic={action}", "-device", device]
 
     def kernel_args(self) -> list[str]:
         """See Part."""
         return ["panic=-1"]
+
+
+@dataclass(frozen=True)
+class CoreInfo(Part):
+    """The device to which the kernel tells what a debugger needs to read a dump of the memory."""
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        return ["-device", "vmcoreinfo"]
 
 
 @dataclass(frozen=True)
@@ -320,25 +334,23 @@ class Sandbox(Part):
 
 @dataclass(frozen=True)
 class Debugger(Part):
-    """Lets gdb connect to a listening socket; the guest does not start until gdb continues it.
+    """Lets gdb connect to a listening socket.
 
-    Whoever connects also has QEMU's monitor (the packet `qRcmd`). KASLR is off, so that the
-    kernel's addresses are those of its symbols.
+    Whoever connects also has QEMU's monitor (the packet `qRcmd`).
     """
 
     fd: int
     tcp: bool = False
     """Whether the socket is one of TCP, and not a Unix socket."""
+    held: bool = True
+    """Whether the guest does not run its first instruction until gdb continues it."""
 
     def qemu_args(self) -> list[str]:
         """See Part."""
         delay = ",nodelay=on" if self.tcp else ""
         listening = f"socket,id=gdb,fd={self.fd},server=on,wait=off{delay}"
-        return ["-chardev", listening, "-gdb", "chardev:gdb", "-S"]
-
-    def kernel_args(self) -> list[str]:
-        """See Part."""
-        return ["nokaslr"]
+        waiting = ["-S"] if self.held else []
+        return ["-chardev", listening, "-gdb", "chardev:gdb", *waiting]
 
 
 @dataclass(frozen=True)

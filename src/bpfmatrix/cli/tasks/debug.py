@@ -46,6 +46,8 @@ _OF_TESTS: tuple[AnyOption, ...] = (
     options.VMLINUX,
     options.SOURCE,
     options.NAMES,
+    options.COLD,
+    options.ACCEL,
     *options.HOST_FILES,
     *options.PRIVILEGES,
 )
