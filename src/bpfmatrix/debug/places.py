@@ -11,7 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["REJECTION", "ProgramPlace", "has_source", "in_program", "line_of_program", "shown_alone"]
+__all__ = [
+    "REJECTION",
+    "ProgramPlace",
+    "has_source",
+    "in_program",
+    "line_of_program",
+    "shown_alone",
+]
 
 REJECTION = "rejection"
 """The place where the verifier says why it rejects a program."""
@@ -69,7 +76,7 @@ def has_source(file: str, root: Path, objects: Sequence[Path]) -> bool:
 
     An object names its sources in its BTF, with the paths that the compiler was given.
     """
-    if any(_mentions(path, os.path.basename(file).encode()) for path in objects):
+    if any(_mentions(path, Path(file).name.encode()) for path in objects):
         return True
     ending, seen = f"/{file}", 0
     for folder, folders, files in os.walk(root):

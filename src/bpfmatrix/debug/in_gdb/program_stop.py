@@ -38,6 +38,7 @@ class _Place(loads.Follower):
         self._program = program[:15]
         self._file = file
         self._line = line
+        self._found_line = None
         self._watches = {}
         """The watched instructions of each load, by its stack."""
 
@@ -68,7 +69,15 @@ class _Place(loads.Follower):
         ours = [one for one in lines if f"/{one.file}".endswith(ending)]
         # As in C, a line without an instruction means the next one that has some.
         line = min((one.line for one in ours if one.line >= self._line), default=None)
-        return {one.instruction for one in ours if one.line == line}
+        here = [one for one in ours if one.line == line]
+        self._found_line = (here[0].file, line) if here else None
+        return {one.instruction for one in here}
+
+    def is_same_line(self, program, number):
+        """Whether an instruction is of the line that gdb stops at; False if it is at a number."""
+        if self._instruction is not None:
+            return False
+        return verifier.line_of(program["aux"], number) == self._found_line
 
     def watch(self, load, program, numbers):
         """Watch these instructions, too."""
@@ -91,6 +100,7 @@ class _Watch(gdb.Breakpoint):
         self.commands = "python program_stop.say()"
         self._place = place
         self._load = load
+        self._program = program
         self._number = number
         self._numbers = None
         self._visit = None
@@ -99,18 +109,17 @@ class _Watch(gdb.Breakpoint):
         place = self._place
         if loads.current() is not self._load or not place.anchor.is_valid():
             return False
-        env = None
-        with contextlib.suppress(gdb.error):
-            env = verifier.verifier_env()
-        if env is None or not place.anchor.enabled:
+        if not place.anchor.enabled:
             return False
         if self._numbers is None:
-            self._numbers = place.numbers(env["prog"])
+            self._numbers = place.numbers(self._program)
             if self._numbers is not None:
-                place.watch(self._load, env["prog"], self._numbers)
+                place.watch(self._load, self._program, self._numbers)
         if not self._numbers or self._number not in self._numbers:
             return False
-        return self._is_visit(env)
+        with contextlib.suppress(gdb.error, gdb.GdbError):
+            return self._is_visit(verifier.verifier_env())
+        return False
 
     def _is_visit(self, env):
         """Whether the verifier has come to the instruction just now.
@@ -124,6 +133,10 @@ class _Watch(gdb.Breakpoint):
         if self._visit is not None and count <= self._visit + 1:
             return False
         self._visit = count
+        # A line of C has several entries. The verifier comes to it once if they follow each other.
+        before = int(env["prev_insn_idx"])
+        if before == self._number - 1 and self._place.is_same_line(self._program, before):
+            return False
         _Watch.shown = self._number
         self._load.env = int(env.address)
         return True

@@ -115,10 +115,7 @@ def _scalar(reg):
     kind = reg.type
     if _has_deep(kind, "r64"):
         return Scalar(value, mask, **_circular(reg["r64"], 64), **_circular(reg["r32"], 32))
-    bounds = {
-        name: int(reg[f"{name}_value"])
-        for name in ("smin", "smax", "umin", "umax")
-    }
+    bounds = {name: int(reg[f"{name}_value"]) for name in ("smin", "smax", "umin", "umax")}
     if _has_deep(kind, "s32_min_value"):  # from 5.7 on
         bounds |= {
             f"{name}32": int(reg[f"{name[0]}32_{name[1:]}_value"])
@@ -212,7 +209,19 @@ def lines(aux):
     return found
 
 
+def _line_at(aux, index):
+    """Return the SourceLine of an instruction, or None."""
+    before = [one for one in lines(aux) if one.instruction <= index]
+    return before[-1] if before else None
+
+
+def line_of(aux, index):
+    """Return the file and the line's number of an instruction, or None."""
+    found = _line_at(aux, index)
+    return (found.file, found.line) if found else None
+
+
 def source_line(aux, index):
     """Return `file:line: text` of an instruction, by the object's BTF, or "" if it has none."""
-    before = [one for one in lines(aux) if one.instruction <= index]
-    return f"{before[-1].file}:{before[-1].line}: {before[-1].text}" if before else ""
+    found = _line_at(aux, index)
+    return f"{found.file}:{found.line}: {found.text}" if found else ""
