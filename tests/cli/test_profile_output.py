@@ -61,7 +61,7 @@ def test_lines_that_losses_could_move_are_marked(
         "third()": "?",
     }
     assert output[-2:] == [
-        "note: 5 samples could not be kept: 5 of unknown code",
+        "note: 5 samples could not be kept, and their code is not known",
         "note: with these samples, a line marked ? could have another place",
     ]
 

@@ -143,7 +143,8 @@ def _loss_notes(
     if unknown := sum(loss.count for loss in losses if not loss.function):
         parts.append(f"{unknown} of unknown code")
     lost = counted(sum(loss.count for loss in losses), "sample")
-    notes = [f"note: {lost} could not be kept: {', '.join(parts)}"]
+    which = f": {', '.join(parts)}" if known else ", and their code is not known"
+    notes = [f"note: {lost} could not be kept{which}"]
     if marked:
         notes.append(
             f"note: with these samples, a line marked {_UNCERTAIN} could have another place"
