@@ -30,7 +30,11 @@ def debug(
         console = SuiteConsole(project, [id], Again(asked.binaries))
     else:
         console = _LoadingConsole(project, [id])
-    return session.debug(project, id, asked, options, console, shown)
+    try:
+        return session.debug(project, id, asked, options, console, shown)
+    except KeyboardInterrupt:
+        console.console.print("interrupted")
+        raise
 
 
 class _LoadingConsole(VerifyConsole):

@@ -21,12 +21,15 @@ from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["REJECTION", "BatchReport", "Gdb", "nearest"]
+__all__ = ["NOT_BEGUN", "REJECTION", "BatchReport", "Gdb", "nearest"]
 
 REJECTION = "rejection"
 """The breakpoint where the verifier says why it rejects a program."""
 # The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
 _MESSAGES = "verbose"
+
+NOT_BEGUN = 120
+"""The exit status of a gdb that did not come to the connection, by an error or by Ctrl-C."""
 
 DEFAULT_BREAKPOINTS = ("do_check", "do_check_common", "bpf_check")
 """The entry of the verifier is the first of these functions that a kernel has. gcc inlines
@@ -240,9 +243,11 @@ class Gdb:
         """Start gdb with a file of commands, and end it when the context is left.
 
         With `batch`, gdb ends by itself, and Ctrl-C is for this process alone. Otherwise gdb reads
-        from the terminal, and Ctrl-C is for gdb, which then stops the guest.
+        from the terminal, and Ctrl-C is for gdb, which then stops the guest. KeyboardInterrupt if
+        Ctrl-C came before gdb connected to the guest.
         """
-        with contextlib.nullcontext() if batch else _interrupts_ignored():
+        interrupts: list[int] = []
+        with contextlib.nullcontext() if batch else _noted(interrupts):
             process = await asyncio.create_subprocess_exec(
                 # To read from the terminal, it has to stay in our process group.
                 *tied(self._command(commands, arguments, batch=batch)),
@@ -256,10 +261,16 @@ class Gdb:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(process.pid, signal.SIGKILL)  # not Process.kill: Machine._kill
                 await process.wait()
+        if interrupts and process.returncode == NOT_BEGUN:
+            raise KeyboardInterrupt
 
     def _command(self, commands: Path, arguments: Sequence[str], *, batch: bool) -> list[str]:
         options = ["-nx", "-nh", "-batch"] if batch else []
-        return [str(self.program), "-q", *options, *arguments, "-x", str(commands)]
+        # If the file of commands is not read to its end, gdb goes on with the next argument.
+        begun = (
+            f"python gdb.convenience_variable('bpfmatrix_began') or gdb.execute('quit {NOT_BEGUN}')"
+        )
+        return [str(self.program), "-q", *options, *arguments, "-x", str(commands), "-ex", begun]
 
     def shown(self, commands: Path) -> str:
         """Return the command to type in another terminal."""
@@ -298,9 +309,9 @@ def _candidates(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Meanwhile, Ctrl-C does nothing in this process."""
-    before = signal.signal(signal.SIGINT, lambda *_: None)
+def _noted(interrupts: list[int]) -> Iterator[None]:
+    """Meanwhile, Ctrl-C does nothing in this process, but is noted in a list."""
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     try:
         yield
     finally:

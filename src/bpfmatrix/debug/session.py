@@ -22,7 +22,7 @@ from typing import Any
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.debug import held, names, vscode
-from bpfmatrix.debug.gdb import Gdb
+from bpfmatrix.debug.gdb import NOT_BEGUN, Gdb
 from bpfmatrix.debug.options import DebugOptions
 from bpfmatrix.debug.stub_socket import TCP_WARNING, StubSocket, listening
 from bpfmatrix.debug.workload import (
@@ -241,8 +241,14 @@ class _DebugSession:
         """Raise BpfmatrixError if gdb did not do what it was to do."""
         folder, batch = self._project.relative(self._gdb.folder), self._options.batch
         ended = f": {self._ended}" if self._ended else ""
+        if status in (-signal.SIGINT, 128 + signal.SIGINT):
+            raise KeyboardInterrupt
         if status < 0:
             raise BpfmatrixError(f"gdb was ended by {_signal_name(-status)}")
+        if status == NOT_BEGUN:
+            raise BpfmatrixError(
+                "gdb did not connect to the guest: one of its commands failed (its error is above)"
+            )
         if batch is None:
             return
         if not self._gdb.stopped:

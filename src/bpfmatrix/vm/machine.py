@@ -64,6 +64,9 @@ _SHUTDOWNS = {
     "host-error": "QEMU ended because of an error of the host",
 }
 
+# What QEMU says if gdb sends it the packet `k` (handle_kill in gdbstub).
+_ENDED_BY_GDB = "Terminated via GDBstub"
+
 # What the readers of a job's channels pass on; None is the end of the control port.
 _JobQueue = asyncio.Queue[Event | ProtocolError | None]
 
@@ -467,6 +470,8 @@ class Machine:
             return MachineError(f"QEMU refused to run: {last}", "Check qemu: in kernels.yaml.")
         if self._shutdown:
             reason = _SHUTDOWNS.get(self._shutdown, f"QEMU ended ({self._shutdown})")
+        elif said and _ENDED_BY_GDB in said[-1]:
+            reason = "gdb ended the machine"
         else:
             reason = f"QEMU died of signal {-status}" if status else "QEMU ended without a reason"
         return MachineEndedError("lost", reason)
