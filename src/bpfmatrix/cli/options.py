@@ -389,6 +389,12 @@ PROFILE = _repeated(
     "A profile of kernels.yaml with which the kernels are run: 6.1 is then 6.1@NAME. Repeatable.",
     str,
 )
+GUEST_CORE = _value(
+    "core",
+    "FILE",
+    "Open the core file of a guest's memory, which a run with --dump wrote, and boot nothing.",
+    Path,
+)
 DUMP = _flag(
     "dump", "Keep a core file of the memory of a guest that panics: see `bpfmatrix debug --core`."
 )

@@ -209,6 +209,26 @@ class Gdb:
         only = [f"python asked.only({_python(self.programs)})"] if self.programs else []
         return [*only, *map(self.break_command, breakpoints)]
 
+    def write_for_core(self, core: Path, offset: int, batch: Sequence[str] | None = None) -> Path:
+        """Write the file of gdb commands that reads a core file of a guest's memory.
+
+        `offset` is how far KASLR has moved its kernel. For `batch`, see `write`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _REPORT).unlink(missing_ok=True)
+        arguments = (str(core), None if batch is None else list(batch))
+        report = str(self.folder / _REPORT)
+        moved = f"symbol-file -o {offset:#x} {_quoted(self.symbols.vmlinux)}"
+        lines = [
+            f"set pagination {'off' if batch is not None else 'on'}",
+            *self._reading(),
+            *([moved] if offset else []),
+            f"python guest_core.run({', '.join(map(_python, (*arguments, report)))})",
+        ]
+        path = self.folder / "gdb.commands"
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
     @staticmethod
     def break_command(breakpoint: str) -> str:
         """Return gdb's command for a breakpoint that `resolve` returned."""

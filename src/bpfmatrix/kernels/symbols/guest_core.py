@@ -124,8 +124,8 @@ def _copy_with_holes(source: BinaryIO, target: BinaryIO, progress: Progress) -> 
             target.seek(size)
         else:
             target.write(data)
-        if size % (64 << 20) < _CHUNK_BYTES:
-            progress(f"unpacking, {size >> 20} MB")
+        if size % (1 << 30) == 0:
+            progress(f"unpacking, {size >> 30} GB")
     target.truncate(size)
 
 
