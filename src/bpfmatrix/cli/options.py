@@ -442,12 +442,6 @@ OBJECT = _repeated(
     "image with objects (oci:NAME). Repeatable.",
     _object,
 )
-PROGRAMS = _repeated(
-    "program",
-    "NAME",
-    "Load only this program of the objects, and stop only at it. Repeatable. Default: all of them.",
-    str,
-)
 LOADER = _value(
     "loader",
     "LOADERS",

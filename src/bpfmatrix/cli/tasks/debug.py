@@ -22,7 +22,10 @@ __all__ = ["debug"]
 
 take_words("debug", options.KERNEL)
 
-_OF_OBJECTS: tuple[AnyOption, ...] = (options.PROGRAMS, *options.LOADING)
+_OF_OBJECTS: tuple[AnyOption, ...] = (
+    options.PROGRAM.with_help("Load only this program of the objects. Default: all of them."),
+    *options.LOADING,
+)
 _OF_TESTS: tuple[AnyOption, ...] = (
     options.RUN,
     options.BINARY,
@@ -104,8 +107,11 @@ def _asked(values: Values, project: "Project") -> "RunOptions | VerifyOptions":
         )
     if not of_objects and (of_tests or declared(project) != ("verify",)):
         return run_options(values, project)
+    program = values[options.PROGRAM]
     return dataclasses.replace(
-        verify_options(values), objects=values[options.OBJECT], only=values[options.PROGRAMS]
+        verify_options(values),
+        objects=values[options.OBJECT],
+        only=() if program is None else (program,),
     )
 
 
