@@ -389,6 +389,12 @@ PROFILE = _repeated(
     "A profile of kernels.yaml with which the kernels are run: 6.1 is then 6.1@NAME. Repeatable.",
     str,
 )
+GUEST_CORE = _value(
+    "core",
+    "FILE",
+    "Open the core file of a guest's memory, which a run with --dump wrote, and boot nothing.",
+    Path,
+)
 DUMP = _flag(
     "dump", "Keep a core file of the memory of a guest that panics: see `bpfmatrix debug --core`."
 )
@@ -435,12 +441,6 @@ OBJECT = _repeated(
     "Load this eBPF object file instead of running tests: also a folder of them, a pattern, or an "
     "image with objects (oci:NAME). Repeatable.",
     _object,
-)
-PROGRAMS = _repeated(
-    "program",
-    "NAME",
-    "Load only this program of the objects, and stop only at it. Repeatable. Default: all of them.",
-    str,
 )
 LOADER = _value(
     "loader",
@@ -638,8 +638,16 @@ SCRIPT = _value(
     "The Python script. The modules beside it that it imports are in the guest too.",
     Path,
 ).as_required()
+PROFILES = _repeated(
+    "output",
+    "FILE",
+    "Also write the profile into this file. Repeatable. The end of its name says how: .svg (flame "
+    "graph), .speedscope.json, .pb.gz (pprof), .folded or .txt (folded stacks).",
+    _written_file,
+    "o",
+)
 FLAMEGRAPH = _value(
-    "flamegraph", "FILE", "Also write a flame graph (SVG) into this file.", _written_file
+    "flamegraph", "FILE", "Also write a flame graph (SVG), whatever the file's name.", _written_file
 )
 
 # Results

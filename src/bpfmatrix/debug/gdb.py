@@ -23,10 +23,13 @@ from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["REJECTION", "BatchReport", "Gdb", "nearest"]
+__all__ = ["NOT_BEGUN", "REJECTION", "BatchReport", "Gdb", "nearest"]
 
 # The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
 _MESSAGES = "verbose"
+
+NOT_BEGUN = 120
+"""The exit status of a gdb that did not come to the connection, by an error or by Ctrl-C."""
 
 DEFAULT_BREAKPOINTS = ("do_check", "do_check_common", "bpf_check")
 """The entry of the verifier is the first of these functions that a kernel has. gcc inlines
@@ -230,6 +233,26 @@ class Gdb:
         only = [f"python asked.only({_python(self.programs)})"] if self.programs else []
         return [*only, *map(self.break_command, breakpoints)]
 
+    def write_for_core(self, core: Path, offset: int, batch: Sequence[str] | None = None) -> Path:
+        """Write the file of gdb commands that reads a core file of a guest's memory.
+
+        `offset` is how far KASLR has moved its kernel. For `batch`, see `write`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _REPORT).unlink(missing_ok=True)
+        arguments = (str(core), None if batch is None else list(batch))
+        report = str(self.folder / _REPORT)
+        moved = f"symbol-file -o {offset:#x} {_quoted(self.symbols.vmlinux)}"
+        lines = [
+            f"set pagination {'off' if batch is not None else 'on'}",
+            *self._reading(),
+            *([moved] if offset else []),
+            f"python guest_core.run({', '.join(map(_python, (*arguments, report)))})",
+        ]
+        path = self.folder / "gdb.commands"
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
     @staticmethod
     def break_command(breakpoint: str) -> str:
         """Return gdb's command for a breakpoint that `resolve` returned."""
@@ -267,9 +290,11 @@ class Gdb:
         """Start gdb with a file of commands, and end it when the context is left.
 
         With `batch`, gdb ends by itself, and Ctrl-C is for this process alone. Otherwise gdb reads
-        from the terminal, and Ctrl-C is for gdb, which then stops the guest.
+        from the terminal, and Ctrl-C is for gdb, which then stops the guest. KeyboardInterrupt if
+        Ctrl-C came before gdb connected to the guest.
         """
-        with contextlib.nullcontext() if batch else _interrupts_ignored():
+        interrupts: list[int] = []
+        with contextlib.nullcontext() if batch else _noted(interrupts):
             process = await asyncio.create_subprocess_exec(
                 # To read from the terminal, it has to stay in our process group.
                 *tied(self._command(commands, arguments, batch=batch)),
@@ -283,10 +308,16 @@ class Gdb:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(process.pid, signal.SIGKILL)  # not Process.kill: Machine._kill
                 await process.wait()
+        if interrupts and process.returncode == NOT_BEGUN:
+            raise KeyboardInterrupt
 
     def _command(self, commands: Path, arguments: Sequence[str], *, batch: bool) -> list[str]:
         options = ["-nx", "-nh", "-batch"] if batch else []
-        return [str(self.program), "-q", *options, *arguments, "-x", str(commands)]
+        # If the file of commands is not read to its end, gdb goes on with the next argument.
+        begun = (
+            f"python gdb.convenience_variable('bpfmatrix_began') or gdb.execute('quit {NOT_BEGUN}')"
+        )
+        return [str(self.program), "-q", *options, *arguments, "-x", str(commands), "-ex", begun]
 
     def shown(self, commands: Path) -> str:
         """Return the command to type in another terminal."""
@@ -332,9 +363,9 @@ def _function(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Meanwhile, Ctrl-C does nothing in this process."""
-    before = signal.signal(signal.SIGINT, lambda *_: None)
+def _noted(interrupts: list[int]) -> Iterator[None]:
+    """Meanwhile, Ctrl-C does nothing in this process, but is noted in a list."""
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     try:
         yield
     finally:

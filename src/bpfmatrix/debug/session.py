@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +21,9 @@ from typing import Any
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.debug import held, names, places, vscode
-from bpfmatrix.debug.gdb import Gdb
+from bpfmatrix.debug.gdb import NOT_BEGUN, Gdb
 from bpfmatrix.debug.options import DebugOptions
+from bpfmatrix.debug.own_folder import own_folder
 from bpfmatrix.debug.stub_socket import TCP_WARNING, StubSocket, listening
 from bpfmatrix.debug.workload import (
     DebuggedWorkload,
@@ -32,7 +32,7 @@ from bpfmatrix.debug.workload import (
     without_limit,
 )
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.host import event_loop, locks
+from bpfmatrix.host import event_loop
 from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import symbols
@@ -78,7 +78,7 @@ def debug(
         stack.enter_context(_unwound_by_signals())
         # Early, since the port may be in use.
         stub = stack.enter_context(listening(options.port))
-        folder = stack.enter_context(_own_folder(project, id))
+        folder = stack.enter_context(own_folder(project, id))
         with observer:
             payload = workload.payload(kernel.arch, observer)
             prepared = held.at_fixed_addresses(
@@ -148,17 +148,6 @@ def _write_configuration(
 def _accelerated(kernel: KernelConfig, accel: str) -> KernelConfig:
     qemu = kernel.qemu.model_copy(update={"accel": accel})
     return kernel.model_copy(update={"qemu": qemu})
-
-
-@contextlib.contextmanager
-def _own_folder(project: Project, id: str) -> Iterator[Path]:
-    """Give the folder of this session, which does not exist yet: another one if it is in use."""
-    parent = project.state / "debug"
-    parent.mkdir(exist_ok=True)
-    with locks.locked_if_free(parent / f".{id}.lock") as ours:
-        folder = parent / (id if ours else f"{id}-{os.getpid()}")
-        shutil.rmtree(folder, ignore_errors=True)
-        yield folder
 
 
 def _symbols(
@@ -244,8 +233,14 @@ class _DebugSession:
         """Raise BpfmatrixError if gdb did not do what it was to do."""
         folder, batch = self._project.relative(self._gdb.folder), self._options.batch
         ended = f": {self._ended}" if self._ended else ""
+        if status in (-signal.SIGINT, 128 + signal.SIGINT):
+            raise KeyboardInterrupt
         if status < 0:
             raise BpfmatrixError(f"gdb was ended by {_signal_name(-status)}")
+        if status == NOT_BEGUN:
+            raise BpfmatrixError(
+                "gdb did not connect to the guest: one of its commands failed (its error is above)"
+            )
         if batch is None:
             return
         if not self._gdb.stopped:

@@ -102,7 +102,7 @@ def machine_parts(
     """
     bus = ARCHITECTURES[spec.arch].virtio_bus
     return (
-        parts.Board(spec.arch, spec.cpus, pauses_at_panic=spec.dump),
+        parts.Board(spec.arch, spec.cpus, stays=spec.dump),
         parts.Processor(spec.arch, spec.accelerator, spec.clock_khz),
         *variant,
         parts.Monitor(fds["qmp"]),

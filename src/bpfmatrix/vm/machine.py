@@ -64,6 +64,9 @@ _SHUTDOWNS = {
     "host-error": "QEMU ended because of an error of the host",
 }
 
+# What QEMU says if gdb sends it the packet `k` (handle_kill in gdbstub).
+_ENDED_BY_GDB = "Terminated via GDBstub"
+
 # What the readers of a job's channels pass on; None is the end of the control port.
 _JobQueue = asyncio.Queue[Event | ProtocolError | None]
 
@@ -116,7 +119,6 @@ class Machine:
         """The devices of folders that a restored machine gets when it is ready."""
         self._panicked = False
         """Whether QEMU was told of a panic."""
-        self._ends_at_panic = reports_panics
         self._reports_panics = reports_panics
         """Whether the guest's kernel tells QEMU: on most boards if it has the driver of the pvpanic
         device, which is known when the guest is ready."""
@@ -339,14 +341,12 @@ class Machine:
             await self.pause()
             await self._dump(self._dump_to)
 
-    async def _dump_and_go_on(self) -> None:
-        """Dump the memory of a guest that QEMU has paused at its panic, and let it go on."""
-        if self._dump_to is not None:
-            await self._dump(self._dump_to)
-        # A kernel without a panic device may never reboot after it has reported its panic.
-        command = "quit" if self._ends_at_panic else "cont"
+    async def _dump_panicked(self, target: Path) -> None:
+        """End QEMU, which has stayed when the guest ended; first dump a guest that panicked."""
+        if self._panicked or self._panicked_by_its_words():
+            await self._dump(target)
         with contextlib.suppress(QMPError, OSError, EOFError):
-            await self._qmp.execute(command)
+            await self._qmp.execute("quit")
 
     async def _dump(self, target: Path) -> None:
         try:
@@ -429,16 +429,16 @@ class Machine:
         match event["event"]:
             case "GUEST_PANICKED":
                 self._panicked = True
-                if data.get("action") == "pause":
-                    self._dumping = self._spawn(self._dump_and_go_on())
             case "STOP":
                 self._stopped = True
             case "RESUME" if self._stopped:
                 self._continued.set()
             case "DUMP_COMPLETED":
                 self._dump_ended.put_nowait(str(data.get("error", "")))
-            case "SHUTDOWN":
+            case "SHUTDOWN" if not self._shutdown:
                 self._shutdown = str(data["reason"])
+                if self._dump_to is not None:
+                    self._dumping = self._spawn(self._dump_panicked(self._dump_to))
             case "MIGRATION":
                 self._migration.put_nowait(str(data["status"]))
 
@@ -470,6 +470,8 @@ class Machine:
             return MachineError(f"QEMU refused to run: {last}", "Check qemu: in kernels.yaml.")
         if self._shutdown:
             reason = _SHUTDOWNS.get(self._shutdown, f"QEMU ended ({self._shutdown})")
+        elif said and _ENDED_BY_GDB in said[-1]:
+            reason = "gdb ended the machine"
         else:
             reason = f"QEMU died of signal {-status}" if status else "QEMU ended without a reason"
         return MachineEndedError("lost", reason)

@@ -53,8 +53,8 @@ class Board(Part):
 
     arch: str
     cpus: int
-    pauses_at_panic: bool = False
-    """Whether QEMU pauses the guest when it panics, for a dump of its memory."""
+    stays: bool = False
+    """Whether QEMU stays when the guest has ended, so that its memory can be dumped."""
 
     def qemu_args(self) -> list[str]:
         """See Part."""
@@ -66,17 +66,18 @@ class Board(Part):
             # A panic ends in a reboot (panic=-1), and a reboot ends QEMU (-no-reboot).
             "-no-reboot",
             *self._panic_args(),
+            # Not at the panic: a debugger does not find its way out of the driver of pvpanic, which
+            # is a module, and the kernel's log has no stack yet.
+            *(("-action", "shutdown=pause") if self.stays else ()),
         ]
 
     def _panic_args(self) -> list[str]:
         device = ARCHITECTURES[self.arch].panic_device
         if device is None:
             # The kernel has printed its stack when it reports the panic, and may never reboot.
-            action = "pause" if self.pauses_at_panic else "shutdown"
-            return ["-action", f"panic={action}"]
+            return ["-action", "panic=shutdown"]
         # QEMU must not end at pvpanic's event, because the kernel prints its stack after that.
-        action = "pause" if self.pauses_at_panic else "none"
-        return ["-action", f"panic={action}", "-device", device]
+        return ["-action", "panic=none", "-device", device]
 
     def kernel_args(self) -> list[str]:
         """See Part."""

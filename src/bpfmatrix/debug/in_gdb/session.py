@@ -5,6 +5,7 @@ Here, a command is given to gdb only while the guest is stopped. What became of 
 written to a file, of which `invoke debug` makes the one sentence that it ends with.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -21,21 +22,27 @@ def run(target, marker, shown, batch=None, report=None):
     `target` is a path, or HOST:PORT. `marker` is a file that is there once a breakpoint was
     reached. With `batch`, run these commands, too, write the file `report`, and end gdb.
     """
+    gdb.set_convenience_variable("bpfmatrix_began", 1)
     try:
         stops.connect(target)
     except gdb.error as error:
         print(f"gdb can't connect to the guest: {error}", flush=True)
-        _quit(1)
+        end(1)
     except KeyboardInterrupt:
-        print("interrupted before the guest ran", flush=True)
-        _quit(_INTERRUPTED)
-    _continue()
-    reached = Path(marker).exists()
-    if reached:
-        for command in shown:
+        end(_INTERRUPTED)
+    # Ctrl-C stops the guest from here on. It may come while gdb does something else.
+    with contextlib.suppress(KeyboardInterrupt):
+        _continue()
+        reached = Path(marker).exists()
+        for command in shown if reached else ():
             _try(command)
-    if batch is not None:
-        _quit(_run_batch(batch, Path(report)) if reached else 1)
+        if batch is not None:
+            end(_run_batch(batch, Path(report)) if reached else 1)
+
+
+def run_batch(batch, report):
+    """Run the commands of a batch where the guest is stopped, and end gdb."""
+    end(_run_batch(batch, Path(report)))
 
 
 def _continue():
@@ -80,7 +87,7 @@ def _is_stopped():
     return thread is not None and thread.is_valid() and thread.is_stopped()
 
 
-def _quit(status):
+def end(status):
     """End gdb without the words in which it ends the guest, which the host ends."""
     if gdb.selected_thread() is not None:
         _try_quietly("disconnect")
