@@ -70,8 +70,17 @@ def result():
 
 def word(address):
     """Return the 64 bits at an address, as a number without a sign."""
-    order = "big" if _is_big_endian() else "little"
-    return int.from_bytes(memory(address, 8), order)
+    return number(memory(address, 8))
+
+
+def number(data):
+    """Return bytes of the guest as a number without a sign."""
+    return int.from_bytes(data, "little" if byte_order() == "<" else "big")
+
+
+def byte_order():
+    """Return the guest's order of bytes, as in Python's `struct`."""
+    return ">" if "big" in gdb.execute("show endian", to_string=True) else "<"
 
 
 def memory(address, size):
@@ -89,10 +98,6 @@ def string(address, limit=1024):
             return text.partition(b"\0")[0].decode(errors="replace")
         address += size
     return text[:limit].decode(errors="replace")
-
-
-def _is_big_endian():
-    return "big" in gdb.execute("show endian", to_string=True)
 
 
 def first_instruction(function):
