@@ -5,7 +5,6 @@ from bpfmatrix_in_gdb import path, verifier
 from bpfmatrix_in_gdb.kernel_data import name_of, objects, type_of
 from bpfmatrix_in_gdb.verifier import instruction, registers, source_line, verifier_env
 
-
 MOST = 20_000
 """The most instructions that a path is followed back."""
 

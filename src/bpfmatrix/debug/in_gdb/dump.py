@@ -116,8 +116,12 @@ def _hash(map):
     element = gdb.lookup_type("struct htab_elem")
     key_at = next(field.bitpos // 8 for field in element.fields() if field.name == "key")
     key_size = int(map["key_size"])
-    rounded = (key_size + 7) // 8 * 8
     is_per_cpu = "PERCPU" in str(map["map_type"])
+    # Before 6.1, where `pcpu_ma` is new, the pointer to the copies is right behind the key.
+    is_packed = is_per_cpu and all(
+        field.name != "pcpu_ma" for field in table.type.target().fields()
+    )
+    rounded = key_size if is_packed else (key_size + 7) // 8 * 8
     buckets, step = table["buckets"], table["buckets"].type.target().sizeof
     first = int(buckets[0]["head"]["first"].address) - int(buckets)
     count, at = int(table["n_buckets"]), 0

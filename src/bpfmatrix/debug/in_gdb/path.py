@@ -6,6 +6,7 @@ between two jumps, one instruction follows the other. Instructions are encoded a
 Documentation/bpf/standardization/instruction-set.rst.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -165,7 +166,7 @@ def _back(
 ) -> Iterator[tuple[int, tuple[str, bool] | None]]:
     """Go back over the path; yield what each instruction did to the target, and if that is all."""
     depth = 0
-    for newer, number in zip(numbers, numbers[1:], strict=False):
+    for newer, number in itertools.pairwise(numbers):
         one = insn(number)
         if one.code == _EXIT:
             depth += 1
@@ -218,21 +219,29 @@ def _write(one: Insn, kind: int, target: _Target) -> tuple[str, bool] | None:
     if kind == _STX and one.code & 0xE0 == _ATOMIC:
         written = 0 if one.imm == _CMPXCHG else one.src if one.imm & _FETCH else None
         return ("it is loaded from memory", True) if written == target.register else None
-    if kind in (_ALU, _ALU64) and one.dst == target.register:
-        if one.code & 0xF0 != _MOV:
-            return f"{target} is changed", False
-        if not one.code & 8:
-            return f"{target} is a constant", True
-        text = f"R{one.src} is copied to {target}"
-        target.register = one.src
-        return text, False
-    if kind == _LDX and one.dst == target.register:
-        if one.src != _FRAME_POINTER:
-            return f"{target} is loaded through R{one.src}", True
-        text = f"{target} is loaded from fp{one.off}"
-        target.register, target.slot = -1, one.off
-        return text, False
     # The upper half of a 64-bit load has the opcode 0. The others load from packets, into R0.
     if kind == _LD and one.code and (one.dst if one.code == _WIDE else 0) == target.register:
         return f"{target} is loaded", True
-    return None
+    if one.dst != target.register:
+        return None
+    if kind in (_ALU, _ALU64):
+        return _arithmetic(one, target)
+    return _load(one, target) if kind == _LDX else None
+
+
+def _arithmetic(one: Insn, target: _Target) -> tuple[str, bool]:
+    if one.code & 0xF0 != _MOV:
+        return f"{target} is changed", False
+    if not one.code & 8:
+        return f"{target} is a constant", True
+    text = f"R{one.src} is copied to {target}"
+    target.register = one.src
+    return text, one.src == _FRAME_POINTER
+
+
+def _load(one: Insn, target: _Target) -> tuple[str, bool]:
+    if one.src != _FRAME_POINTER:
+        return f"{target} is loaded through R{one.src}", True
+    text = f"{target} is loaded from fp{one.off}"
+    target.register, target.slot = -1, one.off
+    return text, False

@@ -34,24 +34,28 @@ class Types:
 
     def text(self, id: int, data: bytes, deep: int = 0) -> str:
         """Return the content of a variable of a type."""
-        name, info, size = struct.unpack(f"{self.order}III", self.read(id, 12))
+        _, info, size = struct.unpack(f"{self.order}III", self.read(id, 12))
         kind, count, is_bits = (info >> 24) & 0x1F, info & 0xFFFF, bool(info >> 31)
         if deep > _DEEPEST or not id:
             return plain(data, self.order)
         if kind in _MODIFIERS:
             return self.text(size, data, deep + 1)
-        if kind == _INT:
-            return self._integer(id, data[:size])
         if kind in (_STRUCT, _UNION):
             return self._struct(id, count, data[:size], is_bits, deep)
         if kind == _ARRAY:
             return self._array(id, data, deep)
         if kind in (_ENUM, _ENUM64):
             return self._enum(id, kind, count, data[:size])
+        return self._single(id, kind, data[: 8 if kind == _POINTER else size])
+
+    def _single(self, id: int, kind: int, data: bytes) -> str:
+        if kind == _INT:
+            return self._integer(id, data)
         if kind == _POINTER:
-            return f"{self._number(data[:8]):#x}"
-        if kind == _FLOAT and size in (4, 8):
-            return str(struct.unpack(f"{self.order}{'f' if size == 4 else 'd'}", data[:size])[0])
+            return f"{self._number(data):#x}"
+        if kind == _FLOAT and len(data) in (4, 8):
+            (number,) = struct.unpack(f"{self.order}{'f' if len(data) == 4 else 'd'}", data)
+            return str(number)
         return plain(data, self.order)
 
     def _number(self, data: bytes, *, signed: bool = False) -> int:
