@@ -72,6 +72,9 @@ class BpfInsn(gdb.Command):
             print(f"; {line}")
         first, last = max(0, index - 2), min(count, index + 3)
         for number in range(first, last):
+            # A 64-bit load takes two slots, and is shown at the first one.
+            if number != index and not int(program["insnsi"][number]["code"]):
+                continue
             mark = "=>" if number == index else "  "
             print(f"{mark} {number:4}: {instruction(program, number)}")
 

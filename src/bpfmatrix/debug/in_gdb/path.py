@@ -41,18 +41,21 @@ def path(states: Sequence[State], now: int, before: int, most: int) -> list[int]
     found, at = [now], before
     for number, state in enumerate(states):
         jumps = list(state.jumps)
+        older = states[number + 1] if number + 1 < len(states) else None
         if not number:
             # The jump to `now` may have been noted, or not yet.
-            if jumps and jumps[-1] == (now, before):
+            is_noted = bool(jumps) and jumps[-1] == (now, before)
+            if is_noted:
                 jumps.pop()
-            elif state.first == now and not jumps:
+            from_older = older is not None and older.last == before
+            if state.first == now and not jumps and (from_older or not is_noted):
                 continue
         else:
             at = state.last if number > 1 or found != [now] else before
         while at >= 0 and len(found) < most:
             found.append(at)
-            is_first = at == state.first
-            if is_first and (not jumps or (len(jumps) == 1 and jumps[0][0] == at)):
+            # The jump from the state before may have been noted in this one.
+            if at == state.first and jumps in ([], [(at, older.last)] if older else []):
                 break
             if jumps and jumps[-1][0] == at:
                 at = jumps.pop()[1]

@@ -36,7 +36,7 @@ def is_guess(env):
     From 6.17 on, such a path ends at what would be a rejection otherwise, and the program stays
     accepted (error_recoverable_with_nospec of kernel/bpf/verifier.c).
     """
-    with contextlib.suppress(gdb.error):
+    with contextlib.suppress(gdb.error, gdb.GdbError):
         if not _has_deep(gdb.lookup_type("struct bpf_insn_aux_data"), "nospec_result"):
             return False
         state = env_at(env)["cur_state"]
@@ -45,7 +45,14 @@ def is_guess(env):
 
 
 def env_at(address):
-    return gdb.Value(address).cast(gdb.lookup_type("struct bpf_verifier_env").pointer())
+    """Return the verifier's state at an address, as a pointer."""
+    try:
+        kind = gdb.lookup_type("struct bpf_verifier_env")
+    except gdb.error:
+        raise gdb.GdbError(
+            "this vmlinux has no DWARF, which is needed to read the verifier's state"
+        ) from None
+    return gdb.Value(address).cast(kind.pointer())
 
 
 @functools.cache
