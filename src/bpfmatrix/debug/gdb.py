@@ -13,21 +13,19 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from bpfmatrix.debug.ending import NOT_BEGUN, BatchReport
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host import tools
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["NOT_BEGUN", "REJECTION", "BatchReport", "Gdb", "nearest"]
+__all__ = ["REJECTION", "Gdb", "nearest"]
 
 REJECTION = "rejection"
 """The breakpoint where the verifier says why it rejects a program."""
 # The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
 _MESSAGES = "verbose"
-
-NOT_BEGUN = 120
-"""The exit status of a gdb that did not come to the connection, by an error or by Ctrl-C."""
 
 DEFAULT_BREAKPOINTS = ("do_check", "do_check_common", "bpf_check")
 """The entry of the verifier is the first of these functions that a kernel has. gcc inlines
@@ -42,16 +40,6 @@ _STOPPED = "stopped"
 _REPORT = "batch.json"
 # The beginning of the line in which `locations.resolve` prints its answer.
 _MARK = "bpfmatrix:"
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """What became of the commands of a batch."""
-
-    failed: tuple[tuple[str, str], ...]
-    """The commands that gdb could not run, each with gdb's error."""
-    left: tuple[str, ...]
-    """The commands that were not run, since the guest was not stopped any more."""
 
 
 @dataclass(frozen=True)
