@@ -55,12 +55,12 @@ def test_a_command_that_ends_gdb_leaves_no_report() -> None:
 def test_commands_that_failed_are_named_with_those_that_were_not_run() -> None:
     failed = (("foo", 'Undefined command: "foo".'), ("print x", 'No symbol "x".'))
     report = BatchReport(failed, ("list", "backtrace"))
-    assert sentence(1, report=report, ended="panic: oops") == (
-        '--batch: gdb could not run `foo`: Undefined command: "foo".; `print x`: No symbol "x"., '
-        "and the guest was not stopped any more: panic: oops; not run: `list; backtrace`"
+    assert sentence(1, report=report) == (
+        '--batch: gdb could not run `foo`: Undefined command: "foo"; `print x`: No symbol "x", '
+        "and there was no stopped guest any more; not run: `list; backtrace`"
     )
     assert sentence(1, report=BatchReport(left=("list",))) == (
-        "--batch: the guest was not stopped any more; not run: `list`"
+        "--batch: there was no stopped guest any more; not run: `list`"
     )
 
 

@@ -56,11 +56,11 @@ def failure_of_gdb(
         )
     wrong = []
     if report and report.failed:
-        failed = "; ".join(f"`{command}`: {error}" for command, error in report.failed)
+        failed = "; ".join(f"`{command}`: {error.rstrip('.')}" for command, error in report.failed)
         wrong.append(f"gdb could not run {failed}")
     if report and report.left:
         left = "; ".join(report.left)
-        wrong.append(f"the guest was not stopped any more{how}; not run: `{left}`")
+        wrong.append(f"there was no stopped guest any more; not run: `{left}`")
     return BpfmatrixError(f"--batch: {', and '.join(wrong)}") if wrong else None
 
 
