@@ -28,6 +28,9 @@ REQUIRES_KERNEL("5.8", "ring buffer");
 /* Bits of co_flags that CPython changes at run time: CO_ITERABLE_COROUTINE. */
 #define IGNORED_FLAGS 0x100
 
+/* From 3.14 on, the lowest bits of a reference in a frame say who owns the object. */
+#define POINTER_TAG 3ULL
+
 /* Offsets are in bytes. Those in a frame or a code object are less than the size of its block. */
 struct python_process {
 	__u64 runtime; /* the address of _PyRuntime */
@@ -36,6 +39,9 @@ struct python_process {
 	__u32 interpreter_threads;
 	__u32 thread_next;
 	__u32 thread_native_id;
+	/* Up to 3.10, thread_native_id is that of the pthread_t, the address of a structure of the C
+	 * library, in which the id is at this offset. From 3.11 on, this is 0. */
+	__u32 pthread_id;
 	__u32 thread_frame;
 	/* Up to 3.12, thread_frame points to a _PyCFrame, which points to the frame. */
 	__u32 has_cframe;
@@ -44,6 +50,9 @@ struct python_process {
 	__u32 frame_code;
 	__u32 frame_previous;
 	__u32 frame_instruction;
+	/* Up to 3.10, the frame has the number of the instruction, which counts units of so many
+	 * bytes. From 3.11 on, it has the address of the instruction, and this is 0. */
+	__u32 instruction_unit;
 	__u32 frame_owner;
 	__u32 foreign_owner; /* frames with this owner or a higher one are of C, without code */
 	__u32 code_size;     /* how many bytes of a code object are read */
@@ -205,6 +214,14 @@ static __always_inline int send(struct walk *walk)
 	return 1;
 }
 
+/* Returns the id of the thread that a PyThreadState belongs to. */
+static __always_inline __u32 thread_id(const struct python_process *process, __u64 thread)
+{
+	__u64 id = pointer_at(thread + process->thread_native_id);
+
+	return process->pthread_id ? pointer_at(id + process->pthread_id) : id;
+}
+
 /* Returns the address of a thread's PyThreadState, or 0. */
 static __always_inline __u64 find_thread(const struct python_process *process, __u32 tid)
 {
@@ -213,7 +230,7 @@ static __always_inline __u64 find_thread(const struct python_process *process, _
 
 	for (int i = 0; i < MAX_THREADS; i++) {
 		if (thread) {
-			if (pointer_at(thread + process->thread_native_id) == tid)
+			if (thread_id(process, thread) == tid)
 				return thread;
 			thread = pointer_at(thread + process->thread_next);
 		} else {
@@ -282,11 +299,14 @@ static __always_inline long add_frame(struct walk *walk, const struct python_pro
 	walk->frame = pointer_in(block, process->frame_previous & (FRAME_BLOCK - 1));
 	if (block[process->frame_owner & (FRAME_BLOCK - 1)] >= process->foreign_owner)
 		return 0;
-	code = pointer_in(block, process->frame_code & (FRAME_BLOCK - 1));
+	code = pointer_in(block, process->frame_code & (FRAME_BLOCK - 1)) & ~POINTER_TAG;
 	instruction = pointer_in(block, process->frame_instruction & (FRAME_BLOCK - 1));
 	if (identify(walk, process, code, frame))
 		return -1;
-	frame->offset = instruction - (code + process->code_bytecode);
+	if (process->instruction_unit)
+		frame->offset = (__s32)instruction * (__s32)process->instruction_unit;
+	else
+		frame->offset = instruction - (code + process->code_bytecode);
 	frame->unused = 0;
 	walk->record.count++;
 	return 0;

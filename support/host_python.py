@@ -34,7 +34,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-SUPPORTED = ((3, 11), (3, 12), (3, 13))
+SUPPORTED = tuple((3, minor) for minor in range(8, 15))
 # These need much space, and are of no use without a screen, a network or a compiler.
 EXCLUDED = re.compile(
     r"(test|tests|idlelib|tkinter|turtledemo|lib2to3|ensurepip|venv|pydoc_data|config-[^/]*"
