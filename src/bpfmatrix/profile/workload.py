@@ -16,7 +16,7 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.payload import extra_files, shipped
 from bpfmatrix.payload.executables import executable
 from bpfmatrix.payload.model import Payload
-from bpfmatrix.profile.recording import Recording
+from bpfmatrix.profile.recording import PYTHON_FOLDER, SCRIPTS_FOLDER, Recording
 from bpfmatrix.profile.script import Script
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
@@ -29,9 +29,6 @@ from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import UNLIMITED_MEMLOCK, Exited, Output, TestCommand
 
 __all__ = ["ProfileOptions", "ProfileWork", "ProfileWorkload"]
-
-# Folders of the payload.
-PYTHON_FOLDER, SCRIPTS_FOLDER = "python", "script"
 
 
 @dataclass(frozen=True)
