@@ -350,6 +350,7 @@ ROOTFS = _text(
     "oci:debian:12: an image of a registry. DIR: a folder with a root file system, or with an "
     "image (an OCI layout). none: the guest only has busybox.",
 )
+TOOLS = _flag("tools", "Bring perf, bpftrace and bpftool, from Debian's packages.")
 SHARE = _repeated(
     "share",
     "DIR[:rw]",
@@ -423,6 +424,13 @@ OBJECTS = _repeated(
     "OBJECT",
     "An eBPF object file, a folder of them, a pattern, or an image with objects (oci:NAME). "
     "Repeatable; --objects itself can be left out.",
+    _object,
+)
+OBJECT = _repeated(
+    "object",
+    "OBJECT",
+    "Load this eBPF object file instead of running tests: also a folder of them, a pattern, or an "
+    "image with objects (oci:NAME). Repeatable.",
     _object,
 )
 LOADER = _value(
@@ -612,8 +620,16 @@ SCRIPT = _value(
     "The Python script. The modules beside it that it imports are in the guest too.",
     Path,
 ).as_required()
+PROFILES = _repeated(
+    "output",
+    "FILE",
+    "Also write the profile into this file. Repeatable. The end of its name says how: .svg (flame "
+    "graph), .speedscope.json, .pb.gz (pprof), .folded or .txt (folded stacks).",
+    _written_file,
+    "o",
+)
 FLAMEGRAPH = _value(
-    "flamegraph", "FILE", "Also write a flame graph (SVG) into this file.", _written_file
+    "flamegraph", "FILE", "Also write a flame graph (SVG), whatever the file's name.", _written_file
 )
 
 # Results
@@ -695,6 +711,7 @@ SHELL = _value("shell", "SHELL", "bash, zsh or fish.", _one_of(*SHELLS)).as_requ
 HOST_FILES: tuple[AnyOption, ...] = (ROOTFS, SHARE, NET)
 PRIVILEGES: tuple[AnyOption, ...] = (USER, CAPABILITIES, MEMLOCK)
 TESTS: tuple[AnyOption, ...] = (RUN, BINARY, TIMEOUT)
+LOADING: tuple[AnyOption, ...] = (LOADER, PRESET, SET, MAP_SIZE, ATTACH)
 EXEC: tuple[AnyOption, ...] = (
     *(KERNEL, IMAGE),
     ROOTFS.with_help(
