@@ -129,9 +129,12 @@ func TestPythonTracer(t *testing.T) {
 		checkFrames(t, sample, expected)
 	})
 
-	t.Run("lines_are_those_of_python", func(t *testing.T) {
-		checkLines(t, samples, threads)
-	})
+	// A Python that is too old for pylines comes without it (see kernels.yaml).
+	if found, _ := filepath.Glob("/payload/python/site/pylines*"); len(found) > 0 {
+		t.Run("lines_are_those_of_python", func(t *testing.T) {
+			checkLines(t, samples, threads)
+		})
+	}
 
 	t.Run("every_sample_is_counted", func(t *testing.T) {
 		counters, err := tracer.Counters()
