@@ -255,6 +255,8 @@ def with_loader(python: Path) -> list[str]:
     places = [interpreter.lstrip("/"), f"usr{interpreter}"] if interpreter else []
     for root in list(python.resolve().parents)[:-1]:
         loader = next((root / place for place in places if (root / place).is_file()), None)
+        if loader and Path(interpreter).exists() and loader.samefile(interpreter):
+            return []
         if loader:
             names = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib")
             triplets = [p.name for p in root.glob("usr/lib/*-linux-gnu*")]
@@ -361,7 +363,7 @@ def files(
         for folder, name in ((library, version), *((folder, "site") for folder in folders)):
             if is_below(path, folder):
                 found.update([placed(f"{name}/{path.relative_to(folder)}", path, compiled)])
-    for name, path in libraries([interpreter, *extensions], loader):
+    for name, path in libraries(interpreter, extensions, loader):
         found[f"lib/{name}"] = path
     yield from sorted(found.items())
 
@@ -377,29 +379,40 @@ def placed(target: str, path: Path, compiled: Compiled) -> tuple[str, Path]:
     return (f"{target}c", made) if made else (target, path)
 
 
-def libraries(executables: list[Path], loader: list[str]) -> Iterator[tuple[str, Path]]:
+def libraries(
+    interpreter: Path, extensions: Iterable[Path], loader: list[str]
+) -> Iterator[tuple[str, Path]]:
     """Yield the names and paths of the shared libraries and the dynamic loader that these need.
 
-    `loader` has the words that start the dynamic loader of an unpacked root.
+    `loader` has the words that start the dynamic loader of an unpacked root. Without it, the loader
+    is the one that the interpreter names, which need not be that of ldd.
     """
-    said = ""
-    if loader:
-        words = loader[: loader.index("--argv0")]
-        for executable in executables:
-            said += output_of([*words, "--list", str(executable)])
-    elif executables:
-        said = output_of(["ldd", *map(str, executables)])
-    folders: list[Path] = []
-    # "libc.so.6 => /lib/libc.so.6 (0x...)", and the loader as "/lib64/ld-linux-x86-64.so.2 (0x...)"
-    for match in re.finditer(r"^\t(?:(\S+) => )?(/.*) \(0x[0-9a-f]+\)$", said, re.MULTILINE):
-        path = Path(match[2])
-        name = Path(match[1] or match[2]).name
-        folders.insert(0 if name == "libc.so.6" else len(folders), path.parent)
-        yield name, path
+    words = loader[: loader.index("--argv0")] if loader else [loader_of(interpreter)]
+    if not words[0]:
+        return  # it is statically linked
+    found = dict(needed(words, interpreter))
+    # An RPATH of the interpreter holds for what it loads later, too.
+    folders = list(dict.fromkeys(path.parent for path in found.values()))
+    if not loader:
+        words = [*words, "--library-path", ":".join(map(str, folders))]
+    for extension in extensions:
+        for name, path in needed(words, extension):
+            found.setdefault(name, path)
+    found[Path(loader_of(interpreter)).name] = Path(words[0])
     for name in LOADED_BY_LIBC:
-        found = next((f / name for f in folders if (f / name).is_file()), None)
-        if found:
-            yield name, found
+        places = [found["libc.so.6"].parent / name] if "libc.so.6" in found else []
+        for path in (*places, *(folder / name for folder in folders)):
+            if path.is_file():
+                found.setdefault(name, path)
+    yield from found.items()
+
+
+def needed(loader: list[str], executable: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the libraries that a dynamic loader finds for an executable or a library."""
+    # "libc.so.6 => /lib/libc.so.6 (0x...)", and the loader as "/lib64/ld-linux-x86-64.so.2 (0x...)"
+    said = output_of([*loader, "--list", str(executable)])
+    for match in re.finditer(r"^\t(?:(\S+) => )?(/.*) \(0x[0-9a-f]+\)$", said, re.MULTILINE):
+        yield Path(match[1] or match[2]).name, Path(match[2])
 
 
 def output_of(command: list[str]) -> str:
