@@ -45,11 +45,12 @@ import struct
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, NamedTuple
 
 SUPPORTED = tuple((3, minor) for minor in range(8, 15))
-"""The versions of CPython whose frames the tracer can walk (support/internal/pytrace/offsets.go)."""
+"""The versions of CPython that the tracer can walk: see support/internal/pytrace/offsets.go."""
 SUPPORTED_TEXT = "CPython 3.8 to 3.14"
 # These need much space, and are of no use without a screen, a network or a compiler.
 EXCLUDED = re.compile(
@@ -70,9 +71,9 @@ try:
     name = platform.python_implementation()
     free = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
     base = getattr(sys, "_base_executable", None) or sys.executable
-    print(json.dumps([name, sys.version_info[:2], free, base, sys.prefix]))
+    print(json.dumps([name, sys.version_info[:2], free, base]))
 except ImportError as error:
-    print(json.dumps(["", sys.version_info[:2], False, str(error), ""]))
+    print(json.dumps(["", sys.version_info[:2], False, str(error)]))
 """
 
 
@@ -188,7 +189,7 @@ def look_at(name: str, arch: str) -> Choice:
     said = probe(start)
     if not said:
         raise UnusableError(f"{name} is not a Python interpreter, or can't run here", advice)
-    kind, version, free_threaded, base, prefix = said
+    kind, version, free_threaded, base = said
     shown = f"{name} is {kind or 'Python'} {dotted(version)}"
     if not kind:
         raise UnusableError(f"{shown} without its standard library: {base}", advice)
@@ -232,7 +233,7 @@ def probe(start: list[str]) -> Any:
         said = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    return said if isinstance(said, list) and len(said) == 5 else None
+    return said if isinstance(said, list) and len(said) == 4 else None
 
 
 def machine_of(path: Path) -> str:
@@ -277,7 +278,9 @@ def loader_of(executable: Path) -> str:
         (table,) = struct.unpack_from("<Q", data, 32)
         size, count = struct.unpack_from("<HH", data, 54)
         for number in range(count):
-            kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", data, table + number * size)
+            kind, _, offset, _, _, length = struct.unpack_from(
+                "<IIQQQQ", data, table + number * size
+            )
             if kind == 3:
                 return data[offset : offset + length].rstrip(b"\0").decode()
     except (OSError, struct.error, ValueError):

@@ -16,7 +16,7 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.text import counted
 from bpfmatrix.profile import flamegraph
 from bpfmatrix.profile.recording import Recording
-from bpfmatrix.profile.script import Script
+from bpfmatrix.profile.script import ScriptRequest
 from bpfmatrix.profile.stacks import Stack, hottest
 from bpfmatrix.profile.symbolization import symbolize
 from bpfmatrix.profile.workload import ProfileOptions, ProfileWorkload
@@ -31,8 +31,7 @@ _SHOWN_SOURCE = 60
 def profile(
     project: Project,
     kernel: str,
-    script: Path,
-    arguments: Sequence[str],
+    request: ScriptRequest,
     options: ProfileOptions,
     flame_graph: Path | None = None,
 ) -> int:
@@ -40,21 +39,17 @@ def profile(
 
     The status is 1 if the script failed or could not be recorded to its end.
     """
-    found = Script.find(script)
-
     safe = SafeWriter(sys.stdout)
 
     with LiveConsole([kernel]) as console:
-        workload = ProfileWorkload(
-            project, found, arguments, options, lambda text: safe(text.encode())
-        )
+        workload = ProfileWorkload(project, request, options, lambda text: safe(text.encode()))
         recording = run_one(project, kernel, workload, console)
         safe.close()
         console.doing(kernel, "lines", "of the samples")
-        resolved = symbolize(recording, found, project.cache)
+        resolved = symbolize(recording, workload.script, project.cache)
     _show(project, recording, resolved)
     if flame_graph:
-        title = f"{script.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
+        title = f"{request.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
         try:
             flamegraph.draw(resolved, title, flame_graph)
         except OSError as error:

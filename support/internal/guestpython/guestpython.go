@@ -19,7 +19,7 @@ import (
 
 // ErrMissing says that the payload has no Python, and the likely reason.
 var ErrMissing = errors.New(
-	"no Python in the payload: the host has no Python 3.11 to 3.13 for this architecture")
+	"no Python in the payload: the host has no CPython for this architecture that the tracer supports")
 
 // root is the folder of the payload's Python.
 const root = "/payload/python"
