@@ -34,7 +34,7 @@ then lost."""
 # The programs that libraries load to probe the kernel's features have no name.
 _NAMED = "env->prog->aux->name[0] != 0"
 _STOPPED = "stopped"
-# The beginning of the line in which in_gdb.py prints its answer.
+# The beginning of the line in which `locations.resolve` prints its answer.
 _MARK = "bpfmatrix:"
 
 
@@ -63,7 +63,7 @@ class Gdb:
         """
         functions = [_MESSAGES if name == REJECTION else name for name in names]
         candidates = list(dict.fromkeys([*functions, *DEFAULT_BREAKPOINTS]))
-        done = self._ask(f"bpfmatrix_resolve({json.dumps(candidates)})")
+        done = self._ask(f"locations.resolve({json.dumps(candidates)})")
         answers: dict[str, dict[str, str]] = {}
         for line in done.stdout.splitlines():
             if line.startswith(_MARK):
@@ -117,16 +117,16 @@ class Gdb:
             f"set pagination {'on' if paged else 'off'}",
             *self._reading(),
             *map(self.break_command, breakpoints),
-            f"python bpfmatrix_begin({json.dumps(str(self.folder / _STOPPED))})",
+            f"python stops.begin({json.dumps(str(self.folder / _STOPPED))})",
             # gdb reads code when it connects. The guest has none before its kernel has mapped it,
             # so gdb is told to read it from the vmlinux.
             "set trust-readonly-sections on",
-            f"python bpfmatrix_connect({json.dumps(target)})",
+            f"python stops.connect({json.dumps(target)})",
             "continue",
             "set trust-readonly-sections off",
         ]
         if REJECTION in breakpoints:
-            lines.append("python bpfmatrix_say_rejection()")
+            lines.append("python rejection.say_rejection()")
         elif self.symbols.has_types:
             lines.append("list")
         path = self.folder / "gdb.commands"
@@ -137,7 +137,7 @@ class Gdb:
     def break_command(breakpoint: str) -> str:
         """Return gdb's command for a breakpoint that `resolve` returned."""
         if breakpoint == REJECTION:
-            return f"python bpfmatrix_break_at_rejection({json.dumps(_MESSAGES)})"
+            return f"python rejection.break_at_rejection({json.dumps(_MESSAGES)})"
         return f"break {breakpoint}"
 
     def setup_commands(self) -> list[str]:
@@ -195,7 +195,7 @@ class Gdb:
         """Return the commands that load the kernel's symbols, its scripts, and ours."""
         index = self.cache.root / "symbols/index"
         index.mkdir(parents=True, exist_ok=True)
-        symbols, helper = self.symbols, resources.files("bpfmatrix") / "debug/in_gdb.py"
+        symbols, helper = self.symbols, resources.files("bpfmatrix") / "debug/in_gdb/load.py"
         lines = [
             "set confirm off",
             "set debuginfod enabled off",

@@ -5,9 +5,32 @@
 //	python-tracer [-every 5ms] SCRIPT [ARGUMENT...]
 //
 // It prints JSON objects, one per line. While the script runs, {"output": TEXT} has what the script
-// prints. When the script has ended, or was ended by a signal, each distinct stack follows, in the
-// form that support/pylines reads and with its "count". The last line is {"summary": {...}}. The
-// exit status is that of the script.
+// prints. When the script has ended, or was ended by a signal, its stacks follow:
+//
+//	{"code": {"number": 1, "identity": "12:1:0:3:9ae16a3b2f90404f", "file": "/payload/script/a.py",
+//	          "function": "Class.method", "table": "8000f003"}}
+//	{"part": {"number": 1, "frames": [[1, 36], [2, 8]]}}
+//	{"stack": {"parts": [1, 2], "count": 7, "pid": 80, "tid": 81, "comm": "python3",
+//	           "truncated": "too deep"}}
+//
+// A code object has its identity as support/pylines defines it, and what the process itself says: its
+// co_filename, its name (co_qualname, before 3.11 co_name), and its line table in hexadecimal digits.
+// Each of these three is missing if it could not be read. A part is some frames that follow each
+// other, the innermost first. A frame is the number of its code object, and the offset of its last
+// instruction in bytes. A stack is a list of parts, the innermost first, and how many samples have
+// it; "truncated" says why outer frames are missing, if any are. A number is defined in a line above
+// the one that uses it.
+//
+// The last line is {"summary": {...}}. Its list "lost" has the samples that were lost, by the process
+// and by the innermost frame, the most frequent first:
+//
+//	{"pid": 80, "identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36,
+//	 "file": "/payload/script/a.py", "function": "Class.method", "count": 3}
+//
+// The keys from "identity" to "function" are missing where the code is not known. The sum of the
+// counts may be less than the counter "lost", as no more than 1,024 frames are counted.
+//
+// The exit status is that of the script.
 package main
 
 import (
@@ -20,13 +43,11 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
@@ -64,6 +85,7 @@ type summary struct {
 	Status   int              `json:"status"`
 	Ended    string           `json:"ended,omitempty"` // the signal that ended the script
 	Counters pytrace.Counters `json:"counters"`
+	Lost     []lostSamples    `json:"lost,omitempty"`
 }
 
 func main() {
@@ -104,9 +126,7 @@ func run(lines *printer, out *bufio.Writer, interval time.Duration, args []strin
 		return 0, err
 	}
 	result, stacks, err := sample(ctx, script, tracer)
-	for _, stack := range stacks {
-		lines.print(stack)
-	}
+	newStackPrinter(lines).print(stacks)
 	if err != nil {
 		return 0, err
 	}
@@ -154,6 +174,9 @@ func sample(
 	if wait, ok := script.ProcessState.Sys().(syscall.WaitStatus); ok && wait.Signaled() {
 		result.Ended, result.Status = wait.Signal().String(), 128+int(wait.Signal())
 	}
+	if result.Lost, err = lost(tracer); err != nil {
+		return result, counter.counted, err
+	}
 	result.Counters, err = tracer.Counters()
 	return result, counter.counted, err
 }
@@ -192,49 +215,5 @@ func awaitInterpreter(pid int, ended chan error) (*pytrace.Interpreter, error) {
 		if errors.Is(err, pytrace.ErrUnsupported) || time.Now().After(deadline) {
 			return nil, err
 		}
-	}
-}
-
-// countedStack is a stack, without what differs between its samples.
-type countedStack struct {
-	Frames    []pytrace.Frame `json:"frames"`
-	Count     int             `json:"count"`
-	Comm      string          `json:"comm"`
-	TID       uint32          `json:"tid"`
-	Truncated string          `json:"truncated,omitempty"`
-}
-
-// A stackCounter counts how often each distinct stack was sampled. The stacks are in the order of
-// their first samples.
-type stackCounter struct {
-	indices map[string]int
-	counted []countedStack
-}
-
-func newStackCounter() *stackCounter { return &stackCounter{indices: map[string]int{}} }
-
-// collect reads samples until the tracer is flushed.
-func (s *stackCounter) collect(tracer *pytrace.Tracer) error {
-	for {
-		sample, err := tracer.Next()
-		if errors.Is(err, ringbuf.ErrFlushed) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if len(sample.Frames) == 0 {
-			continue // the thread ran no Python code
-		}
-		var key strings.Builder
-		fmt.Fprint(&key, sample.TID, sample.Truncated, sample.Frames)
-		index, seen := s.indices[key.String()]
-		if !seen {
-			index = len(s.counted)
-			s.indices[key.String()] = index
-			s.counted = append(s.counted, countedStack{
-				Frames: sample.Frames, Comm: sample.Comm, TID: sample.TID, Truncated: sample.Truncated,
-			})
-		}
-		s.counted[index].Count++
 	}
 }

@@ -131,6 +131,11 @@ func readInterpreter(memory io.ReaderAt, runtime uint64, v version) (*Interprete
 	} else {
 		return nil, fmt.Errorf("%w: it is %s", ErrUnsupported, interpreter.Version)
 	}
+	if v.minor >= 14 {
+		// The field `interned` in front of it has 16 bits, instead of two (Include/cpython/unicodeobject.h).
+		interpreter.process.TextKind = 16
+	}
+	interpreter.process.setFrameRange()
 	interpreter.process.Runtime = runtime
 	return interpreter, nil
 }

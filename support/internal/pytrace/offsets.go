@@ -22,6 +22,7 @@ type process struct {
 	ThreadFrame       uint32
 	HasCFrame         uint32
 	CFrameFrame       uint32
+	FrameStart        uint32
 	FrameSize         uint32
 	FrameCode         uint32
 	FramePrevious     uint32
@@ -34,10 +35,17 @@ type process struct {
 	CodeArguments     uint32
 	CodeKeywordOnly   uint32
 	CodeFlags         uint32
+	CodeFile          uint32
+	CodeName          uint32
 	CodeLineTable     uint32
 	CodeBytecode      uint32
 	BytesLength       uint32
 	BytesData         uint32
+	TextLength        uint32
+	TextState         uint32
+	TextKind          uint32
+	TextASCII         uint32
+	TextData          uint32
 	_                 uint32
 }
 
@@ -63,20 +71,22 @@ var offsetTables = map[version]process{
 	{3, 11}: {
 		InterpretersHead: 40, InterpreterNext: 0, InterpreterThread: 16,
 		ThreadNext: 8, ThreadNativeID: 160, ThreadFrame: 56, HasCFrame: 1, CFrameFrame: 8,
-		FrameSize: 72, FrameCode: 32, FramePrevious: 48, FrameInstruction: 56, FrameOwner: 69,
+		FrameCode: 32, FramePrevious: 48, FrameInstruction: 56, FrameOwner: 69,
 		ForeignOwner: noOwner,
 		CodeSize:     144, CodeFirstLine: 72, CodeArguments: 56, CodeKeywordOnly: 64, CodeFlags: 48,
-		CodeLineTable: 136, CodeBytecode: 184,
+		CodeFile: 112, CodeName: 128, CodeLineTable: 136, CodeBytecode: 184,
 		BytesLength: 16, BytesData: 32,
+		TextLength: 16, TextState: 32, TextKind: 2, TextASCII: 48, TextData: 72,
 	},
 	{3, 12}: {
 		InterpretersHead: 40, InterpreterNext: 0, InterpreterThread: 72,
 		ThreadNext: 8, ThreadNativeID: 144, ThreadFrame: 56, HasCFrame: 1, CFrameFrame: 0,
-		FrameSize: 72, FrameCode: 0, FramePrevious: 8, FrameInstruction: 56, FrameOwner: 70,
+		FrameCode: 0, FramePrevious: 8, FrameInstruction: 56, FrameOwner: 70,
 		ForeignOwner: ownedByCStack,
 		CodeSize:     144, CodeFirstLine: 68, CodeArguments: 52, CodeKeywordOnly: 60, CodeFlags: 48,
-		CodeLineTable: 136, CodeBytecode: 192,
+		CodeFile: 112, CodeName: 128, CodeLineTable: 136, CodeBytecode: 192,
 		BytesLength: 16, BytesData: 32,
+		TextLength: 16, TextState: 32, TextKind: 2, TextASCII: 40, TextData: 56,
 	},
 }
 
@@ -87,11 +97,12 @@ func ofFrameObjects(lastInstruction, unit uint32) process {
 	return process{
 		InterpretersHead: 32, InterpreterNext: 0, InterpreterThread: 8,
 		ThreadNext: 8, ThreadNativeID: 176, ThreadFrame: 24,
-		FrameSize: lastInstruction + 8, FrameCode: 32, FramePrevious: 24,
+		FrameCode: 32, FramePrevious: 24,
 		FrameInstruction: lastInstruction, InstructionUnit: unit, ForeignOwner: noOwner,
 		CodeSize: 128, CodeFirstLine: 40, CodeArguments: 16, CodeKeywordOnly: 24, CodeFlags: 36,
-		CodeLineTable: 120,
-		BytesLength:   16, BytesData: 32,
+		CodeFile: 104, CodeName: 112, CodeLineTable: 120,
+		BytesLength: 16, BytesData: 32,
+		TextLength: 16, TextState: 32, TextKind: 2, TextASCII: 48, TextData: 72,
 	}
 }
 
@@ -184,7 +195,6 @@ func parseDebugOffsets(data []byte, layout string) (process, error) {
 		ThreadNext:        offsets["thread.next"],
 		ThreadNativeID:    offsets["thread.native_thread_id"],
 		ThreadFrame:       offsets["thread.current_frame"],
-		FrameSize:         offsets["frame.localsplus"],
 		FrameCode:         offsets["frame.executable"],
 		FramePrevious:     offsets["frame.previous"],
 		FrameInstruction:  offsets["frame.instr_ptr"],
@@ -195,29 +205,49 @@ func parseDebugOffsets(data []byte, layout string) (process, error) {
 		CodeArguments:     arguments,
 		CodeKeywordOnly:   arguments + 8,
 		CodeFlags:         arguments - 4,
+		CodeFile:          offsets["code.filename"],
+		CodeName:          offsets["code.qualname"],
 		CodeLineTable:     offsets["code.linetable"],
 		CodeBytecode:      offsets["code.co_code_adaptive"],
 		BytesLength:       offsets["bytes.ob_size"],
 		BytesData:         offsets["bytes.ob_sval"],
+		TextLength:        offsets["unicode.length"],
+		TextState:         offsets["unicode.state"],
+		TextKind:          2, // in 3.14 another one, see readInterpreter
+		TextASCII:         offsets["unicode.asciiobject_size"],
+		// A PyCompactUnicodeObject adds utf8_length and utf8 to a PyASCIIObject.
+		TextData: offsets["unicode.asciiobject_size"] + 16,
 	}
 	return p, p.check()
 }
 
+// setFrameRange sets which bytes of a frame are read: those of the three fields that each frame needs.
+// An address may lack its highest byte, which is 0: up to 63 bytes, kernels copy without the
+// instruction `rep movsb`, of which an emulated processor makes a loop over the bytes.
+func (p *process) setFrameRange() {
+	instruction := p.FrameInstruction + 7
+	if p.InstructionUnit != 0 {
+		instruction = p.FrameInstruction + 4
+	}
+	p.FrameStart = min(p.FrameCode, p.FramePrevious, p.FrameInstruction)
+	p.FrameSize = max(p.FrameCode+8, p.FramePrevious+8, instruction) - p.FrameStart
+}
+
 // check returns an error for offsets that are outside of what the eBPF program reads.
 func (p *process) check() error {
-	within := func(size, block uint32, width uint32, offsets ...uint32) bool {
+	within := func(size, width uint32, offsets ...uint32) bool {
 		for _, offset := range offsets {
-			if offset > size || offset+width > size {
+			if offset > size || offset+width > size || offset%width != 0 {
 				return false
 			}
 		}
-		return size < block
+		return true
 	}
-	frame := within(p.FrameSize, frameBlock, 8, p.FrameCode, p.FramePrevious, p.FrameInstruction) &&
-		within(p.FrameSize, frameBlock, 1, p.FrameOwner)
-	code := within(p.CodeSize, codeBlock, 4,
+	frame := within(frameBlock, 8, p.FrameCode, p.FramePrevious, p.FrameInstruction) &&
+		within(frameBlock, 1, p.FrameOwner)
+	code := p.CodeSize < codeBlock && within(p.CodeSize, 4,
 		p.CodeFirstLine, p.CodeArguments, p.CodeKeywordOnly, p.CodeFlags) &&
-		within(p.CodeSize, codeBlock, 8, p.CodeLineTable)
+		within(p.CodeSize, 8, p.CodeFile, p.CodeName, p.CodeLineTable)
 	if !frame || !code {
 		return fmt.Errorf("impossible offsets: %+v", *p)
 	}

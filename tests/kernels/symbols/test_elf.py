@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.debug import insn, names, symbol_table
+from bpfmatrix.debug import names, symbol_table
+from bpfmatrix.debug.in_gdb import insn
 from bpfmatrix.debug.gdb import nearest
 from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.kernels.symbols import elf

@@ -1,6 +1,6 @@
 """Disassembles eBPF instructions, in nearly the format of the verifier's log.
 
-gdb loads this file by its path, too, so it imports nothing. The encoding is that of the kernel's
+It does not need gdb. The encoding is that of the kernel's
 Documentation/bpf/standardization/instruction-set.rst.
 """
 
