@@ -42,6 +42,16 @@ func Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
+// AddModules makes a folder the first in which the command's Python finds modules, but for that of its
+// script.
+func AddModules(cmd *exec.Cmd, folder string) {
+	for i, variable := range cmd.Env {
+		if name, value, _ := strings.Cut(variable, "="); name == "PYTHONPATH" && folder != "" {
+			cmd.Env[i] = name + "=" + folder + string(os.PathListSeparator) + value
+		}
+	}
+}
+
 // linkLoader makes a symbolic link to the dynamic loader of an executable at the path where the
 // kernel looks for it, unless there is a loader at that path.
 func linkLoader(executable, libraries string) error {
