@@ -46,7 +46,7 @@ def profile(
         recording = run_one(project, kernel, workload, console)
         safe.close()
         console.doing(kernel, "lines", "of the samples")
-        resolved = symbolize(recording, workload.script, project.cache)
+        resolved = symbolize(recording, workload.script, project.cache).stacks
     _show(project, recording, resolved)
     if flame_graph:
         title = f"{request.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
@@ -110,7 +110,7 @@ def _notes(recording: Recording) -> list[str]:
     for name, what in (
         ("lost", "were lost, because they came too fast"),
         ("unreadable", "lack outer frames, which were not in memory"),
-        ("too_deep", "lack outer frames, because the stack was deeper than 1024"),
+        ("too_deep", "lack outer frames, because the stack was deeper than 8192"),
         ("no_thread", "are of threads that ran no Python, such as before the interpreter starts"),
     ):
         if counters.get(name):

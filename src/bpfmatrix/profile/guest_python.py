@@ -33,7 +33,7 @@ class GuestPython:
 
     @classmethod
     def choose(cls, named: str | None, arch: str) -> "GuestPython":
-        """Return the interpreter that `named` or the environment says, or else the first usable one.
+        """Return the interpreter that `named` or the environment says, or the first usable one.
 
         UsageError if what is said can't be used, BpfmatrixError if there is none.
         """

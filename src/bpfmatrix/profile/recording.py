@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Recording"]
+__all__ = ["PYTHON_FOLDER", "SCRIPTS_FOLDER", "Recording"]
+
+# Folders of the payload.
+PYTHON_FOLDER, SCRIPTS_FOLDER = "python", "script"
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Recording:
     """The samples of one run, and what is needed to read them."""
 
     samples: Path
-    """A file of JSON lines, as pylines reads them: each distinct stack, with its count."""
+    """A file of JSON lines, which `profile.samples` reads: each distinct stack, with its count."""
     python: Mapping[str, Path]
     """The files of the guest's Python on the host, by their paths in its installation, such as
     `bin/python3`."""

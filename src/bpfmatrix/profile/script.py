@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfmatrix.errors import UsageError
+from bpfmatrix.profile.recording import PYTHON_FOLDER, SCRIPTS_FOLDER
 
-__all__ = ["PACKAGES_FOLDER", "SCRIPTS_FOLDER", "Script", "ScriptRequest"]
+__all__ = ["Script", "ScriptRequest"]
 
-# Folders of the payload, as support/host_script.py names them.
-SCRIPTS_FOLDER, PACKAGES_FOLDER = "script", "python"
 # These flags of Python would hide the script's packages, or run something else than the script.
 _REFUSED = {
     "E": "it ignores PYTHONPATH, by which the guest's Python finds the packages",
@@ -107,7 +106,7 @@ class Script:
             return {k.removeprefix(start): v for k, v in files.items() if k.startswith(start)}
 
         path = request.path.absolute() if request.path else Path.cwd() / request.module
-        return cls(request, path, below(SCRIPTS_FOLDER), below(PACKAGES_FOLDER))
+        return cls(request, path, below(SCRIPTS_FOLDER), below(PYTHON_FOLDER))
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Symbolization: pylines turns the instructions in a recording's stacks into lines of source.
 
-pylines runs under the same Python that ran in the guest, so that it compiles the sources to the
-same bytecode.
+pylines runs under this Python, whatever ran in the guest. The indices have the files of the guest's
+Python as they are compiled for it. Of code that is in none of these, such as a script of another
+version, or code of `exec` or of a zip file, the process itself has told the line table and the names.
 """
 
 import importlib.util
@@ -9,6 +10,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +20,113 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import derived
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of
-from bpfmatrix.profile.recording import Recording
+from bpfmatrix.payload.model import MOUNT_POINT
+from bpfmatrix.profile import samples
+from bpfmatrix.profile.losses import Loss
+from bpfmatrix.profile.recording import PYTHON_FOLDER, SCRIPTS_FOLDER, Recording
 from bpfmatrix.profile.script import Script
 from bpfmatrix.profile.stacks import SourceLine, Stack
 
-__all__ = ["symbolize"]
+__all__ = ["Symbolized", "symbolize"]
 
 
-def symbolize(recording: Recording, script: Script, cache: Cache) -> list[Stack]:
+@dataclass(frozen=True)
+class Symbolized:
+    """The lines of a recording."""
+
+    stacks: list[Stack]
+    losses: list[Loss]
+    """The samples that were lost, by their innermost functions."""
+
+
+def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
     """Return the stacks of a recording, with their lines; BpfmatrixError if pylines fails."""
+    recorded = samples.read(recording.samples)
     library = _library_index(recording, cache)
+    # A stack of thousands of frames has few distinct ones, and pylines has to see only these.
+    summary = recording.summary
+    lost = [entry for entry in summary.get("lost", ()) if "identity" in entry]
+    frames = [_pylines_sample(frame, summary.get("python", "")) for frame in recorded.frames]
+    frames += [{key: entry[key] for key in _LOST_KEYS if key in entry} for entry in lost]
     with cache.staging() as folder:
         tree = folder / "script"
         for name, path in script.files.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, tree / name)
-        _pylines(recording.interpreter, "index", str(tree), "-o", str(folder / "index"))
+        _pylines("index", str(tree), "-o", str(folder / "index"))
+        distinct = folder / "frames.jsonl"
+        distinct.write_text("".join(json.dumps(frame) + "\n" for frame in frames))
         resolved = _pylines(
-            *(recording.interpreter, "resolve", "--json", str(recording.samples)),
+            *("resolve", "--json", str(distinct)),
             *("-i", str(folder / "index"), "-i", str(library)),
         )
-    prefix = f"{tree}{os.sep}"
-    return [_stack(json.loads(line), prefix, script) for line in resolved.splitlines()]
+    places = _Places(tree, recording, script)
+    lines = [places.line(json.loads(line)) for line in resolved.splitlines()]
+    stacks = [
+        Stack(
+            tuple([lines[frame] for frame in stack.frames]),
+            stack.count,
+            stack.thread,
+            truncated=stack.truncated,
+        )
+        for stack in recorded.stacks
+    ]
+    return Symbolized(stacks, list(_losses(summary, lost, lines[len(recorded.frames) :])))
 
 
-def _stack(sample: dict[str, Any], prefix: str, script: Script) -> Stack:
-    def path(file: str) -> str:
-        return str(script.path.parent / file.removeprefix(prefix)) if prefix in file else file
+_LOST_KEYS = ("identity", "offset", "file", "function")
 
-    lines = tuple(
-        SourceLine(path(frame["file"]), frame["line"] or 0, frame["function"])
-        for frame in sample["frames"]
-    )
-    truncated = sample.get("truncated") or ""
-    return Stack(lines, sample["count"], sample["tid"], sample.get("process", ""), truncated)
+
+def _pylines_sample(frame: samples.Frame, python: str) -> dict[str, Any]:
+    """Return a frame in the form that pylines reads."""
+    code = frame.code
+    sample = {
+        "identity": code.identity,
+        "offset": frame.offset,
+        "file": code.file,
+        "function": code.function,
+        "table": code.table,
+        "python": python,
+    }
+    return {key: value for key, value in sample.items() if value != ""}
+
+
+def _losses(
+    summary: Mapping[str, Any], lost: Sequence[Mapping[str, Any]], lines: Sequence[SourceLine]
+) -> Iterator[Loss]:
+    """Yield the losses of a summary; those that `lost` lists have these lines."""
+    for entry, line in zip(lost, lines, strict=True):
+        function = (line.file, line.function) if line.file else None
+        yield Loss(entry["count"], function)
+    rest = summary.get("counters", {}).get("lost", 0) - sum(entry["count"] for entry in lost)
+    if rest > 0:
+        yield Loss(rest)
+
+
+class _Places:
+    """Where the files that pylines or a process in the guest names are on the host."""
+
+    def __init__(self, script_tree: Path, recording: Recording, script: Script) -> None:
+        self._scripts = script.path.parent
+        self._python = recording.python
+        self._script_prefixes = (f"{script_tree}{os.sep}", f"{MOUNT_POINT}/{SCRIPTS_FOLDER}/")
+
+    def line(self, frame: Mapping[str, Any]) -> SourceLine:
+        """Return the line of a frame that pylines has resolved."""
+        return SourceLine(self._path(frame["file"]), frame["line"] or 0, frame["function"])
+
+    def _path(self, file: str) -> str:
+        for prefix in self._script_prefixes:
+            if file.startswith(prefix):
+                return str(self._scripts / file.removeprefix(prefix))
+        # In the index of the library, or in the guest.
+        for folder in (f"/{_LIBRARY_TREE}/", f"{MOUNT_POINT}/{PYTHON_FOLDER}/"):
+            if path := self._python.get(file.rpartition(folder)[2]):
+                return str(path)
+        return file
+
+
+_LIBRARY_TREE = "python-library"
 
 
 def _library_index(recording: Recording, cache: Cache) -> Path:
@@ -66,11 +143,11 @@ def _library_index(recording: Recording, cache: Cache) -> Path:
 
     def make(made: Path) -> None:
         with cache.staging() as folder:
-            tree = folder / "tree"
+            tree = folder / _LIBRARY_TREE
             for name, path in files.items():
                 (tree / name).parent.mkdir(parents=True, exist_ok=True)
                 (tree / name).symlink_to(path)
-            _pylines(recording.interpreter, "index", str(tree), "-o", str(made))
+            _pylines("index", str(tree), "-o", str(made))
 
     return derived.obtain(cache, target, "the index of Python's library", make)
 
@@ -84,10 +161,9 @@ def _pylines_folder() -> Path:
     return Path(found.origin).parent
 
 
-def _pylines(python: Path, *words: str) -> str:
-    # This interpreter may have no packages installed. pylines needs only the standard library.
+def _pylines(*words: str) -> str:
     done = subprocess.run(
-        [python, "-X", "utf8", "-m", "pylines", *words],
+        [sys.executable, "-X", "utf8", "-m", "pylines", *words],
         env={
             **os.environ,
             "PYTHONPATH": str(_pylines_folder().parent),

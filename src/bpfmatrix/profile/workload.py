@@ -17,8 +17,8 @@ from bpfmatrix.payload import extra_files, shipped
 from bpfmatrix.payload.executables import executable
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.profile.guest_python import GuestPython
-from bpfmatrix.profile.recording import Recording
-from bpfmatrix.profile.script import PACKAGES_FOLDER, SCRIPTS_FOLDER, Script, ScriptRequest
+from bpfmatrix.profile.recording import PYTHON_FOLDER, SCRIPTS_FOLDER, Recording
+from bpfmatrix.profile.script import Script, ScriptRequest
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
 from bpfmatrix.session.json_lines import JsonLines
@@ -73,13 +73,13 @@ class ProfileWorkload(Workload[Recording]):
         python = GuestPython.choose(self._request.python, arch)
         compiled = project.cache.root / "compiled-python"
         listing = python.listing(compiled, self._request.optimize)
-        library = extra_files.listed(project, {PACKAGES_FOLDER: listing}, arch, progress)
+        library = extra_files.listed(project, {PYTHON_FOLDER: listing}, arch, progress)
         progress(f"the files of {self._request.name}")
         script = self._script = python.script(self._request, compiled)
         tracer = shipped.guest_program(project, "python-tracer", arch, progress)
         extra = {
             **extra_files.named(project.root, project.config.payload.files),
-            **{f"{PACKAGES_FOLDER}/{place}": path for place, path in script.packages.items()},
+            **{f"{PYTHON_FOLDER}/{place}": path for place, path in script.packages.items()},
             **library,
             **{f"{SCRIPTS_FOLDER}/{place}": path for place, path in script.files.items()},
         }
@@ -174,8 +174,8 @@ class ProfileWork(Work[Recording]):
         if not self._summary and not self._samples:
             raise BpfmatrixError(f"no sample was taken: {trouble}")
         python = {
-            name.removeprefix(f"{PACKAGES_FOLDER}/"): file
+            name.removeprefix(f"{PYTHON_FOLDER}/"): file
             for name, file in self._prepared.payload.extra.items()
-            if name.startswith(f"{PACKAGES_FOLDER}/")
+            if name.startswith(f"{PYTHON_FOLDER}/")
         }
         return Recording(path, python, self._summary, trouble)
