@@ -2,7 +2,7 @@
 
 pylines runs under this Python, whatever ran in the guest. The indices have the files of the guest's
 Python as they are compiled for it. Of code that is in none of these, such as a script of another
-version, or code of `exec` or of a zip file, the process itself has told the line table and the names.
+version, or code of `exec` or of a zip file, the process itself has told the line table and names.
 """
 
 import importlib.util
@@ -62,12 +62,14 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
         )
     places = _Places(tree, recording, script)
     lines = [places.line(json.loads(line)) for line in resolved.splitlines()]
+    several = len({stack.process_name for stack in recorded.stacks}) > 1
     stacks = [
         Stack(
             tuple([lines[frame] for frame in stack.frames]),
             stack.count,
             stack.thread,
-            truncated=stack.truncated,
+            stack.process_name if several else "",
+            stack.truncated,
         )
         for stack in recorded.stacks
     ]

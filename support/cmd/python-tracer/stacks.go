@@ -110,7 +110,7 @@ type (
 		PID       uint32 `json:"pid"`
 		TID       uint32 `json:"tid"`
 		Comm      string `json:"comm"`
-		Process   string `json:"process,omitempty"`
+		Process   string `json:"process"`
 		Truncated string `json:"truncated,omitempty"`
 	}
 )
