@@ -1,6 +1,6 @@
 """List the files of the host's CPython for a payload: `payload.listed` in kernels.yaml.
 
-    python3 support/host_python.py [--whole] [--oldest X.Y] [--path DIR]... MODULE...
+    python3 support/host_python.py [--whole] [--path DIR]... MODULE...
 
 For each of these files it prints the path in the payload, a tab and the path on the host:
 
@@ -31,6 +31,7 @@ library.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib
 import importlib.machinery
@@ -110,7 +111,7 @@ def main() -> None:
     arch = os.environ.get("BPFMATRIX_ARCH", platform.machine())
     named = options.python or os.environ.get("BPFMATRIX_PYTHON", "")
     try:
-        choice = choose(named, arch, tuple(map(int, options.oldest.split("."))))
+        choice = choose(named, arch)
     except UnusableError as error:
         if options.choose:
             print(json.dumps({"what": error.what, "advice": error.advice}))
@@ -133,7 +134,6 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--whole", action="store_true", help="the whole standard library")
     arguments.add_argument("--path", action="append", default=[], help="a folder with modules")
     arguments.add_argument("--python", default="", help="the interpreter")
-    arguments.add_argument("--oldest", default="3.0", help="the oldest version that will do")
     arguments.add_argument("--compiled", default="", help="a folder for compiled files")
     arguments.add_argument("--optimize", type=int, default=0, help="as compile() takes it")
     arguments.add_argument("--choose", action="store_true", help="only print the interpreter")
@@ -143,27 +143,17 @@ def parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def choose(named: str, arch: str, oldest: tuple[int, ...]) -> Choice:
+def choose(named: str, arch: str) -> Choice:
     """Return the interpreter that is named, or else the first that will do.
 
     UnusableError if there is none.
     """
     if named:
-        choice = look_at(named, arch)
-        if choice.version < oldest:
-            raise UnusableError(
-                f"{named} is CPython {dotted(choice.version)}, which is too old here",
-                f"Name one from {dotted(oldest)} on.",
-            )
-        return choice
+        return look_at(named, arch)
     names = ["/usr/bin/python3", "python3", *(f"python{dotted(v)}" for v in reversed(SUPPORTED))]
     for name in names:
-        try:
-            choice = look_at(name, arch)
-        except UnusableError:
-            continue
-        if choice.version >= oldest:
-            return choice
+        with contextlib.suppress(UnusableError):
+            return look_at(name, arch)
     raise UnusableError(
         f"this machine has no {SUPPORTED_TEXT} for {arch}",
         "Install one, or set BPFMATRIX_PYTHON to the path of one.",

@@ -368,6 +368,7 @@ ROOTFS = _text(
     "oci:debian:12: an image of a registry. DIR: a folder with a root file system, or with an "
     "image (an OCI layout). none: the guest only has busybox.",
 )
+TOOLS = _flag("tools", "Bring perf, bpftrace and bpftool, from Debian's packages.")
 SHARE = _repeated(
     "share",
     "DIR[:rw]",

@@ -5,18 +5,22 @@ only if that is a terminal.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bpfmatrix.cli.console import LiveConsole, say
 from bpfmatrix.config.project import Project
+from bpfmatrix.payload.model import MOUNT_POINT
+from bpfmatrix.rootfs.spec import RootSpec
 from bpfmatrix.session.guest_session import EnteredGuest
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.session.pipeline import run_one
 from bpfmatrix.session.preparation import Prepared
 from bpfmatrix.shell.workload import ShellWorkload
+from bpfmatrix.virtiofs.shares import HostFiles
 
-__all__ = ["shell"]
+__all__ = ["shell", "with_tools"]
 
 
 def shell(project: Project, id: str, command: Sequence[str], options: SessionOptions) -> int:
@@ -35,6 +39,13 @@ def shell(project: Project, id: str, command: Sequence[str], options: SessionOpt
 
         workload = ShellWorkload(project, command, options, Path(folder), attach)
         return run_one(project, id, workload, console)
+
+
+def with_tools(files: HostFiles) -> HostFiles:
+    """Return the files of a session whose root has perf, bpftrace and bpftool."""
+    return replace(
+        files, root=None, image=RootSpec("--tools", tools=True), folder=Path(MOUNT_POINT)
+    )
 
 
 class _Progress(LiveConsole):

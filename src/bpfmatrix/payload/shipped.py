@@ -31,6 +31,7 @@ __all__ = [
     "PROGRAMS",
     "Program",
     "build",
+    "bytecode_lines",
     "guest_program",
     "has_sources",
     "left_out",
@@ -240,3 +241,14 @@ def python_lister(name: str) -> Path:
     """Return a script that lists files of the host's Python: host_python.py or host_script.py."""
     inside = CHECKOUT / "support" / name
     return inside if inside.exists() else _SHIPPED / name
+
+
+def bytecode_lines() -> Path:
+    """Return the folder that has the package `bytecode_lines`, for PYTHONPATH or `sys.path`.
+
+    It is a distribution of its own, but bpfmatrix does not depend on that: a wheel has a copy in a
+    folder where no `import` finds it by accident, so that an installed `bytecode-lines` of another
+    version stays as it is.
+    """
+    inside = CHECKOUT / "bytecode-lines/src"
+    return inside if inside.is_dir() else PACKAGE / "vendored"

@@ -20,7 +20,7 @@ class Code:
     """A code object, and what the process itself says of it."""
 
     identity: str
-    """As pylines defines it."""
+    """As bytecode-lines defines it."""
     file: str = ""
     """Its co_filename; empty if it could not be read."""
     function: str = ""

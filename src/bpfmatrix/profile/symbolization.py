@@ -1,11 +1,10 @@
-"""Symbolization: pylines turns the instructions in a recording's stacks into lines of source.
+"""Symbolization: bytecode-lines turns a recording's offsets of instructions into lines of source.
 
-pylines runs under this Python, whatever ran in the guest. The indices have the files of the guest's
-Python as they are compiled for it. Of code that is in none of these, such as a script of another
-version, or code of `exec` or of a zip file, the process itself has told the line table and names.
+It runs under this Python, whatever ran in the guest. The indices have the files of the guest's Python
+as they are compiled for it. Of code that is in none of these, such as a script of another version, or
+code of `exec` or of a zip file, the process itself has told the line table and the names.
 """
 
-import importlib.util
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import derived
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of
+from bpfmatrix.payload import shipped
 from bpfmatrix.payload.model import MOUNT_POINT
 from bpfmatrix.profile import samples
 from bpfmatrix.profile.losses import Loss
@@ -40,23 +40,23 @@ class Symbolized:
 
 
 def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
-    """Return the stacks of a recording, with their lines; BpfmatrixError if pylines fails."""
+    """Return the stacks of a recording, with their lines; BpfmatrixError if that fails."""
     recorded = samples.read(recording.samples)
     library = _library_index(recording, cache)
-    # A stack of thousands of frames has few distinct ones, and pylines has to see only these.
+    # A stack of thousands of frames has few distinct ones, and only these have to be resolved.
     summary = recording.summary
     lost = [entry for entry in summary.get("lost", ()) if "identity" in entry]
-    frames = [_pylines_sample(frame, summary.get("python", "")) for frame in recorded.frames]
+    frames = [_sample_of(frame, summary.get("python", "")) for frame in recorded.frames]
     frames += [{key: entry[key] for key in _LOST_KEYS if key in entry} for entry in lost]
     with cache.staging() as folder:
         tree = folder / "script"
         for name, path in script.files.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, tree / name)
-        _pylines("index", str(tree), "-o", str(folder / "index"))
+        _bytecode_lines("index", str(tree), "-o", str(folder / "index"))
         distinct = folder / "frames.jsonl"
         distinct.write_text("".join(json.dumps(frame) + "\n" for frame in frames))
-        resolved = _pylines(
+        resolved = _bytecode_lines(
             *("resolve", "--json", str(distinct)),
             *("-i", str(folder / "index"), "-i", str(library)),
         )
@@ -79,8 +79,8 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
 _LOST_KEYS = ("identity", "offset", "file", "function")
 
 
-def _pylines_sample(frame: samples.Frame, python: str) -> dict[str, Any]:
-    """Return a frame in the form that pylines reads."""
+def _sample_of(frame: samples.Frame, python: str) -> dict[str, Any]:
+    """Return a frame in the form that bytecode-lines reads."""
     code = frame.code
     sample = {
         "identity": code.identity,
@@ -106,7 +106,7 @@ def _losses(
 
 
 class _Places:
-    """Where the files that pylines or a process in the guest names are on the host."""
+    """Where the files that bytecode-lines or a process in the guest names are on the host."""
 
     def __init__(self, script_tree: Path, recording: Recording, script: Script) -> None:
         self._scripts = script.path.parent
@@ -114,7 +114,7 @@ class _Places:
         self._script_prefixes = (f"{script_tree}{os.sep}", f"{MOUNT_POINT}/{SCRIPTS_FOLDER}/")
 
     def line(self, frame: Mapping[str, Any]) -> SourceLine:
-        """Return the line of a frame that pylines has resolved."""
+        """Return the line of a frame that bytecode-lines has resolved."""
         return SourceLine(self._path(frame["file"]), frame["line"] or 0, frame["function"])
 
     def _path(self, file: str) -> str:
@@ -132,16 +132,17 @@ _LIBRARY_TREE = "python-library"
 
 
 def _library_index(recording: Recording, cache: Cache) -> Path:
-    """Return pylines' index of the standard library, made again only if its files have changed."""
+    """Return the index of the standard library, made again only if its files have changed."""
     files = {
         name: path
         for name, path in recording.python.items()
         if name.endswith((".py", ".pyc")) and name.startswith("lib/")
     }
     stamps = [(name, str(path), path.stat().st_mtime_ns) for name, path in sorted(files.items())]
-    source = [(p.name, p.stat().st_mtime_ns) for p in sorted(_pylines_folder().glob("*.py"))]
+    modules = sorted(shipped.bytecode_lines().glob("*/*.py"))
+    source = [(module.name, module.stat().st_mtime_ns) for module in modules]
     id = key_of([stamps, source])[:32]
-    target = cache.root / "pylines" / f"{id}.index"
+    target = cache.root / "bytecode-lines" / f"{id}.index"
 
     def make(made: Path) -> None:
         with cache.staging() as folder:
@@ -149,26 +150,17 @@ def _library_index(recording: Recording, cache: Cache) -> Path:
             for name, path in files.items():
                 (tree / name).parent.mkdir(parents=True, exist_ok=True)
                 (tree / name).symlink_to(path)
-            _pylines("index", str(tree), "-o", str(made))
+            _bytecode_lines("index", str(tree), "-o", str(made))
 
     return derived.obtain(cache, target, "the index of Python's library", make)
 
 
-def _pylines_folder() -> Path:
-    found = importlib.util.find_spec("pylines")
-    if found is None or found.origin is None:
-        raise BpfmatrixError(
-            "this installation of bpfmatrix lacks the package pylines", "Install bpfmatrix again."
-        )
-    return Path(found.origin).parent
-
-
-def _pylines(*words: str) -> str:
+def _bytecode_lines(*words: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-X", "utf8", "-m", "pylines", *words],
+        [sys.executable, "-X", "utf8", "-m", "bytecode_lines", *words],
         env={
             **os.environ,
-            "PYTHONPATH": str(_pylines_folder().parent),
+            "PYTHONPATH": str(shipped.bytecode_lines()),
             "PYTHONDONTWRITEBYTECODE": "1",
         },
         stdin=subprocess.DEVNULL,
@@ -177,7 +169,7 @@ def _pylines(*words: str) -> str:
         check=False,
     )
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["pylines gave no reason"]
+        lines = done.stderr.strip().splitlines() or ["it gave no reason"]
         said = next((line for line in lines if line.startswith("error: ")), lines[-1])
-        raise BpfmatrixError(f"pylines {words[0]} failed: {said.removeprefix('error: ')}")
+        raise BpfmatrixError(f"bytecode-lines {words[0]} failed: {said.removeprefix('error: ')}")
     return done.stdout

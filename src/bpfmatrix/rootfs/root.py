@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["FolderRoot", "Root"]
+__all__ = ["AnyRoot", "FolderRoot", "Root"]
 
 
 class Root(Protocol):
@@ -37,3 +37,13 @@ class FolderRoot:
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+class AnyRoot:
+    """A root whose files are not known yet (`Root`): it is taken to have whatever is needed."""
+
+    is_host = False
+
+    def has(self, path: str) -> bool:
+        """See `Root`."""
+        return True

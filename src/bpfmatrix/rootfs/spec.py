@@ -22,7 +22,7 @@ _KINDS = "Give `host`, a folder of this host, or an image such as oci:debian:12.
 
 @dataclass(frozen=True)
 class RootSpec:
-    """A root file system; one of the last three fields is set."""
+    """A root file system; one of the fields after `text` is set."""
 
     text: str
     """What the user wrote."""
@@ -32,6 +32,8 @@ class RootSpec:
     """An image of a container registry."""
     layout: LayoutName | None = None
     """An image in a folder of the host."""
+    tools: bool = False
+    """The root with the tools that `bpfmatrix.rootfs.tools` makes."""
 
     @property
     def is_host(self) -> bool:

@@ -7,7 +7,6 @@ which lack 9p.
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.guest.modules import has_module
@@ -16,11 +15,8 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload.repository import Repository
-from bpfmatrix.rootfs.root import FolderRoot
+from bpfmatrix.rootfs.root import AnyRoot, FolderRoot, Root
 from bpfmatrix.virtiofs.shares import HostFiles, HostFolder, Transport
-
-if TYPE_CHECKING:
-    from bpfmatrix.rootfs.images import RootImage
 
 __all__ = ["HostFilesPlan", "plan", "root_of_tests"]
 
@@ -136,7 +132,7 @@ def _repository(
 
 def root_of_tests(
     files: HostFiles, arch: str, cache: Cache, progress: Progress, *, reread: bool = False
-) -> "FolderRoot | RootImage | None":
+) -> "Root | None":
     """Return the root of the tests, if it is not the guest's own; an image may be fetched for it.
 
     BpfmatrixError if it can't be had.
@@ -145,6 +141,8 @@ def root_of_tests(
         return FolderRoot(files.root)
     if files.image is None:
         return None
+    if files.image.tools:  # which files it has depends on the kernel
+        return AnyRoot()
     # Clients of registries are slow to import.
     from bpfmatrix.rootfs import images  # noqa: PLC0415
 

@@ -27,6 +27,7 @@ from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.payload import disk as payload_disk
 from bpfmatrix.payload.model import MOUNT_POINT, Executable, Payload
+from bpfmatrix.rootfs.spec import RootSpec
 from bpfmatrix.session import privileges
 from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
@@ -188,12 +189,7 @@ def _assemble(
     cache, reread = project.cache, options.cold
     root = every_module = None
     if options.files.image:
-        # Clients of registries are slow to import.
-        from bpfmatrix.rootfs import images as rootfs_images  # noqa: PLC0415
-
-        root = rootfs_images.obtain(
-            options.files.image, kernel.arch, cache, progress, reread=reread
-        )
+        root = _root_image(options.files.image, kernel, image, cache, progress, reread=reread)
     if kernel.modules == "all":
         every_module = modules_disk.image_of(image, cache, progress, reread=reread)
     chosen = accelerator.choose(kernel.qemu.accel, kernel.arch, str(qemu), cache, progress)
@@ -228,6 +224,23 @@ def _assemble(
     return Prepared(
         kernel, image, chosen, spec, payload, disk.id, env, host_files, allowed, options, root
     )
+
+
+def _root_image(
+    spec: RootSpec,
+    kernel: KernelConfig,
+    image: KernelImage,
+    cache: Cache,
+    progress: Progress,
+    *,
+    reread: bool,
+) -> "RootImage":
+    # Clients of registries are slow to import.
+    from bpfmatrix.rootfs import images, tools  # noqa: PLC0415
+
+    if spec.tools:
+        return tools.obtain(kernel, image, cache, progress, reread=reread)
+    return images.obtain(spec, kernel.arch, cache, progress, reread=reread)
 
 
 def _environment(

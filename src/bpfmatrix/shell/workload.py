@@ -82,11 +82,18 @@ class ShellWorkload(Workload[int]):
 def _argv(command: Sequence[str], options: SessionOptions) -> tuple[str, ...]:
     match list(command):
         case []:
-            return (os.environ.get("SHELL", "sh") if options.files.is_host else "sh",)
+            return (_shell(options),)
         case [line]:
             return ("sh", "-c", line)
         case words:
             return tuple(words)
+
+
+def _shell(options: SessionOptions) -> str:
+    files = options.files
+    if files.image and files.image.tools:
+        return "bash"
+    return os.environ.get("SHELL", "sh") if files.is_host else "sh"
 
 
 def _environment(*, interactive: bool) -> dict[str, str]:

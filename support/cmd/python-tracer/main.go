@@ -17,7 +17,7 @@
 //	{"stack": {"parts": [1, 2], "count": 7, "pid": 80, "tid": 81, "comm": "python3",
 //	           "process": "a.py", "truncated": "too deep"}}
 //
-// A code object has its identity as support/pylines defines it, and what the process itself says: its
+// A code object has its identity as bytecode-lines defines it, and what the process itself says: its
 // co_filename, its name (co_qualname, before 3.11 co_name), and its line table in hexadecimal digits.
 // Each of these three is missing if it could not be read. A part is some frames that follow each
 // other, the innermost first. A frame is the number of its code object, and the offset of its last

@@ -15,7 +15,7 @@ import (
 	"unicode/utf16"
 )
 
-// An Identity identifies a code object: see support/pylines/identity.py.
+// An Identity identifies a code object: see bytecode-lines' identity.py.
 type Identity struct {
 	FirstLine, Arguments, KeywordOnly, Flags uint32
 	Hash                                     uint64
@@ -51,10 +51,10 @@ type Code struct {
 // A Frame is a frame of a stack.
 type Frame struct {
 	Code   *Code
-	Offset int32 // of the last instruction, in bytes; see support/pylines/samples.py
+	Offset int32 // of the last instruction, in bytes; see bytecode-lines' samples.py
 }
 
-// MarshalJSON returns the form that pylines reads.
+// MarshalJSON returns the form that bytecode-lines reads.
 func (f Frame) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Identity string `json:"identity"`

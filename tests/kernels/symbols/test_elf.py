@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.debug import names, symbol_table
-from bpfmatrix.debug.in_gdb import insn
 from bpfmatrix.debug.gdb import nearest
+from bpfmatrix.debug.in_gdb import insn
 from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.kernels.symbols import elf
 from bpfmatrix.kernels.symbols.elf import Symbol

@@ -20,7 +20,7 @@ from bpfmatrix.errors import BpfmatrixError
 if TYPE_CHECKING:
     from debian.deb822 import Deb822
 
-__all__ = ["MAGIC", "control", "data", "extract", "extract_file"]
+__all__ = ["MAGIC", "control", "data", "extract", "extract_file", "write_data"]
 
 MAGIC = b"!<arch>\n"
 
@@ -46,6 +46,12 @@ def data(path: Path) -> Iterator[tarfile.TarFile]:
     """
     with _part(path, "data.tar") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         yield archive
+
+
+def write_data(path: Path, target: Path) -> None:
+    """Write the tar archive of a package's files, decompressed."""
+    with _part(path, "data.tar") as stream, target.open("wb") as made:
+        shutil.copyfileobj(stream, made, 1 << 20)
 
 
 def extract_file(path: Path, is_wanted: Callable[[str], bool], target: Path) -> bool:

@@ -21,7 +21,7 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.sources import apt_sources
-from bpfmatrix.kernels.sources.apt_packages import KERNEL_STANZA, Deb
+from bpfmatrix.kernels.sources.apt_packages import KERNEL_STANZA, Deb, parse_index
 from bpfmatrix.kernels.sources.apt_sources import AptEntry
 
 __all__ = ["Archive"]
@@ -100,11 +100,15 @@ class Archive(ABC):
         """
 
     @abstractmethod
+    def index(self) -> str:
+        """Return the text of the index that was fetched last; empty if none was."""
+
     def debs(self, stanzas: re.Pattern[str] = KERNEL_STANZA) -> list[Deb]:
         """Return the kernel packages of the index that was fetched last; none if none was.
 
         For other packages, `stanzas` is a pattern for the start of their stanzas.
         """
+        return parse_index(self.index(), stanzas)
 
     @abstractmethod
     def vendor(self) -> str:

@@ -22,7 +22,7 @@ from bpfmatrix.host.process import output
 from bpfmatrix.host.progress import Progress, silent
 from bpfmatrix.kernels.sources import apt_failures, apt_sources, release_file
 from bpfmatrix.kernels.sources.apt_archive import Archive, vendor_of
-from bpfmatrix.kernels.sources.apt_packages import KERNEL_STANZA, Deb, parse_index
+from bpfmatrix.kernels.sources.apt_packages import Deb
 from bpfmatrix.kernels.sources.package_manager import read_log, run_logged
 
 __all__ = ["AptGetArchive", "host_acquire_options"]
@@ -78,16 +78,15 @@ class AptGetArchive(Archive):
                 file.read_bytes(), self.entry, self.suite, check_dates and self.entry.check_dates
             )
 
-    def debs(self, stanzas: re.Pattern[str] = KERNEL_STANZA) -> list[Deb]:
+    def index(self) -> str:
         """See Archive."""
         if not (self.folder / "apt.conf").exists():
-            return []
-        text = [
+            return ""
+        return "\n\n".join(
             self._output([_HELPER, "cat-file", "--", file])
             for file in self._ask("$(FILENAME)")
             if Path(file).exists()
-        ]
-        return parse_index("\n\n".join(text), stanzas)
+        )
 
     def vendor(self) -> str:
         """See Archive."""

@@ -7,7 +7,6 @@ came, by their SHA-256.
 """
 
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,7 @@ from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.kernels.formats import compression
 from bpfmatrix.kernels.sources import apt_failures, release_file
 from bpfmatrix.kernels.sources.apt_archive import Archive, vendor_of
-from bpfmatrix.kernels.sources.apt_packages import KERNEL_STANZA, Deb, parse_index
+from bpfmatrix.kernels.sources.apt_packages import Deb
 from bpfmatrix.kernels.sources.package_manager import Failure
 from bpfmatrix.kernels.sources.release_file import Index
 
@@ -67,18 +66,18 @@ class HttpArchive(Archive):
             if path.name not in {index.sha256 for index in wanted}:
                 path.unlink()
 
-    def debs(self, stanzas: re.Pattern[str] = KERNEL_STANZA) -> list[Deb]:
+    def index(self) -> str:
         """See Archive."""
         release = self._known()
         if release is None:
-            return []
+            return ""
         texts = []
         for index in self._indexes(release):
             path = self._index_path(index)
             if not path.exists() or sha256_of(path) != index.sha256:
-                return []  # what is damaged is fetched again by the next update
+                return ""  # what is damaged is fetched again by the next update
             texts.append(_decompressed(path))
-        return parse_index("\n\n".join(texts), stanzas)
+        return "\n\n".join(texts)
 
     def vendor(self) -> str:
         """See Archive."""
