@@ -86,11 +86,9 @@ struct python_process {
 	__u32 bytes_length;
 	__u32 bytes_data;
 	__u32 text_length; /* of a str: how many characters it has */
-	__u32 text_state;  /* whose bits at text_kind are its kind (3 bits), compact, and ascii */
-	__u32 text_kind;
+	__u32 text_state;
 	__u32 text_ascii; /* the characters of an ASCII str */
 	__u32 text_data;  /* those of another one */
-	__u32 unused;
 };
 
 enum record_kind { RECORD_CODE, RECORD_PART, RECORD_SAMPLE, RECORD_PROCESS };
@@ -412,9 +410,11 @@ static __always_inline void read_text(struct python_text *text, __u64 object,
 	__u64 length = pointer_at(object + process->text_length), kind, size, data;
 
 	bpf_probe_read_user(&state, sizeof(state), (const void *)(object + process->text_state));
-	kind = (state >> (process->text_kind & 31)) & 31;
-	/* The bits are 3 for the kind, which is the size of a character, and the flags compact and
-	 * ascii. */
+	/* The bits are 2 for interned, 3 for the kind, which is the size of a character and never 0,
+	 * and the flags compact and ascii. In some releases of 3.14, interned has 16 bits. */
+	kind = state >> 2 & 31;
+	if (!(kind & 7))
+		kind = state >> 16 & 31;
 	data = kind & 16 ? process->text_ascii : process->text_data;
 	size = TEXT_BLOCK - 1;
 	if (length < TEXT_BLOCK && length * (kind & 7) < TEXT_BLOCK)

@@ -1,8 +1,9 @@
 """Symbolization: bytecode-lines turns a recording's offsets of instructions into lines of source.
 
-It runs under this Python, whatever ran in the guest. The indices have the files of the guest's Python
-as they are compiled for it. Of code that is in none of these, such as a script of another version, or
-code of `exec` or of a zip file, the process itself has told the line table and the names.
+It runs under this Python, whatever ran in the guest. The indices have the files of the guest's
+Python as they are compiled for it. Of code that is in none of these, such as a script of another
+version, or code of `exec` or of a zip file, the process itself has told the line table and the
+names.
 """
 
 import json

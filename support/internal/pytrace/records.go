@@ -379,7 +379,8 @@ func (t *tracedProcess) table(object, length uint64, first []byte) []byte {
 	return bytes.Clone(first)
 }
 
-// Bits of the state of a str, from where its kind begins; see Include/cpython/unicodeobject.h.
+// Bits of the state of a str, from where its kind begins: behind the 2 bits of "interned", which has 16
+// bits in some releases of 3.14. See Include/cpython/unicodeobject.h.
 const (
 	textKindMask = 7 // the bytes of a character: 1, 2 or 4
 	textASCII    = 16
@@ -387,7 +388,10 @@ const (
 
 // text returns a str as far as it can be read.
 func (t *tracedProcess) text(raw *rawText) string {
-	state := raw.State >> t.offsets.TextKind
+	state := raw.State >> 2
+	if state&textKindMask == 0 {
+		state = raw.State >> 16
+	}
 	kind, at := state&textKindMask, t.offsets.TextData
 	if state&textASCII != 0 {
 		at = t.offsets.TextASCII
