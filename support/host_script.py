@@ -61,7 +61,7 @@ def main() -> None:
         finder.needs(options.script.partition(".")[0])
     else:
         run = f"{SCRIPT}/{path.name}"
-        finder.module(path)
+        finder.script(path)
     finder.finish()
     compiled = host_python.Compiled(options.compiled, options.optimize)
     files = dict(
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 class Finder:
-    """Finds the files of a script: first `module` or `needs`, then `finish`."""
+    """Finds the files of a script: first `script` or `needs`, then `finish`."""
 
     def __init__(self, folder: Path) -> None:
         """`folder` is that of the script."""
@@ -122,26 +122,30 @@ class Finder:
         while self._names:
             self._find(self._names.pop())
 
-    def module(self, path: Path) -> None:
-        """Add a source file that is no installed package's, and note what it imports."""
+    def script(self, path: Path) -> None:
+        """Add the script itself, and note what it imports."""
+        self.found[f"{SCRIPT}/{path.name}"] = path
+        self._read(path, is_beside=True)
+
+    def _read(self, path: Path, *, is_beside: bool) -> None:
+        """Note what a source imports, and add the data that it names if it `is_beside` the script."""
         if path in self._modules:
             return
         self._modules.add(path)
-        if host_python.is_below(path, self._folder):
-            self.found[f"{SCRIPT}/{path.relative_to(self._folder)}"] = path
         try:
             tree = ast.parse(path.read_bytes())
         except (OSError, SyntaxError, ValueError, RecursionError):
             return  # the guest's Python will report it
         for name in imports(tree):
             self.needs(name)
-        if host_python.is_below(path, self._folder):
+        if is_beside:
             for data in named_files(tree, path.parent):
                 self._tree(data, self._folder, SCRIPT)
 
     def _find(self, name: str) -> None:
         for place in locations(name):
-            if host_python.is_below(place, self._folder) and not self._is_installed(place):
+            # What another entry of sys.path leads to, such as a folder src, is not beside the script.
+            if place.parent == self._folder:
                 self._sources(place, self._folder, SCRIPT)
             elif self._is_library(place):
                 continue
@@ -169,7 +173,7 @@ class Finder:
         self._tree(place, root, below)
         for path in [place] if place.is_file() else tree(place):
             if path.suffix == ".py":
-                self.module(path)
+                self._read(path, is_beside=below == SCRIPT)
 
     def _tree(self, place: Path, root: Path, below: str) -> None:
         for path in [place] if place.is_file() else tree(place):
