@@ -128,7 +128,7 @@ class Finder:
         self._read(path, is_beside=True)
 
     def _read(self, path: Path, *, is_beside: bool) -> None:
-        """Note what a source imports, and add the data that it names if it `is_beside` the script."""
+        """Note what a source imports. If it `is_beside` the script, add data that it names."""
         if path in self._modules:
             return
         self._modules.add(path)
@@ -144,7 +144,7 @@ class Finder:
 
     def _find(self, name: str) -> None:
         for place in locations(name):
-            # What another entry of sys.path leads to, such as a folder src, is not beside the script.
+            # What another entry of sys.path has, such as a folder src, is not beside the script.
             if place.parent == self._folder:
                 self._sources(place, self._folder, SCRIPT)
             elif self._is_library(place):

@@ -92,7 +92,7 @@ class Resolver:
     ) -> Resolved:
         """Return where an instruction is; the arguments are as in a sample."""
         self.counts.frames += 1
-        key = (identity, file, python, function, table)
+        key = _Key(identity, file, python, function, table)
         functions = self._functions.get(key)
         if functions is None:
             functions = self._functions[key] = self._find(key)
@@ -147,7 +147,15 @@ class Resolver:
         return functions
 
 
-_Key = tuple[str, str, str, str, str]  # identity, file, python, function, table
+class _Key(NamedTuple):
+    """What a sample says of a code object."""
+
+    identity: str
+    file: str
+    python: str
+    function: str
+    table: str
+
 
 # These are the ranges of 20,000 code objects of the standard library, with 250 bytes each.
 _MAX_CACHED_RANGES: Final = 1_000_000

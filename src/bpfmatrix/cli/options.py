@@ -444,6 +444,13 @@ OBJECTS = _repeated(
     "Repeatable; --objects itself can be left out.",
     _object,
 )
+OBJECT = _repeated(
+    "object",
+    "OBJECT",
+    "Load this eBPF object file instead of running tests: also a folder of them, a pattern, or an "
+    "image with objects (oci:NAME). Repeatable.",
+    _object,
+)
 LOADER = _value(
     "loader",
     "LOADERS",
@@ -648,8 +655,16 @@ PYTHON_ARGS = Option(
     _flags,
 )
 RATE = _value("rate", "N", "The number of samples of each CPU in a second. Default: 200.", _rate)
+PROFILES = _repeated(
+    "output",
+    "FILE",
+    "Also write the profile into this file. Repeatable. The end of its name says how: .svg (flame "
+    "graph), .speedscope.json, .pb.gz (pprof), .folded or .txt (folded stacks).",
+    _written_file,
+    "o",
+)
 FLAMEGRAPH = _value(
-    "flamegraph", "FILE", "Also write a flame graph (SVG) into this file.", _written_file
+    "flamegraph", "FILE", "Also write a flame graph (SVG), whatever the file's name.", _written_file
 )
 
 # Results
@@ -731,6 +746,7 @@ SHELL = _value("shell", "SHELL", "bash, zsh or fish.", _one_of(*SHELLS)).as_requ
 HOST_FILES: tuple[AnyOption, ...] = (ROOTFS, SHARE, NET)
 PRIVILEGES: tuple[AnyOption, ...] = (USER, CAPABILITIES, MEMLOCK)
 TESTS: tuple[AnyOption, ...] = (RUN, BINARY, TIMEOUT)
+LOADING: tuple[AnyOption, ...] = (LOADER, PRESET, SET, MAP_SIZE, ATTACH)
 EXEC: tuple[AnyOption, ...] = (
     *(KERNEL, IMAGE),
     ROOTFS.with_help(

@@ -8,7 +8,7 @@ import platform
 import shlex
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,12 +19,15 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["REJECTION", "Gdb", "nearest"]
+__all__ = ["NOT_BEGUN", "REJECTION", "BatchReport", "Gdb", "nearest"]
 
 REJECTION = "rejection"
 """The breakpoint where the verifier says why it rejects a program."""
 # The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
 _MESSAGES = "verbose"
+
+NOT_BEGUN = 120
+"""The exit status of a gdb that did not come to the connection, by an error or by Ctrl-C."""
 
 DEFAULT_BREAKPOINTS = ("do_check", "do_check_common", "bpf_check")
 """The entry of the verifier is the first of these functions that a kernel has. gcc inlines
@@ -33,9 +36,22 @@ then lost."""
 
 # The programs that libraries load to probe the kernel's features have no name.
 _NAMED = "env->prog->aux->name[0] != 0"
+# Of in_gdb/asked.py: the program is one of those that the session is about.
+_ASKED = "$_bpf_asked()"
 _STOPPED = "stopped"
+_REPORT = "batch.json"
 # The beginning of the line in which `locations.resolve` prints its answer.
 _MARK = "bpfmatrix:"
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What became of the commands of a batch."""
+
+    failed: tuple[tuple[str, str], ...]
+    """The commands that gdb could not run, each with gdb's error."""
+    left: tuple[str, ...]
+    """The commands that were not run, since the guest was not stopped any more."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +62,24 @@ class Gdb:
     symbols: Symbols
     cache: Cache
     folder: Path
+    programs: tuple[str, ...] = ()
+    """The names of the eBPF programs at which it stops in the verifier; none means all."""
 
     @classmethod
-    def find(cls, arch: str, symbols: Symbols, cache: Cache, folder: Path) -> "Gdb":
+    def find(
+        cls,
+        arch: str,
+        symbols: Symbols,
+        cache: Cache,
+        folder: Path,
+        programs: tuple[str, ...] = (),
+    ) -> "Gdb":
         """Return a gdb that knows the architecture; ToolMissingError if there is none."""
         if platform.machine() == arch:
             program = tools.find("gdb") or tools.require("gdb-multiarch", "gdb")
         else:
             program = tools.require("gdb-multiarch", "gdb-multiarch")
-        return cls(program, symbols, cache, folder)
+        return cls(program, symbols, cache, folder, programs)
 
     def resolve(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the locations of these breakpoints, or of the default one if `names` is empty.
@@ -78,6 +103,8 @@ class Gdb:
                     f"{self.symbols.vmlinux} has none of {', '.join(DEFAULT_BREAKPOINTS)}",
                     "Name a breakpoint with --break.",
                 )
+            if self.programs:
+                return (f"{there[0]} if {_ASKED}",)
             return (f"{there[0]} if {_NAMED}",) if self.symbols.has_types else (there[0],)
         for name, function in zip(names, functions, strict=True):
             if wrong := answers[function].get("error"):
@@ -105,33 +132,38 @@ class Gdb:
             check=False,
         )
 
-    def write(self, target: str, breakpoints: Sequence[str], paged: bool) -> Path:
+    def write(
+        self, target: str, breakpoints: Sequence[str], batch: Sequence[str] | None = None
+    ) -> Path:
         """Write the file of gdb commands that connects, and runs to the first breakpoint.
 
         `target` is the argument of `target remote`: the path of a Unix socket, or HOST:PORT. With
-        `paged`, gdb stops after each screenful of output.
+        `batch`, gdb runs these commands there, and ends. Otherwise it has a prompt there, and stops
+        after each screenful of output.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _STOPPED).unlink(missing_ok=True)
-        lines = [
-            f"set pagination {'on' if paged else 'off'}",
-            *self._reading(),
-            *map(self.break_command, breakpoints),
-            f"python stops.begin({json.dumps(str(self.folder / _STOPPED))})",
-            # gdb reads code when it connects. The guest has none before its kernel has mapped it,
-            # so gdb is told to read it from the vmlinux.
-            "set trust-readonly-sections on",
-            f"python stops.connect({json.dumps(target)})",
-            "continue",
-            "set trust-readonly-sections off",
-        ]
+        for name in (_STOPPED, _REPORT):
+            (self.folder / name).unlink(missing_ok=True)
+        shown = ["list"] if self.symbols.has_types else []
         if REJECTION in breakpoints:
-            lines.append("python rejection.say_rejection()")
-        elif self.symbols.has_types:
-            lines.append("list")
+            shown = ["python rejection.say_rejection()"]
+        marker, report = str(self.folder / _STOPPED), str(self.folder / _REPORT)
+        arguments = (target, marker, shown, None if batch is None else list(batch), report)
+        lines = [
+            f"set pagination {'off' if batch is not None else 'on'}",
+            *self._reading(),
+            *self._breaking(breakpoints),
+            f"python stops.begin({_python(marker)})",
+            f"python session.run({', '.join(map(_python, arguments))})",
+        ]
         path = self.folder / "gdb.commands"
         path.write_text("".join(f"{line}\n" for line in lines))
         return path
+
+    def _breaking(self, breakpoints: Sequence[str]) -> list[str]:
+        """Return gdb's commands for breakpoints that `resolve` returned."""
+        only = [f"python asked.only({_python(self.programs)})"] if self.programs else []
+        return [*only, *map(self.break_command, breakpoints)]
 
     @staticmethod
     def break_command(breakpoint: str) -> str:
@@ -142,50 +174,59 @@ class Gdb:
 
     def setup_commands(self) -> list[str]:
         """Return the commands for an editor's gdb before it connects."""
-        return [*self._reading(), "set trust-readonly-sections on"]
+        only = [f"python asked.only({_python(self.programs)})"] if self.programs else []
+        return [*self._reading(), *only, "set trust-readonly-sections on"]
 
     @property
     def stopped(self) -> bool:
         """Whether a breakpoint was reached."""
         return (self.folder / _STOPPED).exists()
 
+    @property
+    def batch_report(self) -> BatchReport | None:
+        """What became of the commands of a batch; None if gdb ended before it could say that."""
+        try:
+            found = json.loads((self.folder / _REPORT).read_text())
+        except (OSError, ValueError):
+            return None
+        failed = tuple((command, error) for command, error in found["failed"])
+        return BatchReport(failed, tuple(found["left"]))
+
     @contextlib.asynccontextmanager
     async def running(
-        self, commands: Path, arguments: Sequence[str], batch: Sequence[str] | None
+        self, commands: Path, arguments: Sequence[str], *, batch: bool
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         """Start gdb with a file of commands, and end it when the context is left.
 
-        With `batch`, gdb runs these commands and ends. Otherwise it reads from the terminal, and
-        Ctrl-C is for gdb, which then stops the guest.
+        With `batch`, gdb ends by itself, and Ctrl-C is for this process alone. Otherwise gdb reads
+        from the terminal, and Ctrl-C is for gdb, which then stops the guest. KeyboardInterrupt if
+        Ctrl-C came before gdb connected to the guest.
         """
-        process = await asyncio.create_subprocess_exec(
-            # It stays in our process group, so that it may read from the terminal.
-            *tied(self._command(commands, arguments, batch)),
-            stdin=asyncio.subprocess.DEVNULL if batch is not None else None,
-        )
-        loop = asyncio.get_running_loop()
-        if batch is None:
-            loop.add_signal_handler(signal.SIGINT, lambda: None)
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)  # not Process.kill: see Machine._kill
-            await process.wait()
-            if batch is None:
-                loop.remove_signal_handler(signal.SIGINT)
+        interrupts: list[int] = []
+        with contextlib.nullcontext() if batch else _noted(interrupts):
+            process = await asyncio.create_subprocess_exec(
+                # To read from the terminal, it has to stay in our process group.
+                *tied(self._command(commands, arguments, batch=batch)),
+                stdin=asyncio.subprocess.DEVNULL if batch else None,
+                start_new_session=batch,
+            )
+            try:
+                yield process
+            finally:
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGKILL)  # not Process.kill: Machine._kill
+                await process.wait()
+        if interrupts and process.returncode == NOT_BEGUN:
+            raise KeyboardInterrupt
 
-    def _command(
-        self, commands: Path, arguments: Sequence[str], batch: Sequence[str] | None
-    ) -> list[str]:
-        words = [str(self.program), "-q"]
-        if batch is not None:
-            words += ["-nx", "-nh", "-batch"]
-        words += [*arguments, "-x", str(commands)]
-        for line in batch or ():
-            words += ["-ex", line]
-        return words
+    def _command(self, commands: Path, arguments: Sequence[str], *, batch: bool) -> list[str]:
+        options = ["-nx", "-nh", "-batch"] if batch else []
+        # If the file of commands is not read to its end, gdb goes on with the next argument.
+        begun = (
+            f"python gdb.convenience_variable('bpfmatrix_began') or gdb.execute('quit {NOT_BEGUN}')"
+        )
+        return [str(self.program), "-q", *options, *arguments, "-x", str(commands), "-ex", begun]
 
     def shown(self, commands: Path) -> str:
         """Return the command to type in another terminal."""
@@ -217,6 +258,21 @@ class Gdb:
         if symbols.scripts:
             lines.append(f"source {symbols.scripts}")
         return [*lines, f"source {helper}"]
+
+
+@contextlib.contextmanager
+def _noted(interrupts: list[int]) -> Iterator[None]:
+    """Meanwhile, Ctrl-C does nothing in this process, but is noted in a list."""
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _python(value: object) -> str:
+    """Return data as gdb's Python reads it, on one line."""
+    return repr(value)
 
 
 def _quoted(path: Path) -> str:

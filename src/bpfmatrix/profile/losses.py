@@ -5,12 +5,12 @@ be of any line, or of any line of one function if the tracer knows that much of 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bpfmatrix.profile.stacks import HotLine, SourceLine
+from bpfmatrix.profile.stacks import HotLine, SourceLine, Stack
 
-__all__ = ["Loss", "uncertain"]
+__all__ = ["Loss", "losses_of", "uncertain"]
 
 
 @dataclass(frozen=True)
@@ -44,3 +44,18 @@ def uncertain(ranking: Sequence[HotLine], losses: Iterable[Loss]) -> frozenset[S
             found.add(hot.line)
         most_below = max(most_below, most[place])
     return frozenset(found)
+
+
+def losses_of(
+    counters: Mapping[str, int], stacks: Iterable[Stack], known: Sequence[Loss] = ()
+) -> list[Loss]:
+    """Return what was lost, by the tracer's counters and the stacks that arrived.
+
+    `known` are the lost samples whose innermost functions are known. Samples of which no frame
+    could be read have no stack either, and count as lost.
+    """
+    arrived = sum(stack.count for stack in stacks if stack.truncated == "unreadable")
+    unknown = max(0, counters.get("lost", 0) - sum(loss.count for loss in known)) + max(
+        0, counters.get("unreadable", 0) - arrived
+    )
+    return [*known, *[Loss(unknown)] * bool(unknown)]

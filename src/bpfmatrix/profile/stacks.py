@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["HotLine", "SourceLine", "Stack", "hottest"]
+__all__ = ["HotLine", "SourceLine", "Stack", "frame_name", "hottest"]
 
 
 @dataclass(frozen=True, order=True)
@@ -27,6 +28,13 @@ class SourceLine:
             # For example, code from exec(), or code that Python runs before it can read files.
             return "(code of no file)"
         return f"{file}:{self.number or '?'} {self.function}"
+
+
+def frame_name(line: SourceLine) -> str:
+    """Return `function (file:line)`, without the file's folder, as profilers name frames."""
+    if not line.file:
+        return str(line)
+    return f"{line.function} ({Path(line.file).name}:{line.number or '?'})"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,15 @@ class Symbolized:
     """The lines of a recording."""
 
     stacks: list[Stack]
-    losses: list[Loss]
-    """The samples that were lost, by their innermost functions."""
+    lost: list[Loss]
+    """The lost samples whose innermost functions are known."""
 
 
 def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
     """Return the stacks of a recording, with their lines; BpfmatrixError if that fails."""
     recorded = samples.read(recording.samples)
     library = _library_index(recording, cache)
-    # A stack of thousands of frames has few distinct ones, and only these have to be resolved.
+    # A stack of thousands of frames has few distinct ones. Only these are looked up.
     summary = recording.summary
     lost = [entry for entry in summary.get("lost", ()) if "identity" in entry]
     frames = [_sample_of(frame, summary.get("python", "")) for frame in recorded.frames]
@@ -74,7 +74,11 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
         )
         for stack in recorded.stacks
     ]
-    return Symbolized(stacks, list(_losses(summary, lost, lines[len(recorded.frames) :])))
+    losses = [
+        Loss(entry["count"], (line.file, line.function))
+        for entry, line in zip(lost, lines[len(recorded.frames) :], strict=True)
+    ]
+    return Symbolized(stacks, losses)
 
 
 _LOST_KEYS = ("identity", "offset", "file", "function")
@@ -92,18 +96,6 @@ def _sample_of(frame: samples.Frame, python: str) -> dict[str, Any]:
         "python": python,
     }
     return {key: value for key, value in sample.items() if value != ""}
-
-
-def _losses(
-    summary: Mapping[str, Any], lost: Sequence[Mapping[str, Any]], lines: Sequence[SourceLine]
-) -> Iterator[Loss]:
-    """Yield the losses of a summary; those that `lost` lists have these lines."""
-    for entry, line in zip(lost, lines, strict=True):
-        function = (line.file, line.function) if line.file else None
-        yield Loss(entry["count"], function)
-    rest = summary.get("counters", {}).get("lost", 0) - sum(entry["count"] for entry in lost)
-    if rest > 0:
-        yield Loss(rest)
 
 
 class _Places:

@@ -64,6 +64,9 @@ _SHUTDOWNS = {
     "host-error": "QEMU ended because of an error of the host",
 }
 
+# What QEMU says if gdb sends it the packet `k` (handle_kill in gdbstub).
+_ENDED_BY_GDB = "Terminated via GDBstub"
+
 # What the readers of a job's channels pass on; None is the end of the control port.
 _JobQueue = asyncio.Queue[Event | ProtocolError | None]
 
@@ -312,6 +315,13 @@ class Machine:
         finally:
             os.close(descriptor)
 
+    async def pause(self) -> None:
+        """Stop the guest. A gdb for which it runs is told so, and has its prompt again."""
+        await self._qmp_connected.wait()
+        # A machine that has ended does not run either.
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self._qmp.execute("stop")
+
     def watch(self, devices: Iterable[FolderDevice]) -> None:
         """Start to read the machine's channels, and to watch the servers of its folders."""
         self.console.open()
@@ -391,6 +401,8 @@ class Machine:
             return MachineError(f"QEMU refused to run: {last}", "Check qemu: in kernels.yaml.")
         if self._shutdown:
             reason = _SHUTDOWNS.get(self._shutdown, f"QEMU ended ({self._shutdown})")
+        elif said and _ENDED_BY_GDB in said[-1]:
+            reason = "gdb ended the machine"
         else:
             reason = f"QEMU died of signal {-status}" if status else "QEMU ended without a reason"
         return MachineEndedError("lost", reason)
