@@ -86,14 +86,12 @@ struct python_process {
 	__u32 bytes_length;
 	__u32 bytes_data;
 	__u32 text_length; /* of a str: how many characters it has */
-	__u32 text_state;  /* whose bits at text_kind are its kind (3 bits), compact, and ascii */
-	__u32 text_kind;
+	__u32 text_state;
 	__u32 text_ascii; /* the characters of an ASCII str */
 	__u32 text_data;  /* those of another one */
-	__u32 unused;
 };
 
-enum record_kind { RECORD_CODE, RECORD_PART, RECORD_SAMPLE };
+enum record_kind { RECORD_CODE, RECORD_PART, RECORD_SAMPLE, RECORD_PROCESS };
 
 /* A str, as far as it could be read. */
 struct python_text {
@@ -149,6 +147,18 @@ struct sample_record {
 	__u32 flags;
 	char comm[TASK_COMM_LEN];
 	__u64 parts[MAX_PARTS]; /* their hashes, the innermost first */
+};
+
+enum process_event { PROCESS_FORKED = 1, PROCESS_EXECUTED, PROCESS_EXITED };
+
+/* What happened to a process that a sampled one has started, directly or not. */
+struct process_record {
+	__u32 kind;
+	__u32 event;
+	__u32 tgid;
+	__u32 parent; /* its tgid; only for PROCESS_FORKED */
+	__u32 sampled;	/* of PROCESS_FORKED: whether it is sampled from now on */
+	__u32 unused;
 };
 
 enum python_counter {
@@ -216,10 +226,18 @@ struct walk {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 64);
+	__uint(max_entries, 1024);
 	__type(key, __u32); /* tgid */
 	__type(value, struct python_process);
 } processes SEC(".maps");
+
+/* The processes whose children are followed, be they of Python or not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32); /* tgid */
+	__type(value, __u8);
+} followed SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -392,9 +410,11 @@ static __always_inline void read_text(struct python_text *text, __u64 object,
 	__u64 length = pointer_at(object + process->text_length), kind, size, data;
 
 	bpf_probe_read_user(&state, sizeof(state), (const void *)(object + process->text_state));
-	kind = (state >> (process->text_kind & 31)) & 31;
-	/* The bits are 3 for the kind, which is the size of a character, and the flags compact and
-	 * ascii. */
+	/* The bits are 2 for interned, 3 for the kind, which is the size of a character and never 0,
+	 * and the flags compact and ascii. In some releases of 3.14, interned has 16 bits. */
+	kind = state >> 2 & 31;
+	if (!(kind & 7))
+		kind = state >> 16 & 31;
 	data = kind & 16 ? process->text_ascii : process->text_data;
 	size = TEXT_BLOCK - 1;
 	if (length < TEXT_BLOCK && length * (kind & 7) < TEXT_BLOCK)
@@ -677,4 +697,66 @@ int on_sample(void *ctx __attribute__((unused)))
 		end_part();
 	end_sample(walk);
 	return 0;
+}
+
+static __always_inline int tell(__u32 event, __u32 tgid, __u32 parent, __u32 sampled)
+{
+	struct process_record record = {
+		.kind = RECORD_PROCESS,
+		.event = event,
+		.tgid = tgid,
+		.parent = parent,
+		.sampled = sampled,
+	};
+
+	bpf_ringbuf_output(&records, &record, sizeof(record), 0);
+	return 0;
+}
+
+/*
+ * A forked child has the interpreter of its parent, at the same addresses. So it is sampled from its
+ * first instruction on: it does not run before this has ended.
+ *
+ * TP_PROTO(struct task_struct *parent, struct task_struct *child)
+ */
+SEC("raw_tp/sched_process_fork")
+int on_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u32 parent = bpf_get_current_pid_tgid() >> 32;
+	__u32 child = BPF_CORE_READ((struct task_struct *)ctx->args[1], tgid);
+	struct python_process *process;
+	__u8 one = 1;
+
+	if (child == parent || !bpf_map_lookup_elem(&followed, &parent))
+		return 0; /* a thread, or of another process */
+	bpf_map_update_elem(&followed, &child, &one, BPF_ANY);
+	process = bpf_map_lookup_elem(&processes, &parent);
+	if (process && bpf_map_update_elem(&processes, &child, process, BPF_ANY))
+		process = NULL; /* there are too many */
+	return tell(PROCESS_FORKED, child, parent, process != NULL);
+}
+
+/* User space looks for an interpreter in what the process executes now. */
+SEC("raw_tp/sched_process_exec")
+int on_exec(void *ctx __attribute__((unused)))
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	if (!bpf_map_lookup_elem(&followed, &tgid))
+		return 0;
+	bpf_map_delete_elem(&processes, &tgid);
+	return tell(PROCESS_EXECUTED, tgid, 0, 0);
+}
+
+SEC("raw_tp/sched_process_exit")
+int on_exit(void *ctx __attribute__((unused)))
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	__u32 tgid = id >> 32, tid = id;
+
+	/* Threads that go on after the first one has ended are no longer sampled. */
+	if (tid != tgid || bpf_map_delete_elem(&followed, &tgid))
+		return 0;
+	bpf_map_delete_elem(&processes, &tgid);
+	return tell(PROCESS_EXITED, tgid, 0, 0);
 }

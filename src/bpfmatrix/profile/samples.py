@@ -47,6 +47,9 @@ class SampledStack:
     count: int
     thread: int
     process: int
+    """The process's id in the guest."""
+    process_name: str
+    """A name for people; several processes can't have the same one at the same time."""
     truncated: str
     """Why outer frames are missing; empty if none are."""
 
@@ -96,9 +99,8 @@ class _Reader:
             case "stack":
                 frames = tuple(frame for part in value["parts"] for frame in self._parts[part])
                 truncated = value.get("truncated", "")
-                self.stacks.append(
-                    SampledStack(frames, value["count"], value["tid"], value["pid"], truncated)
-                )
+                count, tid, pid, name = (value[key] for key in ("count", "tid", "pid", "process"))
+                self.stacks.append(SampledStack(frames, count, tid, pid, name, truncated))
             case _:
                 raise ValueError(kind)
 

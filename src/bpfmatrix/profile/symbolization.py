@@ -1,14 +1,16 @@
 """Symbolization: bytecode-lines turns a recording's offsets of instructions into lines of source.
 
-It runs under the same Python that ran in the guest, so that it compiles the sources to the
-same bytecode. Of code that is in none of these files, such as that of `exec` or of a zip file, the
-process itself has told the line table and the names.
+It runs under this Python, whatever ran in the guest. The indices have the files of the guest's
+Python as they are compiled for it. Of code that is in none of these, such as a script of another
+version, or code of `exec` or of a zip file, the process itself has told the line table and the
+names.
 """
 
 import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,21 +54,23 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
         for name, path in script.files.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, tree / name)
-        _bytecode_lines(recording.interpreter, "index", str(tree), "-o", str(folder / "index"))
+        _bytecode_lines("index", str(tree), "-o", str(folder / "index"))
         distinct = folder / "frames.jsonl"
         distinct.write_text("".join(json.dumps(frame) + "\n" for frame in frames))
         resolved = _bytecode_lines(
-            *(recording.interpreter, "resolve", "--json", str(distinct)),
+            *("resolve", "--json", str(distinct)),
             *("-i", str(folder / "index"), "-i", str(library)),
         )
     places = _Places(tree, recording, script)
     lines = [places.line(json.loads(line)) for line in resolved.splitlines()]
+    several = len({stack.process_name for stack in recorded.stacks}) > 1
     stacks = [
         Stack(
             tuple([lines[frame] for frame in stack.frames]),
             stack.count,
             stack.thread,
-            truncated=stack.truncated,
+            stack.process_name if several else "",
+            stack.truncated,
         )
         for stack in recorded.stacks
     ]
@@ -139,15 +143,14 @@ def _library_index(recording: Recording, cache: Cache) -> Path:
             for name, path in files.items():
                 (tree / name).parent.mkdir(parents=True, exist_ok=True)
                 (tree / name).symlink_to(path)
-            _bytecode_lines(recording.interpreter, "index", str(tree), "-o", str(made))
+            _bytecode_lines("index", str(tree), "-o", str(made))
 
     return derived.obtain(cache, target, "the index of Python's library", make)
 
 
-def _bytecode_lines(python: Path, *words: str) -> str:
-    # This interpreter may have no packages installed: bytecode-lines needs none.
+def _bytecode_lines(*words: str) -> str:
     done = subprocess.run(
-        [python, "-X", "utf8", "-m", "bytecode_lines", *words],
+        [sys.executable, "-X", "utf8", "-m", "bytecode_lines", *words],
         env={
             **os.environ,
             "PYTHONPATH": str(shipped.bytecode_lines()),

@@ -2,7 +2,11 @@
 
 // Command python-tracer runs a script with the payload's Python, and samples its stacks.
 //
-//	python-tracer [-every 5ms] SCRIPT [ARGUMENT...]
+//	python-tracer [-every 5ms] [-modules DIR] [--] ARGUMENT...
+//
+// The arguments are those of Python: flags, and a script or -m MODULE, with its arguments. DIR is a
+// folder in which modules are found, before those of the payload's Python. The processes that the
+// script starts are sampled, too.
 //
 // It prints JSON objects, one per line. While the script runs, {"output": TEXT} has what the script
 // prints. When the script has ended, or was ended by a signal, its stacks follow:
@@ -11,7 +15,7 @@
 //	          "function": "Class.method", "table": "8000f003"}}
 //	{"part": {"number": 1, "frames": [[1, 36], [2, 8]]}}
 //	{"stack": {"parts": [1, 2], "count": 7, "pid": 80, "tid": 81, "comm": "python3",
-//	           "truncated": "too deep"}}
+//	           "process": "a.py", "truncated": "too deep"}}
 //
 // A code object has its identity as bytecode-lines defines it, and what the process itself says: its
 // co_filename, its name (co_qualname, before 3.11 co_name), and its line table in hexadecimal digits.
@@ -21,7 +25,17 @@
 // it; "truncated" says why outer frames are missing, if any are. A number is defined in a line above
 // the one that uses it.
 //
-// The last line is {"summary": {...}}. Its list "lost" has the samples that were lost, by the process
+// "process" is a name for people: of the script or the module that the process runs, or of the
+// process that it was forked from, with a number if several have this name.
+//
+// The last line is {"summary": {...}}. Its list "processes" has all processes, in the order in which
+// they started: those of Python with the version of CPython. A process without it was not sampled,
+// because it is of another program, or for the reason that "refusal" says:
+//
+//	{"pid": 80, "name": "a.py", "python": "3.11"}
+//	{"pid": 82, "parent": 80, "name": "sort"}
+//
+// Its list "lost" has the samples that were lost, by the process
 // and by the innermost frame, the most frequent first:
 //
 //	{"pid": 80, "identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36,
@@ -86,14 +100,17 @@ type summary struct {
 	Ended    string           `json:"ended,omitempty"` // the signal that ended the script
 	Counters pytrace.Counters `json:"counters"`
 	Lost     []lostSamples    `json:"lost,omitempty"`
+
+	Processes []*pytrace.Process `json:"processes"`
 }
 
 func main() {
 	interval := flag.Duration("every", 5*time.Millisecond, "the time between two samples of a CPU")
+	modules := flag.String("modules", "", "a folder with modules")
 	flag.Parse()
 	out := bufio.NewWriter(os.Stdout)
 	lines := &printer{lines: json.NewEncoder(out)}
-	status, err := run(lines, out, *interval, flag.Args())
+	status, err := run(lines, out, *interval, *modules, flag.Args())
 	out.Flush()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "python-tracer:", err)
@@ -102,7 +119,9 @@ func main() {
 	os.Exit(status)
 }
 
-func run(lines *printer, out *bufio.Writer, interval time.Duration, args []string) (int, error) {
+func run(
+	lines *printer, out *bufio.Writer, interval time.Duration, modules string, args []string,
+) (int, error) {
 	// bpfmatrix ends what takes too long with SIGQUIT, two seconds before SIGKILL.
 	ctx, stop := signal.NotifyContext(
 		context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
@@ -121,6 +140,7 @@ func run(lines *printer, out *bufio.Writer, interval time.Duration, args []strin
 	if err != nil {
 		return 0, err
 	}
+	guestpython.AddModules(script, modules)
 	script.Stdout, script.Stderr = lines, lines // equal: os/exec writes to it in turn
 	if err := script.Start(); err != nil {
 		return 0, err
@@ -150,9 +170,12 @@ func sample(
 	var reading sync.WaitGroup
 	var readErr error
 	if interpreter != nil {
-		if err := tracer.Add(script.Process.Pid, interpreter); err != nil {
+		family, err := tracer.Follow(script.Process.Pid, interpreter)
+		if err != nil {
 			return result, nil, err
 		}
+		counter.name = family.Name
+		defer func() { result.Processes = family.End() }()
 		result.Python = interpreter.Version
 		reading.Go(func() { readErr = counter.collect(tracer) })
 	}

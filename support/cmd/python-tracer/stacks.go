@@ -18,6 +18,7 @@ type countedStack struct {
 	count     int
 	pid, tid  uint32
 	comm      string
+	process   string
 	truncated string
 }
 
@@ -27,10 +28,12 @@ type stackCounter struct {
 	parts   map[*pytrace.Part]uint32
 	indices map[string]int
 	counted []countedStack
+	name    func(pid uint32) string // of a process
 }
 
 func newStackCounter() *stackCounter {
-	return &stackCounter{map[*pytrace.Part]uint32{}, map[string]int{}, nil}
+	unnamed := func(uint32) string { return "" }
+	return &stackCounter{map[*pytrace.Part]uint32{}, map[string]int{}, nil, unnamed}
 }
 
 // collect reads samples until the tracer is flushed.
@@ -51,7 +54,9 @@ func (s *stackCounter) add(sample *pytrace.Sample) {
 	if len(sample.Parts) == 0 {
 		return // the thread ran no Python code
 	}
-	key := make([]byte, 0, 16+len(sample.Parts)*4)
+	name := s.name(sample.PID)
+	key := make([]byte, 0, 16+len(name)+len(sample.Parts)*4)
+	key = append(key, name...)
 	key = binary.NativeEndian.AppendUint32(key, sample.PID)
 	key = binary.NativeEndian.AppendUint32(key, sample.TID)
 	for _, part := range sample.Parts {
@@ -69,7 +74,7 @@ func (s *stackCounter) add(sample *pytrace.Sample) {
 		s.indices[string(key)] = index
 		s.counted = append(s.counted, countedStack{
 			parts: sample.Parts, pid: sample.PID, tid: sample.TID, comm: sample.Comm,
-			truncated: sample.Truncated,
+			process: name, truncated: sample.Truncated,
 		})
 	}
 	s.counted[index].count++
@@ -105,6 +110,7 @@ type (
 		PID       uint32 `json:"pid"`
 		TID       uint32 `json:"tid"`
 		Comm      string `json:"comm"`
+		Process   string `json:"process"`
 		Truncated string `json:"truncated,omitempty"`
 	}
 )
@@ -113,6 +119,7 @@ func (p *stackPrinter) print(stacks []countedStack) {
 	for _, stack := range stacks {
 		line := stackLine{
 			Count: stack.count, PID: stack.pid, TID: stack.tid, Comm: stack.comm,
+			Process:   stack.process,
 			Truncated: stack.truncated,
 		}
 		for _, part := range stack.parts {

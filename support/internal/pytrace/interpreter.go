@@ -131,10 +131,6 @@ func readInterpreter(memory io.ReaderAt, runtime uint64, v version) (*Interprete
 	} else {
 		return nil, fmt.Errorf("%w: it is %s", ErrUnsupported, interpreter.Version)
 	}
-	if v.minor >= 14 {
-		// The field `interned` in front of it has 16 bits, instead of two (Include/cpython/unicodeobject.h).
-		interpreter.process.TextKind = 16
-	}
 	interpreter.process.setFrameRange()
 	interpreter.process.Runtime = runtime
 	return interpreter, nil
@@ -163,7 +159,8 @@ func findPthreadID(memory io.ReaderAt, root string, mappings []mapping) (uint32,
 			return binary.LittleEndian.Uint32(field[8:]), nil
 		}
 	}
-	return 0, fmt.Errorf("%w: up to 3.10, threads are found with glibc only", ErrUnsupported)
+	// The C library may be mapped after Python's own library.
+	return 0, fmt.Errorf("%w whose threads can be found: up to 3.10, that needs glibc", ErrNoPython)
 }
 
 // A mapping is a file in the memory of a process: the first of its mappings.

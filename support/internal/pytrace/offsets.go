@@ -43,10 +43,8 @@ type process struct {
 	BytesData         uint32
 	TextLength        uint32
 	TextState         uint32
-	TextKind          uint32
 	TextASCII         uint32
 	TextData          uint32
-	_                 uint32
 }
 
 // The sizes of the buffers into which the eBPF program reads frames and code objects.
@@ -76,7 +74,7 @@ var offsetTables = map[version]process{
 		CodeSize:     144, CodeFirstLine: 72, CodeArguments: 56, CodeKeywordOnly: 64, CodeFlags: 48,
 		CodeFile: 112, CodeName: 128, CodeLineTable: 136, CodeBytecode: 184,
 		BytesLength: 16, BytesData: 32,
-		TextLength: 16, TextState: 32, TextKind: 2, TextASCII: 48, TextData: 72,
+		TextLength: 16, TextState: 32, TextASCII: 48, TextData: 72,
 	},
 	{3, 12}: {
 		InterpretersHead: 40, InterpreterNext: 0, InterpreterThread: 72,
@@ -86,7 +84,7 @@ var offsetTables = map[version]process{
 		CodeSize:     144, CodeFirstLine: 68, CodeArguments: 52, CodeKeywordOnly: 60, CodeFlags: 48,
 		CodeFile: 112, CodeName: 128, CodeLineTable: 136, CodeBytecode: 192,
 		BytesLength: 16, BytesData: 32,
-		TextLength: 16, TextState: 32, TextKind: 2, TextASCII: 40, TextData: 56,
+		TextLength: 16, TextState: 32, TextASCII: 40, TextData: 56,
 	},
 }
 
@@ -102,7 +100,7 @@ func ofFrameObjects(lastInstruction, unit uint32) process {
 		CodeSize: 128, CodeFirstLine: 40, CodeArguments: 16, CodeKeywordOnly: 24, CodeFlags: 36,
 		CodeFile: 104, CodeName: 112, CodeLineTable: 120,
 		BytesLength: 16, BytesData: 32,
-		TextLength: 16, TextState: 32, TextKind: 2, TextASCII: 48, TextData: 72,
+		TextLength: 16, TextState: 32, TextASCII: 48, TextData: 72,
 	}
 }
 
@@ -213,7 +211,6 @@ func parseDebugOffsets(data []byte, layout string) (process, error) {
 		BytesData:         offsets["bytes.ob_sval"],
 		TextLength:        offsets["unicode.length"],
 		TextState:         offsets["unicode.state"],
-		TextKind:          2, // in 3.14 another one, see readInterpreter
 		TextASCII:         offsets["unicode.asciiobject_size"],
 		// A PyCompactUnicodeObject adds utf8_length and utf8 to a PyASCIIObject.
 		TextData: offsets["unicode.asciiobject_size"] + 16,

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"os"
 	"sync"
 	"time"
@@ -102,6 +101,7 @@ const (
 	recordCode = iota
 	recordPart
 	recordSample
+	recordProcess
 )
 
 // enum sample_flag
@@ -153,6 +153,18 @@ type sampleRecord struct {
 	Comm                  [16]byte
 }
 
+// enum process_event
+const (
+	processForked = iota + 1
+	processExecuted
+	processExited
+)
+
+// processRecord is struct process_record.
+type processRecord struct {
+	Kind, Event, TGID, Parent, Sampled, _ uint32
+}
+
 // records remembers the code objects and the parts of stacks that samples refer to.
 type records struct {
 	codes map[uint32]*Code
@@ -160,13 +172,15 @@ type records struct {
 
 	mutex     sync.Mutex // of the field below
 	processes map[uint32]*tracedProcess
+
+	family func(processRecord) // told what happens to processes, if it is set
 }
 
 // A tracedProcess is where the rest of what is too long for a record, or was not in memory, can be
 // read.
 type tracedProcess struct {
 	offsets process
-	memory  io.ReaderAt // nil if it can't be opened
+	memory  *os.File // nil if it can't be opened
 }
 
 // trace remembers the offsets of a process.
@@ -177,11 +191,21 @@ func (r *records) trace(pid uint32, offsets process) {
 		r.processes = map[uint32]*tracedProcess{}
 	}
 	traced := &tracedProcess{offsets: offsets}
-	// It is closed when the tracer ends. Reading from a process that has ended fails.
+	// Reading from a process that has ended fails.
 	if memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid)); err == nil {
 		traced.memory = memory
 	}
 	r.processes[pid] = traced
+}
+
+// forget closes the memory of a process that has ended, or executes another program.
+func (r *records) forget(pid uint32) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if traced := r.processes[pid]; traced != nil && traced.memory != nil {
+		traced.memory.Close()
+		traced.memory = nil
+	}
 }
 
 // process returns a process that is traced. If it is not known, nothing can be read from it.
@@ -209,6 +233,8 @@ func (r *records) add(record []byte) (*Sample, error) {
 		return nil, r.addPart(record)
 	case recordSample:
 		return r.sample(record)
+	case recordProcess:
+		return nil, r.addProcess(record)
 	default:
 		return nil, fmt.Errorf("a record of the unknown kind %d", kind)
 	}
@@ -310,6 +336,25 @@ func (r *records) sample(record []byte) (*Sample, error) {
 	return sample, nil
 }
 
+func (r *records) addProcess(record []byte) error {
+	var event processRecord
+	if _, err := decode(record, "an event of a process", &event); err != nil {
+		return err
+	}
+	switch event.Event {
+	case processForked:
+		if event.Sampled != 0 {
+			r.trace(event.TGID, r.process(event.Parent).offsets)
+		}
+	case processExecuted, processExited:
+		r.forget(event.TGID)
+	}
+	if r.family != nil {
+		r.family(event)
+	}
+	return nil
+}
+
 // read returns bytes of the process's memory, or nil if they can't be read.
 func (t *tracedProcess) read(address, size uint64) []byte {
 	if t.memory == nil {
@@ -334,7 +379,8 @@ func (t *tracedProcess) table(object, length uint64, first []byte) []byte {
 	return bytes.Clone(first)
 }
 
-// Bits of the state of a str, from where its kind begins; see Include/cpython/unicodeobject.h.
+// Bits of the state of a str, from where its kind begins: behind the 2 bits of "interned", which has 16
+// bits in some releases of 3.14. See Include/cpython/unicodeobject.h.
 const (
 	textKindMask = 7 // the bytes of a character: 1, 2 or 4
 	textASCII    = 16
@@ -342,7 +388,10 @@ const (
 
 // text returns a str as far as it can be read.
 func (t *tracedProcess) text(raw *rawText) string {
-	state := raw.State >> t.offsets.TextKind
+	state := raw.State >> 2
+	if state&textKindMask == 0 {
+		state = raw.State >> 16
+	}
 	kind, at := state&textKindMask, t.offsets.TextData
 	if state&textASCII != 0 {
 		at = t.offsets.TextASCII

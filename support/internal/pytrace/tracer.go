@@ -5,10 +5,12 @@ package pytrace
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/bpfmatrix/bpfmatrix/support/internal/cpuclock"
@@ -37,6 +39,7 @@ type LostSamples struct {
 type Tracer struct {
 	collection *ebpf.Collection
 	events     *cpuclock.Events
+	links      []link.Link
 	reader     *ringbuf.Reader
 	records    records
 }
@@ -53,11 +56,25 @@ func New(collection *ebpf.Collection, interval time.Duration) (*Tracer, error) {
 		reader.Close()
 		return nil, err
 	}
-	return &Tracer{collection: collection, events: events, reader: reader}, nil
+	tracer := &Tracer{collection: collection, events: events, reader: reader}
+	for _, name := range []string{"fork", "exec", "exit"} {
+		attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{
+			Name: "sched_process_" + name, Program: collection.Programs["on_"+name],
+		})
+		if err != nil {
+			tracer.Close()
+			return nil, fmt.Errorf("sched_process_%s: %w", name, err)
+		}
+		tracer.links = append(tracer.links, attached)
+	}
+	return tracer, nil
 }
 
 // Close detaches the programs.
 func (t *Tracer) Close() {
+	for _, attached := range t.links {
+		attached.Close()
+	}
 	t.events.Close()
 	t.reader.Close()
 }

@@ -28,13 +28,13 @@ def report(thread):
             frames.append(
                 {
                     "file": code.co_filename,
-                    "name": code.co_qualname,
+                    "name": getattr(code, "co_qualname", code.co_name),  # 3.11
                     "line": frame.f_lineno,
                     "first_line": code.co_firstlineno,
                     "arguments": code.co_argcount,
                     "keyword_only": code.co_kwonlyargcount,
                     "flags": code.co_flags,
-                    "table": code.co_linetable.hex(),
+                    "table": getattr(code, "co_linetable", code.co_lnotab).hex(),  # 3.10
                     "offset": frame.f_lasti,
                     "times": 1,
                 }
