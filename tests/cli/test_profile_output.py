@@ -27,7 +27,8 @@ def printed(
 ) -> list[str]:
     python = {"lib/os.py": Path("/usr/lib/python3.11/os.py")}
     recording = Recording(Path("x"), python, {"python": "3.11", **summary})
-    print_profile(Project.load(project.root), recording, stacks)
+    symbolized = Symbolized(stacks, lost or [])
+    print_profile(Project.load(project.root), recording, symbolized)
     return capsys.readouterr().out.splitlines()
 
 
