@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,11 +11,17 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.integrity import damage
 from bpfmatrix.profile.recording import Recording
-from bpfmatrix.profile.script import Script
+from bpfmatrix.profile.script import Script, ScriptRequest
 from bpfmatrix.profile.stacks import SourceLine
 from bpfmatrix.profile.symbolization import symbolize
 from bytecode_lines.code import walk
 from tests.damage import flip_bit_quietly
+
+UNKNOWN = "9999:0:0:0:0000000000000000"
+
+
+def script_of(path: Path) -> Script:
+    return Script.of(ScriptRequest(path), {f"script/{path.name}": path})
 
 
 def recording_of(tmp_path: Path, *samples: object) -> Recording:
@@ -39,24 +44,20 @@ def test_samples_become_lines_of_the_script_and_the_library(tmp_path: Path, cach
     library = Path(json.__file__).read_text()
     of_library = {c.qualified_name: c for c in walk(compile(library, "json", "exec"))}
 
-    def frame(code: Any) -> dict[str, object]:
-        return {"identity": str(code.identity), "offset": 0}
-
-    unknown = {"identity": "9999:0:0:0:0000000000000000", "offset": 0}
+    identities = [str(of_library["dumps"].identity), str(of_script["f"].identity), UNKNOWN]
     recording = recording_of(
         tmp_path,
-        {
-            "frames": [frame(of_library["dumps"]), frame(of_script["f"]), unknown],
-            "count": 3,
-            "tid": 5,
-        },
+        *({"code": {"number": n, "identity": text}} for n, text in enumerate(identities)),
+        {"part": {"number": 1, "frames": [[0, 0], [1, 0]]}},
+        {"part": {"number": 2, "frames": [[2, 0]]}},
+        {"stack": {"parts": [1, 2], "count": 3, "pid": 4, "tid": 5, "comm": "p", "process": "a"}},
     )
     for number in range(3):  # the second time, with the index of the library from the cache
         if number == 2:
             [index] = (cache.root / "bytecode-lines").glob("*.index")
             flip_bit_quietly(index)
-        [stack] = symbolize(recording, Script.find(tmp_path / "main.py"), cache)
-        assert (stack.count, stack.thread) == (3, 5)
+        [stack] = symbolize(recording, script_of(tmp_path / "main.py"), cache).stacks
+        assert (stack.count, stack.thread, stack.process) == (3, 5, "")
         dumps, own, missing = stack.lines
         assert (Path(dumps.file).name, dumps.function) == ("__init__.py", "dumps")
         assert own == SourceLine(str(tmp_path / "main.py"), 1, "f")
@@ -65,8 +66,22 @@ def test_samples_become_lines_of_the_script_and_the_library(tmp_path: Path, cach
     assert damage(index, reread=True) == ""
 
 
-def test_an_error_of_bytecode_lines_is_quoted(tmp_path: Path, cache: Cache) -> None:
+def test_stacks_of_several_processes_name_theirs(tmp_path: Path, cache: Cache) -> None:
     (tmp_path / "main.py").write_text("pass\n")
-    recording = recording_of(tmp_path, "no sample")
-    with pytest.raises(BpfmatrixError, match=r"bytecode-lines resolve failed: .* line 1"):
-        symbolize(recording, Script.find(tmp_path / "main.py"), cache)
+    stack = {"parts": [1], "count": 1, "pid": 4, "tid": 5, "comm": "p"}
+    recording = recording_of(
+        tmp_path,
+        {"code": {"number": 0, "identity": UNKNOWN, "file": "/x.py", "function": "f"}},
+        {"part": {"number": 1, "frames": [[0, 0]]}},
+        {"stack": {**stack, "process": "main.py"}},
+        {"stack": {**stack, "process": "fork of main.py"}},
+    )
+    stacks = symbolize(recording, script_of(tmp_path / "main.py"), cache).stacks
+    assert [stack.process for stack in stacks] == ["main.py", "fork of main.py"]
+
+
+def test_what_the_tracer_can_not_have_printed_is_told(tmp_path: Path, cache: Cache) -> None:
+    (tmp_path / "main.py").write_text("pass\n")
+    recording = recording_of(tmp_path, {"part": {"number": 1, "frames": [[9, 0]]}})
+    with pytest.raises(BpfmatrixError, match="line 1 is not one of the tracer"):
+        symbolize(recording, script_of(tmp_path / "main.py"), cache)
