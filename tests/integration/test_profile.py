@@ -225,4 +225,4 @@ def test_children_are_sampled_each_under_its_name(scripts: ToolProject) -> None:
     assert "forked" in inner["fork of children.py"]
     assert "spawned" in inner["multiprocessing.spawn"]
     assert "forked" not in inner["children.py"] | inner["multiprocessing.spawn"]
-    assert "note: busybox is not Python, and was not sampled" in done.output
+    assert "note: 1 process in which no Python was found before it ended: busybox" in done.output

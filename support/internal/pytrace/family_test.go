@@ -83,10 +83,12 @@ func TestAProgramThatAForkExecutesGivesItsName(t *testing.T) {
 	family := familyOf(t)
 	// No process has this id, so that the program has ended when its name is asked for.
 	family.event(processRecord{Event: processForked, TGID: 1 << 30, Parent: 1, Sampled: 1})
-	family.event(processRecord{Event: processExecuted, TGID: 1 << 30})
+	executed := processRecord{Event: processExecuted, TGID: 1 << 30}
+	copy(executed.Comm[:], "sort")
+	family.event(executed)
 	family.event(processRecord{Event: processForked, TGID: 3, Parent: 1, Sampled: 1})
 	got := family.End()
-	if want := []string{"a.py", "(ended)", "fork of a.py"}; !slices.Equal(names(got), want) {
+	if want := []string{"a.py", "sort", "fork of a.py"}; !slices.Equal(names(got), want) {
 		t.Errorf("got %q", names(got))
 	}
 	if got[1].Python != "" {
@@ -103,7 +105,7 @@ func TestProcessRecords(t *testing.T) {
 	records.family = func(event processRecord) { seen = append(seen, event.Event) }
 	records.trace(1, process{BytesData: 32})
 	for _, event := range []byte{processForked, processExecuted, processExited} {
-		record := make([]byte, 24)
+		record := make([]byte, 40)
 		record[0], record[4], record[8], record[12], record[16] = recordProcess, event, 2, 1, 1
 		if err := records.addProcess(record); err != nil {
 			t.Fatal(err)
