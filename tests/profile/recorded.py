@@ -12,7 +12,8 @@ def stack(
     frames: Iterable[tuple[Mapping[str, str], int]], count: int = 1, tid: int = 1, **more: Any
 ) -> dict[str, Any]:
     """Return a stack of frames: each a code object, with what is known of it, and an offset."""
-    return {"frames": list(frames), "count": count, "pid": 1, "tid": tid, "comm": "x", "process": "x", **more}
+    own = {"frames": list(frames), "count": count, "pid": 1, "tid": tid, "comm": "x"}
+    return {**own, "process": "x", **more}
 
 
 def write_samples(path: Path, *stacks: Mapping[str, Any]) -> None:

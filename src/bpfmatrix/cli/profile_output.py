@@ -14,6 +14,7 @@ from rich.text import Text
 from bpfmatrix.cli.console import make_console, say
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted, inert
+from bpfmatrix.profile import processes as processes_of
 from bpfmatrix.profile.losses import Loss, losses_of, uncertain
 from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.stacks import HotLine, SourceLine, Stack, hottest
@@ -53,6 +54,8 @@ def print_profile(project: Project, recording: Recording, symbolized: Symbolized
         shown = ranking[:_SHOWN_LINES]
         marked = uncertain(ranking, losses) & {hot.line for hot in shown}
         console.print(_table(shown, samples, marked, names))
+    for text in processes_of.notes(recording.summary.get("processes", ())):
+        say(f"note: {inert(text)}")
     for text in (*_ending_notes(recording), *_loss_notes(losses, marked, names)):
         say(text)
     for text in _counter_notes(recording, ranking):

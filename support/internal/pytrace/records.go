@@ -164,6 +164,7 @@ const (
 // processRecord is struct process_record.
 type processRecord struct {
 	Kind, Event, TGID, Parent, Sampled, _ uint32
+	Comm                                  [16]byte
 }
 
 // records remembers the code objects and the parts of stacks that samples refer to.
