@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from bpfmatrix.errors import UsageError
-from bpfmatrix.host import tools
+from bpfmatrix.host import records, tools
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
@@ -86,16 +88,8 @@ class Gdb:
 
         UsageError if the kernel has no such function or line, with the names most similar to it.
         """
-        functions = [_MESSAGES if name == REJECTION else name for name in names]
-        candidates = list(dict.fromkeys([*functions, *DEFAULT_BREAKPOINTS]))
-        done = self._ask(f"locations.resolve({json.dumps(candidates)})")
-        answers: dict[str, dict[str, str]] = {}
-        for line in done.stdout.splitlines():
-            if line.startswith(_MARK):
-                answers = json.loads(line.removeprefix(_MARK))
-        if not answers:
-            said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
-            raise UsageError(f"gdb can't read {self.symbols.vmlinux}: {said[-1]}")
+        functions, candidates = _candidates(names)
+        answers = self._answers(f"locations.resolve({json.dumps(candidates)})")
         if not names:
             there = [answers[n]["location"] for n in candidates if "location" in answers[n]]
             if not there:
@@ -111,6 +105,49 @@ class Gdb:
                 known = [n for n in DEFAULT_BREAKPOINTS if "location" in answers[n]]
                 raise UsageError(f"--break {name}: {wrong.rstrip('.')}", self._advice(name, known))
         return tuple(name if name == REJECTION else answers[name]["location"] for name in names)
+
+    def initial(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the breakpoints that are only reached while the kernel boots."""
+        functions, candidates = _candidates(names)
+        answers = self._answers(f"locations.resolve({json.dumps(candidates)})")
+        pairs = zip(names, functions, strict=True)
+        return tuple(name for name, function in pairs if answers[function].get("initial"))
+
+    def _answers(self, python: str) -> dict[str, dict[str, Any]]:
+        """Return what `python` prints in a gdb that has read the symbols, as JSON.
+
+        It is kept in the cache: to read a kernel's symbols takes a second.
+        """
+        record = self._index / f"{self._key(python)}.json"
+        if known := records.read(record):
+            return known
+        done = self._ask(python)
+        answers: dict[str, dict[str, Any]] = {}
+        for line in done.stdout.splitlines():
+            if line.startswith(_MARK):
+                answers = json.loads(line.removeprefix(_MARK))
+        if not answers:
+            said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
+            raise UsageError(f"gdb can't read {self.symbols.vmlinux}: {said[-1]}")
+        with contextlib.suppress(OSError):  # such as a full disk; gdb is asked again next time
+            records.write(record, answers)
+        return answers
+
+    def _key(self, python: str) -> str:
+        """Return a checksum of all that an answer depends on."""
+        ours = Path(str(resources.files("bpfmatrix") / "debug/in_gdb"))
+        read = [self.program, self.symbols.vmlinux, *ours.glob("*.py")]
+        read += [self.symbols.scripts] if self.symbols.scripts else []
+        files = [(str(path), path.stat()) for path in sorted(read)]
+        changed = [(path, status.st_size, status.st_mtime_ns) for path, status in files]
+        return key_of([python, changed])[:24]
+
+    @property
+    def _index(self) -> Path:
+        """The folder of what is known of symbols."""
+        folder = self.cache.root / "symbols/index"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _advice(self, name: str, known: Sequence[str]) -> str:
         if ":" in name:
@@ -133,13 +170,18 @@ class Gdb:
         )
 
     def write(
-        self, target: str, breakpoints: Sequence[str], batch: Sequence[str] | None = None
+        self,
+        target: str,
+        breakpoints: Sequence[str],
+        batch: Sequence[str] | None = None,
+        hardware: bool = False,
     ) -> Path:
         """Write the file of gdb commands that connects, and runs to the first breakpoint.
 
         `target` is the argument of `target remote`: the path of a Unix socket, or HOST:PORT. With
         `batch`, gdb runs these commands there, and ends. Otherwise it has a prompt there, and stops
-        after each screenful of output.
+        after each screenful of output. With `hardware`, each breakpoint takes a debug register of
+        the processor; x86 has four, and one is for panics.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (_STOPPED, _REPORT):
@@ -152,6 +194,8 @@ class Gdb:
         lines = [
             f"set pagination {'off' if batch is not None else 'on'}",
             *self._reading(),
+            # gdb sets hardware breakpoints by itself where memory can't be written.
+            *(["mem 0x8000000000000000 0xffffffffffffffff ro"] if hardware else []),
             *self._breaking(breakpoints),
             f"python stops.begin({_python(marker)})",
             f"python session.run({', '.join(map(_python, arguments))})",
@@ -164,6 +208,26 @@ class Gdb:
         """Return gdb's commands for breakpoints that `resolve` returned."""
         only = [f"python asked.only({_python(self.programs)})"] if self.programs else []
         return [*only, *map(self.break_command, breakpoints)]
+
+    def write_for_core(self, core: Path, offset: int, batch: Sequence[str] | None = None) -> Path:
+        """Write the file of gdb commands that reads a core file of a guest's memory.
+
+        `offset` is how far KASLR has moved its kernel. For `batch`, see `write`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _REPORT).unlink(missing_ok=True)
+        arguments = (str(core), None if batch is None else list(batch))
+        report = str(self.folder / _REPORT)
+        moved = f"symbol-file -o {offset:#x} {_quoted(self.symbols.vmlinux)}"
+        lines = [
+            f"set pagination {'off' if batch is not None else 'on'}",
+            *self._reading(),
+            *([moved] if offset else []),
+            f"python guest_core.run({', '.join(map(_python, (*arguments, report)))})",
+        ]
+        path = self.folder / "gdb.commands"
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
 
     @staticmethod
     def break_command(breakpoint: str) -> str:
@@ -234,8 +298,6 @@ class Gdb:
 
     def _reading(self) -> list[str]:
         """Return the commands that load the kernel's symbols, its scripts, and ours."""
-        index = self.cache.root / "symbols/index"
-        index.mkdir(parents=True, exist_ok=True)
         symbols, helper = self.symbols, resources.files("bpfmatrix") / "debug/in_gdb/load.py"
         lines = [
             "set confirm off",
@@ -246,7 +308,7 @@ class Gdb:
             # itself, gdb only loads those in folders that its user has declared safe.
             "set auto-load python-scripts off",
             # Without the index, gdb takes some seconds to read a kernel's symbols, each time.
-            f"set index-cache directory {index}",
+            f"set index-cache directory {self._index}",
             "set index-cache enabled on",
             f"file {_quoted(symbols.vmlinux)}",
         ]
@@ -258,6 +320,12 @@ class Gdb:
         if symbols.scripts:
             lines.append(f"source {symbols.scripts}")
         return [*lines, f"source {helper}"]
+
+
+def _candidates(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the function or line of each breakpoint, and all that gdb is asked for."""
+    functions = [_MESSAGES if name == REJECTION else name for name in names]
+    return functions, list(dict.fromkeys([*functions, *DEFAULT_BREAKPOINTS]))
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 """`invoke debug`: a kernel that waits for gdb, gdb, and the work in the guest, side by side.
 
-The work is the tests, or the loading of eBPF objects: see `workload`. The machine is held before
-its first instruction. gdb, which has the terminal, sets the breakpoints, lets the machine go, and
-stops it where the work reaches one of them. gdb decides how long the machine lives: it stays when
-the work ends or the kernel panics, and ends when gdb does. So this is not a session of
+The work is the tests, or the loading of eBPF objects: see `workload`. The machine waits for gdb:
+see `held`. gdb, which has the terminal, sets the breakpoints, lets the machine go, and stops it
+where the work reaches one of them. gdb decides how long the machine lives: it stays when the work
+ends or the kernel panics, and ends when gdb does. So this is not a session of
 `bpfmatrix.session.pipeline`, which ends the machine with its job.
 """
 
@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +20,10 @@ from typing import Any
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
-from bpfmatrix.debug import names, vscode
+from bpfmatrix.debug import held, names, vscode
 from bpfmatrix.debug.gdb import NOT_BEGUN, Gdb
 from bpfmatrix.debug.options import DebugOptions
+from bpfmatrix.debug.own_folder import own_folder
 from bpfmatrix.debug.stub_socket import TCP_WARNING, StubSocket, listening
 from bpfmatrix.debug.workload import (
     DebuggedWorkload,
@@ -32,7 +32,7 @@ from bpfmatrix.debug.workload import (
     without_limit,
 )
 from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.host import event_loop, locks
+from bpfmatrix.host import event_loop
 from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import symbols
@@ -44,8 +44,8 @@ from bpfmatrix.session.preparation import Prepared, prepare
 from bpfmatrix.session.workload import Work
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.verify.options import VerifyOptions
-from bpfmatrix.vm import launch, machine
 from bpfmatrix.vm.limits import Limit
+from bpfmatrix.vm.machine import Machine
 
 __all__ = ["debug"]
 
@@ -68,25 +68,27 @@ def debug(
     with `batch`, if no breakpoint was reached.
     """
     limit = Limit(_LIMIT_SECONDS, command("debug"))
-    # Under emulation, a breakpoint needs no mapped memory and no debug register of a processor.
-    kernel = without_limit(_under_emulation(project.config.kernel(id)), limit)
+    kernel = without_limit(_accelerated(project.config.kernel(id), options.accel), limit)
     workload = (
         TestsUnderGdb(project, asked, limit)
         if isinstance(asked, RunOptions)
         else ObjectsUnderGdb(project, asked, limit)
     )
-    with contextlib.ExitStack() as held:
-        held.enter_context(_unwound_by_signals())
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_unwound_by_signals())
         # Early, since the port may be in use.
-        stub = held.enter_context(listening(options.port))
-        folder = held.enter_context(_own_folder(project, id))
+        stub = stack.enter_context(listening(options.port))
+        folder = stack.enter_context(own_folder(project, id))
         with observer:
             payload = workload.payload(kernel.arch, observer)
-            prepared = prepare(project, kernel, payload, workload.options, observer)
+            prepared = held.at_fixed_addresses(
+                prepare(project, kernel, payload, workload.options, observer)
+            )
             work = workload.work(prepared, observer, folder)
         found = _symbols(project, prepared, options, observer, progress_bar)
         gdb = Gdb.find(kernel.arch, found, project.cache, folder, workload.programs)
         breakpoints = gdb.resolve(options.breakpoints)
+        why_cold = held.why_cold(asked.cold, gdb.initial(options.breakpoints), prepared.spec)
         observer.step(id, "symbols", project.relative(found.vmlinux), found.origin)
         if not found.has_types:
             observer.note("functions by name alone: no source, lines or variables (see --vmlinux)")
@@ -95,8 +97,9 @@ def debug(
         if options.vscode:
             _write_configuration(project, id, gdb, workload, options, breakpoints)
             return 0
+        machine = held.HeldMachine(project, prepared, why_cold, observer)
         session = _DebugSession(
-            project, prepared, options, gdb, breakpoints, observer, workload, work
+            project, machine, options, gdb, breakpoints, observer, workload, work
         )
         return event_loop.run(session.run(stub))
 
@@ -139,20 +142,9 @@ def _write_configuration(
     print(f"It uses port {port} of 127.0.0.1, as the editor needs one: {TCP_WARNING}.")
 
 
-def _under_emulation(kernel: KernelConfig) -> KernelConfig:
-    qemu = kernel.qemu.model_copy(update={"accel": "tcg"})
+def _accelerated(kernel: KernelConfig, accel: str) -> KernelConfig:
+    qemu = kernel.qemu.model_copy(update={"accel": accel})
     return kernel.model_copy(update={"qemu": qemu})
-
-
-@contextlib.contextmanager
-def _own_folder(project: Project, id: str) -> Iterator[Path]:
-    """Give the folder of this session, which does not exist yet: another one if it is in use."""
-    parent = project.state / "debug"
-    parent.mkdir(exist_ok=True)
-    with locks.locked_if_free(parent / f".{id}.lock") as ours:
-        folder = parent / (id if ours else f"{id}-{os.getpid()}")
-        shutil.rmtree(folder, ignore_errors=True)
-        yield folder
 
 
 def _symbols(
@@ -190,7 +182,7 @@ class _DebugSession:
     def __init__(
         self,
         project: Project,
-        prepared: Prepared,
+        machine: held.HeldMachine,
         options: DebugOptions,
         gdb: Gdb,
         breakpoints: Sequence[str],
@@ -199,7 +191,7 @@ class _DebugSession:
         work: Work[Any],
     ) -> None:
         self._project = project
-        self._prepared = prepared
+        self._machine = machine
         self._options = options
         self._gdb = gdb
         self._breakpoints = breakpoints
@@ -211,14 +203,15 @@ class _DebugSession:
 
     async def run(self, stub: StubSocket) -> int:
         """Start the machine and gdb, and return gdb's exit status. Both end in any case."""
-        commands = self._gdb.write(stub.target, self._breakpoints, self._options.batch)
+        hardware = self._machine.prepared.accelerator.name != "tcg"
+        commands = self._gdb.write(stub.target, self._breakpoints, self._options.batch, hardware)
         console = self._gdb.folder / "console.log"
-        if obstacle := self._prepared.accelerator.unprotected:
+        if obstacle := self._machine.prepared.accelerator.unprotected:
             self._observer.note(f"QEMU runs without its sandbox: {obstacle}")
         if stub.port is not None:
             self._observer.note(f"gdb's port is {stub.target}: {TCP_WARNING}")
-        async with launch.debugged(self._prepared.spec, console, stub.socket) as guest:
-            work = asyncio.create_task(self._do_work(guest, console))
+        async with self._machine.waiting(stub, console) as guest:
+            work = asyncio.create_task(self._do_work(guest))
             try:
                 if self._options.attach_later:
                     self._print_how_to_attach(commands, stub)
@@ -226,7 +219,7 @@ class _DebugSession:
                     self._observer.note(self._ended)
                     status = 0
                 else:
-                    status = await self._run_gdb(commands, work, guest)
+                    status = await self._run_gdb(commands, work, guest.machine)
             finally:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
@@ -283,12 +276,12 @@ class _DebugSession:
         print(f"  {self._gdb.shown(commands)}", flush=True)
         print("Ctrl-C ends the machine", flush=True)
 
-    async def _do_work(self, guest: machine.Machine, console: Path) -> None:
+    async def _do_work(self, guest: EnteredGuest) -> None:
         """Run the tests or load the objects, and record how that ended."""
 
         async def attend() -> None:
-            await guest.wait_until_ready()
-            await self._work.attend(EnteredGuest(guest, "cold", console))
+            await guest.machine.wait_until_ready()
+            await self._work.attend(guest)
 
         try:
             failure = await failure_of(attend(), None)
@@ -301,9 +294,7 @@ class _DebugSession:
             await self._work.fail(Outcome.INTERRUPTED, reason)
             self._work.close()
 
-    async def _run_gdb(
-        self, commands: Path, work: "asyncio.Task[None]", guest: machine.Machine
-    ) -> int:
+    async def _run_gdb(self, commands: Path, work: "asyncio.Task[None]", guest: Machine) -> int:
         """Run gdb, and return its exit status, or the negative number of the signal that ended it.
 
         When the work ends, gdb gets its prompt again, or goes on with the commands of `batch`.
@@ -318,7 +309,7 @@ class _DebugSession:
                 await self._hand_over(guest, f"{self._ended} after {seconds:.0f} s")
             return await ended
 
-    async def _hand_over(self, guest: machine.Machine, how: str) -> None:
+    async def _hand_over(self, guest: Machine, how: str) -> None:
         """Let gdb know that the work has ended: it may wait for a breakpoint for ever."""
         if self._options.batch is not None and not self._gdb.stopped:
             await guest.end()

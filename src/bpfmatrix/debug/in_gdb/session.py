@@ -27,9 +27,9 @@ def run(target, marker, shown, batch=None, report=None):
         stops.connect(target)
     except gdb.error as error:
         print(f"gdb can't connect to the guest: {error}", flush=True)
-        _quit(1)
+        end(1)
     except KeyboardInterrupt:
-        _quit(_INTERRUPTED)
+        end(_INTERRUPTED)
     # Ctrl-C stops the guest from here on. It may come while gdb does something else.
     with contextlib.suppress(KeyboardInterrupt):
         _continue()
@@ -37,7 +37,12 @@ def run(target, marker, shown, batch=None, report=None):
         for command in shown if reached else ():
             _try(command)
         if batch is not None:
-            _quit(_run_batch(batch, Path(report)) if reached else 1)
+            end(_run_batch(batch, Path(report)) if reached else 1)
+
+
+def run_batch(batch, report):
+    """Run the commands of a batch where the guest is stopped, and end gdb."""
+    end(_run_batch(batch, Path(report)))
 
 
 def _continue():
@@ -82,7 +87,7 @@ def _is_stopped():
     return thread is not None and thread.is_valid() and thread.is_stopped()
 
 
-def _quit(status):
+def end(status):
     """End gdb without the words in which it ends the guest, which the host ends."""
     if gdb.selected_thread() is not None:
         _try_quietly("disconnect")
