@@ -1,10 +1,12 @@
-"""The memory of a guest, from a core file."""
+"""The memory of a guest, from a core file: which of its processors panicked, and where."""
 
 import gdb
-from bpfmatrix_in_gdb import session
+from bpfmatrix_in_gdb import session, stops
 
 # The variable with the number of the processor that panicked (kernel/panic.c). It is -1 before.
 _PANIC_CPU = "*(int *)&panic_cpu"
+# How far from the innermost frame `panic` may be.
+_FRAMES = 20
 
 
 def run(path, batch=None, report=None):
@@ -25,10 +27,23 @@ def run(path, batch=None, report=None):
 
 def _select_panicking_cpu():
     """Select the thread, which stands for a processor, that panicked; if none did, the first."""
+    threads = sorted(gdb.selected_inferior().threads(), key=lambda thread: thread.num)
     try:
         cpu = int(gdb.parse_and_eval(_PANIC_CPU))
-    except gdb.error:
-        return  # without DWARF, there are only functions
-    for thread in gdb.selected_inferior().threads():
-        if thread.num == cpu + 1:
-            thread.switch()
+        chosen = [thread for thread in threads if thread.num == cpu + 1]
+    except gdb.error:  # without DWARF, there are only functions
+        chosen = [thread for thread in threads if _is_in_panic(thread)]
+    for thread in (*chosen, *threads)[:1]:
+        thread.switch()
+
+
+def _is_in_panic(thread):
+    thread.switch()
+    frame = gdb.newest_frame()
+    for _ in range(_FRAMES):
+        if frame is None:
+            return False
+        if frame.name() in stops.PANICS:
+            return True
+        frame = frame.older()
+    return False
