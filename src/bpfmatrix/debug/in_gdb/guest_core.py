@@ -1,12 +1,12 @@
 """The memory of a guest, from a core file: which of its processors panicked, and where."""
 
 import gdb
-from bpfmatrix_in_gdb import session, stops
+from bpfmatrix_in_gdb import session
 
 # The variable with the number of the processor that panicked (kernel/panic.c). It is -1 before.
 _PANIC_CPU = "*(int *)&panic_cpu"
-# How far from the innermost frame `panic` may be.
-_FRAMES = 20
+# The functions in which the other processors wait (smp.c and process.c of x86 and arm64).
+_STOPPED = ("stop_this_cpu", "native_halt", "cpu_park_loop", "local_cpu_stop", "ipi_cpu_stop")
 
 
 def run(path, batch=None, report=None):
@@ -32,18 +32,12 @@ def _select_panicking_cpu():
         cpu = int(gdb.parse_and_eval(_PANIC_CPU))
         chosen = [thread for thread in threads if thread.num == cpu + 1]
     except gdb.error:  # without DWARF, there are only functions
-        chosen = [thread for thread in threads if _is_in_panic(thread)]
+        chosen = [thread for thread in threads if not _was_stopped(thread)]
     for thread in (*chosen, *threads)[:1]:
         thread.switch()
 
 
-def _is_in_panic(thread):
+def _was_stopped(thread):
+    """Return whether a processor is where the one that panicked has sent it."""
     thread.switch()
-    frame = gdb.newest_frame()
-    for _ in range(_FRAMES):
-        if frame is None:
-            return False
-        if frame.name() in stops.PANICS:
-            return True
-        frame = frame.older()
-    return False
+    return gdb.newest_frame().name() in _STOPPED
