@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host import tools
@@ -19,20 +20,15 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["REJECTION", "Gdb", "nearest"]
+__all__ = ["ENTRY", "REJECTION", "Gdb", "nearest"]
 
 REJECTION = "rejection"
 """The breakpoint where the verifier says why it rejects a program."""
 # The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
 _MESSAGES = "verbose"
 
-DEFAULT_BREAKPOINTS = ("do_check", "do_check_common", "bpf_check")
-"""The entry of the verifier is the first of these functions that a kernel has. gcc inlines
-`do_check`, a static function with one caller, into `do_check_common`; without DWARF, its name is
-then lost."""
-
-# The programs that libraries load to probe the kernel's features have no name.
-_NAMED = "env->prog->aux->name[0] != 0"
+ENTRY = "the verifier's entry"
+"""The default breakpoint: where the verifier begins to check a program that has a name."""
 _STOPPED = "stopped"
 # The beginning of the line in which `locations.resolve` prints its answer.
 _MARK = "bpfmatrix:"
@@ -57,33 +53,29 @@ class Gdb:
         return cls(program, symbols, cache, folder)
 
     def resolve(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the locations of these breakpoints, or of the default one if `names` is empty.
+        """Return these breakpoints, or the default one if `names` is empty.
 
         UsageError if the kernel has no such function or line, with the names most similar to it.
         """
         functions = [_MESSAGES if name == REJECTION else name for name in names]
-        candidates = list(dict.fromkeys([*functions, *DEFAULT_BREAKPOINTS]))
-        done = self._ask(f"locations.resolve({json.dumps(candidates)})")
-        answers: dict[str, dict[str, str]] = {}
+        done = self._ask(f"locations.resolve({json.dumps(functions)})")
+        answer: dict[str, Any] = {}
         for line in done.stdout.splitlines():
             if line.startswith(_MARK):
-                answers = json.loads(line.removeprefix(_MARK))
-        if not answers:
+                answer = json.loads(line.removeprefix(_MARK))
+        if not answer:
             said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
             raise UsageError(f"gdb can't read {self.symbols.vmlinux}: {said[-1]}")
-        if not names:
-            there = [answers[n]["location"] for n in candidates if "location" in answers[n]]
-            if not there:
-                raise UsageError(
-                    f"{self.symbols.vmlinux} has none of {', '.join(DEFAULT_BREAKPOINTS)}",
-                    "Name a breakpoint with --break.",
-                )
-            return (f"{there[0]} if {_NAMED}",) if self.symbols.has_types else (there[0],)
+        if not names and not answer["entry"]:
+            raise UsageError(
+                f"{self.symbols.vmlinux} has none of the verifier's functions",
+                "Name a breakpoint with --break.",
+            )
         for name, function in zip(names, functions, strict=True):
-            if wrong := answers[function].get("error"):
-                known = [n for n in DEFAULT_BREAKPOINTS if "location" in answers[n]]
-                raise UsageError(f"--break {name}: {wrong.rstrip('.')}", self._advice(name, known))
-        return tuple(name if name == REJECTION else answers[name]["location"] for name in names)
+            if wrong := answer["errors"][function]:
+                advice = self._advice(name, answer["entry"])
+                raise UsageError(f"--break {name}: {wrong.rstrip('.')}", advice)
+        return tuple(names) or (ENTRY,)
 
     def _advice(self, name: str, known: Sequence[str]) -> str:
         if ":" in name:
@@ -137,7 +129,9 @@ class Gdb:
         """Return gdb's command for a breakpoint that `resolve` returned."""
         if breakpoint == REJECTION:
             return f"python rejection.break_at_rejection({json.dumps(_MESSAGES)})"
-        return f"break {breakpoint}"
+        if breakpoint == ENTRY:
+            return "python entry.break_at_entry()"
+        return f"python entry.break_at({json.dumps(breakpoint)})"
 
     def setup_commands(self) -> list[str]:
         """Return the commands for an editor's gdb before it connects."""
@@ -213,9 +207,10 @@ class Gdb:
                 places = _quoted(Path(symbols.moved_from)), _quoted(symbols.source)
                 lines.append(f"set substitute-path {' '.join(places)}")
             lines.append(f"directory {_quoted(symbols.source)}")
+        lines.append(f"source {helper}")
         if symbols.scripts:
-            lines.append(f"source {symbols.scripts}")
-        return [*lines, f"source {helper}"]
+            lines.append(f"python kernel_scripts.load({json.dumps(str(symbols.scripts))})")
+        return lines
 
 
 def _quoted(path: Path) -> str:

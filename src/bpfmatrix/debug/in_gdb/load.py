@@ -16,4 +16,4 @@ _spec = importlib.util.spec_from_file_location(
 sys.modules[_NAME] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(sys.modules[_NAME])
 
-from bpfmatrix_in_gdb import commands, locations, rejection, stops  # noqa: E402, F401
+from bpfmatrix_in_gdb import commands, entry, kernel_scripts, locations, rejection, stops  # noqa: E402, F401

@@ -118,10 +118,7 @@ def _scalar(reg):
     kind = reg.type
     if _has_deep(kind, "r64"):
         return Scalar(value, mask, **_circular(reg["r64"], 64), **_circular(reg["r32"], 32))
-    bounds = {
-        name: int(reg[f"{name}_value"])
-        for name in ("smin", "smax", "umin", "umax")
-    }
+    bounds = {name: int(reg[f"{name}_value"]) for name in ("smin", "smax", "umin", "umax")}
     if _has_deep(kind, "s32_min_value"):  # from 5.7 on
         bounds |= {
             f"{name}32": int(reg[f"{name[0]}32_{name[1:]}_value"])
