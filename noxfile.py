@@ -93,6 +93,12 @@ def debug(session: nox.Session) -> None:
     session.run("pytest", "tests/long/debug_with_source.py", *session.posargs)
 
 
+@nox.session(default=False)
+def tools(session: nox.Session) -> None:
+    """Use perf, bpftrace and bpftool on the oldest and the newest kernel, and on arm64."""
+    session.run("pytest", "tests/long/tools.py", *session.posargs)
+
+
 @nox.session(name="kernels-registry", default=False)
 def kernels_registry(session: nox.Session) -> None:
     """Run five kernels that a registry alone has; fetches 150 MB (tests/long)."""
@@ -138,6 +144,24 @@ def pythons(session: nox.Session) -> None:
     )
 
 
+BYTECODE_LINES_PYTHONS = ("3.8", "3.9", "3.10", *PYTHONS)
+
+
+@nox.session(name="bytecode-lines", python=BYTECODE_LINES_PYTHONS, venv_backend="uv", default=False)
+def bytecode_lines(session: nox.Session) -> None:
+    """Run the tests of bytecode-lines alone with each Python, which has to be on PATH."""
+    folder = Path(session.create_tmp()).resolve()
+    session.chdir("bytecode-lines")
+    groups = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
+    # What builds the wheel is too new for the oldest of these.
+    shutil.rmtree(folder)
+    session.run("uv", "build", "--wheel", "--python", sys.executable, "--out-dir", str(folder))
+    [wheel] = folder.glob("*.whl")
+    session.install(str(wheel), *groups)
+    session.run("bytecode-lines", "lines", "tests/fixtures/traps.3.14.pyc", silent=True)
+    session.run("pytest", *session.posargs)
+
+
 @nox.session(default=False)
 def installs(session: nox.Session) -> None:
     """Install the wheel by uv and by pipx without a network, and test a kernel (tests/long)."""
@@ -151,11 +175,14 @@ def dist(session: nox.Session) -> None:
     session.run("python", "-m", "release", "check", *session.posargs)
     shutil.rmtree(DIST, ignore_errors=True)
     # The wheel is built from the sdist, in an environment of build-system.requires alone.
-    session.run("uv", "build", "--python", sys.executable, "--out-dir", str(DIST))
+    for folder in (".", "bytecode-lines"):
+        session.run("uv", "build", "--python", sys.executable, "--out-dir", str(DIST), folder)
     (DIST / ".gitignore").unlink(missing_ok=True)
     files = [str(path) for path in sorted(DIST.iterdir())]
     session.run("twine", "check", "--strict", *files)
-    session.run("check-wheel-contents", str(DIST))
+    for wheel in DIST.glob("*.whl"):
+        name = wheel.name.partition("-")[0]
+        session.run("check-wheel-contents", "--toplevel", name, str(wheel))
     session.run("python", "-m", "release", "check", *session.posargs, str(DIST))
     session.run("python", "-m", "release", "sbom", str(DIST))
     session.run("python", "-m", "release", "checksums", str(DIST))

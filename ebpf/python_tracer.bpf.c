@@ -3,7 +3,7 @@
 /*
  * Walks the frames of CPython threads. Of each frame it reports which code object it runs, and the
  * offset of its last instruction. The table that turns an offset into a line is too long to be read
- * here, so user space does that afterwards, with support/pylines. Its identity.py describes how a
+ * here, so user space does that afterwards, with bytecode-lines. Its identity.py describes how a
  * code object is identified.
  *
  * User space opens a perf event on each CPU and attaches on_sample to it. It adds the processes to

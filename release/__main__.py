@@ -3,7 +3,7 @@
 check [--tag v1.2.3] [FOLDER]   CHANGELOG.md, and the distributions of a folder
 tag v1.2.3                      say whether the tag is of a final version or of a pre-release
 notes v1.2.3                    print CHANGELOG.md's section of a version
-sbom FOLDER                     write bpfmatrix-VERSION.cdx.json beside the wheel
+sbom FOLDER                     write DISTRIBUTION-VERSION.cdx.json beside each wheel
 checksums FOLDER                write SHA256SUMS of all files of the folder
 """
 
@@ -23,6 +23,9 @@ from release import changelog
 
 CHANGELOG = Path(__file__).parent.parent / "CHANGELOG.md"
 CHECKSUMS = "SHA256SUMS"
+DISTRIBUTIONS = {"bpfmatrix": ".", "bytecode_lines": "bytecode-lines"}
+"""The distributions of this repository, as their files are named, and their folders. One tag
+releases both."""
 _FEW = 10
 
 
@@ -79,7 +82,7 @@ def _check(words: argparse.Namespace) -> int:
     if words.folder:
         found += distribution_problems(words.folder, words.tag)
         for sdist in words.folder.glob("*.tar.gz"):
-            found += sdist_problems(sdist, _tracked())
+            found += sdist_problems(sdist, _tracked(sdist.name))
     for problem in found:
         print(f"error: {problem}", file=sys.stderr)
     return bool(found)
@@ -88,16 +91,24 @@ def _check(words: argparse.Namespace) -> int:
 def distribution_problems(folder: Path, version: str | None) -> Iterator[str]:
     """Give what is wrong with the distributions of a folder, to be released as a version or not."""
     built = {path.name for path in folder.iterdir() if path.suffix in (".whl", ".gz")}
-    wheels = [name for name in built if name.endswith(".whl")]
-    if len(wheels) != 1 or len(built) != 2:
-        yield f"{folder} has no wheel and sdist, or others too: {', '.join(sorted(built))}"
+    kinds = sorted((name.partition("-")[0], name.rpartition(".")[2]) for name in built)
+    if kinds != sorted((name, end) for name in DISTRIBUTIONS for end in ("gz", "whl")):
+        yield (
+            f"{folder} does not have one wheel and one sdist of each of "
+            f"{', '.join(DISTRIBUTIONS)}: {', '.join(sorted(built))}"
+        )
         return
     if version is None:
         return
-    wanted = {f"bpfmatrix-{version}-py3-none-any.whl", f"bpfmatrix-{version}.tar.gz"}
+    wanted = {
+        f"{name}-{version}{end}"
+        for name in DISTRIBUTIONS
+        for end in ("-py3-none-any.whl", ".tar.gz")
+    }
     if built != wanted:
         yield f"{folder} has {', '.join(sorted(built))}, and not what the tag v{version} makes"
-    with zipfile.ZipFile(folder / wheels[0]) as archive:
+    [wheel] = folder.glob("bpfmatrix-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
         name = f"bpfmatrix/loader/{LEFT_OUT}"
         if name in archive.namelist():
             yield f"the wheel was built with {archive.read(name).decode().strip()}"
@@ -111,7 +122,8 @@ def sdist_problems(sdist: Path, tracked: set[str]) -> Iterator[str]:
     except tarfile.TarError as error:
         yield f"{sdist.name} can't be read: {str(error).partition(chr(10))[0]}"
         return
-    if more := files - tracked - {"PKG-INFO"}:
+    # hatchling adds the repository's .gitignore, which may be above the distribution's folder.
+    if more := files - tracked - {"PKG-INFO", ".gitignore"}:
         yield f"{sdist.name} has files that are not in git: {_listed(more)}"
     if less := tracked - files:
         yield f"{sdist.name} lacks files of git: {_listed(less)}"
@@ -123,9 +135,10 @@ def _listed(names: set[str]) -> str:
     return ", ".join(first) + more
 
 
-def _tracked() -> set[str]:
+def _tracked(sdist: str) -> set[str]:
+    folder = CHANGELOG.parent / DISTRIBUTIONS.get(sdist.partition("-")[0], ".")
     command = ("git", "ls-files", "-z")
-    done = subprocess.run(command, cwd=CHANGELOG.parent, capture_output=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     if done.returncode != 0:
         raise ValueError(f"git can't list the files: {done.stderr.decode().strip()}")
     return set(done.stdout.decode().split("\0")[:-1])
@@ -144,14 +157,14 @@ def _notes(words: argparse.Namespace) -> int:
 def _sbom(words: argparse.Namespace) -> int:
     from release import sbom  # noqa: PLC0415 - its libraries take half a second
 
-    [wheel] = words.folder.glob("*.whl")
-    _, version, _ = wheel.name.split("-", 2)
-    target = words.folder / f"bpfmatrix-{version}.cdx.json"
-    bom = sbom.of_wheel(wheel)
-    if missing := sbom.without_notice(wheel, bom):
-        raise LookupError(f"the wheel has no notice of {', '.join(missing)}")
-    target.write_text(sbom.to_json(bom), encoding="utf-8")
-    print(f"{target}: {len(bom.components)} components")
+    for wheel in sorted(words.folder.glob("*.whl")):
+        name, version, _ = wheel.name.split("-", 2)
+        target = words.folder / f"{name}-{version}.cdx.json"
+        bom = sbom.of_wheel(wheel)
+        if missing := sbom.without_notice(wheel, bom):
+            raise LookupError(f"{wheel.name} has no notice of {', '.join(missing)}")
+        target.write_text(sbom.to_json(bom), encoding="utf-8")
+        print(f"{target}: {len(bom.components)} components")
     return 0
 
 

@@ -65,7 +65,10 @@ def of_wheel(wheel: Path) -> Bom:
     """Return the SBOM of a wheel; the cache has what its program in C was built from."""
     with zipfile.ZipFile(wheel) as archive:
         metadata = _metadata(archive)
-        inside = sorted(set(_inside(archive)), key=lambda component: component.bom_ref.value or "")
+        inside = sorted(
+            {*_inside(archive), *_vendored(archive, metadata)},
+            key=lambda component: component.bom_ref.value or "",
+        )
     needed = [_python(Requirement(text)) for text in metadata.get_all("Requires-Dist", [])]
     bom = Bom(components=[*inside, *needed])
     bom.metadata.component = root = _distribution(wheel, metadata)
@@ -85,10 +88,12 @@ def to_json(bom: Bom) -> str:
 
 def without_notice(wheel: Path, bom: Bom) -> list[str]:
     """Return the names of components inside a wheel that its third-party notices do not name."""
+    inside = [each for each in bom.components if each.purl and each.purl.type != "pypi"]
+    if not inside:
+        return []
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(f"bpfmatrix/loader/{notices.NAME}").decode()
     names = {name for name, _ in notices.named(text)}
-    inside = (each for each in bom.components if each.purl and each.purl.type != "pypi")
     return sorted(each.name for each in inside if each.name not in names)
 
 
@@ -146,6 +151,14 @@ def _inside(archive: zipfile.ZipFile) -> Iterator[Component]:
         yield _component("libbpf", version, PackageURL("generic", None, "libbpf", version), licence)
     if "loader-aya" in stems:
         yield from _crates((aya_loader.SOURCES / "Cargo.lock").read_text())
+
+
+def _vendored(archive: zipfile.ZipFile, metadata: Message) -> Iterator[Component]:
+    """Give the copy of bytecode-lines, which has the version of the wheel and its licence."""
+    if any(name.startswith("bpfmatrix/vendored/bytecode_lines/") for name in archive.namelist()):
+        version = metadata["Version"]
+        purl = PackageURL("pypi", None, "bytecode-lines", version)
+        yield _component("bytecode-lines", version, purl, "Apache-2.0")
 
 
 def _component(

@@ -72,7 +72,7 @@ def test_the_sdist_leaves_out_what_examples_and_tests_build(tmp_path: Path) -> N
     }
     names = {f"{folder}/{name}" for folder, each in ignored.items() for name in each}
     kept = {"README.md", "docs/examples/go/kernels.yaml", "ebpf/Makefile"}
-    (tmp_path / "tests/pylines/fixtures").mkdir(parents=True)
+    (tmp_path / "bytecode-lines/tests/fixtures").mkdir(parents=True)
     for name in ("pyproject.toml", "LICENSE", *sorted(names | kept)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         known = REPOSITORY / name
@@ -90,18 +90,40 @@ def test_the_sdist_has_all_files_of_the_checkout_and_no_others(sdist: Path) -> N
 
 
 def test_the_wheel_has_all_files_of_the_packages(installed: Path) -> None:
-    for folder, name in (("src", "bpfmatrix"), ("support", "pylines")):
+    for folder, name, inside in (
+        ("src", "bpfmatrix", installed),
+        ("bytecode-lines/src", "bytecode_lines", installed / "bpfmatrix/vendored"),
+    ):
         command = ("git", "-C", folder, "ls-files", name)
         known = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
         files = [
             file for file in known.stdout.splitlines() if (REPOSITORY / folder / file).exists()
         ]
         assert len(files) > 5
-        assert [file for file in files if not (installed / file).exists()] == []
+        assert [file for file in files if not (inside / file).exists()] == []
     # Those that a checkout has elsewhere.
     assert (installed / "bpfmatrix/kernels.schema.json").exists()
     fragments = {path.name for path in (REPOSITORY / "ci-kernels").glob("*.config")}
     assert {path.name for path in (installed / "bpfmatrix/ci-kernels").iterdir()} == fragments
+
+
+def test_an_installed_bytecode_lines_stays_as_it_is(installed: Path, tmp_path: Path) -> None:
+    # Nothing of bpfmatrix's wheel is where the wheel of bytecode-lines has its files.
+    assert {path.name.partition("-")[0] for path in installed.iterdir()} == {"bpfmatrix"}
+    (tmp_path / "bytecode_lines").mkdir()
+    (tmp_path / "bytecode_lines/__init__.py").write_text("raise ImportError('of another version')")
+    pyc = REPOSITORY / "bytecode-lines/tests/fixtures/traps.3.8.pyc"
+    words = ("bytecode-lines", "--", "lines", pyc, "--function", "loop")
+    done = subprocess.run(
+        [sys.executable, "-m", "bpfmatrix", *words],
+        cwd=tmp_path,
+        env={"PATH": "/nowhere", "PYTHONPATH": f"{installed}:{tmp_path}", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("loop  Python 3.8  ")
 
 
 def test_a_wheel_from_the_checkout_is_the_same(wheel: Path, tmp_path: Path) -> None:
@@ -151,6 +173,7 @@ def test_the_sbom_names_what_is_linked_into_the_programs(wheel: Path) -> None:
         "pkg:generic/libbpf",
         "pkg:generic/glibc",
         "pkg:generic/elfutils",
+        "pkg:pypi/bytecode-lines",
         "pkg:pypi/pydantic",
     } <= packages
     # This wheel has no loader-aya.

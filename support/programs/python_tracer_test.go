@@ -61,7 +61,7 @@ func (f pythonFrame) frame(t *testing.T) pytrace.Frame {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// See support/pylines/identity.py.
+	// See bytecode-lines/src/bytecode_lines/identity.py.
 	hashed := make([]byte, 4+64)
 	hashed[0], hashed[1], hashed[2] = byte(len(table)), byte(len(table)>>8), byte(len(table)>>16)
 	copy(hashed[4:], table)
@@ -236,7 +236,7 @@ func checkFrames(t *testing.T, sample pytrace.Sample, thread pythonThread) {
 	}
 }
 
-// checkLines resolves the samples with pylines, and compares the lines with those that Python
+// checkLines resolves the samples with bytecode-lines, and compares the lines with those that Python
 // reported.
 func checkLines(
 	t *testing.T, samples map[string]pytrace.Sample, threads map[string]pythonThread,
@@ -251,7 +251,7 @@ func checkLines(
 		}
 	}
 	// One Python process runs both commands: starting one takes an emulated machine a second.
-	resolved := json.NewDecoder(bytes.NewReader(runPylines(t, &lines,
+	resolved := json.NewDecoder(bytes.NewReader(runBytecodeLines(t, &lines,
 		[]string{"index", folder, "-o", index}, []string{"resolve", "--json", "-i", index})))
 	for _, name := range names {
 		var stack struct {
@@ -306,14 +306,14 @@ func sourceFolder(t *testing.T) string {
 	return folder
 }
 
-// runPylines runs commands of support/pylines in the guest, and returns what they print.
-func runPylines(t *testing.T, input io.Reader, commands ...[]string) []byte {
+// runBytecodeLines runs commands of bytecode-lines in the guest, and returns what they print.
+func runBytecodeLines(t *testing.T, input io.Reader, commands ...[]string) []byte {
 	t.Helper()
 	encoded, err := json.Marshal(commands)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const script = "import json, sys; from pylines.__main__ import run; " +
+	const script = "import json, sys; from bytecode_lines.__main__ import run; " +
 		"[run(args) for args in json.loads(sys.argv[1])]"
 	cmd, err := guestpython.Command(t.Context(), "-S", "-c", script, string(encoded))
 	if err != nil {
@@ -323,8 +323,8 @@ func runPylines(t *testing.T, input io.Reader, commands ...[]string) []byte {
 	cmd.Stdin, cmd.Stderr = input, &stderr
 	output, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("pylines %s: %v: %s", encoded, err, stderr.Bytes())
+		t.Fatalf("bytecode-lines %s: %v: %s", encoded, err, stderr.Bytes())
 	}
-	t.Logf("pylines: %s", bytes.TrimSpace(stderr.Bytes()))
+	t.Logf("bytecode-lines: %s", bytes.TrimSpace(stderr.Bytes()))
 	return output
 }

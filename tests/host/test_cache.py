@@ -122,12 +122,12 @@ def test_processes_do_not_remove_the_staging_of_others(cache: Cache) -> None:
 
 
 def test_what_takes_a_network_is_kept_longer(cache: Cache) -> None:
-    made, fetched = cache.root / "pylines/a", cache.root / "loader-sources/b.tar"
+    made, fetched = cache.root / "bytecode-lines/a", cache.root / "loader-sources/b.tar"
     month_ago = time.time() - 30 * 24 * 3600
     for path in (made, fetched):
         path.parent.mkdir(parents=True)
         path.touch()
         os.utime(path, (month_ago, month_ago))
-    assert [item.name for item in cache.prune_derived()] == ["pylines/a"]
+    assert [item.name for item in cache.prune_derived()] == ["bytecode-lines/a"]
     assert fetched.exists()
     assert [item.name for item in cache.prune_derived(0)] == ["loader-sources/b.tar"]

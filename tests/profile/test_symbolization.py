@@ -1,4 +1,4 @@
-"""Stacks of bytecode offsets, turned into lines of source by pylines."""
+"""Stacks of bytecode offsets, turned into lines of source by bytecode-lines."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.script import Script
 from bpfmatrix.profile.stacks import SourceLine
 from bpfmatrix.profile.symbolization import symbolize
-from pylines.code import walk
+from bytecode_lines.code import walk
 from tests.damage import flip_bit_quietly
 
 
@@ -53,7 +53,7 @@ def test_samples_become_lines_of_the_script_and_the_library(tmp_path: Path, cach
     )
     for number in range(3):  # the second time, with the index of the library from the cache
         if number == 2:
-            [index] = (cache.root / "pylines").glob("*.index")
+            [index] = (cache.root / "bytecode-lines").glob("*.index")
             flip_bit_quietly(index)
         [stack] = symbolize(recording, Script.find(tmp_path / "main.py"), cache)
         assert (stack.count, stack.thread) == (3, 5)
@@ -61,12 +61,12 @@ def test_samples_become_lines_of_the_script_and_the_library(tmp_path: Path, cach
         assert (Path(dumps.file).name, dumps.function) == ("__init__.py", "dumps")
         assert own == SourceLine(str(tmp_path / "main.py"), 1, "f")
         assert missing == SourceLine("", 0, "")
-    [index] = (cache.root / "pylines").glob("*.index")
+    [index] = (cache.root / "bytecode-lines").glob("*.index")
     assert damage(index, reread=True) == ""
 
 
-def test_an_error_of_pylines_is_quoted(tmp_path: Path, cache: Cache) -> None:
+def test_an_error_of_bytecode_lines_is_quoted(tmp_path: Path, cache: Cache) -> None:
     (tmp_path / "main.py").write_text("pass\n")
     recording = recording_of(tmp_path, "no sample")
-    with pytest.raises(BpfmatrixError, match=r"pylines resolve failed: .* no samples: line 1"):
+    with pytest.raises(BpfmatrixError, match=r"bytecode-lines resolve failed: .* line 1"):
         symbolize(recording, Script.find(tmp_path / "main.py"), cache)

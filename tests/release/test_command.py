@@ -15,9 +15,10 @@ from tests.tool import REPOSITORY
 @pytest.fixture
 def dist(tmp_path: Path) -> Path:
     """A folder with distributions of version 1.2.3, without content."""
-    (tmp_path / "bpfmatrix-1.2.3.tar.gz").write_bytes(b"")
-    with zipfile.ZipFile(tmp_path / "bpfmatrix-1.2.3-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("bpfmatrix/__init__.py", "")
+    for name in ("bpfmatrix", "bytecode_lines"):
+        (tmp_path / f"{name}-1.2.3.tar.gz").write_bytes(b"")
+        with zipfile.ZipFile(tmp_path / f"{name}-1.2.3-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}/__init__.py", "")
     return tmp_path
 
 
@@ -44,6 +45,10 @@ def test_a_folder_with_more_or_less_is_named(dist: Path) -> None:
     (dist / "bpfmatrix-1.2.2.tar.gz").write_bytes(b"")
     [problem] = distribution_problems(dist, "1.2.3")
     assert "bpfmatrix-1.2.2.tar.gz" in problem
+    (dist / "bpfmatrix-1.2.2.tar.gz").unlink()
+    (dist / "bytecode_lines-1.2.3.tar.gz").unlink()
+    [problem] = distribution_problems(dist, "1.2.3")
+    assert "one wheel and one sdist of each of bpfmatrix, bytecode_lines: " in problem
 
 
 def release(*words: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -60,7 +65,7 @@ def test_checksums_are_those_of_sha256sum(dist: Path) -> None:
     assert release("checksums", dist).returncode == 0
     again = release("checksums", dist)
     assert again.stdout == (dist / "SHA256SUMS").read_text()
-    assert len(again.stdout.splitlines()) == 2
+    assert len(again.stdout.splitlines()) == 4
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=dist, check=True)
 
 

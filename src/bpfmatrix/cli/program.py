@@ -38,6 +38,8 @@ _FIRST = {
     "run": ("run 6.1", "Load and test the eBPF on one kernel of kernels.yaml."),
     "matrix": ("matrix", "The same on all of them, in one table."),
 }
+# Commands that had another name, each with the name that it has now.
+_RENAMED = {"pylines": "bytecode-lines"}
 # What invoke says of a word that it does not know, and of an option without its value.
 _UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
 _NO_VALUE = re.compile(r"Flag --(\S+) needed value")
@@ -105,6 +107,8 @@ class _Program(Program):
 
     def _unknown(self, word: str, context: ParserContext | None) -> Exit:
         is_option = word.startswith("-")
+        if context is None and word in _RENAMED:
+            return _exit(f"{word}: this command is now {_RENAMED[word]}", None)
         if context is None:
             known = self.initial_context.flags if is_option else self.collection.task_names
             what = "option" if is_option else "command"

@@ -18,7 +18,7 @@ from bpfmatrix.host import integrity, locks
 __all__ = ["Cache", "Pruned"]
 
 # Folders of files that are derived from others, and are made again when they are missing.
-_DERIVED = ("guest-programs", "initramfs", "modules", "payloads", "pylines")
+_DERIVED = ("guest-programs", "initramfs", "modules", "payloads", "bytecode-lines")
 # Such files that are made of what was fetched, so that to make them again takes a network.
 _FETCHED = ("loader-sources", "objects", "rootfs")
 _FETCHED_SECONDS = 90 * 24 * 3600

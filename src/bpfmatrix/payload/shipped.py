@@ -31,6 +31,7 @@ __all__ = [
     "PROGRAMS",
     "Program",
     "build",
+    "bytecode_lines",
     "guest_program",
     "has_sources",
     "left_out",
@@ -240,3 +241,14 @@ def python_lister() -> Path:
     """Return the script that lists the files of the host's Python for `payload.listed`."""
     inside = CHECKOUT / "support/host_python.py"
     return inside if inside.exists() else _SHIPPED / "host_python.py"
+
+
+def bytecode_lines() -> Path:
+    """Return the folder that has the package `bytecode_lines`, for PYTHONPATH or `sys.path`.
+
+    It is a distribution of its own, but bpfmatrix does not depend on that: a wheel has a copy in a
+    folder where no `import` finds it by accident, so that an installed `bytecode-lines` of another
+    version stays as it is.
+    """
+    inside = CHECKOUT / "bytecode-lines/src"
+    return inside if inside.is_dir() else PACKAGE / "vendored"

@@ -16,7 +16,7 @@ class Recording:
     """The samples of one run, and what is needed to read them."""
 
     samples: Path
-    """A file of JSON lines, as pylines reads them: each distinct stack, with its count."""
+    """A file of JSON lines, as bytecode-lines reads them: each distinct stack, with its count."""
     python: Mapping[str, Path]
     """The files of the guest's Python on the host, by their paths in its installation, such as
     `bin/python3`."""

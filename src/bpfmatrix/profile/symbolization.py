@@ -1,10 +1,9 @@
-"""Symbolization: pylines turns the instructions in a recording's stacks into lines of source.
+"""Symbolization: bytecode-lines turns a recording's offsets of instructions into lines of source.
 
-pylines runs under the same Python that ran in the guest, so that it compiles the sources to the
+It runs under the same Python that ran in the guest, so that it compiles the sources to the
 same bytecode.
 """
 
-import importlib.util
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import derived
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of
+from bpfmatrix.payload import shipped
 from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.script import Script
 from bpfmatrix.profile.stacks import SourceLine, Stack
@@ -24,15 +24,15 @@ __all__ = ["symbolize"]
 
 
 def symbolize(recording: Recording, script: Script, cache: Cache) -> list[Stack]:
-    """Return the stacks of a recording, with their lines; BpfmatrixError if pylines fails."""
+    """Return the stacks of a recording, with their lines; BpfmatrixError if that fails."""
     library = _library_index(recording, cache)
     with cache.staging() as folder:
         tree = folder / "script"
         for name, path in script.files.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, tree / name)
-        _pylines(recording.interpreter, "index", str(tree), "-o", str(folder / "index"))
-        resolved = _pylines(
+        _bytecode_lines(recording.interpreter, "index", str(tree), "-o", str(folder / "index"))
+        resolved = _bytecode_lines(
             *(recording.interpreter, "resolve", "--json", str(recording.samples)),
             *("-i", str(folder / "index"), "-i", str(library)),
         )
@@ -52,16 +52,17 @@ def _stack(sample: dict[str, Any], prefix: str, script: Script) -> Stack:
 
 
 def _library_index(recording: Recording, cache: Cache) -> Path:
-    """Return pylines' index of the standard library, made again only if its files have changed."""
+    """Return the index of the standard library, made again only if its files have changed."""
     files = {
         name: path
         for name, path in recording.python.items()
         if name.endswith((".py", ".pyc")) and name.startswith("lib/")
     }
     stamps = [(name, str(path), path.stat().st_mtime_ns) for name, path in sorted(files.items())]
-    source = [(p.name, p.stat().st_mtime_ns) for p in sorted(_pylines_folder().glob("*.py"))]
+    modules = sorted(shipped.bytecode_lines().glob("*/*.py"))
+    source = [(module.name, module.stat().st_mtime_ns) for module in modules]
     id = key_of([stamps, source])[:32]
-    target = cache.root / "pylines" / f"{id}.index"
+    target = cache.root / "bytecode-lines" / f"{id}.index"
 
     def make(made: Path) -> None:
         with cache.staging() as folder:
@@ -69,27 +70,18 @@ def _library_index(recording: Recording, cache: Cache) -> Path:
             for name, path in files.items():
                 (tree / name).parent.mkdir(parents=True, exist_ok=True)
                 (tree / name).symlink_to(path)
-            _pylines(recording.interpreter, "index", str(tree), "-o", str(made))
+            _bytecode_lines(recording.interpreter, "index", str(tree), "-o", str(made))
 
     return derived.obtain(cache, target, "the index of Python's library", make)
 
 
-def _pylines_folder() -> Path:
-    found = importlib.util.find_spec("pylines")
-    if found is None or found.origin is None:
-        raise BpfmatrixError(
-            "this installation of bpfmatrix lacks the package pylines", "Install bpfmatrix again."
-        )
-    return Path(found.origin).parent
-
-
-def _pylines(python: Path, *words: str) -> str:
-    # This interpreter may have no packages installed. pylines needs only the standard library.
+def _bytecode_lines(python: Path, *words: str) -> str:
+    # This interpreter may have no packages installed: bytecode-lines needs none.
     done = subprocess.run(
-        [python, "-X", "utf8", "-m", "pylines", *words],
+        [python, "-X", "utf8", "-m", "bytecode_lines", *words],
         env={
             **os.environ,
-            "PYTHONPATH": str(_pylines_folder().parent),
+            "PYTHONPATH": str(shipped.bytecode_lines()),
             "PYTHONDONTWRITEBYTECODE": "1",
         },
         stdin=subprocess.DEVNULL,
@@ -98,7 +90,7 @@ def _pylines(python: Path, *words: str) -> str:
         check=False,
     )
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["pylines gave no reason"]
+        lines = done.stderr.strip().splitlines() or ["it gave no reason"]
         said = next((line for line in lines if line.startswith("error: ")), lines[-1])
-        raise BpfmatrixError(f"pylines {words[0]} failed: {said.removeprefix('error: ')}")
+        raise BpfmatrixError(f"bytecode-lines {words[0]} failed: {said.removeprefix('error: ')}")
     return done.stdout

@@ -7,11 +7,13 @@ runs.
 
 import io
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from bpfmatrix.config.models import KernelConfig
+from bpfmatrix.errors import NotInArchiveError
 from bpfmatrix.host import derived
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of
@@ -20,8 +22,9 @@ from bpfmatrix.kernels.formats import deb
 from bpfmatrix.kernels.image import KernelImage
 from bpfmatrix.kernels.sources.apt_archive import Archive
 from bpfmatrix.kernels.sources.apt_closure import Catalogue, Found
+from bpfmatrix.kernels.sources.apt_packages import Deb
 from bpfmatrix.kernels.store import require_space
-from bpfmatrix.oci.layers import merge
+from bpfmatrix.oci.layers import Attributes, ImageFolder, ImageLink, merge
 from bpfmatrix.rootfs.images import RootImage
 from bpfmatrix.rootfs.tree import write_ext4
 
@@ -87,22 +90,13 @@ def obtain(
 
 
 def _make(suites: Sequence[str], arch: str, cache: Cache, progress: Progress, made: Path) -> None:
-    catalogue = Catalogue(
-        (archive, _index(archive, progress)) for archive in _archives(suites, arch, cache)
-    )
-    packages = catalogue.closure(_PACKAGES, newest=_OF_THE_KERNEL)
-    to_fetch = sum(package.deb.size_bytes for package in packages)
-    unpacked = sum(package.deb.installed_bytes for package in packages)
-    announce(
-        progress,
-        f"{', '.join(TOOLS)}: {to_fetch / 1e6:.0f} MB to fetch once ({len(packages)} packages)",
-    )
-    require_space(cache.root, to_fetch + _COPIES * unpacked)
+    archives = [Archive.of_host(cache, suite, arch) for suite in suites]
+    catalogue = Catalogue([(archive, _index(archive, progress)) for archive in archives])
     with cache.staging() as staging:
         for folder in ("packages", "files", "disk"):
             (staging / folder).mkdir()
         layers = [_below(staging / "below.tar")]
-        for number, file in enumerate(_downloaded(packages, staging / "packages", progress)):
+        for number, file in enumerate(_fetched(catalogue, cache, staging / "packages", progress)):
             progress(f"{file.name}: unpacking")
             layer = staging / f"{number}.tar"
             deb.write_data(file, layer)
@@ -110,12 +104,18 @@ def _make(suites: Sequence[str], arch: str, cache: Cache, progress: Progress, ma
             file.unlink()
         layers.append(_above(staging / "above.tar"))
         root = merge(layers, staging / "files", lambda _path: True, _LIMIT_BYTES)
+        _name_perf(root)
         progress("making the disk of the tools")
         write_ext4(root, staging / "disk", made, "the disk of the tools")
 
 
-def _archives(suites: Sequence[str], arch: str, cache: Cache) -> list[Archive]:
-    return [Archive.of_host(cache, suite, arch) for suite in suites]
+def _name_perf(root: ImageFolder) -> None:
+    """Give perf its usual name: up to bullseye it is perf_5.10, beside a script in linux-base."""
+    folder = root.resolve("usr/bin")
+    if isinstance(folder, ImageFolder) and "perf" not in folder.names:
+        own = sorted(name for name in folder.names if name.startswith("perf_"))
+        if own:
+            folder.names["perf"] = ImageLink(own[-1], Attributes(0o777))
 
 
 def _index(archive: Archive, progress: Progress) -> str:
@@ -124,15 +124,50 @@ def _index(archive: Archive, progress: Progress) -> str:
         return archive.index()
 
 
-def _downloaded(packages: Sequence[Found], folder: Path, progress: Progress) -> list[Path]:
-    files = []
-    archives = {package.archive.suite: package.archive for package in packages}
-    for suite, archive in archives.items():
-        (place := folder / suite.replace("/", "_")).mkdir()
-        wanted = [package.deb for package in packages if package.archive.suite == suite]
-        with archive.locked():
-            files += archive.download(wanted, place, progress)
-    return files
+def _fetched(catalogue: Catalogue, cache: Cache, folder: Path, progress: Progress) -> list[Path]:
+    """Download the packages; in place of one that an archive lists and lacks, another version."""
+    there: dict[Deb, Path] = {}
+    missing: list[Found] = []
+    while True:
+        packages = catalogue.closure(_PACKAGES, newest=_OF_THE_KERNEL, without=missing)
+        wanted = [package for package in packages if package.deb not in there]
+        to_fetch = sum(package.deb.size_bytes for package in wanted)
+        unpacked = sum(package.deb.installed_bytes for package in packages)
+        text = f"{to_fetch / 1e6:.0f} MB to fetch once ({len(wanted)} packages)"
+        announce(progress, f"{', '.join(TOOLS)}: {text}")
+        require_space(cache.root, to_fetch + _COPIES * unpacked)
+        lacking = []
+        for archive in dict.fromkeys(package.archive for package in wanted):
+            own = [package for package in wanted if package.archive == archive]
+            with archive.locked():
+                lacking += _download(archive, own, folder, there, progress)
+        if not lacking:
+            return [there[package.deb] for package in packages]
+        missing += lacking
+        names = ", ".join(f"{each.deb.name} {each.deb.version}" for each in lacking)
+        announce(progress, f"the archive lists {names}, and lacks them: looking for others")
+
+
+def _download(
+    archive: Archive,
+    packages: Sequence[Found],
+    folder: Path,
+    there: dict[Deb, Path],
+    progress: Progress,
+) -> list[Found]:
+    """Download packages of one archive, and return those that it lacks."""
+    debs = [package.deb for package in packages]
+    try:
+        files = archive.download(debs, Path(tempfile.mkdtemp(dir=folder)), progress)
+    except NotInArchiveError:
+        if len(packages) == 1:
+            return [*packages]
+        # Which one it lacks is not told, and apt takes a second for each call.
+        half = len(packages) // 2
+        parts = (packages[:half], packages[half:])
+        return [m for part in parts for m in _download(archive, part, folder, there, progress)]
+    there.update(zip(debs, files, strict=True))
+    return []
 
 
 def _below(path: Path) -> Path:

@@ -6,7 +6,7 @@
 //
 // It prints JSON objects, one per line. While the script runs, {"output": TEXT} has what the script
 // prints. When the script has ended, or was ended by a signal, each distinct stack follows, in the
-// form that support/pylines reads and with its "count". The last line is {"summary": {...}}. The
+// form that bytecode-lines reads and with its "count". The last line is {"summary": {...}}. The
 // exit status is that of the script.
 package main
 

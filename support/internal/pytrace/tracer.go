@@ -16,7 +16,7 @@ import (
 	"github.com/bpfmatrix/bpfmatrix/support/internal/cpuclock"
 )
 
-// An Identity identifies a code object: see support/pylines/identity.py.
+// An Identity identifies a code object: see bytecode-lines' identity.py.
 type Identity struct {
 	FirstLine, Arguments, KeywordOnly, Flags uint32
 	Hash                                     uint64
@@ -30,10 +30,10 @@ func (i Identity) String() string {
 // A Frame is a frame of a stack, as the eBPF program reports it.
 type Frame struct {
 	Identity Identity
-	Offset   int32 // of the last instruction, in bytes; see support/pylines/samples.py
+	Offset   int32 // of the last instruction, in bytes; see bytecode-lines' samples.py
 }
 
-// MarshalJSON returns the form that pylines reads.
+// MarshalJSON returns the form that bytecode-lines reads.
 func (f Frame) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Identity string `json:"identity"`
@@ -41,7 +41,7 @@ func (f Frame) MarshalJSON() ([]byte, error) {
 	}{f.Identity.String(), f.Offset})
 }
 
-// A Sample is the stack of a thread at one moment. Its JSON form is what pylines reads.
+// A Sample is the stack of a thread at one moment. Its JSON form is what bytecode-lines reads.
 type Sample struct {
 	Frames    []Frame       `json:"frames"` // the innermost first
 	PID       uint32        `json:"pid"`

@@ -1,7 +1,7 @@
 """What TestPythonTracer samples: threads that run endless loops in nested calls.
 
 Each thread prints one line of JSON: its id, and its frames as CPython itself reports them, the
-innermost first. A frame has its line, and what the tracer and pylines have to find without help.
+innermost first. A frame has its line, and what the tracer and bytecode-lines have to find.
 """
 
 import json

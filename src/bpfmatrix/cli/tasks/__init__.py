@@ -8,6 +8,7 @@ from invoke.collection import Collection
 from bpfmatrix.cli.tasks import ci, hooks, kernels
 from bpfmatrix.cli.tasks.bisect import bisect
 from bpfmatrix.cli.tasks.build import clean, ebpf, initramfs, test_binaries
+from bpfmatrix.cli.tasks.bytecode_lines import bytecode_lines
 from bpfmatrix.cli.tasks.completion import completion
 from bpfmatrix.cli.tasks.debug import debug
 from bpfmatrix.cli.tasks.doctor import doctor
@@ -15,7 +16,6 @@ from bpfmatrix.cli.tasks.exec import exec_command
 from bpfmatrix.cli.tasks.init import init
 from bpfmatrix.cli.tasks.logs import logs
 from bpfmatrix.cli.tasks.profile import profile_python
-from bpfmatrix.cli.tasks.pylines import pylines
 from bpfmatrix.cli.tasks.report import report
 from bpfmatrix.cli.tasks.run import matrix, pre_push, run, watch
 from bpfmatrix.cli.tasks.shell import shell
@@ -28,7 +28,7 @@ __all__ = ["namespace"]
 namespace = Collection(
     *(init, doctor, run, shell, exec_command, debug, verify, matrix, pre_push, report, bisect),
     *(sweep, watch, logs),
-    *(ebpf, test_binaries, initramfs, pylines, profile_python, clean),
+    *(ebpf, test_binaries, initramfs, bytecode_lines, profile_python, clean),
     completion,
     Collection(
         "kernels",

@@ -5,7 +5,7 @@ conflicts: the packages are unpacked, and nothing is installed.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ class Catalogue:
         """Read each archive's index, as `Archive.index` gives it."""
         self._stanzas: dict[str, list[tuple[Archive, str]]] = {}
         self._providers: dict[str, list[str]] = {}
+        self._without: set[tuple[Archive, str]] = set()
         for archive, text in suites:
             for stanza in text.split("\n\n"):
                 if named := _NAME.match(stanza):
@@ -51,14 +52,21 @@ class Catalogue:
             for each in provided[1].split(","):
                 self._providers.setdefault(each.split()[0].partition(":")[0], []).append(name)
 
-    def closure(self, names: Sequence[str], newest: Sequence[str] = ()) -> tuple[Found, ...]:
+    def closure(
+        self,
+        names: Sequence[str],
+        newest: Collection[str] = (),
+        without: Collection[Found] = (),
+    ) -> tuple[Found, ...]:
         """Return these packages, and all that they depend on, each once.
 
-        Of a package in `newest`, the newest version of all suites is taken. KernelUnavailableError
-        if no suite has one of `names`. A dependency that no suite has is left out.
+        Of a package in `newest`, the newest version of all suites is taken; no package is one of
+        `without`. KernelUnavailableError if no suite has one of `names`. A dependency that no suite
+        has is left out.
         """
         from debian.deb822 import PkgRelation  # noqa: PLC0415 - off the start-up path
 
+        self._without = {(found.archive, found.deb.sha256) for found in without}
         found: dict[str, Found] = {}
         for name in names:
             package = self._newest(name) if name in newest else self._satisfying(name, "", "")
@@ -109,7 +117,8 @@ class Catalogue:
             [deb] = parse_index(stanza, _NAME)
             before = _PRE_DEPENDS.search(stanza)
             needs = ", ".join(filter(None, (before[1] if before else "", deb.depends)))
-            yield Found(deb, archive, needs)
+            if (archive, deb.sha256) not in self._without:
+                yield Found(deb, archive, needs)
 
 
 def _holds(there: str, operator: str, version: str) -> bool:
