@@ -56,7 +56,7 @@ def test_a_breakpoint_that_is_never_reached_is_an_error(project: ToolProject) ->
     done = project.invoke(*DEBUG, loads_nothing(project), "--names", *BATCH)
     assert done.status == 1
     assert "✓ quiet" in done.output
-    assert "error: no breakpoint was reached (do_check_common): the tests ended" in done.output
+    assert "error: no breakpoint was reached (the verifier's entry): the tests ended" in done.output
 
 
 def loads_nothing(project: ToolProject) -> str:
