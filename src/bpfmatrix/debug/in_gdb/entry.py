@@ -3,7 +3,7 @@
 import json
 
 import gdb
-from bpfmatrix_in_gdb import loads, machine, places, verifier
+from bpfmatrix_in_gdb import loads, places, verifier
 
 FUNCTIONS = ("do_check", "do_check_common", "bpf_check")
 """The verifier begins in the first of these functions that a kernel has.
@@ -34,13 +34,11 @@ def break_at(name):
 
 
 def break_at_entry():
-    """Stop where the verifier begins to check a program that has a name.
-
-    The programs that libraries load to probe the kernel's features have none.
+    """Stop where the verifier begins to check a program that no library loads as a probe.
     """
-    name_of = _way_to_name()
+    is_meant = _condition()
     for place in places.beginnings(functions()[0]):
-        _Beginning(place, name_of)
+        _Beginning(place, is_meant)
 
 
 def select_frame(name):
@@ -53,47 +51,48 @@ def select_frame(name):
         gdb.execute("frame")
 
 
-def _way_to_name():
-    """Return the function that says which name the program has that the verifier checks.
+def _condition():
+    """Return the function that says whether to stop for the program that the verifier checks.
 
-    The system call was given it, which the registers say where `bpf_check` begins. If the compiler
-    has inlined that function, it is in the verifier's state, if DWARF says where that is.
+    The name is that which the system call was given, which the registers say where `bpf_check`
+    begins. If the compiler has inlined that function, it is that in the verifier's state, if DWARF
+    says where that is.
     """
     try:
         loads.follow(loads.Follower())
     except gdb.error:
-        return _name_in_state
-    return _name_in_load
+        return _has_name_in_state
+    return _is_no_probe
 
 
-def _name_in_load():
+def _is_no_probe():
     load = loads.current()
-    return load.name if load is not None else _name_in_state()
+    return not load.is_probe if load is not None else _has_name_in_state()
 
 
-def _name_in_state():
-    """Return the program's name; gdb.error if the verifier's state is not found."""
-    return verifier.verifier_env()["prog"]["aux"]["name"].string(errors="replace")
+def _has_name_in_state():
+    """Return whether the program has a name; an error of gdb if the state is not found."""
+    return bool(verifier.verifier_env()["prog"]["aux"]["name"].string(errors="replace"))
 
 
 class _Beginning(gdb.Breakpoint):
-    """A breakpoint at a place; with `name_of`, only for programs with a name."""
+    """A breakpoint at a place; with `is_meant`, only for programs for which that is true."""
 
-    def __init__(self, place, name_of=None):
+    def __init__(self, place, is_meant=None):
         super().__init__(place.location)
-        self._addresses, self._name_of = place.addresses, name_of
+        self._addresses, self._is_meant = place.addresses, is_meant
         if place.shown:
             self.commands = f"python entry.select_frame({json.dumps(place.shown)})"
 
     def stop(self):
         """See gdb.Breakpoint."""
         # The line of a call has more code than the beginning of the copy that was inlined there.
-        if self._addresses and machine.program_counter() not in self._addresses:
+        if self._addresses and gdb.newest_frame().pc() not in self._addresses:
             return False
-        if self._name_of is None:
+        if self._is_meant is None:
             return True
         try:
-            return bool(self._name_of())
+            return self._is_meant()
         except (gdb.error, gdb.GdbError):
             # It is better to stop too often than never.
             return True

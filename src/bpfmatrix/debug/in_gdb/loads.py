@@ -16,21 +16,32 @@ _STACK_BYTES = 16 << 10
 _NAME_OFFSET, _NAME_BYTES = 48, 16
 
 
+# Most programs with which libraries probe the kernel's features have no name. Those of libbpf's
+# probe_kern_prog_name and probe_kern_arg_ctx_tag have one.
+_PROBES = ("libbpf_", "det_arg_ctx")
+
+
 @dataclass
 class Load:
     """A program that is verified."""
 
     name: str
-    """Empty for the programs that libraries load to probe the kernel's features."""
     stack: int
     """The stack pointer where `bpf_check` begins."""
     lines: Lines = field(default_factory=Lines)
     reasons: list[str] = field(default_factory=list)
     """The messages with which the verifier rejects it."""
+    overlooked: list[str] = field(default_factory=list)
+    """Messages about its functions' arguments that are no rejection by themselves."""
     env: int = 0
     """The address of the `struct bpf_verifier_env`, once it is known."""
     reported: bool = False
     """Whether gdb has stopped at its rejection."""
+
+    @property
+    def is_probe(self):
+        """Whether a library loads it to find out what the kernel can do."""
+        return not self.name or self.name.startswith(_PROBES)
 
 
 _loads = []
@@ -41,7 +52,8 @@ _begun = []
 def current():
     """Return the load whose task the guest is in, or None."""
     pointer = machine.stack_pointer()
-    near = [load for load in _loads if 0 <= load.stack - pointer < _STACK_BYTES]
+    # Where bpf_check has returned, the stack pointer is a word above, on some architectures.
+    near = [load for load in _loads if -8 <= load.stack - pointer < _STACK_BYTES]
     return min(near, key=lambda load: load.stack - pointer, default=None)
 
 
@@ -56,9 +68,10 @@ class Follower:
         return False
 
 
-def follow(follower):
-    """Call a follower's functions from now on."""
+def follow(follower, command=""):
+    """Call a follower's functions from now on. gdb runs `command` if it stops at the end."""
     _followers.append(follower)
+    _End.command = command or _End.command
     if not _begun:
         _begun.append(_Begin(f"*{machine.first_instruction('bpf_check'):#x}", internal=True))
 
@@ -69,13 +82,16 @@ class _Begin(gdb.Breakpoint):
     def stop(self):
         name = machine.memory(machine.argument(1) + _NAME_OFFSET, _NAME_BYTES)
         pointer = machine.stack_pointer()
-        # What was loaded on this stack is over, if gdb did not see its end.
-        _loads[:] = [load for load in _loads if load.stack != pointer]
+        # What was loaded on this stack is over, if gdb did not see its end. Kernels put the frames
+        # of each system call elsewhere in the stack (randomize_kstack_offset).
+        _loads[:] = [load for load in _loads if abs(load.stack - pointer) >= _STACK_BYTES]
         load = Load(name.partition(b"\0")[0].decode(errors="replace"), pointer)
         _loads.append(load)
         if _End.place is None:
             address = machine.return_address()
             _End.place = _End(f"*{address:#x}", internal=True)
+            _End.place.silent = True
+            _End.place.commands = _End.command
         for follower in _followers:
             follower.begin(load)
         return False
@@ -85,6 +101,7 @@ class _End(gdb.Breakpoint):
     """The instruction behind the call of `bpf_check`, which has one caller."""
 
     place = None
+    command = ""
 
     def stop(self):
         load = current()

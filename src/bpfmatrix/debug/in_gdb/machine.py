@@ -47,10 +47,6 @@ def stack_pointer():
     return register(convention().stack)
 
 
-def program_counter():
-    return register("pc")
-
-
 def argument(number):
     """Return an argument of the function at whose first instruction the guest is."""
     how = convention()
@@ -109,7 +105,7 @@ def first_instruction(function):
         while block is not None and block.function is None:
             block = block.superblock
         if block is not None and "/bpf/" in block.function.symtab.filename:
-            # Not the lowest address of the block: that may be in a part for what is rare (.cold).
+            # Not the block's start: that may be of a part that gcc has put elsewhere.
             return int(block.function.value().address) & _U64
     # Without DWARF, there are only functions.
     return int(gdb.parse_and_eval(f"(unsigned long)&{function}")) & _U64

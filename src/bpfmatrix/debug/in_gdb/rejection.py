@@ -17,9 +17,8 @@ class _Message(gdb.Breakpoint):
 
     def stop(self):
         load = loads.current()
-        # The programs that libraries load to probe the kernel's features have no name. Messages
-        # about other things than programs, such as BTF, are of no load.
-        if load is None or not load.name:
+        # Messages about other things than programs, such as BTF, are of no load.
+        if load is None or load.is_probe:
             return False
         load.env = load.env or _env(machine.argument(0))
         if verifier.is_guess(load.env):
@@ -32,6 +31,11 @@ class _Message(gdb.Breakpoint):
         )
         if not reason:
             return False
+        if _is_overlooked():
+            load.overlooked.append(reason)
+            return False
+        if reason.startswith("Caller passes invalid args"):
+            load.reasons += load.overlooked[-1:]
         load.reasons.append(reason)
         load.reported = True
         _Stop.of(load, reason)
@@ -52,11 +56,32 @@ def _function():
     return gdb.newest_frame().name() or ""
 
 
+def _is_overlooked():
+    """Whether the verifier goes on after this message, which is about types in BTF.
+
+    That is so for the arguments of the program's entry, and for those of its functions: if they
+    matter, another message follows (check_func_call of kernel/bpf/verifier.c).
+    """
+    if not _function().startswith("bpf_log"):
+        return False
+    frame, names = gdb.newest_frame().older(), []
+    while frame is not None and len(names) < 6:
+        names.append((frame.name() or "").partition(".")[0])
+        if names[-1] == "btf_prepare_func_args":
+            with contextlib.suppress(gdb.error, ValueError):
+                if int(frame.read_var("subprog")) == 0:
+                    return True
+        frame = frame.older()
+    if "btf_check_kfunc_arg_match" in names:
+        return False
+    return any(name.startswith(("btf_check_subprog", "btf_check_func_arg")) for name in names)
+
+
 class _Ends(loads.Follower):
     """Stops where the verifier returns an error about which it has said nothing."""
 
     def end(self, load, error):
-        if error >= 0 or load.reported or not load.name:
+        if error >= 0 or load.reported or load.is_probe:
             return False
         said = " ".join(load.lines.text.split()) if not load.lines.trace else ""
         _Stop.of(load, said or f"{_name_of(error)}, without a message", is_over=True)
@@ -86,7 +111,19 @@ def break_at_rejection(function="verbose"):
             # The arguments are in their registers at the first instruction.
             place = _Message(f"*{machine.first_instruction(name):#x}")
             place.commands = "python rejection.say_rejection()"
-    loads.follow(_Ends())
+    loads.follow(_Ends(), "python rejection.say_rejection()")
+
+
+def _select_caller():
+    """Select the frame of the function that rejects the program, and say where that is."""
+    frame = gdb.newest_frame().older()
+    if frame is not None and frame.name():
+        frame.select()
+        # Then `list` shows that place.
+        gdb.execute("frame", to_string=True)
+        place = frame.find_sal()
+        if place.symtab is not None:
+            print(f"  in {frame.name()}, {place.symtab.filename}:{place.line}")
 
 
 def say_rejection():
@@ -94,12 +131,18 @@ def say_rejection():
     load = _Stop.load
     if load is None:
         return
-    print(f"the verifier rejects {load.name}: {_Stop.reason}")
+    if _Stop.is_over:
+        gdb.execute("frame")
+        print(f"the kernel has rejected {load.name}: {_Stop.reason}")
+    else:
+        print(f"the verifier rejects {load.name}: {_Stop.reason}")
+        _select_caller()
     for reason in load.reasons[:-1]:
         print(f"  before that, it said: {reason}")
-    # Without DWARF, the verifier's data can't be read.
-    with contextlib.suppress(gdb.error):
-        gdb.execute("bpf-insn")
-        gdb.execute("bpf-regs")
-    print("`bt` shows what it was checking; `bpf-path` and `bpf-why REG` how it came there.")
+    # The verifier's data is freed at its end, and can't be read without DWARF.
+    if not _Stop.is_over:
+        with contextlib.suppress(gdb.error):
+            gdb.execute("bpf-insn")
+            gdb.execute("bpf-regs")
+            print("`bt` shows what it was checking; `bpf-path` and `bpf-why REG` how it came there.")
     _Stop.load = None
