@@ -36,8 +36,9 @@ def statuses(said: str) -> list[int]:
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda path: path.stem)
 def test_a_session_has_a_green_run_and_a_red_one(session: Path) -> None:
     recorded = session.with_suffix(".txt").read_text()
-    assert "passed" in recorded
-    assert "failed" in recorded
+    if "profile-python" not in recorded:  # a script passes or fails no test
+        assert "passed" in recorded
+        assert "failed" in recorded
     assert "(exit status 1)" in recorded
     assert "Traceback" not in recorded
     assert "unbound variable" not in recorded

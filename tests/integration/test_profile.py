@@ -42,10 +42,11 @@ def scripts(project: ToolProject) -> ToolProject:
 
 
 def test_the_hottest_line_is_that_of_the_loop(scripts: ToolProject) -> None:
-    flame = scripts.root / "out/flame.svg"
+    flame, folded = scripts.root / "out/flame.svg", scripts.root / "out/stacks.folded"
     done = scripts.invoke(
         *("profile-python", "--kernel", "6.1", "scripts/main.py"),
-        *("--flamegraph", str(flame), "--", "400000", "0"),
+        *("--flamegraph", str(flame), "-o", str(folded)),
+        *("-o", str(folded.with_suffix(".pb.gz")), "--", "400000", "0"),
     )
     assert done.status == 0, done.output
     assert "begins 400000 0" in done.output
@@ -59,6 +60,8 @@ def test_the_hottest_line_is_that_of_the_loop(scripts: ToolProject) -> None:
     assert "scripts/hot.py:3 spin: " in told
     # The caller of that line.
     assert "main.py:13 <module>: " in told
+    assert "<module> (main.py:13);spin (hot.py:3) " in folded.read_text()
+    assert folded.with_suffix(".pb.gz").read_bytes()[:2] == b"\x1f\x8b"
 
 
 def test_the_exit_status_of_the_script_is_reported(scripts: ToolProject) -> None:
@@ -76,6 +79,15 @@ def test_a_script_that_is_stopped_at_its_limit_is_profiled_up_to_it(scripts: Too
     assert done.status == 1
     assert "note: the script was stopped after its limit of 12 s" in done.output
     assert "scripts/hot.py:3 spin" in done.output
+
+
+def test_a_file_of_an_unknown_format_is_refused_before_the_guest_starts(
+    scripts: ToolProject,
+) -> None:
+    done = scripts.invoke("profile-python", "--kernel", "6.1", "scripts/main.py", "-o", "a.json")
+    assert done.status == 2
+    assert "--output a.json: expected a file name that ends in .svg, " in done.output
+    assert "boot" not in done.output
 
 
 def test_a_missing_script_is_named(scripts: ToolProject) -> None:

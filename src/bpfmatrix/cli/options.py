@@ -389,6 +389,15 @@ PROFILE = _repeated(
     "A profile of kernels.yaml with which the kernels are run: 6.1 is then 6.1@NAME. Repeatable.",
     str,
 )
+GUEST_CORE = _value(
+    "core",
+    "FILE",
+    "Open the core file of a guest's memory, which a run with --dump wrote, and boot nothing.",
+    Path,
+)
+DUMP = _flag(
+    "dump", "Keep a core file of the memory of a guest that panics: see `bpfmatrix debug --core`."
+)
 CORE = _flag("core", "Keep the core file, and the test binary, of a test that a signal kills.")
 
 # Tests
@@ -432,12 +441,6 @@ OBJECT = _repeated(
     "Load this eBPF object file instead of running tests: also a folder of them, a pattern, or an "
     "image with objects (oci:NAME). Repeatable.",
     _object,
-)
-PROGRAMS = _repeated(
-    "program",
-    "NAME",
-    "Load only this program of the objects, and stop only at it. Repeatable. Default: all of them.",
-    str,
 )
 LOADER = _value(
     "loader",
@@ -617,6 +620,15 @@ SOURCE = _value("source", "DIR", "The kernel's source tree.", Path)
 NAMES = _flag(
     "names", "Use only the names of functions: fetch no debug information, and show no source."
 )
+ACCEL: Option[str] = Option(
+    "accel",
+    "kvm: run the guest under KVM, with the processor's own breakpoints, which has few. "
+    "Default: tcg, which is emulation.",
+    OptionKind.VALUE,
+    "tcg",
+    "NAME",
+    _one_of("tcg", "kvm"),
+)
 VSCODE = _flag("vscode", "Write a launch configuration for Visual Studio Code; start nothing.")
 
 # Profiles
@@ -626,8 +638,16 @@ SCRIPT = _value(
     "The Python script. The modules beside it that it imports are in the guest too.",
     Path,
 ).as_required()
+PROFILES = _repeated(
+    "output",
+    "FILE",
+    "Also write the profile into this file. Repeatable. The end of its name says how: .svg (flame "
+    "graph), .speedscope.json, .pb.gz (pprof), .folded or .txt (folded stacks).",
+    _written_file,
+    "o",
+)
 FLAMEGRAPH = _value(
-    "flamegraph", "FILE", "Also write a flame graph (SVG) into this file.", _written_file
+    "flamegraph", "FILE", "Also write a flame graph (SVG), whatever the file's name.", _written_file
 )
 
 # Results

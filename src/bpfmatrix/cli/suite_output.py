@@ -203,6 +203,8 @@ class SuiteConsole(LiveConsole):
             shown(f"  hint          {hint}")
         for log in _telling_logs(run):
             shown(f"  full output   {log}")
+        for dump in run.dumps:
+            shown(f"  vmcore        {dump}")
         for core in run.cores:
             shown(f"  core file     {core}")
         if run.console:

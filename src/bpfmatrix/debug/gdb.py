@@ -8,30 +8,48 @@ import platform
 import shlex
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from bpfmatrix.errors import UsageError
-from bpfmatrix.host import tools
+from bpfmatrix.host import records, tools
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["ENTRY", "REJECTION", "Gdb", "nearest"]
+__all__ = ["ENTRY", "NOT_BEGUN", "REJECTION", "BatchReport", "Gdb", "nearest"]
 
 REJECTION = "rejection"
 """The breakpoint where the verifier says why it rejects a program."""
 # The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
 _MESSAGES = "verbose"
 
+NOT_BEGUN = 120
+"""The exit status of a gdb that did not come to the connection, by an error or by Ctrl-C."""
+
 ENTRY = "the verifier's entry"
-"""The default breakpoint: where the verifier begins to check a program that has a name."""
+"""The default breakpoint: where the verifier begins to check a program that was asked for."""
+# The functions of which the first one that a kernel has is its entry: in_gdb/entry.py.
+_ENTRIES = ("do_check", "do_check_common", "bpf_check")
+
 _STOPPED = "stopped"
+_REPORT = "batch.json"
 # The beginning of the line in which `locations.resolve` prints its answer.
 _MARK = "bpfmatrix:"
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What became of the commands of a batch."""
+
+    failed: tuple[tuple[str, str], ...]
+    """The commands that gdb could not run, each with gdb's error."""
+    left: tuple[str, ...]
+    """The commands that were not run, since the guest was not stopped any more."""
 
 
 @dataclass(frozen=True)
@@ -42,40 +60,85 @@ class Gdb:
     symbols: Symbols
     cache: Cache
     folder: Path
+    programs: tuple[str, ...] = ()
+    """The names of the eBPF programs at which it stops in the verifier; none means all."""
 
     @classmethod
-    def find(cls, arch: str, symbols: Symbols, cache: Cache, folder: Path) -> "Gdb":
+    def find(
+        cls,
+        arch: str,
+        symbols: Symbols,
+        cache: Cache,
+        folder: Path,
+        programs: tuple[str, ...] = (),
+    ) -> "Gdb":
         """Return a gdb that knows the architecture; ToolMissingError if there is none."""
         if platform.machine() == arch:
             program = tools.find("gdb") or tools.require("gdb-multiarch", "gdb")
         else:
             program = tools.require("gdb-multiarch", "gdb-multiarch")
-        return cls(program, symbols, cache, folder)
+        return cls(program, symbols, cache, folder, programs)
 
     def resolve(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return these breakpoints, or the default one if `names` is empty.
 
         UsageError if the kernel has no such function or line, with the names most similar to it.
         """
-        functions = [_MESSAGES if name == REJECTION else name for name in names]
-        done = self._ask(f"locations.resolve({json.dumps(functions)})")
-        answer: dict[str, Any] = {}
-        for line in done.stdout.splitlines():
-            if line.startswith(_MARK):
-                answer = json.loads(line.removeprefix(_MARK))
-        if not answer:
-            said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
-            raise UsageError(f"gdb can't read {self.symbols.vmlinux}: {said[-1]}")
-        if not names and not answer["entry"]:
+        functions, candidates = _candidates(names)
+        answers = self._answers(f"locations.resolve({json.dumps(candidates)})")
+        known = [name for name in _ENTRIES if "error" not in answers[name]]
+        if not names and not known:
             raise UsageError(
-                f"{self.symbols.vmlinux} has none of the verifier's functions",
+                f"{self.symbols.vmlinux} has none of {', '.join(_ENTRIES)}",
                 "Name a breakpoint with --break.",
             )
         for name, function in zip(names, functions, strict=True):
-            if wrong := answer["errors"][function]:
-                advice = self._advice(name, answer["entry"])
-                raise UsageError(f"--break {name}: {wrong.rstrip('.')}", advice)
+            if wrong := answers[function].get("error"):
+                raise UsageError(f"--break {name}: {wrong.rstrip('.')}", self._advice(name, known))
         return tuple(names) or (ENTRY,)
+
+    def initial(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the breakpoints that are only reached while the kernel boots."""
+        functions, candidates = _candidates(names)
+        answers = self._answers(f"locations.resolve({json.dumps(candidates)})")
+        pairs = zip(names, functions, strict=True)
+        return tuple(name for name, function in pairs if answers[function].get("initial"))
+
+    def _answers(self, python: str) -> dict[str, dict[str, Any]]:
+        """Return what `python` prints in a gdb that has read the symbols, as JSON.
+
+        It is kept in the cache: to read a kernel's symbols takes a second.
+        """
+        record = self._index / f"{self._key(python)}.json"
+        if known := records.read(record):
+            return known
+        done = self._ask(python)
+        answers: dict[str, dict[str, Any]] = {}
+        for line in done.stdout.splitlines():
+            if line.startswith(_MARK):
+                answers = json.loads(line.removeprefix(_MARK))
+        if not answers:
+            said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
+            raise UsageError(f"gdb can't read {self.symbols.vmlinux}: {said[-1]}")
+        with contextlib.suppress(OSError):  # such as a full disk; gdb is asked again next time
+            records.write(record, answers)
+        return answers
+
+    def _key(self, python: str) -> str:
+        """Return a checksum of all that an answer depends on."""
+        ours = Path(str(resources.files("bpfmatrix") / "debug/in_gdb"))
+        read = [self.program, self.symbols.vmlinux, *ours.glob("*.py")]
+        read += [self.symbols.scripts] if self.symbols.scripts else []
+        files = [(str(path), path.stat()) for path in sorted(read)]
+        changed = [(path, status.st_size, status.st_mtime_ns) for path, status in files]
+        return key_of([python, changed])[:24]
+
+    @property
+    def _index(self) -> Path:
+        """The folder of what is known of symbols."""
+        folder = self.cache.root / "symbols/index"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _advice(self, name: str, known: Sequence[str]) -> str:
         if ":" in name:
@@ -97,29 +160,62 @@ class Gdb:
             check=False,
         )
 
-    def write(self, target: str, breakpoints: Sequence[str], paged: bool) -> Path:
+    def write(
+        self,
+        target: str,
+        breakpoints: Sequence[str],
+        batch: Sequence[str] | None = None,
+        hardware: bool = False,
+    ) -> Path:
         """Write the file of gdb commands that connects, and runs to the first breakpoint.
 
         `target` is the argument of `target remote`: the path of a Unix socket, or HOST:PORT. With
-        `paged`, gdb stops after each screenful of output.
+        `batch`, gdb runs these commands there, and ends. Otherwise it has a prompt there, and stops
+        after each screenful of output. With `hardware`, each breakpoint takes a debug register of
+        the processor; x86 has four, and one is for panics.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _STOPPED).unlink(missing_ok=True)
+        for name in (_STOPPED, _REPORT):
+            (self.folder / name).unlink(missing_ok=True)
+        shown = ["list"] if self.symbols.has_types else []
+        if REJECTION in breakpoints:
+            shown = ["python rejection.say_rejection()"]
+        marker, report = str(self.folder / _STOPPED), str(self.folder / _REPORT)
+        arguments = (target, marker, shown, None if batch is None else list(batch), report)
         lines = [
-            f"set pagination {'on' if paged else 'off'}",
+            f"set pagination {'off' if batch is not None else 'on'}",
             *self._reading(),
-            *map(self.break_command, breakpoints),
-            f"python stops.begin({json.dumps(str(self.folder / _STOPPED))})",
-            # gdb reads code when it connects. The guest has none before its kernel has mapped it,
-            # so gdb is told to read it from the vmlinux.
-            "set trust-readonly-sections on",
-            f"python stops.connect({json.dumps(target)})",
-            "continue",
-            "set trust-readonly-sections off",
+            # gdb sets hardware breakpoints by itself where memory can't be written.
+            *(["mem 0x8000000000000000 0xffffffffffffffff ro"] if hardware else []),
+            *self._breaking(breakpoints),
+            f"python stops.begin({_python(marker)})",
+            f"python session.run({', '.join(map(_python, arguments))})",
         ]
-        # A stop at a rejection shows what it is about by itself.
-        if REJECTION not in breakpoints and self.symbols.has_types:
-            lines.append("list")
+        path = self.folder / "gdb.commands"
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
+    def _breaking(self, breakpoints: Sequence[str]) -> list[str]:
+        """Return gdb's commands for breakpoints that `resolve` returned."""
+        only = [f"python asked.only({_python(self.programs)})"] if self.programs else []
+        return [*only, *map(self.break_command, breakpoints)]
+
+    def write_for_core(self, core: Path, offset: int, batch: Sequence[str] | None = None) -> Path:
+        """Write the file of gdb commands that reads a core file of a guest's memory.
+
+        `offset` is how far KASLR has moved its kernel. For `batch`, see `write`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _REPORT).unlink(missing_ok=True)
+        arguments = (str(core), None if batch is None else list(batch))
+        report = str(self.folder / _REPORT)
+        moved = f"symbol-file -o {offset:#x} {_quoted(self.symbols.vmlinux)}"
+        lines = [
+            f"set pagination {'off' if batch is not None else 'on'}",
+            *self._reading(),
+            *([moved] if offset else []),
+            f"python guest_core.run({', '.join(map(_python, (*arguments, report)))})",
+        ]
         path = self.folder / "gdb.commands"
         path.write_text("".join(f"{line}\n" for line in lines))
         return path
@@ -135,50 +231,59 @@ class Gdb:
 
     def setup_commands(self) -> list[str]:
         """Return the commands for an editor's gdb before it connects."""
-        return [*self._reading(), "set trust-readonly-sections on"]
+        only = [f"python asked.only({_python(self.programs)})"] if self.programs else []
+        return [*self._reading(), *only, "set trust-readonly-sections on"]
 
     @property
     def stopped(self) -> bool:
         """Whether a breakpoint was reached."""
         return (self.folder / _STOPPED).exists()
 
+    @property
+    def batch_report(self) -> BatchReport | None:
+        """What became of the commands of a batch; None if gdb ended before it could say that."""
+        try:
+            found = json.loads((self.folder / _REPORT).read_text())
+        except (OSError, ValueError):
+            return None
+        failed = tuple((command, error) for command, error in found["failed"])
+        return BatchReport(failed, tuple(found["left"]))
+
     @contextlib.asynccontextmanager
     async def running(
-        self, commands: Path, arguments: Sequence[str], batch: Sequence[str] | None
+        self, commands: Path, arguments: Sequence[str], *, batch: bool
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         """Start gdb with a file of commands, and end it when the context is left.
 
-        With `batch`, gdb runs these commands and ends. Otherwise it reads from the terminal, and
-        Ctrl-C is for gdb, which then stops the guest.
+        With `batch`, gdb ends by itself, and Ctrl-C is for this process alone. Otherwise gdb reads
+        from the terminal, and Ctrl-C is for gdb, which then stops the guest. KeyboardInterrupt if
+        Ctrl-C came before gdb connected to the guest.
         """
-        process = await asyncio.create_subprocess_exec(
-            # It stays in our process group, so that it may read from the terminal.
-            *tied(self._command(commands, arguments, batch)),
-            stdin=asyncio.subprocess.DEVNULL if batch is not None else None,
-        )
-        loop = asyncio.get_running_loop()
-        if batch is None:
-            loop.add_signal_handler(signal.SIGINT, lambda: None)
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)  # not Process.kill: see Machine._kill
-            await process.wait()
-            if batch is None:
-                loop.remove_signal_handler(signal.SIGINT)
+        interrupts: list[int] = []
+        with contextlib.nullcontext() if batch else _noted(interrupts):
+            process = await asyncio.create_subprocess_exec(
+                # To read from the terminal, it has to stay in our process group.
+                *tied(self._command(commands, arguments, batch=batch)),
+                stdin=asyncio.subprocess.DEVNULL if batch else None,
+                start_new_session=batch,
+            )
+            try:
+                yield process
+            finally:
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGKILL)  # not Process.kill: Machine._kill
+                await process.wait()
+        if interrupts and process.returncode == NOT_BEGUN:
+            raise KeyboardInterrupt
 
-    def _command(
-        self, commands: Path, arguments: Sequence[str], batch: Sequence[str] | None
-    ) -> list[str]:
-        words = [str(self.program), "-q"]
-        if batch is not None:
-            words += ["-nx", "-nh", "-batch"]
-        words += [*arguments, "-x", str(commands)]
-        for line in batch or ():
-            words += ["-ex", line]
-        return words
+    def _command(self, commands: Path, arguments: Sequence[str], *, batch: bool) -> list[str]:
+        options = ["-nx", "-nh", "-batch"] if batch else []
+        # If the file of commands is not read to its end, gdb goes on with the next argument.
+        begun = (
+            f"python gdb.convenience_variable('bpfmatrix_began') or gdb.execute('quit {NOT_BEGUN}')"
+        )
+        return [str(self.program), "-q", *options, *arguments, "-x", str(commands), "-ex", begun]
 
     def shown(self, commands: Path) -> str:
         """Return the command to type in another terminal."""
@@ -186,8 +291,6 @@ class Gdb:
 
     def _reading(self) -> list[str]:
         """Return the commands that load the kernel's symbols, its scripts, and ours."""
-        index = self.cache.root / "symbols/index"
-        index.mkdir(parents=True, exist_ok=True)
         symbols, helper = self.symbols, resources.files("bpfmatrix") / "debug/in_gdb/load.py"
         lines = [
             "set confirm off",
@@ -198,7 +301,7 @@ class Gdb:
             # itself, gdb only loads those in folders that its user has declared safe.
             "set auto-load python-scripts off",
             # Without the index, gdb takes some seconds to read a kernel's symbols, each time.
-            f"set index-cache directory {index}",
+            f"set index-cache directory {self._index}",
             "set index-cache enabled on",
             f"file {_quoted(symbols.vmlinux)}",
         ]
@@ -211,6 +314,27 @@ class Gdb:
         if symbols.scripts:
             lines.append(f"python kernel_scripts.load({json.dumps(str(symbols.scripts))})")
         return lines
+
+
+def _candidates(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the function or line of each breakpoint, and all that gdb is asked for."""
+    functions = [_MESSAGES if name == REJECTION else name for name in names]
+    return functions, list(dict.fromkeys([*functions, *_ENTRIES]))
+
+
+@contextlib.contextmanager
+def _noted(interrupts: list[int]) -> Iterator[None]:
+    """Meanwhile, Ctrl-C does nothing in this process, but is noted in a list."""
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _python(value: object) -> str:
+    """Return data as gdb's Python reads it, on one line."""
+    return repr(value)
 
 
 def _quoted(path: Path) -> str:

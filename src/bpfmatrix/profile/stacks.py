@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["HotLine", "SourceLine", "Stack", "hottest"]
+__all__ = ["HotLine", "SourceLine", "Stack", "frame_name", "hottest"]
 
 
 @dataclass(frozen=True, order=True)
@@ -29,6 +30,13 @@ class SourceLine:
         return f"{file}:{self.number or '?'} {self.function}"
 
 
+def frame_name(line: SourceLine) -> str:
+    """Return `function (file:line)`, without the file's folder, as profilers name frames."""
+    if not line.file:
+        return str(line)
+    return f"{line.function} ({Path(line.file).name}:{line.number or '?'})"
+
+
 @dataclass(frozen=True)
 class Stack:
     """A stack of one thread, and how many samples have it."""
@@ -38,6 +46,10 @@ class Stack:
     count: int
     thread: int
     """The thread's id (TID) in the guest."""
+    process: str = ""
+    """The process that the thread is of; empty if only one process was sampled."""
+    truncated: str = ""
+    """Why outer lines are missing, as the tracer says it; empty if none are."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +61,28 @@ class HotLine:
     """Samples in which this line is the innermost."""
     total: int
     """Samples in which this line is anywhere in the stack."""
+    cut: int = 0
+    """Samples with a truncated stack that lacks this line: it may be among the missing lines."""
 
 
 def hottest(stacks: Iterable[Stack]) -> list[HotLine]:
     """Return every line, the one with the most own samples first."""
     own: Counter[SourceLine] = Counter()
     total: Counter[SourceLine] = Counter()
+    truncated: Counter[SourceLine] = Counter()
+    all_truncated = 0
     for stack in stacks:
         own[stack.lines[0]] += stack.count
         # In a recursion, one sample has the same line several times.
-        for line in set(stack.lines):
+        lines = set(stack.lines)
+        for line in lines:
             total[line] += stack.count
-    hot_lines = [HotLine(line, own[line], count) for line, count in total.items()]
+        if stack.truncated:
+            all_truncated += stack.count
+            for line in lines:
+                truncated[line] += stack.count
+    hot_lines = [
+        HotLine(line, own[line], count, all_truncated - truncated[line])
+        for line, count in total.items()
+    ]
     return sorted(hot_lines, key=lambda hot: (-hot.own, -hot.total, hot.line))

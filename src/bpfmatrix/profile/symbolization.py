@@ -48,7 +48,8 @@ def _stack(sample: dict[str, Any], prefix: str, script: Script) -> Stack:
         SourceLine(path(frame["file"]), frame["line"] or 0, frame["function"])
         for frame in sample["frames"]
     )
-    return Stack(lines, sample["count"], sample["tid"])
+    truncated = sample.get("truncated") or ""
+    return Stack(lines, sample["count"], sample["tid"], sample.get("process", ""), truncated)
 
 
 def _library_index(recording: Recording, cache: Cache) -> Path:

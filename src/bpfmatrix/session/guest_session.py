@@ -112,6 +112,7 @@ class GuestSession:
         self._seconds_to_ready = 0.0
         self._release = ""
         self._guests = 0
+        self._dumps: list[str] = []
         self.console = console
         """The file that the kernel's console is written to."""
 
@@ -140,7 +141,16 @@ class GuestSession:
                 self._seconds_to_ready = time.monotonic() - started
                 detail = f"{self._start}, {prepared.accelerator}"
                 self._observer.step(id, "boot", detail, f"{self._seconds_to_ready:.2f} s")
-            yield ready
+            try:
+                yield ready
+            finally:
+                self._note_dump(ready.machine)
+
+    def _note_dump(self, guest: machine.Machine) -> None:
+        if guest.dumped:
+            self._dumps.append(self._project.relative(guest.dumped))
+        elif guest.dump_failure:
+            self._observer.note(f"no core file of the guest's memory: {guest.dump_failure}")
 
     def facts(self) -> dict[str, Any]:
         """Return the fields of a `GuestRun` that describe the session, which ends now."""
@@ -156,6 +166,7 @@ class GuestSession:
             "seconds_to_ready": round(self._seconds_to_ready, 3),
             "seconds": round(time.monotonic() - self._began, 3),
             "started_at": self._started_at,
+            "dumps": tuple(self._dumps),
             "tool_version": __version__,
         }
 

@@ -3,7 +3,7 @@
 import json
 
 import gdb
-from bpfmatrix_in_gdb import loads, places, verifier
+from bpfmatrix_in_gdb import asked, beginnings, loads, verifier
 
 FUNCTIONS = ("do_check", "do_check_common", "bpf_check")
 """The verifier begins in the first of these functions that a kernel has.
@@ -19,14 +19,14 @@ def functions():
 
 def _exists(name):
     try:
-        return bool(places.beginnings(name))
+        return bool(beginnings.of(name))
     except gdb.error:
         return False
 
 
 def break_at(name):
     """Stop where a function begins, in each of its copies, or at a location such as FILE:LINE."""
-    for place in places.beginnings(name):
+    for place in beginnings.of(name):
         if place.addresses:
             _Beginning(place)
         else:
@@ -34,10 +34,9 @@ def break_at(name):
 
 
 def break_at_entry():
-    """Stop where the verifier begins to check a program that no library loads as a probe.
-    """
+    """Stop where the verifier begins to check a program that no library loads as a probe."""
     is_meant = _condition()
-    for place in places.beginnings(functions()[0]):
+    for place in beginnings.of(functions()[0]):
         _Beginning(place, is_meant)
 
 
@@ -62,12 +61,11 @@ def _condition():
         loads.follow(loads.Follower())
     except gdb.error:
         return _has_name_in_state
-    return _is_no_probe
+    return _is_asked
 
 
-def _is_no_probe():
-    load = loads.current()
-    return not load.is_probe if load is not None else _has_name_in_state()
+def _is_asked():
+    return asked.is_asked() if loads.current() is not None else _has_name_in_state()
 
 
 def _has_name_in_state():

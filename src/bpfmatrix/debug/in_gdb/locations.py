@@ -3,21 +3,32 @@
 import json
 
 import gdb
-from bpfmatrix_in_gdb import entry
 
 
 def resolve(names):
-    """Print as JSON what is wrong with each breakpoint, "" if nothing is, and `entry`.
+    """Print as JSON for each breakpoint the error, if there is one, and `initial`.
 
-    `entry` has the functions in which the verifier begins, as far as the kernel has them.
+    `initial` says that it is only reached while the kernel boots.
     """
-    answer = {"errors": {name: _error(name) for name in names}, "entry": entry.functions()}
-    print(f"bpfmatrix:{json.dumps(answer)}", flush=True)
+    results = {}
+    for name in names:
+        try:
+            gdb.execute(f"tbreak {name}", to_string=True)
+            results[name] = {"initial": _is_initial(name)}
+        except gdb.error as error:
+            results[name] = {"error": str(error).splitlines()[0]}
+    print(f"bpfmatrix:{json.dumps(results)}", flush=True)
 
 
-def _error(name):
+def _is_initial(name):
+    """Return whether all code at a location is in the section that the kernel frees after boot."""
     try:
-        gdb.execute(f"tbreak {name}", to_string=True)
-    except gdb.error as error:
-        return str(error).splitlines()[0]
-    return ""
+        first, end = (_address(symbol) for symbol in ("_sinittext", "_einittext"))
+    except gdb.error:
+        return False
+    locations = gdb.decode_line(name)[1] or ()
+    return bool(locations) and all(first <= each.pc < end for each in locations)
+
+
+def _address(symbol):
+    return int(gdb.parse_and_eval(f"(unsigned long)&{symbol}"))

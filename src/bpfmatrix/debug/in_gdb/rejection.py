@@ -144,5 +144,7 @@ def say_rejection():
         with contextlib.suppress(gdb.error):
             gdb.execute("bpf-insn")
             gdb.execute("bpf-regs")
-            print("`bt` shows what it was checking; `bpf-path` and `bpf-why REG` how it came there.")
+            print(
+                "`bt` shows what it was checking; `bpf-path` and `bpf-why REG` how it came there."
+            )
     _Stop.load = None

@@ -21,7 +21,7 @@ class Place:
     """The function, if gdb would show another one, which is inlined and begins there too."""
 
 
-def beginnings(name):
+def of(name):
     """Return the places at which a function begins; gdb.error if there is none.
 
     A location that is no function, such as FILE:LINE, is its own place.

@@ -1,0 +1,172 @@
+"""What `profile-python` prints of a profile: its processes, its hottest lines, and what is missing.
+
+A line of the ranking is marked if lost samples could have changed its place.
+"""
+
+import linecache
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from bpfmatrix.cli.console import make_console, say
+from bpfmatrix.config.project import Project
+from bpfmatrix.host.text import counted, inert
+from bpfmatrix.profile.losses import Loss, losses_of, uncertain
+from bpfmatrix.profile.recording import Recording
+from bpfmatrix.profile.stacks import HotLine, SourceLine, Stack, hottest
+
+__all__ = ["print_profile"]
+
+_SHOWN_LINES = 15
+_SHOWN_PROCESSES = 20
+_SHOWN_SOURCE = 60
+_SHOWN_LOSSES = 3
+_UNCERTAIN, _AT_LEAST = "?", "≥"
+
+
+def print_profile(project: Project, recording: Recording, stacks: Sequence[Stack]) -> None:
+    """Print the hottest lines of a recording, whose samples have these stacks."""
+    console = make_console()
+    samples = sum(stack.count for stack in stacks)
+    threads = len({(stack.process, stack.thread) for stack in stacks})
+    processes = {stack.process for stack in stacks}
+    in_processes = f" in {len(processes)} processes" if len(processes) > 1 else ""
+    console.print(
+        f"\n{counted(samples, 'sample')} of {counted(threads, 'thread')}{in_processes}, "
+        f"CPython {recording.summary.get('python', '?')}",
+    )
+    names = _FileNames(project, recording)
+    losses = losses_of(recording.summary, stacks)
+    marked: frozenset[SourceLine] = frozenset()
+    ranking = hottest(stacks)
+    if not samples:
+        say("The script ended before it was sampled.")
+    else:
+        if len(processes) > 1:
+            console.print(_process_table(stacks, samples, names))
+            console.print()
+        shown = ranking[:_SHOWN_LINES]
+        marked = uncertain(ranking, losses) & {hot.line for hot in shown}
+        console.print(_table(shown, samples, marked, names))
+    for text in (*_ending_notes(recording), *_loss_notes(losses, marked, names)):
+        say(text)
+    for text in _counter_notes(recording, ranking):
+        say(text)
+
+
+class _FileNames:
+    """The names of files as people know them, such as json/encoder.py of python3.11."""
+
+    def __init__(self, project: Project, recording: Recording) -> None:
+        self._library = recording.library
+        self._root = project.root
+
+    def short(self, file: str) -> str:
+        inside = Path(file).is_relative_to(self._library)
+        root = self._library.parent if inside else self._root
+        return file.removeprefix(f"{root}{os.sep}")
+
+
+def _table(
+    shown: Iterable[HotLine], samples: int, marked: frozenset[SourceLine], names: _FileNames
+) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    if marked:
+        table.add_column("")
+    for name in ("here", "with calls"):
+        table.add_column(name, justify="right")
+    for name in ("line", "source"):
+        table.add_column(name, no_wrap=True)
+    for hot in shown:
+        line = hot.line
+        source = linecache.getline(line.file, line.number).strip() if line.number else ""
+        at_least = _AT_LEAST if hot.cut else ""
+        table.add_row(
+            *([_UNCERTAIN if line in marked else ""] if marked else []),
+            f"{100 * hot.own / samples:.1f}%",
+            f"{at_least}{100 * hot.total / samples:.1f}%",
+            Text(inert(line.shown(names.short(line.file)))),
+            Text(inert(source[:_SHOWN_SOURCE]), style="dim"),
+        )
+    return table
+
+
+def _process_table(stacks: Sequence[Stack], samples: int, names: _FileNames) -> Table:
+    """Return a table with a row for each process, the one with the most samples first."""
+    by_process: dict[str, list[Stack]] = {}
+    for stack in stacks:
+        by_process.setdefault(stack.process, []).append(stack)
+    rows = sorted(
+        ((sum(stack.count for stack in own), name, own) for name, own in by_process.items()),
+        key=lambda row: (-row[0], row[1]),
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("samples", justify="right")
+    for title in ("process", "hottest line"):
+        table.add_column(title, no_wrap=True)
+    for count, name, own in rows[:_SHOWN_PROCESSES]:
+        line = hottest(own)[0].line
+        where = Text(inert(line.shown(names.short(line.file))))
+        table.add_row(f"{100 * count / samples:.1f}%", Text(inert(name)), where)
+    if more := rows[_SHOWN_PROCESSES:]:
+        share = 100 * sum(count for count, _, _ in more) / samples
+        table.add_row(f"{share:.1f}%", f"{len(more)} more", "")
+    return table
+
+
+def _ending_notes(recording: Recording) -> list[str]:
+    summary = recording.summary
+    if recording.trouble:
+        return [f"note: {recording.trouble}"]
+    if summary.get("status"):
+        why = f" ({summary['ended']})" if summary.get("ended") else ""
+        return [f"note: the script exited with {summary['status']}{why}"]
+    return []
+
+
+def _loss_notes(
+    losses: Sequence[Loss], marked: frozenset[SourceLine], names: _FileNames
+) -> list[str]:
+    """Return what was lost, from which code, and what that means for the ranking."""
+    if not losses:
+        return []
+    known = sorted(((loss.count, *loss.function) for loss in losses if loss.function), reverse=True)
+    parts = [
+        f"{count} in {inert(function)} of {inert(names.short(file))}"
+        for count, file, function in known[:_SHOWN_LOSSES]
+    ]
+    if more := sum(count for count, *_ in known[_SHOWN_LOSSES:]):
+        parts.append(f"{more} in other functions")
+    if unknown := sum(loss.count for loss in losses if not loss.function):
+        parts.append(f"{unknown} of unknown code")
+    lost = counted(sum(loss.count for loss in losses), "sample")
+    which = f": {', '.join(parts)}" if known else ", and their code is not known"
+    notes = [f"note: {lost} could not be kept{which}"]
+    if marked:
+        notes.append(
+            f"note: with these samples, a line marked {_UNCERTAIN} could have another place"
+        )
+    else:
+        notes.append("note: these samples could not change the order of the lines above")
+    return notes
+
+
+def _counter_notes(recording: Recording, ranking: Sequence[HotLine]) -> list[str]:
+    counters = recording.summary.get("counters", {})
+    notes = [
+        f"note: {counted(counters[name], 'sample')} {what}"
+        for name, what in (
+            ("unreadable", "lack outer lines, which were not in memory"),
+            ("too_deep", "lack outer lines, because the stack was too deep"),
+            ("no_thread", "are of threads that ran no Python, such as before the script begins"),
+        )
+        if counters.get(name)
+    ]
+    if any(hot.cut for hot in ranking[:_SHOWN_LINES]):
+        notes.append(
+            f"note: a share marked {_AT_LEAST} could be larger, as outer lines are missing"
+        )
+    return notes
