@@ -75,16 +75,21 @@ def loader(project: ToolProject, arch: str = "x86_64") -> str:
 
 
 def stops_in_the_verifier(project: ToolProject, kernel: str, arch: str = "x86_64") -> Finished:
-    """Let gdb stop at the verifier's entry, and look at what it shows there."""
+    """Let gdb stop at the verifier's entry, which is inlined, and look at what it shows there."""
     done = project.invoke(
         *("debug", "--kernel", kernel, "--binary", loader(project, arch)),
-        *("--batch", "bpf-insn; bpf-insn 1; bpf-maps; frame function bpf_check; up; bpf-progs"),
+        *(
+            "--batch",
+            "info frame; bpf-insn; bpf-insn 1; bpf-maps; frame function bpf_check; up; bpf-progs",
+        ),
     )
     assert done.status == 0, done.output
     assert re.search(
         r"hit Breakpoint 1, do_check \(env=0xffff\w+\) at \S*kernel/bpf/verifier\.c:\d+\n",
         done.output,
     )
+    # A function of its own is in tests/debug/test_entry.py.
+    assert "inlined into frame 1" in done.output
     # A source line, and those around it.
     assert re.search(
         r"^\d+\tstatic int do_check\(struct bpf_verifier_env \*env\)$", done.output, re.M
