@@ -3,7 +3,7 @@
 import json
 
 import gdb
-from bpfmatrix_in_gdb import asked, beginnings, loads, verifier
+from bpfmatrix_in_gdb import beginnings, loads, verifier
 
 FUNCTIONS = ("do_check", "do_check_common", "bpf_check")
 """The verifier begins in the first of these functions that a kernel has.
@@ -65,7 +65,8 @@ def _condition():
 
 
 def _is_asked():
-    return asked.is_asked() if loads.current() is not None else _has_name_in_state()
+    load = loads.current()
+    return load.is_asked if load is not None else _has_name_in_state()
 
 
 def _has_name_in_state():

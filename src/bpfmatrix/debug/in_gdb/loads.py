@@ -39,14 +39,24 @@ class Load:
     """Whether gdb has stopped at its rejection."""
 
     @property
-    def is_probe(self):
-        """Whether a library loads it to find out what the kernel can do."""
-        return not self.name or self.name.startswith(_PROBES)
+    def is_asked(self):
+        """Whether the session is about it: not if a library loads it to probe the kernel."""
+        if _names:
+            return self.name in _names
+        return bool(self.name) and not self.name.startswith(_PROBES)
 
 
+_names = set()
 _loads = []
 _followers = []
 _begun = []
+
+
+def only(names):
+    """Ask for programs with these names only."""
+    longest = _NAME_BYTES - 1
+    _names.update(name.encode()[:longest].decode(errors="replace") for name in names)
+    follow(Follower())
 
 
 def current():

@@ -18,7 +18,7 @@ class _Message(gdb.Breakpoint):
     def stop(self):
         load = loads.current()
         # Messages about other things than programs, such as BTF, are of no load.
-        if load is None or load.is_probe:
+        if load is None or not load.is_asked:
             return False
         load.env = load.env or _env(machine.argument(0))
         if verifier.is_guess(load.env):
@@ -81,7 +81,7 @@ class _Ends(loads.Follower):
     """Stops where the verifier returns an error about which it has said nothing."""
 
     def end(self, load, error):
-        if error >= 0 or load.reported or load.is_probe:
+        if error >= 0 or load.reported or not load.is_asked:
             return False
         said = " ".join(load.lines.text.split()) if not load.lines.trace else ""
         _Stop.of(load, said or f"{_name_of(error)}, without a message", is_over=True)
@@ -144,7 +144,5 @@ def say_rejection():
         with contextlib.suppress(gdb.error):
             gdb.execute("bpf-insn")
             gdb.execute("bpf-regs")
-            print(
-                "`bt` shows what it was checking; `bpf-path` and `bpf-why REG` how it came there."
-            )
+            print("`bt` shows what it was checking; `bpf-path` and `bpf-why REG` how it came there")
     _Stop.load = None

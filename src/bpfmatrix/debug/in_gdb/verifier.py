@@ -1,6 +1,7 @@
 """Reading of the verifier's state: the program that it checks, its instructions and its source."""
 
 import contextlib
+from dataclasses import dataclass
 
 import gdb
 from bpfmatrix_in_gdb import insn as insns
@@ -14,10 +15,6 @@ _U64 = (1 << 64) - 1
 def formatted(format, argument):
     """Return what a message of the verifier says; `argument` returns its next argument."""
     return messages.formatted(format, argument, machine.string)
-
-
-def _has(value, name):
-    return any(field.name == name for field in value.type.strip_typedefs().fields())
 
 
 def _has_deep(kind, name):
@@ -189,18 +186,42 @@ def verifier_env():
     return found
 
 
-def source_line(aux, index):
-    """Return `file:line: text` of an instruction, by the object's BTF, or "" if it has none."""
-    found = None
+@dataclass(frozen=True)
+class SourceLine:
+    """A line of a program's source, and the first instruction of a part of its code."""
+
+    instruction: int
+    file: str
+    line: int
+    text: str
+
+
+def lines(aux):
+    """Return the source lines of a program (`struct bpf_prog_aux`), by the object's BTF."""
+    strings, found = aux["btf"]["strings"] if aux["btf"] else None, []
     for number in range(int(aux["nr_linfo"])):
         info = aux["linfo"][number]
-        if int(info["insn_off"]) > index:
-            break
-        found = info
-    if found is None:
-        return ""
-    strings = aux["btf"]["strings"]
-    file = (strings + int(found["file_name_off"])).string(errors="replace")
-    text = (strings + int(found["line_off"])).string(errors="replace").strip()
-    # The lower 10 bits are the column (Documentation/bpf/btf.rst).
-    return f"{file}:{int(found['line_col']) >> 10}: {text}"
+        file = (strings + int(info["file_name_off"])).string(errors="replace")
+        text = (strings + int(info["line_off"])).string(errors="replace").strip()
+        # The lower 10 bits are the column (Documentation/bpf/btf.rst).
+        line = int(info["line_col"]) >> 10
+        found.append(SourceLine(int(info["insn_off"]), file, line, text))
+    return found
+
+
+def _line_at(aux, index):
+    """Return the SourceLine of an instruction, or None."""
+    before = [one for one in lines(aux) if one.instruction <= index]
+    return before[-1] if before else None
+
+
+def line_of(aux, index):
+    """Return the file and the line's number of an instruction, or None."""
+    found = _line_at(aux, index)
+    return (found.file, found.line) if found else None
+
+
+def source_line(aux, index):
+    """Return `file:line: text` of an instruction, by the object's BTF, or "" if it has none."""
+    found = _line_at(aux, index)
+    return f"{found.file}:{found.line}: {found.text}" if found else ""
