@@ -104,3 +104,15 @@ def test_a_given_line(tmp_path: Path) -> None:
     line = 1 + text.splitlines().index("\tbegun = 1;")
     place = f"python entry.break_at('kernel/bpf/verifier.c:{line}')"
     assert len(stops(built(tmp_path, GCC, "-DOWN"), place)) == 2
+
+
+def test_the_state_is_found_without_a_variable(tmp_path: Path) -> None:
+    find = (
+        "python from bpfmatrix_in_gdb import loads, state_search; "
+        "state_search._KERNEL = 0; "  # this program runs in user space
+        "print('state', hex(state_search.address(loads.current())))"
+    )
+    [text] = stops(built(tmp_path, GCC, "-DINLINED"), ENTRY, show=find)
+    found = re.search(r"^state (0x\w+)$", text, re.M)
+    assert found, text
+    assert f"do_check (env={found[1]} " in text
