@@ -112,7 +112,7 @@ def test_the_state_is_found_without_a_variable(tmp_path: Path) -> None:
         "state_search._KERNEL = 0; "  # this program runs in user space
         "print('state', hex(state_search.address(loads.current())))"
     )
-    [text] = stops(built(tmp_path, GCC, "-DINLINED"), ENTRY, show=find)
+    [text] = stops(built(tmp_path, GCC, "-DINLINED"), ENTRY, show=find, times=1)
     found = re.search(r"^state (0x\w+)$", text, re.M)
     assert found, text
     assert f"do_check (env={found[1]} " in text
