@@ -29,6 +29,8 @@ class Load:
     name: str
     stack: int
     """The stack pointer where `bpf_check` begins."""
+    program: int = 0
+    """The address of the `struct bpf_prog`."""
     lines: Lines = field(default_factory=Lines)
     reasons: list[str] = field(default_factory=list)
     """The messages with which the verifier rejects it."""
@@ -114,9 +116,10 @@ class _Begin(gdb.Breakpoint):
         pointer = machine.stack_pointer()
         for attempt in _attempts:
             attempt.verified |= 0 <= attempt.stack - pointer < _STACK_BYTES
-        # What was loaded on this stack is over, if gdb did not see its end.
-        _loads[:] = [load for load in _loads if load.stack != pointer]
-        load = Load(name, pointer)
+        # What was loaded on this stack is over, if gdb did not see its end. Kernels put the frames
+        # of each system call elsewhere in the stack (randomize_kstack_offset).
+        _loads[:] = [load for load in _loads if abs(load.stack - pointer) >= _STACK_BYTES]
+        load = Load(name, pointer, program=machine.word(machine.argument(0)))
         _loads.append(load)
         if _End.place is None:
             address = machine.return_address()
@@ -141,7 +144,7 @@ class _Attempt(gdb.Breakpoint):
 
     def stop(self):
         pointer = machine.stack_pointer()
-        _attempts[:] = [one for one in _attempts if one.stack != pointer]
+        _attempts[:] = [one for one in _attempts if abs(one.stack - pointer) >= _STACK_BYTES]
         _attempts.append(Load(_name(machine.argument(0)), pointer))
         if _Refusal.place is None:
             _Refusal.place = _Refusal(f"*{machine.return_address():#x}", internal=True)
