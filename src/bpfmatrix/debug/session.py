@@ -20,7 +20,7 @@ from typing import Any
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
-from bpfmatrix.debug import held, names, vscode
+from bpfmatrix.debug import held, names, places, vscode
 from bpfmatrix.debug.ending import failure_of_gdb
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.debug.options import DebugOptions
@@ -88,7 +88,10 @@ def debug(
             work = workload.work(prepared, observer, folder)
         found = _symbols(project, prepared, options, observer, progress_bar)
         gdb = Gdb.find(kernel.arch, found, project.cache, folder, workload.programs)
-        breakpoints = gdb.resolve(options.breakpoints)
+        objects = () if isinstance(asked, RunOptions) else tuple(map(Path, asked.objects))
+        breakpoints = gdb.resolve(
+            options.breakpoints, lambda file: places.has_source(file, project.root, objects)
+        )
         why_cold = held.why_cold(asked.cold, gdb.initial(options.breakpoints), prepared.spec)
         observer.step(id, "symbols", project.relative(found.vmlinux), found.origin)
         if not found.has_types:
