@@ -71,11 +71,20 @@ def test_gdb_stops_at_the_given_function(tmp_path: Path) -> None:
         *("--break", "version_proc_show", "--batch", "backtrace 2; print $rip"),
     )
     assert done.status == 0, done.output
+    assert re.search(r"^boot +warm", done.output, re.M)
     assert re.search(r"hit Breakpoint 1, .* in version_proc_show \(\)", done.output)
     assert re.search(r"#1 .* in seq_read_iter \(\)", done.output)
     # At the address of the symbol table, because of nokaslr.
     assert re.search(r"\$1 = .*0xffffffff81\w+ <version_proc_show", done.output)
     assert qemus_of(project) == []
+
+
+def test_a_function_that_only_runs_while_the_kernel_boots(project: ToolProject) -> None:
+    words = (*DEBUG, loads_nothing(project), "--names", *BATCH)
+    done = project.invoke(*words, "--break", "start_kernel")
+    assert done.status == 0, done.output
+    assert "cold (start_kernel runs only while the kernel boots)" in done.output
+    assert re.search(r"#0 .* in start_kernel \(\)", done.output)
 
 
 def test_gdb_stops_at_a_panic(project: ToolProject) -> None:
