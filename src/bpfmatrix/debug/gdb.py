@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfmatrix.debug import places
+from bpfmatrix.debug.ending import NOT_BEGUN, BatchReport
 from bpfmatrix.debug.places import REJECTION, ProgramPlace
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host import records, tools
@@ -23,13 +24,10 @@ from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["ENTRY", "NOT_BEGUN", "REJECTION", "BatchReport", "Gdb", "nearest"]
+__all__ = ["ENTRY", "REJECTION", "Gdb", "nearest"]
 
 # The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
 _MESSAGES = "verbose"
-
-NOT_BEGUN = 120
-"""The exit status of a gdb that did not come to the connection, by an error or by Ctrl-C."""
 
 ENTRY = "the verifier's entry"
 """The default breakpoint: where the verifier begins to check a program that was asked for."""
@@ -40,16 +38,6 @@ _STOPPED = "stopped"
 _REPORT = "batch.json"
 # The beginning of the line in which `locations.resolve` prints its answer.
 _MARK = "bpfmatrix:"
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """What became of the commands of a batch."""
-
-    failed: tuple[tuple[str, str], ...]
-    """The commands that gdb could not run, each with gdb's error."""
-    left: tuple[str, ...]
-    """The commands that were not run, since the guest was not stopped any more."""
 
 
 @dataclass(frozen=True)
