@@ -17,6 +17,7 @@ from bpfmatrix.host.text import counted, inert
 from bpfmatrix.profile.losses import Loss, losses_of, uncertain
 from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.stacks import HotLine, SourceLine, Stack, hottest
+from bpfmatrix.profile.symbolization import Symbolized
 
 __all__ = ["print_profile"]
 
@@ -27,9 +28,10 @@ _SHOWN_LOSSES = 3
 _UNCERTAIN, _AT_LEAST = "?", "≥"
 
 
-def print_profile(project: Project, recording: Recording, stacks: Sequence[Stack]) -> None:
-    """Print the hottest lines of a recording, whose samples have these stacks."""
+def print_profile(project: Project, recording: Recording, symbolized: Symbolized) -> None:
+    """Print the hottest lines of a recording."""
     console = make_console()
+    stacks = symbolized.stacks
     samples = sum(stack.count for stack in stacks)
     threads = len({(stack.process, stack.thread) for stack in stacks})
     processes = {stack.process for stack in stacks}
@@ -39,7 +41,7 @@ def print_profile(project: Project, recording: Recording, stacks: Sequence[Stack
         f"CPython {recording.summary.get('python', '?')}",
     )
     names = _FileNames(project, recording)
-    losses = losses_of(recording.summary, stacks)
+    losses = losses_of(recording.summary.get("counters", {}), stacks, symbolized.lost)
     marked: frozenset[SourceLine] = frozenset()
     ranking = hottest(stacks)
     if not samples:
