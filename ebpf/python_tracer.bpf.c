@@ -163,11 +163,12 @@ struct process_record {
 
 enum python_counter {
 	PYTHON_SEEN,	   /* samples of the processes in the map */
-	PYTHON_NO_THREAD,  /* the interpreter does not know the thread, or it is not found yet */
+	PYTHON_NO_THREAD,  /* the interpreter does not know the thread */
 	PYTHON_NO_FRAME,   /* the thread runs no Python code */
 	PYTHON_UNREADABLE, /* samples of which a part, or all, could not be read */
 	PYTHON_TOO_DEEP,   /* samples without their outermost frames */
 	PYTHON_LOST,	   /* samples of which a part, or all, did not fit into the ring buffer */
+	PYTHON_NOT_FOUND,  /* the thread was not found yet: the next sample looks further */
 	PYTHON_COUNTERS,
 };
 
@@ -400,6 +401,7 @@ __noinline __u64 find_thread(__u32 tgid, __u32 tid)
 	found.next_thread = thread;
 	found.next_interpreter = interpreter;
 	bpf_map_update_elem(&known_threads, &tid, &found, BPF_ANY);
+	count(interpreter ? PYTHON_NOT_FOUND : PYTHON_NO_THREAD);
 	return 0;
 }
 
@@ -661,10 +663,8 @@ int on_sample(void *ctx __attribute__((unused)))
 		return 0;
 	count(PYTHON_SEEN);
 	thread = find_thread(tgid, tid);
-	if (!thread) {
-		count(PYTHON_NO_THREAD);
+	if (!thread)
 		return 0;
-	}
 	walk->frame = pointer_at(thread + process->thread_frame);
 	if (walk->frame && process->has_cframe)
 		walk->frame = pointer_at(walk->frame + process->cframe_frame);
