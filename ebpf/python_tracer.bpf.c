@@ -159,6 +159,7 @@ struct process_record {
 	__u32 parent; /* its tgid; only for PROCESS_FORKED */
 	__u32 sampled;	/* of PROCESS_FORKED: whether it is sampled from now on */
 	__u32 unused;
+	char comm[TASK_COMM_LEN]; /* for PROCESS_EXECUTED, that of the program */
 };
 
 enum python_counter {
@@ -709,6 +710,7 @@ static __always_inline int tell(__u32 event, __u32 tgid, __u32 parent, __u32 sam
 		.sampled = sampled,
 	};
 
+	bpf_get_current_comm(record.comm, sizeof(record.comm));
 	bpf_ringbuf_output(&records, &record, sizeof(record), 0);
 	return 0;
 }

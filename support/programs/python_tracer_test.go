@@ -193,9 +193,9 @@ func startScript(t *testing.T, cmd *exec.Cmd) map[string]pythonThread {
 // awaitSamples waits for a sample of each thread in its endless loop.
 func awaitSamples(
 	t *testing.T, tracer *pytrace.Tracer, threads map[string]pythonThread,
-) map[string]pytrace.Sample {
+) map[string]*pytrace.Sample {
 	t.Helper()
-	found, seen := map[string]pytrace.Sample{}, map[string]int{}
+	found, seen := map[string]*pytrace.Sample{}, map[string]int{}
 	tracer.SetDeadline(time.Now().Add(eventTimeout))
 	for len(found) < len(threads) {
 		sample, err := tracer.Next()
@@ -216,7 +216,7 @@ func awaitSamples(
 			if first.Code.Identity == inner.Identity && first.Offset > inner.Offset {
 				// The first such sample may be of the instruction between the report and the loop.
 				if seen[name]++; seen[name] > 1 {
-					found[name] = *sample
+					found[name] = sample
 				}
 			}
 		}
@@ -226,12 +226,12 @@ func awaitSamples(
 
 // checkFrames compares a sample with what Python reported. The innermost frame is at another
 // instruction by now.
-func checkFrames(t *testing.T, sample pytrace.Sample, thread pythonThread) {
+func checkFrames(t *testing.T, sample *pytrace.Sample, thread pythonThread) {
 	t.Helper()
 	if sample.Truncated != "" {
 		t.Errorf("truncated: %s", sample.Truncated)
 	}
-	got := tracedFrames(&sample)
+	got := tracedFrames(sample)
 	var want []tracedFrame
 	for _, frame := range thread.Frames {
 		want = append(want, frame.traced(t))
@@ -252,7 +252,7 @@ func checkFrames(t *testing.T, sample pytrace.Sample, thread pythonThread) {
 // checkLines resolves the samples with bytecode-lines, and compares the lines with those that Python
 // reported.
 func checkLines(
-	t *testing.T, samples map[string]pytrace.Sample, threads map[string]pythonThread,
+	t *testing.T, samples map[string]*pytrace.Sample, threads map[string]pythonThread,
 ) {
 	t.Helper()
 	index, folder := filepath.Join(t.TempDir(), "index"), sourceFolder(t)

@@ -15,6 +15,7 @@ from rich.text import Text
 from bpfmatrix.cli.console import make_console, say
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted, inert
+from bpfmatrix.profile import processes as processes_of
 from bpfmatrix.profile.losses import uncertain, unknown_samples
 from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.stacks import HotLine, SourceLine, Stack, hottest
@@ -54,6 +55,8 @@ def print_profile(project: Project, recording: Recording, symbolized: Symbolized
             console.print(_process_table(stacks, samples, names))
             console.print()
         console.print(_table(shown, samples, marked, names))
+    for text in processes_of.notes(recording.summary.get("processes", ())):
+        say(f"note: {inert(text)}")
     for text in (
         *_ending_notes(recording),
         *_counter_notes(counters),

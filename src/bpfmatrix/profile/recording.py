@@ -42,5 +42,6 @@ class Recording:
             # A compiled file may be elsewhere.
             if name.startswith("lib/python") and path.parts[-len(inner) :] == inner:
                 return Path(*path.parts[: -len(inner)])
-        found = next(path for name, path in self.python.items() if name.endswith("/os.pyc"))
-        return found.parent.parent
+        modules = {name.split("/", 2)[-1]: path for name, path in self.python.items()}
+        found = modules.get("os.pyc") or modules["os.py"]
+        return found.parent.parent if found.parent.name == "__pycache__" else found.parent

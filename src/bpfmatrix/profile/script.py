@@ -20,7 +20,7 @@ _REFUSED = {
     "h": "it runs nothing",
     "V": "it runs nothing",
 }
-_WITH_VALUE = "WX"
+_WITH_VALUE = "WXcm"
 
 
 @dataclass(frozen=True)

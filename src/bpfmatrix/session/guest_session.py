@@ -23,7 +23,7 @@ from bpfmatrix.host.faults import explained
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
-from bpfmatrix.vm import launch, machine, template
+from bpfmatrix.vm import dump, launch, machine, template
 from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import GuestError, ProtocolError
 
@@ -135,7 +135,7 @@ class GuestSession:
         if number == 1:
             self._observer.doing(id, "boot", "waiting for the guest")
         started = time.monotonic()
-        async with entrance as ready:
+        async with self._with_dump(console), entrance as ready:
             if number == 1:
                 self._start, self._release = ready.start, ready.machine.release
                 self._seconds_to_ready = time.monotonic() - started
@@ -144,13 +144,19 @@ class GuestSession:
             try:
                 yield ready
             finally:
-                self._note_dump(ready.machine)
+                if why := ready.machine.dump_failure:
+                    self._observer.note(f"no core file of the guest's memory: {why}")
 
-    def _note_dump(self, guest: machine.Machine) -> None:
-        if guest.dumped:
-            self._dumps.append(self._project.relative(guest.dumped))
-        elif guest.dump_failure:
-            self._observer.note(f"no core file of the guest's memory: {guest.dump_failure}")
+    @contextlib.asynccontextmanager
+    async def _with_dump(self, console: Path) -> AsyncIterator[None]:
+        """Note the core file that a guest with this console leaves, also if it never gets ready."""
+        path = dump.path_beside(console)
+        path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            if path.exists():
+                self._dumps.append(self._project.relative(path))
 
     def facts(self) -> dict[str, Any]:
         """Return the fields of a `GuestRun` that describe the session, which ends now."""

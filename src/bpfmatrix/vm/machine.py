@@ -127,10 +127,8 @@ class Machine:
         """The dump after a panic."""
         self._dump_ended: asyncio.Queue[str] = asyncio.Queue()
         """The error in each DUMP_COMPLETED event of QEMU; empty if the dump is complete."""
-        self.dumped: Path | None = None
-        """The core file of the guest's memory, once that is written."""
         self.dump_failure = ""
-        """Why there is none although it was asked for."""
+        """Why the guest's memory could not be dumped although that was asked for."""
         self._shutdown = ""
         """The reason in QEMU's SHUTDOWN event."""
         self._stderr = b""
@@ -351,7 +349,6 @@ class Machine:
     async def _dump(self, target: Path) -> None:
         try:
             await dump.write(self._qmp, self._dump_ended.get, target)
-            self.dumped = target
         except MachineError as error:
             self.dump_failure = error.what
 

@@ -47,7 +47,7 @@ func (t *Tracer) Follow(pid int, interpreter *Interpreter) (*Family, error) {
 	family := &Family{
 		tracer: t, living: map[uint32]*Process{}, names: map[string]bool{}, ended: make(chan struct{}),
 	}
-	process := family.add(uint32(pid), 0, nameOf(pid))
+	process := family.add(uint32(pid), 0, nameOf(pid, "(ended)"))
 	process.Python = interpreter.Version
 	t.records.family = family.event
 	if err := t.Add(pid, interpreter); err != nil {
@@ -115,7 +115,8 @@ func (f *Family) event(event processRecord) {
 		// It was a fork only to execute this program.
 		process.Python, process.Refusal = "", ""
 		delete(f.names, process.Name)
-		f.rename(process, nameOf(int(event.TGID)))
+		comm, _, _ := bytes.Cut(event.Comm[:], []byte{0})
+		f.rename(process, nameOf(int(event.TGID), string(comm)))
 		f.seeks.Go(func() { f.seek(process) })
 	}
 }
@@ -159,11 +160,11 @@ func (f *Family) seek(process *Process) {
 }
 
 // nameOf returns a name for people of the program that a process executes: its script or module, or
-// else the name of its file.
-func nameOf(pid int) string {
+// else the name of its file. If it has ended, it is named as given.
+func nameOf(pid int, ended string) string {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || len(line) == 0 {
-		return "(ended)"
+		return ended
 	}
 	var words []string
 	for _, word := range bytes.Split(bytes.TrimSuffix(line, []byte{0}), []byte{0}) {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -163,6 +164,7 @@ const (
 // processRecord is struct process_record.
 type processRecord struct {
 	Kind, Event, TGID, Parent, Sampled, _ uint32
+	Comm                                  [16]byte
 }
 
 // records remembers the code objects and the parts of stacks that samples refer to.
@@ -180,7 +182,8 @@ type records struct {
 // read.
 type tracedProcess struct {
 	offsets process
-	memory  *os.File // nil if it can't be opened
+	memory  io.ReaderAt // nil if it can't be opened
+	close   func() error
 }
 
 // trace remembers the offsets of a process.
@@ -193,7 +196,7 @@ func (r *records) trace(pid uint32, offsets process) {
 	traced := &tracedProcess{offsets: offsets}
 	// Reading from a process that has ended fails.
 	if memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid)); err == nil {
-		traced.memory = memory
+		traced.memory, traced.close = memory, memory.Close
 	}
 	r.processes[pid] = traced
 }
@@ -203,7 +206,7 @@ func (r *records) forget(pid uint32) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	if traced := r.processes[pid]; traced != nil && traced.memory != nil {
-		traced.memory.Close()
+		traced.close()
 		traced.memory = nil
 	}
 }
@@ -259,6 +262,9 @@ func (r *records) addCode(record []byte) error {
 		return fmt.Errorf("a code object with %d bytes of its line table of %d", len(table), code.TableSize)
 	}
 	process := r.process(code.TGID)
+	if code.TableLength == 0 { // it was not in memory
+		code.TableLength = process.number(code.Table + uint64(process.offsets.BytesLength))
+	}
 	table = process.table(code.Table, code.TableLength, table[:code.TableSize])
 	known := &Code{
 		Identity: Identity{
@@ -367,6 +373,15 @@ func (t *tracedProcess) read(address, size uint64) []byte {
 	return data
 }
 
+// number returns a number of the process's memory, or 0 if it can't be read.
+func (t *tracedProcess) number(address uint64) uint64 {
+	data := t.read(address, 8)
+	if data == nil {
+		return 0
+	}
+	return binary.NativeEndian.Uint64(data)
+}
+
 // table returns a line table of which the first bytes are known: the whole one if it can be read.
 func (t *tracedProcess) table(object, length uint64, first []byte) []byte {
 	if uint64(len(first)) < length && length <= maxTable {
@@ -388,6 +403,10 @@ const (
 
 // text returns a str as far as it can be read.
 func (t *tracedProcess) text(raw *rawText) string {
+	if raw.State == 0 { // it was not in memory
+		raw.Length = uint32(t.number(raw.Object + uint64(t.offsets.TextLength)))
+		raw.State = uint32(t.number(raw.Object + uint64(t.offsets.TextState)))
+	}
 	state := raw.State >> 2
 	if state&textKindMask == 0 {
 		state = raw.State >> 16

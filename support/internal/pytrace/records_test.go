@@ -149,7 +149,9 @@ func (m memory) ReadAt(data []byte, offset int64) (int, error) {
 func TestWhatIsTooLongForARecordIsReadFromTheProcess(t *testing.T) {
 	offsets := offsetTables[version{3, 12}]
 	long := strings.Repeat("0123456789", 40)
-	process := &tracedProcess{offsets, memory(strings.Repeat("x", int(offsets.TextASCII)) + long)}
+	process := &tracedProcess{
+		offsets: offsets, memory: memory(strings.Repeat("x", int(offsets.TextASCII)) + long),
+	}
 	raw := rawTextOf(long)
 	if got := process.text(&raw); got != long {
 		t.Errorf("text: got %q", got)
@@ -167,6 +169,21 @@ func TestWhatIsTooLongForARecordIsReadFromTheProcess(t *testing.T) {
 		if got := process.table(0, 400, []byte("012")); string(got) != "012" {
 			t.Errorf("table of a process that has %s: got %q", name, got)
 		}
+	}
+}
+
+func TestWhatWasNotInMemoryIsReadFromTheProcess(t *testing.T) {
+	offsets := offsetTables[version{3, 12}]
+	object := make([]byte, offsets.TextASCII)
+	object[offsets.TextLength] = 3
+	binary.NativeEndian.PutUint32(object[offsets.TextState:], asciiState)
+	process := &tracedProcess{offsets: offsets, memory: memory(append(object, "abc"...))}
+	if got := process.text(&rawText{}); got != "abc" {
+		t.Errorf("got %q", got)
+	}
+	process.memory = nil
+	if got := process.text(&rawText{}); got != "" {
+		t.Errorf("without its memory: got %q", got)
 	}
 }
 
