@@ -156,8 +156,8 @@ struct process_record {
 	__u32 kind;
 	__u32 event;
 	__u32 tgid;
-	__u32 parent; /* its tgid; only for PROCESS_FORKED */
-	__u32 sampled;	/* of PROCESS_FORKED: whether it is sampled from now on */
+	__u32 parent;  /* its tgid; only for PROCESS_FORKED */
+	__u32 sampled; /* of PROCESS_FORKED: whether it is sampled from now on */
 	__u32 unused;
 	char comm[TASK_COMM_LEN]; /* for PROCESS_EXECUTED, that of the program */
 };
@@ -413,8 +413,8 @@ static __always_inline void read_text(struct python_text *text, __u64 object,
 	__u64 length = pointer_at(object + process->text_length), kind, size, data;
 
 	bpf_probe_read_user(&state, sizeof(state), (const void *)(object + process->text_state));
-	/* The bits are 2 for interned, 3 for the kind, which is the size of a character and never 0,
-	 * and the flags compact and ascii. In some releases of 3.14, interned has 16 bits. */
+	/* The bits are 2 for interned, 3 for the kind, which is the size of a character and never
+	 * 0, and the flags compact and ascii. In some releases of 3.14, interned has 16 bits. */
 	kind = state >> 2 & 31;
 	if (!(kind & 7))
 		kind = state >> 16 & 31;
@@ -716,8 +716,8 @@ static __always_inline int tell(__u32 event, __u32 tgid, __u32 parent, __u32 sam
 }
 
 /*
- * A forked child has the interpreter of its parent, at the same addresses. So it is sampled from its
- * first instruction on: it does not run before this has ended.
+ * A forked child has the interpreter of its parent, at the same addresses. So it is sampled from
+ * its first instruction on: it does not run before this has ended.
  *
  * TP_PROTO(struct task_struct *parent, struct task_struct *child)
  */
