@@ -122,7 +122,7 @@ def busy(turns):
     for _ in range(turns): LIBRARY.zlibVersion(); value = value[:9] + "x"
     return value
 '''
-TOOL = '''\
+TOOL = """\
 import sys
 import threading
 import time
@@ -133,7 +133,7 @@ assert not sys.argv, "assertions run"
 # glibc ends this thread by means of libgcc_s.
 threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
 print(tiny.busy(int(sys.argv[1])), sys.flags.optimize, flush=True)
-'''
+"""
 
 
 def test_a_module_of_a_virtual_environment_runs_with_flags(scripts: ToolProject) -> None:
@@ -156,7 +156,9 @@ def test_a_module_of_a_virtual_environment_runs_with_flags(scripts: ToolProject)
     shutil.copy(libz[0], site / "tiny.libs/libz-0a1b2c3d.so")
     record = "tiny/__init__.py,,\ntiny/data.txt,,\ntiny.libs/libz-0a1b2c3d.so,,\n"
     (site / "tiny-1.dist-info").mkdir()
-    (site / "tiny-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: tiny\nVersion: 1\n")
+    (site / "tiny-1.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n"
+    )
     (site / "tiny-1.dist-info/RECORD").write_text(record)
     tool.parent.mkdir()
     tool.write_text(TOOL)
@@ -172,7 +174,7 @@ def test_a_module_of_a_virtual_environment_runs_with_flags(scripts: ToolProject)
     assert "tiny/__init__.py:11 busy" in first[1]
 
 
-CHILDREN = '''\
+CHILDREN = """\
 import multiprocessing
 import os
 import subprocess
@@ -204,7 +206,7 @@ if __name__ == "__main__":
     code = f"for _ in range({turns}): value = 7 * 31 & 0xFFFF"
     assert subprocess.run([sys.executable, "-c", code]).returncode == process.exitcode == 0
     subprocess.run(["/bin/busybox", "true"], check=True)
-'''
+"""
 
 
 def test_children_are_sampled_each_under_its_name(scripts: ToolProject) -> None:

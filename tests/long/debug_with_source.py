@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from bpfmatrix.kernels.symbols import guest_core
 from tests.tool import Finished, ToolProject
 
 # The bpf(2) system call with BPF_PROG_LOAD, without a library: r0 = 0; exit.
@@ -110,3 +111,41 @@ def test_a_line_and_an_editor(project: ToolProject) -> None:
     assert re.search(
         r"^Breakpoint 1 at .*: file \S*kernel/bpf/verifier\.c, line \d+\.$", gdb.stdout, re.M
     )
+
+
+DRGN = """
+thread = prog.crashed_thread()
+print("task", thread.object.comm.string_().decode())
+print("release", prog["init_uts_ns"].name.release.string_().decode())
+print(thread.stack_trace())
+"""
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.1-arm64"])
+def test_the_memory_of_a_guest_that_panicked(project: ToolProject, kernel: str) -> None:
+    project.configure([kernel])
+    crashes = project.script("crashes", "echo c >/proc/sysrq-trigger; sleep 60")
+    _, run = project.run(crashes, kernel=kernel, options=["--dump"])
+    [packed] = run.dumps
+
+    done = project.invoke(
+        *("debug", "--core", packed),
+        *("--batch", "print init_uts_ns.name.release; bpf-progs; frame function panic"),
+    )
+    assert done.status == 0, done.output
+    assert re.search(r"^#\d+ .*in panic \(fmt=.*\) at \S*kernel/panic\.c:\d+$", done.output, re.M)
+    assert f'$1 = "{run.release}"' in done.output
+    assert "no program is loaded" in done.output
+
+    [vmlinux] = re.findall(r"^symbols +(\S+/vmlinux) ", done.output, re.M)
+    unpacked, script = project.root / "vmcore", project.root / "script.py"
+    guest_core.unpack(project.root / packed, unpacked)
+    script.write_text(DRGN)
+    drgn = subprocess.run(
+        ["drgn", "--quiet", "-c", unpacked, "-s", vmlinux, script],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"task crashes\nrelease {run.release}\n" in drgn.stdout
+    assert "sysrq_handle_crash (drivers/tty/sysrq.c:" in drgn.stdout

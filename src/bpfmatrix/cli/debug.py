@@ -1,5 +1,7 @@
 """What the task `debug` does: run tests or load objects under gdb, with a console for either."""
 
+from pathlib import Path
+
 from rich.text import Text
 
 from bpfmatrix.cli.console import STYLES, LiveConsole
@@ -7,7 +9,7 @@ from bpfmatrix.cli.progress_bar import shown
 from bpfmatrix.cli.suite_output import SuiteConsole
 from bpfmatrix.cli.verify_output import VerifyConsole
 from bpfmatrix.config.project import Project
-from bpfmatrix.debug import session
+from bpfmatrix.debug import core_session, session
 from bpfmatrix.debug.options import DebugOptions
 from bpfmatrix.report.again import Again
 from bpfmatrix.results.kernel_run import TestResult
@@ -16,7 +18,7 @@ from bpfmatrix.results.verification import ProgramResult
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.verify.options import VerifyOptions
 
-__all__ = ["debug"]
+__all__ = ["debug", "open_core"]
 
 _SHOWN_LINES = 14
 
@@ -35,6 +37,12 @@ def debug(
     except KeyboardInterrupt:
         console.console.print("interrupted")
         raise
+
+
+def open_core(project: Project, file: Path, id: str | None, options: DebugOptions) -> int:
+    """Open a core file of a guest's memory in gdb, and return gdb's exit status."""
+    console = SuiteConsole(project, [id] if id else [], Again(()))
+    return core_session.open_core(project, file, id, options, console, shown)
 
 
 class _LoadingConsole(VerifyConsole):

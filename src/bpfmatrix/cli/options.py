@@ -407,6 +407,15 @@ PROFILE = _repeated(
     "A profile of kernels.yaml with which the kernels are run: 6.1 is then 6.1@NAME. Repeatable.",
     str,
 )
+GUEST_CORE = _value(
+    "core",
+    "FILE",
+    "Open the core file of a guest's memory, which a run with --dump wrote, and boot nothing.",
+    Path,
+)
+DUMP = _flag(
+    "dump", "Keep a core file of the memory of a guest that panics: see `bpfmatrix debug --core`."
+)
 CORE = _flag("core", "Keep the core file, and the test binary, of a test that a signal kills.")
 
 # Tests
@@ -628,6 +637,15 @@ VMLINUX = _value(
 SOURCE = _value("source", "DIR", "The kernel's source tree.", Path)
 NAMES = _flag(
     "names", "Use only the names of functions: fetch no debug information, and show no source."
+)
+ACCEL: Option[str] = Option(
+    "accel",
+    "kvm: run the guest under KVM, with the processor's own breakpoints, which has few. "
+    "Default: tcg, which is emulation.",
+    OptionKind.VALUE,
+    "tcg",
+    "NAME",
+    _one_of("tcg", "kvm"),
 )
 VSCODE = _flag("vscode", "Write a launch configuration for Visual Studio Code; start nothing.")
 

@@ -8,26 +8,26 @@ import platform
 import shlex
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from bpfmatrix.debug import places
+from bpfmatrix.debug.ending import NOT_BEGUN, BatchReport
+from bpfmatrix.debug.places import REJECTION, ProgramPlace
 from bpfmatrix.errors import UsageError
-from bpfmatrix.host import tools
+from bpfmatrix.host import records, tools
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["NOT_BEGUN", "REJECTION", "BatchReport", "Gdb", "nearest"]
+__all__ = ["REJECTION", "Gdb", "nearest"]
 
-REJECTION = "rejection"
-"""The breakpoint where the verifier says why it rejects a program."""
 # The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
 _MESSAGES = "verbose"
-
-NOT_BEGUN = 120
-"""The exit status of a gdb that did not come to the connection, by an error or by Ctrl-C."""
 
 DEFAULT_BREAKPOINTS = ("do_check", "do_check_common", "bpf_check")
 """The entry of the verifier is the first of these functions that a kernel has. gcc inlines
@@ -42,16 +42,6 @@ _STOPPED = "stopped"
 _REPORT = "batch.json"
 # The beginning of the line in which `locations.resolve` prints its answer.
 _MARK = "bpfmatrix:"
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """What became of the commands of a batch."""
-
-    failed: tuple[tuple[str, str], ...]
-    """The commands that gdb could not run, each with gdb's error."""
-    left: tuple[str, ...]
-    """The commands that were not run, since the guest was not stopped any more."""
 
 
 @dataclass(frozen=True)
@@ -81,21 +71,17 @@ class Gdb:
             program = tools.require("gdb-multiarch", "gdb-multiarch")
         return cls(program, symbols, cache, folder, programs)
 
-    def resolve(self, names: Sequence[str]) -> tuple[str, ...]:
+    def resolve(
+        self, names: Sequence[str], is_source: Callable[[str], bool] = lambda file: False
+    ) -> tuple[str, ...]:
         """Return the locations of these breakpoints, or of the default one if `names` is empty.
 
-        UsageError if the kernel has no such function or line, with the names most similar to it.
+        `is_source` says whether a file is one that eBPF programs may have been compiled from. The
+        kernel's own files come first. UsageError if the kernel has no such function or line, with
+        the names most similar to it.
         """
-        functions = [_MESSAGES if name == REJECTION else name for name in names]
-        candidates = list(dict.fromkeys([*functions, *DEFAULT_BREAKPOINTS]))
-        done = self._ask(f"locations.resolve({json.dumps(candidates)})")
-        answers: dict[str, dict[str, str]] = {}
-        for line in done.stdout.splitlines():
-            if line.startswith(_MARK):
-                answers = json.loads(line.removeprefix(_MARK))
-        if not answers:
-            said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
-            raise UsageError(f"gdb can't read {self.symbols.vmlinux}: {said[-1]}")
+        functions, candidates = _candidates(names)
+        answers = self._answers(f"locations.resolve({json.dumps(candidates)})")
         if not names:
             there = [answers[n]["location"] for n in candidates if "location" in answers[n]]
             if not there:
@@ -106,15 +92,79 @@ class Gdb:
             if self.programs:
                 return (f"{there[0]} if {_ASKED}",)
             return (f"{there[0]} if {_NAMED}",) if self.symbols.has_types else (there[0],)
+        known = [n for n in DEFAULT_BREAKPOINTS if "location" in answers[n]]
+        found = []
         for name, function in zip(names, functions, strict=True):
-            if wrong := answers[function].get("error"):
-                known = [n for n in DEFAULT_BREAKPOINTS if "location" in answers[n]]
+            answer = answers[function]
+            wrong = answer.get("error", "")
+            line = places.line_of_program(name)
+            if wrong.startswith("No source file") and line and is_source(line.file):
+                found.append(self._of_program(name, line))
+            elif wrong:
                 raise UsageError(f"--break {name}: {wrong.rstrip('.')}", self._advice(name, known))
-        return tuple(name if name == REJECTION else answers[name]["location"] for name in names)
+            elif place := places.in_program(name):
+                found.append(self._of_program(name, place))
+            else:
+                found.append(name if name == REJECTION else answer["location"])
+        return tuple(found)
+
+    def _of_program(self, name: str, place: ProgramPlace) -> str:
+        if self.symbols.has_types:
+            return str(place)
+        raise UsageError(
+            f"--break {name}: gdb has only the names of this kernel's functions",
+            "A place in a program needs the kernel's DWARF: leave --names out, or add --vmlinux.",
+        )
+
+    def initial(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the breakpoints that are only reached while the kernel boots."""
+        functions, candidates = _candidates(names)
+        answers = self._answers(f"locations.resolve({json.dumps(candidates)})")
+        pairs = zip(names, functions, strict=True)
+        return tuple(name for name, function in pairs if answers[function].get("initial"))
+
+    def _answers(self, python: str) -> dict[str, dict[str, Any]]:
+        """Return what `python` prints in a gdb that has read the symbols, as JSON.
+
+        It is kept in the cache: to read a kernel's symbols takes a second.
+        """
+        record = self._index / f"{self._key(python)}.json"
+        if known := records.read(record):
+            return known
+        done = self._ask(python)
+        answers: dict[str, dict[str, Any]] = {}
+        for line in done.stdout.splitlines():
+            if line.startswith(_MARK):
+                answers = json.loads(line.removeprefix(_MARK))
+        if not answers:
+            said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
+            raise UsageError(f"gdb can't read {self.symbols.vmlinux}: {said[-1]}")
+        with contextlib.suppress(OSError):  # such as a full disk; gdb is asked again next time
+            records.write(record, answers)
+        return answers
+
+    def _key(self, python: str) -> str:
+        """Return a checksum of all that an answer depends on."""
+        ours = Path(str(resources.files("bpfmatrix") / "debug/in_gdb"))
+        read = [self.program, self.symbols.vmlinux, *ours.glob("*.py")]
+        read += [self.symbols.scripts] if self.symbols.scripts else []
+        files = [(str(path), path.stat()) for path in sorted(read)]
+        changed = [(path, status.st_size, status.st_mtime_ns) for path, status in files]
+        return key_of([python, changed])[:24]
+
+    @property
+    def _index(self) -> Path:
+        """The folder of what is known of symbols."""
+        folder = self.cache.root / "symbols/index"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _advice(self, name: str, known: Sequence[str]) -> str:
         if ":" in name:
-            return "Files are named as in the source tree: --break kernel/bpf/verifier.c:12345."
+            return (
+                "A file of the kernel is named as in its source tree: kernel/bpf/verifier.c:12345. "
+                "That of an eBPF program must be in this project, or in the BTF of an --object."
+            )
         # An inlined function, such as do_check, is not among the symbols.
         names = {symbol.name for symbol in elf.symbols(self.symbols.vmlinux)} | {*known}
         near = nearest(name, names)
@@ -133,25 +183,31 @@ class Gdb:
         )
 
     def write(
-        self, target: str, breakpoints: Sequence[str], batch: Sequence[str] | None = None
+        self,
+        target: str,
+        breakpoints: Sequence[str],
+        batch: Sequence[str] | None = None,
+        hardware: bool = False,
     ) -> Path:
         """Write the file of gdb commands that connects, and runs to the first breakpoint.
 
         `target` is the argument of `target remote`: the path of a Unix socket, or HOST:PORT. With
         `batch`, gdb runs these commands there, and ends. Otherwise it has a prompt there, and stops
-        after each screenful of output.
+        after each screenful of output. With `hardware`, each breakpoint takes a debug register of
+        the processor; x86 has four, and one is for panics.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (_STOPPED, _REPORT):
             (self.folder / name).unlink(missing_ok=True)
-        shown = ["list"] if self.symbols.has_types else []
-        if REJECTION in breakpoints:
-            shown = ["python rejection.say_rejection()"]
+        # A stop at a rejection, or in a program, shows by itself where that is.
+        shown = ["list"] if self.symbols.has_types and not places.shown_alone(breakpoints) else []
         marker, report = str(self.folder / _STOPPED), str(self.folder / _REPORT)
         arguments = (target, marker, shown, None if batch is None else list(batch), report)
         lines = [
             f"set pagination {'off' if batch is not None else 'on'}",
             *self._reading(),
+            # gdb sets hardware breakpoints by itself where memory can't be written.
+            *(["mem 0x8000000000000000 0xffffffffffffffff ro"] if hardware else []),
             *self._breaking(breakpoints),
             f"python stops.begin({_python(marker)})",
             f"python session.run({', '.join(map(_python, arguments))})",
@@ -165,11 +221,34 @@ class Gdb:
         only = [f"python asked.only({_python(self.programs)})"] if self.programs else []
         return [*only, *map(self.break_command, breakpoints)]
 
+    def write_for_core(self, core: Path, offset: int, batch: Sequence[str] | None = None) -> Path:
+        """Write the file of gdb commands that reads a core file of a guest's memory.
+
+        `offset` is how far KASLR has moved its kernel. For `batch`, see `write`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _REPORT).unlink(missing_ok=True)
+        arguments = (str(core), None if batch is None else list(batch))
+        report = str(self.folder / _REPORT)
+        moved = f"symbol-file -o {offset:#x} {_quoted(self.symbols.vmlinux)}"
+        lines = [
+            f"set pagination {'off' if batch is not None else 'on'}",
+            *self._reading(),
+            *([moved] if offset else []),
+            f"python guest_core.run({', '.join(map(_python, (*arguments, report)))})",
+        ]
+        path = self.folder / "gdb.commands"
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
     @staticmethod
     def break_command(breakpoint: str) -> str:
         """Return gdb's command for a breakpoint that `resolve` returned."""
         if breakpoint == REJECTION:
             return f"python rejection.break_at_rejection({json.dumps(_MESSAGES)})"
+        if place := places.in_program(breakpoint):
+            where = (place.instruction, place.program, place.file, place.line)
+            return f"python program_stop.break_at({', '.join(map(_python, where))})"
         return f"break {breakpoint}"
 
     def setup_commands(self) -> list[str]:
@@ -234,8 +313,6 @@ class Gdb:
 
     def _reading(self) -> list[str]:
         """Return the commands that load the kernel's symbols, its scripts, and ours."""
-        index = self.cache.root / "symbols/index"
-        index.mkdir(parents=True, exist_ok=True)
         symbols, helper = self.symbols, resources.files("bpfmatrix") / "debug/in_gdb/load.py"
         lines = [
             "set confirm off",
@@ -246,7 +323,7 @@ class Gdb:
             # itself, gdb only loads those in folders that its user has declared safe.
             "set auto-load python-scripts off",
             # Without the index, gdb takes some seconds to read a kernel's symbols, each time.
-            f"set index-cache directory {index}",
+            f"set index-cache directory {self._index}",
             "set index-cache enabled on",
             f"file {_quoted(symbols.vmlinux)}",
         ]
@@ -258,6 +335,19 @@ class Gdb:
         if symbols.scripts:
             lines.append(f"source {symbols.scripts}")
         return [*lines, f"source {helper}"]
+
+
+def _candidates(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the function or line of each breakpoint, and all that gdb is asked for."""
+    functions = [_function(name) for name in names]
+    return functions, list(dict.fromkeys([*functions, *DEFAULT_BREAKPOINTS]))
+
+
+def _function(name: str) -> str:
+    """Return what the kernel must have for a breakpoint of this name."""
+    if name == REJECTION:
+        return _MESSAGES
+    return "bpf_check" if places.in_program(name) else name
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 """`invoke debug`: a kernel that waits for gdb, gdb, and the work in the guest, side by side.
 
-The work is the tests, or the loading of eBPF objects: see `workload`. The machine is held before
-its first instruction. gdb, which has the terminal, sets the breakpoints, lets the machine go, and
-stops it where the work reaches one of them. gdb decides how long the machine lives: it stays when
-the work ends or the kernel panics, and ends when gdb does. So this is not a session of
+The work is the tests, or the loading of eBPF objects: see `workload`. The machine waits for gdb:
+see `held`. gdb, which has the terminal, sets the breakpoints, lets the machine go, and stops it
+where the work reaches one of them. gdb decides how long the machine lives: it stays when the work
+ends or the kernel panics, and ends when gdb does. So this is not a session of
 `bpfmatrix.session.pipeline`, which ends the machine with its job.
 """
 
@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +20,11 @@ from typing import Any
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
-from bpfmatrix.debug import names, vscode
-from bpfmatrix.debug.gdb import NOT_BEGUN, Gdb
+from bpfmatrix.debug import held, names, places, vscode
+from bpfmatrix.debug.ending import failure_of_gdb
+from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.debug.options import DebugOptions
+from bpfmatrix.debug.own_folder import own_folder
 from bpfmatrix.debug.stub_socket import TCP_WARNING, StubSocket, listening
 from bpfmatrix.debug.workload import (
     DebuggedWorkload,
@@ -31,8 +32,8 @@ from bpfmatrix.debug.workload import (
     TestsUnderGdb,
     without_limit,
 )
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.host import event_loop, locks
+from bpfmatrix.errors import KernelUnavailableError
+from bpfmatrix.host import event_loop
 from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import symbols
@@ -44,8 +45,8 @@ from bpfmatrix.session.preparation import Prepared, prepare
 from bpfmatrix.session.workload import Work
 from bpfmatrix.suite.options import RunOptions
 from bpfmatrix.verify.options import VerifyOptions
-from bpfmatrix.vm import launch, machine
 from bpfmatrix.vm.limits import Limit
+from bpfmatrix.vm.machine import Machine
 
 __all__ = ["debug"]
 
@@ -68,25 +69,30 @@ def debug(
     with `batch`, if no breakpoint was reached.
     """
     limit = Limit(_LIMIT_SECONDS, command("debug"))
-    # Under emulation, a breakpoint needs no mapped memory and no debug register of a processor.
-    kernel = without_limit(_under_emulation(project.config.kernel(id)), limit)
+    kernel = without_limit(_accelerated(project.config.kernel(id), options.accel), limit)
     workload = (
         TestsUnderGdb(project, asked, limit)
         if isinstance(asked, RunOptions)
         else ObjectsUnderGdb(project, asked, limit)
     )
-    with contextlib.ExitStack() as held:
-        held.enter_context(_unwound_by_signals())
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_unwound_by_signals())
         # Early, since the port may be in use.
-        stub = held.enter_context(listening(options.port))
-        folder = held.enter_context(_own_folder(project, id))
+        stub = stack.enter_context(listening(options.port))
+        folder = stack.enter_context(own_folder(project, id))
         with observer:
             payload = workload.payload(kernel.arch, observer)
-            prepared = prepare(project, kernel, payload, workload.options, observer)
+            prepared = held.at_fixed_addresses(
+                prepare(project, kernel, payload, workload.options, observer)
+            )
             work = workload.work(prepared, observer, folder)
         found = _symbols(project, prepared, options, observer, progress_bar)
         gdb = Gdb.find(kernel.arch, found, project.cache, folder, workload.programs)
-        breakpoints = gdb.resolve(options.breakpoints)
+        objects = () if isinstance(asked, RunOptions) else tuple(map(Path, asked.objects))
+        breakpoints = gdb.resolve(
+            options.breakpoints, lambda file: places.has_source(file, project.root, objects)
+        )
+        why_cold = held.why_cold(asked.cold, gdb.initial(options.breakpoints), prepared.spec)
         observer.step(id, "symbols", project.relative(found.vmlinux), found.origin)
         if not found.has_types:
             observer.note("functions by name alone: no source, lines or variables (see --vmlinux)")
@@ -95,8 +101,9 @@ def debug(
         if options.vscode:
             _write_configuration(project, id, gdb, workload, options, breakpoints)
             return 0
+        machine = held.HeldMachine(project, prepared, why_cold, observer)
         session = _DebugSession(
-            project, prepared, options, gdb, breakpoints, observer, workload, work
+            project, machine, options, gdb, breakpoints, observer, workload, work
         )
         return event_loop.run(session.run(stub))
 
@@ -139,20 +146,9 @@ def _write_configuration(
     print(f"It uses port {port} of 127.0.0.1, as the editor needs one: {TCP_WARNING}.")
 
 
-def _under_emulation(kernel: KernelConfig) -> KernelConfig:
-    qemu = kernel.qemu.model_copy(update={"accel": "tcg"})
+def _accelerated(kernel: KernelConfig, accel: str) -> KernelConfig:
+    qemu = kernel.qemu.model_copy(update={"accel": accel})
     return kernel.model_copy(update={"qemu": qemu})
-
-
-@contextlib.contextmanager
-def _own_folder(project: Project, id: str) -> Iterator[Path]:
-    """Give the folder of this session, which does not exist yet: another one if it is in use."""
-    parent = project.state / "debug"
-    parent.mkdir(exist_ok=True)
-    with locks.locked_if_free(parent / f".{id}.lock") as ours:
-        folder = parent / (id if ours else f"{id}-{os.getpid()}")
-        shutil.rmtree(folder, ignore_errors=True)
-        yield folder
 
 
 def _symbols(
@@ -190,7 +186,7 @@ class _DebugSession:
     def __init__(
         self,
         project: Project,
-        prepared: Prepared,
+        machine: held.HeldMachine,
         options: DebugOptions,
         gdb: Gdb,
         breakpoints: Sequence[str],
@@ -199,7 +195,7 @@ class _DebugSession:
         work: Work[Any],
     ) -> None:
         self._project = project
-        self._prepared = prepared
+        self._machine = machine
         self._options = options
         self._gdb = gdb
         self._breakpoints = breakpoints
@@ -211,14 +207,15 @@ class _DebugSession:
 
     async def run(self, stub: StubSocket) -> int:
         """Start the machine and gdb, and return gdb's exit status. Both end in any case."""
-        commands = self._gdb.write(stub.target, self._breakpoints, self._options.batch)
+        hardware = self._machine.prepared.accelerator.name != "tcg"
+        commands = self._gdb.write(stub.target, self._breakpoints, self._options.batch, hardware)
         console = self._gdb.folder / "console.log"
-        if obstacle := self._prepared.accelerator.unprotected:
+        if obstacle := self._machine.prepared.accelerator.unprotected:
             self._observer.note(f"QEMU runs without its sandbox: {obstacle}")
         if stub.port is not None:
             self._observer.note(f"gdb's port is {stub.target}: {TCP_WARNING}")
-        async with launch.debugged(self._prepared.spec, console, stub.socket) as guest:
-            work = asyncio.create_task(self._do_work(guest, console))
+        async with self._machine.waiting(stub, console) as guest:
+            work = asyncio.create_task(self._do_work(guest))
             try:
                 if self._options.attach_later:
                     self._print_how_to_attach(commands, stub)
@@ -226,44 +223,24 @@ class _DebugSession:
                     self._observer.note(self._ended)
                     status = 0
                 else:
-                    status = await self._run_gdb(commands, work, guest)
+                    status = await self._run_gdb(commands, work, guest.machine)
             finally:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
-        self._raise_of_gdb(status)
-        return status
-
-    def _raise_of_gdb(self, status: int) -> None:
-        """Raise BpfmatrixError if gdb did not do what it was to do."""
-        folder, batch = self._project.relative(self._gdb.folder), self._options.batch
-        ended = f": {self._ended}" if self._ended else ""
         if status in (-signal.SIGINT, 128 + signal.SIGINT):
             raise KeyboardInterrupt
-        if status < 0:
-            raise BpfmatrixError(f"gdb was ended by {_signal_name(-status)}")
-        if status == NOT_BEGUN:
-            raise BpfmatrixError(
-                "gdb did not connect to the guest: one of its commands failed (its error is above)"
-            )
-        if batch is None:
-            return
-        if not self._gdb.stopped:
-            commands = "the commands of --batch were not run" if batch else "nothing was shown"
-            raise BpfmatrixError(
-                f"no breakpoint was reached ({', '.join(self._breakpoints)}){ended}; {commands}",
-                f"What the kernel said: {folder}/console.log",
-            )
-        report = self._gdb.batch_report
-        if report is None:  # a command has ended gdb
-            return
-        if report.left:
-            raise BpfmatrixError(
-                f"--batch: the guest was not stopped any more{ended}; not run: "
-                f"{'; '.join(report.left)}"
-            )
-        if report.failed:
-            failed = "; ".join(f"{name}: {why}" for name, why in report.failed)
-            raise BpfmatrixError(f"--batch: gdb could not run {failed}")
+        failure = failure_of_gdb(
+            status,
+            self._breakpoints,
+            self._options.batch,
+            stopped=self._gdb.stopped,
+            report=self._gdb.batch_report,
+            ended=self._ended,
+            console=self._project.relative(console),
+        )
+        if failure and not self._options.attach_later:
+            raise failure
+        return status
 
     def _print_how_to_attach(self, commands: Path, stub: StubSocket) -> None:
         symbols = self._gdb.symbols
@@ -283,12 +260,12 @@ class _DebugSession:
         print(f"  {self._gdb.shown(commands)}", flush=True)
         print("Ctrl-C ends the machine", flush=True)
 
-    async def _do_work(self, guest: machine.Machine, console: Path) -> None:
+    async def _do_work(self, guest: EnteredGuest) -> None:
         """Run the tests or load the objects, and record how that ended."""
 
         async def attend() -> None:
-            await guest.wait_until_ready()
-            await self._work.attend(EnteredGuest(guest, "cold", console))
+            await guest.machine.wait_until_ready()
+            await self._work.attend(guest)
 
         try:
             failure = await failure_of(attend(), None)
@@ -301,9 +278,7 @@ class _DebugSession:
             await self._work.fail(Outcome.INTERRUPTED, reason)
             self._work.close()
 
-    async def _run_gdb(
-        self, commands: Path, work: "asyncio.Task[None]", guest: machine.Machine
-    ) -> int:
+    async def _run_gdb(self, commands: Path, work: "asyncio.Task[None]", guest: Machine) -> int:
         """Run gdb, and return its exit status, or the negative number of the signal that ended it.
 
         When the work ends, gdb gets its prompt again, or goes on with the commands of `batch`.
@@ -318,7 +293,7 @@ class _DebugSession:
                 await self._hand_over(guest, f"{self._ended} after {seconds:.0f} s")
             return await ended
 
-    async def _hand_over(self, guest: machine.Machine, how: str) -> None:
+    async def _hand_over(self, guest: Machine, how: str) -> None:
         """Let gdb know that the work has ended: it may wait for a breakpoint for ever."""
         if self._options.batch is not None and not self._gdb.stopped:
             await guest.end()
@@ -329,10 +304,3 @@ class _DebugSession:
         else:
             hint = "" if self._options.batch else ": `quit` ends gdb"
             self._observer.note(f"{how}{hint}")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # one of the numbers without a name
-        return f"signal {number}"

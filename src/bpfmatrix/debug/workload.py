@@ -36,7 +36,7 @@ class DebuggedWorkload(ABC):
 
     def __init__(self, options: SessionOptions, limit: Limit) -> None:
         """`limit` is that of each test and each program: a person may stop them."""
-        self.options = dataclasses.replace(options, cold=True)
+        self.options = options
         self.limit = limit
 
     @property
@@ -72,7 +72,7 @@ class TestsUnderGdb(DebuggedWorkload):
     def __init__(self, project: Project, options: RunOptions, limit: Limit) -> None:
         super().__init__(options, limit)
         self._project = project
-        self._tests = dataclasses.replace(options, cold=True)
+        self._tests = options
 
     @property
     def words(self) -> list[str]:
@@ -103,7 +103,7 @@ class ObjectsUnderGdb(DebuggedWorkload):
     def __init__(self, project: Project, options: VerifyOptions, limit: Limit) -> None:
         super().__init__(options, limit)
         self._project = project
-        self._objects = dataclasses.replace(options, cold=True, limit_seconds=limit.seconds)
+        self._objects = dataclasses.replace(options, limit_seconds=limit.seconds)
         self._workload: VerifyWorkload | None = None
 
     @property

@@ -70,10 +70,9 @@ def read(path: Path) -> Samples:
         for number, line in enumerate(lines, 1):
             try:
                 reader.add(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                why = type(error).__name__ if isinstance(error, TypeError) else str(error)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise BpfmatrixError(
-                    f"{path}: line {number} is not one of the tracer: {why}", "Profile again."
+                    f"{path}: line {number} is not one of the tracer: {error}", "Profile again."
                 ) from None
     return Samples(tuple(reader.frames), tuple(reader.stacks))
 
@@ -86,7 +85,7 @@ class _Reader:
         self._parts: dict[int, tuple[int, ...]] = {}
 
     def add(self, line: dict[str, Any]) -> None:
-        """Add a line; KeyError, TypeError or ValueError if it is malformed."""
+        """Add a line; KeyError, TypeError, ValueError or AttributeError if it is malformed."""
         [(kind, value)] = line.items()
         match kind:
             case "code":

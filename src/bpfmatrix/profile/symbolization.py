@@ -6,6 +6,7 @@ version, or code of `exec` or of a zip file, the process itself has told the lin
 names.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -54,12 +55,16 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
         for name, path in script.files.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, tree / name)
-        _bytecode_lines("index", str(tree), "-o", str(folder / "index"))
+        indices = [library]
+        # A script may not compile here. Then what the process tells has to do.
+        with contextlib.suppress(BpfmatrixError):
+            _bytecode_lines("index", str(tree), "-o", str(folder / "index"))
+            indices.insert(0, folder / "index")
         distinct = folder / "frames.jsonl"
         distinct.write_text("".join(json.dumps(frame) + "\n" for frame in frames))
         resolved = _bytecode_lines(
             *("resolve", "--json", str(distinct)),
-            *("-i", str(folder / "index"), "-i", str(library)),
+            *(word for index in indices for word in ("-i", str(index))),
         )
     places = _Places(tree, recording, script)
     lines = [places.line(json.loads(line)) for line in resolved.splitlines()]

@@ -125,9 +125,7 @@ def test_a_project_that_was_moved(built: BuiltProject, cache: Cache, tmp_path: P
     tree = there / built.tree.relative_to(built.root)
     assert (found.source, found.moved_from) == (tree, str(built.tree))
     gdb = Gdb.find("x86_64", found, cache, there / "debug")
-    commands = gdb.write("127.0.0.1:1", gdb.resolve(["do_check_common"]), paged=False)
-    reading = [line for line in commands.read_text().splitlines() if "bpfmatrix_" not in line]
-    before = reading[: reading.index("set trust-readonly-sections on")]
+    before = gdb.setup_commands()
     said = subprocess.run(
         [
             "gdb",

@@ -11,6 +11,8 @@ from bpfmatrix.cli.values import Values, debug_options, run_options, verify_opti
 from bpfmatrix.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bpfmatrix.config.project import Project
     from bpfmatrix.suite.options import RunOptions
     from bpfmatrix.verify.options import VerifyOptions
@@ -39,6 +41,7 @@ _OF_TESTS: tuple[AnyOption, ...] = (
     options.BINARY,
     options.OBJECT,
     *_OF_OBJECTS,
+    options.GUEST_CORE,
     options.BREAK,
     options.BATCH,
     options.GDB_ARGS,
@@ -49,6 +52,8 @@ _OF_TESTS: tuple[AnyOption, ...] = (
     options.VMLINUX,
     options.SOURCE,
     options.NAMES,
+    options.COLD,
+    options.ACCEL,
     *options.HOST_FILES,
     *options.PRIVILEGES,
 )
@@ -62,8 +67,27 @@ def debug(values: Values) -> int:
 
     if values[options.VSCODE] and values[options.IMAGE]:
         raise UsageError("--vscode is for a kernel of kernels.yaml", "Give it an entry there.")
+    if core := values[options.GUEST_CORE]:
+        return _open_core(values, core)
     project, id = one_kernel(values)
     return run_in_gdb(project, id, _asked(values, project), debug_options(values))
+
+
+def _open_core(values: Values, file: "Path") -> int:
+    """Open a core file of a guest's memory in gdb."""
+    from bpfmatrix.cli.debug import open_core
+    from bpfmatrix.config.project import Project
+
+    for option in (options.BREAK, options.COLD, options.ATTACH_LATER, options.VSCODE, options.RUN):
+        if values[option]:
+            raise UsageError(
+                f"--core and --{option.name} don't go together", "A core file has stopped for good."
+            )
+    project, id = Project.load(), values[options.KERNEL]
+    if values[options.IMAGE]:
+        project, id = one_kernel(values)
+    id = project.config.kernel(id).id if id else None
+    return open_core(project, file, id, debug_options(values))
 
 
 def _asked(values: Values, project: "Project") -> "RunOptions | VerifyOptions":
