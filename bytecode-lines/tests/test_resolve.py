@@ -173,7 +173,9 @@ def test_the_name_of_the_function_decides(tree: Path, tmp_path: Path) -> None:
 
 def own_table(text: str, name: str, file: str) -> dict[str, Any]:
     """Return what a process can tell of a function."""
-    (code,) = (c for c in walk(compile(text, file, "exec")) if c.qualified_name == name)
+    (code,) = (
+        c for c in walk(compile(text, file, "exec", dont_inherit=True)) if c.qualified_name == name
+    )
     return {
         "identity": str(code.identity),
         "file": file,
@@ -186,7 +188,9 @@ def own_table(text: str, name: str, file: str) -> dict[str, Any]:
 def test_code_of_no_index_has_the_lines_of_its_own_table(resolver: Resolver) -> None:
     text = "\n\ndef own(x):\n    y = x\n    return y\n"
     given = own_table(text, "own", "<string>")
-    (code,) = (c for c in walk(compile(text, "x", "exec")) if c.qualified_name == "own")
+    (code,) = (
+        c for c in walk(compile(text, "x", "exec", dont_inherit=True)) if c.qualified_name == "own"
+    )
     for offset in range(0, code.code_length, 2):
         resolved = resolver.resolve(**given, offset=offset)
         expected = code.lines.at(offset)
