@@ -89,8 +89,14 @@ def kernel_build(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def debug(session: nox.Session) -> None:
-    """Stop in a Debian kernel's verifier, with its source; fetches 420 MB (tests/long)."""
+    """Stop in the verifiers of Debian's kernels, with source; fetches 2.5 GB (tests/long)."""
     session.run("pytest", "tests/long/debug_with_source.py", *session.posargs)
+
+
+@nox.session(default=False)
+def tools(session: nox.Session) -> None:
+    """Use perf, bpftrace and bpftool on the oldest and the newest kernel, and on arm64."""
+    session.run("pytest", "tests/long/tools.py", *session.posargs)
 
 
 @nox.session(name="kernels-registry", default=False)
@@ -265,7 +271,7 @@ def _rust_checks(session: nox.Session) -> tuple[tuple[str, ...], ...]:
 
 
 def _install_node_packages(session: nox.Session) -> None:
-    """Install Biome and axe-core as package-lock.json pins them, unless that is done already.
+    """Install Biome, axe-core and speedscope as package-lock.json pins them, unless that is done.
 
     If that is impossible, say why. Only the checks that need them fail then.
     """
@@ -276,12 +282,12 @@ def _install_node_packages(session: nox.Session) -> None:
         return
     if shutil.which("npm") is None:
         session.warn(
-            "Biome and axe-core, which check the HTML report, are not installed, and npm is "
-            f"missing. Install npm (on Debian, `./bootstrap -s {session.name}` does), and run "
-            f"`nox -s {session.name}` again."
+            "Biome, axe-core and speedscope, which check the HTML report and profiles, are not "
+            "installed, and npm is missing. Install npm (on Debian, `./bootstrap -s "
+            f"{session.name}` does), and run `nox -s {session.name}` again."
         )
     elif not _passes(session, ("npm", "ci", "--no-audit", "--no-fund")):
-        session.warn("npm could not install Biome and axe-core: see its message above.")
+        session.warn("npm could not install Biome, axe-core and speedscope: see its message above.")
 
 
 def _install_actionlint(session: nox.Session) -> None:

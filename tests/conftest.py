@@ -1,7 +1,9 @@
 """Fixtures of all tests: a cache, a project of each kind, and a Go module with tests."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from bpfmatrix.config.models import Config
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.cache import Cache
+from tests.browser import chromium
 from tests.goproject import GoModule
 from tests.host_tools import path_without
 from tests.tool import ToolProject
@@ -63,3 +66,10 @@ def go_module(tmp_path_factory: pytest.TempPathFactory) -> GoModule:
     module = GoModule(tmp_path_factory.mktemp("go") / "sample")
     module.write()
     return module
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by selenium."""
+    with chromium() as driver:
+        yield driver

@@ -77,7 +77,12 @@ def test_an_option_means_the_same_in_all_commands(command: str) -> None:
         same = [one for one in known if one.name == option.name]
         assert same, option.name
         for one in same:
-            assert (one.kind, one.parse, one.metavar) == (option.kind, option.parse, option.metavar)
+            # `--core` keeps core files, and `debug --core FILE` opens one.
+            if {one, option} == {options.CORE, options.GUEST_CORE}:
+                continue
+            assert (one.parse, one.metavar) == (option.parse, option.metavar)
+            # One command may take several values, and another one only one.
+            assert (one.kind is OptionKind.FLAG) == (option.kind is OptionKind.FLAG)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -90,6 +90,8 @@ def test_several_kernels_are_one_table(library_project: Project, shown: io.Strin
     assert "one costs 4.1 times as much on 5.10.9 (5,000 instructions) as on 6.1.9 (1,234)" in lines
     assert lines.count("5.10.9, 6.1.9 two of ebpf/a b.o: R0 [bold]invalid[/]") == 1
     assert "cost of its lines invoke verify 'ebpf/a b.o' --annotate two --kernel 5.10" in lines
+    words = "debug --kernel 5.10 --object 'ebpf/a b.o' --program two --break rejection"
+    assert f"where it stops invoke {words}" in lines
     assert lines.count("code verifier-rejected") == 1
     assert not any(line.startswith("since when") for line in lines)
 

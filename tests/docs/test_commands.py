@@ -13,6 +13,7 @@ import pytest
 import tasks
 from invoke.exceptions import ParseError
 from invoke.parser import Parser
+from invoke.program import Program
 
 from bpfmatrix.cli import options as all_options
 from bpfmatrix.cli import sessions
@@ -111,7 +112,7 @@ def check_invoke(words: Sequence[str]) -> None:
         assert own[0] in known, f"no task {own[0]}"
         return
     try:
-        Parser(contexts=tasks.namespace.to_contexts()).parse_argv(own)
+        Parser(tasks.namespace.to_contexts(), Program().initial_context).parse_argv(own)
     except ParseError as error:
         # A sentence names an option without its value: `invoke verify --annotate`.
         if f"{own[-1]} needed value" not in str(error):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bpfmatrix.kernels.symbols import guest_core
 from bpfmatrix.results.outcome import Outcome
 from tests.tool import ToolProject, by_name, qemus_of, wait_until
 
@@ -45,6 +46,37 @@ def test_a_test_that_ends_the_machine_gets_the_machines_outcome(
     assert reason in done.output
 
 
+def unpacked(project: ToolProject, dump: str) -> Path:
+    """Unpack the core file of a guest's memory."""
+    target = project.root / "unpacked"
+    guest_core.unpack(project.root / dump, target)
+    return target
+
+
+def test_a_panic_leaves_the_guests_memory_if_that_is_asked_for(project: ToolProject) -> None:
+    crashes = project.script("crashes", "echo c >/proc/sysrq-trigger; sleep 60")
+    done, run = project.run(crashes, options=["--dump"])
+    assert run.outcome is Outcome.PANIC, done.output
+    assert run.dumps == (".bpfmatrix/results/6.1/vmcore.zst",)
+    assert "memory        .bpfmatrix/results/6.1/vmcore.zst" in done.output
+    assert "debug --core .bpfmatrix/results/6.1/vmcore.zst" in done.output
+    # The kernel went on to its end: the stack is in the console, and so in the result.
+    assert any(line.startswith("sysrq_handle_crash+0x") for line in run.trace)
+
+    path = unpacked(project, run.dumps[0])
+    core = guest_core.read(path, path)
+    assert (core.release, core.arch) == (run.release, "x86_64")
+    assert guest_core.for_gdb(path, core, path) > 10
+    # Another run of this kernel does not show the old file as its own.
+    _, again = project.run(project.script("quiet", "true"), options=["--dump"])
+    assert (again.outcome, again.dumps) == (Outcome.PASSED, ())
+    assert not (project.root / run.dumps[0]).exists()
+
+    wrong = project.invoke("debug", "--core", crashes, "--batch", "backtrace")
+    assert wrong.status == 2
+    assert "crashes is no core file of a guest: it is no ELF file" in wrong.output
+
+
 def test_a_guest_that_falls_silent_is_lost(project: ToolProject) -> None:
     # Puts init into a frozen cgroup, so that it never reports how the test ended.
     wedges = """
@@ -55,9 +87,11 @@ def test_a_guest_that_falls_silent_is_lost(project: ToolProject) -> None:
     done, run = project.run(
         project.script("before", "true"),
         project.script("wedges", wedges),
-        options=["--timeout", "1s"],
+        options=["--timeout", "1s", "--dump"],
     )
     assert run.outcome is Outcome.LOST, done.output
+    [dumped] = run.dumps
+    assert guest_core.read(unpacked(project, dumped), Path(dumped)).release == run.release
     assert "the guest gave no sign of life for 16 s" in run.reason
     assert by_name(run)["before"].outcome is Outcome.PASSED
     assert by_name(run)["wedges"].outcome is Outcome.LOST

@@ -11,6 +11,8 @@ STACKS = st.lists(
         st.lists(st.sampled_from(LINES), min_size=1, max_size=6).map(tuple),
         st.integers(1, 50),
         st.integers(1, 3),
+        st.just("") | st.sampled_from(["worker 8", "main.py 7"]),
+        st.sampled_from(["", "too deep"]),
     ),
     max_size=8,
 )

@@ -20,3 +20,11 @@ def test_a_recursive_line_counts_once_in_a_sample() -> None:
     [inner, other] = hottest([Stack((line, line, line, outer), 4, 1), Stack((outer,), 1, 1)])
     assert (inner.line, inner.own, inner.total) == (line, 4, 4)
     assert (other.line, other.own, other.total) == (outer, 1, 5)
+
+
+def test_a_truncated_stack_could_have_any_line_that_it_lacks() -> None:
+    line, outer = LINES[1], LINES[2]
+    stacks = [Stack((line, outer), 4, 1), Stack((line,), 3, 1, truncated="too deep")]
+    [inner, other] = hottest(stacks)
+    assert (inner.line, inner.total, inner.cut) == (line, 7, 0)
+    assert (other.line, other.total, other.cut) == (outer, 4, 3)

@@ -5,9 +5,7 @@ import base64
 import contextlib
 import gzip
 import json
-import os
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from bpfmatrix.report.origin import ReportOrigin
 from bpfmatrix.results.kernel_run import KernelRun, TestResult
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.results.verification import Code, ProgramResult, Statistics, Verification
+from tests.browser import colours, open_file, screenshots, wait
 from tests.report.samples import WILD, several
 
 ORIGIN = ReportOrigin(
@@ -192,47 +191,8 @@ def test_a_page_of_50_kernels_and_1000_programs_is_under_2_mb(large_page: Path) 
 # ---- in the browser -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or "chromium"
-    # In a container, root may make no user namespaces, and /dev/shm is small.
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver") or "chromedriver")
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.set_window_size(1280, 860)
-    yield driver
-    driver.quit()
-
-
-def screenshots() -> Path:
-    folder = Path(os.environ.get("BPFMATRIX_SCREENSHOTS", ".bpfmatrix/results/screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def open_page(browser: Any, path: Path, **state: str) -> None:
-    browser.get("about:blank")
-    browser.get_log("browser")  # what an earlier page had said
-    browser.get(f"file://{path}" + (f"#{urlencode(state)}" if state else ""))
-    wait(browser, "document.documentElement.dataset.ready")
-    wrong = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
-    assert not wrong
-
-
-def wait(browser: Any, script: str) -> Any:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, 20).until(lambda b: b.execute_script(f"return {script}"))
-
-
-def colours(browser: Any, scheme: str) -> None:
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    open_file(browser, path, urlencode(state), "document.documentElement.dataset.ready")
 
 
 @pytest.fixture(scope="module")

@@ -86,6 +86,8 @@ def test_a_program_is_loaded_again_on_all_its_kernels_as_it_was() -> None:
         "--preset small",
         "invoke verify 'my objects/a.o' --annotate on_exec --kernel 5.10 --loader aya "
         "--preset small",
+        "invoke debug --kernel 5.10 --object 'my objects/a.o' --program on_exec --loader aya "
+        "--preset small --break rejection",
         "invoke bisect --program on_exec 'my objects/a.o' --good 6.12 --bad 5.10 --loader aya "
         "--preset small",
     ]

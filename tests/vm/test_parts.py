@@ -2,6 +2,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from bpfmatrix.vm.machine import panic_message
 from bpfmatrix.vm.parts import (
     Board,
     Console,
+    Debugger,
     Disk,
     ExtraArguments,
     Incoming,
@@ -206,3 +208,21 @@ def test_the_reason_of_a_panic() -> None:
     assert panic_message(console) == "sysrq triggered crash"
     assert panic_message("Kernel panic - not syncing: ") == ""
     assert panic_message("fine") == ""
+
+
+@pytest.mark.parametrize(("held", "words"), [(True, ["-S"]), (False, [])])
+def test_a_debugger_may_hold_the_guest(held: bool, words: list[str]) -> None:
+    arguments = Debugger(7, held=held).qemu_args()
+    assert arguments[:2] == ["-chardev", "socket,id=gdb,fd=7,server=on,wait=off"]
+    assert arguments[4:] == words
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64", "s390x"])
+def test_a_machine_whose_memory_is_dumped_stays_when_the_guest_ends(arch: str) -> None:
+    spec = replace(SPEC, arch=arch)
+    plain = options(command("qemu", machine_parts(spec, FDS)))
+    dumped = options(command("qemu", machine_parts(replace(spec, dump=True), FDS)))
+    assert "shutdown=pause" not in plain["-action"]
+    assert dumped["-action"] == [*plain["-action"], "shutdown=pause"]
+    # QEMU has this device for two architectures.
+    assert ("vmcoreinfo" in dumped["-device"]) == (arch != "s390x")

@@ -177,6 +177,15 @@ def test_a_job_asks_for_the_reports_of_its_tests() -> None:
     assert "; send_report 1 abcd; run 2" in line
 
 
+def test_a_job_in_two_parts_is_the_same_job() -> None:
+    whole = job(TestCommand(1, ("x",), 1), TestCommand(2, ("y",), 1), A="b")
+    first, rest = whole.setup_line(), whole.tests_line()
+    assert f"{first}; {rest}" == whole.line()
+    assert first.startswith("payload ")
+    assert "run 1" not in first
+    assert "\n" not in first + rest
+
+
 CORE_BOUNDARY = b"0123456789abcdef"
 # Hypothesis also tries the constants of this file. No core file has a real boundary, which is
 # 128 random bits.

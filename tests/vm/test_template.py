@@ -47,6 +47,8 @@ def spec(tmp_path: Path) -> MachineSpec:
         {"kernel_args": ("quiet",)},
         {"extra_args": ("-no-hpet",)},
         {"accelerator": "kvm"},
+        {"kernel_args": ("nokaslr",)},
+        {"dump": True},
     ],
     ids="".join,
 )

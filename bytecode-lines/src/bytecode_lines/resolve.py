@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, NamedTuple, TextIO, Tuple, Union
 
 from bytecode_lines.code import Position, position_at
-from bytecode_lines.index import Entry, Index
+from bytecode_lines.errors import TableError
+from bytecode_lines.identity import Identity
+from bytecode_lines.index import Entry, File, Index
 from bytecode_lines.samples import SampleError, parse
+from bytecode_lines.tables import decode
 
 __all__ = ["Counts", "Resolved", "Resolver", "resolve_stream"]
 
@@ -85,20 +88,30 @@ class Resolver:
         self._functions: dict[str, tuple[_Function, ...]] = {}
         self._functions_bytes = 0
         self._all_are_read = False
-        # By the identity, or if a sample has a file or a version, by all three.
-        self._chosen: dict[str | tuple[str, str, str], _Chosen] = {}
+        # By the identity, if that is all that a sample says of its code object.
+        self._chosen: dict[str | _Key, _Chosen] = {}
         self._frequent: list[_Function] = []
         self._frequent_ranges = 0
         # Different results for identities that several functions have.
-        self._candidates: dict[tuple[str | tuple[str, str, str], int], list[Resolved]] = {}
+        self._candidates: dict[tuple[str | _Key, int], list[Resolved]] = {}
 
-    def resolve(self, identity: str, offset: int, file: str = "", python: str = "") -> Resolved:
-        """Return where an instruction is; `offset`, `file` and `python` are as in a sample."""
+    def resolve(
+        self,
+        identity: str,
+        offset: int,
+        file: str = "",
+        python: str = "",
+        function: str = "",
+        table: str = "",
+    ) -> Resolved:
+        """Return where an instruction is; the arguments are as in a sample."""
         self.counts.frames += 1
-        key = (identity, file, python) if file or python else identity
+        key: str | _Key = identity
+        if file or python or function:
+            key = _Key(identity, file, python, function, table)
         chosen = self._chosen.get(key)
         if chosen is None:
-            chosen = self._choose(key, identity, file, python)
+            chosen = self._choose(key, _Key(identity, file, python, function, table))
         if isinstance(chosen, _Function):
             chosen.calls += 1
             if chosen.calls == _FREQUENT_CALLS:
@@ -106,7 +119,7 @@ class Resolver:
             return chosen.at(offset) or self._outside(chosen, offset)
         if not chosen:
             self.counts.unknown += 1
-            return Resolved(file, "", Position(None), f"no index has {identity}")
+            return Resolved(file, function, Position(None), f"no index has {identity}")
         candidates = self._candidates.get((key, offset))
         if candidates is None:
             results = [function.at(offset) for function in chosen]
@@ -135,15 +148,18 @@ class Resolver:
         note = f"offset {offset} is outside of the code, of {entry.code_length} bytes"
         return Resolved(entry.file.path, entry.name, Position(None), note)
 
-    def _choose(
-        self, key: str | tuple[str, str, str], identity: str, file: str, python: str
-    ) -> _Chosen:
+    def _choose(self, key: str | _Key, sample: _Key) -> _Chosen:
+        identity, file, python, name, table = sample
         functions = self._functions.get(identity)
         if functions is None:
             functions = self._find(identity)
         if python:
             functions = tuple(each for each in functions if each.entry.file.python == python)
+        if name:
+            functions = tuple(each for each in functions if _has_name(each.entry, name))
         functions = _of_file(functions, file)
+        if not functions and table and python:
+            functions = _of_table(sample)
         chosen = functions[0] if len(functions) == 1 else functions
         if len(self._chosen) >= _MAX_CHOSEN:
             self._chosen.clear()
@@ -198,6 +214,16 @@ class Resolver:
             function.forget_results()
         self._frequent.clear()
         self._frequent_ranges = 0
+
+
+class _Key(NamedTuple):
+    """What a sample says of a code object."""
+
+    identity: str
+    file: str
+    python: str
+    function: str
+    table: str
 
 
 _FREQUENT_CALLS: Final = 8
@@ -270,13 +296,41 @@ class _Function:
 _Chosen = Union[_Function, Tuple[_Function, ...]]  # a tuple if there is none, or more than one
 
 
+def _of_table(sample: _Key) -> tuple[_Function, ...]:
+    """Return the function whose line table the sample itself has; none if the table is damaged."""
+    try:
+        major, minor = sample.python.split(".")
+        entry = Entry(
+            File(sample.file, sample.file, (int(major), int(minor)), changed=False),
+            sample.function,
+            Identity.parse(sample.identity).first_line,
+            bytes.fromhex(sample.table),
+            _UNKNOWN_LENGTH,
+            None,
+        )
+        decode(entry.table, entry.file.version, entry.first_line, entry.code_length)
+    except (ValueError, TableError):
+        return ()
+    return (_Function(entry),)
+
+
+# Of code, in bytes. The offset of an instruction that ran is within the code.
+_UNKNOWN_LENGTH: Final = 1 << 31
+
+
+def _has_name(entry: Entry, function: str) -> bool:
+    """Return whether an entry may be the function of a sample, whose name may not be qualified."""
+    return entry.name == function or entry.name.endswith(f".{function}")
+
+
 def _of_file(functions: tuple[_Function, ...], file: str) -> tuple[_Function, ...]:
     """Return those whose paths have the longest common end with the path of a sample.
 
     A process may see its files at other paths, so the paths may differ, except for the last
-    component. Names such as `<frozen abc>` are ignored.
+    component. Names such as `<frozen abc>` are ignored. Code from `exec` has a name such as
+    `<string>`, which no entry has.
     """
-    if not file or file.startswith("<"):
+    if not file or file.startswith("<frozen "):
         return functions
     lengths = [
         max(_common_end(known.path, file), _common_end(known.compiled_as, file))
@@ -353,4 +407,7 @@ def _json(sample: dict[str, Any], resolver: Resolver) -> str:
 
 def _look_up(frame: dict[str, Any], resolver: Resolver) -> Resolved:
     get = frame.get
-    return resolver.resolve(frame["identity"], frame["offset"], get("file", ""), get("python", ""))
+    return resolver.resolve(
+        *(frame["identity"], frame["offset"], get("file", ""), get("python", "")),
+        *(get("function", ""), get("table", "")),
+    )

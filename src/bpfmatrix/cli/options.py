@@ -24,6 +24,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 NETWORKS = ("user", "none")
+# A clock of 1 kHz leaves an emulated CPU some time for the script.
+_MOST_SAMPLES = 1000
 CI_SYSTEMS = ("github", "gitlab")
 # What kernels.yaml calls the parts of a run (`Included`); the models are slow to import.
 INCLUDED = ("tests", "verify")
@@ -55,7 +57,9 @@ class Option(Generic[T_co]):
     """Turns one value's text into the value, or says in a ValueError what was expected."""
     letter: str = ""
     required: bool = False
-    """Whether a command needs it; invoke then also takes the value without the option's name."""
+    """Whether a command needs it."""
+    positional: bool = False
+    """Whether invoke also takes the value without the option's name; it does if it is required."""
 
     def with_help(self, help: str) -> "Option[T_co]":
         """Return the option with another help text, for a command in which its meaning differs."""
@@ -64,6 +68,10 @@ class Option(Generic[T_co]):
     def as_required(self: "Option[S | None]") -> "Option[S]":
         """Return the option as one that always has a value."""
         return dataclasses.replace(cast("Option[S]", self), required=True)
+
+    def as_positional(self) -> "Option[T_co]":
+        """Return the option as one whose name can be left out before its value."""
+        return dataclasses.replace(self, positional=True)
 
 
 AnyOption = Option[Any]
@@ -144,6 +152,16 @@ def _included(text: str) -> str:
     if text not in INCLUDED:
         raise ValueError(f"expected {' or '.join(INCLUDED)}")
     return text
+
+
+def _flags(text: str) -> tuple[str, ...]:
+    return tuple(shlex.split(text))
+
+
+def _rate(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_SAMPLES:
+        raise ValueError(f"expected a number from 1 to {_MOST_SAMPLES}")
+    return int(text)
 
 
 def _written_file(text: str) -> Path:
@@ -389,6 +407,15 @@ PROFILE = _repeated(
     "A profile of kernels.yaml with which the kernels are run: 6.1 is then 6.1@NAME. Repeatable.",
     str,
 )
+GUEST_CORE = _value(
+    "core",
+    "FILE",
+    "Open the core file of a guest's memory, which a run with --dump wrote, and boot nothing.",
+    Path,
+)
+DUMP = _flag(
+    "dump", "Keep a core file of the memory of a guest that panics: see `bpfmatrix debug --core`."
+)
 CORE = _flag("core", "Keep the core file, and the test binary, of a test that a signal kills.")
 
 # Tests
@@ -424,6 +451,13 @@ OBJECTS = _repeated(
     "OBJECT",
     "An eBPF object file, a folder of them, a pattern, or an image with objects (oci:NAME). "
     "Repeatable; --objects itself can be left out.",
+    _object,
+)
+OBJECT = _repeated(
+    "object",
+    "OBJECT",
+    "Load this eBPF object file instead of running tests: also a folder of them, a pattern, or an "
+    "image with objects (oci:NAME). Repeatable.",
     _object,
 )
 LOADER = _value(
@@ -604,17 +638,51 @@ SOURCE = _value("source", "DIR", "The kernel's source tree.", Path)
 NAMES = _flag(
     "names", "Use only the names of functions: fetch no debug information, and show no source."
 )
+ACCEL: Option[str] = Option(
+    "accel",
+    "kvm: run the guest under KVM, with the processor's own breakpoints, which has few. "
+    "Default: tcg, which is emulation.",
+    OptionKind.VALUE,
+    "tcg",
+    "NAME",
+    _one_of("tcg", "kvm"),
+)
 VSCODE = _flag("vscode", "Write a launch configuration for Visual Studio Code; start nothing.")
 
 # Profiles
 SCRIPT = _value(
     "script",
     "SCRIPT",
-    "The Python script. The modules beside it that it imports are in the guest too.",
+    "The Python script. What it imports is in the guest too. --script itself can be left out.",
     Path,
-).as_required()
+).as_positional()
+MODULE = _text("module", "NAME", "Run a module in place of a script, as `python -m` does.", "m")
+PYTHON = _text(
+    "python",
+    "PATH",
+    "The Python of the host that runs the script, with its packages. Default: that of "
+    "BPFMATRIX_PYTHON, of the active virtual environment, or the first usable one on PATH.",
+)
+_NO_FLAGS: tuple[str, ...] = ()
+PYTHON_ARGS = Option(
+    "python-args",
+    "Flags of Python itself, such as --python-args='-O -X dev'.",
+    OptionKind.VALUE,
+    _NO_FLAGS,
+    "FLAGS",
+    _flags,
+)
+RATE = _value("rate", "N", "The number of samples of each CPU in a second. Default: 200.", _rate)
+PROFILES = _repeated(
+    "output",
+    "FILE",
+    "Also write the profile into this file. Repeatable. The end of its name says how: .svg (flame "
+    "graph), .speedscope.json, .pb.gz (pprof), .folded or .txt (folded stacks).",
+    _written_file,
+    "o",
+)
 FLAMEGRAPH = _value(
-    "flamegraph", "FILE", "Also write a flame graph (SVG) into this file.", _written_file
+    "flamegraph", "FILE", "Also write a flame graph (SVG), whatever the file's name.", _written_file
 )
 
 # Results
@@ -696,6 +764,7 @@ SHELL = _value("shell", "SHELL", "bash, zsh or fish.", _one_of(*SHELLS)).as_requ
 HOST_FILES: tuple[AnyOption, ...] = (ROOTFS, SHARE, NET)
 PRIVILEGES: tuple[AnyOption, ...] = (USER, CAPABILITIES, MEMLOCK)
 TESTS: tuple[AnyOption, ...] = (RUN, BINARY, TIMEOUT)
+LOADING: tuple[AnyOption, ...] = (LOADER, PRESET, SET, MAP_SIZE, ATTACH)
 EXEC: tuple[AnyOption, ...] = (
     *(KERNEL, IMAGE),
     ROOTFS.with_help(

@@ -37,6 +37,7 @@ KERNEL_OPTIONS: tuple[AnyOption, ...] = (
     *options.PRIVILEGES,
     options.PROFILE,
     options.CORE,
+    options.DUMP,
     options.COLD,
     options.RAW,
 )

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -9,6 +10,7 @@ from rich.text import Text
 from bpfmatrix.cli.console import STYLES, LiveConsole
 from bpfmatrix.cli.verify_told import NOTHING, FailedTests, Told, failed_tests
 from bpfmatrix.config.project import Project
+from bpfmatrix.host.front_end import command
 from bpfmatrix.host.text import counted
 from bpfmatrix.host.versions import neighbour
 from bpfmatrix.kernels.console_log import last_lines, telling_lines
@@ -203,6 +205,9 @@ class SuiteConsole(LiveConsole):
             shown(f"  hint          {hint}")
         for log in _telling_logs(run):
             shown(f"  full output   {log}")
+        for dump in run.dumps:
+            shown(f"  memory        {dump}")
+            shown(f"  open it       {command('debug')} --core {shlex.quote(dump)}")
         for core in run.cores:
             shown(f"  core file     {core}")
         if run.console:

@@ -62,6 +62,8 @@ def read(
     known = {}
     for option in declared:
         given = typed.get(option.name)
+        if option.positional and given == "":
+            given = None  # invoke gives this to a word that is missing
         if option.required and not given:
             raise _missing(option)
         if option.kind is OptionKind.REPEATED:
@@ -103,6 +105,7 @@ def _guest(values: Values, project: "Project") -> dict[str, Any]:
         "files": chosen_files(project.root, declared, typed),
         "network": (values[options.NET] or payload.network) == "user",
         "core": values[options.CORE],
+        "dump": values[options.DUMP],
         "settings": _settings(values),
     }
 
@@ -191,6 +194,7 @@ def verify_options(values: Values) -> "VerifyOptions":
         max_insns=values[options.MAX_INSNS],
         limit_seconds=values[options.LIMIT],
         cold=values[options.COLD],
+        dump=values[options.DUMP],
     )
 
 
@@ -221,4 +225,5 @@ def debug_options(values: Values) -> "DebugOptions":
         source=values[options.SOURCE],
         names=values[options.NAMES],
         vscode=values[options.VSCODE],
+        accel=values[options.ACCEL],
     )

@@ -112,6 +112,9 @@ class FailurePrinter:
                 shown()
                 shown(Text.assemble(head, f": {one.reason}"))
                 self._github.annotate(f"{label_of(one, self._kernels)} {one.outcome}: {one.reason}")
+                for dump in one.dumps:
+                    shown(f"  memory             {dump}")
+                    shown(f"  open it            {command('debug')} --core {shlex.quote(dump)}")
                 if one.console:
                     shown(f"  console            {one.console}")
         alike: dict[tuple[str, ...], _Alike] = {}

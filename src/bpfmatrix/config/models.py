@@ -130,6 +130,9 @@ class _MachineSettings(_Model):
     """What becomes of a kernel's warnings, and of its reports of bugs, stalls and hung tasks, that
     come while tests run: `fail` fails the run, `report` shows them, `ignore` does neither. An oops
     always fails the test."""
+    dump: bool = False
+    """Whether a guest that panics, or gives no sign of life any more, leaves a core file of its
+    memory beside its console: `vmcore.zst`, for `bpfmatrix debug --core`, drgn and crash."""
     isolation: Literal["kernel", "test"] = "kernel"
     """`kernel`: all test binaries run in one guest, one after another, and what a binary leaves
     behind is removed before the next one begins. `test`: each has a guest of its own. `verify` uses

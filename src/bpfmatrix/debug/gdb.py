@@ -8,32 +8,34 @@ import platform
 import shlex
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from bpfmatrix.debug import places
+from bpfmatrix.debug.ending import NOT_BEGUN, BatchReport
+from bpfmatrix.debug.places import REJECTION, ProgramPlace
 from bpfmatrix.errors import UsageError
-from bpfmatrix.host import tools
+from bpfmatrix.host import records, tools
 from bpfmatrix.host.cache import Cache
+from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["REJECTION", "Gdb", "nearest"]
+__all__ = ["ENTRY", "REJECTION", "Gdb", "nearest"]
 
-REJECTION = "rejection"
-"""The breakpoint where the verifier says why it rejects a program."""
 # The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
 _MESSAGES = "verbose"
 
-DEFAULT_BREAKPOINTS = ("do_check", "do_check_common", "bpf_check")
-"""The entry of the verifier is the first of these functions that a kernel has. gcc inlines
-`do_check`, a static function with one caller, into `do_check_common`; without DWARF, its name is
-then lost."""
+ENTRY = "the verifier's entry"
+"""The default breakpoint: where the verifier begins to check a program that was asked for."""
+# The functions of which the first one that a kernel has is its entry: in_gdb/entry.py.
+_ENTRIES = ("do_check", "do_check_common", "bpf_check")
 
-# The programs that libraries load to probe the kernel's features have no name.
-_NAMED = "env->prog->aux->name[0] != 0"
 _STOPPED = "stopped"
+_REPORT = "batch.json"
 # The beginning of the line in which `locations.resolve` prints its answer.
 _MARK = "bpfmatrix:"
 
@@ -46,48 +48,115 @@ class Gdb:
     symbols: Symbols
     cache: Cache
     folder: Path
+    programs: tuple[str, ...] = ()
+    """The names of the eBPF programs at which it stops in the verifier; none means all."""
 
     @classmethod
-    def find(cls, arch: str, symbols: Symbols, cache: Cache, folder: Path) -> "Gdb":
+    def find(
+        cls,
+        arch: str,
+        symbols: Symbols,
+        cache: Cache,
+        folder: Path,
+        programs: tuple[str, ...] = (),
+    ) -> "Gdb":
         """Return a gdb that knows the architecture; ToolMissingError if there is none."""
         if platform.machine() == arch:
             program = tools.find("gdb") or tools.require("gdb-multiarch", "gdb")
         else:
             program = tools.require("gdb-multiarch", "gdb-multiarch")
-        return cls(program, symbols, cache, folder)
+        return cls(program, symbols, cache, folder, programs)
 
-    def resolve(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the locations of these breakpoints, or of the default one if `names` is empty.
+    def resolve(
+        self, names: Sequence[str], is_source: Callable[[str], bool] = lambda file: False
+    ) -> tuple[str, ...]:
+        """Return these breakpoints, or the default one if `names` is empty.
 
-        UsageError if the kernel has no such function or line, with the names most similar to it.
+        `is_source` says whether a file is one that eBPF programs may have been compiled from. The
+        kernel's own files come first. UsageError if the kernel has no such function or line, with
+        the names most similar to it.
         """
-        functions = [_MESSAGES if name == REJECTION else name for name in names]
-        candidates = list(dict.fromkeys([*functions, *DEFAULT_BREAKPOINTS]))
-        done = self._ask(f"locations.resolve({json.dumps(candidates)})")
-        answers: dict[str, dict[str, str]] = {}
+        functions, candidates = _candidates(names)
+        answers = self._answers(f"locations.resolve({json.dumps(candidates)})")
+        known = [name for name in _ENTRIES if "error" not in answers[name]]
+        if not names:
+            if not known:
+                raise UsageError(
+                    f"{self.symbols.vmlinux} has none of {', '.join(_ENTRIES)}",
+                    "Name a breakpoint with --break.",
+                )
+            return (ENTRY,)
+        found = []
+        for name, function in zip(names, functions, strict=True):
+            wrong = answers[function].get("error", "")
+            line = places.line_of_program(name)
+            if wrong.startswith("No source file") and line and is_source(line.file):
+                found.append(self._of_program(name, line))
+            elif wrong:
+                raise UsageError(f"--break {name}: {wrong.rstrip('.')}", self._advice(name, known))
+            elif place := places.in_program(name):
+                found.append(self._of_program(name, place))
+            else:
+                found.append(name)
+        return tuple(found)
+
+    def _of_program(self, name: str, place: ProgramPlace) -> str:
+        if self.symbols.has_types:
+            return str(place)
+        raise UsageError(
+            f"--break {name}: gdb has only the names of this kernel's functions",
+            "A place in a program needs the kernel's DWARF: leave --names out, or add --vmlinux.",
+        )
+
+    def initial(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the breakpoints that are only reached while the kernel boots."""
+        functions, candidates = _candidates(names)
+        answers = self._answers(f"locations.resolve({json.dumps(candidates)})")
+        pairs = zip(names, functions, strict=True)
+        return tuple(name for name, function in pairs if answers[function].get("initial"))
+
+    def _answers(self, python: str) -> dict[str, dict[str, Any]]:
+        """Return what `python` prints in a gdb that has read the symbols, as JSON.
+
+        It is kept in the cache: to read a kernel's symbols takes a second.
+        """
+        record = self._index / f"{self._key(python)}.json"
+        if known := records.read(record):
+            return known
+        done = self._ask(python)
+        answers: dict[str, dict[str, Any]] = {}
         for line in done.stdout.splitlines():
             if line.startswith(_MARK):
                 answers = json.loads(line.removeprefix(_MARK))
         if not answers:
             said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
             raise UsageError(f"gdb can't read {self.symbols.vmlinux}: {said[-1]}")
-        if not names:
-            there = [answers[n]["location"] for n in candidates if "location" in answers[n]]
-            if not there:
-                raise UsageError(
-                    f"{self.symbols.vmlinux} has none of {', '.join(DEFAULT_BREAKPOINTS)}",
-                    "Name a breakpoint with --break.",
-                )
-            return (f"{there[0]} if {_NAMED}",) if self.symbols.has_types else (there[0],)
-        for name, function in zip(names, functions, strict=True):
-            if wrong := answers[function].get("error"):
-                known = [n for n in DEFAULT_BREAKPOINTS if "location" in answers[n]]
-                raise UsageError(f"--break {name}: {wrong.rstrip('.')}", self._advice(name, known))
-        return tuple(name if name == REJECTION else answers[name]["location"] for name in names)
+        with contextlib.suppress(OSError):  # such as a full disk; gdb is asked again next time
+            records.write(record, answers)
+        return answers
+
+    def _key(self, python: str) -> str:
+        """Return a checksum of all that an answer depends on."""
+        ours = Path(str(resources.files("bpfmatrix") / "debug/in_gdb"))
+        read = [self.program, self.symbols.vmlinux, *ours.glob("*.py")]
+        read += [self.symbols.scripts] if self.symbols.scripts else []
+        files = [(str(path), path.stat()) for path in sorted(read)]
+        changed = [(path, status.st_size, status.st_mtime_ns) for path, status in files]
+        return key_of([python, changed])[:24]
+
+    @property
+    def _index(self) -> Path:
+        """The folder of what is known of symbols."""
+        folder = self.cache.root / "symbols/index"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _advice(self, name: str, known: Sequence[str]) -> str:
         if ":" in name:
-            return "Files are named as in the source tree: --break kernel/bpf/verifier.c:12345."
+            return (
+                "A file of the kernel is named as in its source tree: kernel/bpf/verifier.c:12345. "
+                "That of an eBPF program must be in this project, or in the BTF of an --object."
+            )
         # An inlined function, such as do_check, is not among the symbols.
         names = {symbol.name for symbol in elf.symbols(self.symbols.vmlinux)} | {*known}
         near = nearest(name, names)
@@ -105,30 +174,61 @@ class Gdb:
             check=False,
         )
 
-    def write(self, target: str, breakpoints: Sequence[str], paged: bool) -> Path:
+    def write(
+        self,
+        target: str,
+        breakpoints: Sequence[str],
+        batch: Sequence[str] | None = None,
+        hardware: bool = False,
+    ) -> Path:
         """Write the file of gdb commands that connects, and runs to the first breakpoint.
 
         `target` is the argument of `target remote`: the path of a Unix socket, or HOST:PORT. With
-        `paged`, gdb stops after each screenful of output.
+        `batch`, gdb runs these commands there, and ends. Otherwise it has a prompt there, and stops
+        after each screenful of output. With `hardware`, each breakpoint takes a debug register of
+        the processor; x86 has four, and one is for panics.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _STOPPED).unlink(missing_ok=True)
+        for name in (_STOPPED, _REPORT):
+            (self.folder / name).unlink(missing_ok=True)
+        # A stop at a rejection, or in a program, shows by itself where that is.
+        shown = ["list"] if self.symbols.has_types and not places.shown_alone(breakpoints) else []
+        marker, report = str(self.folder / _STOPPED), str(self.folder / _REPORT)
+        arguments = (target, marker, shown, None if batch is None else list(batch), report)
         lines = [
-            f"set pagination {'on' if paged else 'off'}",
+            f"set pagination {'off' if batch is not None else 'on'}",
             *self._reading(),
-            *map(self.break_command, breakpoints),
-            f"python stops.begin({json.dumps(str(self.folder / _STOPPED))})",
-            # gdb reads code when it connects. The guest has none before its kernel has mapped it,
-            # so gdb is told to read it from the vmlinux.
-            "set trust-readonly-sections on",
-            f"python stops.connect({json.dumps(target)})",
-            "continue",
-            "set trust-readonly-sections off",
+            # gdb sets hardware breakpoints by itself where memory can't be written.
+            *(["mem 0x8000000000000000 0xffffffffffffffff ro"] if hardware else []),
+            *self._breaking(breakpoints),
+            f"python stops.begin({_python(marker)})",
+            f"python session.run({', '.join(map(_python, arguments))})",
         ]
-        if REJECTION in breakpoints:
-            lines.append("python rejection.say_rejection()")
-        elif self.symbols.has_types:
-            lines.append("list")
+        path = self.folder / "gdb.commands"
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
+    def _breaking(self, breakpoints: Sequence[str]) -> list[str]:
+        """Return gdb's commands for breakpoints that `resolve` returned."""
+        only = [f"python loads.only({_python(self.programs)})"] if self.programs else []
+        return [*only, *map(self.break_command, breakpoints)]
+
+    def write_for_core(self, core: Path, offset: int, batch: Sequence[str] | None = None) -> Path:
+        """Write the file of gdb commands that reads a core file of a guest's memory.
+
+        `offset` is how far KASLR has moved its kernel. For `batch`, see `write`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _REPORT).unlink(missing_ok=True)
+        arguments = (str(core), None if batch is None else list(batch))
+        report = str(self.folder / _REPORT)
+        moved = f"symbol-file -o {offset:#x} {_quoted(self.symbols.vmlinux)}"
+        lines = [
+            f"set pagination {'off' if batch is not None else 'on'}",
+            *self._reading(),
+            *([moved] if offset else []),
+            f"python guest_core.run({', '.join(map(_python, (*arguments, report)))})",
+        ]
         path = self.folder / "gdb.commands"
         path.write_text("".join(f"{line}\n" for line in lines))
         return path
@@ -138,54 +238,68 @@ class Gdb:
         """Return gdb's command for a breakpoint that `resolve` returned."""
         if breakpoint == REJECTION:
             return f"python rejection.break_at_rejection({json.dumps(_MESSAGES)})"
-        return f"break {breakpoint}"
+        if breakpoint == ENTRY:
+            return "python entry.break_at_entry()"
+        if place := places.in_program(breakpoint):
+            where = (place.instruction, place.program, place.file, place.line)
+            return f"python program_stop.break_at({', '.join(map(_python, where))})"
+        return f"python entry.break_at({json.dumps(breakpoint)})"
 
     def setup_commands(self) -> list[str]:
         """Return the commands for an editor's gdb before it connects."""
-        return [*self._reading(), "set trust-readonly-sections on"]
+        only = [f"python loads.only({_python(self.programs)})"] if self.programs else []
+        return [*self._reading(), *only, "set trust-readonly-sections on"]
 
     @property
     def stopped(self) -> bool:
         """Whether a breakpoint was reached."""
         return (self.folder / _STOPPED).exists()
 
+    @property
+    def batch_report(self) -> BatchReport | None:
+        """What became of the commands of a batch; None if gdb ended before it could say that."""
+        try:
+            found = json.loads((self.folder / _REPORT).read_text())
+        except (OSError, ValueError):
+            return None
+        failed = tuple((command, error) for command, error in found["failed"])
+        return BatchReport(failed, tuple(found["left"]))
+
     @contextlib.asynccontextmanager
     async def running(
-        self, commands: Path, arguments: Sequence[str], batch: Sequence[str] | None
+        self, commands: Path, arguments: Sequence[str], *, batch: bool
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         """Start gdb with a file of commands, and end it when the context is left.
 
-        With `batch`, gdb runs these commands and ends. Otherwise it reads from the terminal, and
-        Ctrl-C is for gdb, which then stops the guest.
+        With `batch`, gdb ends by itself, and Ctrl-C is for this process alone. Otherwise gdb reads
+        from the terminal, and Ctrl-C is for gdb, which then stops the guest. KeyboardInterrupt if
+        Ctrl-C came before gdb connected to the guest.
         """
-        process = await asyncio.create_subprocess_exec(
-            # It stays in our process group, so that it may read from the terminal.
-            *tied(self._command(commands, arguments, batch)),
-            stdin=asyncio.subprocess.DEVNULL if batch is not None else None,
-        )
-        loop = asyncio.get_running_loop()
-        if batch is None:
-            loop.add_signal_handler(signal.SIGINT, lambda: None)
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)  # not Process.kill: see Machine._kill
-            await process.wait()
-            if batch is None:
-                loop.remove_signal_handler(signal.SIGINT)
+        interrupts: list[int] = []
+        with contextlib.nullcontext() if batch else _noted(interrupts):
+            process = await asyncio.create_subprocess_exec(
+                # To read from the terminal, it has to stay in our process group.
+                *tied(self._command(commands, arguments, batch=batch)),
+                stdin=asyncio.subprocess.DEVNULL if batch else None,
+                start_new_session=batch,
+            )
+            try:
+                yield process
+            finally:
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGKILL)  # not Process.kill: Machine._kill
+                await process.wait()
+        if interrupts and process.returncode == NOT_BEGUN:
+            raise KeyboardInterrupt
 
-    def _command(
-        self, commands: Path, arguments: Sequence[str], batch: Sequence[str] | None
-    ) -> list[str]:
-        words = [str(self.program), "-q"]
-        if batch is not None:
-            words += ["-nx", "-nh", "-batch"]
-        words += [*arguments, "-x", str(commands)]
-        for line in batch or ():
-            words += ["-ex", line]
-        return words
+    def _command(self, commands: Path, arguments: Sequence[str], *, batch: bool) -> list[str]:
+        options = ["-nx", "-nh", "-batch"] if batch else []
+        # If the file of commands is not read to its end, gdb goes on with the next argument.
+        begun = (
+            f"python gdb.convenience_variable('bpfmatrix_began') or gdb.execute('quit {NOT_BEGUN}')"
+        )
+        return [str(self.program), "-q", *options, *arguments, "-x", str(commands), "-ex", begun]
 
     def shown(self, commands: Path) -> str:
         """Return the command to type in another terminal."""
@@ -193,8 +307,6 @@ class Gdb:
 
     def _reading(self) -> list[str]:
         """Return the commands that load the kernel's symbols, its scripts, and ours."""
-        index = self.cache.root / "symbols/index"
-        index.mkdir(parents=True, exist_ok=True)
         symbols, helper = self.symbols, resources.files("bpfmatrix") / "debug/in_gdb/load.py"
         lines = [
             "set confirm off",
@@ -205,7 +317,7 @@ class Gdb:
             # itself, gdb only loads those in folders that its user has declared safe.
             "set auto-load python-scripts off",
             # Without the index, gdb takes some seconds to read a kernel's symbols, each time.
-            f"set index-cache directory {index}",
+            f"set index-cache directory {self._index}",
             "set index-cache enabled on",
             f"file {_quoted(symbols.vmlinux)}",
         ]
@@ -214,9 +326,38 @@ class Gdb:
                 places = _quoted(Path(symbols.moved_from)), _quoted(symbols.source)
                 lines.append(f"set substitute-path {' '.join(places)}")
             lines.append(f"directory {_quoted(symbols.source)}")
+        lines.append(f"source {helper}")
         if symbols.scripts:
-            lines.append(f"source {symbols.scripts}")
-        return [*lines, f"source {helper}"]
+            lines.append(f"python kernel_scripts.load({json.dumps(str(symbols.scripts))})")
+        return lines
+
+
+def _candidates(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the function or line of each breakpoint, and all that gdb is asked for."""
+    functions = [_function(name) for name in names]
+    return functions, list(dict.fromkeys([*functions, *_ENTRIES]))
+
+
+def _function(name: str) -> str:
+    """Return what the kernel must have for a breakpoint of this name."""
+    if name == REJECTION:
+        return _MESSAGES
+    return "bpf_check" if places.in_program(name) else name
+
+
+@contextlib.contextmanager
+def _noted(interrupts: list[int]) -> Iterator[None]:
+    """Meanwhile, Ctrl-C does nothing in this process, but is noted in a list."""
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _python(value: object) -> str:
+    """Return data as gdb's Python reads it, on one line."""
+    return repr(value)
 
 
 def _quoted(path: Path) -> str:

@@ -5,7 +5,6 @@ copy of the kernel's ELF file with these names as its symbol table. With that, g
 functions and name those of a call trace; it knows no source, no lines and no variables.
 """
 
-import dataclasses
 import re
 import tempfile
 from pathlib import Path
@@ -35,8 +34,8 @@ _LIMIT_SECONDS = 60.0
 def provide(project: Project, prepared: Prepared) -> Symbols:
     """Return symbols that are only the names of functions.
 
-    They are kept in the cache. KernelUnavailableError if the kernel has no names, or is no ELF
-    file; BpfmatrixError if it can't be booted.
+    They are kept in the cache. `prepared` has KASLR off. KernelUnavailableError if the kernel has
+    no names, or is no ELF file; BpfmatrixError if it can't be booted.
     """
     image, cache = prepared.image, project.cache
     target = debug_info.names_file(cache, image)
@@ -49,13 +48,7 @@ def provide(project: Project, prepared: Prepared) -> Symbols:
 
 
 def _read(project: Project, prepared: Prepared) -> list[Symbol]:
-    """Boot the kernel at the address that it was linked for; return its functions."""
-    spec = prepared.spec
-    prepared = dataclasses.replace(
-        prepared,
-        spec=dataclasses.replace(spec, kernel_args=(*spec.kernel_args, "nokaslr")),
-        options=dataclasses.replace(prepared.options, cold=True),
-    )
+    """Return the functions of a kernel that runs at the address that it was linked for."""
     with tempfile.TemporaryDirectory() as folder:
         workload = _KallsymsWorkload(prepared.payload, Path(folder))
         text = event_loop.run(run_prepared(project, prepared, workload, Observer()))
@@ -73,7 +66,7 @@ class _KallsymsWorkload(Workload[bytes]):
 
     def __init__(self, payload: Payload, folder: Path) -> None:
         """The guest has `payload`, but uses nothing of it. The console is written to `folder`."""
-        super().__init__(SessionOptions(cold=True))
+        super().__init__(SessionOptions())
         self._payload = payload
         self._folder = folder
 

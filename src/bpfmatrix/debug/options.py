@@ -28,5 +28,7 @@ class DebugOptions:
     """The kernel's vmlinux with DWARF."""
     source: Path | None = None
     """The kernel's source tree."""
+    accel: str = "tcg"
+    """The accelerator: `tcg`, or `kvm` with hardware breakpoints."""
     names: bool = False
     """Use only the names of functions, even if a vmlinux could be fetched."""

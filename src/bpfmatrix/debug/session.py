@@ -1,95 +1,110 @@
-"""`invoke debug`: a kernel that waits for gdb, gdb, and the tests, side by side.
+"""`invoke debug`: a kernel that waits for gdb, gdb, and the work in the guest, side by side.
 
-The machine is held before its first instruction. gdb, which has the terminal, sets the breakpoints,
-lets the machine go, and stops it where the tests reach one of them. gdb decides how long the
-machine lives: it stays when the tests end or the kernel panics, and ends when gdb does. So this is
-not a session of `bpfmatrix.session.pipeline`, which ends the machine with its job.
+The work is the tests, or the loading of eBPF objects: see `workload`. The machine waits for gdb:
+see `held`. gdb, which has the terminal, sets the breakpoints, lets the machine go, and stops it
+where the work reaches one of them. gdb decides how long the machine lives: it stays when the work
+ends or the kernel panics, and ends when gdb does. So this is not a session of
+`bpfmatrix.session.pipeline`, which ends the machine with its job.
 """
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import os
 import shlex
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
-from bpfmatrix.debug import names, vscode
+from bpfmatrix.debug import held, names, places, vscode
+from bpfmatrix.debug.ending import failure_of_gdb
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.debug.options import DebugOptions
+from bpfmatrix.debug.own_folder import own_folder
 from bpfmatrix.debug.stub_socket import TCP_WARNING, StubSocket, listening
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
-from bpfmatrix.host import event_loop, locks
+from bpfmatrix.debug.workload import (
+    DebuggedWorkload,
+    ObjectsUnderGdb,
+    TestsUnderGdb,
+    without_limit,
+)
+from bpfmatrix.errors import KernelUnavailableError
+from bpfmatrix.host import event_loop
 from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import symbols
 from bpfmatrix.kernels.symbols import Symbols
-from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
-from bpfmatrix.results.verification import ProgramResult
 from bpfmatrix.session.guest_session import EnteredGuest, failure_of
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared, prepare
+from bpfmatrix.session.workload import Work
 from bpfmatrix.suite.options import RunOptions
-from bpfmatrix.suite.workload import SuiteWork, SuiteWorkload, test_commands
-from bpfmatrix.vm import launch, machine
+from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.vm.limits import Limit
+from bpfmatrix.vm.machine import Machine
 
 __all__ = ["debug"]
 
 # The guest's clock stands still while gdb holds the guest, but a person also steps.
 _LIMIT_SECONDS = 24 * 3600.0
-# How long gdb may take to notice that its machine has ended.
-_PATIENCE_SECONDS = 5.0
 
 
 def debug(
     project: Project,
     id: str,
-    tests: RunOptions,
+    asked: RunOptions | VerifyOptions,
     options: DebugOptions,
     observer: Observer,
     progress_bar: Callable[[], contextlib.AbstractContextManager[Progress]],
 ) -> int:
-    """Run the tests on one kernel under gdb, and return gdb's exit status.
+    """Run tests, or load eBPF objects, on one kernel under gdb, and return gdb's exit status.
 
-    `progress_bar` shows the progress of fetching symbols. BpfmatrixError for everything that can be
-    found out before the machine is started and, with `batch`, if no breakpoint was reached.
+    `asked` says which tests or which objects. `progress_bar` shows the progress of fetching
+    symbols. BpfmatrixError for everything that can be found out before the machine is started and,
+    with `batch`, if no breakpoint was reached.
     """
-    # Under emulation, a breakpoint needs no mapped memory and no debug register of a processor.
-    kernel = _under_emulation(project.config.kernel(id))
-    tests = dataclasses.replace(tests, cold=True)
     limit = Limit(_LIMIT_SECONDS, command("debug"))
-    with contextlib.ExitStack() as held:
-        held.enter_context(_unwound_by_signals())
+    kernel = without_limit(_accelerated(project.config.kernel(id), options.accel), limit)
+    workload = (
+        TestsUnderGdb(project, asked, limit)
+        if isinstance(asked, RunOptions)
+        else ObjectsUnderGdb(project, asked, limit)
+    )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_unwound_by_signals())
         # Early, since the port may be in use.
-        stub = held.enter_context(listening(options.port))
+        stub = stack.enter_context(listening(options.port))
+        folder = stack.enter_context(own_folder(project, id))
         with observer:
-            workload = SuiteWorkload(project, tests)
             payload = workload.payload(kernel.arch, observer)
-            prepared = prepare(project, kernel, payload, tests, observer)
-            commands = test_commands(prepared, tests, limit)
+            prepared = held.at_fixed_addresses(
+                prepare(project, kernel, payload, workload.options, observer)
+            )
+            work = workload.work(prepared, observer, folder)
         found = _symbols(project, prepared, options, observer, progress_bar)
-        folder = held.enter_context(_own_folder(project, id))
-        gdb = Gdb.find(kernel.arch, found, project.cache, folder)
-        breakpoints = gdb.resolve(options.breakpoints)
+        gdb = Gdb.find(kernel.arch, found, project.cache, folder, workload.programs)
+        objects = () if isinstance(asked, RunOptions) else tuple(map(Path, asked.objects))
+        breakpoints = gdb.resolve(
+            options.breakpoints, lambda file: places.has_source(file, project.root, objects)
+        )
+        why_cold = held.why_cold(asked.cold, gdb.initial(options.breakpoints), prepared.spec)
         observer.step(id, "symbols", project.relative(found.vmlinux), found.origin)
         if not found.has_types:
             observer.note("functions by name alone: no source, lines or variables (see --vmlinux)")
         elif found.source is None:
             observer.note("no source tree was found: name one with --source")
         if options.vscode:
-            _write_configuration(project, id, gdb, tests, options, breakpoints)
+            _write_configuration(project, id, gdb, workload, options, breakpoints)
             return 0
-        shown = _WithoutInterrupted(observer)
-        work = SuiteWork(project, prepared, commands, tests, shown, folder, limit)
-        session = _DebugSession(project, prepared, options, gdb, breakpoints, observer, work)
+        machine = held.HeldMachine(project, prepared, why_cold, observer)
+        session = _DebugSession(
+            project, machine, options, gdb, breakpoints, observer, workload, work
+        )
         return event_loop.run(session.run(stub))
 
 
@@ -114,54 +129,26 @@ def _unwound_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _WithoutInterrupted(Observer):
-    """Passes on the results of tests, except of interrupted ones: whoever quit gdb knows those."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-
-    def executables(self, kernel: str, names: Sequence[str]) -> None:
-        """See Observer."""
-        self._observer.executables(kernel, names)
-
-    def result(self, kernel: str, result: TestResult | ProgramResult) -> None:
-        """See Observer."""
-        if result.outcome is not Outcome.INTERRUPTED:
-            self._observer.result(kernel, result)
-
-
 def _write_configuration(
     project: Project,
     id: str,
     gdb: Gdb,
-    tests: RunOptions,
+    workload: DebuggedWorkload,
     options: DebugOptions,
     breakpoints: Sequence[str],
 ) -> None:
     port = options.port or vscode.PORT
     path = vscode.write(project.root, vscode.configuration(id, gdb, port, breakpoints))
     words = ["invoke", "debug", "--kernel", id, "--attach-later", "--port", str(port)]
-    words += ["--run", tests.run] if tests.run else []
-    words += [word for path in tests.binaries for word in ("--binary", str(path))]
+    words += workload.words
     print(f"{project.relative(path)} has a configuration `bpfmatrix: {id}`; before you start it:")
     print(f"  {shlex.join(words)}")
     print(f"It uses port {port} of 127.0.0.1, as the editor needs one: {TCP_WARNING}.")
 
 
-def _under_emulation(kernel: KernelConfig) -> KernelConfig:
-    qemu = kernel.qemu.model_copy(update={"accel": "tcg"})
+def _accelerated(kernel: KernelConfig, accel: str) -> KernelConfig:
+    qemu = kernel.qemu.model_copy(update={"accel": accel})
     return kernel.model_copy(update={"qemu": qemu})
-
-
-@contextlib.contextmanager
-def _own_folder(project: Project, id: str) -> Iterator[Path]:
-    """Give the folder of this session, which does not exist yet: another one if it is in use."""
-    parent = project.state / "debug"
-    parent.mkdir(exist_ok=True)
-    with locks.locked_if_free(parent / f".{id}.lock") as ours:
-        folder = parent / (id if ours else f"{id}-{os.getpid()}")
-        shutil.rmtree(folder, ignore_errors=True)
-        yield folder
 
 
 def _symbols(
@@ -194,56 +181,65 @@ def _symbols(
 
 
 class _DebugSession:
-    """The machine, gdb and the tests, once everything that they need is there."""
+    """The machine, gdb and the work, once everything that they need is there."""
 
     def __init__(
         self,
         project: Project,
-        prepared: Prepared,
+        machine: held.HeldMachine,
         options: DebugOptions,
         gdb: Gdb,
         breakpoints: Sequence[str],
         observer: Observer,
-        tests: SuiteWork,
+        workload: DebuggedWorkload,
+        work: Work[Any],
     ) -> None:
         self._project = project
-        self._prepared = prepared
+        self._machine = machine
         self._options = options
         self._gdb = gdb
         self._breakpoints = breakpoints
         self._observer = observer
-        self._tests = tests
+        self._workload = workload
+        self._work = work
         self._ended = ""
-        """How the tests ended; empty while they run."""
+        """How the work ended; empty while it goes on."""
 
     async def run(self, stub: StubSocket) -> int:
         """Start the machine and gdb, and return gdb's exit status. Both end in any case."""
-        paged = self._options.batch is None
-        commands = self._gdb.write(stub.target, self._breakpoints, paged)
+        hardware = self._machine.prepared.accelerator.name != "tcg"
+        commands = self._gdb.write(stub.target, self._breakpoints, self._options.batch, hardware)
         console = self._gdb.folder / "console.log"
-        if obstacle := self._prepared.accelerator.unprotected:
+        if obstacle := self._machine.prepared.accelerator.unprotected:
             self._observer.note(f"QEMU runs without its sandbox: {obstacle}")
         if stub.port is not None:
             self._observer.note(f"gdb's port is {stub.target}: {TCP_WARNING}")
-        async with launch.debugged(self._prepared.spec, console, stub.socket) as guest:
-            tests = asyncio.create_task(self._run_tests(guest, console))
+        async with self._machine.waiting(stub, console) as guest:
+            work = asyncio.create_task(self._do_work(guest))
             try:
                 if self._options.attach_later:
                     self._print_how_to_attach(commands, stub)
-                    await tests
+                    await work
                     self._observer.note(self._ended)
                     status = 0
                 else:
-                    status = await self._run_gdb(commands, tests)
+                    status = await self._run_gdb(commands, work, guest.machine)
             finally:
-                tests.cancel()
-                await asyncio.gather(tests, return_exceptions=True)
-        if self._options.batch is not None and not self._gdb.stopped:
-            ended = f": {self._ended}" if self._ended else ""
-            raise BpfmatrixError(
-                f"no breakpoint was reached ({', '.join(self._breakpoints)}){ended}",
-                f"What the kernel said: {self._project.relative(self._gdb.folder)}/console.log",
-            )
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+        if status in (-signal.SIGINT, 128 + signal.SIGINT):
+            raise KeyboardInterrupt
+        failure = failure_of_gdb(
+            status,
+            self._breakpoints,
+            self._options.batch,
+            stopped=self._gdb.stopped,
+            report=self._gdb.batch_report,
+            ended=self._ended,
+            console=self._project.relative(console),
+        )
+        if failure and not self._options.attach_later:
+            raise failure
         return status
 
     def _print_how_to_attach(self, commands: Path, stub: StubSocket) -> None:
@@ -264,42 +260,48 @@ class _DebugSession:
         print(f"  {self._gdb.shown(commands)}", flush=True)
         print("Ctrl-C ends the machine", flush=True)
 
-    async def _run_tests(self, guest: machine.Machine, console: Path) -> None:
-        """Run the tests, and record how they ended."""
+    async def _do_work(self, guest: EnteredGuest) -> None:
+        """Run the tests or load the objects, and record how that ended."""
 
         async def attend() -> None:
-            await guest.wait_until_ready()
-            await self._tests.attend(EnteredGuest(guest, "cold", console))
+            await guest.machine.wait_until_ready()
+            await self._work.attend(guest)
 
         try:
             failure = await failure_of(attend(), None)
-            self._ended = "the tests ended"
+            self._ended = f"{self._workload.noun} ended"
             if failure:
                 outcome, reason = failure
                 self._ended = reason if outcome is Outcome.ERROR else f"{outcome}: {reason}"
         finally:
             reason = self._ended or "the machine was ended"
-            await self._tests.fail(Outcome.INTERRUPTED, reason)
-            self._tests.close()
+            await self._work.fail(Outcome.INTERRUPTED, reason)
+            self._work.close()
 
-    async def _run_gdb(self, commands: Path, tests: "asyncio.Task[None]") -> int:
-        """Run gdb, and return its exit status.
+    async def _run_gdb(self, commands: Path, work: "asyncio.Task[None]", guest: Machine) -> int:
+        """Run gdb, and return its exit status, or the negative number of the signal that ended it.
 
-        With `batch` there is nobody to quit gdb, so it is ended after the tests.
+        When the work ends, gdb gets its prompt again, or goes on with the commands of `batch`.
         """
-        batch = self._options.batch
-        async with self._gdb.running(commands, self._options.gdb_args, batch) as gdb:
+        is_batch = self._options.batch is not None
+        async with self._gdb.running(commands, self._options.gdb_args, batch=is_batch) as gdb:
             ended = asyncio.create_task(gdb.wait())
             started = time.monotonic()
-            await asyncio.wait((ended, tests), return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                return ended.result()
-            seconds = time.monotonic() - started
-            hint = "" if batch else "; Ctrl-C stops the guest, `quit` ends it"
-            self._observer.note(f"{self._ended} after {seconds:.0f} s{hint}")
-            if batch is not None:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(ended), _PATIENCE_SECONDS)
-                if not ended.done():
-                    gdb.send_signal(signal.SIGTERM)
+            await asyncio.wait((ended, work), return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                seconds = time.monotonic() - started
+                await self._hand_over(guest, f"{self._ended} after {seconds:.0f} s")
             return await ended
+
+    async def _hand_over(self, guest: Machine, how: str) -> None:
+        """Let gdb know that the work has ended: it may wait for a breakpoint for ever."""
+        is_batch = self._options.batch is not None
+        if is_batch and not self._gdb.stopped:
+            await guest.end()
+        elif guest.is_running:
+            self._observer.note(
+                f"{how}: the guest is stopped{'' if is_batch else ', `quit` ends it'}"
+            )
+            await guest.pause()
+        else:
+            self._observer.note(f"{how}{'' if is_batch else ': `quit` ends gdb'}")

@@ -3,8 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["HotLine", "SourceLine", "Stack", "hottest"]
+__all__ = [
+    "MISSING_LINES",
+    "UNKNOWN_THREAD",
+    "HotLine",
+    "SourceLine",
+    "Stack",
+    "frame_name",
+    "hottest",
+]
 
 
 @dataclass(frozen=True, order=True)
@@ -24,9 +33,21 @@ class SourceLine:
     def shown(self, file: str) -> str:
         """Return `file:line function` with another name for the file."""
         if not self.file:
-            # For example, code from exec(), or code that Python runs before it can read files.
-            return "(code of no file)"
+            # For example, code that Python runs before it can read files.
+            return self.function or "(code of no file)"
         return f"{file}:{self.number or '?'} {self.function}"
+
+
+UNKNOWN_THREAD = 0
+MISSING_LINES = SourceLine("", 0, "(outer lines are missing)")
+"""What profiles have in place of the outermost lines of a truncated stack."""
+
+
+def frame_name(line: SourceLine) -> str:
+    """Return `function (file:line)`, without the file's folder, as profilers name frames."""
+    if not line.file:
+        return str(line)
+    return f"{line.function} ({Path(line.file).name}:{line.number or '?'})"
 
 
 @dataclass(frozen=True)
@@ -37,7 +58,15 @@ class Stack:
     """The innermost line first."""
     count: int
     thread: int
-    """The thread's id (TID) in the guest."""
+    """The thread's id (TID) in the guest, or `UNKNOWN_THREAD`."""
+    process: str = ""
+    """The process that the thread is of; empty if only one process was sampled."""
+    truncated: str = ""
+    """Why outer lines are missing: as the tracer says it, or "lost"; empty if none are missing."""
+
+    def from_outermost(self) -> list[SourceLine]:
+        """Return the lines, the outermost first, and before them `MISSING_LINES` if truncated."""
+        return [MISSING_LINES] * bool(self.truncated) + list(reversed(self.lines))
 
 
 @dataclass(frozen=True)
@@ -49,16 +78,28 @@ class HotLine:
     """Samples in which this line is the innermost."""
     total: int
     """Samples in which this line is anywhere in the stack."""
+    cut: int = 0
+    """Samples with a truncated stack that lacks this line: it may be among the missing lines."""
 
 
 def hottest(stacks: Iterable[Stack]) -> list[HotLine]:
     """Return every line, the one with the most own samples first."""
     own: Counter[SourceLine] = Counter()
     total: Counter[SourceLine] = Counter()
+    truncated: Counter[SourceLine] = Counter()
+    all_truncated = 0
     for stack in stacks:
         own[stack.lines[0]] += stack.count
         # In a recursion, one sample has the same line several times.
-        for line in set(stack.lines):
+        lines = set(stack.lines)
+        for line in lines:
             total[line] += stack.count
-    hot_lines = [HotLine(line, own[line], count) for line, count in total.items()]
+        if stack.truncated:
+            all_truncated += stack.count
+            for line in lines:
+                truncated[line] += stack.count
+    hot_lines = [
+        HotLine(line, own[line], count, all_truncated - truncated[line])
+        for line, count in total.items()
+    ]
     return sorted(hot_lines, key=lambda hot: (-hot.own, -hot.total, hot.line))

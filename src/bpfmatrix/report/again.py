@@ -49,10 +49,22 @@ class Again:
 
     def debug(self, kernel: str, test: str, *more: str) -> str:
         """Return the command that runs a test under gdb."""
-        if not self.image and not self._is_declared(kernel):
-            return ""
-        chosen = ["--image", str(self.image)] if self.image else ["--kernel", kernel]
-        return self._command("debug", *chosen, *self._tests(test), *more)
+        chosen = self._one_kernel(kernel)
+        return self._command("debug", *chosen, *self._tests(test), *more) if chosen else ""
+
+    def debug_program(
+        self, kernel: str, object: str, program: str, options: Sequence[str] = ()
+    ) -> str:
+        """Return the command that loads a program of an object under gdb."""
+        chosen = self._one_kernel(kernel)
+        words = ("--object", object, "--program", program, *options)
+        return self._command("debug", *chosen, *words) if chosen else ""
+
+    def _one_kernel(self, kernel: str) -> list[str]:
+        """Return the option that names a kernel; nothing if none can."""
+        if self.image:
+            return ["--image", str(self.image)]
+        return ["--kernel", kernel] if self._is_declared(kernel) else []
 
     def bisect(self, bad: str, test: str, good: str = "") -> str:
         """Return the command that finds since when a test fails."""

@@ -40,6 +40,8 @@ def _suite(column: Column, kind: Kind) -> TestSuite:
         type = Skipped if run.outcome is Outcome.SKIPPED else Error
         case.result = [type(plain(run.reason), str(run.outcome))]
         suite.add_testcase(case)
+    for dump in (dump for run in runs for dump in run.dumps):
+        suite.add_property("core file of the memory", plain(dump))
     for warning in (warning for run in runs for warning in run.warnings):
         suite.add_property("kernel warning", plain(warning.summary))
     suite.update_statistics()  # type: ignore[no-untyped-call]

@@ -26,6 +26,7 @@ __all__ = [
 LOAD_AGAIN = "load it again"
 # A breakpoint at the rejection is at the verifier's message, which other failures do not have.
 _OF_VERIFIER = (Code.VERIFIER_REJECTED, Code.TOO_COMPLEX)
+_AT_REJECTION = ("--break", "rejection")
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,9 @@ def of_program(
         found["cost of its lines"] = lines
     if test:
         found["where it stops"] = where_it_stops(test, program.code)
+    elif program.code in _OF_VERIFIER:
+        stops = again.debug_program(shown, object, name, (*options, *_AT_REJECTION))
+        found["where it stops"] = stops
     if good or is_alone:
         found["since when"] = again.bisect_program(shown, good, object, name, options)
     return _possible(found)
@@ -113,7 +117,7 @@ def where_it_stops(test: FailedTest, code: str) -> str:
     """
     if code not in _OF_VERIFIER:
         return ""
-    return test.again.debug(test.kernel, test.pattern, "--break", "rejection")
+    return test.again.debug(test.kernel, test.pattern, *_AT_REJECTION)
 
 
 def is_alike(one: GuestRun, other: GuestRun) -> bool:

@@ -207,6 +207,8 @@ def _column_facts(column: Column) -> Iterator[tuple[str, str]]:
         yield "began", run.started_at
         if (ms := _ms(run.seconds)) is not None:
             yield f"{result.kind}s took", f"{ms / 1000:.1f} s"
+        for path in run.dumps:
+            yield "core file of the memory", path
         for warning in run.warnings:
             yield "kernel warning", warning.summary
 

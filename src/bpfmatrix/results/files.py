@@ -164,7 +164,7 @@ def parse_run(data: Any, name: str) -> KernelRun:
         TestResult(**{**test, "outcome": Outcome(test["outcome"])}) for test in data["tests"]
     )
     data |= {"tests": tests, "outcome": Outcome(data["outcome"])}
-    lists = ("logs", "cores", "trace", "hints", "options")
+    lists = ("logs", "cores", "dumps", "trace", "hints", "options")
     data |= {name: tuple(data.get(name, ())) for name in lists}
     data["leftovers"] = tuple(Leftover(**one) for one in data.get("leftovers", ()))
     data["rejections"] = tuple(Rejection(**one) for one in data.get("rejections", ()))
@@ -201,6 +201,7 @@ def parse_verification(data: Any, name: str) -> Verification:
             **{
                 **data,
                 "outcome": Outcome(data["outcome"]),
+                "dumps": tuple(data.get("dumps", ())),
                 "programs": tuple(parse_program(one) for one in data["programs"]),
                 "maps": tuple(MapResult(**one) for one in data["maps"]),
                 "refused": tuple(

@@ -171,7 +171,7 @@ class KernelRun(GuestRun):
 
     def without_files(self) -> Self:
         """Return the result without the files that the run wrote, as when they are gone."""
-        return dataclasses.replace(self, console="", logs=(), cores=())
+        return dataclasses.replace(self, console="", logs=(), cores=(), dumps=())
 
     @property
     def failures(self) -> list[TestResult]:

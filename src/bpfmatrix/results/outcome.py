@@ -85,6 +85,8 @@ class GuestRun:
     """What the kernel complained of while the tests ran, or programs were loaded."""
     console: str = ""
     """The file of the kernel's console, a path relative to kernels.yaml."""
+    dumps: tuple[str, ...] = ()
+    """The core files of the memory of guests that panicked, as paths relative to kernels.yaml."""
     tool_version: str = ""
     """The version of bpfmatrix."""
     cached: bool = False

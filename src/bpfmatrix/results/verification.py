@@ -261,7 +261,7 @@ class Verification(GuestRun):
     def without_files(self) -> Self:
         """Return the result without the files that the run wrote, as when they are gone."""
         programs = tuple(dataclasses.replace(one, log="") for one in self.programs)
-        return dataclasses.replace(self, console="", programs=programs)
+        return dataclasses.replace(self, console="", dumps=(), programs=programs)
 
 
 def verdict(programs: Iterable[ProgramResult]) -> tuple[Outcome, str]:

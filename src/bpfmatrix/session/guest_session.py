@@ -23,7 +23,7 @@ from bpfmatrix.host.faults import explained
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.preparation import Prepared
-from bpfmatrix.vm import launch, machine, template
+from bpfmatrix.vm import dump, launch, machine, template
 from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import GuestError, ProtocolError
 
@@ -112,6 +112,7 @@ class GuestSession:
         self._seconds_to_ready = 0.0
         self._release = ""
         self._guests = 0
+        self._dumps: list[str] = []
         self.console = console
         """The file that the kernel's console is written to."""
 
@@ -134,13 +135,28 @@ class GuestSession:
         if number == 1:
             self._observer.doing(id, "boot", "waiting for the guest")
         started = time.monotonic()
-        async with entrance as ready:
+        async with self._with_dump(console), entrance as ready:
             if number == 1:
                 self._start, self._release = ready.start, ready.machine.release
                 self._seconds_to_ready = time.monotonic() - started
                 detail = f"{self._start}, {prepared.accelerator}"
                 self._observer.step(id, "boot", detail, f"{self._seconds_to_ready:.2f} s")
-            yield ready
+            try:
+                yield ready
+            finally:
+                if why := ready.machine.dump_failure:
+                    self._observer.note(f"no core file of the guest's memory: {why}")
+
+    @contextlib.asynccontextmanager
+    async def _with_dump(self, console: Path) -> AsyncIterator[None]:
+        """Note the core file that a guest with this console leaves, also if it never gets ready."""
+        path = dump.path_beside(console)
+        path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            if path.exists():
+                self._dumps.append(self._project.relative(path))
 
     def facts(self) -> dict[str, Any]:
         """Return the fields of a `GuestRun` that describe the session, which ends now."""
@@ -156,6 +172,7 @@ class GuestSession:
             "seconds_to_ready": round(self._seconds_to_ready, 3),
             "seconds": round(time.monotonic() - self._began, 3),
             "started_at": self._started_at,
+            "dumps": tuple(self._dumps),
             "tool_version": __version__,
         }
 

@@ -23,5 +23,7 @@ class SessionOptions:
     """The guest has QEMU's user network."""
     core: bool = False
     """Keep the core files of processes that die by a signal."""
+    dump: bool = False
+    """Dump the memory of a guest that panics, whatever kernels.yaml says."""
     settings: Settings = field(default_factory=Settings)
     """How commands are started, over what kernels.yaml says."""

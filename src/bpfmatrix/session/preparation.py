@@ -33,7 +33,7 @@ from bpfmatrix.session.host_files import HostFilesPlan, plan
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.options import SessionOptions
 from bpfmatrix.virtiofs.shares import environment
-from bpfmatrix.vm import accelerator, launch, limits, tsc
+from bpfmatrix.vm import accelerator, dump, launch, limits, tsc
 from bpfmatrix.vm.limits import Limit
 from bpfmatrix.vm.protocol import Job, Start, TestCommand, new_boundary
 
@@ -199,6 +199,7 @@ def _assemble(
         *kernel.loaded_modules,
         *host_files.modules,
         *_network_modules(kernel, image, options),
+        *_dump_modules(kernel, image, options),
     )
     spec = launch.MachineSpec(
         qemu=str(qemu),
@@ -219,6 +220,7 @@ def _assemble(
         slots=host_files.slots,
         root_disk=root.path if root else None,
         modules_disk=every_module,
+        dump=kernel.dump or options.dump,
     )
     env = _environment(options, payload, root)
     return Prepared(
@@ -261,6 +263,14 @@ def _clock_khz(image: KernelImage, accelerator: str, qemu: str, cache: Cache) ->
     if versions.numbers(image.release) < tsc.TOLD_SINCE:
         return 0
     return tsc.frequency_khz(qemu, cache)
+
+
+def _dump_modules(
+    kernel: KernelConfig, image: KernelImage, options: SessionOptions
+) -> tuple[str, ...]:
+    """Return the driver with which the kernel says where it is in its memory, if it is a module."""
+    asked = (kernel.dump or options.dump) and kernel.arch in dump.DEVICE_ARCHITECTURES
+    return (dump.MODULE,) if asked and has_module(image, dump.MODULE) else ()
 
 
 def _network_modules(

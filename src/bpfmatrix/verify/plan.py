@@ -42,6 +42,8 @@ DEFAULT_LOADER = "libbpf"
 # What a file's name in the payload has _ for, and how long it is at most.
 _UNPLAIN = re.compile(r"[^A-Za-z0-9_.-]")
 _LONGEST_NAME = 100
+# In the message about a program that no object has.
+_SHOWN_PROGRAMS = 20
 # Also read by the tests of ebpf/ (support/internal/requirement).
 IGNORE_REQUIREMENTS = "BPFMATRIX_IGNORE_REQUIREMENTS"
 """The environment variable that has objects loaded on kernels that they declare to be too old."""
@@ -396,6 +398,12 @@ def _check_entries(
                     )
 
 
+def _listed(programs: Sequence[str]) -> str:
+    more = len(programs) - _SHOWN_PROGRAMS
+    rest = f", and {more} more" if more > 0 else ""
+    return f"The programs are {', '.join(programs[:_SHOWN_PROGRAMS])}{rest}." if programs else ""
+
+
 def _check_names(read: Sequence[tuple[ObjectFile, ObjectContents]], options: VerifyOptions) -> None:
     """Raise a UsageError for a name on the command line that none of the objects has."""
     symbols = sorted(frozenset[str]().union(*(contents.symbols for _, contents in read)))
@@ -410,7 +418,8 @@ def _check_names(read: Sequence[tuple[ObjectFile, ObjectContents]], options: Ver
         for name in names:
             if name not in known:
                 raise UsageError(
-                    f"{option} {name}: no object has such a {what}{suggestion(name, known)}"
+                    f"{option} {name}: no object has such a {what}{suggestion(name, known)}",
+                    _listed(known) if known is programs else "",
                 )
     if not any(_chosen(file, contents, options) for file, contents in read):
         raise UsageError("--filter leaves no program to load", f"See {page('verify.md')}")

@@ -79,6 +79,12 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         """How many programs are to be loaded on each kernel."""
         return sum(len(object.programs) for object in self._plan.by_place.values())
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the programs that are to be loaded, each once."""
+        found = (name for object in self._plan.by_place.values() for name in object.programs)
+        return tuple(dict.fromkeys(found))
+
     @classmethod
     def make(
         cls,
@@ -129,6 +135,22 @@ class VerifyWorkload(MatrixWorkload[Verification]):
             self.folder / prepared.kernel.id,
             self.details,
             self._sessions,
+        )
+
+    def work_alone(self, prepared: Prepared, observer: Observer, folder: Path) -> "VerifyWork":
+        """Return the work for one guest in which one program is loaded after another.
+
+        Its logs are written to `folder`.
+        """
+        return VerifyWork(
+            self._project,
+            prepared,
+            self._plan,
+            self.options,
+            observer,
+            folder,
+            self.details,
+            alone=True,
         )
 
     def recall(self, prepared: Prepared) -> Verification | None:
@@ -209,8 +231,13 @@ class VerifyWork(Work[Verification]):
         folder: Path,
         details: dict[str, Details],
         sessions: int = 1,
+        *,
+        alone: bool = False,
     ) -> None:
-        """`sessions` is how many share the host; all else is the workload's own."""
+        """`sessions` is how many share the host; all else is the workload's own.
+
+        With `alone`, one guest loads one program after another.
+        """
         kernel, version = prepared.kernel, prepared.image.version or prepared.image.release
         super().__init__(folder)
         self.limit = prepared.run_limit
@@ -235,9 +262,10 @@ class VerifyWork(Work[Verification]):
         }
         programs = sum(len(plan.by_place[place].programs) for place in weights)
         accelerator = prepared.accelerator.name
-        guests = guests_for(accelerator, sessions, len(weights), programs)
+        guests = 1 if alone else guests_for(accelerator, sessions, len(weights), programs)
         self.guests_at_once = guests
-        self._workers = workers_for(accelerator, sessions, guests, kernel.qemu.cpus)
+        workers = workers_for(accelerator, sessions, guests, kernel.qemu.cpus)
+        self._workers = 1 if alone else workers
         self._left = Shares(weights, self.guests_at_once)
         self._shares: list[Share] = []
         self.needs_guest = bool(self._left)

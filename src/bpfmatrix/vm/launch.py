@@ -1,5 +1,5 @@
 """How a machine is started: `start` boots one, `restore` resumes one that was saved, and `debugged`
-starts one that waits for gdb before its first instruction.
+does either for gdb, without which the guest does not begin with its job.
 
 Each gives a `Machine`, and ends it when the context is left.
 """
@@ -20,7 +20,7 @@ from bpfmatrix.host import sparse
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.host.process import tied
 from bpfmatrix.virtiofs.shares import HostFolder
-from bpfmatrix.vm import parts, sandbox
+from bpfmatrix.vm import dump, parts, sandbox
 from bpfmatrix.vm.channels import PORTS, Channels, socket_pairs
 from bpfmatrix.vm.folders import FolderDevice, served
 from bpfmatrix.vm.limits import Limit
@@ -65,6 +65,8 @@ class MachineSpec:
     """The image of a second disk, which has the tests' root file system."""
     modules_disk: Path | None = None
     """The image of a further disk, which has all modules of the kernel."""
+    dump: bool = False
+    """Whether a panic, or a guest without a sign of life, leaves a core file of its memory."""
 
     @property
     def disks(self) -> dict[str, Path]:
@@ -100,7 +102,7 @@ def machine_parts(
     """
     bus = ARCHITECTURES[spec.arch].virtio_bus
     return (
-        parts.Board(spec.arch, spec.cpus),
+        parts.Board(spec.arch, spec.cpus, stays=spec.dump),
         parts.Processor(spec.arch, spec.accelerator, spec.clock_khz),
         *variant,
         parts.Monitor(fds["qmp"]),
@@ -109,6 +111,7 @@ def machine_parts(
         *(parts.Disk(name, image, bus) for name, image in spec.disks.items()),
         *((parts.UserNetwork(bus),) if spec.network else ()),
         parts.Slots(spec.slots),
+        *((parts.CoreInfo(),) if spec.dump and spec.arch in dump.DEVICE_ARCHITECTURES else ()),
         parts.Kernel(spec.boot, spec.initramfs, spec.kernel_args),
         parts.ExtraArguments(spec.extra_args),
     )
@@ -122,6 +125,7 @@ async def _launched(
     *variant: parts.Part,
     inherited: Sequence[int] = (),
     limited: bool = True,
+    held: bool = False,
 ) -> AsyncIterator[Machine]:
     """Start QEMU, which inherits further descriptors, and end it when the context is left.
 
@@ -160,6 +164,8 @@ async def _launched(
         channels,
         console,
         limited=limited,
+        held=held,
+        dump_to=dump.path_beside(console) if spec.dump else None,
         reports_panics=ARCHITECTURES[spec.arch].panic_device is None,
     )
     try:
@@ -190,6 +196,7 @@ async def start(
         try:
             await asyncio.wait_for(machine.wait_until_ready(), limit.seconds)
         except TimeoutError:
+            await machine.dump_if_asked()
             raise MachineEndedError("timeout", f"the kernel was not up after {limit}") from None
         yield machine
 
@@ -204,29 +211,42 @@ async def restore(
     kernel's console is appended to a file. RestoreError if the machine does not become ready.
     """
     async with contextlib.AsyncExitStack() as stack:
-        if spec.folders:
-            # The servers of the folders map the memory too, so it can't be mapped copy-on-write.
-            copy = stack.enter_context(_copy_in_memory(memory))
-            inherited = [copy]
-            part = parts.Memory(spec.memory_bytes, Path(f"/proc/self/fd/{copy}"), shared=True)
-        else:
-            inherited, part = [], parts.Memory(spec.memory_bytes, memory)
+        part, inherited = _restored_memory(stack, spec, memory)
         devices = await stack.enter_async_context(
             served(spec.folders, ARCHITECTURES[spec.arch].virtio_bus)
         )
         machine = await stack.enter_async_context(
             _launched(spec, console, devices, part, parts.Incoming(), inherited=inherited)
         )
-        try:
-            async with asyncio.timeout(_RESTORE_SECONDS):
-                await machine.load(state, host_name, devices)
-        except TimeoutError:
-            raise RestoreError(f"no sign of life within {_RESTORE_SECONDS:g} s") from None
-        except (QMPError, OSError, EOFError, ProtocolError, MachineEndedError) as error:
-            raise RestoreError(str(error)) from error
-        except MachineError as error:
-            raise RestoreError(error.what) from error
+        async with _restoring():
+            await machine.load(state, host_name, devices)
+            await machine.wait_until_ready()
         yield machine
+
+
+def _restored_memory(
+    stack: contextlib.ExitStack | contextlib.AsyncExitStack, spec: MachineSpec, memory: Path
+) -> tuple[parts.Memory, list[int]]:
+    """Return the memory of a restored machine, and the descriptors that QEMU inherits for it."""
+    if not spec.folders:
+        return parts.Memory(spec.memory_bytes, memory), []
+    # The servers of the folders map the memory too, so it can't be mapped copy-on-write.
+    copy = stack.enter_context(_copy_in_memory(memory))
+    return parts.Memory(spec.memory_bytes, Path(f"/proc/self/fd/{copy}"), shared=True), [copy]
+
+
+@contextlib.asynccontextmanager
+async def _restoring() -> AsyncIterator[None]:
+    """Make RestoreError of whatever fails while a machine is restored, or takes too long."""
+    try:
+        async with asyncio.timeout(_RESTORE_SECONDS):
+            yield
+    except TimeoutError:
+        raise RestoreError(f"no sign of life within {_RESTORE_SECONDS:g} s") from None
+    except (QMPError, OSError, EOFError, ProtocolError, MachineEndedError) as error:
+        raise RestoreError(str(error)) from error
+    except MachineError as error:
+        raise RestoreError(error.what) from error
 
 
 @contextlib.contextmanager
@@ -242,22 +262,45 @@ def _copy_in_memory(path: Path) -> Iterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def debugged(spec: MachineSpec, console: Path, gdb: socket.socket) -> AsyncIterator[Machine]:
-    """Give a machine that waits before its first instruction until gdb continues it.
+async def debugged(
+    spec: MachineSpec,
+    console: Path,
+    gdb: socket.socket,
+    saved: tuple[Path, Path] | None = None,
+    host_name: str = "",
+) -> AsyncIterator[Machine]:
+    """Give a machine that waits for gdb.
 
-    `gdb` is a listening socket; QEMU takes it over. Call `Machine.wait_until_ready` before
-    `Machine.run`. No limits apply, since a person may stop the guest for as long as they like.
+    It does not run its first instruction until gdb continues it. With `saved`, the files of a
+    template's memory and state as for `restore`, it goes on from there, and only its tests wait
+    until gdb has connected and continued it. `gdb` is a listening socket, which QEMU takes over; a
+    failed attempt to restore leaves it open. Call `Machine.wait_until_ready` before `Machine.run`.
+    No limits apply, since a person may stop the guest for as long as they like. RestoreError if the
+    saved state can't be loaded.
     """
-    memory = parts.Memory(spec.memory_bytes, shared=bool(spec.folders))
-    debugger = parts.Debugger(gdb.fileno(), tcp=gdb.family == socket.AF_INET)
-    variant, inherited = (memory, debugger), [gdb.fileno()]
+    bus = ARCHITECTURES[spec.arch].virtio_bus
+    tcp = gdb.family == socket.AF_INET
+    debugger = parts.Debugger(gdb.fileno(), tcp, held=saved is None)
+    variant: tuple[parts.Part, ...]
     async with contextlib.AsyncExitStack() as stack:
-        devices = await stack.enter_async_context(
-            served(spec.folders, ARCHITECTURES[spec.arch].virtio_bus)
-        )
+        if saved:
+            memory, inherited = _restored_memory(stack, spec, saved[0])
+            variant = (memory, debugger, parts.Incoming())
+        else:
+            memory = parts.Memory(spec.memory_bytes, shared=bool(spec.folders))
+            variant, inherited = (memory, debugger), []
+        devices = await stack.enter_async_context(served(spec.folders, bus))
         machine = await stack.enter_async_context(
-            _launched(spec, console, devices, *variant, inherited=inherited, limited=False)
+            _launched(
+                *(spec, console, devices, *variant),
+                inherited=[gdb.fileno(), *inherited],
+                limited=False,
+                held=saved is not None,
+            )
         )
+        if saved:
+            async with _restoring():
+                await machine.load(saved[1], host_name, devices)
         # QEMU alone has the socket now, so nobody listens any more when QEMU ends.
         gdb.close()
         yield machine

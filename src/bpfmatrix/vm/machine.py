@@ -18,7 +18,7 @@ from typing import Literal, cast
 from qemu.qmp import QMPClient, QMPError
 
 from bpfmatrix.errors import MachineError
-from bpfmatrix.vm import parts
+from bpfmatrix.vm import dump, parts
 from bpfmatrix.vm.channels import Channels
 from bpfmatrix.vm.console import Console
 from bpfmatrix.vm.folders import FolderDevice
@@ -64,6 +64,9 @@ _SHUTDOWNS = {
     "host-error": "QEMU ended because of an error of the host",
 }
 
+# What QEMU says if gdb sends it the packet `k` (handle_kill in gdbstub).
+_ENDED_BY_GDB = "Terminated via GDBstub"
+
 # What the readers of a job's channels pass on; None is the end of the control port.
 _JobQueue = asyncio.Queue[Event | ProtocolError | None]
 
@@ -80,7 +83,9 @@ class MachineEndedError(Exception):
 class Machine:
     """A running machine. The console of its kernel is appended to the file `console`.
 
-    Without `limited` no time limits apply, because a person may stop the guest in a debugger.
+    Without `limited` no time limits apply, because a person may stop the guest in a debugger. With
+    `held`, the guest begins with its tests when a debugger has stopped and continued it. If the
+    guest panics or gives no sign of life, its memory is dumped to `dump_to`, if that is given.
     `reports_panics` says that each kernel of the board reports panics to QEMU, without a driver.
     """
 
@@ -91,23 +96,39 @@ class Machine:
         console: Path,
         *,
         limited: bool = True,
+        held: bool = False,
         reports_panics: bool = False,
+        dump_to: Path | None = None,
     ) -> None:
         self._process = process
         self._channels = channels
         self.console = Console(channels.console, console)
         """The console of the kernel."""
         self._limited = limited
+        self._held = held
+        self._stopped = False
+        """Whether a debugger has stopped the guest at any time."""
+        self._continued = asyncio.Event()
+        """Set when a debugger has continued the guest, or when QEMU has ended."""
         self._qmp = QMPClient("bpfmatrix")
         self._qmp_connected = asyncio.Event()
         """Set when the connection to the monitor was tried, even if that failed."""
         self._migration: asyncio.Queue[str] = asyncio.Queue()
         """The status in each MIGRATION event of QEMU; `lost` when the monitor is closed."""
+        self._to_plug: tuple[FolderDevice, ...] = ()
+        """The devices of folders that a restored machine gets when it is ready."""
         self._panicked = False
         """Whether QEMU was told of a panic."""
         self._reports_panics = reports_panics
         """Whether the guest's kernel tells QEMU: on most boards if it has the driver of the pvpanic
         device, which is known when the guest is ready."""
+        self._dump_to = dump_to
+        self._dumping: asyncio.Task[None] | None = None
+        """The dump after a panic."""
+        self._dump_ended: asyncio.Queue[str] = asyncio.Queue()
+        """The error in each DUMP_COMPLETED event of QEMU; empty if the dump is complete."""
+        self.dump_failure = ""
+        """Why the guest's memory could not be dumped although that was asked for."""
         self._shutdown = ""
         """The reason in QEMU's SHUTDOWN event."""
         self._stderr = b""
@@ -127,7 +148,13 @@ class Machine:
 
     async def run(self, job: Job) -> AsyncIterator[Event]:
         """Give the guest its job, and yield the events. A test's output comes before its Exited."""
-        self.send(job.line())
+        if self._held:
+            # The guest is set up while the debugger still reads its symbols.
+            self.send(job.setup_line())
+            await self._continued.wait()
+            self.send(job.tests_line())
+        else:
+            self.send(job.line())
         events: _JobQueue = asyncio.Queue(maxsize=64)
         await self._channels.open_output()
         if job.core_boundary:
@@ -143,6 +170,10 @@ class Machine:
             try:
                 event = await asyncio.wait_for(events.get(), limit if self._limited else None)
             except TimeoutError:
+                if self._dumping and not self._dumping.done():
+                    await asyncio.wait({self._dumping})
+                    continue
+                await self.dump_if_asked()
                 raise MachineEndedError(
                     "lost", f"the guest gave no sign of life for {limit:g} s ({doing})"
                 ) from None
@@ -262,9 +293,7 @@ class Machine:
             await self._set_capabilities("x-ignore-shared", "events")
             await self._send_file(state, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             await self._qmp.execute("migrate", {"uri": f"fd:{_STATE_FD}"})
-            while (status := await self._migration.get()) not in ("completed", "failed", "lost"):
-                pass
-            if status == "completed":
+            if await self._migrated():
                 return
             answer = cast(dict[str, object], await self._qmp.execute("query-migrate"))
         except (QMPError, OSError, EOFError) as error:
@@ -273,17 +302,26 @@ class Machine:
         raise MachineError(f"QEMU could not save the machine: {reason}")
 
     async def load(self, state: Path, host_name: str, devices: Sequence[FolderDevice]) -> None:
-        """Load a saved state into a machine that was launched with `Incoming`, and wait until it is
-        ready. Then plug in the devices of folders, which no saved machine has.
+        """Load a saved state into a machine that was launched with `Incoming`.
+
+        The guest then goes on. `wait_until_ready` plugs in the devices of
+        folders, which no saved machine has. QEMU ends if it can't load the state, and the error
+        says why.
         """
-        await self._set_capabilities("x-ignore-shared")
+        self._to_plug = tuple(devices)
+        await self._set_capabilities("x-ignore-shared", "events")
         await self._send_file(state, os.O_RDONLY)
         await self._qmp.execute("migrate-incoming", {"uri": f"fd:{_STATE_FD}"})
-        # The guest runs as soon as the state is loaded; its init then waits for this line.
+        # The guest's init waits for this line.
         self.send(resume_line(time.time(), host_name))
-        await self.wait_until_ready()
-        for number, device in enumerate(devices):
-            await self._plug(device, f"slot{number}")
+        if not await self._migrated():
+            raise await self._why_it_ended()
+
+    async def _migrated(self) -> bool:
+        """Wait until QEMU has saved or loaded a state; return whether that worked."""
+        while (status := await self._migration.get()) not in ("completed", "failed", "lost"):
+            pass
+        return status == "completed"
 
     async def _plug(self, device: FolderDevice, slot: str) -> None:
         """Plug a device into a slot of the running machine."""
@@ -294,6 +332,25 @@ class Machine:
             await self._qmp.execute("getfd", {"fdname": device.part.tag})
         await self._qmp.execute("chardev-add", device.part.chardev)
         await self._qmp.execute("device_add", {**device.part.device, "bus": slot})
+
+    async def dump_if_asked(self) -> None:
+        """Dump the memory of a guest that gives no sign of life, if that is asked for."""
+        if self._dump_to is not None:
+            await self.pause()
+            await self._dump(self._dump_to)
+
+    async def _dump_panicked(self, target: Path) -> None:
+        """End QEMU, which has stayed when the guest ended; first dump a guest that panicked."""
+        if self._panicked or self._panicked_by_its_words():
+            await self._dump(target)
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self._qmp.execute("quit")
+
+    async def _dump(self, target: Path) -> None:
+        try:
+            await dump.write(self._qmp, self._dump_ended.get, target)
+        except MachineError as error:
+            self.dump_failure = error.what
 
     async def _set_capabilities(self, *names: str) -> None:
         """Set capabilities of QEMU's migration, when the monitor is connected.
@@ -312,6 +369,13 @@ class Machine:
         finally:
             os.close(descriptor)
 
+    async def pause(self) -> None:
+        """Stop the guest. A gdb for which it runs is told so, and has its prompt again."""
+        await self._qmp_connected.wait()
+        # A machine that has ended does not run either.
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self._qmp.execute("stop")
+
     def watch(self, devices: Iterable[FolderDevice]) -> None:
         """Start to read the machine's channels, and to watch the servers of its folders."""
         self.console.open()
@@ -324,7 +388,7 @@ class Machine:
             self._spawn(self._follow_server(device))
 
     async def wait_until_ready(self) -> None:
-        """Wait until the guest says that it is up."""
+        """Wait until the guest says that it is up, and plug in what a restored machine lacks."""
         match event := await anext(self._control_events(), None):
             case Ready(release=release, reports_panics=reports_panics):
                 self.release = release
@@ -333,6 +397,8 @@ class Machine:
                 raise await self._why_it_ended()
             case _:
                 raise ProtocolError(f"the guest began with {event}")
+        for number, device in enumerate(self._to_plug):
+            await self._plug(device, f"slot{number}")
 
     async def _follow_qmp(self) -> None:
         """Note the events of QEMU until it closes its monitor."""
@@ -352,14 +418,24 @@ class Machine:
                 finally:
                     event.cancel()
         self._migration.put_nowait("lost")
+        self._dump_ended.put_nowait("QEMU ended")
+        self._continued.set()
 
     def _note(self, event: Mapping[str, object]) -> None:
         data = cast(dict[str, object], event.get("data", {}))
         match event["event"]:
             case "GUEST_PANICKED":
                 self._panicked = True
-            case "SHUTDOWN":
+            case "STOP":
+                self._stopped = True
+            case "RESUME" if self._stopped:
+                self._continued.set()
+            case "DUMP_COMPLETED":
+                self._dump_ended.put_nowait(str(data.get("error", "")))
+            case "SHUTDOWN" if not self._shutdown:
                 self._shutdown = str(data["reason"])
+                if self._dump_to is not None:
+                    self._dumping = self._spawn(self._dump_panicked(self._dump_to))
             case "MIGRATION":
                 self._migration.put_nowait(str(data["status"]))
 
@@ -391,6 +467,8 @@ class Machine:
             return MachineError(f"QEMU refused to run: {last}", "Check qemu: in kernels.yaml.")
         if self._shutdown:
             reason = _SHUTDOWNS.get(self._shutdown, f"QEMU ended ({self._shutdown})")
+        elif said and _ENDED_BY_GDB in said[-1]:
+            reason = "gdb ended the machine"
         else:
             reason = f"QEMU died of signal {-status}" if status else "QEMU ended without a reason"
         return MachineEndedError("lost", reason)

@@ -15,6 +15,7 @@ from bpfmatrix.vm import sandbox
 __all__ = [
     "Board",
     "Console",
+    "CoreInfo",
     "Debugger",
     "Disk",
     "ExtraArguments",
@@ -52,6 +53,8 @@ class Board(Part):
 
     arch: str
     cpus: int
+    stays: bool = False
+    """Whether QEMU stays when the guest has ended, so that its memory can be dumped."""
 
     def qemu_args(self) -> list[str]:
         """See Part."""
@@ -63,6 +66,9 @@ class Board(Part):
             # A panic ends in a reboot (panic=-1), and a reboot ends QEMU (-no-reboot).
             "-no-reboot",
             *self._panic_args(),
+            # Not at the panic: a debugger does not find its way out of the driver of pvpanic, which
+            # is a module, and the kernel's log has no stack yet.
+            *(("-action", "shutdown=pause") if self.stays else ()),
         ]
 
     def _panic_args(self) -> list[str]:
@@ -76,6 +82,15 @@ class Board(Part):
     def kernel_args(self) -> list[str]:
         """See Part."""
         return ["panic=-1"]
+
+
+@dataclass(frozen=True)
+class CoreInfo(Part):
+    """The device to which the kernel tells what a debugger needs to read a dump of the memory."""
+
+    def qemu_args(self) -> list[str]:
+        """See Part."""
+        return ["-device", "vmcoreinfo"]
 
 
 @dataclass(frozen=True)
@@ -320,25 +335,23 @@ class Sandbox(Part):
 
 @dataclass(frozen=True)
 class Debugger(Part):
-    """Lets gdb connect to a listening socket; the guest does not start until gdb continues it.
+    """Lets gdb connect to a listening socket.
 
-    Whoever connects also has QEMU's monitor (the packet `qRcmd`). KASLR is off, so that the
-    kernel's addresses are those of its symbols.
+    Whoever connects also has QEMU's monitor (the packet `qRcmd`).
     """
 
     fd: int
     tcp: bool = False
     """Whether the socket is one of TCP, and not a Unix socket."""
+    held: bool = True
+    """Whether the guest does not run its first instruction until gdb continues it."""
 
     def qemu_args(self) -> list[str]:
         """See Part."""
         delay = ",nodelay=on" if self.tcp else ""
         listening = f"socket,id=gdb,fd={self.fd},server=on,wait=off{delay}"
-        return ["-chardev", listening, "-gdb", "chardev:gdb", "-S"]
-
-    def kernel_args(self) -> list[str]:
-        """See Part."""
-        return ["nokaslr"]
+        waiting = ["-S"] if self.held else []
+        return ["-chardev", listening, "-gdb", "chardev:gdb", *waiting]
 
 
 @dataclass(frozen=True)

@@ -160,10 +160,17 @@ class Job:
 
     def line(self) -> str:
         """Return the line for the control port, without a line break."""
+        return f"{self.setup_line()}; {self.tests_line()}"
+
+    def setup_line(self) -> str:
+        """Return the first part of the job: what comes before the tests."""
+        return "; ".join(_setup(self.payload_id, self.setup))
+
+    def tests_line(self) -> str:
+        """Return the rest of the job. Like the whole, it is read before the first test starts."""
         return "; ".join(self._calls())
 
     def _calls(self) -> Iterator[str]:
-        yield from _setup(self.payload_id, self.setup)
         yield from _environment(self.env)
         if self.core_boundary:
             yield _quoted(["cores", self.core_boundary.decode()])

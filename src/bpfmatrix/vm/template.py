@@ -13,6 +13,7 @@ import glob
 import os
 import platform
 import shutil
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ __all__ = [
     "discard",
     "find",
     "get",
+    "held",
     "obstacle",
     "of_kernel",
     "prune",
@@ -247,12 +249,30 @@ async def restored(
 
     `console` begins with the console of the template's boot.
     """
+    _copy_console(template, console)
+    async with launch.restore(spec, console, template.memory, template.state, host_name) as guest:
+        yield guest
+
+
+@contextlib.asynccontextmanager
+async def held(
+    template: Template, spec: MachineSpec, console: Path, host_name: str, gdb: socket.socket
+) -> AsyncIterator[machine.Machine]:
+    """Give a machine that was restored from a template and waits for gdb, or raise RestoreError.
+
+    `console` begins with the console of the template's boot. For `gdb`, see `launch.debugged`.
+    """
+    _copy_console(template, console)
+    saved = template.memory, template.state
+    async with launch.debugged(spec, console, gdb, saved, host_name) as guest:
+        yield guest
+
+
+def _copy_console(template: Template, console: Path) -> None:
     try:
         shutil.copyfile(template.console, console)
     except OSError as error:  # another process has removed the template
         raise launch.RestoreError(error.strerror or str(error)) from error
-    async with launch.restore(spec, console, template.memory, template.state, host_name) as guest:
-        yield guest
 
 
 def discard(template: Template, cache: Cache) -> None:

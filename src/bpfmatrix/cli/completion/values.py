@@ -179,6 +179,7 @@ _SOURCES: Mapping[str, _Source] = {
     options.RUN.name: _tests,
     options.TEST.name: _binaries,
     options.OBJECTS.name: _objects,
+    options.OBJECT.name: _objects,
     options.PROGRAM.name: _programs,
     options.ANNOTATE.name: _programs,
     options.FILTER.name: _programs,

@@ -28,6 +28,7 @@ take_words("run", options.KERNEL)
     *options.PRIVILEGES,
     options.PROFILE,
     options.CORE,
+    options.DUMP,
     options.COLD,
     options.RAW,
 )
@@ -45,6 +46,7 @@ def run(values: Values) -> int:
     *options.PRIVILEGES,
     options.PROFILE,
     options.CORE,
+    options.DUMP,
     options.COLD,
     options.RAW,
 )
@@ -66,6 +68,7 @@ def matrix(values: Values) -> int:
     *options.PRIVILEGES,
     options.PROFILE,
     options.CORE,
+    options.DUMP,
     options.COLD,
     options.RAW,
 )

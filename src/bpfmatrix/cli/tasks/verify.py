@@ -45,6 +45,7 @@ VERIFY_OPTIONS: tuple[AnyOption, ...] = (
     options.CSV,
     options.REPLAY,
     options.COLD,
+    options.DUMP,
     options.RAW,
 )
 """The options of the task, and of the session of nox."""

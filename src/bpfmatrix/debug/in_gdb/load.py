@@ -16,4 +16,16 @@ _spec = importlib.util.spec_from_file_location(
 sys.modules[_NAME] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(sys.modules[_NAME])
 
-from bpfmatrix_in_gdb import commands, locations, rejection, stops  # noqa: E402, F401
+from bpfmatrix_in_gdb import (  # noqa: E402
+    commands,  # noqa: F401
+    dump,  # noqa: F401
+    entry,  # noqa: F401
+    guest_core,  # noqa: F401
+    kernel_scripts,  # noqa: F401
+    loads,  # noqa: F401
+    locations,  # noqa: F401
+    program_stop,  # noqa: F401
+    rejection,  # noqa: F401
+    session,  # noqa: F401
+    stops,  # noqa: F401
+)
