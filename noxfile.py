@@ -90,7 +90,8 @@ def kernel_build(session: nox.Session) -> None:
 @nox.session(default=False)
 def debug(session: nox.Session) -> None:
     """Stop in a Debian kernel's verifier, with its source; fetches 420 MB (tests/long)."""
-    session.run("pytest", "tests/long/debug_with_source.py", *session.posargs)
+    files = ("tests/long/debug_with_source.py", "tests/long/debug_programs.py")
+    session.run("pytest", *files, *session.posargs)
 
 
 @nox.session(default=False)

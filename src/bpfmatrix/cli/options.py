@@ -603,8 +603,8 @@ STATE = _value(
 BREAK = _repeated(
     "break",
     "PLACE",
-    "Where gdb stops: a function, FILE:LINE, or rejection: where the verifier rejects a program. "
-    "Repeatable. Default: the verifier's entry.",
+    "Where gdb stops: a function, FILE:LINE of the kernel or of a program, its insn:NUMBER, "
+    "or rejection: where the verifier rejects one. Repeatable. Default: the verifier's entry.",
     str,
 )
 BATCH = _value(
