@@ -86,7 +86,7 @@ def test_the_code_of_losses_is_named_and_they_are_in_the_ranking(
         "third()": "4.0%       ≥4.0%",
     }
     assert output[-2:] == [
-        "note: 20 samples came too fast, and have only their innermost lines: "
+        "note: 20 samples with only the innermost line, taken too fast: "
         "19 in spin of hot.py, 1 in other of /x/b.py",
         "note: a share marked ≥ could be larger, as outer lines are missing",
     ]
@@ -109,7 +109,7 @@ def test_a_share_without_outer_lines_is_a_lower_bound(
     output = printed(project, capsys, stacks, too_deep=50)
     assert rows(output) == {"first()": "100.0%      100.0%", "second()": "0.0%      ≥50.0%"}
     assert output[-2:] == [
-        "note: 50 samples lack outer lines, because the stack was too deep",
+        "note: 50 samples without outer lines, because the stack was too deep",
         "note: a share marked ≥ could be larger, as outer lines are missing",
     ]
 
