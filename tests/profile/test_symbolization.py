@@ -1,5 +1,6 @@
 """Stacks of bytecode offsets, turned into lines of source by bytecode-lines."""
 
+import importlib.abc
 import json
 import os
 import sys
@@ -113,8 +114,11 @@ def test_code_that_no_index_has_has_the_lines_that_the_process_tells(
     executed = of_process(inner, "<string>", "g")
     zipped = of_process(inner, "/payload/script/lib.zip/inner.py", "g")
     library = of_process(inner, "/payload/python/lib/python3/os.py", "g")
+    frozen = of_process(inner, "<frozen importlib.abc>", "g")
+    package = of_process(inner, "<frozen json>", "g")
+    nowhere = of_process(inner, "<frozen nowhere>", "g")
     damaged = {**executed, "table": "zz"}
-    codes = (optimized, executed, zipped, library, damaged)
+    codes = (optimized, executed, zipped, library, frozen, package, nowhere, damaged)
     recording = recording_of(tmp_path, stack([(code, 4) for code in codes]))
     [found] = symbolize(recording, script_of(main), cache).stacks
     assert found.lines == (
@@ -122,6 +126,9 @@ def test_code_that_no_index_has_has_the_lines_that_the_process_tells(
         SourceLine("<string>", 4, "g"),
         SourceLine(str(tmp_path / "lib.zip/inner.py"), 4, "g"),
         SourceLine(os.__file__, 4, "g"),
+        SourceLine(importlib.abc.__file__, 4, "g"),
+        SourceLine(json.__file__, 4, "g"),
+        SourceLine("<frozen nowhere>", 4, "g"),
         SourceLine("<string>", 0, "g"),
     )
 

@@ -9,6 +9,7 @@ names.
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,7 @@ class _Places:
     def __init__(self, script_tree: Path, recording: Recording, script: Script) -> None:
         self._scripts = script.path.parent
         self._python = recording.python
+        self._library = recording.library
         self._script_prefixes = (f"{script_tree}{os.sep}", f"{MOUNT_POINT}/{SCRIPTS_FOLDER}/")
 
     def line(self, frame: Mapping[str, Any]) -> SourceLine:
@@ -123,7 +125,15 @@ class _Places:
         for folder in (f"/{_LIBRARY_TREE}/", f"{MOUNT_POINT}/{PYTHON_FOLDER}/"):
             if path := self._python.get(file.rpartition(folder)[2]):
                 return str(path)
+        if frozen := _FROZEN.fullmatch(file):
+            module = self._library.joinpath(*frozen["name"].split("."))
+            for source in (module.with_suffix(".py"), module / "__init__.py"):
+                if source.is_file():
+                    return str(source)
         return file
+
+
+_FROZEN = re.compile(r"<frozen (?P<name>[\w.]+)>")
 
 
 _LIBRARY_TREE = "python-library"
