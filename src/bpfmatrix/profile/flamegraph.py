@@ -8,6 +8,7 @@ place and width are percentages: it clips its label, and needs no script to fit 
 
 import functools
 import heapq
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -156,7 +157,9 @@ def _drawn(box: _Box, samples: int, shared: Sequence[str]) -> dict[str, object]:
     elif isinstance(box.line, str):
         label, title = box.line, f"{box.line}: {share}"
     else:
-        hue = f"h{sum(map(ord, box.line.file)) * 37 % _HUES}"
+        # The same for a file of any folder.
+        name = Path(box.line.file).name.encode(errors="replace")
+        hue = f"h{zlib.crc32(name) % _HUES}"
         label, title = _label(box.line), f"{box.line}: {share}"
     label = _text(label).replace("\n", " ")
     width = 100 * box.count / samples
