@@ -12,10 +12,9 @@ import pytest
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.integrity import damage
-from bpfmatrix.profile.losses import Loss
 from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.script import Script, ScriptRequest
-from bpfmatrix.profile.stacks import SourceLine
+from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine
 from bpfmatrix.profile.symbolization import symbolize
 from bytecode_lines.code import walk
 from tests.damage import flip_bit_quietly
@@ -153,11 +152,13 @@ def test_a_script_that_does_not_compile_here_has_its_lines(tmp_path: Path, cache
     assert found.lines == (SourceLine(str(main), 2, "f"),)
 
 
-def test_lost_samples_have_their_functions(tmp_path: Path, cache: Cache) -> None:
+def test_lost_samples_have_their_innermost_lines(tmp_path: Path, cache: Cache) -> None:
     main = tmp_path / "main.py"
     main.write_text("def f():\n    return 1\n")
     own = of_process(main.read_text(), "/payload/script/main.py", "f")
     lost = [{"pid": 1, "offset": 2, "count": 3, **own}, {"pid": 1, "count": 4}]
     recording = recording_of(tmp_path, lost=lost)
     symbolized = symbolize(recording, script_of(main), cache)
-    assert symbolized.lost == [Loss(3, (str(main), "f"))]
+    [stack] = symbolized.lost
+    assert (stack.count, stack.thread, stack.truncated) == (3, UNKNOWN_THREAD, "lost")
+    assert [(line.file, line.function) for line in stack.lines] == [(str(main), "f")]

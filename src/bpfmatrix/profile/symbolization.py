@@ -25,10 +25,9 @@ from bpfmatrix.host.checksum import key_of
 from bpfmatrix.payload import shipped
 from bpfmatrix.payload.model import MOUNT_POINT
 from bpfmatrix.profile import samples
-from bpfmatrix.profile.losses import Loss
 from bpfmatrix.profile.recording import PYTHON_FOLDER, SCRIPTS_FOLDER, Recording
 from bpfmatrix.profile.script import Script
-from bpfmatrix.profile.stacks import SourceLine, Stack
+from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack
 
 __all__ = ["Symbolized", "symbolize"]
 
@@ -38,8 +37,8 @@ class Symbolized:
     """The lines of a recording."""
 
     stacks: list[Stack]
-    lost: list[Loss]
-    """The lost samples whose innermost functions are known."""
+    lost: list[Stack]
+    """Samples whose stacks were lost but for the innermost lines; their threads are not known."""
 
 
 def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
@@ -80,11 +79,12 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
         )
         for stack in recorded.stacks
     ]
-    losses = [
-        Loss(entry["count"], (line.file, line.function))
+    names = {entry["pid"]: entry["name"] for entry in summary.get("processes", ()) if several}
+    of_lost = [
+        Stack((line,), entry["count"], UNKNOWN_THREAD, names.get(entry.get("pid"), ""), "lost")
         for entry, line in zip(lost, lines[len(recorded.frames) :], strict=True)
     ]
-    return Symbolized(stacks, losses)
+    return Symbolized(stacks, of_lost)
 
 
 _LOST_KEYS = ("identity", "offset", "file", "function")
