@@ -130,6 +130,7 @@ def build(choice: Choice, folder: Path, say: Callable[..., None]) -> Iterator[Pa
     incremental.run(["make", "--no-print-directory", "-C", str(ebpf), TRACER_OBJECT], ebpf)
     yield ebpf / TRACER_OBJECT
     yield ROOT / "support/host_python.py"
+    yield ROOT / "support/host_script.py"
     target = folder / notices.NAME
     found = notices.of_programs(choice.loaders, DEFAULT.name, cache, say)
     target.write_text(notices.to_text(found), encoding="utf-8")

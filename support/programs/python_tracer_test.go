@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"hash/fnv"
 	"io"
 	"maps"
 	"os"
@@ -27,11 +26,11 @@ import (
 )
 
 const (
-	scriptFolder = "/payload/testdata"
-	scriptName   = "busy_threads.py"
-	// More frames than one part of a sample holds, and fewer than a whole sample.
-	recursionDepth  = 700
-	maxPythonFrames = 32 * 32 // FRAMES_PER_PART * MAX_PARTS
+	scriptFolder    = "/payload/testdata"
+	scriptName      = "busy_threads.py"
+	recursionDepth  = 2000
+	maxPythonFrames = 64 * 128 // ROUND_FRAMES * MAX_ROUNDS
+	idleThreads     = 300      // more than one sample looks at to find its thread
 )
 
 // A pythonFrame is what Python itself reports of a frame.
@@ -54,31 +53,42 @@ type pythonThread struct {
 	Frames []pythonFrame `json:"frames"`
 }
 
-// frame returns the frame that the tracer should report.
-func (f pythonFrame) frame(t *testing.T) pytrace.Frame {
+// A tracedFrame is what the tracer reports of a frame, and can be compared.
+type tracedFrame struct {
+	Identity          pytrace.Identity
+	File, Name, Table string // the table in hexadecimal digits
+	Offset            int32
+}
+
+// traced returns what the tracer should report.
+func (f pythonFrame) traced(t *testing.T) tracedFrame {
 	t.Helper()
 	table, err := hex.DecodeString(f.Table)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// See bytecode-lines/src/bytecode_lines/identity.py.
-	hashed := make([]byte, 4+64)
-	hashed[0], hashed[1], hashed[2] = byte(len(table)), byte(len(table)>>8), byte(len(table)>>16)
-	copy(hashed[4:], table)
-	hash := fnv.New64a()
-	hash.Write(hashed)
-	return pytrace.Frame{
-		Identity: pytrace.Identity{
-			FirstLine: f.FirstLine, Arguments: f.Arguments, KeywordOnly: f.KeywordOnly,
-			Flags: f.Flags, Hash: hash.Sum64(),
-		},
-		Offset: f.Offset,
+	identity := pytrace.Identity{
+		FirstLine: f.FirstLine, Arguments: f.Arguments, KeywordOnly: f.KeywordOnly, Flags: f.Flags,
+		Hash: pytrace.TableHash(uint64(len(table)), table),
 	}
+	return tracedFrame{identity, f.File, f.Name, f.Table, f.Offset}
+}
+
+// tracedFrames returns what the tracer has reported.
+func tracedFrames(sample *pytrace.Sample) (frames []tracedFrame) {
+	for _, frame := range sample.Frames() {
+		code := frame.Code
+		frames = append(frames, tracedFrame{
+			code.Identity, code.File, code.Name, hex.EncodeToString(code.Table), frame.Offset,
+		})
+	}
+	return frames
 }
 
 func TestPythonTracer(t *testing.T) {
 	script, err := guestpython.Command(
-		t.Context(), "-S", filepath.Join(scriptFolder, scriptName), strconv.Itoa(recursionDepth))
+		t.Context(), "-S", filepath.Join(scriptFolder, scriptName),
+		strconv.Itoa(recursionDepth), strconv.Itoa(maxPythonFrames), strconv.Itoa(idleThreads))
 	if errors.Is(err, guestpython.ErrMissing) {
 		t.Skip(err)
 	} else if err != nil {
@@ -111,7 +121,7 @@ func TestPythonTracer(t *testing.T) {
 	})
 
 	t.Run("deep_recursion", func(t *testing.T) {
-		if count := len(samples["deep"].Frames); count < recursionDepth {
+		if count := len(samples["deep"].Frames()); count < recursionDepth {
 			t.Errorf("%d frames of a recursion of %d", count, recursionDepth)
 		}
 		checkFrames(t, samples["deep"], threads["deep"])
@@ -119,9 +129,9 @@ func TestPythonTracer(t *testing.T) {
 
 	t.Run("too_deep_is_said", func(t *testing.T) {
 		sample := samples["too deep"]
-		if sample.Truncated != pytrace.TooDeep || len(sample.Frames) != maxPythonFrames {
+		if count := len(sample.Frames()); sample.Truncated != pytrace.TooDeep || count != maxPythonFrames {
 			t.Errorf("%d frames, truncated: %q, want %d, %q",
-				len(sample.Frames), sample.Truncated, maxPythonFrames, pytrace.TooDeep)
+				count, sample.Truncated, maxPythonFrames, pytrace.TooDeep)
 		}
 		expected := threads["too deep"]
 		expected.Frames = expected.Frames[:maxPythonFrames]
@@ -138,8 +148,8 @@ func TestPythonTracer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// All threads of the script run Python code all the time.
-		if counters.Seen == 0 || counters.TooDeep == 0 || counters.NoThread+counters.NoFrame > 0 {
+		// All busy threads run Python code all the time. Of those that wait, a sample is an accident.
+		if counters.Seen == 0 || counters.TooDeep == 0 || counters.NoFrame+counters.Lost > 0 {
 			t.Errorf("counters: %+v", counters)
 		}
 	})
@@ -183,9 +193,9 @@ func startScript(t *testing.T, cmd *exec.Cmd) map[string]pythonThread {
 // awaitSamples waits for a sample of each thread in its endless loop.
 func awaitSamples(
 	t *testing.T, tracer *pytrace.Tracer, threads map[string]pythonThread,
-) map[string]pytrace.Sample {
+) map[string]*pytrace.Sample {
 	t.Helper()
-	found, seen := map[string]pytrace.Sample{}, map[string]int{}
+	found, seen := map[string]*pytrace.Sample{}, map[string]int{}
 	tracer.SetDeadline(time.Now().Add(eventTimeout))
 	for len(found) < len(threads) {
 		sample, err := tracer.Next()
@@ -198,12 +208,15 @@ func awaitSamples(
 		}
 		for name, thread := range threads {
 			// A thread that has just reported its frames still has to leave the functions for that.
-			inner := thread.Frames[0].frame(t)
-			if sample.TID == thread.TID && len(sample.Frames) > 0 &&
-				sample.Frames[0].Identity == inner.Identity && sample.Frames[0].Offset > inner.Offset {
+			inner := thread.Frames[0].traced(t)
+			if sample.TID != thread.TID || len(sample.Parts) == 0 {
+				continue
+			}
+			first := sample.Parts[0].Frames[0]
+			if first.Code.Identity == inner.Identity && first.Offset > inner.Offset {
 				// The first such sample may be of the instruction between the report and the loop.
 				if seen[name]++; seen[name] > 1 {
-					found[name] = *sample
+					found[name] = sample
 				}
 			}
 		}
@@ -213,71 +226,70 @@ func awaitSamples(
 
 // checkFrames compares a sample with what Python reported. The innermost frame is at another
 // instruction by now.
-func checkFrames(t *testing.T, sample pytrace.Sample, thread pythonThread) {
+func checkFrames(t *testing.T, sample *pytrace.Sample, thread pythonThread) {
 	t.Helper()
 	if sample.Truncated != "" {
 		t.Errorf("truncated: %s", sample.Truncated)
 	}
-	var want []pytrace.Frame
+	got := tracedFrames(sample)
+	var want []tracedFrame
 	for _, frame := range thread.Frames {
-		want = append(want, frame.frame(t))
+		want = append(want, frame.traced(t))
 	}
-	if len(sample.Frames) != len(want) {
-		t.Errorf("%d frames, want %d", len(sample.Frames), len(want))
+	if len(got) != len(want) {
+		t.Errorf("%d frames, want %d", len(got), len(want))
 	}
-	for i := range min(len(sample.Frames), len(want)) {
-		got, want := sample.Frames[i], want[i]
-		if got.Identity != want.Identity || i > 0 && got.Offset != want.Offset {
-			t.Fatalf("frame %d, %s: %+v, want %+v", i, thread.Frames[i].Name, got, want)
+	for i := range min(len(got), len(want)) {
+		if i == 0 {
+			want[i].Offset = got[i].Offset
 		}
-	}
-	if !slices.Equal(sample.Frames[1:], want[1:]) {
-		t.Error("the frames are not the same")
+		if got[i] != want[i] {
+			t.Fatalf("frame %d, %s: %+v, want %+v", i, thread.Frames[i].Name, got[i], want[i])
+		}
 	}
 }
 
 // checkLines resolves the samples with bytecode-lines, and compares the lines with those that Python
 // reported.
 func checkLines(
-	t *testing.T, samples map[string]pytrace.Sample, threads map[string]pythonThread,
+	t *testing.T, samples map[string]*pytrace.Sample, threads map[string]pythonThread,
 ) {
 	t.Helper()
 	index, folder := filepath.Join(t.TempDir(), "index"), sourceFolder(t)
 	var lines bytes.Buffer
-	names := slices.Sorted(maps.Keys(samples))
-	for _, name := range names {
-		if err := json.NewEncoder(&lines).Encode(samples[name]); err != nil {
-			t.Fatal(err)
+	var expected []pythonFrame
+	for _, name := range slices.Sorted(maps.Keys(samples)) {
+		sample, reported := samples[name], threads[name].Frames
+		for i, frame := range sample.Frames() {
+			if i > 1 && reported[i] == reported[i-1] {
+				continue // the same frame of a recursion
+			}
+			want := reported[i]
+			if i == 0 {
+				want.Line++ // the report was made in the line before the loop
+			}
+			expected = append(expected, want)
+			if err := json.NewEncoder(&lines).Encode(frame); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	// One Python process runs both commands: starting one takes an emulated machine a second.
 	resolved := json.NewDecoder(bytes.NewReader(runBytecodeLines(t, &lines,
 		[]string{"index", folder, "-o", index}, []string{"resolve", "--json", "-i", index})))
-	for _, name := range names {
-		var stack struct {
-			Frames []struct {
-				File     string `json:"file"`
-				Line     int    `json:"line"`
-				Function string `json:"function"`
-			} `json:"frames"`
+	for i, want := range expected {
+		var frame struct {
+			File     string `json:"file"`
+			Line     int    `json:"line"`
+			Function string `json:"function"`
 		}
-		if err := resolved.Decode(&stack); err != nil {
+		if err := resolved.Decode(&frame); err != nil {
 			t.Fatal(err)
 		}
-		expected := threads[name].Frames
-		if len(stack.Frames) != len(samples[name].Frames) {
-			t.Errorf("%s: %d frames", name, len(stack.Frames))
-		}
-		for i, frame := range stack.Frames {
-			want := expected[i]
-			if i == 0 {
-				want.Line++ // the report was made in the line before the loop
-			}
-			if filepath.Base(frame.File) != filepath.Base(want.File) || frame.Line != want.Line ||
-				frame.Function != want.Name {
-				t.Fatalf("%s: frame %d is %s:%d %s, want %s:%d %s", name, i,
-					frame.File, frame.Line, frame.Function, want.File, want.Line, want.Name)
-			}
+		if filepath.Base(frame.File) != filepath.Base(want.File) || frame.Line != want.Line ||
+			frame.Function != want.Name {
+			t.Fatalf("frame %d is %s:%d %s, want %s:%d %s", i,
+				frame.File, frame.Line, frame.Function, want.File, want.Line, want.Name)
 		}
 	}
 }

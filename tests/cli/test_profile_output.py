@@ -7,8 +7,10 @@ import pytest
 
 from bpfmatrix.cli.profile_output import print_profile
 from bpfmatrix.config.project import Project
+from bpfmatrix.profile.losses import Loss
 from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.stacks import SourceLine, Stack
+from bpfmatrix.profile.symbolization import Symbolized
 from tests.tool import ToolProject
 
 
@@ -27,7 +29,9 @@ def printed(
 ) -> list[str]:
     python = {"lib/os.py": Path("/usr/lib/python3.11/os.py")}
     recording = Recording(Path("x"), python, {"python": "3.11", **summary})
-    print_profile(Project.load(project.root), recording, stacks)
+    lost = summary.get("lost", ())
+    losses = [Loss(entry["count"], (entry["file"], entry["function"])) for entry in lost]
+    print_profile(Project.load(project.root), recording, Symbolized(stacks, losses))
     return capsys.readouterr().out.splitlines()
 
 

@@ -13,17 +13,50 @@ import signal
 import socket
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
 import pytest
 
+from tests.integration.bpfobjects import compile_object
 from tests.qemu_process import internet_sockets, is_filtered, named_sockets
 from tests.terminal import Terminal
-from tests.tool import ToolProject, plain_environment, qemus_of, wait_until
+from tests.tool import Finished, ToolProject, plain_environment, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
+
+PROGRAMS = """\
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, __u64);
+} counts SEC(".maps");
+
+SEC("raw_tracepoint/sys_enter")
+int on_connect(void *ctx)
+{
+	__u32 key = 1;
+	__u64 *count = bpf_map_lookup_elem(&counts, &key);
+
+	/* without a check */
+	*count += 1;
+	return 0;
+}
+
+SEC("raw_tracepoint/sys_exit")
+int on_exit(void *ctx)
+{
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
+"""
 
 # The script's name goes behind.
 DEBUG = ("debug", "--kernel", "6.1", "--binary")
@@ -56,16 +89,186 @@ def test_a_function_that_only_runs_while_the_kernel_boots(project: ToolProject) 
 
 def test_gdb_stops_at_a_panic(project: ToolProject) -> None:
     script = project.script("crashes", "echo c >/proc/sysrq-trigger; sleep 60")
-    done = project.invoke(*DEBUG, script, "--names", *BATCH)
+    done = project.invoke(*DEBUG, script, "--names", "--batch", "backtrace; continue")
     assert "The kernel panics." in done.output
     assert re.search(r"#0 .* in panic \(\)\n#1 .* in sysrq_handle_crash", done.output)
+    # It goes on, and so the machine ends.
+    assert "panic: sysrq triggered crash after " in done.output
+    assert done.status == 1
+    assert "error: --batch: gdb could not run `continue`: the machine has ended" in done.output
+    assert ends_in_a_sentence(done)
+
+
+def ends_in_a_sentence(done: Finished) -> bool:
+    """Whether there is neither a traceback nor an error of gdb."""
+    words = ("Traceback", "Cannot execute this command", "Error while executing", "Exception")
+    return not any(word in done.output for word in words)
 
 
 def test_a_breakpoint_that_is_never_reached_is_an_error(project: ToolProject) -> None:
-    done = project.invoke(*DEBUG, loads_nothing(project), "--names", *BATCH)
+    words = ("--batch", "backtrace 3; list")
+    done = project.invoke(*DEBUG, loads_nothing(project), "--names", *words)
     assert done.status == 1
     assert "✓ quiet" in done.output
-    assert "error: no breakpoint was reached (do_check_common): the tests ended" in done.output
+    assert (
+        "error: no breakpoint was reached (do_check_common): the tests ended; the commands of "
+        "--batch were not run\n" in done.output
+    )
+    assert ends_in_a_sentence(done)
+
+
+def test_the_commands_of_a_batch_are_run_while_the_guest_is_stopped(project: ToolProject) -> None:
+    script = project.script("opens", "cat /proc/version")
+    done = project.invoke(
+        *(*DEBUG, script, "--names", "--break", "version_proc_show"),
+        *("--batch", "nonsense; delete; continue; print 6 * 7; kill; print 1; list"),
+    )
+    # A command that gdb does not know is passed over, and the tests end while gdb waits.
+    assert "✓ opens" in done.output
+    assert re.search(r"the tests ended after \d+ s: the guest is stopped\n", done.output)
+    assert "$1 = 42\n" in done.output
+    assert done.status == 1
+    assert (
+        'error: --batch: gdb could not run `nonsense`: Undefined command: "nonsense".  Try "help", '
+        "and there was no stopped guest any more; not run: `print 1; list`\n" in done.output
+    )
+    assert ends_in_a_sentence(done)
+    assert qemus_of(project) == []
+
+
+def test_ctrl_c_before_there_is_a_machine(project: ToolProject) -> None:
+    words = (*DEBUG, loads_nothing(project), "--names", *BATCH)
+    process = project.start(*words, start_new_session=True, preexec_fn=heeds_interrupts)
+    assert process.stdout is not None
+    next(line for line in process.stdout if line.startswith("kernel "))
+    os.killpg(process.pid, signal.SIGINT)
+    done = project.finish(process)
+    assert done.status == 130
+    assert done.output.endswith("interrupted\n")
+    assert ends_in_a_sentence(done)
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+def test_ctrl_c_in_a_batch(project: ToolProject, send: Callable[[int, int], None]) -> None:
+    script = project.script("opens", "cat /proc/version; sleep 600")
+    words = (*DEBUG, script, "--names", "--break", "version_proc_show", "--batch", "continue")
+    process = project.start(*words, start_new_session=True, preexec_fn=heeds_interrupts)
+    wait_until((project.root / ".bpfmatrix/debug/6.1/stopped").exists, "gdb stopped")
+    send(process.pid, signal.SIGINT)
+    done = project.finish(process)
+    assert done.status == 130
+    assert done.output.endswith("interrupted\n")
+    assert ends_in_a_sentence(done)
+    assert qemus_of(project) == []
+
+
+def debugger_of(process: "Popen[bytes]") -> int:
+    """Return the id of the gdb that a session has started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (found,) = (n for n in children if "gdb" in Path(f"/proc/{n}/comm").read_text())
+    return int(found)
+
+
+def session(project: ToolProject, *words: str) -> Terminal:
+    """Start a session on a terminal, with a test that opens a file and then goes on."""
+    script = project.script("opens", "cat /proc/version; sleep 1")
+    command = project.command(*DEBUG, script, "--names", *words)
+    return Terminal(command, project.root, {**plain_environment(), "TERM": "dumb"})
+
+
+def test_a_person_stops_the_guest_and_has_the_prompt_when_the_tests_end(
+    project: ToolProject,
+) -> None:
+    with session(project, "--cold") as terminal:
+        console = project.root / ".bpfmatrix/debug/6.1/console.log"
+        wait_until(lambda: console.exists() and console.stat().st_size, "the kernel boots")
+        terminal.interrupt()
+        terminal.interrupt()
+        terminal.expect("(gdb) ")
+        terminal.type("continue\n")
+        terminal.expect("the tests ended after ", 120)
+        terminal.expect(": the guest is stopped, `quit` ends it")
+        terminal.expect("(gdb) ")
+        terminal.type("print 6 * 7\n")
+        terminal.expect("$1 = 42")
+        for qemu in qemus_of(project):
+            os.kill(qemu, signal.SIGKILL)
+        terminal.type("quit\n")
+        assert terminal.end() == 0
+    assert "Traceback" not in terminal.transcript
+
+
+def test_a_machine_that_ends_under_a_person(project: ToolProject) -> None:
+    with session(project, "--break", "version_proc_show") as terminal:
+        terminal.expect("in version_proc_show ()", 120)
+        terminal.expect("(gdb) ")
+        terminal.type("kill\n")
+        terminal.expect("lost: gdb ended the machine after ")
+        terminal.expect(": `quit` ends gdb")
+        terminal.type("quit\n")
+        assert terminal.end() == 0
+
+
+def test_a_gdb_that_is_killed_ends_the_machine(project: ToolProject) -> None:
+    with session(project, "--break", "version_proc_show") as terminal:
+        terminal.expect("in version_proc_show ()", 120)
+        terminal.expect("(gdb) ")
+        os.kill(debugger_of(terminal.process), signal.SIGKILL)
+        assert terminal.end() == 1
+    assert "error: gdb was ended by SIGKILL" in terminal.transcript
+    assert qemus_of(project) == []
+
+
+@pytest.fixture
+def rejected(project: ToolProject) -> str:
+    """Compile an object with a program that each kernel rejects, and one that loads."""
+    (project.root / "agent.bpf.c").write_text(PROGRAMS)
+    compile_object(project.root / "agent.bpf.c", project.root / "agent.bpf.o")
+    return "agent.bpf.o"
+
+
+@pytest.mark.parametrize("loader", ["libbpf", "cilium-ebpf"])
+def test_a_program_of_an_object(project: ToolProject, rejected: str, loader: str) -> None:
+    done = project.invoke(
+        *("debug", "--kernel", "6.1", "--object", rejected, "--program", "on_connect", "--names"),
+        *("--loader", loader, "--batch", "backtrace 1; continue; continue"),
+    )
+    # Not at the programs that the loader loads first, to probe the kernel; libbpf's have names.
+    assert re.search(r"hit Breakpoint 1, 0x\w+ in do_check_common \(\)\n#0 ", done.output)
+    # It is loaded again for the verifier's log.
+    assert done.output.count("hit Breakpoint 1") == 2, done.output
+    assert re.search(rf"✗ on_connect +{loader}, failed: R0 invalid mem access", done.output)
+    assert "agent.bpf.c:18  *count += 1;" in done.output
+    assert "full verifier log  .bpfmatrix/debug/6.1/" in done.output
+    assert "the loader ended after " in done.output
+    assert done.status == 0
+    assert ends_in_a_sentence(done)
+
+
+def test_an_object_whose_programs_never_come_to_the_breakpoint(
+    project: ToolProject, rejected: str
+) -> None:
+    path = project.root / "kernels.yaml"
+    path.write_text(path.read_text() + f"verify: {{objects: [{{path: {rejected}}}]}}\n")
+    # Of a project without tests, the objects are loaded.
+    words = ("debug", "--kernel", "6.1", "--names", "--break", "version_proc_show", *BATCH)
+    done = project.invoke(*words)
+    assert done.status == 1
+    assert "✓ on_exit" in done.output
+    assert "✗ on_connect" in done.output
+    assert "error: no breakpoint was reached (version_proc_show): the loader ended" in done.output
+
+
+def test_objects_and_tests_are_told_apart(project: ToolProject, rejected: str) -> None:
+    debug = ("debug", "--kernel", "6.1", "--object", rejected)
+    done = project.invoke(*debug, "--run", "TestX")
+    assert (done.status, "error: --object and --run don't go together" in done.output) == (2, True)
+    done = project.invoke(*debug, "--program", "on_conect")
+    assert done.status == 2
+    assert 'no object has such a program (did you mean "on_connect"?)' in done.output
+    assert "The programs are on_connect, on_exit." in done.output
+    done = project.invoke("debug", "--kernel", "6.1", "--object", "agnt.bpf.o")
+    assert (done.status, "error: agnt.bpf.o: no such file" in done.output) == (2, True)
 
 
 def loads_nothing(project: ToolProject) -> str:

@@ -1,6 +1,9 @@
 """`invoke profile-python` with a script whose hottest line is known."""
 
 import re
+import shutil
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -101,5 +104,127 @@ def test_a_python_that_can_not_be_profiled_is_refused(scripts: ToolProject) -> N
         *("profile-python", "--kernel", "6.1", "scripts/main.py"),
         env={"BPFMATRIX_PYTHON": "/bin/true"},
     )
-    assert done.status == 1
-    assert "no CPython 3.11, 3.12 or 3.13 for x86_64" in done.output
+    assert done.status == 2
+    assert "BPFMATRIX_PYTHON: /bin/true is not a Python interpreter" in done.output
+
+
+PACKAGE = '''\
+"""A package with a shared library, as auditwheel places it, and with data."""
+import ctypes
+import pathlib
+
+HERE = pathlib.Path(__file__).parent
+LIBRARY = ctypes.CDLL(str(HERE.parent / "tiny.libs" / "libz-0a1b2c3d.so"))
+
+
+def busy(turns):
+    value = (HERE / "data.txt").read_text().strip()
+    for _ in range(turns): LIBRARY.zlibVersion(); value = value[:9] + "x"
+    return value
+'''
+TOOL = """\
+import sys
+import threading
+import time
+
+import tiny
+
+assert not sys.argv, "assertions run"
+# glibc ends this thread by means of libgcc_s.
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+print(tiny.busy(int(sys.argv[1])), sys.flags.optimize, flush=True)
+"""
+
+
+def test_a_module_of_a_virtual_environment_runs_with_flags(scripts: ToolProject) -> None:
+    environment, tool = scripts.root / "env", scripts.root / "tools/tool.py"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    (site,) = environment.glob("lib/python3*/site-packages")
+    # Any library will do. That of zlib is there wherever a Python is.
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import zlib; print(open('/proc/self/maps').read())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    libz = re.search(r"/\S*/libz\.so\S*", loaded.stdout)
+    assert libz, loaded.stdout
+    for name, text in {"tiny/__init__.py": PACKAGE, "tiny/data.txt": "abc\n"}.items():
+        (site / name).parent.mkdir(exist_ok=True)
+        (site / name).write_text(text)
+    (site / "tiny.libs").mkdir()
+    shutil.copy(libz[0], site / "tiny.libs/libz-0a1b2c3d.so")
+    record = "tiny/__init__.py,,\ntiny/data.txt,,\ntiny.libs/libz-0a1b2c3d.so,,\n"
+    (site / "tiny-1.dist-info").mkdir()
+    (site / "tiny-1.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n"
+    )
+    (site / "tiny-1.dist-info/RECORD").write_text(record)
+    tool.parent.mkdir()
+    tool.write_text(TOOL)
+    done = scripts.invoke(
+        *("profile-python", "--kernel", "6.1", "-m", "tools.tool"),
+        *("--python", str(environment / "bin/python"), "--python-args=-O", "--rate", "100"),
+        *("--", "30000"),
+    )
+    assert done.status == 0, done.output
+    assert "abcxxxxxxx 1" in done.output
+    first = re.search(r"^ here .*\n(.*)", done.output, re.M)
+    assert first, done.output
+    assert "tiny/__init__.py:11 busy" in first[1]
+
+
+CHILDREN = """\
+import multiprocessing
+import os
+import subprocess
+import sys
+
+
+def forked(turns):
+    value = 0
+    for _ in range(turns): value = value * 31 + 7 & 0xFFFF
+    return value
+
+
+def spawned(turns):
+    value = 0
+    for _ in range(turns): value = value * 31 + 7 & 0xFFFF
+    return value
+
+
+if __name__ == "__main__":
+    turns = int(sys.argv[1])
+    process = multiprocessing.get_context("spawn").Process(target=spawned, args=(turns,))
+    process.start()
+    pid = os.fork()
+    if not pid:
+        forked(turns)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    process.join()
+    code = f"for _ in range({turns}): value = 7 * 31 & 0xFFFF"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == process.exitcode == 0
+    subprocess.run(["/bin/busybox", "true"], check=True)
+"""
+
+
+def test_children_are_sampled_each_under_its_name(scripts: ToolProject) -> None:
+    (scripts.root / "scripts/children.py").write_text(CHILDREN)
+    folded = scripts.root / "out.folded"
+    done = scripts.invoke(
+        *("profile-python", "--kernel", "6.1", "scripts/children.py"),
+        *("--output", str(folded), "--", "200000"),
+    )
+    assert done.status == 0, done.output
+    # The innermost functions of each process.
+    inner: dict[str, set[str]] = {}
+    for line in folded.read_text().splitlines():
+        process, *frames = line.rpartition(" ")[0].split(";")
+        inner.setdefault(process, set()).add(frames[-1].split()[0])
+    names = {"children.py", "fork of children.py", "multiprocessing.spawn", "python3 -c"}
+    assert names <= inner.keys(), done.output
+    assert "forked" in inner["fork of children.py"]
+    assert "spawned" in inner["multiprocessing.spawn"]
+    assert "forked" not in inner["children.py"] | inner["multiprocessing.spawn"]
+    assert "note: 1 process in which no Python was found before it ended: busybox" in done.output

@@ -1,39 +1,25 @@
-"""The tracer with every Python of this machine that it can look into, not only the first one."""
+"""The tracer with every version of Python that this machine, or Debian, has."""
 
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bpfmatrix.results.outcome import Outcome
+from tests import pythons
 from tests.tool import REPOSITORY, ToolProject, by_name
 
 pytestmark = pytest.mark.integration
 
 
-def pythons() -> Iterator[tuple[str, str]]:
-    """Give versions, and for each the first interpreter of it, on PATH or of pyenv."""
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    for version in ("3.11", "3.12", "3.13"):
-        own = sorted(root.glob(f"versions/{version}.*/bin/python3"))
-        for path in filter(None, (shutil.which(f"python{version}"), *map(str, own))):
-            # What pyenv puts on PATH ends with an error where no such version is chosen.
-            if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
-                yield version, path
-                break
-
-
-PYTHONS = dict(pythons())
-
-
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
-def test_frames_and_lines_are_those_that_python_tells(project: ToolProject, version: str) -> None:
-    if version not in PYTHONS:
-        pytest.skip(f"this machine has no Python {version}")
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
+def test_frames_and_lines_are_those_that_python_tells(
+    project: ToolProject, version: str, tmp_path: Path
+) -> None:
+    python = pythons.on_this_machine(version)
+    if not python and version not in pythons.SUITES:
+        pytest.skip(f"neither this machine nor a release of Debian has Python {version}")
+    python = python or str(pythons.of_debian(version, tmp_path / "debian"))
     ours = yaml.safe_load((REPOSITORY / "kernels.yaml").read_text())["payload"]
     words = [
         word.replace("support", str(REPOSITORY / "support")).replace("=src", f"={REPOSITORY}/src")
@@ -49,7 +35,7 @@ def test_frames_and_lines_are_those_that_python_tells(project: ToolProject, vers
     )
     done = project.invoke(
         *("run", "--kernel", "6.1", "--run", "TestPythonTracer"),
-        env={"BPFMATRIX_PYTHON": PYTHONS[version]},
+        env={"BPFMATRIX_PYTHON": python},
     )
     assert done.status == 0, done.output
     run = project.result()

@@ -99,11 +99,27 @@ def test_what_is_left_out_is_narrow_and_counted(stacks: list[Stack]) -> None:
     text = flamegraph.render(stacks, "title")
     assert len(text) < 2_000_000
     assert len(boxes_of(text)) <= 6000
-    if len(stacks) > 6000:
-        assert "The 4002 narrowest boxes, of at most 3 samples each, are left out." in text
+    assert "left out" not in text
+    if len(stacks) == 10000:
+        assert boxes_of(text)[-1]["label"] == "10000 narrow lines"
+        assert "/x/1000.py:1000 f1000: 7 samples\n" in boxes_of(text)[-1]["title"]
     else:
-        assert "left out" not in text
         assert "/x/1.py:2000 down: 60 of" in text
+
+
+def test_the_widest_boxes_are_drawn_if_there_are_too_many() -> None:
+    stacks = [
+        Stack(
+            tuple(SourceLine(f"/x/{n}.py", i, "f") for i in range(n % 3 * 100 + 1)),
+            10 - n // 100,
+            1,
+        )
+        for n in range(1000)
+    ]
+    text = flamegraph.render(stacks, "title")
+    boxes = boxes_of(text)
+    assert len(boxes) == 6000
+    assert "Only the widest 6000 boxes are drawn: those left out have at most 10 samples." in text
 
 
 @given(st.text(min_size=1, max_size=60), st.floats(0, 400))
@@ -164,8 +180,7 @@ def test_labels_fit_their_boxes(
     assert max(box[3] for box in shown) == pytest.approx(width, abs=16)  # less a scroll bar
     for title, label, pixels, room, _ in shown:
         assert not label or pixels <= room - 6, title
-    # The widest of 10,000 boxes is less than a pixel wide.
-    assert sum(bool(box[1]) for box in shown) > (1 if name == "wide" else 3)
+    assert sum(bool(box[1]) for box in shown) >= (3 if name == "wide" else 4)
     for scheme in ("light", "dark"):
         colours(browser, scheme)
         browser.save_screenshot(str(screenshots() / f"flamegraph-{name}-{scheme}-{width}.png"))

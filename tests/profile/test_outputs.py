@@ -45,6 +45,13 @@ def test_folded_stacks_name_the_outermost_line_first() -> None:
     ]
 
 
+def test_a_truncated_stack_says_that_lines_are_missing() -> None:
+    stack = Stack((SPIN, MAIN), 2, 8, truncated="too deep")
+    assert folded.render([stack]) == (
+        "(outer lines are missing);<module> (main.py:13);spin (hot.py:3) 2\n"
+    )
+
+
 @given(st.text(), st.text(min_size=1))
 def test_no_name_ends_a_frame_or_a_line(function: str, file: str) -> None:
     stack = Stack((SourceLine(file, 1, function), MAIN), 7, 1)
@@ -86,7 +93,8 @@ def test_a_speedscope_file_has_the_stacks_of_each_thread(stacks: list[Stack]) ->
     expected: Counter[Any] = Counter()
     for stack in stacks:
         thread = f"{stack.process} thread {stack.thread}".strip()
-        expected[thread, tuple(map(frame_name, stack.lines))] += stack.count
+        lines = reversed(stack.from_outermost())
+        expected[thread, tuple(map(frame_name, lines))] += stack.count
     assert read == expected
 
 

@@ -1,50 +1,57 @@
-"""A script and the modules that go with it into the guest."""
+"""What a user wants to run, and how the guest runs it."""
 
 from pathlib import Path
 
 import pytest
 
 from bpfmatrix.errors import UsageError
-from bpfmatrix.profile.script import Script
+from bpfmatrix.profile.script import Script, ScriptRequest
 
 
-def test_the_modules_beside_a_script_that_it_imports_are_found(tmp_path: Path) -> None:
-    (tmp_path / "package").mkdir()
-    for name, text in {
-        "main.py": "import json, beside\nfrom package.inner import x\nimport nothing_of_that_name",
-        "beside.py": "import further",
-        "further.py": "",
-        "unused.py": "",
-        "package/__init__.py": "",
-        "package/inner.py": "x = 1",
-    }.items():
-        (tmp_path / name).write_text(text)
-    script = Script.find(tmp_path / "main.py")
-    assert script.files == {
-        name: tmp_path / name
-        for name in (
-            "main.py",
-            "beside.py",
-            "further.py",
-            "package/__init__.py",
-            "package/inner.py",
-        )
-    }
+def test_a_script_runs_with_the_flags_of_python_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "main.py"
+    path.touch()
+    request = ScriptRequest(path, arguments=("-v", "x"), flags=("-O", "-X", "dev"))
+    request.check()
+    files = {"script/main.py": path, "python/site/a.py": Path("/a.py")}
+    script = Script.of(request, files)
+    assert script.words == ("-O", "-X", "dev", "/payload/script/main.py", "-v", "x")
+    assert script.files == {"main.py": path}
+    assert script.packages == {"site/a.py": Path("/a.py")}
+    assert script.path == path
 
 
-def test_a_package_without_init_is_a_missing_module(tmp_path: Path) -> None:
-    (tmp_path / "namespace").mkdir()
-    (tmp_path / "namespace" / "inner.py").touch()
-    (tmp_path / "beside.py").touch()
-    (tmp_path / "main.py").write_text("import namespace.inner\nimport beside\n")
-    assert set(Script.find(tmp_path / "main.py").files) == {"main.py", "beside.py"}
+def test_a_module_runs_by_its_name() -> None:
+    request = ScriptRequest(module="pkg.tool", arguments=("x",))
+    request.check()
+    assert Script.of(request, {}).words == ("-m", "pkg.tool", "x")
 
 
-def test_a_script_that_does_not_compile_has_no_modules(tmp_path: Path) -> None:
-    (tmp_path / "main.py").write_text("def (:\n")
-    assert set(Script.find(tmp_path / "main.py").files) == {"main.py"}
+@pytest.mark.parametrize(
+    ("flags", "level"),
+    [((), 0), (("-O",), 1), (("-OO",), 2), (("-bO", "-O"), 2), (("-X", "O"), 0), (("-WOnce",), 0)],
+)
+def test_the_level_of_optimization_is_read_from_the_flags(
+    flags: tuple[str, ...], level: int
+) -> None:
+    assert ScriptRequest(module="m", flags=flags).optimize == level
 
 
-def test_a_missing_script_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"missing\.py: no such script"):
-        Script.find(tmp_path / "missing.py")
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (ScriptRequest(), "runs a script or a module"),
+        (ScriptRequest(Path(__file__), module="m"), "runs a script or a module"),
+        (ScriptRequest(Path("missing.py")), r"missing\.py: no such script"),
+        (ScriptRequest(module="a b"), "expected a module's name"),
+        (ScriptRequest(module="pkg/tool.py"), "expected a module's name"),
+        (ScriptRequest(module="m", flags=("-I",)), "-I can't be used: it ignores PYTHONPATH"),
+        (ScriptRequest(module="m", flags=("-bc", "pass")), "-c can't be used"),
+        (ScriptRequest(module="m", flags=("word",)), "'word' is not a flag of Python"),
+        (ScriptRequest(module="m", flags=("--help",)), "'--help' is not a flag of Python"),
+        (ScriptRequest(module="m", flags=("-X",)), "-X needs a value"),
+    ],
+)
+def test_what_can_not_be_run_is_told(request_: ScriptRequest, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        request_.check()

@@ -11,25 +11,35 @@ import pytest
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.integrity import damage
+from bpfmatrix.profile.losses import Loss
 from bpfmatrix.profile.recording import Recording
-from bpfmatrix.profile.script import Script
+from bpfmatrix.profile.script import Script, ScriptRequest
 from bpfmatrix.profile.stacks import SourceLine
 from bpfmatrix.profile.symbolization import symbolize
 from bytecode_lines.code import walk
 from tests.damage import flip_bit_quietly
+from tests.profile.recorded import stack, write_samples
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+UNKNOWN = "9999:0:0:0:0000000000000000"
 
 
-def recording_of(tmp_path: Path, *samples: object) -> Recording:
-    """Return a recording with these samples, of this Python and two modules of its library."""
+def script_of(path: Path) -> Script:
+    return Script.of(ScriptRequest(path), {f"script/{path.name}": path})
+
+
+def recording_of(tmp_path: Path, *stacks: dict[str, Any], **summary: Any) -> Recording:
+    """Return a recording with these stacks, of this Python and two modules of its library."""
     path = tmp_path / "samples.jsonl"
-    path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    write_samples(path, *stacks)
     library = Path(json.__file__)
     tree = {
         "bin/python3": Path(sys.executable),
         "lib/python3/json/__init__.py": library,
         "lib/python3/os.py": Path(os.__file__),
     }
-    return Recording(path, tree, {"python": "3.11"})
+    return Recording(path, tree, {"python": PYTHON, **summary})
 
 
 def test_samples_become_lines_of_the_script_and_the_library(tmp_path: Path, cache: Cache) -> None:
@@ -39,34 +49,108 @@ def test_samples_become_lines_of_the_script_and_the_library(tmp_path: Path, cach
     library = Path(json.__file__).read_text()
     of_library = {c.qualified_name: c for c in walk(compile(library, "json", "exec"))}
 
-    def frame(code: Any) -> dict[str, object]:
-        return {"identity": str(code.identity), "offset": 0}
+    def frame(code: Any) -> tuple[dict[str, str], int]:
+        return {"identity": str(code.identity)}, 0
 
-    unknown = {"identity": "9999:0:0:0:0000000000000000", "offset": 0}
-    recording = recording_of(
-        tmp_path,
-        {
-            "frames": [frame(of_library["dumps"]), frame(of_script["f"]), unknown],
-            "count": 3,
-            "tid": 5,
-        },
-    )
+    unknown = ({"identity": UNKNOWN}, 0)
+    frames = [frame(of_library["dumps"]), frame(of_script["f"]), unknown]
+    recording = recording_of(tmp_path, stack(frames, 3, tid=5))
     for number in range(3):  # the second time, with the index of the library from the cache
         if number == 2:
             [index] = (cache.root / "bytecode-lines").glob("*.index")
             flip_bit_quietly(index)
-        [stack] = symbolize(recording, Script.find(tmp_path / "main.py"), cache)
-        assert (stack.count, stack.thread) == (3, 5)
-        dumps, own, missing = stack.lines
-        assert (Path(dumps.file).name, dumps.function) == ("__init__.py", "dumps")
+        [found] = symbolize(recording, script_of(tmp_path / "main.py"), cache).stacks
+        assert (found.count, found.thread) == (3, 5)
+        dumps, own, missing = found.lines
+        assert (dumps.file, dumps.function) == (json.__file__, "dumps")
         assert own == SourceLine(str(tmp_path / "main.py"), 1, "f")
         assert missing == SourceLine("", 0, "")
     [index] = (cache.root / "bytecode-lines").glob("*.index")
     assert damage(index, reread=True) == ""
 
 
+def test_stacks_of_several_processes_name_theirs(tmp_path: Path, cache: Cache) -> None:
+    (tmp_path / "main.py").write_text("pass\n")
+    frames = [({"identity": UNKNOWN, "file": "/x.py", "function": "f"}, 0)]
+    recording = recording_of(
+        tmp_path,
+        stack(frames, process="main.py"),
+        stack(frames, process="fork of main.py"),
+    )
+    stacks = symbolize(recording, script_of(tmp_path / "main.py"), cache).stacks
+    assert [stack.process for stack in stacks] == ["main.py", "fork of main.py"]
+
+
+def test_what_the_tracer_can_not_have_printed_is_told(tmp_path: Path, cache: Cache) -> None:
+    (tmp_path / "main.py").write_text("pass\n")
+    recording = recording_of(tmp_path)
+    recording.samples.write_text('{"part": {"number": 1, "frames": [[9, 0]]}}\n')
+    with pytest.raises(BpfmatrixError, match="line 1 is not one of the tracer"):
+        symbolize(recording, script_of(tmp_path / "main.py"), cache)
+
+
 def test_an_error_of_bytecode_lines_is_quoted(tmp_path: Path, cache: Cache) -> None:
     (tmp_path / "main.py").write_text("pass\n")
-    recording = recording_of(tmp_path, "no sample")
+    recording = recording_of(tmp_path, stack([({"identity": "1"}, "x")]))  # type: ignore[list-item]
     with pytest.raises(BpfmatrixError, match=r"bytecode-lines resolve failed: .* line 1"):
-        symbolize(recording, Script.find(tmp_path / "main.py"), cache)
+        symbolize(recording, script_of(tmp_path / "main.py"), cache)
+
+
+def of_process(text: str, file: str, function: str) -> dict[str, str]:
+    """Return what a process tells of a function of a source."""
+    compiled = walk(compile(text, file, "exec", optimize=2))
+    [code] = [code for code in compiled if code.qualified_name == function]
+    identity, table = str(code.identity), code.table.hex()
+    return {"identity": identity, "file": file, "function": function, "table": table}
+
+
+def test_code_that_no_index_has_has_the_lines_that_the_process_tells(
+    tmp_path: Path, cache: Cache
+) -> None:
+    main = tmp_path / "main.py"
+    main.write_text("def f():\n    'documented'\n    assert 1\n    return 1\n")
+    inner = "\n\ndef g(x):\n    return x\n"
+    optimized = of_process(main.read_text(), "/payload/script/main.py", "f")
+    executed = of_process(inner, "<string>", "g")
+    zipped = of_process(inner, "/payload/script/lib.zip/inner.py", "g")
+    library = of_process(inner, "/payload/python/lib/python3/os.py", "g")
+    damaged = {**executed, "table": "zz"}
+    codes = (optimized, executed, zipped, library, damaged)
+    recording = recording_of(tmp_path, stack([(code, 4) for code in codes]))
+    [found] = symbolize(recording, script_of(main), cache).stacks
+    assert found.lines == (
+        SourceLine(str(main), 4, "f"),
+        SourceLine("<string>", 4, "g"),
+        SourceLine(str(tmp_path / "lib.zip/inner.py"), 4, "g"),
+        SourceLine(os.__file__, 4, "g"),
+        SourceLine("<string>", 0, "g"),
+    )
+
+
+def test_code_of_exec_is_not_taken_for_equal_code_of_a_file(tmp_path: Path, cache: Cache) -> None:
+    main = tmp_path / "main.py"
+    main.write_text("x = 1\n")
+    executed = of_process(main.read_text(), "<string>", "<module>")
+    own = of_process(main.read_text(), "/payload/script/main.py", "<module>")
+    recording = recording_of(tmp_path, stack([(executed, 2), (own, 2)]))
+    [found] = symbolize(recording, script_of(main), cache).stacks
+    assert [line.file for line in found.lines] == ["<string>", str(main)]
+
+
+def test_a_script_that_does_not_compile_here_has_its_lines(tmp_path: Path, cache: Cache) -> None:
+    main = tmp_path / "main.py"
+    main.write_text("if\n")
+    told = of_process("def f():\n    return 1\n", "/payload/script/main.py", "f")
+    recording = recording_of(tmp_path, stack([(told, 2)]))
+    [found] = symbolize(recording, script_of(main), cache).stacks
+    assert found.lines == (SourceLine(str(main), 2, "f"),)
+
+
+def test_lost_samples_have_their_functions(tmp_path: Path, cache: Cache) -> None:
+    main = tmp_path / "main.py"
+    main.write_text("def f():\n    return 1\n")
+    own = of_process(main.read_text(), "/payload/script/main.py", "f")
+    lost = [{"pid": 1, "offset": 2, "count": 3, **own}, {"pid": 1, "count": 4}]
+    recording = recording_of(tmp_path, lost=lost)
+    symbolized = symbolize(recording, script_of(main), cache)
+    assert symbolized.lost == [Loss(3, (str(main), "f"))]

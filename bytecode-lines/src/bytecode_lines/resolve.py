@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, NamedTuple, TextIO
 
 from bytecode_lines.code import Position
+from bytecode_lines.errors import TableError
+from bytecode_lines.identity import Identity
 from bytecode_lines.index import Entry, Index
 from bytecode_lines.samples import SampleError, parse
 
@@ -74,15 +76,23 @@ class Resolver:
     def __init__(self, indexes: Sequence[Index]) -> None:
         self.counts = Counts()
         self._indexes = indexes
-        self._functions: dict[tuple[str, str, str], list[_Function]] = {}
+        self._functions: dict[_Key, list[_Function]] = {}
         self._cached_ranges = 0
         # Different results for identities that several functions have.
-        self._candidates: dict[tuple[tuple[str, str, str], int], list[Resolved]] = {}
+        self._candidates: dict[tuple[_Key, int], list[Resolved]] = {}
 
-    def resolve(self, identity: str, offset: int, file: str = "", python: str = "") -> Resolved:
-        """Return where an instruction is; `offset`, `file` and `python` are as in a sample."""
+    def resolve(
+        self,
+        identity: str,
+        offset: int,
+        file: str = "",
+        python: str = "",
+        function: str = "",
+        table: str = "",
+    ) -> Resolved:
+        """Return where an instruction is; the arguments are as in a sample."""
         self.counts.frames += 1
-        key = (identity, file, python)
+        key = _Key(identity, file, python, function, table)
         functions = self._functions.get(key)
         if functions is None:
             functions = self._functions[key] = self._find(key)
@@ -93,7 +103,7 @@ class Resolver:
             return resolved
         if not functions:
             self.counts.unknown += 1
-            return Resolved(file, "", Position(None), f"no index has {identity}")
+            return Resolved(file, function, Position(None), f"no index has {identity}")
         candidates = self._candidates.get((key, offset))
         if candidates is None:
             results = [function.at(offset) for function in functions]
@@ -122,16 +132,29 @@ class Resolver:
         note = f"offset {offset} is outside of the code, of {entry.code_length} bytes"
         return Resolved(entry.path, entry.name, Position(None), note)
 
-    def _find(self, key: tuple[str, str, str]) -> list[_Function]:
-        identity, file, python = key
+    def _find(self, key: _Key) -> list[_Function]:
+        identity, file, python, function, table = key
         entries = [entry for index in self._indexes for entry in index.entries(identity)]
         entries = [entry for entry in entries if entry.python == python] if python else entries
+        entries = [entry for entry in entries if _has_name(entry, function)]
         functions = [_Function(entry) for entry in _of_file(entries, file)]
+        if not functions and table and python:
+            functions = _of_table(key)
         # Limit the memory of the cache. What is removed is found again if it is needed.
         self._cached_ranges += _size(functions)
         while self._cached_ranges > _MAX_CACHED_RANGES and self._functions:
             self._cached_ranges -= _size(self._functions.pop(next(iter(self._functions))))
         return functions
+
+
+class _Key(NamedTuple):
+    """What a sample says of a code object."""
+
+    identity: str
+    file: str
+    python: str
+    function: str
+    table: str
 
 
 # These are the ranges of 20,000 code objects of the standard library, with 250 bytes each.
@@ -177,13 +200,37 @@ class _Function:
         return Resolved(entry.path, entry.name, position, note)
 
 
+def _of_table(key: _Key) -> list[_Function]:
+    """Return the function whose line table the sample itself has; none if the table is damaged."""
+    identity, file, python, function, table = key
+    try:
+        first_line = Identity.parse(identity).first_line
+        entry = Entry(
+            *(file, file, python, 0, function, first_line),
+            *(bytes.fromhex(table), _UNKNOWN_LENGTH, None),
+        )
+        return [_Function(entry)]
+    except (ValueError, TableError):
+        return []
+
+
+# Of code, in bytes. The offset of an instruction that ran is within the code.
+_UNKNOWN_LENGTH: Final = 1 << 31
+
+
+def _has_name(entry: Entry, function: str) -> bool:
+    """Return whether an entry may be the function of a sample, whose name may not be qualified."""
+    return not function or entry.name == function or entry.name.endswith(f".{function}")
+
+
 def _of_file(entries: list[Entry], file: str) -> list[Entry]:
     """Return the entries whose paths have the longest common end with the path of a sample.
 
     A process may see its files at other paths, so the paths may differ, except for the last
-    component. Names such as `<frozen abc>` are ignored.
+    component. Names such as `<frozen abc>` are ignored. Code from `exec` has a name such as
+    `<string>`, which no entry has.
     """
-    if not file or file.startswith("<"):
+    if not file or file.startswith("<frozen "):
         return entries
     lengths = [
         max(_common_end(entry.path, file), _common_end(entry.compiled_as, file))
@@ -260,4 +307,7 @@ def _json(sample: dict[str, Any], resolver: Resolver) -> str:
 
 def _look_up(frame: dict[str, Any], resolver: Resolver) -> Resolved:
     get = frame.get
-    return resolver.resolve(frame["identity"], frame["offset"], get("file", ""), get("python", ""))
+    return resolver.resolve(
+        *(frame["identity"], frame["offset"], get("file", ""), get("python", "")),
+        *(get("function", ""), get("table", "")),
+    )

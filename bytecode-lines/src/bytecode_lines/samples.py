@@ -10,6 +10,9 @@ A frame:
                CPython counts in code units, as in `f_lasti` from 3.10 on, it is twice that.
     file       optional: `co_filename`. It decides if several files have the identity.
     python     optional: the version, such as "3.11". It decides likewise.
+    function   optional: `co_qualname`, before 3.11 `co_name`. It decides likewise.
+    table      optional: the line table in hexadecimal digits. If no index has the code, the line is
+               found with it, `python` and `identity`, and the result has `file` and `function`.
 
 A stack has the list `frames`, the innermost first, in place of `identity` and `offset`. Frames and
 stacks may have further keys, such as a count, a process id or a name, which are kept.
@@ -78,6 +81,7 @@ def _frame_problem(frame: object) -> str:
         return "offset: expected an integer"
     if len(frame) == len(("identity", "offset")):
         return ""
-    if not isinstance(frame.get("file", ""), str):
-        return "file: expected a string"
-    return "" if isinstance(frame.get("python", ""), str) else "python: expected a string"
+    for key in ("file", "python", "function", "table"):
+        if not isinstance(frame.get(key, ""), str):
+            return f"{key}: expected a string"
+    return ""

@@ -24,6 +24,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 NETWORKS = ("user", "none")
+# A clock of 1 kHz leaves an emulated CPU some time for the script.
+_MOST_SAMPLES = 1000
 CI_SYSTEMS = ("github", "gitlab")
 # What kernels.yaml calls the parts of a run (`Included`); the models are slow to import.
 INCLUDED = ("tests", "verify")
@@ -55,7 +57,9 @@ class Option(Generic[T_co]):
     """Turns one value's text into the value, or says in a ValueError what was expected."""
     letter: str = ""
     required: bool = False
-    """Whether a command needs it; invoke then also takes the value without the option's name."""
+    """Whether a command needs it."""
+    positional: bool = False
+    """Whether invoke also takes the value without the option's name; it does if it is required."""
 
     def with_help(self, help: str) -> "Option[T_co]":
         """Return the option with another help text, for a command in which its meaning differs."""
@@ -64,6 +68,10 @@ class Option(Generic[T_co]):
     def as_required(self: "Option[S | None]") -> "Option[S]":
         """Return the option as one that always has a value."""
         return dataclasses.replace(cast("Option[S]", self), required=True)
+
+    def as_positional(self) -> "Option[T_co]":
+        """Return the option as one whose name can be left out before its value."""
+        return dataclasses.replace(self, positional=True)
 
 
 AnyOption = Option[Any]
@@ -144,6 +152,16 @@ def _included(text: str) -> str:
     if text not in INCLUDED:
         raise ValueError(f"expected {' or '.join(INCLUDED)}")
     return text
+
+
+def _flags(text: str) -> tuple[str, ...]:
+    return tuple(shlex.split(text))
+
+
+def _rate(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_SAMPLES:
+        raise ValueError(f"expected a number from 1 to {_MOST_SAMPLES}")
+    return int(text)
 
 
 def _written_file(text: str) -> Path:
@@ -635,9 +653,26 @@ VSCODE = _flag("vscode", "Write a launch configuration for Visual Studio Code; s
 SCRIPT = _value(
     "script",
     "SCRIPT",
-    "The Python script. The modules beside it that it imports are in the guest too.",
+    "The Python script. What it imports is in the guest too. --script itself can be left out.",
     Path,
-).as_required()
+).as_positional()
+MODULE = _text("module", "NAME", "Run a module in place of a script, as `python -m` does.", "m")
+PYTHON = _text(
+    "python",
+    "PATH",
+    "The Python of the host that runs the script, with its packages. Default: that of "
+    "BPFMATRIX_PYTHON, of the active virtual environment, or the first usable one on PATH.",
+)
+_NO_FLAGS: tuple[str, ...] = ()
+PYTHON_ARGS = Option(
+    "python-args",
+    "Flags of Python itself, such as --python-args='-O -X dev'.",
+    OptionKind.VALUE,
+    _NO_FLAGS,
+    "FLAGS",
+    _flags,
+)
+RATE = _value("rate", "N", "The number of samples of each CPU in a second. Default: 200.", _rate)
 PROFILES = _repeated(
     "output",
     "FILE",

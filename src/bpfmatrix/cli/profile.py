@@ -10,7 +10,7 @@ from bpfmatrix.cli.profile_output import print_profile
 from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.profile import outputs
-from bpfmatrix.profile.script import Script
+from bpfmatrix.profile.script import ScriptRequest
 from bpfmatrix.profile.symbolization import symbolize
 from bpfmatrix.profile.workload import ProfileOptions, ProfileWorkload
 from bpfmatrix.session.pipeline import run_one
@@ -21,8 +21,7 @@ __all__ = ["profile"]
 def profile(
     project: Project,
     kernel: str,
-    script: Path,
-    arguments: Sequence[str],
+    request: ScriptRequest,
     options: ProfileOptions,
     written: Sequence[tuple[Path, str]] = (),
 ) -> int:
@@ -31,24 +30,20 @@ def profile(
     `written` has the files to write, each with the suffix of its format (`profile.outputs`). The
     status is 1 if the script failed or could not be recorded to its end.
     """
-    found = Script.find(script)
-
     safe = SafeWriter(sys.stdout)
 
     with LiveConsole([kernel]) as console:
-        workload = ProfileWorkload(
-            project, found, arguments, options, lambda text: safe(text.encode())
-        )
+        workload = ProfileWorkload(project, request, options, lambda text: safe(text.encode()))
         recording = run_one(project, kernel, workload, console)
         safe.close()
         console.doing(kernel, "lines", "of the samples")
-        resolved = symbolize(recording, found, project.cache)
+        resolved = symbolize(recording, workload.script, project.cache)
     print_profile(project, recording, resolved)
     say(f"samples       {project.relative(recording.samples)}")
-    title = f"{script.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
+    title = f"{request.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
     for path, suffix in written:
         try:
-            outputs.write(resolved, title, path, suffix)
+            outputs.write(resolved.stacks, title, path, suffix)
         except OSError as error:
             raise BpfmatrixError(f"{path}: {error.strerror}") from None
         say(f"{outputs.name_of(suffix):<12}  {path}")

@@ -14,9 +14,11 @@ from rich.text import Text
 from bpfmatrix.cli.console import make_console, say
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted, inert
+from bpfmatrix.profile import processes as processes_of
 from bpfmatrix.profile.losses import Loss, losses_of, uncertain
 from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.stacks import HotLine, SourceLine, Stack, hottest
+from bpfmatrix.profile.symbolization import Symbolized
 
 __all__ = ["print_profile"]
 
@@ -27,9 +29,10 @@ _SHOWN_LOSSES = 3
 _UNCERTAIN, _AT_LEAST = "?", "≥"
 
 
-def print_profile(project: Project, recording: Recording, stacks: Sequence[Stack]) -> None:
-    """Print the hottest lines of a recording, whose samples have these stacks."""
+def print_profile(project: Project, recording: Recording, symbolized: Symbolized) -> None:
+    """Print the hottest lines of a recording."""
     console = make_console()
+    stacks = symbolized.stacks
     samples = sum(stack.count for stack in stacks)
     threads = len({(stack.process, stack.thread) for stack in stacks})
     processes = {stack.process for stack in stacks}
@@ -39,7 +42,7 @@ def print_profile(project: Project, recording: Recording, stacks: Sequence[Stack
         f"CPython {recording.summary.get('python', '?')}",
     )
     names = _FileNames(project, recording)
-    losses = losses_of(recording.summary, stacks)
+    losses = losses_of(recording.summary.get("counters", {}), stacks, symbolized.lost)
     marked: frozenset[SourceLine] = frozenset()
     ranking = hottest(stacks)
     if not samples:
@@ -51,6 +54,8 @@ def print_profile(project: Project, recording: Recording, stacks: Sequence[Stack
         shown = ranking[:_SHOWN_LINES]
         marked = uncertain(ranking, losses) & {hot.line for hot in shown}
         console.print(_table(shown, samples, marked, names))
+    for text in processes_of.notes(recording.summary.get("processes", ())):
+        say(f"note: {inert(text)}")
     for text in (*_ending_notes(recording), *_loss_notes(losses, marked, names)):
         say(text)
     for text in _counter_notes(recording, ranking):

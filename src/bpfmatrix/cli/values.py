@@ -62,6 +62,8 @@ def read(
     known = {}
     for option in declared:
         given = typed.get(option.name)
+        if option.positional and given == "":
+            given = None  # invoke gives this to a word that is missing
         if option.required and not given:
             raise _missing(option)
         if option.kind is OptionKind.REPEATED:

@@ -8,12 +8,15 @@ import platform
 import shlex
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from bpfmatrix.debug import places
+from bpfmatrix.debug.ending import NOT_BEGUN, BatchReport
+from bpfmatrix.debug.places import REJECTION, ProgramPlace
 from bpfmatrix.errors import UsageError
 from bpfmatrix.host import records, tools
 from bpfmatrix.host.cache import Cache
@@ -21,15 +24,10 @@ from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["NOT_BEGUN", "REJECTION", "BatchReport", "Gdb", "nearest"]
+__all__ = ["REJECTION", "Gdb", "nearest"]
 
-REJECTION = "rejection"
-"""The breakpoint where the verifier says why it rejects a program."""
 # The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
 _MESSAGES = "verbose"
-
-NOT_BEGUN = 120
-"""The exit status of a gdb that did not come to the connection, by an error or by Ctrl-C."""
 
 DEFAULT_BREAKPOINTS = ("do_check", "do_check_common", "bpf_check")
 """The entry of the verifier is the first of these functions that a kernel has. gcc inlines
@@ -44,16 +42,6 @@ _STOPPED = "stopped"
 _REPORT = "batch.json"
 # The beginning of the line in which `locations.resolve` prints its answer.
 _MARK = "bpfmatrix:"
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """What became of the commands of a batch."""
-
-    failed: tuple[tuple[str, str], ...]
-    """The commands that gdb could not run, each with gdb's error."""
-    left: tuple[str, ...]
-    """The commands that were not run, since the guest was not stopped any more."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +71,14 @@ class Gdb:
             program = tools.require("gdb-multiarch", "gdb-multiarch")
         return cls(program, symbols, cache, folder, programs)
 
-    def resolve(self, names: Sequence[str]) -> tuple[str, ...]:
+    def resolve(
+        self, names: Sequence[str], is_source: Callable[[str], bool] = lambda file: False
+    ) -> tuple[str, ...]:
         """Return the locations of these breakpoints, or of the default one if `names` is empty.
 
-        UsageError if the kernel has no such function or line, with the names most similar to it.
+        `is_source` says whether a file is one that eBPF programs may have been compiled from. The
+        kernel's own files come first. UsageError if the kernel has no such function or line, with
+        the names most similar to it.
         """
         functions, candidates = _candidates(names)
         answers = self._answers(f"locations.resolve({json.dumps(candidates)})")
@@ -100,11 +92,29 @@ class Gdb:
             if self.programs:
                 return (f"{there[0]} if {_ASKED}",)
             return (f"{there[0]} if {_NAMED}",) if self.symbols.has_types else (there[0],)
+        known = [n for n in DEFAULT_BREAKPOINTS if "location" in answers[n]]
+        found = []
         for name, function in zip(names, functions, strict=True):
-            if wrong := answers[function].get("error"):
-                known = [n for n in DEFAULT_BREAKPOINTS if "location" in answers[n]]
+            answer = answers[function]
+            wrong = answer.get("error", "")
+            line = places.line_of_program(name)
+            if wrong.startswith("No source file") and line and is_source(line.file):
+                found.append(self._of_program(name, line))
+            elif wrong:
                 raise UsageError(f"--break {name}: {wrong.rstrip('.')}", self._advice(name, known))
-        return tuple(name if name == REJECTION else answers[name]["location"] for name in names)
+            elif place := places.in_program(name):
+                found.append(self._of_program(name, place))
+            else:
+                found.append(name if name == REJECTION else answer["location"])
+        return tuple(found)
+
+    def _of_program(self, name: str, place: ProgramPlace) -> str:
+        if self.symbols.has_types:
+            return str(place)
+        raise UsageError(
+            f"--break {name}: gdb has only the names of this kernel's functions",
+            "A place in a program needs the kernel's DWARF: leave --names out, or add --vmlinux.",
+        )
 
     def initial(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return those of the breakpoints that are only reached while the kernel boots."""
@@ -151,7 +161,10 @@ class Gdb:
 
     def _advice(self, name: str, known: Sequence[str]) -> str:
         if ":" in name:
-            return "Files are named as in the source tree: --break kernel/bpf/verifier.c:12345."
+            return (
+                "A file of the kernel is named as in its source tree: kernel/bpf/verifier.c:12345. "
+                "That of an eBPF program must be in this project, or in the BTF of an --object."
+            )
         # An inlined function, such as do_check, is not among the symbols.
         names = {symbol.name for symbol in elf.symbols(self.symbols.vmlinux)} | {*known}
         near = nearest(name, names)
@@ -186,9 +199,8 @@ class Gdb:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (_STOPPED, _REPORT):
             (self.folder / name).unlink(missing_ok=True)
-        shown = ["list"] if self.symbols.has_types else []
-        if REJECTION in breakpoints:
-            shown = ["python rejection.say_rejection()"]
+        # A stop at a rejection, or in a program, shows by itself where that is.
+        shown = ["list"] if self.symbols.has_types and not places.shown_alone(breakpoints) else []
         marker, report = str(self.folder / _STOPPED), str(self.folder / _REPORT)
         arguments = (target, marker, shown, None if batch is None else list(batch), report)
         lines = [
@@ -234,6 +246,9 @@ class Gdb:
         """Return gdb's command for a breakpoint that `resolve` returned."""
         if breakpoint == REJECTION:
             return f"python rejection.break_at_rejection({json.dumps(_MESSAGES)})"
+        if place := places.in_program(breakpoint):
+            where = (place.instruction, place.program, place.file, place.line)
+            return f"python program_stop.break_at({', '.join(map(_python, where))})"
         return f"break {breakpoint}"
 
     def setup_commands(self) -> list[str]:
@@ -324,8 +339,15 @@ class Gdb:
 
 def _candidates(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the function or line of each breakpoint, and all that gdb is asked for."""
-    functions = [_MESSAGES if name == REJECTION else name for name in names]
+    functions = [_function(name) for name in names]
     return functions, list(dict.fromkeys([*functions, *DEFAULT_BREAKPOINTS]))
+
+
+def _function(name: str) -> str:
+    """Return what the kernel must have for a breakpoint of this name."""
+    if name == REJECTION:
+        return _MESSAGES
+    return "bpf_check" if places.in_program(name) else name
 
 
 @contextlib.contextmanager

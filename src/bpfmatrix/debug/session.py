@@ -20,8 +20,9 @@ from typing import Any
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
-from bpfmatrix.debug import held, names, vscode
-from bpfmatrix.debug.gdb import NOT_BEGUN, Gdb
+from bpfmatrix.debug import held, names, places, vscode
+from bpfmatrix.debug.ending import failure_of_gdb
+from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.debug.options import DebugOptions
 from bpfmatrix.debug.own_folder import own_folder
 from bpfmatrix.debug.stub_socket import TCP_WARNING, StubSocket, listening
@@ -31,7 +32,7 @@ from bpfmatrix.debug.workload import (
     TestsUnderGdb,
     without_limit,
 )
-from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
+from bpfmatrix.errors import KernelUnavailableError
 from bpfmatrix.host import event_loop
 from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
@@ -87,7 +88,10 @@ def debug(
             work = workload.work(prepared, observer, folder)
         found = _symbols(project, prepared, options, observer, progress_bar)
         gdb = Gdb.find(kernel.arch, found, project.cache, folder, workload.programs)
-        breakpoints = gdb.resolve(options.breakpoints)
+        objects = () if isinstance(asked, RunOptions) else tuple(map(Path, asked.objects))
+        breakpoints = gdb.resolve(
+            options.breakpoints, lambda file: places.has_source(file, project.root, objects)
+        )
         why_cold = held.why_cold(asked.cold, gdb.initial(options.breakpoints), prepared.spec)
         observer.step(id, "symbols", project.relative(found.vmlinux), found.origin)
         if not found.has_types:
@@ -223,40 +227,20 @@ class _DebugSession:
             finally:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
-        self._raise_of_gdb(status)
-        return status
-
-    def _raise_of_gdb(self, status: int) -> None:
-        """Raise BpfmatrixError if gdb did not do what it was to do."""
-        folder, batch = self._project.relative(self._gdb.folder), self._options.batch
-        ended = f": {self._ended}" if self._ended else ""
         if status in (-signal.SIGINT, 128 + signal.SIGINT):
             raise KeyboardInterrupt
-        if status < 0:
-            raise BpfmatrixError(f"gdb was ended by {_signal_name(-status)}")
-        if status == NOT_BEGUN:
-            raise BpfmatrixError(
-                "gdb did not connect to the guest: one of its commands failed (its error is above)"
-            )
-        if batch is None:
-            return
-        if not self._gdb.stopped:
-            commands = "the commands of --batch were not run" if batch else "nothing was shown"
-            raise BpfmatrixError(
-                f"no breakpoint was reached ({', '.join(self._breakpoints)}){ended}; {commands}",
-                f"What the kernel said: {folder}/console.log",
-            )
-        report = self._gdb.batch_report
-        if report is None:  # a command has ended gdb
-            return
-        if report.left:
-            raise BpfmatrixError(
-                f"--batch: the guest was not stopped any more{ended}; not run: "
-                f"{'; '.join(report.left)}"
-            )
-        if report.failed:
-            failed = "; ".join(f"{name}: {why}" for name, why in report.failed)
-            raise BpfmatrixError(f"--batch: gdb could not run {failed}")
+        failure = failure_of_gdb(
+            status,
+            self._breakpoints,
+            self._options.batch,
+            stopped=self._gdb.stopped,
+            report=self._gdb.batch_report,
+            ended=self._ended,
+            console=self._project.relative(console),
+        )
+        if failure and not self._options.attach_later:
+            raise failure
+        return status
 
     def _print_how_to_attach(self, commands: Path, stub: StubSocket) -> None:
         symbols = self._gdb.symbols
@@ -320,10 +304,3 @@ class _DebugSession:
         else:
             hint = "" if self._options.batch else ": `quit` ends gdb"
             self._observer.note(f"{how}{hint}")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # one of the numbers without a name
-        return f"signal {number}"

@@ -237,10 +237,10 @@ def tracer_object(project: Project, progress: Progress = silent) -> Path:
     return folder / name
 
 
-def python_lister() -> Path:
-    """Return the script that lists the files of the host's Python for `payload.listed`."""
-    inside = CHECKOUT / "support/host_python.py"
-    return inside if inside.exists() else _SHIPPED / "host_python.py"
+def python_lister(name: str) -> Path:
+    """Return a script that lists files of the host's Python: host_python.py or host_script.py."""
+    inside = CHECKOUT / "support" / name
+    return inside if inside.exists() else _SHIPPED / name
 
 
 def bytecode_lines() -> Path:

@@ -27,8 +27,10 @@ _WIDTH, _ROW_HEIGHT, _LETTER_WIDTH, _PADDING = 1200, 18, 6.7, 4
 _FIRST_ROW = 72  # below the title and the search
 # The file has up to 250 bytes for each, and browsers take less than a second to draw them.
 _MOST_BOXES = 6000
+# Of the graph's width. Narrower boxes that are beside each other are one box.
+_NARROWEST = 1 / 4000
 _HUES = 12
-_MOST_SHARED_LINES = 40  # that are listed; a tooltip has no room for more
+_MOST_LISTED = 30  # lines in a tooltip, which has no room for more
 
 
 @dataclass
@@ -36,9 +38,11 @@ class _Node:
     """The stacks that share their outermost lines, as a tree."""
 
     line: SourceLine | str
-    """The last of these lines; or the process, or the root's text."""
+    """The last of these lines; or a process; or nothing, for the root and for narrow lines."""
     count: int = 0
     inner: dict[SourceLine | str, "_Node"] = field(default_factory=dict)
+    narrow: tuple[tuple[str, int], ...] = ()
+    """Lines that are too narrow to have boxes, each with its samples."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class _Box:
     """In samples from the left, as `count` is."""
     row: int
     count: int
+    narrow: tuple[tuple[str, int], ...] = ()
 
 
 def render(stacks: Sequence[Stack], title: str) -> str:
@@ -59,7 +64,7 @@ def render(stacks: Sequence[Stack], title: str) -> str:
     top, shared = _without_shared_lines(root)
     boxes = list(_widest(top))
     rows = max((box.row for box in boxes), default=0) + 1
-    note = _left_out(top, boxes) or "The width of a line is its share of the samples."
+    note = _left_out(boxes) or "The width of a line is its share of the samples."
     return _template().render(
         title=_text(title),
         note=note,
@@ -76,7 +81,7 @@ def _tree(stacks: Iterable[Stack]) -> _Node:
         node = root
         node.count += stack.count
         lines: list[SourceLine | str] = [stack.process] if stack.process else []
-        lines += reversed(stack.lines)
+        lines += stack.from_outermost()
         for line in lines:
             node = node.inner.setdefault(line, _Node(line))
             node.count += stack.count
@@ -108,51 +113,60 @@ def _widest(root: _Node) -> Iterator[_Box]:
         if not waiting:
             return
         _, row, _, start, node = heapq.heappop(waiting)
-        yield _Box(node.line, start, row, node.count)
-        for inner in sorted(node.inner.values(), key=lambda node: (-node.count, str(node.line))):
+        yield _Box(node.line, start, row, node.count, node.narrow)
+        for inner in _side_by_side(node, root.count):
             number += 1
             heapq.heappush(waiting, (-inner.count, row + 1, number, start, inner))
             start += inner.count
 
 
-def _left_out(root: _Node, boxes: Sequence[_Box]) -> str:
+def _side_by_side(outer: _Node, samples: int) -> list[_Node]:
+    """Return the nodes of the boxes below one box, the widest first."""
+    nodes = sorted(outer.inner.values(), key=lambda node: (-node.count, str(node.line)))
+    wide = sum(node.count >= samples * _NARROWEST for node in nodes)
+    if len(nodes) - wide < 2:
+        return nodes
+    narrow = tuple((str(node.line), node.count) for node in nodes[wide:])
+    return [*nodes[:wide], _Node("", sum(count for _, count in narrow), narrow=narrow)]
+
+
+def _left_out(boxes: Sequence[_Box]) -> str:
     """Return a sentence about the boxes that are left out; empty if there are none."""
-    all_boxes, waiting = 0, [root]
-    while waiting:
-        node = waiting.pop()
-        all_boxes += 1
-        waiting += node.inner.values()
-    missing = all_boxes - len(boxes)
-    if not missing:
+    if len(boxes) < _MOST_BOXES:
         return ""
     most = counted(boxes[-1].count, "sample")
-    return f"The {missing} narrowest boxes, of at most {most} each, are left out."
+    return f"Only the widest {_MOST_BOXES} boxes are drawn: those left out have at most {most}."
 
 
 def _drawn(box: _Box, samples: int, shared: Sequence[str]) -> dict[str, object]:
     """Return what the template writes of a box."""
     share = f"{box.count} of {counted(samples, 'sample')}, {100 * box.count / samples:.1f}%"
     hue = ""
-    if box.row == 0:
+    if box.narrow:
+        label = f"{len(box.narrow)} narrow lines"
+        listed = [f"{line}: {counted(count, 'sample')}" for line, count in box.narrow]
+        title = "\n".join([f"{label}: {share}", *listed[:_MOST_LISTED]])
+    elif box.row == 0:
         label = title = counted(box.count, "sample")
         if shared:
             label += f", all of them in {counted(len(shared), 'outer line')} that are not drawn"
-            listed = shared[-_MOST_SHARED_LINES:]
-            more = [f"({len(shared) - len(listed)} more)"] * (len(shared) > len(listed))
-            title = "\n".join([f"{label}:", *more, *listed])
+            more = len(shared) - _MOST_LISTED
+            omitted = [f"({more} more)"] if more > 0 else []
+            title = "\n".join([f"{label}:", *omitted, *shared[-_MOST_LISTED:]])
     elif isinstance(box.line, str):
         label, title = box.line, f"{box.line}: {share}"
     else:
         hue = f"h{sum(map(ord, box.line.file)) * 37 % _HUES}"
         label, title = _label(box.line), f"{box.line}: {share}"
+    label = _text(label).replace("\n", " ")
     width = 100 * box.count / samples
     return {
         "x": _percent(100 * box.start / samples),
         "width": _percent(width),
         "y": _FIRST_ROW + box.row * _ROW_HEIGHT,
         "title": _text(title),
-        "full": _text(label),
-        "label": _cut(_text(label), width / 100 * _WIDTH - 2 * _PADDING),
+        "full": label,
+        "label": _cut(label, width / 100 * _WIDTH - 2 * _PADDING),
         "hue": hue,
     }
 

@@ -4,6 +4,7 @@ The format is that of stackcollapse.pl of https://github.com/brendangregg/FlameG
 the outermost first, separated by semicolons; a space; the number.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Iterable
 
@@ -16,9 +17,10 @@ __all__ = ["render"]
 def render(stacks: Iterable[Stack]) -> str:
     """Return the text. Stacks with the same lines are one, of whatever thread they are."""
     counts: Counter[str] = Counter()
+    frame = functools.cache(lambda line: _frame(frame_name(line)))
     for stack in stacks:
-        frames = [frame_name(line) for line in reversed(stack.lines)]
-        counts[";".join(map(_frame, [stack.process] * bool(stack.process) + frames))] += stack.count
+        process = [_frame(stack.process)] if stack.process else []
+        counts[";".join([*process, *map(frame, stack.from_outermost())])] += stack.count
     return "".join(f"{frames} {count}\n" for frames, count in counts.items())
 
 

@@ -7,7 +7,6 @@ be of any line, or of any line of one function if the tracer knows that much of 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bpfmatrix.profile.stacks import HotLine, SourceLine, Stack
 
@@ -47,17 +46,16 @@ def uncertain(ranking: Sequence[HotLine], losses: Iterable[Loss]) -> frozenset[S
     return frozenset(found)
 
 
-def losses_of(summary: Mapping[str, Any], stacks: Iterable[Stack]) -> list[Loss]:
-    """Return what was lost, by the tracer's summary and the stacks that arrived.
+def losses_of(
+    counters: Mapping[str, int], stacks: Iterable[Stack], known: Sequence[Loss] = ()
+) -> list[Loss]:
+    """Return what was lost, by the tracer's counters and the stacks that arrived.
 
-    Samples of which no frame could be read have no stack either, and count as lost.
+    `known` are the lost samples whose innermost functions are known. Samples of which no frame
+    could be read have no stack either, and count as lost.
     """
-    counters = summary.get("counters", {})
-    known = [
-        Loss(lost["count"], (lost["file"], lost["function"])) for lost in summary.get("lost", ())
-    ]
     arrived = sum(stack.count for stack in stacks if stack.truncated == "unreadable")
     unknown = max(0, counters.get("lost", 0) - sum(loss.count for loss in known)) + max(
         0, counters.get("unreadable", 0) - arrived
     )
-    return known + [Loss(unknown)] * bool(unknown)
+    return [*known, *[Loss(unknown)] * bool(unknown)]

@@ -62,7 +62,7 @@ class _Tables:
         key = (line.file, line.function)
         if key not in self.functions:
             number = self.functions[key] = len(self.functions) + 1
-            name = self.string(line.function if line.file else str(line))
+            name = self.string(line.function or str(line))
             self.function_messages.append(
                 _number(1, number) + _number(2, name) + _number(4, self.string(line.file))
             )
@@ -70,7 +70,9 @@ class _Tables:
 
 
 def _sample(stack: Stack, tables: _Tables) -> bytes:
-    locations = b"".join(_varint(tables.location(line)) for line in stack.lines)
+    locations = b"".join(
+        _varint(tables.location(line)) for line in reversed(stack.from_outermost())
+    )
     labels = [_number(1, tables.string("thread")) + _number(3, stack.thread)]
     if stack.process:
         name = tables.string(stack.process)

@@ -5,10 +5,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-__all__ = ["Recording"]
+__all__ = ["PYTHON_FOLDER", "SCRIPTS_FOLDER", "Recording"]
+
+# Folders of the payload.
+PYTHON_FOLDER, SCRIPTS_FOLDER = "python", "script"
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Recording:
     """The samples of one run, and what is needed to read them."""
 
     samples: Path
-    """A file of JSON lines, as bytecode-lines reads them: each distinct stack, with its count."""
+    """A file of JSON lines, which `profile.samples` reads: each distinct stack, with its count."""
     python: Mapping[str, Path]
     """The files of the guest's Python on the host, by their paths in its installation, such as
     `bin/python3`."""
@@ -34,6 +37,11 @@ class Recording:
     @property
     def library(self) -> Path:
         """The folder of the standard library."""
+        for name, path in self.python.items():
+            inner = PurePosixPath(name).parts[2:]
+            # A compiled file may be elsewhere.
+            if name.startswith("lib/python") and path.parts[-len(inner) :] == inner:
+                return Path(*path.parts[: -len(inner)])
         modules = {name.split("/", 2)[-1]: path for name, path in self.python.items()}
         found = modules.get("os.pyc") or modules["os.py"]
         return found.parent.parent if found.parent.name == "__pycache__" else found.parent

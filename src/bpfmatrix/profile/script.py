@@ -1,51 +1,116 @@
-"""The Python script to profile, and the modules beside it that it imports."""
+"""The Python script to profile: what is asked for, and the files that it needs in the guest."""
 
-import modulefinder
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bpfmatrix.errors import UsageError
+from bpfmatrix.profile.recording import PYTHON_FOLDER, SCRIPTS_FOLDER
 
-__all__ = ["Script"]
+__all__ = ["Script", "ScriptRequest"]
+
+# These flags of Python would hide the script's packages, or run something else than the script.
+_REFUSED = {
+    "E": "it ignores PYTHONPATH, by which the guest's Python finds the packages",
+    "I": "it ignores PYTHONPATH, by which the guest's Python finds the packages",
+    "c": "the code to run is a script or a module",
+    "m": "the module to run is the value of --module",
+    "i": "nobody can type anything in the guest",
+    "h": "it runs nothing",
+    "V": "it runs nothing",
+}
+_WITH_VALUE = "WXcm"
 
 
-class _Finder(modulefinder.ModuleFinder):
-    """A finder to which a namespace package, a folder without `__init__.py`, is a missing module.
+@dataclass(frozen=True)
+class ScriptRequest:
+    """What a user wants to run: a script or a module, with its arguments."""
 
-    The one of CPython (seen in 3.11, 3.12 and 3.13) ends with an AttributeError at such a package.
-    """
+    path: Path | None = None
+    """The script; None for a module."""
+    module: str = ""
+    """The module that `python -m` would run; empty for a script."""
+    arguments: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    """Python's own flags, such as `-O` and `-X importtime`."""
+    python: str | None = None
+    """The name or path of the interpreter, on the host; None for the usual one."""
 
-    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
-        try:
-            return super().find_module(name, path, parent)
-        except AttributeError:
-            raise ImportError(name) from None
+    def check(self) -> None:
+        """UsageError unless there is one script or one module, and only flags that can be used."""
+        if bool(self.path) == bool(self.module):
+            raise UsageError(
+                "profile-python runs a script or a module",
+                "Name one of them: SCRIPT, or --module NAME.",
+            )
+        if self.path and not self.path.is_file():
+            raise UsageError(f"{self.path}: no such script")
+        if self.module and not all(part.isidentifier() for part in self.module.split(".")):
+            raise UsageError(f"--module {self.module}: expected a module's name, such as pkg.tool")
+        for letter in _letters(self.flags):
+            if letter in _REFUSED:
+                raise UsageError(f"--python-args: -{letter} can't be used: {_REFUSED[letter]}")
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.path.name if self.path else self.module
+
+    @property
+    def optimize(self) -> int:
+        """How often -O is among the flags: 0, 1 or 2."""
+        return min(2, sum(letter == "O" for letter in _letters(self.flags)))
+
+
+def _letters(flags: Sequence[str]) -> list[str]:
+    """Return the letters of Python's flags; UsageError for what is no flag."""
+    letters, waiting = [], False
+    for word in flags:
+        if waiting:
+            waiting = False
+            continue
+        if not re.fullmatch(r"-[A-Za-z?].*", word):
+            raise UsageError(
+                f"--python-args: {word!r} is not a flag of Python",
+                "Arguments of the script stand behind --.",
+            )
+        for position, letter in enumerate(word[1:], 1):
+            letters.append(letter)
+            if letter in _WITH_VALUE:
+                waiting = position == len(word) - 1
+                break
+    if waiting:
+        raise UsageError(f"--python-args: {flags[-1]} needs a value")
+    return letters
 
 
 @dataclass(frozen=True)
 class Script:
-    """A script and the modules beside it that it imports."""
+    """A script or a module with all that it needs beside Python and its standard library."""
 
+    request: ScriptRequest
     path: Path
+    """The script; for a module, the path that a script of this name would have."""
     files: Mapping[str, Path]
-    """The script and these modules, by their paths relative to the script's folder."""
+    """The script, what it imports from its folder, and data, by their paths in that folder."""
+    packages: Mapping[str, Path]
+    """Packages and shared libraries, by their paths in the folder of the guest's Python."""
 
     @classmethod
-    def find(cls, path: Path) -> "Script":
-        """Find the modules of a script; UsageError if the script does not exist."""
-        if not path.is_file():
-            raise UsageError(f"{path}: no such script")
-        path = path.absolute()
-        # This searches the script's folder only. The guest's Python has the standard library.
-        finder = _Finder(path=[str(path.parent)])
-        found = [path]
-        try:
-            finder.run_script(str(path))
-        except (SyntaxError, ValueError):
-            pass  # the guest's Python will report the error
-        else:
-            files = (getattr(module, "__file__", None) for module in finder.modules.values())
-            found += [Path(file) for file in files if file]
-        return cls(path, {str(file.relative_to(path.parent)): file for file in found})
+    def of(cls, request: ScriptRequest, files: Mapping[str, Path]) -> "Script":
+        """Return the script with these files, which have their paths in the payload."""
+
+        def below(folder: str) -> dict[str, Path]:
+            start = f"{folder}/"
+            return {k.removeprefix(start): v for k, v in files.items() if k.startswith(start)}
+
+        path = request.path.absolute() if request.path else Path.cwd() / request.module
+        return cls(request, path, below(SCRIPTS_FOLDER), below(PYTHON_FOLDER))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words behind `python3`, in the guest."""
+        script = f"/payload/{SCRIPTS_FOLDER}/{self.path.name}"
+        run = [script] if self.request.path else ["-m", self.request.module]
+        return (*self.request.flags, *run, *self.request.arguments)

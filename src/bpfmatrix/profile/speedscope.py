@@ -39,7 +39,7 @@ def _profile(
     """Return the profile of a thread; frames that are new get the next numbers in `frames`."""
     samples, weights = [], []
     for stack in stacks:
-        lines = reversed(stack.lines)
+        lines = stack.from_outermost()
         samples.append([frames.setdefault(line, len(frames)) for line in lines])
         weights.append(stack.count)
     return {

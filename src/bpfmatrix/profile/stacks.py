@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["HotLine", "SourceLine", "Stack", "frame_name", "hottest"]
+__all__ = ["MISSING_LINES", "HotLine", "SourceLine", "Stack", "frame_name", "hottest"]
 
 
 @dataclass(frozen=True, order=True)
@@ -25,9 +25,13 @@ class SourceLine:
     def shown(self, file: str) -> str:
         """Return `file:line function` with another name for the file."""
         if not self.file:
-            # For example, code from exec(), or code that Python runs before it can read files.
-            return "(code of no file)"
+            # For example, code that Python runs before it can read files.
+            return self.function or "(code of no file)"
         return f"{file}:{self.number or '?'} {self.function}"
+
+
+MISSING_LINES = SourceLine("", 0, "(outer lines are missing)")
+"""What profiles have in place of the outermost lines of a truncated stack."""
 
 
 def frame_name(line: SourceLine) -> str:
@@ -50,6 +54,10 @@ class Stack:
     """The process that the thread is of; empty if only one process was sampled."""
     truncated: str = ""
     """Why outer lines are missing, as the tracer says it; empty if none are."""
+
+    def from_outermost(self) -> list[SourceLine]:
+        """Return the lines, the outermost first, and before them `MISSING_LINES` if truncated."""
+        return [MISSING_LINES] * bool(self.truncated) + list(reversed(self.lines))
 
 
 @dataclass(frozen=True)

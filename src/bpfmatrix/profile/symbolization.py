@@ -1,13 +1,19 @@
 """Symbolization: bytecode-lines turns a recording's offsets of instructions into lines of source.
 
-It runs under the same Python that ran in the guest, so that it compiles the sources to the
-same bytecode.
+It runs under this Python, whatever ran in the guest. The indices have the files of the guest's
+Python as they are compiled for it. Of code that is in none of these, such as a script of another
+version, or code of `exec` or of a zip file, the process itself has told the line table and the
+names.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +22,111 @@ from bpfmatrix.host import derived
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.payload import shipped
-from bpfmatrix.profile.recording import Recording
+from bpfmatrix.payload.model import MOUNT_POINT
+from bpfmatrix.profile import samples
+from bpfmatrix.profile.losses import Loss
+from bpfmatrix.profile.recording import PYTHON_FOLDER, SCRIPTS_FOLDER, Recording
 from bpfmatrix.profile.script import Script
 from bpfmatrix.profile.stacks import SourceLine, Stack
 
-__all__ = ["symbolize"]
+__all__ = ["Symbolized", "symbolize"]
 
 
-def symbolize(recording: Recording, script: Script, cache: Cache) -> list[Stack]:
+@dataclass(frozen=True)
+class Symbolized:
+    """The lines of a recording."""
+
+    stacks: list[Stack]
+    lost: list[Loss]
+    """The lost samples whose innermost functions are known."""
+
+
+def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
     """Return the stacks of a recording, with their lines; BpfmatrixError if that fails."""
+    recorded = samples.read(recording.samples)
     library = _library_index(recording, cache)
+    # A stack of thousands of frames has few distinct ones. Only these are looked up.
+    summary = recording.summary
+    lost = [entry for entry in summary.get("lost", ()) if "identity" in entry]
+    frames = [_sample_of(frame, summary.get("python", "")) for frame in recorded.frames]
+    frames += [{key: entry[key] for key in _LOST_KEYS if key in entry} for entry in lost]
     with cache.staging() as folder:
         tree = folder / "script"
         for name, path in script.files.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, tree / name)
-        _bytecode_lines(recording.interpreter, "index", str(tree), "-o", str(folder / "index"))
+        indices = [library]
+        # A script may not compile here. Then what the process tells has to do.
+        with contextlib.suppress(BpfmatrixError):
+            _bytecode_lines("index", str(tree), "-o", str(folder / "index"))
+            indices.insert(0, folder / "index")
+        distinct = folder / "frames.jsonl"
+        distinct.write_text("".join(json.dumps(frame) + "\n" for frame in frames))
         resolved = _bytecode_lines(
-            *(recording.interpreter, "resolve", "--json", str(recording.samples)),
-            *("-i", str(folder / "index"), "-i", str(library)),
+            *("resolve", "--json", str(distinct)),
+            *(word for index in indices for word in ("-i", str(index))),
         )
-    prefix = f"{tree}{os.sep}"
-    return [_stack(json.loads(line), prefix, script) for line in resolved.splitlines()]
+    places = _Places(tree, recording, script)
+    lines = [places.line(json.loads(line)) for line in resolved.splitlines()]
+    several = len({stack.process_name for stack in recorded.stacks}) > 1
+    stacks = [
+        Stack(
+            tuple([lines[frame] for frame in stack.frames]),
+            stack.count,
+            stack.thread,
+            stack.process_name if several else "",
+            stack.truncated,
+        )
+        for stack in recorded.stacks
+    ]
+    losses = [
+        Loss(entry["count"], (line.file, line.function))
+        for entry, line in zip(lost, lines[len(recorded.frames) :], strict=True)
+    ]
+    return Symbolized(stacks, losses)
 
 
-def _stack(sample: dict[str, Any], prefix: str, script: Script) -> Stack:
-    def path(file: str) -> str:
-        return str(script.path.parent / file.removeprefix(prefix)) if prefix in file else file
+_LOST_KEYS = ("identity", "offset", "file", "function")
 
-    lines = tuple(
-        SourceLine(path(frame["file"]), frame["line"] or 0, frame["function"])
-        for frame in sample["frames"]
-    )
-    truncated = sample.get("truncated") or ""
-    return Stack(lines, sample["count"], sample["tid"], sample.get("process", ""), truncated)
+
+def _sample_of(frame: samples.Frame, python: str) -> dict[str, Any]:
+    """Return a frame in the form that bytecode-lines reads."""
+    code = frame.code
+    sample = {
+        "identity": code.identity,
+        "offset": frame.offset,
+        "file": code.file,
+        "function": code.function,
+        "table": code.table,
+        "python": python,
+    }
+    return {key: value for key, value in sample.items() if value != ""}
+
+
+class _Places:
+    """Where the files that bytecode-lines or a process in the guest names are on the host."""
+
+    def __init__(self, script_tree: Path, recording: Recording, script: Script) -> None:
+        self._scripts = script.path.parent
+        self._python = recording.python
+        self._script_prefixes = (f"{script_tree}{os.sep}", f"{MOUNT_POINT}/{SCRIPTS_FOLDER}/")
+
+    def line(self, frame: Mapping[str, Any]) -> SourceLine:
+        """Return the line of a frame that bytecode-lines has resolved."""
+        return SourceLine(self._path(frame["file"]), frame["line"] or 0, frame["function"])
+
+    def _path(self, file: str) -> str:
+        for prefix in self._script_prefixes:
+            if file.startswith(prefix):
+                return str(self._scripts / file.removeprefix(prefix))
+        # In the index of the library, or in the guest.
+        for folder in (f"/{_LIBRARY_TREE}/", f"{MOUNT_POINT}/{PYTHON_FOLDER}/"):
+            if path := self._python.get(file.rpartition(folder)[2]):
+                return str(path)
+        return file
+
+
+_LIBRARY_TREE = "python-library"
 
 
 def _library_index(recording: Recording, cache: Cache) -> Path:
@@ -67,19 +144,18 @@ def _library_index(recording: Recording, cache: Cache) -> Path:
 
     def make(made: Path) -> None:
         with cache.staging() as folder:
-            tree = folder / "tree"
+            tree = folder / _LIBRARY_TREE
             for name, path in files.items():
                 (tree / name).parent.mkdir(parents=True, exist_ok=True)
                 (tree / name).symlink_to(path)
-            _bytecode_lines(recording.interpreter, "index", str(tree), "-o", str(made))
+            _bytecode_lines("index", str(tree), "-o", str(made))
 
     return derived.obtain(cache, target, "the index of Python's library", make)
 
 
-def _bytecode_lines(python: Path, *words: str) -> str:
-    # This interpreter may have no packages installed: bytecode-lines needs none.
+def _bytecode_lines(*words: str) -> str:
     done = subprocess.run(
-        [python, "-X", "utf8", "-m", "bytecode_lines", *words],
+        [sys.executable, "-X", "utf8", "-m", "bytecode_lines", *words],
         env={
             **os.environ,
             "PYTHONPATH": str(shipped.bytecode_lines()),

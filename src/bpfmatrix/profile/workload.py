@@ -5,7 +5,7 @@ support/cmd/python-tracer.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.payload import extra_files, shipped
 from bpfmatrix.payload.executables import executable
 from bpfmatrix.payload.model import Payload
-from bpfmatrix.profile.recording import Recording
-from bpfmatrix.profile.script import Script
+from bpfmatrix.profile.guest_python import GuestPython
+from bpfmatrix.profile.recording import PYTHON_FOLDER, SCRIPTS_FOLDER, Recording
+from bpfmatrix.profile.script import Script, ScriptRequest
 from bpfmatrix.results.outcome import Outcome
 from bpfmatrix.session.guest_session import EnteredGuest, GuestSession
 from bpfmatrix.session.json_lines import JsonLines
@@ -30,9 +31,6 @@ from bpfmatrix.vm.protocol import UNLIMITED_MEMLOCK, Exited, Output, TestCommand
 
 __all__ = ["ProfileOptions", "ProfileWork", "ProfileWorkload"]
 
-# Folders of the payload.
-PYTHON_FOLDER, SCRIPTS_FOLDER = "python", "script"
-
 
 @dataclass(frozen=True)
 class ProfileOptions(SessionOptions):
@@ -40,6 +38,8 @@ class ProfileOptions(SessionOptions):
 
     limit_seconds: float | None = None
     """The time limit of the script; None for the kernel's `timeout.test`."""
+    rate: int = 200
+    """How many samples are taken of each CPU in a second."""
 
 
 class ProfileWorkload(Workload[Recording]):
@@ -50,33 +50,38 @@ class ProfileWorkload(Workload[Recording]):
     def __init__(
         self,
         project: Project,
-        script: Script,
-        arguments: Sequence[str],
+        request: ScriptRequest,
         options: ProfileOptions,
         say: Callable[[str], None],
     ) -> None:
         """`say` is called with each piece of the script's output."""
         super().__init__(options)
         self._project = project
-        self._script = script
-        self._arguments = tuple(arguments)
+        self._request = request
+        self._script: Script | None = None
         self._say = say
 
+    @property
+    def script(self) -> Script:
+        """The script and its files, once `payload` has found them."""
+        assert self._script
+        return self._script
+
     def payload(self, arch: str, observer: Observer) -> Payload:
-        """See Workload; BpfmatrixError if the host has no Python that the guest can run."""
+        """See Workload; UsageError or BpfmatrixError if the host has no Python for the guest."""
         project, progress = self._project, observer.progress("", "build")
-        command = ["python3", str(shipped.python_lister()), "--whole"]
-        python = extra_files.listed(project, {PYTHON_FOLDER: command}, arch, progress)
-        if not python:
-            raise BpfmatrixError(
-                f"this machine has no CPython 3.11, 3.12 or 3.13 for {arch}",
-                "Install one, or set BPFMATRIX_PYTHON to the path of one.",
-            )
+        python = GuestPython.choose(self._request.python, arch)
+        compiled = project.cache.root / "compiled-python"
+        listing = python.listing(compiled, self._request.optimize)
+        library = extra_files.listed(project, {PYTHON_FOLDER: listing}, arch, progress)
+        progress(f"the files of {self._request.name}")
+        script = self._script = python.script(self._request, compiled)
         tracer = shipped.guest_program(project, "python-tracer", arch, progress)
         extra = {
             **extra_files.named(project.root, project.config.payload.files),
-            **python,
-            **{f"{SCRIPTS_FOLDER}/{name}": path for name, path in self._script.files.items()},
+            **{f"{PYTHON_FOLDER}/{place}": path for place, path in script.packages.items()},
+            **library,
+            **{f"{SCRIPTS_FOLDER}/{place}": path for place, path in script.files.items()},
         }
         tests = (executable(tracer, arch),)
         objects = (shipped.tracer_object(project, progress),)
@@ -84,7 +89,8 @@ class ProfileWorkload(Workload[Recording]):
 
     def work(self, prepared: Prepared, observer: Observer) -> "ProfileWork":
         """See Workload."""
-        words = (f"{SCRIPTS_FOLDER}/{self._script.path.name}", *self._arguments)
+        rate = f"-every={1_000_000 // self.options.rate}us"
+        words = (rate, f"-modules=/payload/{SCRIPTS_FOLDER}", "--", *self.script.words)
         [(_, argv)] = prepared.payload.commands(None, words)
         limit = prepared.limit(prepared.kernel.timeout.test, "timeout.test")
         if self.options.limit_seconds:

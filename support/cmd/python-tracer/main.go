@@ -2,12 +2,49 @@
 
 // Command python-tracer runs a script with the payload's Python, and samples its stacks.
 //
-//	python-tracer [-every 5ms] SCRIPT [ARGUMENT...]
+//	python-tracer [-every 5ms] [-modules DIR] [--] ARGUMENT...
+//
+// The arguments are those of Python: flags, and a script or -m MODULE, with its arguments. DIR is a
+// folder in which modules are found, before those of the payload's Python. The processes that the
+// script starts are sampled, too.
 //
 // It prints JSON objects, one per line. While the script runs, {"output": TEXT} has what the script
-// prints. When the script has ended, or was ended by a signal, each distinct stack follows, in the
-// form that bytecode-lines reads and with its "count". The last line is {"summary": {...}}. The
-// exit status is that of the script.
+// prints. When the script has ended, or was ended by a signal, its stacks follow:
+//
+//	{"code": {"number": 1, "identity": "12:1:0:3:9ae16a3b2f90404f", "file": "/payload/script/a.py",
+//	          "function": "Class.method", "table": "8000f003"}}
+//	{"part": {"number": 1, "frames": [[1, 36], [2, 8]]}}
+//	{"stack": {"parts": [1, 2], "count": 7, "pid": 80, "tid": 81, "comm": "python3",
+//	           "process": "a.py", "truncated": "too deep"}}
+//
+// A code object has its identity as bytecode-lines defines it, and what the process itself says: its
+// co_filename, its name (co_qualname, before 3.11 co_name), and its line table in hexadecimal digits.
+// Each of these three is missing if it could not be read. A part is some frames that follow each
+// other, the innermost first. A frame is the number of its code object, and the offset of its last
+// instruction in bytes. A stack is a list of parts, the innermost first, and how many samples have
+// it; "truncated" says why outer frames are missing, if any are. A number is defined in a line above
+// the one that uses it.
+//
+// "process" is a name for people: of the script or the module that the process runs, or of the
+// process that it was forked from, with a number if several have this name.
+//
+// The last line is {"summary": {...}}. Its list "processes" has all processes, in the order in which
+// they started: those of Python with the version of CPython. A process without it was not sampled,
+// because it is of another program, or for the reason that "refusal" says:
+//
+//	{"pid": 80, "name": "a.py", "python": "3.11"}
+//	{"pid": 82, "parent": 80, "name": "sort"}
+//
+// Its list "lost" has the samples that were lost, by the process
+// and by the innermost frame, the most frequent first:
+//
+//	{"pid": 80, "identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36,
+//	 "file": "/payload/script/a.py", "function": "Class.method", "count": 3}
+//
+// The keys from "identity" to "function" are missing where the code is not known. The sum of the
+// counts may be less than the counter "lost", as no more than 1,024 frames are counted.
+//
+// The exit status is that of the script.
 package main
 
 import (
@@ -20,13 +57,11 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
@@ -64,14 +99,18 @@ type summary struct {
 	Status   int              `json:"status"`
 	Ended    string           `json:"ended,omitempty"` // the signal that ended the script
 	Counters pytrace.Counters `json:"counters"`
+	Lost     []lostSamples    `json:"lost,omitempty"`
+
+	Processes []*pytrace.Process `json:"processes"`
 }
 
 func main() {
 	interval := flag.Duration("every", 5*time.Millisecond, "the time between two samples of a CPU")
+	modules := flag.String("modules", "", "a folder with modules")
 	flag.Parse()
 	out := bufio.NewWriter(os.Stdout)
 	lines := &printer{lines: json.NewEncoder(out)}
-	status, err := run(lines, out, *interval, flag.Args())
+	status, err := run(lines, out, *interval, *modules, flag.Args())
 	out.Flush()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "python-tracer:", err)
@@ -80,7 +119,9 @@ func main() {
 	os.Exit(status)
 }
 
-func run(lines *printer, out *bufio.Writer, interval time.Duration, args []string) (int, error) {
+func run(
+	lines *printer, out *bufio.Writer, interval time.Duration, modules string, args []string,
+) (int, error) {
 	// bpfmatrix ends what takes too long with SIGQUIT, two seconds before SIGKILL.
 	ctx, stop := signal.NotifyContext(
 		context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
@@ -99,14 +140,13 @@ func run(lines *printer, out *bufio.Writer, interval time.Duration, args []strin
 	if err != nil {
 		return 0, err
 	}
+	guestpython.AddModules(script, modules)
 	script.Stdout, script.Stderr = lines, lines // equal: os/exec writes to it in turn
 	if err := script.Start(); err != nil {
 		return 0, err
 	}
 	result, stacks, err := sample(ctx, script, tracer)
-	for _, stack := range stacks {
-		lines.print(stack)
-	}
+	newStackPrinter(lines).print(stacks)
 	if err != nil {
 		return 0, err
 	}
@@ -130,9 +170,12 @@ func sample(
 	var reading sync.WaitGroup
 	var readErr error
 	if interpreter != nil {
-		if err := tracer.Add(script.Process.Pid, interpreter); err != nil {
+		family, err := tracer.Follow(script.Process.Pid, interpreter)
+		if err != nil {
 			return result, nil, err
 		}
+		counter.name = family.Name
+		defer func() { result.Processes = family.End() }()
 		result.Python = interpreter.Version
 		reading.Go(func() { readErr = counter.collect(tracer) })
 	}
@@ -153,6 +196,9 @@ func sample(
 	result.Status = script.ProcessState.ExitCode()
 	if wait, ok := script.ProcessState.Sys().(syscall.WaitStatus); ok && wait.Signaled() {
 		result.Ended, result.Status = wait.Signal().String(), 128+int(wait.Signal())
+	}
+	if result.Lost, err = lost(tracer); err != nil {
+		return result, counter.counted, err
 	}
 	result.Counters, err = tracer.Counters()
 	return result, counter.counted, err
@@ -192,49 +238,5 @@ func awaitInterpreter(pid int, ended chan error) (*pytrace.Interpreter, error) {
 		if errors.Is(err, pytrace.ErrUnsupported) || time.Now().After(deadline) {
 			return nil, err
 		}
-	}
-}
-
-// countedStack is a stack, without what differs between its samples.
-type countedStack struct {
-	Frames    []pytrace.Frame `json:"frames"`
-	Count     int             `json:"count"`
-	Comm      string          `json:"comm"`
-	TID       uint32          `json:"tid"`
-	Truncated string          `json:"truncated,omitempty"`
-}
-
-// A stackCounter counts how often each distinct stack was sampled. The stacks are in the order of
-// their first samples.
-type stackCounter struct {
-	indices map[string]int
-	counted []countedStack
-}
-
-func newStackCounter() *stackCounter { return &stackCounter{indices: map[string]int{}} }
-
-// collect reads samples until the tracer is flushed.
-func (s *stackCounter) collect(tracer *pytrace.Tracer) error {
-	for {
-		sample, err := tracer.Next()
-		if errors.Is(err, ringbuf.ErrFlushed) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if len(sample.Frames) == 0 {
-			continue // the thread ran no Python code
-		}
-		var key strings.Builder
-		fmt.Fprint(&key, sample.TID, sample.Truncated, sample.Frames)
-		index, seen := s.indices[key.String()]
-		if !seen {
-			index = len(s.counted)
-			s.indices[key.String()] = index
-			s.counted = append(s.counted, countedStack{
-				Frames: sample.Frames, Comm: sample.Comm, TID: sample.TID, Truncated: sample.Truncated,
-			})
-		}
-		s.counted[index].Count++
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 // ErrMissing says that the payload has no Python, and the likely reason.
 var ErrMissing = errors.New(
-	"no Python in the payload: the host has no Python 3.11 to 3.13 for this architecture")
+	"no Python in the payload: the host has no CPython for this architecture that the tracer supports")
 
 // root is the folder of the payload's Python.
 const root = "/payload/python"
@@ -40,6 +40,16 @@ func Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 		"PYTHONUTF8=1",
 	)
 	return cmd, nil
+}
+
+// AddModules makes a folder the first in which the command's Python finds modules, but for that of its
+// script.
+func AddModules(cmd *exec.Cmd, folder string) {
+	for i, variable := range cmd.Env {
+		if name, value, _ := strings.Cut(variable, "="); name == "PYTHONPATH" && folder != "" {
+			cmd.Env[i] = name + "=" + folder + string(os.PathListSeparator) + value
+		}
+	}
 }
 
 // linkLoader makes a symbolic link to the dynamic loader of an executable at the path where the

@@ -11,6 +11,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -18,7 +20,7 @@ import (
 var ErrNoPython = errors.New("no CPython in this process")
 
 // ErrUnsupported says that the CPython of a process is one whose frames can't be walked.
-var ErrUnsupported = errors.New("this CPython is not supported (3.11, 3.12 and 3.13 are)")
+var ErrUnsupported = errors.New("this CPython can't be walked (those of 3.8 to 3.14 with a GIL can)")
 
 type version struct{ major, minor uint8 }
 
@@ -51,46 +53,114 @@ func Inspect(pid int) (*Interpreter, error) {
 		}
 		// The path is relative to the root of that process, which may differ from the root of this
 		// one.
-		symbols, err := findSymbols(root+"/root"+mapping.path, mapping, "_PyRuntime", "Py_Version")
+		path := root + "/root" + mapping.path
+		symbols, err := findSymbols(path, mapping, "_PyRuntime", "Py_Version")
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", mapping.path, err)
 		}
 		if runtime := symbols["_PyRuntime"]; runtime != 0 {
-			return readInterpreter(memory, runtime, symbols["Py_Version"])
+			v, err := findVersion(memory, symbols["Py_Version"], path)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", mapping.path, err)
+			}
+			interpreter, err := readInterpreter(memory, runtime, v)
+			if err == nil && v.minor < 11 {
+				interpreter.process.PthreadID, err = findPthreadID(memory, root+"/root", mappings)
+			}
+			return interpreter, err
 		}
 	}
 	return nil, ErrNoPython
 }
 
-// readInterpreter reads the version from the address of Py_Version, and returns the offsets for it.
-// For 3.13, the process itself holds the offsets, at the address of _PyRuntime.
-func readInterpreter(memory io.ReaderAt, runtime, versionAt uint64) (*Interpreter, error) {
-	if versionAt == 0 { // Py_Version came with 3.11
-		return nil, ErrUnsupported
+// findVersion reads the version from the address of Py_Version, which came with 3.11. An older CPython
+// has it in its file, as a part of the names of extension modules.
+func findVersion(memory io.ReaderAt, versionAt uint64, path string) (version, error) {
+	if versionAt == 0 {
+		return versionOfFile(path)
 	}
 	var hex [8]byte // PY_VERSION_HEX: 0x030b02f0 is 3.11.2
 	if _, err := memory.ReadAt(hex[:], int64(versionAt)); err != nil {
-		return nil, fmt.Errorf("Py_Version: %w", err)
+		return version{}, fmt.Errorf("Py_Version: %w", err)
 	}
-	v := version{hex[3], hex[2]}
+	return version{hex[3], hex[2]}, nil
+}
+
+// extensionSuffix is an end of the names of extension modules, _PyImport_DynLoadFiletab in
+// Python/dynload_shlib.c: .cpython-310-x86_64-linux-gnu.so, or with 310d in a debug build.
+var extensionSuffix = regexp.MustCompile(`\.cpython-([23])(\d+)[a-z]*-`)
+
+// versionOfFile returns the version of CPython whose code is in an ELF file.
+func versionOfFile(path string) (version, error) {
+	file, err := elf.Open(path)
+	if err != nil {
+		return version{}, err
+	}
+	defer file.Close()
+	section := file.Section(".rodata")
+	if section == nil {
+		return version{}, ErrUnsupported
+	}
+	data, err := section.Data()
+	if err != nil {
+		return version{}, err
+	}
+	found := extensionSuffix.FindSubmatch(data)
+	if found == nil {
+		return version{}, ErrUnsupported
+	}
+	minor, err := strconv.ParseUint(string(found[2]), 10, 8)
+	return version{found[1][0] - '0', uint8(minor)}, err
+}
+
+// readInterpreter returns the offsets for a version. Since 3.13, the process itself holds the offsets,
+// at the address of _PyRuntime.
+func readInterpreter(memory io.ReaderAt, runtime uint64, v version) (*Interpreter, error) {
 	interpreter := &Interpreter{Version: fmt.Sprintf("%d.%d", v.major, v.minor)}
-	var known bool
-	switch interpreter.process, known = offsetTables[v]; {
-	case known:
-	case v == version{3, 13}:
-		data := make([]byte, debugOffsetsSize)
+	if table, known := offsetTables[v]; known {
+		interpreter.process = table
+	} else if layout, known := debugLayouts[v]; known {
+		data := make([]byte, debugOffsetsSize(layout))
 		if _, err := memory.ReadAt(data, int64(runtime)); err != nil {
 			return nil, fmt.Errorf("_Py_DebugOffsets: %w", err)
 		}
 		var err error
-		if interpreter.process, err = parseDebugOffsets(data); err != nil {
+		if interpreter.process, err = parseDebugOffsets(data, layout); err != nil {
 			return nil, err
 		}
-	default:
+	} else {
 		return nil, fmt.Errorf("%w: it is %s", ErrUnsupported, interpreter.Version)
 	}
+	interpreter.process.setFrameRange()
 	interpreter.process.Runtime = runtime
 	return interpreter, nil
+}
+
+// findPthreadID returns the offset of a thread's id in the structure that its pthread_t points to. The
+// C library has it for debuggers: _thread_db_pthread_tid, which holds the size of the field in bits,
+// a number of elements, and the offset (nptl_db/structs.def of glibc).
+func findPthreadID(memory io.ReaderAt, root string, mappings []mapping) (uint32, error) {
+	const symbol = "_thread_db_pthread_tid"
+	for _, mapping := range mappings {
+		// Before glibc 2.34, it was in libpthread.
+		base := filepath.Base(mapping.path)
+		if !strings.HasPrefix(base, "libc") && !strings.HasPrefix(base, "libpthread") {
+			continue
+		}
+		symbols, err := findSymbols(root+mapping.path, mapping, symbol)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", mapping.path, err)
+		}
+		if at := symbols[symbol]; at != 0 {
+			var field [12]byte
+			if _, err := memory.ReadAt(field[:], int64(at)); err != nil {
+				return 0, fmt.Errorf("%s: %w", symbol, err)
+			}
+			return binary.LittleEndian.Uint32(field[8:]), nil
+		}
+	}
+	// The C library may be mapped after Python's own library.
+	return 0, fmt.Errorf("%w whose threads can be found: up to 3.10, that needs glibc", ErrNoPython)
 }
 
 // A mapping is a file in the memory of a process: the first of its mappings.

@@ -4,58 +4,16 @@
 package pytrace
 
 import (
-	"bytes"
-	"encoding/binary"
-	"encoding/json"
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/bpfmatrix/bpfmatrix/support/internal/cpuclock"
-)
-
-// An Identity identifies a code object: see bytecode-lines' identity.py.
-type Identity struct {
-	FirstLine, Arguments, KeywordOnly, Flags uint32
-	Hash                                     uint64
-}
-
-// String returns the text form that samples have.
-func (i Identity) String() string {
-	return fmt.Sprintf("%d:%d:%d:%d:%016x", i.FirstLine, i.Arguments, i.KeywordOnly, i.Flags, i.Hash)
-}
-
-// A Frame is a frame of a stack, as the eBPF program reports it.
-type Frame struct {
-	Identity Identity
-	Offset   int32 // of the last instruction, in bytes; see bytecode-lines' samples.py
-}
-
-// MarshalJSON returns the form that bytecode-lines reads.
-func (f Frame) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Identity string `json:"identity"`
-		Offset   int32  `json:"offset"`
-	}{f.Identity.String(), f.Offset})
-}
-
-// A Sample is the stack of a thread at one moment. Its JSON form is what bytecode-lines reads.
-type Sample struct {
-	Frames    []Frame       `json:"frames"` // the innermost first
-	PID       uint32        `json:"pid"`
-	TID       uint32        `json:"tid"`
-	Comm      string        `json:"comm"`
-	CPU       uint32        `json:"cpu"`
-	Time      time.Duration `json:"time_ns"` // of CLOCK_MONOTONIC
-	Truncated string        `json:"truncated,omitempty"`
-}
-
-// Reasons why the outer frames of a sample are missing.
-const (
-	Unreadable = "unreadable"
-	TooDeep    = "too deep"
 )
 
 // Counters count the samples of the traced processes, and what became of them (enum
@@ -69,18 +27,27 @@ type Counters struct {
 	Lost       uint64 `json:"lost"`
 }
 
+// LostSamples are samples that did not fit into the ring buffer.
+type LostSamples struct {
+	PID uint32
+	// The innermost frame of these samples. Its Code is nil if it is not known.
+	Innermost Frame
+	Count     uint64
+}
+
 // A Tracer is the attached eBPF program.
 type Tracer struct {
 	collection *ebpf.Collection
 	events     *cpuclock.Events
+	links      []link.Link
 	reader     *ringbuf.Reader
-	parts      assembler
+	records    records
 }
 
 // New attaches the programs of a loaded python_tracer.bpf.o, which the caller closes, and samples
 // each CPU once per interval.
 func New(collection *ebpf.Collection, interval time.Duration) (*Tracer, error) {
-	reader, err := ringbuf.NewReader(collection.Maps["stack_parts"])
+	reader, err := ringbuf.NewReader(collection.Maps["records"])
 	if err != nil {
 		return nil, err
 	}
@@ -89,11 +56,25 @@ func New(collection *ebpf.Collection, interval time.Duration) (*Tracer, error) {
 		reader.Close()
 		return nil, err
 	}
-	return &Tracer{collection: collection, events: events, reader: reader}, nil
+	tracer := &Tracer{collection: collection, events: events, reader: reader}
+	for _, name := range []string{"fork", "exec", "exit"} {
+		attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{
+			Name: "sched_process_" + name, Program: collection.Programs["on_"+name],
+		})
+		if err != nil {
+			tracer.Close()
+			return nil, fmt.Errorf("sched_process_%s: %w", name, err)
+		}
+		tracer.links = append(tracer.links, attached)
+	}
+	return tracer, nil
 }
 
 // Close detaches the programs.
 func (t *Tracer) Close() {
+	for _, attached := range t.links {
+		attached.Close()
+	}
 	t.events.Close()
 	t.reader.Close()
 }
@@ -101,8 +82,9 @@ func (t *Tracer) Close() {
 // Pause stops sampling. Samples that were taken before can still be read.
 func (t *Tracer) Pause() error { return t.events.Pause() }
 
-// Add starts to trace a process.
+// Add starts to trace a process. It may be called while another goroutine waits in [Tracer.Next].
 func (t *Tracer) Add(pid int, interpreter *Interpreter) error {
+	t.records.trace(uint32(pid), interpreter.process)
 	return t.collection.Maps["processes"].Put(uint32(pid), &interpreter.process)
 }
 
@@ -119,7 +101,7 @@ func (t *Tracer) Next() (*Sample, error) {
 		if err := t.reader.ReadInto(&record); err != nil {
 			return nil, err
 		}
-		sample, err := t.parts.add(record.RawSample)
+		sample, err := t.records.add(record.RawSample)
 		if sample != nil || err != nil {
 			return sample, err
 		}
@@ -142,87 +124,22 @@ func (t *Tracer) Counters() (sums Counters, err error) {
 	return sums, nil
 }
 
-// partHeader is struct stack_part, up to its frames.
-type partHeader struct {
-	Sample, Time                       uint64
-	CPU, Part, TGID, TID, Flags, Count uint32
-	Comm                               [16]byte
-}
-
-const framesPerPart = 32 // FRAMES_PER_PART
-
-// struct python_frame
-type partFrame struct {
-	FirstLine, Arguments, KeywordOnly, Flags uint32
-	Hash                                     uint64
-	Offset                                   int32
-	_                                        uint32
-}
-
-// enum part_flag
-const (
-	partLast       = 1
-	partUnreadable = 2
-	partTooDeep    = 4
-)
-
-// An assembler puts samples together from their parts. The parts of one CPU arrive in order.
-type assembler struct {
-	partial map[uint32]*partialSample // by CPU
-}
-
-type partialSample struct {
-	id     uint64
-	parts  uint32 // how many have arrived
-	sample Sample
-}
-
-// add adds a part, and returns the sample if this part completes it. It drops a sample of which a
-// part is missing, which happens if the ring buffer was full.
-func (a *assembler) add(record []byte) (*Sample, error) {
-	var header partHeader
-	size, err := binary.Decode(record, binary.NativeEndian, &header)
-	if err != nil {
-		return nil, fmt.Errorf("a part of %d bytes: %w", len(record), err)
+// Lost returns the samples that were lost, by their innermost frames, the most frequent first. The
+// map that counts them is limited, so that their sum may be less than [Counters].Lost. It must not be
+// called while another goroutine waits in [Tracer.Next].
+func (t *Tracer) Lost() (lost []LostSamples, err error) {
+	var key struct { // struct lost_key
+		TGID, Code uint32
+		Offset     int32
 	}
-	if header.Count > framesPerPart {
-		return nil, fmt.Errorf("a part of %d frames", header.Count)
+	var count uint64
+	entries := t.collection.Maps["lost_samples"].Iterate()
+	for entries.Next(&key, &count) {
+		frame := Frame{t.records.codes[key.Code], key.Offset}
+		lost = append(lost, LostSamples{key.TGID, frame, count})
 	}
-	frames := make([]partFrame, header.Count)
-	if _, err := binary.Decode(record[size:], binary.NativeEndian, frames); err != nil {
-		return nil, fmt.Errorf("a part of %d frames in %d bytes: %w", header.Count, len(record), err)
-	}
-	if a.partial == nil {
-		a.partial = map[uint32]*partialSample{}
-	}
-	if header.Part == 0 {
-		comm, _, _ := bytes.Cut(header.Comm[:], []byte{0})
-		a.partial[header.CPU] = &partialSample{id: header.Sample, sample: Sample{
-			PID: header.TGID, TID: header.TID, CPU: header.CPU, Comm: string(comm),
-			Time: time.Duration(header.Time),
-		}}
-	}
-	current := a.partial[header.CPU]
-	if current == nil || current.id != header.Sample || current.parts != header.Part {
-		delete(a.partial, header.CPU)
-		return nil, nil
-	}
-	current.parts++
-	for _, frame := range frames {
-		current.sample.Frames = append(current.sample.Frames, Frame{
-			Identity{frame.FirstLine, frame.Arguments, frame.KeywordOnly, frame.Flags, frame.Hash},
-			frame.Offset,
-		})
-	}
-	switch {
-	case header.Flags&partUnreadable != 0:
-		current.sample.Truncated = Unreadable
-	case header.Flags&partTooDeep != 0:
-		current.sample.Truncated = TooDeep
-	}
-	if header.Flags&partLast == 0 {
-		return nil, nil
-	}
-	delete(a.partial, header.CPU)
-	return &current.sample, nil
+	slices.SortFunc(lost, func(a, b LostSamples) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Innermost.Offset, b.Innermost.Offset))
+	})
+	return lost, entries.Err()
 }

@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 
-DEPTH = int(sys.argv[1])
+DEPTH, MAX_FRAMES, IDLE_THREADS = map(int, sys.argv[1:])
 PRINTING = threading.Lock()
 # No thread starts its loop before all have reported: a busy thread would slow down the others.
 ALL_REPORTED = threading.Barrier(3)
@@ -28,13 +28,13 @@ def report(thread):
             frames.append(
                 {
                     "file": code.co_filename,
-                    "name": code.co_qualname,
+                    "name": getattr(code, "co_qualname", code.co_name),  # 3.11
                     "line": frame.f_lineno,
                     "first_line": code.co_firstlineno,
                     "arguments": code.co_argcount,
                     "keyword_only": code.co_kwonlyargcount,
                     "flags": code.co_flags,
-                    "table": code.co_linetable.hex(),
+                    "table": getattr(code, "co_linetable", code.co_lnotab).hex(),  # 3.10
                     "offset": frame.f_lasti,
                     "times": 1,
                 }
@@ -75,9 +75,16 @@ def deep():
 
 
 def too_deep():
-    sys.setrecursionlimit(4000)
-    recurse(1500, thread="too deep")
+    recurse(MAX_FRAMES, thread="too deep")
 
+
+sys.setrecursionlimit(2 * MAX_FRAMES)
+# The interpreter's list of threads begins with the newest: the main thread is the last one.
+threading.stack_size(1 << 18)
+idle = threading.Event()
+for _ in range(IDLE_THREADS):
+    threading.Thread(target=idle.wait, daemon=True).start()
+threading.stack_size(0)
 
 threading.Thread(target=deep).start()
 threading.Thread(target=too_deep).start()

@@ -36,7 +36,7 @@ class OptionArgument(Argument):
             kind=kinds[option.kind],
             default=False if option.kind is OptionKind.FLAG else None,
             help=option.help,
-            positional=option.required,
+            positional=option.required or option.positional,
         )
         value = f"={option.metavar}" if option.metavar else ""
         letter = f"-{option.letter}{value.replace('=', ' ')}, " if option.letter else ""

@@ -13,7 +13,11 @@ __all__ = ["profile_python"]
 
 @option_task(
     options.SCRIPT,
+    options.MODULE,
     options.ONE_KERNEL,
+    options.PYTHON,
+    options.PYTHON_ARGS,
+    options.RATE,
     options.PROFILES,
     options.FLAMEGRAPH,
     options.TIMEOUT.with_help("The time limit of the script, such as 30s or 2m."),
@@ -27,18 +31,27 @@ def profile_python(values: Values) -> int:
     from bpfmatrix.cli import profile
     from bpfmatrix.config.project import Project
     from bpfmatrix.profile import outputs
+    from bpfmatrix.profile.script import ScriptRequest
     from bpfmatrix.profile.workload import ProfileOptions
 
+    request = ScriptRequest(
+        path=values[options.SCRIPT],
+        module=values[options.MODULE] or "",
+        arguments=values.arguments,
+        flags=values[options.PYTHON_ARGS],
+        python=values[options.PYTHON],
+    )
+    request.check()
     limit = values[options.TIMEOUT]
+    rate = values[options.RATE] or ProfileOptions.rate
     written = _with_formats(values[options.PROFILES])
     if flame_graph := values[options.FLAMEGRAPH]:
         written.append((flame_graph, outputs.FLAME_GRAPH))
     return profile.profile(
         Project.load(),
         values[options.ONE_KERNEL],
-        values[options.SCRIPT],
-        values.arguments,
-        ProfileOptions(cold=values[options.COLD], limit_seconds=limit),
+        request,
+        ProfileOptions(cold=values[options.COLD], limit_seconds=limit, rate=rate),
         written,
     )
 

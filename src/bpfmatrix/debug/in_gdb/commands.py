@@ -2,7 +2,7 @@
 
 import gdb
 from bpfmatrix_in_gdb.kernel_data import name_of, objects, type_of
-from bpfmatrix_in_gdb.verifier import instruction, source_line, verifier_env
+from bpfmatrix_in_gdb.verifier import instruction, registers, source_line, verifier_env
 
 
 class BpfProgs(gdb.Command):
@@ -72,6 +72,35 @@ class BpfInsn(gdb.Command):
             print(f"{mark} {number:4}: {instruction(program, number)}")
 
 
+class BpfRegs(gdb.Command):
+    """Show what the verifier knows of the registers and the stack, as its log shows it."""
+
+    def __init__(self):
+        super().__init__("bpf-regs", gdb.COMMAND_DATA)
+
+    def invoke(self, argument, from_tty):
+        """See gdb.Command."""
+        state = verifier_env()["cur_state"]
+        if not state:
+            raise gdb.GdbError("the verifier has not begun with the first instruction yet")
+        last = int(state["curframe"])
+        for number in range(last, -1, -1):
+            title = f"frame{number}: " if last else ""
+            words = [f"{name}={text}" for name, text in registers(state, number)]
+            print(_wrapped(title, words))
+
+
+def _wrapped(title, words, width=100):
+    lines, line = [], title
+    for word in words:
+        if len(line) > len(title) and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = " " * len(title)
+        line += (" " if line.strip() and line != title else "") + word
+    return "\n".join([*lines, line])
+
+
 BpfProgs()
 BpfMaps()
 BpfInsn()
+BpfRegs()

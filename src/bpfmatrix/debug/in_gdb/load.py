@@ -21,6 +21,7 @@ from bpfmatrix_in_gdb import (  # noqa: E402
     commands,  # noqa: F401
     guest_core,  # noqa: F401
     locations,  # noqa: F401
+    program_stop,  # noqa: F401
     rejection,  # noqa: F401
     session,  # noqa: F401
     stops,  # noqa: F401

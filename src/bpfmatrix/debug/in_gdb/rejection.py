@@ -1,79 +1,148 @@
-"""The stop where the verifier says why it rejects a program."""
+"""The stop where the verifier says why it rejects a program, or rejects it without a word."""
 
 import contextlib
-import re
+import errno
+import os
 
 import gdb
-from bpfmatrix_in_gdb.kernel_data import name_of
+from bpfmatrix_in_gdb import loads, machine, verifier
 
-# The registers of the first two arguments of a function, by the beginning of gdb's name of the
-# architecture.
-ARGUMENTS = {
-    "i386:x86-64": ("rdi", "rsi"),
-    "aarch64": ("x0", "x1"),
-    "riscv": ("a0", "a1"),
-    "s390": ("r2", "r3"),
-    "powerpc": ("r3", "r4"),
-}
-# How the formats of messages begin that are no reason to reject a program: instructions, states,
-# source lines, and statistics. They are written if a library asks for a log at its first attempt.
-TRACE = re.compile(
-    r"%d: |(?:%[.*a-z]+)+\s*$|[\s(;=,_)]|(?:from|to) |frame|R%d(?:_|=|$)|processed |subprog|func#|"
-    r"verification time|stack depth|last_idx|regs=|parent |mark_precise|propagating"
-)
+# The functions that write a part of a message: their first arguments are the verifier's state, or
+# its log, and a format. Kernels have the first one from 5.4 on, and more of them later.
+_WRITERS = ("verbose", "bpf_verifier_log_write", "bpf_log")
 
 
-class _Rejection(gdb.Breakpoint):
-    """A breakpoint where the verifier says why it rejects a program."""
-
-    format = ""
-    """The format of the last message at which it stopped."""
+class _Message(gdb.Breakpoint):
+    """A breakpoint where the verifier writes a part of a message."""
 
     def stop(self):
-        format = _argument(1).cast(gdb.lookup_type("char").pointer()).string(errors="replace")
-        if TRACE.match(format):
+        load = loads.current()
+        # Messages about other things than programs, such as BTF, are of no load.
+        if load is None or not load.is_asked:
             return False
-        # The programs that libraries load to probe the kernel's features have no name.
-        with contextlib.suppress(gdb.error):
-            kind = gdb.lookup_type("struct bpf_verifier_env").pointer()
-            if not name_of(_argument(0).cast(kind)["prog"]["aux"]["name"]).strip("-"):
-                return False
-        _Rejection.format = format
+        load.env = load.env or _env(machine.argument(0))
+        if verifier.is_guess(load.env):
+            return False
+        format = machine.string(machine.argument(1))
+        numbers = iter(range(2, 100))
+        reason = load.lines.add(
+            format,
+            lambda: verifier.formatted(format, lambda: machine.argument(next(numbers))),
+        )
+        if not reason:
+            return False
+        if _is_overlooked():
+            load.overlooked.append(reason)
+            return False
+        if reason.startswith("Caller passes invalid args"):
+            load.reasons += load.overlooked[-1:]
+        load.reasons.append(reason)
+        load.reported = True
+        _Stop.of(load, reason)
         return True
 
 
-def _argument(number):
-    """Return an argument of the function at whose first instruction the guest is."""
-    machine = gdb.newest_frame().architecture().name()
-    registers = next(found for name, found in ARGUMENTS.items() if machine.startswith(name))
-    value = gdb.parse_and_eval(f"${registers[number]}")
-    return value.cast(gdb.lookup_type("unsigned long"))
+def _env(address):
+    """Return the address of the verifier's state from that of the state or of its log."""
+    with contextlib.suppress(gdb.error):
+        kind = gdb.lookup_type("struct bpf_verifier_env")
+        if machine.argument(0) and _function().startswith("bpf_log"):
+            offset = next(each for each in kind.fields() if each.name == "log").bitpos // 8
+            return address - offset
+    return address
 
 
-def break_at_rejection(function):
-    """Stop where the verifier says why it rejects a program; `function` writes its messages."""
-    # At the address of its first instruction, where the arguments are in their registers.
-    _Rejection(f"*{_first_instruction(function):#x}")
+def _function():
+    return gdb.newest_frame().name() or ""
 
 
-def _first_instruction(function):
-    """Return the address of a function of the verifier. Variables may have the same name."""
-    for location in gdb.decode_line(function)[1]:
-        block = gdb.block_for_pc(location.pc)
-        while block is not None and block.function is None:
-            block = block.superblock
-        if block is not None and block.function.symtab.filename.endswith("verifier.c"):
-            return block.start
-    # Without DWARF, there are only functions.
-    return int(gdb.parse_and_eval(f"(unsigned long)&{function}"))
+def _is_overlooked():
+    """Whether the verifier goes on after this message, which is about types in BTF.
+
+    That is so for the arguments of the program's entry, and for those of its functions: if they
+    matter, another message follows (check_func_call of kernel/bpf/verifier.c).
+    """
+    if not _function().startswith("bpf_log"):
+        return False
+    frame, names = gdb.newest_frame().older(), []
+    while frame is not None and len(names) < 6:
+        names.append((frame.name() or "").partition(".")[0])
+        if names[-1] == "btf_prepare_func_args":
+            with contextlib.suppress(gdb.error, ValueError):
+                if int(frame.read_var("subprog")) == 0:
+                    return True
+        frame = frame.older()
+    if "btf_check_kfunc_arg_match" in names:
+        return False
+    return any(name.startswith(("btf_check_subprog", "btf_check_func_arg")) for name in names)
+
+
+class _Ends(loads.Follower):
+    """Stops where the verifier returns an error about which it has said nothing."""
+
+    def end(self, load, error):
+        if error >= 0 or load.reported or not load.is_asked:
+            return False
+        said = " ".join(load.lines.text.split()) if not load.lines.trace else ""
+        _Stop.of(load, said or f"{_name_of(error)}, without a message", is_over=True)
+        return True
+
+
+def _name_of(error):
+    return f"{errno.errorcode.get(-error, error)} ({os.strerror(-error)})"
+
+
+class _Stop:
+    """What to say at the stop."""
+
+    load = None
+    reason = ""
+    is_over = False
+
+    @classmethod
+    def of(cls, load, reason, is_over=False):
+        cls.load, cls.reason, cls.is_over = load, reason, is_over
+
+
+def break_at_rejection(function="verbose"):
+    """Stop where the verifier says why it rejects a program, and where it says nothing."""
+    for name in dict.fromkeys((function, *_WRITERS)):
+        with contextlib.suppress(gdb.error):
+            # The arguments are in their registers at the first instruction.
+            place = _Message(f"*{machine.first_instruction(name):#x}")
+            place.commands = "python rejection.say_rejection()"
+    loads.follow(_Ends(), "python rejection.say_rejection()")
+
+
+def _select_caller():
+    """Select the frame of the function that rejects the program, and say where that is."""
+    frame = gdb.newest_frame().older()
+    if frame is not None and frame.name():
+        frame.select()
+        # Then `list` shows that place.
+        gdb.execute("frame", to_string=True)
+        place = frame.find_sal()
+        if place.symtab is not None:
+            print(f"  in {frame.name()}, {place.symtab.filename}:{place.line}")
 
 
 def say_rejection():
-    """Print the message, and the instruction with its line of C, if the guest has stopped there."""
-    if not _Rejection.format:
+    """Print the message, the instruction with its line of C, and the registers."""
+    load = _Stop.load
+    if load is None:
         return
-    print(f"the verifier rejects a program: {_Rejection.format.strip()}")
-    # Without DWARF, the verifier's data can't be read.
-    with contextlib.suppress(gdb.error):
-        gdb.execute("bpf-insn")
-    print("`bt` shows what it was checking; `finish`, `up` and `bpf-insn` go on from there.")
+    if _Stop.is_over:
+        gdb.execute("frame")
+        print(f"the kernel has rejected {load.name}: {_Stop.reason}")
+    else:
+        print(f"the verifier rejects {load.name}: {_Stop.reason}")
+        _select_caller()
+    for reason in load.reasons[:-1]:
+        print(f"  before that, it said: {reason}")
+    # The verifier's data is freed at its end, and can't be read without DWARF.
+    if not _Stop.is_over:
+        with contextlib.suppress(gdb.error):
+            gdb.execute("bpf-insn")
+            gdb.execute("bpf-regs")
+            print("`bt` shows what it was checking; `bpf-path` and `bpf-why REG` how it came there")
+    _Stop.load = None

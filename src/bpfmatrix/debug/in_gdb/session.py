@@ -5,7 +5,6 @@ Here, a command is given to gdb only while the guest is stopped. What became of 
 written to a file, of which `invoke debug` makes the one sentence that it ends with.
 """
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -23,21 +22,24 @@ def run(target, marker, shown, batch=None, report=None):
     reached. With `batch`, run these commands, too, write the file `report`, and end gdb.
     """
     gdb.set_convenience_variable("bpfmatrix_began", 1)
+    is_connected = False
     try:
         stops.connect(target)
-    except gdb.error as error:
-        print(f"gdb can't connect to the guest: {error}", flush=True)
-        end(1)
-    except KeyboardInterrupt:
-        end(_INTERRUPTED)
-    # Ctrl-C stops the guest from here on. It may come while gdb does something else.
-    with contextlib.suppress(KeyboardInterrupt):
+        is_connected = True
         _continue()
         reached = Path(marker).exists()
         for command in shown if reached else ():
             _try(command)
-        if batch is not None:
-            end(_run_batch(batch, Path(report)) if reached else 1)
+    except gdb.error as error:
+        print(f"gdb can't connect to the guest: {error}", flush=True)
+        end(1)
+    except KeyboardInterrupt:
+        # Ctrl-C stops the guest once gdb is connected; it may come while gdb does something else.
+        if not is_connected:
+            end(_INTERRUPTED)
+        return
+    if batch is not None:
+        end(_run_batch(batch, Path(report)) if reached else 1)
 
 
 def run_batch(batch, report):
@@ -63,7 +65,9 @@ def _run_batch(commands, report):
             _write(report, failed, commands[number:])
             return 1
         if error := _try(command):
-            failed.append([command, error])
+            # gdb has several messages for a connection that is closed.
+            is_over = gdb.selected_thread() is None
+            failed.append([command, "the machine has ended" if is_over else error])
     _write(report, failed, [])
     return 1 if failed else 0
 

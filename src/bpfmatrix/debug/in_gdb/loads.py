@@ -1,0 +1,121 @@
+"""The programs that the guest is loading: which they are, and what the verifier said of each.
+
+The verifier is one call of `bpf_check` for each program. Each task is found by its kernel stack:
+several programs can be verified at a time.
+"""
+
+from dataclasses import dataclass, field
+
+import gdb
+from bpfmatrix_in_gdb import machine
+from bpfmatrix_in_gdb.messages import Lines
+
+# No kernel stack of the architectures that QEMU emulates for us is larger, but with KASAN.
+_STACK_BYTES = 16 << 10
+# union bpf_attr of include/uapi/linux/bpf.h, for BPF_PROG_LOAD: prog_name.
+_NAME_OFFSET, _NAME_BYTES = 48, 16
+
+
+# Most programs with which libraries probe the kernel's features have no name. Those of libbpf's
+# probe_kern_prog_name and probe_kern_arg_ctx_tag have one.
+_PROBES = ("libbpf_", "det_arg_ctx")
+
+
+@dataclass
+class Load:
+    """A program that is verified."""
+
+    name: str
+    stack: int
+    """The stack pointer where `bpf_check` begins."""
+    lines: Lines = field(default_factory=Lines)
+    reasons: list[str] = field(default_factory=list)
+    """The messages with which the verifier rejects it."""
+    overlooked: list[str] = field(default_factory=list)
+    """Messages about its functions' arguments that are no rejection by themselves."""
+    env: int = 0
+    """The address of the `struct bpf_verifier_env`, once it is known."""
+    reported: bool = False
+    """Whether gdb has stopped at its rejection."""
+
+    @property
+    def is_asked(self):
+        """Whether the session is about it: not if a library loads it to probe the kernel."""
+        if _names:
+            return self.name in _names
+        return bool(self.name) and not self.name.startswith(_PROBES)
+
+
+_names = set()
+_loads = []
+_followers = []
+_begun = []
+
+
+def only(names):
+    """Ask for programs with these names only."""
+    longest = _NAME_BYTES - 1
+    _names.update(name.encode()[:longest].decode(errors="replace") for name in names)
+    follow(Follower())
+
+
+def current():
+    """Return the load whose task the guest is in, or None."""
+    pointer = machine.stack_pointer()
+    # Where bpf_check has returned, the stack pointer is a word above, on some architectures.
+    near = [load for load in _loads if -8 <= load.stack - pointer < _STACK_BYTES]
+    return min(near, key=lambda load: load.stack - pointer, default=None)
+
+
+class Follower:
+    """What follows the loads of programs. Each function is called while the guest is stopped."""
+
+    def begin(self, load):
+        """A program is about to be verified."""
+
+    def end(self, load, error):
+        """The verifier returned `error`, 0 or a negative error number; return whether to stop."""
+        return False
+
+
+def follow(follower, command=""):
+    """Call a follower's functions from now on. gdb runs `command` if it stops at the end."""
+    _followers.append(follower)
+    _End.command = command or _End.command
+    if not _begun:
+        _begun.append(_Begin(f"*{machine.first_instruction('bpf_check'):#x}", internal=True))
+
+
+class _Begin(gdb.Breakpoint):
+    """The first instruction of `bpf_check`."""
+
+    def stop(self):
+        name = machine.memory(machine.argument(1) + _NAME_OFFSET, _NAME_BYTES)
+        pointer = machine.stack_pointer()
+        # What was loaded on this stack is over, if gdb did not see its end.
+        _loads[:] = [load for load in _loads if load.stack != pointer]
+        load = Load(name.partition(b"\0")[0].decode(errors="replace"), pointer)
+        _loads.append(load)
+        if _End.place is None:
+            address = machine.return_address()
+            _End.place = _End(f"*{address:#x}", internal=True)
+            _End.place.silent = True
+            _End.place.commands = _End.command
+        for follower in _followers:
+            follower.begin(load)
+        return False
+
+
+class _End(gdb.Breakpoint):
+    """The instruction behind the call of `bpf_check`, which has one caller."""
+
+    place = None
+    command = ""
+
+    def stop(self):
+        load = current()
+        if load is None:
+            return False
+        _loads.remove(load)
+        stops = [follower.end(load, machine.result()) for follower in _followers]
+        return any(stops)

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/bpfmatrix/bpfmatrix/support/internal/pytrace"
+)
+
+// countedStack is a stack, without what differs between its samples.
+type countedStack struct {
+	parts     []*pytrace.Part
+	count     int
+	pid, tid  uint32
+	comm      string
+	process   string
+	truncated string
+}
+
+// A stackCounter counts how often each distinct stack was sampled. The stacks are in the order of
+// their first samples.
+type stackCounter struct {
+	parts   map[*pytrace.Part]uint32
+	indices map[string]int
+	counted []countedStack
+	name    func(pid uint32) string // of a process
+}
+
+func newStackCounter() *stackCounter {
+	unnamed := func(uint32) string { return "" }
+	return &stackCounter{map[*pytrace.Part]uint32{}, map[string]int{}, nil, unnamed}
+}
+
+// collect reads samples until the tracer is flushed.
+func (s *stackCounter) collect(tracer *pytrace.Tracer) error {
+	for {
+		sample, err := tracer.Next()
+		if errors.Is(err, ringbuf.ErrFlushed) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		s.add(sample)
+	}
+}
+
+// add counts a sample. Equal parts of stacks are the same, so that not every frame is looked at.
+func (s *stackCounter) add(sample *pytrace.Sample) {
+	if len(sample.Parts) == 0 {
+		return // the thread ran no Python code
+	}
+	name := s.name(sample.PID)
+	key := make([]byte, 0, 16+len(name)+len(sample.Parts)*4)
+	key = append(key, name...)
+	key = binary.NativeEndian.AppendUint32(key, sample.PID)
+	key = binary.NativeEndian.AppendUint32(key, sample.TID)
+	for _, part := range sample.Parts {
+		number, known := s.parts[part]
+		if !known {
+			number = uint32(len(s.parts))
+			s.parts[part] = number
+		}
+		key = binary.NativeEndian.AppendUint32(key, number)
+	}
+	key = append(key, sample.Truncated...)
+	index, seen := s.indices[string(key)]
+	if !seen {
+		index = len(s.counted)
+		s.indices[string(key)] = index
+		s.counted = append(s.counted, countedStack{
+			parts: sample.Parts, pid: sample.PID, tid: sample.TID, comm: sample.Comm,
+			process: name, truncated: sample.Truncated,
+		})
+	}
+	s.counted[index].count++
+}
+
+// A stackPrinter prints stacks, and before each what it refers to.
+type stackPrinter struct {
+	lines *printer
+	codes map[*pytrace.Code]int
+	parts map[*pytrace.Part]int
+}
+
+func newStackPrinter(lines *printer) *stackPrinter {
+	return &stackPrinter{lines, map[*pytrace.Code]int{}, map[*pytrace.Part]int{}}
+}
+
+// codeLine, partLine and stackLine are described in the documentation of this command.
+type (
+	codeLine struct {
+		Number   int    `json:"number"`
+		Identity string `json:"identity"`
+		File     string `json:"file,omitempty"`
+		Function string `json:"function,omitempty"`
+		Table    string `json:"table,omitempty"`
+	}
+	partLine struct {
+		Number int      `json:"number"`
+		Frames [][2]int `json:"frames"`
+	}
+	stackLine struct {
+		Parts     []int  `json:"parts"`
+		Count     int    `json:"count"`
+		PID       uint32 `json:"pid"`
+		TID       uint32 `json:"tid"`
+		Comm      string `json:"comm"`
+		Process   string `json:"process"`
+		Truncated string `json:"truncated,omitempty"`
+	}
+)
+
+func (p *stackPrinter) print(stacks []countedStack) {
+	for _, stack := range stacks {
+		line := stackLine{
+			Count: stack.count, PID: stack.pid, TID: stack.tid, Comm: stack.comm,
+			Process:   stack.process,
+			Truncated: stack.truncated,
+		}
+		for _, part := range stack.parts {
+			line.Parts = append(line.Parts, p.part(part))
+		}
+		p.lines.print(map[string]stackLine{"stack": line})
+	}
+}
+
+// part returns the number of a part, which it prints if that has not been done.
+func (p *stackPrinter) part(part *pytrace.Part) int {
+	number, printed := p.parts[part]
+	if !printed {
+		number = len(p.parts) + 1
+		p.parts[part] = number
+		line := partLine{Number: number}
+		for _, frame := range part.Frames {
+			line.Frames = append(line.Frames, [2]int{p.code(frame.Code), int(frame.Offset)})
+		}
+		p.lines.print(map[string]partLine{"part": line})
+	}
+	return number
+}
+
+// code returns the number of a code object, which it prints if that has not been done.
+func (p *stackPrinter) code(code *pytrace.Code) int {
+	number, printed := p.codes[code]
+	if !printed {
+		number = len(p.codes) + 1
+		p.codes[code] = number
+		p.lines.print(map[string]codeLine{"code": {
+			number, code.Identity.String(), code.File, code.Name, hex.EncodeToString(code.Table),
+		}})
+	}
+	return number
+}
+
+// lostSamples is described in the documentation of this command.
+type lostSamples struct {
+	PID      uint32 `json:"pid"`
+	Identity string `json:"identity,omitempty"`
+	Offset   int32  `json:"offset,omitempty"`
+	File     string `json:"file,omitempty"`
+	Function string `json:"function,omitempty"`
+	Count    uint64 `json:"count"`
+}
+
+// lost returns the samples that the tracer has lost.
+func lost(tracer *pytrace.Tracer) (lines []lostSamples, err error) {
+	lost, err := tracer.Lost()
+	for _, samples := range lost {
+		line := lostSamples{PID: samples.PID, Count: samples.Count}
+		if code := samples.Innermost.Code; code != nil {
+			line.Identity, line.Offset = code.Identity.String(), samples.Innermost.Offset
+			line.File, line.Function = code.File, code.Name
+		}
+		lines = append(lines, line)
+	}
+	return lines, err
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pytrace
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+// interpreterLimit is how long a program may take to map its interpreter.
+const interpreterLimit = 10 * time.Second
+
+// A Process is one that the traced script has started, or the script itself.
+type Process struct {
+	PID    uint32 `json:"pid"`
+	Parent uint32 `json:"parent,omitempty"` // the PID of the process that started it
+	Name   string `json:"name"`
+	// The version of CPython, or empty if the process is not sampled.
+	Python string `json:"python,omitempty"`
+	// Why the process is not sampled; empty for a program that is not Python's.
+	Refusal string `json:"refusal,omitempty"`
+}
+
+// A Family is a process and all that it starts, directly or not. A forked child is sampled from its
+// first instruction on. A child that executes a program is sampled as soon as it has mapped an
+// interpreter.
+type Family struct {
+	tracer *Tracer
+	mutex  sync.Mutex
+	order  []*Process
+	living map[uint32]*Process
+	names  map[string]bool
+	seeks  sync.WaitGroup
+	ended  chan struct{}
+}
+
+// Follow adds a process, whose interpreter is known, and from then on what it starts. It must be called
+// before [Tracer.Next].
+func (t *Tracer) Follow(pid int, interpreter *Interpreter) (*Family, error) {
+	family := &Family{
+		tracer: t, living: map[uint32]*Process{}, names: map[string]bool{}, ended: make(chan struct{}),
+	}
+	process := family.add(uint32(pid), 0, nameOf(pid, "(ended)"))
+	process.Python = interpreter.Version
+	t.records.family = family.event
+	if err := t.Add(pid, interpreter); err != nil {
+		return nil, err
+	}
+	return family, t.collection.Maps["followed"].Put(uint32(pid), uint8(1))
+}
+
+// End ends the search for interpreters, and returns the processes in the order in which they started.
+func (f *Family) End() []*Process {
+	close(f.ended)
+	f.seeks.Wait()
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	return f.order
+}
+
+// Name returns the name of a process that had this id last; empty if there was none.
+func (f *Family) Name(pid uint32) string {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if process := f.living[pid]; process != nil {
+		return process.Name
+	}
+	return ""
+}
+
+// add adds a process under a name that no other one has.
+func (f *Family) add(pid, parent uint32, name string) *Process {
+	process := &Process{PID: pid, Parent: parent}
+	f.order = append(f.order, process)
+	f.living[pid] = process
+	f.rename(process, name)
+	return process
+}
+
+func (f *Family) rename(process *Process, name string) {
+	process.Name = name
+	for number := 2; f.names[process.Name]; number++ {
+		process.Name = fmt.Sprintf("%s (%d)", name, number)
+	}
+	f.names[process.Name] = true
+}
+
+// event is called for each record of a process, in the order in which they happened.
+func (f *Family) event(event processRecord) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	process := f.living[event.TGID]
+	switch event.Event {
+	case processForked:
+		parent := f.living[event.Parent]
+		if parent == nil {
+			return
+		}
+		child := f.add(event.TGID, event.Parent, forkOf(parent.Name))
+		if child.Python = parent.Python; event.Sampled == 0 {
+			child.Python = ""
+			child.Refusal = parent.Refusal
+		}
+	case processExecuted:
+		if process == nil {
+			return
+		}
+		// It was a fork only to execute this program.
+		process.Python, process.Refusal = "", ""
+		delete(f.names, process.Name)
+		comm, _, _ := bytes.Cut(event.Comm[:], []byte{0})
+		f.rename(process, nameOf(int(event.TGID), string(comm)))
+		f.seeks.Go(func() { f.seek(process) })
+	}
+}
+
+var number = regexp.MustCompile(` \(\d+\)$`)
+
+func forkOf(name string) string {
+	return "fork of " + strings.TrimPrefix(number.ReplaceAllString(name, ""), "fork of ")
+}
+
+// seek waits until a process has mapped an interpreter, and has it sampled then.
+func (f *Family) seek(process *Process) {
+	wait := time.Millisecond
+	for deadline := time.Now().Add(interpreterLimit); time.Now().Before(deadline); {
+		interpreter, err := Inspect(int(process.PID))
+		if err == nil {
+			err = f.tracer.Add(int(process.PID), interpreter)
+		}
+		switch {
+		case err == nil:
+			f.mutex.Lock()
+			process.Python = interpreter.Version
+			f.mutex.Unlock()
+			return
+		case errors.Is(err, os.ErrNotExist):
+			return // it has ended
+		case errors.Is(err, ErrUnsupported):
+			f.mutex.Lock()
+			process.Refusal = err.Error()
+			f.mutex.Unlock()
+			return
+		}
+		select {
+		case <-f.ended:
+			return
+		case <-time.After(wait):
+		}
+		// A program that is none of Python must not be slowed down by this.
+		wait = min(wait*5/4+time.Millisecond/4, 200*time.Millisecond)
+	}
+}
+
+// nameOf returns a name for people of the program that a process executes: its script or module, or
+// else the name of its file. If it has ended, it is named as given.
+func nameOf(pid int, ended string) string {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || len(line) == 0 {
+		return ended
+	}
+	var words []string
+	for _, word := range bytes.Split(bytes.TrimSuffix(line, []byte{0}), []byte{0}) {
+		words = append(words, string(word))
+	}
+	return commandName(words)
+}
+
+// ofMultiprocessing matches the code that multiprocessing gives to the interpreters that it starts.
+var ofMultiprocessing = regexp.MustCompile(`^from (multiprocessing\.\w+) import`)
+
+// commandName returns a name for people of a command line.
+func commandName(words []string) string {
+	base := filepath.Base(words[0])
+	if !strings.HasPrefix(base, "python") {
+		return base
+	}
+	for i := 1; i < len(words); i++ {
+		word := words[i]
+		if !strings.HasPrefix(word, "-") || word == "-" {
+			return filepath.Base(word)
+		}
+		if strings.HasPrefix(word, "--") {
+			continue
+		}
+		for at, letter := range word[1:] {
+			value := word[at+2:]
+			if strings.ContainsRune("cmWX", letter) && value == "" {
+				if i++; i < len(words) {
+					value = words[i]
+				}
+			}
+			switch letter {
+			case 'c':
+				if found := ofMultiprocessing.FindStringSubmatch(value); found != nil {
+					return found[1]
+				}
+				return base + " -c"
+			case 'm':
+				return value
+			}
+			if letter == 'W' || letter == 'X' {
+				break
+			}
+		}
+	}
+	return base
+}
