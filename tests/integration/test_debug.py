@@ -111,7 +111,7 @@ def test_a_breakpoint_that_is_never_reached_is_an_error(project: ToolProject) ->
     assert done.status == 1
     assert "✓ quiet" in done.output
     assert (
-        "error: no breakpoint was reached (do_check_common): the tests ended; the commands of "
+        "error: no breakpoint was reached (the verifier's entry): the tests ended; the commands of "
         "--batch were not run\n" in done.output
     )
     assert ends_in_a_sentence(done)

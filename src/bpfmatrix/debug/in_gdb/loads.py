@@ -28,6 +28,8 @@ class Load:
     name: str
     stack: int
     """The stack pointer where `bpf_check` begins."""
+    program: int = 0
+    """The address of the `struct bpf_prog`."""
     lines: Lines = field(default_factory=Lines)
     reasons: list[str] = field(default_factory=list)
     """The messages with which the verifier rejects it."""
@@ -92,9 +94,11 @@ class _Begin(gdb.Breakpoint):
     def stop(self):
         name = machine.memory(machine.argument(1) + _NAME_OFFSET, _NAME_BYTES)
         pointer = machine.stack_pointer()
-        # What was loaded on this stack is over, if gdb did not see its end.
-        _loads[:] = [load for load in _loads if load.stack != pointer]
-        load = Load(name.partition(b"\0")[0].decode(errors="replace"), pointer)
+        # What was loaded on this stack is over, if gdb did not see its end. Kernels put the frames
+        # of each system call elsewhere in the stack (randomize_kstack_offset).
+        _loads[:] = [load for load in _loads if abs(load.stack - pointer) >= _STACK_BYTES]
+        text = name.partition(b"\0")[0].decode(errors="replace")
+        load = Load(text, pointer, program=machine.word(machine.argument(0)))
         _loads.append(load)
         if _End.place is None:
             address = machine.return_address()

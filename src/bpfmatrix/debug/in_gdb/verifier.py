@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import gdb
 from bpfmatrix_in_gdb import insn as insns
-from bpfmatrix_in_gdb import loads, machine, messages
+from bpfmatrix_in_gdb import loads, machine, messages, state_search
 from bpfmatrix_in_gdb.kernel_data import name_of
 from bpfmatrix_in_gdb.registers import NOT_INIT, Register, Scalar, slot_text, type_name
 
@@ -168,7 +168,7 @@ def instruction(program, number):
 def verifier_env():
     """Return the verifier's state: the variable `env` of the outermost frame that has it.
 
-    In inner frames, the compiler may have optimized it out.
+    The compiler may have optimized it out, in inner frames or in all of them.
     """
     load = loads.current()
     if load is not None and load.env:
@@ -181,6 +181,9 @@ def verifier_env():
             if "bpf_verifier_env" in str(env.type) and int(env["prog"]["len"]) > 0:
                 found = env.dereference()
         frame = frame.older()
+    if found is None and load is not None and (env := state_search.address(load)):
+        load.env = env
+        return env_at(env).dereference()
     if found is None:
         raise gdb.GdbError("no frame of the stack is in the verifier: stop in do_check first")
     return found
