@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ const (
 type pythonFrame struct {
 	File        string `json:"file"`
 	Name        string `json:"name"`
+	Qualified   bool   `json:"qualified"` // whether the name is; it is from 3.11 on
 	Line        int    `json:"line"`
 	FirstLine   uint32 `json:"first_line"`
 	Arguments   uint32 `json:"arguments"`
@@ -83,6 +85,11 @@ func tracedFrames(sample *pytrace.Sample) (frames []tracedFrame) {
 		})
 	}
 	return frames
+}
+
+// isNamed returns whether the frame's function has this qualified name.
+func (f pythonFrame) isNamed(qualified string) bool {
+	return qualified == f.Name || !f.Qualified && strings.HasSuffix(qualified, "."+f.Name)
 }
 
 func TestPythonTracer(t *testing.T) {
@@ -287,7 +294,7 @@ func checkLines(
 			t.Fatal(err)
 		}
 		if filepath.Base(frame.File) != filepath.Base(want.File) || frame.Line != want.Line ||
-			frame.Function != want.Name {
+			!want.isNamed(frame.Function) {
 			t.Fatalf("frame %d is %s:%d %s, want %s:%d %s", i,
 				frame.File, frame.Line, frame.Function, want.File, want.Line, want.Name)
 		}

@@ -99,6 +99,17 @@ def test_a_given_function_stops_for_each_program_and_in_each_copy(tmp_path: Path
     ] * 2
 
 
+def test_a_given_function_stops_only_for_the_program_that_is_asked_for(tmp_path: Path) -> None:
+    program = built(tmp_path, GCC, "-DOWN")
+    # visit() runs for each program, and in bpf_check around do_check.
+    asked = "python loads.only(['{}']); entry.break_at('{}')"
+    whole = len(stops(program, "python entry.break_at('visit')", times=20))
+    assert len(stops(program, asked.format("n", "visit"), times=20)) == whole / 2 > 1
+    assert stops(program, asked.format("other", "visit")) == []
+    # What runs while no program is verified is not of another one.
+    assert len(stops(program, asked.format("other", "load"))) == 2
+
+
 def test_a_given_line(tmp_path: Path) -> None:
     text = (VERIFIER / "kernel/bpf/verifier.c").read_text()
     line = 1 + text.splitlines().index("\tbegun = 1;")

@@ -13,6 +13,7 @@ import os
 import sqlite3
 import sys
 import tokenize
+import urllib.parse
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +87,9 @@ class Index:
         if not path.is_file():
             raise BytecodeLinesError(f"{path}: no such index", advice)
         self.path = path
-        self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        # Path.as_uri would import urllib.request, which needs a whole installation of Python.
+        uri = f"file:{urllib.parse.quote(os.fsencode(path.resolve()))}?mode=ro"
+        self._database = sqlite3.connect(uri, uri=True)
         try:
             (application,) = self._database.execute("PRAGMA application_id").fetchone()
             (schema,) = self._database.execute("PRAGMA user_version").fetchone()

@@ -1,7 +1,7 @@
 /* What gdb reads of the verifier, in programs that run without a kernel. */
 
 #define noinline __attribute__((noinline))
-#define inlined static inline __attribute__((always_inline))
+#define inlined	 static inline __attribute__((always_inline))
 
 union bpf_attr { /* as in include/uapi/linux/bpf.h, up to prog_name */
 	struct {

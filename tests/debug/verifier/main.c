@@ -21,14 +21,22 @@ void log_error(const char *text)
 	called = -1;
 }
 
+static int load(const char *name)
+{
+	struct bpf_prog_aux *aux = allocate(sizeof(*aux));
+	struct bpf_prog *prog = allocate(sizeof(*prog));
+	union bpf_attr attr = {{1}};
+
+	aux->name[0] = attr.prog_name[0] = *name;
+	prog->len = 2;
+	prog->aux = aux;
+	called = begun = 0;
+	return bpf_check(&prog, &attr);
+}
+
 int main(void)
 {
-	struct bpf_prog_aux aux = { "" };
-	struct bpf_prog prog = { 2, &aux }, *loaded = &prog;
-	union bpf_attr attr = { { 1 } };
-	int err = bpf_check(&loaded, &attr); /* as a library probes */
+	int err = load(""); /* as a library probes */
 
-	called = begun = 0;
-	aux.name[0] = attr.prog_name[0] = 'n';
-	return err + bpf_check(&loaded, &attr);
+	return err ? err : load("n");
 }
