@@ -250,8 +250,7 @@ def with_loader(python: Path) -> list[str]:
             return []
         if loader:
             names = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib")
-            triplets = [p.name for p in root.glob("usr/lib/*-linux-gnu*")]
-            folders = [root / name / t for name in names for t in ("", *triplets)]
+            folders = [f for n in names for f in (root / n, *root.glob(f"{n}/*-linux-gnu*"))]
             paths = ":".join(str(folder) for folder in folders if folder.is_dir())
             # sys.executable is argv[0], from which Python finds its library.
             words = ["--library-path", paths, "--argv0", str(python), str(python)]

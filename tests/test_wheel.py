@@ -373,7 +373,8 @@ from pathlib import Path
 config = Config.model_validate({"kernels": {"6.1": {"source": {"oci": "example/6.1"}}}})
 project = Project(Path.cwd(), config, Cache(Path("cache")))
 print(shipped.tracer_object(project))
-print(shipped.python_lister())
+for name in "host_python.py", "host_script.py":
+    print(shipped.python_lister(name))
 """
     env = {"PATH": "/nowhere", "PYTHONPATH": str(installed), "HOME": str(tmp_path)}
     done = subprocess.run(
@@ -384,7 +385,11 @@ print(shipped.python_lister())
         assert path.read_bytes() == (REPOSITORY / WHERE[path.name] / path.name).read_bytes()
 
 
-WHERE = {"python_tracer.bpf.o": "ebpf", "host_python.py": "support"}
+WHERE = {
+    "python_tracer.bpf.o": "ebpf",
+    "host_python.py": "support",
+    "host_script.py": "support",
+}
 
 
 @pytest.mark.integration

@@ -64,6 +64,14 @@ def test_it_stops_before_anything_of_the_body_for_a_program_with_a_name(
         assert re.search(r"^#\d  .*\bdo_check \(env=", text, re.M)
 
 
+def test_it_needs_no_variable(tmp_path: Path) -> None:
+    """5.4 is built like that: the variable `env` of an inlined do_check is optimized out."""
+    program = built(tmp_path, GCC, "-DINLINED", "-fno-var-tracking-assignments")
+    [text] = stops(program, ENTRY)
+    assert "do_check (env=<optimized out>)" in text
+    assert "called 1, begun 0\n" in text
+
+
 def test_the_frame_is_that_of_the_function_and_not_of_one_that_begins_there(
     tmp_path: Path,
 ) -> None:
@@ -97,6 +105,17 @@ def test_a_given_function_stops_for_each_program_and_in_each_copy(tmp_path: Path
         "called 1, begun 0",
         "called 2, begun 0",
     ] * 2
+
+
+def test_a_given_function_stops_only_for_the_program_that_is_asked_for(tmp_path: Path) -> None:
+    program = built(tmp_path, GCC, "-DOWN")
+    # visit() runs for each program, and in bpf_check around do_check.
+    asked = "python loads.only(['{}']); entry.break_at('{}')"
+    whole = len(stops(program, "python entry.break_at('visit')", times=20))
+    assert len(stops(program, asked.format("n", "visit"), times=20)) == whole / 2 > 1
+    assert stops(program, asked.format("other", "visit")) == []
+    # What runs while no program is verified is not of another one.
+    assert len(stops(program, asked.format("other", "load"))) == 2
 
 
 def test_a_given_line(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The tracer with every version of Python that this machine, or Debian, has."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_frames_and_lines_are_those_that_python_tells(
     python = python or str(pythons.of_debian(version, tmp_path / "debian"))
     ours = yaml.safe_load((REPOSITORY / "kernels.yaml").read_text())["payload"]
     words = [
-        word.replace("support", str(REPOSITORY / "support")).replace("=src", f"={REPOSITORY}/src")
+        re.sub("^(--path=)?(support|bytecode-lines)/", rf"\1{REPOSITORY}/\2/", word)
         for word in ours["listed"]["python"]
     ]
     project.configure(

@@ -13,6 +13,7 @@ import yaml
 
 from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.kernels.symbols import guest_core
+from tests.integration.rejected_object import compile_rejected
 from tests.tool import Finished, ToolProject
 
 # Each is in the sources of its release, and the debug package of the newest 5.10 is in none.
@@ -193,3 +194,17 @@ def test_the_memory_of_a_guest_that_panicked(project: ToolProject, kernel: str) 
     )
     assert f"task crashes\nrelease {run.release}\n" in drgn.stdout
     assert "sysrq_handle_crash (drivers/tty/sysrq.c:" in drgn.stdout
+
+
+def test_a_program_of_an_object_by_two_loaders(project: ToolProject) -> None:
+    project.configure(["6.1"])
+    object = compile_rejected(project)
+    words = ("debug", "--kernel", "6.1", "--object", object, "--program", "on_connect")
+    batch = "bpf-insn; continue; bpf-insn; continue; bpf-insn; continue; bpf-insn; continue"
+    done = project.invoke(*words, "--loader", "libbpf,cilium-ebpf", "--batch", batch)
+    # Each loader loads it again for the verifier's log. gdb stops at no other program of a loader.
+    assert done.output.count("program on_connect, instruction 0 of 12\n") == 4, done.output
+    assert re.search(r"✗ on_connect +libbpf, failed: R0 invalid mem access", done.output)
+    assert done.status == 0
+    done = project.invoke(*words, "--break", "check_mem_access", "--batch", "bpf-insn")
+    assert "program on_connect, instruction 1 of 12\n" in done.output

@@ -29,6 +29,7 @@ def report(thread):
                 {
                     "file": code.co_filename,
                     "name": getattr(code, "co_qualname", code.co_name),  # 3.11
+                    "qualified": hasattr(code, "co_qualname"),
                     "line": frame.f_lineno,
                     "first_line": code.co_firstlineno,
                     "arguments": code.co_argcount,

@@ -1,5 +1,6 @@
 """The stops at functions: the default one, where the verifier begins to check, and given ones."""
 
+import contextlib
 import json
 
 import gdb
@@ -26,9 +27,14 @@ def _exists(name):
 
 def break_at(name):
     """Stop where a function begins, in each of its copies, or at a location such as FILE:LINE."""
+    if name in FUNCTIONS:
+        with contextlib.suppress(gdb.error):  # the verifier's state is then that of a variable
+            loads.follow(loads.Follower())
+    # If the session is about some programs, another one may only be a loader's probe.
+    is_meant = loads.is_of_no_other if loads.are_named() else None
     for place in beginnings.of(name):
-        if place.addresses:
-            _Beginning(place)
+        if place.addresses or is_meant:
+            _Beginning(place, is_meant)
         else:
             gdb.execute(f"break {place.location}")
 

@@ -62,7 +62,21 @@ def only(names):
     """Ask for programs with these names only."""
     longest = _NAME_BYTES - 1
     _names.update(name.encode()[:longest].decode(errors="replace") for name in names)
-    follow(Follower())
+    # The compiler may have inlined bpf_check: then the names are not known, and all programs are
+    # asked for.
+    with contextlib.suppress(gdb.error):
+        follow(Follower())
+
+
+def are_named():
+    """Whether only programs with some names are asked for."""
+    return bool(_names)
+
+
+def is_of_no_other():
+    """Whether the guest verifies a program that is asked for, or does something else."""
+    load = current()
+    return load is None or load.is_asked
 
 
 def current():
