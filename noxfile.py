@@ -89,7 +89,7 @@ def kernel_build(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def debug(session: nox.Session) -> None:
-    """Stop in a Debian kernel's verifier, with its source; fetches 420 MB (tests/long)."""
+    """Stop in the verifiers of Debian's kernels, with source; fetches 2.5 GB (tests/long)."""
     session.run("pytest", "tests/long/debug_with_source.py", *session.posargs)
 
 

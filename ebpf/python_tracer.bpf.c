@@ -156,19 +156,20 @@ struct process_record {
 	__u32 kind;
 	__u32 event;
 	__u32 tgid;
-	__u32 parent; /* its tgid; only for PROCESS_FORKED */
-	__u32 sampled;	/* of PROCESS_FORKED: whether it is sampled from now on */
+	__u32 parent;  /* its tgid; only for PROCESS_FORKED */
+	__u32 sampled; /* of PROCESS_FORKED: whether it is sampled from now on */
 	__u32 unused;
 	char comm[TASK_COMM_LEN]; /* for PROCESS_EXECUTED, that of the program */
 };
 
 enum python_counter {
 	PYTHON_SEEN,	   /* samples of the processes in the map */
-	PYTHON_NO_THREAD,  /* the interpreter does not know the thread, or it is not found yet */
+	PYTHON_NO_THREAD,  /* the interpreter does not know the thread */
 	PYTHON_NO_FRAME,   /* the thread runs no Python code */
 	PYTHON_UNREADABLE, /* samples of which a part, or all, could not be read */
 	PYTHON_TOO_DEEP,   /* samples without their outermost frames */
 	PYTHON_LOST,	   /* samples of which a part, or all, did not fit into the ring buffer */
+	PYTHON_NOT_FOUND,  /* the thread was not found yet: the next sample looks further */
 	PYTHON_COUNTERS,
 };
 
@@ -401,6 +402,7 @@ __noinline __u64 find_thread(__u32 tgid, __u32 tid)
 	found.next_thread = thread;
 	found.next_interpreter = interpreter;
 	bpf_map_update_elem(&known_threads, &tid, &found, BPF_ANY);
+	count(interpreter ? PYTHON_NOT_FOUND : PYTHON_NO_THREAD);
 	return 0;
 }
 
@@ -411,8 +413,8 @@ static __always_inline void read_text(struct python_text *text, __u64 object,
 	__u64 length = pointer_at(object + process->text_length), kind, size, data;
 
 	bpf_probe_read_user(&state, sizeof(state), (const void *)(object + process->text_state));
-	/* The bits are 2 for interned, 3 for the kind, which is the size of a character and never 0,
-	 * and the flags compact and ascii. In some releases of 3.14, interned has 16 bits. */
+	/* The bits are 2 for interned, 3 for the kind, which is the size of a character and never
+	 * 0, and the flags compact and ascii. In some releases of 3.14, interned has 16 bits. */
 	kind = state >> 2 & 31;
 	if (!(kind & 7))
 		kind = state >> 16 & 31;
@@ -662,10 +664,8 @@ int on_sample(void *ctx __attribute__((unused)))
 		return 0;
 	count(PYTHON_SEEN);
 	thread = find_thread(tgid, tid);
-	if (!thread) {
-		count(PYTHON_NO_THREAD);
+	if (!thread)
 		return 0;
-	}
 	walk->frame = pointer_at(thread + process->thread_frame);
 	if (walk->frame && process->has_cframe)
 		walk->frame = pointer_at(walk->frame + process->cframe_frame);
@@ -716,8 +716,8 @@ static __always_inline int tell(__u32 event, __u32 tgid, __u32 parent, __u32 sam
 }
 
 /*
- * A forked child has the interpreter of its parent, at the same addresses. So it is sampled from its
- * first instruction on: it does not run before this has ended.
+ * A forked child has the interpreter of its parent, at the same addresses. So it is sampled from
+ * its first instruction on: it does not run before this has ended.
  *
  * TP_PROTO(struct task_struct *parent, struct task_struct *child)
  */

@@ -158,6 +158,67 @@ def test_one_identity_of_several_functions(tree: Path, tmp_path: Path) -> None:
     assert resolver.counts.ambiguous == 1
 
 
+def test_the_name_of_the_function_decides(tree: Path, tmp_path: Path) -> None:
+    (tree / "other.py").write_text(SOURCE.replace("first", "other"))
+    build([tree], tmp_path / "index")
+    resolver = Resolver([Index(tmp_path / "index")])
+    given = sample("first", 4)
+    for name in ("first", "other"):
+        assert resolver.resolve(**given, function=name).function == name
+    assert resolver.resolve(**given, function="third").note.startswith("no index has")
+    assert resolver.counts.ambiguous == 0
+    # Up to 3.10, a code object has no qualified name.
+    assert resolver.resolve(**sample("Thing.method", 10), function="method").file
+
+
+def own_table(text: str, name: str, file: str) -> dict[str, Any]:
+    """Return what a process can tell of a function."""
+    (code,) = (
+        c for c in walk(compile(text, file, "exec", dont_inherit=True)) if c.qualified_name == name
+    )
+    return {
+        "identity": str(code.identity),
+        "file": file,
+        "function": name,
+        "table": code.table.hex(),
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+    }
+
+
+def test_code_of_no_index_has_the_lines_of_its_own_table(resolver: Resolver) -> None:
+    text = "\n\ndef own(x):\n    y = x\n    return y\n"
+    given = own_table(text, "own", "<string>")
+    (code,) = (
+        c for c in walk(compile(text, "x", "exec", dont_inherit=True)) if c.qualified_name == "own"
+    )
+    for offset in range(0, code.code_length, 2):
+        resolved = resolver.resolve(**given, offset=offset)
+        expected = code.lines.at(offset)
+        assert (resolved.file, resolved.function) == ("<string>", "own")
+        assert resolved.position == expected
+    assert run(json.dumps({**given, "offset": -2}), resolver).startswith("<string>:3 own\t")
+    assert resolver.counts.unknown == 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"table": "zz"}, {"table": "00"}, {"python": ""}, {"table": ""}]
+)
+def test_a_table_that_is_of_no_use_is_ignored(resolver: Resolver, change: dict[str, str]) -> None:
+    given = {**own_table("def own(): pass\n", "own", "<string>"), **change, "offset": 0}
+    if sys.version_info < (3, 11) and change == {"table": "00"}:
+        given["table"] = "000"
+    resolved = resolver.resolve(**given)
+    assert (resolved.file, resolved.position.line) == ("<string>", None)
+    assert resolver.counts.unknown == 1
+
+
+def test_code_of_exec_is_not_that_of_a_file(resolver: Resolver) -> None:
+    equal = own_table(SOURCE, "first", "<string>")
+    assert resolver.resolve(**equal, offset=0).file == "<string>"
+    frozen = {**equal, "file": "<frozen app>"}
+    assert resolver.resolve(**frozen, offset=0).file.endswith("app.py")
+
+
 def test_an_implicit_return_is_noted(compiled_fixtures: Path, tmp_path: Path) -> None:
     build([compiled_fixtures], tmp_path / "index")
     resolver = Resolver([Index(tmp_path / "index")])

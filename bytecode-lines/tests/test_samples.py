@@ -25,6 +25,8 @@ def test_frames_and_stacks_are_read_with_all_their_keys() -> None:
         ('{"identity": "x", "offset": "1"}', "line 2: offset: expected an integer"),
         ('{"identity": "x", "offset": true}', "line 2: offset: expected an integer"),
         ('{"identity": "x", "offset": 1, "file": 1}', "line 2: file: expected a string"),
+        ('{"identity": "x", "offset": 1, "table": 1}', "line 2: table: expected a string"),
+        ('{"identity": "x", "offset": 1, "function": 1}', "line 2: function: expected a string"),
         ('{"frames": {}}', "line 2: frames: expected a list"),
         ('{"frames": [1]}', "line 2: frames: expected objects"),
         ('{"frames": [{}]}', "line 2: identity: expected a string"),

@@ -1,15 +1,14 @@
 """What `profile-python` prints of losses, truncated stacks and processes."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bpfmatrix.cli.profile_output import print_profile
 from bpfmatrix.config.project import Project
-from bpfmatrix.profile.losses import Loss
 from bpfmatrix.profile.recording import Recording
-from bpfmatrix.profile.stacks import SourceLine, Stack
+from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack
 from bpfmatrix.profile.symbolization import Symbolized
 from tests.tool import ToolProject
 
@@ -25,13 +24,12 @@ def printed(
     project: ToolProject,
     capsys: pytest.CaptureFixture[str],
     stacks: list[Stack],
-    **summary: Any,
+    lost: Sequence[Stack] = (),
+    **counters: int,
 ) -> list[str]:
-    python = {"lib/os.py": Path("/usr/lib/python3.11/os.py")}
-    recording = Recording(Path("x"), python, {"python": "3.11", **summary})
-    lost = summary.get("lost", ())
-    losses = [Loss(entry["count"], (entry["file"], entry["function"])) for entry in lost]
-    print_profile(Project.load(project.root), recording, Symbolized(stacks, losses))
+    python = {"lib/python3.11/os.py": Path("/usr/lib/python3.11/os.py")}
+    recording = Recording(Path("x"), python, {"python": "3.11", "counters": counters})
+    print_profile(Project.load(project.root), recording, Symbolized(stacks, list(lost)))
     return capsys.readouterr().out.splitlines()
 
 
@@ -58,37 +56,45 @@ def test_lines_that_losses_could_move_are_marked(
     project: ToolProject, capsys: pytest.CaptureFixture[str], lines: list[SourceLine]
 ) -> None:
     stacks = [Stack((line,), count, 1) for line, count in zip(lines, (80, 12, 8), strict=True)]
-    output = printed(project, capsys, stacks, counters={"lost": 5})
+    output = printed(project, capsys, stacks, not_found=2, unreadable=3)
     assert {name: row[0] for name, row in rows(output).items()} == {
         "first()": "8",
         "second()": "?",
         "third()": "?",
     }
-    assert output[-2:] == [
-        "note: 5 samples could not be kept, and their code is not known",
-        "note: with these samples, a line marked ? could have another place",
-    ]
+    assert output[-1] == (
+        "note: 5 samples of unknown code could give a line marked ? another place"
+    )
 
 
-def test_the_code_of_losses_is_named(
+def test_the_code_of_losses_is_named_and_they_are_in_the_ranking(
     project: ToolProject, capsys: pytest.CaptureFixture[str], lines: list[SourceLine]
 ) -> None:
+    other = SourceLine("/x/b.py", 1, "other")
+    stacks = [Stack((lines[0],), 60, 1), Stack((lines[1],), 20, 1)]
     lost = [
-        {"count": 3, "file": lines[0].file, "function": "spin"},
-        {"count": 1, "file": "/x/b.py", "function": "other"},
+        Stack((line,), count, UNKNOWN_THREAD, truncated="lost")
+        for line, count in ((lines[1], 15), (lines[2], 4), (other, 1))
     ]
-    output = printed(
-        project,
-        capsys,
-        [Stack((lines[0],), 90, 1)],
-        counters={"lost": 6},
-        lost=lost,
-    )
+    output = printed(project, capsys, stacks, lost)
+    assert output[1] == "100 samples of 1 thread, CPython 3.11"
+    assert rows(output) == {
+        "first()": "60.0%      ≥60.0%",
+        "second()": "35.0%      ≥35.0%",
+        "third()": "4.0%       ≥4.0%",
+    }
     assert output[-2:] == [
-        "note: 6 samples could not be kept: 3 in spin of hot.py, 1 in other of /x/b.py, "
-        "2 of unknown code",
-        "note: these samples could not change the order of the lines above",
+        "note: 20 samples came too fast, and have only their innermost lines: "
+        "19 in spin of hot.py, 1 in other of /x/b.py",
+        "note: a share marked ≥ could be larger, as outer lines are missing",
     ]
+
+
+def test_unknown_samples_that_change_no_place_are_told(
+    project: ToolProject, capsys: pytest.CaptureFixture[str], lines: list[SourceLine]
+) -> None:
+    output = printed(project, capsys, [Stack((lines[0],), 60, 1)], not_found=3)
+    assert output[-1] == "note: 3 samples of unknown code could not change this order"
 
 
 def test_a_share_without_outer_lines_is_a_lower_bound(
@@ -98,7 +104,7 @@ def test_a_share_without_outer_lines_is_a_lower_bound(
         Stack((lines[0], lines[1]), 50, 1),
         Stack((lines[0],), 50, 1, truncated="too deep"),
     ]
-    output = printed(project, capsys, stacks, counters={"too_deep": 50})
+    output = printed(project, capsys, stacks, too_deep=50)
     assert rows(output) == {"first()": "100.0%      100.0%", "second()": "0.0%      ≥50.0%"}
     assert output[-2:] == [
         "note: 50 samples lack outer lines, because the stack was too deep",

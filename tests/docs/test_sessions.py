@@ -83,11 +83,20 @@ def test_a_session_that_fails_is_not_written(
     assert not (tmp_path / "a.txt").exists()
 
 
-def test_the_session_of_the_readme_is_an_excerpt_of_a_recorded_one() -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    shown = re.search(r"^    \$ bpfmatrix matrix.*\n(?:    .*\n)+", readme, re.MULTILINE)
+@pytest.mark.parametrize(
+    ("page", "command", "session"),
+    [
+        ("README.md", "bpfmatrix matrix", "go-developer"),
+        ("docs/profiling-python.md", "bpfmatrix profile-python", "python-developer"),
+    ],
+)
+def test_the_session_of_a_page_is_an_excerpt_of_a_recorded_one(
+    page: str, command: str, session: str
+) -> None:
+    text = (REPOSITORY / page).read_text()
+    shown = re.search(rf"^    \$ {command}.*\n(?:(?:    .*)?\n)+?(?=^\S)", text, re.MULTILINE)
     assert shown is not None
-    rest = (REPOSITORY / "docs/sessions/go-developer.txt").read_text()
-    for part in textwrap.dedent(shown[0]).split("...\n"):
-        assert part in rest, "make it an excerpt of docs/sessions/go-developer.txt"
+    rest = (REPOSITORY / f"docs/sessions/{session}.txt").read_text()
+    for part in textwrap.dedent(shown[0]).rstrip("\n").split("...\n"):
+        assert part in rest, f"make it an excerpt of docs/sessions/{session}.txt"
         rest = rest.partition(part)[2]

@@ -20,43 +20,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.bpfobjects import compile_object
+from tests.integration.rejected_object import compile_rejected
 from tests.qemu_process import internet_sockets, is_filtered, named_sockets
 from tests.terminal import Terminal
 from tests.tool import Finished, ToolProject, plain_environment, qemus_of, wait_until
 
 pytestmark = pytest.mark.integration
-
-PROGRAMS = """\
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 64);
-	__type(key, __u32);
-	__type(value, __u64);
-} counts SEC(".maps");
-
-SEC("raw_tracepoint/sys_enter")
-int on_connect(void *ctx)
-{
-	__u32 key = 1;
-	__u64 *count = bpf_map_lookup_elem(&counts, &key);
-
-	/* without a check */
-	*count += 1;
-	return 0;
-}
-
-SEC("raw_tracepoint/sys_exit")
-int on_exit(void *ctx)
-{
-	return 0;
-}
-
-char LICENSE[] SEC("license") = "GPL";
-"""
 
 # The script's name goes behind.
 DEBUG = ("debug", "--kernel", "6.1", "--binary")
@@ -111,7 +80,7 @@ def test_a_breakpoint_that_is_never_reached_is_an_error(project: ToolProject) ->
     assert done.status == 1
     assert "✓ quiet" in done.output
     assert (
-        "error: no breakpoint was reached (do_check_common): the tests ended; the commands of "
+        "error: no breakpoint was reached (the verifier's entry): the tests ended; the commands of "
         "--batch were not run\n" in done.output
     )
     assert ends_in_a_sentence(done)
@@ -221,10 +190,8 @@ def test_a_gdb_that_is_killed_ends_the_machine(project: ToolProject) -> None:
 
 @pytest.fixture
 def rejected(project: ToolProject) -> str:
-    """Compile an object with a program that each kernel rejects, and one that loads."""
-    (project.root / "agent.bpf.c").write_text(PROGRAMS)
-    compile_object(project.root / "agent.bpf.c", project.root / "agent.bpf.o")
-    return "agent.bpf.o"
+    """Compile the object of `rejected_object`; return its name."""
+    return compile_rejected(project)
 
 
 @pytest.mark.parametrize("loader", ["libbpf", "cilium-ebpf"])

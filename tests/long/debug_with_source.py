@@ -4,58 +4,94 @@
 """
 
 import json
+import os
 import re
 import subprocess
 
 import pytest
+import yaml
 
+from bpfmatrix.host.architecture import ARCHITECTURES
 from bpfmatrix.kernels.symbols import guest_core
+from tests.integration.rejected_object import compile_rejected
 from tests.tool import Finished, ToolProject
+
+# Each is in the sources of its release, and the debug package of the newest 5.10 is in none.
+SUITES = {"5.10": "bullseye", "6.1": "bookworm-security", "7.3": "trixie-backports"}
 
 # The bpf(2) system call with BPF_PROG_LOAD, without a library: r0 = 0; exit.
 LOADER = """
-#include <linux/bpf.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-int main(void)
-{
-	struct bpf_insn insns[] = {{.code = 0xb7}, {.code = 0x95}};
-	union bpf_attr attr;
-	int fd;
+package main
 
-	memset(&attr, 0, sizeof(attr));
-	attr.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
-	attr.insns = (unsigned long)insns;
-	attr.insn_cnt = 2;
-	attr.license = (unsigned long)"GPL";
-	fd = syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr)); /* as a library probes */
-	if (fd < 0)
-		return 1;
-	strcpy(attr.prog_name, "returns_0");
-	return syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr)) < 0;
+import (
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+)
+
+// union bpf_attr, up to prog_name.
+type attr struct {
+	progType, insnCnt      uint32
+	insns, license         uint64
+	logLevel, logSize      uint32
+	logBuf                 uint64
+	kernVersion, progFlags uint32
+	progName               [16]byte
+}
+
+func load(name string) {
+	insns, license := [2]uint64{0xb7, 0x95}, []byte("GPL\\x00")
+	a := attr{progType: 1, insnCnt: uint32(len(insns))} // BPF_PROG_TYPE_SOCKET_FILTER
+	a.insns = uint64(uintptr(unsafe.Pointer(&insns[0])))
+	a.license = uint64(uintptr(unsafe.Pointer(&license[0])))
+	copy(a.progName[:], name)
+	number := map[string]uintptr{"amd64": 321, "arm64": 280}[runtime.GOARCH]
+	_, _, err := syscall.Syscall(number, 5, uintptr(unsafe.Pointer(&a)), unsafe.Sizeof(a))
+	runtime.KeepAlive(insns)
+	if err != 0 {
+		println(err.Error())
+		os.Exit(1)
+	}
+}
+
+func main() {
+	load("") // as a library probes
+	load("returns_0")
 }
 """
 
 
-def loader(project: ToolProject) -> str:
+def loader(project: ToolProject, arch: str = "x86_64") -> str:
     """Build an executable that loads a program without a name, and then one with a name."""
-    command = ["gcc", "-x", "c", "-", "-static", "-O1", "-o", f"{project.root}/loads"]
-    subprocess.run(command, input=LOADER, text=True, check=True)
+    source = project.root / "loads.go"
+    source.write_text(LOADER)
+    variables = {"GOARCH": ARCHITECTURES[arch].go, "CGO_ENABLED": "0", "GO111MODULE": "off"}
+    subprocess.run(
+        ["go", "build", "-o", "loads", source.name],
+        cwd=project.root,
+        env=os.environ | variables,
+        check=True,
+    )
     return "loads"
 
 
-def stops_in_the_verifier(project: ToolProject, kernel: str) -> Finished:
-    """Let gdb stop at the verifier's entry, and look at what it shows there."""
+def stops_in_the_verifier(project: ToolProject, kernel: str, arch: str = "x86_64") -> Finished:
+    """Let gdb stop at the verifier's entry, which is inlined, and look at what it shows there."""
     done = project.invoke(
-        *("debug", "--kernel", kernel, "--binary", loader(project)),
-        *("--batch", "bpf-insn; bpf-insn 1; bpf-maps; frame function bpf_check; up; bpf-progs"),
+        *("debug", "--kernel", kernel, "--binary", loader(project, arch)),
+        *(
+            "--batch",
+            "info frame; bpf-insn; bpf-insn 1; bpf-maps; frame function bpf_check; up; bpf-progs",
+        ),
     )
     assert done.status == 0, done.output
     assert re.search(
         r"hit Breakpoint 1, do_check \(env=0xffff\w+\) at \S*kernel/bpf/verifier\.c:\d+\n",
         done.output,
     )
+    # A function of its own is in tests/debug/test_entry.py.
+    assert "inlined into frame 1" in done.output
     # A source line, and those around it.
     assert re.search(
         r"^\d+\tstatic int do_check\(struct bpf_verifier_env \*env\)$", done.output, re.M
@@ -70,17 +106,26 @@ def stops_in_the_verifier(project: ToolProject, kernel: str) -> Finished:
     return done
 
 
-@pytest.mark.parametrize("kernel", ["6.1"])
-def test_debians_kernel(project: ToolProject, kernel: str) -> None:
-    project.configure([kernel])
-    stops_in_the_verifier(project, kernel)
-    again = stops_in_the_verifier(project, kernel)
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("kernel", SUITES)
+def test_debians_kernels(project: ToolProject, kernel: str, arch: str) -> None:
+    project.configure()
+    source = {"apt": {"suite": SUITES[kernel]}}
+    path = project.root / "kernels.yaml"
+    data = yaml.safe_load(path.read_text())
+    data["kernels"] = {kernel: {"arch": arch, "source": source}}
+    path.write_text(yaml.safe_dump(data))
+    stops_in_the_verifier(project, kernel, arch)
+
+
+def test_a_second_time_and_a_panic(project: ToolProject) -> None:
+    project.configure(["6.1"])
+    stops_in_the_verifier(project, "6.1")
+    again = stops_in_the_verifier(project, "6.1")
     # On a machine that has nothing else to do it is 5 s.
     assert again.seconds < 40, again.output
 
-    done, run = project.run(
-        project.script("crashes", "echo c >/proc/sysrq-trigger; sleep 60"), kernel=kernel
-    )
+    done, run = project.run(project.script("crashes", "echo c >/proc/sysrq-trigger; sleep 60"))
     lines = [line for line in run.trace if line.startswith("sysrq_handle_crash+0x")]
     assert re.search(r"  drivers/tty/sysrq\.c:\d+$", lines[0])
     assert lines[0] in done.output
@@ -149,3 +194,24 @@ def test_the_memory_of_a_guest_that_panicked(project: ToolProject, kernel: str) 
     )
     assert f"task crashes\nrelease {run.release}\n" in drgn.stdout
     assert "sysrq_handle_crash (drivers/tty/sysrq.c:" in drgn.stdout
+
+
+def test_a_program_of_an_object_by_two_loaders(project: ToolProject) -> None:
+    project.configure(["6.1"])
+    object = compile_rejected(project)
+    words = ("debug", "--kernel", "6.1", "--object", object, "--program", "on_connect")
+    done = project.invoke(
+        *(
+            *words,
+            "--loader",
+            "libbpf,cilium-ebpf",
+            "--batch",
+            "; continue; ".join(["bpf-insn"] * 4),
+        )
+    )
+    # Each loader loads it again for the verifier's log; gdb stops at no program of the loaders.
+    assert done.output.count("program on_connect, instruction 0 of 12\n") == 4, done.output
+    assert re.search(r"✗ on_connect +libbpf, failed: R0 invalid mem access", done.output)
+    assert done.status == 0
+    done = project.invoke(*words, "--break", "check_mem_access", "--batch", "bpf-insn")
+    assert "program on_connect, instruction 1 of 12\n" in done.output

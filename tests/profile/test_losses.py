@@ -1,4 +1,4 @@
-"""Which places of the ranking are uncertain, against all ways in which the losses can be spread."""
+"""Which places of the ranking are uncertain, against all ways to spread the unknown samples."""
 
 import itertools
 from collections import Counter
@@ -7,76 +7,63 @@ from collections.abc import Iterator, Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpfmatrix.profile.losses import Loss, uncertain
+from bpfmatrix.profile.losses import uncertain, unknown_samples
 from bpfmatrix.profile.stacks import HotLine, SourceLine, Stack, hottest
-from tests.profile.samples import STACKS
+from tests.profile.samples import LINES, STACKS
 
-FUNCTIONS = [("/x/a.py", "f"), ("/x/b.py", "f"), ("/x/c.py", "g")]
-LINES = [
-    SourceLine("/x/a.py", 1, "f"),
-    SourceLine("/x/a.py", 2, "f"),
-    SourceLine("/x/b.py", 1, "f"),
-    SourceLine("/x/c.py", 5, "g"),
-]
-RANKINGS = st.dictionaries(st.sampled_from(LINES), st.integers(0, 6)).map(
+RANKINGS = st.dictionaries(st.sampled_from(LINES[:5]), st.integers(0, 6)).map(
     lambda own: sorted(
         (HotLine(line, count, count) for line, count in own.items()),
         key=lambda hot: (-hot.own, hot.line),
     )
 )
-LOSSES = st.lists(
-    st.builds(Loss, st.integers(1, 3), st.none() | st.sampled_from(FUNCTIONS)), max_size=3
-)
 
 
-def spreads(ranking: Sequence[HotLine], losses: Sequence[Loss]) -> Iterator[Counter[SourceLine]]:
-    """Yield the samples of each line, for each way to give each lost sample to a line."""
-    unseen = [SourceLine(file, 99, name) for file, name in FUNCTIONS]
-    lines = [*(hot.line for hot in ranking), *unseen]
-    samples = [loss for loss in losses for _ in range(loss.count)]
-    choices = [
-        [line for line in lines if loss.function in (None, (line.file, line.function))]
-        for loss in samples
-    ]
+def spreads(ranking: Sequence[HotLine], unknown: int) -> Iterator[Counter[SourceLine]]:
+    """Yield the samples of each line, for each way to give each unknown sample to a line."""
+    unseen = SourceLine("/x/unseen.py", 1, "f")
     seen = Counter({hot.line: hot.own for hot in ranking})
-    for lines_of_samples in {tuple(sorted(choice)) for choice in itertools.product(*choices)}:
-        yield seen + Counter(lines_of_samples)
+    for lines in itertools.combinations_with_replacement([*seen, unseen], unknown):
+        yield seen + Counter(lines)
 
 
-@settings(deadline=None, max_examples=60)
-@given(RANKINGS, LOSSES.filter(lambda losses: sum(loss.count for loss in losses) <= 4))
-def test_a_place_is_uncertain_if_some_spread_of_the_losses_changes_it(
-    ranking: list[HotLine], losses: list[Loss]
+@settings(deadline=None)
+@given(RANKINGS, st.integers(0, 5))
+def test_a_place_is_uncertain_if_some_spread_of_unknown_samples_changes_it(
+    ranking: list[HotLine], unknown: int
 ) -> None:
     expected = set()
     places = {hot.line: place for place, hot in enumerate(ranking)}
-    for samples in spreads(ranking, losses):
+    for samples in spreads(ranking, unknown):
         for line, place in places.items():
             for other in {*places, *samples} - {line}:
                 is_above = places.get(other, len(places)) < place
                 upper, lower = (other, line) if is_above else (line, other)
                 if samples[lower] > samples[upper]:
                     expected.add(line)
-    assert uncertain(ranking, losses) == expected
+    assert uncertain(ranking, unknown) == expected
 
 
 @given(STACKS)
-def test_nothing_is_uncertain_if_nothing_is_lost(stacks: list[Stack]) -> None:
-    assert not uncertain(hottest(stacks), [])
+def test_nothing_is_uncertain_if_nothing_is_unknown(stacks: list[Stack]) -> None:
+    assert not uncertain(hottest(stacks), 0)
 
 
-def test_a_loss_of_one_function_leaves_the_order_of_others() -> None:
-    first, second, third = (
-        HotLine(SourceLine(f"/x/{name}.py", 1, name), own, own)
-        for name, own in (("a", 100), ("b", 50), ("c", 45))
-    )
-    ranking = [first, second, third]
-    assert uncertain(ranking, [Loss(10, ("/x/c.py", "c"))]) == {second.line, third.line}
-    assert uncertain(ranking, [Loss(10, ("/x/b.py", "b"))]) == set()
-    assert uncertain(ranking, [Loss(60, ("/x/c.py", "c"))]) == {
-        first.line,
-        second.line,
-        third.line,
-    }
-    assert uncertain(ranking, [Loss(4)]) == set()
-    assert uncertain(ranking, [Loss(6)]) == {second.line, third.line}
+def test_only_lines_near_each_other_are_uncertain() -> None:
+    ranking = [HotLine(LINES[place], own, own) for place, own in enumerate((100, 50, 45))]
+    first, second, third = (hot.line for hot in ranking)
+    assert uncertain(ranking, 5) == set()
+    assert uncertain(ranking, 6) == {second, third}
+    assert uncertain(ranking, 51) == {first, second, third}
+    # A line in no sample could have all of them.
+    assert uncertain(ranking[:1], 101) == {first}
+
+
+def test_what_did_not_arrive_and_is_not_known_is_unknown() -> None:
+    stack = Stack((LINES[0],), 3, 1)
+    unreadable = Stack((LINES[0],), 2, 1, truncated="unreadable")
+    lost = Stack((LINES[0],), 4, 0, truncated="lost")
+    assert unknown_samples({}, [stack], []) == 0
+    assert unknown_samples({"lost": 4, "unreadable": 2}, [stack, unreadable], [lost]) == 0
+    assert unknown_samples({"lost": 9, "unreadable": 5}, [stack, unreadable], [lost]) == 5 + 3
+    assert unknown_samples({"not_found": 7, "no_thread": 9}, [stack], []) == 7

@@ -1,5 +1,6 @@
 """Stacks of bytecode offsets, turned into lines of source by bytecode-lines."""
 
+import importlib.abc
 import json
 import os
 import sys
@@ -11,10 +12,9 @@ import pytest
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.integrity import damage
-from bpfmatrix.profile.losses import Loss
 from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.script import Script, ScriptRequest
-from bpfmatrix.profile.stacks import SourceLine
+from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine
 from bpfmatrix.profile.symbolization import symbolize
 from bytecode_lines.code import walk
 from tests.damage import flip_bit_quietly
@@ -114,8 +114,11 @@ def test_code_that_no_index_has_has_the_lines_that_the_process_tells(
     executed = of_process(inner, "<string>", "g")
     zipped = of_process(inner, "/payload/script/lib.zip/inner.py", "g")
     library = of_process(inner, "/payload/python/lib/python3/os.py", "g")
+    frozen = of_process(inner, "<frozen importlib.abc>", "g")
+    package = of_process(inner, "<frozen json>", "g")
+    nowhere = of_process(inner, "<frozen nowhere>", "g")
     damaged = {**executed, "table": "zz"}
-    codes = (optimized, executed, zipped, library, damaged)
+    codes = (optimized, executed, zipped, library, frozen, package, nowhere, damaged)
     recording = recording_of(tmp_path, stack([(code, 4) for code in codes]))
     [found] = symbolize(recording, script_of(main), cache).stacks
     assert found.lines == (
@@ -123,6 +126,9 @@ def test_code_that_no_index_has_has_the_lines_that_the_process_tells(
         SourceLine("<string>", 4, "g"),
         SourceLine(str(tmp_path / "lib.zip/inner.py"), 4, "g"),
         SourceLine(os.__file__, 4, "g"),
+        SourceLine(importlib.abc.__file__, 4, "g"),
+        SourceLine(json.__file__, 4, "g"),
+        SourceLine("<frozen nowhere>", 4, "g"),
         SourceLine("<string>", 0, "g"),
     )
 
@@ -146,11 +152,13 @@ def test_a_script_that_does_not_compile_here_has_its_lines(tmp_path: Path, cache
     assert found.lines == (SourceLine(str(main), 2, "f"),)
 
 
-def test_lost_samples_have_their_functions(tmp_path: Path, cache: Cache) -> None:
+def test_lost_samples_have_their_innermost_lines(tmp_path: Path, cache: Cache) -> None:
     main = tmp_path / "main.py"
     main.write_text("def f():\n    return 1\n")
     own = of_process(main.read_text(), "/payload/script/main.py", "f")
     lost = [{"pid": 1, "offset": 2, "count": 3, **own}, {"pid": 1, "count": 4}]
     recording = recording_of(tmp_path, lost=lost)
     symbolized = symbolize(recording, script_of(main), cache)
-    assert symbolized.lost == [Loss(3, (str(main), "f"))]
+    [stack] = symbolized.lost
+    assert (stack.count, stack.thread, stack.truncated) == (3, UNKNOWN_THREAD, "lost")
+    assert [(line.file, line.function) for line in stack.lines] == [(str(main), "f")]

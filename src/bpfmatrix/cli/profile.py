@@ -43,7 +43,7 @@ def profile(
     title = f"{request.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
     for path, suffix in written:
         try:
-            outputs.write(resolved.stacks, title, path, suffix)
+            outputs.write([*resolved.stacks, *resolved.lost], title, path, suffix)
         except OSError as error:
             raise BpfmatrixError(f"{path}: {error.strerror}") from None
         say(f"{outputs.name_of(suffix):<12}  {path}")

@@ -5,7 +5,8 @@ A line of the ranking is marked if lost samples could have changed its place.
 
 import linecache
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -15,7 +16,7 @@ from bpfmatrix.cli.console import make_console, say
 from bpfmatrix.config.project import Project
 from bpfmatrix.host.text import counted, inert
 from bpfmatrix.profile import processes as processes_of
-from bpfmatrix.profile.losses import Loss, losses_of, uncertain
+from bpfmatrix.profile.losses import uncertain, unknown_samples
 from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.stacks import HotLine, SourceLine, Stack, hottest
 from bpfmatrix.profile.symbolization import Symbolized
@@ -32,9 +33,9 @@ _UNCERTAIN, _AT_LEAST = "?", "≥"
 def print_profile(project: Project, recording: Recording, symbolized: Symbolized) -> None:
     """Print the hottest lines of a recording."""
     console = make_console()
-    stacks = symbolized.stacks
+    stacks = [*symbolized.stacks, *symbolized.lost]
     samples = sum(stack.count for stack in stacks)
-    threads = len({(stack.process, stack.thread) for stack in stacks})
+    threads = len({(stack.process, stack.thread) for stack in symbolized.stacks})
     processes = {stack.process for stack in stacks}
     in_processes = f" in {len(processes)} processes" if len(processes) > 1 else ""
     console.print(
@@ -42,23 +43,26 @@ def print_profile(project: Project, recording: Recording, symbolized: Symbolized
         f"CPython {recording.summary.get('python', '?')}",
     )
     names = _FileNames(project, recording)
-    losses = losses_of(recording.summary.get("counters", {}), stacks, symbolized.lost)
-    marked: frozenset[SourceLine] = frozenset()
+    counters = recording.summary.get("counters", {})
+    unknown = unknown_samples(counters, symbolized.stacks, symbolized.lost)
     ranking = hottest(stacks)
+    shown = ranking[:_SHOWN_LINES]
+    marked = uncertain(ranking, unknown) & {hot.line for hot in shown}
     if not samples:
         say("The script ended before it was sampled.")
     else:
         if len(processes) > 1:
             console.print(_process_table(stacks, samples, names))
             console.print()
-        shown = ranking[:_SHOWN_LINES]
-        marked = uncertain(ranking, losses) & {hot.line for hot in shown}
         console.print(_table(shown, samples, marked, names))
     for text in processes_of.notes(recording.summary.get("processes", ())):
         say(f"note: {inert(text)}")
-    for text in (*_ending_notes(recording), *_loss_notes(losses, marked, names)):
-        say(text)
-    for text in _counter_notes(recording, ranking):
+    for text in (
+        *_ending_notes(recording),
+        *_counter_notes(counters),
+        *_lost_notes(symbolized.lost, names),
+        *_mark_notes(shown, unknown, marked),
+    ):
         say(text)
 
 
@@ -132,46 +136,53 @@ def _ending_notes(recording: Recording) -> list[str]:
     return []
 
 
-def _loss_notes(
-    losses: Sequence[Loss], marked: frozenset[SourceLine], names: _FileNames
-) -> list[str]:
-    """Return what was lost, from which code, and what that means for the ranking."""
-    if not losses:
-        return []
-    known = sorted(((loss.count, *loss.function) for loss in losses if loss.function), reverse=True)
-    parts = [
-        f"{count} in {inert(function)} of {inert(names.short(file))}"
-        for count, file, function in known[:_SHOWN_LOSSES]
-    ]
-    if more := sum(count for count, *_ in known[_SHOWN_LOSSES:]):
-        parts.append(f"{more} in other functions")
-    if unknown := sum(loss.count for loss in losses if not loss.function):
-        parts.append(f"{unknown} of unknown code")
-    lost = counted(sum(loss.count for loss in losses), "sample")
-    which = f": {', '.join(parts)}" if known else ", and their code is not known"
-    notes = [f"note: {lost} could not be kept{which}"]
-    if marked:
-        notes.append(
-            f"note: with these samples, a line marked {_UNCERTAIN} could have another place"
-        )
-    else:
-        notes.append("note: these samples could not change the order of the lines above")
-    return notes
-
-
-def _counter_notes(recording: Recording, ranking: Sequence[HotLine]) -> list[str]:
-    counters = recording.summary.get("counters", {})
-    notes = [
+def _counter_notes(counters: Mapping[str, int]) -> list[str]:
+    return [
         f"note: {counted(counters[name], 'sample')} {what}"
         for name, what in (
+            ("no_thread", "are of threads that ran no Python, such as before the script begins"),
             ("unreadable", "lack outer lines, which were not in memory"),
             ("too_deep", "lack outer lines, because the stack was too deep"),
-            ("no_thread", "are of threads that ran no Python, such as before the script begins"),
         )
         if counters.get(name)
     ]
-    if any(hot.cut for hot in ranking[:_SHOWN_LINES]):
+
+
+def _lost_notes(lost: Iterable[Stack], names: _FileNames) -> list[str]:
+    """Return of which functions the samples are whose stacks were lost."""
+    by_function: Counter[tuple[str, str]] = Counter()
+    for stack in lost:
+        line = stack.lines[0]
+        by_function[line.function, names.short(line.file)] += stack.count
+    if not by_function:
+        return []
+    most = by_function.most_common(_SHOWN_LOSSES)
+    parts = [
+        f"{count} in {inert(f'{function} of {file}' if file else function or 'code of no file')}"
+        for (function, file), count in most
+    ]
+    if more := by_function.total() - sum(count for _, count in most):
+        parts.append(f"{more} in other functions")
+    samples = counted(by_function.total(), "sample")
+    return [
+        f"note: {samples} came too fast, and have only their innermost lines: {', '.join(parts)}"
+    ]
+
+
+def _mark_notes(shown: Iterable[HotLine], unknown: int, marked: frozenset[SourceLine]) -> list[str]:
+    """Return what the marks in the table mean, and what could have caused some."""
+    notes = []
+    if any(hot.cut for hot in shown):
         notes.append(
             f"note: a share marked {_AT_LEAST} could be larger, as outer lines are missing"
+        )
+    if unknown and marked:
+        notes.append(
+            f"note: {counted(unknown, 'sample')} of unknown code could give a line marked "
+            f"{_UNCERTAIN} another place"
+        )
+    elif unknown:
+        notes.append(
+            f"note: {counted(unknown, 'sample')} of unknown code could not change this order"
         )
     return notes

@@ -24,20 +24,16 @@ from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.process import tied
 from bpfmatrix.kernels.symbols import Symbols, elf
 
-__all__ = ["REJECTION", "Gdb", "nearest"]
+__all__ = ["ENTRY", "REJECTION", "Gdb", "nearest"]
 
 # The function of kernel/bpf/verifier.c that writes each message of the verifier, from 5.4 on.
 _MESSAGES = "verbose"
 
-DEFAULT_BREAKPOINTS = ("do_check", "do_check_common", "bpf_check")
-"""The entry of the verifier is the first of these functions that a kernel has. gcc inlines
-`do_check`, a static function with one caller, into `do_check_common`; without DWARF, its name is
-then lost."""
+ENTRY = "the verifier's entry"
+"""The default breakpoint: where the verifier begins to check a program that was asked for."""
+# The functions of which the first one that a kernel has is its entry: in_gdb/entry.py.
+_ENTRIES = ("do_check", "do_check_common", "bpf_check")
 
-# The programs that libraries load to probe the kernel's features have no name.
-_NAMED = "env->prog->aux->name[0] != 0"
-# Of in_gdb/asked.py: the program is one of those that the session is about.
-_ASKED = "$_bpf_asked()"
 _STOPPED = "stopped"
 _REPORT = "batch.json"
 # The beginning of the line in which `locations.resolve` prints its answer.
@@ -74,7 +70,7 @@ class Gdb:
     def resolve(
         self, names: Sequence[str], is_source: Callable[[str], bool] = lambda file: False
     ) -> tuple[str, ...]:
-        """Return the locations of these breakpoints, or of the default one if `names` is empty.
+        """Return these breakpoints, or the default one if `names` is empty.
 
         `is_source` says whether a file is one that eBPF programs may have been compiled from. The
         kernel's own files come first. UsageError if the kernel has no such function or line, with
@@ -82,21 +78,17 @@ class Gdb:
         """
         functions, candidates = _candidates(names)
         answers = self._answers(f"locations.resolve({json.dumps(candidates)})")
+        known = [name for name in _ENTRIES if "error" not in answers[name]]
         if not names:
-            there = [answers[n]["location"] for n in candidates if "location" in answers[n]]
-            if not there:
+            if not known:
                 raise UsageError(
-                    f"{self.symbols.vmlinux} has none of {', '.join(DEFAULT_BREAKPOINTS)}",
+                    f"{self.symbols.vmlinux} has none of {', '.join(_ENTRIES)}",
                     "Name a breakpoint with --break.",
                 )
-            if self.programs:
-                return (f"{there[0]} if {_ASKED}",)
-            return (f"{there[0]} if {_NAMED}",) if self.symbols.has_types else (there[0],)
-        known = [n for n in DEFAULT_BREAKPOINTS if "location" in answers[n]]
+            return (ENTRY,)
         found = []
         for name, function in zip(names, functions, strict=True):
-            answer = answers[function]
-            wrong = answer.get("error", "")
+            wrong = answers[function].get("error", "")
             line = places.line_of_program(name)
             if wrong.startswith("No source file") and line and is_source(line.file):
                 found.append(self._of_program(name, line))
@@ -105,7 +97,7 @@ class Gdb:
             elif place := places.in_program(name):
                 found.append(self._of_program(name, place))
             else:
-                found.append(name if name == REJECTION else answer["location"])
+                found.append(name)
         return tuple(found)
 
     def _of_program(self, name: str, place: ProgramPlace) -> str:
@@ -218,7 +210,7 @@ class Gdb:
 
     def _breaking(self, breakpoints: Sequence[str]) -> list[str]:
         """Return gdb's commands for breakpoints that `resolve` returned."""
-        only = [f"python asked.only({_python(self.programs)})"] if self.programs else []
+        only = [f"python loads.only({_python(self.programs)})"] if self.programs else []
         return [*only, *map(self.break_command, breakpoints)]
 
     def write_for_core(self, core: Path, offset: int, batch: Sequence[str] | None = None) -> Path:
@@ -246,14 +238,16 @@ class Gdb:
         """Return gdb's command for a breakpoint that `resolve` returned."""
         if breakpoint == REJECTION:
             return f"python rejection.break_at_rejection({json.dumps(_MESSAGES)})"
+        if breakpoint == ENTRY:
+            return "python entry.break_at_entry()"
         if place := places.in_program(breakpoint):
             where = (place.instruction, place.program, place.file, place.line)
             return f"python program_stop.break_at({', '.join(map(_python, where))})"
-        return f"break {breakpoint}"
+        return f"python entry.break_at({json.dumps(breakpoint)})"
 
     def setup_commands(self) -> list[str]:
         """Return the commands for an editor's gdb before it connects."""
-        only = [f"python asked.only({_python(self.programs)})"] if self.programs else []
+        only = [f"python loads.only({_python(self.programs)})"] if self.programs else []
         return [*self._reading(), *only, "set trust-readonly-sections on"]
 
     @property
@@ -332,15 +326,16 @@ class Gdb:
                 places = _quoted(Path(symbols.moved_from)), _quoted(symbols.source)
                 lines.append(f"set substitute-path {' '.join(places)}")
             lines.append(f"directory {_quoted(symbols.source)}")
+        lines.append(f"source {helper}")
         if symbols.scripts:
-            lines.append(f"source {symbols.scripts}")
-        return [*lines, f"source {helper}"]
+            lines.append(f"python kernel_scripts.load({json.dumps(str(symbols.scripts))})")
+        return lines
 
 
 def _candidates(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the function or line of each breakpoint, and all that gdb is asked for."""
     functions = [_function(name) for name in names]
-    return functions, list(dict.fromkeys([*functions, *DEFAULT_BREAKPOINTS]))
+    return functions, list(dict.fromkeys([*functions, *_ENTRIES]))
 
 
 def _function(name: str) -> str:

@@ -295,12 +295,13 @@ class _DebugSession:
 
     async def _hand_over(self, guest: Machine, how: str) -> None:
         """Let gdb know that the work has ended: it may wait for a breakpoint for ever."""
-        if self._options.batch is not None and not self._gdb.stopped:
+        is_batch = self._options.batch is not None
+        if is_batch and not self._gdb.stopped:
             await guest.end()
         elif guest.is_running:
-            hint = "" if self._options.batch else ", `quit` ends it"
-            self._observer.note(f"{how}: the guest is stopped{hint}")
+            self._observer.note(
+                f"{how}: the guest is stopped{'' if is_batch else ', `quit` ends it'}"
+            )
             await guest.pause()
         else:
-            hint = "" if self._options.batch else ": `quit` ends gdb"
-            self._observer.note(f"{how}{hint}")
+            self._observer.note(f"{how}{'' if is_batch else ': `quit` ends gdb'}")

@@ -1,61 +1,46 @@
-"""Samples that were lost, and which places in the ranking of lines they could have changed.
+"""Samples of unknown code, and which places in the ranking of lines they could have changed.
 
-The ranking is by the samples in which a line is the innermost (`HotLine.own`). A lost sample could
-be of any line, or of any line of one function if the tracer knows that much of it.
+The ranking is by the samples in which a line is the innermost (`HotLine.own`). A sample whose stack
+was lost counts there like any other, if the tracer knows its innermost line. If it does not, the
+sample could be of any line.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from bpfmatrix.profile.stacks import HotLine, SourceLine, Stack
 
-__all__ = ["Loss", "losses_of", "uncertain"]
+__all__ = ["uncertain", "unknown_samples"]
 
 
-@dataclass(frozen=True)
-class Loss:
-    """Samples that were taken, and whose stacks are not known."""
+def uncertain(ranking: Sequence[HotLine], unknown: int) -> frozenset[SourceLine]:
+    """Return the lines that could have another line above or below them.
 
-    count: int
-    function: tuple[str, str] | None = None
-    """The file and the name of the innermost function; None if it is not known."""
-
-
-def uncertain(ranking: Sequence[HotLine], losses: Iterable[Loss]) -> frozenset[SourceLine]:
-    """Return the lines that could have another line above or below them, if nothing had been lost.
-
-    `ranking` has every line, in the order of `stacks.hottest`. Losses may also be of lines that are
-    in no sample: any function can have such a line. Two lines with equally many samples are in no
-    order, so only a loss makes their places uncertain.
+    `ranking` has every line, in the order of `stacks.hottest`, and `unknown` is the number of
+    samples that could be of any of these lines, or of a line that is in no sample. Two lines with
+    equally many samples are in no order, so only unknown samples make their places uncertain.
     """
-    by_function: Counter[tuple[str, str] | None] = Counter()
-    for loss in losses:
-        by_function[loss.function] += loss.count
-    anywhere = by_function.pop(None, 0)
-    # The samples of each line if it had all losses that it could have.
-    most = [hot.own + anywhere + by_function[hot.line.file, hot.line.function] for hot in ranking]
-    most_below = anywhere + max(by_function.values(), default=0)  # of a line that is in no sample
     found = set()
+    most_below = unknown  # samples of the line below, if all unknown samples were of this one
     for place in reversed(range(len(ranking))):
         hot = ranking[place]
-        could_rise = place > 0 and most[place] > ranking[place - 1].own
+        most = hot.own + unknown
+        could_rise = place > 0 and most > ranking[place - 1].own
         if could_rise or most_below > hot.own:
             found.add(hot.line)
-        most_below = max(most_below, most[place])
+        most_below = most
     return frozenset(found)
 
 
-def losses_of(
-    counters: Mapping[str, int], stacks: Iterable[Stack], known: Sequence[Loss] = ()
-) -> list[Loss]:
-    """Return what was lost, by the tracer's counters and the stacks that arrived.
+def unknown_samples(
+    counters: Mapping[str, int], stacks: Iterable[Stack], lost: Iterable[Stack]
+) -> int:
+    """Return how many samples are of unknown code, by the tracer's counters.
 
-    `known` are the lost samples whose innermost functions are known. Samples of which no frame
-    could be read have no stack either, and count as lost.
+    `stacks` are those that arrived, and `lost` are the samples of which only the innermost line is
+    known. The others that were lost are of unknown code, and so are those of which no frame could
+    be read, and those of threads whose state in the interpreter was not found in time.
     """
     arrived = sum(stack.count for stack in stacks if stack.truncated == "unreadable")
-    unknown = max(0, counters.get("lost", 0) - sum(loss.count for loss in known)) + max(
-        0, counters.get("unreadable", 0) - arrived
-    )
-    return [*known, *[Loss(unknown)] * bool(unknown)]
+    of_lost = counters.get("lost", 0) - sum(stack.count for stack in lost)
+    of_unreadable = counters.get("unreadable", 0) - arrived
+    return max(0, of_lost) + max(0, of_unreadable) + counters.get("not_found", 0)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bpfmatrix import __version__
-from bpfmatrix.profile.stacks import SourceLine, Stack, frame_name
+from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack, frame_name
 
 __all__ = ["render"]
 
@@ -44,13 +44,17 @@ def _profile(
         weights.append(stack.count)
     return {
         "type": "sampled",
-        "name": f"{process} thread {thread}".strip(),
+        "name": f"{process} {_thread_name(thread)}".strip(),
         "unit": "none",
         "startValue": 0,
         "endValue": sum(weights),
         "samples": samples,
         "weights": weights,
     }
+
+
+def _thread_name(thread: int) -> str:
+    return "unknown threads" if thread == UNKNOWN_THREAD else f"thread {thread}"
 
 
 def _frame(line: SourceLine) -> dict[str, Any]:

@@ -5,7 +5,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MISSING_LINES", "HotLine", "SourceLine", "Stack", "frame_name", "hottest"]
+__all__ = [
+    "MISSING_LINES",
+    "UNKNOWN_THREAD",
+    "HotLine",
+    "SourceLine",
+    "Stack",
+    "frame_name",
+    "hottest",
+]
 
 
 @dataclass(frozen=True, order=True)
@@ -30,6 +38,7 @@ class SourceLine:
         return f"{file}:{self.number or '?'} {self.function}"
 
 
+UNKNOWN_THREAD = 0
 MISSING_LINES = SourceLine("", 0, "(outer lines are missing)")
 """What profiles have in place of the outermost lines of a truncated stack."""
 
@@ -49,11 +58,11 @@ class Stack:
     """The innermost line first."""
     count: int
     thread: int
-    """The thread's id (TID) in the guest."""
+    """The thread's id (TID) in the guest, or `UNKNOWN_THREAD`."""
     process: str = ""
     """The process that the thread is of; empty if only one process was sampled."""
     truncated: str = ""
-    """Why outer lines are missing, as the tracer says it; empty if none are."""
+    """Why outer lines are missing: as the tracer says it, or "lost"; empty if none are missing."""
 
     def from_outermost(self) -> list[SourceLine]:
         """Return the lines, the outermost first, and before them `MISSING_LINES` if truncated."""

@@ -9,6 +9,7 @@ names.
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,10 +25,9 @@ from bpfmatrix.host.checksum import key_of
 from bpfmatrix.payload import shipped
 from bpfmatrix.payload.model import MOUNT_POINT
 from bpfmatrix.profile import samples
-from bpfmatrix.profile.losses import Loss
 from bpfmatrix.profile.recording import PYTHON_FOLDER, SCRIPTS_FOLDER, Recording
 from bpfmatrix.profile.script import Script
-from bpfmatrix.profile.stacks import SourceLine, Stack
+from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack
 
 __all__ = ["Symbolized", "symbolize"]
 
@@ -37,8 +37,8 @@ class Symbolized:
     """The lines of a recording."""
 
     stacks: list[Stack]
-    lost: list[Loss]
-    """The lost samples whose innermost functions are known."""
+    lost: list[Stack]
+    """Samples whose stacks were lost but for the innermost lines; their threads are not known."""
 
 
 def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
@@ -79,11 +79,12 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
         )
         for stack in recorded.stacks
     ]
-    losses = [
-        Loss(entry["count"], (line.file, line.function))
+    names = {entry["pid"]: entry["name"] for entry in summary.get("processes", ()) if several}
+    of_lost = [
+        Stack((line,), entry["count"], UNKNOWN_THREAD, names.get(entry.get("pid"), ""), "lost")
         for entry, line in zip(lost, lines[len(recorded.frames) :], strict=True)
     ]
-    return Symbolized(stacks, losses)
+    return Symbolized(stacks, of_lost)
 
 
 _LOST_KEYS = ("identity", "offset", "file", "function")
@@ -109,6 +110,7 @@ class _Places:
     def __init__(self, script_tree: Path, recording: Recording, script: Script) -> None:
         self._scripts = script.path.parent
         self._python = recording.python
+        self._library = recording.library
         self._script_prefixes = (f"{script_tree}{os.sep}", f"{MOUNT_POINT}/{SCRIPTS_FOLDER}/")
 
     def line(self, frame: Mapping[str, Any]) -> SourceLine:
@@ -123,7 +125,15 @@ class _Places:
         for folder in (f"/{_LIBRARY_TREE}/", f"{MOUNT_POINT}/{PYTHON_FOLDER}/"):
             if path := self._python.get(file.rpartition(folder)[2]):
                 return str(path)
+        if frozen := _FROZEN.fullmatch(file):
+            module = self._library.joinpath(*frozen["name"].split("."))
+            for source in (module.with_suffix(".py"), module / "__init__.py"):
+                if source.is_file():
+                    return str(source)
         return file
+
+
+_FROZEN = re.compile(r"<frozen (?P<name>[\w.]+)>")
 
 
 _LIBRARY_TREE = "python-library"

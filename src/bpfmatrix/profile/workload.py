@@ -85,6 +85,8 @@ class ProfileWorkload(Workload[Recording]):
         }
         tests = (executable(tracer, arch),)
         objects = (shipped.tracer_object(project, progress),)
+        version = ".".join(map(str, python.version))
+        observer.step("", "python", f"CPython {version}, {python.python}", "")
         return Payload(tests, objects, dict(project.config.payload.env), extra)
 
     def work(self, prepared: Prepared, observer: Observer) -> "ProfileWork":

@@ -25,6 +25,7 @@ type Counters struct {
 	Unreadable uint64 `json:"unreadable"`
 	TooDeep    uint64 `json:"too_deep"`
 	Lost       uint64 `json:"lost"`
+	NotFound   uint64 `json:"not_found"`
 }
 
 // LostSamples are samples that did not fit into the ring buffer.
@@ -112,6 +113,7 @@ func (t *Tracer) Next() (*Sample, error) {
 func (t *Tracer) Counters() (sums Counters, err error) {
 	for which, sum := range []*uint64{
 		&sums.Seen, &sums.NoThread, &sums.NoFrame, &sums.Unreadable, &sums.TooDeep, &sums.Lost,
+		&sums.NotFound,
 	} {
 		var perCPU []uint64
 		if err := t.collection.Maps["python_counters"].Lookup(uint32(which), &perCPU); err != nil {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bpfmatrix.config.models import Config, KernelConfig
-from bpfmatrix.debug.gdb import Gdb
+from bpfmatrix.debug.gdb import ENTRY, Gdb
 from bpfmatrix.errors import KernelUnavailableError, UsageError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import sha256_of
@@ -145,10 +145,16 @@ def test_where_a_function_begins_that_is_part_of_another(built: BuiltProject, ca
     assert found is not None
     gdb = Gdb.find("x86_64", found, cache, built.root / "debug")
     line = SOURCE.splitlines().index("	return do_check(env);") + 1
-    where = f"{built.tree}/kernel/bpf/verifier.c:{line}"
-    assert gdb.resolve(["do_check"]) == (where,)
-    [default] = gdb.resolve([])
-    assert default.startswith(f"{where} if env->")
+    for names, said in ((["do_check"], ("do_check",)), ([], (ENTRY,))):
+        assert gdb.resolve(names) == said
+        commands = [*gdb.setup_commands(), *map(gdb.break_command, said)]
+        shown = subprocess.run(
+            ["gdb", "-nx", "-batch", *(word for each in commands for word in ("-ex", each))],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"file {built.tree}/kernel/bpf/verifier.c, line {line}.\n" in shown.stdout
     assert gdb.resolve(["note", f"verifier.c:{line}"]) == ("note", f"verifier.c:{line}")
     with pytest.raises(
         UsageError, match='--break do_chek: Function "do_chek" not defined'

@@ -1,8 +1,12 @@
-"""The commands bpf-progs, bpf-maps and bpf-insn."""
+"""The commands that show programs, maps, and what the verifier knows: bpf-insn, bpf-regs, ..."""
 
 import gdb
+from bpfmatrix_in_gdb import path, verifier
 from bpfmatrix_in_gdb.kernel_data import name_of, objects, type_of
 from bpfmatrix_in_gdb.verifier import instruction, registers, source_line, verifier_env
+
+MOST = 20_000
+"""The most instructions that a path is followed back."""
 
 
 class BpfProgs(gdb.Command):
@@ -68,6 +72,9 @@ class BpfInsn(gdb.Command):
             print(f"; {line}")
         first, last = max(0, index - 2), min(count, index + 3)
         for number in range(first, last):
+            # A 64-bit load takes two slots, and is shown at the first one.
+            if number != index and not int(program["insnsi"][number]["code"]):
+                continue
             mark = "=>" if number == index else "  "
             print(f"{mark} {number:4}: {instruction(program, number)}")
 
@@ -100,7 +107,72 @@ def _wrapped(title, words, width=100):
     return "\n".join([*lines, line])
 
 
+class BpfPath(gdb.Command):
+    """Show how the verifier came to the instruction: the last lines of C, with their instructions.
+
+    bpf-path [LINES]: so many of the last lines, 20 by default.
+    """
+
+    def __init__(self):
+        super().__init__("bpf-path", gdb.COMMAND_DATA)
+
+    def invoke(self, argument, from_tty):
+        """See gdb.Command."""
+        count = int(gdb.parse_and_eval(argument)) if argument else 20
+        env = verifier.verifier_env()
+        program = env["prog"]
+        numbers = verifier.path_to(env, MOST)
+        source = verifier.lines(program["aux"])
+        parts = list(path.parts(numbers, lambda number: verifier.at(source, number)))
+        if len(parts) > count:
+            print(f"... {len(parts) - count} more lines before these: `bpf-path {len(parts)}`")
+        depth = 0
+        for part in parts[-count:]:
+            first, last = part.numbers[0], part.numbers[-1]
+            label = f"{first}" if first == last else f"{first}-{last}"
+            text = f"{part.place[0]}:{part.place[1]}: {part.place[2]}" if part.place else ""
+            print(f"{label:>11}  {'  ' * depth}{text}".rstrip())
+            insn = verifier.insn_at(program, last)
+            if part.next is not None and (insn.is_jump and insn.code != 0x05):
+                how = verifier.instruction(program, last)
+                if path.is_conditional(insn):
+                    how += ": not taken" if part.next == last + 1 else f": taken, to {part.next}"
+                print(f"{'':>11}  {'  ' * depth}  {last}: {how}")
+                depth += part.next != last + 1 and insn.is_of_program
+                depth -= insn.code == 0x95 and depth > 0
+
+
+class BpfWhy(gdb.Command):
+    """Show where a register got what it holds: bpf-why REG, such as r1."""
+
+    def __init__(self):
+        super().__init__("bpf-why", gdb.COMMAND_DATA)
+
+    def invoke(self, argument, from_tty):
+        """See gdb.Command."""
+        word = argument.strip().lower().removeprefix("$").removeprefix("r")
+        if not word.isdecimal() or int(word) > 10:
+            raise gdb.GdbError("name a register, R0 to R10: bpf-why R1")
+        env = verifier.verifier_env()
+        program, register = env["prog"], int(word)
+        state = env["cur_state"]
+        known = dict(registers(state, int(state["curframe"]))) if state else {}
+        print(f"R{register} is {known.get(f'R{register}', 'not initialized')}")
+        numbers = verifier.path_to(env, MOST)
+        found, end = path.reasons(numbers, lambda one: verifier.insn_at(program, one), register)
+        source = verifier.lines(program["aux"])
+        for reason in found:
+            text = f"{verifier.instruction(program, reason.number)}"
+            print(f"  {reason.number:4}: {text}: {reason.what}")
+            if place := verifier.at(source, reason.number):
+                print(f"        ; {place[0]}:{place[1]}: {place[2]}")
+        if end:
+            print(f"  {end}")
+
+
 BpfProgs()
 BpfMaps()
 BpfInsn()
 BpfRegs()
+BpfPath()
+BpfWhy()

@@ -17,9 +17,12 @@ sys.modules[_NAME] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(sys.modules[_NAME])
 
 from bpfmatrix_in_gdb import (  # noqa: E402
-    asked,  # noqa: F401
     commands,  # noqa: F401
+    dump,  # noqa: F401
+    entry,  # noqa: F401
     guest_core,  # noqa: F401
+    kernel_scripts,  # noqa: F401
+    loads,  # noqa: F401
     locations,  # noqa: F401
     program_stop,  # noqa: F401
     rejection,  # noqa: F401

@@ -4,6 +4,7 @@ The verifier is one call of `bpf_check` for each program. Each task is found by 
 several programs can be verified at a time.
 """
 
+import contextlib
 from dataclasses import dataclass, field
 
 import gdb
@@ -28,6 +29,8 @@ class Load:
     name: str
     stack: int
     """The stack pointer where `bpf_check` begins."""
+    program: int = 0
+    """The address of the `struct bpf_prog`."""
     lines: Lines = field(default_factory=Lines)
     reasons: list[str] = field(default_factory=list)
     """The messages with which the verifier rejects it."""
@@ -35,6 +38,8 @@ class Load:
     """Messages about its functions' arguments that are no rejection by themselves."""
     env: int = 0
     """The address of the `struct bpf_verifier_env`, once it is known."""
+    verified: bool = False
+    """Whether the verifier has begun with it."""
     reported: bool = False
     """Whether gdb has stopped at its rejection."""
 
@@ -48,6 +53,7 @@ class Load:
 
 _names = set()
 _loads = []
+_attempts = []
 _followers = []
 _begun = []
 
@@ -56,14 +62,32 @@ def only(names):
     """Ask for programs with these names only."""
     longest = _NAME_BYTES - 1
     _names.update(name.encode()[:longest].decode(errors="replace") for name in names)
-    follow(Follower())
+    # The compiler may have inlined bpf_check: then the names are not known, and all programs are
+    # asked for.
+    with contextlib.suppress(gdb.error):
+        follow(Follower())
+
+
+def are_named():
+    """Whether only programs with some names are asked for."""
+    return bool(_names)
+
+
+def is_of_no_other():
+    """Whether the guest verifies a program that is asked for, or does something else."""
+    load = current()
+    return load is None or load.is_asked
 
 
 def current():
     """Return the load whose task the guest is in, or None."""
+    return _nearest(_loads)
+
+
+def _nearest(loads):
     pointer = machine.stack_pointer()
-    # Where bpf_check has returned, the stack pointer is a word above, on some architectures.
-    near = [load for load in _loads if -8 <= load.stack - pointer < _STACK_BYTES]
+    # Where a function has returned, the stack pointer is a word above, on some architectures.
+    near = [load for load in loads if -8 <= load.stack - pointer < _STACK_BYTES]
     return min(near, key=lambda load: load.stack - pointer, default=None)
 
 
@@ -77,11 +101,23 @@ class Follower:
         """The verifier returned `error`, 0 or a negative error number; return whether to stop."""
         return False
 
+    def refuse(self, load, error):
+        """The kernel returned `error` before the verifier began; return whether to stop."""
+        return False
+
 
 def follow(follower, command=""):
-    """Call a follower's functions from now on. gdb runs `command` if it stops at the end."""
+    """Call a follower's functions from now on.
+
+    With `command`, which gdb runs where the follower wants to stop, its function `refuse` is called
+    too, if `bpf_prog_load` is a function of its own in this kernel.
+    """
     _followers.append(follower)
     _End.command = command or _End.command
+    if command and _Attempt.place is None:
+        with contextlib.suppress(gdb.error):
+            address = machine.first_instruction("bpf_prog_load")
+            _Attempt.place = _Attempt(f"*{address:#x}", internal=True)
     if not _begun:
         _begun.append(_Begin(f"*{machine.first_instruction('bpf_check'):#x}", internal=True))
 
@@ -90,11 +126,14 @@ class _Begin(gdb.Breakpoint):
     """The first instruction of `bpf_check`."""
 
     def stop(self):
-        name = machine.memory(machine.argument(1) + _NAME_OFFSET, _NAME_BYTES)
+        name = _name(machine.argument(1))
         pointer = machine.stack_pointer()
-        # What was loaded on this stack is over, if gdb did not see its end.
-        _loads[:] = [load for load in _loads if load.stack != pointer]
-        load = Load(name.partition(b"\0")[0].decode(errors="replace"), pointer)
+        for attempt in _attempts:
+            attempt.verified |= 0 <= attempt.stack - pointer < _STACK_BYTES
+        # What was loaded on this stack is over, if gdb did not see its end. Kernels put the frames
+        # of each system call elsewhere in the stack (randomize_kstack_offset).
+        _loads[:] = [load for load in _loads if abs(load.stack - pointer) >= _STACK_BYTES]
+        load = Load(name, pointer, program=machine.word(machine.argument(0)))
         _loads.append(load)
         if _End.place is None:
             address = machine.return_address()
@@ -104,6 +143,44 @@ class _Begin(gdb.Breakpoint):
         for follower in _followers:
             follower.begin(load)
         return False
+
+
+def _name(attributes):
+    """Return the name of the program in a `union bpf_attr`."""
+    name = machine.memory(attributes + _NAME_OFFSET, _NAME_BYTES)
+    return name.partition(b"\0")[0].decode(errors="replace")
+
+
+class _Attempt(gdb.Breakpoint):
+    """The first instruction of `bpf_prog_load`, which calls `bpf_check`."""
+
+    place = None
+
+    def stop(self):
+        pointer = machine.stack_pointer()
+        _attempts[:] = [one for one in _attempts if abs(one.stack - pointer) >= _STACK_BYTES]
+        _attempts.append(Load(_name(machine.argument(0)), pointer))
+        if _Refusal.place is None:
+            _Refusal.place = _Refusal(f"*{machine.return_address():#x}", internal=True)
+            _Refusal.place.silent = True
+            _Refusal.place.commands = _End.command
+        return False
+
+
+class _Refusal(gdb.Breakpoint):
+    """The instruction behind the call of `bpf_prog_load`, which has one caller."""
+
+    place = None
+
+    def stop(self):
+        load = _nearest(_attempts)
+        if load is None:
+            return False
+        _attempts.remove(load)
+        if load.verified or machine.result() >= 0:
+            return False
+        stops = [follower.refuse(load, machine.result()) for follower in _followers]
+        return any(stops)
 
 
 class _End(gdb.Breakpoint):

@@ -70,8 +70,17 @@ def result():
 
 def word(address):
     """Return the 64 bits at an address, as a number without a sign."""
-    order = "big" if _is_big_endian() else "little"
-    return int.from_bytes(memory(address, 8), order)
+    return number(memory(address, 8))
+
+
+def number(data):
+    """Return bytes of the guest as a number without a sign."""
+    return int.from_bytes(data, "little" if byte_order() == "<" else "big")
+
+
+def byte_order():
+    """Return the guest's order of bytes, as in Python's `struct`."""
+    return ">" if "big" in gdb.execute("show endian", to_string=True) else "<"
 
 
 def memory(address, size):
@@ -91,12 +100,8 @@ def string(address, limit=1024):
     return text[:limit].decode(errors="replace")
 
 
-def _is_big_endian():
-    return "big" in gdb.execute("show endian", to_string=True)
-
-
 def first_instruction(function):
-    """Return the address of a function of the verifier; gdb.error if there is none.
+    """Return the address of a function of eBPF in the kernel; gdb.error if there is none.
 
     Variables, and functions of other files, may have the same name.
     """
@@ -104,8 +109,17 @@ def first_instruction(function):
         block = gdb.block_for_pc(location.pc)
         while block is not None and block.function is None:
             block = block.superblock
-        if block is not None and "/bpf/" in block.function.symtab.filename:
+        if block is None or "/bpf/" not in block.function.symtab.filename:
+            continue
+        # A function that is inlined has no address.
+        if block.superblock is not None and _function_of(block.superblock) is None:
             # Not the block's start: that may be of a part that gcc has put elsewhere.
             return int(block.function.value().address) & _U64
     # Without DWARF, there are only functions.
     return int(gdb.parse_and_eval(f"(unsigned long)&{function}")) & _U64
+
+
+def _function_of(block):
+    while block is not None and block.function is None:
+        block = block.superblock
+    return block.function if block is not None else None

@@ -38,7 +38,7 @@ class _Message(gdb.Breakpoint):
             load.reasons += load.overlooked[-1:]
         load.reasons.append(reason)
         load.reported = True
-        _Stop.of(load, reason)
+        _Stop.of(load, f"the verifier rejects {load.name}: {reason}")
         return True
 
 
@@ -78,30 +78,41 @@ def _is_overlooked():
 
 
 class _Ends(loads.Follower):
-    """Stops where the verifier returns an error about which it has said nothing."""
+    """Stops where the kernel returns an error about which the verifier has said nothing."""
 
     def end(self, load, error):
-        if error >= 0 or load.reported or not load.is_asked:
+        # Libraries try again after EAGAIN: a signal has interrupted the verifier.
+        if error >= 0 or error == -errno.EAGAIN or load.reported or not load.is_asked:
             return False
-        said = " ".join(load.lines.text.split()) if not load.lines.trace else ""
-        _Stop.of(load, said or f"{_name_of(error)}, without a message", is_over=True)
+        said = "" if load.lines.trace else " ".join(load.lines.text.split())
+        said = said or next(iter(load.overlooked[-1:]), "")
+        words = f"{said} ({_name_of(error)})" if said else f"{_name_of(error)}, without a message"
+        _Stop.of(load, f"the verifier has rejected {load.name}: {words}", is_over=True)
+        return True
+
+    def refuse(self, load, error):
+        if not load.is_asked:
+            return False
+        words = f"the kernel refuses {load.name} before the verifier begins: {_name_of(error)}"
+        _Stop.of(load, words, is_over=True)
         return True
 
 
 def _name_of(error):
-    return f"{errno.errorcode.get(-error, error)} ({os.strerror(-error)})"
+    return f"{errno.errorcode.get(-error, error)}, {os.strerror(-error)}"
 
 
 class _Stop:
     """What to say at the stop."""
 
     load = None
-    reason = ""
+    words = ""
     is_over = False
+    """Whether the verifier's data is gone, or was never there."""
 
     @classmethod
-    def of(cls, load, reason, is_over=False):
-        cls.load, cls.reason, cls.is_over = load, reason, is_over
+    def of(cls, load, words, is_over=False):
+        cls.load, cls.words, cls.is_over = load, words, is_over
 
 
 def break_at_rejection(function="verbose"):
@@ -133,9 +144,8 @@ def say_rejection():
         return
     if _Stop.is_over:
         gdb.execute("frame")
-        print(f"the kernel has rejected {load.name}: {_Stop.reason}")
-    else:
-        print(f"the verifier rejects {load.name}: {_Stop.reason}")
+    print(_Stop.words)
+    if not _Stop.is_over:
         _select_caller()
     for reason in load.reasons[:-1]:
         print(f"  before that, it said: {reason}")

@@ -26,7 +26,9 @@ def run(target, marker, shown, batch=None, report=None):
     try:
         stops.connect(target)
         is_connected = True
-        _continue()
+        error = _continue()
+        if error and batch is None:
+            print(error, flush=True)
         reached = Path(marker).exists()
         for command in shown if reached else ():
             _try(command)
@@ -48,13 +50,14 @@ def run_batch(batch, report):
 
 
 def _continue():
-    """Let the guest run until it stops, or ends."""
+    """Let the guest run until it stops, or ends; return gdb's error then, or an empty text."""
     # gdb reads code when it connects. The guest has none before its kernel has mapped it, so gdb
     # is told to read it from the vmlinux.
     gdb.execute("set trust-readonly-sections on")
     # The host says why the machine ended.
-    _try("continue")
+    error = _try("continue")
     gdb.execute("set trust-readonly-sections off")
+    return error
 
 
 def _run_batch(commands, report):

@@ -1,12 +1,15 @@
 """Reading of the verifier's state: the program that it checks, its instructions and its source."""
 
+import bisect
 import contextlib
+import functools
 from dataclasses import dataclass
 
 import gdb
 from bpfmatrix_in_gdb import insn as insns
-from bpfmatrix_in_gdb import loads, machine, messages
+from bpfmatrix_in_gdb import loads, machine, messages, state_search
 from bpfmatrix_in_gdb.kernel_data import name_of
+from bpfmatrix_in_gdb.path import Insn, State, path
 from bpfmatrix_in_gdb.registers import NOT_INIT, Register, Scalar, slot_text, type_name
 
 _U64 = (1 << 64) - 1
@@ -33,7 +36,7 @@ def is_guess(env):
     From 6.17 on, such a path ends at what would be a rejection otherwise, and the program stays
     accepted (error_recoverable_with_nospec of kernel/bpf/verifier.c).
     """
-    with contextlib.suppress(gdb.error):
+    with contextlib.suppress(gdb.error, gdb.GdbError):
         if not _has_deep(gdb.lookup_type("struct bpf_insn_aux_data"), "nospec_result"):
             return False
         state = env_at(env)["cur_state"]
@@ -42,9 +45,17 @@ def is_guess(env):
 
 
 def env_at(address):
-    return gdb.Value(address).cast(gdb.lookup_type("struct bpf_verifier_env").pointer())
+    """Return the verifier's state at an address, as a pointer."""
+    try:
+        kind = gdb.lookup_type("struct bpf_verifier_env")
+    except gdb.error:
+        raise gdb.GdbError(
+            "this vmlinux has no DWARF, which is needed to read the verifier's state"
+        ) from None
+    return gdb.Value(address).cast(kind.pointer())
 
 
+@functools.cache
 def _enumerators(name):
     try:
         return {field.name: field.enumval for field in gdb.lookup_type(f"enum {name}").fields()}
@@ -159,16 +170,85 @@ def registers(state, number):
 
 def instruction(program, number):
     """Return an instruction of a `struct bpf_prog` as text."""
+    one = insn_at(program, number)
+    if not one.code:  # the second half of a 64-bit load has no opcode
+        return f"     the upper half: {one.imm & 0xFFFFFFFF:#x}"
+    text = insns.text(one.code, one.dst, one.src, one.off, one.imm)
+    with contextlib.suppress(gdb.error, StopIteration):
+        if one.code == insns.WIDE:
+            return _wide(program, number, one) or text
+        if one.code == 0x85 and one.src != _PROGRAM_CALL:
+            return f"({one.code:02x}) call {_callee(one)}#{one.imm}"
+    return text
+
+
+# BPF_PSEUDO_CALL, BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_FD and BPF_PSEUDO_MAP_IDX
+# (include/uapi/linux/bpf.h).
+_PROGRAM_CALL, _KERNEL_CALL, _MAPS = 1, 2, (1, 5)
+
+
+def _callee(one):
+    if one.src == _KERNEL_CALL:
+        return _btf_name(gdb.lookup_global_symbol("btf_vmlinux").value(), one.imm)
+    functions = _enumerators("bpf_func_id")
+    name = next(name for name, number in functions.items() if number == one.imm)
+    return name.replace("BPF_FUNC_", "bpf_")
+
+
+def _wide(program, number, one):
+    """Return a 64-bit load of a map as text, or "" for another one."""
+    upper = insn_at(program, number + 1).imm & 0xFFFFFFFF
+    if one.src not in _MAPS or not upper:  # the loader's number of the map is not replaced yet
+        return ""
+    kind = gdb.lookup_type("struct bpf_map").pointer()
+    map = gdb.Value(one.imm & 0xFFFFFFFF | upper << 32).cast(kind)
+    return f"(18) r{one.dst} = map {name_of(map['name'])}"
+
+
+def insn_at(program, number):
+    """Return an instruction of a `struct bpf_prog` as a path.Insn."""
     fields = ("code", "dst_reg", "src_reg", "off", "imm")
-    insn = [int(program["insnsi"][number][field]) for field in fields]
-    # The second half of a 64-bit load has no opcode.
-    return insns.text(*insn) if insn[0] else f"     the upper half: {insn[-1] & 0xFFFFFFFF:#x}"
+    return Insn(*(int(program["insnsi"][number][field]) for field in fields))
+
+
+def states(env, most=500):
+    """Return the states of the path that the verifier follows, as path.State, the newest first."""
+    found, state = [], env["cur_state"]
+    while state and len(found) < most:
+        found.append(
+            State(
+                int(state["first_insn_idx"]),
+                _signed(int(state["last_insn_idx"])),
+                tuple(_jumps(env, state)),
+            )
+        )
+        state = state["parent"]
+    return found
+
+
+def _jumps(env, state):
+    if _has_deep(state.type.target(), "insn_hist_start"):  # 6.14 to 6.15
+        history = env["insn_hist"]
+        numbers = range(int(state["insn_hist_start"]), int(state["insn_hist_end"]))
+    else:
+        history, numbers = state["jmp_history"], range(int(state["jmp_history_cnt"]))
+    for number in numbers:
+        yield int(history[number]["idx"]), int(history[number]["prev_idx"])
+
+
+def path_to(env, most):
+    """Return the instructions on the way to the one that is checked, the newest first."""
+    return path(states(env), int(env["insn_idx"]), _signed(int(env["prev_insn_idx"])), most)
+
+
+def _signed(number):
+    return number - (1 << 32) if number >> 31 else number
 
 
 def verifier_env():
     """Return the verifier's state: the variable `env` of the outermost frame that has it.
 
-    In inner frames, the compiler may have optimized it out.
+    The compiler may have optimized it out, in inner frames or in all of them.
     """
     load = loads.current()
     if load is not None and load.env:
@@ -181,6 +261,9 @@ def verifier_env():
             if "bpf_verifier_env" in str(env.type) and int(env["prog"]["len"]) > 0:
                 found = env.dereference()
         frame = frame.older()
+    if found is None and load is not None and (env := state_search.address(load)):
+        load.env = env
+        return env_at(env).dereference()
     if found is None:
         raise gdb.GdbError("no frame of the stack is in the verifier: stop in do_check first")
     return found
@@ -213,6 +296,13 @@ def _line_at(aux, index):
     """Return the SourceLine of an instruction, or None."""
     before = [one for one in lines(aux) if one.instruction <= index]
     return before[-1] if before else None
+
+
+def at(source, index):
+    """Return file, line and text of an instruction, from what `lines` returned, or None."""
+    number = bisect.bisect_right([one.instruction for one in source], index)
+    found = source[number - 1] if number else None
+    return (found.file, found.line, found.text) if found else None
 
 
 def line_of(aux, index):

@@ -1,0 +1,139 @@
+"""The way back from an instruction over the verifier's jumps, and what a register came from."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpfmatrix.debug.in_gdb.path import Insn, Reason, State, parts, path, reasons
+
+MOV_REG, MOV_IMM, ADD_REG = 0xBF, 0xB7, 0x0F
+LOAD, STORE, CALL, EXIT, IF_ZERO = 0x79, 0x7B, 0x85, 0x95, 0x15
+
+
+def test_without_jumps_one_instruction_follows_the_other() -> None:
+    assert path([State(0, -1, ())], now=3, before=2, most=100) == [3, 2, 1, 0]
+    assert path([State(0, -1, ())], now=0, before=-1, most=100) == [0]
+
+
+def test_a_jump_is_taken_back_whether_or_not_it_was_noted_yet() -> None:
+    for jumps in ([(9, 2)], []):
+        assert path([State(0, -1, tuple(jumps))], now=9, before=2, most=100) == [9, 2, 1, 0]
+    jumps = [(5, 1), (9, 6)]
+    assert path([State(0, -1, tuple(jumps))], now=10, before=9, most=100) == [10, 9, 6, 5, 1, 0]
+
+
+def test_the_path_goes_on_in_the_state_before() -> None:
+    older = State(0, 4, ((4, 1),))
+    # At the first instruction behind the saved state, and further on.
+    assert path([State(7, -1, ()), older], now=7, before=4, most=100) == [7, 4, 1, 0]
+    assert path([State(7, -1, ()), older], now=8, before=7, most=100) == [8, 7, 4, 1, 0]
+    # The jump between the two states may have been noted in the newer one.
+    noted = State(7, -1, ((7, 4),))
+    assert path([noted, older], now=7, before=4, most=100) == [7, 4, 1, 0]
+    assert path([noted, older], now=8, before=7, most=100) == [8, 7, 4, 1, 0]
+
+
+def test_a_loop_within_a_state() -> None:
+    # 3, 4, 5, and from 5 back to 3.
+    states = [State(3, -1, ((3, 5),)), State(0, 2, ())]
+    assert path(states, now=4, before=3, most=100) == [4, 3, 5, 4, 3, 2, 1, 0]
+
+
+@given(
+    st.lists(
+        st.builds(
+            State,
+            st.integers(0, 20),
+            st.integers(-1, 20),
+            st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=5).map(tuple),
+        ),
+        max_size=5,
+    ),
+    st.integers(0, 20),
+    st.integers(-1, 20),
+)
+def test_it_ends_whatever_the_guests_memory_has(states: list[State], now: int, before: int) -> None:
+    found = path(states, now, before, most=50)
+    assert found[0] == now
+    assert len(found) <= 50
+
+
+def why(numbers: list[int], program: dict[int, Insn], register: int) -> tuple[list[Reason], str]:
+    return reasons(numbers, lambda number: program[number], register)
+
+
+def test_a_register_is_followed_over_copies_and_the_stack() -> None:
+    program = {
+        0: Insn(CALL, 0, 0, 0, 1),
+        1: Insn(IF_ZERO, 0, 0, 3, 0),
+        2: Insn(STORE, 10, 0, -8, 0),
+        3: Insn(MOV_IMM, 0, 0, 0, 0),
+        4: Insn(LOAD, 2, 10, -8, 0),
+        5: Insn(MOV_REG, 1, 2, 0, 0),
+        6: Insn(ADD_REG, 1, 3, 0, 0),
+        7: Insn(EXIT, 0, 0, 0, 0),
+    }
+    found, end = why([7, 6, 5, 4, 3, 2, 1, 0], program, 1)
+    assert [one.number for one in found] == [6, 5, 4, 2, 1, 0]
+    assert [one.what for one in found] == [
+        "R1 is changed",
+        "R2 is copied to R1",
+        "R2 is loaded from fp-8",
+        "R0 is stored to fp-8",
+        "not taken",
+        "the call returns it",
+    ]
+    assert end == ""
+
+
+# 0: r6 = r1; 1: call pc+2 (4); 2: r2 = r0; 3: exit; 4: r0 = r1; 5: exit
+CALLS = {
+    0: Insn(MOV_REG, 6, 1, 0, 0),
+    1: Insn(CALL, 0, 1, 0, 2),
+    2: Insn(MOV_REG, 2, 0, 0, 0),
+    3: Insn(EXIT, 0, 0, 0, 0),
+    4: Insn(MOV_REG, 0, 1, 0, 0),
+    5: Insn(EXIT, 0, 0, 0, 0),
+}
+
+
+def test_what_a_function_returns_is_followed_into_it() -> None:
+    found, end = why([3, 2, 5, 4, 1, 0], CALLS, 2)
+    assert [(one.number, one.what) for one in found] == [
+        (2, "R0 is copied to R2"),
+        (5, "the function returns it"),
+        (4, "R1 is copied to R0"),
+        (1, "it is passed as R1"),
+    ]
+    assert end.startswith("R1 is the argument")
+
+
+def test_the_callers_registers_are_not_those_of_a_function() -> None:
+    found, end = why([3, 2, 5, 4, 1, 0], CALLS, 6)
+    assert [one.number for one in found] == [0]
+    assert end.startswith("R1 is the argument")
+    found, _ = why([3, 2, 5, 4, 1, 0], CALLS, 3)
+    assert [one.what for one in found] == ["a call makes R1 to R5 unreadable"]
+
+
+def test_the_upper_half_of_a_load_writes_nothing() -> None:
+    program = {
+        0: Insn(CALL, 0, 0, 0, 5),
+        1: Insn(0x18, 1, 1, 0, 7),
+        2: Insn(0, 0, 0, 0, 0),
+        3: Insn(EXIT, 0, 0, 0, 0),
+    }
+    assert [one.number for one in why([3, 2, 1, 0], program, 0)[0]] == [0]
+    assert [one.number for one in why([3, 2, 1, 0], program, 1)[0]] == [1]
+
+
+def test_what_no_instruction_wrote() -> None:
+    assert (
+        why([1, 0], {0: Insn(MOV_IMM, 3, 0, 0, 1)}, 7)[1] == "nothing on the known path writes R7"
+    )
+    assert "frame pointer" in why([0], {}, 10)[1]
+
+
+def test_parts_are_of_one_line() -> None:
+    lines = {0: ("a.c", 1, "x"), 1: ("a.c", 1, "x"), 2: ("a.c", 2, "y"), 5: ("a.c", 2, "y")}
+    found = list(parts([5, 2, 1, 0], lines.get))
+    assert [(one.numbers, one.next) for one in found] == [([0, 1], 2), ([2], 5), ([5], None)]
