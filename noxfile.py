@@ -100,6 +100,12 @@ def tools(session: nox.Session) -> None:
     session.run("pytest", "tests/long/tools.py", *session.posargs)
 
 
+@nox.session(name="profile-pythons", default=False)
+def profile_pythons(session: nox.Session) -> None:
+    """Profile scripts of each version of Python on three kernels; fetches 60 MB (tests/long)."""
+    session.run("pytest", "tests/long/pythons.py", *session.posargs)
+
+
 @nox.session(name="kernels-registry", default=False)
 def kernels_registry(session: nox.Session) -> None:
     """Run five kernels that a registry alone has; fetches 150 MB (tests/long)."""
