@@ -1,13 +1,14 @@
-"""The examples of docs/formats.md are what the command prints."""
+"""The examples of docs/formats.md and README.md are what the command prints."""
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-from compiled import ENVIRONMENT
+from compiled import ENVIRONMENT, FIXTURES, functions
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,3 +29,27 @@ def test_examples_are_what_the_command_prints() -> None:
             words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True
         )
         assert "\n".join(shown).split("\n\n")[0].splitlines() == done.stdout.splitlines()
+
+
+def test_the_example_of_the_readme_prints_what_it_says() -> None:
+    _, example, after = (ROOT / "README.md").read_text(encoding="utf-8").split("```")[:3]
+    words = [sys.executable, "-c", example[len("python\n") :]]
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    printed = after.partition("\n- ")[0]
+    shown = [line.strip() for line in printed.splitlines() if line.startswith("    ")]
+    assert shown == done.stdout.splitlines()
+
+
+def test_lines_as_json_have_all_of_a_code_object() -> None:
+    path = str(FIXTURES / "traps.3.12.pyc")
+    words = [sys.executable, "-m", "bytecode_lines", "lines", "--json", path]
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    described = {each["name"]: each for each in map(json.loads, done.stdout.splitlines())}
+    found = functions((3, 12))
+    assert described.keys() == found.keys()
+    for name, code in found.items():
+        one = described[name]
+        assert (one["python"], one["identity"]) == ("3.12", str(code.identity))
+        assert [tuple(each.values()) for each in one["ranges"]] == code.lines.ranges
+        table = (ROOT / "README.md").read_text(encoding="utf-8").split("| key | meaning |")[1]
+        assert all(f"`{key}`" in table for key in one)

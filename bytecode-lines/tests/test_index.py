@@ -45,7 +45,8 @@ def identity(path: Path, name: str) -> str:
 
 def test_a_function_is_found_by_its_identity(index: Index, tree: Path) -> None:
     (entry,) = index.entries(identity(tree / "other.py", "two"))
-    assert (entry.path, entry.name, entry.python) == (str(tree / "other.py"), "two", OURS)
+    assert (entry.file.path, entry.name) == (str(tree / "other.py"), "two")
+    assert entry.file.version == sys.version_info[:2]
     # The first instructions have the line of the function itself from Python 3.11 on. From 3.12 on,
     # the comprehension is part of the function, and the clean-up after it has no line.
     assert {line for _, line in entry.lines.starts()} - {3, None} == {4}
@@ -77,7 +78,7 @@ def test_a_pyc_that_is_older_than_its_source(tree: Path, tmp_path: Path) -> None
     index = Index(tmp_path / "index")
     # A process that was started before runs the old code, and one that is started now the new code.
     (old,), (new,) = index.entries(before), index.entries(identity(source, "two"))
-    assert (old.changed, new.changed) == (1, 0)
+    assert (old.file.changed, new.file.changed) == (True, False)
     assert (old.first_line, new.first_line) == (3, 4)
 
 
@@ -102,7 +103,7 @@ def test_without_sources_paths_are_those_that_were_passed_to_the_compiler(
     source.unlink()
     build([tree], tmp_path / "index")
     (entry,) = Index(tmp_path / "index").entries(two)
-    assert entry.path == entry.compiled_as == "/srv/app/other.py"
+    assert entry.file.path == entry.file.compiled_as == "/srv/app/other.py"
 
 
 def test_code_without_columns_still_has_lines(tree: Path, tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_collisions_are_counted(tree: Path, tmp_path: Path) -> None:
     summary = build([tree], tmp_path / "index")
     assert (summary.collisions, summary.colliding_codes) == (2, 4)
     entries = Index(tmp_path / "index").entries(identity(tree / "copy/module.py", "one"))
-    assert [Path(entry.path).parent.name for entry in entries] == ["copy", "package"]
+    assert [Path(entry.file.path).parent.name for entry in entries] == ["copy", "package"]
 
 
 def damaged(tree: Path, kind: str) -> tuple[Path, str]:

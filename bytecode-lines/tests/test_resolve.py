@@ -231,7 +231,7 @@ def test_the_version_decides(compiled_fixtures: Path, tmp_path: Path) -> None:
     build([compiled_fixtures], tmp_path / "index")
     index = Index(tmp_path / "index")
     identity = str(functions((3, 8))["generator"].identity)
-    assert len({entry.python for entry in index.entries(identity)}) > 1
+    assert len({entry.file.version for entry in index.entries(identity)}) > 1
     for python in ("3.8", "3.9"):
         assert Resolver([index]).resolve(identity, 0, python=python).function == "generator"
     assert Resolver([index]).resolve(identity, 0, python="3.13").function == ""
@@ -247,8 +247,11 @@ def test_several_indexes(tree: Path, fixtures: Path, tmp_path: Path) -> None:
 
 
 def test_the_cache_has_a_limit(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bytecode_lines.resolve._MAX_CACHED_RANGES", 1)
+    monkeypatch.setattr("bytecode_lines.resolve._MAX_FUNCTIONS_BYTES", 1)
+    monkeypatch.setattr("bytecode_lines.resolve._MAX_FREQUENT_RANGES", 1)
+    monkeypatch.setattr("bytecode_lines.resolve._FREQUENT_CALLS", 2)
     for _ in range(3):
+        assert resolver.resolve(*offsets("first", 2)).position.line == 2
         assert resolver.resolve(*offsets("first", 4)).position.line == 4
         assert resolver.resolve(*offsets("Thing.method", 11)).position.line == 11
 

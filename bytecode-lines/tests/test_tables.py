@@ -7,8 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import encoders
+from bytecode_lines import tables
 from bytecode_lines.errors import TableError
-from bytecode_lines.tables import Format, Range, decode
+from bytecode_lines.tables import Format, Range
 
 FIRST = 1000
 LENGTHS = st.integers(1, 400)
@@ -29,6 +30,18 @@ def consecutive(parts: Iterable[tuple[int, tuple[int | None, ...]]], unit: int) 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
     return consecutive(((range.end - range.start, tuple(range[2:])) for range in ranges), unit=1)
+
+
+def decode(format: Format, table: bytes, first_line: int, code_length: int) -> list[Range]:
+    """Decode a table, and check that `locate` agrees at the first and last byte of each range."""
+    ranges = tables.decode(table, format.value, first_line, code_length)
+    for range in ranges:
+        for offset in (range.start, range.end - 1):
+            assert tables.locate(table, format.value, first_line, offset) == tuple(range[2:])
+    end = ranges[-1].end if ranges else 0
+    if end < code_length:
+        assert tables.locate(table, format.value, first_line, end) is None
+    return ranges
 
 
 @st.composite

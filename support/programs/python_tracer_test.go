@@ -21,6 +21,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
 	"github.com/bpfmatrix/bpfmatrix/support/internal/bpftest"
 	"github.com/bpfmatrix/bpfmatrix/support/internal/guestpython"
 	"github.com/bpfmatrix/bpfmatrix/support/internal/pytrace"
@@ -121,6 +124,9 @@ func TestPythonTracer(t *testing.T) {
 	if err := tracer.Pause(); err != nil {
 		t.Fatal(err)
 	}
+	t.Run("lost_samples_are_counted_by_their_code", func(t *testing.T) {
+		checkLosses(t, script.Process.Pid, interpreter)
+	})
 	script.Process.Kill()
 
 	t.Run("nested_calls", func(t *testing.T) {
@@ -229,6 +235,65 @@ func awaitSamples(
 		}
 	}
 	return found
+}
+
+// checkLosses traces the script with a ring buffer that nobody reads until it is full.
+func checkLosses(t *testing.T, pid int, interpreter *pytrace.Interpreter) {
+	t.Helper()
+	collection := bpftest.Load(t, "python_tracer", func(spec *ebpf.CollectionSpec) error {
+		spec.Maps["records"].MaxEntries = uint32(max(1<<14, os.Getpagesize()))
+		return nil
+	})
+	tracer, err := pytrace.New(collection, 5*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracer.Close()
+	if err := tracer.Add(pid, interpreter); err != nil {
+		t.Fatal(err)
+	}
+	var counters pytrace.Counters
+	for deadline := time.Now().Add(eventTimeout); counters.Lost == 0; time.Sleep(10 * time.Millisecond) {
+		if counters, err = tracer.Counters(); err != nil {
+			t.Fatal(err)
+		} else if time.Now().After(deadline) {
+			t.Fatalf("nothing was lost within %v: %+v", eventTimeout, counters)
+		}
+	}
+	if err := tracer.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tracer.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	arrived := uint64(0)
+	for ; ; arrived++ {
+		if _, err := tracer.Next(); errors.Is(err, ringbuf.ErrFlushed) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if counters, err = tracer.Counters(); err != nil {
+		t.Fatal(err)
+	}
+	if seen := counters.NoThread + counters.NoFrame + counters.Lost + arrived; seen != counters.Seen {
+		t.Errorf("%d samples arrived: %+v", arrived, counters)
+	}
+	lost, err := tracer.Lost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := uint64(0)
+	for _, samples := range lost {
+		sum += samples.Count
+		if code := samples.Innermost.Code; code == nil || code.Name != "spin" || int(samples.PID) != pid {
+			t.Errorf("lost: %+v of %+v", samples, code)
+		}
+	}
+	if sum != counters.Lost {
+		t.Errorf("lost: %+v, %+v", lost, counters)
+	}
 }
 
 // checkFrames compares a sample with what Python reported. The innermost frame is at another

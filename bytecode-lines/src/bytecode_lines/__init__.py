@@ -8,10 +8,11 @@ finds the line for an identity and an offset.
 from __future__ import annotations
 
 from bytecode_lines.code import Code, LineMap, Position, lines_of, walk
-from bytecode_lines.errors import BytecodeLinesError
+from bytecode_lines.errors import BytecodeLinesError, PycError, TableError
 from bytecode_lines.identity import Identity
 from bytecode_lines.index import Index, build
 from bytecode_lines.resolve import Resolved, Resolver
+from bytecode_lines.tables import Range, decode
 
 __all__ = [
     "BytecodeLinesError",
@@ -20,9 +21,13 @@ __all__ = [
     "Index",
     "LineMap",
     "Position",
+    "PycError",
+    "Range",
     "Resolved",
     "Resolver",
+    "TableError",
     "build",
+    "decode",
     "lines_of",
     "walk",
 ]

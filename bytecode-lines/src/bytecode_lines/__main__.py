@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import json
 import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from bytecode_lines.code import Code, walk
 from bytecode_lines.errors import BytecodeLinesError
@@ -50,10 +51,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
         prog=program, description="Turn bytecode offsets in CPython processes into lines of source."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    index = commands.add_parser(
-        "index", help="index the code objects of .py and .pyc files in folders"
-    )
-    index.add_argument("folders", metavar="DIR", type=Path, nargs="+")
+    index = commands.add_parser("index", help="index the code objects in folders and archives")
+    index.add_argument("folders", metavar="PATH", type=Path, nargs="+")
     index.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
     index.add_argument(
         "--python", metavar="X.Y", type=_version, help="index only code of this version"
@@ -72,6 +71,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     lines.add_argument("file", metavar="FILE", type=Path, help="a .pyc or a .py file")
     lines.add_argument(
         "--function", metavar="NAME", help="only the function with this qualified name"
+    )
+    lines.add_argument(
+        "--json", action="store_true", help="write a line of JSON for each code object"
     )
     return parser
 
@@ -143,6 +145,9 @@ def _lines(arguments: argparse.Namespace) -> None:
         if not codes:
             raise BytecodeLinesError(f"{arguments.file} has no function {arguments.function}")
     for code in codes:
+        if arguments.json:
+            print(json.dumps(_described(code)))
+            continue
         version = ".".join(map(str, code.version))
         print(f"{code.qualified_name}  Python {version}  {code.identity}  {code.table.hex(' ')}")
         for start, end, line, end_line, column, end_column in code.lines.ranges:
@@ -150,6 +155,22 @@ def _lines(arguments: argparse.Namespace) -> None:
             if column is not None:
                 position += f":{column} to {end_line}:{end_column}"
             print(f"  {start:5} to {end - 1:5}  {position}")
+
+
+def _described(code: Code) -> dict[str, Any]:
+    return {
+        "name": code.qualified_name,
+        "python": ".".join(map(str, code.version)),
+        "filename": code.filename,
+        "first_line": code.first_line,
+        "arguments": code.arguments,
+        "keyword_only": code.keyword_only,
+        "flags": code.flags,
+        "code_length": code.code_length,
+        "table": code.table.hex(),
+        "identity": str(code.identity),
+        "ranges": [range._asdict() for range in code.lines.ranges],
+    }
 
 
 def _codes(path: Path) -> list[Code]:

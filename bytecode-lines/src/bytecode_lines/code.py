@@ -11,9 +11,18 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from bytecode_lines.errors import BytecodeLinesError
 from bytecode_lines.identity import Identity
-from bytecode_lines.tables import Format, Range, decode
+from bytecode_lines.tables import Range, decode, locate
 
-__all__ = ["AnyCode", "Code", "LineMap", "OffsetError", "Position", "lines_of", "walk"]
+__all__ = [
+    "AnyCode",
+    "Code",
+    "LineMap",
+    "OffsetError",
+    "Position",
+    "lines_of",
+    "position_at",
+    "walk",
+]
 
 _OPTIMIZED: Final = 0x1  # CO_OPTIMIZED: functions have it, modules and class bodies do not
 
@@ -163,12 +172,34 @@ class Code:
     @functools.cached_property
     def lines(self) -> LineMap:
         """Its line table, decoded; TableError if that is damaged."""
-        format = Format.of(self.version)
-        ranges = decode(format, self.table, self.first_line, self.code_length)
+        ranges = decode(self.table, self.version, self.first_line, self.code_length)
         implicit = self.implicit_return
         if implicit is not None and any(range.start == implicit for range in ranges):
             implicit = None  # a line starts there, so the return is in the source
         return LineMap(ranges, self.first_line, self.code_length, implicit)
+
+
+def position_at(
+    table: bytes,
+    version: tuple[int, int],
+    first_line: int,
+    implicit_return: int | None,
+    offset: int,
+) -> Position:
+    """Return what `LineMap.at` returns, for an offset within the code.
+
+    This decodes only a part of the table, and is meant for few offsets of each code object. It
+    expects a table that `decode` accepts.
+    """
+    if offset < 0:
+        return Position(first_line, note=NOT_STARTED)
+    if not table and version >= (3, 10):
+        return Position(first_line, note=NO_TABLE)
+    place = locate(table, version, first_line, offset)
+    if place is None or place[0] is None:
+        return Position(None, note=NO_LINE)
+    is_implicit = implicit_return is not None and offset >= implicit_return
+    return Position(*place, IMPLICIT_RETURN if is_implicit else "")
 
 
 def lines_of(code: Code | AnyCode, version: tuple[int, int] | None = None) -> LineMap:

@@ -8,26 +8,25 @@ returns all of them.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sqlite3
 import sys
-import tokenize
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+from bytecode_lines import archives
 from bytecode_lines.code import AnyCode, LineMap, walk
 from bytecode_lines.errors import BytecodeLinesError, TableError
-from bytecode_lines.pyc import Pyc, load
-from bytecode_lines.tables import Format, decode
+from bytecode_lines.pyc import load, parse, source_name
+from bytecode_lines.tables import decode
 
 __all__ = ["Entry", "Index", "Summary", "build"]
 
-# The application id, "pyln", identifies the file. The schema version changes with the tables below.
-_APPLICATION: Final = 0x70796C6E
+# The application id, "byln", identifies the file. The schema version changes with the tables below.
+_APPLICATION: Final = 0x62796C6E
 _SCHEMA: Final = 1
 
 _TABLES: Final = """
@@ -50,18 +49,28 @@ CREATE TABLE codes (
 """
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A code object of an index."""
+class File(NamedTuple):
+    """A source of an index, as one version of Python has compiled it."""
 
     path: str
     """Of the source."""
     compiled_as: str
     """The source's path as it was passed to the compiler, which is `co_filename` in a process."""
-    python: str
-    """The version of Python, such as `3.11`."""
-    changed: int
-    """1 if the source has changed since it was compiled, otherwise 0."""
+    version: tuple[int, int]
+    """Of Python."""
+    changed: bool
+    """Whether the source has changed since it was compiled."""
+
+    @property
+    def python(self) -> str:
+        """The version as text."""
+        return _version_text(self.version)
+
+
+class Entry(NamedTuple):
+    """A code object of an index."""
+
+    file: File
     name: str
     """The qualified name."""
     first_line: int
@@ -69,12 +78,10 @@ class Entry:
     code_length: int
     implicit_return: int | None
 
-    @functools.cached_property
+    @property
     def lines(self) -> LineMap:
         """Its lines; TableError if the line table is damaged, which `build` rules out."""
-        major, minor = self.python.split(".")
-        format = Format.of((int(major), int(minor)))
-        ranges = decode(format, self.table, self.first_line, self.code_length)
+        ranges = decode(self.table, self.file.version, self.first_line, self.code_length)
         return LineMap(ranges, self.first_line, self.code_length, self.implicit_return)
 
 
@@ -99,6 +106,9 @@ class Index:
             raise BytecodeLinesError(f"{path}: not an index of bytecode-lines", advice)
         if schema != _SCHEMA:
             raise BytecodeLinesError(f"{path}: made by another version of bytecode-lines", advice)
+        # SQLite would read the upper pages of a large index again and again.
+        self._database.execute("PRAGMA cache_size = -16000")  # KB
+        self._files: dict[int, File] = {}
 
     def entries(self, identity: str) -> list[Entry]:
         """Return the code objects with this identity; BytecodeLinesError if the file is damaged."""
@@ -108,7 +118,29 @@ class Index:
             raise BytecodeLinesError(
                 f"{self.path}: damaged: {error}", "Make the index again."
             ) from None
-        return [Entry(*row) for row in rows]
+        entries = [Entry(self._file(row[0]), *row[1:]) for row in rows]
+        return sorted(entries, key=lambda entry: (entry.file.path, entry.name))
+
+    @property
+    def codes(self) -> int:
+        """The number of its code objects."""
+        (count,) = self._database.execute("SELECT coalesce(max(rowid), 0) FROM codes").fetchone()
+        return int(count)
+
+    def all_entries(self) -> Iterator[tuple[str, Entry]]:
+        """Yield all code objects, each with its identity, much faster than one after another."""
+        for identity, file, *rest in self._database.execute(_ALL):
+            yield identity, Entry(self._file(file), *rest)
+
+    def _file(self, id: int) -> File:
+        file = self._files.get(id)
+        if file is None:
+            path, compiled_as, python, changed = self._database.execute(_FILE, (id,)).fetchone()
+            major, minor = python.split(".")
+            file = self._files[id] = File(
+                path, compiled_as, (int(major), int(minor)), bool(changed)
+            )
+        return file
 
     def close(self) -> None:
         """Close the file."""
@@ -116,9 +148,12 @@ class Index:
 
 
 _FIND: Final = """
-SELECT path, compiled_as, python, changed, name, first_line, line_table, code_bytes, implicit_return
-FROM codes JOIN files ON files.id = codes.file WHERE identity = ? ORDER BY path, name
+SELECT file, name, first_line, line_table, code_bytes, implicit_return FROM codes WHERE identity = ?
 """
+_ALL: Final = """
+SELECT identity, file, name, first_line, line_table, code_bytes, implicit_return FROM codes
+"""
+_FILE: Final = "SELECT path, compiled_as, python, changed FROM files WHERE id = ?"
 
 
 @dataclass
@@ -179,10 +214,18 @@ def _fill(
     database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
     database.execute("BEGIN")
     summary = Summary()
+
+    def unreadable(error: OSError) -> None:
+        summary.problems.append(f"{error.filename}: {error.strerror or error}")
+
     for folder in folders:
+        if folder.is_file():  # such as a zip file
+            _Folder(database, summary, folder.parent, python).add_archive(folder)
+            continue
         if not folder.is_dir():
             raise BytecodeLinesError(f"{folder}: no such folder")
-        for path, _, names in os.walk(folder):
+        # Links to folders are not followed, as they may lead back up.
+        for path, _, names in os.walk(folder, onerror=unreadable):
             if Path(path).name == "__pycache__":
                 continue  # it is read together with the folder that it is in
             progress(path)
@@ -224,19 +267,78 @@ class _Folder:
         self._seen: set[tuple[object, ...]] = set()
 
     def add(self, names: list[str]) -> None:
-        cache = self._path / "__pycache__"
-        cached = os.listdir(cache) if cache.is_dir() else []  # noqa: PTH208 - names are enough
+        """Add those of the files of the folder, with these names, that have code."""
         compiled = set()
-        for path in (self._path / name for name in sorted(names) if name.endswith(".pyc")):
+        for path in self._regular(self._path, names, ".pyc"):
             self._pyc(path, path.with_suffix(".py"))
-        for path in (cache / name for name in sorted(cached) if name.endswith(".pyc")):
-            source = self._path / f"{path.name.split('.')[0]}.py"
+        for path in self._regular(self._path / "__pycache__", self._cached(), ".pyc"):
+            source = self._path / source_name(path.name)
             if self._pyc(path, source) and path.name.endswith(f".{_CACHE_TAG}.pyc"):
                 compiled.add(source.name)
         if self._python in {"", _OWN_VERSION}:
-            for name in sorted(names):
-                if name.endswith(".py") and name not in compiled:
-                    self._source(self._path / name)
+            for path in self._regular(self._path, names, ".py"):
+                if path.name not in compiled:
+                    self._source(path)
+        for name in sorted(names):
+            path = self._path / name
+            if path.suffix not in {".py", ".pyc"} and path.is_file() and archives.has_code(path):
+                self.add_archive(path)
+
+    def _cached(self) -> list[str]:
+        cache = self._path / "__pycache__"
+        try:
+            return os.listdir(cache) if cache.is_dir() else []  # noqa: PTH208 - names are enough
+        except OSError as error:
+            self._problem(f"{cache}: {error.strerror or error}")
+            return []
+
+    def _regular(self, folder: Path, names: Iterable[str], suffix: str) -> Iterator[Path]:
+        """Yield the regular files with this suffix; to open a FIFO would wait for its writer."""
+        for path in (folder / name for name in sorted(names) if name.endswith(suffix)):
+            if path.is_file():
+                yield path
+            else:
+                self._problem(f"{path}: not a regular file")
+
+    def add_archive(self, path: Path) -> None:
+        """Add the code of a zip file, or of a program that PyInstaller has made."""
+        before = self._summary.files
+        try:
+            if archives.is_zip(path):
+                self._zip(path)
+            else:
+                for packed in archives.pyinstaller_codes(path):
+                    if self._python in {"", _version_text(packed.version)}:
+                        self._add(packed.code, packed.version, None, changed=False)
+        except BytecodeLinesError as error:
+            self._problem(error.what)
+        else:
+            if self._summary.files == before:
+                self._problem(f"{path}: it has no code of this version")
+
+    def _zip(self, path: Path) -> None:
+        members = dict(archives.zip_members(path))
+        compiled = set()
+        for name, content in members.items():
+            if not name.endswith(".pyc"):
+                continue
+            source = archives.source_of_member(name)
+            try:
+                pyc = parse(f"{path}/{name}", content)
+                if self._python in {"", _version_text(pyc.version)}:
+                    text = members.get(source)
+                    changed = text is not None and pyc.source_size_bytes not in {None, len(text)}
+                    place = path / source if text is not None else None
+                    self._add(pyc.code, pyc.version, place, changed)
+                    self._summary.changed += changed
+                    if pyc.version == sys.version_info[:2] and not changed:
+                        compiled.add(source)
+            except BytecodeLinesError as error:
+                self._problem(error.what)
+        for name, content in members.items():
+            is_source = name.endswith(".py") and name not in compiled
+            if is_source and self._python in {"", _OWN_VERSION}:
+                self._compile(content, path / name)
 
     def _pyc(self, path: Path, source: Path) -> bool:
         """Add the code of a .pyc file; return whether the source has not changed since."""
@@ -244,8 +346,9 @@ class _Folder:
             pyc = load(path)
             if self._python and _version_text(pyc.version) != self._python:
                 return False
-            changed = pyc.older_than(source)
-            self._add(pyc.code, pyc, source if source.is_file() else None, changed)
+            is_there = source.is_file()
+            changed = is_there and pyc.older_than(source)
+            self._add(pyc.code, pyc.version, source if is_there else None, changed)
         except BytecodeLinesError as error:
             self._problem(error.what)
             return False
@@ -254,12 +357,14 @@ class _Folder:
 
     def _source(self, path: Path) -> None:
         try:
-            with tokenize.open(path) as file:
-                text = file.read()
-            code = compile(text, str(path), "exec", dont_inherit=True)
-            self._add(code, None, path, changed=False)
+            self._compile(path.read_bytes(), path)
         except OSError as error:
             self._problem(f"{path}: {error.strerror or error}")
+
+    def _compile(self, content: bytes, path: Path) -> None:
+        try:
+            code = compile(content, str(path), "exec", dont_inherit=True)
+            self._add(code, sys.version_info[:2], path, changed=False)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
             self._problem(f"{path}: does not compile: {error}")
         except BytecodeLinesError as error:
@@ -268,8 +373,9 @@ class _Folder:
     def _problem(self, text: str) -> None:
         self._summary.problems.append(text)
 
-    def _add(self, code: AnyCode, pyc: Pyc | None, source: Path | None, changed: bool) -> None:
-        version = pyc.version if pyc else sys.version_info[:2]
+    def _add(
+        self, code: AnyCode, version: tuple[int, int], source: Path | None, changed: bool
+    ) -> None:
         path = str(source.absolute()) if source else code.co_filename
         key = (path, code.co_filename, _version_text(version), changed)
         file = self._file(key)

@@ -1,9 +1,9 @@
 """Reads marshalled code objects of CPython 2.7 to 3.14, in any version of Python.
 
-The format is that of CPython's Python/marshal.c. Only code objects, their strings, and None are
-kept, as no more is needed to find lines; all other constants become `...`. Unlike the module
-`marshal`, this reads the formats of other versions, and is safe for damaged bytes. Unlike xdis
-(6.3.0), it reads negative integers of more than 32 bits, slices, and references to any object.
+The format is that of CPython's Python/marshal.c. Only code objects, strings, small integers and
+None are kept, as no more is needed to find lines; all other constants become `...`. Unlike the
+module `marshal`, this reads the formats of other versions, and is safe for damaged bytes. Unlike
+xdis (6.3.0), it reads negative integers of more than 32 bits, slices, and references to any object.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
-__all__ = ["MarshalError", "RawCode", "read"]
+__all__ = ["MarshalError", "RawCode", "read", "read_values"]
 
 
 class MarshalError(ValueError):
@@ -45,16 +45,30 @@ class RawCode:
 
 def read(content: bytes, version: tuple[int, int]) -> RawCode:
     """Read a code object that a version of CPython has written; MarshalError if that fails."""
-    reader = _Reader(content, version)
+    code = _read(content, version)
+    if not isinstance(code, RawCode):
+        raise MarshalError("it holds no code object")
+    return code
+
+
+def read_values(content: bytes, version: tuple[int, int]) -> tuple[Any, ...]:
+    """Read a list or tuple; of its values, small integers, strings and tuples are kept.
+
+    MarshalError if that fails.
+    """
+    values = _read(content, version)
+    if not isinstance(values, tuple):
+        raise MarshalError("it holds no list")
+    return values
+
+
+def _read(content: bytes, version: tuple[int, int]) -> Any:
     try:
-        code = reader.value()
+        return _Reader(content, version).value()
     except (struct.error, IndexError):
         raise MarshalError("it ends too early") from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise MarshalError(str(error)) from None
-    if not isinstance(code, RawCode):
-        raise MarshalError("it holds no code object")
-    return code
 
 
 _INT: Final = struct.Struct("<i")
@@ -96,7 +110,7 @@ class _Reader:
             "T": lambda: ...,
             "S": lambda: ...,
             ".": lambda: ...,
-            "i": lambda: self._skip(4),
+            "i": self._int,
             "I": lambda: self._skip(8),
             "l": lambda: self._skip(2 * abs(self._int())),
             "f": lambda: self._skip(self._byte()),

@@ -15,7 +15,7 @@ from typing import Final
 from bytecode_lines.errors import PycError
 from bytecode_lines.marshalled import MarshalError, RawCode, read
 
-__all__ = ["Pyc", "load", "version_of"]
+__all__ = ["Pyc", "load", "parse", "source_name", "version_of"]
 
 _ADVICE: Final = "Compile the source again: python -m compileall FILE.py"
 
@@ -49,9 +49,21 @@ class Pyc:
 def load(path: Path) -> Pyc:
     """Read a .pyc file; PycError if it is not one, is damaged, or is of an unknown Python."""
     try:
-        return _load(path, path.read_bytes())
+        return parse(str(path), path.read_bytes())
     except OSError as error:
         raise PycError(f"{path}: {error.strerror or error}") from None
+
+
+def source_name(name: str) -> str:
+    """Return the name of the source of a file in a `__pycache__`, as PEP 3147 and 488 define it.
+
+    That of `a.b.cpython-311.opt-1.pyc` is `a.b.py`.
+    """
+    base = name[: -len(".pyc")]
+    before, _, last = base.rpartition(".")
+    if last.startswith("opt-"):
+        base = before
+    return f"{base.rpartition('.')[0] or base}.py"
 
 
 def version_of(magic: int) -> tuple[int, int] | None:
@@ -83,7 +95,8 @@ _MAGIC: Final = (
 )
 
 
-def _load(path: Path, content: bytes) -> Pyc:
+def parse(path: str, content: bytes) -> Pyc:
+    """Read the content of a .pyc file, which errors name by `path`; PycError as in `load`."""
     if len(content) < 4 or content[2:4] != b"\r\n":
         raise PycError(f"{path}: not a .pyc file", _ADVICE)
     magic = int.from_bytes(content[:2], "little")
@@ -103,7 +116,7 @@ def _load(path: Path, content: bytes) -> Pyc:
 
 
 def _source(
-    path: Path, content: bytes, version: tuple[int, int]
+    path: str, content: bytes, version: tuple[int, int]
 ) -> tuple[int | None, int | None, bytes | None, int]:
     """Return the source's time, size and hash from the header, and the length of the header."""
     try:

@@ -11,13 +11,14 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, NamedTuple, TextIO
+from typing import Any, BinaryIO, Final, NamedTuple, TextIO, Tuple, Union
 
-from bytecode_lines.code import Position
+from bytecode_lines.code import Position, position_at
 from bytecode_lines.errors import TableError
 from bytecode_lines.identity import Identity
-from bytecode_lines.index import Entry, Index
+from bytecode_lines.index import Entry, File, Index
 from bytecode_lines.samples import SampleError, parse
+from bytecode_lines.tables import decode
 
 __all__ = ["Counts", "Resolved", "Resolver", "resolve_stream"]
 
@@ -71,15 +72,28 @@ class Counts:
 
 
 class Resolver:
-    """Looks up frames in one or more indexes, and caches the results, as samples repeat."""
+    """Looks up frames in one or more indexes, and keeps what it has found.
+
+    Samples of the same code object are frequent, but there may be so many code objects that all of
+    their lines, decoded, would not fit into memory. So a code object is kept with its line table as
+    it is, which few samples decode up to their own offset. Only if there are more samples of it,
+    its results are kept. After many code objects were looked up one by one, the rest is read at
+    once, if that fits into memory.
+    """
 
     def __init__(self, indexes: Sequence[Index]) -> None:
         self.counts = Counts()
         self._indexes = indexes
-        self._functions: dict[_Key, list[_Function]] = {}
-        self._cached_ranges = 0
+        # By the identity.
+        self._functions: dict[str, tuple[_Function, ...]] = {}
+        self._functions_bytes = 0
+        self._all_are_read = False
+        # By the identity, if that is all that a sample says of its code object.
+        self._chosen: dict[str | _Key, _Chosen] = {}
+        self._frequent: list[_Function] = []
+        self._frequent_ranges = 0
         # Different results for identities that several functions have.
-        self._candidates: dict[tuple[_Key, int], list[Resolved]] = {}
+        self._candidates: dict[tuple[str | _Key, int], list[Resolved]] = {}
 
     def resolve(
         self,
@@ -92,29 +106,31 @@ class Resolver:
     ) -> Resolved:
         """Return where an instruction is; the arguments are as in a sample."""
         self.counts.frames += 1
-        key = _Key(identity, file, python, function, table)
-        functions = self._functions.get(key)
-        if functions is None:
-            functions = self._functions[key] = self._find(key)
-        if len(functions) == 1:
-            resolved = functions[0].at(offset)
-            if resolved is None:
-                return self._outside(functions[0], offset)
-            return resolved
-        if not functions:
+        key: str | _Key = identity
+        if file or python or function:
+            key = _Key(identity, file, python, function, table)
+        chosen = self._chosen.get(key)
+        if chosen is None:
+            chosen = self._choose(key, _Key(identity, file, python, function, table))
+        if isinstance(chosen, _Function):
+            chosen.calls += 1
+            if chosen.calls == _FREQUENT_CALLS:
+                self._keep_results(chosen)
+            return chosen.at(offset) or self._outside(chosen, offset)
+        if not chosen:
             self.counts.unknown += 1
             return Resolved(file, function, Position(None), f"no index has {identity}")
         candidates = self._candidates.get((key, offset))
         if candidates is None:
-            results = [function.at(offset) for function in functions]
+            results = [function.at(offset) for function in chosen]
             candidates = list({str(result): result for result in results if result}.values())
             if len(self._candidates) >= _MAX_CANDIDATES:
                 self._candidates.clear()
             self._candidates[key, offset] = candidates
-        return self._one_of(functions, candidates, offset)
+        return self._one_of(chosen, candidates, offset)
 
     def _one_of(
-        self, functions: list[_Function], candidates: list[Resolved], offset: int
+        self, functions: Sequence[_Function], candidates: list[Resolved], offset: int
     ) -> Resolved:
         if not candidates:
             return self._outside(functions[0], offset)
@@ -130,21 +146,74 @@ class Resolver:
         self.counts.outside += 1
         entry = function.entry
         note = f"offset {offset} is outside of the code, of {entry.code_length} bytes"
-        return Resolved(entry.path, entry.name, Position(None), note)
+        return Resolved(entry.file.path, entry.name, Position(None), note)
 
-    def _find(self, key: _Key) -> list[_Function]:
-        identity, file, python, function, table = key
-        entries = [entry for index in self._indexes for entry in index.entries(identity)]
-        entries = [entry for entry in entries if entry.python == python] if python else entries
-        entries = [entry for entry in entries if _has_name(entry, function)]
-        functions = [_Function(entry) for entry in _of_file(entries, file)]
+    def _choose(self, key: str | _Key, sample: _Key) -> _Chosen:
+        identity, file, python, name, table = sample
+        functions = self._functions.get(identity)
+        if functions is None:
+            functions = self._find(identity)
+        if python:
+            functions = tuple(each for each in functions if each.entry.file.python == python)
+        if name:
+            functions = tuple(each for each in functions if _has_name(each.entry, name))
+        functions = _of_file(functions, file)
         if not functions and table and python:
-            functions = _of_table(key)
-        # Limit the memory of the cache. What is removed is found again if it is needed.
-        self._cached_ranges += _size(functions)
-        while self._cached_ranges > _MAX_CACHED_RANGES and self._functions:
-            self._cached_ranges -= _size(self._functions.pop(next(iter(self._functions))))
+            functions = _of_table(sample)
+        chosen = functions[0] if len(functions) == 1 else functions
+        if len(self._chosen) >= _MAX_CHOSEN:
+            self._chosen.clear()
+        self._chosen[key] = chosen
+        return chosen
+
+    def _find(self, identity: str) -> tuple[_Function, ...]:
+        if self._all_are_read:
+            return ()
+        if len(self._functions) >= _FEW_CODES:
+            codes = sum(index.codes for index in self._indexes)
+            read = len(self._functions) / codes if codes else 0
+            if read >= _FEW_OF_ALL and codes * _CODE_BYTES <= _MAX_FUNCTIONS_BYTES:
+                self._read_all()
+                return self._functions.get(identity, ())
+        functions = tuple(
+            _Function(entry) for index in self._indexes for entry in index.entries(identity)
+        )
+        self._functions[identity] = functions
+        # Limit the memory. What is removed is found again if it is needed.
+        self._functions_bytes += _CODE_BYTES + sum(len(f.entry.table) for f in functions)
+        if self._functions_bytes > _MAX_FUNCTIONS_BYTES:
+            self._functions.clear()
+            self._chosen.clear()
+            self._functions_bytes = 0
+            self._forget_results()
         return functions
+
+    def _read_all(self) -> None:
+        self._all_are_read = True
+        known = self._functions
+        self._functions = {}
+        for index in self._indexes:
+            for identity, entry in index.all_entries():
+                if identity not in known:
+                    others = self._functions.get(identity, ())
+                    self._functions[identity] = (*others, _Function(entry))
+        for identity, functions in self._functions.items():
+            if len(functions) > 1:
+                self._functions[identity] = tuple(sorted(functions, key=_Function.path_and_name))
+        self._functions.update(known)
+
+    def _keep_results(self, function: _Function) -> None:
+        function.keep_results()
+        self._frequent.append(function)
+        self._frequent_ranges += len(function.starts)
+        if self._frequent_ranges > _MAX_FREQUENT_RANGES:
+            self._forget_results()
+
+    def _forget_results(self) -> None:
+        for function in self._frequent:
+            function.forget_results()
+        self._frequent.clear()
+        self._frequent_ranges = 0
 
 
 class _Key(NamedTuple):
@@ -157,61 +226,92 @@ class _Key(NamedTuple):
     table: str
 
 
-# These are the ranges of 20,000 code objects of the standard library, with 250 bytes each.
-_MAX_CACHED_RANGES: Final = 1_000_000
+_FREQUENT_CALLS: Final = 8
+# A result of a frequent function takes about 300 bytes.
+_MAX_FREQUENT_RANGES: Final = 150_000
+# A code object that was found takes about this much, with an average line table.
+_CODE_BYTES: Final = 600
+_MAX_FUNCTIONS_BYTES: Final = 200_000_000
+_MAX_CHOSEN: Final = 400_000
 _MAX_CANDIDATES: Final = 20_000
+# To look up a code object takes as long as to read ten of them at once.
+_FEW_CODES: Final = 2_000
+_FEW_OF_ALL: Final = 0.03
 
 
-def _size(functions: list[_Function]) -> int:
-    return 1 + sum(len(function.starts) for function in functions)
+_NO_RESULTS: Final[list[Resolved | None]] = []  # one for all, since it stays empty
 
 
 class _Function:
-    """An entry of an index, with a cache of the results for its ranges."""
+    """An entry of an index, and the results for its ranges if there are many samples of it."""
 
-    __slots__ = ("_lines", "_results", "entry", "starts")
+    __slots__ = ("_results", "calls", "entry", "starts")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        self._lines = entry.lines
-        self.starts = array("I", [range.start for range in self._lines.ranges])
-        self._results: list[Resolved | None] = [None] * len(self.starts)
+        self.calls = 0
+        self.starts: Sequence[int] = ()
+        self._results: list[Resolved | None] = _NO_RESULTS
+
+    def path_and_name(self) -> tuple[str, str]:
+        """Return that by which functions with the same identity are sorted."""
+        return self.entry.file.path, self.entry.name
 
     def at(self, offset: int) -> Resolved | None:
         """Return the position of an instruction; None if it is outside of the code."""
-        lines = self._lines
-        number = bisect_right(self.starts, offset) - 1
-        if number < 0 or offset >= lines.ranges[number].end:
-            # Before the code, beyond its end, or in a part that the table leaves out.
-            return self._new(offset) if offset < lines.code_length else None
-        implicit = lines.implicit_return
-        if implicit is not None and offset >= implicit:
+        if offset >= self.entry.code_length:
+            return None
+        if not self.starts or offset < 0:
             return self._new(offset)
+        number = bisect_right(self.starts, offset) - 1
         result = self._results[number]
         if result is None:
             result = self._results[number] = self._new(offset)
         return result
 
+    def keep_results(self) -> None:
+        """Keep the results from now on, one for each part of the code that has the same one."""
+        lines = self.entry.lines
+        ends = [lines.ranges[-1].end] if lines.ranges else []  # the rest has no line
+        implicit = [] if lines.implicit_return is None else [lines.implicit_return]
+        starts = {0, *(range.start for range in lines.ranges), *ends, *implicit}
+        self.starts = array("I", sorted(starts))
+        self._results = [None] * len(self.starts)
+
+    def forget_results(self) -> None:
+        """Return to the state at the beginning."""
+        self.calls = 0
+        self.starts = ()
+        self._results = _NO_RESULTS
+
     def _new(self, offset: int) -> Resolved:
-        entry, position = self.entry, self._lines.at(offset)
+        file, name, first_line, table, _, implicit_return = self.entry
+        position = position_at(table, file.version, first_line, implicit_return, offset)
         note = position.note
-        if entry.changed:
+        if file.changed:
             note = f"{note}; {CHANGED}" if note else CHANGED
-        return Resolved(entry.path, entry.name, position, note)
+        return Resolved(file.path, name, position, note)
 
 
-def _of_table(key: _Key) -> list[_Function]:
+_Chosen = Union[_Function, Tuple[_Function, ...]]  # a tuple if there is none, or more than one
+
+
+def _of_table(sample: _Key) -> tuple[_Function, ...]:
     """Return the function whose line table the sample itself has; none if the table is damaged."""
-    identity, file, python, function, table = key
     try:
-        first_line = Identity.parse(identity).first_line
+        major, minor = sample.python.split(".")
         entry = Entry(
-            *(file, file, python, 0, function, first_line),
-            *(bytes.fromhex(table), _UNKNOWN_LENGTH, None),
+            File(sample.file, sample.file, (int(major), int(minor)), changed=False),
+            sample.function,
+            Identity.parse(sample.identity).first_line,
+            bytes.fromhex(sample.table),
+            _UNKNOWN_LENGTH,
+            None,
         )
-        return [_Function(entry)]
+        decode(entry.table, entry.file.version, entry.first_line, entry.code_length)
     except (ValueError, TableError):
-        return []
+        return ()
+    return (_Function(entry),)
 
 
 # Of code, in bytes. The offset of an instruction that ran is within the code.
@@ -220,26 +320,26 @@ _UNKNOWN_LENGTH: Final = 1 << 31
 
 def _has_name(entry: Entry, function: str) -> bool:
     """Return whether an entry may be the function of a sample, whose name may not be qualified."""
-    return not function or entry.name == function or entry.name.endswith(f".{function}")
+    return entry.name == function or entry.name.endswith(f".{function}")
 
 
-def _of_file(entries: list[Entry], file: str) -> list[Entry]:
-    """Return the entries whose paths have the longest common end with the path of a sample.
+def _of_file(functions: tuple[_Function, ...], file: str) -> tuple[_Function, ...]:
+    """Return those whose paths have the longest common end with the path of a sample.
 
     A process may see its files at other paths, so the paths may differ, except for the last
     component. Names such as `<frozen abc>` are ignored. Code from `exec` has a name such as
     `<string>`, which no entry has.
     """
     if not file or file.startswith("<frozen "):
-        return entries
+        return functions
     lengths = [
-        max(_common_end(entry.path, file), _common_end(entry.compiled_as, file))
-        for entry in entries
+        max(_common_end(known.path, file), _common_end(known.compiled_as, file))
+        for known in (function.entry.file for function in functions)
     ]
     longest = max(lengths, default=0)
     if not longest:
-        return []
-    return [entry for entry, n in zip(entries, lengths) if n == longest]
+        return ()
+    return tuple(function for function, length in zip(functions, lengths) if length == longest)
 
 
 def _common_end(one: str, other: str) -> int:

@@ -17,12 +17,13 @@ CPython specifies them in `Objects/lnotab_notes.txt` (up to 3.10), `Objects/loca
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Optional, Tuple
 
 from bytecode_lines.errors import TableError
 
-__all__ = ["Format", "Range", "decode"]
+__all__ = ["Format", "Range", "decode", "locate"]
 
 
 class Format(enum.Enum):
@@ -36,7 +37,11 @@ class Format(enum.Enum):
     @classmethod
     def of(cls, version: tuple[int, int]) -> Format:
         """Return the format of a version of CPython, such as (3, 11), from (2, 7) on."""
-        return max((format for format in cls if format.value <= version), key=lambda f: f.value)
+        found = cls.UNSIGNED_LNOTAB
+        for format in cls:  # from the oldest to the newest
+            if format.value <= version:
+                found = format
+        return found
 
 
 class Range(NamedTuple):
@@ -56,13 +61,39 @@ class Range(NamedTuple):
     end_column: int | None = None
 
 
-def decode(format: Format, table: bytes, first_line: int, code_length: int) -> list[Range]:
+Place = Tuple[Optional[int], Optional[int], Optional[int], Optional[int]]
+"""The line, end line, column and end column of a Range."""
+
+
+def decode(
+    table: bytes, version: tuple[int, int], first_line: int, code_length: int
+) -> list[Range]:
     """Return the ranges of a code object of `code_length` bytes, in order and without empty ones.
 
-    If they do not reach the end of the code, the rest has no line. TableError if the bytes are not
-    a table of this format for code of this length.
+    `version` is that of the CPython whose code object it is, such as (3, 11). If the ranges do not
+    reach the end of the code, the rest has no line. TableError if the bytes are not a table of this
+    version's format for code of this length.
     """
-    return list(_DECODERS[format](table, first_line, code_length))
+    return list(_decoder(version)(table, first_line, code_length))
+
+
+def locate(table: bytes, version: tuple[int, int], first_line: int, offset: int) -> Place | None:
+    """Return the place of one instruction; None if the table does not reach that far.
+
+    The result is that of the range with this offset in what `decode` returns. This decodes no more
+    of the table than is needed, and expects a table that `decode` accepts.
+    """
+    return _locator(version)(table, first_line, offset)
+
+
+@functools.lru_cache(maxsize=None)
+def _decoder(version: tuple[int, int]) -> Callable[[bytes, int, int], Iterator[Range]]:
+    return _DECODERS[Format.of(version)]
+
+
+@functools.lru_cache(maxsize=None)
+def _locator(version: tuple[int, int]) -> Callable[[bytes, int, int], Place | None]:
+    return _LOCATORS[Format.of(version)]
 
 
 def _lnotab(table: bytes, first_line: int, code_length: int, signed: bool) -> Iterator[Range]:
@@ -203,6 +234,94 @@ def _unsigned(table: bytes, first_line: int, code_length: int) -> Iterator[Range
 def _signed(table: bytes, first_line: int, code_length: int) -> Iterator[Range]:
     return _lnotab(table, first_line, code_length, signed=True)
 
+
+def _locate_unsigned(table: bytes, first_line: int, offset: int) -> Place | None:
+    line = first_line
+    for increment, lines in zip(table[::2], table[1::2]):
+        offset -= increment
+        if offset < 0:
+            break
+        line += lines
+    return line, line, None, None
+
+
+def _locate_signed(table: bytes, first_line: int, offset: int) -> Place | None:
+    line = first_line
+    for increment, lines in zip(table[::2], table[1::2]):
+        offset -= increment
+        if offset < 0:
+            break
+        line += lines - 256 if lines >= 128 else lines
+    return line, line, None, None
+
+
+def _locate_in_line_table(table: bytes, first_line: int, offset: int) -> Place | None:
+    line = first_line
+    for length, delta in zip(table[::2], table[1::2]):
+        if delta != _NO_LINE:
+            line += delta - 256 if delta >= 128 else delta
+        offset -= length
+        if offset < 0:
+            return (None, None, None, None) if delta == _NO_LINE else (line, line, None, None)
+    return None
+
+
+def _locate_in_location_table(table: bytes, first_line: int, offset: int) -> Place | None:
+    # For speed, entries before the one with the offset are only measured.
+    at, size, line = 0, len(table), first_line
+    units = offset // _CODE_UNIT
+    while at < size:
+        head = table[at]
+        units -= (head & 7) + 1
+        if units < 0:
+            return _place(table, at, line)
+        length = _ENTRY_BYTES[head]
+        if length:
+            line += _ENTRY_LINES[head]
+            at += length
+        else:
+            delta, at = _number(table, at + 1)
+            line += _signed_number(delta)
+            while at < size and table[at] < 0x80:  # the other numbers
+                at += 1
+    return None
+
+
+def _place(table: bytes, at: int, line: int) -> Place:
+    """Return the place of an entry; `line` is that of the entry before it."""
+    kind = (table[at] >> 3) & 15
+    if kind < _ONE_LINE:
+        second = table[at + 1]
+        left = kind * 8 + (second >> 4)
+        return line, line, left, left + (second & 15)
+    if kind < _NO_COLUMNS:
+        line += kind - _ONE_LINE
+        return line, line, table[at + 1], table[at + 2]
+    if kind == _NONE:
+        return None, None, None, None
+    found = next(_location_table(table[at:], line, 8 * _CODE_UNIT))
+    return found.line, found.end_line, found.column, found.end_column
+
+
+# By the first byte of an entry: how many bytes it has, or 0 if that depends on its numbers, and how
+# many lines it is after the entry before it, if its numbers do not say that.
+_ENTRY_BYTES: Final = [0] * 0x80 + [
+    {_NONE: 1, _LONG: 0, _NO_COLUMNS: 0}.get(kind, 2 if kind < _ONE_LINE else 3)
+    for kind in range(16)
+    for _ in range(8)
+]
+_ENTRY_LINES: Final = [0] * 0x80 + [
+    kind - _ONE_LINE if _ONE_LINE < kind < _NO_COLUMNS else 0
+    for kind in range(16)
+    for _ in range(8)
+]
+
+_LOCATORS: Final[dict[Format, Callable[[bytes, int, int], Place | None]]] = {
+    Format.UNSIGNED_LNOTAB: _locate_unsigned,
+    Format.SIGNED_LNOTAB: _locate_signed,
+    Format.LINE_TABLE: _locate_in_line_table,
+    Format.LOCATION_TABLE: _locate_in_location_table,
+}
 
 _DECODERS: Final[dict[Format, Callable[[bytes, int, int], Iterator[Range]]]] = {
     Format.UNSIGNED_LNOTAB: _unsigned,
