@@ -640,8 +640,8 @@ NAMES = _flag(
 )
 ACCEL: Option[str] = Option(
     "accel",
-    "kvm: run the guest under KVM, with the processor's own breakpoints, which has few. "
-    "Default: tcg, which is emulation.",
+    "kvm: run the guest under KVM. gdb then uses the processor's own breakpoints, of which there "
+    "are few. Default: tcg, which is emulation.",
     OptionKind.VALUE,
     "tcg",
     "NAME",
