@@ -21,6 +21,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
 	"github.com/bpfmatrix/bpfmatrix/support/internal/bpftest"
 	"github.com/bpfmatrix/bpfmatrix/support/internal/guestpython"
 	"github.com/bpfmatrix/bpfmatrix/support/internal/pytrace"
@@ -121,6 +124,9 @@ func TestPythonTracer(t *testing.T) {
 	if err := tracer.Pause(); err != nil {
 		t.Fatal(err)
 	}
+	t.Run("lost_samples_are_counted_by_their_code", func(t *testing.T) {
+		checkLosses(t, script.Process.Pid, interpreter)
+	})
 	script.Process.Kill()
 
 	t.Run("nested_calls", func(t *testing.T) {
@@ -155,6 +161,7 @@ func TestPythonTracer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Logf("%+v", counters)
 		// All busy threads run Python code all the time. Of those that wait, a sample is an accident.
 		if counters.Seen == 0 || counters.TooDeep == 0 || counters.NoFrame+counters.Lost > 0 {
 			t.Errorf("counters: %+v", counters)
@@ -216,8 +223,8 @@ func awaitSamples(
 		for name, thread := range threads {
 			// A thread that has just reported its frames still has to leave the functions for that.
 			inner := thread.Frames[0].traced(t)
-			if sample.TID != thread.TID || len(sample.Parts) == 0 {
-				continue
+			if sample.TID != thread.TID || sample.Truncated == pytrace.Unreadable {
+				continue // see "What can't be read" in docs/profiling-python.md
 			}
 			first := sample.Parts[0].Frames[0]
 			if first.Code.Identity == inner.Identity && first.Offset > inner.Offset {
@@ -229,6 +236,66 @@ func awaitSamples(
 		}
 	}
 	return found
+}
+
+// checkLosses traces the script with a ring buffer that nobody reads until it is full.
+func checkLosses(t *testing.T, pid int, interpreter *pytrace.Interpreter) {
+	t.Helper()
+	collection := bpftest.Load(t, "python_tracer", func(spec *ebpf.CollectionSpec) error {
+		spec.Maps["records"].MaxEntries = uint32(max(1<<14, os.Getpagesize()))
+		return nil
+	})
+	tracer, err := pytrace.New(collection, 5*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracer.Close()
+	if err := tracer.Add(pid, interpreter); err != nil {
+		t.Fatal(err)
+	}
+	var counters pytrace.Counters
+	for deadline := time.Now().Add(eventTimeout); counters.Lost == 0; time.Sleep(10 * time.Millisecond) {
+		if counters, err = tracer.Counters(); err != nil {
+			t.Fatal(err)
+		} else if time.Now().After(deadline) {
+			t.Fatalf("nothing was lost within %v: %+v", eventTimeout, counters)
+		}
+	}
+	if err := tracer.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tracer.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	arrived := uint64(0)
+	for ; ; arrived++ {
+		if _, err := tracer.Next(); errors.Is(err, ringbuf.ErrFlushed) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if counters, err = tracer.Counters(); err != nil {
+		t.Fatal(err)
+	}
+	others := counters.NoThread + counters.NotFound + counters.NoFrame
+	if counters.Seen != arrived+counters.Lost+others {
+		t.Errorf("%d samples arrived: %+v", arrived, counters)
+	}
+	lost, err := tracer.Lost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := uint64(0)
+	for _, samples := range lost {
+		sum += samples.Count
+		if code := samples.Innermost.Code; code == nil || code.Name != "spin" || int(samples.PID) != pid {
+			t.Errorf("lost: %+v of %+v", samples, code)
+		}
+	}
+	if sum != counters.Lost {
+		t.Errorf("lost: %+v, %+v", lost, counters)
+	}
 }
 
 // checkFrames compares a sample with what Python reported. The innermost frame is at another

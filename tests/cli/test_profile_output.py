@@ -1,12 +1,14 @@
-"""What `profile-python` prints of losses, truncated stacks and processes."""
+"""What `profile-python` prints of losses, truncated stacks and processes, and what it writes."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from bpfmatrix.cli.profile import write_files
 from bpfmatrix.cli.profile_output import print_profile
 from bpfmatrix.config.project import Project
+from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack
 from bpfmatrix.profile.symbolization import Symbolized
@@ -84,7 +86,7 @@ def test_the_code_of_losses_is_named_and_they_are_in_the_ranking(
         "third()": "4.0%       ≥4.0%",
     }
     assert output[-2:] == [
-        "note: 20 samples came too fast, and have only their innermost lines: "
+        "note: 20 samples with only the innermost line, taken too fast: "
         "19 in spin of hot.py, 1 in other of /x/b.py",
         "note: a share marked ≥ could be larger, as outer lines are missing",
     ]
@@ -107,7 +109,7 @@ def test_a_share_without_outer_lines_is_a_lower_bound(
     output = printed(project, capsys, stacks, too_deep=50)
     assert rows(output) == {"first()": "100.0%      100.0%", "second()": "0.0%      ≥50.0%"}
     assert output[-2:] == [
-        "note: 50 samples lack outer lines, because the stack was too deep",
+        "note: 50 samples without outer lines, because the stack was too deep",
         "note: a share marked ≥ could be larger, as outer lines are missing",
     ]
 
@@ -133,3 +135,15 @@ def test_a_name_has_no_escape_sequences(
     output = "\n".join(printed(project, capsys, [Stack((odd,), 1, 1, "\x1b]0;x\x07")]))
     assert "\x1b" not in output
     assert "\x07" not in output
+
+
+def test_a_file_that_can_not_be_written_stops_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    below, beside = tmp_path / "file/a.svg", tmp_path / "new/a.folded"
+    stacks = [Stack((SourceLine("/x/a.py", 1, "f"),), 2, 1)]
+    with pytest.raises(BpfmatrixError, match=r"file/a\.svg: (Not a directory|File exists)"):
+        write_files(stacks, "title", [(below, ".svg"), (beside, ".folded")])
+    assert beside.read_text() == "f (a.py:1) 2\n"
+    assert capsys.readouterr().out == f"folded        {beside}\n"

@@ -64,6 +64,14 @@ def test_it_stops_before_anything_of_the_body_for_a_program_with_a_name(
         assert re.search(r"^#\d  .*\bdo_check \(env=", text, re.M)
 
 
+def test_it_needs_no_variable(tmp_path: Path) -> None:
+    """5.4 is built like that: the variable `env` of an inlined do_check is optimized out."""
+    program = built(tmp_path, GCC, "-DINLINED", "-fno-var-tracking-assignments")
+    [text] = stops(program, ENTRY)
+    assert "do_check (env=<optimized out>)" in text
+    assert "called 1, begun 0\n" in text
+
+
 def test_the_frame_is_that_of_the_function_and_not_of_one_that_begins_there(
     tmp_path: Path,
 ) -> None:

@@ -156,7 +156,7 @@ def test_a_person_stops_the_guest_and_has_the_prompt_when_the_tests_end(
         terminal.expect("(gdb) ")
         terminal.type("continue\n")
         terminal.expect("the tests ended after ", 120)
-        terminal.expect(": the guest is stopped, `quit` ends it")
+        terminal.expect(", and no breakpoint was reached: the guest is stopped, `quit` ends it")
         terminal.expect("(gdb) ")
         terminal.type("print 6 * 7\n")
         terminal.expect("$1 = 42")

@@ -200,16 +200,9 @@ def test_a_program_of_an_object_by_two_loaders(project: ToolProject) -> None:
     project.configure(["6.1"])
     object = compile_rejected(project)
     words = ("debug", "--kernel", "6.1", "--object", object, "--program", "on_connect")
-    done = project.invoke(
-        *(
-            *words,
-            "--loader",
-            "libbpf,cilium-ebpf",
-            "--batch",
-            "; continue; ".join(["bpf-insn"] * 4),
-        )
-    )
-    # Each loader loads it again for the verifier's log; gdb stops at no program of the loaders.
+    batch = "bpf-insn; continue; bpf-insn; continue; bpf-insn; continue; bpf-insn; continue"
+    done = project.invoke(*words, "--loader", "libbpf,cilium-ebpf", "--batch", batch)
+    # Each loader loads it again for the verifier's log. gdb stops at no other program of a loader.
     assert done.output.count("program on_connect, instruction 0 of 12\n") == 4, done.output
     assert re.search(r"✗ on_connect +libbpf, failed: R0 invalid mem access", done.output)
     assert done.status == 0

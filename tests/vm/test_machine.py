@@ -152,3 +152,17 @@ def test_a_qemu_that_ends_without_a_word(tmp_path: Path, command: str, reason: s
     error = asyncio.run(end())
     assert isinstance(error, MachineEndedError)
     assert (error.kind, error.reason) == ("lost", reason)
+
+
+def test_a_qemu_that_has_ended_before_its_job(tmp_path: Path) -> None:
+    async def run() -> list[Event]:
+        guest = Guest(tmp_path)
+        async with guest.machine() as made:
+            made._process = await asyncio.create_subprocess_shell("kill -BUS $$")
+            for end in guest.ends.values():
+                end.close()
+            # The write of the job finds that before the reader does.
+            return [event async for event in made.run(JOB)]
+
+    with pytest.raises(MachineEndedError, match="QEMU died of signal 7"):
+        asyncio.run(run())

@@ -1,7 +1,7 @@
 """What the task `profile-python` does: record, symbolize, print the hottest lines, draw."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bpfmatrix.cli.console import LiveConsole, say
@@ -11,11 +11,12 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.profile import outputs
 from bpfmatrix.profile.script import ScriptRequest
+from bpfmatrix.profile.stacks import Stack
 from bpfmatrix.profile.symbolization import symbolize
 from bpfmatrix.profile.workload import ProfileOptions, ProfileWorkload
 from bpfmatrix.session.pipeline import run_one
 
-__all__ = ["profile"]
+__all__ = ["profile", "write_files"]
 
 
 def profile(
@@ -41,10 +42,22 @@ def profile(
     print_profile(project, recording, resolved)
     say(f"samples       {project.relative(recording.samples)}")
     title = f"{request.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
-    for path, suffix in written:
-        try:
-            outputs.write([*resolved.stacks, *resolved.lost], title, path, suffix)
-        except OSError as error:
-            raise BpfmatrixError(f"{path}: {error.strerror}") from None
-        say(f"{outputs.name_of(suffix):<12}  {path}")
+    write_files([*resolved.stacks, *resolved.lost], title, written)
     return 1 if recording.summary.get("status") or recording.trouble else 0
+
+
+def write_files(stacks: Sequence[Stack], title: str, files: Iterable[tuple[Path, str]]) -> None:
+    """Write files in the formats of their suffixes, and print their names.
+
+    BpfmatrixError names those that could not be written. The others are written all the same.
+    """
+    failed = []
+    for path, suffix in files:
+        try:
+            outputs.write(stacks, title, path, suffix)
+        except OSError as error:
+            failed.append(f"{path}: {error.strerror}")
+        else:
+            say(f"{outputs.name_of(suffix):<12}  {path}")
+    if failed:
+        raise BpfmatrixError("; ".join(failed), "Name files in a folder that you can write to.")

@@ -138,11 +138,11 @@ def _ending_notes(recording: Recording) -> list[str]:
 
 def _counter_notes(counters: Mapping[str, int]) -> list[str]:
     return [
-        f"note: {counted(counters[name], 'sample')} {what}"
+        f"note: {what.format(counted(counters[name], 'sample'))}"
         for name, what in (
-            ("no_thread", "are of threads that ran no Python, such as before the script begins"),
-            ("unreadable", "lack outer lines, which were not in memory"),
-            ("too_deep", "lack outer lines, because the stack was too deep"),
+            ("no_thread", "{} of no Python, such as before the script begins, left out"),
+            ("unreadable", "{} without outer lines, which were not in memory"),
+            ("too_deep", "{} without outer lines, because the stack was too deep"),
         )
         if counters.get(name)
     ]
@@ -164,9 +164,7 @@ def _lost_notes(lost: Iterable[Stack], names: _FileNames) -> list[str]:
     if more := by_function.total() - sum(count for _, count in most):
         parts.append(f"{more} in other functions")
     samples = counted(by_function.total(), "sample")
-    return [
-        f"note: {samples} came too fast, and have only their innermost lines: {', '.join(parts)}"
-    ]
+    return [f"note: {samples} with only the innermost line, taken too fast: {', '.join(parts)}"]
 
 
 def _mark_notes(shown: Iterable[HotLine], unknown: int, marked: frozenset[SourceLine]) -> list[str]:

@@ -186,7 +186,7 @@ class Gdb:
         `target` is the argument of `target remote`: the path of a Unix socket, or HOST:PORT. With
         `batch`, gdb runs these commands there, and ends. Otherwise it has a prompt there, and stops
         after each screenful of output. With `hardware`, each breakpoint takes a debug register of
-        the processor; x86 has four, and one is for panics.
+        the processor. x86 has four: panics take one, and the default stop takes three.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (_STOPPED, _REPORT):

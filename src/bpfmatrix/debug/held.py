@@ -80,7 +80,9 @@ class HeldMachine:
         prepared, cache = self.prepared, self.project.cache
         self.observer.doing(prepared.kernel.id, "boot", "waiting for the guest")
         try:
-            saved, made = await template.get(prepared.spec, cache, prepared.image.label, console)
+            saved, made = await template.get(
+                prepared.spec, cache, prepared.image.label, console, self._say_discarded
+            )
         except (template.TemplateError, MachineEndedError, ProtocolError) as error:
             self._say("cold", f"no template can be made: {error}")
             return None
@@ -94,6 +96,10 @@ class HeldMachine:
         start = "warm, template made" if made else "warm template"
         self._say(start, "", waits="before its tests")
         return EnteredGuest(guest, start, console)
+
+    def _say_discarded(self, text: str, fraction: float | None = None) -> None:
+        id = self.prepared.kernel.id
+        self.observer.step(id, "template", f"discarded: {text}", "made again")
 
     def _say(self, start: str, why: str, waits: str = "before its first instruction") -> None:
         detail = f"{start} ({why})" if why else start

@@ -299,9 +299,9 @@ class _DebugSession:
         if is_batch and not self._gdb.stopped:
             await guest.end()
         elif guest.is_running:
-            self._observer.note(
-                f"{how}: the guest is stopped{'' if is_batch else ', `quit` ends it'}"
-            )
+            missed = "" if self._gdb.stopped else ", and no breakpoint was reached"
+            hint = "" if is_batch else ", `quit` ends it"
+            self._observer.note(f"{how}{missed}: the guest is stopped{hint}")
             await guest.pause()
         else:
             self._observer.note(f"{how}{'' if is_batch else ': `quit` ends gdb'}")

@@ -8,7 +8,7 @@ place and width are percentages: it clips its label, and needs no script to fit 
 
 import functools
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -64,6 +64,7 @@ def render(stacks: Sequence[Stack], title: str) -> str:
     top, shared = _without_shared_lines(root)
     boxes = list(_widest(top))
     rows = max((box.row for box in boxes), default=0) + 1
+    hues = _hues(boxes)
     note = _left_out(boxes) or "The width of a line is its share of the samples."
     return _template().render(
         title=_text(title),
@@ -71,7 +72,7 @@ def render(stacks: Sequence[Stack], title: str) -> str:
         width=_WIDTH,
         height=_FIRST_ROW + (rows + 1) * _ROW_HEIGHT,
         hues=[number * 360 // _HUES for number in range(_HUES)],
-        boxes=(_drawn(box, samples, shared) for box in boxes),
+        boxes=(_drawn(box, samples, shared, hues) for box in boxes),
     )
 
 
@@ -138,7 +139,16 @@ def _left_out(boxes: Sequence[_Box]) -> str:
     return f"Only the widest {_MOST_BOXES} boxes are drawn: those left out have at most {most}."
 
 
-def _drawn(box: _Box, samples: int, shared: Sequence[str]) -> dict[str, object]:
+def _hues(boxes: Iterable[_Box]) -> dict[str, int]:
+    """Return the number of a hue for each file; those of the widest boxes have different ones."""
+    files = dict.fromkeys(box.line.file for box in boxes if isinstance(box.line, SourceLine))
+    # 5 and 12 have no common divisor, and neighbours differ much.
+    return {file: place * 5 % _HUES for place, file in enumerate(files)}
+
+
+def _drawn(
+    box: _Box, samples: int, shared: Sequence[str], hues: Mapping[str, int]
+) -> dict[str, object]:
     """Return what the template writes of a box."""
     share = f"{box.count} of {counted(samples, 'sample')}, {100 * box.count / samples:.1f}%"
     hue = ""
@@ -156,7 +166,7 @@ def _drawn(box: _Box, samples: int, shared: Sequence[str]) -> dict[str, object]:
     elif isinstance(box.line, str):
         label, title = box.line, f"{box.line}: {share}"
     else:
-        hue = f"h{sum(map(ord, box.line.file)) * 37 % _HUES}"
+        hue = f"h{hues[box.line.file]}"
         label, title = _label(box.line), f"{box.line}: {share}"
     label = _text(label).replace("\n", " ")
     width = 100 * box.count / samples

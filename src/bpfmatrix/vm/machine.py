@@ -278,6 +278,8 @@ class Machine:
                 line = await self._channels.control.readline()
             except ValueError:  # longer than the limit of asyncio's streams, 64 KiB
                 raise ProtocolError("the guest wrote a line without an end") from None
+            except OSError:  # a write has found that QEMU has ended
+                return
             if not line.endswith(b"\n"):
                 return
             yield parse(line.decode(errors="replace").strip())
@@ -402,24 +404,31 @@ class Machine:
 
     async def _follow_qmp(self) -> None:
         """Note the events of QEMU until it closes its monitor."""
-        with contextlib.suppress(QMPError, OSError, EOFError):
+        try:
+            await self._take_qmp_events()
+        except (QMPError, OSError, EOFError):
+            pass
+        finally:
+            # Nobody waits any longer for what a QEMU that has ended would have said.
+            self._migration.put_nowait("lost")
+            self._dump_ended.put_nowait("QEMU ended")
+            self._continued.set()
+
+    async def _take_qmp_events(self) -> None:
+        try:
+            await self._qmp.connect(self._channels.qmp)
+        finally:
+            self._qmp_connected.set()
+        # The listener of events never ends by itself, not even when QEMU is gone.
+        closed = asyncio.create_task(self._qmp.runstate_changed())
+        while not closed.done() or not self._qmp.events.empty():
+            event = asyncio.create_task(self._qmp.events.get())
             try:
-                await self._qmp.connect(self._channels.qmp)
+                await asyncio.wait({closed, event}, return_when=asyncio.FIRST_COMPLETED)
+                if event.done():
+                    self._note(event.result())
             finally:
-                self._qmp_connected.set()
-            # The listener of events never ends by itself, not even when QEMU is gone.
-            closed = asyncio.create_task(self._qmp.runstate_changed())
-            while not closed.done() or not self._qmp.events.empty():
-                event = asyncio.create_task(self._qmp.events.get())
-                try:
-                    await asyncio.wait({closed, event}, return_when=asyncio.FIRST_COMPLETED)
-                    if event.done():
-                        self._note(event.result())
-                finally:
-                    event.cancel()
-        self._migration.put_nowait("lost")
-        self._dump_ended.put_nowait("QEMU ended")
-        self._continued.set()
+                event.cancel()
 
     def _note(self, event: Mapping[str, object]) -> None:
         data = cast(dict[str, object], event.get("data", {}))

@@ -1,10 +1,12 @@
 """The beginning of a session: the connection to the guest, and the stop at a panic."""
 
+import contextlib
 from pathlib import Path
 
 import gdb
 
-PANICS = ("panic", "vpanic")
+PANICS = ("vpanic", "panic")
+"""The kernel panics in the first of these functions that it has; `panic` calls `vpanic`."""
 
 
 def connect(target):
@@ -15,11 +17,10 @@ def connect(target):
 def begin(marker):
     """Stop at a panic, too, and create the file `marker` when a breakpoint is reached."""
     for name in PANICS:
-        try:
+        with contextlib.suppress(gdb.error):  # only newer kernels have vpanic
             gdb.parse_and_eval(name)
-        except gdb.error:
-            continue  # only newer kernels have vpanic
-        _Panic(name, internal=True)
+            _Panic(name, internal=True)
+            break
 
     def stopped(event):
         if isinstance(event, gdb.BreakpointEvent):
