@@ -234,7 +234,7 @@ CHECKS = (
     ("zizmor", "--offline", "--quiet", "."),
     ("hadolint", "Dockerfile"),
     ("invoke", "docs", "--check"),
-    ("validate-pyproject", "pyproject.toml"),
+    ("validate-pyproject", "pyproject.toml", "bytecode-lines/pyproject.toml"),
     # 10 would need the mail address of an author.
     ("pyroma", "--min", "9", "."),
     ("python", "-m", "release", "check"),
