@@ -90,13 +90,20 @@ def kernel_build(session: nox.Session) -> None:
 @nox.session(default=False)
 def debug(session: nox.Session) -> None:
     """Stop in the verifiers of Debian's kernels, with source; fetches 2.5 GB (tests/long)."""
-    session.run("pytest", "tests/long/debug_with_source.py", *session.posargs)
+    files = ("tests/long/debug_with_source.py", "tests/long/debug_programs.py")
+    session.run("pytest", *files, *session.posargs)
 
 
 @nox.session(default=False)
 def tools(session: nox.Session) -> None:
     """Use perf, bpftrace and bpftool on the oldest and the newest kernel, and on arm64."""
     session.run("pytest", "tests/long/tools.py", *session.posargs)
+
+
+@nox.session(name="profile-pythons", default=False)
+def profile_pythons(session: nox.Session) -> None:
+    """Profile scripts of each version of Python on three kernels; fetches 60 MB (tests/long)."""
+    session.run("pytest", "tests/long/pythons.py", *session.posargs)
 
 
 @nox.session(name="kernels-registry", default=False)

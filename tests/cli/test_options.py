@@ -48,6 +48,7 @@ def test_a_letter_has_one_meaning_in_all_commands() -> None:
         "b": ["binary"],
         "j": ["jobs"],
         "k": ["kernel"],
+        "m": ["module"],
         "o": ["output"],
         "t": ["timeout"],
     }
@@ -223,7 +224,9 @@ def test_the_options_of_a_debugger() -> None:
         ("matrix", {"jobs": "-1"}, "--jobs -1: expected a number of machines"),
         ("debug", {"port": "x"}, "--port x: expected a whole number"),
         ("verify", {"map-size": ["=1"]}, "--map-size =1: expected NAME=VALUE"),
-        ("profile-python", {}, "--script is missing"),
+        ("completion", {}, "--shell is missing"),
+        ("profile-python", {}, "no kernel is named"),
+        ("profile-python", {"kernel": "6.1", "rate": "0"}, "--rate 0: expected a number from 1 to"),
         ("test-binaries", {"arch": "x86"}, "--arch x86: expected one of "),
     ],
 )

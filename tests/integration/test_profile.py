@@ -132,7 +132,8 @@ import tiny
 assert not sys.argv, "assertions run"
 # glibc ends this thread by means of libgcc_s.
 threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
-print(tiny.busy(int(sys.argv[1])), sys.flags.optimize, flush=True)
+with open("tools/word.txt") as file:  # of the working directory
+    print(tiny.busy(int(sys.argv[1])), sys.flags.optimize, file.read(), flush=True)
 """
 
 
@@ -162,13 +163,14 @@ def test_a_module_of_a_virtual_environment_runs_with_flags(scripts: ToolProject)
     (site / "tiny-1.dist-info/RECORD").write_text(record)
     tool.parent.mkdir()
     tool.write_text(TOOL)
+    (tool.parent / "word.txt").write_text("word")
     done = scripts.invoke(
         *("profile-python", "--kernel", "6.1", "-m", "tools.tool"),
         *("--python", str(environment / "bin/python"), "--python-args=-O", "--rate", "100"),
         *("--", "30000"),
     )
     assert done.status == 0, done.output
-    assert "abcxxxxxxx 1" in done.output
+    assert "abcxxxxxxx 1 word" in done.output
     first = re.search(r"^ here .*\n(.*)", done.output, re.M)
     assert first, done.output
     assert "tiny/__init__.py:11 busy" in first[1]

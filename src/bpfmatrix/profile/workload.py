@@ -98,7 +98,9 @@ class ProfileWorkload(Workload[Recording]):
         if self.options.limit_seconds:
             limit = Limit(self.options.limit_seconds, "--timeout")
         folder = self._folder(prepared.kernel)
-        start = prepared.start(limits=UNLIMITED_MEMLOCK)
+        # As if the script was started in its own folder.
+        place = Path(f"/payload/{SCRIPTS_FOLDER}") if self.script.files else None
+        start = prepared.start(place, limits=UNLIMITED_MEMLOCK)
         command = TestCommand(1, argv, limit.seconds, start=start)
         return ProfileWork(prepared, command, limit, folder, self._say)
 
