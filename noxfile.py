@@ -90,7 +90,8 @@ def kernel_build(session: nox.Session) -> None:
 @nox.session(default=False)
 def debug(session: nox.Session) -> None:
     """Stop in the verifiers of Debian's kernels, with source; fetches 2.5 GB (tests/long)."""
-    session.run("pytest", "tests/long/debug_with_source.py", *session.posargs)
+    files = ("tests/long/debug_with_source.py", "tests/long/debug_programs.py")
+    session.run("pytest", *files, *session.posargs)
 
 
 @nox.session(default=False)
@@ -233,7 +234,7 @@ CHECKS = (
     ("zizmor", "--offline", "--quiet", "."),
     ("hadolint", "Dockerfile"),
     ("invoke", "docs", "--check"),
-    ("validate-pyproject", "pyproject.toml"),
+    ("validate-pyproject", "pyproject.toml", "bytecode-lines/pyproject.toml"),
     # 10 would need the mail address of an author.
     ("pyroma", "--min", "9", "."),
     ("python", "-m", "release", "check"),

@@ -27,14 +27,15 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 REQUIRES_KERNEL("5.8", "ring buffer");
 
-#define ROUND_FRAMES	   64	    /* that one call of walk_round walks */
-#define MAX_ROUNDS	   128	    /* so 8,192 frames in all */
-#define FRAMES_PER_PART	   64	    /* at most */
-#define MAX_PARTS	   512	    /* of a sample */
-#define THREADS_PER_SAMPLE 256	    /* that one sample looks at to find its thread */
-#define CACHED_CODES	   256	    /* for the time of one sample */
-#define FOREIGN		   ~0U	    /* in place of the number of a code object: a frame of C */
-#define MAX_CODE_NUMBER	   0xfffffU /* of one CPU */
+#define ROUND_FRAMES	       64	/* that one call of walk_round walks */
+#define MAX_ROUNDS	       128	/* so 8,192 frames in all */
+#define FRAMES_PER_PART	       64	/* at most */
+#define MAX_PARTS	       512	/* of a sample */
+#define THREADS_PER_SAMPLE     256	/* that one sample looks at to find its thread */
+#define MAX_SAMPLES_PER_SEARCH 64	/* then the search begins again */
+#define CACHED_CODES	       256	/* for the time of one sample */
+#define FOREIGN		       ~0U	/* in place of the number of a code object: a frame of C */
+#define MAX_CODE_NUMBER	       0xfffffU /* of one CPU */
 
 /* Powers of two: a mask then proves to the verifier that an offset is within a block. */
 #define FRAME_BLOCK 128
@@ -193,6 +194,7 @@ struct known_thread {
 	__u64 thread;
 	__u64 next_thread;
 	__u64 next_interpreter;
+	__u64 samples; /* that have looked for it */
 };
 
 /* Samples that were lost, by their innermost frame. The code is 0 if its record was lost, too. */
@@ -377,8 +379,11 @@ __noinline __u64 find_thread(__u32 tgid, __u32 tid)
 	if (known) {
 		if (known->thread && thread_id(process, known->thread) == tid)
 			return known->thread;
-		interpreter = known->next_interpreter;
-		thread = known->next_thread;
+		/* The next thread may have ended, and its memory may be anything now. */
+		if (known->samples < MAX_SAMPLES_PER_SEARCH) {
+			interpreter = known->next_interpreter;
+			thread = known->next_thread;
+		}
 	}
 	if (!interpreter) {
 		interpreter = pointer_at(process->runtime + process->interpreters_head);
@@ -401,6 +406,11 @@ __noinline __u64 find_thread(__u32 tgid, __u32 tid)
 	}
 	found.next_thread = thread;
 	found.next_interpreter = interpreter;
+	/* Looked up again: the verifier has fewer states to follow if the loop above does not keep
+	 * it. */
+	known = bpf_map_lookup_elem(&known_threads, &tid);
+	if (known && interpreter && known->samples < MAX_SAMPLES_PER_SEARCH)
+		found.samples = known->samples + 1;
 	bpf_map_update_elem(&known_threads, &tid, &found, BPF_ANY);
 	count(interpreter ? PYTHON_NOT_FOUND : PYTHON_NO_THREAD);
 	return 0;

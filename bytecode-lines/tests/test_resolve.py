@@ -13,7 +13,7 @@ import pytest
 from bytecode_lines import Index, Resolver, build, walk
 from bytecode_lines.code import IMPLICIT_RETURN
 from bytecode_lines.resolve import CHANGED, resolve_stream
-from compiled import ENVIRONMENT, functions
+from compiled import ENVIRONMENT, VERSIONS, functions
 
 SOURCE = """def first(values):
     total = 0
@@ -254,6 +254,25 @@ def test_the_cache_has_a_limit(resolver: Resolver, monkeypatch: pytest.MonkeyPat
         assert resolver.resolve(*offsets("first", 2)).position.line == 2
         assert resolver.resolve(*offsets("first", 4)).position.line == 4
         assert resolver.resolve(*offsets("Thing.method", 11)).position.line == 11
+
+
+def test_an_index_that_is_read_at_once_gives_the_same(
+    compiled_fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build([compiled_fixtures], tmp_path / "index")
+    codes = [code for version in VERSIONS for code in functions(version).values()]
+    places = [(str(code.identity), offset) for code in codes for offset in range(-2, 40, 6)]
+    one_by_one = Resolver([Index(tmp_path / "index")])
+    expected = [one_by_one.resolve(*place) for place in places]
+    monkeypatch.setattr("bytecode_lines.resolve._FEW_CODES", 3)
+    monkeypatch.setattr("bytecode_lines.resolve._FEW_OF_ALL", 0)
+    index = Index(tmp_path / "index")
+    at_once = Resolver([index])
+    for place in places[:200]:
+        at_once.resolve(*place)
+    index.close()  # so nothing more can be read
+    assert [at_once.resolve(*place) for place in places] == expected
+    assert at_once.resolve("1:2:3:4:0123456789abcdef", 0).function == ""
 
 
 def command(*words: object, **more: Any) -> subprocess.CompletedProcess[str]:

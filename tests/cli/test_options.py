@@ -224,6 +224,7 @@ def test_the_options_of_a_debugger() -> None:
         ("matrix", {"jobs": "-1"}, "--jobs -1: expected a number of machines"),
         ("debug", {"port": "x"}, "--port x: expected a whole number"),
         ("verify", {"map-size": ["=1"]}, "--map-size =1: expected NAME=VALUE"),
+        ("completion", {}, "--shell is missing"),
         ("profile-python", {}, "no kernel is named"),
         ("profile-python", {"kernel": "6.1", "rate": "0"}, "--rate 0: expected a number from 1 to"),
         ("test-binaries", {"arch": "x86"}, "--arch x86: expected one of "),

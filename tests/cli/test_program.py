@@ -181,7 +181,7 @@ def test_ctrl_c_while_modules_are_imported_is_silent(tmp_path: Path, module: str
         (("logs",), "no kernel is named"),
         (("watch",), "no kernel is named"),
         (("profile-python", "x.py"), "no kernel is named"),
-        (("profile-python",), "--script is missing: The Python script."),
+        (("profile-python", "--kernel", "6.1"), "profile-python runs a script or a module"),
         (("completion",), "--shell is missing: bash, zsh or fish."),
         (("report", "--output", "."), "--output .: expected the name of a file, and this is a"),
         (("report", "--output="), "--output '': expected the name of a file"),

@@ -14,7 +14,7 @@ import sys
 import time
 
 sys.setrecursionlimit(4000)
-END = time.monotonic() + 3
+END = time.monotonic() + 2
 
 
 def spin(turns):
@@ -76,7 +76,7 @@ import sys
 import zipfile
 
 SPIN = {SPIN!r}
-TURNS = 400_000
+TURNS = 150_000
 
 scope = {{}}
 exec(SPIN, scope)

@@ -89,9 +89,11 @@ def prepared(project: Project) -> Prepared:
     return cast(Prepared, found)
 
 
+GUEST = cast(Machine, SimpleNamespace(release="6.1.192", dump_failure=""))
+
+
 async def session(project: Project, work: RecordedWork) -> Calls:
-    machine = cast(Machine, SimpleNamespace(release="6.1.192"))
-    entered = EnteredGuest(machine, "cold", work.console)
+    entered = EnteredGuest(GUEST, "cold", work.console)
     return await pipeline.run_prepared(
         project, prepared(project), RecordedWorkload(work), Observer(), entered=entered
     )
@@ -134,7 +136,7 @@ async def shared_session(
 ) -> Calls:
     @contextlib.asynccontextmanager
     async def enter(*_: object) -> AsyncIterator[EnteredGuest]:
-        yield EnteredGuest(cast(Machine, SimpleNamespace(release="6.1.192")), "warm", work.console)
+        yield EnteredGuest(GUEST, "warm", work.console)
 
     monkeypatch.setattr("bpfmatrix.session.guest_session.enter", enter)
     return await pipeline.run_prepared(

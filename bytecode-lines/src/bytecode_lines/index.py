@@ -8,6 +8,7 @@ returns all of them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import sys
@@ -121,10 +122,10 @@ class Index:
         entries = [Entry(self._file(row[0]), *row[1:]) for row in rows]
         return sorted(entries, key=lambda entry: (entry.file.path, entry.name))
 
-    @property
+    @functools.cached_property
     def codes(self) -> int:
         """The number of its code objects."""
-        (count,) = self._database.execute("SELECT coalesce(max(rowid), 0) FROM codes").fetchone()
+        (count,) = self._database.execute("SELECT count(*) FROM codes").fetchone()
         return int(count)
 
     def all_entries(self) -> Iterator[tuple[str, Entry]]:

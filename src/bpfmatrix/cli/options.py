@@ -603,8 +603,8 @@ STATE = _value(
 BREAK = _repeated(
     "break",
     "PLACE",
-    "Where gdb stops: a function, FILE:LINE, or rejection: where the verifier rejects a program. "
-    "Repeatable. Default: the verifier's entry.",
+    "Where gdb stops: a function, FILE:LINE of the kernel or of a program, its insn:NUMBER, "
+    "or rejection: where the verifier rejects one. Repeatable. Default: the verifier's entry.",
     str,
 )
 BATCH = _value(
@@ -640,8 +640,8 @@ NAMES = _flag(
 )
 ACCEL: Option[str] = Option(
     "accel",
-    "kvm: run the guest under KVM, with the processor's own breakpoints, which has few. "
-    "Default: tcg, which is emulation.",
+    "kvm: run the guest under KVM. gdb then uses the processor's own breakpoints, of which there "
+    "are few. Default: tcg, which is emulation.",
     OptionKind.VALUE,
     "tcg",
     "NAME",

@@ -23,6 +23,7 @@ _MACHINE = {
     "kernel_args": '["quiet", "sysctl.net.core.bpf_jit_enable=1"]',
     "cgroup": "v2",
     "kernel_warnings": "report",
+    "dump": "true",
     "isolation": "kernel",
 }
 _SETTINGS = {

@@ -65,8 +65,8 @@ def choose(
         found = _probed(arch, qemu, cache, progress)
     if wanted == "kvm" and found.name != "kvm":
         raise MachineError(
-            f"qemu.accel is kvm, but {found.reason.removeprefix('KVM: ')}",
-            "Set it to auto or tcg, or use a host on which KVM works.",
+            f"accel is kvm, but {found.reason.removeprefix('KVM: ')}",
+            "Choose tcg, which is emulation, or use a host on which KVM works.",
         )
     return replace(found, unprotected=sandbox.obstacle(qemu))
 

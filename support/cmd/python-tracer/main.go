@@ -35,8 +35,8 @@
 //	{"pid": 80, "name": "a.py", "python": "3.11"}
 //	{"pid": 82, "parent": 80, "name": "sort"}
 //
-// Its list "lost" has the samples that were lost, by the process
-// and by the innermost frame, the most frequent first:
+// Its list "lost" has the samples that were lost, by the process and by the innermost frame, the most
+// frequent first:
 //
 //	{"pid": 80, "identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36,
 //	 "file": "/payload/script/a.py", "function": "Class.method", "count": 3}

@@ -133,7 +133,7 @@ class BpfPath(gdb.Command):
             text = f"{part.place[0]}:{part.place[1]}: {part.place[2]}" if part.place else ""
             print(f"{label:>11}  {'  ' * depth}{text}".rstrip())
             insn = verifier.insn_at(program, last)
-            if part.next is not None and (insn.is_jump and insn.code != 0x05):
+            if part.next is not None and path.is_choice(insn):
                 how = verifier.instruction(program, last)
                 if path.is_conditional(insn):
                     how += ": not taken" if part.next == last + 1 else f": taken, to {part.next}"

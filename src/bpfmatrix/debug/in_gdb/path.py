@@ -10,7 +10,17 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Insn", "Part", "Reason", "State", "is_conditional", "parts", "path", "reasons"]
+__all__ = [
+    "Insn",
+    "Part",
+    "Reason",
+    "State",
+    "is_choice",
+    "is_conditional",
+    "parts",
+    "path",
+    "reasons",
+]
 
 _LD, _LDX, _ST, _STX, _ALU, _JMP, _JMP32, _ALU64 = range(8)
 _CALL, _EXIT, _WIDE = 0x85, 0x95, 0x18
@@ -116,6 +126,11 @@ class Insn:
 def is_conditional(insn: Insn) -> bool:
     """Whether the next instruction depends on registers."""
     return insn.is_jump and insn.code not in (_CALL, _EXIT) and insn.code & 0xF0 != _JA
+
+
+def is_choice(insn: Insn) -> bool:
+    """Whether it says where the path goes: a condition, or one of the program's calls and exits."""
+    return is_conditional(insn) or insn.is_of_program or insn.code == _EXIT
 
 
 @dataclass(frozen=True)

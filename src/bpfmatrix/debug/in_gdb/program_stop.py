@@ -42,6 +42,9 @@ class _Place(loads.Follower):
         self._watches = {}
         """The watched instructions of each load, by its stack."""
 
+    def __str__(self):
+        return f"{self._file}:{self._line}"
+
     def begin(self, load):
         if not load.is_asked or (self._program and load.name != self._program):
             return
@@ -107,15 +110,22 @@ class _Watch(gdb.Breakpoint):
 
     def stop(self):
         place = self._place
-        if loads.current() is not self._load or not place.anchor.is_valid():
+        if loads.current() is not self._load:
             return False
-        if not place.anchor.enabled:
+        if not place.anchor.is_valid() or not place.anchor.enabled:
+            # A loop reads the instruction thousands of times, and each stop takes a while.
+            self.enabled = False
             return False
         if self._numbers is None:
             self._numbers = place.numbers(self._program)
+            if self._numbers == set():
+                print(f"{self._load.name} has no instruction of {place}, and none behind it")
             if self._numbers is not None:
                 place.watch(self._load, self._program, self._numbers)
-        if not self._numbers or self._number not in self._numbers:
+        if self._numbers is None:
+            return False
+        if self._number not in self._numbers:
+            self.enabled = False
             return False
         with contextlib.suppress(gdb.error, gdb.GdbError):
             return self._is_visit(verifier.verifier_env())

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !integration
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/bpfmatrix/bpfmatrix/support/internal/pytrace"
+)
+
+func TestEqualStacksAreCountedAndPrintedOnce(t *testing.T) {
+	named := &pytrace.Code{
+		Identity: pytrace.Identity{FirstLine: 12, Arguments: 1, Flags: 3, Hash: 0x9ae16a3b},
+		File:     "/a.py", Name: "f", Table: []byte{0x80, 0},
+	}
+	unnamed := &pytrace.Code{Identity: pytrace.Identity{FirstLine: 1}}
+	inner := &pytrace.Part{Frames: []pytrace.Frame{{Code: named, Offset: 2}, {Code: unnamed, Offset: -2}}}
+	outer := &pytrace.Part{Frames: []pytrace.Frame{{Code: named, Offset: 4}}}
+	counter := newStackCounter()
+	counter.name = func(uint32) string { return "a.py" }
+	for _, sample := range []pytrace.Sample{
+		{Parts: []*pytrace.Part{inner, outer}, PID: 5, TID: 6, Comm: "py"},
+		{Parts: []*pytrace.Part{outer}, PID: 5, TID: 6, Comm: "py", Truncated: pytrace.TooDeep},
+		{PID: 5, TID: 6}, // of a thread that runs no Python code
+		{Parts: []*pytrace.Part{inner, outer}, PID: 5, TID: 6, Comm: "py", Time: 7},
+		{Parts: []*pytrace.Part{inner, outer}, PID: 5, TID: 9, Comm: "py"},
+	} {
+		counter.add(&sample)
+	}
+	var printed bytes.Buffer
+	newStackPrinter(&printer{lines: json.NewEncoder(&printed)}).print(counter.counted)
+	want := `{"code":{"number":1,"identity":"12:1:0:3:000000009ae16a3b","file":"/a.py","function":"f","table":"8000"}}
+{"code":{"number":2,"identity":"1:0:0:0:0000000000000000"}}
+{"part":{"number":1,"frames":[[1,2],[2,-2]]}}
+{"part":{"number":2,"frames":[[1,4]]}}
+{"stack":{"parts":[1,2],"count":2,"pid":5,"tid":6,"comm":"py","process":"a.py"}}
+{"stack":{"parts":[2],"count":1,"pid":5,"tid":6,"comm":"py","process":"a.py","truncated":"too deep"}}
+{"stack":{"parts":[1,2],"count":1,"pid":5,"tid":9,"comm":"py","process":"a.py"}}
+`
+	if got := printed.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
