@@ -147,3 +147,13 @@ def test_a_file_that_can_not_be_written_stops_no_other(
         write_files(stacks, "title", [(below, ".svg"), (beside, ".folded")])
     assert beside.read_text() == "f (a.py:1) 2\n"
     assert capsys.readouterr().out == f"folded        {beside}\n"
+
+
+def test_a_long_path_leaves_the_numbers_and_a_package_has_a_short_one(
+    project: ToolProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [f"/x/{'long/' * 40}a.py", "/home/me/env/lib/python3.11/site-packages/pkg/b.py"]
+    stacks = [Stack((SourceLine(path, 1, "f"),), 1, 1) for path in paths]
+    output = "\n".join(printed(project, capsys, stacks))
+    assert output.count("50.0%       50.0%  ") == 2
+    assert " pkg/b.py:1 f" in output

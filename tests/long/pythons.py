@@ -127,13 +127,13 @@ def test_numpy_of_a_virtual_environment(project: ToolProject, kernel: str, tmp_p
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     subprocess.run([environment / "bin/pip", "install", "--quiet", "numpy"], check=True)
     project.configure(kernels=KERNELS)
-    (project.root / "numbers.py").write_text(NUMBERS)
+    (project.root / "dots.py").write_text(NUMBERS)
     done = project.invoke(
-        *("profile-python", "--kernel", kernel, "numbers.py"),
+        *("profile-python", "--kernel", kernel, "dots.py"),
         *("--python", str(environment / "bin/python"), "--", "60000"),
     )
     assert done.status == 0, done.output
     assert "numpy " in done.output
     first = re.search(r"^ here .*\n(.*)", done.output, re.M)
     assert first, done.output
-    assert "numbers.py:7 <module>" in first[1]
+    assert "dots.py:7 <module>" in first[1]

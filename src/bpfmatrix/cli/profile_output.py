@@ -5,6 +5,7 @@ A line of the ranking is marked if lost samples could have changed its place.
 
 import linecache
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -67,13 +68,16 @@ def print_profile(project: Project, recording: Recording, symbolized: Symbolized
 
 
 class _FileNames:
-    """The names of files as people know them, such as json/encoder.py of python3.11."""
+    """The names of files as people know them, such as python3.11/json/encoder.py."""
 
     def __init__(self, project: Project, recording: Recording) -> None:
         self._library = recording.library
         self._root = project.root
 
     def short(self, file: str) -> str:
+        packages = re.split(r"/(?:site|dist)-packages/", file)
+        if len(packages) > 1:
+            return packages[-1]
         inside = Path(file).is_relative_to(self._library)
         root = self._library.parent if inside else self._root
         return file.removeprefix(f"{root}{os.sep}")
@@ -86,9 +90,10 @@ def _table(
     if marked:
         table.add_column("")
     for name in ("here", "with calls"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
+    # Only what may wrap is made narrower, so it is the texts here that do not wrap.
     for name in ("line", "source"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name)
     for hot in shown:
         line = hot.line
         source = linecache.getline(line.file, line.number).strip() if line.number else ""
@@ -97,8 +102,8 @@ def _table(
             *([_UNCERTAIN if line in marked else ""] if marked else []),
             f"{100 * hot.own / samples:.1f}%",
             f"{at_least}{100 * hot.total / samples:.1f}%",
-            Text(inert(line.shown(names.short(line.file)))),
-            Text(inert(source[:_SHOWN_SOURCE]), style="dim"),
+            Text(inert(line.shown(names.short(line.file))), no_wrap=True, overflow="ellipsis"),
+            Text(inert(source[:_SHOWN_SOURCE]), "dim", no_wrap=True, overflow="ellipsis"),
         )
     return table
 
