@@ -202,7 +202,7 @@ def test_a_wrong_word_is_explained(tmp_path: Path, words: tuple[str, ...], sente
     assert done.status == 2
 
 
-@pytest.mark.parametrize("words", [("run", "6.1", "--run", "x"), ("debug", "6.1"), ("bisect",)])
+@pytest.mark.parametrize("words", [("run", "6.1", "--run", "x"), ("bisect",)])
 def test_a_project_with_objects_only_is_told_what_objects_need(
     tmp_path: Path, words: tuple[str, ...]
 ) -> None:
@@ -215,3 +215,4 @@ def test_a_project_with_objects_only_is_told_what_objects_need(
     for example in ("verify", "bisect --oldest", "bisect OBJECT --program NAME"):
         assert f": bpfmatrix {example}\n" in done.output
     assert not list(tmp_path.glob(".bpfmatrix/*/*.json"))
+    assert bpfmatrix(tmp_path, "debug", "6.1").output.startswith("error: a.bpf.o: no such file")

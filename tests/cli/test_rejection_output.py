@@ -279,7 +279,8 @@ def test_a_kernel_of_an_image_has_no_command_of_verify(
         whole.programs.finished(verified)
     whole.show((), (verified,), 1.0)
     assert "bpf/connect.bpf.c:58" in pipe.getvalue()
-    assert "invoke" not in pipe.getvalue()
+    assert "invoke verify" not in pipe.getvalue()
+    assert f"invoke debug --image {library_project.root}/vmlinuz --object " in pipe.getvalue()
 
 
 def test_reports_explain_the_program_once_with_its_tests() -> None:
