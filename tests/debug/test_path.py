@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.debug.in_gdb.path import Insn, Reason, State, parts, path, reasons
+from bpfmatrix.debug.in_gdb.path import Insn, State, choices, parts, path
+from bpfmatrix.debug.in_gdb.why import Reason, reasons
 
 MOV_REG, MOV_IMM, ADD_REG = 0xBF, 0xB7, 0x0F
 LOAD, STORE, CALL, EXIT, IF_ZERO = 0x79, 0x7B, 0x85, 0x95, 0x15
@@ -75,7 +76,7 @@ def test_a_register_is_followed_over_copies_and_the_stack() -> None:
     found, end = why([7, 6, 5, 4, 3, 2, 1, 0], program, 1)
     assert [one.number for one in found] == [6, 5, 4, 2, 1, 0]
     assert [one.what for one in found] == [
-        "R1 is changed",
+        "R3 is added to R1; see `bpf-why r3`",
         "R2 is copied to R1",
         "R2 is loaded from fp-8",
         "R0 is stored to fp-8",
