@@ -67,6 +67,10 @@ def test_no_format_is_an_error(format: str, number: int) -> None:
         "subprog#%d: analyzing (depth %d)...\n",
         "arg JOIN insn %d -> %d ",
         "stack use/def %s ",
+        "%s:\n",
+        "force_precise: frame%d: forcing r%d to be precise\n",
+        "signature verification passed\n",
+        "mark_reg_unknown(regs, %u)\n",
     ],
 )
 def test_what_the_verifier_writes_about_its_way_is_no_reason(format: str) -> None:
@@ -91,6 +95,8 @@ def test_what_the_verifier_writes_about_its_way_is_no_reason(format: str) -> Non
         "Unreleased reference id=%d alloc_insn=%d\n",
         "combined stack size of %d calls is %d. Too large\n",
         "loaded while the program has only %d\n",
+        "signature verification failed: %d\n",
+        "%s: no such thing\n",
     ],
 )
 def test_what_it_rejects_a_program_for_is_a_reason(format: str) -> None:
