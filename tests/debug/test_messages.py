@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.debug.in_gdb.messages import Lines, formatted, is_trace
+from bpfmatrix.debug.in_gdb.messages import Lines, formatted, instruction_of, is_trace
 
 STRINGS = {0x1000: "map_value_or_null", 0x2000: ""}
 
@@ -128,3 +128,10 @@ def test_the_parts_of_a_line_that_is_no_reason_are_none() -> None:
     ):
         assert lines.add(part, never) == ""
     assert lines.add("math between %s pointer\n", lambda: "math between fp pointer\n")
+
+
+def test_the_instruction_that_a_message_names() -> None:
+    assert instruction_of("unreachable insn 12") == 12
+    assert instruction_of("back-edge from insn 7 to 3") == 7
+    assert instruction_of("last insn is not an exit or jmp") is None
+    assert instruction_of("BPF program is too large. Processed 1000001 insn") is None
