@@ -6,7 +6,20 @@ import pytest
 
 from bpfmatrix.debug.in_gdb.values import Types, plain
 
-STRINGS = ["", "int", "char", "when", "comm", "state", "RUNS", "event", "low", "high", "on", ".data"]
+STRINGS = [
+    "",
+    "int",
+    "char",
+    "when",
+    "comm",
+    "state",
+    "RUNS",
+    "event",
+    "low",
+    "high",
+    "on",
+    ".data",
+]
 OFFSETS = {text: number for number, text in enumerate(STRINGS)}
 INT, ARRAY, STRUCT, ENUM, TYPEDEF, POINTER, VAR, DATASEC = 1, 3, 4, 6, 8, 2, 14, 15
 

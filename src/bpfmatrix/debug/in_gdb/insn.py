@@ -42,12 +42,9 @@ def _memory(code: int, dst: int, src: int, off: int, imm: int) -> str:
     if kind == "ldx":
         size = size.replace("u", "s") if mode == _SIGNED_LOAD else size
         return f"r{dst} = *({size} *)(r{src} {off:+d})"
-    place = f"*({size} *)(r{dst} {off:+d})"
-    if kind == "st":
-        return f"{place} = {imm}"
-    if mode == _ATOMIC:
+    if kind == "stx" and mode == _ATOMIC:
         return _atomic(dst, src, off, imm, size)
-    return f"{place} = r{src}"
+    return f"*({size} *)(r{dst} {off:+d}) = {imm if kind == 'st' else f'r{src}'}"
 
 
 def _atomic(dst: int, src: int, off: int, imm: int, size: str) -> str:
@@ -57,15 +54,13 @@ def _atomic(dst: int, src: int, off: int, imm: int, size: str) -> str:
         return f"lock *{place} {_ALU[imm >> 4]} r{src}"
     if imm in _ATOMIC_FETCHES:
         return f"r{src} = atomic{width}_fetch_{_ATOMIC_FETCHES[imm]}({place}, r{src})"
-    if imm == 0xF1:
-        return f"r0 = atomic{width}_cmpxchg({place}, r0, r{src})"
-    if imm == 0xE1:
-        return f"r{src} = atomic{width}_xchg({place}, r{src})"
-    if imm == 0x100:
-        return f"r{dst} = load_acquire(({size} *)(r{src} {off:+d}))"
-    if imm == 0x110:
-        return f"store_release({place}, r{src})"
-    return f"lock *{place} (operation {imm & 0xFFFFFFFF:#x}) r{src}"
+    others = {
+        0xF1: f"r0 = atomic{width}_cmpxchg({place}, r0, r{src})",
+        0xE1: f"r{src} = atomic{width}_xchg({place}, r{src})",
+        0x100: f"r{dst} = load_acquire(({size} *)(r{src} {off:+d}))",
+        0x110: f"store_release({place}, r{src})",
+    }
+    return others.get(imm, f"lock *{place} (operation {imm & 0xFFFFFFFF:#x}) r{src}")
 
 
 def _arithmetic(code: int, dst: int, src: int, off: int, imm: int) -> str:

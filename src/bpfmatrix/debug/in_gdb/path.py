@@ -33,6 +33,9 @@ FRAME_POINTER = 10
 _JMP, _JMP32 = 5, 6
 _JA, _MAY_GOTO = 0x00, 0xE5
 _PSEUDO_CALL = 1
+# A program has fewer instructions. A larger number is the -1 in front of the first instruction, in
+# the 32 or 20 bits of a jump (`prev_idx` of struct bpf_jmp_history_entry).
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def path(states: Sequence[State], now: int, before: int, most: int) -> list[int]
             if at == state.first and jumps in ([], [(at, older.last)] if older else []):
                 break
             if jumps and jumps[-1][0] == at:
-                at = jumps.pop()[1]
+                before_it = jumps.pop()[1]
+                at = before_it if before_it < _MOST else -1
             else:
                 at -= 1
         if len(found) >= most or at < 0:

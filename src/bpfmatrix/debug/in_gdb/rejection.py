@@ -144,7 +144,7 @@ def _show_where(reason):
         gdb.execute("bpf-regs")
         print("`bt` shows what it was checking; `bpf-path` and `bpf-why REG` how it came there")
         return
-    print("this is about the program as a whole: the verifier follows no path at this moment")
+    print("the verifier follows no path at this moment, so there are no registers to show")
     if (number := messages.instruction_of(reason)) is not None:
         gdb.execute(f"bpf-insn {number}")
 

@@ -44,10 +44,9 @@ class Types:
             return self.text(size, data, deep + 1)
         if kind in (_STRUCT, _UNION):
             return self._struct(id, count, data[:size], is_bits, deep)
-        if kind == _ARRAY:
-            return self._array(id, data, deep)
-        if kind == _DATASEC:
-            return self._section(id, count, data, deep)
+        if kind in (_ARRAY, _DATASEC):
+            is_array = kind == _ARRAY
+            return self._array(id, data, deep) if is_array else self._section(id, count, data, deep)
         if kind in (_ENUM, _ENUM64):
             return self._enum(id, kind, count, data[:size])
         return self._single(id, kind, data[: 8 if kind == _POINTER else size])

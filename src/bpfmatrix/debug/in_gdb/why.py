@@ -148,13 +148,15 @@ class _Walk:
             return self._store(at, target)
         if depth != target.depth:
             return None
-        if is_conditional(one):
-            operands = {one.dst} | ({one.src} if one.code & 8 else set())
-            if target.register not in operands or one.is_may_goto:
-                return None
-            is_next = self._numbers[at - 1] == self._numbers[at] + 1
-            return _Effect("not taken" if is_next else "taken")
-        return self._write(at, target)
+        return self._test(at, target) if is_conditional(one) else self._write(at, target)
+
+    def _test(self, at: int, target: _Target) -> _Effect | None:
+        one = self._insns[self._numbers[at]]
+        operands = {one.dst} | ({one.src} if one.code & 8 else set())
+        if target.register not in operands or one.is_may_goto:
+            return None
+        is_next = self._numbers[at - 1] == self._numbers[at] + 1
+        return _Effect("not taken" if is_next else "taken")
 
     def _exit(self, at: int, target: _Target) -> _Effect | None:
         depth = self._depths[at]
@@ -179,7 +181,7 @@ class _Walk:
             target.depth = depth
             return _Effect(f"it is passed as {target}")
         text = f"the kernel calls this function back, and passes it {target}"
-        return _Effect(text, _Origin("unknown", depth, None))
+        return _Effect(text, _unknown(depth))
 
     def _call(self, at: int, target: _Target) -> _Effect | None:
         one, depth = self._insns[self._numbers[at]], self._depths[at]
@@ -206,67 +208,50 @@ class _Walk:
             most = size.value if size.kind == "number" else None
             if _may_reach(self.origin(at, register, depth), 0, most, target):
                 text = f"it may write {target}, through R{register}"
-                return _Effect(text, _Origin("unknown", depth, None))
+                return _Effect(text, _unknown(depth))
         return None
 
     def _store(self, at: int, target: _Target) -> _Effect | None:
         one, depth = self._insns[self._numbers[at]], self._depths[at]
-        kind, size = one.code & 7, _SIZES[(one.code >> 3) & 3]
-        is_atomic = kind == _STX and one.code & 0xE0 == _ATOMIC
-        if kind not in (_ST, _STX) or (is_atomic and one.imm == _LOAD_ACQUIRE):
+        size = _size(one)
+        if one.code & 7 not in (_ST, _STX) or (_is_atomic(one) and one.imm == _LOAD_ACQUIRE):
             return None
         base = self.origin(at, one.dst, depth)
         if target.slot is None or not _may_reach(base, one.off, size, target):
             return None
-        unknown = _Origin("unknown", depth, None)
         if base.kind != "stack" or base.value is None:
-            return _Effect(f"it may write {target}, through R{one.dst}", unknown)
+            return _Effect(f"it may write {target}, through R{one.dst}", _unknown(depth))
         first = base.value + one.off
         if first > target.slot or first + size < target.slot + target.size:
-            return _Effect(f"it writes a part of {target}", unknown)
-        if kind == _ST:
-            return _Effect(f"a constant is stored to {target}", _Origin("number", 0, one.imm))
-        if is_atomic:
-            return _Effect(f"it is stored to {target}", _OTHER)
-        text = f"R{one.src} is stored to {target}"
-        target.register, target.slot, target.depth = one.src, None, depth
-        is_frame = one.src == FRAME_POINTER
-        return _Effect(text, _Origin("stack", depth) if is_frame else None)
+            return _Effect(f"it writes a part of {target}", _unknown(depth))
+        return _stored(one, depth, target)
 
     def _write(self, at: int, target: _Target) -> _Effect | None:
-        one, kind = self._insns[self._numbers[at]], self._insns[self._numbers[at]].code & 7
-        if kind == _STX and one.code & 0xE0 == _ATOMIC and one.imm != _LOAD_ACQUIRE:
+        one = self._insns[self._numbers[at]]
+        kind = one.code & 7
+        is_atomic = _is_atomic(one)
+        if is_atomic and one.imm != _LOAD_ACQUIRE:
             written = 0 if one.imm == _CMPXCHG else one.src if one.imm & _FETCH else None
             is_it = written == target.register
             return _Effect("it is loaded from memory", _OTHER) if is_it else None
-        # The upper half of a 64-bit load has the opcode 0. The others load from packets, into R0,
-        # and are calls as far as the registers are concerned.
-        if kind == _LD and one.code:
-            if target.register == (one.dst if one.code == _WIDE else 0):
-                return _Effect(f"{target} is loaded", _OTHER)
-            if one.code != _WIDE and 1 <= target.register <= 5:
-                return _Effect("a load from a packet makes R1 to R5 unreadable", _OTHER)
-            return None
-        if one.dst != target.register:
-            return None
-        if kind in (_ALU, _ALU64):
+        if kind == _LD:
+            return _packet_or_constant(one, target)
+        if one.dst == target.register and kind in (_ALU, _ALU64):
             return _arithmetic(one, target)
-        return self._load(at, target) if kind in (_LDX, _STX) and one.code else None
+        is_load = kind == _LDX or is_atomic
+        return self._load(at, target) if one.dst == target.register and is_load else None
 
-    def _load(self, at: int, target: _Target) -> _Effect | None:
-        one = self._insns[self._numbers[at]]
-        if one.code & 7 == _STX and one.code & 0xE0 != _ATOMIC:
-            return None
-        base = self.origin(at, one.src, self._depths[at])
-        through = f"{target} is loaded through R{one.src}"
-        if base.kind == "number" or base.kind == "other":
-            return _Effect(through, _OTHER)
-        if base.kind == "unknown" or base.value is None:
-            return _Effect(through, _Origin("unknown", self._depths[at], None))
+    def _load(self, at: int, target: _Target) -> _Effect:
+        one, depth = self._insns[self._numbers[at]], self._depths[at]
+        base = self.origin(at, one.src, depth)
+        if base.kind != "stack" or base.value is None:
+            is_known = base.kind in ("number", "other")
+            text = f"{target} is loaded through R{one.src}"
+            return _Effect(text, _OTHER if is_known else _unknown(depth))
         text = f"{target} is loaded from fp{base.value + one.off}"
         text += "" if one.src == FRAME_POINTER else f", through R{one.src}"
         target.register, target.slot = -1, base.value + one.off
-        target.size, target.depth = _SIZES[(one.code >> 3) & 3], base.depth
+        target.size, target.depth = _size(one), base.depth
         return _Effect(text)
 
     def origin(self, at: int, register: int, depth: int) -> _Origin:
@@ -275,7 +260,7 @@ class _Walk:
             return _Origin("stack", depth)
         if (at, register) not in self._known:
             if self._nested >= _DEEPEST:
-                return _Origin("unknown", depth, None)
+                return _unknown(depth)
             self._nested += 1
             self._known[at, register] = self._origin(at, register, depth)
             self._nested -= 1
@@ -307,6 +292,40 @@ class _Walk:
             if found.kind in ("stack", "unknown"):
                 return _Origin(found.kind, found.depth, None)
         return _OTHER
+
+
+def _unknown(depth: int) -> _Origin:
+    return _Origin("unknown", depth, None)
+
+
+def _size(one: Insn) -> int:
+    return _SIZES[(one.code >> 3) & 3]
+
+
+def _is_atomic(one: Insn) -> bool:
+    return one.code & 7 == _STX and one.code & 0xE0 == _ATOMIC
+
+
+def _stored(one: Insn, depth: int, target: _Target) -> _Effect:
+    """Return that an instruction writes all of the target, which is then the stored register."""
+    if one.code & 7 == _ST:
+        return _Effect(f"a constant is stored to {target}", _Origin("number", 0, one.imm))
+    if _is_atomic(one):
+        return _Effect(f"it is stored to {target}", _OTHER)
+    text = f"R{one.src} is stored to {target}"
+    target.register, target.slot, target.depth = one.src, None, depth
+    is_frame = one.src == FRAME_POINTER
+    return _Effect(text, _Origin("stack", depth) if is_frame else None)
+
+
+def _packet_or_constant(one: Insn, target: _Target) -> _Effect | None:
+    """Return what a load of a constant did, or one from a packet, which is like a call."""
+    if target.register == (one.dst if one.code == _WIDE else 0):
+        # The upper half of a constant has the opcode 0, and writes nothing.
+        return _Effect(f"{target} is loaded", _OTHER) if one.code else None
+    if one.code not in (0, _WIDE) and 1 <= target.register <= 5:
+        return _Effect("a load from a packet makes R1 to R5 unreadable", _OTHER)
+    return None
 
 
 def _may_reach(base: _Origin, offset: int, size: int | None, target: _Target) -> bool:
