@@ -52,6 +52,8 @@ __all__ = ["debug"]
 
 # The guest's clock stands still while gdb holds the guest, but a person also steps.
 _LIMIT_SECONDS = 24 * 3600.0
+# How long a batch lets the guest run at a time when its work has ended.
+_IDLE_SECONDS = 1.0
 
 
 def debug(
@@ -291,7 +293,21 @@ class _DebugSession:
             if not ended.done():
                 seconds = time.monotonic() - started
                 await self._hand_over(guest, f"{self._ended} after {seconds:.0f} s")
+            if is_batch and self._gdb.stopped:
+                await self._pause_until(ended, guest)
             return await ended
+
+    @staticmethod
+    async def _pause_until(ended: "asyncio.Task[int]", guest: Machine) -> None:
+        """Stop the guest whenever gdb lets it run: there is no work that could stop it.
+
+        Nobody is there to press Ctrl-C. gdb says of each command after the first one that nothing
+        stopped the guest (in_gdb/session.py).
+        """
+        while not ended.done():
+            await asyncio.wait((ended,), timeout=_IDLE_SECONDS)
+            if not ended.done() and guest.is_running:
+                await guest.pause()
 
     async def _hand_over(self, guest: Machine, how: str) -> None:
         """Let gdb know that the work has ended: it may wait for a breakpoint for ever."""
