@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from bpfmatrix.debug.core_session import chosen
-from bpfmatrix.kernels.symbols.guest_core import GuestCore
+from bpfmatrix.kernels.formats.guest_core import GuestCore
 
 
 @dataclass(frozen=True)

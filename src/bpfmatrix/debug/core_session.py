@@ -16,8 +16,9 @@ from bpfmatrix.host import event_loop
 from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import KernelImage, symbols
-from bpfmatrix.kernels.symbols import Symbols, elf, guest_core
-from bpfmatrix.kernels.symbols.guest_core import GuestCore
+from bpfmatrix.kernels.formats import guest_core
+from bpfmatrix.kernels.formats.guest_core import GuestCore
+from bpfmatrix.kernels.symbols import Symbols, elf
 from bpfmatrix.session.observer import Observer
 
 __all__ = ["open_core"]

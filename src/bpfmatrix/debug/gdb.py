@@ -227,7 +227,7 @@ class Gdb:
             f"set pagination {'off' if batch is not None else 'on'}",
             *self._reading(),
             *([moved] if offset else []),
-            f"python guest_core.run({', '.join(map(_python, (*arguments, report)))})",
+            f"python core_file.run({', '.join(map(_python, (*arguments, report)))})",
         ]
         path = self.folder / "gdb.commands"
         path.write_text("".join(f"{line}\n" for line in lines))

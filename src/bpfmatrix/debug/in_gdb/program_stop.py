@@ -18,7 +18,7 @@ def break_at(instruction, program="", file="", line=0):
     session is about is one. `file` is the end of a path, in whole parts.
     """
     address = machine.first_instruction("bpf_check")
-    loads.follow(_Place(_Anchor(f"*{address:#x}"), instruction, program, file, line))
+    loads.follow(_PlaceFollower(_Anchor(f"*{address:#x}"), instruction, program, file, line))
 
 
 class _Anchor(gdb.Breakpoint):
@@ -28,7 +28,7 @@ class _Anchor(gdb.Breakpoint):
         return False
 
 
-class _Place(loads.Follower):
+class _PlaceFollower(loads.Follower):
     """Watches the instructions of the programs at which gdb is to stop."""
 
     def __init__(self, anchor, instruction, program, file, line):
