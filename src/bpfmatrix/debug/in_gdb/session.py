@@ -5,6 +5,7 @@ Here, a command is given to gdb only while the guest is stopped. What became of 
 written to a file, of which `invoke debug` makes the one sentence that it ends with.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -102,7 +103,5 @@ def end(status):
 
 
 def _try_quietly(command):
-    try:
-        gdb.execute(command, to_string=True)
-    except gdb.error:
-        return
+    with contextlib.suppress(gdb.error):
+        stops.quietly(command)
