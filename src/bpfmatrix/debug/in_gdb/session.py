@@ -22,7 +22,7 @@ def run(target, marker, shown, batch=None, report=None):
     `target` is a path, or HOST:PORT. `marker` is a file that is there once a breakpoint was
     reached. With `batch`, run these commands, too, write the file `report`, and end gdb.
     """
-    gdb.set_convenience_variable("bpfmatrix_began", 1)
+    note_begun()
     is_connected = False
     try:
         stops.connect(target)
@@ -43,6 +43,11 @@ def run(target, marker, shown, batch=None, report=None):
         return
     if batch is not None:
         end(_run_batch(batch, Path(report)) if reached else 1)
+
+
+def note_begun():
+    """Note that gdb has come to the end of its file of commands: it ends otherwise."""
+    gdb.set_convenience_variable("bpfmatrix_began", 1)
 
 
 def run_batch(batch, report):
