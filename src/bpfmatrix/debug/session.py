@@ -293,21 +293,22 @@ class _DebugSession:
             if not ended.done():
                 seconds = time.monotonic() - started
                 await self._hand_over(guest, f"{self._ended} after {seconds:.0f} s")
-            if is_batch and self._gdb.stopped:
-                await self._pause_until(ended, guest)
-            return await ended
+            pausing = asyncio.create_task(self._pause(guest)) if is_batch else None
+            try:
+                return await ended
+            finally:
+                if pausing:
+                    pausing.cancel()
 
     @staticmethod
-    async def _pause_until(ended: "asyncio.Task[int]", guest: Machine) -> None:
-        """Stop the guest whenever gdb lets it run: there is no work that could stop it.
+    async def _pause(guest: Machine) -> None:
+        """Stop the guest each time that gdb lets it run: there is no work that could stop it.
 
         Nobody is there to press Ctrl-C. gdb says of each command after the first one that nothing
         stopped the guest (in_gdb/session.py).
         """
-        while not ended.done():
-            await asyncio.wait((ended,), timeout=_IDLE_SECONDS)
-            if not ended.done() and guest.is_running:
-                await guest.pause()
+        while True:
+            await guest.pause_again(_IDLE_SECONDS)
 
     async def _hand_over(self, guest: Machine, how: str) -> None:
         """Let gdb know that the work has ended: it may wait for a breakpoint for ever."""

@@ -5,6 +5,7 @@ Here, a command is given to gdb only while the guest is stopped. What became of 
 written to a file, of which `invoke debug` makes the one sentence that it ends with.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def run(target, marker, shown, batch=None, report=None):
     `target` is a path, or HOST:PORT. `marker` is a file that is there once a breakpoint was
     reached. With `batch`, run these commands, too, write the file `report`, and end gdb.
     """
-    gdb.set_convenience_variable("bpfmatrix_began", 1)
+    note_begun()
     is_connected = False
     try:
         stops.connect(target)
@@ -42,6 +43,11 @@ def run(target, marker, shown, batch=None, report=None):
         return
     if batch is not None:
         end(_run_batch(batch, Path(report)) if reached else 1)
+
+
+def note_begun():
+    """Note that gdb has come to the end of its file of commands: it ends otherwise."""
+    gdb.set_convenience_variable("bpfmatrix_began", 1)
 
 
 def run_batch(batch, report):
@@ -121,7 +127,5 @@ def end(status):
 
 
 def _try_quietly(command):
-    try:
-        gdb.execute(command, to_string=True)
-    except gdb.error:
-        return
+    with contextlib.suppress(gdb.error):
+        stops.quietly(command)
