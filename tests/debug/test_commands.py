@@ -54,7 +54,7 @@ def test_a_name_is_cut_as_the_kernel_cuts_it(word: str, name: str) -> None:
 def test_a_batch_names_what_did_not_end_by_itself(tmp_path: Path) -> None:
     """The first interrupt is the end of the work. The guest would run for ever after the others."""
     program, report = tmp_path / "program", tmp_path / "report.json"
-    compiler = ["gcc", "-x", "c", "-", "-o", program]
+    compiler = ["gcc", "-x", "c", "-", "-o", str(program)]
     subprocess.run(compiler, input=INTERRUPTED, text=True, check=True)
     batch = ["continue", "print 1", "continue", "print 2", "continue"]
     said(f"file {program}", "start", f"python session.run_batch({batch}, '{report}')")
