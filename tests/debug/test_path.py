@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.debug.in_gdb.path import Insn, State, choices, parts, path
+from bpfmatrix.debug.in_gdb.path import Insn, State, choices, of_callback, parts, path
 from bpfmatrix.debug.in_gdb.why import Reason, _Walk, reasons
 
 MOV_REG, MOV_IMM, ADD_REG = 0xBF, 0xB7, 0x0F
@@ -234,6 +234,14 @@ def test_a_callback_gets_its_arguments_from_the_kernel() -> None:
     # What it returns is not what the helper returns, whether the helper is visited again or not.
     assert last(CALLBACK, 0, [0, 1, 2, 4, 5, 3]) == (2, "the call returns it")
     assert last(CALLBACK, 0, [0, 1, 2, 4, 5, 2, 3]) == (2, "the call returns it")
+
+
+def test_the_path_of_an_asynchronous_callback_ends_where_it_was_set() -> None:
+    insn = dict(enumerate(CALLBACK)).__getitem__
+    # What is in front of the call is only what has the numbers before it.
+    assert list(of_callback([5, 4, 2, 1, 0], insn, 0)) == [5, 4, 2]
+    # It has called a function of the program, and is in there.
+    assert list(of_callback([5, 4, 2, 4, 2, 1], insn, 1)) == [5, 4, 2, 4, 2]
 
 
 def test_a_hint_is_given_while_the_register_is_the_same() -> None:
