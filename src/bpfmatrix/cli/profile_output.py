@@ -60,6 +60,7 @@ def print_profile(project: Project, recording: Recording, symbolized: Symbolized
         say(f"note: {inert(text)}")
     for text in (
         *_ending_notes(recording),
+        *([f"note: {inert(symbolized.trouble)}"] if symbolized.trouble else []),
         *_counter_notes(counters),
         *_lost_notes(symbolized.lost, names),
         *_mark_notes(shown, unknown, marked),
