@@ -81,6 +81,21 @@ def test_stacks_of_several_processes_name_theirs(tmp_path: Path, cache: Cache) -
     assert [stack.process for stack in stacks] == ["main.py", "fork of main.py"]
 
 
+def test_a_thread_has_a_name_if_it_is_not_that_of_its_process(tmp_path: Path, cache: Cache) -> None:
+    (tmp_path / "main.py").write_text("pass\n")
+    frames = [({"identity": UNKNOWN}, 0)]
+    recording = recording_of(
+        tmp_path,
+        stack(frames, pid=5, tid=5, comm="python3"),
+        stack(frames, pid=5, tid=6, comm="python3"),  # before it has its name
+        stack(frames, pid=5, tid=6, comm="worker-1"),
+        stack(frames, pid=5, tid=7, comm="python3"),
+        stack(frames, pid=8, tid=9, comm="python3"),
+    )
+    stacks = symbolize(recording, script_of(tmp_path / "main.py"), cache).stacks
+    assert [stack.thread_name for stack in stacks] == ["", "worker-1", "worker-1", "", ""]
+
+
 def test_what_the_tracer_can_not_have_printed_is_told(tmp_path: Path, cache: Cache) -> None:
     (tmp_path / "main.py").write_text("pass\n")
     recording = recording_of(tmp_path)

@@ -53,6 +53,8 @@ class SampledStack:
     """A name for people; several processes can't have the same one at the same time."""
     truncated: str
     """Why outer frames are missing; empty if none are."""
+    thread_name: str = ""
+    """The kernel's name of the thread (comm), which is the process's if none was given to it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class _Reader:
                 frames = tuple(frame for part in value["parts"] for frame in self._parts[part])
                 truncated = value.get("truncated", "")
                 count, tid, pid, name = (value[key] for key in ("count", "tid", "pid", "process"))
-                self.stacks.append(SampledStack(frames, count, tid, pid, name, truncated))
+                stack = SampledStack(frames, count, tid, pid, name, truncated, value["comm"])
+                self.stacks.append(stack)
             case "lost":
                 frame = self._frame(value["code"], value["offset"])
                 self.lost.append(LostSamples(frame, _integer(value["count"]), value["process"]))

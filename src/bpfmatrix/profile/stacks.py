@@ -1,9 +1,8 @@
 """Stacks of a profiled script, and the hottest lines in them."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 __all__ = [
     "MISSING_LINES",
@@ -13,6 +12,7 @@ __all__ = [
     "Stack",
     "frame_name",
     "hottest",
+    "short_files",
 ]
 
 
@@ -43,11 +43,24 @@ MISSING_LINES = SourceLine("", 0, "(outer lines are missing)")
 """What profiles have in place of the outermost lines of a truncated stack."""
 
 
-def frame_name(line: SourceLine) -> str:
-    """Return `function (file:line)`, without the file's folder, as profilers name frames."""
+def short_files(files: Iterable[str]) -> dict[str, str]:
+    """Return the shortest end of each path that no other one of these has."""
+    components = {file: file.split("/") for file in files}
+    ends: Counter[str] = Counter()
+    for parts in components.values():
+        ends.update("/".join(parts[start:]) for start in range(len(parts)))
+    short = {}
+    for file, parts in components.items():
+        longer = ("/".join(parts[start:]) for start in reversed(range(len(parts))))
+        short[file] = next((end for end in longer if end and ends[end] == 1), file)
+    return short
+
+
+def frame_name(line: SourceLine, files: Mapping[str, str]) -> str:
+    """Return `function (file:line)`, as profilers name frames; `files` has the names of files."""
     if not line.file:
         return str(line)
-    return f"{line.function} ({Path(line.file).name}:{line.number or '?'})"
+    return f"{line.function} ({files[line.file]}:{line.number or '?'})"
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,8 @@ class Stack:
     """The process that the thread is of; empty if only one process was sampled."""
     truncated: str = ""
     """Why outer lines are missing: as the tracer says it, or "lost"; empty if none are missing."""
+    thread_name: str = ""
+    """The name that the thread has been given; empty if it has that of its process."""
 
     def from_outermost(self) -> list[SourceLine]:
         """Return the lines, the outermost first, and before them `MISSING_LINES` if truncated."""

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,9 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
         )
     places = _Places(tree, recording, script)
     lines = [places.line(json.loads(line)) for line in resolved.splitlines()]
-    names = {sampled.process_name for sampled in (*recorded.stacks, *recorded.lost)}
-    several = len(names) > 1
+    names = {stack.process_name for stack in recorded.stacks}
+    several = len(names | {lost.process_name for lost in recorded.lost}) > 1
+    threads = _thread_names(recorded.stacks)
     stacks = [
         Stack(
             tuple([lines[frame] for frame in stack.frames]),
@@ -78,6 +79,7 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
             stack.thread,
             stack.process_name if several else "",
             stack.truncated,
+            threads.get((stack.process, stack.thread), ""),
         )
         for stack in recorded.stacks
     ]
@@ -98,6 +100,21 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
         unread = counted(recorded.unread, "line")
         trouble = f"{unread} of the tracer could not be read, the first: {recorded.first_unread}"
     return Symbolized(stacks, of_lost, trouble)
+
+
+def _thread_names(stacks: Iterable[samples.SampledStack]) -> dict[tuple[int, int], str]:
+    """Return the names of threads that differ from those of their processes, by process and thread.
+
+    A thread begins with the name of its process, so its last name is the one that it was given.
+    """
+    names = {(stack.process, stack.thread): stack.thread_name for stack in stacks}
+    given = {}
+    for (process, thread), name in names.items():
+        # The kernel's name of a process is that of its first thread.
+        of_process = names.get((process, process))
+        if name != of_process and not (of_process is None and name.startswith("python")):
+            given[process, thread] = name
+    return given
 
 
 def _sample_of(frame: samples.Frame, python: str) -> dict[str, Any]:
