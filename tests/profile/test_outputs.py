@@ -52,6 +52,21 @@ def test_a_truncated_stack_says_that_lines_are_missing() -> None:
     )
 
 
+def test_files_of_the_same_name_stay_apart() -> None:
+    paths = ["/x/a/__init__.py", "/x/b/__init__.py", "/x/c.py", "/y/a/__init__.py", "__init__.py"]
+    stacks = [Stack((SourceLine(path, 3, "<module>"),), 1, 8) for path in paths]
+    names = [
+        "<module> (x/a/__init__.py:3)",
+        "<module> (b/__init__.py:3)",
+        "<module> (c.py:3)",
+        "<module> (y/a/__init__.py:3)",
+        "<module> (__init__.py:3)",
+    ]
+    assert folded.render(stacks) == "".join(f"{name} 1\n" for name in names)
+    file = json.loads(speedscope.render(stacks, "title"))
+    assert [frame["name"] for frame in file["shared"]["frames"]] == names
+
+
 @given(st.text(), st.text(min_size=1))
 def test_no_name_ends_a_frame_or_a_line(function: str, file: str) -> None:
     stack = Stack((SourceLine(file, 1, function), MAIN), 7, 1)

@@ -5,11 +5,11 @@ and by the JSON schema https://www.speedscope.app/file-format-schema.json.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bpfmatrix import __version__
-from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack, frame_name
+from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack, frame_name, short_names
 
 __all__ = ["render"]
 
@@ -21,13 +21,14 @@ def render(stacks: Iterable[Stack], title: str) -> str:
         threads.setdefault((stack.process, stack.thread), []).append(stack)
     frames: dict[SourceLine, int] = {}
     profiles = [_profile(*key, of_thread, frames) for key, of_thread in threads.items()]
+    files = short_names(line.file for line in frames)
     profiles.sort(key=lambda profile: -profile["endValue"])
     file = {
         "$schema": "https://www.speedscope.app/file-format-schema.json",
         "name": title,
         "exporter": f"bpfmatrix {__version__}",
         "activeProfileIndex": 0,
-        "shared": {"frames": [_frame(line) for line in frames]},
+        "shared": {"frames": [_frame(line, files) for line in frames]},
         "profiles": profiles,
     }
     return json.dumps(file, separators=(",", ":")) + "\n"
@@ -57,8 +58,8 @@ def _thread_name(thread: int) -> str:
     return "unknown threads" if thread == UNKNOWN_THREAD else f"thread {thread}"
 
 
-def _frame(line: SourceLine) -> dict[str, Any]:
-    frame: dict[str, Any] = {"name": frame_name(line)}
+def _frame(line: SourceLine, files: Mapping[str, str]) -> dict[str, Any]:
+    frame: dict[str, Any] = {"name": frame_name(line, files)}
     if line.file:
         frame["file"] = line.file
     if line.number:
