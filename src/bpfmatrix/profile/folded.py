@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bpfmatrix.host.text import printable
-from bpfmatrix.profile.stacks import Stack, frame_name, short_files
+from bpfmatrix.profile.stacks import Stack, frame_name, short_names
 
 __all__ = ["render"]
 
 
 def render(stacks: Sequence[Stack]) -> str:
     """Return the text. Stacks with the same lines are one, of whatever thread they are."""
-    files = short_files(line.file for stack in stacks for line in stack.lines)
     counts: Counter[str] = Counter()
+    files = short_names(line.file for stack in stacks for line in stack.lines)
     frame = functools.cache(lambda line: _frame(frame_name(line, files)))
     for stack in stacks:
         process = [_frame(stack.process)] if stack.process else []

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bpfmatrix import __version__
-from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack, frame_name, short_files
+from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack, frame_name, short_names
 
 __all__ = ["render"]
 
@@ -21,8 +21,8 @@ def render(stacks: Iterable[Stack], title: str) -> str:
         threads.setdefault((stack.process, stack.thread), []).append(stack)
     frames: dict[SourceLine, int] = {}
     profiles = [_profile(*key, of_thread, frames) for key, of_thread in threads.items()]
+    files = short_names(line.file for line in frames)
     profiles.sort(key=lambda profile: -profile["endValue"])
-    files = short_files(line.file for line in frames)
     file = {
         "$schema": "https://www.speedscope.app/file-format-schema.json",
         "name": title,

@@ -1,8 +1,9 @@
 """Stacks of a profiled script, and the hottest lines in them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = [
     "MISSING_LINES",
@@ -12,7 +13,7 @@ __all__ = [
     "Stack",
     "frame_name",
     "hottest",
-    "short_files",
+    "short_names",
 ]
 
 
@@ -43,24 +44,31 @@ MISSING_LINES = SourceLine("", 0, "(outer lines are missing)")
 """What profiles have in place of the outermost lines of a truncated stack."""
 
 
-def short_files(files: Iterable[str]) -> dict[str, str]:
-    """Return the shortest end of each path that no other one of these has."""
-    components = {file: file.split("/") for file in files}
-    ends: Counter[str] = Counter()
-    for parts in components.values():
-        ends.update("/".join(parts[start:]) for start in range(len(parts)))
-    short = {}
-    for file, parts in components.items():
-        longer = ("/".join(parts[start:]) for start in reversed(range(len(parts))))
-        short[file] = next((end for end in longer if end and ends[end] == 1), file)
-    return short
+def frame_name(line: SourceLine, files: Mapping[str, str] | None = None) -> str:
+    """Return `function (file:line)`, as profilers name frames.
 
-
-def frame_name(line: SourceLine, files: Mapping[str, str]) -> str:
-    """Return `function (file:line)`, as profilers name frames; `files` has the names of files."""
+    The file is shown as `files` says, by default without its folder.
+    """
     if not line.file:
         return str(line)
-    return f"{line.function} ({files[line.file]}:{line.number or '?'})"
+    file = (files or {}).get(line.file) or Path(line.file).name
+    return f"{line.function} ({file}:{line.number or '?'})"
+
+
+def short_names(files: Iterable[str]) -> dict[str, str]:
+    """Return of each path the shortest end, of whole components, that tells it from the others.
+
+    That of `/x/a/__init__.py` is `a/__init__.py` if there is a `/x/b/__init__.py`, too.
+    """
+    distinct = set(files)
+    ends = Counter(end for file in distinct for end in _ends(file))
+    return {file: next((end for end in _ends(file) if ends[end] == 1), file) for file in distinct}
+
+
+def _ends(file: str) -> Iterator[str]:
+    parts = [part for part in file.split("/") if part]
+    for count in range(1, len(parts) + 1):
+        yield "/".join(parts[-count:])
 
 
 @dataclass(frozen=True)
