@@ -52,8 +52,8 @@ __all__ = ["debug"]
 
 # The guest's clock stands still while gdb holds the guest, but a person also steps.
 _LIMIT_SECONDS = 24 * 3600.0
-# How long a batch may let a guest run in which the work has ended.
-_IDLE_SECONDS = 2.0
+# How long a batch lets the guest run at a time when its work has ended.
+_IDLE_SECONDS = 1.0
 
 
 def debug(
@@ -290,25 +290,25 @@ class _DebugSession:
             ended = asyncio.create_task(gdb.wait())
             started = time.monotonic()
             await asyncio.wait((ended, work), return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                return ended.result()
-            seconds = time.monotonic() - started
-            await self._hand_over(guest, f"{self._ended} after {seconds:.0f} s")
-            pausing = asyncio.create_task(self._pause_again(guest)) if is_batch else None
+            if not ended.done():
+                seconds = time.monotonic() - started
+                await self._hand_over(guest, f"{self._ended} after {seconds:.0f} s")
+            pausing = asyncio.create_task(self._pause(guest)) if is_batch else None
             try:
                 return await ended
             finally:
                 if pausing:
                     pausing.cancel()
 
-    async def _pause_again(self, guest: Machine) -> None:
-        """Pause a guest without work whenever a command of a batch has let it run for a while.
+    @staticmethod
+    async def _pause(guest: Machine) -> None:
+        """Stop the guest each time that gdb lets it run: there is no work that could stop it.
 
-        It runs until a breakpoint is reached, and without work there may never be one.
+        Nobody is there to press Ctrl-C. gdb says of each command after the first one that nothing
+        stopped the guest (in_gdb/session.py).
         """
         while True:
             await guest.pause_again(_IDLE_SECONDS)
-            self._observer.note("nothing runs in the guest any more: it is stopped again")
 
     async def _hand_over(self, guest: Machine, how: str) -> None:
         """Let gdb know that the work has ended: it may wait for a breakpoint for ever."""

@@ -68,7 +68,7 @@ def _continue():
 
 def _run_batch(commands, report):
     """Run the commands, write what became of them, and return the exit status."""
-    failed = []
+    failed, interrupts = [], _Interrupts()
     for number, command in enumerate(commands):
         if not _is_stopped():
             _write(report, failed, commands[number:])
@@ -77,8 +77,27 @@ def _run_batch(commands, report):
             # gdb has several messages for a connection that is closed.
             is_over = gdb.selected_thread() is None
             failed.append([command, "the machine has ended" if is_over else error])
+        elif interrupts.is_idle():
+            failed.append([command, "the work has ended, and nothing else stopped the guest"])
     _write(report, failed, [])
     return 1 if failed else 0
+
+
+class _Interrupts:
+    """Where the host has stopped the guest: at the end of the work, and each time after that."""
+
+    def __init__(self):
+        self._count = self._said = 0
+        gdb.events.stop.connect(self._stopped)
+
+    def _stopped(self, event):
+        is_signal = isinstance(event, gdb.SignalEvent)
+        self._count += is_signal and event.stop_signal == "SIGINT"
+
+    def is_idle(self):
+        """Whether the host stopped the guest again since the last call, after the work's end."""
+        before, self._said = self._said, self._count
+        return self._count > max(1, before)
 
 
 def _write(report, failed, left):
