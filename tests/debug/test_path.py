@@ -1,11 +1,13 @@
 """The way back from an instruction over the verifier's jumps, and what a register came from."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.debug.in_gdb.path import Insn, State, choices, parts, path
-from bpfmatrix.debug.in_gdb.why import Reason, reasons
+from bpfmatrix.debug.in_gdb.path import Insn, State, choices, of_callback, path, stretches
+from bpfmatrix.debug.in_gdb.why import Cause, _Walk, causes
 
 MOV_REG, MOV_IMM, ADD_REG = 0xBF, 0xB7, 0x0F
 LOAD, STORE, CALL, EXIT, IF_ZERO = 0x79, 0x7B, 0x85, 0x95, 0x15
@@ -66,8 +68,8 @@ def test_it_ends_whatever_the_guests_memory_has(states: list[State], now: int, b
     assert len(found) <= 50
 
 
-def why(numbers: list[int], program: dict[int, Insn], register: int) -> tuple[list[Reason], str]:
-    return reasons(numbers, lambda number: program[number], register)
+def why(numbers: list[int], program: dict[int, Insn], register: int) -> tuple[list[Cause], str]:
+    return causes(numbers, lambda number: program[number], register)
 
 
 def test_a_register_is_followed_over_copies_and_the_stack() -> None:
@@ -144,7 +146,7 @@ def test_what_no_instruction_wrote() -> None:
 
 def test_parts_are_of_one_line() -> None:
     lines = {0: ("a.c", 1, "x"), 1: ("a.c", 1, "x"), 2: ("a.c", 2, "y"), 5: ("a.c", 2, "y")}
-    found = list(parts([5, 2, 1, 0], lines.get))
+    found = list(stretches([5, 2, 1, 0], lines.get))
     assert [(one.numbers, one.next) for one in found] == [([0, 1], 2), ([2], 5), ([5], None)]
 
 
@@ -234,6 +236,14 @@ def test_a_callback_gets_its_arguments_from_the_kernel() -> None:
     assert last(CALLBACK, 0, [0, 1, 2, 4, 5, 2, 3]) == (2, "the call returns it")
 
 
+def test_the_path_of_an_asynchronous_callback_ends_where_it_was_set() -> None:
+    insn = dict(enumerate(CALLBACK)).__getitem__
+    # What is in front of the call is only what has the numbers before it.
+    assert list(of_callback([5, 4, 2, 1, 0], insn, 0)) == [5, 4, 2]
+    # It has called a function of the program, and is in there.
+    assert list(of_callback([5, 4, 2, 4, 2, 1], insn, 1)) == [5, 4, 2, 4, 2]
+
+
 def test_a_hint_is_given_while_the_register_is_the_same() -> None:
     adds = [Insn(ADD_REG, 1, 3, 0, 0), GO]
     assert last(adds, 1) == (0, "R3 is added to R1; see `bpf-why r3`")
@@ -246,7 +256,7 @@ def test_each_condition_of_a_part_is_a_choice() -> None:
         1: Insn(MOV_IMM, 0, 0, 0, 0),
         2: Insn(IF_ZERO, 0, 0, 3, 0),
     }
-    (first, second) = parts([6, 2, 1, 0], lambda number: None)
+    (first, second) = stretches([6, 2, 1, 0], lambda number: None)
     found = [(one.number, one.how) for one in choices(first, program.__getitem__)]
     assert found == [(0, "not taken"), (2, "taken, to 6")]
     assert not list(choices(second, program.__getitem__))
@@ -254,6 +264,25 @@ def test_each_condition_of_a_part_is_a_choice() -> None:
 
 def test_calls_and_returns_are_choices() -> None:
     insn = dict(enumerate(CALLBACK)).__getitem__
-    way = parts([3, 5, 4, 2, 1, 0], lambda number: None)
+    way = stretches([3, 5, 4, 2, 1, 0], lambda number: None)
     found = [(one.number, one.how, one.deeper) for part in way for one in choices(part, insn)]
     assert found == [(2, "calls back, to 4", 1), (5, "", -1)]
+
+
+def test_a_long_loop_is_walked_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each store is asked where it goes, and a walk back for each would take minutes."""
+    steps = 0
+    effect = _Walk.effect
+
+    def count(*arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return effect(*arguments)
+
+    monkeypatch.setattr(_Walk, "effect", count)
+    begin = [Insn(STORE_IMM, 10, 0, -8, 0), Insn(CALL, 0, 0, 0, LOOKUP)]
+    body = [Insn(STORE_1, 0, 4, 0, 0), Insn(MOV_IMM, 1, 0, 0, 0)]
+    program = [*begin, *body, Insn(LOAD, 1, 10, -8, 0), GO]
+    way = [0, 1, *[2, 3] * 1_000, 4, 5]
+    assert last(program, 1, way) == (0, "a constant is stored to fp-8")
+    assert steps < 3 * len(way)

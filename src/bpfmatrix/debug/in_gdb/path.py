@@ -15,13 +15,14 @@ __all__ = [
     "FRAME_POINTER",
     "Choice",
     "Insn",
-    "Part",
     "State",
+    "Stretch",
     "choices",
     "enters",
     "is_conditional",
-    "parts",
+    "of_callback",
     "path",
+    "stretches",
 ]
 
 CALL = 0x85
@@ -86,7 +87,7 @@ def path(states: Sequence[State], now: int, before: int, most: int) -> list[int]
 
 
 @dataclass(frozen=True)
-class Part:
+class Stretch:
     """Instructions on a path that follow each other, and are of one line of the source."""
 
     numbers: list[int]
@@ -96,19 +97,19 @@ class Part:
     """The instruction behind them on the path; None if there is none."""
 
 
-def parts(
+def stretches(
     numbers: Sequence[int], place: Callable[[int], tuple[str, int, str] | None]
-) -> Iterator[Part]:
-    """Return a path, the newest first, as parts, the oldest first."""
+) -> Iterator[Stretch]:
+    """Return a path, the newest first, as stretches, the oldest first."""
     run: list[int] = []
     for number in reversed(numbers):
         follows = bool(run) and number == run[-1] + 1 and place(number) == place(run[-1])
         if run and not follows:
-            yield Part(run, place(run[0]), number)
+            yield Stretch(run, place(run[0]), number)
             run = []
         run.append(number)
     if run:
-        yield Part(run, place(run[0]), None)
+        yield Stretch(run, place(run[0]), None)
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,20 @@ def enters(insn: Insn, number: int, newer: int) -> bool:
     return insn.code == CALL and newer != number + 1
 
 
+def of_callback(numbers: Sequence[int], insn: Callable[[int], Insn], frame: int) -> Sequence[int]:
+    """Return a path back to the call that set an asynchronous callback, such as a timer's.
+
+    The verifier begins with a callback of that kind as with a program: the states do not say how it
+    came to that call. `frame` is the number of the newest frame; the callback's is 0.
+    """
+    for at in range(1, len(numbers)):
+        one = insn(numbers[at])
+        frame += (one.code == EXIT) - enters(one, numbers[at], numbers[at - 1])
+        if frame < 0:
+            return numbers[: at + 1]
+    return numbers
+
+
 @dataclass(frozen=True)
 class Choice:
     """An instruction that says where the path goes: a condition, a call, or a function's end."""
@@ -161,11 +176,11 @@ class Choice:
     """1 if it entered a function, -1 if it left one, and 0 otherwise."""
 
 
-def choices(part: Part, insn: Callable[[int], Insn]) -> Iterator[Choice]:
-    """Return the choices of a part, the oldest first, but one that is not made yet."""
-    following = [*part.numbers[1:], *([] if part.next is None else [part.next])]
+def choices(stretch: Stretch, insn: Callable[[int], Insn]) -> Iterator[Choice]:
+    """Return the choices of a stretch, the oldest first, but one that is not made yet."""
+    following = [*stretch.numbers[1:], *([] if stretch.next is None else [stretch.next])]
     # The last instruction has none behind it, if none is on the path.
-    for number, newer in zip(part.numbers, following, strict=False):
+    for number, newer in zip(stretch.numbers, following, strict=False):
         one = insn(number)
         if is_conditional(one):
             how = "not taken" if newer == number + 1 else f"taken, to {newer}"

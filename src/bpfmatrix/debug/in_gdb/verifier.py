@@ -9,7 +9,7 @@ import gdb
 from bpfmatrix_in_gdb import insn as insns
 from bpfmatrix_in_gdb import loads, machine, messages, state_search
 from bpfmatrix_in_gdb.kernel_data import name_of
-from bpfmatrix_in_gdb.path import Insn, State, path
+from bpfmatrix_in_gdb.path import Insn, State, of_callback, path
 from bpfmatrix_in_gdb.registers import NOT_INIT, Register, Scalar, slot_text, type_name
 
 _U64 = (1 << 64) - 1
@@ -274,7 +274,14 @@ def _jumps(env, state):
 
 def path_to(env, most):
     """Return the instructions on the way to the one that is checked, the newest first."""
-    return path(states(env), int(env["insn_idx"]), _signed(int(env["prev_insn_idx"])), most)
+    found = path(states(env), int(env["insn_idx"]), _signed(int(env["prev_insn_idx"])), most)
+    state = env["cur_state"]
+    outermost = state["frame"][0]
+    field = "in_async_callback_fn"  # from 5.15 on
+    if _has_deep(outermost.type.target(), field) and outermost[field]:
+        insn = functools.cache(lambda number: insn_at(env["prog"], number))
+        return of_callback(found, insn, int(state["curframe"]))
+    return found
 
 
 def _signed(number):
@@ -306,8 +313,8 @@ def verifier_env():
 
 
 @dataclass(frozen=True)
-class SourceLine:
-    """A line of a program's source, and the first instruction of a part of its code."""
+class LineInfo:
+    """A line of a program's source, and the first instruction of its code: `struct bpf_line_info`."""
 
     instruction: int
     file: str
@@ -324,12 +331,12 @@ def lines(aux):
         text = (strings + int(info["line_off"])).string(errors="replace").strip()
         # The lower 10 bits are the column (Documentation/bpf/btf.rst).
         line = int(info["line_col"]) >> 10
-        found.append(SourceLine(int(info["insn_off"]), file, line, text))
+        found.append(LineInfo(int(info["insn_off"]), file, line, text))
     return found
 
 
 def _line_at(aux, index):
-    """Return the SourceLine of an instruction, or None."""
+    """Return the LineInfo of an instruction, or None."""
     before = [one for one in lines(aux) if one.instruction <= index]
     return before[-1] if before else None
 

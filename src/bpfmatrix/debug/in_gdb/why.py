@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .path import CALL, EXIT, FRAME_POINTER, Insn, enters, is_conditional
 
-__all__ = ["Reason", "reasons"]
+__all__ = ["Cause", "causes"]
 
 _LD, _LDX, _ST, _STX, _ALU, _ALU64 = 0, 1, 2, 3, 4, 7
 _WIDE, _ATOMIC = 0x18, 0xC0
@@ -32,7 +32,7 @@ _DEEPEST = 12
 
 
 @dataclass(frozen=True)
-class Reason:
+class Cause:
     """An instruction on the path because of which a register holds what it holds."""
 
     number: int
@@ -84,9 +84,9 @@ class _Effect:
 _OTHER = _Origin("other")
 
 
-def reasons(
+def causes(
     numbers: Sequence[int], insn: Callable[[int], Insn], register: int
-) -> tuple[list[Reason], str]:
+) -> tuple[list[Cause], str]:
     """Return why a register holds what it holds at the first of `numbers`, a path.
 
     The first reason is the newest. The text says what the oldest one began with, or that the path
@@ -95,7 +95,7 @@ def reasons(
     if register == FRAME_POINTER:
         return [], "R10 is the frame pointer in each function"
     walk, target = _Walk(numbers, insn), _Target(register, 0)
-    found: list[Reason] = []
+    found: list[Cause] = []
     for at in range(1, len(numbers)):
         effect = walk.effect(at, target)
         if effect is None:
@@ -103,7 +103,7 @@ def reasons(
         hint = ""
         if effect.added is not None and walk.is_unchanged(effect.added, at):
             hint = f"; see `bpf-why r{effect.added}`"
-        found.append(Reason(numbers[at], effect.what + hint))
+        found.append(Cause(numbers[at], effect.what + hint))
         if effect.origin is not None:
             return found, ""
     if target.register == 1 and target.depth <= 0:
@@ -262,16 +262,27 @@ class _Walk:
             if self._nested >= _DEEPEST:
                 return _unknown(depth)
             self._nested += 1
-            self._known[at, register] = self._origin(at, register, depth)
+            found, before = self._origin(at, register, depth)
             self._nested -= 1
+            # It is the same back to where the register was written: a loop asks at many places.
+            same = (each for each in range(at, before) if self._depths[each] == depth)
+            self._known.update(((each, register), found) for each in same)
         return self._known[at, register]
 
-    def _origin(self, at: int, register: int, depth: int) -> _Origin:
-        target, moved, added = _Target(register, depth), 0, []
-        is_known = True
+    def _origin(self, at: int, register: int, depth: int) -> tuple[_Origin, int]:
+        """Return what `origin` does, and the instruction on the path that wrote the register."""
+        target = _Target(register, depth)
         for each in range(at + 1, len(self._numbers)):
-            frame = target.depth
             effect = self.effect(each, target)
+            if effect is not None and not _is_test(effect):
+                return self._origin_from(each, effect, target, depth), each
+        return _OTHER, len(self._numbers)
+
+    def _origin_from(self, at: int, effect: _Effect | None, target: _Target, depth: int) -> _Origin:
+        moved, added, is_known = 0, [], True
+        for each in range(at, len(self._numbers)):
+            frame = depth if each == at else target.depth
+            effect = effect if each == at else self.effect(each, target)
             if effect is None:
                 continue
             is_known = is_known and effect.moved is not None
