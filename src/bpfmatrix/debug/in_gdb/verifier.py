@@ -314,7 +314,7 @@ def verifier_env():
 
 @dataclass(frozen=True)
 class LineInfo:
-    """A line of a program's source, and the first instruction of its code: `struct bpf_line_info`."""
+    """A line of a program's source, and its first instruction: `struct bpf_line_info`."""
 
     instruction: int
     file: str
