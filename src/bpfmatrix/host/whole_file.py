@@ -3,9 +3,30 @@
 import contextlib
 import errno
 import os
+import tempfile
 from pathlib import Path
 
-__all__ = ["write_whole"]
+__all__ = ["require_writable", "write_whole"]
+
+
+def require_writable(path: Path) -> None:
+    """Check, before there is data, that `write_whole` can write a file; OSError names the file.
+
+    This makes neither the file nor its folder.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 def write_whole(path: Path, data: bytes) -> None:
