@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.profile import folded, outputs, pprof, speedscope
-from bpfmatrix.profile.stacks import SourceLine, Stack, frame_name
+from bpfmatrix.profile.stacks import SourceLine, Stack, frame_name, short_names
 from tests.browser import open_file, wait
 from tests.profile.samples import STACKS
 
@@ -43,6 +43,15 @@ def test_folded_stacks_name_the_outermost_line_first() -> None:
         "<module> (main.py:13);spin (hot.py:3);step (hot.py:9) 20",
         "worker 9;<module> (main.py:13);spin (hot.py:3) 5",
     ]
+
+
+def test_a_thread_has_the_name_that_it_was_given() -> None:
+    stacks = [Stack((SPIN,), 2, 8), Stack((SPIN,), 1, 9, thread_name="worker-1")]
+    profiles = json.loads(speedscope.render(stacks, "title"))["profiles"]
+    assert [profile["name"] for profile in profiles] == ["thread 8", "thread 9 worker-1"]
+    text = gzip.decompress(pprof.render(stacks, "title"))
+    assert b"thread name" in text
+    assert b"worker-1" in text
 
 
 def test_a_truncated_stack_says_that_lines_are_missing() -> None:
@@ -106,10 +115,11 @@ def test_a_speedscope_file_has_the_stacks_of_each_thread(stacks: list[Stack]) ->
         for sample, weight in zip(profile["samples"], profile["weights"], strict=True):
             read[profile["name"], tuple(names[frame] for frame in reversed(sample))] += weight
     expected: Counter[Any] = Counter()
+    files = short_names(line.file for stack in stacks for line in stack.lines)
     for stack in stacks:
         thread = f"{stack.process} thread {stack.thread}".strip()
         lines = reversed(stack.from_outermost())
-        expected[thread, tuple(map(frame_name, lines))] += stack.count
+        expected[thread, tuple(frame_name(line, files) for line in lines)] += stack.count
     assert read == expected
 
 

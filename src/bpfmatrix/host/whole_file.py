@@ -6,22 +6,18 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["require_writable", "write_whole"]
+__all__ = ["check_writable", "write_whole"]
 
 
-def require_writable(path: Path) -> None:
-    """Check, before there is data, that `write_whole` can write a file; OSError names the file.
-
-    This makes neither the file nor its folder.
-    """
+def check_writable(path: Path) -> None:
+    """OSError, which names the file, if `write_whole` could not write it now."""
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            if path.exists() and not os.access(path, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            return
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if path.exists() and not path.is_file():
+            return  # such as a pipe, in which a trial would be noticed
+        # A link may lead to a file that is not there yet.
+        folder = next(parent for parent in path.resolve().parents if parent.exists())
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -5,7 +5,7 @@ and by the JSON schema https://www.speedscope.app/file-format-schema.json.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bpfmatrix import __version__
@@ -35,7 +35,7 @@ def render(stacks: Iterable[Stack], title: str) -> str:
 
 
 def _profile(
-    process: str, thread: int, stacks: Iterable[Stack], frames: dict[SourceLine, int]
+    process: str, thread: int, stacks: Sequence[Stack], frames: dict[SourceLine, int]
 ) -> dict[str, Any]:
     """Return the profile of a thread; frames that are new get the next numbers in `frames`."""
     samples, weights = [], []
@@ -45,7 +45,7 @@ def _profile(
         weights.append(stack.count)
     return {
         "type": "sampled",
-        "name": f"{process} {_thread_name(thread)}".strip(),
+        "name": f"{process} {_thread_name(thread, stacks[0].thread_name)}".strip(),
         "unit": "none",
         "startValue": 0,
         "endValue": sum(weights),
@@ -54,8 +54,10 @@ def _profile(
     }
 
 
-def _thread_name(thread: int) -> str:
-    return "unknown threads" if thread == UNKNOWN_THREAD else f"thread {thread}"
+def _thread_name(thread: int, given: str) -> str:
+    if thread == UNKNOWN_THREAD:
+        return "unknown threads"
+    return f"thread {thread} {given}".strip()
 
 
 def _frame(line: SourceLine, files: Mapping[str, str]) -> dict[str, Any]:

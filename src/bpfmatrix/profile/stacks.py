@@ -84,6 +84,8 @@ class Stack:
     """The process that the thread is of; empty if only one process was sampled."""
     truncated: str = ""
     """Why outer lines are missing: as the tracer says it, or "lost"; empty if none are missing."""
+    thread_name: str = ""
+    """The name that the thread has been given; empty if it has that of its process."""
 
     def from_outermost(self) -> list[SourceLine]:
         """Return the lines, the outermost first, and before them `MISSING_LINES` if truncated."""

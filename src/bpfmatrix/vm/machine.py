@@ -108,6 +108,8 @@ class Machine:
         self._held = held
         self._stopped = False
         """Whether a debugger has stopped the guest at any time."""
+        self._runs = asyncio.Event()
+        """Set when a debugger has continued the guest, and cleared when the guest stops."""
         self._continued = asyncio.Event()
         """Set when a debugger has continued the guest, or when QEMU has ended."""
         self._qmp = QMPClient("bpfmatrix")
@@ -378,6 +380,15 @@ class Machine:
         with contextlib.suppress(QMPError, OSError, EOFError):
             await self._qmp.execute("stop")
 
+    async def pause_again(self, seconds: float) -> None:
+        """Pause a guest that a debugger has continued and that then runs for so long."""
+        while True:
+            await self._runs.wait()
+            await asyncio.sleep(seconds)
+            if self._runs.is_set():
+                await self.pause()
+                return
+
     def watch(self, devices: Iterable[FolderDevice]) -> None:
         """Start to read the machine's channels, and to watch the servers of its folders."""
         self.console.open()
@@ -437,8 +448,11 @@ class Machine:
                 self._panicked = True
             case "STOP":
                 self._stopped = True
-            case "RESUME" if self._stopped:
-                self._continued.set()
+                self._runs.clear()
+            case "RESUME":
+                self._runs.set()
+                if self._stopped:
+                    self._continued.set()
             case "DUMP_COMPLETED":
                 self._dump_ended.put_nowait(str(data.get("error", "")))
             case "SHUTDOWN" if not self._shutdown:

@@ -47,7 +47,6 @@ def profile_python(values: Values) -> int:
     written = _with_formats(values[options.PROFILES])
     if flame_graph := values[options.FLAMEGRAPH]:
         written.append((flame_graph, outputs.FLAME_GRAPH))
-    _require_writable(path for path, _ in written)
     return profile.profile(
         Project.load(),
         values[options.ONE_KERNEL],
@@ -68,16 +67,3 @@ def _with_formats(paths: Iterable[Path]) -> list[tuple[Path, str]]:
         except ValueError as error:
             raise UsageError(f"--output {path}: {error}") from None
     return found
-
-
-def _require_writable(paths: Iterable[Path]) -> None:
-    """Check, before a kernel boots, that these files can be written; UsageError if not."""
-    from bpfmatrix.host.whole_file import require_writable
-
-    for path in paths:
-        try:
-            require_writable(path)
-        except OSError as error:
-            raise UsageError(
-                f"{path}: {error.strerror}", "Name files in a folder that you can write to."
-            ) from None
