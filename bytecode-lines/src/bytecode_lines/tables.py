@@ -83,7 +83,7 @@ def locate(table: bytes, version: tuple[int, int], first_line: int, offset: int)
     The result is that of the range with this offset in what `decode` returns. This decodes no more
     of the table than is needed, and expects a table that `decode` accepts.
     """
-    return _locator(version)(table, first_line, offset)
+    return (_BY_VERSION.get(version) or _locator(version))(table, first_line, offset)
 
 
 @functools.lru_cache(maxsize=None)
@@ -91,9 +91,11 @@ def _decoder(version: tuple[int, int]) -> Callable[[bytes, int, int], Iterator[R
     return _DECODERS[Format.of(version)]
 
 
-@functools.lru_cache(maxsize=None)
+_BY_VERSION: Final[dict[tuple[int, int], Callable[[bytes, int, int], Place | None]]] = {}
+
+
 def _locator(version: tuple[int, int]) -> Callable[[bytes, int, int], Place | None]:
-    return _LOCATORS[Format.of(version)]
+    return _BY_VERSION.setdefault(version, _LOCATORS[Format.of(version)])
 
 
 def _lnotab(table: bytes, first_line: int, code_length: int, signed: bool) -> Iterator[Range]:
