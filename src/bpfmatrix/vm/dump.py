@@ -49,7 +49,7 @@ async def write(qmp: QMPClient, completed: Callable[[], Awaitable[str]], target:
         with contextlib.ExitStack() as closing:
             closing.callback(os.close, writing)
             try:
-                file = open(part, "wb", opener=_for_its_owner)  # noqa: PTH123
+                file = os.fdopen(_opened_for_owner(part), "wb")
             except OSError:
                 os.close(reading)
                 raise
@@ -74,8 +74,8 @@ async def write(qmp: QMPClient, completed: Callable[[], Awaitable[str]], target:
         part.unlink(missing_ok=True)
 
 
-def _for_its_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _opened_for_owner(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
 
 def _pack(reading: int, file: IO[bytes]) -> None:
