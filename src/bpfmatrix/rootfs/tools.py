@@ -1,8 +1,8 @@
 """A root file system with perf, bpftrace and bpftool, from packages of Debian: `shell --tools`.
 
 A kernel of Debian has the tools of its own release of Debian, and so those of its own series. Any
-other kernel has those of `DEFAULT_RELEASE`. The packages are unpacked, and none of their scripts
-runs.
+other kernel has those of the release whose kernel is the next one that is not older. The packages
+are unpacked, and none of their scripts runs.
 """
 
 import io
@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from bpfmatrix.config.models import KernelConfig
-from bpfmatrix.errors import NotInArchiveError
-from bpfmatrix.host import derived
+from bpfmatrix.errors import NotInArchiveError, UnreachableError
+from bpfmatrix.host import derived, versions
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of
 from bpfmatrix.host.progress import Progress, announce, silent
@@ -28,11 +28,15 @@ from bpfmatrix.oci.layers import Attributes, ImageFolder, ImageLink, merge
 from bpfmatrix.rootfs.images import RootImage
 from bpfmatrix.rootfs.tree import write_ext4
 
-__all__ = ["DEFAULT_RELEASE", "TOOLS", "obtain", "suites_of"]
+__all__ = ["TOOLS", "obtain", "suites_of"]
 
 TOOLS = ("perf", "bpftrace", "bpftool")
-DEFAULT_RELEASE = "trixie"
-"""The release of Debian that has the tools for kernels that are not Debian's."""
+# The releases of Debian for kernels that are not Debian's, by the series of their own kernels:
+# newer tools may need what an older kernel lacks. bpftrace 0.23 of trixie has no BEGIN on 5.4.
+_RELEASES = {(5, 10): "bullseye", (6, 1): "bookworm"}
+_NEWEST_RELEASE = "trixie"
+# The first release that has them, for architectures that the older ones do not have.
+_FIRST_RELEASE = {"riscv64": "trixie"}
 
 # The packages that are made from the kernel's source, and have its version.
 _OF_THE_KERNEL = ("linux-perf", "bpftool")
@@ -58,13 +62,22 @@ _FILES = {
 _LINKS = {"bin/sh": "bash", "usr/bin/awk": "mawk", "usr/bin/pager": "less"}
 
 
-def suites_of(kernel: KernelConfig) -> tuple[str, ...]:
-    """Return the suites of Debian that have the tools for a kernel, the preferred one first."""
+def suites_of(kernel: KernelConfig, version: str) -> tuple[str, ...]:
+    """Return the suites of Debian that have the tools for a kernel, the preferred one first.
+
+    `version` is the kernel's, such as `6.1.192`.
+    """
     source = kernel.source.apt
-    suite = DEFAULT_RELEASE if source is None or source.mirror else source.suite
+    suite = source.suite if source and not source.mirror else _release_for(kernel.arch, version)
     release = suite.split("-")[0].split("/")[0]
     suites = [f"{release}-security", release]
     return tuple(suites if suite in suites else [*suites, suite])
+
+
+def _release_for(arch: str, version: str) -> str:
+    series = versions.numbers(version)[:2]
+    fitting = (release for newest, release in _RELEASES.items() if series <= newest)
+    return _FIRST_RELEASE.get(arch) or next(fitting, _NEWEST_RELEASE)
 
 
 def obtain(
@@ -77,11 +90,13 @@ def obtain(
 ) -> RootImage:
     """Return the root file system with the tools for a kernel, from the cache or made.
 
-    It is made again for each new version of the kernel. KernelUnavailableError if an archive does
-    not have the packages, UnreachableError if it does not answer.
+    It is made again for each new version of a kernel of Debian. KernelUnavailableError if an
+    archive does not have the packages, UnreachableError if it does not answer.
     """
-    suites = suites_of(kernel)
-    key = key_of([_FORMAT, suites, kernel.arch, image.version, _PACKAGES])
+    suites = suites_of(kernel, image.version)
+    is_debian = kernel.source.apt is not None and kernel.source.apt.mirror is None
+    version = image.version if is_debian else ""
+    key = key_of([_FORMAT, suites, kernel.arch, version, _PACKAGES])
     target = cache.root / "rootfs" / f"tools-{key[:32]}.ext4"
     name = f"the disk of {', '.join(TOOLS)}"
     make = partial(_make, suites, kernel.arch, cache, progress)
@@ -91,7 +106,13 @@ def obtain(
 
 def _make(suites: Sequence[str], arch: str, cache: Cache, progress: Progress, made: Path) -> None:
     archives = [Archive.of_host(cache, suite, arch) for suite in suites]
-    catalogue = Catalogue([(archive, _index(archive, progress)) for archive in archives])
+    try:
+        catalogue = Catalogue([(archive, _index(archive, progress)) for archive in archives])
+    except UnreachableError as error:
+        raise UnreachableError(
+            f"{', '.join(TOOLS)} are not in the cache, and {error.what}",
+            f"Try again with a network, or without --tools. {error.advice}".strip(),
+        ) from error
     with cache.staging() as staging:
         for folder in ("packages", "files", "disk"):
             (staging / folder).mkdir()

@@ -66,10 +66,12 @@ def plan(
     The files of the repository come with the payload. `name` is the kernel's id, for messages.
     """
     if files.has_root and not has_module(image, "overlay"):
+        tools = files.image is not None and files.image.tools
         raise BpfmatrixError(
-            f"{name} ({image.version}) has no overlayfs, which keeps the tests' writes off "
-            "the host",
-            "Use a kernel with CONFIG_OVERLAY_FS, or --share instead of --rootfs.",
+            f"{name} ({image.version}) has no overlayfs, which the root of "
+            f"{'--tools' if tools else 'the tests'} needs for what is written there",
+            "Use a kernel with CONFIG_OVERLAY_FS, and its modules beside it, or "
+            f"{'leave --tools out' if tools else '--share instead of --rootfs'}.",
         )
     if not files.root and not files.shares:
         return _disks_alone(files, repository)

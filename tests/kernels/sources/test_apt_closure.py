@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.errors import KernelUnavailableError
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.sources.apt_archive import Archive
 from bpfmatrix.kernels.sources.apt_closure import Catalogue, Found
@@ -80,3 +80,24 @@ def test_in_place_of_a_package_that_an_archive_lacks_another_version_is_found(
     assert shown(again) == {"perf 6.12.9-1 trixie-security", "libc6 2.41-1 trixie"}
     with pytest.raises(KernelUnavailableError, match="no suite has the package perf"):
         catalogue.closure(["perf"], without=[*first, *again])
+
+
+def test_a_virtual_package_is_found_by_its_version_and_in_folded_fields() -> None:
+    texts = [
+        stanza("a", "1", Depends="virtual (>= 2)"),
+        stanza("old", "1", Provides="virtual (= 1), "),
+        stanza("plain", "1", Provides="other,\n virtual"),
+        stanza("new", "1", Provides="other,\n virtual (= 2)"),
+        stanza("b", "1", Depends="virtual (>= 3), new (>= 2)"),
+    ]
+    catalogue = Catalogue([(STABLE, "\n\n".join(texts))])
+    assert shown(catalogue.closure(["a"])) == {"a 1 trixie", "new 1 trixie"}
+    assert shown(catalogue.closure(["b"])) == {"b 1 trixie"}
+
+
+def test_a_version_that_is_none_is_a_sentence() -> None:
+    texts = [stanza("a", "not a version!"), stanza("b", "1", Depends="a (>= 1)")]
+    catalogue = Catalogue([(STABLE, "\n\n".join(texts))])
+    assert shown(catalogue.closure(["b"])) == {"b 1 trixie"}
+    with pytest.raises(BpfmatrixError, match="the index's entry of a can't be read"):
+        catalogue.closure(["a"], newest=["a"])

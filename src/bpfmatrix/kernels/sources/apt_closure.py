@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bpfmatrix.errors import KernelUnavailableError
+from bpfmatrix.errors import BpfmatrixError, KernelUnavailableError
 from bpfmatrix.kernels.sources.apt_archive import Archive
 from bpfmatrix.kernels.sources.apt_packages import Deb, parse_index
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Catalogue", "Found"]
 
 _NAME = re.compile(r"\s*Package: (\S+)\n")
-_PROVIDES = re.compile(r"^Provides: (.+)$", re.MULTILINE)
-_PRE_DEPENDS = re.compile(r"^Pre-Depends: (.+)$", re.MULTILINE)
+# A field may go on in lines that begin with a space (deb-control(5)).
+_PROVIDES = re.compile(r"^Provides: (.+(?:\n[ \t].*)*)", re.MULTILINE)
+_PRE_DEPENDS = re.compile(r"^Pre-Depends: (.+(?:\n[ \t].*)*)", re.MULTILINE)
+_PROVIDED = re.compile(r"([^\s,:(]+)(?::\w+)?\s*(?:\(\s*=\s*([^\s)]+)\s*\))?")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Catalogue:
     def __init__(self, suites: Iterable[tuple[Archive, str]]) -> None:
         """Read each archive's index, as `Archive.index` gives it."""
         self._stanzas: dict[str, list[tuple[Archive, str]]] = {}
-        self._providers: dict[str, list[str]] = {}
+        # For the name of a virtual package: the packages, each with the version that it provides.
+        self._providers: dict[str, list[tuple[str, str]]] = {}
         self._without: set[tuple[Archive, str]] = set()
         for archive, text in suites:
             for stanza in text.split("\n\n"):
@@ -49,8 +52,8 @@ class Catalogue:
     def _add(self, name: str, archive: Archive, stanza: str) -> None:
         self._stanzas.setdefault(name, []).append((archive, stanza))
         if provided := _PROVIDES.search(stanza):
-            for each in provided[1].split(","):
-                self._providers.setdefault(each.split()[0].partition(":")[0], []).append(name)
+            for virtual, version in _PROVIDED.findall(provided[1]):
+                self._providers.setdefault(virtual, []).append((name, version))
 
     def closure(
         self,
@@ -87,30 +90,53 @@ class Catalogue:
     def _chosen(
         self, alternatives: "Sequence[PkgRelation.ParsedRelation]", found: dict[str, Found]
     ) -> Found | None:
-        """Return the package that satisfies one of these alternatives; one that is there first."""
+        """Return the package that satisfies one of these alternatives; one that is there first.
+
+        None if no suite has one. A package that is there is taken even in another version, since
+        only one version of it can be.
+        """
         for relation in alternatives:
-            for name in (relation["name"], *self._providers.get(relation["name"], ())):
+            for name in (relation["name"], *self._providing(relation)):
                 if name in found:
                     return found[name]
         for relation in alternatives:
-            if package := self._satisfying(
-                relation["name"], *(relation.get("version") or ("", ""))
-            ):
+            if package := self._satisfying(relation["name"], *_version_in(relation)):
                 return package
-        providers = (self._providers.get(relation["name"], ()) for relation in alternatives)
-        return next((self._satisfying(name, "", "") for names in providers for name in names), None)
+            for name in self._providing(relation):
+                if package := self._satisfying(name, "", ""):
+                    return package
+        return None
+
+    def _providing(self, relation: "PkgRelation.ParsedRelation") -> list[str]:
+        """Return the packages that provide what a relation names, in a version that fits."""
+        operator, version = _version_in(relation)
+        return [
+            name
+            for name, provided in self._providers.get(relation["name"], ())
+            # Without a version, a virtual package fits only a relation without one.
+            if not operator or (provided and _holds(provided, operator, version))
+        ]
 
     def _satisfying(self, name: str, operator: str, version: str) -> Found | None:
-        """Return the package of the first suite that satisfies a relation, else the newest one."""
+        """Return the package of the first suite that satisfies a relation; None if none does."""
         for package in self._packages(name):
             if _holds(package.deb.version, operator, version):
                 return package
-        return self._newest(name)
+        return None
 
     def _newest(self, name: str) -> Found | None:
         from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
-        return max(self._packages(name), key=lambda p: Version(p.deb.version), default=None)
+        def version(package: Found) -> Version:
+            try:
+                return Version(package.deb.version)
+            except ValueError:
+                raise BpfmatrixError(
+                    f"the index's entry of {name} can't be read: its version is "
+                    f"{package.deb.version!r}"
+                ) from None
+
+        return max(self._packages(name), key=version, default=None)
 
     def _packages(self, name: str) -> Iterator[Found]:
         for archive, stanza in self._stanzas.get(name, ()):
@@ -121,13 +147,23 @@ class Catalogue:
                 yield Found(deb, archive, needs)
 
 
+def _version_in(relation: "PkgRelation.ParsedRelation") -> tuple[str, str]:
+    return relation.get("version") or ("", "")
+
+
 def _holds(there: str, operator: str, version: str) -> bool:
-    """Tell whether a version is in the relation of a dependency (deb-control(5)) to another."""
+    """Tell whether a version is in the relation of a dependency (deb-control(5)) to another.
+
+    A text that is no version is in no relation.
+    """
     from debian.debian_support import Version  # noqa: PLC0415 - off the start-up path
 
     if not operator:
         return True
-    one, other = Version(there), Version(version)
+    try:
+        one, other = Version(there), Version(version)
+    except ValueError:
+        return False
     return bool(
         {
             "<<": one < other,
