@@ -11,6 +11,8 @@ from typing import Any
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.debug import loaded_programs
+from bpfmatrix.debug.places import in_program
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
@@ -51,6 +53,9 @@ class DebuggedWorkload(ABC):
         They are empty if anything may be loaded, as by tests.
         """
         return ()
+
+    def check(self, breakpoints: Sequence[str]) -> None:  # noqa: B027 - tests may load anything
+        """UsageError for a place in programs that none of them has, once the payload is built."""
 
     @abstractmethod
     def payload(self, arch: str, observer: Observer) -> Payload:
@@ -125,6 +130,14 @@ class ObjectsUnderGdb(DebuggedWorkload):
     def programs(self) -> tuple[str, ...]:
         """See DebuggedWorkload."""
         return self._workload.names if self._workload else ()
+
+    def check(self, breakpoints: Sequence[str]) -> None:
+        """See DebuggedWorkload."""
+        assert self._workload is not None
+        if any(map(in_program, breakpoints)):
+            known = loaded_programs.of_objects(self._workload.files)
+            if known:
+                loaded_programs.check(breakpoints, known)
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See DebuggedWorkload."""
