@@ -13,6 +13,7 @@ from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
 from bpfmatrix.debug import loaded_programs
 from bpfmatrix.debug.places import in_program
+from bpfmatrix.payload.declared import NoTestsError
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
@@ -88,7 +89,11 @@ class TestsUnderGdb(DebuggedWorkload):
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See DebuggedWorkload."""
-        return SuiteWorkload(self._project, self._tests).payload(arch, observer)
+        try:
+            return SuiteWorkload(self._project, self._tests).payload(arch, observer)
+        except NoTestsError as error:
+            more = "Or load an eBPF object, without a test: --object FILE"
+            raise NoTestsError(error.what, f"{error.advice}\n       {more}") from None
 
     def work(self, prepared: Prepared, observer: Observer, folder: Path) -> SuiteWork:
         """See DebuggedWorkload."""
