@@ -1,12 +1,20 @@
-"""Which kernel of a project a core file of a guest's memory is of."""
+"""A session with a core file of a guest's memory: its kernel, and how it ends."""
 
+import asyncio
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from bpfmatrix.debug.core_session import chosen
-from bpfmatrix.kernels.symbols.guest_core import GuestCore
+from bpfmatrix.debug.core_session import _run, chosen
+from bpfmatrix.debug.gdb import Gdb
+from bpfmatrix.debug.options import DebugOptions
+from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.host.cache import Cache
+from bpfmatrix.kernels.formats.guest_core import GuestCore
+from bpfmatrix.kernels.symbols import Symbols
 
 
 @dataclass(frozen=True)
@@ -46,3 +54,21 @@ def test_the_kernel_of_a_core(release: str, arch: str, id: str | None, wanted: s
     core = GuestCore(arch, {"OSRELEASE": release}, (), (0, 0))
     found = chosen(KNOWN, core, id)
     assert (found[0].id if found else None) == wanted
+
+
+def ending(tmp_path: Path, batch: tuple[str, ...], script: str) -> str:
+    """Run a session with a gdb that is a script; return the error's sentence."""
+    program = tmp_path / "gdb"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    gdb = Gdb(program, Symbols(tmp_path, None), Cache(tmp_path / "cache"), tmp_path)
+    with pytest.raises(BpfmatrixError) as failure:
+        asyncio.run(_run(gdb, tmp_path / "commands", DebugOptions(batch=batch)))
+    return failure.value.what
+
+
+def test_it_ends_in_the_sentences_of_other_sessions(tmp_path: Path) -> None:
+    report = {"failed": [["foo", 'Undefined command: "foo".']], "left": []}
+    said = ending(tmp_path, ("foo",), f"echo '{json.dumps(report)}' >{tmp_path}/batch.json; exit 1")
+    assert said == '--batch: gdb could not run `foo`: Undefined command: "foo"'
+    assert ending(tmp_path, (), "kill -KILL $$") == "gdb was ended by SIGKILL"

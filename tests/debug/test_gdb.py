@@ -34,6 +34,18 @@ def test_which_breakpoints_are_reached_only_while_the_kernel_boots(gdb: Gdb) -> 
     assert gdb.initial(("do_check", "start_kernel", "rejection")) == ("start_kernel",)
 
 
+def test_a_person_has_the_prompt_in_a_core_file(gdb: Gdb, tmp_path: Path) -> None:
+    core = tmp_path / "core"
+    words = ["-nx", "-batch", "-ex", "break do_check", "-ex", "run", "-ex", f"gcore {core}"]
+    subprocess.run([gdb.program, *words, gdb.symbols.vmlinux], capture_output=True, check=True)
+    command = gdb._command(gdb.write_for_core(core, 0), ("-nx",), batch=False)
+    done = subprocess.run(
+        command, input="print 6 * 7\n", capture_output=True, text=True, check=False
+    )
+    assert "$1 = 42\n" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0
+
+
 def test_gdb_is_asked_once_about_each_vmlinux(gdb: Gdb, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     ask = Gdb._ask

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.debug.in_gdb.messages import Lines, formatted, is_trace
+from bpfmatrix.debug.in_gdb.messages import Lines, formatted, instruction_of, is_trace
 
 STRINGS = {0x1000: "map_value_or_null", 0x2000: ""}
 
@@ -67,6 +67,10 @@ def test_no_format_is_an_error(format: str, number: int) -> None:
         "subprog#%d: analyzing (depth %d)...\n",
         "arg JOIN insn %d -> %d ",
         "stack use/def %s ",
+        "%s:\n",
+        "force_precise: frame%d: forcing r%d to be precise\n",
+        "signature verification passed\n",
+        "mark_reg_unknown(regs, %u)\n",
     ],
 )
 def test_what_the_verifier_writes_about_its_way_is_no_reason(format: str) -> None:
@@ -91,6 +95,8 @@ def test_what_the_verifier_writes_about_its_way_is_no_reason(format: str) -> Non
         "Unreleased reference id=%d alloc_insn=%d\n",
         "combined stack size of %d calls is %d. Too large\n",
         "loaded while the program has only %d\n",
+        "signature verification failed: %d\n",
+        "%s: no such thing\n",
     ],
 )
 def test_what_it_rejects_a_program_for_is_a_reason(format: str) -> None:
@@ -122,3 +128,10 @@ def test_the_parts_of_a_line_that_is_no_reason_are_none() -> None:
     ):
         assert lines.add(part, never) == ""
     assert lines.add("math between %s pointer\n", lambda: "math between fp pointer\n")
+
+
+def test_the_instruction_that_a_message_names() -> None:
+    assert instruction_of("unreachable insn 12") == 12
+    assert instruction_of("back-edge from insn 7 to 3") == 7
+    assert instruction_of("last insn is not an exit or jmp") is None
+    assert instruction_of("BPF program is too large. Processed 1000001 insn") is None

@@ -6,9 +6,22 @@ import pytest
 
 from bpfmatrix.debug.in_gdb.values import Types, plain
 
-STRINGS = ["", "int", "char", "when", "comm", "state", "RUNS", "event", "low", "high", "on"]
+STRINGS = [
+    "",
+    "int",
+    "char",
+    "when",
+    "comm",
+    "state",
+    "RUNS",
+    "event",
+    "low",
+    "high",
+    "on",
+    ".data",
+]
 OFFSETS = {text: number for number, text in enumerate(STRINGS)}
-INT, ARRAY, STRUCT, ENUM, TYPEDEF, POINTER = 1, 3, 4, 6, 8, 2
+INT, ARRAY, STRUCT, ENUM, TYPEDEF, POINTER, VAR, DATASEC = 1, 3, 4, 6, 8, 2, 14, 15
 
 
 def type_of(
@@ -42,6 +55,9 @@ TYPES = {
     ),
     10: type_of(TYPEDEF, 10),
     11: type_of(INT, 1, 4 << 24 | 8),
+    12: type_of(VAR, 1, 1, name="when"),
+    13: type_of(VAR, 3, 1, name="comm"),
+    14: type_of(DATASEC, 12, *(12, 0, 4, 13, 4, 8), name=".data", count=2),
 }
 READER = Types(lambda id, size: TYPES[id][:size], STRINGS.__getitem__)
 
@@ -65,6 +81,7 @@ READER = Types(lambda id, size: TYPES[id][:size], STRINGS.__getitem__)
         # A type that stands for itself is in no valid BTF.
         (10, b"\1\0\0\0", "1"),
         (11, b"\1", "true"),
+        (14, struct.pack("<i8s", 42, b"abc"), 'when = 42, comm = "abc"'),
     ],
 )
 def test_a_value_by_its_type(id: int, data: bytes, text: str) -> None:

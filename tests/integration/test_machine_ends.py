@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.kernels.symbols import guest_core
+from bpfmatrix.kernels.formats import guest_core
 from bpfmatrix.results.outcome import Outcome
 from tests.tool import ToolProject, by_name, qemus_of, wait_until
 

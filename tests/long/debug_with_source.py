@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from bpfmatrix.host.architecture import ARCHITECTURES
-from bpfmatrix.kernels.symbols import guest_core
+from bpfmatrix.kernels.formats import guest_core
 from tests.integration.rejected_object import compile_rejected
 from tests.tool import Finished, ToolProject
 

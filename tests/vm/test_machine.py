@@ -166,3 +166,29 @@ def test_a_qemu_that_has_ended_before_its_job(tmp_path: Path) -> None:
 
     with pytest.raises(MachineEndedError, match="QEMU died of signal 7"):
         asyncio.run(run())
+
+
+def test_a_guest_that_a_debugger_continues_is_paused_again(tmp_path: Path) -> None:
+    """The guest stops by itself first, at a breakpoint, and then goes on."""
+
+    async def paused() -> list[str]:
+        guest, executed = Guest(tmp_path), []
+        async with guest.machine() as made:
+
+            async def execute(command: str) -> None:
+                executed.append(command)
+
+            made._qmp.execute = execute  # type: ignore[assignment, method-assign]
+            made._qmp_connected.set()
+            waiting = asyncio.create_task(made.pause_again(0))
+            for event in ("STOP", "RESUME", "STOP"):
+                made._note({"event": event})
+            # It has as many turns of the event loop as it could need to pause, wrongly.
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not executed
+            made._note({"event": "RESUME"})
+            await waiting
+        return executed
+
+    assert asyncio.run(paused()) == ["query-status", "stop"]

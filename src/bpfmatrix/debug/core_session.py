@@ -8,16 +8,18 @@ from pathlib import Path
 from bpfmatrix import kernels
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.debug.ending import failure_of_gdb
 from bpfmatrix.debug.gdb import Gdb
 from bpfmatrix.debug.options import DebugOptions
 from bpfmatrix.debug.own_folder import own_folder
-from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.errors import UsageError
 from bpfmatrix.host import event_loop
 from bpfmatrix.host.front_end import command
 from bpfmatrix.host.progress import Progress
 from bpfmatrix.kernels import KernelImage, symbols
-from bpfmatrix.kernels.symbols import Symbols, elf, guest_core
-from bpfmatrix.kernels.symbols.guest_core import GuestCore
+from bpfmatrix.kernels.formats import guest_core
+from bpfmatrix.kernels.formats.guest_core import GuestCore
+from bpfmatrix.kernels.symbols import Symbols, elf
 from bpfmatrix.session.observer import Observer
 
 __all__ = ["open_core"]
@@ -35,7 +37,7 @@ def open_core(
 
     `id` is the kernel's in kernels.yaml; if it is None, it is found by the release that the core
     names. UsageError for a file that is no core of a guest, or is one of an unknown kernel.
-    BpfmatrixError if a command of `batch` fails.
+    BpfmatrixError if gdb is killed, or a command of `batch` fails.
     """
     with contextlib.ExitStack() as stack:
         unpacked = stack.enter_context(project.cache.staging()) / "vmcore"
@@ -63,12 +65,20 @@ async def _run(gdb: Gdb, commands: Path, options: DebugOptions) -> int:
     batch = options.batch is not None
     async with gdb.running(commands, options.gdb_args, batch=batch) as process:
         status = await process.wait()
-    if status == -signal.SIGINT:
+    if status in (-signal.SIGINT, 128 + signal.SIGINT):
         raise KeyboardInterrupt
-    report = gdb.batch_report if batch else None
-    if report and report.failed:
-        failed = "; ".join(f"{name}: {why}" for name, why in report.failed)
-        raise BpfmatrixError(f"--batch: gdb could not run {failed}")
+    failure = failure_of_gdb(
+        status,
+        (),
+        options.batch,
+        # A core file is stopped from the beginning, and stays so.
+        stopped=True,
+        report=gdb.batch_report,
+        ended="",
+        console="",
+    )
+    if failure:
+        raise failure
     return status
 
 

@@ -200,7 +200,7 @@ class Gdb:
             *self._reading(),
             # gdb sets hardware breakpoints by itself where memory can't be written.
             *(["mem 0x8000000000000000 0xffffffffffffffff ro"] if hardware else []),
-            *self._breaking(breakpoints),
+            *self._breaking(breakpoints, is_quiet=batch is not None),
             f"python stops.begin({_python(marker)})",
             f"python session.run({', '.join(map(_python, arguments))})",
         ]
@@ -208,10 +208,16 @@ class Gdb:
         path.write_text("".join(f"{line}\n" for line in lines))
         return path
 
-    def _breaking(self, breakpoints: Sequence[str]) -> list[str]:
-        """Return gdb's commands for breakpoints that `resolve` returned."""
+    def _breaking(self, breakpoints: Sequence[str], *, is_quiet: bool) -> list[str]:
+        """Return gdb's commands for breakpoints that `resolve` returned.
+
+        If `is_quiet`, gdb does not print where they are.
+        """
         only = [f"python loads.only({_python(self.programs)})"] if self.programs else []
-        return [*only, *map(self.break_command, breakpoints)]
+        commands = [self.break_command(breakpoint) for breakpoint in breakpoints]
+        if is_quiet:
+            commands = [f"python stops.quietly({_python(command)})" for command in commands]
+        return [*only, *commands]
 
     def write_for_core(self, core: Path, offset: int, batch: Sequence[str] | None = None) -> Path:
         """Write the file of gdb commands that reads a core file of a guest's memory.
@@ -227,7 +233,7 @@ class Gdb:
             f"set pagination {'off' if batch is not None else 'on'}",
             *self._reading(),
             *([moved] if offset else []),
-            f"python guest_core.run({', '.join(map(_python, (*arguments, report)))})",
+            f"python core_file.run({', '.join(map(_python, (*arguments, report)))})",
         ]
         path = self.folder / "gdb.commands"
         path.write_text("".join(f"{line}\n" for line in lines))

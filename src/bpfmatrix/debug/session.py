@@ -52,6 +52,8 @@ __all__ = ["debug"]
 
 # The guest's clock stands still while gdb holds the guest, but a person also steps.
 _LIMIT_SECONDS = 24 * 3600.0
+# How long a batch lets the guest run at a time when its work has ended.
+_IDLE_SECONDS = 1.0
 
 
 def debug(
@@ -293,7 +295,22 @@ class _DebugSession:
             if not ended.done():
                 seconds = time.monotonic() - started
                 await self._hand_over(guest, f"{self._ended} after {seconds:.0f} s")
-            return await ended
+            pausing = asyncio.create_task(self._pause(guest)) if is_batch else None
+            try:
+                return await ended
+            finally:
+                if pausing:
+                    pausing.cancel()
+
+    @staticmethod
+    async def _pause(guest: Machine) -> None:
+        """Stop the guest each time that gdb lets it run: there is no work that could stop it.
+
+        Nobody is there to press Ctrl-C. gdb says of each command after the first one that nothing
+        stopped the guest (in_gdb/session.py).
+        """
+        while True:
+            await guest.pause_again(_IDLE_SECONDS)
 
     async def _hand_over(self, guest: Machine, how: str) -> None:
         """Let gdb know that the work has ended: it may wait for a breakpoint for ever."""

@@ -13,7 +13,7 @@ values are not enough:
 - `guest/c/guest.h` has the system calls that the guest's small programs need.
 - `bpfmatrix.vm.sandbox` has the number of seccomp(2), for hosts of this architecture.
 - `bpfmatrix.vm.dump` names those on which a kernel tells QEMU where it is in the memory, and
-  `bpfmatrix.kernels.symbols.guest_core` reads their page tables.
+  `bpfmatrix.kernels.formats.guest_core` reads their page tables.
 - `bpfmatrix.payload.loaders.aya_loader` names those for which loader-aya makes system calls.
 - `bpfmatrix.payload.loaders.sysroot` names the suite of Debian whose libraries a loader is linked
   with.

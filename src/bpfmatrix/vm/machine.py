@@ -108,6 +108,8 @@ class Machine:
         self._held = held
         self._stopped = False
         """Whether a debugger has stopped the guest at any time."""
+        self._runs = asyncio.Event()
+        """Set when a debugger has continued the guest, and cleared when the guest stops."""
         self._continued = asyncio.Event()
         """Set when a debugger has continued the guest, or when QEMU has ended."""
         self._qmp = QMPClient("bpfmatrix")
@@ -371,12 +373,27 @@ class Machine:
         finally:
             os.close(descriptor)
 
-    async def pause(self) -> None:
-        """Stop the guest. A gdb for which it runs is told so, and has its prompt again."""
+    async def pause(self) -> bool:
+        """Stop the guest, and return whether it ran.
+
+        A gdb for which it runs is told so, and has its prompt again.
+        """
         await self._qmp_connected.wait()
         # A machine that has ended does not run either.
         with contextlib.suppress(QMPError, OSError, EOFError):
+            status = await self._qmp.execute("query-status")
             await self._qmp.execute("stop")
+            return isinstance(status, dict) and bool(status["running"])
+        return False
+
+    async def pause_again(self, seconds: float) -> None:
+        """Pause a guest that a debugger has continued and that then runs for so long."""
+        while True:
+            await self._runs.wait()
+            await asyncio.sleep(seconds)
+            if self._runs.is_set():
+                await self.pause()
+                return
 
     def watch(self, devices: Iterable[FolderDevice]) -> None:
         """Start to read the machine's channels, and to watch the servers of its folders."""
@@ -437,8 +454,11 @@ class Machine:
                 self._panicked = True
             case "STOP":
                 self._stopped = True
-            case "RESUME" if self._stopped:
-                self._continued.set()
+                self._runs.clear()
+            case "RESUME":
+                self._runs.set()
+                if self._stopped:
+                    self._continued.set()
             case "DUMP_COMPLETED":
                 self._dump_ended.put_nowait(str(data.get("error", "")))
             case "SHUTDOWN" if not self._shutdown:

@@ -18,9 +18,16 @@ struct bpf_prog_aux {
 	char name[16];
 };
 
+struct bpf_insn {
+	unsigned char code, registers;
+	short off;
+	int imm;
+};
+
 struct bpf_prog {
 	int len;
 	struct bpf_prog_aux *aux;
+	struct bpf_insn insnsi[2];
 };
 
 struct bpf_verifier_env {

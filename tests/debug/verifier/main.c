@@ -29,6 +29,7 @@ static int load(const char *name)
 
 	aux->name[0] = attr.prog_name[0] = *name;
 	prog->len = 2;
+	prog->insnsi[0].code = 0x18; /* takes two places */
 	prog->aux = aux;
 	called = begun = 0;
 	return bpf_check(&prog, &attr);

@@ -34,7 +34,7 @@ _OF_TESTS: tuple[AnyOption, ...] = (
 )
 
 
-@option_task(
+_OPTIONS: tuple[AnyOption, ...] = (
     options.KERNEL,
     options.IMAGE,
     options.RUN,
@@ -57,6 +57,20 @@ _OF_TESTS: tuple[AnyOption, ...] = (
     *options.HOST_FILES,
     *options.PRIVILEGES,
 )
+# What is asked of gdb and of the symbols: all else is about a machine, or what it runs.
+_OF_CORES: tuple[AnyOption, ...] = (
+    options.GUEST_CORE,
+    options.KERNEL,
+    options.IMAGE,
+    options.VMLINUX,
+    options.SOURCE,
+    options.NAMES,
+    options.BATCH,
+    options.GDB_ARGS,
+)
+
+
+@option_task(*_OPTIONS)
 def debug(values: Values) -> int:
     """Run the tests, or load eBPF objects, on one kernel under gdb, which stops in the verifier.
 
@@ -78,11 +92,14 @@ def _open_core(values: Values, file: "Path") -> int:
     from bpfmatrix.cli.debug import open_core
     from bpfmatrix.config.project import Project
 
-    for option in (options.BREAK, options.COLD, options.ATTACH_LATER, options.VSCODE, options.RUN):
-        if values[option]:
-            raise UsageError(
-                f"--core and --{option.name} don't go together", "A core file has stopped for good."
-            )
+    wrong = _given(values, tuple(one for one in _OPTIONS if one not in _OF_CORES))
+    if values.arguments:
+        wrong.append("arguments of tests")
+    if wrong:
+        raise UsageError(
+            f"--core and {wrong[0]} don't go together",
+            "No machine runs: a core file has stopped for good.",
+        )
     project, id = Project.load(), values[options.KERNEL]
     if values[options.IMAGE]:
         project, id = one_kernel(values)

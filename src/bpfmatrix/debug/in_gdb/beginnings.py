@@ -10,7 +10,7 @@ import gdb
 
 
 @dataclass(frozen=True)
-class Place:
+class Beginning:
     """The beginning of a function, or of an inlined copy of it."""
 
     location: str
@@ -22,9 +22,9 @@ class Place:
 
 
 def of(name):
-    """Return the places at which a function begins; gdb.error if there is none.
+    """Return where a function begins; gdb.error if there is none.
 
-    A location that is no function, such as FILE:LINE, is its own place.
+    A location that is no function, such as FILE:LINE, is its own beginning.
     """
     found = gdb.decode_line(name)[1] or ()
     copies, functions = [], []
@@ -32,22 +32,22 @@ def of(name):
         chain = functions_at(each.pc) if each.symtab is not None else []
         depth = next((i for i, block in enumerate(chain) if block.function.name == name), None)
         if depth is None:
-            return [Place(name)]
+            return [Beginning(name)]
         if depth < len(chain) - 1:
             copies.append((each, chain[depth:]))
         else:
             functions.append(each)
     if not copies:
-        return [Place(name)]
+        return [Beginning(name)]
     # A part of a function that was inlined otherwise, such as do_check.part.0, is called by a copy.
     functions = [each for each in functions if not _is_part(each.pc)]
-    places = [_beginning_of_copy(each, chain) for each, chain in copies]
-    places += [Place(f"*{each.pc:#x}") for each in functions]
-    return list(dict.fromkeys(places))
+    beginnings = [_beginning_of_copy(each, chain) for each, chain in copies]
+    beginnings += [Beginning(f"*{each.pc:#x}") for each in functions]
+    return list(dict.fromkeys(beginnings))
 
 
 def _beginning_of_copy(found, chain):
-    """Return the place at which an inlined copy begins; `chain` is its block and those around it.
+    """Return where an inlined copy begins; `chain` is its block and those around it.
 
     gcc, from release 8 on, gives the first instruction of a copy the line of the call, besides the
     lines of its body. clang does not, but puts the blocks of code behind those that come to them,
@@ -61,11 +61,11 @@ def _beginning_of_copy(found, chain):
         location = f"{found.symtab.filename}:{line}"
         if at_call & {each.pc for each in gdb.decode_line(location)[1] or ()}:
             inner = any(not _same(functions_at(each)[0], copy) for each in at_call)
-            return Place(location, frozenset(at_call), copy.function.name if inner else "")
-        return Place(f"*{min(at_call):#x}")
+            return Beginning(location, frozenset(at_call), copy.function.name if inner else "")
+        return Beginning(f"*{min(at_call):#x}")
     if "clang" in (found.symtab.producer or "") or _in_one_piece(copy, table):
-        return Place(f"*{copy.start:#x}")
-    return Place(chain[-1].function.name)
+        return Beginning(f"*{copy.start:#x}")
+    return Beginning(chain[-1].function.name)
 
 
 def functions_at(address):

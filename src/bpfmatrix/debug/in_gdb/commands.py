@@ -1,7 +1,10 @@
 """The commands that show programs, maps, and what the verifier knows: bpf-insn, bpf-regs, ..."""
 
+import functools
+
 import gdb
-from bpfmatrix_in_gdb import path, verifier
+from bpfmatrix_in_gdb import path, verifier, why
+from bpfmatrix_in_gdb.arguments import integer
 from bpfmatrix_in_gdb.kernel_data import name_of, objects, type_of
 from bpfmatrix_in_gdb.verifier import instruction, registers, source_line, verifier_env
 
@@ -64,7 +67,8 @@ class BpfInsn(gdb.Command):
         env = verifier_env()
         program = env["prog"]
         aux, count = program["aux"], int(program["len"])
-        index = int(gdb.parse_and_eval(argument)) if argument else int(env["insn_idx"])
+        is_given = bool(argument.strip())
+        index = integer(argument, "bpf-insn [NUMBER]") if is_given else int(env["insn_idx"])
         if not 0 <= index < count:
             raise gdb.GdbError(f"the program has the instructions 0 to {count - 1}")
         print(f"program {name_of(aux['name'])}, instruction {index} of {count}")
@@ -118,7 +122,7 @@ class BpfPath(gdb.Command):
 
     def invoke(self, argument, from_tty):
         """See gdb.Command."""
-        count = int(gdb.parse_and_eval(argument)) if argument else 20
+        count = integer(argument, "bpf-path [LINES]", least=1) if argument.strip() else 20
         env = verifier.verifier_env()
         program = env["prog"]
         numbers = verifier.path_to(env, MOST)
@@ -126,20 +130,27 @@ class BpfPath(gdb.Command):
         parts = list(path.parts(numbers, lambda number: verifier.at(source, number)))
         if len(parts) > count:
             print(f"... {len(parts) - count} more lines before these: `bpf-path {len(parts)}`")
+        insn = functools.cache(lambda number: verifier.insn_at(program, number))
         depth = 0
-        for part in parts[-count:]:
-            first, last = part.numbers[0], part.numbers[-1]
-            label = f"{first}" if first == last else f"{first}-{last}"
-            text = f"{part.place[0]}:{part.place[1]}: {part.place[2]}" if part.place else ""
-            print(f"{label:>11}  {'  ' * depth}{text}".rstrip())
-            insn = verifier.insn_at(program, last)
-            if part.next is not None and path.is_choice(insn):
-                how = verifier.instruction(program, last)
-                if path.is_conditional(insn):
-                    how += ": not taken" if part.next == last + 1 else f": taken, to {part.next}"
-                print(f"{'':>11}  {'  ' * depth}  {last}: {how}")
-                depth += part.next != last + 1 and insn.is_of_program
-                depth -= insn.code == 0x95 and depth > 0
+        for index, part in enumerate(parts):
+            lines = [f"{_range(part.numbers):>11}  {'  ' * depth}{_place(part)}".rstrip()]
+            for choice in path.choices(part, insn):
+                if index >= len(parts) - count:
+                    text = verifier.instruction(program, choice.number)
+                    text += f": {choice.how}" if choice.how else ""
+                    lines.append(f"{'':>11}  {'  ' * depth}  {choice.number}: {text}")
+                depth = max(0, depth + choice.deeper)
+            if index >= len(parts) - count:
+                print("\n".join(lines))
+
+
+def _range(numbers):
+    first, last = numbers[0], numbers[-1]
+    return f"{first}" if first == last else f"{first}-{last}"
+
+
+def _place(part):
+    return f"{part.place[0]}:{part.place[1]}: {part.place[2]}" if part.place else ""
 
 
 class BpfWhy(gdb.Command):
@@ -159,7 +170,7 @@ class BpfWhy(gdb.Command):
         known = dict(registers(state, int(state["curframe"]))) if state else {}
         print(f"R{register} is {known.get(f'R{register}', 'not initialized')}")
         numbers = verifier.path_to(env, MOST)
-        found, end = path.reasons(numbers, lambda one: verifier.insn_at(program, one), register)
+        found, end = why.reasons(numbers, lambda one: verifier.insn_at(program, one), register)
         source = verifier.lines(program["aux"])
         for reason in found:
             text = f"{verifier.instruction(program, reason.number)}"

@@ -2,11 +2,13 @@
 
 import gdb
 from bpfmatrix_in_gdb import machine, verifier
+from bpfmatrix_in_gdb.arguments import integer, kernels_name
 from bpfmatrix_in_gdb.kernel_data import name_of, objects, type_of
 from bpfmatrix_in_gdb.values import Types, plain
 
 # The most entries of a map that are shown, unless a number is given.
 _MOST = 100
+_USAGE = "bpf-dump map ID [ENTRIES], or bpf-dump prog [ID]"
 
 
 class BpfDump(gdb.Command):
@@ -23,20 +25,22 @@ class BpfDump(gdb.Command):
         """See gdb.Command."""
         words = gdb.string_to_argv(argument)
         if words[:1] == ["map"] and len(words) in (2, 3):
-            _dump_map(_find("map_idr", "struct bpf_map", words[1]), *map(int, words[2:]))
+            most = [integer(word, _USAGE, least=1) for word in words[2:]]
+            _dump_map(_find("map_idr", "struct bpf_map", words[1]), *most)
         elif words[:1] == ["prog"] and len(words) == 1:
             _dump_program(verifier.verifier_env()["prog"].dereference())
         elif words[:1] == ["prog"] and len(words) == 2:
             _dump_program(_find("prog_idr", "struct bpf_prog", words[1]))
         else:
-            raise gdb.GdbError("bpf-dump map ID [ENTRIES], or bpf-dump prog [ID]")
+            raise gdb.GdbError(_USAGE)
 
 
 def _find(idr, kind, word):
     is_map = idr == "map_idr"
     for one in objects(idr, kind):
         about = one if is_map else one["aux"]
-        if word in (str(int(about["id"])), name_of(about["name"])):
+        name = name_of(about["name"])
+        if word == str(int(about["id"])) or kernels_name(word) == name:
             return one
     shown = "bpf-maps" if is_map else "bpf-progs"
     raise gdb.GdbError(f"there is no {'map' if is_map else 'program'} {word}: see `{shown}`")
@@ -45,14 +49,14 @@ def _find(idr, kind, word):
 def _dump_program(program):
     aux = program["aux"]
     print(f"program {name_of(aux['name'])}, {int(program['len'])} instructions")
-    source, said, number = verifier.lines(aux), None, 0
-    while number < int(program["len"]):
-        place = verifier.at(source, number)
+    source, said, at = verifier.lines(aux), None, 0
+    while at < int(program["len"]):
+        place = verifier.at(source, at)
         if place and place != said:
             print(f"; {place[0]}:{place[1]}: {place[2]}")
         said = place
-        print(f"{number:5}: {verifier.instruction(program, number)}")
-        number += 2 if int(program["insnsi"][number]["code"]) == 0x18 else 1
+        print(f"{at:5}: {verifier.instruction(program, at)}")
+        at += 2 if int(program["insnsi"][at]["code"]) == 0x18 else 1
 
 
 def _dump_map(map, most=_MOST):

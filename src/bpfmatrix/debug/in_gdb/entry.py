@@ -32,18 +32,18 @@ def break_at(name):
             loads.follow(loads.Follower())
     # If the session is about some programs, another one may only be a loader's probe.
     is_meant = loads.is_of_no_other if loads.are_named() else None
-    for place in beginnings.of(name):
-        if place.addresses or is_meant:
-            _Beginning(place, is_meant)
+    for beginning in beginnings.of(name):
+        if beginning.addresses or is_meant:
+            _BeginningStop(beginning, is_meant)
         else:
-            gdb.execute(f"break {place.location}")
+            gdb.execute(f"break {beginning.location}")
 
 
 def break_at_entry():
     """Stop where the verifier begins to check a program that no library loads as a probe."""
     is_meant = _condition()
-    for place in beginnings.of(functions()[0]):
-        _Beginning(place, is_meant)
+    for beginning in beginnings.of(functions()[0]):
+        _BeginningStop(beginning, is_meant)
 
 
 def select_frame(name):
@@ -80,14 +80,14 @@ def _has_name_in_state():
     return bool(verifier.verifier_env()["prog"]["aux"]["name"].string(errors="replace"))
 
 
-class _Beginning(gdb.Breakpoint):
-    """A breakpoint at a place; with `is_meant`, only for programs for which that is true."""
+class _BeginningStop(gdb.Breakpoint):
+    """A breakpoint where a function begins; with `is_meant`, only for programs that are meant."""
 
-    def __init__(self, place, is_meant=None):
-        super().__init__(place.location)
-        self._addresses, self._is_meant = place.addresses, is_meant
-        if place.shown:
-            self.commands = f"python entry.select_frame({json.dumps(place.shown)})"
+    def __init__(self, beginning, is_meant=None):
+        super().__init__(beginning.location)
+        self._addresses, self._is_meant = beginning.addresses, is_meant
+        if beginning.shown:
+            self.commands = f"python entry.select_frame({json.dumps(beginning.shown)})"
 
     def stop(self):
         """See gdb.Breakpoint."""

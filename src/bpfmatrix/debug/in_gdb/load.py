@@ -18,9 +18,9 @@ _spec.loader.exec_module(sys.modules[_NAME])
 
 from bpfmatrix_in_gdb import (  # noqa: E402
     commands,  # noqa: F401
+    core_file,  # noqa: F401
     dump,  # noqa: F401
     entry,  # noqa: F401
-    guest_core,  # noqa: F401
     kernel_scripts,  # noqa: F401
     loads,  # noqa: F401
     locations,  # noqa: F401

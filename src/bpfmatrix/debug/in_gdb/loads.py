@@ -114,10 +114,10 @@ def follow(follower, command=""):
     """
     _followers.append(follower)
     _End.command = command or _End.command
-    if command and _Attempt.place is None:
+    if command and _Attempt.breakpoint is None:
         with contextlib.suppress(gdb.error):
             address = machine.first_instruction("bpf_prog_load")
-            _Attempt.place = _Attempt(f"*{address:#x}", internal=True)
+            _Attempt.breakpoint = _Attempt(f"*{address:#x}", internal=True)
     if not _begun:
         _begun.append(_Begin(f"*{machine.first_instruction('bpf_check'):#x}", internal=True))
 
@@ -135,11 +135,11 @@ class _Begin(gdb.Breakpoint):
         _loads[:] = [load for load in _loads if abs(load.stack - pointer) >= _STACK_BYTES]
         load = Load(name, pointer, program=machine.word(machine.argument(0)))
         _loads.append(load)
-        if _End.place is None:
+        if _End.breakpoint is None:
             address = machine.return_address()
-            _End.place = _End(f"*{address:#x}", internal=True)
-            _End.place.silent = True
-            _End.place.commands = _End.command
+            _End.breakpoint = _End(f"*{address:#x}", internal=True)
+            _End.breakpoint.silent = True
+            _End.breakpoint.commands = _End.command
         for follower in _followers:
             follower.begin(load)
         return False
@@ -154,23 +154,23 @@ def _name(attributes):
 class _Attempt(gdb.Breakpoint):
     """The first instruction of `bpf_prog_load`, which calls `bpf_check`."""
 
-    place = None
+    breakpoint = None
 
     def stop(self):
         pointer = machine.stack_pointer()
         _attempts[:] = [one for one in _attempts if abs(one.stack - pointer) >= _STACK_BYTES]
         _attempts.append(Load(_name(machine.argument(0)), pointer))
-        if _Refusal.place is None:
-            _Refusal.place = _Refusal(f"*{machine.return_address():#x}", internal=True)
-            _Refusal.place.silent = True
-            _Refusal.place.commands = _End.command
+        if _Refusal.breakpoint is None:
+            _Refusal.breakpoint = _Refusal(f"*{machine.return_address():#x}", internal=True)
+            _Refusal.breakpoint.silent = True
+            _Refusal.breakpoint.commands = _End.command
         return False
 
 
 class _Refusal(gdb.Breakpoint):
     """The instruction behind the call of `bpf_prog_load`, which has one caller."""
 
-    place = None
+    breakpoint = None
 
     def stop(self):
         load = _nearest(_attempts)
@@ -186,7 +186,7 @@ class _Refusal(gdb.Breakpoint):
 class _End(gdb.Breakpoint):
     """The instruction behind the call of `bpf_check`, which has one caller."""
 
-    place = None
+    breakpoint = None
     command = ""
 
     def stop(self):

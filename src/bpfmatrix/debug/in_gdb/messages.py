@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Lines", "formatted", "is_trace"]
+__all__ = ["Lines", "formatted", "instruction_of", "is_trace"]
 
 # How lines begin that are no reason to reject a program: instructions, states, source lines, what
 # the verifier deduces, and statistics. They are written if a library asks for a log at its first
@@ -20,13 +20,20 @@ _TRACE = re.compile(
     r"returning from callee|callee:|caller:|cur state:|old state:|[Ll]ive regs|stack use/def|"
     r"arg JOIN|IMP%x|fp%[d+]|r%d: |sa%d: |Validating %s|Func#%d |func '%s' arg%d has btf_id|"
     r"marking pointer arg|CO-RE relocating|\[%d\]%s|vmlinux_cand|falling back|BPF program load|"
-    r"For now, treating|Found loop"
+    r"For now, treating|Found loop|%s:\n$|force_precise: |signature verification passed|"
+    r"mark_reg_(?:unknown|not_init)\(regs, "
 )
 
 
 def is_trace(format: str) -> bool:
     """Whether a line that begins with this format is no reason to reject a program."""
     return _TRACE.match(format) is not None
+
+
+def instruction_of(reason: str) -> int | None:
+    """Return the number of the instruction that a message names; None if it names none."""
+    found = re.search(r"\binsn[ =](\d+)", reason)
+    return int(found[1]) if found else None
 
 
 # The conversions of the kernel's printf that the verifier uses.

@@ -8,7 +8,7 @@ verifier when it comes there, and few others.
 import contextlib
 
 import gdb
-from bpfmatrix_in_gdb import loads, machine, verifier
+from bpfmatrix_in_gdb import insn, loads, machine, verifier
 
 
 def break_at(instruction, program="", file="", line=0):
@@ -18,7 +18,7 @@ def break_at(instruction, program="", file="", line=0):
     session is about is one. `file` is the end of a path, in whole parts.
     """
     address = machine.first_instruction("bpf_check")
-    loads.follow(_Place(_Anchor(f"*{address:#x}"), instruction, program, file, line))
+    loads.follow(_PlaceFollower(_Anchor(f"*{address:#x}"), instruction, program, file, line))
 
 
 class _Anchor(gdb.Breakpoint):
@@ -28,7 +28,7 @@ class _Anchor(gdb.Breakpoint):
         return False
 
 
-class _Place(loads.Follower):
+class _PlaceFollower(loads.Follower):
     """Watches the instructions of the programs at which gdb is to stop."""
 
     def __init__(self, anchor, instruction, program, file, line):
@@ -39,6 +39,8 @@ class _Place(loads.Follower):
         self._file = file
         self._line = line
         self._found_line = None
+        self._told = set()
+        """The sentences that were printed: loaders load a program more than once."""
         self._watches = {}
         """The watched instructions of each load, by its stack."""
 
@@ -53,8 +55,15 @@ class _Place(loads.Follower):
         watches = self._watches.setdefault(load.stack, {})
         # The lines are not known yet. They are when the first instruction is read again.
         first = 0 if self._instruction is None else self._instruction
-        if first < int(program["len"]):
+        if why := _why_never(program, first):
+            self._tell(f"gdb can't stop at instruction {first} of {load.name}: {why}")
+        else:
             watches[first] = _Watch(self, load, program, first)
+
+    def _tell(self, sentence):
+        if sentence not in self._told:
+            self._told.add(sentence)
+            print(sentence, flush=True)
 
     def end(self, load, error):
         for watch in self._watches.pop(load.stack, {}).values():
@@ -87,6 +96,16 @@ class _Place(loads.Follower):
         watches = self._watches[load.stack]
         for number in sorted(numbers - watches.keys()):
             watches[number] = _Watch(self, load, program, number)
+
+
+def _why_never(program, number):
+    """Return why the verifier never comes to an instruction; an empty text if it may."""
+    length = int(program["len"])
+    if number >= length:
+        return f"it has the instructions 0 to {length - 1}"
+    if number and int(program["insnsi"][number - 1]["code"]) == insn.WIDE:
+        return f"that is the second half of instruction {number - 1}"
+    return ""
 
 
 class _Watch(gdb.Breakpoint):

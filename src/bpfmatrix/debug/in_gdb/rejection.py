@@ -5,7 +5,7 @@ import errno
 import os
 
 import gdb
-from bpfmatrix_in_gdb import loads, machine, verifier
+from bpfmatrix_in_gdb import loads, machine, messages, verifier
 
 # The functions that write a part of a message: their first arguments are the verifier's state, or
 # its log, and a format. Kernels have the first one from 5.4 on, and more of them later.
@@ -137,6 +137,18 @@ def _select_caller():
             print(f"  in {frame.name()}, {place.symtab.filename}:{place.line}")
 
 
+def _show_where(reason):
+    """Show the instruction that is rejected, and what is known there."""
+    if verifier.verifier_env()["cur_state"]:
+        gdb.execute("bpf-insn")
+        gdb.execute("bpf-regs")
+        print("`bt` shows what it was checking; `bpf-path` and `bpf-why REG` how it came there")
+        return
+    print("the verifier follows no path at this moment, so there are no registers to show")
+    if (number := messages.instruction_of(reason)) is not None:
+        gdb.execute(f"bpf-insn {number}")
+
+
 def say_rejection():
     """Print the message, the instruction with its line of C, and the registers."""
     load = _Stop.load
@@ -152,7 +164,5 @@ def say_rejection():
     # The verifier's data is freed at its end, and can't be read without DWARF.
     if not _Stop.is_over:
         with contextlib.suppress(gdb.error):
-            gdb.execute("bpf-insn")
-            gdb.execute("bpf-regs")
-            print("`bt` shows what it was checking; `bpf-path` and `bpf-why REG` how it came there")
+            _show_where(load.reasons[-1] if load.reasons else "")
     _Stop.load = None

@@ -5,6 +5,7 @@ Here, a command is given to gdb only while the guest is stopped. What became of 
 written to a file, of which `invoke debug` makes the one sentence that it ends with.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def run(target, marker, shown, batch=None, report=None):
     `target` is a path, or HOST:PORT. `marker` is a file that is there once a breakpoint was
     reached. With `batch`, run these commands, too, write the file `report`, and end gdb.
     """
-    gdb.set_convenience_variable("bpfmatrix_began", 1)
+    note_begun()
     is_connected = False
     try:
         stops.connect(target)
@@ -44,6 +45,11 @@ def run(target, marker, shown, batch=None, report=None):
         end(_run_batch(batch, Path(report)) if reached else 1)
 
 
+def note_begun():
+    """Note that gdb has come to the end of its file of commands: it ends otherwise."""
+    gdb.set_convenience_variable("bpfmatrix_began", 1)
+
+
 def run_batch(batch, report):
     """Run the commands of a batch where the guest is stopped, and end gdb."""
     end(_run_batch(batch, Path(report)))
@@ -62,7 +68,7 @@ def _continue():
 
 def _run_batch(commands, report):
     """Run the commands, write what became of them, and return the exit status."""
-    failed = []
+    failed, interrupts = [], _Interrupts()
     for number, command in enumerate(commands):
         if not _is_stopped():
             _write(report, failed, commands[number:])
@@ -71,8 +77,27 @@ def _run_batch(commands, report):
             # gdb has several messages for a connection that is closed.
             is_over = gdb.selected_thread() is None
             failed.append([command, "the machine has ended" if is_over else error])
+        elif interrupts.is_idle():
+            failed.append([command, "the work has ended, and nothing else stopped the guest"])
     _write(report, failed, [])
     return 1 if failed else 0
+
+
+class _Interrupts:
+    """Where the host has stopped the guest: at the end of the work, and each time after that."""
+
+    def __init__(self):
+        self._count = self._said = 0
+        gdb.events.stop.connect(self._stopped)
+
+    def _stopped(self, event):
+        is_signal = isinstance(event, gdb.SignalEvent)
+        self._count += is_signal and event.stop_signal == "SIGINT"
+
+    def is_idle(self):
+        """Whether the host stopped the guest again since the last call, after the work's end."""
+        before, self._said = self._said, self._count
+        return self._count > max(1, before)
 
 
 def _write(report, failed, left):
@@ -102,7 +127,5 @@ def end(status):
 
 
 def _try_quietly(command):
-    try:
-        gdb.execute(command, to_string=True)
-    except gdb.error:
-        return
+    with contextlib.suppress(gdb.error):
+        stops.quietly(command)

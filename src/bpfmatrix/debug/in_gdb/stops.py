@@ -10,8 +10,30 @@ PANICS = ("vpanic", "panic")
 
 
 def connect(target):
-    """Connect to a guest that has not run its first instruction yet: a path, or HOST:PORT."""
-    gdb.execute(f"target remote {target}", to_string=True)
+    """Connect to a guest that waits: `target` is a path, or HOST:PORT.
+
+    Where it waits is not shown: that is of no interest, and a person can ask for it.
+    """
+    with _without_notifications():
+        quietly(f"target remote {target}")
+
+
+def quietly(command):
+    """Run a command of gdb without its output; gdb.error if it fails."""
+    gdb.execute(command, to_string=True)
+
+
+@contextlib.contextmanager
+def _without_notifications():
+    """Meanwhile, gdb does not print where the guest stops, which is no output of a command."""
+    setting = "set suppress-cli-notifications"
+    with contextlib.suppress(gdb.error):  # gdb 12 is the first one that has it
+        gdb.execute(f"{setting} on")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(gdb.error):
+            gdb.execute(f"{setting} off")
 
 
 def begin(marker):

@@ -14,6 +14,8 @@ _INT, _ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FLOAT, _ENUM64 = 1, 3, 4, 5, 6,
 # Kinds that only stand for another type: typedef, volatile, const, restrict, type tag.
 _MODIFIERS = frozenset({_TYPEDEF, 9, 10, 11, 18})
 _POINTER = 2
+# Global variables of one section, each of which is a VAR.
+_VAR, _DATASEC = 14, 15
 # Bits of an integer's encoding.
 _SIGNED, _CHAR, _BOOL = 1, 2, 4
 _DEEPEST = 16
@@ -42,8 +44,9 @@ class Types:
             return self.text(size, data, deep + 1)
         if kind in (_STRUCT, _UNION):
             return self._struct(id, count, data[:size], is_bits, deep)
-        if kind == _ARRAY:
-            return self._array(id, data, deep)
+        if kind in (_ARRAY, _DATASEC):
+            is_array = kind == _ARRAY
+            return self._array(id, data, deep) if is_array else self._section(id, count, data, deep)
         if kind in (_ENUM, _ENUM64):
             return self._enum(id, kind, count, data[:size])
         return self._single(id, kind, data[: 8 if kind == _POINTER else size])
@@ -79,6 +82,15 @@ class Types:
                 text = self.text(type, data[bits // 8 :], deep + 1)
             words.append(f".{self.string(name)} = {text}" if name else text)
         return f"{{{', '.join(words)}}}"
+
+    def _section(self, id: int, count: int, data: bytes, deep: int) -> str:
+        words = []
+        variables = self.read(id, 12 + 12 * count)[12:]
+        for variable, offset, size in struct.iter_unpack(f"{self.order}III", variables):
+            name, _, type = struct.unpack(f"{self.order}III", self.read(variable, 12))
+            text = self.text(type, data[offset : offset + size], deep + 1)
+            words.append(f"{self.string(name)} = {text}")
+        return ", ".join(words)
 
     def _bit_field(self, data: bytes, bits: int, width: int) -> int:
         number = self._number(data)

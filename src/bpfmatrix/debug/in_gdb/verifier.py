@@ -176,15 +176,15 @@ def instruction(program, number):
     text = insns.text(one.code, one.dst, one.src, one.off, one.imm)
     with contextlib.suppress(gdb.error, StopIteration):
         if one.code == insns.WIDE:
-            return _wide(program, number, one) or text
+            return _wide(program, number, one)
         if one.code == 0x85 and one.src != _PROGRAM_CALL:
             return f"({one.code:02x}) call {_callee(one)}#{one.imm}"
     return text
 
 
-# BPF_PSEUDO_CALL, BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_FD and BPF_PSEUDO_MAP_IDX
-# (include/uapi/linux/bpf.h).
-_PROGRAM_CALL, _KERNEL_CALL, _MAPS = 1, 2, (1, 5)
+# Values of src_reg (include/uapi/linux/bpf.h): BPF_PSEUDO_CALL, BPF_PSEUDO_KFUNC_CALL, then
+# BPF_PSEUDO_MAP_FD and _MAP_IDX, BPF_PSEUDO_MAP_VALUE and _MAP_IDX_VALUE, and BPF_PSEUDO_FUNC.
+_PROGRAM_CALL, _KERNEL_CALL, _MAPS, _MAP_VALUES, _FUNCTION = 1, 2, (1, 5), (2, 6), 4
 
 
 def _callee(one):
@@ -196,13 +196,49 @@ def _callee(one):
 
 
 def _wide(program, number, one):
-    """Return a 64-bit load of a map as text, or "" for another one."""
+    """Return a 64-bit load as text: a constant of both halves, a map, or a place in its value."""
     upper = insn_at(program, number + 1).imm & 0xFFFFFFFF
-    if one.src not in _MAPS or not upper:  # the loader's number of the map is not replaced yet
+    if one.src == _FUNCTION:
+        return f"(18) r{one.dst} = the function at {number + 1 + one.imm}"
+    if one.src in _MAPS + _MAP_VALUES and (name := _map_of(program, number, one, upper)):
+        offset = ""
+        if one.src in _MAP_VALUES:
+            # The verifier keeps the offset, and has put the address into the instruction.
+            offset = f"+{_map_offset(program, number)}"
+        return f"(18) r{one.dst} = map {name}{offset}"
+    return f"(18) r{one.dst} = {upper << 32 | one.imm & 0xFFFFFFFF:#x} ll"
+
+
+def _map_of(program, number, one, upper):
+    """Return the name of the map that a load is about, or "" before the verifier has found it."""
+    if one.src in _MAP_VALUES:
+        env = _env_of(program)
+        if env is None or not upper >> 31:
+            return ""
+        return name_of(env["used_maps"][int(_aux(env, number)["map_index"])]["name"])
+    if not upper:  # the loader's number of the map is not replaced yet
         return ""
     kind = gdb.lookup_type("struct bpf_map").pointer()
     map = gdb.Value(one.imm & 0xFFFFFFFF | upper << 32).cast(kind)
-    return f"(18) r{one.dst} = map {name_of(map['name'])}"
+    return name_of(map["name"])
+
+
+def _map_offset(program, number):
+    return int(_aux(_env_of(program), number)["map_off"])
+
+
+def _aux(env, number):
+    """Return what the verifier notes about an instruction, a `struct bpf_insn_aux_data`."""
+    return env["insn_aux_data"][number]
+
+
+def _env_of(program):
+    """Return the verifier's state, if it is about this program; None otherwise."""
+    with contextlib.suppress(gdb.error, gdb.GdbError):
+        env = verifier_env()
+        if int(env["prog"]["insnsi"].address) == int(program["insnsi"].address):
+            return env
+    return None
 
 
 def insn_at(program, number):

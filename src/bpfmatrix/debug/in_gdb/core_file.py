@@ -14,6 +14,7 @@ def run(path, batch=None, report=None):
 
     With `batch`, run these commands, write the file `report`, and end gdb.
     """
+    session.note_begun()
     try:
         gdb.execute(f"core-file {path}", to_string=True)
     except gdb.error as error:

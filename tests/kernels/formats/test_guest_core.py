@@ -7,8 +7,8 @@ import pytest
 import zstandard
 
 from bpfmatrix.errors import UsageError
-from bpfmatrix.kernels.symbols import guest_core
-from bpfmatrix.kernels.symbols.guest_core import Mapping
+from bpfmatrix.kernels.formats import guest_core
+from bpfmatrix.kernels.formats.guest_core import Mapping
 
 NAME = Path("vmcore.zst")
 X86, ARM = 62, 183
