@@ -144,8 +144,8 @@ def read(path: Path, name: Path) -> GuestCore:
     except _OfProcessError:
         raise UsageError(
             f"{name} is the core file of a process, not of a guest",
-            f"Open it with the executable that was killed: gdb EXECUTABLE {name}. A run with --core "
-            "keeps the test binary beside it.",
+            f"Open it with the executable that was killed: gdb EXECUTABLE {name}. A run with "
+            "--core keeps the test binary beside it.",
         ) from None
     except (struct.error, ValueError, KeyError, IndexError) as error:
         with path.open("rb") as file:
