@@ -282,7 +282,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 8192);
 	__type(key, struct lost_key);
 	__type(value, __u64);
 } lost_samples SEC(".maps");

@@ -55,7 +55,7 @@ SUPPORTED = tuple((3, minor) for minor in range(8, 15))
 SUPPORTED_TEXT = "CPython 3.8 to 3.14"
 # These need much space, and are of no use without a screen, a network or a compiler.
 EXCLUDED = re.compile(
-    r"(test|tests|idlelib|tkinter|turtledemo|lib2to3|ensurepip|venv|pydoc_data|config-[^/]*"
+    r"(^|/)(test|tests|idlelib|tkinter|turtledemo|lib2to3|ensurepip|venv|pydoc_data|config-[^/]*"
     r"|site-packages|dist-packages|__pycache__|__phello__)(/|$)"
 )
 FLAG_HASHED = 1  # PEP 552: the .pyc has a hash of its source
@@ -162,7 +162,9 @@ def choose(named: str, arch: str) -> Choice:
 
 def look_at(name: str, arch: str) -> Choice:
     """Return the interpreter of this name or path; UnusableError says what else it is."""
-    advice = f"Name an interpreter of {SUPPORTED_TEXT}, such as /usr/bin/python3."
+    own = arch == platform.machine()
+    such = ", such as /usr/bin/python3" if own else f" for {arch} that runs on this machine"
+    advice = f"Name an interpreter of {SUPPORTED_TEXT}{such}."
     found = shutil.which(name)
     if not found:
         path = Path(name)
@@ -233,7 +235,7 @@ def machine_of(path: Path) -> str:
             head = file.read(20)
     except OSError:
         return ""
-    if head[:5] != b"\x7fELF\x02":
+    if head[:5] != b"\x7fELF\x02" or len(head) < 20:  # another file, or one that is cut off
         return ""
     order = "<" if head[5] == 1 else ">"
     number: int = struct.unpack_from(order + "H", head, 18)[0]

@@ -15,7 +15,7 @@ from types import CodeType
 
 import pytest
 
-from bytecode_lines import Index, build, walk
+from bytecode_lines import BytecodeLinesError, Index, build, walk
 from bytecode_lines.pyc import source_name
 
 SOURCE = "def one(value):\n    return value\n"
@@ -135,9 +135,66 @@ def test_a_fifo_and_a_link_to_nothing_are_no_files(tmp_path: Path) -> None:
     (tree / "d.py").symlink_to("nowhere.py")
     summary = build([tree], tmp_path / "index")
     assert sorted(summary.problems) == [
-        f"{tree}/{name}: not a regular file" for name in ("a.py", "b.pyc", "d.py")
+        f"{tree}/{name}: not a regular file" for name in ("a.py", "b.pyc", "c.zip", "d.py")
     ]
     assert paths(tmp_path / "index") == [str(tree / "good.py")]
+
+
+def test_a_file_that_is_no_zip_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text(SOURCE)
+    (tmp_path / "broken.zip").write_text("no zip file")
+    summary = build([tmp_path], tmp_path / "index")
+    assert summary.problems == [f"{tmp_path}/broken.zip: not a zip file"]
+    assert summary.files == 1
+
+
+@pytest.mark.parametrize("in_cache", [True, False])
+def test_a_pyc_file_that_is_named(tmp_path: Path, in_cache: bool) -> None:
+    source = tmp_path / "a.py"
+    source.write_text(SOURCE)
+    pyc = None if in_cache else str(tmp_path / "a.pyc")
+    path = Path(py_compile.compile(str(source), pyc, doraise=True) or "")
+    summary = build([path], tmp_path / "index")
+    assert (summary.files, summary.problems) == (1, [])
+    assert paths(tmp_path / "index") == [str(source)]
+
+
+def test_a_source_that_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text(SOURCE)
+    (tmp_path / "b.py").write_text(SOURCE)
+    assert build([str(source)], str(tmp_path / "index")).problems == []
+    assert paths(tmp_path / "index") == [str(source)]
+    with pytest.raises(BytecodeLinesError, match=r"a\.py: it has no code of this version"):
+        build([source], tmp_path / "index", "2.7")
+
+
+def test_a_cache_that_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text(SOURCE)
+    py_compile.compile(str(source), doraise=True)
+    build([tmp_path / "__pycache__"], tmp_path / "index")
+    assert paths(tmp_path / "index") == [str(source)]
+
+
+def test_files_that_are_named_but_have_no_code(tmp_path: Path) -> None:
+    good, fifo = tmp_path / "good.py", tmp_path / "fifo"
+    good.write_text(SOURCE)
+    os.mkfifo(fifo)
+    summary = build([fifo, Path(sys.executable), good], tmp_path / "index")
+    assert summary.problems == [
+        f"{fifo}: not a regular file",
+        f"{sys.executable}: neither .py, .pyc or zip, nor made by PyInstaller",
+    ]
+    assert paths(tmp_path / "index") == [str(good)]
+
+
+def test_a_zip_file_of_another_name_is_read_if_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "app"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.py", SOURCE)
+    build([path], tmp_path / "index")
+    assert paths(tmp_path / "index") == [f"{path}/a.py"]
 
 
 def test_links_that_lead_back_up_are_not_followed(tmp_path: Path) -> None:

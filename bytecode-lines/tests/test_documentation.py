@@ -31,13 +31,18 @@ def test_examples_are_what_the_command_prints() -> None:
         assert "\n".join(shown).split("\n\n")[0].splitlines() == done.stdout.splitlines()
 
 
-def test_the_example_of_the_readme_prints_what_it_says() -> None:
-    _, example, after = (ROOT / "README.md").read_text(encoding="utf-8").split("```")[:3]
-    words = [sys.executable, "-c", example[len("python\n") :]]
-    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=True)
-    printed = after.partition("\n- ")[0]
-    shown = [line.strip() for line in printed.splitlines() if line.startswith("    ")]
-    assert shown == done.stdout.splitlines()
+def test_the_examples_of_the_readme_print_what_it_says() -> None:
+    _, *parts = (ROOT / "README.md").read_text(encoding="utf-8").split("```")
+    examples = list(zip(parts[::2], parts[1::2]))
+    assert len(examples) == 2
+    for example, after in examples:
+        words = [sys.executable, "-c", example[len("python\n") :]]
+        done = subprocess.run(
+            words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True
+        )
+        _, printed, *_ = after.split("\n\n")[1:]
+        shown = [line.strip() for line in printed.splitlines()]
+        assert shown == done.stdout.splitlines()
 
 
 def test_lines_as_json_have_all_of_a_code_object() -> None:

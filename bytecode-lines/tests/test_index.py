@@ -8,7 +8,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -202,10 +202,46 @@ def test_nothing_to_index_is_an_error_and_keeps_the_old_index(tree: Path, tmp_pa
     ) as caught:
         build([tree], output, other)
     assert ADVICE.replace("python ", f"python{other} ") in caught.value.advice
-    with pytest.raises(BytecodeLinesError, match="no such folder"):
+    with pytest.raises(BytecodeLinesError, match="no such file or folder"):
         build([tree / "none"], output)
     assert output.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["index"]
+
+
+@pytest.mark.parametrize("kind", ["source", "database", "folder", "link", "fifo"])
+def test_only_an_index_is_replaced(tree: Path, tmp_path: Path, kind: str) -> None:
+    source, output = tmp_path / "precious.py", tmp_path / "output"
+    source.write_text("precious = 1\n")
+    make: dict[str, Callable[[], object]] = {
+        "source": lambda: shutil.copy(source, output),
+        "database": lambda: sqlite3.connect(output).execute("CREATE TABLE precious (id)"),
+        "folder": output.mkdir,
+        "link": lambda: output.symlink_to(source),
+        "fifo": lambda: os.mkfifo(output),
+    }
+    make[kind]()
+    before = output.lstat()
+    with pytest.raises(BytecodeLinesError, match=r"not replaced|a folder|not a regular file"):
+        build([tree], output)
+    assert output.lstat().st_ino == before.st_ino
+    assert source.read_text() == "precious = 1\n"
+
+
+def test_an_index_and_an_empty_file_are_replaced(tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "made" / "index"
+    build([tree], output)
+    (tree / "more.py").write_text("more = 1\n")
+    assert build([tree], output).files == 3
+    output.write_text("")
+    assert build([tree], output).files == 3
+    Index(output).close()
+
+
+def test_an_output_that_can_not_be_written_is_an_error(tree: Path, tmp_path: Path) -> None:
+    for output in (Path("/proc/none.index"), tree / "other.py" / "index"):
+        with pytest.raises(BytecodeLinesError, match="can't be written: ") as caught:
+            build([tree], output)
+        assert caught.value.what.startswith(f"{output}: ")
 
 
 def test_other_files_are_not_an_index(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -301,7 +302,7 @@ def test_the_command(tree: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["index", "/nowhere", "-o", "x"], 1, "error: /nowhere: no such folder"),
+        (["index", "/nowhere", "-o", "x"], 1, "error: /nowhere: no such file or folder"),
         (["resolve", "-i", "/nowhere"], 1, "error: /nowhere: no such index\nMake one: "),
         (["resolve"], 2, "required: -i"),
         (["lines", "/nowhere.pyc"], 1, "error: /nowhere.pyc: No such file"),
@@ -317,6 +318,33 @@ def test_errors_of_a_user_are_not_tracebacks(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_calls_itself_as_it_was_called(tmp_path: Path) -> None:
+    start = "import sys; from bytecode_lines import __main__; del sys.argv[0]; __main__.main()"
+    for called, program in (
+        ("/usr/bin/bytecode-lines", "bytecode-lines"),
+        ("/x/bytecode_lines/__main__.py", "python -m bytecode_lines"),
+    ):
+        for words, said in (
+            (["resolve"], f"usage: {program} resolve "),
+            (["resolve", "-i", "none"], f"Make one: {program} index DIR -o none\n"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-c", start, called, *words],
+                cwd=tmp_path,
+                env=ENVIRONMENT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert said in done.stderr
+
+
+def test_the_command_tells_its_version() -> None:
+    done = command("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"bytecode-lines (\d+\.\d.*|of .*, which is not installed)\n", done.stdout)
 
 
 def test_bad_lines_make_the_command_fail_at_its_end(tree: Path, tmp_path: Path) -> None:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.cli.profile import write_files
+from bpfmatrix.cli.profile import profile, write_files
 from bpfmatrix.cli.profile_output import print_profile
 from bpfmatrix.config.project import Project
-from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.errors import BpfmatrixError, UsageError
 from bpfmatrix.profile.recording import Recording
+from bpfmatrix.profile.script import ScriptRequest
 from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack
 from bpfmatrix.profile.symbolization import Symbolized
+from bpfmatrix.profile.workload import ProfileOptions
 from tests.tool import ToolProject
 
 
@@ -126,6 +128,44 @@ def test_several_processes_have_a_table(
     assert output[2].split() == ["samples", "process", "hottest", "line"]
     assert output[3].split() == ["70.0%", "worker.py", "8", "hot.py:3", "spin"]
     assert output[4].split() == ["30.0%", "main.py", "7", "hot.py:2", "spin"]
+
+
+def test_the_samples_that_no_share_counts_are_told_first(
+    project: ToolProject, capsys: pytest.CaptureFixture[str], lines: list[SourceLine]
+) -> None:
+    output = printed(project, capsys, [Stack((lines[0],), 60, 1)], not_found=30, no_frame=4)
+    assert output[1] == "60 samples of 1 thread, CPython 3.11, without 30 of unknown code"
+    assert "note: 4 samples of threads that ran no Python code, left out" in output
+
+
+def test_the_source_of_a_relative_path_is_not_looked_for(
+    project: ToolProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The standard library has a file of this name.
+    output = printed(project, capsys, [Stack((SourceLine("abc.py", 1, "f"),), 1, 1)])
+    assert output[-1].rstrip() == "100.0%      100.0%  abc.py:1 f"
+
+
+def test_a_name_with_a_line_feed_takes_one_row(
+    project: ToolProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = SourceLine("a;b\n.py", 1, "f\rg")
+    lost = Stack((odd,), 1, UNKNOWN_THREAD, truncated="lost")
+    output = printed(project, capsys, [Stack((odd,), 1, 1, "x\ny"), Stack((odd,), 1, 1)], [lost])
+    assert [line for line in output if "a;b .py" in line and "100.0%" in line]
+    assert not [line for line in output if line.startswith(".py") or line.startswith("y")]
+
+
+def test_a_file_that_can_not_be_written_is_told_before_the_run(
+    project: ToolProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bpfmatrix.cli.profile.run_one", lambda *_: pytest.fail("it ran"))
+    (tmp_path / "file").touch()
+    request, options = ScriptRequest(tmp_path / "file"), ProfileOptions()
+    written = [(tmp_path / "file/a.svg", ".svg"), (tmp_path / "new/a.folded", ".folded")]
+    with pytest.raises(UsageError, match=r"file/a\.svg: Not a directory"):
+        profile(Project.load(project.root), "6.1", request, options, written)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_name_has_no_escape_sequences(

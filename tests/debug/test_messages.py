@@ -71,6 +71,9 @@ def test_no_format_is_an_error(format: str, number: int) -> None:
         "force_precise: frame%d: forcing r%d to be precise\n",
         "signature verification passed\n",
         "mark_reg_unknown(regs, %u)\n",
+        "SCC backedge %s\n",
+        "%s: too many iterations\n",
+        "stack=%s: ",
     ],
 )
 def test_what_the_verifier_writes_about_its_way_is_no_reason(format: str) -> None:

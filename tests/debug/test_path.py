@@ -1,11 +1,13 @@
 """The way back from an instruction over the verifier's jumps, and what a register came from."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.debug.in_gdb.path import Insn, State, choices, parts, path
-from bpfmatrix.debug.in_gdb.why import Reason, reasons
+from bpfmatrix.debug.in_gdb.path import Insn, State, choices, of_callback, parts, path
+from bpfmatrix.debug.in_gdb.why import Reason, _Walk, reasons
 
 MOV_REG, MOV_IMM, ADD_REG = 0xBF, 0xB7, 0x0F
 LOAD, STORE, CALL, EXIT, IF_ZERO = 0x79, 0x7B, 0x85, 0x95, 0x15
@@ -234,6 +236,14 @@ def test_a_callback_gets_its_arguments_from_the_kernel() -> None:
     assert last(CALLBACK, 0, [0, 1, 2, 4, 5, 2, 3]) == (2, "the call returns it")
 
 
+def test_the_path_of_an_asynchronous_callback_ends_where_it_was_set() -> None:
+    insn = dict(enumerate(CALLBACK)).__getitem__
+    # What is in front of the call is only what has the numbers before it.
+    assert list(of_callback([5, 4, 2, 1, 0], insn, 0)) == [5, 4, 2]
+    # It has called a function of the program, and is in there.
+    assert list(of_callback([5, 4, 2, 4, 2, 1], insn, 1)) == [5, 4, 2, 4, 2]
+
+
 def test_a_hint_is_given_while_the_register_is_the_same() -> None:
     adds = [Insn(ADD_REG, 1, 3, 0, 0), GO]
     assert last(adds, 1) == (0, "R3 is added to R1; see `bpf-why r3`")
@@ -257,3 +267,22 @@ def test_calls_and_returns_are_choices() -> None:
     way = parts([3, 5, 4, 2, 1, 0], lambda number: None)
     found = [(one.number, one.how, one.deeper) for part in way for one in choices(part, insn)]
     assert found == [(2, "calls back, to 4", 1), (5, "", -1)]
+
+
+def test_a_long_loop_is_walked_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each store is asked where it goes, and a walk back for each would take minutes."""
+    steps = 0
+    effect = _Walk.effect
+
+    def count(*arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return effect(*arguments)
+
+    monkeypatch.setattr(_Walk, "effect", count)
+    begin = [Insn(STORE_IMM, 10, 0, -8, 0), Insn(CALL, 0, 0, 0, LOOKUP)]
+    body = [Insn(STORE_1, 0, 4, 0, 0), Insn(MOV_IMM, 1, 0, 0, 0)]
+    program = [*begin, *body, Insn(LOAD, 1, 10, -8, 0), GO]
+    way = [0, 1, *[2, 3] * 1_000, 4, 5]
+    assert last(program, 1, way) == (0, "a constant is stored to fp-8")
+    assert steps < 3 * len(way)

@@ -71,6 +71,37 @@ int good(void *ctx)
 	return 0;
 }
 
+SEC("raw_tracepoint/sys_enter")
+int from_helper(void *ctx)
+{
+	__u64 at = 0;
+	__u32 key = 0;
+	struct event *event;
+
+	bpf_probe_read_kernel(&at, sizeof(at), ctx);
+	event = bpf_map_lookup_elem(&events, &key);
+	if (event)
+		event->comm[at] = 1;
+	return 0;
+}
+
+static long called_back(__u32 index, struct event **event)
+{
+	(*event)->comm[index] = 1;
+	return 0;
+}
+
+SEC("raw_tracepoint/sys_enter")
+int in_callback(void *ctx)
+{
+	__u32 key = 0;
+	struct event *event = bpf_map_lookup_elem(&events, &key);
+
+	if (event)
+		bpf_loop(10, called_back, &event, 0);
+	return 0;
+}
+
 char LICENSE[] SEC("license") = "GPL";
 """
 
@@ -141,6 +172,30 @@ def test_a_message_in_parts_and_a_path_through_a_function(
     assert "R4 is loaded from fp-8\n" in said
     assert "R1 is stored to fp-8\n" in said
     assert "R1 is the argument of the program" in said
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_helper_that_writes_the_stack(loading: ToolProject, kernel: str) -> None:
+    said = stop(loading, kernel, "from_helper", "rejection", "bpf-why r1; bpf-why r0")
+    assert re.search(r"bpf_probe_read_kernel#113: it may write fp-\d+, through R1$", said, re.M)
+
+
+@pytest.mark.parametrize("kernel", [one for one in KERNELS if not one.startswith("5.10")])
+def test_a_path_into_a_callback(loading: ToolProject, kernel: str) -> None:
+    said = stop(loading, kernel, "in_callback", "rejection", "bpf-path; bpf-why r6")
+    assert re.search(r"^ +\d+: \(15\) if r0 == 0x0 goto pc\+\d+: not taken$", said, re.M)
+    assert re.search(r"call bpf_loop#181: calls back, to \d+$", said, re.M)
+    assert "it enters the function, in which nothing has written R6\n" in said
+
+
+def test_a_batch_goes_on_when_nothing_stops_the_guest(loading: ToolProject) -> None:
+    done = loading.invoke(
+        *("debug", "--kernel", "6.1-x86_64", "--object", "programs.bpf.o", "--program", "good"),
+        *("--break", "insn:good:1", "--batch", "continue; continue; print 6 * 7"),
+    )
+    assert (done.status, "\n$1 = 42\n" in done.output) == (1, True)
+    why = "the work has ended, and nothing else stopped the guest"
+    assert done.output.count(f"`continue`: {why}") == 1
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["stack", "write_samples"]
+__all__ = ["lost", "stack", "write_samples"]
 
 
 def stack(
@@ -16,19 +16,29 @@ def stack(
     return {**own, "process": "x", **more}
 
 
+def lost(code: Mapping[str, str], offset: int, count: int, process: str = "x") -> dict[str, Any]:
+    """Return samples of which only the innermost frame is known."""
+    return {"lost": [(code, offset)], "pid": 1, "process": process, "count": count}
+
+
 def write_samples(path: Path, *stacks: Mapping[str, Any]) -> None:
-    """Write stacks, each with parts of two frames at most."""
+    """Write stacks, each with parts of two frames at most, and lost samples."""
     lines: list[Mapping[str, Any]] = []
     codes: dict[str, int] = {}
     parts = 0
     for each in stacks:
         frames = []
-        for code, offset in each["frames"]:
+        for code, offset in each.get("frames") or each.get("lost", ()):
             key = json.dumps(code)
             if key not in codes:
                 codes[key] = len(codes) + 1
                 lines.append({"code": {"number": codes[key], **code}})
             frames.append([codes[key], offset])
+        if "lost" in each:
+            code, offset = frames[0]
+            rest = {key: value for key, value in each.items() if key != "lost"}
+            lines.append({"lost": {**rest, "code": code, "offset": offset}})
+            continue
         own = []
         for at in range(0, len(frames), 2):
             parts += 1

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfmatrix.profile import folded, outputs, pprof, speedscope
-from bpfmatrix.profile.stacks import SourceLine, Stack, frame_name
+from bpfmatrix.profile.stacks import SourceLine, Stack, frame_name, short_names
 from tests.browser import open_file, wait
 from tests.profile.samples import STACKS
 
@@ -45,11 +45,35 @@ def test_folded_stacks_name_the_outermost_line_first() -> None:
     ]
 
 
+def test_a_thread_has_the_name_that_it_was_given() -> None:
+    stacks = [Stack((SPIN,), 2, 8), Stack((SPIN,), 1, 9, thread_name="worker-1")]
+    profiles = json.loads(speedscope.render(stacks, "title"))["profiles"]
+    assert [profile["name"] for profile in profiles] == ["thread 8", "thread 9 worker-1"]
+    text = gzip.decompress(pprof.render(stacks, "title"))
+    assert b"thread name" in text
+    assert b"worker-1" in text
+
+
 def test_a_truncated_stack_says_that_lines_are_missing() -> None:
     stack = Stack((SPIN, MAIN), 2, 8, truncated="too deep")
     assert folded.render([stack]) == (
         "(outer lines are missing);<module> (main.py:13);spin (hot.py:3) 2\n"
     )
+
+
+def test_files_of_the_same_name_stay_apart() -> None:
+    paths = ["/x/a/__init__.py", "/x/b/__init__.py", "/x/c.py", "/y/a/__init__.py", "__init__.py"]
+    stacks = [Stack((SourceLine(path, 3, "<module>"),), 1, 8) for path in paths]
+    names = [
+        "<module> (x/a/__init__.py:3)",
+        "<module> (b/__init__.py:3)",
+        "<module> (c.py:3)",
+        "<module> (y/a/__init__.py:3)",
+        "<module> (__init__.py:3)",
+    ]
+    assert folded.render(stacks) == "".join(f"{name} 1\n" for name in names)
+    file = json.loads(speedscope.render(stacks, "title"))
+    assert [frame["name"] for frame in file["shared"]["frames"]] == names
 
 
 @given(st.text(), st.text(min_size=1))
@@ -91,10 +115,11 @@ def test_a_speedscope_file_has_the_stacks_of_each_thread(stacks: list[Stack]) ->
         for sample, weight in zip(profile["samples"], profile["weights"], strict=True):
             read[profile["name"], tuple(names[frame] for frame in reversed(sample))] += weight
     expected: Counter[Any] = Counter()
+    files = short_names(line.file for stack in stacks for line in stack.lines)
     for stack in stacks:
         thread = f"{stack.process} thread {stack.thread}".strip()
         lines = reversed(stack.from_outermost())
-        expected[thread, tuple(map(frame_name, lines))] += stack.count
+        expected[thread, tuple(frame_name(line, files) for line in lines)] += stack.count
     assert read == expected
 
 

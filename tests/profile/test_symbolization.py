@@ -14,11 +14,11 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.integrity import damage
 from bpfmatrix.profile.recording import Recording
 from bpfmatrix.profile.script import Script, ScriptRequest
-from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine
+from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack
 from bpfmatrix.profile.symbolization import symbolize
 from bytecode_lines.code import walk
 from tests.damage import flip_bit_quietly
-from tests.profile.recorded import stack, write_samples
+from tests.profile.recorded import lost, stack, write_samples
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -81,18 +81,37 @@ def test_stacks_of_several_processes_name_theirs(tmp_path: Path, cache: Cache) -
     assert [stack.process for stack in stacks] == ["main.py", "fork of main.py"]
 
 
+def test_a_thread_has_a_name_if_it_is_not_that_of_its_process(tmp_path: Path, cache: Cache) -> None:
+    (tmp_path / "main.py").write_text("pass\n")
+    frames = [({"identity": UNKNOWN}, 0)]
+    recording = recording_of(
+        tmp_path,
+        stack(frames, pid=5, tid=5, comm="python3"),
+        stack(frames, pid=5, tid=6, comm="python3"),  # before it has its name
+        stack(frames, pid=5, tid=6, comm="worker-1"),
+        stack(frames, pid=5, tid=7, comm="python3"),
+        stack(frames, pid=8, tid=9, comm="python3"),
+    )
+    stacks = symbolize(recording, script_of(tmp_path / "main.py"), cache).stacks
+    assert [stack.thread_name for stack in stacks] == ["", "worker-1", "worker-1", "", ""]
+
+
 def test_what_the_tracer_can_not_have_printed_is_told(tmp_path: Path, cache: Cache) -> None:
     (tmp_path / "main.py").write_text("pass\n")
     recording = recording_of(tmp_path)
     recording.samples.write_text('{"part": {"number": 1, "frames": [[9, 0]]}}\n')
-    with pytest.raises(BpfmatrixError, match="line 1 is not one of the tracer"):
-        symbolize(recording, script_of(tmp_path / "main.py"), cache)
+    symbolized = symbolize(recording, script_of(tmp_path / "main.py"), cache)
+    assert symbolized.trouble == (
+        "1 line of the tracer could not be read, the first: line 1: KeyError(9)"
+    )
 
 
 def test_an_error_of_bytecode_lines_is_quoted(tmp_path: Path, cache: Cache) -> None:
     (tmp_path / "main.py").write_text("pass\n")
-    recording = recording_of(tmp_path, stack([({"identity": "1"}, "x")]))  # type: ignore[list-item]
-    with pytest.raises(BpfmatrixError, match=r"bytecode-lines resolve failed: .* line 1"):
+    (tmp_path / "os.py").write_text("if\n")
+    samples = recording_of(tmp_path, stack([({"identity": "1"}, 0)])).samples
+    recording = Recording(samples, {"lib/python3/os.py": tmp_path / "os.py"})
+    with pytest.raises(BpfmatrixError, match=r"bytecode-lines index failed: no code was found"):
         symbolize(recording, script_of(tmp_path / "main.py"), cache)
 
 
@@ -156,9 +175,11 @@ def test_lost_samples_have_their_innermost_lines(tmp_path: Path, cache: Cache) -
     main = tmp_path / "main.py"
     main.write_text("def f():\n    return 1\n")
     own = of_process(main.read_text(), "/payload/script/main.py", "f")
-    lost = [{"pid": 1, "offset": 2, "count": 3, **own}, {"pid": 1, "count": 4}]
-    recording = recording_of(tmp_path, lost=lost)
+    executed = of_process("\n\ndef g(x):\n    return x\n", "<string>", "g")
+    lineless = {**executed, "table": ""}
+    recording = recording_of(tmp_path, lost(own, 2, 3), lost(executed, 4, 5), lost(lineless, 4, 7))
     symbolized = symbolize(recording, script_of(main), cache)
-    [stack] = symbolized.lost
-    assert (stack.count, stack.thread, stack.truncated) == (3, UNKNOWN_THREAD, "lost")
-    assert [(line.file, line.function) for line in stack.lines] == [(str(main), "f")]
+    assert symbolized.lost == [
+        Stack((SourceLine(str(main), 2, "f"),), 3, UNKNOWN_THREAD, truncated="lost"),
+        Stack((SourceLine("<string>", 4, "g"),), 5, UNKNOWN_THREAD, truncated="lost"),
+    ]

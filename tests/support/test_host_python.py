@@ -53,6 +53,8 @@ def test_python_is_listed_with_the_files_that_modules_need() -> None:
     assert found.keys() <= whole.keys()
     assert any("sqlite3" in place for place in whole)
     assert not any("/test/" in place for place in whole)
+    # Its name ends like that of a folder of tests.
+    assert any("/unittest/mock.py" in place for place in whole)
 
 
 def test_sources_are_compiled_once_for_the_flags_of_the_guests_python(tmp_path: Path) -> None:
@@ -115,7 +117,11 @@ def test_a_named_program_that_is_unusable_is_told_as_that(
 
 def test_what_is_no_program_is_told_as_that(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("")
+    cut_off = tmp_path / "cut off"
+    cut_off.write_bytes(b"\x7fELF\x02\x01\x01")
+    cut_off.chmod(0o755)
     for path, refusal in (
+        (cut_off, "is not a Python interpreter, or can't run here"),
         (tmp_path / "missing", "there is no such interpreter"),
         (tmp_path, "is a folder"),
         (tmp_path / "text", "can't be executed"),
@@ -134,6 +140,11 @@ def test_a_program_of_another_architecture_is_told_as_that(tmp_path: Path) -> No
     other.chmod(other.stat().st_mode | stat.S_IXUSR)
     done = run("json", f"--python={other}")
     assert f"is a program for s390x, and the guest is {platform.machine()}" in done.stderr
+
+
+def test_the_advice_names_no_interpreter_of_another_architecture() -> None:
+    done = run("json", f"--python={sys.executable}", BPFMATRIX_ARCH="s390x")
+    assert "Name an interpreter of CPython 3.8 to 3.14 for s390x that runs on" in done.stderr
 
 
 def test_a_wrapper_script_stands_for_the_interpreter_that_it_starts(tmp_path: Path) -> None:

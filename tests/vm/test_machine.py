@@ -191,4 +191,4 @@ def test_a_guest_that_a_debugger_continues_is_paused_again(tmp_path: Path) -> No
             await waiting
         return executed
 
-    assert asyncio.run(paused()) == ["query-status", "stop"]
+    assert asyncio.run(paused()) == ["stop"]

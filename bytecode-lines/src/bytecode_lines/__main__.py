@@ -1,4 +1,4 @@
-"""The command: `python -m bytecode_lines index DIR -o FILE`, `resolve`, `lines`."""
+"""The command `bytecode-lines`: `index PATH -o FILE`, `resolve`, `lines`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _MAX_PROBLEMS_SHOWN = 5
 
 def main() -> None:
     """Run the command, and exit with its status: 0, 1 for an error, 2 for wrong usage."""
+    is_module = Path(sys.argv[0]).name == "__main__.py"
     try:
-        run(sys.argv[1:])
+        run(sys.argv[1:], "python -m bytecode_lines" if is_module else "bytecode-lines")
     except BytecodeLinesError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -39,9 +40,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run(args: Sequence[str], program: str = "python -m bytecode_lines") -> None:
+def run(args: Sequence[str], program: str = "bytecode-lines") -> None:
     """Run a command with its arguments; BytecodeLinesError if it fails."""
     arguments = _parser(program).parse_args(args)
+    arguments.program = program
     commands = {"index": _index, "resolve": _resolve, "lines": _lines}
     commands[arguments.command](arguments)
 
@@ -50,10 +52,25 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program, description="Turn bytecode offsets in CPython processes into lines of source."
     )
+    parser.add_argument(
+        "--version", action=_ShowVersion, nargs=0, help="show the version, and exit"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    index = commands.add_parser("index", help="index the code objects in folders and archives")
-    index.add_argument("folders", metavar="PATH", type=Path, nargs="+")
-    index.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
+    index = commands.add_parser("index", help="index the code objects of files and folders")
+    index.add_argument(
+        "paths",
+        metavar="PATH",
+        type=Path,
+        nargs="+",
+        help="a folder, a .py, .pyc or zip file, or a program that PyInstaller has made",
+    )
+    index.add_argument(
+        *("-o", "--output"),
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="the index; its folder is made if it is missing",
+    )
     index.add_argument(
         "--python", metavar="X.Y", type=_version, help="index only code of this version"
     )
@@ -78,6 +95,20 @@ def _parser(program: str) -> argparse.ArgumentParser:
     return parser
 
 
+class _ShowVersion(argparse.Action):
+    """Prints the version, which is looked up only then, as that takes time."""
+
+    def __call__(self, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - takes time
+
+        try:
+            found = version("bytecode-lines")
+        except PackageNotFoundError:
+            found = f"of {Path(__file__).parent}, which is not installed"
+        print(f"bytecode-lines {found}")
+        sys.exit(0)
+
+
 def _version(text: str) -> str:
     if not re.fullmatch(r"[23]\.\d+", text):
         raise argparse.ArgumentTypeError(f"{text}: expected a version such as 3.13")
@@ -85,7 +116,7 @@ def _version(text: str) -> str:
 
 
 def _index(arguments: argparse.Namespace) -> None:
-    summary = build(arguments.folders, arguments.output, arguments.python or "")
+    summary = build(arguments.paths, arguments.output, arguments.python or "")
     for problem in summary.problems[:_MAX_PROBLEMS_SHOWN]:
         print(f"left out: {problem}", file=sys.stderr)
     if len(summary.problems) > _MAX_PROBLEMS_SHOWN:
@@ -105,7 +136,7 @@ def _summary(summary: Summary) -> str:
 def _resolve(arguments: argparse.Namespace) -> None:
     # There are no reference cycles here, and looking for them would take a tenth of the time.
     gc.disable()
-    indexes = [Index(path) for path in arguments.indexes]
+    indexes = [Index(path, arguments.program) for path in arguments.indexes]
     resolver = Resolver(indexes)
     with contextlib.ExitStack() as stack:
         for index in indexes:

@@ -24,16 +24,17 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from bytecode_lines.errors import PycError
 from bytecode_lines.marshalled import MarshalError, RawCode, read, read_values
 from bytecode_lines.pyc import source_name, version_of
 
 __all__ = [
+    "PYINSTALLER",
+    "ZIP",
     "PackedCode",
-    "has_code",
-    "is_zip",
+    "kind_of",
     "pyinstaller_codes",
     "source_of_member",
     "zip_members",
@@ -54,9 +55,35 @@ class PackedCode(NamedTuple):
     version: tuple[int, int]
 
 
-def has_code(path: Path) -> bool:
-    """Return whether a file of a folder is an archive with code."""
-    return is_zip(path) or (os.access(path, os.X_OK) and is_pyinstaller(path))
+def kind_of(path: Path, is_named: bool = False) -> str:
+    """Return `ZIP` or `PYINSTALLER`, or an empty text for a file that is no archive with code.
+
+    In a folder, zip files are known by the ends of their names, and of other files only those that
+    can be executed are read; `is_named` is for a file that the user has named. PycError if the file
+    can't be read, or if its name is that of a zip file and it is none.
+    """
+    is_zip = path.suffix in _ZIP_SUFFIXES
+    if not (is_zip or is_named or os.access(path, os.X_OK)):
+        return ""
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for what it may not read
+        if is_zip or is_named:
+            raise PycError(f"{path}: not a regular file")
+        return ""
+    try:
+        with path.open("rb") as file:
+            if is_zip:
+                if zipfile.is_zipfile(file):
+                    return ZIP
+                raise PycError(f"{path}: not a zip file")
+            if _has_cookie(file):
+                return PYINSTALLER
+            return ZIP if is_named and zipfile.is_zipfile(file) else ""
+    except OSError as error:
+        raise PycError(f"{path}: {error.strerror or error}") from None
+
+
+ZIP: Final = "zip"
+PYINSTALLER: Final = "PyInstaller"
 
 
 def source_of_member(name: str) -> str:
@@ -66,11 +93,6 @@ def source_of_member(name: str) -> str:
     if last == "__pycache__":
         return f"{parent}{slash_of_parent}{source_name(base)}"
     return f"{folder}{slash}{base[: -len('.pyc')]}.py"
-
-
-def is_zip(path: Path) -> bool:
-    """Return whether a file is a zip file, by its name and its content."""
-    return path.suffix in _ZIP_SUFFIXES and zipfile.is_zipfile(path)
 
 
 def zip_members(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -87,12 +109,11 @@ def zip_members(path: Path) -> Iterator[tuple[str, bytes]]:
         raise PycError(f"{path}: the zip file can't be read: {error}") from None
 
 
-def is_pyinstaller(path: Path) -> bool:
-    """Return whether a file has an archive of PyInstaller."""
+def _has_cookie(file: BinaryIO) -> bool:
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return data.rfind(_COOKIE_MAGIC) >= 0
-    except (OSError, ValueError):  # an empty file
+    except ValueError:  # an empty file
         return False
 
 
@@ -112,6 +133,8 @@ def pyinstaller_codes(path: Path) -> Iterator[PackedCode]:
 def _members(content: bytes) -> Iterator[tuple[bytes, str, bytes, tuple[int, int]]]:
     """Yield type, name and content of the members of a CArchive, and the version of Python."""
     at = content.rfind(_COOKIE_MAGIC)
+    if at < 0:
+        raise ValueError("there is none")
     _, length, table, table_length, python, _ = _COOKIE.unpack_from(content, at)
     version = (python // 100, python % 100)
     begin = at + _COOKIE.size - length

@@ -89,9 +89,13 @@ class Entry(NamedTuple):
 class Index:
     """An index that `build` has written."""
 
-    def __init__(self, path: Path) -> None:
-        """Open an index; BytecodeLinesError if the file does not exist or is not an index."""
-        advice = f"Make one: python -m bytecode_lines index DIR -o {path}"
+    def __init__(self, path: str | os.PathLike[str], program: str = "bytecode-lines") -> None:
+        """Open an index; BytecodeLinesError if the file does not exist or is not an index.
+
+        `program` is the command that an error names as the one that makes an index.
+        """
+        path = Path(path)
+        advice = f"Make one: {program} index DIR -o {path}"
         if not path.is_file():
             raise BytecodeLinesError(f"{path}: no such index", advice)
         self.path = path
@@ -175,22 +179,26 @@ class Summary:
 
 
 def build(
-    folders: Iterable[Path],
-    output: Path,
+    paths: Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
     python: str = "",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Summary:
-    """Index the sources and .pyc files in folders; the summary names files that can't be read.
+    """Index sources, .pyc files and archives; the summary names files that can't be read.
 
-    A source is compiled by this Python, unless there is an up-to-date .pyc of this version. With
-    `python`, such as `3.13`, only code of that version is indexed. `progress` is called with each
-    folder. BytecodeLinesError if there is no code.
+    The paths are those of files, or of folders, which are read with all that is below. A source is
+    compiled by this Python, unless there is an up-to-date .pyc of this version. With `python`, such
+    as `3.13`, only code of that version is indexed. `progress` is called with each folder. The
+    folder of the output is made if it is missing; a file that is no index is not replaced.
+    BytecodeLinesError if there is no code, or if the output can't be written.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
+    output = Path(output)
+    _require_replaceable(output)
     partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as database:
-            summary = _fill(database, folders, python, progress)
+            summary = _fill(database, [Path(path) for path in paths], python, progress)
         if not summary.codes:
             problem = f": {summary.problems[0]}" if summary.problems else ""
             version = f" of Python {python}" if python else ""
@@ -200,14 +208,44 @@ def build(
                 f"python{python or '3.13'} -m compileall DIR",
             )
         partial.replace(output)
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BytecodeLinesError(
+            f"{output}: can't be written: {reason}",
+            "Name a file in a folder that you can write to.",
+        ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return summary
+
+
+def _require_replaceable(output: Path) -> None:
+    """Check that there is no file in the place of the output, or an index, or an empty file."""
+    if not os.path.lexists(output):
+        return
+    try:
+        what = "a folder" if output.is_dir() else "not a regular file"
+        if output.is_file():
+            with output.open("rb") as file:
+                header = file.read(_HEADER_BYTES)
+            application = header[_APPLICATION_AT : _APPLICATION_AT + 4]
+            if not header or application == _APPLICATION.to_bytes(4, "big"):
+                return
+            what = "not an index of bytecode-lines, and is not replaced"
+    except OSError as error:
+        what = f"can't be read: {error.strerror or error}"
+    raise BytecodeLinesError(f"{output}: {what}", "Name a new file, or an index to replace.")
+
+
+# Of an SQLite file; PRAGMA application_id is at this offset, big-endian.
+_HEADER_BYTES: Final = 100
+_APPLICATION_AT: Final = 68
 
 
 def _fill(
     database: sqlite3.Connection,
-    folders: Iterable[Path],
+    paths: Iterable[Path],
     python: str,
     progress: Callable[[str], None],
 ) -> Summary:
@@ -219,18 +257,19 @@ def _fill(
     def unreadable(error: OSError) -> None:
         summary.problems.append(f"{error.filename}: {error.strerror or error}")
 
-    for folder in folders:
-        if folder.is_file():  # such as a zip file
-            _Folder(database, summary, folder.parent, python).add_archive(folder)
+    for root in paths:
+        if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises for what it may not read
+            if not os.path.lexists(root):
+                raise BytecodeLinesError(f"{root}: no such file or folder")
+            _Folder(database, summary, root.parent, python).add_named(root)
             continue
-        if not folder.is_dir():
-            raise BytecodeLinesError(f"{folder}: no such folder")
         # Links to folders are not followed, as they may lead back up.
-        for path, _, names in os.walk(folder, onerror=unreadable):
-            if Path(path).name == "__pycache__":
+        for path, _, names in os.walk(root, onerror=unreadable):
+            folder = Path(path)
+            if folder.name == "__pycache__" and folder != root:
                 continue  # it is read together with the folder that it is in
             progress(path)
-            _Folder(database, summary, Path(path), python).add(names)
+            _Folder(database, summary, folder, python).add(names)
     database.execute("CREATE INDEX codes_by_identity ON codes (identity)")
     summary.collisions, summary.colliding_codes = database.execute(_COLLISIONS).fetchone()
     database.execute("COMMIT")
@@ -271,9 +310,9 @@ class _Folder:
         """Add those of the files of the folder, with these names, that have code."""
         compiled = set()
         for path in self._regular(self._path, names, ".pyc"):
-            self._pyc(path, path.with_suffix(".py"))
+            self._pyc(path, _source_of(path))
         for path in self._regular(self._path / "__pycache__", self._cached(), ".pyc"):
-            source = self._path / source_name(path.name)
+            source = _source_of(path)
             if self._pyc(path, source) and path.name.endswith(f".{_CACHE_TAG}.pyc"):
                 compiled.add(source.name)
         if self._python in {"", _OWN_VERSION}:
@@ -282,8 +321,22 @@ class _Folder:
                     self._source(path)
         for name in sorted(names):
             path = self._path / name
-            if path.suffix not in {".py", ".pyc"} and path.is_file() and archives.has_code(path):
-                self.add_archive(path)
+            if path.suffix not in {".py", ".pyc"}:
+                self._archive(path, is_named=False)
+
+    def add_named(self, path: Path) -> None:
+        """Add the code of a file that the user has named."""
+        files, problems = self._summary.files, len(self._summary.problems)
+        if path.suffix not in {".py", ".pyc"}:
+            self._archive(path, is_named=True)
+            return
+        for _ in self._regular(path.parent, [path.name], path.suffix):
+            if path.suffix == ".pyc":
+                self._pyc(path, _source_of(path))
+            elif self._python in {"", _OWN_VERSION}:
+                self._source(path)
+        if (files, problems) == (self._summary.files, len(self._summary.problems)):
+            self._problem(f"{path}: it has no code of this version")
 
     def _cached(self) -> list[str]:
         cache = self._path / "__pycache__"
@@ -296,16 +349,21 @@ class _Folder:
     def _regular(self, folder: Path, names: Iterable[str], suffix: str) -> Iterator[Path]:
         """Yield the regular files with this suffix; to open a FIFO would wait for its writer."""
         for path in (folder / name for name in sorted(names) if name.endswith(suffix)):
-            if path.is_file():
+            if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for what it may not read
                 yield path
             else:
                 self._problem(f"{path}: not a regular file")
 
-    def add_archive(self, path: Path) -> None:
+    def _archive(self, path: Path, is_named: bool) -> None:
         """Add the code of a zip file, or of a program that PyInstaller has made."""
         before = self._summary.files
         try:
-            if archives.is_zip(path):
+            kind = archives.kind_of(path, is_named)
+            if not kind:
+                if is_named:
+                    self._problem(f"{path}: neither .py, .pyc or zip, nor made by PyInstaller")
+                return
+            if kind == archives.ZIP:
                 self._zip(path)
             else:
                 for packed in archives.pyinstaller_codes(path):
@@ -347,7 +405,7 @@ class _Folder:
             pyc = load(path)
             if self._python and _version_text(pyc.version) != self._python:
                 return False
-            is_there = source.is_file()
+            is_there = os.path.isfile(source)  # noqa: PTH113
             changed = is_there and pyc.older_than(source)
             self._add(pyc.code, pyc.version, source if is_there else None, changed)
         except BytecodeLinesError as error:
@@ -411,6 +469,13 @@ class _Folder:
             assert done.lastrowid is not None
             self._files[key] = done.lastrowid
         return self._files[key]
+
+
+def _source_of(pyc: Path) -> Path:
+    """Return the path of the source of a .pyc file."""
+    if pyc.parent.name == "__pycache__":
+        return pyc.parent.parent / source_name(pyc.name)
+    return pyc.with_suffix(".py")
 
 
 def _version_text(version: tuple[int, int]) -> str:

@@ -7,6 +7,7 @@ A .pyc is a header and a marshalled code object (`bytecode_lines.marshalled`). P
 from __future__ import annotations
 
 import importlib.util
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +47,10 @@ class Pyc:
         return self.source_size_bytes not in {None, stat.st_size & 0xFFFFFFFF}
 
 
-def load(path: Path) -> Pyc:
+def load(path: str | os.PathLike[str]) -> Pyc:
     """Read a .pyc file; PycError if it is not one, is damaged, or is of an unknown Python."""
     try:
-        return parse(str(path), path.read_bytes())
+        return parse(str(path), Path(path).read_bytes())
     except OSError as error:
         raise PycError(f"{path}: {error.strerror or error}") from None
 

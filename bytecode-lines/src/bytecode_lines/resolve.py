@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, NamedTuple, TextIO, Tuple, Union
 
@@ -92,8 +92,8 @@ class Resolver:
         self._chosen: dict[str | _Key, _Chosen] = {}
         self._frequent: list[_Function] = []
         self._frequent_ranges = 0
-        # Different results for identities that several functions have.
-        self._candidates: dict[tuple[str | _Key, int], list[Resolved]] = {}
+        # The results for identities that several functions have, each with whether these differ.
+        self._answers: dict[tuple[str | _Key, int], tuple[Resolved, bool]] = {}
 
     def resolve(
         self,
@@ -120,27 +120,17 @@ class Resolver:
         if not chosen:
             self.counts.unknown += 1
             return Resolved(file, function, Position(None), f"no index has {identity}")
-        candidates = self._candidates.get((key, offset))
-        if candidates is None:
-            results = [function.at(offset) for function in chosen]
-            candidates = list({str(result): result for result in results if result}.values())
-            if len(self._candidates) >= _MAX_CANDIDATES:
-                self._candidates.clear()
-            self._candidates[key, offset] = candidates
-        return self._one_of(chosen, candidates, offset)
-
-    def _one_of(
-        self, functions: Sequence[_Function], candidates: list[Resolved], offset: int
-    ) -> Resolved:
-        if not candidates:
-            return self._outside(functions[0], offset)
-        first, *others = candidates
-        if not others:
-            return first
-        self.counts.ambiguous += 1
-        others_text = ", ".join(f"{x.file}:{x.position.line} {x.function}" for x in others[:3])
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        return Resolved(first.file, first.function, first.position, f"or {others_text}{more}")
+        answer = self._answers.get((key, offset))
+        if answer is None:
+            answer = _one_of(chosen, offset)
+            if answer is None:
+                return self._outside(chosen[0].function, offset)
+            if len(self._answers) >= _MAX_ANSWERS:
+                self._answers.clear()
+            self._answers[key, offset] = answer
+        result, is_ambiguous = answer
+        self.counts.ambiguous += is_ambiguous
+        return result
 
     def _outside(self, function: _Function, offset: int) -> Resolved:
         self.counts.outside += 1
@@ -160,7 +150,7 @@ class Resolver:
         functions = _of_file(functions, file)
         if not functions and table and python:
             functions = _of_table(sample)
-        chosen = functions[0] if len(functions) == 1 else functions
+        chosen: _Chosen = functions[0] if len(functions) == 1 else _groups(functions)
         if len(self._chosen) >= _MAX_CHOSEN:
             self._chosen.clear()
         self._chosen[key] = chosen
@@ -233,7 +223,7 @@ _MAX_FREQUENT_RANGES: Final = 150_000
 _CODE_BYTES: Final = 600
 _MAX_FUNCTIONS_BYTES: Final = 200_000_000
 _MAX_CHOSEN: Final = 400_000
-_MAX_CANDIDATES: Final = 20_000
+_MAX_ANSWERS: Final = 20_000
 # To look up a code object takes as long as to read ten of them at once.
 _FEW_CODES: Final = 2_000
 _FEW_OF_ALL: Final = 0.03
@@ -285,15 +275,62 @@ class _Function:
         self._results = _NO_RESULTS
 
     def _new(self, offset: int) -> Resolved:
-        file, name, first_line, table, _, implicit_return = self.entry
-        position = position_at(table, file.version, first_line, implicit_return, offset)
+        file, _, first_line, table, _, implicit_return = self.entry
+        return self.with_position(
+            position_at(table, file.version, first_line, implicit_return, offset)
+        )
+
+    def with_position(self, position: Position) -> Resolved:
+        """Return the result for a position in this function."""
+        file, name, *_ = self.entry
         note = position.note
         if file.changed:
             note = f"{note}; {CHANGED}" if note else CHANGED
         return Resolved(file.path, name, position, note)
 
 
-_Chosen = Union[_Function, Tuple[_Function, ...]]  # a tuple if there is none, or more than one
+class _Group(NamedTuple):
+    """Functions with the same identity whose line tables are the same, too."""
+
+    function: _Function
+    """The first one. Its line table is decoded for all."""
+    same: tuple[_Function, ...]
+    """With that one. They have different paths or names."""
+
+
+_Chosen = Union[_Function, Tuple[_Group, ...]]  # a tuple if there is none, or more than one
+
+
+def _groups(functions: Iterable[_Function]) -> tuple[_Group, ...]:
+    """Return groups of the functions; the result of those with the same path and name is one."""
+    groups: dict[tuple[object, ...], dict[tuple[object, ...], _Function]] = {}
+    for function in functions:
+        file, name, *lines = function.entry
+        same = groups.setdefault((file.version, *lines), {})
+        same.setdefault((file.path, name, file.changed), function)
+    return tuple(
+        _Group(next(iter(same.values())), tuple(same.values())) for same in groups.values()
+    )
+
+
+def _one_of(groups: Iterable[_Group], offset: int) -> tuple[Resolved, bool] | None:
+    """Return the first result, and whether there are others; None if the offset is outside."""
+    found: dict[tuple[str, str, int | None, str], Resolved] = {}
+    for function, same in groups:
+        result = function.at(offset)
+        if result is None:
+            continue
+        for other in same:
+            new = result if other is function else other.with_position(result.position)
+            found.setdefault((new.file, new.function, new.position.line, new.note), new)
+    if not found:
+        return None
+    first, *others = found.values()
+    if not others:
+        return first, False
+    text = ", ".join(f"{x.file}:{x.position.line} {x.function}" for x in others[:3])
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    return Resolved(first.file, first.function, first.position, f"or {text}{more}"), True
 
 
 def _of_table(sample: _Key) -> tuple[_Function, ...]:
@@ -406,6 +443,8 @@ def _json(sample: dict[str, Any], resolver: Resolver) -> str:
 
 
 def _look_up(frame: dict[str, Any], resolver: Resolver) -> Resolved:
+    if len(frame) == len(("identity", "offset")):  # for speed
+        return resolver.resolve(frame["identity"], frame["offset"])
     get = frame.get
     return resolver.resolve(
         *(frame["identity"], frame["offset"], get("file", ""), get("python", "")),

@@ -267,24 +267,32 @@ def _locate_in_line_table(table: bytes, first_line: int, offset: int) -> Place |
 
 
 def _locate_in_location_table(table: bytes, first_line: int, offset: int) -> Place | None:
-    # For speed, entries before the one with the offset are only measured.
-    at, size, line = 0, len(table), first_line
+    # For speed, entries before the one with the offset are only measured, and short numbers are
+    # decoded inline.
+    at, line = 0, first_line
     units = offset // _CODE_UNIT
-    while at < size:
-        head = table[at]
-        units -= (head & 7) + 1
-        if units < 0:
-            return _place(table, at, line)
-        length = _ENTRY_BYTES[head]
-        if length:
-            line += _ENTRY_LINES[head]
-            at += length
-        else:
-            delta, at = _number(table, at + 1)
-            line += _signed_number(delta)
-            while at < size and table[at] < 0x80:  # the other numbers
+    entry_units, entry_bytes, entry_lines = _ENTRY_UNITS, _ENTRY_BYTES, _ENTRY_LINES
+    try:
+        while True:
+            head = table[at]
+            units -= entry_units[head]
+            if units < 0:
+                return _place(table, at, line)
+            length = entry_bytes[head]
+            if length:
+                line += entry_lines[head]
+                at += length
+                continue
+            delta = table[at + 1]
+            if delta < 64:
+                at += 2
+            else:
+                delta, at = _number(table, at + 1)
+            line += -(delta >> 1) if delta & 1 else delta >> 1
+            while table[at] < 0x80:  # the other numbers
                 at += 1
-    return None
+    except IndexError:  # the end of the table
+        return None
 
 
 def _place(table: bytes, at: int, line: int) -> Place:
@@ -299,12 +307,17 @@ def _place(table: bytes, at: int, line: int) -> Place:
         return line, line, table[at + 1], table[at + 2]
     if kind == _NONE:
         return None, None, None, None
+    if kind == _NO_COLUMNS and table[at + 1] < 64:
+        line += _signed_number(table[at + 1])
+        return line, line, None, None
     found = next(_location_table(table[at:], line, 8 * _CODE_UNIT))
     return found.line, found.end_line, found.column, found.end_column
 
 
-# By the first byte of an entry: how many bytes it has, or 0 if that depends on its numbers, and how
-# many lines it is after the entry before it, if its numbers do not say that.
+# By the first byte of an entry: how many code units it is for, how many bytes it has, or 0 if that
+# depends on its numbers, and how many lines it is after the entry before it, if its numbers do not
+# say that.
+_ENTRY_UNITS: Final = [(head & 7) + 1 for head in range(0x100)]
 _ENTRY_BYTES: Final = [0] * 0x80 + [
     {_NONE: 1, _LONG: 0, _NO_COLUMNS: 0}.get(kind, 2 if kind < _ONE_LINE else 3)
     for kind in range(16)

@@ -8,7 +8,8 @@ from bpfmatrix.cli.console import LiveConsole, say
 from bpfmatrix.cli.logs import SafeWriter
 from bpfmatrix.cli.profile_output import print_profile
 from bpfmatrix.config.project import Project
-from bpfmatrix.errors import BpfmatrixError
+from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.host.whole_file import check_writable
 from bpfmatrix.profile import outputs
 from bpfmatrix.profile.script import ScriptRequest
 from bpfmatrix.profile.stacks import Stack
@@ -31,6 +32,7 @@ def profile(
     `written` has the files to write, each with the suffix of its format (`profile.outputs`). The
     status is 1 if the script failed or could not be recorded to its end.
     """
+    _check_writable(path for path, _ in written)
     safe = SafeWriter(sys.stdout)
 
     with LiveConsole([kernel]) as console:
@@ -44,6 +46,21 @@ def profile(
     title = f"{request.name} on {kernel}, CPython {recording.summary.get('python', '?')}"
     write_files([*resolved.stacks, *resolved.lost], title, written)
     return 1 if recording.summary.get("status") or recording.trouble else 0
+
+
+def _check_writable(paths: Iterable[Path]) -> None:
+    """UsageError if files can't be written: better than after a long run."""
+    failed = []
+    for path in paths:
+        try:
+            check_writable(path)
+        except OSError as error:
+            failed.append(f"{path}: {error.strerror}")
+    if failed:
+        raise UsageError("; ".join(failed), _ADVICE)
+
+
+_ADVICE = "Name files in a folder that you can write to."
 
 
 def write_files(stacks: Sequence[Stack], title: str, files: Iterable[tuple[Path, str]]) -> None:
@@ -60,4 +77,4 @@ def write_files(stacks: Sequence[Stack], title: str, files: Iterable[tuple[Path,
         else:
             say(f"{outputs.name_of(suffix):<12}  {path}")
     if failed:
-        raise BpfmatrixError("; ".join(failed), "Name files in a folder that you can write to.")
+        raise BpfmatrixError("; ".join(failed), _ADVICE)

@@ -39,13 +39,14 @@ def print_profile(project: Project, recording: Recording, symbolized: Symbolized
     threads = len({(stack.process, stack.thread) for stack in symbolized.stacks})
     processes = {stack.process for stack in stacks}
     in_processes = f" in {len(processes)} processes" if len(processes) > 1 else ""
-    console.print(
-        f"\n{counted(samples, 'sample')} of {counted(threads, 'thread')}{in_processes}, "
-        f"CPython {recording.summary.get('python', '?')}",
-    )
-    names = _FileNames(project, recording)
     counters = recording.summary.get("counters", {})
     unknown = unknown_samples(counters, symbolized.stacks, symbolized.lost)
+    without = f", without {unknown} of unknown code" if unknown else ""
+    console.print(
+        f"\n{counted(samples, 'sample')} of {counted(threads, 'thread')}{in_processes}, "
+        f"CPython {recording.summary.get('python', '?')}{without}",
+    )
+    names = _FileNames(project, recording)
     ranking = hottest(stacks)
     shown = ranking[:_SHOWN_LINES]
     marked = uncertain(ranking, unknown) & {hot.line for hot in shown}
@@ -57,9 +58,10 @@ def print_profile(project: Project, recording: Recording, symbolized: Symbolized
             console.print()
         console.print(_table(shown, samples, marked, names))
     for text in processes_of.notes(recording.summary.get("processes", ())):
-        say(f"note: {inert(text)}")
+        say(f"note: {_in_line(text)}")
     for text in (
         *_ending_notes(recording),
+        *([f"note: {inert(symbolized.trouble)}"] if symbolized.trouble else []),
         *_counter_notes(counters),
         *_lost_notes(symbolized.lost, names),
         *_mark_notes(shown, unknown, marked),
@@ -96,16 +98,28 @@ def _table(
         table.add_column(name)
     for hot in shown:
         line = hot.line
-        source = linecache.getline(line.file, line.number).strip() if line.number else ""
         at_least = _AT_LEAST if hot.cut else ""
         table.add_row(
             *([_UNCERTAIN if line in marked else ""] if marked else []),
             f"{100 * hot.own / samples:.1f}%",
             f"{at_least}{100 * hot.total / samples:.1f}%",
-            Text(inert(line.shown(names.short(line.file))), no_wrap=True, overflow="ellipsis"),
-            Text(inert(source[:_SHOWN_SOURCE]), "dim", no_wrap=True, overflow="ellipsis"),
+            Text(_in_line(line.shown(names.short(line.file))), no_wrap=True, overflow="ellipsis"),
+            Text(_in_line(_source(line)), "dim", no_wrap=True, overflow="ellipsis"),
         )
     return table
+
+
+def _source(line: SourceLine) -> str:
+    """Return the text of a line; empty if there is none."""
+    # linecache would look for a relative path, such as one given to compile(), in sys.path.
+    if not line.number or not Path(line.file).is_absolute():
+        return ""
+    return linecache.getline(line.file, line.number).strip()[:_SHOWN_SOURCE]
+
+
+def _in_line(text: str) -> str:
+    """Return a text that is safe to print as a part of a line."""
+    return re.sub(r"[\r\n]", " ", inert(text))
 
 
 def _process_table(stacks: Sequence[Stack], samples: int, names: _FileNames) -> Table:
@@ -123,8 +137,8 @@ def _process_table(stacks: Sequence[Stack], samples: int, names: _FileNames) -> 
         table.add_column(title, no_wrap=True)
     for count, name, own in rows[:_SHOWN_PROCESSES]:
         line = hottest(own)[0].line
-        where = Text(inert(line.shown(names.short(line.file))))
-        table.add_row(f"{100 * count / samples:.1f}%", Text(inert(name)), where)
+        where = Text(_in_line(line.shown(names.short(line.file))))
+        table.add_row(f"{100 * count / samples:.1f}%", Text(_in_line(name)), where)
     if more := rows[_SHOWN_PROCESSES:]:
         share = 100 * sum(count for count, _, _ in more) / samples
         table.add_row(f"{share:.1f}%", f"{len(more)} more", "")
@@ -145,7 +159,11 @@ def _counter_notes(counters: Mapping[str, int]) -> list[str]:
     return [
         f"note: {what.format(counted(counters[name], 'sample'))}"
         for name, what in (
-            ("no_thread", "{} of no Python, such as before the script begins, left out"),
+            (
+                "no_thread",
+                "{} of no Python, such as before the script or in native threads, left out",
+            ),
+            ("no_frame", "{} of threads that ran no Python code, left out"),
             ("unreadable", "{} without outer lines, which were not in memory"),
             ("too_deep", "{} without outer lines, because the stack was too deep"),
         )
@@ -163,7 +181,7 @@ def _lost_notes(lost: Iterable[Stack], names: _FileNames) -> list[str]:
         return []
     most = by_function.most_common(_SHOWN_LOSSES)
     parts = [
-        f"{count} in {inert(f'{function} of {file}' if file else function or 'code of no file')}"
+        f"{count} in {_in_line(f'{function} of {file}' if file else function or 'code of no file')}"
         for (function, file), count in most
     ]
     if more := by_function.total() - sum(count for _, count in most):

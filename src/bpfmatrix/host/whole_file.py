@@ -3,9 +3,26 @@
 import contextlib
 import errno
 import os
+import tempfile
 from pathlib import Path
 
-__all__ = ["write_whole"]
+__all__ = ["check_writable", "write_whole"]
+
+
+def check_writable(path: Path) -> None:
+    """OSError, which names the file, if `write_whole` could not write it now."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():
+            return  # such as a pipe, in which a trial would be noticed
+        # A link may lead to a file that is not there yet.
+        folder = next(parent for parent in path.resolve().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 def write_whole(path: Path, data: bytes) -> None:

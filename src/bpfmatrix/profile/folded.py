@@ -6,18 +6,19 @@ the outermost first, separated by semicolons; a space; the number.
 
 import functools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from bpfmatrix.host.text import printable
-from bpfmatrix.profile.stacks import Stack, frame_name
+from bpfmatrix.profile.stacks import Stack, frame_name, short_names
 
 __all__ = ["render"]
 
 
-def render(stacks: Iterable[Stack]) -> str:
+def render(stacks: Sequence[Stack]) -> str:
     """Return the text. Stacks with the same lines are one, of whatever thread they are."""
     counts: Counter[str] = Counter()
-    frame = functools.cache(lambda line: _frame(frame_name(line)))
+    files = short_names(line.file for stack in stacks for line in stack.lines)
+    frame = functools.cache(lambda line: _frame(frame_name(line, files)))
     for stack in stacks:
         process = [_frame(stack.process)] if stack.process else []
         counts[";".join([*process, *map(frame, stack.from_outermost())])] += stack.count

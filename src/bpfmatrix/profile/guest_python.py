@@ -6,13 +6,13 @@ support/host_script.py.
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bpfmatrix.errors import BpfmatrixError, UsageError
+from bpfmatrix.host import process
 from bpfmatrix.payload import shipped
 from bpfmatrix.profile.script import Script, ScriptRequest
 
@@ -93,17 +93,8 @@ def _compiling(folder: Path, optimize: int) -> list[str]:
 
 
 def _answer(command: list[str], env: dict[str, str]) -> dict[str, Any]:
-    done = subprocess.run(
-        command,
-        env={**os.environ, **env},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        check=False,
+    failure = f"{Path(command[0]).name} can't list the files of the script"
+    answer: dict[str, Any] = json.loads(
+        process.output(command, failure, env={**os.environ, **env})  # JSON of ASCII
     )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise BpfmatrixError(f"{Path(command[0]).name} can't list the files of the script: {last}")
-    answer: dict[str, Any] = json.loads(done.stdout)
     return answer

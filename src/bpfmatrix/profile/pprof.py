@@ -74,6 +74,9 @@ def _sample(stack: Stack, tables: _Tables) -> bytes:
         _varint(tables.location(line)) for line in reversed(stack.from_outermost())
     )
     labels = [_number(1, tables.string("thread")) + _number(3, stack.thread)]
+    if stack.thread_name:
+        name = tables.string(stack.thread_name)
+        labels.append(_number(1, tables.string("thread name")) + _number(2, name))
     if stack.process:
         name = tables.string(stack.process)
         labels.append(_number(1, tables.string("process")) + _number(2, name))

@@ -3,6 +3,9 @@
 The comment at the top of support/cmd/python-tracer/main.go describes the lines. `read` takes their
 file and gives `Samples`, in which a stack is a list of frames again. Deep stacks have millions of
 frames, but few distinct ones, so a stack has the numbers of its frames.
+
+A line that can't be read is left out, and so are those that refer to it: one of them must not cost
+the others.
 """
 
 import json
@@ -10,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bpfmatrix.errors import BpfmatrixError
-
-__all__ = ["Code", "Frame", "SampledStack", "Samples", "read"]
+__all__ = ["Code", "Frame", "LostSamples", "SampledStack", "Samples", "read"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,18 @@ class SampledStack:
     """A name for people; several processes can't have the same one at the same time."""
     truncated: str
     """Why outer frames are missing; empty if none are."""
+    thread_name: str = ""
+    """The kernel's name of the thread (comm), which is the process's if none was given to it."""
+
+
+@dataclass(frozen=True)
+class LostSamples:
+    """Samples of a process whose stacks were lost, but for the innermost frame."""
+
+    frame: int
+    """An index of `Samples.frames`."""
+    count: int
+    process_name: str
 
 
 @dataclass(frozen=True)
@@ -61,26 +74,32 @@ class Samples:
     frames: tuple[Frame, ...]
     """Each distinct frame."""
     stacks: tuple[SampledStack, ...]
+    lost: tuple[LostSamples, ...] = ()
+    unread: int = 0
+    """The number of lines that are none of the tracer."""
+    first_unread: str = ""
+    """Why the first of these can't be read."""
 
 
 def read(path: Path) -> Samples:
-    """Read the file of a recording; BpfmatrixError if the tracer can't have printed it."""
-    reader = _Reader()
+    """Read the file of a recording."""
+    reader, unread, first_unread = _Reader(), 0, ""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 reader.add(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise BpfmatrixError(
-                    f"{path}: line {number} is not one of the tracer: {error}", "Profile again."
-                ) from None
-    return Samples(tuple(reader.frames), tuple(reader.stacks))
+                unread += 1
+                first_unread = first_unread or f"line {number}: {error!r}"
+    lost = tuple(reader.lost)
+    return Samples(tuple(reader.frames), tuple(reader.stacks), lost, unread, first_unread)
 
 
 class _Reader:
     def __init__(self) -> None:
         self.frames: dict[Frame, int] = {}
         self.stacks: list[SampledStack] = []
+        self.lost: list[LostSamples] = []
         self._codes: dict[int, Code] = {}
         self._parts: dict[int, tuple[int, ...]] = {}
 
@@ -90,6 +109,8 @@ class _Reader:
         match kind:
             case "code":
                 number = value.pop("number")
+                if not all(isinstance(text, str) for text in value.values()):
+                    raise TypeError("a code object has texts")
                 self._codes[number] = Code(**value)
             case "part":
                 self._parts[value["number"]] = tuple(
@@ -99,9 +120,20 @@ class _Reader:
                 frames = tuple(frame for part in value["parts"] for frame in self._parts[part])
                 truncated = value.get("truncated", "")
                 count, tid, pid, name = (value[key] for key in ("count", "tid", "pid", "process"))
-                self.stacks.append(SampledStack(frames, count, tid, pid, name, truncated))
+                stack = SampledStack(frames, count, tid, pid, name, truncated, value["comm"])
+                self.stacks.append(stack)
+            case "lost":
+                frame = self._frame(value["code"], value["offset"])
+                self.lost.append(LostSamples(frame, _integer(value["count"]), value["process"]))
             case _:
                 raise ValueError(kind)
 
     def _frame(self, code: int, offset: int) -> int:
-        return self.frames.setdefault(Frame(self._codes[code], offset), len(self.frames))
+        frame = Frame(self._codes[code], _integer(offset))
+        return self.frames.setdefault(frame, len(self.frames))
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no integer")
+    return value

@@ -5,11 +5,11 @@ and by the JSON schema https://www.speedscope.app/file-format-schema.json.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bpfmatrix import __version__
-from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack, frame_name
+from bpfmatrix.profile.stacks import UNKNOWN_THREAD, SourceLine, Stack, frame_name, short_names
 
 __all__ = ["render"]
 
@@ -21,20 +21,21 @@ def render(stacks: Iterable[Stack], title: str) -> str:
         threads.setdefault((stack.process, stack.thread), []).append(stack)
     frames: dict[SourceLine, int] = {}
     profiles = [_profile(*key, of_thread, frames) for key, of_thread in threads.items()]
+    files = short_names(line.file for line in frames)
     profiles.sort(key=lambda profile: -profile["endValue"])
     file = {
         "$schema": "https://www.speedscope.app/file-format-schema.json",
         "name": title,
         "exporter": f"bpfmatrix {__version__}",
         "activeProfileIndex": 0,
-        "shared": {"frames": [_frame(line) for line in frames]},
+        "shared": {"frames": [_frame(line, files) for line in frames]},
         "profiles": profiles,
     }
     return json.dumps(file, separators=(",", ":")) + "\n"
 
 
 def _profile(
-    process: str, thread: int, stacks: Iterable[Stack], frames: dict[SourceLine, int]
+    process: str, thread: int, stacks: Sequence[Stack], frames: dict[SourceLine, int]
 ) -> dict[str, Any]:
     """Return the profile of a thread; frames that are new get the next numbers in `frames`."""
     samples, weights = [], []
@@ -44,7 +45,7 @@ def _profile(
         weights.append(stack.count)
     return {
         "type": "sampled",
-        "name": f"{process} {_thread_name(thread)}".strip(),
+        "name": f"{process} {_thread_name(thread, stacks[0].thread_name)}".strip(),
         "unit": "none",
         "startValue": 0,
         "endValue": sum(weights),
@@ -53,12 +54,14 @@ def _profile(
     }
 
 
-def _thread_name(thread: int) -> str:
-    return "unknown threads" if thread == UNKNOWN_THREAD else f"thread {thread}"
+def _thread_name(thread: int, given: str) -> str:
+    if thread == UNKNOWN_THREAD:
+        return "unknown threads"
+    return f"thread {thread} {given}".strip()
 
 
-def _frame(line: SourceLine) -> dict[str, Any]:
-    frame: dict[str, Any] = {"name": frame_name(line)}
+def _frame(line: SourceLine, files: Mapping[str, str]) -> dict[str, Any]:
+    frame: dict[str, Any] = {"name": frame_name(line, files)}
     if line.file:
         frame["file"] = line.file
     if line.number:

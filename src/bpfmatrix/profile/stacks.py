@@ -1,7 +1,7 @@
 """Stacks of a profiled script, and the hottest lines in them."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ __all__ = [
     "Stack",
     "frame_name",
     "hottest",
+    "short_names",
 ]
 
 
@@ -43,11 +44,31 @@ MISSING_LINES = SourceLine("", 0, "(outer lines are missing)")
 """What profiles have in place of the outermost lines of a truncated stack."""
 
 
-def frame_name(line: SourceLine) -> str:
-    """Return `function (file:line)`, without the file's folder, as profilers name frames."""
+def frame_name(line: SourceLine, files: Mapping[str, str] | None = None) -> str:
+    """Return `function (file:line)`, as profilers name frames.
+
+    The file is shown as `files` says, by default without its folder.
+    """
     if not line.file:
         return str(line)
-    return f"{line.function} ({Path(line.file).name}:{line.number or '?'})"
+    file = (files or {}).get(line.file) or Path(line.file).name
+    return f"{line.function} ({file}:{line.number or '?'})"
+
+
+def short_names(files: Iterable[str]) -> dict[str, str]:
+    """Return of each path the shortest end, of whole components, that tells it from the others.
+
+    That of `/x/a/__init__.py` is `a/__init__.py` if there is a `/x/b/__init__.py`, too.
+    """
+    distinct = set(files)
+    ends = Counter(end for file in distinct for end in _ends(file))
+    return {file: next((end for end in _ends(file) if ends[end] == 1), file) for file in distinct}
+
+
+def _ends(file: str) -> Iterator[str]:
+    parts = [part for part in file.split("/") if part]
+    for count in range(1, len(parts) + 1):
+        yield "/".join(parts[-count:])
 
 
 @dataclass(frozen=True)
@@ -63,6 +84,8 @@ class Stack:
     """The process that the thread is of; empty if only one process was sampled."""
     truncated: str = ""
     """Why outer lines are missing: as the tracer says it, or "lost"; empty if none are missing."""
+    thread_name: str = ""
+    """The name that the thread has been given; empty if it has that of its process."""
 
     def from_outermost(self) -> list[SourceLine]:
         """Return the lines, the outermost first, and before them `MISSING_LINES` if truncated."""

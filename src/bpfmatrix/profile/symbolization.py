@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host import derived
 from bpfmatrix.host.cache import Cache
 from bpfmatrix.host.checksum import key_of
+from bpfmatrix.host.text import counted
 from bpfmatrix.payload import shipped
 from bpfmatrix.payload.model import MOUNT_POINT
 from bpfmatrix.profile import samples
@@ -39,6 +40,8 @@ class Symbolized:
     stacks: list[Stack]
     lost: list[Stack]
     """Samples whose stacks were lost but for the innermost lines; their threads are not known."""
+    trouble: str = ""
+    """What of the samples could not be read; empty if all could."""
 
 
 def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
@@ -46,10 +49,8 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
     recorded = samples.read(recording.samples)
     library = _library_index(recording, cache)
     # A stack of thousands of frames has few distinct ones. Only these are looked up.
-    summary = recording.summary
-    lost = [entry for entry in summary.get("lost", ()) if "identity" in entry]
-    frames = [_sample_of(frame, summary.get("python", "")) for frame in recorded.frames]
-    frames += [{key: entry[key] for key in _LOST_KEYS if key in entry} for entry in lost]
+    python = recording.summary.get("python", "")
+    frames = [_sample_of(frame, python) for frame in recorded.frames]
     with cache.staging() as folder:
         tree = folder / "script"
         for name, path in script.files.items():
@@ -68,7 +69,9 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
         )
     places = _Places(tree, recording, script)
     lines = [places.line(json.loads(line)) for line in resolved.splitlines()]
-    several = len({stack.process_name for stack in recorded.stacks}) > 1
+    names = {stack.process_name for stack in recorded.stacks}
+    several = len(names | {lost.process_name for lost in recorded.lost}) > 1
+    threads = _thread_names(recorded.stacks)
     stacks = [
         Stack(
             tuple([lines[frame] for frame in stack.frames]),
@@ -76,18 +79,42 @@ def symbolize(recording: Recording, script: Script, cache: Cache) -> Symbolized:
             stack.thread,
             stack.process_name if several else "",
             stack.truncated,
+            threads.get((stack.process, stack.thread), ""),
         )
         for stack in recorded.stacks
     ]
-    names = {entry["pid"]: entry["name"] for entry in summary.get("processes", ()) if several}
+    # A place without a line is no place in the ranking of lines: such samples are of unknown code.
     of_lost = [
-        Stack((line,), entry["count"], UNKNOWN_THREAD, names.get(entry.get("pid"), ""), "lost")
-        for entry, line in zip(lost, lines[len(recorded.frames) :], strict=True)
+        Stack(
+            (lines[lost.frame],),
+            lost.count,
+            UNKNOWN_THREAD,
+            lost.process_name if several else "",
+            "lost",
+        )
+        for lost in recorded.lost
+        if lines[lost.frame].number
     ]
-    return Symbolized(stacks, of_lost)
+    trouble = ""
+    if recorded.unread:
+        unread = counted(recorded.unread, "line")
+        trouble = f"{unread} of the tracer could not be read, the first: {recorded.first_unread}"
+    return Symbolized(stacks, of_lost, trouble)
 
 
-_LOST_KEYS = ("identity", "offset", "file", "function")
+def _thread_names(stacks: Iterable[samples.SampledStack]) -> dict[tuple[int, int], str]:
+    """Return the names of threads that differ from those of their processes, by process and thread.
+
+    A thread begins with the name of its process, so its last name is the one that it was given.
+    """
+    names = {(stack.process, stack.thread): stack.thread_name for stack in stacks}
+    given = {}
+    for (process, thread), name in names.items():
+        # The kernel's name of a process is that of its first thread.
+        of_process = names.get((process, process))
+        if name != of_process and not (of_process is None and name.startswith("python")):
+            given[process, thread] = name
+    return given
 
 
 def _sample_of(frame: samples.Frame, python: str) -> dict[str, Any]:

@@ -373,18 +373,12 @@ class Machine:
         finally:
             os.close(descriptor)
 
-    async def pause(self) -> bool:
-        """Stop the guest, and return whether it ran.
-
-        A gdb for which it runs is told so, and has its prompt again.
-        """
+    async def pause(self) -> None:
+        """Stop the guest. A gdb for which it runs is told so, and has its prompt again."""
         await self._qmp_connected.wait()
         # A machine that has ended does not run either.
         with contextlib.suppress(QMPError, OSError, EOFError):
-            status = await self._qmp.execute("query-status")
             await self._qmp.execute("stop")
-            return isinstance(status, dict) and bool(status["running"])
-        return False
 
     async def pause_again(self, seconds: float) -> None:
         """Pause a guest that a debugger has continued and that then runs for so long."""

@@ -29,6 +29,11 @@
 // "process" is a name for people: of the script or the module that the process runs, or of the
 // process that it was forked from, with a number if several have this name.
 //
+// The samples of which only the innermost frame is known follow, by the process and by that frame, the
+// most frequent first:
+//
+//	{"lost": {"pid": 80, "process": "a.py", "code": 1, "offset": 36, "count": 3}}
+//
 // The last line is {"summary": {...}}. Its list "processes" has all processes, in the order in which
 // they started: those of Python with the version of CPython. A process without it was not sampled,
 // because it is of another program, or for the reason that "refusal" says:
@@ -36,14 +41,8 @@
 //	{"pid": 80, "name": "a.py", "python": "3.11"}
 //	{"pid": 82, "parent": 80, "name": "sort"}
 //
-// Its list "lost" has the samples that were lost, by the process and by the innermost frame, the most
-// frequent first:
-//
-//	{"pid": 80, "identity": "12:1:0:3:9ae16a3b2f90404f", "offset": 36,
-//	 "file": "/payload/script/a.py", "function": "Class.method", "count": 3}
-//
-// The keys from "identity" to "function" are missing where the code is not known. The sum of the
-// counts may be less than the counter "lost", as no more than 1,024 frames are counted.
+// Its counter "lost" also has the samples of which nothing is known, so it may be more than the sum of
+// the lines "lost".
 //
 // The exit status is that of the script.
 package main
@@ -101,7 +100,6 @@ type summary struct {
 	Ended    string           `json:"ended,omitempty"`     // the signal that ended the script
 	TimedOut bool             `json:"timed_out,omitempty"` // killed after -limit
 	Counters pytrace.Counters `json:"counters"`
-	Lost     []lostSamples    `json:"lost,omitempty"`
 
 	Processes []*pytrace.Process `json:"processes"`
 }
@@ -157,34 +155,40 @@ func run(
 	if err := script.Start(); err != nil {
 		return 0, err
 	}
-	result, stacks, err := sample(ctx, script, tracer)
-	newStackPrinter(lines).print(stacks)
+	result, sampled, err := sample(ctx, script, tracer)
+	printer := newStackPrinter(lines)
+	printer.print(sampled.counted)
 	if err != nil {
 		return 0, err
 	}
+	lost, err := tracer.Lost()
+	if err != nil {
+		return 0, err
+	}
+	printer.printLost(lost, sampled.name)
 	lines.print(map[string]summary{"summary": result})
 	return result.Status, out.Flush()
 }
 
-// sample samples the stacks of a running script until it ends. If an error happens after that, it
-// returns the stacks, too.
+// sample samples the stacks of a running script until it ends. It returns those that it has, whatever
+// the error is.
 func sample(
 	ctx context.Context, script *exec.Cmd, tracer *pytrace.Tracer,
-) (result summary, stacks []countedStack, err error) {
+) (result summary, counter *stackCounter, err error) {
+	counter = newStackCounter()
 	ended := make(chan error, 1)
 	go func() { ended <- script.Wait() }()
 	interpreter, err := awaitInterpreter(script.Process.Pid, ended)
 	if err != nil {
 		script.Process.Kill()
-		return result, nil, err
+		return result, counter, err
 	}
-	counter := newStackCounter()
 	var reading sync.WaitGroup
 	var readErr error
 	if interpreter != nil {
 		family, err := tracer.Follow(script.Process.Pid, interpreter)
 		if err != nil {
-			return result, nil, err
+			return result, counter, err
 		}
 		counter.name = family.Name
 		defer func() { result.Processes = family.End() }()
@@ -193,28 +197,25 @@ func sample(
 	}
 	waitErr := <-ended
 	if err := tracer.Pause(); err != nil {
-		return result, nil, err
+		return result, counter, err
 	}
 	if err := tracer.Flush(); err != nil {
-		return result, nil, err
+		return result, counter, err
 	}
 	if reading.Wait(); readErr != nil {
-		return result, nil, readErr
+		return result, counter, readErr
 	}
 	var exit *exec.ExitError
 	if waitErr != nil && !errors.As(waitErr, &exit) && ctx.Err() == nil {
-		return result, counter.counted, waitErr
+		return result, counter, waitErr
 	}
 	result.TimedOut = waitErr != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 	result.Status = script.ProcessState.ExitCode()
 	if wait, ok := script.ProcessState.Sys().(syscall.WaitStatus); ok && wait.Signaled() {
 		result.Ended, result.Status = wait.Signal().String(), 128+int(wait.Signal())
 	}
-	if result.Lost, err = lost(tracer); err != nil {
-		return result, counter.counted, err
-	}
 	result.Counters, err = tracer.Counters()
-	return result, counter.counted, err
+	return result, counter, err
 }
 
 func load() (*ebpf.Collection, error) {

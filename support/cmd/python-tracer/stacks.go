@@ -91,7 +91,7 @@ func newStackPrinter(lines *printer) *stackPrinter {
 	return &stackPrinter{lines, map[*pytrace.Code]int{}, map[*pytrace.Part]int{}}
 }
 
-// codeLine, partLine and stackLine are described in the documentation of this command.
+// codeLine, partLine, stackLine and lostLine are described in the documentation of this command.
 type (
 	codeLine struct {
 		Number   int    `json:"number"`
@@ -112,6 +112,13 @@ type (
 		Comm      string `json:"comm"`
 		Process   string `json:"process"`
 		Truncated string `json:"truncated,omitempty"`
+	}
+	lostLine struct {
+		PID     uint32 `json:"pid"`
+		Process string `json:"process"`
+		Code    int    `json:"code"`
+		Offset  int32  `json:"offset"`
+		Count   uint64 `json:"count"`
 	}
 )
 
@@ -157,26 +164,16 @@ func (p *stackPrinter) code(code *pytrace.Code) int {
 	return number
 }
 
-// lostSamples is described in the documentation of this command.
-type lostSamples struct {
-	PID      uint32 `json:"pid"`
-	Identity string `json:"identity,omitempty"`
-	Offset   int32  `json:"offset,omitempty"`
-	File     string `json:"file,omitempty"`
-	Function string `json:"function,omitempty"`
-	Count    uint64 `json:"count"`
-}
-
-// lost returns the samples that the tracer has lost.
-func lost(tracer *pytrace.Tracer) (lines []lostSamples, err error) {
-	lost, err := tracer.Lost()
+// printLost prints the samples of which the tracer knows only the innermost frame. `name` returns the
+// name of a process.
+func (p *stackPrinter) printLost(lost []pytrace.LostSamples, name func(pid uint32) string) {
 	for _, samples := range lost {
-		line := lostSamples{PID: samples.PID, Count: samples.Count}
-		if code := samples.Innermost.Code; code != nil {
-			line.Identity, line.Offset = code.Identity.String(), samples.Innermost.Offset
-			line.File, line.Function = code.File, code.Name
+		if samples.Innermost.Code == nil {
+			continue // not even that is known
 		}
-		lines = append(lines, line)
+		p.lines.print(map[string]lostLine{"lost": {
+			samples.PID, name(samples.PID), p.code(samples.Innermost.Code), samples.Innermost.Offset,
+			samples.Count,
+		}})
 	}
-	return lines, err
 }

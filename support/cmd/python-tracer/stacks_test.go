@@ -32,7 +32,14 @@ func TestEqualStacksAreCountedAndPrintedOnce(t *testing.T) {
 		counter.add(&sample)
 	}
 	var printed bytes.Buffer
-	newStackPrinter(&printer{lines: json.NewEncoder(&printed)}).print(counter.counted)
+	printer := newStackPrinter(&printer{lines: json.NewEncoder(&printed)})
+	printer.print(counter.counted)
+	other := &pytrace.Code{Identity: pytrace.Identity{FirstLine: 7}, Name: "g", Table: []byte{0x81}}
+	printer.printLost([]pytrace.LostSamples{
+		{PID: 5, Innermost: pytrace.Frame{Code: named, Offset: 4}, Count: 3},
+		{PID: 5, Innermost: pytrace.Frame{Code: other}, Count: 2}, // at the first instruction
+		{PID: 5, Count: 9},
+	}, counter.name)
 	want := `{"code":{"number":1,"identity":"12:1:0:3:000000009ae16a3b","file":"/a.py","function":"f","table":"8000"}}
 {"code":{"number":2,"identity":"1:0:0:0:0000000000000000"}}
 {"part":{"number":1,"frames":[[1,2],[2,-2]]}}
@@ -40,6 +47,9 @@ func TestEqualStacksAreCountedAndPrintedOnce(t *testing.T) {
 {"stack":{"parts":[1,2],"count":2,"pid":5,"tid":6,"comm":"py","process":"a.py"}}
 {"stack":{"parts":[2],"count":1,"pid":5,"tid":6,"comm":"py","process":"a.py","truncated":"too deep"}}
 {"stack":{"parts":[1,2],"count":1,"pid":5,"tid":9,"comm":"py","process":"a.py"}}
+{"lost":{"pid":5,"process":"a.py","code":1,"offset":4,"count":3}}
+{"code":{"number":3,"identity":"7:0:0:0:0000000000000000","function":"g","table":"81"}}
+{"lost":{"pid":5,"process":"a.py","code":3,"offset":0,"count":2}}
 `
 	if got := printed.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -24,7 +24,7 @@ type Process struct {
 	Name   string `json:"name"`
 	// The version of CPython, or empty if the process is not sampled.
 	Python string `json:"python,omitempty"`
-	// Why the process is not sampled; empty for a program that is not Python's.
+	// Why the process is not sampled; empty for a program that is not one of Python.
 	Refusal string `json:"refusal,omitempty"`
 }
 
@@ -47,7 +47,8 @@ func (t *Tracer) Follow(pid int, interpreter *Interpreter) (*Family, error) {
 	family := &Family{
 		tracer: t, living: map[uint32]*Process{}, names: map[string]bool{}, ended: make(chan struct{}),
 	}
-	process := family.add(uint32(pid), 0, nameOf(pid, "(ended)"))
+	name, _ := nameOf(pid, "(ended)")
+	process := family.add(uint32(pid), 0, name)
 	process.Python = interpreter.Version
 	t.records.family = family.event
 	if err := t.Add(pid, interpreter); err != nil {
@@ -116,8 +117,15 @@ func (f *Family) event(event processRecord) {
 		process.Python, process.Refusal = "", ""
 		delete(f.names, process.Name)
 		comm, _, _ := bytes.Cut(event.Comm[:], []byte{0})
-		f.rename(process, nameOf(int(event.TGID), string(comm)))
-		f.seeks.Go(func() { f.seek(process) })
+		name, python := nameOf(int(event.TGID), string(comm))
+		f.rename(process, name)
+		f.seeks.Go(func() {
+			if err := f.seek(process); errors.Is(err, ErrUnsupported) {
+				f.refuse(process, err.Error())
+			} else if err != nil && python {
+				f.refuse(process, "its interpreter was not found before it ended")
+			}
+		})
 	}
 }
 
@@ -127,8 +135,9 @@ func forkOf(name string) string {
 	return "fork of " + strings.TrimPrefix(number.ReplaceAllString(name, ""), "fork of ")
 }
 
-// seek waits until a process has mapped an interpreter, and has it sampled then.
-func (f *Family) seek(process *Process) {
+// seek waits until a process has mapped an interpreter, and has it sampled then. An error says why it
+// is not sampled.
+func (f *Family) seek(process *Process) error {
 	wait := time.Millisecond
 	for deadline := time.Now().Add(interpreterLimit); time.Now().Before(deadline); {
 		interpreter, err := Inspect(int(process.PID))
@@ -140,46 +149,53 @@ func (f *Family) seek(process *Process) {
 			f.mutex.Lock()
 			process.Python = interpreter.Version
 			f.mutex.Unlock()
-			return
-		case errors.Is(err, os.ErrNotExist):
-			return // it has ended
-		case errors.Is(err, ErrUnsupported):
-			f.mutex.Lock()
-			process.Refusal = err.Error()
-			f.mutex.Unlock()
-			return
+			return nil
+		case errors.Is(err, os.ErrNotExist), errors.Is(err, ErrUnsupported):
+			return err // if it does not exist, it has ended
 		}
 		select {
 		case <-f.ended:
-			return
+			return ErrNoPython
 		case <-time.After(wait):
 		}
 		// A program that is none of Python must not be slowed down by this.
 		wait = min(wait*5/4+time.Millisecond/4, 200*time.Millisecond)
 	}
+	return ErrNoPython
+}
+
+func (f *Family) refuse(process *Process, why string) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	process.Refusal = why
 }
 
 // nameOf returns a name for people of the program that a process executes: its script or module, or
-// else the name of its file. If it has ended, it is named as given.
-func nameOf(pid int, ended string) string {
+// else the name of its file. If it has ended, it is named as given. The second result is whether the
+// program's name is one of Python.
+func nameOf(pid int, comm string) (string, bool) {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || len(line) == 0 {
-		return ended
+		return comm, isPython(comm)
 	}
 	var words []string
 	for _, word := range bytes.Split(bytes.TrimSuffix(line, []byte{0}), []byte{0}) {
 		words = append(words, string(word))
 	}
-	return commandName(words)
+	return commandName(words), isPython(filepath.Base(words[0]))
 }
 
-// ofMultiprocessing matches the code that multiprocessing gives to the interpreters that it starts.
-var ofMultiprocessing = regexp.MustCompile(`^from (multiprocessing\.\w+) import`)
+func isPython(program string) bool { return strings.HasPrefix(program, "python") }
+
+// ofMultiprocessing matches the code that multiprocessing gives to the interpreters that it starts:
+// get_command_line in spawn.py, and ensure_running in forkserver.py, which begins with "import sys; "
+// in some releases of 3.14, and in resource_tracker.py.
+var ofMultiprocessing = regexp.MustCompile(`^(?:import sys; )?from (multiprocessing\.\w+) import`)
 
 // commandName returns a name for people of a command line.
 func commandName(words []string) string {
 	base := filepath.Base(words[0])
-	if !strings.HasPrefix(base, "python") {
+	if !isPython(base) {
 		return base
 	}
 	for i := 1; i < len(words); i++ {

@@ -31,10 +31,32 @@ func TestCommandName(t *testing.T) {
 			t.Errorf("%q: got %q, want %q", line, got, want)
 		}
 	}
-	code := "from multiprocessing.spawn import spawn_main; spawn_main()"
-	got := commandName([]string{"python3", "-c", code, "--multiprocessing-fork"})
-	if got != "multiprocessing.spawn" {
-		t.Errorf("got %q", got)
+	for code, want := range map[string]string{
+		"from multiprocessing.spawn import spawn_main; spawn_main()":          "multiprocessing.spawn",
+		"from multiprocessing.resource_tracker import main;main(5)":           "multiprocessing.resource_tracker",
+		"from multiprocessing.forkserver import main; main(1, 2, [])":         "multiprocessing.forkserver",
+		"import sys; from multiprocessing.forkserver import main; main(1, 2)": "multiprocessing.forkserver",
+		"import sys; print(sys.argv)":                                         "python3 -c",
+	} {
+		if got := commandName([]string{"python3", "-c", code, "--multiprocessing-fork"}); got != want {
+			t.Errorf("%s: got %q, want %q", code, got, want)
+		}
+	}
+}
+
+func TestAPythonThatEndsTooSoonIsNotTakenForAnotherProgram(t *testing.T) {
+	family := familyOf(t)
+	for pid, comm := range map[uint32]string{1 << 30: "python3", 1<<30 + 1: "sort"} {
+		family.event(processRecord{Event: processForked, TGID: pid, Parent: 1, Sampled: 1})
+		executed := processRecord{Event: processExecuted, TGID: pid}
+		copy(executed.Comm[:], comm)
+		family.event(executed)
+	}
+	family.seeks.Wait()
+	for _, process := range family.End()[1:] {
+		if refused := process.Refusal != ""; refused != (process.Name == "python3") {
+			t.Errorf("got %+v", process)
+		}
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 )
 
 // ErrNoPython says that a process has not mapped a CPython interpreter, or not yet.
@@ -54,12 +56,12 @@ func Inspect(pid int) (*Interpreter, error) {
 		// The path is relative to the root of that process, which may differ from the root of this
 		// one.
 		path := root + "/root" + mapping.path
-		symbols, err := findSymbols(path, mapping, "_PyRuntime", "Py_Version")
+		program, symbols, err := findSymbols(path, mapping)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", mapping.path, err)
 		}
-		if runtime := symbols["_PyRuntime"]; runtime != 0 {
-			v, err := findVersion(memory, symbols["Py_Version"], path)
+		if runtime := symbols[runtimeSymbol]; runtime != 0 {
+			v, err := findVersion(memory, symbols[versionSymbol], program)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", mapping.path, err)
 			}
@@ -75,9 +77,9 @@ func Inspect(pid int) (*Interpreter, error) {
 
 // findVersion reads the version from the address of Py_Version, which came with 3.11. An older CPython
 // has it in its file, as a part of the names of extension modules.
-func findVersion(memory io.ReaderAt, versionAt uint64, path string) (version, error) {
+func findVersion(memory io.ReaderAt, versionAt uint64, program *programFile) (version, error) {
 	if versionAt == 0 {
-		return versionOfFile(path)
+		return program.version, program.versionErr
 	}
 	var hex [8]byte // PY_VERSION_HEX: 0x030b02f0 is 3.11.2
 	if _, err := memory.ReadAt(hex[:], int64(versionAt)); err != nil {
@@ -91,12 +93,7 @@ func findVersion(memory io.ReaderAt, versionAt uint64, path string) (version, er
 var extensionSuffix = regexp.MustCompile(`\.cpython-([23])(\d+)[a-z]*-`)
 
 // versionOfFile returns the version of CPython whose code is in an ELF file.
-func versionOfFile(path string) (version, error) {
-	file, err := elf.Open(path)
-	if err != nil {
-		return version{}, err
-	}
-	defer file.Close()
+func versionOfFile(file *elf.File) (version, error) {
 	section := file.Section(".rodata")
 	if section == nil {
 		return version{}, ErrUnsupported
@@ -140,21 +137,20 @@ func readInterpreter(memory io.ReaderAt, runtime uint64, v version) (*Interprete
 // C library has it for debuggers: _thread_db_pthread_tid, which holds the size of the field in bits,
 // a number of elements, and the offset (nptl_db/structs.def of glibc).
 func findPthreadID(memory io.ReaderAt, root string, mappings []mapping) (uint32, error) {
-	const symbol = "_thread_db_pthread_tid"
 	for _, mapping := range mappings {
 		// Before glibc 2.34, it was in libpthread.
 		base := filepath.Base(mapping.path)
 		if !strings.HasPrefix(base, "libc") && !strings.HasPrefix(base, "libpthread") {
 			continue
 		}
-		symbols, err := findSymbols(root+mapping.path, mapping, symbol)
+		_, symbols, err := findSymbols(root+mapping.path, mapping)
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", mapping.path, err)
 		}
-		if at := symbols[symbol]; at != 0 {
+		if at := symbols[threadSymbol]; at != 0 {
 			var field [12]byte
 			if _, err := memory.ReadAt(field[:], int64(at)); err != nil {
-				return 0, fmt.Errorf("%s: %w", symbol, err)
+				return 0, fmt.Errorf("%s: %w", threadSymbol, err)
 			}
 			return binary.LittleEndian.Uint32(field[8:]), nil
 		}
@@ -175,31 +171,85 @@ func parseMaps(maps io.Reader) ([]mapping, error) {
 	seen := map[string]bool{}
 	lines := bufio.NewScanner(maps)
 	for lines.Scan() {
-		var m mapping
-		var end, inode uint64
-		var rights, device string
 		line := lines.Text()
-		_, err := fmt.Sscanf(line, "%x-%x %s %x %s %d",
-			&m.start, &end, &rights, &m.offset, &device, &inode)
+		// START-END RIGHTS OFFSET DEVICE INODE, and the path, in which there may be spaces
+		fields := strings.Fields(line)
+		if len(fields) < 5 {
+			return nil, fmt.Errorf("maps: %q has too few fields", line)
+		}
+		from, _, isRange := strings.Cut(fields[0], "-")
+		start, err := strconv.ParseUint(from, 16, 64)
+		if err == nil && !isRange {
+			err = strconv.ErrSyntax
+		}
+		if err != nil {
+			return nil, fmt.Errorf("maps: %q: %w", line, err)
+		}
+		offset, err := strconv.ParseUint(fields[2], 16, 64)
 		if err != nil {
 			return nil, fmt.Errorf("maps: %q: %w", line, err)
 		}
 		slash := strings.IndexByte(line, '/')
-		if inode == 0 || slash < 0 {
+		if fields[4] == "0" || slash < 0 || seen[line[slash:]] {
 			continue
 		}
-		m.path = line[slash:]
-		if !seen[m.path] {
-			seen[m.path] = true
-			mappings = append(mappings, m)
-		}
+		seen[line[slash:]] = true
+		mappings = append(mappings, mapping{start, offset, line[slash:]})
 	}
 	return mappings, lines.Err()
 }
 
-// findSymbols returns the addresses in the process of symbols of a mapped file. Symbols that the
-// file does not have are missing in the result.
-func findSymbols(path string, at mapping, names ...string) (map[string]uint64, error) {
+// The symbols that are looked for.
+const (
+	runtimeSymbol = "_PyRuntime"
+	versionSymbol = "Py_Version"
+	threadSymbol  = "_thread_db_pthread_tid"
+)
+
+// A programFile has what an ELF file tells of itself.
+type programFile struct {
+	segments   []*elf.Prog
+	symbols    map[string]uint64 // of those that are looked for
+	version    version           // if its symbols do not lead to it
+	versionErr error
+}
+
+// fileKey tells whether a file is one that was read before.
+type fileKey struct {
+	device, inode  uint64
+	size, modified int64
+}
+
+// programFiles has the files that were read. To read one takes an emulated machine half a second, and
+// a process that has just begun should not run that long without being sampled.
+var programFiles = struct {
+	sync.Mutex
+	read map[fileKey]*programFile
+}{read: map[fileKey]*programFile{}}
+
+// programAt returns what a file tells, which is read only once.
+func programAt(path string) (*programFile, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	key := fileKey{size: info.Size(), modified: info.ModTime().UnixNano()}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		key.device, key.inode = uint64(stat.Dev), stat.Ino
+	}
+	programFiles.Lock()
+	defer programFiles.Unlock()
+	if known := programFiles.read[key]; known != nil {
+		return known, nil
+	}
+	program, err := readProgram(path)
+	if err == nil {
+		programFiles.read[key] = program
+	}
+	return program, err
+}
+
+func readProgram(path string) (*programFile, error) {
 	file, err := elf.Open(path)
 	if err != nil {
 		return nil, err
@@ -207,10 +257,6 @@ func findSymbols(path string, at mapping, names ...string) (map[string]uint64, e
 	defer file.Close()
 	if file.Class != elf.ELFCLASS64 || file.ByteOrder != binary.LittleEndian {
 		return nil, ErrUnsupported
-	}
-	bias, err := loadBias(file.Progs, at)
-	if err != nil {
-		return nil, err
 	}
 	symbols, err := file.DynamicSymbols()
 	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
@@ -221,15 +267,37 @@ func findSymbols(path string, at mapping, names ...string) (map[string]uint64, e
 	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
 		return nil, err
 	}
-	found := map[string]uint64{}
+	program := &programFile{segments: file.Progs, symbols: map[string]uint64{}}
 	for _, symbol := range append(symbols, others...) {
-		for _, name := range names {
-			if symbol.Name == name && symbol.Section != elf.SHN_UNDEF {
-				found[name] = symbol.Value + bias
+		switch symbol.Name {
+		case runtimeSymbol, versionSymbol, threadSymbol:
+			if symbol.Section != elf.SHN_UNDEF {
+				program.symbols[symbol.Name] = symbol.Value
 			}
 		}
 	}
-	return found, nil
+	if program.symbols[runtimeSymbol] != 0 && program.symbols[versionSymbol] == 0 {
+		program.version, program.versionErr = versionOfFile(file)
+	}
+	return program, nil
+}
+
+// findSymbols returns a mapped file, and the addresses in the process of the symbols that are looked
+// for. Those that the file does not have are missing in the result.
+func findSymbols(path string, at mapping) (*programFile, map[string]uint64, error) {
+	program, err := programAt(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	bias, err := loadBias(program.segments, at)
+	if err != nil {
+		return nil, nil, err
+	}
+	found := map[string]uint64{}
+	for name, value := range program.symbols {
+		found[name] = value + bias
+	}
+	return program, found, nil
 }
 
 // loadBias returns the difference between an address in the process and the address in the file.

@@ -154,6 +154,20 @@ func TestProcessHasTheSizeOfTheMapsValue(t *testing.T) {
 	}
 }
 
+func TestAFileIsReadOnceForAllProcesses(t *testing.T) {
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := programAt(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := programAt("/proc/self/exe"); again != first || err != nil {
+		t.Errorf("got %p, %v, want %p", again, err, first)
+	}
+}
+
 func TestThisProcessHasNoPython(t *testing.T) {
 	if got, err := Inspect(os.Getpid()); !errors.Is(err, ErrNoPython) {
 		t.Errorf("got %v, %v", got, err)

@@ -64,11 +64,11 @@ class BpfInsn(gdb.Command):
 
     def invoke(self, argument, from_tty):
         """See gdb.Command."""
+        given = integer(argument, "bpf-insn [NUMBER]") if argument.strip() else None
         env = verifier_env()
         program = env["prog"]
         aux, count = program["aux"], int(program["len"])
-        is_given = bool(argument.strip())
-        index = integer(argument, "bpf-insn [NUMBER]") if is_given else int(env["insn_idx"])
+        index = int(env["insn_idx"]) if given is None else given
         if not 0 <= index < count:
             raise gdb.GdbError(f"the program has the instructions 0 to {count - 1}")
         print(f"program {name_of(aux['name'])}, instruction {index} of {count}")

@@ -21,7 +21,8 @@ _TRACE = re.compile(
     r"arg JOIN|IMP%x|fp%[d+]|r%d: |sa%d: |Validating %s|Func#%d |func '%s' arg%d has btf_id|"
     r"marking pointer arg|CO-RE relocating|\[%d\]%s|vmlinux_cand|falling back|BPF program load|"
     r"For now, treating|Found loop|%s:\n$|force_precise: |signature verification passed|"
-    r"mark_reg_(?:unknown|not_init)\(regs, "
+    r"mark_reg_(?:unknown|not_init)\(regs, |SCC (?:enter|exit|backedge) |%s: too many iterations|"
+    r"stack=%s"
 )
 
 

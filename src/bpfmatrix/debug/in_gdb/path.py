@@ -20,6 +20,7 @@ __all__ = [
     "choices",
     "enters",
     "is_conditional",
+    "of_callback",
     "parts",
     "path",
 ]
@@ -148,6 +149,20 @@ def enters(insn: Insn, number: int, newer: int) -> bool:
     A function of the program is called by name, or is a callback of a helper or kernel function.
     """
     return insn.code == CALL and newer != number + 1
+
+
+def of_callback(numbers: Sequence[int], insn: Callable[[int], Insn], frame: int) -> Sequence[int]:
+    """Return a path back to the call that set an asynchronous callback, such as a timer's.
+
+    The verifier begins with a callback of that kind as with a program: the states do not say how it
+    came to that call. `frame` is the number of the newest frame; the callback's is 0.
+    """
+    for at in range(1, len(numbers)):
+        one = insn(numbers[at])
+        frame += (one.code == EXIT) - enters(one, numbers[at], numbers[at - 1])
+        if frame < 0:
+            return numbers[: at + 1]
+    return numbers
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import gdb
 from bpfmatrix_in_gdb import insn as insns
 from bpfmatrix_in_gdb import loads, machine, messages, state_search
 from bpfmatrix_in_gdb.kernel_data import name_of
-from bpfmatrix_in_gdb.path import Insn, State, path
+from bpfmatrix_in_gdb.path import Insn, State, of_callback, path
 from bpfmatrix_in_gdb.registers import NOT_INIT, Register, Scalar, slot_text, type_name
 
 _U64 = (1 << 64) - 1
@@ -274,7 +274,14 @@ def _jumps(env, state):
 
 def path_to(env, most):
     """Return the instructions on the way to the one that is checked, the newest first."""
-    return path(states(env), int(env["insn_idx"]), _signed(int(env["prev_insn_idx"])), most)
+    found = path(states(env), int(env["insn_idx"]), _signed(int(env["prev_insn_idx"])), most)
+    state = env["cur_state"]
+    outermost = state["frame"][0]
+    field = "in_async_callback_fn"  # from 5.15 on
+    if _has_deep(outermost.type.target(), field) and outermost[field]:
+        insn = functools.cache(lambda number: insn_at(env["prog"], number))
+        return of_callback(found, insn, int(state["curframe"]))
+    return found
 
 
 def _signed(number):

@@ -262,16 +262,27 @@ class _Walk:
             if self._nested >= _DEEPEST:
                 return _unknown(depth)
             self._nested += 1
-            self._known[at, register] = self._origin(at, register, depth)
+            found, before = self._origin(at, register, depth)
             self._nested -= 1
+            # It is the same back to where the register was written: a loop asks at many places.
+            same = (each for each in range(at, before) if self._depths[each] == depth)
+            self._known.update(((each, register), found) for each in same)
         return self._known[at, register]
 
-    def _origin(self, at: int, register: int, depth: int) -> _Origin:
-        target, moved, added = _Target(register, depth), 0, []
-        is_known = True
+    def _origin(self, at: int, register: int, depth: int) -> tuple[_Origin, int]:
+        """Return what `origin` does, and the instruction on the path that wrote the register."""
+        target = _Target(register, depth)
         for each in range(at + 1, len(self._numbers)):
-            frame = target.depth
             effect = self.effect(each, target)
+            if effect is not None and not _is_test(effect):
+                return self._origin_from(each, effect, target, depth), each
+        return _OTHER, len(self._numbers)
+
+    def _origin_from(self, at: int, effect: _Effect | None, target: _Target, depth: int) -> _Origin:
+        moved, added, is_known = 0, [], True
+        for each in range(at, len(self._numbers)):
+            frame = depth if each == at else target.depth
+            effect = effect if each == at else self.effect(each, target)
             if effect is None:
                 continue
             is_known = is_known and effect.moved is not None
