@@ -411,7 +411,7 @@ GUEST_CORE = _value(
     "core",
     "FILE",
     "Open the core file of a guest's memory, which a run with --dump wrote, and boot nothing. "
-    "(That of a test, which run --core keeps, is for gdb itself.)",
+    "That of a test, which run --core keeps, is for gdb itself.",
     Path,
 )
 DUMP = _flag(
@@ -420,8 +420,8 @@ DUMP = _flag(
 )
 CORE = _flag(
     "core",
-    "Keep the core file, and the test binary, of a test that a signal kills. (For the memory of a "
-    "guest, see --dump.)",
+    "Keep the core file, and the test binary, of a test that a signal kills. For the memory of a "
+    "guest, see --dump.",
 )
 
 # Tests
