@@ -111,14 +111,7 @@ func TestPythonTracer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("CPython %s", interpreter.Version)
-	tracer, err := pytrace.New(collection, 5*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(tracer.Close)
-	if err := tracer.Add(script.Process.Pid, interpreter); err != nil {
-		t.Fatal(err)
-	}
+	tracer := startTracer(t, collection, script.Process.Pid, interpreter)
 	samples := awaitSamples(t, tracer, threads)
 	// More samples would only slow down the rest of the test.
 	if err := tracer.Pause(); err != nil {
@@ -141,15 +134,7 @@ func TestPythonTracer(t *testing.T) {
 	})
 
 	t.Run("too_deep_is_said", func(t *testing.T) {
-		sample := samples["too deep"]
-		if count := len(sample.Frames()); sample.Truncated != pytrace.TooDeep || count != maxPythonFrames {
-			t.Errorf("%d frames, truncated: %q, want %d, %q",
-				count, sample.Truncated, maxPythonFrames, pytrace.TooDeep)
-		}
-		expected := threads["too deep"]
-		expected.Frames = expected.Frames[:maxPythonFrames]
-		sample.Truncated = ""
-		checkFrames(t, sample, expected)
+		checkTooDeep(t, samples["too deep"], threads["too deep"])
 	})
 
 	t.Run("lines_are_those_of_python", func(t *testing.T) {
@@ -167,6 +152,22 @@ func TestPythonTracer(t *testing.T) {
 			t.Errorf("counters: %+v", counters)
 		}
 	})
+}
+
+// startTracer starts to sample a process, until the test ends.
+func startTracer(
+	t *testing.T, collection *ebpf.Collection, pid int, interpreter *pytrace.Interpreter,
+) *pytrace.Tracer {
+	t.Helper()
+	tracer, err := pytrace.New(collection, 5*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tracer.Close)
+	if err := tracer.Add(pid, interpreter); err != nil {
+		t.Fatal(err)
+	}
+	return tracer
 }
 
 // startScript starts the script, and returns its threads by name. They run busy loops from then on.
@@ -245,15 +246,9 @@ func checkLosses(t *testing.T, pid int, interpreter *pytrace.Interpreter) {
 		spec.Maps["records"].MaxEntries = uint32(max(1<<14, os.Getpagesize()))
 		return nil
 	})
-	tracer, err := pytrace.New(collection, 5*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tracer.Close()
-	if err := tracer.Add(pid, interpreter); err != nil {
-		t.Fatal(err)
-	}
+	tracer := startTracer(t, collection, pid, interpreter)
 	var counters pytrace.Counters
+	var err error
 	for deadline := time.Now().Add(eventTimeout); counters.Lost == 0; time.Sleep(10 * time.Millisecond) {
 		if counters, err = tracer.Counters(); err != nil {
 			t.Fatal(err)
@@ -296,6 +291,18 @@ func checkLosses(t *testing.T, pid int, interpreter *pytrace.Interpreter) {
 	if sum != counters.Lost {
 		t.Errorf("lost: %+v, %+v", lost, counters)
 	}
+}
+
+// checkTooDeep compares a sample that has as many frames as the tracer walks.
+func checkTooDeep(t *testing.T, sample *pytrace.Sample, thread pythonThread) {
+	t.Helper()
+	if count := len(sample.Frames()); sample.Truncated != pytrace.TooDeep || count != maxPythonFrames {
+		t.Errorf("%d frames, truncated: %q, want %d, %q",
+			count, sample.Truncated, maxPythonFrames, pytrace.TooDeep)
+	}
+	thread.Frames = thread.Frames[:maxPythonFrames]
+	sample.Truncated = ""
+	checkFrames(t, sample, thread)
 }
 
 // checkFrames compares a sample with what Python reported. The innermost frame is at another

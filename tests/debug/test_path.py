@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfmatrix.debug.in_gdb.path import Insn, State, choices, of_callback, parts, path
-from bpfmatrix.debug.in_gdb.why import Reason, _Walk, reasons
+from bpfmatrix.debug.in_gdb.path import Insn, State, choices, of_callback, path, stretches
+from bpfmatrix.debug.in_gdb.why import Cause, _Walk, causes
 
 MOV_REG, MOV_IMM, ADD_REG = 0xBF, 0xB7, 0x0F
 LOAD, STORE, CALL, EXIT, IF_ZERO = 0x79, 0x7B, 0x85, 0x95, 0x15
@@ -68,8 +68,8 @@ def test_it_ends_whatever_the_guests_memory_has(states: list[State], now: int, b
     assert len(found) <= 50
 
 
-def why(numbers: list[int], program: dict[int, Insn], register: int) -> tuple[list[Reason], str]:
-    return reasons(numbers, lambda number: program[number], register)
+def why(numbers: list[int], program: dict[int, Insn], register: int) -> tuple[list[Cause], str]:
+    return causes(numbers, lambda number: program[number], register)
 
 
 def test_a_register_is_followed_over_copies_and_the_stack() -> None:
@@ -146,7 +146,7 @@ def test_what_no_instruction_wrote() -> None:
 
 def test_parts_are_of_one_line() -> None:
     lines = {0: ("a.c", 1, "x"), 1: ("a.c", 1, "x"), 2: ("a.c", 2, "y"), 5: ("a.c", 2, "y")}
-    found = list(parts([5, 2, 1, 0], lines.get))
+    found = list(stretches([5, 2, 1, 0], lines.get))
     assert [(one.numbers, one.next) for one in found] == [([0, 1], 2), ([2], 5), ([5], None)]
 
 
@@ -256,7 +256,7 @@ def test_each_condition_of_a_part_is_a_choice() -> None:
         1: Insn(MOV_IMM, 0, 0, 0, 0),
         2: Insn(IF_ZERO, 0, 0, 3, 0),
     }
-    (first, second) = parts([6, 2, 1, 0], lambda number: None)
+    (first, second) = stretches([6, 2, 1, 0], lambda number: None)
     found = [(one.number, one.how) for one in choices(first, program.__getitem__)]
     assert found == [(0, "not taken"), (2, "taken, to 6")]
     assert not list(choices(second, program.__getitem__))
@@ -264,7 +264,7 @@ def test_each_condition_of_a_part_is_a_choice() -> None:
 
 def test_calls_and_returns_are_choices() -> None:
     insn = dict(enumerate(CALLBACK)).__getitem__
-    way = parts([3, 5, 4, 2, 1, 0], lambda number: None)
+    way = stretches([3, 5, 4, 2, 1, 0], lambda number: None)
     found = [(one.number, one.how, one.deeper) for part in way for one in choices(part, insn)]
     assert found == [(2, "calls back, to 4", 1), (5, "", -1)]
 

@@ -5,10 +5,12 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 
+from bpfmatrix.debug.in_gdb.messages import is_trace
 from tests.integration.bpfobjects import compile_object
 from tests.long.debug_with_source import SUITES
 from tests.tool import Finished, ToolProject
@@ -211,6 +213,36 @@ def test_a_line_of_a_program(loading: ToolProject, kernel: str) -> None:
     assert '\n0: {.when = 0, .comm = ""}\n1: {.when = 0, .comm = ""}\n' in said
     assert re.search(r"^ +0: \(85\) call bpf_get_prandom_u32#7$", said, re.M)
     assert re.search(r"^ +\d+: \(18\) r1 = map events$", said, re.M)
+
+
+# Calls of `verbose` in C: a format, and what follows it.
+_FORMAT = r'verbose\(\s*env\s*,\s*((?:"(?:[^"\\]|\\.)*"\s*)+)'
+_TRACES = re.compile(rf"log\.level & BPF_LOG_\w+[^;{{}}]*\)\s*(?:\{{[^{{}}]*)?\b{_FORMAT}")
+_REASONS = re.compile(rf"\b{_FORMAT}[^;]*;\s*return -E[A-Z]+;")
+# The last parts of some reasons.
+_PARTS = ("\n", "%s\n", " should have been in %s\n")
+
+
+def formats(pattern: re.Pattern[str], folder: Path) -> list[str]:
+    """Return the formats that match in the verifier's sources, as C has them."""
+    texts = [path.read_text(errors="replace") for path in sorted(folder.glob("kernel/bpf/*.c"))]
+    literals = [match for text in texts for match in pattern.findall(text)]
+    whole = ["".join(re.findall(r'"((?:[^"\\]|\\.)*)"', literal)) for literal in literals]
+    return [one.replace("\\n", "\n").replace("\\t", "\t") for one in whole]
+
+
+@pytest.mark.parametrize("kernel", [f"{kernel}-x86_64" for kernel in SUITES])
+def test_which_of_the_verifiers_messages_are_reasons(loading: ToolProject, kernel: str) -> None:
+    said = stop(loading, kernel, "good", "insn:good:1", "print 1")
+    found = re.search(r"^symbols (\S+)/vmlinux ", said, re.M)
+    assert found, said
+    folder = loading.root / found[1] / "source"
+    traces, reasons = formats(_TRACES, folder), formats(_REASONS, folder)
+    assert len(traces) >= 10
+    assert len(reasons) >= 150
+    # What is written only if the log is asked for does not end the program's verification.
+    assert [one for one in traces if not is_trace(one)] == []
+    assert [one for one in reasons if is_trace(one) and one not in _PARTS] == []
 
 
 def test_an_instruction_by_its_number(loading: ToolProject) -> None:

@@ -165,7 +165,7 @@ func run(
 	if err != nil {
 		return 0, err
 	}
-	printer.printLost(lost, sampled.name)
+	printer.printLost(lost, sampled.process)
 	lines.print(map[string]summary{"summary": result})
 	return result.Status, out.Flush()
 }
@@ -190,7 +190,7 @@ func sample(
 		if err != nil {
 			return result, counter, err
 		}
-		counter.name = family.Name
+		counter.process = family.Process
 		defer func() { result.Processes = family.End() }()
 		result.Python = interpreter.Version
 		reading.Go(func() { readErr = counter.collect(tracer) })

@@ -18,22 +18,25 @@ type countedStack struct {
 	count     int
 	pid, tid  uint32
 	comm      string
-	process   string
+	process   *pytrace.Process
 	truncated string
 }
 
 // A stackCounter counts how often each distinct stack was sampled. The stacks are in the order of
 // their first samples.
 type stackCounter struct {
-	parts   map[*pytrace.Part]uint32
-	indices map[string]int
-	counted []countedStack
-	name    func(pid uint32) string // of a process
+	parts     map[*pytrace.Part]uint32
+	processes map[*pytrace.Process]uint32
+	indices   map[string]int
+	counted   []countedStack
+	process   func(pid uint32) *pytrace.Process // nil if it is not known
 }
 
 func newStackCounter() *stackCounter {
-	unnamed := func(uint32) string { return "" }
-	return &stackCounter{map[*pytrace.Part]uint32{}, map[string]int{}, nil, unnamed}
+	return &stackCounter{
+		parts: map[*pytrace.Part]uint32{}, processes: map[*pytrace.Process]uint32{},
+		indices: map[string]int{}, process: func(uint32) *pytrace.Process { return nil },
+	}
 }
 
 // collect reads samples until the tracer is flushed.
@@ -54,9 +57,14 @@ func (s *stackCounter) add(sample *pytrace.Sample) {
 	if len(sample.Parts) == 0 {
 		return // the thread ran no Python code
 	}
-	name := s.name(sample.PID)
-	key := make([]byte, 0, 16+len(name)+len(sample.Parts)*4)
-	key = append(key, name...)
+	process := s.process(sample.PID)
+	number, known := s.processes[process]
+	if !known {
+		number = uint32(len(s.processes))
+		s.processes[process] = number
+	}
+	key := make([]byte, 0, 20+len(sample.Parts)*4)
+	key = binary.NativeEndian.AppendUint32(key, number)
 	key = binary.NativeEndian.AppendUint32(key, sample.PID)
 	key = binary.NativeEndian.AppendUint32(key, sample.TID)
 	for _, part := range sample.Parts {
@@ -74,7 +82,7 @@ func (s *stackCounter) add(sample *pytrace.Sample) {
 		s.indices[string(key)] = index
 		s.counted = append(s.counted, countedStack{
 			parts: sample.Parts, pid: sample.PID, tid: sample.TID, comm: sample.Comm,
-			process: name, truncated: sample.Truncated,
+			process: process, truncated: sample.Truncated,
 		})
 	}
 	s.counted[index].count++
@@ -126,7 +134,7 @@ func (p *stackPrinter) print(stacks []countedStack) {
 	for _, stack := range stacks {
 		line := stackLine{
 			Count: stack.count, PID: stack.pid, TID: stack.tid, Comm: stack.comm,
-			Process:   stack.process,
+			Process:   nameOf(stack.process),
 			Truncated: stack.truncated,
 		}
 		for _, part := range stack.parts {
@@ -164,15 +172,26 @@ func (p *stackPrinter) code(code *pytrace.Code) int {
 	return number
 }
 
-// printLost prints the samples of which the tracer knows only the innermost frame. `name` returns the
-// name of a process.
-func (p *stackPrinter) printLost(lost []pytrace.LostSamples, name func(pid uint32) string) {
+// nameOf returns the name of a process; empty if it is not known. Names are final once
+// [pytrace.Family.End] was called.
+func nameOf(process *pytrace.Process) string {
+	if process == nil {
+		return ""
+	}
+	return process.Name
+}
+
+// printLost prints the samples of which the tracer knows only the innermost frame. `process` returns a
+// process by its id.
+func (p *stackPrinter) printLost(
+	lost []pytrace.LostSamples, process func(pid uint32) *pytrace.Process,
+) {
 	for _, samples := range lost {
 		if samples.Innermost.Code == nil {
 			continue // not even that is known
 		}
 		p.lines.print(map[string]lostLine{"lost": {
-			samples.PID, name(samples.PID), p.code(samples.Innermost.Code), samples.Innermost.Offset,
+			samples.PID, nameOf(process(samples.PID)), p.code(samples.Innermost.Code), samples.Innermost.Offset,
 			samples.Count,
 		}})
 	}

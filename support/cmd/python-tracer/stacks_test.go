@@ -21,7 +21,8 @@ func TestEqualStacksAreCountedAndPrintedOnce(t *testing.T) {
 	inner := &pytrace.Part{Frames: []pytrace.Frame{{Code: named, Offset: 2}, {Code: unnamed, Offset: -2}}}
 	outer := &pytrace.Part{Frames: []pytrace.Frame{{Code: named, Offset: 4}}}
 	counter := newStackCounter()
-	counter.name = func(uint32) string { return "a.py" }
+	process := &pytrace.Process{}
+	counter.process = func(uint32) *pytrace.Process { return process }
 	for _, sample := range []pytrace.Sample{
 		{Parts: []*pytrace.Part{inner, outer}, PID: 5, TID: 6, Comm: "py"},
 		{Parts: []*pytrace.Part{outer}, PID: 5, TID: 6, Comm: "py", Truncated: pytrace.TooDeep},
@@ -31,6 +32,7 @@ func TestEqualStacksAreCountedAndPrintedOnce(t *testing.T) {
 	} {
 		counter.add(&sample)
 	}
+	process.Name = "a.py" // a name is final at the end
 	var printed bytes.Buffer
 	printer := newStackPrinter(&printer{lines: json.NewEncoder(&printed)})
 	printer.print(counter.counted)
@@ -39,7 +41,7 @@ func TestEqualStacksAreCountedAndPrintedOnce(t *testing.T) {
 		{PID: 5, Innermost: pytrace.Frame{Code: named, Offset: 4}, Count: 3},
 		{PID: 5, Innermost: pytrace.Frame{Code: other}, Count: 2}, // at the first instruction
 		{PID: 5, Count: 9},
-	}, counter.name)
+	}, counter.process)
 	want := `{"code":{"number":1,"identity":"12:1:0:3:000000009ae16a3b","file":"/a.py","function":"f","table":"8000"}}
 {"code":{"number":2,"identity":"1:0:0:0:0000000000000000"}}
 {"part":{"number":1,"frames":[[1,2],[2,-2]]}}

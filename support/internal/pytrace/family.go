@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,7 +22,7 @@ const interpreterLimit = 10 * time.Second
 type Process struct {
 	PID    uint32 `json:"pid"`
 	Parent uint32 `json:"parent,omitempty"` // the PID of the process that started it
-	Name   string `json:"name"`
+	Name   string `json:"name"`             // before [Family.End], others may have it, too
 	// The version of CPython, or empty if the process is not sampled.
 	Python string `json:"python,omitempty"`
 	// Why the process is not sampled; empty for a program that is not one of Python.
@@ -36,7 +37,6 @@ type Family struct {
 	mutex  sync.Mutex
 	order  []*Process
 	living map[uint32]*Process
-	names  map[string]bool
 	seeks  sync.WaitGroup
 	ended  chan struct{}
 }
@@ -45,7 +45,7 @@ type Family struct {
 // before [Tracer.Next].
 func (t *Tracer) Follow(pid int, interpreter *Interpreter) (*Family, error) {
 	family := &Family{
-		tracer: t, living: map[uint32]*Process{}, names: map[string]bool{}, ended: make(chan struct{}),
+		tracer: t, living: map[uint32]*Process{}, ended: make(chan struct{}),
 	}
 	name, _ := nameOf(pid, "(ended)")
 	process := family.add(uint32(pid), 0, name)
@@ -58,39 +58,35 @@ func (t *Tracer) Follow(pid int, interpreter *Interpreter) (*Family, error) {
 }
 
 // End ends the search for interpreters, and returns the processes in the order in which they started.
+// Of those with the same name, all but the first get a number.
 func (f *Family) End() []*Process {
 	close(f.ended)
 	f.seeks.Wait()
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
+	names := map[string]bool{}
+	for _, process := range f.order {
+		name := process.Name
+		for number := 2; names[process.Name]; number++ {
+			process.Name = fmt.Sprintf("%s (%d)", name, number)
+		}
+		names[process.Name] = true
+	}
 	return f.order
 }
 
-// Name returns the name of a process that had this id last; empty if there was none.
-func (f *Family) Name(pid uint32) string {
+// Process returns the process that had this id last; nil if there was none.
+func (f *Family) Process(pid uint32) *Process {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	if process := f.living[pid]; process != nil {
-		return process.Name
-	}
-	return ""
+	return f.living[pid]
 }
 
-// add adds a process under a name that no other one has.
 func (f *Family) add(pid, parent uint32, name string) *Process {
-	process := &Process{PID: pid, Parent: parent}
+	process := &Process{PID: pid, Parent: parent, Name: name}
 	f.order = append(f.order, process)
 	f.living[pid] = process
-	f.rename(process, name)
 	return process
-}
-
-func (f *Family) rename(process *Process, name string) {
-	process.Name = name
-	for number := 2; f.names[process.Name]; number++ {
-		process.Name = fmt.Sprintf("%s (%d)", name, number)
-	}
-	f.names[process.Name] = true
 }
 
 // event is called for each record of a process, in the order in which they happened.
@@ -113,27 +109,24 @@ func (f *Family) event(event processRecord) {
 		if process == nil {
 			return
 		}
-		// It was a fork only to execute this program.
-		process.Python, process.Refusal = "", ""
-		delete(f.names, process.Name)
+		// It was a fork only to execute this program, which takes its place. A sample that was taken
+		// before keeps the fork's name.
 		comm, _, _ := bytes.Cut(event.Comm[:], []byte{0})
 		name, python := nameOf(int(event.TGID), string(comm))
-		f.rename(process, name)
+		program := &Process{PID: process.PID, Parent: process.Parent, Name: name}
+		f.order[slices.Index(f.order, process)] = program
+		f.living[event.TGID] = program
 		f.seeks.Go(func() {
-			if err := f.seek(process); errors.Is(err, ErrUnsupported) {
-				f.refuse(process, err.Error())
+			if err := f.seek(program); errors.Is(err, ErrUnsupported) {
+				f.refuse(program, err.Error())
 			} else if err != nil && python {
-				f.refuse(process, "its interpreter was not found before it ended")
+				f.refuse(program, "its interpreter was not found before it ended")
 			}
 		})
 	}
 }
 
-var number = regexp.MustCompile(` \(\d+\)$`)
-
-func forkOf(name string) string {
-	return "fork of " + strings.TrimPrefix(number.ReplaceAllString(name, ""), "fork of ")
-}
+func forkOf(name string) string { return "fork of " + strings.TrimPrefix(name, "fork of ") }
 
 // seek waits until a process has mapped an interpreter, and has it sampled then. An error says why it
 // is not sampled.

@@ -64,8 +64,7 @@ func TestAPythonThatEndsTooSoonIsNotTakenForAnotherProgram(t *testing.T) {
 func familyOf(t *testing.T) *Family {
 	t.Helper()
 	family := &Family{
-		tracer: &Tracer{}, living: map[uint32]*Process{}, names: map[string]bool{},
-		ended: make(chan struct{}),
+		tracer: &Tracer{}, living: map[uint32]*Process{}, ended: make(chan struct{}),
 	}
 	family.add(1, 0, "a.py").Python = "3.11"
 	return family
@@ -96,8 +95,8 @@ func TestForksHaveTheNameOfTheirParent(t *testing.T) {
 	if got[1].Python != "3.11" || got[2].Python != "3.11" || got[3].Python != "" {
 		t.Errorf("got %+v %+v %+v", got[1], got[2], got[3])
 	}
-	if family.Name(3) != "fork of a.py (2)" || family.Name(77) != "" {
-		t.Errorf("got %q, %q", family.Name(3), family.Name(77))
+	if family.Process(3) != got[2] || family.Process(77) != nil {
+		t.Errorf("got %+v, %+v", family.Process(3), family.Process(77))
 	}
 }
 
@@ -105,10 +104,11 @@ func TestAProgramThatAForkExecutesGivesItsName(t *testing.T) {
 	family := familyOf(t)
 	// No process has this id, so that the program has ended when its name is asked for.
 	family.event(processRecord{Event: processForked, TGID: 1 << 30, Parent: 1, Sampled: 1})
+	// This fork is one for good, and has no number though it began before the other one executed.
+	family.event(processRecord{Event: processForked, TGID: 3, Parent: 1, Sampled: 1})
 	executed := processRecord{Event: processExecuted, TGID: 1 << 30}
 	copy(executed.Comm[:], "sort")
 	family.event(executed)
-	family.event(processRecord{Event: processForked, TGID: 3, Parent: 1, Sampled: 1})
 	got := family.End()
 	if want := []string{"a.py", "sort", "fork of a.py"}; !slices.Equal(names(got), want) {
 		t.Errorf("got %q", names(got))

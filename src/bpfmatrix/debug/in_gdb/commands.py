@@ -127,20 +127,22 @@ class BpfPath(gdb.Command):
         program = env["prog"]
         numbers = verifier.path_to(env, MOST)
         source = verifier.lines(program["aux"])
-        parts = list(path.parts(numbers, lambda number: verifier.at(source, number)))
-        if len(parts) > count:
-            print(f"... {len(parts) - count} more lines before these: `bpf-path {len(parts)}`")
+        stretches = list(path.stretches(numbers, lambda number: verifier.at(source, number)))
+        if len(stretches) > count:
+            print(
+                f"... {len(stretches) - count} more lines before these: `bpf-path {len(stretches)}`"
+            )
         insn = functools.cache(lambda number: verifier.insn_at(program, number))
         depth = 0
-        for index, part in enumerate(parts):
-            lines = [f"{_range(part.numbers):>11}  {'  ' * depth}{_place(part)}".rstrip()]
-            for choice in path.choices(part, insn):
-                if index >= len(parts) - count:
+        for index, stretch in enumerate(stretches):
+            lines = [f"{_range(stretch.numbers):>11}  {'  ' * depth}{_place(stretch)}".rstrip()]
+            for choice in path.choices(stretch, insn):
+                if index >= len(stretches) - count:
                     text = verifier.instruction(program, choice.number)
                     text += f": {choice.how}" if choice.how else ""
                     lines.append(f"{'':>11}  {'  ' * depth}  {choice.number}: {text}")
                 depth = max(0, depth + choice.deeper)
-            if index >= len(parts) - count:
+            if index >= len(stretches) - count:
                 print("\n".join(lines))
 
 
@@ -149,8 +151,8 @@ def _range(numbers):
     return f"{first}" if first == last else f"{first}-{last}"
 
 
-def _place(part):
-    return f"{part.place[0]}:{part.place[1]}: {part.place[2]}" if part.place else ""
+def _place(stretch):
+    return f"{stretch.place[0]}:{stretch.place[1]}: {stretch.place[2]}" if stretch.place else ""
 
 
 class BpfWhy(gdb.Command):
@@ -170,7 +172,7 @@ class BpfWhy(gdb.Command):
         known = dict(registers(state, int(state["curframe"]))) if state else {}
         print(f"R{register} is {known.get(f'R{register}', 'not initialized')}")
         numbers = verifier.path_to(env, MOST)
-        found, end = why.reasons(numbers, lambda one: verifier.insn_at(program, one), register)
+        found, end = why.causes(numbers, lambda one: verifier.insn_at(program, one), register)
         source = verifier.lines(program["aux"])
         for reason in found:
             text = f"{verifier.instruction(program, reason.number)}"

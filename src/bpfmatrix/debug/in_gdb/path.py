@@ -15,14 +15,14 @@ __all__ = [
     "FRAME_POINTER",
     "Choice",
     "Insn",
-    "Part",
     "State",
+    "Stretch",
     "choices",
     "enters",
     "is_conditional",
     "of_callback",
-    "parts",
     "path",
+    "stretches",
 ]
 
 CALL = 0x85
@@ -87,7 +87,7 @@ def path(states: Sequence[State], now: int, before: int, most: int) -> list[int]
 
 
 @dataclass(frozen=True)
-class Part:
+class Stretch:
     """Instructions on a path that follow each other, and are of one line of the source."""
 
     numbers: list[int]
@@ -97,19 +97,19 @@ class Part:
     """The instruction behind them on the path; None if there is none."""
 
 
-def parts(
+def stretches(
     numbers: Sequence[int], place: Callable[[int], tuple[str, int, str] | None]
-) -> Iterator[Part]:
-    """Return a path, the newest first, as parts, the oldest first."""
+) -> Iterator[Stretch]:
+    """Return a path, the newest first, as stretches, the oldest first."""
     run: list[int] = []
     for number in reversed(numbers):
         follows = bool(run) and number == run[-1] + 1 and place(number) == place(run[-1])
         if run and not follows:
-            yield Part(run, place(run[0]), number)
+            yield Stretch(run, place(run[0]), number)
             run = []
         run.append(number)
     if run:
-        yield Part(run, place(run[0]), None)
+        yield Stretch(run, place(run[0]), None)
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,11 @@ class Choice:
     """1 if it entered a function, -1 if it left one, and 0 otherwise."""
 
 
-def choices(part: Part, insn: Callable[[int], Insn]) -> Iterator[Choice]:
-    """Return the choices of a part, the oldest first, but one that is not made yet."""
-    following = [*part.numbers[1:], *([] if part.next is None else [part.next])]
+def choices(stretch: Stretch, insn: Callable[[int], Insn]) -> Iterator[Choice]:
+    """Return the choices of a stretch, the oldest first, but one that is not made yet."""
+    following = [*stretch.numbers[1:], *([] if stretch.next is None else [stretch.next])]
     # The last instruction has none behind it, if none is on the path.
-    for number, newer in zip(part.numbers, following, strict=False):
+    for number, newer in zip(stretch.numbers, following, strict=False):
         one = insn(number)
         if is_conditional(one):
             how = "not taken" if newer == number + 1 else f"taken, to {newer}"

@@ -73,10 +73,13 @@ def _run_batch(commands, report):
         if not _is_stopped():
             _write(report, failed, commands[number:])
             return 1
-        if error := _try(command):
-            # gdb has several messages for a connection that is closed.
-            is_over = gdb.selected_thread() is None
-            failed.append([command, "the machine has ended" if is_over else error])
+        error = _try(command)
+        # QEMU says that it exits, or closes the connection first, for which gdb has several
+        # messages. `kill` and `disconnect` leave no guest either, but that was asked for.
+        if gdb.selected_thread() is None and (error or _has_exited()):
+            error = "the machine has ended"
+        if error:
+            failed.append([command, error])
         elif interrupts.is_idle():
             failed.append([command, "the work has ended, and nothing else stopped the guest"])
     _write(report, failed, [])
@@ -111,6 +114,11 @@ def _try(command):
     except gdb.error as error:
         return str(error).strip().splitlines()[0] or "it failed"
     return ""
+
+
+def _has_exited():
+    """Whether QEMU has said that it exits."""
+    return gdb.convenience_variable("_exitcode") is not None
 
 
 def _is_stopped():

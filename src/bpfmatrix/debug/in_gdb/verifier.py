@@ -313,8 +313,8 @@ def verifier_env():
 
 
 @dataclass(frozen=True)
-class SourceLine:
-    """A line of a program's source, and the first instruction of a part of its code."""
+class LineInfo:
+    """A line of a program's source, and its first instruction: `struct bpf_line_info`."""
 
     instruction: int
     file: str
@@ -331,12 +331,12 @@ def lines(aux):
         text = (strings + int(info["line_off"])).string(errors="replace").strip()
         # The lower 10 bits are the column (Documentation/bpf/btf.rst).
         line = int(info["line_col"]) >> 10
-        found.append(SourceLine(int(info["insn_off"]), file, line, text))
+        found.append(LineInfo(int(info["insn_off"]), file, line, text))
     return found
 
 
 def _line_at(aux, index):
-    """Return the SourceLine of an instruction, or None."""
+    """Return the LineInfo of an instruction, or None."""
     before = [one for one in lines(aux) if one.instruction <= index]
     return before[-1] if before else None
 

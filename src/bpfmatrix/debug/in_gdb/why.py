@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .path import CALL, EXIT, FRAME_POINTER, Insn, enters, is_conditional
 
-__all__ = ["Reason", "reasons"]
+__all__ = ["Cause", "causes"]
 
 _LD, _LDX, _ST, _STX, _ALU, _ALU64 = 0, 1, 2, 3, 4, 7
 _WIDE, _ATOMIC = 0x18, 0xC0
@@ -32,7 +32,7 @@ _DEEPEST = 12
 
 
 @dataclass(frozen=True)
-class Reason:
+class Cause:
     """An instruction on the path because of which a register holds what it holds."""
 
     number: int
@@ -84,9 +84,9 @@ class _Effect:
 _OTHER = _Origin("other")
 
 
-def reasons(
+def causes(
     numbers: Sequence[int], insn: Callable[[int], Insn], register: int
-) -> tuple[list[Reason], str]:
+) -> tuple[list[Cause], str]:
     """Return why a register holds what it holds at the first of `numbers`, a path.
 
     The first reason is the newest. The text says what the oldest one began with, or that the path
@@ -95,7 +95,7 @@ def reasons(
     if register == FRAME_POINTER:
         return [], "R10 is the frame pointer in each function"
     walk, target = _Walk(numbers, insn), _Target(register, 0)
-    found: list[Reason] = []
+    found: list[Cause] = []
     for at in range(1, len(numbers)):
         effect = walk.effect(at, target)
         if effect is None:
@@ -103,7 +103,7 @@ def reasons(
         hint = ""
         if effect.added is not None and walk.is_unchanged(effect.added, at):
             hint = f"; see `bpf-why r{effect.added}`"
-        found.append(Reason(numbers[at], effect.what + hint))
+        found.append(Cause(numbers[at], effect.what + hint))
         if effect.origin is not None:
             return found, ""
     if target.register == 1 and target.depth <= 0:
