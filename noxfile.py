@@ -160,7 +160,7 @@ def bytecode_lines(session: nox.Session) -> None:
     folder = Path(session.create_tmp()).resolve()
     session.chdir("bytecode-lines")
     groups = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
-    # What builds the wheel is too new for the oldest of these.
+    # The wheel is built once: each of these installs the same one.
     shutil.rmtree(folder)
     session.run("uv", "build", "--wheel", "--python", sys.executable, "--out-dir", str(folder))
     [wheel] = folder.glob("*.whl")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import py_compile
 import re
 import subprocess
 import sys
@@ -124,6 +126,26 @@ def test_a_frame_that_has_not_started(resolver: Resolver) -> None:
     resolved = resolver.resolve(identity, -2)
     assert (resolved.position.line, resolved.function) == (1, "first")
     assert "had not started" in resolved.note
+
+
+def test_functions_with_the_same_identity_are_all_told(tree: Path, tmp_path: Path) -> None:
+    for name in "edcb":
+        (tree / f"{name}.py").write_text(SOURCE)
+    changed = tree / "a.py"
+    changed.write_text(SOURCE)
+    py_compile.compile(str(changed), doraise=True)
+    changed.write_text(f"\n{SOURCE}")
+    build([tree], tmp_path / "index")
+    with contextlib.closing(Index(tmp_path / "index")) as index:
+        resolver = Resolver([index])
+        for _ in range(20):  # the last ones from what was kept
+            assert run(json.dumps(sample("first", 4)), resolver) == (
+                f"{tree}/a.py:4 first\tor {tree}/app.py:4 first, {tree}/b.py:4 first, "
+                f"{tree}/c.py:4 first and 2 more\n"
+            )
+        assert (resolver.counts.ambiguous, resolver.counts.outside) == (20, 0)
+        found = resolver.resolve(sample("first", 4)["identity"], 100_000)
+        assert (found.file, found.position.line) == (f"{tree}/a.py", None)
 
 
 def test_a_changed_source_is_noted(tree: Path, tmp_path: Path) -> None:

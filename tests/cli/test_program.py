@@ -182,6 +182,10 @@ def test_ctrl_c_while_modules_are_imported_is_silent(tmp_path: Path, module: str
         (("watch",), "no kernel is named"),
         (("profile-python", "x.py"), "no kernel is named"),
         (("profile-python", "--kernel", "6.1"), "profile-python runs a script or a module"),
+        (
+            ("profile-python", "--kernel", "6.1", "-m", "json.tool", "-o", "/proc/none/a.svg"),
+            "/proc/none/a.svg: No such file or directory",
+        ),
         (("completion",), "--shell is missing: bash, zsh or fish."),
         (("report", "--output", "."), "--output .: expected the name of a file, and this is a"),
         (("report", "--output="), "--output '': expected the name of a file"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bpfmatrix.host.whole_file import write_whole
+from bpfmatrix.host.whole_file import check_writable, write_whole
 
 
 def test_a_file_and_its_folder_are_made(tmp_path: Path) -> None:
@@ -64,3 +64,17 @@ def test_a_folder_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, na
     with pytest.raises(IsADirectoryError):
         write_whole(Path(name), b"text")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_can_not_be_written_is_known_before(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_bytes(b"old")
+    link.symlink_to("none")
+    for path in (file, link, tmp_path / "new/a/b", Path("/dev/null")):
+        check_writable(path)
+    assert sorted(tmp_path.iterdir()) == [file, link]
+    assert file.read_bytes() == b"old"
+    for path in (tmp_path, file / "a", Path("/proc/none/a")):
+        with pytest.raises(OSError, match=r"directory") as caught:
+            check_writable(path)
+        assert caught.value.filename == str(path)

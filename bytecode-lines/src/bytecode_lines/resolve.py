@@ -6,6 +6,7 @@ counted. That is not an error.
 
 from __future__ import annotations
 
+import functools
 import json
 from array import array
 from bisect import bisect_right
@@ -18,7 +19,7 @@ from bytecode_lines.errors import TableError
 from bytecode_lines.identity import Identity
 from bytecode_lines.index import Entry, File, Index
 from bytecode_lines.samples import SampleError, parse
-from bytecode_lines.tables import decode
+from bytecode_lines.tables import Format, decode
 
 __all__ = ["Counts", "Resolved", "Resolver", "resolve_stream"]
 
@@ -107,9 +108,16 @@ class Resolver:
         """Return where an instruction is; the arguments are as in a sample."""
         self.counts.frames += 1
         key: str | _Key = identity
+        chosen: _Chosen | None
         if file or python or function:
             key = _Key(identity, file, python, function, table)
-        chosen = self._chosen.get(key)
+            chosen = self._chosen.get(key)
+        else:
+            functions = self._functions.get(identity)
+            if functions is not None and len(functions) == 1:  # for speed
+                chosen = functions[0]
+            else:
+                chosen = self._chosen.get(identity)
         if chosen is None:
             chosen = self._choose(key, _Key(identity, file, python, function, table))
         if isinstance(chosen, _Function):
@@ -275,10 +283,11 @@ class _Function:
         self._results = _NO_RESULTS
 
     def _new(self, offset: int) -> Resolved:
-        file, _, first_line, table, _, implicit_return = self.entry
-        return self.with_position(
-            position_at(table, file.version, first_line, implicit_return, offset)
-        )
+        file, name, first_line, table, _, implicit_return = self.entry
+        position = position_at(table, file.version, first_line, implicit_return, offset)
+        if file.changed:
+            return self.with_position(position)
+        return Resolved(file.path, name, position, position.note)
 
     def with_position(self, position: Position) -> Resolved:
         """Return the result for a position in this function."""
@@ -306,31 +315,47 @@ def _groups(functions: Iterable[_Function]) -> tuple[_Group, ...]:
     groups: dict[tuple[object, ...], dict[tuple[object, ...], _Function]] = {}
     for function in functions:
         file, name, *lines = function.entry
-        same = groups.setdefault((file.version, *lines), {})
+        same = groups.setdefault((_format(file.version), *lines), {})
         same.setdefault((file.path, name, file.changed), function)
     return tuple(
         _Group(next(iter(same.values())), tuple(same.values())) for same in groups.values()
     )
 
 
-def _one_of(groups: Iterable[_Group], offset: int) -> tuple[Resolved, bool] | None:
+_format = functools.lru_cache(maxsize=None)(Format.of)
+
+
+def _one_of(groups: Sequence[_Group], offset: int) -> tuple[Resolved, bool] | None:
     """Return the first result, and whether there are others; None if the offset is outside."""
-    found: dict[tuple[str, str, int | None, str], Resolved] = {}
-    for function, same in groups:
-        result = function.at(offset)
-        if result is None:
-            continue
-        for other in same:
-            new = result if other is function else other.with_position(result.position)
-            found.setdefault((new.file, new.function, new.position.line, new.note), new)
-    if not found:
-        return None
-    first, *others = found.values()
-    if not others:
-        return first, False
-    text = ", ".join(f"{x.file}:{x.position.line} {x.function}" for x in others[:3])
-    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    return Resolved(first.file, first.function, first.position, f"or {text}{more}"), True
+    if len(groups) == 1:  # for speed: no two of a group have the same result
+        [(function, same)] = groups
+        first = function.at(offset)
+        if first is None or len(same) == 1:
+            return first and (first, False)
+        line, count = first.position.line, len(same)
+        names = [f"{x.entry.file.path}:{line} {x.entry.name}" for x in same[1 : 1 + _SHOWN_OTHERS]]
+    else:
+        found: dict[tuple[str, str, int | None, str], Resolved] = {}
+        for function, same in groups:
+            result = function.at(offset)
+            if result is None:
+                continue
+            for other in same:
+                new = other.with_position(result.position)
+                found.setdefault((new.file, new.function, new.position.line, new.note), new)
+        if not found:
+            return None
+        first, *others = sorted(found.values(), key=lambda x: (x.file, x.function))
+        if not others:
+            return first, False
+        names = [f"{x.file}:{x.position.line} {x.function}" for x in others[:_SHOWN_OTHERS]]
+        count = len(found)
+    more = count - 1 - len(names)
+    note = f"or {', '.join(names)}{f' and {more} more' if more else ''}"
+    return Resolved(first.file, first.function, first.position, note), True
+
+
+_SHOWN_OTHERS: Final = 3
 
 
 def _of_table(sample: _Key) -> tuple[_Function, ...]:
