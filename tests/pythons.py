@@ -1,6 +1,7 @@
 """Pythons for tests: those of this machine, and those of other releases of Debian."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -13,10 +14,11 @@ from bpfmatrix.host.cache import Cache
 from bpfmatrix.kernels.sources.apt_archive import Archive
 
 PACKAGES = (
-    r"python{0}-minimal|libpython{0}-(minimal|stdlib)|libc6|libexpat1|zlib1g|libssl3t64|libffi8"
+    r"python{0}-minimal|libpython{0}-(minimal|stdlib)|libc6|libexpat1|zlib1g|libssl(1\.1|3t64)|libffi[78]"
+    r"|libmpdec3|libuuid1|libcrypt1"
     r"|libbz2-1\.0|liblzma5|libzstd1|libgcc-s1"
 )
-SUITES = {"3.13": "trixie", "3.14": "sid"}
+SUITES = {"3.9": "bullseye", "3.13": "trixie", "3.14": "sid"}
 
 
 def on_this_machine(version: str) -> str:
@@ -33,7 +35,7 @@ def on_this_machine(version: str) -> str:
 def of_debian(version: str, folder: Path) -> Path:
     """Download and unpack the Python of a release of Debian; return its interpreter."""
     suite = SUITES[version]
-    archive = Archive.of_host(Cache(folder / "cache"), suite, "x86_64")
+    archive = Archive.of_host(Cache(folder / "cache"), suite, platform.machine())
     try:
         archive.update()
     except KernelUnavailableError as error:

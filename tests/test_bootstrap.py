@@ -103,3 +103,9 @@ def test_tools_alone_with_qemu_of_an_architecture(checkout: Path) -> None:
     # They are no session's names.
     assert "gdb" not in text
     assert not (checkout / ".venv").exists()
+
+
+def test_pythons_of_debian_are_unpacked_by_its_own_program(checkout: Path) -> None:
+    text = said(checkout, "dnf", "-s", "profile-pythons")
+    assert re.search(r"^Install it: .* dpkg\b", text, re.MULTILINE)
+    assert "Debian" not in text

@@ -85,3 +85,25 @@ def test_gitlabs_templates() -> None:
     assert written["bpfmatrix"]["extends"] == ".bpfmatrix"
     assert written["bpfmatrix"]["variables"].keys() <= template["variables"].keys()
     assert {*CI_FILES} == {"github", "gitlab"}
+
+
+def test_no_artifact_has_the_memory_of_a_guest_unless_that_is_asked_for() -> None:
+    steps = [(f"action.yml, {step.get('name')}", step) for step in ACTION["runs"]["steps"]]
+    for name, workflow in workflows():
+        steps += [
+            (name, step) for job in workflow["jobs"].values() for step in job.get("steps", ())
+        ]
+    uploads = {
+        name: step["with"]["path"]
+        for name, step in steps
+        if step.get("uses", "").startswith("actions/upload-artifact@")
+        and ".bpfmatrix/results" in step["with"]["path"]
+    }
+    assert uploads.keys() == {"action.yml, Upload report and results", "ci.yml"}
+    left_out = ".bpfmatrix/results/**/*vmcore*.zst*"
+    assert f"\n!{left_out}\n" in uploads.pop("ci.yml")
+    [path] = uploads.values()
+    # Whatever is no `true` leaves it out.
+    assert "inputs.upload-dumps != 'true' && format('!{0}/" + left_out in path
+    gitlab = yaml.safe_load((REPOSITORY / "ci/gitlab/bpfmatrix.yml").read_text())
+    assert gitlab[".bpfmatrix"]["artifacts"]["exclude"] == [f"**/{left_out}"]

@@ -15,7 +15,9 @@ from tests.tool import REPOSITORY
 IN_GDB = REPOSITORY / "src/bpfmatrix/debug/in_gdb/load.py"
 VERIFIER = Path(__file__).parent / "verifier"
 GCC = ("gcc", "-O2")
-CLANG = (shutil.which("clang-19") or "clang", "-O2")
+# As bootstrap looks for it.
+_CLANGS = ("clang-19", "clang-20", "clang-21", "clang-22")
+CLANG = (next(filter(shutil.which, _CLANGS), "clang"), "-O2")
 # As releases before 8 compile, and other compilers: no instruction has the line of a call.
 OLD_GCC = (*GCC, "-gno-statement-frontiers", "-gno-variable-location-views")
 # How far the program has come.

@@ -1,16 +1,19 @@
 """The places of `--break` that are no functions of the kernel."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from bpfmatrix.debug.places import (
     ProgramPlace,
+    check_forms,
     has_source,
     in_program,
     line_of_program,
     shown_alone,
 )
+from bpfmatrix.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,28 @@ def test_a_place_in_programs(name: str, place: ProgramPlace) -> None:
 )
 def test_no_place_in_programs_without_doubt(name: str) -> None:
     assert in_program(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("insn:abc", "--break insn:abc: expected insn:NUMBER or insn:PROGRAM:NUMBER"),
+        ("insn:-3", "--break insn:-3: expected insn:NUMBER"),
+        ("insn:", "--break insn:: expected insn:NUMBER"),
+        ("insn:on_exec:", "expected insn:NUMBER"),
+        ("line:12", "--break line:12: expected line:FILE:LINE"),
+        ("line:x:y", "expected line:FILE:LINE"),
+        ("", "--break needs a place"),
+        (" ", "--break needs a place"),
+    ],
+)
+def test_what_can_be_no_place_is_told_with_the_right_form(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        check_forms(["do_check", name])
+
+
+def test_places_have_the_right_form() -> None:
+    check_forms(["do_check", "rejection", "verifier.c:12", "insn:0", "line:a.c:1", "insn_state"])
 
 
 def test_a_line_that_may_be_a_programs() -> None:

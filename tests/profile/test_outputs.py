@@ -237,3 +237,10 @@ def test_the_end_of_a_name_says_the_format(tmp_path: Path, name: str, suffix: st
 def test_another_end_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"ends in \.svg, .* or \.pb\.gz"):
         outputs.suffix_of(Path(name))
+
+
+def test_a_file_that_is_named_twice_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("p.svg", "p.folded", "./p.svg", str(tmp_path / "p.svg"), "sub/../p.folded")
+    pairs = [(Path(name), outputs.suffix_of(Path(name))) for name in names]
+    assert outputs.distinct(pairs) == pairs[:2]

@@ -47,7 +47,7 @@ def explain(project: Project, payload: Payload, run: KernelRun, *known: Verifica
 
 def instruction(project: Project) -> str:
     """Return an instruction of the line that is rejected, as a log has it."""
-    from bpfmatrix.rejections import line_info
+    from bpfmatrix.verify import line_info
 
     lines = line_info.read(project.root / "bpf/rejected.bpf.o", "unchecked")
     number = next(one.instruction for one in lines if one.line == LINE)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from bpfmatrix.config.project import Project
 from bpfmatrix.payload.model import Executable, Payload
-from bpfmatrix.rejections import embedded, line_info
+from bpfmatrix.rejections import embedded
 from bpfmatrix.rejections.object_files import ObjectFiles
+from bpfmatrix.verify import line_info
 from tests.verify.objectfiles import REJECTED, compiled, overwrite_section
 
 

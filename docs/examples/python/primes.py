@@ -1,5 +1,7 @@
 """Finds the primes below a limit in two ways, which must agree: a script to profile."""
 
+from __future__ import annotations  # before 3.9, a list has no types
+
 import sys
 
 

@@ -410,13 +410,19 @@ PROFILE = _repeated(
 GUEST_CORE = _value(
     "core",
     "FILE",
-    "Open the core file of a guest's memory, which a run with --dump wrote, and boot nothing.",
+    "Open the core file of a guest's memory, which a run with --dump wrote, and boot nothing. "
+    "That of a test, which run --core keeps, is for gdb itself.",
     Path,
 )
 DUMP = _flag(
-    "dump", "Keep a core file of the memory of a guest that panics: see `bpfmatrix debug --core`."
+    "dump",
+    "Keep a core file of the memory of a guest that panics: `bpfmatrix debug --core` opens it.",
 )
-CORE = _flag("core", "Keep the core file, and the test binary, of a test that a signal kills.")
+CORE = _flag(
+    "core",
+    "Keep the core file, and the test binary, of a test that a signal kills. For the memory of a "
+    "guest, see --dump.",
+)
 
 # Tests
 RUN = _value(

@@ -11,9 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bpfmatrix.errors import UsageError
+
 __all__ = [
     "REJECTION",
     "ProgramPlace",
+    "check_forms",
     "has_source",
     "in_program",
     "line_of_program",
@@ -27,6 +30,11 @@ REJECTION = "rejection"
 _INSTRUCTION = re.compile(r"insn:(?:(?P<program>[\w.]+):)?(?P<number>\d+)$")
 # `line:` says that it is a program's even if the kernel has a file of that name.
 _LINE = re.compile(r"(?P<explicit>line:)?(?P<file>[^:]+\.\w+):(?P<number>\d+)$")
+
+_FORMS = {
+    "insn:": "insn:NUMBER or insn:PROGRAM:NUMBER, such as insn:37; numbers begin with 0",
+    "line:": "line:FILE:LINE, such as line:exec.bpf.c:76",
+}
 
 # Folders that have no sources of the project, or far too many files.
 _LEFT_OUT = frozenset({"node_modules", "target", "venv", "__pycache__"})
@@ -50,6 +58,20 @@ class ProgramPlace:
         if self.instruction is None:
             return f"line:{self.file}:{self.line}"
         return f"insn:{f'{self.program}:' if self.program else ''}{self.instruction}"
+
+
+def check_forms(names: Iterable[str]) -> None:
+    """Raise UsageError for the first name that can be no place at all, with its right form."""
+    for name in names:
+        if not name.strip():
+            raise UsageError(
+                "--break needs a place, and has an empty one",
+                "Name a function, FILE:LINE, insn:NUMBER or rejection; without --break, gdb stops "
+                "at the verifier's entry.",
+            )
+        for prefix, forms in _FORMS.items():
+            if name.startswith(prefix) and not in_program(name):
+                raise UsageError(f"--break {name}: expected {forms}")
 
 
 def in_program(name: str) -> ProgramPlace | None:

@@ -70,6 +70,7 @@ def debug(
     symbols. BpfmatrixError for everything that can be found out before the machine is started and,
     with `batch`, if no breakpoint was reached.
     """
+    places.check_forms(options.breakpoints)
     limit = Limit(_LIMIT_SECONDS, command("debug"))
     kernel = without_limit(_accelerated(project.config.kernel(id), options.accel), limit)
     workload = (
@@ -94,6 +95,7 @@ def debug(
         breakpoints = gdb.resolve(
             options.breakpoints, lambda file: places.has_source(file, project.root, objects)
         )
+        workload.check(breakpoints)
         why_cold = held.why_cold(asked.cold, gdb.initial(options.breakpoints), prepared.spec)
         observer.step(id, "symbols", project.relative(found.vmlinux), found.origin)
         if not found.has_types:

@@ -11,6 +11,9 @@ from typing import Any
 
 from bpfmatrix.config.models import KernelConfig
 from bpfmatrix.config.project import Project
+from bpfmatrix.debug import loaded_programs
+from bpfmatrix.debug.places import in_program
+from bpfmatrix.payload.declared import NoTestsError
 from bpfmatrix.payload.model import Payload
 from bpfmatrix.results.kernel_run import TestResult
 from bpfmatrix.results.outcome import Outcome
@@ -52,6 +55,9 @@ class DebuggedWorkload(ABC):
         """
         return ()
 
+    def check(self, breakpoints: Sequence[str]) -> None:  # noqa: B027 - tests may load anything
+        """UsageError for a place in programs that none of them has, once the payload is built."""
+
     @abstractmethod
     def payload(self, arch: str, observer: Observer) -> Payload:
         """Build the payload for guests of an architecture; BpfmatrixError if that fails."""
@@ -83,7 +89,11 @@ class TestsUnderGdb(DebuggedWorkload):
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See DebuggedWorkload."""
-        return SuiteWorkload(self._project, self._tests).payload(arch, observer)
+        try:
+            return SuiteWorkload(self._project, self._tests).payload(arch, observer)
+        except NoTestsError as error:
+            more = "Or load an eBPF object, without a test: --object FILE"
+            raise NoTestsError(error.what, f"{error.advice}\n       {more}") from None
 
     def work(self, prepared: Prepared, observer: Observer, folder: Path) -> SuiteWork:
         """See DebuggedWorkload."""
@@ -125,6 +135,14 @@ class ObjectsUnderGdb(DebuggedWorkload):
     def programs(self) -> tuple[str, ...]:
         """See DebuggedWorkload."""
         return self._workload.names if self._workload else ()
+
+    def check(self, breakpoints: Sequence[str]) -> None:
+        """See DebuggedWorkload."""
+        assert self._workload is not None
+        if any(map(in_program, breakpoints)):
+            known = loaded_programs.of_objects(self._workload.files)
+            if known:
+                loaded_programs.check(breakpoints, known)
 
     def payload(self, arch: str, observer: Observer) -> Payload:
         """See DebuggedWorkload."""

@@ -1,13 +1,14 @@
 """The files that a profile is written to: the end of a file's name says in which format."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from bpfmatrix.host.whole_file import write_whole
 from bpfmatrix.profile import flamegraph, folded, pprof, speedscope
 from bpfmatrix.profile.stacks import Stack
 
-__all__ = ["FLAME_GRAPH", "name_of", "suffix_of", "write"]
+__all__ = ["FLAME_GRAPH", "distinct", "name_of", "suffix_of", "write"]
 
 _Render = Callable[[Sequence[Stack], str], bytes]
 
@@ -46,6 +47,14 @@ def suffix_of(path: Path) -> str:
 def name_of(suffix: str) -> str:
     """Return the name of a suffix's format, in at most 12 letters."""
     return _FORMATS[suffix][0]
+
+
+def distinct(files: Iterable[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    """Return the files with their suffixes, each file once, in the order of the first mention."""
+    found: dict[str, tuple[Path, str]] = {}
+    for path, suffix in files:
+        found.setdefault(os.path.abspath(path), (path, suffix))  # noqa: PTH100 - keeps links
+    return list(found.values())
 
 
 def write(stacks: Sequence[Stack], title: str, path: Path, suffix: str) -> None:

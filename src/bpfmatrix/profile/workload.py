@@ -31,6 +31,9 @@ from bpfmatrix.vm.protocol import UNLIMITED_MEMLOCK, Exited, Output, TestCommand
 
 __all__ = ["ProfileOptions", "ProfileWork", "ProfileWorkload"]
 
+# How long the tracer may take around the script. Its programs are verified in about 2 s.
+_TRACER_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class ProfileOptions(SessionOptions):
@@ -91,17 +94,21 @@ class ProfileWorkload(Workload[Recording]):
 
     def work(self, prepared: Prepared, observer: Observer) -> "ProfileWork":
         """See Workload."""
-        rate = f"-every={1_000_000 // self.options.rate}us"
-        words = (rate, f"-modules=/payload/{SCRIPTS_FOLDER}", "--", *self.script.words)
-        [(_, argv)] = prepared.payload.commands(None, words)
         limit = prepared.limit(prepared.kernel.timeout.test, "timeout.test")
         if self.options.limit_seconds:
             limit = Limit(self.options.limit_seconds, "--timeout")
+        words = (
+            f"-every={1_000_000 // self.options.rate}us",
+            # Of the script alone: it begins when the tracer starts it.
+            f"-limit={limit.seconds}s",
+            f"-modules=/payload/{SCRIPTS_FOLDER}",
+        )
+        [(_, argv)] = prepared.payload.commands(None, (*words, "--", *self.script.words))
         folder = self._folder(prepared.kernel)
         # As if the script was started in its own folder.
         place = Path(f"/payload/{SCRIPTS_FOLDER}") if self.script.files else None
         start = prepared.start(place, limits=UNLIMITED_MEMLOCK)
-        command = TestCommand(1, argv, limit.seconds, start=start)
+        command = TestCommand(1, argv, limit.seconds + _TRACER_SECONDS, start=start)
         return ProfileWork(prepared, command, limit, folder, self._say)
 
     def begin(self, kernel: KernelConfig) -> None:
@@ -126,7 +133,7 @@ class ProfileWork(Work[Recording]):
         folder: Path,
         say: Callable[[str], None],
     ) -> None:
-        """`limit` is that of the command."""
+        """`limit` is that of the script."""
         super().__init__(folder)
         self.limit = prepared.run_limit
         self._limit = limit
@@ -169,8 +176,10 @@ class ProfileWork(Work[Recording]):
         """See Work; BpfmatrixError if there is neither a sample nor a summary."""
         path, trouble, exited = self._folder / "samples.jsonl", self._trouble, self._exited
         path.write_bytes(b"".join(line + b"\n" for line in self._samples))
-        if exited and exited.limit:
+        if self._summary.get("timed_out"):
             trouble = f"the script was stopped after its limit of {self._limit}"
+        elif exited and exited.limit:
+            trouble = f"the tracer did not end within {_TRACER_SECONDS:g} s and the script's limit"
         elif exited and not self._summary:
             last = self._messages[-1] if self._messages else exited.reason
             trouble = last.removeprefix("python-tracer: ")

@@ -15,7 +15,7 @@ from bpfmatrix.config.project import Project
 from bpfmatrix.errors import BpfmatrixError
 from bpfmatrix.host.text import counted
 from bpfmatrix.payload.model import Payload
-from bpfmatrix.rejections import judge, line_info, printed
+from bpfmatrix.rejections import judge, printed
 from bpfmatrix.rejections.judge import Verified
 from bpfmatrix.rejections.object_files import FoundObject, ObjectFiles
 from bpfmatrix.rejections.printed import PrintedFailure, has_verifier_words
@@ -26,6 +26,7 @@ from bpfmatrix.results.verification import Verification
 from bpfmatrix.session.observer import Observer
 from bpfmatrix.session.pipeline import run_side_by_side
 from bpfmatrix.session.workload import writing
+from bpfmatrix.verify import line_info
 from bpfmatrix.verify.options import VerifyOptions
 from bpfmatrix.verify.plan import IGNORE_REQUIREMENTS
 from bpfmatrix.verify.workload import VerifyWorkload

@@ -85,6 +85,12 @@ class VerifyWorkload(MatrixWorkload[Verification]):
         found = (name for object in self._plan.by_place.values() for name in object.programs)
         return tuple(dict.fromkeys(found))
 
+    @property
+    def files(self) -> list[tuple[Path, tuple[str, ...]]]:
+        """The object files, with the names of those of their programs that are to be loaded."""
+        plan = self._plan
+        return [(plan.files[place], one.programs) for place, one in plan.by_place.items()]
+
     @classmethod
     def make(
         cls,

@@ -39,6 +39,7 @@ def path_beside(console: Path) -> Path:
 async def write(qmp: QMPClient, completed: Callable[[], Awaitable[str]], target: Path) -> None:
     """Write the memory of a guest that is stopped to a file, which appears when it is complete.
 
+    No other user may read the file: with --rootfs host, the memory has files of the host.
     `completed` waits until QEMU has ended the dump, and returns its error, or `""`. MachineError if
     QEMU can't dump, or if the file can't be written.
     """
@@ -48,7 +49,7 @@ async def write(qmp: QMPClient, completed: Callable[[], Awaitable[str]], target:
         with contextlib.ExitStack() as closing:
             closing.callback(os.close, writing)
             try:
-                file = part.open("wb")
+                file = os.fdopen(_opened_for_owner(part), "wb")
             except OSError:
                 os.close(reading)
                 raise
@@ -71,6 +72,10 @@ async def write(qmp: QMPClient, completed: Callable[[], Awaitable[str]], target:
         raise MachineError(f"QEMU could not dump the memory: {error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _opened_for_owner(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
 
 def _pack(reading: int, file: IO[bytes]) -> None:

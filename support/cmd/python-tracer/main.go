@@ -2,11 +2,12 @@
 
 // Command python-tracer runs a script with the payload's Python, and samples its stacks.
 //
-//	python-tracer [-every 5ms] [-modules DIR] [--] ARGUMENT...
+//	python-tracer [-every 5ms] [-limit 1m] [-modules DIR] [--] ARGUMENT...
 //
 // The arguments are those of Python: flags, and a script or -m MODULE, with its arguments. DIR is a
 // folder in which modules are found, before those of the payload's Python. The processes that the
-// script starts are sampled, too.
+// script starts are sampled, too. A script that runs for longer than the limit is killed, with the
+// processes of its process group.
 //
 // It prints JSON objects, one per line. While the script runs, {"output": TEXT} has what the script
 // prints. When the script has ended, or was ended by a signal, its stacks follow:
@@ -96,7 +97,8 @@ func (p *printer) Write(text []byte) (int, error) {
 type summary struct {
 	Python   string           `json:"python"`
 	Status   int              `json:"status"`
-	Ended    string           `json:"ended,omitempty"` // the signal that ended the script
+	Ended    string           `json:"ended,omitempty"`     // the signal that ended the script
+	TimedOut bool             `json:"timed_out,omitempty"` // killed after -limit
 	Counters pytrace.Counters `json:"counters"`
 
 	Processes []*pytrace.Process `json:"processes"`
@@ -104,11 +106,12 @@ type summary struct {
 
 func main() {
 	interval := flag.Duration("every", 5*time.Millisecond, "the time between two samples of a CPU")
+	limit := flag.Duration("limit", 0, "how long the script may run; 0 for as long as it likes")
 	modules := flag.String("modules", "", "a folder with modules")
 	flag.Parse()
 	out := bufio.NewWriter(os.Stdout)
 	lines := &printer{lines: json.NewEncoder(out)}
-	status, err := run(lines, out, *interval, *modules, flag.Args())
+	status, err := run(lines, out, *interval, *limit, *modules, flag.Args())
 	out.Flush()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "python-tracer:", err)
@@ -118,7 +121,7 @@ func main() {
 }
 
 func run(
-	lines *printer, out *bufio.Writer, interval time.Duration, modules string, args []string,
+	lines *printer, out *bufio.Writer, interval, limit time.Duration, modules string, args []string,
 ) (int, error) {
 	// bpfmatrix ends what takes too long with SIGQUIT, two seconds before SIGKILL.
 	ctx, stop := signal.NotifyContext(
@@ -134,10 +137,19 @@ func run(
 		return 0, err
 	}
 	defer tracer.Close()
+	// From here on: the kernel verified the tracer's programs for seconds.
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
 	script, err := guestpython.Command(ctx, args...)
 	if err != nil {
 		return 0, err
 	}
+	// Children that have the script's output would keep it open.
+	script.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	script.Cancel = func() error { return syscall.Kill(-script.Process.Pid, syscall.SIGKILL) }
 	guestpython.AddModules(script, modules)
 	script.Stdout, script.Stderr = lines, lines // equal: os/exec writes to it in turn
 	if err := script.Start(); err != nil {
@@ -197,6 +209,7 @@ func sample(
 	if waitErr != nil && !errors.As(waitErr, &exit) && ctx.Err() == nil {
 		return result, counter, waitErr
 	}
+	result.TimedOut = waitErr != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 	result.Status = script.ProcessState.ExitCode()
 	if wait, ok := script.ProcessState.Sys().(syscall.WaitStatus); ok && wait.Signaled() {
 		result.Ended, result.Status = wait.Signal().String(), 128+int(wait.Signal())

@@ -154,7 +154,7 @@ def test_a_guest_that_uses_fewer_bits_than_its_kernel_could(tmp_path: Path) -> N
         (b"\x7fELF\x01\x01" + bytes(200), "not of a little-endian machine with 64 bits"),
         (core(X86, info(), bytes(PAGE), kind=2), "another kind of ELF file"),
         (core(7, info(), bytes(PAGE)), r"its machine is unknown \(7\)"),
-        (core(X86, note(b"CORE", b"x" * 8), bytes(PAGE)), "it is that of a process"),
+        (core(X86, note(b"CORE", b"x" * 8), bytes(PAGE)), "the core file of a process"),
         (core(X86, info(), bytes(PAGE))[:-1], "it is cut short"),
         (x86_core()[:100], "no core file of a guest"),
         (b"KDUMP   " + bytes(PAGE), "in the format of kdump"),

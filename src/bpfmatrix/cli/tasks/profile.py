@@ -47,6 +47,7 @@ def profile_python(values: Values) -> int:
     written = _with_formats(values[options.PROFILES])
     if flame_graph := values[options.FLAMEGRAPH]:
         written.append((flame_graph, outputs.FLAME_GRAPH))
+    written = outputs.distinct(written)
     return profile.profile(
         Project.load(),
         values[options.ONE_KERNEL],

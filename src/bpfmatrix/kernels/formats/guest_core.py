@@ -129,6 +129,10 @@ def _copy_with_holes(source: BinaryIO, target: BinaryIO, progress: Progress) -> 
     target.truncate(size)
 
 
+class _OfProcessError(Exception):
+    """A core file that the kernel has written of a process."""
+
+
 def read(path: Path, name: Path) -> GuestCore:
     """Read the headers of an unpacked core file; `name` is the user's file, for errors.
 
@@ -137,6 +141,12 @@ def read(path: Path, name: Path) -> GuestCore:
     try:
         with path.open("rb") as file:
             return _read(file)
+    except _OfProcessError:
+        raise UsageError(
+            f"{name} is the core file of a process, not of a guest",
+            f"Open it with the executable that was killed: gdb EXECUTABLE {name}. A run with "
+            "--core keeps the test binary beside it.",
+        ) from None
     except (struct.error, ValueError, KeyError, IndexError) as error:
         with path.open("rb") as file:
             kdump = file.read(12).startswith(_KDUMP_MAGICS)
@@ -175,7 +185,7 @@ def _read(file: BinaryIO) -> GuestCore:
     file.seek(note[0])
     notes = dict(_notes(file.read(note[1])))
     if "QEMU" not in notes and "VMCOREINFO" not in notes:
-        raise ValueError("it is that of a process")
+        raise _OfProcessError
     text = notes.get("VMCOREINFO", b"").decode("ascii", errors="replace").rstrip("\0")
     info = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return GuestCore(arch, info, tuple(segments), note)
