@@ -43,3 +43,20 @@ def test_what_became_of_the_commands(
     assert [list(one) for one in report.failed] == failed
     assert list(report.left) == left
     assert done.returncode == (1 if failed or left else 0)
+
+
+def test_a_connection_that_closes_at_kill_is_no_failure(tmp_path: Path) -> None:
+    """QEMU may have ended before it answers."""
+    hook = "define hookpost-kill\npython raise gdb.error('Remote connection closed')\nend"
+    lines = [
+        "set confirm off",
+        f"source {IN_GDB}",
+        f"python gdb.execute({hook!r})",
+        "starti 0",
+        f"python session.run_batch(['k', 'print 1'], {str(tmp_path / 'batch.json')!r})",
+    ]
+    words = [word for line in lines for word in ("-ex", line)]
+    subprocess.run(["gdb", "-nx", "-batch", *words, SLEEP], capture_output=True, check=False)
+    gdb = Gdb(Path("gdb"), Symbols(Path(SLEEP), None), Cache(tmp_path / "cache"), tmp_path)
+    assert gdb.batch_report is not None
+    assert (gdb.batch_report.failed, gdb.batch_report.left) == ((), ("print 1",))
